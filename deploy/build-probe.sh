@@ -14,6 +14,7 @@ set -eu
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 host=$(uname -m)
+[ "$host" != arm64 ] || host=aarch64
 arch=$host
 oldest=
 while [ $# -gt 0 ]; do
@@ -24,6 +25,10 @@ while [ $# -gt 0 ]; do
     esac
     shift 2
 done
+if [ "$(uname -s)" != Linux ] && ! command -v cargo-zigbuild > /dev/null; then
+    echo "node-probe runs on Linux. On this system the build needs: pip install cargo-zigbuild ziglang; then add --arch x86_64 or aarch64" >&2
+    exit 1
+fi
 flags="--locked --profile probe -p node-probe --bin node-probe"
 probe=$target/probe/node-probe-$arch
 if command -v cargo-zigbuild > /dev/null; then
@@ -35,6 +40,7 @@ else
     cargo build $flags
     cp "$target/probe/node-probe" "$probe"
 fi
+if [ "$(uname -s)" != Linux ]; then host=none; fi
 if [ "$arch" = "$host" ] && [ "$target/probe/node-probe" != "$probe" ]; then cp "$probe" "$target/probe/node-probe"; fi
 size=$(wc -c < "$probe")
 newest=$(grep -ao 'GLIBC_2\.[0-9]*' "$probe" | sort -t. -k2 -nu | tail -n 1)

@@ -57,7 +57,7 @@ async fn without_permission_to_list_pods_the_allocation_is_unknown() {
     assert_eq!((summary.get("allocated_gpus"), summary.get("available_gpus")), (None, None), "{summary}");
     assert!(summary["text"].as_str().unwrap().contains("8 GPUs; it is unknown how many are allocated"));
     assert_eq!((&resource["allocatable"], resource.get("allocated")), (&json!(8), None), "{resource}");
-    assert!(answer["unknown"].to_string().contains("rbac.yaml"), "{}", answer["unknown"]);
+    assert!(answer["unknown"].to_string().contains("setup --apply --user"), "{}", answer["unknown"]);
 }
 
 #[tokio::test]

@@ -205,3 +205,67 @@ async fn unreadable_amounts_are_unknown_and_not_zero() {
     let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
     assert!(answer["summary"].as_str().unwrap().contains("unknown"), "{answer}");
 }
+
+/// Returns a pod of an owner, in this phase.
+fn owned(name: &str, phase: &str, kind: &str, owner: &str, labels: &Value) -> Pod {
+    let mut pod = simple(name, phase, 1);
+    let reference = json!([{"apiVersion": "batch/v1", "kind": kind, "name": owner, "uid": "u", "controller": true}]);
+    pod.metadata.owner_references = serde_json::from_value(reference).unwrap();
+    pod.metadata.labels = serde_json::from_value(labels.clone()).unwrap();
+    pod
+}
+
+#[tokio::test]
+async fn an_owner_leads_to_its_worst_pod() {
+    let hash = json!({"pod-template-hash": "6d5f"});
+    let pods = vec![
+        owned("train-a", "Running", "Job", "train", &json!({})),
+        owned("train-b", "Failed", "Job", "train", &json!({})),
+        owned("train-c", "Running", "Job", "train", &json!({})),
+        owned("serve-6d5f-x", "Running", "ReplicaSet", "serve-6d5f", &hash),
+        simple("alone", "Running", 1),
+    ];
+    let fixture = Fixture { pods, ..Fixture::of([node("gpu-1").with_resource(GPU, 8)]) };
+    let bench = Bench::of(fixture).await;
+    for (text, expected, phases) in [
+        ("job/train", "train-b", json!({"Failed": 1, "Running": 2})),
+        ("train", "train-b", json!({"Failed": 1, "Running": 2})),
+        ("deploy/serve", "serve-6d5f-x", json!({"Running": 1})),
+        ("serve", "serve-6d5f-x", json!({"Running": 1})),
+    ] {
+        let answer = bench.ask("explain_gpu_pod", json!({"pod": text, "namespace": "jobs"})).await;
+        assert_eq!(answer["selected_of"]["phases"], phases, "{text}: {answer}");
+        assert!(answer["summary"].as_str().unwrap().contains(expected), "{text}: {answer}");
+    }
+    // A pod, with its namespace before it; the namespace may have the name of a kind.
+    for text in ["jobs/alone", "pod/alone", "alone"] {
+        let namespace = if text.starts_with("jobs/") { Value::Null } else { json!("jobs") };
+        let answer = bench.ask("explain_gpu_pod", json!({"pod": text, "namespace": namespace})).await;
+        assert!(answer["selected_of"].is_null() && answer["phase"] == "Running", "{text}: {answer}");
+    }
+    let failure = bench.call("explain_gpu_pod", json!({"pod": "job/absent", "namespace": "jobs"})).await.unwrap_err();
+    assert!(failure.to_string().contains("job/absent"), "{failure}");
+}
+
+/// A user without permission on nodes can list the pods with GPUs of a namespace.
+#[tokio::test]
+async fn without_a_node_the_pods_of_a_namespace_are_listed() {
+    let mut other = simple("other", "Running", 1);
+    other.metadata.namespace = Some("web".to_owned());
+    let pods = vec![simple("a", "Running", 2), simple("b", "Succeeded", 1), other, simple("no-gpu", "Running", 0)];
+    let mut fixture = Fixture { pods, ..Fixture::of([node("gpu-1").with_resource(GPU, 8)]) };
+    fixture.denied = vec![Denial::of("*", "nodes")];
+    let bench = Bench::of(fixture).await;
+    let names = |answer: &Value| {
+        let rows = answer["pods"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let answer = bench.ask("get_pod_gpu_allocation", json!({"namespace": "jobs"})).await;
+    assert_eq!(names(&answer), ["a", "b"], "{answer}");
+    assert_eq!((&answer["pods"][0]["node"], &answer["node"]), (&json!("gpu-1"), &Value::Null));
+    let all = bench.ask("get_pod_gpu_allocation", json!({"all_namespaces": true})).await;
+    assert_eq!(names(&all), ["a", "other", "b"], "{all}");
+    let args = json!({"namespace": "jobs", "resolve_devices": true});
+    let failure = bench.call("get_pod_gpu_allocation", args).await.unwrap_err();
+    assert!(failure.to_string().contains("Name the node"), "{failure}");
+}

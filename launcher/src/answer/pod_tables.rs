@@ -21,16 +21,14 @@ pub(crate) fn resources_table(resources: &[ResourceUse]) -> Rows {
 }
 
 pub(crate) fn pods_table(pods: &[PodRow]) -> Rows {
-    let mut rows = new_table(["pod", "phase", "holds", "container", "requests", "devices", "processes"]).optional(&[
-        "phase",
-        "requests",
-        "container",
-    ]);
+    let mut rows = new_table(["pod", "node", "phase", "holds", "container", "requests", "devices", "processes"])
+        .optional(&["node", "phase", "requests", "container"]);
     for pod in pods {
         let phase = if pod.terminating { format!("{}, terminating", pod.phase) } else { pod.phase.clone() };
         let claimed_devices = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());
         let holds = amounts(&pod.holds).into_iter().chain(claimed_devices).collect::<Vec<_>>().join(" ");
-        let first = [format!("{}/{}", pod.namespace, pod.name), phase, holds];
+        let node = pod.node.clone().unwrap_or_default();
+        let first = [format!("{}/{}", pod.namespace, pod.name), node, phase, holds];
         if pod.containers.is_empty() {
             rows.add_row([first.as_slice(), &[const { String::new() }; 4]].concat());
         }

@@ -121,16 +121,17 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
     let settings = all_settings();
     let file = FileValues::find(argv, &settings)?;
     let command = without_empty_variables(file.as_defaults(command()));
+    let argv = &with_joined_watch(argv);
     let matches = match command.clone().try_get_matches_from(argv) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             return help::of_topic(command, None).map(Read::Text);
         }
         Err(error) if !error.use_stderr() => return Ok(Read::Text(error.render().to_string())),
-        Err(error) => return Err(usage_error::failure(&command, &error)),
+        Err(error) => return Err(usage_error::failure(&command, argv, &error)),
     };
     let shown = config_command::all(&settings, &matches, &file);
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| usage_error::failure(&command, &error))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| usage_error::failure(&command, argv, &error))?;
     if let Command::Help(HelpArgs { topic }) = &cli.command {
         return help::of_topic(command, topic.as_deref()).map(Read::Text);
     }
@@ -161,6 +162,23 @@ pub fn documented_call(argv: &[&str]) -> Result<Option<(&'static str, Value)>, c
     Ok(Some((call.tool, arguments)))
 }
 
+/// Joins `--watch 30` to `--watch=30`: without the sign, the number would be the name of a node.
+fn with_joined_watch(argv: &[OsString]) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::with_capacity(argv.len());
+    for word in argv {
+        let is_number =
+            word.to_str().is_some_and(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+        match joined.last_mut() {
+            Some(last) if is_number && (last == "--watch" || last == "-w") => {
+                last.push("=");
+                last.push(word);
+            }
+            _ => joined.push(word.clone()),
+        }
+    }
+    joined
+}
+
 /// An empty variable counts as not set: desktop hosts pass an empty string for a setting that the user left empty.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_args(|arg| {
@@ -172,6 +190,13 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_seconds_of_watch_may_be_a_word_of_their_own() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(with_joined_watch(&words("x health --watch 30 gpu-1")), words("x health --watch=30 gpu-1"));
+        assert_eq!(with_joined_watch(&words("x health -w gpu-1 30")), words("x health -w gpu-1 30"));
+    }
 
     /// All arguments share one namespace: an argument with the id of a setting would replace it.
     #[test]

@@ -30,7 +30,7 @@ use kube_read::Failure;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
     /// GPU nodes and free GPUs; creates no pod
-    Nodes(ListArgs),
+    Nodes(Watched<ListArgs>),
     /// Health of a node, or of all GPU nodes
     Health(Watched<FleetArgs>),
     /// GPUs of a node, or of all GPU nodes
@@ -52,7 +52,7 @@ pub(crate) enum ToolCommand {
     Topology(NodeArgs),
     /// Why a pod failed, hangs or is Pending
     Explain(ExplainArgs),
-    /// Pods that use the GPUs of a node
+    /// Pods with GPUs of a node or a namespace
     #[command(visible_alias = "allocation")]
     Pods(AllocationArgs),
     /// Kill a process on a GPU (--mode operator)
@@ -133,7 +133,7 @@ impl ToolCommand {
     /// Converts the command to the call of its tool. `namespace` is the value of `--namespace` before the command.
     pub(crate) fn into_call(self, namespace: Option<String>) -> Result<ToolCall, Failure> {
         Ok(match self {
-            Self::Nodes(args) => ToolCall::new::<ListGpuNodes>(args),
+            Self::Nodes(args) => ToolCall::watched::<ListGpuNodes>(args),
             Self::Health(args) => ToolCall::watched::<GetGpuHealth>(args),
             Self::Inventory(args) => ToolCall::new::<GetGpuInventory>(args),
             Self::Diagnose(args) => ToolCall::new::<DiagnoseGpuNode>(args),

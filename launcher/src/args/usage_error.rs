@@ -11,14 +11,63 @@ use kube_read::Failure;
 /// Minimum similarity between a misspelled name and a suggested name.
 const SIMILAR: f64 = 0.7;
 
+/// Words that users of kubectl and other programs type, and the command of gpu-syringe for the same purpose.
+const HABITS: [(&[&str], &str); 9] = [
+    (&["get", "ls", "list"], "gpu-syringe nodes lists the GPU nodes, gpu-syringe pods the pods with GPUs."),
+    (&["version"], "gpu-syringe --version prints the version."),
+    (&["status", "check", "top-nodes"], "gpu-syringe health reads all GPU nodes."),
+    (&["smi", "nvidia-smi", "stats"], "gpu-syringe telemetry NODE shows temperature, power, clocks and utilization."),
+    (
+        &["logs", "log", "dmesg", "events"],
+        "gpu-syringe xid NODE decodes the kernel log of a node, gpu-syringe explain POD shows events and log of a pod.",
+    ),
+    (&["install", "init", "apply"], "gpu-syringe setup prints the manifests, gpu-syringe setup --apply applies them."),
+    (
+        &["uninstall", "delete", "remove"],
+        "gpu-syringe setup --uninstall removes a set-up, gpu-syringe sweep deletes pods that are left.",
+    ),
+    (&["why", "debug"], "gpu-syringe explain POD, or gpu-syringe diagnose NODE."),
+    (&["--all", "--all-nodes"], "gpu-syringe health reads all GPU nodes."),
+];
+
+/// Settings that give more rights. They are never suggested.
+const NEVER_SUGGESTED: [&str; 5] = ["--allow-context", "--token-to-model", "--mode", "--yes", "--drain-check"];
+
+/// Returns the hint for a word of [`HABITS`], or for `describe TYPE NAME`.
+fn habit(sub: &str, words: &[OsString], error: &clap::Error) -> Option<String> {
+    let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
+    let object = words.windows(3).find(|three| three[0] == "describe").map(|three| (three[1], three[2]));
+    match object {
+        Some(("node" | "nodes" | "no", name)) if sub == "describe" => {
+            return Some(format!("gpu-syringe describe {name}"));
+        }
+        Some(("pod" | "pods" | "po", name)) if sub == "describe" => return Some(format!("gpu-syringe explain {name}")),
+        _ => {}
+    }
+    let wrong =
+        [ContextKind::InvalidSubcommand, ContextKind::InvalidArg].into_iter().find_map(|kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => Some(text.as_str()),
+            _ => None,
+        });
+    let is_missing_node = error.kind() == ErrorKind::MissingRequiredArgument && error.to_string().contains("NODE");
+    if is_missing_node {
+        return Some("GPU nodes: gpu-syringe nodes. All of them at once: gpu-syringe health.".to_owned());
+    }
+    let wrong = wrong?;
+    HABITS.iter().find(|(known, _)| known.contains(&wrong)).map(|(_, hint)| (*hint).to_owned())
+}
+
 /// Creates the failure for an error of the parser.
-pub(super) fn failure(command: &Command, error: &clap::Error) -> Failure {
+pub(super) fn failure(command: &Command, argv: &[OsString], error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let message: Vec<_> = text.lines().take_while(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
     let why = message.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").replace(['<', '>'], "");
     let sub = subcommand(command, &text);
     let name = sub.map_or("", Command::get_name);
-    let suggestion = suggestion(command, sub, error).map(|word| format!("Did you mean {word}? ")).unwrap_or_default();
+    let suggestion = match habit(name, argv, error) {
+        Some(hint) => format!("{} ", hint.trim_end_matches('.').to_owned() + "."),
+        None => suggestion(command, sub, error).map(|word| format!("Did you mean {word}? ")).unwrap_or_default(),
+    };
     let next = match name {
         "" => format!("{suggestion}gpu-syringe help shows the commands."),
         name => format!("{suggestion}Usage: {}. Help: gpu-syringe {name} -h.", help::usage(name)),
@@ -46,7 +95,8 @@ fn suggestion(command: &Command, sub: Option<&Command>, error: &clap::Error) -> 
         }
         ErrorKind::UnknownArgument => {
             let arguments = command.get_arguments().chain(sub.into_iter().flat_map(Command::get_arguments));
-            let names = arguments.filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect();
+            let names = arguments.filter_map(|arg| Some(format!("--{}", arg.get_long()?)));
+            let names = names.filter(|name| !NEVER_SUGGESTED.contains(&name.as_str())).collect();
             (given(ContextKind::InvalidArg)?, names)
         }
         ErrorKind::InvalidValue => {
@@ -87,8 +137,8 @@ mod tests {
     fn message(words: &[&str]) -> String {
         let command = super::super::command();
         let argv = [&["gpu-syringe"], words].concat();
-        let error = command.clone().try_get_matches_from(argv).expect_err("invalid arguments");
-        failure(&command, &error).to_string()
+        let error = command.clone().try_get_matches_from(&argv).expect_err("invalid arguments");
+        failure(&command, &argv.iter().map(OsString::from).collect::<Vec<_>>(), &error).to_string()
     }
 
     #[test]
@@ -104,6 +154,25 @@ mod tests {
                 && !missing.contains("--image"),
             "{missing}"
         );
+    }
+
+    #[test]
+    fn habits_of_other_programs_lead_to_the_command() {
+        let cases: [(&[&str], &str); 7] = [
+            (&["get", "nodes"], "gpu-syringe nodes"),
+            (&["version"], "gpu-syringe --version"),
+            (&["describe", "node", "gpu-2"], "gpu-syringe describe gpu-2"),
+            (&["describe", "pod", "train-0"], "gpu-syringe explain train-0"),
+            (&["diagnose", "--all"], "gpu-syringe health"),
+            (&["diagnose"], "gpu-syringe nodes"),
+            (&["nvidia-smi"], "gpu-syringe telemetry"),
+        ];
+        for (words, hint) in cases {
+            assert!(message(words).contains(hint), "{words:?}: {}", message(words));
+        }
+        for words in [&["nodes", "--token", "x"][..], &["nodes", "--mod", "x"]] {
+            assert!(!message(words).contains("Did you mean"), "a setting that gives rights: {}", message(words));
+        }
     }
 
     #[test]

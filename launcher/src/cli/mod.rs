@@ -173,6 +173,11 @@ async fn dispatch(
 ) -> Result<Outcome, Failure> {
     match command {
         Command::Mcp => {
+            if std::io::stdin().is_terminal() {
+                let hint = "gpu-syringe: this is an MCP server, which an AI host starts; it waits for JSON on standard input. Ctrl-D ends \
+                     it. The configuration for hosts is in README.md. Commands for a terminal: gpu-syringe help.";
+                let _ = writeln!(progress::Messages, "{hint}");
+            }
             sweep_at_start(contexts.clone(), prober.clone());
             let server = Server::new(settings.clone(), contexts.clone(), prober.clone(), tools::all(settings.mode));
             serve(server, stop.clone()).await?;

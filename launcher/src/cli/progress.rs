@@ -20,6 +20,8 @@ static BAR: LazyLock<ProgressBar> = LazyLock::new(|| ProgressBar::with_draw_targ
 
 /// Shows the progress of the following calls.
 pub(super) fn show() {
+    // A bar without a style and a phase would be drawn as an empty bar before the first message.
+    BAR.finish_and_clear();
     BAR.set_draw_target(ProgressDrawTarget::stderr());
 }
 

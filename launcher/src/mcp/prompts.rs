@@ -31,8 +31,11 @@ const PROMPTS: &[PromptTemplate] = &[
         name: "why_did_my_training_pod_die",
         title: "Why did my training pod die?",
         description: "Cause (application, GPU, node or cluster), evidence and next step",
-        arguments: &[("pod", "Pod", true), ("namespace", "Its namespace, 'default' if left out", false)],
-        text: "Explain why pod {pod} in namespace {namespace} failed, hangs or waits.\n\
+        arguments: &[
+            ("pod", "Pod, or its owner as job/NAME", true),
+            ("namespace", "Its namespace; by default that of the context", false),
+        ],
+        text: "Explain why pod {pod} (namespace {namespace}) failed, hangs or waits.\n\
             1. Call explain_gpu_pod. State the cause and how certain it is, then the evidence from its timeline.\n\
             2. If it says gpu or node, call diagnose_gpu_node for the pod's node to see whether other pods are in danger.\n\
             3. Say plainly whether the owner of the code or the owner of the node has to act, and what they do next.\n\
@@ -81,7 +84,8 @@ pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResult, E
             _ if *required => {
                 return Err(ErrorData::invalid_params(format!("prompt {} needs argument {name}", prompt.name), None));
             }
-            _ => "default".to_owned(),
+            // The only optional argument is a namespace.
+            _ => "of the context".to_owned(),
         };
         text = text.replace(&format!("{{{name}}}"), &value);
     }

@@ -31,8 +31,8 @@ use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
-use kube_read::objects::pod_owner::PodOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
+use kube_read::objects::pod_owner::PodOwner;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{candidate_nodes, pod, pod_log};
@@ -175,11 +175,18 @@ impl Tool for ExplainGpuPod {
     async fn call(call: CallContext, args: ExplainArgs) -> Result<PodExplanation, Failure> {
         let args = ExplainArgs { pod: pod_name(&args.pod).unwrap_or_default(), ..args }.with_namespace_of_pod()?;
         let target = args.target();
-        let ExplainArgs { namespace, context, .. } = args;
+        let ExplainArgs { pod: text, namespace, context } = args;
         let reading = async {
             let connection = call.contexts.connect(context.as_deref()).await?;
-            let namespace = namespace.as_deref().unwrap_or_else(|| connection.client.default_namespace());
-            let read = pod::read(&connection, namespace, &target).await?;
+            let default_namespace = namespace.as_deref().unwrap_or_else(|| connection.client.default_namespace());
+            let mut read = pod::read(&connection, default_namespace, &target).await;
+            // A namespace may have the name of a kind, such as `jobs`.
+            if let (Err(_), None, Some(_), Some((prefix, name))) =
+                (&read, &namespace, target.kind, text.split_once('/'))
+            {
+                read = pod::read(&connection, prefix, &PodOwner::named(name)).await.or(read);
+            }
+            let read = read?;
             Ok((connection, read))
         };
         let (connection, read) = call.with_deadline("Reading the pod", reading).await?;

@@ -1,4 +1,6 @@
-//! The tool `get_pod_gpu_allocation`: the pods that use the GPUs of a node, optionally with the GPUs of each pod.
+//! The tool `get_pod_gpu_allocation`: the pods that use the GPUs of a node or of a namespace, optionally with the GPUs of each pod.
+
+use std::collections::BTreeMap;
 
 use diagnosis::finding::Finding;
 use schemars::JsonSchema;
@@ -17,18 +19,19 @@ use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::NodeToRead;
 use crate::terminal::page::Page;
-use crate::tools::common_args::{NODE_HELP, node_name};
+use crate::tools::common_args::node_name;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
+use kube_read::objects::gpu_pod::Pod;
 use kube_read::objects::gpu_requests::ResourceUse;
 use kube_read::objects::name_validation;
-use kube_read::objects::pod_rows::PodRow;
+use kube_read::objects::pod_rows::{self, PodRow};
 use kube_read::objects::resolve_devices;
 use kube_read::objects::resolve_devices::Leftovers;
 use kube_read::reads::existing_pods::ExistingPods;
-use kube_read::reads::node_with_pods;
 use kube_read::reads::node_with_pods::NodeWithPods;
+use kube_read::reads::{node_with_pods, pods, resource_claims};
 use syringe_macros::omit;
 
 /// The sections that show which container has which device.
@@ -40,11 +43,11 @@ pub struct GetPodGpuAllocation;
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllocationArgs {
-    /// Kubernetes node
-    #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
+    /// Kubernetes node; without it, the pods with GPUs of a namespace, which needs no permission on nodes
+    #[arg(value_name = "NODE", help = "Name of the node, or node/NAME; by default the pods of the namespace", value_parser = node_name)]
     #[schemars(length(min = 1, max = 253))]
-    pub node_name: String,
-    /// Show only the pods of this namespace; the totals are for the whole node
+    pub node_name: Option<String>,
+    /// Only the pods of this namespace (the totals are for the whole node); without a node, by default that of the context
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
@@ -52,9 +55,9 @@ pub struct AllocationArgs {
     #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resolve_devices: bool,
-    /// Pods of all namespaces, which is the default
+    /// Pods of all namespaces, which is the default with a node
     #[arg(short = 'A', long, conflicts_with = "namespace")]
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_namespaces: bool,
     /// Kubeconfig context; the current one by default
     #[arg(skip)]
@@ -66,8 +69,8 @@ pub struct AllocationArgs {
 pub struct PodAllocation {
     /// Summary in one or two sentences.
     pub summary: String,
-    /// The node.
-    pub node: String,
+    /// The node. Absent in an answer about a namespace.
+    pub node: Option<String>,
     /// The kubeconfig context.
     pub context: String,
     /// The time when the Kubernetes API was read. The time of the facts from the probe is in `probe`.
@@ -94,18 +97,23 @@ pub struct PodAllocation {
 impl Tool for GetPodGpuAllocation {
     const NAME: &'static str = "get_pod_gpu_allocation";
     const TITLE: &'static str = "Pods that use the GPUs of a node";
-    const DESCRIPTION: &'static str = "Which pods use the GPUs of a node: requests of whole, MIG, shared and DRA devices, init and \
+    const DESCRIPTION: &'static str = "Which pods use the GPUs of a node, or of a namespace: requests of whole, MIG, shared and DRA devices, init and \
         sidecar containers, totals. Needs no probe, except with resolve_devices, which shows the GPU of each container.";
     const PROBES: bool = true;
     type Args = AllocationArgs;
     type Answer = PodAllocation;
 
     async fn call(call: CallContext, args: AllocationArgs) -> Result<PodAllocation, Failure> {
-        let AllocationArgs { node_name, namespace, resolve_devices, all_namespaces: _, context } = args;
+        let AllocationArgs { node_name, namespace, resolve_devices, all_namespaces, context } = args;
         namespace.as_deref().map_or(Ok(()), name_validation::check_namespace)?;
+        let Some(node_name) = node_name else {
+            let place = Place { namespace, all_namespaces, context };
+            return if resolve_devices { Err(no_node()) } else { read_namespace(&call, place).await };
+        };
         let what = format!("Looking at node {}", clean(&node_name, name_validation::MAX_LENGTH));
         let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
         let mut view = call.with_deadline(&what, node_with_pods::read(&connection, &node_name)).await?;
+        let node = node_name.clone();
         let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
@@ -126,7 +134,7 @@ impl Tool for GetPodGpuAllocation {
                 Err(failure) => {
                     answer.unknown.push(section_unknown("devices", &failure));
                     answer.probe =
-                        ProbeSummary::of_failed_probe(call.settings.via, &answer.node, &connection.context, &failure);
+                        ProbeSummary::of_failed_probe(call.settings.via, &node, &connection.context, &failure);
                 }
             }
         }
@@ -137,9 +145,14 @@ impl Tool for GetPodGpuAllocation {
     fn page(answer: &PodAllocation) -> Page {
         let mut text = Page::from(format!("{}\n", answer.summary));
         answer.unknown.iter().for_each(|unknown| text.push_unknown(unknown));
-        text.push_table(resources_table(&answer.resources));
+        if !answer.resources.is_empty() || answer.node.is_some() {
+            text.push_table(resources_table(&answer.resources));
+        }
         text.push_table(pods_table(&answer.pods));
         text.push_omitted(answer.pods_omitted, "more pods");
+        if answer.node.is_none() && !answer.pods.is_empty() {
+            text.push_str("\nWhy a pod fails, hangs or is Pending: gpu-syringe explain NAMESPACE/POD\n");
+        }
         for gone in &answer.leftovers.allocated_to_deleted_pods {
             let pod = gone.pod.as_ref().unwrap_or(&gone.pod_uid);
             text.push_str(&format!("allocated to a pod that no longer exists ({pod}): {}\n", gone.devices.join(", ")));
@@ -167,6 +180,64 @@ impl CommandAnswer for PodAllocation {
     }
 }
 
+/// The namespaces of an answer without a node.
+struct Place {
+    namespace: Option<String>,
+    all_namespaces: bool,
+    context: Option<String>,
+}
+
+fn no_node() -> Failure {
+    Failure::usage(
+        "The arguments",
+        "the devices of containers are read on one node",
+        "Name the node, or leave out resolve_devices.",
+    )
+}
+
+/// Reads the pods with GPUs of a namespace. The user needs no permission on nodes.
+async fn read_namespace(call: &CallContext, place: Place) -> Result<PodAllocation, Failure> {
+    let what = "Listing the pods";
+    let connection = call.with_deadline(what, call.contexts.connect(place.context.as_deref())).await?;
+    let default = || connection.client.default_namespace().to_owned();
+    let namespace = if place.all_namespaces { None } else { Some(place.namespace.unwrap_or_else(default)) };
+    let pods = call.with_deadline(what, pods::of_namespace(&connection, namespace.as_deref())).await?;
+    let mut unknown = Vec::new();
+    let dra = if pods.iter().any(|pod| !pod.spec.resource_claims.is_empty()) {
+        let claims = resource_claims::read(&connection, None, &mut unknown);
+        call.with_deadline("Reading the resource claims", claims).await?
+    } else {
+        None
+    };
+    let row = |pod: &Pod| Some(PodRow { node: pod.spec.node_name.clone(), ..pod_rows::row(pod, dra.as_ref())? });
+    let mut rows: Vec<_> = pods.iter().filter_map(row).collect();
+    rows.sort_by_key(|row| (row.phase == "Succeeded", row.namespace.clone(), row.name.clone()));
+    let mut phases = BTreeMap::<&str, usize>::new();
+    rows.iter().for_each(|row| *phases.entry(row.phase.as_str()).or_default() += 1);
+    let each: Vec<_> = phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+    let place = namespace.map_or_else(|| "All namespaces".to_owned(), |name| format!("Namespace {name}"));
+    let summary = match rows.len() {
+        0 => format!("{place}: no pod requests or has a GPU."),
+        count => format!("{place}: {count} pod{} with GPUs ({}).", if count == 1 { "" } else { "s" }, each.join(", ")),
+    };
+    let mut answer = PodAllocation {
+        summary,
+        node: None,
+        context: connection.context.clone(),
+        taken_at: jiff::Timestamp::now(),
+        findings: Vec::new(),
+        unknown,
+        resources: Vec::new(),
+        pods: rows,
+        pods_omitted: None,
+        pods_in_other_namespaces: None,
+        leftovers: Leftovers::default(),
+        probe: None,
+    };
+    answer.narrow(None);
+    Ok(answer)
+}
+
 impl PodAllocation {
     fn of(view: &NodeWithPods, node: String, context: String) -> Self {
         let resources = view.uses();
@@ -183,7 +254,7 @@ impl PodAllocation {
         };
         Self {
             summary,
-            node,
+            node: Some(node),
             context,
             taken_at: jiff::Timestamp::now(),
             findings: Vec::new(),

@@ -101,8 +101,17 @@ impl Tool for GpuProcesses {
         for one in &mut listed {
             one.terminal_command = kill_command(&call, &node_name, one);
         }
-        let summary = format!("{} on the GPUs of {node_name}.", processes_of(&listed));
-        let unknown = read.diagnosis.unknown.into_iter().filter(|one| one.is_of(SectionName::Processes)).collect();
+        let unknown: Vec<_> =
+            read.diagnosis.unknown.into_iter().filter(|one| one.is_of(SectionName::Processes)).collect();
+        let summary = match (listed.is_empty(), unknown.first()) {
+            (true, Some(reason)) => {
+                format!("The processes on the GPUs of {node_name} could not be read: {}.", reason.why)
+            }
+            (false, Some(_)) => {
+                format!("At least {} on the GPUs of {node_name}; the list is incomplete.", processes_of(&listed))
+            }
+            (_, None) => format!("{} on the GPUs of {node_name}.", processes_of(&listed)),
+        };
         Ok(ProcessList { summary, node: node_name, processes: listed, unknown, probe: read.note })
     }
 
@@ -140,8 +149,8 @@ impl Tool for GpuProcesses {
 
 impl CommandAnswer for ProcessList {
     fn outcome(&self) -> Outcome {
-        // This list has no verdict.
-        Outcome::NothingFound
+        // This list has no verdict. No process was read if the list is empty and a part of it is unknown.
+        if self.processes.is_empty() && !self.unknown.is_empty() { Outcome::Unknown } else { Outcome::NothingFound }
     }
 
     fn names(&self) -> Vec<String> {

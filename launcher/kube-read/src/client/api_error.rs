@@ -15,13 +15,28 @@ use crate::failure::kube_reason;
 pub fn request_failed(connection: &Connection, what: String, error: &kube::Error) -> Failure {
     let next = match error {
         kube::Error::Api(status) if is_page_of_proxy(status) => return page_of_proxy(connection, what, error),
+        kube::Error::Api(status) if status.code == 403 && status.message.contains("\"system:anonymous\"") => {
+            "The API server does not know you: the user of this context in the kubeconfig has no credentials. Sign in, or choose \
+             another context (--context). Do not grant permissions to system:anonymous."
+                .to_owned()
+        }
         kube::Error::Api(status) if status.code == 403 => {
-            "Grant that permission; deploy/rbac.yaml lists everything gpu-syringe needs.".to_owned()
+            "Ask an administrator of the cluster for that permission: gpu-syringe setup --apply --user NAME grants everything that \
+             gpu-syringe needs."
+                .to_owned()
+        }
+        kube::Error::Api(status) if status.code == 400 && what.contains("nodes") && status.message.contains("selector") => {
+            "Correct the selector (-l).".to_owned()
         }
         kube::Error::Api(status) if status.code == 401 => {
             "Sign in again: the credentials of this context are no longer accepted.".to_owned()
         }
         kube::Error::Api(_) => "Try again. See the message of the API server.".to_owned(),
+        _ if kube_reason(error).contains("UnsupportedCertVersion") => {
+            "The client certificate in the kubeconfig is X.509 version 1, which the TLS library of gpu-syringe does not accept. \
+             Issue it again as version 3 (openssl x509 -req … -extfile with any extension), or use a token."
+                .to_owned()
+        }
         _ if kube_reason(error).contains("invalid peer certificate") => {
             "Check certificate-authority of the cluster in the kubeconfig, and whether a proxy replaces certificates."
                 .to_owned()

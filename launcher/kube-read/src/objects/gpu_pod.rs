@@ -58,6 +58,8 @@ pub struct Annotations {
 /// Specification of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodSpec {
+    /// Node of the pod.
+    pub node_name: Option<String>,
     pub containers: Vec<Container>,
     /// Init containers and sidecars.
     pub init_containers: Vec<Container>,
@@ -108,6 +110,7 @@ impl From<sent::Pod> for Pod {
                 owner_references,
             },
             spec: PodSpec {
+                node_name: given(spec.node_name),
                 containers: containers(spec.containers),
                 init_containers: containers(spec.init_containers),
                 resource_claims: spec.resource_claims,

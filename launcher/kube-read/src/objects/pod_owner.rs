@@ -111,7 +111,8 @@ mod tests {
     use super::*;
 
     fn pod(labels: &Value, owner: &Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p", "labels": labels, "ownerReferences": owner}})).expect("a pod")
+        serde_json::from_value(json!({"metadata": {"name": "p", "labels": labels, "ownerReferences": owner}}))
+            .expect("a pod")
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::objects::name_validation::container_id_without_scheme;
 const MAX_UUIDS: usize = 128;
 
 /// A pod that requests GPUs.
-#[omit(Vec, bool, !containers)]
+#[omit(Option, Vec, bool, !containers)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct PodRow {
     /// Namespace.
@@ -26,6 +26,8 @@ pub struct PodRow {
     pub name: String,
     /// UID.
     pub uid: String,
+    /// Node of the pod, in an answer about several nodes.
+    pub node: Option<String>,
     /// `Pending`, `Running`, `Succeeded`, `Failed`.
     pub phase: String,
     /// Whether the pod is being deleted. Its devices are not free yet.
@@ -134,6 +136,7 @@ pub fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
         namespace: pod.metadata.namespace.clone(),
         name: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
+        node: None,
         phase: clean(phase, 20),
         terminating: pod.metadata.is_deleting,
         holds: if holds_resources(phase) { effective_requests(pod) } else { ResourceCounts::new() },

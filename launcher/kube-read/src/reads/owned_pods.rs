@@ -96,7 +96,8 @@ mod tests {
             (None, Some(reason)) => json!({"waiting": {"reason": reason}}),
             (None, None) => json!({"running": {"startedAt": "2026-11-22T00:00:00Z"}}),
         };
-        let container: Value = json!({"name": "main", "image": "x", "imageID": "x", "ready": false, "restartCount": 0, "state": state});
+        let container: Value =
+            json!({"name": "main", "image": "x", "imageID": "x", "ready": false, "restartCount": 0, "state": state});
         let value = json!({
             "metadata": {"name": name, "namespace": "ml", "creationTimestamp": "2026-11-22T00:00:00Z"},
             "status": {"phase": phase, "containerStatuses": [container]},

@@ -12,8 +12,8 @@ use crate::client::connection::Connection;
 use crate::client::retry;
 use crate::objects::pod_owner::PodOwner;
 use crate::objects::{name_validation, pod_facts};
-use crate::reads::owned_pods::{self, OwnedPods};
 use crate::reads::events;
+use crate::reads::owned_pods::{self, OwnedPods};
 
 /// A pod with its events.
 pub struct ReadPod {
@@ -47,7 +47,8 @@ pub async fn read(connection: &Connection, namespace: &str, target: &PodOwner) -
     let pod = pod.filter(|_| target.kind.is_none());
     let Some(pod) = pod else {
         // The error of the list is not reported: the caller did not ask for a list.
-        let owned = if target.kind.is_none() { owned_pods::worst(connection, namespace, target).await } else { Ok(None) };
+        let owned =
+            if target.kind.is_none() { owned_pods::worst(connection, namespace, target).await } else { Ok(None) };
         if let Ok(Some(OwnedPods { worst, phases })) = owned {
             return Ok(with_events(connection, namespace, worst, Some(phases)).await);
         }

@@ -42,6 +42,19 @@ pub async fn on_node(connection: &Connection, node: &str, freshness: Freshness) 
     .await
 }
 
+/// Reads the pods of a namespace, or of all namespaces, including terminated ones.
+pub async fn of_namespace(connection: &Connection, namespace: Option<&str>) -> Result<Vec<Pod>, Failure> {
+    let (what, path) = match namespace {
+        Some(name) => (format!("Listing the pods of namespace {name}"), format!("/api/v1/namespaces/{name}/pods")),
+        None => ("Listing the pods of all namespaces".to_owned(), "/api/v1/pods".to_owned()),
+    };
+    let query = Query { what: &what, path: &path, labels: None, fields: None };
+    lists::fold(connection, &query, Freshness::Cached, Vec::new, |pods: &mut Vec<Pod>, sent: SentPod| {
+        pods.push(Pod::from(sent));
+    })
+    .await
+}
+
 /// Returns the allocated amounts of each of `nodes`, from one list for each. A node without an entry has nothing allocated.
 pub async fn allocated_on(
     connection: &Connection,

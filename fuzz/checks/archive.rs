@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::archive::{Archive, NAME};
 use super::binary::machine;
 
-/// `data` is a file that a user named as node-probe. The unpacked file equals the packed one.
+/// `data` is a file that a user specified as node-probe. The unpacked file must equal the packed file.
 pub fn archive(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path().join("program");

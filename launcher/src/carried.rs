@@ -1,4 +1,4 @@
-//! `programs`: the compressed node-probe programs in this program (feature `carry`). `unpack` decompresses one.
+//! `programs`: the compressed node-probe programs in this program (feature `carry`). `unpack` decompresses a program.
 
 use sha2::{Digest, Sha256};
 

@@ -1,4 +1,4 @@
-//! `REASONS`: the table of clock event reasons (bit, label, fault or not). `mask_of`: the reasons of a GPU as a mask.
+//! `REASONS`: a table of clock event reasons (bit, label, whether it is a fault). `mask_of`: the reasons of a GPU as a mask.
 
 use super::telemetry::Throttling;
 

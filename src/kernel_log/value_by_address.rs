@@ -10,7 +10,7 @@ use crate::pci::PciAddress;
 const MAX_GPUS: usize = 256;
 
 /// One value (UUID or serial number) for each GPU. The value is empty if the log contains two different values. This can
-/// happen because all earlier boots in a text log count as one boot. Then the value of an event is unknown.
+/// happen because all earlier boots in a text log count as one boot. The value for an event is then unknown.
 #[derive(Debug, Default)]
 pub(super) struct ValueByAddress(Vec<BTreeMap<PciAddress, String>>);
 

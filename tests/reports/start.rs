@@ -1,4 +1,4 @@
-//! Cases of public reports about containers that did not start and rejected pods, asked with `explain_gpu_pod`.
+//! Cases of public reports about containers that did not start and rejected pods, for the tool `explain_gpu_pod`.
 
 use demo_cluster::Fixture;
 use k8s_openapi::api::core::v1::{Event, Pod};

@@ -1,4 +1,4 @@
-//! `workload_pod`, `workloads_of`: make running GPU pods, from a number of GPUs or from a node's kubelet allocations.
+//! `workload_pod`, `workloads_of`: create running GPU pods, from a number of GPUs or from a node's kubelet allocations.
 
 use std::collections::BTreeMap;
 

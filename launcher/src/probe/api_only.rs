@@ -1,4 +1,4 @@
-//! `report`: makes a report without a probe: every section is unknown. `refusal`: the failure if a probe is needed.
+//! `report`: creates a report without a probe, whose sections are unknown. `refusal`: the failure if a probe is needed.
 
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source};
 use syringe_core::section_name::SectionName;

@@ -1,4 +1,4 @@
-//! Scenarios of GPUs that NVML or PCI lacks, of NVML that blocks, and of memory, InfoROM and power faults of one GPU.
+//! Scenarios of GPUs that NVML or PCI does not list, of blocked NVML calls, and of memory, InfoROM and power faults.
 
 use syringe_core::facts::ecc::{RecoveryAction, RemapHistogram, RetiredPages};
 

@@ -1,4 +1,4 @@
-//! `describe`: converts the values of `nvmlDeviceGetGpuFabricInfoV` into facts: which are valid in which state.
+//! `describe`: converts the values of `nvmlDeviceGetGpuFabricInfoV` that are valid in the current state into facts.
 
 use syringe_core::facts::topology::Fabric;
 

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::input::node::{Gpu, Node, STALE_AFTER};
+use crate::input::recovery::Recovery;
 use crate::input::timeline::{concerns, is_off_bus, is_xid};
 use crate::input::xids;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -55,8 +56,9 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     gpus.extend(held);
     let fault = gpus.iter().find_map(|gpu| {
         let blocks = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu);
-        // An error from which the GPU has recovered blocks no process.
-        node.timeline.current().filter(blocks).find(|event| node.recovered(gpu, &[*event]).is_none())
+        // An error from which the GPU has recovered blocks no process. A GPU that responds a day later blocks none either.
+        let blocked = |recovery| matches!(recovery, Recovery::Current | Recovery::Unproven { recent: true, .. });
+        node.timeline.current().filter(blocks).find(|event| blocked(node.recovery(gpu, &[*event])))
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
     fault.map(StuckReason::KernelEvent).or_else(gone)

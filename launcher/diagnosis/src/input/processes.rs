@@ -36,7 +36,12 @@ const SERVICES: [&str; 16] = [
 
 /// Returns whether the process is a program of the node itself.
 pub(crate) fn is_service(process: &GpuProcess) -> bool {
-    process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)))
+    process.name.as_deref().is_some_and(is_name_of_service)
+}
+
+/// Returns whether this is the name of a program of the node itself.
+pub(crate) fn is_name_of_service(name: &str) -> bool {
+    SERVICES.iter().any(|service| name.starts_with(service))
 }
 
 /// The reason why a process in state D is stuck.

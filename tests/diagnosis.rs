@@ -5,6 +5,8 @@
 
 #[path = "diagnosis/all_clear.rs"]
 mod all_clear;
+#[path = "diagnosis/explained.rs"]
+mod explained;
 #[path = "diagnosis/facts.rs"]
 mod facts;
 #[path = "diagnosis/kubernetes_inputs.rs"]

@@ -31,17 +31,31 @@ Severity is that of a new event. How it fades:
 
 After a reboot, a load of the driver or a reset of the GPU (Xid 154 that withdraws a reset or reboot), every other earlier
 event is history. An event that comes back after that is a finding, whatever its ageing. A GPU **works again** if NVML can
-read it and counts no uncorrected error, the driver recommends no recovery action, ten minutes have passed, and the evidence
+read it and counts no uncorrected error, the driver recommends no recovery action, ten minutes have passed, and the state
 for the [family](#families) of the fault holds.
+
+If the action is a reset, a reboot or a return, time alone does not end the fault: the work in the table of families must have
+run on the GPU since then. Without it, an event of a GPU that responds is at most critical for a day and then a warning, with
+the same action, which can wait until the jobs end. After a week, a GPU that is at work has recovered even if the start of
+its program is not known; an idle GPU has not.
 ";
 
 const FAMILIES: &str = "
 ## Families
 
-Faults of one family recur together. The evidence shows that the GPU works again. The action is for a fault that came back
-after a reset, a driver load or a reboot, or several times within a day.
+Faults of one family recur together. The state is what must hold now for a fault to be over, and the work is what shows that a
+fault is over although no reset, driver load or boot is in the log. A fault that comes back after a reset, a driver load or a
+reboot is a pattern at one of the rates (`2/30`: two incidents within 30 days), and critical then; below, it is information.
+Without a cure in between, three incidents within a day or since the last cure are a pattern. The GPU is returned only if the
+field diagnostic fails.
 
-| evidence | meaning |
+| work | meaning |
+|---|---|
+| `program` | a program that started after the event runs on the GPU |
+| `program_on_several_gpus` | such a program, or its pod, uses several GPUs |
+| `after_a_week` | a program can run and compute wrong results: such a program counts after a week |
+
+| state | meaning |
 |---|---|
 | `responds` | NVML can read the GPU |
 | `counters` | also, the counters show no uncorrected memory error since the driver was loaded; a GPU without counters shows nothing |
@@ -49,8 +63,8 @@ after a reset, a driver load or a reboot, or several times within a day.
 | `nvlinks` | also, as many NVLinks are up as on the other GPUs of the model |
 | `power` | also, the clocks are not reduced because of power or temperature |
 
-| family | codes | evidence | action if it comes back | what to do |
-|---|---|---|---|---|
+| family | codes | state | work | rates | action if it comes back | what to do |
+|---|---|---|---|---|---|---|
 ";
 
 fn snake_case(variant: impl std::fmt::Debug) -> String {
@@ -100,10 +114,12 @@ fn document() -> String {
         let _ = writeln!(page, "| {codes} | `{condition}` | {severity} | {action} | {ageing} | {advice} | {why} |");
     }
     page.push_str(FAMILIES);
-    for FaultFamily { name, codes, recovery, action_if_back, advice_if_back } in families() {
+    for FaultFamily { name, codes, recovery, work, rates, action_if_back, advice_if_back } in families() {
         let advice = advice_if_back.replace("{gpu}", "the GPU").replace("{node}", "the node");
-        let [recovery, action] = [snake_case(recovery), snake_case(action_if_back)];
-        let _ = writeln!(page, "| {name} | {} | {recovery} | {action} | {advice} |", codes.replace(',', ", "));
+        let [recovery, work, action] = [snake_case(recovery), snake_case(work), snake_case(action_if_back)];
+        let rates: Vec<String> = rates.iter().map(|rate| format!("{}/{}", rate.incidents, rate.days)).collect();
+        let (codes, rates) = (codes.replace(',', ", "), rates.join(", "));
+        let _ = writeln!(page, "| {name} | {codes} | {recovery} | {work} | {rates} | {action} | {advice} |");
     }
     page.push_str(
         "\n## SXid\n\nThe word Fatal or Non-fatal in a line has priority over its row: Fatal is always fatal; Non-fatal is information, \

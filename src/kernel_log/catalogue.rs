@@ -39,7 +39,7 @@ pub enum Ageing {
     Permanent,
 }
 
-/// Evidence that a GPU works again after an event.
+/// State of a GPU without which no fault of a family is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecoveryEvidence {
@@ -55,14 +55,39 @@ pub enum RecoveryEvidence {
     Power,
 }
 
-/// Xids with the same kind of fault: they recur together, and the same evidence shows that the GPU works again.
+/// Work that shows that a fault is over for which a reset or a reboot is required, although none is in the log. Time alone
+/// shows nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkEvidence {
+    /// A program that started after the event runs on the GPU.
+    Program,
+    /// Such a program runs on several GPUs, so that it needs their links.
+    ProgramOnSeveralGpus,
+    /// A program shows nothing, because it can run and compute wrong results. After a week of work, the GPU works.
+    AfterAWeek,
+}
+
+/// A number of incidents within a time that is a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub incidents: usize,
+    pub days: i64,
+}
+
+/// Xids with the same kind of fault: they recur together, and the same evidence shows that the GPU works again.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultFamily {
     pub name: &'static str,
     /// Codes and ranges of codes: `48,144-150`.
     pub codes: &'static str,
+    /// What must hold now.
     pub recovery: RecoveryEvidence,
-    /// Action if the fault occurred again after a reset, a driver load or a reboot.
+    /// Work since then that shows the end of the fault.
+    pub work: WorkEvidence,
+    /// The rates at which incidents after a cure are a pattern.
+    pub rates: Vec<Rate>,
+    /// Action if the fault came back after a reset, a driver load or a reboot.
     pub action_if_back: ActionCode,
     /// The action in words, with the placeholders `{gpu}` and `{node}`.
     pub advice_if_back: &'static str,
@@ -251,9 +276,16 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
 }
 
 fn family_row(fields: Vec<&'static str>) -> Option<FaultFamily> {
-    let [name, codes, recovery, action, advice] = fields[..] else { return None };
-    let (recovery, action_if_back) = (word(recovery)?, word(action)?);
-    Some(FaultFamily { name, codes, recovery, action_if_back, advice_if_back: advice })
+    let [name, codes, recovery, work, rates, action, advice] = fields[..] else { return None };
+    let (recovery, work, action_if_back) = (word(recovery)?, word(work)?, word(action)?);
+    let rates = rates.split(' ').map(rate).collect::<Option<Vec<Rate>>>()?;
+    Some(FaultFamily { name, codes, recovery, work, rates, action_if_back, advice_if_back: advice })
+}
+
+/// Parses `2/30`: two incidents within 30 days.
+fn rate(text: &str) -> Option<Rate> {
+    let (incidents, days) = text.split_once('/')?;
+    Some(Rate { incidents: incidents.parse().ok()?, days: days.parse().ok()? })
 }
 
 fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {

@@ -34,6 +34,15 @@ fn xid(code: u32, minutes: i64) -> KernelEvent {
     KernelEvent { code: Some(code), ..event(Kind::Xid, minutes) }
 }
 
+/// The healthy node with these events, whose programs started an hour ago.
+fn with_new_programs(events: Vec<KernelEvent>) -> Report {
+    let mut report = with(events);
+    let started = report.taken_at.map(|now| now - SignedDuration::from_hours(1));
+    let processes = report.sections.processes.as_mut().and_then(|section| section.data.as_mut()).expect("processes");
+    processes.processes.iter_mut().for_each(|process| process.started_at = started);
+    report
+}
+
 fn judged(report: &Report) -> Diagnosis {
     diagnose(report, &KubernetesFacts::default())
 }
@@ -61,16 +70,16 @@ fn worst(diagnosis: &Diagnosis) -> Option<Severity> {
 
 #[test]
 fn a_summary_names_the_errors_that_no_longer_count() {
-    const WEEK: i64 = 7 * 24 * 60;
+    const DAYS: i64 = 9 * 24 * 60;
     for code in [48, 119, 38, 233] {
-        let diagnosis = judged(&with(vec![xid(code, WEEK)]));
+        let diagnosis = judged(&with_new_programs(vec![xid(code, DAYS)]));
         let summary = &diagnosis.summary;
         assert!(summary.contains(&format!("Xid {code}")), "{summary}");
         assert!(!summary.to_lowercase().contains("no hardware or driver xid"), "{summary}");
     }
     for (code, claim) in [(48, "no uncorrected memory error"), (119, "no driver problem")] {
         assert!(judged(&healthy()).summary.contains(claim));
-        let summary = judged(&with(vec![xid(code, WEEK)])).summary;
+        let summary = judged(&with_new_programs(vec![xid(code, DAYS)])).summary;
         assert!(!summary.contains(claim), "the summary contradicts the error that it names: {summary}");
     }
     let programs = judged(&with(vec![xid(31, 30)]));
@@ -320,7 +329,8 @@ fn links_of_nvlink_5_and_of_a_registered_gpu_need_switches() {
 fn an_old_event_is_no_emergency_where_the_present_was_not_read() {
     const WEEK: i64 = 7 * 24 * 60;
     for code in [119, 79, 95, 48, 62, 109, 74, 149] {
-        assert!(worst(&judged(&with(vec![xid(code, WEEK)]))) <= Some(Severity::Info), "{code}");
+        assert!(worst(&judged(&with_new_programs(vec![xid(code, WEEK + 1)]))) <= Some(Severity::Info), "{code}");
+        assert_eq!(worst(&judged(&with(vec![xid(code, WEEK)]))), Some(Severity::Warning), "{code}: no work since then");
         let alone = judged(&log_alone(vec![xid(code, WEEK)]));
         let finding = alone.findings.first().expect("a finding");
         assert_eq!(finding.severity, Severity::Warning, "{code}: {}", told(&alone));

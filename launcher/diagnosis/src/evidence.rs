@@ -197,6 +197,15 @@ pub(crate) fn event(event: &KernelEvent) -> String {
     format!("{when}: {}{sub} ({at_least}{}){process}", event_name(event), times(event.count.max(1)))
 }
 
+/// Returns the text with a small first letter, for the middle of a sentence. Abbreviations such as `NVML` are not changed.
+pub(crate) fn uncapitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    match (characters.next(), characters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(characters).collect(),
+        _ => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -189,6 +189,8 @@ pub enum Rma {
     No,
     /// The fault is a reason for a return if it occurs again after the steps.
     IfRepeated,
+    /// Run NVIDIA's field diagnostic first: it is a reason for a return if that fails.
+    IfDiagnosticFails,
     /// Return it.
     Yes,
 }

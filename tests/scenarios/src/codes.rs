@@ -8,16 +8,16 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(("nvlink-warning", 0))
             .must_not(["nvlink-fault"])
             .node(|| h100(2).xid(ago(hours(1)), 0, 137, UNKNOWN, "NVLink: privilege error")),
-        healthy("gsp-timeout-of-last-week", "GSP timed out six days ago, and the GPU works.")
-            .must(finding("gsp-failed").gpu(0).severity(Info).evidence(["NVML can read the GPU"]))
+        healthy("gsp-timeout-of-last-week", "GSP timed out six days ago, and a program of yesterday runs on the GPU.")
+            .must(finding("gsp-failed").gpu(0).severity(Info).evidence(["which started since then, runs on it"]))
             .must_not(["severity:warning", "severity:critical", "severity:fatal"])
-            .node(|| l40s(2).gsp_timeout(ago(days(6)), 0, 40_981)),
+            .node(|| l40s(2).gsp_timeout(ago(days(6)), 0, 40_981).job_started(0, ago(days(1)))),
         warning("repair-waits-for-a-reset", "A memory repair has been pending for six days: a state does not age.")
             .must(("xid-hardware", 0))
             .must_not(["severity:critical", "severity:fatal"])
             .node(|| h100(2).xid(ago(days(6)), 0, 160, UNKNOWN, "Channel repair recorded, reset to activate")),
-        warning("peer-to-peer-was-drained", "The end of a peer-to-peer drain does not mean that the GPU was reset.")
-            .must(finding("ecc-contained").gpu(0).severity(Warning))
+        critical("peer-to-peer-was-drained", "The end of a peer-to-peer drain does not mean that the GPU was reset.")
+            .must(finding("ecc-contained").gpu(0).severity(Critical))
             .must_not(["xid-history"])
             .node(|| {
                 a100(2)

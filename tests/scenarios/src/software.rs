@@ -27,9 +27,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("gsp-failed-on-several")
             .must_not(["class:hardware"])
             .node(|| (0..2).fold(h100(2), |node, gpu| node.gsp_timeout(ago(minutes(8)), gpu, 41_210 + gpu))),
-        critical("old-driver-recovered", "A driver before R565 does not log resets. The GPUs were reset and work.")
-            .must(finding("gsp-failed").gpu(0).severity(Warning).evidence(["NVML can read the GPU"]))
-            .must(finding("ecc-uncontained").gpu(1).severity(Info).evidence(["Xid 95", "NVML can read the GPU"]))
+        critical("old-driver-recovered", "A driver before R565 does not log resets. Work shows that GPU 0 was reset.")
+            .must(finding("gsp-failed").gpu(0).severity(Warning).evidence(["which started since then, runs on it"]))
+            .must(finding("ecc-uncontained").gpu(1).severity(Warning).evidence(["Xid 95", "contradicts the log"]))
             .must(finding("ecc-double-bit").gpu(2).severity(Critical).evidence(["uncorrected since driver load: 1"]))
             .must_not(["gsp-failed-on-several", "severity:fatal"])
             .node(|| {
@@ -37,6 +37,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 h100(3)
                     .driver("550.163.01", "12.4")
                     .gsp_timeout(ago(hours(3)), 0, 40_981)
+                    .job_started(0, ago(hours(2)))
                     .xid(ago(days(2)), 1, 95, UNKNOWN, "Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No")
                     .xid(ago(hours(3)), 2, 48, UNKNOWN, double_bit)
                     .ecc(2, |gpu| (gpu.volatile.uncorrected, gpu.aggregate.uncorrected) = (Some(1), Some(1)))
@@ -160,13 +161,16 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("xid-driver").gpu(1).evidence(["Xid 62"]))
             .must_not(["class:hardware"])
             .node(|| l40s(2).xid(ago(minutes(50)), 1, 62, UNKNOWN, "209c(2c64) 00000000 00000000")),
-        warning("context-switch-timeout", "A single context switch timeout does not prove a hardware fault.")
-            .must(("context-switch-timeout", 0))
-            .must_not(["class:hardware"])
-            .node(|| {
-                let message = "Ch 00000008, errorString CTX SWITCH TIMEOUT, Info 0x1c004";
-                l40s(2).xid(ago(minutes(50)), 0, 109, "pid=41210, name=python3", message)
-            }),
+        critical(
+            "context-switch-timeout",
+            "A single context switch timeout requires a reset, and proves no hardware fault.",
+        )
+        .must(("context-switch-timeout", 0))
+        .must_not(["class:hardware"])
+        .node(|| {
+            let message = "Ch 00000008, errorString CTX SWITCH TIMEOUT, Info 0x1c004";
+            l40s(2).xid(ago(minutes(50)), 0, 109, "pid=41210, name=python3", message)
+        }),
         warning("device-nodes-missing", "Device files are missing on the host. NVML works nevertheless.")
             .must(finding("device-nodes-missing").evidence(["nvidia1"]))
             .must_not(["class:hardware"])

@@ -234,6 +234,7 @@ fn one_withheld() -> Node {
     h100(4)
         .idle()
         .xid(ago(days(3)), 2, 109, "pid=38117, name=python3", message)
+        .recovery_changed(ago(days(3)) + hours(1), 2, "0x1 (GPU Reset Required) to 0x0 (None)")
         .kubelet(|kubelet| drop(kubelet.registered[0].devices.remove(2)))
 }
 

@@ -1,5 +1,6 @@
 //! Methods of `Node` for the work on a node: processes, pods, and the devices that the kubelet allocated to them.
 
+use jiff::Timestamp;
 use syringe_core::facts::kubelet::{Allocation, Kubelet, RegisteredDevices};
 use syringe_core::facts::processes::{GpuProcess, GpuUse, Processes};
 use syringe_core::facts::telemetry::GpuTelemetry;
@@ -54,6 +55,12 @@ impl Node {
     /// Changes the process of the job on a GPU.
     pub(crate) fn job(self, gpu: u32, change: impl FnOnce(&mut GpuProcess)) -> Self {
         self.processes(|section| change(find(&mut section.processes, FIRST_JOB + gpu, |process| process.pid)))
+    }
+
+    /// Sets the start of the job on a GPU.
+    pub(crate) fn job_started(self, gpu: u32, when: Timestamp) -> Self {
+        let seconds = u64::try_from(when.duration_since(self.boot()).as_secs()).unwrap_or_default();
+        self.job(gpu, |process| process.start_ticks = Some(seconds * 100))
     }
 
     /// Removes the process of the job on a GPU, but keeps the allocation.

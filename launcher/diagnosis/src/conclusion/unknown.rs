@@ -8,7 +8,7 @@ use crate::input::node::Node;
 use crate::input::optional_inputs::is_optional;
 use crate::rule::Unread;
 use syringe_core::facts::kubernetes::node::UnreadInput;
-use syringe_core::report::{Report, Status};
+use syringe_core::report::{Extent, Report, Status};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean_keeping_end;
 use syringe_core::unknown::Unknown;
@@ -67,7 +67,15 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
     list.extend(
         entries.into_iter().map(|(sections, entry)| Unknown { section: SectionName::join(&sections, ", "), ..entry }),
     );
-    let decisive = unread.iter().any(|unread| unread.decides)
+    let confined = node.report.scope.is_some_and(|scope| scope.gpus != Extent::Node);
+    if confined {
+        list.push(Unknown::new(
+            SectionName::Inventory,
+            "the probe saw only the GPUs of its container: others of the node may have a fault",
+        ));
+    }
+    let decisive = confined
+        || unread.iter().any(|unread| unread.decides)
         || !faults.missing.is_empty()
         || !node.kubernetes.unread.is_empty()
         || undecided(node.report);

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::input::timeline::precedes as precedes_bus_loss;
-use syringe_core::classification::Class;
+use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::gpu_names::GpuNames;
-use syringe_core::kernel_log::catalogue;
+use syringe_core::kernel_log::{catalogue, event_meaning};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
@@ -31,11 +31,13 @@ pub(crate) struct PodOnNode {
     pub(crate) shares: bool,
     /// PCI addresses of the pod's GPUs.
     pub(crate) addresses: BTreeSet<PciAddress>,
+    /// NVML indices of the pod's GPUs.
+    pub(crate) indices: BTreeSet<u32>,
     /// Ids of the pod's GPU processes that still exist.
     pub(crate) pids: Vec<u32>,
     /// The pod's GPU processes that still exist.
     pub(crate) processes: Vec<GpuProcess>,
-    /// Kernel events during the pod's run about its GPUs or processes.
+    /// Kernel events during the pod's run about its GPUs or processes, or about the NVSwitches of its node.
     pub(crate) own_events: Vec<KernelEvent>,
     /// Kernel events during the pod's run about any GPU of the node, if the pod's own GPUs are not known.
     pub(crate) node_events: Vec<KernelEvent>,
@@ -103,6 +105,7 @@ impl PodOnNode {
             let held = self.allocations.iter().any(|allocation| names.match_allocation(allocation));
             if let (true, Some(address)) = (held || used.contains(&gpu.index), &gpu.pci_address) {
                 self.addresses.insert(address.clone());
+                self.indices.insert(gpu.index);
             }
         }
         // A lost GPU is in no inventory, but its UUID may be in the kernel log.
@@ -142,7 +145,9 @@ impl PodOnNode {
             .zip(now)
             .is_some_and(|((from, to), now)| syringe_core::kernel_log::window::covers(&log.coverage, from, to, now));
         for event in &log.events {
-            let own_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));
+            let of_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));
+            // Every GPU of a board is connected to all of its switches.
+            let own_gpu = of_gpu || (!self.addresses.is_empty() && is_fault_of_switch(event));
             let own = match killed_cgroup(event) {
                 // The process has ended, and its pid may be reused, so the cgroup is compared.
                 Some(cgroup) => !pod.uid.is_empty() && cgroup.replace('_', "-").contains(&pod.uid),
@@ -179,6 +184,12 @@ impl PodOnNode {
         let near = near.filter(|event| event.pci_address.as_ref().is_none_or(|address| !elsewhere.contains(address)));
         self.bus_events = near.cloned().collect();
     }
+}
+
+/// Returns whether an NVSwitch reported an error that has consequences.
+pub(crate) fn is_fault_of_switch(event: &KernelEvent) -> bool {
+    let grave = event_meaning::of(event).is_some_and(|meaning| meaning.severity > Severity::Info);
+    event.kind == KernelEventKind::Sxid && grave
 }
 
 /// Returns the cgroup of the OOM-killed process.

@@ -4,6 +4,7 @@ mod cdi;
 mod kubelet;
 mod kubelet_admission;
 mod messages;
+mod one_state;
 mod process;
 mod scheduling;
 mod stack;

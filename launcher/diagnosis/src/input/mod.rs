@@ -9,6 +9,7 @@ pub(crate) mod node;
 pub(crate) mod optional_inputs;
 pub(crate) mod pods_match;
 pub(crate) mod processes;
+pub(crate) mod recovery;
 pub(crate) mod recurrence;
 pub(crate) mod stack;
 pub(crate) mod timeline;

@@ -9,7 +9,6 @@ use crate::input::gpu::gpus;
 use crate::input::stack::Stack;
 use crate::input::timeline::Timeline;
 use syringe_core::facts::Availability;
-use syringe_core::facts::clock_events::{FAULTS, mask_of};
 use syringe_core::facts::ecc::{Ecc, GpuEcc, RecoveryAction};
 use syringe_core::facts::host::{Host, PciGpu};
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
@@ -21,8 +20,6 @@ use syringe_core::facts::mig::{GpuMig, Mig};
 use syringe_core::facts::processes::Processes;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
-use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::RecoveryEvidence;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Report, Section, Status};
 use syringe_core::section_name::SectionName;
@@ -40,15 +37,6 @@ pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
 /// After this time without a reset, a warning no longer counts: the fault that it announced would have occurred.
 pub(crate) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
-
-/// A GPU that works again after an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Recovered {
-    /// True if the event was more than a day ago. A newer one may occur again.
-    pub(crate) long_ago: bool,
-    /// The facts that show that the GPU works again.
-    pub(crate) shown_by: &'static str,
-}
 
 /// A report and the data from the Kubernetes API, prepared for the rules.
 pub(crate) struct Node<'a> {
@@ -259,71 +247,6 @@ impl<'a> Node<'a> {
     /// Returns whether NVML can read the GPU now.
     pub(crate) fn is_readable(&self, gpu: &Gpu) -> bool {
         gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
-    }
-
-    /// Returns whether a GPU with these severe events works again: NVML can read the GPU, the driver recommends no action (in
-    /// NVML since R570, in Xid 154 since R565), and the evidence for each family of faults holds.
-    pub(crate) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
-        let families = events.iter().filter_map(|event| catalogue::family_of(event)).map(|family| family.recovery);
-        let newest = events.iter().filter_map(|event| event.ordered_at()).max();
-        let one = |evidence| self.recovered_since(gpu, evidence, newest);
-        families.map(one).reduce(Option::and).unwrap_or_else(|| one(RecoveryEvidence::Responds))
-    }
-
-    /// Returns whether a GPU works again after an event at this time. See [`Self::recovered`].
-    pub(crate) fn recovered_since(
-        &self,
-        gpu: &Gpu,
-        evidence: RecoveryEvidence,
-        last: Option<Timestamp>,
-    ) -> Option<Recovered> {
-        if self.has_recovery_action(gpu) || !self.is_readable(gpu) {
-            return None;
-        }
-        let shown_by = self.works(gpu, evidence)?;
-        let age = self.age(last)?;
-        (age > SETTLE_TIME).then_some(Recovered { long_ago: age > STALE_AFTER, shown_by })
-    }
-
-    /// Returns the facts that show that a GPU which NVML can read has no fault of this kind.
-    fn works(&self, gpu: &Gpu, evidence: RecoveryEvidence) -> Option<&'static str> {
-        // A known uncorrected error is a reason for doubt, whatever the fault was.
-        let uncorrected = self.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
-        if uncorrected.is_some_and(|count| count > 0) {
-            return None;
-        }
-        let now = self.telemetry_of(gpu)?;
-        match evidence {
-            // Without counters nothing shows that the memory works: NVIDIA asks for a reset.
-            RecoveryEvidence::Counters if uncorrected.is_none() => None,
-            RecoveryEvidence::Responds | RecoveryEvidence::Counters => Some(match uncorrected {
-                Some(_) => "NVML can read the GPU, and there is no uncorrected error since the driver was loaded",
-                None => "NVML can read the GPU",
-            }),
-            RecoveryEvidence::PcieLink => {
-                let lanes = now.pcie.width.zip(now.pcie.max_width);
-                match lanes {
-                    Some((width, most)) if width < most => None,
-                    Some(_) => Some("NVML can read the GPU, and its PCIe link has all lanes"),
-                    None => Some("NVML can read the GPU"),
-                }
-            }
-            RecoveryEvidence::Nvlinks => {
-                self.has_links_of_siblings(gpu).then_some("NVML can read the GPU, and its NVLinks are up")
-            }
-            RecoveryEvidence::Power => (mask_of(&now.throttling) & FAULTS == 0)
-                .then_some("NVML can read the GPU, and its clocks are not reduced because of power or temperature"),
-        }
-    }
-
-    /// Returns whether as many NVLinks of the GPU are up as on each GPU of the same model.
-    fn has_links_of_siblings(&self, gpu: &Gpu) -> bool {
-        let up = |gpu: &Gpu| {
-            let groups = self.topology_of(gpu)?.nvlinks.iter().filter(|group| group.active == Some(true));
-            Some(groups.map(|group| group.links.len()).sum::<usize>())
-        };
-        let most = self.answering().filter(|other| other.name == gpu.name).filter_map(up).max();
-        up(gpu) >= most
     }
 
     /// Returns whether the sections that show the recovery of a GPU were requested.

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::input::node::{Gpu, Node, STALE_AFTER};
+use crate::input::recovery::Recovery;
 use crate::input::timeline::{concerns, is_off_bus, is_xid};
 use crate::input::xids;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -35,7 +36,12 @@ const SERVICES: [&str; 16] = [
 
 /// Returns whether the process is a program of the node itself.
 pub(crate) fn is_service(process: &GpuProcess) -> bool {
-    process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)))
+    process.name.as_deref().is_some_and(is_name_of_service)
+}
+
+/// Returns whether this is the name of a program of the node itself.
+pub(crate) fn is_name_of_service(name: &str) -> bool {
+    SERVICES.iter().any(|service| name.starts_with(service))
 }
 
 /// The reason why a process in state D is stuck.
@@ -55,8 +61,9 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     gpus.extend(held);
     let fault = gpus.iter().find_map(|gpu| {
         let blocks = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu);
-        // An error from which the GPU has recovered blocks no process.
-        node.timeline.current().filter(blocks).find(|event| node.recovered(gpu, &[*event]).is_none())
+        // An error from which the GPU has recovered blocks no process. A GPU that responds a day later blocks none either.
+        let blocked = |recovery| matches!(recovery, Recovery::Current | Recovery::Unproven { recent: true, .. });
+        node.timeline.current().filter(blocks).find(|event| blocked(node.recovery(gpu, &[*event])))
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
     fault.map(StuckReason::KernelEvent).or_else(gone)

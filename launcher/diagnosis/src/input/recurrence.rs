@@ -11,21 +11,23 @@ use crate::input::node::{Gpu, Node};
 use crate::input::timeline::{same_gpu, was_reset};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
-use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily};
+use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily, Rate};
 use syringe_core::kernel_log::event_meaning;
 
 /// Lines of one incident: a GPU that hangs logs its fault again whenever a program asks it.
 const INCIDENT: SignedDuration = SignedDuration::from_hours(1);
 
-/// A day, for rates.
-const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// Returns the highest number of incidents within this time.
+pub(crate) fn most_within(incidents: &[Timestamp], time: SignedDuration) -> usize {
+    let since = |first: &Timestamp| {
+        incidents.iter().filter(|other| *other >= first && other.duration_since(*first) <= time).count()
+    };
+    incidents.iter().map(since).max().unwrap_or(0)
+}
 
 /// Returns the highest number of incidents within a day.
 pub(crate) fn most_in_a_day(incidents: &[Timestamp]) -> usize {
-    let since = |first: &Timestamp| {
-        incidents.iter().filter(|time| *time >= first && time.duration_since(*first) <= DAY).count()
-    };
-    incidents.iter().map(since).max().unwrap_or(0)
+    most_within(incidents, SignedDuration::from_hours(24))
 }
 
 /// Weight of a fault.
@@ -57,6 +59,13 @@ pub(crate) struct Recurrence<'a> {
 }
 
 impl Recurrence<'_> {
+    /// Returns whether the incidents reach one of the rates of the family.
+    pub(crate) fn is_pattern(&self) -> bool {
+        let reaches =
+            |rate: &Rate| most_within(&self.incidents, SignedDuration::from_hours(24 * rate.days)) >= rate.incidents;
+        self.family.rates.iter().any(reaches)
+    }
+
     /// Returns the time of the newest incident.
     pub(crate) fn newest(&self) -> Option<Timestamp> {
         self.incidents.last().copied()

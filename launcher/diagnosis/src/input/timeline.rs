@@ -41,6 +41,8 @@ pub(crate) struct Event<'a> {
     pub(crate) fact: &'a KernelEvent,
     /// The reason why the event is in the past: it was before the last boot, driver load or GPU reset.
     pub(crate) history: Option<&'static str>,
+    /// Whether a boot, a driver load or a GPU reset followed. A lasting state of the board outlives these.
+    pub(crate) cured: bool,
     /// Index of the cause in the timeline.
     pub(crate) cause: Option<usize>,
 }
@@ -79,7 +81,8 @@ impl<'a> Timeline<'a> {
                 *other != at && same_time && explains(cause, fact, recovered[*other])
             });
             let cause = causes.map(|(other, _)| other).min_by_key(|&other| rank(facts[other]));
-            Event { fact, history: history[at], cause }
+            let cured = cure(fact, &facts, running).is_some();
+            Event { fact, history: history[at], cured, cause }
         });
         Self { events: events.collect() }
     }
@@ -190,6 +193,11 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids:
     {
         return None;
     }
+    cure(event, all, running)
+}
+
+/// Returns what ended an event that describes no lasting state of the board.
+fn cure(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
     if !is_of(event, running) {
         return Some("before the last boot");
     }

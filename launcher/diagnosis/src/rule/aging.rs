@@ -1,9 +1,11 @@
 //! Sets severity and action of a finding from the Xid catalogue, and lowers the severity of old kernel events.
 //!
 //! The catalogue (`src/kernel_log/data`) defines which codes can recover, and for each family of faults which evidence shows
-//! that the GPU works again: see [`Node::recovered`].
+//! that the GPU works again: see [`Node::recovery`].
 
-use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
+use crate::evidence;
+use crate::input::node::{Gpu, Node, STALE_AFTER};
+use crate::input::recovery::{Recovered, Recovery};
 use crate::rule::Draft;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -43,28 +45,20 @@ pub(crate) fn worst(events: &[&KernelEvent]) -> EventMeaning {
     events.iter().map(|event| of(event)).max_by_key(|meaning| (meaning.severity, meaning.ageing)).unwrap_or(UNKNOWN)
 }
 
-/// The text with a small first letter, for the middle of a sentence. Abbreviations such as `NVML` are not changed.
-fn uncapitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    match (characters.next(), characters.clone().next()) {
-        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(characters).collect(),
-        _ => text.to_owned(),
-    }
-}
-
 impl Draft {
     /// Sets severity and action from the catalogue.
     pub(crate) fn with_meaning(self, meaning: &EventMeaning) -> Self {
-        let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalized(meaning.advice));
+        let advice = format!("{{gpu}} of {{node}}: {}.", evidence::uncapitalized(meaning.advice));
         self.with_severity(meaning.severity).with_action(meaning.action, advice)
     }
 
     /// Lowers the severity of old events. `works`: whether the other facts allow this.
     pub(crate) fn aged(self, node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent], works: bool) -> Self {
-        match age(node, events, || node.recovered(gpu, events).filter(|_| works)) {
+        let recovery = || if works { node.recovery(gpu, events) } else { Recovery::Current };
+        match age(node, events, recovery) {
             Age::Past => self.with_severity(Severity::Info),
-            Age::Recovered(recovered) => self.unless_recovered(Some(recovered)),
-            Age::Current => self.unless_unread(node, events),
+            Age::Of(Recovery::Current) => self.unless_unread(node, events),
+            Age::Of(recovery) => self.unless_recovered(recovery),
         }
     }
 
@@ -91,38 +85,41 @@ impl Draft {
     /// Lowers the severity of old events that name no GPU.
     pub(crate) fn aged_on_node(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
         // If all GPUs work again, each of them has the age of the event.
-        let all = || node.listed().map(|gpu| node.recovered(gpu, events)).reduce(Option::and).flatten();
+        let all = || {
+            let recovered: Option<Recovered> =
+                node.listed().map(|gpu| node.recovered(gpu, events)).reduce(Option::and).flatten();
+            Recovery::from(recovered)
+        };
         match age(node, events, all) {
             Age::Past => self.with_severity(Severity::Info),
-            Age::Recovered(recovered) => {
+            Age::Of(Recovery::Shown(recovered)) => {
                 let severity = if recovered.long_ago { Severity::Info } else { Severity::Warning };
                 self.with_severity(severity).with_evidence("all GPUs of the node work now").with_action(
                     ActionCode::Watch,
                     "No action now: all GPUs of {node} work. Watch whether the kernel logs it again.",
                 )
             }
-            Age::Current => self,
+            Age::Of(Recovery::Current | Recovery::Unproven { .. }) => self,
         }
     }
 }
 
 /// Effect of the time since an event on its finding.
 enum Age {
-    Current,
-    /// The GPU works again.
-    Recovered(Recovered),
+    /// The event no longer counts.
     Past,
+    Of(Recovery),
 }
 
-fn age(node: &Node<'_>, events: &[&KernelEvent], recovered: impl Fn() -> Option<Recovered>) -> Age {
+fn age(node: &Node<'_>, events: &[&KernelEvent], recovery: impl Fn() -> Recovery) -> Age {
     let newest = events.iter().filter_map(|event| event.ordered_at()).max();
-    let recovered = match worst(events).ageing {
-        Ageing::AfterADay if node.age(newest).is_some_and(|age| age > STALE_AFTER) => return Age::Past,
-        Ageing::WhenWorking => recovered(),
-        Ageing::WhenWorkingADay => recovered().filter(|recovered| recovered.long_ago),
-        Ageing::AfterADay | Ageing::Never | Ageing::Permanent => None,
-    };
-    recovered.map_or(Age::Current, Age::Recovered)
+    let old = node.age(newest).is_some_and(|age| age > STALE_AFTER);
+    match worst(events).ageing {
+        Ageing::AfterADay if old => Age::Past,
+        Ageing::WhenWorking => Age::Of(recovery()),
+        Ageing::WhenWorkingADay if old => Age::Of(recovery()),
+        Ageing::WhenWorkingADay | Ageing::AfterADay | Ageing::Never | Ageing::Permanent => Age::Of(Recovery::Current),
+    }
 }
 
 #[cfg(test)]
@@ -141,21 +138,28 @@ mod tests {
         let when = ago(minutes);
         let event = json!({"kind": "xid", "code": code, "pci_address": "00000000:5d:00.0", "count": 1,
             "first": when, "last": when, "details": details});
-        of_event(event, recovery_action)
+        of_event(event, recovery_action, false)
     }
 
-    /// The findings of a node with one GPU that works and this event in its log.
-    fn of_event(event: Value, recovery_action: Option<&str>) -> Vec<Finding> {
+    /// The findings of a node with two GPUs that work and this event in its log. `at_work`: a program that started a minute ago
+    /// runs on both.
+    fn of_event(event: Value, recovery_action: Option<&str>, at_work: bool) -> Vec<Finding> {
         let now = NOW;
         let of = |more: Value| {
-            let mut gpu = json!({"index": 0, "uuid": "GPU-1", "pci_address": "00000000:5d:00.0"});
-            gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-            json!({"status": "ok", "data": {"gpus": [gpu]}})
+            let gpu = |index: u32, place: &str| {
+                let mut gpu = json!({"index": index, "uuid": format!("GPU-{index}"), "pci_address": place});
+                gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+                gpu
+            };
+            json!({"status": "ok", "data": {"gpus": [gpu(0, "00000000:5d:00.0"), gpu(1, "00000000:9a:00.0")]}})
         };
         let log = json!({"events": [event]});
+        let program = json!({"pid": 7, "name": "python3", "started_at": ago(1), "uses": [{"gpu": 0}, {"gpu": 1}]});
+        let programs = if at_work { vec![program] } else { Vec::new() };
         let report: Report = serde_json::from_value(json!({"taken_at": now, "sections": {
             "inventory": of(json!({})), "telemetry": of(json!({"temperature": {"gpu_celsius": 40}})),
             "ecc": of(json!({"recovery_action": recovery_action, "volatile": {"uncorrected": 0}})),
+            "processes": {"status": "ok", "data": {"host_pid_namespace": true, "processes": programs}},
             "xid": {"status": "ok", "data": log}}}))
         .expect("a report");
         diagnose(&report, &KubernetesFacts::default()).findings
@@ -174,21 +178,24 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_bus_and_of_a_switch_age_if_the_gpus_work() {
+    fn faults_of_the_bus_and_of_a_switch_age_if_the_gpus_are_at_work() {
         for event in [
             json!({"kind": "aer", "sub_code": "uncorrected_fatal", "pci_address": "00000000:5d:00.0"}),
             json!({"kind": "sxid", "code": 20034, "pci_address": "00000000:05:00.0"}),
             json!({"kind": "sxid", "code": 10004, "pci_address": "00000000:05:00.0",
                 "details": {"nv_severity": "Non-fatal"}}),
         ] {
-            let at = |minutes| {
+            let at = |minutes, at_work| {
                 let mut event = event.clone();
                 event["first"] = ago(minutes).into();
                 event["last"] = ago(minutes).into();
-                worst_of(&of_event(event, Some("none")))
+                worst_of(&of_event(event, Some("none"), at_work))
             };
-            assert!(at(60) >= Severity::Critical, "{event}");
-            assert_eq!(at(6 * DAYS), Severity::Info, "{event}");
+            assert!(at(60, true) >= Severity::Critical, "{event}");
+            assert_eq!(at(6 * DAYS, true), Severity::Info, "{event}");
+            let fatal_of_switch = event["code"] == 20034;
+            let idle = if fatal_of_switch { Severity::Warning } else { Severity::Info };
+            assert_eq!(at(60 * DAYS, false), idle, "{event}: no reset and no work since then");
         }
     }
 
@@ -200,7 +207,7 @@ mod tests {
     fn recovered_means_the_same_with_every_driver() {
         for code in [119, 95, 48, 109, 62, 149] {
             let with = |minutes, action| worst(code, json!({}), minutes, action);
-            assert_eq!(with(6 * DAYS, Some("none")), Severity::Info, "{code}: six days ago, and it works");
+            assert_eq!(with(6 * DAYS, Some("none")), Severity::Warning, "{code}: nothing shows that it is over");
             assert_eq!(with(6 * DAYS, Some("none")), with(6 * DAYS, None), "{code}");
             assert_eq!(with(60, Some("none")), with(60, None), "{code}");
             assert!(with(5, None) >= Severity::Critical, "{code} is not settled yet");
@@ -208,6 +215,44 @@ mod tests {
                 with(6 * DAYS, Some("gpu_reset")) >= Severity::Critical,
                 "{code}: the driver still recommends an action"
             );
+        }
+    }
+
+    /// Tests every code for which NVIDIA asks for a reset or a reboot, and every fatal SXid.
+    #[test]
+    fn time_alone_ends_no_fault_that_asks_for_a_reset() {
+        let asks =
+            |action: Option<&str>| matches!(action, Some("RESET_GPU" | "RESTART_BM" | "RESET_ALL" | "RESTART_HOST"));
+        let xids = syringe_core::kernel_log::xids().filter(|entry| entry.severity >= Severity::Critical);
+        let xids = xids.filter(|entry| asks(entry.nvidia_action)).map(|entry| ("xid", entry.code, "5d:00.0"));
+        let sxids = syringe_core::kernel_log::sxids().filter(|entry| entry.severity >= Severity::Critical);
+        let sxids = sxids.filter(|entry| asks(entry.nvidia_action)).map(|entry| ("sxid", entry.code, "05:00.0"));
+        let all: Vec<_> = xids.chain(sxids).collect();
+        assert!(all.len() > 30);
+        for (kind, code, place) in all {
+            for minutes in [25 * 60, 6 * DAYS, 60 * DAYS] {
+                let event = json!({"kind": kind, "code": code, "pci_address": format!("00000000:{place}"), "count": 1,
+                    "first": ago(minutes), "last": ago(minutes)});
+                let found = of_event(event, Some("none"), false);
+                let worst = found.iter().max_by_key(|finding| finding.severity).expect("a finding");
+                assert!(worst.severity >= Severity::Warning, "{kind} {code}, {minutes} min ago: {found:#?}");
+                let action = worst.action.code;
+                assert!(action.includes(ActionCode::ResetGpu), "{kind} {code}, {minutes} min ago: {action:?}");
+                assert!(!worst.action.text.contains("No action now"), "{kind} {code}: {}", worst.action.text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_counter_of_zero_after_an_uncorrectable_error_contradicts_the_log() {
+        for code in [48, 94, 95, 140, 171, 172] {
+            for minutes in [30, 3 * 60, 3 * DAYS] {
+                let found = findings(code, json!({}), minutes, None);
+                let worst = found.iter().max_by_key(|finding| finding.severity).expect("a finding");
+                let said = worst.evidence.iter().any(|line| line.contains("contradicts the log"));
+                assert!(worst.severity >= Severity::Warning && said, "{code}: {found:#?}");
+                assert_eq!(worst.action.code, ActionCode::DrainAndReset, "{code}");
+            }
         }
     }
 

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::Scope;
-use crate::input::node::{Gpu, Recovered};
+use crate::input::node::Gpu;
+use crate::input::recovery::Recovery;
 use crate::rule::Rule;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
@@ -28,6 +29,10 @@ pub(crate) struct Draft {
     pub(crate) advice: String,
     /// Whether the evidence shows that the fault is over: then the title says so.
     pub(crate) is_over: bool,
+    /// Whether running work may end before the action, because the GPU responds.
+    pub(crate) can_wait: bool,
+    /// The condition for a return of the GPU to the vendor, if the action is to return it.
+    pub(crate) return_if: Option<&'static str>,
     /// Actions that `action` does not include, with their texts.
     pub(crate) further: Vec<(ActionCode, String)>,
 }
@@ -46,6 +51,8 @@ impl Draft {
             noun: "GPU",
             advice: rule.advice.to_owned(),
             is_over: false,
+            can_wait: false,
+            return_if: None,
             further: Vec::new(),
         }
     }
@@ -88,14 +95,29 @@ impl Draft {
         Self { severity: severity.min(self.rule.severity), ..self }
     }
 
-    /// Lowers the severity if the GPU works again.
-    pub(crate) fn unless_recovered(self, recovered: Option<Recovered>) -> Self {
-        let Some(recovered) = recovered else { return self };
-        let severity = if recovered.long_ago { Severity::Info } else { Severity::Warning };
-        Self { is_over: true, ..self }.with_severity(severity).with_evidence(recovered.shown_by).with_action(
-            ActionCode::Watch,
-            "No action now: {gpu} of {node} works again. Watch it; earlier events are in the kernel log.",
-        )
+    /// Lowers the severity if the GPU works again, or if it responds and nothing shows that the fault is over.
+    pub(crate) fn unless_recovered(self, recovery: Recovery) -> Self {
+        match recovery {
+            Recovery::Current => self,
+            Recovery::Shown(recovered) => {
+                let severity = if recovered.long_ago { Severity::Info } else { Severity::Warning };
+                Self { is_over: true, ..self }.with_severity(severity).with_evidence(recovered.shown_by).with_action(
+                    ActionCode::Watch,
+                    "No action now: {gpu} of {node} works again. Watch it; earlier events are in the kernel log.",
+                )
+            }
+            Recovery::Unproven { recent, why } => {
+                let most = if recent { Severity::Critical } else { Severity::Warning };
+                let severity = self.severity.min(most);
+                let advice = format!(
+                    "Find out whether {{gpu}} of {{node}} was reset since then; if so, no action is needed. Otherwise, when its jobs \
+                     have ended: {}",
+                    evidence::uncapitalized(&self.advice)
+                );
+                let action = self.action;
+                Self { can_wait: true, ..self }.with_severity(severity).with_evidence(why).with_action(action, advice)
+            }
+        }
     }
 
     /// Replaces the action of the rule, because the facts allow another judgement. For a second judgement about the same

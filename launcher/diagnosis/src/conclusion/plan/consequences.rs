@@ -13,7 +13,9 @@ pub(super) fn urgency(draft: &Draft) -> Urgency {
     let continues = matches!(draft.rule.in_plan, InPlan::OtherWorkContinues | InPlan::WorkContinues);
     let at_the_machine = draft.action == ActionCode::CheckCabling;
     match draft.severity {
-        Severity::Info | Severity::Warning => Urgency::NextMaintenance,
+        Severity::Info => Urgency::NextMaintenance,
+        _ if draft.can_wait => Urgency::WhenJobsEnd,
+        Severity::Warning => Urgency::NextMaintenance,
         Severity::Critical if continues || at_the_machine => Urgency::WhenJobsEnd,
         Severity::Critical | Severity::Fatal => Urgency::Now,
     }
@@ -21,11 +23,22 @@ pub(super) fn urgency(draft: &Draft) -> Urgency {
 
 pub(super) fn rma<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Rma {
     let of = |draft: &Draft| match draft.rule.class {
+        _ if wants(draft, ActionCode::ContactVendor) && draft.return_if.is_some() => Rma::IfDiagnosticFails,
         _ if wants(draft, ActionCode::ContactVendor) => Rma::Yes,
         Class::Hardware if draft.severity >= Severity::Critical => Rma::IfRepeated,
         _ => Rma::No,
     };
     drafts.map(of).max().unwrap_or_default()
+}
+
+/// Returns the step that returns the GPUs of these drafts.
+pub(super) fn return_step<'a>(drafts: impl Iterator<Item = &'a Draft>, gpus: &str) -> String {
+    let returns: Vec<&Draft> = drafts.filter(|draft| wants(draft, ActionCode::ContactVendor)).collect();
+    let condition = if returns.iter().all(|draft| draft.return_if.is_some()) { returns.first() } else { None };
+    match condition.and_then(|draft| draft.return_if) {
+        Some(condition) => format!("Run the NVIDIA field diagnostic on {gpus}; return it (RMA) {condition}."),
+        None => format!("Run the NVIDIA field diagnostic on {gpus} and return it (RMA)."),
+    }
 }
 
 /// Returns the pids of processes that no signal ends, of the drafts that `of` selects.

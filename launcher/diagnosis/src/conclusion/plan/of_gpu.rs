@@ -1,6 +1,6 @@
 //! `of_gpu`: makes the plan of one GPU that must be reset, inspected or returned, from the findings about it.
 
-use crate::conclusion::plan::consequences::{if_pod_deleted, results, rma, stuck, urgency};
+use crate::conclusion::plan::consequences::{if_pod_deleted, results, return_step, rma, stuck, urgency};
 use crate::conclusion::plan::{
     further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, urgent, wants, wants_reset,
 };
@@ -86,7 +86,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
     }
     if returned {
-        steps.push("Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).".to_owned());
+        steps.push(format!("Drain {{node}}. {}", return_step(own(), "{gpu}")));
     }
     let action = match (returned, reset) {
         (true, _) => ActionCode::ContactVendor,

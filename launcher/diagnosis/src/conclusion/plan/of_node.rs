@@ -1,6 +1,6 @@
 //! `whole`, `of_node`: decide whether a node needs one plan (reboot, or reset of all GPUs and NVSwitches), and make it.
 
-use crate::conclusion::plan::consequences::{if_pod_deleted, results, rma, stuck, urgency};
+use crate::conclusion::plan::consequences::{if_pod_deleted, results, return_step, rma, stuck, urgency};
 use crate::conclusion::plan::{
     SHOWN, distinct, further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, urgent, wants,
     wants_reset,
@@ -85,7 +85,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     if !reset.is_empty() && whole == Whole::Reboot {
         steps.push(format!("{} needs no separate reset: the {verb} resets it.", evidence::gpus(&reset)));
     }
-    steps.extend(afterwards(&places));
+    steps.extend(afterwards(drafts, &places));
     let returned = places(|draft| wants(draft, ActionCode::ContactVendor));
     gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
     if !gone.is_empty() {
@@ -133,7 +133,7 @@ fn before_drain(node: &Node<'_>, affected: &[Label]) -> String {
 }
 
 /// Returns the steps for hardware repairs, which come last.
-fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> {
+fn afterwards(drafts: &[Draft], places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> {
     let mut steps = Vec::new();
     let cabling = distinct(places(|draft| draft.actions().any(is_inspection)));
     if !cabling.is_empty() {
@@ -144,7 +144,7 @@ fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> 
     }
     let vendor = distinct(places(|draft| wants(draft, ActionCode::ContactVendor)));
     if !vendor.is_empty() {
-        steps.push(format!("Run the NVIDIA field diagnostic on {} and return it (RMA).", evidence::gpus(&vendor)));
+        steps.push(return_step(urgent(drafts), &evidence::gpus(&vendor)));
     }
     steps
 }

@@ -87,7 +87,7 @@ fn about_gpu(case: &Case<'_>) -> Claim {
         // How GPUs are advertised and given to containers says nothing about the GPUs.
         let of_gpu = |finding: &&&Finding| {
             let of_node = finding.class != Class::Application && !effects::stops_starts(finding);
-            !finding.addresses.is_empty() || of_node
+            case.is_on_its_gpus(finding) || !finding.addresses.is_empty() || of_node
         };
         let found = concerns(case);
         claim.against.extend(found.iter().filter(of_gpu).map(|finding| finding_quote(finding)));
@@ -122,10 +122,10 @@ pub(super) fn concerns<'c>(case: &'c Case<'_>) -> Vec<&'c Finding> {
         let Scope { node: _, gpu, uuid, pci, pid, pod_uid, pod: _ } = &finding.scope;
         let of_pod = pod_uid.as_ref() == Some(&case.pod.uid);
         let of_process = pid.is_some_and(|pid| case.on_node.pids.contains(&pid));
-        let of_gpu = finding.addresses.iter().any(|address| case.on_node.addresses.contains(address));
+        let of_gpu = case.is_on_own_gpu(finding);
         let names_gpu = gpu.is_some() || uuid.is_some() || !finding.addresses.is_empty();
         let gpu_unknown = case.on_node.addresses.is_empty() && names_gpu;
-        let of_switch = pci.is_some() && !names_gpu && finding.class == Class::Fabric;
+        let of_switch = case.is_of_switch(finding);
         let of_node = !names_gpu && pci.is_none();
         let of_another = (pid.is_some() || pod_uid.is_some()) && !of_gpu;
         of_pod || of_process || ((of_gpu || of_switch || of_node || gpu_unknown) && !of_another)

@@ -4,12 +4,11 @@
 //! the error affects one process only, and a time while the failed container ran. Other events are shown, but are not the
 //! cause.
 
-use crate::explanation::causes::{Case, class_of, effects, end_quote, finding_quote, program_message, quotes};
-use crate::explanation::pod_on_node::affects_one_process;
+use crate::explanation::causes::{Case, NEAR, class_of, effects, end_quote, finding_quote, program_message, quotes};
+use crate::explanation::pod_on_node::{affects_one_process, is_fault_of_switch};
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::Finding;
-use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::kernel_log::event_meaning;
@@ -21,21 +20,23 @@ pub(crate) const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Th
 /// by user application actions".
 const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
 
-/// A container that ended longer ago than this ended before the state that was read.
-const NEAR: SignedDuration = SignedDuration::from_mins(15);
-
 /// Explains a pod by an error of its GPU during its run.
 pub(crate) fn error_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
-    let xids = severe(case.own_xids(&OF_GPU));
+    let xids = causing(case, &OF_GPU);
     if xids.is_empty() {
         return None;
     }
     let findings = with_mechanism(case);
     let gone = findings.iter().any(|finding| finding.severity == Severity::Fatal);
-    let (certainty, what) = if case.pod.phase == "Succeeded" {
-        (Certainty::Possible, "it completed, but its results may be wrong: its GPU had an error while it ran")
-    } else {
-        (certainty_of(case, &xids), if gone { "its GPU failed" } else { "its GPU had an error" })
+    let switch = xids.iter().all(|event| is_fault_of_switch(event));
+    let (certainty, what) = match (case.pod.phase.as_str(), switch) {
+        ("Succeeded", false) => {
+            (Certainty::Possible, "it completed, but its results may be wrong: its GPU had an error while it ran")
+        }
+        ("Succeeded", true) => return None,
+        (_, true) if case.failed().is_none() => (Certainty::Possible, "an NVSwitch of its node failed while it ran"),
+        (_, true) => (Certainty::Likely, "an NVSwitch of its node failed while it ran"),
+        (_, false) => (certainty_of(case, &xids), if gone { "its GPU failed" } else { "its GPU had an error" }),
     };
     Some(of_gpu(case, certainty, what, &xids, &findings))
 }
@@ -47,7 +48,14 @@ pub(crate) fn state_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
     Some(of_gpu(case, certainty, what, &[], &findings))
 }
 
-/// Returns the severe findings about the pod's GPUs that end programs.
+/// Returns the severe events of these classes about the pod's GPUs and their switches that can have ended the pod.
+fn causing<'c>(case: &'c Case<'_>, classes: &[Class]) -> Vec<&'c KernelEvent> {
+    let mut events = severe(case.own_xids(classes));
+    events.retain(|event| case.can_have_ended(event));
+    events
+}
+
+/// Returns the severe findings about the pod's GPUs and their switches that end programs.
 fn with_mechanism<'c>(case: &'c Case<'_>) -> Vec<&'c Finding> {
     let mut findings = case.findings(&OF_GPU);
     findings.retain(|finding| effects::ends_programs(finding).is_some());
@@ -112,6 +120,8 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
     match (worst.severity, failed) {
         // An error after the end did not cause it.
         _ if later && !earlier => None,
+        // A program that uses one GPU does not need the switch.
+        _ if case.is_of_switch(worst) => Some((Certainty::Possible, "an NVSwitch of its node has a fault")),
         // No program works on such a GPU, whenever the fault occurred.
         (Severity::Fatal, _) => Some((inferred(case), "its GPU is out of service")),
         (_, true) if earlier => {
@@ -135,7 +145,7 @@ fn inferred(case: &Case<'_>) -> Certainty {
 }
 
 pub(crate) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
-    let xids = severe(case.own_xids(&[Class::Driver]));
+    let xids = causing(case, &[Class::Driver]);
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
     }
@@ -187,7 +197,7 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
                 .with_evidence(quotes(&damaged))
                 .with_evidence(end_quote(case))
                 .with_plan_or(
-                    case.plan(),
+                    case.severe_plan(),
                     ActionCode::Watch,
                     format!("Check the PCIe errors of the GPU (diagnose_gpu_node for {}). If it happens again, drain the node and run diagnostics.", case.node),
                 ),
@@ -213,7 +223,7 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(quotes(&xids))
             .with_evidence(end_quote(case))
             .with_plan_or(
-                case.plan(),
+                case.severe_plan(),
                 ActionCode::FixApplication,
                 "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1). The GPU can stay in service.",
             ),
@@ -261,7 +271,7 @@ fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &
 
 /// Explains a program that exited on a shared GPU whose memory is used up.
 pub(crate) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
-    let own = |finding: &&Finding| finding.addresses.iter().any(|address| case.on_node.addresses.contains(address));
+    let own = |finding: &&Finding| case.is_on_own_gpu(finding);
     let finding = case.all_findings().filter(|finding| finding.id == "shared-gpu-memory-full").find(own)?;
     // Exit codes from 128 are signals; a failed GPU memory allocation is an error of the program.
     let end = case.failed().filter(|end| (1..126).contains(&end.exit_code) && case.failed_container_had_gpus())?;

@@ -99,7 +99,7 @@ pub(crate) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence([format!("pod status: allocatedResourcesStatus: {names} Unhealthy")])
         .with_evidence(crate::explanation::causes::end_quote(case))
         .with_plan_or(
-            case.plan(),
+            case.severe_plan(),
             ActionCode::Watch,
             format!("Check the Xids of that GPU (analyze_xid_errors for {node}), and the device plugin's log."),
         ),

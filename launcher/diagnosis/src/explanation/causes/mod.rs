@@ -28,14 +28,14 @@ use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Diagnosis, Finding, Scope};
-use crate::input::processes::Stuck;
+use crate::input::processes::{Stuck, is_name_of_service};
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, PodFacts, Termination};
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::catalogue;
 use syringe_core::pci::PciAddress;
-use syringe_core::report::{Report, Section};
+use syringe_core::report::{Report, Section, Status};
 use syringe_core::text::clean_keeping_end;
 
 /// Maximum number of evidence lines in one explanation.
@@ -50,6 +50,9 @@ const NOT_IDENTIFIED: &str = "cause not identified";
 
 /// Maximum length of a summary: a scheduler's message may list many reasons.
 const MAX_SUMMARY: usize = 600;
+
+/// An event or a state longer before the end of a container than this is not shown to be its cause.
+const NEAR: SignedDuration = SignedDuration::from_mins(15);
 
 /// The input of all causes.
 struct Case<'a> {
@@ -109,9 +112,100 @@ impl Case<'_> {
         self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
     }
 
-    /// Returns the action of the most severe finding about the pod's GPUs.
+    /// Returns the action of the most severe finding about the pod's GPUs, however severe that is, so that the explanation asks for
+    /// nothing that the diagnosis does not ask for.
     fn plan(&self) -> Option<Action> {
-        self.findings(&ALL_CLASSES).first().map(|finding| self.action_for(finding))
+        let ends =
+            |finding: &&Finding| finding.severity >= Severity::Critical || effects::ends_programs(finding).is_some();
+        let about = self.all_findings().filter(|finding| self.is_on_its_gpus(finding)).filter(ends);
+        let worst = about.min_by_key(|finding| std::cmp::Reverse(finding.severity))?;
+        Some(if worst.severity == Severity::Info {
+            let text = format!("Restart the pod: the diagnosis of {} shows that its GPU works again.", self.node);
+            Action { code: ActionCode::RestartPod, text }
+        } else {
+            self.action_for(worst)
+        })
+    }
+
+    /// Returns the action of the most severe critical finding about the pod's GPUs.
+    fn severe_plan(&self) -> Option<Action> {
+        let severe = self.severe_findings().filter(|finding| self.is_on_its_gpus(finding));
+        severe.min_by_key(|finding| std::cmp::Reverse(finding.severity)).map(|finding| self.action_for(finding))
+    }
+
+    /// Returns whether a finding is about a GPU of the pod, a process on it, or an NVSwitch of the board.
+    fn is_on_its_gpus(&self, finding: &Finding) -> bool {
+        self.is_on_own_gpu(finding) || self.is_of_switch(finding)
+    }
+
+    /// Returns whether a finding is about a GPU of the pod, or about a process on it.
+    fn is_on_own_gpu(&self, finding: &Finding) -> bool {
+        let PodOnNode { addresses, indices, .. } = self.on_node;
+        let processes = self.report.and_then(|report| Section::data_of(&report.sections.processes));
+        let mut all = processes.into_iter().flat_map(|section| &section.processes);
+        let of_process = finding.scope.pid.is_some_and(|pid| {
+            all.any(|process| process.pid == pid && process.uses.iter().any(|one| indices.contains(&one.gpu)))
+        });
+        let named = finding.scope.gpu.is_some_and(|index| indices.contains(&index));
+        of_process || named || finding.addresses.iter().any(|address| addresses.contains(address))
+    }
+
+    /// Returns whether a finding is about an NVSwitch of the pod's node.
+    fn is_of_switch(&self, finding: &Finding) -> bool {
+        let Scope { gpu, uuid, pci, .. } = &finding.scope;
+        let Some(sections) = self.report.map(|report| &report.sections) else { return false };
+        let listed = Section::data_of(&sections.inventory).into_iter().flat_map(|inventory| &inventory.gpus);
+        let on_pci = Section::data_of(&sections.host).into_iter().flat_map(|host| &host.pci_gpus);
+        let mut gpus = listed.map(|gpu| &gpu.pci_address).chain(on_pci.map(|gpu| &gpu.pci_address));
+        let of_fabric = matches!(finding.class, Class::Fabric | Class::Thermal);
+        let names_gpu = gpu.is_some() || uuid.is_some() || gpus.any(|address| address == pci);
+        of_fabric && pci.is_some() && !names_gpu && !self.on_node.addresses.is_empty()
+    }
+
+    /// Returns whether an event can have ended the container. An error of another process long before an end with words about
+    /// something else did not.
+    fn can_have_ended(&self, event: &KernelEvent) -> bool {
+        let Some(end) = self.failed() else { return true };
+        let gap = end.finished.zip(event.last).map(|(finished, last)| finished.duration_since(last));
+        if gap.is_none_or(|gap| gap <= NEAR) || self.on_node.names_own_process(event) {
+            return true;
+        }
+        let says_something_else = !end.message.is_empty() && !program_message::speaks_of_gpus(end.message);
+        let of_service = event.process.as_deref().is_some_and(is_name_of_service);
+        !says_something_else && !of_service
+    }
+
+    /// Returns whether the driver of the node works now: NVML lists GPUs, and no finding says that the driver cannot be used.
+    fn driver_works(&self) -> bool {
+        let inventory = self.report.and_then(|report| report.sections.inventory.as_ref());
+        let lists = inventory
+            .filter(|section| section.status == Status::Ok)
+            .and_then(|section| section.data.as_ref())
+            .is_some_and(|inventory| !inventory.gpus.is_empty());
+        let broken =
+            |finding: &Finding| ["driver-", "nvml-", "nouveau"].iter().any(|start| finding.id.starts_with(start));
+        lists && !self.all_findings().any(|finding| finding.severity > Severity::Info && broken(finding))
+    }
+
+    /// Returns whether a process uses a tenth or more of the memory of a GPU of the pod.
+    fn holds_much_memory(&self, pid: u32) -> bool {
+        let Some(sections) = self.report.map(|report| &report.sections) else { return false };
+        let processes = Section::data_of(&sections.processes).into_iter().flat_map(|section| &section.processes);
+        let uses = processes.filter(|process| process.pid == pid).flat_map(|process| &process.uses);
+        let total = |index: u32| {
+            let gpus = &Section::data_of(&sections.inventory)?.gpus;
+            gpus.iter().find(|gpu| gpu.index == index)?.memory_total_bytes
+        };
+        uses.filter(|one| self.on_node.indices.contains(&one.gpu)).any(|one| {
+            let known = one.memory_bytes.zip(total(one.gpu));
+            known.is_none_or(|(held, total)| held >= total / 10)
+        })
+    }
+
+    /// Severe events about the pod's GPUs during its run that cannot have ended it.
+    fn without_effect(&self) -> Vec<&KernelEvent> {
+        let of_gpu = |event: &&KernelEvent| is_fault(event) && !self.can_have_ended(event);
+        self.on_node.own_events.iter().filter(of_gpu).collect()
     }
 
     /// The action of a finding according to the plan of the diagnosis, so that the explanation recommends the same.
@@ -149,9 +243,9 @@ impl Case<'_> {
         self.all_findings().filter(|finding| finding.severity >= Severity::Critical)
     }
 
-    /// Findings about the pod's GPUs.
+    /// Severe findings about the pod's GPUs and the NVSwitches of their board.
     fn findings(&self, classes: &[Class]) -> Vec<&Finding> {
-        let own = |finding: &&Finding| finding.addresses.iter().any(|address| self.on_node.addresses.contains(address));
+        let own = |finding: &&Finding| self.is_on_its_gpus(finding);
         self.severe_findings().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
     }
 
@@ -165,9 +259,6 @@ impl Case<'_> {
         self.severe_findings().filter(whole).collect()
     }
 }
-
-const ALL_CLASSES: [Class; 6] =
-    [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power, Class::Driver, Class::Application];
 
 /// The current state in a few words: phase, containers and processes.
 fn state(pod: &PodFacts, on_node: &PodOnNode) -> String {

@@ -135,6 +135,33 @@ impl Phrase {
         self.starts_with("unresolvable cdi devices k8s.")
     }
 
+    /// Returns whether the phrase says in the present tense that the driver is absent, or that its versions differ.
+    pub(crate) fn is_about_present_driver(&self) -> bool {
+        const STATEMENTS: [&str; 5] = [
+            "driver/library version mismatch",
+            "nvml error: driver not loaded",
+            "nvml: driver/library version mismatch",
+            "nvml: driver not loaded",
+            "driver rpc error",
+        ];
+        STATEMENTS.iter().any(|words| self.starts_with(words))
+    }
+
+    /// Returns whether the phrase says that another rank did not answer.
+    pub(crate) fn is_about_other_ranks(&self) -> bool {
+        ["watchdog caught collective", "ncclremoteerror"].iter().any(|words| self.starts_with(words))
+    }
+
+    /// Returns whether the phrase says that the memory of a GPU was not enough.
+    pub(crate) fn is_about_gpu_memory(&self) -> bool {
+        self.starts_with("cuda out of memory")
+    }
+
+    /// Returns whether the phrase says that a container has no program of the driver.
+    pub(crate) fn is_about_missing_driver_files(&self) -> bool {
+        self.starts_with("exec: \"nvidia-smi")
+    }
+
     fn starts_with(&self, first: &str) -> bool {
         self.words.iter().any(|words| words.first().is_some_and(|word| word.starts_with(first)))
     }

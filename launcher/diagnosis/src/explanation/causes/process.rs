@@ -1,6 +1,6 @@
 //! Causes from a pod's processes (memory, state D, zombie, exit code), and `no_problem` for a pod without a problem.
 
-use crate::explanation::causes::program_message::speaks_of_gpus;
+use crate::explanation::causes::program_message::{before_its_end, speaks_of_gpus};
 use crate::explanation::causes::start::CRASH_LOOP;
 use crate::explanation::causes::{
     Case, NOT_IDENTIFIED, claims, effects, end_quote, finding_quote, is_fault, is_teardown, quotes,
@@ -103,7 +103,7 @@ pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
 fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
     let of_process =
         case.all_findings().find(|finding| processes.iter().any(|process| finding.scope.pid == Some(process.pid)));
-    case.plan().or_else(|| of_process.map(|finding| case.action_for(finding)))
+    case.severe_plan().or_else(|| of_process.map(|finding| case.action_for(finding)))
 }
 
 /// Explains a pod with a zombie process.
@@ -195,6 +195,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
                     .into_iter()
                     .map(|quote| format!("on the node during this time, the GPU of the pod is not known: {quote}")),
             )
+            .with_evidence(before_its_end(case))
             .with_evidence(
                 claims::concerns(case)
                     .into_iter()
@@ -251,7 +252,7 @@ fn is_of_pod(case: &Case<'_>, finding: &Finding) -> bool {
 }
 
 fn is_of_gpu(case: &Case<'_>, finding: &Finding) -> bool {
-    finding.addresses.iter().any(|address| case.on_node.addresses.contains(address))
+    case.is_on_its_gpus(finding)
 }
 
 /// Explains a pod that runs or completed, and which a finding concerns.

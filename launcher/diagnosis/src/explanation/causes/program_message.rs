@@ -4,10 +4,15 @@
 //! the reason.
 
 use crate::explanation::causes::phrases::{self, Part, Phrase};
-use crate::explanation::causes::{Case, claims, end_quote, finding_quote};
+use crate::explanation::causes::{Case, claims, end_quote, finding_quote, is_fault, quotes};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::Finding;
+use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
+use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::facts::kubernetes::pod::Termination;
+use syringe_core::kernel_log::event_meaning;
+use syringe_core::report::Section;
 
 /// Number of evidence lines that are quoted from a finding.
 const FINDING_LINES: usize = 2;
@@ -32,11 +37,18 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let (phrase, text, certainty) =
         texts.find_map(|(text, certainty)| Some((phrases::known(Part::Program, text)?, text, certainty)))?;
     let finding = finding_behind(case, phrase);
+    let past = phrase.is_about_present_driver() && finding.is_none() && case.driver_works();
+    let elsewhere = if phrase.is_about_other_ranks() { on_other_gpus(case, &end) } else { Vec::new() };
     let cause = cause_of(case, phrase, finding);
     let container = end.container;
     let why = finding.map(|finding| format!(" ({})", finding.title)).unwrap_or_default();
     let without = requests_none(case, phrase);
-    let note = if without { "; the pod requests no GPU" } else { "" };
+    let note = match (without, past, elsewhere.is_empty()) {
+        (true, ..) => "; the pod requests no GPU",
+        (_, true, _) => "; the driver of its node works now",
+        (_, _, false) => "; another GPU of its node failed before",
+        _ => "",
+    };
     let what = format!("container {container}: {}{why}{note}", phrase.meaning(text));
     let quoted = (text != end.message).then(|| format!("log of container {container}: {text}"));
     let finding_lines = finding.into_iter().flat_map(|finding| {
@@ -47,6 +59,8 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(end_quote(case))
         .with_evidence(quoted)
         .with_evidence(finding_lines)
+        .with_evidence(elsewhere)
+        .with_evidence(before_its_end(case))
         .with_action(phrase.code, phrase.advice(case.node));
     if without {
         explanation = explanation.with_action(
@@ -55,6 +69,8 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         );
     } else if let Some(finding) = finding {
         explanation.action = case.action_for(finding);
+    } else if past {
+        explanation = explanation.with_action(ActionCode::RestartPod, restart_now(case));
     }
     Some(explanation)
 }
@@ -82,9 +98,49 @@ fn cause_of(case: &Case<'_>, phrase: &Phrase, finding: Option<&Finding>) -> Caus
     }
 }
 
+/// Returns the action for a statement of the present tense about the driver that no longer holds.
+pub(super) fn restart_now(case: &Case<'_>) -> String {
+    format!(
+        "Restart the pod: the driver of {} is loaded, and its versions agree. If it fails again, its image or its RuntimeClass gives \
+         it another driver library.",
+        case.node
+    )
+}
+
+/// Returns the severe errors of the pod's GPUs that occurred long before its end, or in another process.
+pub(super) fn before_its_end(case: &Case<'_>) -> Vec<String> {
+    let lines = quotes(&case.without_effect());
+    lines.into_iter().map(|line| format!("{line}; nothing shows that it ended the program")).collect()
+}
+
+/// Time before the end of a rank in which the failure of another GPU can be the reason.
+const BEFORE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Returns the severe errors of other GPUs of the node shortly before a program waited in vain for another rank.
+fn on_other_gpus(case: &Case<'_>, end: &Termination<'_>) -> Vec<String> {
+    let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
+    let before = |event: &&KernelEvent| {
+        let gap = end.finished.zip(event.last).map(|(finished, last)| finished.duration_since(last));
+        gap.is_some_and(|gap| gap <= BEFORE && gap >= -BEFORE / 60)
+    };
+    let severe = |event: &&KernelEvent| {
+        let meaning = event_meaning::of(event);
+        is_fault(event) && meaning.is_none_or(|meaning| meaning.severity >= Severity::Critical)
+    };
+    let own = |event: &&KernelEvent| {
+        event.pci_address.as_ref().is_none_or(|address| case.on_node.addresses.contains(address))
+    };
+    let events = log.into_iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none());
+    let others: Vec<&KernelEvent> = events.filter(severe).filter(before).filter(|event| !own(event)).collect();
+    quotes(&others).into_iter().map(|line| format!("on another GPU of its node: {line}")).collect()
+}
+
 /// The finding that gives the reason for the message: about the pod, its GPUs or its node.
 fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
-    let found = claims::concerns(case);
+    let mut found = claims::concerns(case);
+    if phrase.is_about_gpu_memory() {
+        found.retain(|finding| finding.scope.pid.is_none_or(|pid| case.holds_much_memory(pid)));
+    }
     let about = |start: &&str| found.iter().find(|finding| finding.id.starts_with(*start)).copied();
     phrase.findings.iter().find_map(about).filter(|finding| finding.severity > Severity::Info)
 }

@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 
 use crate::explanation::causes::phrases::{self, Part, Phrase};
+use crate::explanation::causes::program_message::restart_now;
 use crate::explanation::causes::{
     Case, NOT_IDENTIFIED, cuda_versions, effects, event_quote, finding_quote, unresolved_cdi,
 };
@@ -16,6 +17,7 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kubernetes::pod::known as known_time;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent};
 use syringe_core::report::Section;
+use syringe_core::text::clean;
 
 /// Reasons of events about a container, sandbox, volume or device that could not be created.
 const EVENTS: [&str; 7] = [
@@ -107,11 +109,14 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     // A lost GPU can be the reason for a driver error that the hook reports.
     let of_gpu = finding.is_some_and(|finding| finding.class == Class::Hardware);
     let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
+    let certainty =
+        if applied.is_past || phrase.is_about_missing_driver_files() { Certainty::Likely } else { Certainty::Certain };
     let mut explanation = case
-        .explain(cause, Certainty::Certain, what)
+        .explain(cause, certainty, what)
         .with_evidence(attempt.messages.iter().cloned())
         .with_evidence(applied.evidence)
         .with_evidence(runtime_class(case, phrase))
+        .with_evidence(default_handler(case, phrase))
         .with_evidence(rebooted_since(case, phrase))
         .with_evidence(waiting_since(case))
         .with_evidence(finding_lines);
@@ -149,6 +154,8 @@ struct ApplicablePhrase {
     what: String,
     evidence: Option<String>,
     action: Action,
+    /// Whether the message held when it was written, and does not hold now.
+    is_past: bool,
 }
 
 fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option<&Finding>) -> ApplicablePhrase {
@@ -159,19 +166,40 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
         return applied;
     }
     let meaning = phrase.meaning(message);
+    let wants_none = !case.pod.wants_gpus && !case.pod.is_gpu_stack && case.on_node.addresses.is_empty();
+    if phrase.is_about_missing_driver_files() && wants_none {
+        let text = "Request a GPU in the limits of the container (nvidia.com/gpu: 1).".to_owned();
+        return ApplicablePhrase {
+            what: format!("{meaning}; the pod requests no GPU"),
+            evidence: None,
+            action: Action { code: ActionCode::ChangeRequest, text },
+            is_past: false,
+        };
+    }
+    if phrase.is_about_present_driver() && finding.is_none() && case.driver_works() {
+        let text = restart_now(case);
+        return ApplicablePhrase {
+            what: format!("at that time, {meaning}; the driver of its node works now"),
+            evidence: None,
+            action: Action { code: ActionCode::RestartPod, text },
+            is_past: true,
+        };
+    }
     match finding {
         Some(finding) => ApplicablePhrase {
             what: format!("{meaning} ({})", finding.title),
             evidence: None,
             action: case.action_for(finding),
+            is_past: false,
         },
         None => match why_unresolved(case, phrase, message) {
             Some(found) => ApplicablePhrase {
                 what: format!("{meaning}; {}", found.why),
                 evidence: None,
                 action: Action { code: phrase.code, text: found.advice.replace("{node}", case.node) },
+                is_past: false,
             },
-            None => ApplicablePhrase { what: meaning, evidence: None, action: action() },
+            None => ApplicablePhrase { what: meaning, evidence: None, action: action(), is_past: false },
         },
     }
 }
@@ -209,6 +237,7 @@ fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
             ),
             evidence: Some(format!("driver {driver} of {node} supports CUDA {offers} now")),
             action: Action { code: ActionCode::RestartPod, text },
+            is_past: false,
         });
     }
     let text = format!("Use an image for CUDA {offers} or older, or {would_do}.");
@@ -216,6 +245,7 @@ fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
         what: format!("its image needs CUDA {major}.{minor}, and {has}"),
         evidence: driver.map(|_| has),
         action: Action { code: ActionCode::UpdateSoftware, text },
+        is_past: false,
     })
 }
 
@@ -232,6 +262,21 @@ fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding
     };
     phrase.findings.iter().find_map(about)
 }
+
+/// The handler of a pod without a RuntimeClass, if its container got no driver.
+fn default_handler(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
+    let without = phrase.is_about_missing_driver_files() && case.pod.runtime_class.is_none();
+    let host = Section::data_of(&case.report.filter(|_| without)?.sections.host)?;
+    let handler = host.container_runtime.as_ref()?.default_handler.as_ref()?;
+    Some(format!(
+        "the pod has no RuntimeClass, and the default handler of {} is {}",
+        case.node,
+        clean(handler, MAX_HANDLER)
+    ))
+}
+
+/// Maximum length of the name of a handler.
+const MAX_HANDLER: usize = 63;
 
 /// The pod's RuntimeClass, if the error is about a runtime handler.
 fn runtime_class(case: &Case<'_>, phrase: &Phrase) -> Option<String> {

@@ -325,7 +325,12 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
         .filter(|event| event.details.get("row_remap").is_none_or(|state| state != "already_pending"))
         .collect();
     if !failures.is_empty() && !rows.is_some_and(|rows| rows.failure_occurred) {
-        return Some(Draft::on_gpu(REMAP_NOT_RECORDED, gpu).with_events(failures));
+        let cured = |fact: &&KernelEvent| {
+            node.timeline.events.iter().any(|event| std::ptr::eq(event.fact, *fact) && event.cured)
+        };
+        let contradicted = rows.is_some() && failures.iter().all(cured);
+        let draft = Draft::on_gpu(REMAP_NOT_RECORDED, gpu).with_events(failures);
+        return Some(if contradicted { remap_contradicted(draft) } else { draft });
     }
     let mut recorded = node.timeline.xids(gpu, &[63, 64]).peekable();
     if counted == Some(true) || recorded.peek().is_none() {
@@ -348,6 +353,18 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
             .with_severity(severity)
             .with_action(ActionCode::Watch, watch),
     )
+}
+
+/// Lowers a finding about used up spare rows if NVML reports no failed remap after the reset. One of the two is wrong.
+fn remap_contradicted(draft: Draft) -> Draft {
+    draft
+        .with_severity(Severity::Warning)
+        .with_evidence("the GPU was reset since then, and NVML reports no failed remap: this contradicts the log")
+        .with_action(
+            ActionCode::DrainAndReset,
+            "Run the NVIDIA field diagnostic on {gpu} when {node} is drained: the log says that its spare rows are used up. Return \
+             it (RMA) if that fails.",
+        )
 }
 
 /// Returns a finding if ECC is disabled on a board that supports ECC, or if the mode is about to change.

@@ -75,13 +75,13 @@ fn a_memory_error_days_after_the_gpu_recovered_is_a_separate_finding() {
 }
 
 #[test]
-fn an_old_error_is_information_only_if_the_counters_of_an_old_driver_were_reset() {
+fn an_error_is_less_severe_if_the_counters_say_that_there_was_none() {
     let severity = |ecc: Value, time: &str| {
         only(&findings(ecc, json!([]), json!([xid(95, time, json!({}))])), "ecc-uncontained").severity
     };
     let clean = || json!({"volatile": {"uncorrected": 0}});
-    assert_eq!(severity(clean(), "2026-11-20T20:00:00Z"), Severity::Warning);
-    assert_eq!(severity(clean(), "2026-11-18T20:00:00Z"), Severity::Info);
+    assert_eq!(severity(clean(), "2026-11-20T20:00:00Z"), Severity::Critical, "the counters contradict the log");
+    assert_eq!(severity(clean(), "2026-11-18T20:00:00Z"), Severity::Warning);
     assert_eq!(severity(clean(), "2026-11-21T02:44:00Z"), Severity::Fatal, "counters lag");
     assert_eq!(severity(json!({"volatile": {"uncorrected": 1}}), "2026-11-18T20:00:00Z"), Severity::Fatal);
     assert_eq!(severity(json!({}), "2026-11-18T20:00:00Z"), Severity::Fatal, "the counters were not read");
@@ -97,8 +97,8 @@ fn a_gpu_that_the_driver_wants_reset_has_not_recovered() {
     let hung = || xid(119, "2026-11-21T02:30:00Z", json!({}));
     assert_eq!(
         gsp(json!([hung()])),
-        Severity::Warning,
-        "before R565: the GPU works, and the driver recommends nothing"
+        Severity::Critical,
+        "before R565: the GPU responds, and the driver recommends nothing"
     );
     assert_eq!(gsp(json!([hung(), wish("1", "2026-11-21T02:30:01Z")])), Severity::Fatal);
     let failing = || xid(95, "2026-11-21T02:30:00Z", json!({}));
@@ -106,5 +106,5 @@ fn a_gpu_that_the_driver_wants_reset_has_not_recovered() {
     assert_eq!(only(&found, "ecc-uncontained").severity, Severity::Fatal);
     // The recommendation was withdrawn: events before that are history, later events count.
     let taken_back = json!([wish("1", "2026-11-21T02:20:00Z"), wish("0", "2026-11-21T02:25:00Z"), hung()]);
-    assert_eq!(gsp(taken_back), Severity::Warning);
+    assert_eq!(gsp(taken_back), Severity::Critical);
 }

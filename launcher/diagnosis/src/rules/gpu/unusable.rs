@@ -229,7 +229,7 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         return None;
     }
     if !works {
-        return Some(draft.unless_recovered(node.recovered(gpu, &events)));
+        return Some(draft.unless_recovered(node.recovery(gpu, &events)));
     }
     let old = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if old { Severity::Info } else { Severity::Warning };

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::finding::Scope;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
+use crate::input::recovery::{Recovery, asks_for_reset};
 use crate::input::timeline::{concerns, follows, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
@@ -17,7 +18,7 @@ use crate::rules::links::nvlink_state::{links_are_down, links_are_up};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::{Ageing, RecoveryEvidence};
+use syringe_core::kernel_log::catalogue::{Ageing, RecoveryEvidence, WorkEvidence};
 
 rules! {
     FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
@@ -114,18 +115,26 @@ fn switch_rule(event: &KernelEvent) -> Rule {
     }
 }
 
-/// NVML does not read the state of a switch. An old fault of a switch is lowered to `info` if all GPUs and their links
-/// work.
+/// NVML does not read the state of a switch. If all GPUs and their links work a day after a fault of a switch, it no longer
+/// stops work. It is over if programs on several GPUs ran since then on each of them, or if it asked for no reset.
 fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let newest = events.iter().filter_map(|event| event.ordered_at()).max();
     let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let works = |gpu: &Gpu| {
-        let recovered = node.recovered_since(gpu, RecoveryEvidence::Nvlinks, newest);
-        recovered.is_some_and(|recovered| recovered.long_ago) && !links_are_down(node, gpu)
+        let held = node.holds(gpu, RecoveryEvidence::Nvlinks, newest);
+        held.is_some_and(|held| held.long_ago) && !links_are_down(node, gpu)
     };
+    let all_work = !node.gpus.is_empty() && node.gpus.iter().all(works);
+    let needs_reset = events.iter().any(|event| asks_for_reset(event));
+    let is_used = |gpu: &Gpu| node.work_since(gpu, WorkEvidence::ProgramOnSeveralGpus, newest).is_some();
     match aging::worst(events).ageing {
         Ageing::AfterADay if long_ago => draft.with_severity(Severity::Info),
-        Ageing::WhenWorking | Ageing::WhenWorkingADay if !node.gpus.is_empty() && node.gpus.iter().all(works) => draft
+        Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work && needs_reset && !node.gpus.iter().all(is_used) => {
+            let why = "all GPUs of the node and their NVLinks are up, but no driver load or boot is in the log since then, and no \
+                       program that started since then uses several of them";
+            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() })
+        }
+        Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work => draft
             .with_severity(Severity::Info)
             .with_evidence("all GPUs of the node and their NVLinks work now")
             .with_action(ActionCode::Watch, "No action now: the GPUs of {node} and their NVLinks work again."),

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use crate::evidence;
 use crate::finding::Scope;
 use crate::input::log_window;
-use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
+use crate::input::node::{Gpu, Node, STALE_AFTER};
+use crate::input::recovery::Recovered;
 use crate::input::timeline::{concerns, is_off_bus};
 use crate::rule::{AER_DOC, DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::Severity;
@@ -218,7 +219,8 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         let recovery = lines(&["recovered"]).iter().find(ended).and_then(|_| of_link(node, gpu, newest));
         let failed = !lines(&["cannot_recover", "recovery_failed"]).is_empty();
         let draft = Draft::on_gpu(AER_FATAL, gpu).with_events(fatal).with_all_evidence(count("fatal"));
-        drafts.push(draft.unless_recovered(recovery.filter(|_| !failed).or_else(|| rests(node, gpu, newest))));
+        let recovery = recovery.filter(|_| !failed).or_else(|| rests(node, gpu, newest));
+        drafts.push(draft.unless_recovered(recovery.into()));
     }
     let up_for = days(node.host().and_then(|host| host.uptime_seconds));
     if !nonfatal.is_empty() || total("nonfatal") > USUAL_NONFATAL {
@@ -244,7 +246,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         };
         let back = events.iter().find(is_up).and_then(|_| of_link(node, gpu, newest));
         let draft = Draft::on_gpu(LINK_LOST, gpu).with_events(lost);
-        drafts.push(draft.unless_recovered(back.or_else(|| rests(node, gpu, newest))));
+        drafts.push(draft.unless_recovered(back.or_else(|| rests(node, gpu, newest)).into()));
     }
     drafts.extend(iommu(node, gpu));
     drafts
@@ -256,7 +258,7 @@ fn rests(node: &Node<'_>, gpu: &Gpu, newest: Option<Timestamp>) -> Option<Recove
 }
 
 fn of_link(node: &Node<'_>, gpu: &Gpu, newest: Option<Timestamp>) -> Option<Recovered> {
-    node.recovered_since(gpu, RecoveryEvidence::PcieLink, newest)
+    node.holds(gpu, RecoveryEvidence::PcieLink, newest)
 }
 
 /// Returns the number of begun days, at least one. A counter without a time covers one day.

@@ -4,11 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::diagnose;
-use crate::finding::Diagnosis;
-use syringe_core::classification::{Class, Severity};
+use crate::finding::{Diagnosis, Rma};
+use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
-use syringe_core::kernel_log::catalogue::{self, Ageing, RecoveryEvidence};
+use syringe_core::kernel_log::catalogue::{self, Ageing, RecoveryEvidence, WorkEvidence};
 use syringe_core::kernel_log::{Clock, EventLog, Options, XidEntry, xids};
 use syringe_core::report::Report;
 
@@ -87,7 +87,14 @@ fn text_log(lines: &[(i64, String, i64)], with_uptime: bool) -> KernelLog {
 }
 
 /// Diagnoses a node with one GPU that works and this log.
-fn judged(mut log: KernelLog, has_ecc: bool) -> Diagnosis {
+fn judged(log: KernelLog, has_ecc: bool) -> Diagnosis {
+    judged_with(log, has_ecc, false)
+}
+
+/// `at_work`: a program that started a minute ago runs on the GPU.
+fn judged_with(mut log: KernelLog, has_ecc: bool, at_work: bool) -> Diagnosis {
+    let program = json!({"pid": 9, "name": "python3", "started_at": ago(MINUTE), "uses": [{"gpu": 0}]});
+    let programs = if at_work { vec![program] } else { Vec::new() };
     for event in log.events.iter_mut().filter(|event| event.pci_address.is_some()) {
         event.gpu_index = Some(0);
     }
@@ -103,6 +110,7 @@ fn judged(mut log: KernelLog, has_ecc: bool) -> Diagnosis {
     let report: Report = serde_json::from_value(json!({"taken_at": NOW, "boot_id": "last", "sections": {
         "inventory": of(json!({"minor_number": 0, "name": "NVIDIA GeForce RTX 4090"})),
         "telemetry": of(json!({"temperature": {"gpu_celsius": 40}})), "ecc": of(ecc),
+        "processes": {"status": "ok", "data": {"host_pid_namespace": true, "processes": programs}},
         "xid": {"status": "ok", "data": log}}}))
     .expect("a report");
     diagnose(&report, &KubernetesFacts::default())
@@ -121,6 +129,33 @@ fn a_grave_fault_that_comes_back_after_each_cure_is_critical() {
                 let found = judged(journal(entry.code, &today, cure), has_ecc);
                 assert!(worst(&found) >= Severity::Critical, "{} {cure:?}: {found:#?}", entry.code);
                 assert!(!found.summary.contains("no Xid"), "{}: {}", entry.code, found.summary);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_grave_fault_that_comes_back_once_in_months_is_no_pattern() {
+    let rare = [230 * DAY, 140 * DAY, 50 * DAY];
+    for entry in grave().filter(|entry| entry.ageing != Ageing::Permanent) {
+        for cure in CURES {
+            let found = judged(journal(entry.code, &rare, cure), true);
+            assert_eq!(worst(&found), Severity::Info, "{} {cure:?}: {found:#?}", entry.code);
+            assert!(found.plan.is_empty(), "{} {cure:?}: {:#?}", entry.code, found.plan);
+        }
+    }
+}
+
+#[test]
+fn a_gpu_is_returned_only_if_the_diagnostic_fails() {
+    for entry in grave().filter(|entry| entry.ageing != Ageing::Permanent) {
+        let found = judged(journal(entry.code, &[3 * DAY, 2 * DAY, DAY], Cure::Reset), true);
+        assert!(worst(&found) >= Severity::Critical, "{}", entry.code);
+        for plan in &found.plan {
+            assert_ne!(plan.rma, Rma::Yes, "{}: {plan:#?}", entry.code);
+            let returns = plan.steps.iter().filter(|step| step.contains("(RMA)"));
+            for step in returns {
+                assert!(step.contains("if the diagnostic fails"), "{}: {step}", entry.code);
             }
         }
     }
@@ -201,16 +236,29 @@ fn a_grave_fault_that_repeats_without_any_cure_is_critical() {
 }
 
 #[test]
-fn a_grave_fault_of_long_ago_ages_where_the_gpu_works() {
+fn a_grave_fault_of_long_ago_ages_where_the_gpu_is_at_work() {
     let ages = |entry: &&XidEntry| matches!(entry.ageing, Ageing::WhenWorking | Ageing::WhenWorkingADay);
     for entry in grave().filter(ages) {
         for has_ecc in [true, false] {
-            let found = judged(text_log(&[(6 * DAY, fault(entry.code), 0)], true), has_ecc);
-            // Without counters nothing shows that the memory works.
+            let at = |days, at_work| {
+                worst(&judged_with(text_log(&[(days * DAY, fault(entry.code), 0)], true), has_ecc, at_work))
+            };
             let event = KernelEvent { code: Some(entry.code), ..KernelEvent::default() };
-            let of_memory = catalogue::family_of(&event).is_some_and(|one| one.recovery == RecoveryEvidence::Counters);
-            let shown = has_ecc || !of_memory;
-            assert_eq!(worst(&found) == Severity::Info, shown, "{}: {found:#?}", entry.code);
+            let family = catalogue::family_of(&event).expect("a family");
+            // Without counters nothing shows that the memory works.
+            let known = has_ecc || family.recovery != RecoveryEvidence::Counters;
+            let asks = entry.action.includes(ActionCode::ResetGpu);
+            let (after_a_day, after_a_week) = match family.work {
+                _ if !asks => (known, known),
+                WorkEvidence::Program => (known, known),
+                WorkEvidence::AfterAWeek => (false, known),
+                // The node has one GPU.
+                WorkEvidence::ProgramOnSeveralGpus => (false, false),
+            };
+            let code = entry.code;
+            assert_eq!(at(6, true) == Severity::Info, after_a_day, "{code} {has_ecc}");
+            assert_eq!(at(9, true) == Severity::Info, after_a_week, "{code} {has_ecc}");
+            assert!(!asks || at(9, false) >= Severity::Warning, "{code}: time alone ends no fault");
         }
     }
 }

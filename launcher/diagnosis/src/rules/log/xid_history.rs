@@ -14,9 +14,10 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     RECURRING: "xid-recurring" Critical Hardware XID_DOC, "The same grave fault of a GPU comes back",
-        ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.",
+        ContactVendor "Run the NVIDIA field diagnostic on {gpu} of {node}: resets and reboots did not fix it.",
         means "The same kind of grave Xid occurred again on the same GPU after a reset, a driver load or a reboot, or \
-            several times within a day: the fault is not cured.",
+            several times within a day: the fault is not cured. The rates are those of the family in `docs/xid.md`; below \
+            them the finding is information.",
         reads "xid";
     REPEATS: "xid-repeats" Warning Hardware XID_DOC, "The same Xid repeats on one GPU",
         Watch "Open a support case about {gpu} of {node}.",
@@ -30,7 +31,7 @@ rules! {
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
-    let is_grave = |draft: &Draft| draft.rule.id == RECURRING.id;
+    let is_grave = |draft: &Draft| draft.rule.id == RECURRING.id && draft.severity > Severity::Info;
     let history = history(node).map(|draft| match again.iter().any(is_grave) {
         false => draft,
         true => draft.with_action(
@@ -108,19 +109,35 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let in_boots = (*boots > 1).then(|| format!("{names} in {boots} boots"));
     let cured = (periods > boots)
         .then(|| format!("{names} came back after a reset or a driver load (in {periods} periods between them)"));
+    let in_a_day = most_in_a_day(incidents);
     let rate = (in_a_day > 1).then(|| format!("{names}: {in_a_day} times within a day"));
     let rate =
         rate.or_else(|| (uncured > 1).then(|| format!("{names}: {uncured} times since the last reset or driver load")));
     let times = newest_times(incidents);
-    let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION[usize::from(*periods > 2)]);
     let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(RECURRING, gpu) };
+    let draft = draft.with_all_evidence(in_boots.into_iter().chain(cured).chain(rate).chain(times));
+    // Without times the rate is not known.
+    if !often && !incidents.is_empty() && !recurrence.is_pattern() {
+        let rates: Vec<String> =
+            family.rates.iter().map(|rate| format!("{} within {} days", rate.incidents, rate.days)).collect();
+        return Some(
+            draft
+                .with_severity(Severity::Info)
+                .with_evidence(format!("too rare to be a pattern ({})", rates.join(", or ")))
+                .with_action(ActionCode::Watch, "No action now: each cure of {gpu} of {node} worked for a long time."),
+        );
+    }
+    let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION[usize::from(*periods > 2)]);
+    let can_wait = in_a_day < OFTEN && node.is_readable(gpu);
     Some(
-        draft
+        Draft { can_wait, return_if: Some(IF_DIAGNOSTIC_FAILS), ..draft }
             .with_severity(if settled { Severity::Warning } else { Severity::Critical })
-            .with_action(family.action_if_back, format!("{}.", family.advice_if_back))
-            .with_all_evidence(in_boots.into_iter().chain(cured).chain(rate).chain(times)),
+            .with_action(family.action_if_back, format!("{}.", family.advice_if_back)),
     )
 }
+
+/// NVIDIA asks for a field diagnostic before a return.
+const IF_DIAGNOSTIC_FAILS: &str = "if the diagnostic fails";
 
 /// Past events of one code.
 #[derive(Default)]

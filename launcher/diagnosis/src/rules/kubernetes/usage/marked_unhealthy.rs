@@ -72,7 +72,10 @@ fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
 }
 
 fn last_xid<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<&'a KernelEvent> {
-    let own = |event: &&KernelEvent| event.kind == KernelEventKind::Xid && event.pci_address == gpu.pci;
+    // Xid 154 reports what the driver recommends, and no fault.
+    let own = |event: &&KernelEvent| {
+        event.kind == KernelEventKind::Xid && event.code != Some(154) && event.pci_address == gpu.pci
+    };
     let of_boot = node.kernel_log()?.events.iter().filter(|event| event.boot_id.is_none());
     of_boot.filter(own).max_by_key(|event| event.last)
 }

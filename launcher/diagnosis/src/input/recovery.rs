@@ -1,0 +1,223 @@
+//! `Recovery`: whether a fault of a GPU is over, by the evidence that the table of fault families names.
+//!
+//! A reset, a driver load, a boot and an Xid 154 that withdraws a recommendation make an event part of the past; the timeline
+//! recognizes these. This module is about events without such a line since. If NVIDIA asks for a reset or a reboot after the
+//! fault, the passing of time does not end it: only work that ran on the GPU since then shows that it works.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::evidence;
+use crate::input::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
+use crate::input::processes::is_service;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::clock_events::{FAULTS, mask_of};
+use syringe_core::facts::ecc::GpuEcc;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::processes::GpuProcess;
+use syringe_core::kernel_log::catalogue::{self, RecoveryEvidence, WorkEvidence};
+use syringe_core::kernel_log::event_meaning;
+
+/// After this time, work on a GPU shows that it works, even if it is not known when the program started, and if a program can
+/// run with wrong results. `docs/xid.md` names this time.
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The first driver branch that logs the reset of a GPU, with Xid 154.
+const LOGS_RESETS: u32 = 565;
+
+/// Whether a fault of a GPU is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// The GPU does not work, or it is too early to tell.
+    Current,
+    /// The GPU responds, but nothing shows that the fault ended, and NVIDIA asks for a reset or a reboot.
+    Unproven {
+        /// True if the event was less than a day ago.
+        recent: bool,
+        /// What is missing, or what contradicts the log.
+        why: String,
+    },
+    /// The GPU works again.
+    Shown(Recovered),
+}
+
+/// A GPU that works again after an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// True if the event was more than a day ago. A newer one may occur again.
+    pub(crate) long_ago: bool,
+    /// The facts that show that the GPU works again.
+    pub(crate) shown_by: String,
+}
+
+impl Recovery {
+    pub(crate) fn shown(self) -> Option<Recovered> {
+        match self {
+            Self::Shown(recovered) => Some(recovered),
+            Self::Current | Self::Unproven { .. } => None,
+        }
+    }
+}
+
+impl From<Option<Recovered>> for Recovery {
+    fn from(recovered: Option<Recovered>) -> Self {
+        recovered.map_or(Self::Current, Self::Shown)
+    }
+}
+
+/// Returns whether an event asks for a reset or a reboot, so that the fault lasts until then.
+pub(crate) fn asks_for_reset(event: &KernelEvent) -> bool {
+    match event.kind {
+        Kind::OffBus | Kind::GspRateLimit => true,
+        Kind::Xid | Kind::Sxid => event_meaning::of(event).is_some_and(|meaning| {
+            meaning.severity >= Severity::Critical && meaning.action.includes(ActionCode::ResetGpu)
+        }),
+        _ => false,
+    }
+}
+
+impl Node<'_> {
+    /// Returns whether these events of a GPU are over. Each family of faults requires its own evidence.
+    pub(crate) fn recovery(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Recovery {
+        let newest = events.iter().filter_map(|event| event.ordered_at()).max();
+        let families = || events.iter().filter_map(|event| Some((*event, catalogue::family_of(event)?)));
+        let held = match families().next() {
+            None => self.holds(gpu, RecoveryEvidence::Responds, newest),
+            Some(_) => {
+                families().map(|(_, family)| self.holds(gpu, family.recovery, newest)).reduce(Option::and).flatten()
+            }
+        };
+        let Some(held) = held else { return Recovery::Current };
+        let needed: Vec<WorkEvidence> =
+            families().filter(|(event, _)| asks_for_reset(event)).map(|(_, family)| family.work).collect();
+        let counters = families().any(|(_, family)| family.recovery == RecoveryEvidence::Counters);
+        let shown: Option<Vec<String>> = needed.iter().map(|work| self.work_since(gpu, *work, newest)).collect();
+        match shown {
+            Some(shown) => {
+                let work = shown.into_iter().next().map(|words| format!(", and {words}")).unwrap_or_default();
+                Recovery::Shown(Recovered { shown_by: format!("{}{work}", held.shown_by), ..held })
+            }
+            None => Recovery::Unproven { recent: !held.long_ago, why: self.why_unproven(gpu, counters) },
+        }
+    }
+
+    /// Returns whether a GPU with these events works again.
+    pub(crate) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
+        self.recovery(gpu, events).shown()
+    }
+
+    /// Returns whether the state of a GPU is that of one without a fault of this kind: NVML can read it, the driver recommends no
+    /// action (in NVML since R570, in Xid 154 since R565), and the last event is not too new.
+    pub(crate) fn holds(&self, gpu: &Gpu, evidence: RecoveryEvidence, last: Option<Timestamp>) -> Option<Recovered> {
+        if self.has_recovery_action(gpu) || !self.is_readable(gpu) {
+            return None;
+        }
+        let shown_by = self.state(gpu, evidence)?.to_owned();
+        let age = self.age(last)?;
+        (age > SETTLE_TIME).then_some(Recovered { long_ago: age > STALE_AFTER, shown_by })
+    }
+
+    /// Returns the facts that show that a GPU which NVML can read is not in the state of such a fault.
+    fn state(&self, gpu: &Gpu, evidence: RecoveryEvidence) -> Option<&'static str> {
+        // A known uncorrected error is a reason for doubt, whatever the fault was.
+        let uncorrected = self.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
+        if uncorrected.is_some_and(|count| count > 0) {
+            return None;
+        }
+        let now = self.telemetry_of(gpu)?;
+        match evidence {
+            // Without counters nothing shows that the memory works: NVIDIA asks for a reset.
+            RecoveryEvidence::Counters if uncorrected.is_none() => None,
+            RecoveryEvidence::Responds | RecoveryEvidence::Counters => Some(match uncorrected {
+                Some(_) => "NVML can read the GPU, and there is no uncorrected error since the driver was loaded",
+                None => "NVML can read the GPU",
+            }),
+            RecoveryEvidence::PcieLink => {
+                let lanes = now.pcie.width.zip(now.pcie.max_width);
+                match lanes {
+                    Some((width, most)) if width < most => None,
+                    Some(_) => Some("NVML can read the GPU, and its PCIe link has all lanes"),
+                    None => Some("NVML can read the GPU"),
+                }
+            }
+            RecoveryEvidence::Nvlinks => {
+                self.has_links_of_siblings(gpu).then_some("NVML can read the GPU, and its NVLinks are up")
+            }
+            RecoveryEvidence::Power => (mask_of(&now.throttling) & FAULTS == 0)
+                .then_some("NVML can read the GPU, and its clocks are not reduced because of power or temperature"),
+        }
+    }
+
+    /// Returns whether as many NVLinks of the GPU are up as on each GPU of the same model.
+    fn has_links_of_siblings(&self, gpu: &Gpu) -> bool {
+        let up = |gpu: &Gpu| {
+            let groups = self.topology_of(gpu)?.nvlinks.iter().filter(|group| group.active == Some(true));
+            Some(groups.map(|group| group.links.len()).sum::<usize>())
+        };
+        let most = self.answering().filter(|other| other.name == gpu.name).filter_map(up).max();
+        up(gpu) >= most
+    }
+
+    /// Returns the work on a GPU that shows that it works since an event.
+    pub(crate) fn work_since(&self, gpu: &Gpu, work: WorkEvidence, last: Option<Timestamp>) -> Option<String> {
+        let last = last?;
+        let busy = self.telemetry_of(gpu).and_then(|now| now.utilization.gpu_percent);
+        let (since, before): (Vec<&GpuProcess>, Vec<&GpuProcess>) =
+            self.programs_on(gpu).partition(|process| process.started_at.is_some_and(|started| started > last));
+        let at_work = |process: &&&GpuProcess| !process.is_uninterruptible() && process.state.as_deref() != Some("Z");
+        // NVML has no utilization of a GPU with MIG devices.
+        let program = since.iter().find(at_work).filter(|_| busy != Some(0));
+        let long_ago = self.age(Some(last)).is_some_and(|age| age > WEEK);
+        let shows = match work {
+            WorkEvidence::Program => true,
+            WorkEvidence::ProgramOnSeveralGpus => program.is_some_and(|process| self.uses_several(process, last)),
+            WorkEvidence::AfterAWeek => long_ago,
+        };
+        match program.filter(|_| shows) {
+            Some(process) => Some(format!("{}, which started since then, runs on it", evidence::process(process))),
+            // A program that hangs since the event also shows utilization.
+            None => (long_ago && busy > Some(0) && before.is_empty() && work != WorkEvidence::ProgramOnSeveralGpus)
+                .then(|| "it has been at work after more than a week".to_owned()),
+        }
+    }
+
+    /// Returns the programs on a GPU, without the services of the node.
+    fn programs_on(&self, gpu: &Gpu) -> impl Iterator<Item = &GpuProcess> {
+        let all = self.processes().into_iter().flat_map(|section| &section.processes);
+        all.filter(|process| process.uses.iter().any(|one| Some(one.gpu) == gpu.index) && !is_service(process))
+    }
+
+    /// Returns whether a program, or its pod, uses more than one GPU with processes that started after an event.
+    fn uses_several(&self, program: &GpuProcess, last: Timestamp) -> bool {
+        let all = self.processes().into_iter().flat_map(|section| &section.processes);
+        let together = all.filter(|process| {
+            let same_pod = process.pod_uid.is_some() && process.pod_uid == program.pod_uid;
+            (process.pid == program.pid || same_pod) && process.started_at.is_some_and(|started| started > last)
+        });
+        let gpus: std::collections::BTreeSet<u32> =
+            together.flat_map(|process| &process.uses).map(|one| one.gpu).collect();
+        gpus.len() > 1
+    }
+
+    /// Returns the branch of the driver: 570 for 570.124.06.
+    fn driver_version(&self) -> Option<u32> {
+        let loaded = self.host().and_then(|host| host.driver.loaded.as_deref());
+        let version = loaded.or_else(|| self.inventory()?.driver_version.as_deref())?;
+        version.split('.').next()?.parse().ok()
+    }
+
+    /// Returns why the end of a fault is not shown. A counter of memory errors that is 0 after an uncorrectable error contradicts
+    /// the log.
+    fn why_unproven(&self, gpu: &Gpu, counters: bool) -> String {
+        let silent = self.driver_version().is_some_and(|version| version < LOGS_RESETS);
+        let limit = if silent { " (this driver logs no resets)" } else { "" };
+        let none = format!("no reset, driver load or boot is in the log since then{limit}");
+        let zero = self.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load) == Some(0);
+        match counters && zero {
+            true => format!(
+                "{none}, but the counter of uncorrected errors is 0, which contradicts the log: the GPU was reset without a line \
+                 in the log, or the error was not counted"
+            ),
+            false => format!("{none}, and no program that started since then is at work on the GPU"),
+        }
+    }
+}

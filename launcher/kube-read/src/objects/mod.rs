@@ -9,6 +9,7 @@ pub mod gpu_pod;
 pub mod gpu_pod_facts;
 pub mod gpu_requests;
 pub mod gpu_resource_names;
+pub mod machines;
 pub mod name_validation;
 pub mod node_conditions;
 pub mod node_facts;

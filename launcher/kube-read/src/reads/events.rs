@@ -55,6 +55,19 @@ pub async fn of_node(connection: &Connection, node: &str) -> Result<Vec<NodeEven
     Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 
+/// Reads the events of the objects with this name, of any kind, newest first. Objects without a namespace have their events
+/// in any namespace.
+pub async fn about(connection: &Connection, namespace: Option<&str>, name: &str) -> Result<Vec<NodeEvent>, Failure> {
+    let path = match namespace {
+        Some(namespace) => format!("/api/v1/namespaces/{namespace}/events"),
+        None => "/api/v1/events".to_owned(),
+    };
+    let what = format!("Listing the events of {name}");
+    let fields = format!("involvedObject.name={name}");
+    let events = newest(connection, &path, &fields, &what, MAX_NODE_EVENTS).await?;
+    Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
+}
+
 /// Reads the newest events of the pod with this UID, oldest first.
 pub async fn of_pod(connection: &Connection, namespace: &str, uid: &str) -> Result<Vec<PodEvent>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");

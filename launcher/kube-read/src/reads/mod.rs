@@ -5,6 +5,7 @@ pub mod candidate_nodes;
 pub mod cluster_facts;
 pub mod events;
 pub mod existing_pods;
+pub mod node_lifecycle;
 pub mod node_log;
 pub mod node_with_pods;
 pub mod nodes;

@@ -1,8 +1,9 @@
-//! `GROUPS`: the rules about advertised, allocated and used GPUs in Kubernetes, and about NVIDIA's stack.
+//! `GROUPS`: the rules about advertised, allocated and used GPUs in Kubernetes, about the node and about NVIDIA's stack.
 
 mod gpus;
 mod nvidia_stack;
 mod stack_log;
+mod unreached;
 mod usage;
 
 use crate::rule::RuleGroup;
@@ -12,5 +13,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(nvidia_stack::RULES, nvidia_stack::check)
         .with_refine(nvidia_stack::refine)
         .with_unread(nvidia_stack::unread_slices),
+    RuleGroup::new(unreached::RULES, unreached::check),
     RuleGroup::new(usage::RULES, usage::check).with_refine(usage::refine),
 ];

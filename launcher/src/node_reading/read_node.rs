@@ -22,13 +22,14 @@ use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::client::api_error::unread_input;
 use kube_read::failure::Cause;
+use kube_read::objects::daemon_sets::DaemonSet;
 use kube_read::objects::node_conditions::is_silent;
 use kube_read::objects::node_facts as node_gpus;
 use kube_read::reads::api_only_facts::{ApiOnlyFacts, Unprobed};
 use kube_read::reads::existing_pods::ExistingPods;
 use kube_read::reads::node_lifecycle::{self, Lifecycle};
 use kube_read::reads::nodes::NoProbe;
-use kube_read::reads::{api_only_facts, cluster_facts, node_log, nodes};
+use kube_read::reads::{api_only_facts, cluster_facts, daemon_sets, node_log, nodes};
 
 /// Time of a call that is reserved for the deletion of the pod.
 pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
@@ -57,6 +58,8 @@ pub(crate) struct NodeToRead<'a> {
     pub(crate) kubernetes: &'a Node,
     /// The pods on the node, listed before the probe, or the failure to list them. `None` if they are not needed.
     pub(crate) existing_pods: Option<Result<ExistingPods, Failure>>,
+    /// The DaemonSets of the cluster, or the failure to list them. `None` if they are not needed.
+    pub(crate) daemon_sets: Option<&'a Result<Vec<DaemonSet>, Failure>>,
     /// Time for the probe, including the deletion of its pod.
     pub(crate) time: Duration,
     /// Additional time if node-probe is uploaded.
@@ -70,8 +73,10 @@ impl<'a> NodeToRead<'a> {
         connection: &'a Connection,
         kubernetes: &'a Node,
         existing_pods: Option<Result<ExistingPods, Failure>>,
+        daemon_sets: Option<&'a Result<Vec<DaemonSet>, Failure>>,
     ) -> Self {
-        Self { connection, kubernetes, existing_pods, time: call.time_left(), upload_time: Duration::ZERO }
+        let time = call.time_left();
+        Self { connection, kubernetes, existing_pods, daemon_sets, time, upload_time: Duration::ZERO }
     }
 }
 
@@ -185,19 +190,18 @@ pub(crate) async fn read_or_api_only(
     let everything = ask.command.is_of_everything();
     // Without a probe, the pods are listed afterwards.
     let probed = call.settings.via != ProbeMethod::None && nodes::why_no_probe(kubernetes).is_none();
-    let listed = match everything && probed {
-        true => Some(ExistingPods::on_node(connection, &kubernetes.name_any(), call.time_left()).await),
-        false => None,
-    };
+    let (name, left) = (kubernetes.name_any(), call.time_left());
+    let pods =
+        async { if everything && probed { Some(ExistingPods::on_node(connection, &name, left).await) } else { None } };
+    let sets = async { if everything { Some(daemon_sets::list(connection, left).await) } else { None } };
+    let (listed, daemon_sets) = tokio::join!(pods, sets);
     // Authentication and the read of the node have used part of the time of the call.
-    let known = NodeToRead::new(call, connection, kubernetes, listed);
+    let known = NodeToRead::new(call, connection, kubernetes, listed, daemon_sets.as_ref());
     let mut read = match read_with_object(call, known, tool, ask).await {
         Err(failure) if everything && failure.cause.leaves_kubernetes() => refused(connection, kubernetes, failure),
         read => read?,
     };
     if read.report.source == Source::Api {
-        // A kubelet that does not report serves no log, either.
-        let with_log = with_log && !is_silent(kubernetes);
         let log = async {
             if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
         };
@@ -205,7 +209,7 @@ pub(crate) async fn read_or_api_only(
         let Unprobed { mut facts, lifecycle, existing_pods } = unprobed;
         facts.not_read.extend(log.err());
         if everything {
-            read.add_pods(connection, kubernetes, existing_pods, call.time_left()).await;
+            read.add_pods(connection, kubernetes, existing_pods, daemon_sets.as_ref(), call.time_left()).await;
             facts.add_pods_not_starting(read.cluster.starting_pods.as_deref().unwrap_or_default());
         }
         read.add_lifecycle(&lifecycle);
@@ -233,6 +237,7 @@ impl NodeReading {
         connection: &Connection,
         kubernetes: &Node,
         listed: Result<ExistingPods, Failure>,
+        daemon_sets: Option<&Result<Vec<DaemonSet>, Failure>>,
         time: Duration,
     ) {
         let (existing_pods, failure) = match listed {
@@ -242,7 +247,10 @@ impl NodeReading {
         let of_pods = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
         let KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, .. } = of_pods;
         let known = std::mem::take(&mut self.cluster);
-        let facts = KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, ..known };
+        let mut facts = KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, ..known };
+        if let Some(daemon_sets) = daemon_sets {
+            daemon_sets::add_to(&mut facts, kubernetes, daemon_sets, existing_pods.as_ref());
+        }
         let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
         let mut facts = cluster_facts::add_warnings(connection, facts, failing, time).await;
         facts.live_pod_uids = existing_pods.as_ref().map(ExistingPods::uids);
@@ -270,6 +278,10 @@ impl NodeReading {
         since: Option<&Since>,
     ) -> Result<(), String> {
         let failed = |why: String| format!("kernel lines in the node's log files: {why}");
+        // A kubelet that does not report serves no log, either.
+        if is_silent(kubernetes) {
+            return Err(failed("the kubelet of the node does not report".to_owned()));
+        }
         // The settings that restrict probes to some nodes also restrict the log files of the kubelet.
         call.settings.check_node_allowed(kubernetes).map_err(|refusal| failed(refusal.why))?;
         let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
@@ -311,7 +323,7 @@ pub(crate) async fn read_or_refused(
     tool: &'static str,
     ask: impl Into<ReadRequest>,
 ) -> Result<NodeReading, Failure> {
-    let NodeToRead { connection, kubernetes, existing_pods, time, upload_time } = known;
+    let NodeToRead { connection, kubernetes, existing_pods, daemon_sets, time, upload_time } = known;
     if call.settings.via == ProbeMethod::None {
         let next_step = "Start gpu-syringe with another --via to probe it.";
         return Ok(without_probe(connection, kubernetes, None, NOT_WANTED, next_step));
@@ -327,7 +339,10 @@ pub(crate) async fn read_or_refused(
         Ok(existing_pods) => (existing_pods, None),
         Err(failure) => (None, Some(failure)),
     };
-    let facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
+    let mut facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
+    if let Some(daemon_sets) = daemon_sets {
+        daemon_sets::add_to(&mut facts, kubernetes, daemon_sets, existing_pods.as_ref());
+    }
     let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
     if command.is_of_everything() {
         command.stack_log = stack_log(&facts);

@@ -2,6 +2,7 @@
 
 pub mod api_objects;
 pub mod capacity_shortage;
+pub mod daemon_sets;
 pub mod dra;
 pub mod dra_objects;
 pub mod gpu_operator_labels;

@@ -20,7 +20,7 @@ use crate::client::lists::Freshness;
 use crate::objects::gpu_resource_names::gpu_resources;
 use crate::objects::{gpu_operator_labels, node_facts as node_gpus};
 use crate::reads::existing_pods::ExistingPods;
-use crate::reads::{events, nodes, pods, resource_claims};
+use crate::reads::{daemon_sets, events, nodes, pods, resource_claims};
 
 /// Time limit for the additional requests. A diagnosis without their results is still useful.
 const TIME: Duration = Duration::from_secs(5);
@@ -49,16 +49,19 @@ pub async fn add_from_api(
 ) -> KubernetesFacts {
     let name = kubernetes.name_any();
     let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
+    let mut sets = facts.daemon_sets.take();
     // Each request has its own time limit, so that a long list of nodes does not prevent the others.
     let time = time.min(TIME);
     let other_nodes =
         async { if offers { Ok(OtherNodes::default()) } else { other_nodes(connection, kubernetes, &facts).await } };
     let by_dra = async { if offers { Ok(None) } else { by_dra(connection, &name).await.map(Some) } };
-    let (warnings, dra, other_nodes) = tokio::join!(
+    let (warnings, (), dra, other_nodes) = tokio::join!(
         Warnings::read(connection, &facts, failing, time),
+        daemon_sets::add_refusals(connection, &name, sets.as_deref_mut().unwrap_or_default(), time),
         within(connection, time, "Listing resource slices", by_dra),
         within(connection, time, "Listing the other nodes", other_nodes)
     );
+    facts.daemon_sets = sets;
     warnings.add_to(&mut facts);
     let mut unread = Vec::new();
     if !offers {

@@ -133,7 +133,8 @@ const DEPLOYED: &[(&str, Component)] = &[
 
 fn components(node: &Node<'_>) -> Vec<String> {
     let (cluster, now) = (node.kubernetes, pods::is_settled(node));
-    if cluster.nvidia_pods.is_none() || !now {
+    // The DaemonSets themselves say which component should be here.
+    if cluster.nvidia_pods.is_none() || cluster.daemon_sets.is_some() || !now {
         return Vec::new();
     }
     // Components that a cluster does not use have no pod on any node: only those of the same operator that has others here count.

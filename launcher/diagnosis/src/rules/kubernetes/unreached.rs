@@ -171,9 +171,9 @@ fn not_ready(node: &Node<'_>) -> Draft {
         () if node.host().is_some() => Severity::Warning,
         () => Severity::Critical,
     };
-    let age = evidence::ago(pods::now(node), cluster.created).filter(|_| joins);
+    let age = evidence::ago(pods::time_of_api(node), cluster.created).filter(|_| joins);
     let conditions = cluster.conditions.iter().map(|condition| line(node, condition));
-    let lease = cluster.lease_renewed.and_then(|time| evidence::ago(pods::now(node), Some(time)));
+    let lease = cluster.lease_renewed.and_then(|time| evidence::ago(pods::time_of_api(node), Some(time)));
     let draft = Draft::on_node(rule)
         .with_severity(severity)
         .with_all_evidence(conditions)
@@ -185,6 +185,7 @@ fn not_ready(node: &Node<'_>) -> Draft {
     } else {
         draft
     };
+    let draft = if rule.id == NO_NETWORK.id { draft.with_all_evidence(network_sets(node)) } else { draft };
     let starting = cluster.starting_pods.iter().flatten().filter(|pod| message(pod).is_some()).take(NAMED);
     // A pod on a node that does not report is in the state in which it was last seen.
     let starting = starting.filter(|_| rule.id != SILENT.id).map(starting_line);
@@ -224,7 +225,7 @@ fn taint<'a>(node: &Node<'a>) -> Option<(&'a str, Rule)> {
 
 /// Returns whether an object was created so recently that its node may be joining.
 fn is_young(node: &Node<'_>, created: Option<Timestamp>) -> bool {
-    let age = pods::now(node).zip(created).map(|(now, created)| now.duration_since(created));
+    let age = pods::time_of_api(node).zip(created).map(|(now, created)| now.duration_since(created));
     age.is_some_and(|age| !age.is_negative() && age < JOINING_TIME)
 }
 
@@ -232,7 +233,7 @@ fn is_young(node: &Node<'_>, created: Option<Timestamp>) -> bool {
 fn without_node(node: &Node<'_>) -> Draft {
     let cluster = node.kubernetes;
     let Some(machine) = cluster.machines.first() else {
-        let lease = cluster.lease_renewed.and_then(|time| evidence::ago(pods::now(node), Some(time)));
+        let lease = cluster.lease_renewed.and_then(|time| evidence::ago(pods::time_of_api(node), Some(time)));
         return Draft::on_node(GONE)
             .with_all_evidence(lease.map(|age| format!("the kubelet last renewed its Lease {age}")))
             .with_all_evidence(warnings(node));
@@ -251,10 +252,44 @@ fn without_node(node: &Node<'_>) -> Draft {
     }
 }
 
+/// Parts of the names of DaemonSets of network plugins.
+const NETWORK: [&str; 14] = [
+    "cni",
+    "calico",
+    "canal",
+    "cilium",
+    "flannel",
+    "weave",
+    "aws-node",
+    "kube-router",
+    "ovn",
+    "antrea",
+    "multus",
+    "kindnet",
+    "tigera",
+    "netd",
+];
+
+/// Returns the state of the DaemonSets that a node without a network needs and lacks.
+fn network_sets(node: &Node<'_>) -> Vec<String> {
+    let sets = node.kubernetes.daemon_sets.iter().flatten().filter(|set| set.mismatch.is_none());
+    let sets = sets.filter(|set| NETWORK.iter().any(|word| set.name.contains(word)));
+    let lines = sets.filter_map(|set| {
+        let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
+        match &set.pod {
+            None => Some(format!("DaemonSet {name} fits the node and has no pod on it")),
+            Some(pod) if pod.ready => None,
+            Some(pod) => Some(format!("DaemonSet {name}: {}", pods::failing(node, pod)?.description())),
+        }
+    });
+    lines.take(NAMED).collect()
+}
+
 /// Formats a condition: `Ready is False since … (KubeletNotReady: message)`.
 fn line(node: &Node<'_>, condition: &NodeConditionFact) -> String {
     let NodeConditionFact { name, status, reason, message, since } = condition;
-    let since = evidence::ago(pods::now(node), *since).map(|age| format!(", changed {age}")).unwrap_or_default();
+    let since =
+        evidence::ago(pods::time_of_api(node), *since).map(|age| format!(", changed {age}")).unwrap_or_default();
     let why = [reason, message].into_iter().filter(|text| !text.is_empty()).map(|text| clean(text, MESSAGE));
     let why = why.collect::<Vec<_>>().join(": ");
     format!("{} is {}{since} ({why})", evidence::data(name), evidence::data(status))
@@ -300,7 +335,7 @@ fn warnings(node: &Node<'_>) -> Vec<String> {
             continue;
         }
         told.push(&event.reason);
-        let age = evidence::ago(pods::now(node), event.last).map(|age| format!(", {age}")).unwrap_or_default();
+        let age = evidence::ago(pods::time_of_api(node), event.last).map(|age| format!(", {age}")).unwrap_or_default();
         let times =
             if event.count > 1 { format!(" ({})", evidence::times(u64::from(event.count))) } else { String::new() };
         lines.push(format!(

@@ -57,6 +57,16 @@ impl Tool for DescribeGpuNode {
             Err(failure) => answer.unknown.push(section_unknown("events", &failure)),
         }
         call.prober.sweep_in_background(&connection);
+        if let Ok(pods) = &view.pods {
+            match call.with_deadline(&what, events::warnings_of_pods(&connection, pods)).await {
+                Ok(warnings) => answer.pod_events = warnings,
+                // The events of the node are denied, too, and name the reason.
+                Err(failure) if answer.unknown.iter().all(|unknown| unknown.section != "events") => {
+                    answer.unknown.push(section_unknown("events", &failure));
+                }
+                Err(_) => {}
+            }
+        }
         let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()), Some(&daemon_sets));
         match read_node::read_with_object(&call, known, Self::NAME, ReadCommand::everything()).await {
             Ok(mut read) => {

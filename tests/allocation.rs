@@ -3,6 +3,8 @@
 
 #[path = "allocation/claims.rs"]
 mod claims;
+#[path = "allocation/daemon_sets.rs"]
+mod daemon_sets;
 #[path = "allocation/describe.rs"]
 mod describe;
 #[path = "allocation/events.rs"]

@@ -19,3 +19,5 @@ mod settings;
 mod suite;
 #[path = "methods/support.rs"]
 mod support;
+#[path = "methods/unreached.rs"]
+mod unreached;

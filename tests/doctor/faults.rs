@@ -89,7 +89,7 @@ async fn server_version_and_clock() {
 #[tokio::test]
 async fn each_permission_that_is_missing_is_named() {
     const GRANT: &str = "gpu-syringe setup --apply --user gpu-syringe";
-    let cases: [(&str, &str, &[&str], &[&str]); 9] = [
+    let cases: [(&str, &str, &[&str], &[&str]); 10] = [
         ("create", "pods", &["permission-probe-create-pods"], &[]),
         ("delete", "pods", &["permission-probe-delete-pods"], &[]),
         ("list", "pods", &["permission-probe-list-pods"], &["permission-cluster-list-pods"]),
@@ -99,6 +99,7 @@ async fn each_permission_that_is_missing_is_named() {
         ("get", "nodes", &["permission-cluster-get-nodes"], &[]),
         ("list", "nodes", &["permission-cluster-list-nodes"], &[]),
         ("list", "resourceslices", &[], &["permission-cluster-list-resourceslices"]),
+        ("list", "daemonsets", &[], &["permission-cluster-list-daemonsets"]),
     ];
     for (verb, resource, failures, warnings) in cases {
         let bed = hardened_of(denying(&[(verb, resource)])).await;
@@ -119,14 +120,14 @@ async fn each_permission_that_is_missing_is_named() {
 #[tokio::test]
 async fn without_any_permission_every_one_is_named() {
     let mut fixture = fixture();
-    fixture.denied = ["", "rbac.authorization.k8s.io", "admissionregistration.k8s.io", "resource.k8s.io"]
+    fixture.denied = ["", "apps", "rbac.authorization.k8s.io", "admissionregistration.k8s.io", "resource.k8s.io"]
         .map(|group| demo_cluster::Denial { group: Some(group.to_owned()), ..demo_cluster::Denial::of("*", "*") })
         .into();
     let bed = hardened_of(fixture).await;
     let answer = doctor(&bed, &[]).await;
     assert_eq!(answer.code, Some(1));
     let (failures, warnings) = (answer.ids("failure"), answer.ids("warning"));
-    assert_eq!((failures.len(), warnings.len()), (8, 9), "{failures:?} {warnings:?}");
+    assert_eq!((failures.len(), warnings.len()), (8, 10), "{failures:?} {warnings:?}");
     assert!(failures.iter().chain(&warnings).all(|id| id.starts_with("permission-")), "{failures:?} {warnings:?}");
     assert_eq!(answer.undecided(), [""; 0]);
     assert_eq!(answer.json["status"], "failure");

@@ -310,7 +310,9 @@ fn cases() -> Vec<Case> {
 
 /// Returns the reason in the note of an answer without a probe.
 fn no_probe(note: &str) -> String {
-    let why = note.strip_prefix("No probe ran: ").and_then(|note| note.split_once(". The hardware was not checked."));
+    let why = note.strip_prefix("No probe ran: ").and_then(|note| {
+        note.split_once(". Nothing was read on the node: this answer has only what Kubernetes knows.")
+    });
     why.unwrap_or_else(|| panic!("{note}")).0.to_owned()
 }
 

@@ -233,7 +233,14 @@ async fn if_a_proxy_answers_websockets_with_502_the_log_is_read_after_the_time_l
 #[tokio::test]
 async fn nothing_is_created_for_a_node_that_is_not_ready() {
     let bed = Bed::with(|faults| faults.on("gpu-1").not_ready = true).await;
-    inventory(&bed).await.error_with(&["gpu-1", "Kubelet stopped posting node status", "nothing was created"]);
+    let mut client = bed.client().await;
+    let answer = client.call("get_gpu_inventory", json!({"node_name": "gpu-1"})).await;
+    let answer = answer.deleted();
+    assert_eq!((&answer["verdict"], &answer["probe"]["via"]), (&json!("critical"), &json!("none")), "{answer}");
+    let note = answer["probe"]["note"].to_string();
+    for words in ["Kubelet stopped posting node status", "nothing was created", "Nothing was read on the node"] {
+        assert!(note.contains(words), "no '{words}' in: {note}");
+    }
     bed.assert_bare(0);
 }
 

@@ -1,4 +1,4 @@
-//! `serve`: serves requests for objects that are stored as JSON: permissions, quota, policies and namespaces.
+//! `serve`: serves requests for objects that are stored as JSON: permissions, quota, policies, DaemonSets, machines.
 //! The verbs are `get`, `list`, server-side apply and `delete`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,11 @@ use crate::response::{self, Body};
 use crate::store::Store;
 
 /// API group, plural name and kind of the objects that are stored only as JSON.
-const KINDS: [(&str, &str, &str); 8] = [
+const KINDS: [(&str, &str, &str); 12] = [
+    ("apps", "daemonsets", "DaemonSet"),
+    ("coordination.k8s.io", "leases", "Lease"),
+    ("karpenter.sh", "nodeclaims", "NodeClaim"),
+    ("cluster.x-k8s.io", "machines", "Machine"),
     ("", "configmaps", "ConfigMap"),
     ("", "resourcequotas", "ResourceQuota"),
     ("rbac.authorization.k8s.io", "roles", "Role"),
@@ -63,7 +67,11 @@ pub(crate) fn put_existing(store: &mut Store, mut value: Value) {
     let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
     let Some((_, plural, _)) = KINDS.iter().find(|(_, _, kind)| value["kind"] == *kind) else { return };
     let key = (*plural, text("namespace"), text("name"));
+    let created = value["metadata"]["creationTimestamp"].take();
     stamp(store, &mut value, None);
+    if created.is_string() {
+        value["metadata"]["creationTimestamp"] = created;
+    }
     store.json.insert(key, JsonObject { value, applied: BTreeSet::new() });
 }
 

@@ -8,11 +8,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use syringe_core::report::Report;
 
-use crate::{advertised_gpus, node_object};
+use crate::{advertised_gpus, generated_metadata, node_object};
 
 /// The image of this version of the probe, which every node of a fixture has.
 pub const PROBE_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
@@ -123,6 +123,8 @@ impl NodeFixture {
                 name: Some(self.name.clone()),
                 labels: Some(all),
                 managed_fields: self.managed_fields(),
+                // Long before the facts were read, so that the node is not joining.
+                creation_timestamp: Some(Time(generated_metadata::now() - SignedDuration::from_hours(30 * 24))),
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {

@@ -108,6 +108,16 @@ impl Cause {
     }
 }
 
+impl Cause {
+    /// Whether the probe could not start on the node, while the API server answers: what it knows is still an answer.
+    pub fn leaves_kubernetes(&self) -> bool {
+        matches!(
+            self,
+            Self::AdmissionDenied | Self::ImagePull | Self::ImageUnavailable | Self::ImageNotOnNode | Self::Upload
+        )
+    }
+}
+
 impl Failure {
     /// Creates a failure that leaves nothing behind.
     pub fn new(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {

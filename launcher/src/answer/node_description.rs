@@ -23,7 +23,7 @@ use kube_read::objects::node_facts as node_gpus;
 use kube_read::objects::node_labels::gpu_labels;
 use kube_read::objects::pod_rows::PodRow;
 use kube_read::objects::resolve_devices;
-use kube_read::reads::events::NodeEvent;
+use kube_read::reads::events::{NodeEvent, PodEventRow};
 use kube_read::reads::node_with_pods::NodeWithPods;
 use syringe_macros::omit;
 
@@ -77,6 +77,8 @@ pub struct NodeDescription {
     pub events: Vec<NodeEvent>,
     /// Older events left out for space.
     pub events_omitted: Option<usize>,
+    /// Newest warnings about pods of the node that are not ready or were restarted.
+    pub pod_events: Vec<PodEventRow>,
     /// Stages of the GPUs from the PCI bus to the scheduler, in order.
     pub stack: Vec<StackStage>,
     /// How the node was read, or how the probe failed; absent if no probe was created.
@@ -159,6 +161,7 @@ impl NodeDescription {
             labels: gpu_labels(node),
             events: Vec::new(),
             events_omitted: None,
+            pod_events: Vec::new(),
             stack: Vec::new(),
             probe: None,
         }

@@ -9,7 +9,7 @@ use crate::terminal::page::Page;
 use crate::terminal::style::{headline, named};
 use crate::terminal::table::{Rows, cell, new_table, second};
 use kube_read::objects::node_conditions::Condition;
-use kube_read::reads::events::NodeEvent;
+use kube_read::reads::events::{NodeEvent, PodEventRow};
 
 /// Formats the description as text.
 pub(crate) fn page(answer: &NodeDescription) -> Page {
@@ -35,6 +35,7 @@ pub(crate) fn page(answer: &NodeDescription) -> Page {
     text.push_table(conditions_table(&answer.conditions));
     text.push_table(events_table(&answer.events));
     text.push_omitted(answer.events_omitted, "older events");
+    text.push_table(pod_events_table(&answer.pod_events));
     text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
     text
 }
@@ -74,6 +75,15 @@ fn conditions_table(conditions: &[Condition]) -> Rows {
             cell(age),
             one.message.clone().unwrap_or_default(),
         ]);
+    }
+    rows
+}
+
+fn pod_events_table(events: &[PodEventRow]) -> Rows {
+    let mut rows = new_table(["last (UTC)", "times", "pod", "warning", "message"]).note("message");
+    for event in events {
+        let PodEventRow { pod, reason, message, count, last } = event;
+        rows.add_row([cell(last.map(second)), count.to_string(), pod.clone(), reason.clone(), message.clone()]);
     }
     rows
 }

@@ -16,6 +16,7 @@ use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::failure::Cause;
+use kube_read::objects::daemon_sets::DaemonSet;
 use kube_read::objects::node_conditions::is_ready;
 use kube_read::reads::existing_pods::ExistingPods;
 use syringe_core::probe_command::ReadCommand;
@@ -52,6 +53,8 @@ pub(crate) struct ParallelReads<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) tool: &'static str,
     pub(crate) command: &'a ReadCommand,
+    /// The DaemonSets of the cluster, which are listed once for all nodes.
+    pub(crate) daemon_sets: Option<&'a Result<Vec<DaemonSet>, Failure>>,
 }
 
 impl ParallelReads<'_> {
@@ -121,7 +124,8 @@ impl ParallelReads<'_> {
             true => Some(ExistingPods::on_node(connection, &name, time).await),
             false => None,
         };
-        let known = NodeToRead { connection, kubernetes: node, existing_pods, time, upload_time };
+        let daemon_sets = self.daemon_sets.filter(|_| probed);
+        let known = NodeToRead { connection, kubernetes: node, existing_pods, daemon_sets, time, upload_time };
         let read = read_node::read_or_refused(quiet, known, self.tool, self.command.clone());
         // The probe task continues until its pod is deleted, even if nobody waits for it.
         let read = match timeout_at(end, read).await {

@@ -8,9 +8,10 @@ use crate::answer::fleet::FleetAnswer;
 use crate::call::CallContext;
 use crate::fleet::parallel_reads::{NodeOutcome, ParallelReads};
 use crate::fleet::{aggregate, node_row};
+use crate::settings::ProbeMethod;
 use kube_read::Failure;
 use kube_read::objects::{node_facts as node_gpus, node_labels};
-use kube_read::reads::nodes;
+use kube_read::reads::{daemon_sets, nodes};
 use syringe_core::probe_command::ReadCommand;
 
 /// Maximum number of leftover pods that one failure lists. The other pods are counted.
@@ -35,8 +36,10 @@ pub(crate) async fn read_fleet(
     let began = Instant::now();
     let connection = call.with_deadline("Listing the GPU nodes", call.contexts.connect(selection.context)).await?;
     let listing = nodes::collect(&connection, selection.selector, node_labels::is_gpu_node, |node| node);
-    let listed = call.with_deadline("Listing the GPU nodes", listing).await?;
-    let mut nodes = listed.1;
+    let probes = call.settings.via != ProbeMethod::None && command.is_of_everything();
+    let sets = async { if probes { Some(daemon_sets::list(&connection, call.time_left()).await) } else { None } };
+    let (listed, daemon_sets) = tokio::join!(call.with_deadline("Listing the GPU nodes", listing), sets);
+    let mut nodes = listed?.1;
     if nodes.is_empty() {
         return Err(no_nodes(&connection.context, selection.selector));
     }
@@ -46,7 +49,7 @@ pub(crate) async fn read_fleet(
     nodes.sort_by_cached_key(|node| (!has_problems(node), node.name_any()));
     let limit = selection.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let beyond_limit = nodes.split_off(limit.min(nodes.len())).iter().map(ResourceExt::name_any).collect();
-    let walk = ParallelReads { call, connection: &connection, tool, command };
+    let walk = ParallelReads { call, connection: &connection, tool, command, daemon_sets: daemon_sets.as_ref() };
     let outcomes = walk.run(nodes, node_row::from_reading).await;
     if call.cancel.is_cancelled() {
         let failure = Failure::new("Reading the GPU nodes", "cancelled by the caller", "Call again.");

@@ -22,10 +22,14 @@ use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::client::api_error::unread_input;
 use kube_read::failure::Cause;
-use kube_read::objects::node_conditions::is_ready;
+use kube_read::objects::daemon_sets::DaemonSet;
+use kube_read::objects::node_conditions::is_silent;
 use kube_read::objects::node_facts as node_gpus;
+use kube_read::reads::api_only_facts::{ApiOnlyFacts, Unprobed};
 use kube_read::reads::existing_pods::ExistingPods;
-use kube_read::reads::{api_only_facts, cluster_facts, node_log, nodes};
+use kube_read::reads::node_lifecycle::{self, Lifecycle};
+use kube_read::reads::nodes::NoProbe;
+use kube_read::reads::{api_only_facts, cluster_facts, daemon_sets, node_log, nodes};
 
 /// Time of a call that is reserved for the deletion of the pod.
 pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
@@ -54,6 +58,8 @@ pub(crate) struct NodeToRead<'a> {
     pub(crate) kubernetes: &'a Node,
     /// The pods on the node, listed before the probe, or the failure to list them. `None` if they are not needed.
     pub(crate) existing_pods: Option<Result<ExistingPods, Failure>>,
+    /// The DaemonSets of the cluster, or the failure to list them. `None` if they are not needed.
+    pub(crate) daemon_sets: Option<&'a Result<Vec<DaemonSet>, Failure>>,
     /// Time for the probe, including the deletion of its pod.
     pub(crate) time: Duration,
     /// Additional time if node-probe is uploaded.
@@ -67,8 +73,10 @@ impl<'a> NodeToRead<'a> {
         connection: &'a Connection,
         kubernetes: &'a Node,
         existing_pods: Option<Result<ExistingPods, Failure>>,
+        daemon_sets: Option<&'a Result<Vec<DaemonSet>, Failure>>,
     ) -> Self {
-        Self { connection, kubernetes, existing_pods, time: call.time_left(), upload_time: Duration::ZERO }
+        let time = call.time_left();
+        Self { connection, kubernetes, existing_pods, daemon_sets, time, upload_time: Duration::ZERO }
     }
 }
 
@@ -102,9 +110,57 @@ pub(crate) async fn read(
     ask: impl Into<ReadRequest>,
 ) -> Result<NodeReading, Failure> {
     let connection = call.with_deadline(&reading_node(node_name), call.contexts.connect(context)).await?;
-    let kubernetes = read_node_object(call, &connection, node_name).await?;
-    read_or_api_only(call, &connection, &kubernetes, tool, ask).await
+    let ask = ask.into();
+    if !ask.command.is_of_everything() {
+        let kubernetes = read_node_object(call, &connection, node_name).await?;
+        return read_or_api_only(call, &connection, &kubernetes, tool, ask).await;
+    }
+    call.prober.sweep_in_background(&connection);
+    let found = call.with_deadline(&reading_node(node_name), nodes::find(&connection, node_name)).await?;
+    match found {
+        Some(kubernetes) => read_or_api_only(call, &connection, &kubernetes, tool, ask).await,
+        None => read_machine(call, &connection, node_name, tool, ask).await,
+    }
 }
+
+/// Reads a name that is not the name of a node: a NodeClaim or Machine, or a node that left or never joined. Fails if the API
+/// knows nothing about the name.
+async fn read_machine(
+    call: &CallContext,
+    connection: &Connection,
+    name: &str,
+    tool: &'static str,
+    ask: ReadRequest,
+) -> Result<NodeReading, Failure> {
+    let lifecycle = node_lifecycle::read(connection, name, None, call.time_left()).await;
+    if let Some(machine) = lifecycle.machines.iter().find(|machine| machine.node.is_some())
+        && let Some(node) = machine.node.as_deref().filter(|node| *node != name)
+    {
+        let kubernetes = call.with_deadline(&reading_node(node), nodes::read(connection, node)).await?;
+        let mut read = read_or_api_only(call, connection, &kubernetes, tool, ask).await?;
+        let named = format!("{} {} is node {node}.", machine.kind, machine.name);
+        read.note.note = Some(named + &read.note.note.map(|note| format!(" {note}")).unwrap_or_default());
+        return Ok(read);
+    }
+    if lifecycle.is_empty() {
+        // Says that there is no such node.
+        return Err(match nodes::read(connection, name).await {
+            Err(failure) => failure,
+            Ok(_) => Failure::new(reading_node(name), "the node was created just now", "Try again."),
+        });
+    }
+    let why = format!("there is no node {name} in context {}", connection.context);
+    let mut kubernetes = Node::default();
+    kubernetes.metadata.name = Some(name.to_owned());
+    let mut read = without_probe(connection, &kubernetes, None, &why, NO_NODE_STEP);
+    read.cluster = KubernetesFacts { ready: None, no_node: true, ..read.cluster };
+    read.add_lifecycle(&lifecycle);
+    read.note.api_only = Some(Box::new(ApiOnlyFacts::of(&lifecycle)));
+    Ok(read)
+}
+
+/// Next step for a name without a Node object.
+const NO_NODE_STEP: &str = "See the findings. gpu-syringe nodes lists the nodes that joined the cluster.";
 
 fn reading_node(node_name: &str) -> String {
     format!("Looking at node {}", clean(node_name, 253))
@@ -131,27 +187,87 @@ pub(crate) async fn read_or_api_only(
 ) -> Result<NodeReading, Failure> {
     let ask = ask.into();
     let (since, with_log) = (ask.command.since.clone(), ask.command.sections.contains(&SectionName::Xid));
-    // Without a probe there are no processes to compare with pods.
-    let probed = call.settings.via != ProbeMethod::None && is_ready(kubernetes);
-    let listed = match ask.command.is_of_everything() && probed {
-        true => Some(ExistingPods::on_node(connection, &kubernetes.name_any(), call.time_left()).await),
-        false => None,
-    };
+    let everything = ask.command.is_of_everything();
+    // Without a probe, the pods are listed afterwards.
+    let probed = call.settings.via != ProbeMethod::None && nodes::why_no_probe(kubernetes).is_none();
+    let (name, left) = (kubernetes.name_any(), call.time_left());
+    let pods =
+        async { if everything && probed { Some(ExistingPods::on_node(connection, &name, left).await) } else { None } };
+    let sets = async { if everything { Some(daemon_sets::list(connection, left).await) } else { None } };
+    let (listed, daemon_sets) = tokio::join!(pods, sets);
     // Authentication and the read of the node have used part of the time of the call.
-    let known = NodeToRead::new(call, connection, kubernetes, listed);
-    let mut read = read_with_object(call, known, tool, ask).await?;
+    let known = NodeToRead::new(call, connection, kubernetes, listed, daemon_sets.as_ref());
+    let mut read = match read_with_object(call, known, tool, ask).await {
+        Err(failure) if everything && failure.cause.leaves_kubernetes() => refused(connection, kubernetes, failure),
+        read => read?,
+    };
     if read.report.source == Source::Api {
         let log = async {
             if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
         };
-        let (mut facts, log) = tokio::join!(api_only_facts::read(connection, kubernetes, call.time_left()), log);
+        let (unprobed, log) = tokio::join!(api_only_facts::read(connection, kubernetes, call.time_left()), log);
+        let Unprobed { mut facts, lifecycle, existing_pods } = unprobed;
         facts.not_read.extend(log.err());
+        if everything {
+            read.add_pods(connection, kubernetes, existing_pods, daemon_sets.as_ref(), call.time_left()).await;
+            facts.add_pods_not_starting(read.cluster.starting_pods.as_deref().unwrap_or_default());
+        }
+        read.add_lifecycle(&lifecycle);
         read.note.api_only = Some(Box::new(facts));
     }
     Ok(read)
 }
 
+/// Returns the result for a node whose probe was refused or could not start.
+fn refused(connection: &Connection, kubernetes: &Node, failure: Failure) -> NodeReading {
+    let Failure { why, next_step, deleted, left_behind, process_left, .. } = failure;
+    let mut read = without_probe(connection, kubernetes, None, &why, &next_step);
+    if deleted {
+        read.note.note.get_or_insert_default().push_str(" The pods that did not run the probe were deleted.");
+    }
+    (read.note.deleted, read.note.left_behind, read.note.process_left) =
+        (left_behind.is_none(), left_behind, process_left);
+    read
+}
+
 impl NodeReading {
+    /// Adds the pods on a node without a probe, with the warnings about those that do not start.
+    async fn add_pods(
+        &mut self,
+        connection: &Connection,
+        kubernetes: &Node,
+        listed: Result<ExistingPods, Failure>,
+        daemon_sets: Option<&Result<Vec<DaemonSet>, Failure>>,
+        time: Duration,
+    ) {
+        let (existing_pods, failure) = match listed {
+            Ok(existing_pods) => (Some(existing_pods), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        let of_pods = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
+        let KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, .. } = of_pods;
+        let known = std::mem::take(&mut self.cluster);
+        let mut facts = KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, ..known };
+        if let Some(daemon_sets) = daemon_sets {
+            daemon_sets::add_to(&mut facts, kubernetes, daemon_sets, existing_pods.as_ref());
+        }
+        let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
+        let mut facts = cluster_facts::add_warnings(connection, facts, failing, time).await;
+        facts.live_pod_uids = existing_pods.as_ref().map(ExistingPods::uids);
+        facts.gpu_pods = existing_pods.as_ref().map(|existing_pods| existing_pods.gpu_pods().to_vec());
+        facts.unread.extend(failure.map(|failure| unread_input(KubernetesInput::Pods, &failure)));
+        (self.cluster, self.existing_pods) = (facts, existing_pods);
+    }
+
+    /// Adds the Lease, the machines and the warnings of a node without a probe, and makes the diagnosis again.
+    fn add_lifecycle(&mut self, lifecycle: &Lifecycle) {
+        self.cluster.lease_renewed = lifecycle.lease_renewed;
+        self.cluster.machines.clone_from(&lifecycle.machines);
+        let warnings = lifecycle.events.iter().filter(|event| event.severity == "Warning").cloned();
+        self.cluster.warnings = warnings.map(cluster_facts::warning_of).collect();
+        self.diagnosis = diagnosis::diagnose(&self.report, &self.cluster);
+    }
+
     /// Adds kernel messages from the log endpoint of the kubelet if no probe ran. `Err` contains the reason why there
     /// are none.
     pub(crate) async fn add_kernel_log(
@@ -162,6 +278,10 @@ impl NodeReading {
         since: Option<&Since>,
     ) -> Result<(), String> {
         let failed = |why: String| format!("kernel lines in the node's log files: {why}");
+        // A kubelet that does not report serves no log, either.
+        if is_silent(kubernetes) {
+            return Err(failed("the kubelet of the node does not report".to_owned()));
+        }
         // The settings that restrict probes to some nodes also restrict the log files of the kubelet.
         call.settings.check_node_allowed(kubernetes).map_err(|refusal| failed(refusal.why))?;
         let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
@@ -185,7 +305,7 @@ pub(crate) async fn read_with_object(
     let NodeToRead { connection, kubernetes, .. } = known;
     match read_or_refused(call, known, tool, ask).await {
         Err(Failure { why, next_step, deleted, cause: Cause::NoMethod { .. }, .. }) => {
-            let mut read = without_probe(connection, kubernetes, &why, &next_step);
+            let mut read = without_probe(connection, kubernetes, None, &why, &next_step);
             if deleted {
                 read.note.note.get_or_insert_default().push_str(" The pods that did not run the probe were deleted.");
             }
@@ -203,13 +323,15 @@ pub(crate) async fn read_or_refused(
     tool: &'static str,
     ask: impl Into<ReadRequest>,
 ) -> Result<NodeReading, Failure> {
-    let NodeToRead { connection, kubernetes, existing_pods, time, upload_time } = known;
+    let NodeToRead { connection, kubernetes, existing_pods, daemon_sets, time, upload_time } = known;
     if call.settings.via == ProbeMethod::None {
         let next_step = "Start gpu-syringe with another --via to probe it.";
-        return Ok(without_probe(connection, kubernetes, NOT_WANTED, next_step));
+        return Ok(without_probe(connection, kubernetes, None, NOT_WANTED, next_step));
     }
     call.settings.check_node_allowed(kubernetes)?;
-    nodes::must_be_ready(kubernetes)?;
+    if let Some(NoProbe { why, next_step }) = nodes::why_no_probe(kubernetes) {
+        return Ok(without_probe(connection, kubernetes, Some(why.clone()), &why, next_step));
+    }
     let name = kubernetes.name_any();
     let ReadRequest { mut command, target } = ask.into();
     // If pods cannot be listed, the rules about pods have no result.
@@ -217,7 +339,10 @@ pub(crate) async fn read_or_refused(
         Ok(existing_pods) => (existing_pods, None),
         Err(failure) => (None, Some(failure)),
     };
-    let facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
+    let mut facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
+    if let Some(daemon_sets) = daemon_sets {
+        daemon_sets::add_to(&mut facts, kubernetes, daemon_sets, existing_pods.as_ref());
+    }
     let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
     if command.is_of_everything() {
         command.stack_log = stack_log(&facts);
@@ -231,7 +356,7 @@ pub(crate) async fn read_or_refused(
     let probed = match probed {
         Err(Failure { next_step, left_behind, cause: Cause::Policy(policy), .. }) => {
             let why = format!("{} forbids it", policy.name);
-            let mut read = without_probe(connection, kubernetes, &why, &next_step);
+            let mut read = without_probe(connection, kubernetes, None, &why, &next_step);
             (read.note.deleted, read.note.left_behind) = (left_behind.is_none(), left_behind);
             return Ok(read);
         }
@@ -264,12 +389,22 @@ fn stack_log(facts: &KubernetesFacts) -> Option<StackContainer> {
     format!("{}/{container}", pod.uid).parse().ok()
 }
 
-/// Returns the result for a node without a probe: all hardware facts are unknown, with the reason.
-fn without_probe(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> NodeReading {
+/// Returns the result for a node without a probe: all facts of the node itself are unknown, with the reason. `of_node`: the
+/// reason, if no probe can run on this node.
+fn without_probe(
+    connection: &Connection,
+    kubernetes: &Node,
+    of_node: Option<String>,
+    why: &str,
+    next_step: &str,
+) -> NodeReading {
     let report = api_only::report(why, next_step);
-    let cluster = node_gpus::cluster_facts(kubernetes);
+    let cluster = KubernetesFacts { no_probe: of_node, ..node_gpus::cluster_facts(kubernetes) };
     let diagnosis = diagnosis::diagnose(&report, &cluster);
-    let note = format!("No probe ran: {}. The hardware was not checked. {next_step}", why.trim_end_matches('.'));
+    let note = format!(
+        "No probe ran: {}. Nothing was read on the node: this answer has only what Kubernetes knows. {next_step}",
+        why.trim_end_matches('.')
+    );
     let note = ProbeSummary::without_probe(&kubernetes.name_any(), &connection.context, note);
     NodeReading { report, diagnosis, note, existing_pods: None, cluster }
 }

@@ -21,7 +21,7 @@ use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::objects::name_validation;
-use kube_read::reads::{events, node_with_pods};
+use kube_read::reads::{daemon_sets, events, node_with_pods};
 
 /// Maximum number of events in one answer. The newest are kept.
 const MAX_EVENTS: usize = 15;
@@ -41,9 +41,10 @@ impl Tool for DescribeGpuNode {
         let NodeArgs { node_name, context } = args;
         let what = format!("Looking at node {}", clean(&node_name, name_validation::MAX_LENGTH));
         let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
-        let (view, events) = tokio::join!(
+        let (view, events, daemon_sets) = tokio::join!(
             call.with_deadline(&what, node_with_pods::read(&connection, &node_name)),
-            call.with_deadline(&what, events::of_node(&connection, &node_name))
+            call.with_deadline(&what, events::of_node(&connection, &node_name)),
+            daemon_sets::list(&connection, call.time_left())
         );
         let view = view?;
         let mut answer = NodeDescription::of(&view, connection.context.clone());
@@ -56,7 +57,17 @@ impl Tool for DescribeGpuNode {
             Err(failure) => answer.unknown.push(section_unknown("events", &failure)),
         }
         call.prober.sweep_in_background(&connection);
-        let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()));
+        if let Ok(pods) = &view.pods {
+            match call.with_deadline(&what, events::warnings_of_pods(&connection, pods)).await {
+                Ok(warnings) => answer.pod_events = warnings,
+                // The events of the node are denied, too, and name the reason.
+                Err(failure) if answer.unknown.iter().all(|unknown| unknown.section != "events") => {
+                    answer.unknown.push(section_unknown("events", &failure));
+                }
+                Err(_) => {}
+            }
+        }
+        let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()), Some(&daemon_sets));
         match read_node::read_with_object(&call, known, Self::NAME, ReadCommand::everything()).await {
             Ok(mut read) => {
                 if read.report.source == Source::Api

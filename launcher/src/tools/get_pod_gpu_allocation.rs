@@ -118,7 +118,7 @@ impl Tool for GetPodGpuAllocation {
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
             call.prober.sweep_in_background(&connection);
-            let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()));
+            let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()), None);
             let command = ReadCommand::of(SECTIONS);
             match read_node::read_with_object(&call, known, Self::NAME, command).await {
                 Ok(mut read) => {

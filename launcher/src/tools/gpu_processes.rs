@@ -86,7 +86,7 @@ impl Tool for GpuProcesses {
         let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
         let kubernetes = read_node::read_node_object(&call, &connection, &node_name).await?;
         let existing_pods = Some(ExistingPods::on_node(&connection, &node_name, call.time_left()).await);
-        let known = NodeToRead::new(&call, &connection, &kubernetes, existing_pods);
+        let known = NodeToRead::new(&call, &connection, &kubernetes, existing_pods, None);
         let command = ReadCommand::of(get_pod_gpu_allocation::SECTIONS);
         // The request has the name of a tool, because the admission policy admits only the requests of tools.
         let mut read = read_node::read_with_object(&call, known, GetPodGpuAllocation::NAME, command).await?;

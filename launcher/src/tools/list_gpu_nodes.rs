@@ -23,7 +23,7 @@ use kube_read::client::connection::Connection;
 use kube_read::objects::dra::Dra;
 use kube_read::objects::gpu_requests;
 use kube_read::objects::gpu_requests::ResourceCounts;
-use kube_read::objects::node_conditions::{is_cordoned, is_ready};
+use kube_read::objects::node_conditions::{is_cordoned, is_ready, why_not_ready};
 use kube_read::objects::node_facts as node_gpus;
 use kube_read::objects::node_labels::{is_gpu_node, label_number};
 use kube_read::reads::{nodes, pods, resource_claims};
@@ -115,6 +115,11 @@ pub struct GpuNode {
     pub allocatable: ResourceCounts,
     /// Allocated amount of each GPU resource. Absent if the pods could not be read.
     pub allocated: Option<ResourceCounts>,
+    /// Amount of each GPU resource that a new pod can get: allocatable without the allocated amount, and nothing on a node that
+    /// takes no pods. Absent if the pods could not be read.
+    pub free: Option<ResourceCounts>,
+    /// Why the node takes no pods: it is cordoned or not Ready.
+    pub takes_no_pods: Option<String>,
     /// Whether the node is cordoned.
     pub cordoned: bool,
     /// Taints in the form `key=value:effect`.
@@ -152,6 +157,7 @@ impl Tool for ListGpuNodes {
                 held.extend(held_by_claims.get(row.name.as_str()).cloned().unwrap_or_default());
                 held
             });
+            row.free = row.free();
             answer.add(row);
         }
         answer.totals.nodes = checked;
@@ -180,7 +186,7 @@ impl Tool for ListGpuNodes {
                 cell(node.model.clone()),
                 cell(node.gpu_count),
                 cell(node.driver_version.clone()),
-                cell(node.free().map(|free| gpu_requests::text(&free))),
+                cell(node.free.as_ref().map(gpu_requests::text)),
                 cell(node.allocated.as_ref().map(gpu_requests::text)),
                 gpu_requests::text(&node.allocatable),
                 gpu_requests::text(&node.capacity),
@@ -347,6 +353,8 @@ impl GpuNode {
             capacity,
             allocatable,
             allocated: None,
+            free: None,
+            takes_no_pods: why_not_ready(node).or_else(|| is_cordoned(node).then(|| "cordoned".to_owned())),
             cordoned: is_cordoned(node),
             taints: node_gpus::taints(node),
         }

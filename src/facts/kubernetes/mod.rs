@@ -4,11 +4,15 @@
 //!
 //! `None` means that the value was not read, or that the API denied the request. No conclusion is drawn from `None`.
 
+pub mod daemon_set;
 pub mod gpu_pod;
+pub mod lifecycle;
 pub mod node;
 pub mod pod;
 
+pub use daemon_set::{DaemonSetFacts, DaemonSetRole};
 pub use gpu_pod::{GpuContainer, GpuPod};
+pub use lifecycle::{MachineFacts, NodeConditionFact};
 pub use node::{
     Component, ContainerStateKind, GpuLabels, KubernetesFacts, KubernetesInput, NvidiaContainer, NvidiaContainerState,
     NvidiaPod, PodWarning, RuntimeClassUse, StartingPod, UnreadInput,

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::facts::kubernetes::daemon_set::DaemonSetFacts;
 use crate::facts::kubernetes::gpu_pod::GpuPod;
+use crate::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
 
 /// Facts about a node from the Kubernetes API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,6 +63,30 @@ pub struct KubernetesFacts {
     /// Pods on the node of which no container has started yet, other than those of NVIDIA's software.
     pub starting_pods: Option<Vec<StartingPod>>,
 
+    /// The DaemonSets of the cluster, as seen from this node. `None` if they or the pods on the node were not read.
+    pub daemon_sets: Option<Vec<DaemonSetFacts>>,
+    /// Why the DaemonSets could not be read. The verdict does not depend on them alone.
+    pub daemon_sets_unread: Option<String>,
+
+    /// Conditions of the node that are not in their healthy state, except those about GPUs.
+    pub conditions: Vec<NodeConditionFact>,
+    /// Taints as `key=value:effect`.
+    pub taints: Vec<String>,
+    /// Time at which the Node object was created.
+    pub created: Option<Timestamp>,
+    /// Whether the Node object is being deleted.
+    pub deleting: bool,
+    /// Why no probe could run on the node. Then everything that is known of the node comes from the API.
+    pub no_probe: Option<String>,
+    /// Time at which the kubelet last renewed the Lease of the node. Read only if no probe ran.
+    pub lease_renewed: Option<Timestamp>,
+    /// The NodeClaims and Machines of the node. Read only if no probe ran.
+    pub machines: Vec<MachineFacts>,
+    /// Warnings about the node, its machine and the autoscaler, newest first. Read only if no probe ran.
+    pub warnings: Vec<PodWarning>,
+    /// Whether the cluster has no Node object of this name.
+    pub no_node: bool,
+
     /// Inputs from the API that could not be read. The rules that need them do not run, so the node is not `healthy`.
     pub unread: Vec<UnreadInput>,
 }
@@ -79,7 +105,7 @@ impl KubernetesFacts {
         match input {
             KubernetesInput::Pods => {
                 (self.live_pod_uids, self.gpu_pods, self.nvidia_pods, self.runtime_classes) = (None, None, None, None);
-                self.starting_pods = None;
+                (self.starting_pods, self.daemon_sets) = (None, None);
             }
             KubernetesInput::ResourceSlices => self.gpu_dra = None,
             KubernetesInput::OtherNodes => (self.gpu_plugin_in_cluster, self.pci_label_elsewhere) = (None, None),
@@ -103,7 +129,7 @@ pub struct UnreadInput {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KubernetesInput {
-    /// The pods on the node: `live_pod_uids`, `gpu_pods`, `nvidia_pods`, `runtime_classes`, `starting_pods`.
+    /// The pods on the node: `live_pod_uids`, `gpu_pods`, `nvidia_pods`, `runtime_classes`, `starting_pods`, `daemon_sets`.
     Pods,
     /// The ResourceSlices of the node: `gpu_dra`.
     ResourceSlices,

@@ -25,7 +25,18 @@ pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], 
         (None, _) => undecided(node, concluded),
     };
     let unread = notable.first().and_then(|_| unread_inputs(node));
-    std::iter::once(text).chain(coverage(node, verdict)).chain(unread).collect::<Vec<_>>().join(" ")
+    std::iter::once(text)
+        .chain(unreached(node))
+        .chain(coverage(node, verdict))
+        .chain(unread)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Returns a sentence about a node that no probe can reach.
+fn unreached(node: &Node<'_>) -> Option<String> {
+    let nothing = node.kubernetes.no_probe.is_some() || node.kubernetes.no_node;
+    nothing.then(|| "Nothing was read on the node: this is all that Kubernetes says.".to_owned())
 }
 
 /// Returns a sentence about data from Kubernetes that was not read: this data may show a more severe fault than the

@@ -28,6 +28,8 @@ pub struct Pod {
     pub status: PodStatus,
     /// Data about the pod if it is a part of NVIDIA's stack.
     pub nvidia: Option<Box<NvidiaPod>>,
+    /// The same data about a pod of any DaemonSet.
+    pub daemon: Option<Box<NvidiaPod>>,
 }
 
 /// Identity of a pod.
@@ -118,6 +120,7 @@ impl From<sent::Pod> for Pod {
             },
             status,
             nvidia: None,
+            daemon: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod api_objects;
 pub mod capacity_shortage;
+pub mod daemon_sets;
 pub mod dra;
 pub mod dra_objects;
 pub mod gpu_operator_labels;
@@ -9,6 +10,7 @@ pub mod gpu_pod;
 pub mod gpu_pod_facts;
 pub mod gpu_requests;
 pub mod gpu_resource_names;
+pub mod machines;
 pub mod name_validation;
 pub mod node_conditions;
 pub mod node_facts;

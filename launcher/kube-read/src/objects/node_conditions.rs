@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use schemars::JsonSchema;
 use serde::Serialize;
+use syringe_core::facts::kubernetes::lifecycle::NodeConditionFact;
 use syringe_core::text::clean;
 use syringe_macros::omit;
 
@@ -11,6 +12,13 @@ use syringe_macros::omit;
 const MAX_GPU_CONDITIONS: usize = 32;
 /// Maximum number of conditions of one node. Nodes have far fewer.
 const MAX_CONDITIONS: usize = 64;
+/// Maximum length of the message of a condition that is not in its healthy state. Kubelets write several reasons into one.
+const MAX_MESSAGE: usize = 600;
+/// Conditions for which `True` means a problem: those of the kubelet and of node-problem-detector, by a part of the name.
+const TRUE_IS_BAD: [&str; 6] =
+    ["Pressure", "NetworkUnavailable", "Deadlock", "ReadonlyFilesystem", "Unhealthy", "Problem"];
+/// Conditions for which another status than `True` means a problem, by the end of the name.
+const FALSE_IS_BAD: [&str; 3] = ["Ready", "Healthy", "OK"];
 
 /// A condition of the node.
 #[omit(Option)]
@@ -87,6 +95,11 @@ pub fn is_ready(node: &Node) -> bool {
     why_not_ready(node).is_none()
 }
 
+/// Whether the kubelet does not report at all: nothing answers on the node.
+pub fn is_silent(node: &Node) -> bool {
+    reported(node).iter().find(|condition| condition.type_ == "Ready").is_none_or(|ready| ready.status == "Unknown")
+}
+
 /// Returns the time since which the node has been Ready, or not Ready.
 pub fn ready_since(node: &Node) -> Option<Timestamp> {
     let condition = reported(node).iter().find(|condition| condition.type_ == "Ready")?;
@@ -102,9 +115,36 @@ pub fn why_not_ready(node: &Node) -> Option<String> {
         return None;
     }
     let reason = condition.reason.as_deref().unwrap_or("no reason given");
-    let message = clean(condition.message.as_deref().unwrap_or_default(), 200);
+    let message = clean(condition.message.as_deref().unwrap_or_default(), MAX_MESSAGE);
     let since = condition.last_transition_time.as_ref().map(|time| format!(" since {}", time.0)).unwrap_or_default();
     Some(format!("Ready is {}{since} ({reason}: {message})", condition.status))
+}
+
+/// Returns the conditions that are not in their healthy state, except those about GPUs, with their messages.
+///
+/// The meaning of other conditions is not known. While the kubelet does not report, its pressure conditions are `Unknown`, which
+/// says no more than `Ready`.
+pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
+    let of_gpus = gpu_conditions(node);
+    let is_bad = |condition: &&NodeCondition| {
+        let NodeCondition { type_: name, status, .. } = condition;
+        let wanted_false = TRUE_IS_BAD.iter().any(|word| name.contains(word));
+        let wanted_true = !wanted_false && FALSE_IS_BAD.iter().any(|end| name.ends_with(end));
+        !of_gpus.iter().any(|text| text.starts_with(&format!("{name} is ")))
+            && (wanted_false && status == "True" || wanted_true && status != "True")
+    };
+    reported(node).iter().filter(is_bad).take(MAX_CONDITIONS).map(condition_fact).collect()
+}
+
+fn condition_fact(condition: &NodeCondition) -> NodeConditionFact {
+    let text = |text: &Option<String>, most| clean(text.as_deref().unwrap_or_default(), most);
+    NodeConditionFact {
+        name: clean(&condition.type_, 80),
+        status: clean(&condition.status, 20),
+        reason: text(&condition.reason, 80),
+        message: text(&condition.message, MAX_MESSAGE),
+        since: condition.last_transition_time.as_ref().map(|time| time.0),
+    }
 }
 
 /// The pressure conditions of a node, `DiskPressure` and others, with their status.

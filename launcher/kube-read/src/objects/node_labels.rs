@@ -8,12 +8,21 @@ use syringe_core::text::clean;
 
 use crate::objects::gpu_resource_names::is_gpu_resource;
 
+/// Labels of cloud providers and Karpenter on nodes with GPUs of NVIDIA. They are set before any software of NVIDIA runs.
+const CLOUD_LABELS: [&str; 4] = [
+    "cloud.google.com/gke-accelerator",
+    "k8s.amazonaws.com/accelerator",
+    "kubernetes.azure.com/accelerator",
+    "karpenter.k8s.aws/instance-gpu-manufacturer",
+];
+
 /// Whether a node has GPUs, according to its capacity, or to labels that remain when the device plugin is down.
 pub fn is_gpu_node(node: &Node) -> bool {
     let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
     capacity.is_some_and(|resources| resources.keys().any(|name| is_gpu_resource(name)))
         || node.labels().get("nvidia.com/gpu.present").is_some_and(|present| present == "true")
         || label_number(node, "nvidia.com/gpu.count").is_some_and(|count| count > 0)
+        || CLOUD_LABELS.iter().filter_map(|name| node.labels().get(*name)).any(|value| value.starts_with("nvidia"))
         || node.labels().keys().any(|name| name.starts_with("feature.node.kubernetes.io/pci-") && name.contains("10de"))
 }
 

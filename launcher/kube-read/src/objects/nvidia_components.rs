@@ -65,6 +65,18 @@ impl<'a> From<&'a api::Pod> for PodIdentity<'a> {
     }
 }
 
+impl<'a> PodIdentity<'a> {
+    /// Returns the identity of the pods of a DaemonSet.
+    pub fn of_daemon_set(labels: &'a BTreeMap<String, String>, spec: &'a api::PodSpec) -> Self {
+        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        Self {
+            component_labels: component_labels(labels),
+            images: containers.filter_map(|container| container.image.as_deref()).collect(),
+            owner_kinds: vec!["DaemonSet"],
+        }
+    }
+}
+
 impl PodIdentity<'_> {
     /// Whether the pod belongs to NVIDIA's software. A label alone is not sufficient: the pod must also have a
     /// controller for software of the node.

@@ -38,13 +38,24 @@ pub fn nvidia_pod(pod: &ListedPod) -> Option<NvidiaPod> {
     if !identity.is_nvidia_component() {
         return None;
     }
+    let names = pod.spec.containers.iter().map(|container| container.name.as_str());
+    Some(facts(pod, component(names, &identity)))
+}
+
+/// Returns the facts of a pod of a DaemonSet, whatever its software.
+pub fn daemon_pod(pod: &ListedPod) -> Option<NvidiaPod> {
+    let is_daemon = pod.metadata.owner_references.iter().any(|owner| owner.kind == "DaemonSet");
+    is_daemon.then(|| nvidia_pod(pod).unwrap_or_else(|| facts(pod, Component::Other)))
+}
+
+fn facts(pod: &ListedPod, component: Component) -> NvidiaPod {
     let ListedPod { metadata, spec, status } = pod;
     let is_ready = |condition: &PodCondition| condition.name == "Ready" && condition.status == "True";
-    Some(NvidiaPod {
+    NvidiaPod {
         namespace: clean(&metadata.namespace, MAX_NAME),
         name: clean(&metadata.name, MAX_NAME),
         uid: clean(&metadata.uid, MAX_NAME),
-        component: component(&spec.containers, &identity),
+        component,
         owner: metadata.owner_references.first().map(|owner| clean(&owner.name, MAX_NAME)).unwrap_or_default(),
         phase: clean(&status.phase, 20),
         reason: given(clean(&status.reason, 80)),
@@ -55,7 +66,7 @@ pub fn nvidia_pod(pod: &ListedPod) -> Option<NvidiaPod> {
         ready: status.conditions.iter().any(is_ready),
         containers: containers(pod),
         warning: None,
-    })
+    }
 }
 
 /// Returns the RuntimeClasses of pods that have not terminated.
@@ -77,12 +88,13 @@ pub fn runtime_classes(pods: &[Pod]) -> Vec<RuntimeClassUse> {
     classes
 }
 
-fn component(containers: &[Container], identity: &PodIdentity<'_>) -> Component {
+/// Returns the component that the names of the containers or the labels of a pod of NVIDIA's software name.
+pub fn component<'a>(mut names: impl Iterator<Item = &'a str>, identity: &PodIdentity<'_>) -> Component {
     let known = |kind: &str, name: &str| {
         let mut rows = COMPONENTS.iter().filter(|row| row.0 == kind);
         rows.find(|row| name.starts_with(row.1)).map(|row| row.2)
     };
-    let by_container = containers.iter().find_map(|container| known("container", &container.name));
+    let by_container = names.find_map(|name| known("container", name));
     let by_label = || identity.component_labels.iter().find_map(|value| known("label", value));
     by_container.or_else(by_label).unwrap_or_default()
 }

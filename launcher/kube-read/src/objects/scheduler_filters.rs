@@ -137,6 +137,54 @@ pub fn candidate(
     Candidate { node: node.name_any(), reasons_against, used_by: holders(held, &lacking), rejections, free, offers }
 }
 
+/// Returns the first requirement of a DaemonSet's pods that the node does not meet, in the order of the DaemonSet controller:
+/// name, selector, affinity, taints. `None` if the node should have a pod.
+pub fn first_mismatch(spec: &PodSpec, node: &Node) -> Option<String> {
+    if let Some(name) = spec.node_name.as_deref().filter(|name| *name != node.name_any()) {
+        return Some(format!("its pods are only for node {name}"));
+    }
+    let mut labels = spec.node_selector.iter().flatten();
+    if let Some((name, value)) = labels.find(|(name, value)| node.labels().get(*name) != Some(*value)) {
+        let has = of_node(node, name);
+        return Some(format!("its nodeSelector requires the label {name}={value}, and {has}"));
+    }
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    if let Some(required) = required.filter(|required| !matches_any(&required.node_selector_terms, node)) {
+        // Of several terms, the one with the fewest unmet requirements is the one that was meant for this node.
+        let unmet = required.node_selector_terms.iter().map(|term| unmet(term, node));
+        let nearest = unmet.filter(|unmet| !unmet.is_empty()).min_by_key(Vec::len).unwrap_or_default();
+        let Some(first) = nearest.first() else {
+            return Some("its required node affinity has no expression, which matches no node".to_owned());
+        };
+        let values = first.values.as_deref().unwrap_or_default().join(", ");
+        let wanted = format!("{} {} {values}", first.key, first.operator);
+        return Some(format!("its node affinity requires {}, and {}", wanted.trim_end(), of_node(node, &first.key)));
+    }
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let taint = taints.iter().find(|taint| is_not_tolerated(taint, spec.tolerations.as_deref().unwrap_or_default()))?;
+    let value = taint.value.as_deref().filter(|value| !value.is_empty()).map(|value| format!("={value}"));
+    Some(format!("it does not tolerate the taint {}{}:{}", taint.key, value.unwrap_or_default(), taint.effect))
+}
+
+/// Formats the value of a label on the node.
+fn of_node(node: &Node, label: &str) -> String {
+    match node.labels().get(label) {
+        Some(value) => format!("the node has {label}={value}"),
+        None => "the node does not have it".to_owned(),
+    }
+}
+
+/// Returns the requirements of a term that the node does not meet.
+fn unmet<'a>(term: &'a NodeSelectorTerm, node: &Node) -> Vec<&'a NodeSelectorRequirement> {
+    let name = node.name_any();
+    let labels = term.match_expressions.as_deref().unwrap_or_default().iter();
+    let labels = labels.filter(|one| !matches_requirement(one, node.labels().get(&one.key).map(String::as_str)));
+    let fields = term.match_fields.as_deref().unwrap_or_default().iter();
+    let fields = fields.filter(|one| !matches_requirement(one, (one.key == "metadata.name").then_some(name.as_str())));
+    labels.chain(fields).collect()
+}
+
 fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<RejectionReason> {
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
@@ -166,7 +214,7 @@ fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<Re
     rejections.extend(labels.map(|(name, value)| RejectionReason::Label(format!("{name}={value}"))));
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     if let Some(required) = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref())
-        && !required.node_selector_terms.iter().any(|term| matches_term(term, node))
+        && !matches_any(&required.node_selector_terms, node)
     {
         rejections.push(RejectionReason::Affinity);
     }
@@ -240,14 +288,13 @@ fn is_not_tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
     matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerations.iter().any(tolerated)
 }
 
-/// Whether a node matches all expressions of a term. In Kubernetes, a term without expressions matches no node.
-fn matches_term(term: &NodeSelectorTerm, node: &Node) -> bool {
-    let labels = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    let name = node.name_any();
-    (!labels.is_empty() || !fields.is_empty())
-        && labels.iter().all(|one| matches_requirement(one, node.labels().get(&one.key).map(String::as_str)))
-        && fields.iter().all(|one| matches_requirement(one, (one.key == "metadata.name").then_some(name.as_str())))
+/// Whether a node matches all expressions of one of the terms. In Kubernetes, a term without expressions matches no node.
+fn matches_any(terms: &[NodeSelectorTerm], node: &Node) -> bool {
+    let is_empty = |term: &NodeSelectorTerm| {
+        term.match_expressions.as_ref().is_none_or(Vec::is_empty)
+            && term.match_fields.as_ref().is_none_or(Vec::is_empty)
+    };
+    terms.iter().any(|term| !is_empty(term) && unmet(term, node).is_empty())
 }
 
 fn matches_requirement(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {

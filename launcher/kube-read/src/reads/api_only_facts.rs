@@ -1,28 +1,33 @@
-//! `read`: reads GPU capacity, labels, conditions, events and unhealthy devices of a node from the API, with no probe.
+//! Reads facts about a node and its GPUs from the Kubernetes API, for nodes on which no probe can run.
 //!
-//! Sources: labels of GPU Feature Discovery, conditions and events of NVSentinel and node-problem-detector, and the
-//! health of allocated devices from device plugins. gpu-syringe reads none of this from the hardware.
+//! Sources: the Node object with its conditions and labels, its Lease, its events, the pods on it, the health of their
+//! devices from device plugins, and the object that provides its machine. gpu-syringe reads none of this from the hardware.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
+use syringe_core::facts::kubernetes::node::StartingPod;
 use syringe_core::text::clean;
 use syringe_macros::omit;
 use tokio::time::timeout;
 
 use crate::Failure;
+use crate::client::api_error::silent;
 use crate::client::connection::Connection;
 use crate::client::lists::Freshness;
 use crate::objects::gpu_pod::{Pod, PodMetadata};
 use crate::objects::gpu_resource_names::gpu_resources;
-use crate::objects::node_conditions::{gpu_conditions, why_not_ready};
+use crate::objects::node_conditions::{gpu_conditions, unhealthy_conditions, why_not_ready};
+use crate::objects::node_facts;
 use crate::objects::node_labels::gpu_labels;
-use crate::reads::events;
 use crate::reads::events::NodeEvent;
+use crate::reads::existing_pods::ExistingPods;
+use crate::reads::node_lifecycle::{self, Lifecycle};
 use crate::reads::pods;
 
 /// Time limit for one list, because an answer without a probe should be fast.
@@ -33,7 +38,7 @@ const MAX_ENTRIES: usize = 20;
 const MAX_TEXT: usize = 200;
 
 /// Facts about a node's GPUs from the Kubernetes API.
-#[omit(Vec, labels)]
+#[omit(Vec, Option, labels)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ApiOnlyFacts {
     /// GPU resources that the node has.
@@ -44,9 +49,17 @@ pub struct ApiOnlyFacts {
     pub labels: BTreeMap<String, String>,
     /// Conditions that are not in their healthy state, from the kubelet, NVSentinel or node-problem-detector.
     pub conditions: Vec<String>,
+    /// Taints, `key=value:effect`.
+    pub taints: Vec<String>,
+    /// Time at which the kubelet last renewed the Lease of the node. A running kubelet renews it every 10 seconds.
+    pub lease_renewed: Option<Timestamp>,
+    /// The NodeClaims (Karpenter) and Machines (Cluster API, OpenShift) of the node, with the conditions that are not `True`.
+    pub machines: Vec<String>,
+    /// Pods of the node that do not start, with the messages of the kubelet.
+    pub pods_not_starting: Vec<String>,
     /// Allocated devices that their device plugin reports as unhealthy.
     pub unhealthy_devices: Vec<String>,
-    /// Events of the node about GPUs, newest first.
+    /// Warnings about the node, its machine and the autoscaler, and events about GPUs, newest first.
     pub events: Vec<String>,
     /// Facts that could not be read, with the reason.
     pub not_read: Vec<String>,
@@ -55,14 +68,18 @@ pub struct ApiOnlyFacts {
 impl ApiOnlyFacts {
     /// Returns the facts as lines of text.
     pub fn lines(&self) -> Vec<String> {
-        let Self { capacity, allocatable, labels, conditions, unhealthy_devices, events, not_read } = self;
+        let Self { capacity, allocatable, labels, conditions, taints, unhealthy_devices, events, not_read, .. } = self;
+        let Self { machines, pods_not_starting, lease_renewed, .. } = self;
         let mut lines = Vec::new();
         for (name, count) in capacity {
             lines.push(format!("{name}: {count}, allocatable {}", allocatable.get(name).copied().unwrap_or(0)));
         }
         let product = labels.get("nvidia.com/gpu.product").zip(labels.get("nvidia.com/gpu.memory"));
         lines.extend(product.map(|(product, memory)| format!("{product}, {memory} MiB each (labels)")));
-        for list in [conditions, unhealthy_devices, events] {
+        lines.extend(conditions.iter().cloned());
+        lines.extend((!taints.is_empty()).then(|| format!("taints {}", taints.join(", "))));
+        lines.extend(lease_renewed.map(|time| format!("the kubelet last renewed its Lease at {time}")));
+        for list in [machines, pods_not_starting, unhealthy_devices, events] {
             lines.extend(list.iter().cloned());
         }
         lines.extend(not_read.iter().map(|what| format!("not read: {what}")));
@@ -70,42 +87,77 @@ impl ApiOnlyFacts {
     }
 }
 
+/// A node without a probe: the facts for the answer, and those for the rules.
+pub struct Unprobed {
+    pub facts: ApiOnlyFacts,
+    pub lifecycle: Lifecycle,
+    /// The pods on the node, or the failure to list them.
+    pub existing_pods: Result<ExistingPods, Failure>,
+}
+
 /// Reads the facts within `time`. Facts that cannot be read are listed in `not_read`; this function does not fail.
-pub async fn read(connection: &Connection, node: &Node, time: Duration) -> ApiOnlyFacts {
+pub async fn read(connection: &Connection, node: &Node, time: Duration) -> Unprobed {
     let name = node.name_any();
     let status = node.status.as_ref();
     let amounts = |list: Option<&BTreeMap<_, _>>| list.map(gpu_resources).unwrap_or_default();
-    let mut answer = ApiOnlyFacts {
+    let others = unhealthy_conditions(node).into_iter().filter(|condition| condition.name != "Ready");
+    let others = others.map(|condition| node_lifecycle::condition_line(&condition));
+    let time = time.min(LIST_TIME);
+    let (lifecycle, pods) = tokio::join!(
+        node_lifecycle::read(connection, &name, Some(node), time),
+        within(connection, &name, time, pods::on_node(connection, &name, Freshness::Cached))
+    );
+    let mut facts = ApiOnlyFacts {
         capacity: amounts(status.and_then(|status| status.capacity.as_ref())),
         allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
         labels: gpu_labels(node),
-        conditions: why_not_ready(node).into_iter().chain(gpu_conditions(node)).collect(),
-        ..ApiOnlyFacts::default()
+        conditions: why_not_ready(node).into_iter().chain(others).chain(gpu_conditions(node)).collect(),
+        taints: node_facts::taints(node),
+        ..ApiOnlyFacts::of(&lifecycle)
     };
-    let time = time.min(LIST_TIME);
-    let (events, pods) = tokio::join!(
-        within(time, events::of_node(connection, &name)),
-        within(time, pods::on_node(connection, &name, Freshness::Cached))
-    );
-    match events {
-        Ok(events) => {
-            answer.events =
-                events.iter().filter(|event| is_about_gpus(event)).take(MAX_ENTRIES).map(event_line).collect()
-        }
-        Err(why) => answer.not_read.push(format!("events of the node: {why}")),
+    match &pods {
+        Ok(pods) => facts.unhealthy_devices = unhealthy_devices(pods),
+        Err(failure) => facts.not_read.push(format!("health of allocated devices: {}", failure.why)),
     }
-    match pods {
-        Ok(pods) => answer.unhealthy_devices = unhealthy_devices(&pods),
-        Err(why) => answer.not_read.push(format!("health of allocated devices: {why}")),
-    }
-    answer
+    Unprobed { facts, lifecycle, existing_pods: pods.map(|pods| ExistingPods::from_pods(&pods)) }
 }
 
-async fn within<T>(time: Duration, list: impl Future<Output = Result<T, Failure>>) -> Result<T, String> {
-    match timeout(time, list).await {
-        Ok(read) => read.map_err(|failure| failure.why),
-        Err(_) => Err(format!("no answer within {time:?}")),
+impl ApiOnlyFacts {
+    /// Returns the facts about a node of which only the machine and events are known.
+    pub fn of(lifecycle: &Lifecycle) -> Self {
+        let is_told = |event: &&NodeEvent| event.severity == "Warning" || is_about_gpus(event);
+        Self {
+            lease_renewed: lifecycle.lease_renewed,
+            machines: lifecycle.machines.iter().map(node_lifecycle::machine_line).collect(),
+            events: lifecycle.events.iter().filter(is_told).take(MAX_ENTRIES).map(event_line).collect(),
+            not_read: lifecycle.not_read.clone(),
+            ..Self::default()
+        }
     }
+
+    /// Adds the pods that do not start, once their events were read.
+    pub fn add_pods_not_starting(&mut self, pods: &[StartingPod]) {
+        self.pods_not_starting = pods.iter().map(starting_line).collect();
+    }
+}
+
+fn starting_line(pod: &StartingPod) -> String {
+    let StartingPod { namespace, name, since, reason, message, warning } = pod;
+    let since = since.map(|time| format!(" since {time}")).unwrap_or_default();
+    let state = reason.iter().chain(message).cloned().collect::<Vec<_>>().join(": ");
+    let warning =
+        warning.as_ref().map(|event| format!("; event {}: {}", event.reason, event.message)).unwrap_or_default();
+    format!("pod {namespace}/{name} does not start{since} ({state}{warning})")
+}
+
+async fn within<T>(
+    connection: &Connection,
+    node: &str,
+    time: Duration,
+    list: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let what = || format!("Listing the pods on node {node}");
+    timeout(time, list).await.unwrap_or_else(|_| Err(silent(connection, what(), time)))
 }
 
 fn is_about_gpus(event: &NodeEvent) -> bool {

@@ -9,9 +9,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::facts::kubernetes::node::{
-    KubernetesFacts, KubernetesInput, NvidiaPod, PodWarning, StartingPod, UnreadInput,
-};
+use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput, NvidiaPod, PodWarning, UnreadInput};
 use syringe_core::unknown::Unknown;
 use tokio::time::timeout;
 
@@ -22,7 +20,7 @@ use crate::client::lists::Freshness;
 use crate::objects::gpu_resource_names::gpu_resources;
 use crate::objects::{gpu_operator_labels, node_facts as node_gpus};
 use crate::reads::existing_pods::ExistingPods;
-use crate::reads::{events, nodes, pods, resource_claims};
+use crate::reads::{daemon_sets, events, nodes, pods, resource_claims};
 
 /// Time limit for the additional requests. A diagnosis without their results is still useful.
 const TIME: Duration = Duration::from_secs(5);
@@ -50,36 +48,22 @@ pub async fn add_from_api(
     time: Duration,
 ) -> KubernetesFacts {
     let name = kubernetes.name_any();
-    let warning = async {
-        let Some(NvidiaPod { namespace, name, .. }) = failing.as_ref() else { return Ok(None) };
-        events::newest_warning(connection, namespace, name).await
-    };
-    let starting: Vec<StartingPod> = facts.starting_pods.iter().flatten().take(STARTING_PODS).cloned().collect();
-    let of_starting = try_join_all(starting.iter().map(|pod| newest_warning(connection, &pod.namespace, &pod.name)));
     let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
+    let mut sets = facts.daemon_sets.take();
     // Each request has its own time limit, so that a long list of nodes does not prevent the others.
     let time = time.min(TIME);
     let other_nodes =
         async { if offers { Ok(OtherNodes::default()) } else { other_nodes(connection, kubernetes, &facts).await } };
     let by_dra = async { if offers { Ok(None) } else { by_dra(connection, &name).await.map(Some) } };
-    let (warning, of_starting, dra, other_nodes) = tokio::join!(
-        within(connection, time, "Listing the events of a pod of NVIDIA's stack", warning),
-        within(connection, time, "Listing the events of pods that do not start", of_starting),
+    let (warnings, (), dra, other_nodes) = tokio::join!(
+        Warnings::read(connection, &facts, failing, time),
+        daemon_sets::add_refusals(connection, &name, sets.as_deref_mut().unwrap_or_default(), time),
         within(connection, time, "Listing resource slices", by_dra),
         within(connection, time, "Listing the other nodes", other_nodes)
     );
+    facts.daemon_sets = sets;
+    warnings.add_to(&mut facts);
     let mut unread = Vec::new();
-    let warning = or_unread(KubernetesInput::PodEvents, warning, &mut unread).flatten();
-    let of_starting = match of_starting {
-        Err(failure) if unread.is_empty() => {
-            unread.push(unread_input(KubernetesInput::PodEvents, &failure));
-            Vec::new()
-        }
-        of_starting => of_starting.unwrap_or_default(),
-    };
-    for (pod, warning) in facts.starting_pods.iter_mut().flatten().zip(of_starting) {
-        pod.warning = warning;
-    }
     if !offers {
         facts.gpu_dra = or_unread(KubernetesInput::ResourceSlices, dra, &mut unread).flatten();
         let OtherNodes { plugin, pci_label } =
@@ -87,20 +71,74 @@ pub async fn add_from_api(
         (facts.gpu_plugin_in_cluster, facts.pci_label_elsewhere) = (plugin, pci_label);
     }
     facts.unread.extend(unread);
-    let pods = facts.nvidia_pods.iter_mut().flatten();
-    if let Some((pod, event)) =
-        pods.into_iter().find(|pod| failing.as_ref().is_some_and(|one| one.uid == pod.uid)).zip(warning)
-    {
-        pod.warning = Some(warning_of(event));
-    }
     facts
+}
+
+/// Adds the warnings about pods that do not start. `failing`: the pod of NVIDIA's stack whose events are read.
+pub async fn add_warnings(
+    connection: &Connection,
+    mut facts: KubernetesFacts,
+    failing: Option<NvidiaPod>,
+    time: Duration,
+) -> KubernetesFacts {
+    Warnings::read(connection, &facts, failing, time.min(TIME)).await.add_to(&mut facts);
+    facts
+}
+
+/// The newest warnings about pods that do not start.
+struct Warnings {
+    failing: Option<NvidiaPod>,
+    of_failing: Result<Option<PodWarning>, Failure>,
+    of_starting: Result<Vec<Option<PodWarning>>, Failure>,
+}
+
+impl Warnings {
+    async fn read(
+        connection: &Connection,
+        facts: &KubernetesFacts,
+        failing: Option<NvidiaPod>,
+        time: Duration,
+    ) -> Self {
+        let of_failing = async {
+            let Some(NvidiaPod { namespace, name, .. }) = failing.as_ref() else { return Ok(None) };
+            newest_warning(connection, namespace, name).await
+        };
+        let starting = facts.starting_pods.iter().flatten().take(STARTING_PODS);
+        let of_starting = try_join_all(starting.map(|pod| newest_warning(connection, &pod.namespace, &pod.name)));
+        let (of_failing, of_starting) = tokio::join!(
+            within(connection, time, "Listing the events of a pod of NVIDIA's stack", of_failing),
+            within(connection, time, "Listing the events of pods that do not start", of_starting)
+        );
+        Self { failing, of_failing, of_starting }
+    }
+
+    fn add_to(self, facts: &mut KubernetesFacts) {
+        let mut unread = Vec::new();
+        let warning = or_unread(KubernetesInput::PodEvents, self.of_failing, &mut unread).flatten();
+        let of_starting = match self.of_starting {
+            Err(failure) if unread.is_empty() => {
+                unread.push(unread_input(KubernetesInput::PodEvents, &failure));
+                Vec::new()
+            }
+            of_starting => of_starting.unwrap_or_default(),
+        };
+        for (pod, warning) in facts.starting_pods.iter_mut().flatten().zip(of_starting) {
+            pod.warning = warning;
+        }
+        facts.unread.extend(unread);
+        let Some((failing, warning)) = self.failing.zip(warning) else { return };
+        if let Some(pod) = facts.nvidia_pods.iter_mut().flatten().find(|pod| pod.uid == failing.uid) {
+            pod.warning = Some(warning);
+        }
+    }
 }
 
 async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<PodWarning>, Failure> {
     Ok(events::newest_warning(connection, namespace, pod).await?.map(warning_of))
 }
 
-fn warning_of(event: events::NodeEvent) -> PodWarning {
+/// Returns an event as a fact for the rules.
+pub fn warning_of(event: events::NodeEvent) -> PodWarning {
     let events::NodeEvent { reason, message, count, last, severity: _ } = event;
     PodWarning { reason, message, count, last }
 }

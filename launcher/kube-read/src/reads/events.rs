@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use schemars::JsonSchema;
@@ -16,6 +17,7 @@ use crate::Failure;
 use crate::client::connection::Connection;
 use crate::client::pagination;
 use crate::client::pagination::Query;
+use crate::objects::gpu_pod::{Pod, PodMetadata};
 
 /// Maximum length of the message of a node event. The message is text from a node.
 const NODE_MESSAGE: usize = 300;
@@ -52,6 +54,19 @@ pub async fn of_node(connection: &Connection, node: &str) -> Result<Vec<NodeEven
     let fields = format!("involvedObject.kind=Node,involvedObject.name={node}");
     let what = format!("Listing the events of node {node}");
     let events = newest(connection, "/api/v1/events", &fields, &what, MAX_NODE_EVENTS).await?;
+    Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
+}
+
+/// Reads the events of the objects with this name, of any kind, newest first. Objects without a namespace have their events
+/// in any namespace.
+pub async fn about(connection: &Connection, namespace: Option<&str>, name: &str) -> Result<Vec<NodeEvent>, Failure> {
+    let path = match namespace {
+        Some(namespace) => format!("/api/v1/namespaces/{namespace}/events"),
+        None => "/api/v1/events".to_owned(),
+    };
+    let what = format!("Listing the events of {name}");
+    let fields = format!("involvedObject.name={name}");
+    let events = newest(connection, &path, &fields, &what, MAX_NODE_EVENTS).await?;
     Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 
@@ -92,6 +107,49 @@ pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Resu
 /// Reads the newest warning about a pod, if there is one. The warning contains the reason why the pod does not start.
 pub async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<NodeEvent>, Failure> {
     Ok(newest_of_severity(connection, namespace, pod, "Warning", 1).await?.into_iter().next())
+}
+
+/// A warning about a pod of a node.
+#[omit(Option)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct PodEventRow {
+    /// `namespace/name` of the pod.
+    pub pod: String,
+    /// Reason in one word.
+    pub reason: String,
+    /// Message. Text from the cluster: data, not advice.
+    pub message: String,
+    /// Number of occurrences.
+    pub count: u32,
+    /// Time of the last occurrence.
+    pub last: Option<Timestamp>,
+}
+
+/// Maximum number of pods of one node whose warnings are read, and of warnings of one pod.
+const PODS_WITH_WARNINGS: usize = 8;
+const WARNINGS_OF_POD: usize = 3;
+
+/// Reads the newest warnings about the pods that are not ready or were restarted, newest first. Other pods have no warnings
+/// that matter, and cost no request.
+pub async fn warnings_of_pods(connection: &Connection, pods: &[Pod]) -> Result<Vec<PodEventRow>, Failure> {
+    let is_ready = |pod: &Pod| pod.status.conditions.iter().any(|one| one.name == "Ready" && one.status == "True");
+    let restarts =
+        |pod: &Pod| pod.status.container_statuses.iter().map(|status| status.restart_count).max().unwrap_or(0);
+    let mut told: Vec<&Pod> =
+        pods.iter().filter(|pod| pod.status.phase != "Succeeded" && (!is_ready(pod) || restarts(pod) > 0)).collect();
+    told.sort_by_key(|pod| (is_ready(pod), Reverse(restarts(pod)), pod.metadata.name.clone()));
+    let each = told.into_iter().take(PODS_WITH_WARNINGS).map(|pod| async move {
+        let PodMetadata { namespace, name, .. } = &pod.metadata;
+        let warnings = newest_of_severity(connection, namespace, name, "Warning", WARNINGS_OF_POD).await?;
+        let row = |event: NodeEvent| {
+            let NodeEvent { reason, message, count, last, severity: _ } = event;
+            PodEventRow { pod: clean(&format!("{namespace}/{name}"), FIELD), reason, message, count, last }
+        };
+        Ok::<_, Failure>(warnings.into_iter().map(row).collect::<Vec<_>>())
+    });
+    let mut rows: Vec<_> = try_join_all(each).await?.into_iter().flatten().collect();
+    rows.sort_by_key(|row| Reverse(row.last));
+    Ok(rows)
 }
 
 /// Reads the kubelet's message about the image that it is pulling for a pod. `None` if no pull is in progress.

@@ -31,6 +31,8 @@ pub struct ExistingPods {
     mirrors: HashMap<String, String>,
     /// Pods of NVIDIA's stack, including failed ones, from the first list.
     nvidia_pods: Vec<NvidiaPod>,
+    /// Pods of DaemonSets, from the first list.
+    daemon_pods: Vec<NvidiaPod>,
     /// RuntimeClasses of the pods.
     runtime_classes: Vec<RuntimeClassUse>,
     /// Pods of which no container has started yet, from the first list.
@@ -43,9 +45,11 @@ impl ExistingPods {
     /// Returns the existing pods among `pods`.
     pub fn from_pods(pods: &[Pod]) -> Self {
         let nvidia_pods = pods.iter().filter_map(|pod| pod.nvidia.as_deref().cloned()).collect();
+        let daemon_pods = pods.iter().filter_map(|pod| pod.daemon.as_deref().cloned()).collect();
         let runtime_classes = nvidia_pod_facts::runtime_classes(pods);
         let (gpu_pods, starting_pods) = (gpu_pod_facts::from_pods(pods), starting_pods::from_pods(pods));
-        let mut existing_pods = Self { gpu_pods, starting_pods, nvidia_pods, runtime_classes, ..Self::default() };
+        let mut existing_pods =
+            Self { gpu_pods, starting_pods, nvidia_pods, daemon_pods, runtime_classes, ..Self::default() };
         for pod in pods.iter().filter(|pod| gpu_requests::holds_resources(&pod.status.phase)) {
             let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
             let name = format!("{namespace}/{name}");
@@ -104,6 +108,11 @@ impl ExistingPods {
     /// Returns the pods of NVIDIA's stack.
     pub fn nvidia_pods(&self) -> &[NvidiaPod] {
         &self.nvidia_pods
+    }
+
+    /// Returns the pods of DaemonSets.
+    pub fn daemon_pods(&self) -> &[NvidiaPod] {
+        &self.daemon_pods
     }
 
     /// Returns the RuntimeClasses of the pods.

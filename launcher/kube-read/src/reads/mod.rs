@@ -3,8 +3,10 @@
 pub mod api_only_facts;
 pub mod candidate_nodes;
 pub mod cluster_facts;
+pub mod daemon_sets;
 pub mod events;
 pub mod existing_pods;
+pub mod node_lifecycle;
 pub mod node_log;
 pub mod node_with_pods;
 pub mod nodes;

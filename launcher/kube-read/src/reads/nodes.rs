@@ -15,6 +15,17 @@ use crate::objects::{api_objects, name_validation, node_conditions};
 
 /// Reads the node `name`.
 pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> {
+    find(connection, name).await?.ok_or_else(|| {
+        Failure::new(
+            format!("Reading node {}", clean(name, name_validation::MAX_LENGTH)),
+            format!("there is no such node in context {} ({})", connection.context, connection.server),
+            "Run list_gpu_nodes (gpu-syringe nodes) to see node names.",
+        )
+    })
+}
+
+/// Reads the node `name`. `None` if the cluster has no such node.
+pub async fn find(connection: &Connection, name: &str) -> Result<Option<Node>, Failure> {
     let what = || format!("Reading node {}", clean(name, name_validation::MAX_LENGTH));
     if !name_validation::is_subdomain(name) {
         return Err(Failure::new(
@@ -25,15 +36,45 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
     }
     let nodes: Api<Node> = Api::all(connection.client.clone());
     match retry::read(|| nodes.get_opt(name)).await {
-        Some(Ok(Some(node))) => Ok(node),
-        Some(Ok(None)) => Err(Failure::new(
-            what(),
-            format!("there is no such node in context {} ({})", connection.context, connection.server),
-            "Run list_gpu_nodes (gpu-syringe nodes) to see node names.",
-        )),
+        Some(Ok(node)) => Ok(node),
         Some(Err(error)) => Err(request_failed(connection, what(), &error)),
         None => Err(timed_out(connection, what())),
     }
+}
+
+/// Why no probe can run on a node, and the next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoProbe {
+    pub why: String,
+    pub next_step: &'static str,
+}
+
+/// Labels and taints of nodes without a kubelet that starts any pod, by name and value (empty for any value).
+const NOT_A_MACHINE: [(&str, &str, &str); 4] = [
+    ("type", "virtual-kubelet", "it is a virtual node (virtual-kubelet)"),
+    ("virtual-kubelet.io/provider", "", "it is a virtual node (virtual-kubelet)"),
+    ("eks.amazonaws.com/compute-type", "fargate", "it is a Fargate node, on which EKS starts one pod"),
+    ("kubernetes.io/os", "windows", "it runs Windows, and node-probe is a program for Linux"),
+];
+
+/// Returns why no probe can run on a node, according to its Node object.
+pub fn why_no_probe(node: &Node) -> Option<NoProbe> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let of_taints = taints.iter().map(|taint| (taint.key.as_str(), taint.value.as_deref().unwrap_or_default()));
+    let marks = node.labels().iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(of_taints);
+    let kind = marks.into_iter().find_map(|(name, value)| {
+        NOT_A_MACHINE.iter().find(|(known, of, _)| *known == name && (of.is_empty() || *of == value)).map(|row| row.2)
+    });
+    if let Some(kind) = kind {
+        let next_step =
+            "Use what the provider shows of this node; gpu-syringe reads nodes that run Linux and a kubelet.";
+        return Some(NoProbe { why: kind.to_owned(), next_step });
+    }
+    let why = node_conditions::why_not_ready(node)?;
+    Some(NoProbe {
+        why: format!("{why}; its kubelet would not start a pod, so nothing was created"),
+        next_step: "Repair the node first: see the findings. On the node itself, the log of the kubelet says more.",
+    })
 }
 
 /// Rejects a node that is not Ready, because its kubelet would not start a probe pod.

@@ -37,7 +37,8 @@ pub async fn on_node(connection: &Connection, node: &str, freshness: Freshness) 
     };
     lists::fold(connection, &query, freshness, Vec::new, |pods: &mut Vec<Pod>, sent: SentPod| {
         let nvidia = nvidia_pod_facts::nvidia_pod(&sent).map(Box::new);
-        pods.push(Pod { nvidia, ..Pod::from(sent) });
+        let daemon = nvidia_pod_facts::daemon_pod(&sent).map(Box::new);
+        pods.push(Pod { nvidia, daemon, ..Pod::from(sent) });
     })
     .await
 }

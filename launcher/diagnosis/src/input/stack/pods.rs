@@ -31,6 +31,11 @@ pub(crate) fn now(node: &Node<'_>) -> Option<Timestamp> {
     node.now.or(node.kubernetes.read_at)
 }
 
+/// The time at which the API was read, for the ages of its objects. A replayed report is older.
+pub(crate) fn time_of_api(node: &Node<'_>) -> Option<Timestamp> {
+    node.kubernetes.read_at.or(node.now)
+}
+
 /// Returns whether the node has been Ready for long enough that its pods should have started.
 pub(crate) fn is_settled(node: &Node<'_>) -> bool {
     let up = node.host().and_then(|host| host.uptime_seconds);
@@ -52,15 +57,15 @@ pub(crate) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<F
     if of(node, component).any(|pod| pod.ready) {
         return None;
     }
-    of(node, component).find_map(|pod| if_failing(node, pod))
+    of(node, component).find_map(|pod| failing(node, pod))
 }
 
-fn if_failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<FailingPod<'a>> {
+/// Returns the pod if it should be ready by now.
+pub(crate) fn failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<FailingPod<'a>> {
     let age = |since: Option<Timestamp>| Some(now(node)?.duration_since(since?));
     let older = |since, than| age(since).is_some_and(|age| age >= than);
     let container = pod.containers.iter().find(|container| holds_up(container));
-    let failing = pod.phase == "Failed" || container.is_some_and(fails);
-    if failing {
+    if pod.phase == "Failed" || container.is_some_and(fails) {
         // A crashing pod counts regardless of its start time, but a new pod may recover.
         let young = age(pod.created).is_some_and(|age| !age.is_negative() && age < STARTING);
         return (!young).then_some(FailingPod { pod, container });

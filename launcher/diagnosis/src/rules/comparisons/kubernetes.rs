@@ -1,4 +1,4 @@
-//! Rules that compare Kubernetes' data about a node with the node: readiness, GPU counts, labels, allocations, plugin.
+//! Rules that compare Kubernetes' data about a node with the node: GPU counts, labels, allocations, plugin.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,6 @@ use syringe_core::facts::kubernetes::node::Component;
 
 rules! {
     about Unavailable;
-    NOT_READY: "node-not-ready" Warning Driver None, "The node is not Ready",
-        Watch "Find out why {node} is not Ready (kubelet, network, disk): Kubernetes starts no pod there and may evict its pods.",
-        means "The condition Ready of the node is not true.",
-        reads "kubernetes.ready";
     COUNTS_DIFFER: "gpu-counts-differ" Warning Driver PLUGIN_DOC, "Numbers of GPUs in the kubelet and in the API differ",
         UpdateSoftware "Restart the NVIDIA device plugin on {node}, and the kubelet if the numbers still differ.",
         means "The number of devices that device plugins registered with the kubelet differs from capacity or allocatable of the \
@@ -48,11 +44,6 @@ rules! {
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
-    // A node that is joining is not Ready yet.
-    let up = node.host().and_then(|host| host.uptime_seconds).is_none_or(|up| up >= JOINING_SECONDS);
-    if node.kubernetes.ready == Some(false) && up {
-        drafts.push(Draft::on_node(NOT_READY).with_evidence("the condition Ready of the node is not true"));
-    }
     if node.answering().next().is_none() || node.driver.is_broken() {
         return drafts;
     }
@@ -65,9 +56,6 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(of(PLUGIN_GONE, plugin(node)));
     drafts
 }
-
-/// A node that booted less than this ago may be joining the cluster.
-const JOINING_SECONDS: u64 = 600;
 
 /// Resource of whole GPUs.
 const GPU: &str = "nvidia.com/gpu";
@@ -145,7 +133,8 @@ const DEPLOYED: &[(&str, Component)] = &[
 
 fn components(node: &Node<'_>) -> Vec<String> {
     let (cluster, now) = (node.kubernetes, pods::is_settled(node));
-    if cluster.nvidia_pods.is_none() || !now {
+    // The DaemonSets themselves say which component should be here.
+    if cluster.nvidia_pods.is_none() || cluster.daemon_sets.is_some() || !now {
         return Vec::new();
     }
     // Components that a cluster does not use have no pod on any node: only those of the same operator that has others here count.

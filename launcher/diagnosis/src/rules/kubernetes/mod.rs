@@ -1,8 +1,10 @@
-//! `GROUPS`: the rules about advertised, allocated and used GPUs in Kubernetes, and about NVIDIA's stack.
+//! `GROUPS`: the rules about advertised, allocated and used GPUs in Kubernetes, about the node and about NVIDIA's stack.
 
+mod daemon_sets;
 mod gpus;
 mod nvidia_stack;
 mod stack_log;
+mod unreached;
 mod usage;
 
 use crate::rule::RuleGroup;
@@ -12,5 +14,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(nvidia_stack::RULES, nvidia_stack::check)
         .with_refine(nvidia_stack::refine)
         .with_unread(nvidia_stack::unread_slices),
+    RuleGroup::new(daemon_sets::RULES, daemon_sets::check).with_unread(daemon_sets::unread),
+    RuleGroup::new(unreached::RULES, unreached::check),
     RuleGroup::new(usage::RULES, usage::check).with_refine(usage::refine),
 ];

@@ -20,12 +20,18 @@ pub struct Node {
     pub status: NodeStatus,
 }
 
-/// Name and labels of a node.
+/// Name, age and labels of a node.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct NodeMetadata {
     #[prost(string, tag = "1")]
     pub name: String,
+    /// Time of creation.
+    #[prost(message, optional, tag = "8")]
+    pub creation_timestamp: Option<Time>,
+    /// Time of deletion. Set while the node is being deleted.
+    #[prost(message, optional, tag = "9")]
+    pub deletion_timestamp: Option<Time>,
     /// All labels, because --allow-nodes can select by any label.
     #[prost(btree_map = "string, string", tag = "11")]
     pub labels: BTreeMap<String, String>,
@@ -100,7 +106,13 @@ impl From<Node> for api::Node {
         let taints: Vec<_> = spec.taints.into_iter().map(api::Taint::from).collect();
         let conditions: Vec<_> = status.conditions.into_iter().map(api::NodeCondition::from).collect();
         Self {
-            metadata: ObjectMeta { name: Some(metadata.name), labels: some(metadata.labels), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(metadata.name),
+                creation_timestamp: time(metadata.creation_timestamp),
+                deletion_timestamp: time(metadata.deletion_timestamp),
+                labels: some(metadata.labels),
+                ..ObjectMeta::default()
+            },
             spec: Some(api::NodeSpec {
                 taints: Some(taints).filter(|taints| !taints.is_empty()),
                 unschedulable: spec.unschedulable.then_some(true),

@@ -6,9 +6,13 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::{plugin_service, pods};
 use crate::rule::Draft;
-use crate::rules::kubernetes::nvidia_stack::rules::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS};
+use crate::rules::kubernetes::nvidia_stack::rules::{
+    INOTIFY, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
+};
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
+use syringe_core::text::clean;
 
 /// Minimum number of restarts of the toolkit for a finding.
 const RESTARTS: u32 = 3;
@@ -16,6 +20,8 @@ const RESTARTS: u32 = 3;
 const TOGETHER: SignedDuration = SignedDuration::from_mins(2);
 /// A runtime that started within this time after the boot was started by the boot.
 const BOOT: SignedDuration = SignedDuration::from_mins(10);
+/// Maximum length of the requirement that a node does not meet.
+const MISMATCH: usize = 300;
 
 /// Finds a GPU node without the label of node feature discovery in a cluster whose other GPU nodes have it: the operator
 /// deploys nothing there. `evidence`: why the GPUs are not usable.
@@ -67,6 +73,25 @@ pub(super) fn driver_is_off(node: &Node<'_>) -> Option<String> {
     }
     let value = labels.deploy.get("driver").filter(|value| *value != "true")?;
     Some(format!("label nvidia.com/gpu.deploy.driver={}: the operator installs no driver here", evidence::data(value)))
+}
+
+/// Maximum number of DaemonSets in the evidence.
+const UNFIT: usize = 4;
+
+/// Returns why the DaemonSets with this role do not fit the node. Empty if one of them fits, or if there is none.
+pub(super) fn unfit(node: &Node<'_>, role: DaemonSetRole) -> Vec<String> {
+    let sets = || node.kubernetes.daemon_sets.iter().flatten().filter(|set| set.role == role);
+    if sets().any(|set| set.mismatch.is_none() || set.pod.is_some()) {
+        return Vec::new();
+    }
+    let line = |set: &DaemonSetFacts| {
+        let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
+        format!(
+            "DaemonSet {name} does not fit the node: {}",
+            clean(set.mismatch.as_deref().unwrap_or_default(), MISMATCH)
+        )
+    };
+    sets().take(UNFIT).map(line).collect()
 }
 
 /// Finds two device plugins for the same GPUs: two DaemonSets, or one in addition to the plugin of the node image.
@@ -139,7 +164,8 @@ pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
 /// Adds the known reasons to a finding about GPUs that are not advertised, if no pod fails.
 pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     let cluster = node.kubernetes;
-    if draft.severity == Severity::Info {
+    let unfit = unfit(node, DaemonSetRole::GpuPlugin);
+    if draft.severity == Severity::Info && unfit.is_empty() {
         return draft;
     }
     if let Some(value) = cluster.labels.deploy.get("device-plugin").filter(|value| *value != "true") {
@@ -153,6 +179,15 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     if plugin || plugin_service(node).is_some() {
         return draft;
     }
+    if !unfit.is_empty() {
+        let advice = PLUGIN_UNFIT.advice;
+        let draft = Draft { rule: PLUGIN_UNFIT, ..draft }.with_severity(Severity::Warning);
+        return draft.with_all_evidence(unfit).with_action(PLUGIN_UNFIT.action, advice);
+    }
+    let plugins = cluster.daemon_sets.iter().flatten().filter(|set| set.role == DaemonSetRole::GpuPlugin);
+    let none = cluster.daemon_sets.is_some() && plugins.count() == 0;
+    let draft = draft
+        .with_all_evidence(none.then(|| "no DaemonSet of the cluster is a device plugin for NVIDIA GPUs".to_owned()));
     match cluster.os_image.as_deref().filter(|image| is_bottlerocket(image)) {
         Some(image) => draft
             .with_evidence(format!("{} has a device plugin built in, and it is not running", evidence::data(image)))

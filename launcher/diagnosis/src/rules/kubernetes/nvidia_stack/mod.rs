@@ -17,6 +17,7 @@ use crate::stack_stage::Stage;
 pub(super) use rules::RULES;
 use rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK};
 use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::daemon_set::DaemonSetRole;
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::unknown::Unknown;
 
@@ -143,6 +144,9 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     }
     if let Some(words) = configuration::driver_is_off(node).filter(|_| unexplained) {
         return draft.with_evidence(words);
+    }
+    if unexplained && !node.kubernetes.nvidia_pods.iter().flatten().any(|pod| pod.component == Component::Driver) {
+        return draft.with_all_evidence(configuration::unfit(node, DaemonSetRole::GpuDriver));
     }
     let Some(broken) = broken.filter(|broken| broken.failing_pod.pod.component == Component::Driver) else {
         return draft;

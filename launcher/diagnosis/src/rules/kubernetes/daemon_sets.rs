@@ -1,0 +1,126 @@
+//! Rules that compare the DaemonSets that fit the node with the pods that they have on it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::evidence;
+use crate::input::node::Node;
+use crate::input::stack::pods;
+use crate::rule::{Draft, Rule, Unread, rules};
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
+use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
+use syringe_core::text::clean_keeping_end;
+use syringe_core::unknown::Unknown;
+
+rules! {
+    about Workload;
+    MISSING: "daemonset-pod-missing" Warning Driver None, "A DaemonSet that fits the node has no pod on it",
+        Watch "Find out why the DaemonSet has no pod on {node}: `kubectl describe daemonset` shows its events (quota, admission, \
+            scheduling).",
+        means "The name, node selector, affinity and tolerations of a DaemonSet fit the node, and none of its pods is there. \
+            It is a warning for the software of GPUs, and informational for others.",
+        reads "kubernetes.daemon_sets";
+    NOT_READY: "daemonset-pod-not-ready" Warning Driver None, "The pod of a DaemonSet on the node is not ready",
+        Watch "Repair what the message names; `kubectl describe pod` on {node} shows all events of the pod.",
+        means "A DaemonSet has a pod on the node that does not become ready. It is a warning for the software of GPUs, and \
+            informational for others.",
+        reads "kubernetes.daemon_sets";
+}
+
+/// A DaemonSet or node younger than this may still be creating pods.
+const YOUNG: SignedDuration = SignedDuration::from_mins(10);
+/// Maximum length of a message. Schedulers write the reasons of all nodes into one.
+const MESSAGE: usize = 600;
+/// Maximum number of DaemonSets in the evidence.
+const NAMED: usize = 4;
+
+/// Components for which the rules about NVIDIA's stack name the first one that fails.
+const JUDGED_IN_ORDER: [Component; 5] = [
+    Component::Driver,
+    Component::ContainerToolkit,
+    Component::Validator,
+    Component::DevicePlugin,
+    Component::DraDriver,
+];
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let Some(sets) = &node.kubernetes.daemon_sets else { return Vec::new() };
+    if !pods::is_settled(node) || is_young(node, node.kubernetes.created) {
+        return Vec::new();
+    }
+    let fitting = || sets.iter().filter(|set| set.mismatch.is_none() && !is_young(node, set.created));
+    let missing: Vec<_> = fitting().filter_map(|set| Some((severity(node, set), missing(node, set)?))).collect();
+    let not_ready: Vec<_> = fitting().filter_map(|set| Some((severity(node, set), not_ready(node, set)?))).collect();
+    [drafts(MISSING, missing), drafts(NOT_READY, not_ready)].into_iter().flatten().collect()
+}
+
+/// Returns an entry if the DaemonSets could not be read. The verdict does not depend on it, because the resources and the pods
+/// of the node show most of what is missing.
+pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
+    let why = node.kubernetes.daemon_sets_unread.iter();
+    why.map(|why| Unread { fact: Unknown::new("daemonsets", why.clone()), decides: false }).collect()
+}
+
+/// One finding for each severity.
+fn drafts(rule: Rule, found: Vec<(Severity, String)>) -> Vec<Draft> {
+    let of = |severity: Severity| {
+        let lines: Vec<String> =
+            found.iter().filter(|(own, _)| *own == severity).map(|(_, line)| line.clone()).collect();
+        let more = lines.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more"));
+        let draft = Draft::on_node(rule).with_severity(severity);
+        (!lines.is_empty()).then(|| draft.with_all_evidence(lines.into_iter().take(NAMED)).with_all_evidence(more))
+    };
+    [Severity::Warning, Severity::Info].into_iter().filter_map(of).collect()
+}
+
+/// A node without its GPU software is worse than one without another DaemonSet. A program that gets no GPU because all are in
+/// use is no fault of the node.
+fn severity(node: &Node<'_>, set: &DaemonSetFacts) -> Severity {
+    let has_gpus =
+        node.gpus.iter().next().is_some() || node.stack.advertises_gpus || node.kubernetes.labels.pci_present;
+    // What follows a broken component waits for it.
+    let waits = set.pod.is_some() && node.stack.broken.is_some();
+    match set.role {
+        role if role.is_of_stack() && has_gpus && !waits => Severity::Warning,
+        DaemonSetRole::UsesGpus if has_gpus && set.pod.is_none() && set.refusal.is_none() => Severity::Warning,
+        _ => Severity::Info,
+    }
+}
+
+fn missing(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
+    // A plugin that is a service of the node does not need its DaemonSet.
+    let replaced = set.role == DaemonSetRole::GpuPlugin && crate::input::stack::plugin_service(node).is_some();
+    if set.pod.is_some() || replaced || set.rolling_out && set.refusal.is_none() {
+        return None;
+    }
+    let why = set.refusal.as_deref().map(|text| format!(": {}", clean_keeping_end(text, MESSAGE))).unwrap_or_default();
+    Some(format!("DaemonSet {} has no pod on the node{why}", full_name(set)))
+}
+
+fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
+    let pod = set.pod.as_ref().filter(|pod| !pod.ready && !pod.deleting)?;
+    let own = node.stack.broken.as_ref().is_some_and(|broken| broken.failing_pod.pod.uid == pod.uid);
+    if own || JUDGED_IN_ORDER.contains(&pod.component) {
+        return None;
+    }
+    let failing = pods::failing(node, pod)?;
+    let warning = warning(node, pod).or_else(|| failing.warning()).map(|text| format!("; {text}")).unwrap_or_default();
+    Some(format!("DaemonSet {}: {}{warning}", full_name(set), failing.description()))
+}
+
+/// Returns the warning about a pod that has not started, which was read with the starting pods.
+fn warning(node: &Node<'_>, pod: &NvidiaPod) -> Option<String> {
+    let starting = node.kubernetes.starting_pods.iter().flatten();
+    let same = starting.into_iter().find(|one| one.name == pod.name && one.namespace == pod.namespace)?;
+    let event = same.warning.as_ref()?;
+    Some(format!("event {}: {}", evidence::data(&event.reason), clean_keeping_end(&event.message, MESSAGE)))
+}
+
+fn full_name(set: &DaemonSetFacts) -> String {
+    format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name))
+}
+
+fn is_young(node: &Node<'_>, created: Option<Timestamp>) -> bool {
+    let age = pods::time_of_api(node).zip(created).map(|(now, created)| now.duration_since(created));
+    age.is_some_and(|age| age < YOUNG)
+}

@@ -1,0 +1,348 @@
+//! Rules about the node as Kubernetes sees it: not Ready, under pressure, leaving, joining, a machine without a node.
+//!
+//! No probe reaches most of these nodes. So the findings quote all that the API says about the reason: the condition with its
+//! message, the Lease, the pods that do not start, the machine and the warnings.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::evidence;
+use crate::input::node::Node;
+use crate::input::stack::pods;
+use crate::rule::{Draft, Rule, rules};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
+use syringe_core::facts::kubernetes::node::StartingPod;
+use syringe_core::text::{clean, clean_keeping_end};
+
+rules! {
+    NOT_READY: "node-not-ready" Critical Driver None, "The node is not Ready",
+        Watch "Find out why {node} is not Ready (kubelet, network, disk): Kubernetes starts no pod there and evicts its pods after \
+            five minutes. The log of the kubelet says more: `journalctl -u kubelet` over SSH.",
+        means "The condition Ready of the node is not true.",
+        reads "kubernetes.ready, kubernetes.conditions";
+    NO_NETWORK: "node-network-not-ready" Critical Driver None, "The network plugin (CNI) of the node is not ready",
+        UpdateSoftware "Repair the network plugin on {node}: the pods of its DaemonSet on the node, and its configuration in \
+            /etc/cni/net.d. The kubelet runs, and `journalctl -u kubelet` says more.",
+        means "The node is not Ready, because the container runtime has no initialized network plugin. No pod with a network of \
+            its own starts there.",
+        reads "kubernetes.ready, kubernetes.conditions, kubernetes.starting_pods";
+    RUNTIME_DOWN: "node-runtime-down" Critical Driver None, "The container runtime of the node does not answer",
+        UpdateSoftware "Look at the container runtime on {node} over SSH (`systemctl status containerd` or `crio`, `crictl ps`, its log, \
+            the disk that it writes to), and restart it.",
+        means "The node is not Ready, because the kubelet gets no answer from the container runtime.",
+        reads "kubernetes.ready, kubernetes.conditions";
+    SILENT: "kubelet-not-reporting" Critical Driver None, "The kubelet of the node does not report",
+        Watch "Find out whether {node} is up: the console of the machine or of the cloud, then over SSH `systemctl status kubelet` and \
+            `journalctl -u kubelet`. A machine that is off, hung or cut off from the API server looks the same.",
+        means "The kubelet stopped posting the status of the node, or never did: it is down, or does not reach the API server.",
+        reads "kubernetes.ready, kubernetes.conditions, kubernetes.lease_renewed";
+    SHUT_DOWN: "node-shut-down" Critical Driver None, "The machine of the node is off or shutting down",
+        Watch "Find out who stopped the machine of {node} (cloud console, maintenance, spot reclaim), and start it or delete the node.",
+        means "The kubelet is in a shutdown of its machine, or the cloud says that the machine is stopped.",
+        reads "kubernetes.ready, kubernetes.conditions, kubernetes.taints";
+    LEAVING: "node-leaving" Info Driver None, "The node is being removed",
+        None "No action: an autoscaler or an administrator removes {node}.",
+        means "The Node object is being deleted, or an autoscaler marked the node for removal.",
+        reads "kubernetes.deleting, kubernetes.taints";
+    JOINING: "node-joining" Info Driver None, "The machine has not joined the cluster yet",
+        Watch "Wait: the machine {node} was created a few minutes ago. Read it again if it has not joined after ten minutes.",
+        means "A NodeClaim or Machine was created only minutes ago, and has no node yet.",
+        reads "kubernetes.no_node, kubernetes.machines";
+    NEVER_JOINED: "node-never-joined" Critical Driver None, "The machine has no node in the cluster",
+        Watch "Read the conditions of the machine {node}: the first one that is not True says how far it came.",
+        means "A NodeClaim or Machine exists, and no node of this name has joined the cluster.",
+        reads "kubernetes.no_node, kubernetes.machines";
+    GONE: "node-gone" Info Driver None, "The cluster has no node of this name; only events are left",
+        None "No action for {node} itself. The events say why it left; gpu-syringe nodes lists the nodes of the cluster.",
+        means "There is no Node object and no machine of this name, only events or a Lease.",
+        reads "kubernetes.no_node, kubernetes.warnings, kubernetes.lease_renewed";
+    PRESSURE: "node-under-pressure" Warning Driver None, "The node is short of disk space, memory or process IDs",
+        FixLimits "Free what the condition names on {node}. Until then, the kubelet evicts pods, deletes images and accepts few new pods.",
+        means "A pressure condition of the node is true: the kubelet evicts pods.",
+        reads "kubernetes.conditions";
+    CONDITION: "node-condition" Warning Driver None, "A condition of the node reports a problem",
+        Watch "Look at what the condition names on {node}; the monitor that set it (node-problem-detector or one of the cloud) says more in \
+            its log.",
+        means "A condition of the node other than Ready reports a problem that is not about GPUs.",
+        reads "kubernetes.conditions";
+}
+
+/// A cause of a node that is not Ready: words of the condition, in lower case, and the rule.
+const CAUSES: &[(&[&str], Rule)] = &[
+    (&["node is shutting down", "nodeshutdown"], SHUT_DOWN),
+    (
+        &["container runtime is down", "runtimeready=false", "pleg is not healthy", "containerd.sock", "crio.sock"],
+        RUNTIME_DOWN,
+    ),
+    (&["cri-dockerd", "container runtime not ready", "runtime status check may not have completed"], RUNTIME_DOWN),
+    (&["networkpluginnotready", "networkready=false", "cni plugin not initialized", "cni config"], NO_NETWORK),
+    (&["networkunavailable", "network plugin is not ready", "networkingnotready"], NO_NETWORK),
+    (&["kubelet stopped posting", "kubelet never posted", "nodestatusunknown", "nodestatusneverupdated"], SILENT),
+];
+
+/// Taints that say why a node is not Ready or will go, by a part of the key, and the rule.
+const TAINTS: [(&str, Rule); 5] = [
+    ("node.cloudprovider.kubernetes.io/shutdown", SHUT_DOWN),
+    ("ToBeDeletedByClusterAutoscaler", LEAVING),
+    ("karpenter.sh/disrupted", LEAVING),
+    ("karpenter.sh/disruption", LEAVING),
+    ("aws-node-termination-handler/", LEAVING),
+];
+
+/// The next step for a machine without a node, by the first condition that is not true.
+const NOT_JOINED: [(&str, &str); 7] = [
+    (
+        "Launched",
+        "The cloud did not start the machine of {node}: see the message (capacity, quota, permissions, image).",
+    ),
+    (
+        "InfrastructureReady",
+        "The cloud did not start the machine of {node}: see the message (capacity, quota, permissions, image).",
+    ),
+    (
+        "InstanceReady",
+        "The cloud did not start the machine of {node}: see the message (capacity, quota, permissions, image).",
+    ),
+    ("BootstrapConfigReady", "The bootstrap data of {node} is not ready: see the message."),
+    ("BootstrapReady", "The bootstrap data of {node} is not ready: see the message."),
+    (
+        "Registered",
+        "The machine of {node} started, and its kubelet did not register: see its console log (user data, image, network to the API \
+         server, permission of its role to join).",
+    ),
+    (
+        "Initialized",
+        "The node of {node} registered and lacks resources or has start-up taints: see the message (device plugin, CNI).",
+    ),
+];
+
+/// A node that was created less than this ago may be joining.
+const JOINING_TIME: SignedDuration = SignedDuration::from_mins(10);
+/// A node that booted less than this ago may be joining.
+const JOINING_SECONDS: u64 = 600;
+/// Maximum length of a message. The messages of the kubelet contain several reasons.
+const MESSAGE: usize = 600;
+/// Maximum number of pods, machines or warnings in the evidence.
+const NAMED: usize = 3;
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    if node.kubernetes.no_node {
+        return vec![without_node(node)];
+    }
+    // A node that is joining is not Ready yet.
+    let up = node.host().and_then(|host| host.uptime_seconds).is_none_or(|up| up >= JOINING_SECONDS);
+    if node.kubernetes.ready == Some(false) && up {
+        drafts.push(not_ready(node));
+    } else if let Some((taint, rule)) = taint(node).filter(|(_, rule)| rule.id == LEAVING.id) {
+        drafts.push(Draft::on_node(rule).with_evidence(format!("taint {}", evidence::name(taint))));
+    } else if node.kubernetes.deleting {
+        drafts.push(Draft::on_node(LEAVING).with_evidence("the Node object is being deleted"));
+    }
+    // The finding about a node that is not Ready quotes all conditions.
+    if node.kubernetes.ready != Some(false) {
+        drafts.extend(others(node));
+    }
+    drafts
+}
+
+/// The findings about the conditions of a Ready node.
+fn others(node: &Node<'_>) -> Vec<Draft> {
+    let (pressure, other): (Vec<_>, Vec<_>) =
+        node.kubernetes.conditions.iter().partition(|condition| condition.name.ends_with("Pressure"));
+    let of = |rule, conditions: &[&NodeConditionFact]| {
+        let lines = conditions.iter().map(|condition| line(node, condition));
+        (!conditions.is_empty()).then(|| Draft::on_node(rule).with_all_evidence(lines))
+    };
+    let network = other.iter().any(|condition| condition.name == "NetworkUnavailable");
+    let rule = if network { NO_NETWORK } else { CONDITION };
+    let severity = if network { Severity::Warning } else { Severity::Info };
+    let draft = of(rule, &other).map(|draft| draft.with_severity(severity));
+    of(PRESSURE, &pressure).into_iter().chain(draft).collect()
+}
+
+fn not_ready(node: &Node<'_>) -> Draft {
+    let cluster = node.kubernetes;
+    let (rule, taint) = cause(node);
+    let joins = is_young(node, cluster.created) && rule.id != SHUT_DOWN.id;
+    let severity = match () {
+        () if joins => Severity::Info,
+        // A probe that ran shows that the kubelet works again, or never stopped.
+        () if node.host().is_some() => Severity::Warning,
+        () => Severity::Critical,
+    };
+    let age = evidence::ago(pods::time_of_api(node), cluster.created).filter(|_| joins);
+    let conditions = cluster.conditions.iter().map(|condition| line(node, condition));
+    let lease = cluster.lease_renewed.and_then(|time| evidence::ago(pods::time_of_api(node), Some(time)));
+    let draft = Draft::on_node(rule)
+        .with_severity(severity)
+        .with_all_evidence(conditions)
+        .with_all_evidence(taint.map(|taint| format!("taint {}", evidence::name(taint))))
+        .with_all_evidence(age.map(|age| format!("the node was created {age}, and may still be joining")))
+        .with_all_evidence(lease.map(|age| format!("the kubelet last renewed its Lease {age}")));
+    let draft = if draft.evidence.is_empty() {
+        draft.with_evidence("the condition Ready of the node is not true")
+    } else {
+        draft
+    };
+    let draft = if rule.id == NO_NETWORK.id { draft.with_all_evidence(network_sets(node)) } else { draft };
+    let starting = cluster.starting_pods.iter().flatten().filter(|pod| message(pod).is_some()).take(NAMED);
+    // A pod on a node that does not report is in the state in which it was last seen.
+    let starting = starting.filter(|_| rule.id != SILENT.id).map(starting_line);
+    draft
+        .with_all_evidence(starting)
+        .with_all_evidence(cluster.machines.iter().filter(|one| is_told(one)).map(machine_line))
+        .with_all_evidence(warnings(node))
+}
+
+/// Returns the rule for a node that is not Ready, and the taint that says so.
+fn cause<'a>(node: &Node<'a>) -> (Rule, Option<&'a str>) {
+    if let Some((taint, rule)) = taint(node) {
+        return (rule, Some(taint));
+    }
+    if node.kubernetes.deleting {
+        return (LEAVING, None);
+    }
+    // The message of Ready comes first: other conditions can have another reason.
+    let conditions = &node.kubernetes.conditions;
+    let (ready, others): (Vec<_>, Vec<_>) = conditions.iter().partition(|condition| condition.name == "Ready");
+    let known = |condition: &&NodeConditionFact| {
+        let text = format!("{} {} {}", condition.name, condition.reason, condition.message).to_lowercase();
+        CAUSES.iter().find(|(words, _)| words.iter().any(|word| text.contains(word))).map(|(_, rule)| *rule)
+    };
+    let silent = ready.iter().any(|condition| condition.status == "Unknown").then_some(SILENT);
+    let rule = ready.iter().find_map(known).or(silent).or_else(|| others.iter().find_map(known));
+    (rule.unwrap_or(NOT_READY), None)
+}
+
+/// Returns the first taint that says why the node is not Ready or will go.
+fn taint<'a>(node: &Node<'a>) -> Option<(&'a str, Rule)> {
+    let known = |taint: &'a String| {
+        TAINTS.iter().find(|(key, _)| taint.starts_with(key)).map(|(_, rule)| (taint.as_str(), *rule))
+    };
+    node.kubernetes.taints.iter().find_map(known)
+}
+
+/// Returns whether an object was created so recently that its node may be joining.
+fn is_young(node: &Node<'_>, created: Option<Timestamp>) -> bool {
+    let age = pods::time_of_api(node).zip(created).map(|(now, created)| now.duration_since(created));
+    age.is_some_and(|age| !age.is_negative() && age < JOINING_TIME)
+}
+
+/// The finding about a name without a Node object.
+fn without_node(node: &Node<'_>) -> Draft {
+    let cluster = node.kubernetes;
+    let Some(machine) = cluster.machines.first() else {
+        let lease = cluster.lease_renewed.and_then(|time| evidence::ago(pods::time_of_api(node), Some(time)));
+        return Draft::on_node(GONE)
+            .with_all_evidence(lease.map(|age| format!("the kubelet last renewed its Lease {age}")))
+            .with_all_evidence(warnings(node));
+    };
+    let rule = match () {
+        () if machine.deleting => LEAVING,
+        () if is_young(node, machine.created) && machine.failure.is_none() => JOINING,
+        () => NEVER_JOINED,
+    };
+    let lines = cluster.machines.iter().map(machine_line);
+    let draft = Draft::on_node(rule).with_all_evidence(lines).with_all_evidence(warnings(node));
+    let first = NOT_JOINED.iter().find(|(name, _)| machine.conditions.iter().any(|condition| condition.name == *name));
+    match first.filter(|_| rule.id == NEVER_JOINED.id) {
+        Some((_, advice)) => draft.with_action(ActionCode::Watch, *advice),
+        None => draft,
+    }
+}
+
+/// Parts of the names of DaemonSets of network plugins.
+const NETWORK: [&str; 14] = [
+    "cni",
+    "calico",
+    "canal",
+    "cilium",
+    "flannel",
+    "weave",
+    "aws-node",
+    "kube-router",
+    "ovn",
+    "antrea",
+    "multus",
+    "kindnet",
+    "tigera",
+    "netd",
+];
+
+/// Returns the state of the DaemonSets that a node without a network needs and lacks.
+fn network_sets(node: &Node<'_>) -> Vec<String> {
+    let sets = node.kubernetes.daemon_sets.iter().flatten().filter(|set| set.mismatch.is_none());
+    let sets = sets.filter(|set| NETWORK.iter().any(|word| set.name.contains(word)));
+    let lines = sets.filter_map(|set| {
+        let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
+        match &set.pod {
+            None => Some(format!("DaemonSet {name} fits the node and has no pod on it")),
+            Some(pod) if pod.ready => None,
+            Some(pod) => Some(format!("DaemonSet {name}: {}", pods::failing(node, pod)?.description())),
+        }
+    });
+    lines.take(NAMED).collect()
+}
+
+/// Formats a condition: `Ready is False since … (KubeletNotReady: message)`.
+fn line(node: &Node<'_>, condition: &NodeConditionFact) -> String {
+    let NodeConditionFact { name, status, reason, message, since } = condition;
+    let since =
+        evidence::ago(pods::time_of_api(node), *since).map(|age| format!(", changed {age}")).unwrap_or_default();
+    let why = [reason, message].into_iter().filter(|text| !text.is_empty()).map(|text| clean(text, MESSAGE));
+    let why = why.collect::<Vec<_>>().join(": ");
+    format!("{} is {}{since} ({why})", evidence::data(name), evidence::data(status))
+}
+
+/// Returns the message about a pod that does not start.
+fn message(pod: &StartingPod) -> Option<(&str, &str)> {
+    let of_event = pod.warning.as_ref().map(|event| (event.reason.as_str(), event.message.as_str()));
+    let of_container = || Some((pod.reason.as_deref()?, pod.message.as_deref()?));
+    of_event.or_else(of_container)
+}
+
+fn starting_line(pod: &StartingPod) -> String {
+    let (reason, text) = message(pod).unwrap_or_default();
+    let name = format!("{}/{}", evidence::name(&pod.namespace), evidence::name(&pod.name));
+    format!("pod {name} does not start: {}: {}", evidence::data(reason), clean_keeping_end(text, MESSAGE))
+}
+
+/// Returns whether the state of a machine says something about its node.
+fn is_told(machine: &MachineFacts) -> bool {
+    machine.deleting || machine.failure.is_some() || !machine.conditions.is_empty()
+}
+
+fn machine_line(machine: &MachineFacts) -> String {
+    let MachineFacts { kind, name, phase, failure, deleting, conditions, .. } = machine;
+    let phase = phase.as_deref().map(|phase| format!(", phase {}", evidence::data(phase))).unwrap_or_default();
+    let deleting = if *deleting { ", being deleted" } else { "" };
+    let conditions = conditions.iter().map(|condition| {
+        let NodeConditionFact { name, status, reason, message, .. } = condition;
+        let why = [reason, message].into_iter().filter(|text| !text.is_empty()).map(|text| clean(text, MESSAGE));
+        format!("{} is {} ({})", evidence::data(name), evidence::data(status), why.collect::<Vec<_>>().join(": "))
+    });
+    let state: Vec<_> = failure.iter().map(|text| clean(text, MESSAGE)).chain(conditions).collect();
+    format!("{} {}{phase}{deleting}: {}", evidence::data(kind), evidence::name(name), state.join("; "))
+}
+
+/// Returns the newest warnings, in the words of the events.
+fn warnings(node: &Node<'_>) -> Vec<String> {
+    let mut told: Vec<&str> = Vec::new();
+    let mut lines = Vec::new();
+    for event in &node.kubernetes.warnings {
+        if told.contains(&event.reason.as_str()) || lines.len() == NAMED {
+            continue;
+        }
+        told.push(&event.reason);
+        let age = evidence::ago(pods::time_of_api(node), event.last).map(|age| format!(", {age}")).unwrap_or_default();
+        let times =
+            if event.count > 1 { format!(" ({})", evidence::times(u64::from(event.count))) } else { String::new() };
+        lines.push(format!(
+            "event {}{times}{age}: {}",
+            evidence::data(&event.reason),
+            clean_keeping_end(&event.message, MESSAGE)
+        ));
+    }
+    lines
+}

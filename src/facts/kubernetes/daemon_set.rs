@@ -1,0 +1,51 @@
+//! `DaemonSetFacts`: a DaemonSet of the cluster, whether it fits the node, and its pod on the node.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::kubernetes::node::NvidiaPod;
+
+/// The purpose of a DaemonSet, as far as it matters for the GPUs of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DaemonSetRole {
+    /// Offers GPUs to pods: a device plugin or a driver for dynamic resource allocation.
+    GpuPlugin,
+    /// Installs or loads the GPU driver.
+    GpuDriver,
+    /// Other software of the GPU stack.
+    GpuStack,
+    /// A program that requests GPUs.
+    UsesGpus,
+    /// Anything else: network, storage, monitoring.
+    #[default]
+    Other,
+}
+
+impl DaemonSetRole {
+    /// Returns whether the DaemonSet belongs to the software that makes GPUs usable.
+    pub fn is_of_stack(self) -> bool {
+        matches!(self, Self::GpuPlugin | Self::GpuDriver | Self::GpuStack)
+    }
+}
+
+/// A DaemonSet, as seen from one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DaemonSetFacts {
+    pub namespace: String,
+    pub name: String,
+    pub role: DaemonSetRole,
+    /// The first requirement that the node does not meet: name, selector, affinity or taint. `None` if the DaemonSet should
+    /// have a pod on the node.
+    pub mismatch: Option<String>,
+    /// Time at which the DaemonSet was created.
+    pub created: Option<Timestamp>,
+    /// Whether the controller is replacing the pods of the DaemonSet, or has not seen its newest version yet.
+    pub rolling_out: bool,
+    /// The pod on the node, the ready one if there are several. A pod that the scheduler did not place has only its message.
+    pub pod: Option<NvidiaPod>,
+    /// Why the controller could not create a pod, or why the scheduler did not place it, in their words. Read only for
+    /// some of the DaemonSets without a pod.
+    pub refusal: Option<String>,
+}

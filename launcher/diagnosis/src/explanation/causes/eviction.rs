@@ -5,44 +5,121 @@ use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 
+/// Reason of a pod's status, the cause, the action, the meaning, and the advice. `OutOf` is the beginning of several reasons.
+type Rejection = (&'static str, Cause, ActionCode, &'static str, &'static str);
+
+/// Reasons with which the kubelet or a controller rejects or ends a pod. Source: `pkg/kubelet` and `pkg/scheduler/framework`.
+const REJECTIONS: [Rejection; 18] = [
+    ("NodeLost", Cause::Node, ActionCode::Watch, LOST, "Check the node; recreate the pod on another node."),
+    ("NodeShutdown", Cause::Node, ActionCode::Watch, LOST, "Check the node; recreate the pod on another node."),
+    ("Terminated", Cause::Node, ActionCode::Watch, LOST, "Check the node; recreate the pod on another node."),
+    (
+        "NodeAffinity",
+        Cause::Node,
+        ActionCode::RestartPod,
+        "its node's labels no longer match its node selector",
+        "Compare the node's labels with the pod's node selector; recreate the pod.",
+    ),
+    ("Preempting", Cause::Cluster, ActionCode::RestartPod, PREEMPTED, "Recreate the pod, or raise its priority."),
+    ("Preempted", Cause::Cluster, ActionCode::RestartPod, PREEMPTED, "Recreate the pod, or raise its priority."),
+    (
+        "DeadlineExceeded",
+        Cause::Application,
+        ActionCode::FixLimits,
+        "it ran longer than its activeDeadlineSeconds",
+        "Raise the deadline, or reduce the run time.",
+    ),
+    (
+        "OutOf",
+        Cause::Node,
+        ActionCode::RestartPod,
+        "its node had too few resources for it",
+        "Recreate the pod: the scheduler will choose a node again.",
+    ),
+    (
+        "SysctlForbidden",
+        Cause::Application,
+        ActionCode::FixApplication,
+        "it sets a sysctl that the kubelet of its node does not permit",
+        "Remove the sysctl from the pod, or permit it on the node (allowedUnsafeSysctls of the kubelet).",
+    ),
+    (
+        "AppArmor",
+        Cause::Node,
+        ActionCode::FixApplication,
+        "its node cannot apply its AppArmor profile",
+        "Load the profile on the node, or correct the profile in the pod.",
+    ),
+    (
+        "NodePorts",
+        Cause::Application,
+        ActionCode::FixApplication,
+        "a hostPort that it needs is in use on its node",
+        "Remove hostPort, use another port, or run one such pod for each node.",
+    ),
+    (
+        "NodeName",
+        Cause::Application,
+        ActionCode::FixApplication,
+        "its nodeName is the name of another node",
+        "Correct or remove spec.nodeName.",
+    ),
+    (
+        "TaintToleration",
+        Cause::Application,
+        ActionCode::FixApplication,
+        "it does not tolerate a taint of its node",
+        "Add the toleration, or do not set spec.nodeName.",
+    ),
+    (
+        "PodOSNotSupported",
+        Cause::Application,
+        ActionCode::FixApplication,
+        "it is for another operating system than that of its node",
+        "Correct spec.os and the node selector.",
+    ),
+    (
+        "PodOSSelectorNodeLabelDoesNotMatch",
+        Cause::Application,
+        ActionCode::FixApplication,
+        "it is for another operating system than that of its node",
+        "Correct spec.os and the node selector.",
+    ),
+    (
+        "PodLevelResourcesNotAdmittedReason",
+        Cause::Node,
+        ActionCode::FixApplication,
+        "the kubelet of its node does not support resources for the whole pod",
+        "Set the resources of each container, or update the kubelet.",
+    ),
+    (
+        "PodLevelResourcesNotSupported",
+        Cause::Node,
+        ActionCode::FixApplication,
+        "the kubelet of its node does not support resources for the whole pod",
+        "Set the resources of each container, or update the kubelet.",
+    ),
+    (
+        "SupplementalGroupsPolicyNotSupported",
+        Cause::Node,
+        ActionCode::FixApplication,
+        "the container runtime of its node does not support its supplementalGroupsPolicy",
+        "Remove supplementalGroupsPolicy, or update the container runtime of the node.",
+    ),
+];
+
+const LOST: &str = "its node was shut down or lost";
+const PREEMPTED: &str = "a pod of higher priority preempted it";
+
 /// Explains a pod that its node rejected or ended, according to its status.
 pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     let reason = case.pod.reason.as_deref()?;
     let message = case.pod.message.clone().unwrap_or_default();
-    let (cause, code, what, action) = match reason {
-        "Evicted" => return Some(evicted(case, &message)),
-        "NodeLost" | "NodeShutdown" | "Terminated" => (
-            Cause::Node,
-            ActionCode::Watch,
-            "its node was shut down or lost",
-            "Check the node; recreate the pod on another node.",
-        ),
-        "NodeAffinity" => (
-            Cause::Node,
-            ActionCode::RestartPod,
-            "its node's labels no longer match its node selector",
-            "Compare the node's labels with the pod's node selector; recreate the pod.",
-        ),
-        "Preempting" | "Preempted" => (
-            Cause::Cluster,
-            ActionCode::RestartPod,
-            "a pod of higher priority preempted it",
-            "Recreate the pod, or raise its priority.",
-        ),
-        "DeadlineExceeded" => (
-            Cause::Application,
-            ActionCode::FixLimits,
-            "it ran longer than its activeDeadlineSeconds",
-            "Raise the deadline, or reduce the run time.",
-        ),
-        reason if reason.starts_with("OutOf") => (
-            Cause::Node,
-            ActionCode::RestartPod,
-            "its node had too few resources for it",
-            "Recreate the pod: the scheduler will choose a node again.",
-        ),
-        _ => return None,
-    };
+    if reason == "Evicted" {
+        return Some(evicted(case, &message));
+    }
+    let is_reason = |name: &str| reason == name || name == "OutOf" && reason.starts_with(name);
+    let &(_, cause, code, what, action) = REJECTIONS.iter().find(|(name, ..)| is_reason(name))?;
     Some(
         case.explain(cause, Certainty::Certain, what)
             .with_evidence([format!("pod status: {reason}: {message}")])

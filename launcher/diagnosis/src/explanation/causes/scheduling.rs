@@ -6,6 +6,9 @@ use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
 
+/// Reasons of events with which the default scheduler, KAI Scheduler and YuniKorn say that no node fits.
+const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedulable"];
+
 /// Reasons of events of the cluster autoscaler and of Karpenter about a pod without a node.
 const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
 
@@ -22,7 +25,7 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
              ignores the pod until then.",
         ));
     }
-    let event = case.events(&["FailedScheduling"]).next().map(|event| event.message.clone());
+    let event = case.events(&SCHEDULERS).next().map(|event| event.message.clone());
     let Some(message) = case.pod.message.clone().or(event) else {
         if let Some(awaits) = pending_resource_claims(case) {
             return Some(awaits);

@@ -20,10 +20,11 @@ use syringe_core::report::Section;
 use syringe_core::text::clean;
 
 /// Reasons of events about a container, sandbox, volume or device that could not be created.
-const EVENTS: [&str; 7] = [
+const EVENTS: [&str; 8] = [
     "Failed",
     "FailedCreatePodSandBox",
     "FailedPrepareDynamicResources",
+    "NetworkNotReady",
     "FailedMount",
     "FailedAttachVolume",
     "FailedMapVolume",

@@ -103,7 +103,11 @@ pub(crate) fn line(event: &KernelEvent) -> String {
         line.push_str(&format!(", {} times", event.count));
     }
     if let Some(address) = &event.pci_address {
-        let what = if event.kind == KernelEventKind::Aer { "PCI device" } else { "GPU" };
+        let what = match event.kind {
+            KernelEventKind::Aer => "PCI device",
+            KernelEventKind::Sxid => "NVSwitch",
+            _ => "GPU",
+        };
         line.push_str(&format!(", {what} {}", address.sysfs()));
     }
     if let Some(pid) = event.pid {

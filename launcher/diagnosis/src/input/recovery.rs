@@ -217,6 +217,10 @@ impl Node<'_> {
                 "{none}, but the counter of uncorrected errors is 0, which contradicts the log: the GPU was reset without a line \
                  in the log, or the error was not counted"
             ),
+            false if self.processes().is_none() => format!(
+                "{none}, and it was not read whether a program that started since then runs on the GPU: diagnose_gpu_node reads it \
+                 and may lower the severity"
+            ),
             false => format!("{none}, and no program that started since then is at work on the GPU"),
         }
     }

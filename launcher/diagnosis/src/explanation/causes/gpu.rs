@@ -48,8 +48,12 @@ pub(crate) fn state_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
     Some(of_gpu(case, certainty, what, &[], &findings))
 }
 
-/// Returns the severe events of these classes about the pod's GPUs and their switches that can have ended the pod.
+/// Returns the severe events of these classes about the pod's GPUs and their switches that can have ended the pod. A pod that
+/// runs on a GPU which works again has outlived them.
 fn causing<'c>(case: &'c Case<'_>, classes: &[Class]) -> Vec<&'c KernelEvent> {
+    if case.pod.phase == "Running" && case.failed().is_none() && case.works_again() {
+        return Vec::new();
+    }
     let mut events = severe(case.own_xids(classes));
     events.retain(|event| case.can_have_ended(event));
     events

@@ -133,6 +133,13 @@ impl Case<'_> {
         severe.min_by_key(|finding| std::cmp::Reverse(finding.severity)).map(|finding| self.action_for(finding))
     }
 
+    /// Returns whether the diagnosis shows that the faults of the pod's GPUs are over.
+    fn works_again(&self) -> bool {
+        let ends = |finding: &&Finding| self.is_on_its_gpus(finding) && effects::ends_programs(finding).is_some();
+        let mut faults = self.all_findings().filter(ends).peekable();
+        faults.peek().is_some() && faults.all(|finding| finding.severity == Severity::Info)
+    }
+
     /// Returns whether a finding is about a GPU of the pod, a process on it, or an NVSwitch of the board.
     fn is_on_its_gpus(&self, finding: &Finding) -> bool {
         self.is_on_own_gpu(finding) || self.is_of_switch(finding)

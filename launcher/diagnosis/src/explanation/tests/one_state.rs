@@ -168,3 +168,15 @@ fn an_error_from_which_the_gpu_recovered_asks_for_a_restart_of_the_pod() {
     assert_eq!(explained(true).action.code, ActionCode::RestartPod);
     assert_eq!(explained(false).action.code, ActionCode::DrainAndReset);
 }
+
+#[test]
+fn a_pod_that_runs_on_a_gpu_that_works_again_has_outlived_the_error() {
+    let (pod, report) = running("S", vec![xid(119, "02:10:00", OWN_GPU, Some(8))]);
+    let mut finding = diagnose(&report, &cluster_of(&report)).findings.remove(0);
+    assert_eq!(finding.id, "gsp-failed");
+    finding.severity = Severity::Info;
+    let diagnosis = Diagnosis { findings: vec![finding], ..Diagnosis::default() };
+    let explained = explain(&pod, Some((&report, &diagnosis)), None);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
+    assert!(explained.summary.contains("which did not end it"), "{}", explained.summary);
+}

@@ -130,6 +130,13 @@ fn nics(node: &Node<'_>) -> Vec<String> {
             lines.push(format!("{name} is on NUMA node {numa}, which the node does not have"));
         }
     }
+    // The numbers of NUMA nodes have gaps on some machines, but there are not more of them than nodes.
+    let gpus = topology.gpus.iter().filter_map(|gpu| gpu.numa_node);
+    let numbers: BTreeSet<u32> = gpus.chain(topology.nics.iter().filter_map(|nic| nic.numa_node)).collect();
+    let nodes = node.host().and_then(|host| host.numa_nodes).and_then(|nodes| usize::try_from(nodes).ok());
+    if let Some(nodes) = nodes.filter(|nodes| *nodes > 0 && *nodes < numbers.len()) {
+        lines.push(format!("GPUs and network cards are on {} NUMA nodes, the node has {nodes}", numbers.len()));
+    }
     for gpu in &topology.gpus {
         let mut links: Vec<u32> = gpu.nvlinks.iter().flat_map(|group| group.links.iter().copied()).collect();
         links.sort_unstable();

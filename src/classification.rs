@@ -90,7 +90,7 @@ impl ActionCode {
         Self::ContactVendor,
     ];
 
-    /// The actions that each action includes besides itself, [`Self::None`] and [`Self::Watch`]. Draining ends the pods, a
+    /// The actions that each action includes besides itself, [`Self::None`] and [`Self::Watch`]. A drain stops the pods, a
     /// reboot resets every GPU, and a GPU is drained before it is returned.
     const INCLUDED: &[(Self, &[Self])] = &[
         (Self::DrainAndReset, &[Self::ResetGpu, Self::RestartPod]),
@@ -98,8 +98,8 @@ impl ActionCode {
         (Self::ContactVendor, &[Self::DrainAndReset, Self::ResetGpu, Self::RestartPod]),
     ];
 
-    /// Returns whether this action makes the other one unnecessary. This is a partial order: neither of a reboot and a
-    /// return of the GPU includes the other, so both are needed.
+    /// Returns whether this action makes the other one unnecessary. This is a partial order: neither a reboot nor a
+    /// return of the GPU includes the other action, so both are needed.
     pub fn includes(self, other: Self) -> bool {
         let known = Self::INCLUDED.iter().find(|(action, _)| *action == self).map_or(&[][..], |(_, included)| included);
         self == other || other == Self::None || (other == Self::Watch && self != Self::None) || known.contains(&other)

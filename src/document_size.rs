@@ -1,12 +1,12 @@
-//! The maximum size of a printed report, and functions that measure the size of each section.
+//! The maximum size of a printed report, and functions that find the size of each section in the (truncated) text.
 
 use crate::section_name::SectionName;
 
 /// Maximum size of a report. The largest known report of a node with 16 GPUs has about 400 KB.
 pub const MAX_BYTES: usize = 4 << 20;
 
-/// Returns the largest section of a printed report, and its size in bytes. The document may be truncated. `None`: it has
-/// no section.
+/// Returns the largest section of a printed report, and its size in bytes. The document may be truncated. `None` if it
+/// has no sections.
 pub fn largest_section(document: &[u8]) -> Option<(SectionName, usize)> {
     section_sizes(document).into_iter().max_by_key(|(_, size)| *size)
 }
@@ -14,7 +14,7 @@ pub fn largest_section(document: &[u8]) -> Option<(SectionName, usize)> {
 /// Returns the name and size of each section, in document order. A truncated section counts with its available part.
 pub fn section_sizes(document: &[u8]) -> Vec<(SectionName, usize)> {
     let mut sizes = Vec::new();
-    // `depth` is the nesting depth at the current position. `in_sections`: inside the object `sections`.
+    // `depth` is the nesting depth at the current position; `in_sections` is true inside the object `sections`.
     let (mut depth, mut in_sections) = (0_usize, false);
     let (mut string_start, mut in_string, mut escaped) = (0, false, false);
     let mut last_string: &[u8] = b"";
@@ -51,7 +51,7 @@ pub fn section_sizes(document: &[u8]) -> Vec<(SectionName, usize)> {
     sizes
 }
 
-/// Returns the section with this name. Other text is never quoted in a message.
+/// Returns the section with this name. Messages never contain text that is not the name of a section.
 fn name(text: &[u8]) -> Option<SectionName> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! `GpuNames`: the names of a GPU and its MIG devices in the kubelet, device plugins and resource claims.
+//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations, by UUIDs, minor number or NVML index.
 
 use crate::facts::kubelet::Allocation;
 use crate::pci::PciAddress;
@@ -36,8 +36,8 @@ impl<'a> GpuNames<'a> {
         allocation.devices.iter().any(|device| self.match_device(device, allocation.claim.is_some()))
     }
 
-    /// Returns whether a device is this GPU or a part of it. `claimed`: the name of the device is from a DRA driver: `gpu-3`
-    /// or `gpu-3-mig-…`, with the minor number or, in some versions, the index of the GPU.
+    /// Returns whether a device is this GPU or a part of it. `claimed`: the name of the device is from a DRA driver. Such a
+    /// name (`gpu-3`, `gpu-3-mig-…`) contains the minor number or, in some versions, the index of the GPU.
     fn match_device(&self, device: &str, claimed: bool) -> bool {
         let device = device.split("::").next().unwrap_or_default();
         let named = |prefix: &str, number: Option<u32>, separator: char| {

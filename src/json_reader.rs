@@ -1,6 +1,6 @@
-//! `read`: deserializes facts from a JSON value, and accepts objects only in the form of maps.
+//! `read`: deserializes facts from a JSON value. A struct must be a JSON object, not an array.
 //!
-//! The deserializer of serde_json also accepts an array for a struct. That code is a tenth of the size of the probe.
+//! The deserializer of serde_json also accepts an array for a struct. The code for arrays would take a tenth of the probe.
 //! Documents have named fields only, so this reader does not support arrays for structs.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};

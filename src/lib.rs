@@ -1,6 +1,6 @@
 //! The core crate of gpu-syringe, which `node-probe` and the launcher share: facts, reports, kernel log, action rules.
 //!
-//! `node-probe` on the node prints a [`report::Report`] with the [`facts`] and a list of what could not be read. The crate
+//! `node-probe` on the node prints a [`report::Report`] with the [`facts`] and a list of missing values. The crate
 //! `diagnosis` turns the facts into findings; this crate contains no diagnosis rules. This crate does no I/O and has no
 //! async code, no Kubernetes client and no NVML.
 //!

@@ -47,7 +47,7 @@ pub const INVALID_STATE: &str = "invalid_state";
 pub const UNKNOWN: &str = "unknown";
 /// The returned value is impossible.
 pub const UNREADABLE: &str = "unreadable";
-/// The time limit of the probe ended before the call. This says nothing about the GPU, so it is not in [`FAILURES`].
+/// The probe reached its time limit before the call. This gives no information about the GPU, so it is not in [`FAILURES`].
 pub const NOT_REACHED: &str = "not_reached";
 
 /// All failures. `diagnosis` has a finding for each of them.

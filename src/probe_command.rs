@@ -20,7 +20,7 @@ pub const RESET_TIME: Duration = Duration::from_secs(300);
 pub enum ProbeCommand {
     /// Reads sections and prints the report.
     Read(ReadCommand),
-    /// Changes the node, or plans the change, and prints the report about it.
+    /// Changes the node, or plans the change, and prints the report about the change.
     Act(ActionCommand),
     /// Waits. This is the main process of the probe container.
     Hold(HoldCommand),

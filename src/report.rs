@@ -76,8 +76,8 @@ impl Report {
         events.iter().max_by_key(|event| event.last)?.boot_id.as_deref().filter(|boot| *boot != "earlier")
     }
 
-    /// Returns why a document of another schema version cannot be used: fields that were renamed would be lost silently. A
-    /// document without a version was written by hand. It counts as a document of this version.
+    /// Returns why a document of another schema version cannot be used: renamed fields would be lost silently. A document
+    /// without a version was written by hand and counts as a document of this version.
     pub fn other_version(&self) -> Option<String> {
         let Self { schema_version: theirs, probe_version, .. } = self;
         let by = if probe_version.is_empty() {
@@ -290,7 +290,7 @@ pub trait AnySection {
 
     fn has_data(&self) -> bool;
 
-    /// Returns the problems: what could not be read of the section.
+    /// Returns the problems of the section, with each value that could not be read.
     fn problems(&self) -> &[Problem];
 
     /// Adds problems. Returns `false` if the section is absent.

@@ -9,7 +9,7 @@ use crate::text::{clean, command};
 
 /// Maximum length of a text. Kernel lines have at most 320 characters, messages of the probe at most 900.
 const MAX_TEXT: usize = 1000;
-/// Maximum length of a text of an action. A person reads such texts before the confirmation.
+/// Maximum length of a text of an action. A person reads these texts before confirming the action.
 const MAX_OF_ACTION: usize = 600;
 /// Maximum length of a field name.
 const MAX_NAME: usize = 80;

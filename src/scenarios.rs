@@ -1,6 +1,6 @@
 //! The base scenarios: the nodes of `tests/scenarios/base`, compiled into the program for the demo and the tests.
 //!
-//! The crate `scenarios` makes more nodes from them.
+//! The crate `scenarios` creates more nodes from these nodes.
 //!
 //! A file is a facts file: a saved [`Report`].
 

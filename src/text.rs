@@ -1,4 +1,4 @@
-//! `clean` and variants: remove control characters and secrets from text of a node, and truncate the text.
+//! `clean` and its variants: remove control characters and secrets from text of a node, and truncate the text.
 
 pub mod command;
 mod hidden;
@@ -62,8 +62,8 @@ fn cut(text: &str, cap: usize) -> String {
 
 /// Cleans `text` like [`clean`], but removes the middle of a long text: `head … tail`.
 ///
-/// This is for text with the reason at the end, such as errors of container runtimes: each layer puts its name before the
-/// error of the layer below. The end of the text gets two thirds of `cap`.
+/// This is for text that has the reason at its end, such as errors of container runtimes: each layer adds its name before
+/// the error of the layer below. The end of the text gets two thirds of `cap`.
 pub fn clean_keeping_end(text: &str, cap: usize) -> String {
     const GAP: &str = " … ";
     // Secrets are removed from the whole text, before the text is truncated.

@@ -1,4 +1,4 @@
-//! Modules of the tests that no answer is longer than what MCP hosts pass to a model, for any node and cluster.
+//! Modules of the tests that no answer, for any node or cluster, is longer than what MCP hosts pass to a model.
 #![allow(clippy::unwrap_used)]
 
 #[path = "answer_size/enlarge.rs"]

@@ -170,7 +170,7 @@ fn every_scenario_meets_its_expectation() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// Tests that every forbidden word exists: a misspelled word would forbid nothing.
+/// Tests that every word in an expectation exists, because a misspelled word would forbid nothing.
 #[test]
 fn every_word_of_an_expectation_exists() {
     let words = |of: &str, values: Vec<Value>| {
@@ -274,7 +274,7 @@ fn ids_are_unique_and_in_kebab_case() {
     reviewed("catalogue-of-rules", &listed);
 }
 
-/// Any number of Xids that programs cause never leads to a hardware finding; a pattern of them is a warning at most.
+/// Xids that programs cause never lead to a hardware finding. A pattern of such Xids is at most a warning.
 #[test]
 fn application_codes_alone_never_condemn_hardware() {
     let (base, _) = &scenarios()["healthy-h100-8"];

@@ -97,7 +97,7 @@ fn every_answer_of_every_sample_is_found() {
     }
 }
 
-/// Checks the parsed line, and the event that the accumulator makes from it.
+/// Checks the parsed line, and the event that the accumulator creates from the line.
 fn check_event(sample: &Value) {
     let line = text(sample, "line");
     let Some(Parsed::Event(found)) = parsed(sample) else { panic!("not an event: {line}") };

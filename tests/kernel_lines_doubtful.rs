@@ -87,7 +87,7 @@ fn so_are_lines_of_switches_ports_and_exported_entries() {
     }
 }
 
-/// A line of a program is neither a fault nor, because of its tag, an unread line. A host may have any name.
+/// A line of a program is not a fault. Because of its tag, it is not an unread line either. A host may have any name.
 #[test]
 fn a_line_of_a_program_is_no_evidence() {
     let forged = [
@@ -228,7 +228,7 @@ fn the_last_of_several_recovery_actions_with_one_time_counts() {
     let (asks, done) = (recovery("0x0 (None) to 0x7 (System Reboot)"), recovery("0x7 (System Reboot) to 0x0 (None)"));
     assert_eq!(judged(&[&asks, &done]).verdict, Verdict::NoFaultFound);
     assert!(ids(&judged(&[&done, &asks])).contains(&"recovery-node-reboot"));
-    // If a line has no calendar time, the uptime decides.
+    // If a line has no calendar time, the uptime is used.
     let of_boot = |line: &str, uptime: u32| {
         line.replace("2026-11-21T02:31:07+00:00 gpu-1 kernel: ", &format!("[{uptime}.000000] "))
     };

@@ -1,4 +1,4 @@
-//! Modules of the tests of every probe method against the demo cluster, with equal answers and no pod left behind.
+//! Modules of the tests that every probe method gives the same answers on the demo cluster and leaves no pod behind.
 #![allow(clippy::unwrap_used)]
 
 #[path = "methods/auto.rs"]

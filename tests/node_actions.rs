@@ -1,6 +1,7 @@
-//! Modules of the tests of `node-probe kill`, `reset` and the journal on a simulated machine with real processes.
+//! Modules of the tests of `node-probe kill` and `reset`, and of reading the journal, on a simulated machine.
 //!
-//! The fake NVML library replaces the driver, a script replaces `nvidia-smi`, and ordinary files replace the GPU devices.
+//! The processes are real. The fake NVML library replaces the driver, a script replaces `nvidia-smi`, and ordinary files
+//! replace the GPU devices.
 #![cfg(target_os = "linux")]
 
 #[path = "node_actions/journal.rs"]

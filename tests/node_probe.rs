@@ -165,7 +165,7 @@ fn without_nvml_the_other_sections_are_read() {
     }
 }
 
-/// The limit is from the issue: a broken node must lead to an answer within ten seconds.
+/// Even for a broken node, there must be an answer within ten seconds.
 #[test]
 fn a_blocking_nvml_call_is_named_and_does_not_block_the_probe() {
     let block = [("FAKE_NVML_BLOCK", "nvmlDeviceGetTotalEccErrors:3")];

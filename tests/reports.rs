@@ -37,14 +37,14 @@ use futures_util::StreamExt;
 
 use crate::case::{Case, Outcome, Verdict};
 
-/// Reports about the network, the fabric and libraries inside the container. They are in the table; no answer may be wrong.
+/// Reports about the network, the fabric and libraries inside the container. Their answers must not be wrong.
 const OUT_OF_SCOPE: [u32; 10] = [12, 13, 41, 44, 46, 47, 48, 49, 50, 51];
 /// Minimum number of reports in scope whose cause is named.
 const NAMED_AT_LEAST: usize = 46;
 /// Number of cases that run at the same time: each has its own cluster and launcher.
 const AT_THE_SAME_TIME: usize = 4;
 
-/// Returns all cases. The first case of a row is the call that a user would make first; its verdict is that of the row.
+/// Returns all cases. The first case of a row is the call that a user would make first, and determines the row's verdict.
 fn cases() -> Vec<Case> {
     let mut cases = [
         runtime::cases(),
@@ -63,7 +63,7 @@ fn cases() -> Vec<Case> {
 
 #[tokio::test]
 async fn every_report_is_answered_as_the_table_says() {
-    // `REPORTS=14,15 cargo test …` only runs these rows, prints the answers, and does not check the table.
+    // `REPORTS=14,15 cargo test …` runs only these rows, prints the answers, and does not check the table.
     let only: Option<Vec<u32>> =
         std::env::var("REPORTS").ok().map(|rows| rows.split(',').map(|row| row.parse().unwrap()).collect());
     let cases = cases().into_iter().filter(|case| only.as_ref().is_none_or(|rows| rows.contains(&case.row)));

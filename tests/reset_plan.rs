@@ -1,4 +1,4 @@
-//! Tests of the blockers in a reset plan: each test changes one fact about an idle GPU.
+//! Tests of reset plans: the blockers that each changed fact of an idle GPU causes, and the steps of a plan.
 
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ fn situations() -> Vec<Situation> {
     [presence(), allocations(), users(), modes(), nvlinks(), errors()].into_iter().flatten().collect()
 }
 
-/// Situations: whether the GPU exists, and whether the driver controls it.
+/// Situations: the GPU exists or not, and the driver controls the GPU or not.
 fn presence() -> Vec<Situation> {
     vec![
         ("an idle H100", idle("Hopper"), vec![]),

@@ -165,7 +165,7 @@ async fn every_pod_of_the_demo_explained() {
     }
 }
 
-/// Each of these pods fails, waits or only seems healthy in its own way.
+/// Each of these pods fails, waits or only seems healthy for a different reason.
 #[tokio::test]
 async fn every_kind_of_pod_explained() {
     let bed = Bed::of(pods::fixture()).await;

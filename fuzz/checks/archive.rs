@@ -1,4 +1,4 @@
-//! The body of the fuzz target `archive`: packs any file as node-probe, and compares the unpacked file.
+//! The body of the fuzz target `archive`: packs the input as a node-probe program, unpacks it, and compares the two.
 
 use std::io::Read;
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::archive::{Archive, NAME};
 use super::binary::machine;
 
-/// `data` is a file that a user named as node-probe. The unpacked file equals the packed one.
+/// `data` is a file that a user specified as node-probe. The unpacked file must equal the packed file.
 pub fn archive(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path().join("program");

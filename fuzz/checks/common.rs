@@ -1,4 +1,4 @@
-//! `in_time`, `assert_clean`: checks that all fuzz targets share: run time, length and characters of texts.
+//! `in_time`, `assert_clean`: checks for all fuzz targets of the run time, and of the length and characters of texts.
 //!
 //! Each crate includes this file with `#[path]`.
 

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets `kmsg` and `journal`: properties of the readers of the kernel log.
+//! The bodies of the fuzz targets `kmsg` and `journal`: properties of reading `/dev/kmsg` and `journalctl` output.
 
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;

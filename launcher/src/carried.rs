@@ -1,4 +1,4 @@
-//! The node-probe programs that are embedded in this program (feature `carry`).
+//! `programs`: the compressed node-probe programs in this program (feature `carry`). `unpack` decompresses a program.
 
 use sha2::{Digest, Sha256};
 

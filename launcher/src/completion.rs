@@ -1,5 +1,5 @@
 //! Shell completions for commands, flags, and the names of nodes and contexts.
-//! The names of nodes come from the cluster. There are none if the cluster does not respond in a short time.
+//! The names of nodes come from the cluster. If the cluster does not respond in a short time, no names are completed.
 
 use std::ffi::OsString;
 use std::time::Duration;

@@ -30,8 +30,8 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
     }
 }
 
-/// Returns a directory for locks if the state directory cannot be used: `$XDG_RUNTIME_DIR/gpu-syringe`, or one in the
-/// directory for temporary files. Its files may be lost.
+/// Returns a directory for locks if the state directory cannot be used: `$XDG_RUNTIME_DIR/gpu-syringe`, or a directory
+/// in the directory for temporary files. Its files may be lost.
 pub(crate) fn lock_dir() -> Option<PathBuf> {
     let runtime = etcetera::choose_base_strategy().ok().and_then(|base| base.runtime_dir());
     let runtime = runtime.filter(|directory| directory.is_absolute()).map(|directory| directory.join(NAME));

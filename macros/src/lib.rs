@@ -101,7 +101,7 @@ fn type_name(field: &Field) -> Option<&Ident> {
     path.path.segments.last().map(|segment| &segment.ident)
 }
 
-/// The path of the function that says whether a value of this type is empty. The module of the struct imports `is_zero`.
+/// The path of the function that checks whether a value of this type is empty. The module of the struct imports `is_zero`.
 fn test_of(type_name: Option<&str>) -> &'static str {
     match type_name {
         Some("Option") => "Option::is_none",

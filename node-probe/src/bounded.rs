@@ -24,7 +24,7 @@ use syringe_core::text::clean_keeping_end;
 
 /// Time for one read. Kernel files respond in microseconds; the configuration space of a sleeping device takes 0.1 s.
 const READ_TIME: Duration = Duration::from_secs(1);
-/// Divisor of a section's time: the blocked reads of a section may together wait for this part of the time.
+/// Divisor of a section's time. The result is the total time that blocked reads of the section may wait.
 const BLOCKED_PART: u32 = 2;
 /// Time for one read after the blocked reads have used their part. Files that do not block are still read.
 const SHORT_TIME: Duration = Duration::from_millis(50);

@@ -22,7 +22,7 @@ pub(crate) fn parse(text: &str) -> Membership {
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
 }
 
-/// Returns whether a line may belong to a pod. This check is broader than [`parse`], which must identify the pod. Inside a
+/// Returns whether a line may belong to a pod. This check is less strict than [`parse`], which identifies the pod. Inside a
 /// cgroup namespace, the paths of other processes begin at the common ancestor (`/../podUID/…`), so `kubepods` may be
 /// missing. Talos runs its kubelet in `/podruntime`.
 pub(crate) fn names_pod(cgroup: &str) -> bool {

@@ -36,7 +36,7 @@ const KILL_TIME: Duration = Duration::from_millis(200);
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Returns the command that runs `task`. The standard input of the command is in use; the caller sets the outputs.
+/// Returns the command that runs `task`. Its standard input carries the task; the caller sets the outputs.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The report as one JSON document of limited size, with its version. A section that is too large becomes a problem.
+//! `fit`: removes the sections that make a report too large, each with a problem. `blank`: a report without sections.
 
 use std::time::Duration;
 

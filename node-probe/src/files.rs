@@ -119,7 +119,7 @@ pub(crate) fn metadata(path: &Path) -> io::Result<Metadata> {
     bounded::in_time(path, move || fs::metadata(at))
 }
 
-/// Returns whether `path` exists. `false` also if that is unknown, which is then a problem of the section.
+/// Returns whether `path` exists. If that is unknown, returns `false` and notes a problem of the section.
 pub(crate) fn exists(path: &Path) -> bool {
     metadata(path).is_ok()
 }

@@ -6,7 +6,7 @@
 //! the probe's own: a privileged pod has the host's devices, and sysfs is not namespaced.
 //!
 //! In an ephemeral container, process 1 and its root belong to the workload: files there are read as files of that workload,
-//! and are not trusted ([`Owner::Workload`]). Namespaces and cgroups show which case it is. If they do not show it, the root
+//! and are not trusted ([`Owner::Workload`]). Namespaces and cgroups show which of these cases it is. If not, the root
 //! counts as the root of a workload.
 
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ fn sees_the_nodes_processes(proc: &Path) -> bool {
 }
 
 /// Returns `/proc/PID/root` of each of root's processes that is named `kubelet` and is in no pod. A process chooses its own
-/// name: without this check, the files and libraries of a pod's program named kubelet would count as the host's.
+/// name: without this check, the files of a pod with a program named kubelet would count as the host's.
 fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
     let processes = files::pids(proc).unwrap_or_default().into_iter().map(|pid| proc.join(pid.to_string()));
     let is_kubelet = |process: &PathBuf| {

@@ -14,7 +14,7 @@ impl Tree {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
-    /// Returns an empty tree in memory, for tests with thousands of files. Without a memory file system, like [`Tree::new`].
+    /// Returns an empty tree in memory, for tests with thousands of files. If that is not possible, same as [`Tree::new`].
     pub(crate) fn in_memory() -> Self {
         tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
     }

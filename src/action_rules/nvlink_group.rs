@@ -11,10 +11,10 @@ use crate::report::{Report, Section};
 pub enum ResetGroup {
     /// The GPU can be reset alone.
     Alone,
-    /// The GPU can be reset alone if Fabric Manager is running, otherwise together with these. `running`: whether it is,
-    /// if that was read.
+    /// The GPU can be reset alone if Fabric Manager is running; otherwise, it is reset together with `peers`. `running`:
+    /// whether Fabric Manager is running, if that is known.
     WithFabricManager { peers: Vec<u32>, running: Option<bool> },
-    /// The GPU can only be reset together with these.
+    /// The GPU can only be reset together with these GPUs.
     Together(Vec<u32>),
     /// The NVLink connections of the GPU could not be read.
     Unknown,

@@ -1,7 +1,7 @@
-//! The list of protected processes and the check that refuses to kill them: the node or the driver needs them.
+//! The list of processes that the node or the driver needs, and the check that refuses to kill these processes.
 //! The processes are recognized by their names in the kernel.
 //!
-//! Any process can use such a name. This is harmless: the process is then not killed.
+//! Any process can use such a name. This is harmless: such a process is not killed.
 
 use std::sync::LazyLock;
 

@@ -8,7 +8,7 @@ use crate::report::{Report, Section};
 /// Blockers of a reset that only a reboot removes.
 const NEEDS_REBOOT: [&str; 5] = ["gpu_lost", "fell_off_bus", "mode_change_pending", "reboot_required", "bus_reset"];
 
-/// Blockers of a reset that a command removes, which comes before the reset.
+/// Blockers of a reset that can be removed by a command before the reset.
 const NEEDS_STEP: [&str; 5] = ["vgpu", "mps", "display", "mig_instances", "recover_imex"];
 
 /// The conditions of a reset.

@@ -1,4 +1,4 @@
-//! The rules of [`super::reset_plan`]. Each rule checks one condition and adds a blocker if the condition is not met.
+//! `RULES`: the conditions of a GPU reset, which `reset_plan` checks. Each adds a blocker if it is not met.
 
 use super::nvlink_group::group;
 use super::reset_conditions::ResetConditions;

@@ -1,4 +1,4 @@
-//! The `action` of a report: what `node-probe kill` or `node-probe reset` found and did. A report has at most one.
+//! The types of the `action` of a report (at most one): what `node-probe kill` or `node-probe reset` found and did.
 
 use serde::{Deserialize, Serialize};
 use syringe_macros::facts;

@@ -1,4 +1,4 @@
-//! CDI specifications of NVIDIA devices, compared with the node.
+//! `Cdi`, `CdiSpec`: types for the CDI specifications of NVIDIA devices in the `host` section, compared with the node.
 //!
 //! Source: files in `/etc/cdi`, `/var/run/cdi` and the folders that are set in the configuration of the runtime.
 

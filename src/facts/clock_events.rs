@@ -1,4 +1,4 @@
-//! Clock event reasons: why the clocks of a GPU are below the maximum (`nvmlClocksEventReason…` in `nvml.h`).
+//! `REASONS`: a table of clock event reasons (bit, label, whether it is a fault). `mask_of`: the reasons of a GPU as a mask.
 
 use super::telemetry::Throttling;
 

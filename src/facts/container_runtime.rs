@@ -1,4 +1,4 @@
-//! The container runtime of a node: configuration files, handlers, and the running process.
+//! Types for the container runtime of a node in the `host` section: configuration, handlers, running process, toolkit.
 //!
 //! Source: the runtime's configuration files with their drop-ins, and `/proc`.
 

@@ -1,4 +1,4 @@
-//! `DriverLoad`: why the nvidia module is not loaded. It is read only if the node has GPUs without the module.
+//! `DriverLoad`: the facts that show why the nvidia module is not loaded; only read on GPU nodes without the module.
 
 use jiff::Timestamp;
 use syringe_macros::facts;

@@ -1,4 +1,4 @@
-//! The `ecc` section: memory errors, repairs, and the recovery action that the driver recommends. Source: NVML.
+//! The types of the `ecc` section (from NVML): memory errors, repairs, and the recovery action that the driver advises.
 //!
 //! *Volatile* counters are reset when the driver is loaded and, without persistence mode, when the last client exits.
 //! *Aggregate* counters are stored in the InfoROM over the lifetime of the board.

@@ -1,4 +1,4 @@
-//! The `host` section: driver versions, GPUs on PCI, device files, daemons and other facts that do not need NVML.
+//! The types of the `host` section: driver versions, GPUs on PCI, daemons and other facts that do not need NVML.
 //!
 //! Source: procfs, sysfs and the file system of the host.
 

@@ -1,4 +1,4 @@
-//! The `inventory` section: properties of the GPUs (identity, firmware, modes, slot, vGPU license) and driver versions.
+//! The types of the `inventory` section: driver versions, and identity, firmware, modes and license of the GPUs.
 //!
 //! Source: NVML. The version of the kernel module is from `/proc/driver/nvidia`.
 

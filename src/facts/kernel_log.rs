@@ -1,4 +1,4 @@
-//! The `xid` section: the kernel log lines about GPUs as events, and the time that the logs cover.
+//! The types of the `xid` section: the kernel log lines about GPUs as events, and the time that the logs cover.
 //!
 //! Source: records of facility 0 in `/dev/kmsg` (running boot) and the journal of the host (earlier boots). Formats and
 //! meanings: the open kernel modules of the driver and the Xid documentation of NVIDIA.

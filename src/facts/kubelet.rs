@@ -1,4 +1,4 @@
-//! The `kubelet` section: the devices that the kubelet allocated to containers.
+//! The types of the `kubelet` section: devices that the kubelet allocated to containers, and registered devices.
 //!
 //! No label or annotation contains this information.
 //!

@@ -1,4 +1,4 @@
-//! The `mig` section: MIG mode and instances. Source: NVML.
+//! The types of the `mig` section: MIG mode and MIG devices of each GPU, from NVML.
 
 use syringe_macros::facts;
 

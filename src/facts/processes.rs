@@ -1,4 +1,4 @@
-//! The `processes` section: GPU processes. Source: NVML process lists, `/proc`, cgroups.
+//! The types of the `processes` section: GPU processes with threads and memory, from NVML, `/proc` and cgroups.
 
 use jiff::Timestamp;
 use syringe_macros::facts;

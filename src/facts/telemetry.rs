@@ -1,4 +1,4 @@
-//! The `telemetry` section: current temperature, power, clocks, use, memory and PCIe link of the GPUs. Source: NVML.
+//! The types of the `telemetry` section: current temperature, power, clocks, use, memory and PCIe link, from NVML.
 
 use syringe_macros::facts;
 

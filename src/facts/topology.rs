@@ -1,4 +1,4 @@
-//! The `topology` section: how GPUs, switches, NICs and CPUs are connected. Source: NVML and sysfs.
+//! The types of the `topology` section: how GPUs, switches, NICs and CPUs are connected, from NVML and sysfs.
 
 use std::collections::BTreeMap;
 

@@ -23,15 +23,15 @@ const FAMILY_ROWS: &str = include_str!("data/families.tsv");
 /// Class in the table for a message that reports no fault.
 const INFO: &str = "info";
 
-/// How events age. After a driver load, reset or reboot, all of them are over, except those that are permanent.
+/// How events age. After a driver load, reset or reboot, all events except permanent ones are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ageing {
-    /// Information after a day: the announced fault would have occurred by then.
+    /// The event becomes information after a day, because the announced fault would have occurred by then.
     AfterADay,
-    /// If the GPU works again: a warning for a day, then information.
+    /// If the GPU works again, the event is a warning for a day, then information.
     WhenWorking,
-    /// If the GPU works after a day: information.
+    /// If the GPU works after a day, the event becomes information.
     WhenWorkingADay,
     /// The event does not age, because it describes a state (a pending repair, a used spare, a halted device).
     Never,
@@ -45,7 +45,7 @@ pub enum Ageing {
 pub enum RecoveryEvidence {
     /// NVML can read the GPU.
     Responds,
-    /// Also, the memory counters show no uncorrected error since the driver was loaded. Without counters nothing shows it.
+    /// Also, the memory counters show no uncorrected error since the driver was loaded. A GPU without counters never passes.
     Counters,
     /// Also, the PCIe link of the GPU has all its lanes.
     PcieLink,
@@ -62,7 +62,7 @@ pub struct FaultFamily {
     /// Codes and ranges of codes: `48,144-150`.
     pub codes: &'static str,
     pub recovery: RecoveryEvidence,
-    /// Action if the fault came back after a reset, a driver load or a reboot.
+    /// Action if the fault occurred again after a reset, a driver load or a reboot.
     pub action_if_back: ActionCode,
     /// The action in words, with the placeholders `{gpu}` and `{node}`.
     pub advice_if_back: &'static str,
@@ -114,7 +114,7 @@ pub struct SxidEntry {
     pub mnemonic: &'static str,
     /// The name as plain words.
     pub words: String,
-    /// Class in the guide. `None` if only the word Fatal or Non-fatal of the line decides.
+    /// Class in the guide. `None` if the class depends only on the word Fatal or Non-fatal in the line.
     pub fatality: Option<Fatality>,
     /// Severity if the line has neither Fatal nor Non-fatal.
     pub severity: Severity,
@@ -209,7 +209,7 @@ pub fn sxids() -> impl Iterator<Item = &'static SxidEntry> {
     SXIDS.iter()
 }
 
-/// Returns the content of a table field. `-` is an empty field in all tables.
+/// Returns the content of a table field; `None` for `-`, which marks an empty field in all tables.
 pub(super) fn given(field: &'static str) -> Option<&'static str> {
     (field != "-").then_some(field)
 }
@@ -307,7 +307,7 @@ mod tests {
             [Severity::Warning, Severity::Critical, Severity::Fatal, Severity::Info].map(severity),
             [56, 27, 14, 81]
         );
-        // An application fault says nothing about the GPU. Another rule evaluates patterns of such faults.
+        // An application fault gives no information about the GPU. Another rule evaluates patterns of such faults.
         assert!(xids().all(|entry| entry.class != Some(Class::Application) || entry.severity == Severity::Info));
         assert_eq!(xids().filter(|entry| entry.raises_recovery_action).count(), 26);
         assert_eq!(xids().filter(|entry| entry.nvidia_action.is_none()).count(), 17);

@@ -10,7 +10,7 @@ use crate::kernel_log::catalogue::Ageing;
 /// Reduces a log to the window that begins at `time`.
 ///
 /// Events that ended before the window are removed and counted. Events of the running boot that describe the state of a
-/// GPU until a reset (`is_state`) are kept, and driver loads, which end such a state. Events without a time are also kept.
+/// GPU until a reset (`is_state`) are kept. Driver loads, which end such a state, and events without a time are also kept.
 /// An event that continues into the window keeps its count and its `first`.
 pub fn drop_events_before(log: &mut KernelLog, time: Timestamp) {
     let all = log.events.len();

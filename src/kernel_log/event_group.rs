@@ -28,7 +28,7 @@ const MAX_LOCATIONS: usize = 16;
 /// Maximum number of separate occurrences of one event whose times are kept.
 const MAX_OCCURRENCES: usize = 16;
 
-/// Lines further apart than this are separate occurrences, in microseconds.
+/// Lines that are more than this time apart (in microseconds) are separate occurrences.
 const PAUSE: i64 = 60_000_000;
 
 /// Maximum time between the lines of one fault, in microseconds.
@@ -56,7 +56,7 @@ impl Key {
         Self { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, boot }
     }
 
-    /// Returns whether one fault prints several lines, which count as one occurrence.
+    /// Returns whether the kernel prints several lines for one fault; these lines count as one occurrence.
     fn comes_in_bursts(&self) -> bool {
         self.kind == KernelEventKind::OomKill || self.kind == KernelEventKind::Xid && self.code == Some(13)
     }
@@ -202,7 +202,7 @@ impl EventGroup {
     fn note_occurrence(&mut self, new: Occurrence) {
         let near =
             |old: &Occurrence| new.from <= old.to.saturating_add(PAUSE) && old.from <= new.to.saturating_add(PAUSE);
-        // The newest occurrence is the usual one in a storm.
+        // In a storm, the line usually belongs to the newest occurrence.
         if let Some(old) = self.occurrences.iter_mut().rev().find(|old| near(old)) {
             if new.from < old.from {
                 (old.from, old.uptime) = (new.from, new.uptime);
@@ -217,7 +217,7 @@ impl EventGroup {
         }
     }
 
-    /// Corrects the times of lines of the running boot whose clock was wrong. Without uptimes, the times are not known.
+    /// Corrects the times of lines that the running boot wrote with a wrong clock. Without uptimes, the times are unknown.
     pub(super) fn correct_times(&mut self, boot_time: i64) {
         let at = |uptime: i64| boot_time.saturating_add(uptime);
         self.wall = self.uptimes.filter(|_| !self.without_uptime).map(|(first, last)| (at(first), at(last)));

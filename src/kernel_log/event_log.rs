@@ -1,8 +1,8 @@
-//! `EventLog`: turns log records into events. A storm of 800,000 lines becomes a few events.
+//! `EventLog`: turns log records into events. A log storm of 800,000 lines results in a few events.
 //!
-//! Push all records of a log, in any format. The time per line is constant: most lines are skipped after a few bytes, and
-//! a known text is counted without parsing it again. Several logs can be pushed one after the other
-//! ([`EventLog::source`]). A line that is in two of them (same boot, same text, within two seconds) counts only once.
+//! The caller pushes all records of a log, in any format. The time per line is constant: most lines are skipped after a few
+//! bytes, and a known text is counted without parsing it again. Several logs can be pushed one after the other
+//! ([`EventLog::source`]). A line that is in two logs (same boot, same text, within two seconds) counts only once.
 //! Unrecognized lines about NVIDIA are counted and shown with their log ([`Coverage`]).
 //!
 //! [`Coverage`]: crate::facts::kernel_log::Coverage
@@ -172,7 +172,7 @@ impl EventLog {
         }
     }
 
-    /// Handles a line that belongs to no family: it is ignored, or it shows that lines are missing.
+    /// Handles a line that belongs to no family. Such a line is ignored, unless it reports that lines are missing.
     fn read_other(&mut self, text: &str, record: &Record<'_>, moment: LineTime, boot: usize) {
         if let Some(lines) = suppressed_lines::count(text) {
             self.suppressed.note(boot, moment);

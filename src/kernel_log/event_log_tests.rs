@@ -1,4 +1,4 @@
-//! Tests of `EventLog`: few events from many lines, each line counts once, the same result for any order of lines.
+//! Tests that `EventLog` reduces many lines to few events, counts each line once, and ignores the order of the lines.
 
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
@@ -214,7 +214,7 @@ fn a_clock_that_was_wrong_at_boot_moves_no_line_to_an_earlier_boot() {
             xid("2020-01-01T00:30:00+00:00"),
             ("2025-02-23T16:40:00+00:00", Some(2400.0), "eth0: renamed"),
         ],
-        // It is still wrong.
+        // The clock is still wrong.
         vec![xid("2020-01-01T00:30:00+00:00")],
     ] {
         let log = text_log(&lines);

@@ -71,7 +71,7 @@ const FATAL_SXID: EventMeaning = EventMeaning {
 
 fn sxid(event: &KernelEvent) -> Option<EventMeaning> {
     let Some(entry) = catalogue::sxid(event.code?) else {
-        // For a code that is not in the table, the word of the driver still decides.
+        // For a code that is not in the table, the word Fatal in the line is sufficient.
         return (event.details.get("nv_severity").map(String::as_str) == Some("Fatal")).then_some(FATAL_SXID);
     };
     let row = EventMeaning {

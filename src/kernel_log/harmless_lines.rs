@@ -1,7 +1,7 @@
-//! The table of harmless lines about NVIDIA: lines that say nothing about the health of a GPU.
+//! `meaning`: finds in a table whether a line that is not an event is harmless, a part of an Xid, or unknown.
 //!
-//! These are banners, normal messages of the driver, explanations of a line that is an event, and messages of the kernel
-//! about programs called `nvidia-…`.
+//! Harmless lines are banners, normal messages of the driver, explanations of a line that is an event, and messages of the
+//! kernel about programs called `nvidia-…`.
 //!
 //! Lines that are neither events nor in this table are counted and shown as not recognized. Therefore the table must be
 //! narrow: a line is added only if its meaning is known.
@@ -43,7 +43,7 @@ fn is_status_bit(text: &str) -> bool {
 pub(super) enum Meaning {
     /// Nothing.
     Nothing,
-    /// Details of an Xid. The Xid has a separate line.
+    /// The line has details of an Xid, which is in a separate line.
     PartOfXid,
     /// The line is not in any table.
     Unknown,

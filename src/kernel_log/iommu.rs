@@ -1,4 +1,4 @@
-//! Parses faults of the IOMMU: transfers of a device that it refused (Intel DMAR, AMD-Vi, Arm SMMU).
+//! Parses IOMMU faults (Intel DMAR, AMD-Vi, Arm SMMU): the IOMMU blocked a memory access of a device.
 //!
 //! Source: `drivers/iommu/intel/dmar.c`, `drivers/iommu/amd/iommu.c` and `drivers/iommu/arm/arm-smmu-v3` of the kernel.
 //! Limits: kernels before 6.13 print SMMU events as numbers, without the address of the device.
@@ -12,7 +12,7 @@ use crate::kernel_log::scan::{after, between};
 /// The first words of lines of the IOMMU drivers.
 const BEGINS: [&str; 5] = ["DMAR: ", "DMAR:[", "AMD-Vi: ", "iommu ", "arm-smmu"];
 
-/// Returns whether a text may be a fault line of an IOMMU driver. AMD's driver also prints lines of the device.
+/// Returns whether a text may be a fault line of an IOMMU driver. AMD's driver also uses the device's name.
 pub(super) fn is_of_iommu(text: &str) -> bool {
     BEGINS.iter().any(|begin| text.starts_with(begin))
         || text.starts_with("nvidia ") && text.contains(": AMD-Vi: Event logged [")

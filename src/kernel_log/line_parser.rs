@@ -1,4 +1,4 @@
-//! `parse`: parses one text of the kernel log about GPUs.
+//! `parse`: parses one kernel log text about GPUs. Other functions check whether a text mentions NVIDIA or an error.
 //!
 //! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the other lines are parsed. A line that
 //! only mentions a GPU does not count: the frame of the driver and valid addresses are required.
@@ -124,7 +124,7 @@ pub(super) fn speaks_of_error(text: &str) -> bool {
     WORDS.iter().any(|word| text.contains(word.as_str())) || has_error_frame(&text)
 }
 
-/// Returns a second driver frame in a text: the line break between two lines was lost.
+/// Returns the second driver frame in a text, for two lines that were joined because the line break was lost.
 ///
 /// A process can have such a name, so the second frame is not a separate event. Messages of several lines repeat the frame.
 pub(super) fn second_frame(text: &str) -> Option<&str> {
@@ -180,7 +180,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
     }
 }
 
-/// Returns whether a text that a program wrote contains a driver frame, like a GPU error.
+/// Returns whether a text that a program wrote looks like a GPU error, because it contains a driver frame.
 pub fn looks_like_gpu_error(text: &str) -> bool {
     let frame = ["NVRM: ", "nvidia-nvswitch"].iter().filter_map(|marker| text.find(marker)).min();
     frame.and_then(|at| text.get(at..)).is_some_and(|frame| matches!(parse(frame), Some(Parsed::Event(_))))

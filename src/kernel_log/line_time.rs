@@ -9,7 +9,7 @@ pub(super) struct LineTime {
     pub(super) wall: Option<i64>,
     /// Microseconds since boot.
     pub(super) uptime: Option<u64>,
-    /// The newest wall-clock time of the lines before it in a text log, if it is later than `wall`: the clock was set back.
+    /// The newest wall-clock time of the earlier lines in a text log, if it is later than `wall` (the clock was set back).
     pub(super) not_before: Option<i64>,
 }
 

@@ -7,7 +7,7 @@
 struct Shape {
     /// Prefix of the first line.
     begins: &'static str,
-    /// The complete text contains one of these.
+    /// The complete text contains one of these parts.
     whole: &'static [&'static str],
     /// Parts of the lines after the first one.
     further: &'static [&'static str],
@@ -53,7 +53,7 @@ pub(super) enum LineUse {
     Kept,
     /// The line completed the message. The value is the complete text.
     Completes(String),
-    /// The message was not completed. The value is its lines so far. The new line is not part of the message.
+    /// The message was not completed. The value contains its lines so far. The new line is not part of the message.
     GivenUp(String),
 }
 

@@ -12,7 +12,7 @@ pub enum RegisterClass {
     Corrected,
     /// A consequence of an error elsewhere.
     Secondary,
-    /// A consequence, but the fabric must be reset.
+    /// A consequence of an error elsewhere, but the fabric must be reset.
     SecondaryFabricReset,
     /// The signal is marginal: watch the link, or reseat the board.
     SignalIntegrity,

@@ -5,7 +5,7 @@
 //! from R575 on. For a link-down (149), bits 25:20 contain the reason.
 //!
 //! Limits: a row matches only if the unit, the bits and the word Fatal or Nonfatal of the line agree. If no row matches,
-//! only that word decides, and action and origin are unknown.
+//! the severity depends only on that word, and action and origin are unknown.
 
 use std::sync::LazyLock;
 
@@ -32,7 +32,7 @@ pub struct Decoded {
     pub origin: Option<&'static str>,
 }
 
-/// The fields of one line.
+/// The fields of one Xid line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XidLine<'a> {
     /// The Xid, 144 to 150.

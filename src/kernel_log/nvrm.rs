@@ -1,4 +1,4 @@
-//! Parses lines of the NVIDIA driver other than Xids: lost GPUs, failed initialization, GSP, versions, serial numbers.
+//! Parses lines of the NVIDIA driver other than Xids, such as lost GPUs, failed initialization, GSP errors and versions.
 //!
 //! Source: the print statements of the open GPU kernel modules 595.45.04 and lines from public reports. The number in
 //! `GPU0` is an internal number of the driver that does not identify the GPU, so it is ignored.
@@ -57,7 +57,8 @@ fn about_gpu(pci: PciAddress, rest: &str) -> Option<Parsed> {
     Some(Parsed::Event(line))
 }
 
-/// Parses `RmInitAdapter failed! (0x26:0x1a:1227)`, then `rm_init_adapter failed, device minor number N`: one failure.
+/// Parses the two lines of a failure: `RmInitAdapter failed! (0x26:0x1a:1227)`,
+/// `rm_init_adapter failed, device minor number N`.
 fn init_failed(rest: &str) -> Line {
     let part = if rest.contains("rm_init_adapter") { Part::Detail } else { Part::Header };
     let mut line = Line { part, ..Line::of(Kind::RmInitFailed) };

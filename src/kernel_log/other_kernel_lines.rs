@@ -1,8 +1,8 @@
 //! Parses kernel lines that explain GPU problems: OOM kills, blocked tasks, crashes, machine checks, network cards.
 //!
 //! Source: `mm/oom_kill.c`, `kernel/hung_task.c` and `arch/x86/mm/fault.c` of the kernel, firmware error records (GHES)
-//! and the mlx5 driver. Limits: the stack of a blocked task is in later lines. Therefore it is not known here whether the
-//! task waits in the GPU driver.
+//! and the mlx5 driver. Limits: the stack of a blocked task is in later lines. Therefore this module does not know
+//! whether the task waits in the GPU driver.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
@@ -10,7 +10,7 @@ use crate::kernel_log::line::{Line, leading_address};
 use crate::kernel_log::pcie;
 use crate::kernel_log::scan::{after, between, decimal, decimal_after, word};
 
-/// Parses `oom-kill:constraint=…` and `Out of memory: Killed process …`. One kill prints both lines: they are one event.
+/// Parses `oom-kill:constraint=…` and `Out of memory: Killed process …`. Both lines of one kill are one event.
 pub(super) fn out_of_memory(text: &str) -> Option<Line> {
     let mut line = Line::of(Kind::OomKill);
     if let Some(fields) = text.strip_prefix("oom-kill:") {
@@ -26,7 +26,7 @@ pub(super) fn out_of_memory(text: &str) -> Option<Line> {
         }
         return Some(line);
     }
-    // Older kernels print the candidate first (`Kill process … or sacrifice child`). The victim may be its child.
+    // Older kernels print the candidate first (`Kill process … or sacrifice child`). It may kill a child instead.
     let killed = after(text, "Killed process ")?;
     let (pid, rest) = decimal(killed)?;
     line.pid = u32::try_from(pid).ok();

@@ -1,4 +1,4 @@
-//! Tests of `record_parser` with all supported formats of log lines.
+//! Tests of `record_parser` with log lines in all supported formats.
 
 use super::{Origin, Record, parse_line};
 

@@ -50,7 +50,7 @@ pub(super) fn signed(text: &str) -> Option<(i64, &str)> {
     }
 }
 
-/// Parses a hexadecimal number at the start of `text`, with or without `0x`, and skips a `_` that the driver prints inside.
+/// Parses a hexadecimal number at the start of `text`, with or without `0x`. A `_` in the number is skipped.
 pub(super) fn hex(text: &str) -> Option<(u64, &str)> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     let (mut value, mut length, mut end) = (0_u64, 0, digits.len());

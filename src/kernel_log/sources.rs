@@ -18,7 +18,7 @@ pub(super) struct Source {
     name: String,
     from: Option<i64>,
     to: Option<i64>,
-    /// Time span of lines whose boot, and so whose clock, is not known yet.
+    /// Time span of the lines whose boot is not known yet; their clock may be wrong.
     open: Option<(i64, i64)>,
     any: bool,
     records: u64,
@@ -74,7 +74,7 @@ impl Source {
         }
     }
 
-    /// Ends the time span of open lines. `valid`: whether their times are right.
+    /// Ends the time span of open lines. `valid`: whether the times of these lines are correct.
     pub(super) fn close_open(&mut self, valid: bool) {
         if let Some((from, to)) = self.open.take().filter(|_| valid) {
             self.from = Some(self.from.map_or(from, |known| known.min(from)));

@@ -1,4 +1,4 @@
-//! Parses lines in which the kernel reports suppressed lines. Event counts at these times are lower bounds.
+//! `Suppressed`: the times at which the kernel suppressed log lines. Event counts at these times are lower bounds.
 //!
 //! Source: `lib/ratelimit.c` (`FUNCTION: N callbacks suppressed`) and `kernel/printk` (`N messages suppressed`, `N output
 //! lines suppressed due to ratelimiting`).

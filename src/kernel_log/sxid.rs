@@ -1,4 +1,4 @@
-//! Parses SXid lines of the NVSwitch driver.
+//! `parse`: parses the switch, code, link and severity (fatal or not) in an SXid line of the NVSwitch driver.
 //!
 //! Format: `nvidia-nvswitchN: SXid (PCI:dddd:bb:dd.f): CODE, Fatal|Non-fatal, Link NN TEXT`.
 //!

@@ -21,7 +21,7 @@ pub(super) fn parse(line: &str) -> Record<'_> {
     let rest = priority(line, &mut record);
     if let Some((program, rest)) = rfc5424(rest, &mut record) {
         let rest = brackets(rest, &mut record);
-        // The name of the driver is where the name of the program should be. It is needed to recognize the error.
+        // The driver's name is in the place of the program's name. The name is needed to recognize the error.
         record.text = if record.origin == Origin::Unclear { format!("{program}: {rest}").into() } else { rest.into() };
         if record.facility.is_some_and(|facility| facility != 0) {
             record.origin = Origin::Program;

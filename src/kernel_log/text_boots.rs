@@ -1,8 +1,8 @@
 //! `TextBoots`: the boot of each line of a log without boot ids, from the order and the uptimes of its lines.
 //!
-//! A text log grows at its end only. Its lines are divided into boots where the kernel prints its banner, where the uptime
-//! falls, or where a clock that was right is set back by hours. The boots before the running boot have times before it.
-//! Times alone do not decide: the clock of a server can be wrong until it is synchronised. If a later line of the same
+//! A text log grows at its end only. A new boot begins where the kernel prints its banner, where the uptime decreases, or
+//! where a correct clock is set back by hours. Boots before the running boot have earlier times. Times alone are not
+//! sufficient, because the clock of a server can be wrong until it is synchronised. If a later line of the same
 //! boot has a time of the running boot, all lines of that boot are of the running boot.
 
 use crate::kernel_log::known_text::SAME_LINE;
@@ -11,13 +11,13 @@ use crate::kernel_log::line_time::LineTime;
 /// One hour, in microseconds.
 const HOUR: i64 = 3_600_000_000;
 
-/// A difference between clock and uptime that is normal: the clock of the kernel drifts.
+/// Normal difference between wall-clock time and uptime, because the clock of the kernel drifts.
 const DRIFT: i64 = HOUR / 12;
 
-/// A clock that falls by more was set back by a reboot without a clock battery. A local time falls by an hour in autumn.
+/// A larger step back means a reboot without a clock battery. Local time goes back by only one hour in autumn.
 const SET_BACK: i64 = 2 * HOUR;
 
-/// No text log is silent for half a year: its clock was set forward.
+/// A text log without lines for half a year means that the clock was set forward.
 const SILENCE: i64 = 180 * 24 * HOUR;
 
 /// The boot of a line.
@@ -28,7 +28,7 @@ pub(super) enum BootOfLine {
     Open,
 }
 
-/// The meaning of a line for the lines before it whose boot is open.
+/// What a line shows about the earlier lines whose boot is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenLines {
     /// Their boot is not known yet.
@@ -49,7 +49,7 @@ pub(super) struct TextBoots {
 }
 
 impl TextBoots {
-    /// Returns the boot of the next line, the meaning for the open lines before it, and its time. `boot_time`: the time at
+    /// Returns the boot of the next line, what it shows about the earlier open lines, and its time. `boot_time`: the time at
     /// uptime 0 of the running boot. `stamped`: the time in the line.
     pub(super) fn next(
         &mut self,
@@ -83,7 +83,7 @@ impl TextBoots {
         if !self.running {
             return (BootOfLine::Open, before, LineTime { wall: Some(wall), uptime: None, not_before: None });
         }
-        // The uptime of a line of the running boot shows its time, whatever the clock was.
+        // For a line of the running boot, the time follows from the uptime, even if the clock was wrong.
         let exact = uptime.map(|uptime| boot_time.saturating_add(uptime));
         let wall = exact.filter(|exact| exact.abs_diff(wall) > DRIFT.unsigned_abs()).unwrap_or(wall);
         let not_before = self.newest_wall.filter(|newest| exact.is_none() && *newest > wall);
@@ -91,8 +91,8 @@ impl TextBoots {
         (BootOfLine::Running, before, LineTime { wall: Some(wall), uptime: None, not_before })
     }
 
-    /// Returns the meaning of the end of the log for its open lines: a time of years ago with an uptime that the running boot
-    /// has reached is a wrong clock, because no text log is kept for that long.
+    /// Returns what the end of the log shows about its open lines. No text log is kept for years, so a time of years ago
+    /// with an uptime that the running boot has reached is from a wrong clock.
     pub(super) fn end(&self, boot_time: i64, now: Option<i64>) -> OpenLines {
         let reached = self.uptime.zip(now).is_some_and(|(uptime, now)| boot_time.saturating_add(uptime) <= now);
         let years_ago = self.wall.zip(now).is_some_and(|(wall, now)| now.saturating_sub(wall) > SILENCE);

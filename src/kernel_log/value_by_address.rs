@@ -1,4 +1,4 @@
-//! `ValueByAddress`: values from the log (UUID, serial number) for the GPU at each PCI address.
+//! `ValueByAddress`: a value from the log (UUID or serial number) for each boot and PCI address of a GPU.
 //!
 //! There is one map for each boot, because a GPU can be replaced between two boots.
 
@@ -10,7 +10,7 @@ use crate::pci::PciAddress;
 const MAX_GPUS: usize = 256;
 
 /// One value (UUID or serial number) for each GPU. The value is empty if the log contains two different values. This can
-/// happen because all earlier boots in a text log count as one boot. Then the value of an event is unknown.
+/// happen because all earlier boots in a text log count as one boot. The value for an event is then unknown.
 #[derive(Debug, Default)]
 pub(super) struct ValueByAddress(Vec<BTreeMap<PciAddress, String>>);
 

@@ -15,7 +15,7 @@ const DRIFT: SignedDuration = SignedDuration::from_mins(5);
 /// Time for shutdown, self-test and boot of a GPU server. No driver is running during this time.
 const REBOOT: SignedDuration = SignedDuration::from_mins(30);
 
-/// A healthy kernel can log nothing for hours. A text log without lines for a longer time was probably closed.
+/// A healthy kernel may log nothing for hours. A text log without lines for more than this time was probably closed.
 const SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Name of the journal as a source. The journal covers the time until now.
@@ -24,7 +24,7 @@ pub const JOURNAL: &str = "journal";
 /// Text logs of a host, in `/var/log`. All contain the same kernel lines; `kern.log` contains no other lines.
 pub const TEXT_LOGS: [&str; 3] = ["kern.log", "messages", "syslog"];
 
-/// Note for a log that was not read completely: the log has newer records.
+/// Note for a log that has newer records that were not read.
 pub const CUT: &str = "cut: the newest entries are missing";
 
 /// Note for a log of which only the newest part was read: `from` is the start of that part.

@@ -1,4 +1,4 @@
-//! `XidExtraLines`: lines that belong to the message of an Xid, and may be before or after the Xid.
+//! `XidExtraLines`: lines before or after an Xid line that belong to the message of this Xid.
 
 use crate::facts::kernel_log::KernelEventKind;
 
@@ -50,7 +50,7 @@ impl XidExtraLines {
         true
     }
 
-    /// Moves the lines of one boot to another. Their times were those of a wrong clock, or are no longer needed.
+    /// Moves the lines of one boot to another. Their times are from a wrong clock, or are no longer needed.
     pub(super) fn move_boot(&mut self, from: usize, to: usize) {
         for part in self.0.iter_mut().filter(|part| part.boot == from) {
             (part.boot, part.order) = (to, part.order.filter(|_| to != 0));

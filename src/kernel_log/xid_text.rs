@@ -1,4 +1,4 @@
-//! `read`: parses the values in the texts of single Xid codes.
+//! `read`, `sub_code`: parse the text of an Xid depending on its code (location, memory, link, GSP function, …).
 //!
 //! Source: the print statements of the open GPU kernel modules 595.45.04, NVIDIA's Xid documentation, and lines from
 //! public reports. On drivers with GSP, the wording depends on the firmware, so missing values are ignored. If the text
@@ -337,7 +337,7 @@ fn recovery_words(text: &str) -> Option<u64> {
 }
 
 /// Returns the sub-code of a recommendation, or of its withdrawal. Withdrawals of different recommendations are different
-/// events, because only some recommendations end with a reset.
+/// events, because a reset ends only some recommendations.
 fn recovery_kind(text: &str) -> Option<String> {
     let (to, _) = recovery_to(text)?;
     let name = recovery_name(to);

@@ -15,7 +15,7 @@ pub const MAX: usize = 160;
 /// Placeholder for omitted words.
 const LEFT_OUT: &str = "…";
 
-/// Longest name of an option.
+/// Maximum length of the name of an option.
 const MAX_NAME: usize = 40;
 
 /// Maximum length of the name of a program, script or module.
@@ -94,7 +94,7 @@ fn option(word: &str) -> Option<String> {
     }
 }
 
-/// Returns a short option such as `-u`. In longer words the end of the option name is not known.
+/// Returns a short option such as `-u`. In a longer word, it is not known where the name of the option ends.
 fn short(word: &str) -> Option<&str> {
     word.get(..2).filter(|start| word.len() == 2 && start.as_bytes()[1].is_ascii_alphabetic())
 }

@@ -20,7 +20,7 @@ static SHAPES: LazyLock<Vec<(&str, usize)>> = LazyLock::new(|| {
 /// Placeholder for words that were already omitted.
 const LEFT_OUT: &str = "…";
 
-/// What the previous word says about the next word.
+/// The information in the previous word about the next word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     /// Nothing.
@@ -62,7 +62,7 @@ fn is_suspicious(text: &str) -> bool {
         || ["BEARER", "BASIC"].iter().any(|scheme| text.contains(scheme))
 }
 
-/// Returns the word without secrets, and what the word says about the next word.
+/// Returns the word without secrets, and the information in the word about the next word.
 fn word_after(before: Next, word: &str) -> (String, Next) {
     if word.is_empty() {
         return (String::new(), before);
@@ -92,7 +92,7 @@ fn word_after(before: Next, word: &str) -> (String, Next) {
     (without_shapes(&word), then)
 }
 
-/// Returns what an authentication scheme says about the next word, which is the credential.
+/// Returns [`Next`] for the word after an authentication scheme, which is the credential.
 fn scheme(word: &str) -> Option<Next> {
     let bare = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
     match bare.to_ascii_lowercase().as_str() {
@@ -128,8 +128,8 @@ fn has_port(authority: &str) -> bool {
     !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Removes the values of `name=value`, `name:value` and similar, if the name is that of a secret. Also returns what a
-/// name at the end says about the next word.
+/// Removes the values of `name=value`, `name:value` and similar, if the name is the name of a secret. Also returns the
+/// information about the next word if the text ends with a name.
 fn without_values(word: &str) -> (String, Next) {
     let mut shown = String::new();
     let mut rest = word;
@@ -183,7 +183,7 @@ fn name_before(head: &str) -> &str {
     start.map_or("", |(at, _)| &head[at..])
 }
 
-/// Returns whether a name is that of a secret: `HF_TOKEN`, `api-key`, `clientSecret`, `password2`.
+/// Returns whether a name is the name of a secret: `HF_TOKEN`, `api-key`, `clientSecret`, `password2`.
 pub(super) fn is_of_secret(name: &str) -> bool {
     const PARTS: [&str; 9] =
         ["token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization", "cookie"];

@@ -1,4 +1,4 @@
-//! Tests of `describe_gpu_node` with the data from Kubernetes and from the probe, and with only one of them.
+//! Tests of `describe_gpu_node` with data from Kubernetes and the probe, and with data from only one of these sources.
 
 use demo_cluster::{Denial, ExecFault, Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Event;

@@ -1,4 +1,4 @@
-//! Tests of pod events in an explanation: lists of several pages, the newest events, and repeats in a series.
+//! Test that `explain_gpu_pod` finds the newest event of a pod on the last of several pages, counted by its series.
 
 use demo_cluster::{Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Event;

@@ -131,8 +131,8 @@ async fn every_answer_about_a_node_with_64_gpus_and_long_texts_fits() {
         facts.iter().filter_map(|(name, facts)| Some(NodeFixture::from_facts(name, report(facts)?))).collect();
     assert!(nodes.len() > 150, "{} of {} scenarios were enlarged", nodes.len(), facts.len());
     let library: Vec<_> = syringe_core::scenarios::all().iter().map(|scenario| scenario.name).collect();
-    // Every tool is called for the scenarios of the library. For other scenarios, one tool each is called in turn, most
-    // often the tool with the largest answer.
+    // Every tool is called for the scenarios of the library. For each other scenario, one tool is called, in turn; the tool
+    // with the largest answer is called most often.
     let calls = nodes.iter().enumerate().flat_map(|(number, node)| {
         let name = node.name.clone();
         let in_turn = 1 + number / 3 % (OF_A_NODE.len() - 1);

@@ -20,7 +20,7 @@ pub(crate) struct Site {
     pub(crate) config: Config,
     pub(crate) client: Client,
     embedded: Option<Cluster>,
-    /// Image of the probe; `None`: the default of the launcher.
+    /// Image of the probe; `None` means the default of the launcher.
     image: Option<String>,
     /// The node that all calls use on a real cluster.
     node: Option<String>,

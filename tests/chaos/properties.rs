@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::plan::Step;
 
-/// Maximum length of an answer, in characters: hosts move longer answers into a file.
+/// Maximum length of an answer, in characters. MCP hosts move longer answers into a file.
 const MAX_ANSWER: usize = 45_000;
 
 /// A violated property, with the step and the faults.

@@ -11,7 +11,7 @@ use super::session::{Reply, Session};
 
 /// The method that reads inside a pod of another owner. This method can read less than the others.
 const INSIDE: &str = "ephemeral";
-/// Fields of an answer that contain how the node was read, not what was found.
+/// Fields of an answer that show how the node was read, not what was found.
 const HOW: [&str; 2] = ["probe", "context"];
 
 /// The answers without faults.
@@ -42,7 +42,7 @@ impl Reference {
             for (healthy, tool, id) in calls {
                 let reply = session.reply(id, Instant::now() + Duration::from_secs(60)).await;
                 let Reply::Result(result) = reply else { panic!("{tool} without faults: {reply:?}") };
-                // A real node without GPUs has no inventory: some answers are errors there.
+                // A real node without GPUs has no inventory, so some answers about the node are errors.
                 assert!(!self.whole || result["isError"] != true, "{tool} without faults: {result}");
                 let answer = comparable(&result["structuredContent"], &node(healthy));
                 match self.answers.get_mut(&(is_inside, tool, healthy)) {

@@ -26,9 +26,9 @@ pub(crate) const CALL_SECONDS: u64 = 12;
 const START_SECONDS: u64 = 6;
 /// Maximum time of a call on a busy machine: its time limit, and the creation and deletion of a pod with all retries.
 const ANSWER_TIME: Duration = Duration::from_secs(CALL_SECONDS + 40);
-/// Maximum time in which a program must exit after a second signal.
+/// Maximum time that a program takes to exit after a second signal.
 const END_TIME: Duration = Duration::from_secs(5);
-/// Maximum time in which a new launcher must delete the pods of a launcher that was killed.
+/// Maximum time that a new launcher takes to delete the pods of a launcher that was killed.
 const SWEEP_TIME: Duration = Duration::from_secs(20);
 /// Maximum time until a request of a killed launcher arrives, and until a pod is seen in the watch.
 const ARRIVAL_TIME: Duration = Duration::from_millis(300);
@@ -52,7 +52,7 @@ pub(crate) struct Worker {
     foreign: BTreeSet<String>,
     /// Number of actions in the audit log that have no end because their launcher was killed.
     actions_without_end: isize,
-    /// Pods of killed launchers that are not in the audit log yet: a later clean-up writes their lines.
+    /// Pods of killed launchers that are not in the audit log yet. A later clean-up writes the lines about these pods.
     owed: BTreeSet<String>,
     pub(crate) violations: Vec<Violation>,
 }
@@ -337,7 +337,7 @@ impl Worker {
         }
     }
 
-    /// Checks that every created pod is in the audit log, pods of killed launchers after a later clean-up.
+    /// Checks that every created pod is in the audit log; pods of killed launchers may be added by a later clean-up.
     async fn check_audit(&mut self, step: &Step) {
         let was_killed = std::mem::take(&mut self.was_killed);
         let end = Instant::now() + if was_killed { ARRIVAL_TIME } else { Duration::from_secs(5) };

@@ -294,7 +294,7 @@ fn a_status_that_calls_a_gpu_lost_forbids_an_all_clear_where_no_gpu_was_read() {
     assert_eq!(works.verdict, Verdict::Healthy, "all GPUs are read: {}", told(&works));
 }
 
-/// On rack systems no switch is on PCI, and the remote device of an inactive link is not known.
+/// On rack systems, no switch is on the PCI bus, and the remote device of an inactive link is not known.
 #[test]
 fn links_of_nvlink_5_and_of_a_registered_gpu_need_switches() {
     let (report, _) = scenarios().remove("gb200-4").expect("the scenario");
@@ -317,7 +317,7 @@ fn links_of_nvlink_5_and_of_a_registered_gpu_need_switches() {
     assert!(!critical(false, false), "without switches and active links, the card may have no bridge");
 }
 
-/// The log alone does not show whether a GPU works again. A reading of everything calls these events information.
+/// The log alone does not show whether a GPU works again. If all sections are read, these events are information.
 #[test]
 fn an_old_event_is_no_emergency_where_the_present_was_not_read() {
     const WEEK: i64 = 7 * 24 * 60;
@@ -339,7 +339,7 @@ fn an_old_event_is_no_emergency_where_the_present_was_not_read() {
     }
 }
 
-/// A part of a section that could not be read forbids the claims about it, also if no GPU is named.
+/// If a part of a section could not be read, nothing is concluded from that part, even if the problem names no GPU.
 #[test]
 fn a_partial_section_forbids_healthy_unless_the_input_is_declared_optional() {
     let verdict = |section: &str, code: &str| {

@@ -1,4 +1,4 @@
-//! Tests of verdicts, findings and limits that follow from single facts, read or not read.
+//! Tests of `diagnose` with changed facts: findings, unknown facts, limits of an answer, stuck processes, GPU plans.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Verdict};
@@ -337,7 +337,7 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
     assert!(waits.evidence[0].contains("GPUs 0-2, 4-7"), "{waits:?}");
     let lost = finding(&diagnosis, "gpu-off-bus").evidence.join("; ");
     assert!(lost.contains("UUID GPU-ad0124a1") && lost.contains("serial 1675710730620"), "{lost}");
-    // If no GPU is lost, a program that computes in registers also leads to these values.
+    // A program that computes in registers also causes these values on a GPU that is not lost.
     let spinning = changed("healthy-h100-8", |value| {
         for gpu in gpus(value, "telemetry") {
             gpu["utilization"]["memory_percent"] = json!(0);
@@ -345,7 +345,7 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
         }
     });
     assert!(!has(&judged(&spinning), "job-waits-for-lost-gpu"));
-    // GPUs that work are not affected.
+    // GPUs that work have no such finding.
     let working = changed("xid79-off-bus", |value| {
         for gpu in gpus(value, "telemetry") {
             gpu["power"]["draw_milliwatts"] = json!(600_000);
@@ -448,7 +448,7 @@ fn impossible_numbers_are_told_and_nothing_is_ended_because_of_them() {
     });
     let diagnosis = judged(&report);
     assert!(diagnosis.unknown.iter().any(|one| one.why.contains("not reliable")), "{}", told(&diagnosis));
-    // No pod that the API lists is a pod of the kubelet or of a process.
+    // None of the pods in the API has an allocation of the kubelet or a process.
     let whole = scenarios().remove("healthy-h100-8").expect("it").0;
     let pod = |uid: &str| {
         let running = "2026-11-21T00:00:00Z";
@@ -500,7 +500,7 @@ fn a_gpu_has_one_plan_and_no_finding_asks_for_the_opposite() {
     }
 }
 
-/// A finding that interrupts work has a plan, whatever it is about: a GPU, a switch, the node.
+/// Every finding that interrupts work has a plan, whether it is about a GPU, a switch or the node.
 #[test]
 fn every_critical_finding_that_interrupts_work_has_a_plan() {
     let quiet = [ActionCode::None, ActionCode::Watch, ActionCode::RestartPod, ActionCode::UpdateSoftware];

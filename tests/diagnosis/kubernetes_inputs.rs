@@ -1,4 +1,4 @@
-//! Tests with data from Kubernetes that could not be read: no verdict improves, and the diagnosis names the data.
+//! Tests that missing data from Kubernetes never improves a verdict, and that the diagnosis lists the missing data.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Verdict;

@@ -14,7 +14,7 @@ fn host(report: &mut Report) -> &mut syringe_core::facts::host::Host {
     report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("the section")
 }
 
-/// Files of a container are not files of the node, whatever they contain.
+/// Files of a container are not files of the node, regardless of their content.
 #[test]
 fn a_probe_in_a_container_says_nothing_of_the_nodes_runtime() {
     let mut seen = 0;
@@ -36,7 +36,7 @@ fn a_probe_in_a_container_says_nothing_of_the_nodes_runtime() {
     assert!(seen >= 12, "{seen} scenarios have such a finding");
 }
 
-/// The rules conclude nothing from an incomplete list, or from files that were not read.
+/// The rules draw no conclusion from an incomplete list, or from files that were not read.
 #[test]
 fn what_was_not_read_is_no_reason() {
     for (name, (mut report, expected)) in scenarios() {
@@ -75,7 +75,7 @@ fn an_absent_driver_has_one_finding() {
             continue;
         }
         seen += 1;
-        // If the driver is loaded, nothing has prevented that.
+        // If the driver is loaded, there is no reason why it is not loaded.
         host(&mut report).driver.loaded = Some("580.95.05".to_owned());
         let why = diagnose(&report, &expected.cluster).findings;
         assert!(!why.iter().any(|finding| is_reason(&finding.id) && !told_not_loaded(&report)), "{name}");

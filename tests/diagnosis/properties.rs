@@ -1,4 +1,4 @@
-//! Tests of properties of `diagnose` that hold for every report.
+//! Property tests of `diagnose`: any subset of sections is accepted, and the order of kernel events does not matter.
 
 use diagnosis::diagnose;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Changes single facts of healthy nodes: the diagnosis must change, or a table must say why it does not.
+//! Test that the diagnosis changes with each single fact of healthy nodes, except for the facts in a table.
 //!
 //! `docs/facts.md` shows the result: each kind of fact, the rules that read it, and the changes that are not judged, with the reason
 //! (`single_changes/not_judged.tsv`).
@@ -42,7 +42,7 @@ impl Change {
     }
 }
 
-/// Facts of a node: the report and what the Kubernetes API says, as one JSON document.
+/// Returns the facts of a node, from the report and from the Kubernetes API, as one JSON document.
 fn document(report: &Report, cluster: &KubernetesFacts) -> Value {
     let mut sections = ::scenarios::in_full(report)["sections"].take();
     let mut document = json!({"kubernetes": cluster});
@@ -54,7 +54,7 @@ fn document(report: &Report, cluster: &KubernetesFacts) -> Value {
     document
 }
 
-/// The path of a fact without the places in lists: `telemetry.gpus[].power.limit_milliwatts`.
+/// The path of a fact without positions in lists: `telemetry.gpus[].power.limit_milliwatts`.
 type Kind = String;
 
 /// One step into the document.
@@ -64,7 +64,7 @@ enum Step {
     At(usize),
 }
 
-/// Lists with more objects than this are alike: the first and the last but two are changed.
+/// In a list with more objects than this, only the first object and the third object from the end are changed.
 const FEW: usize = 3;
 
 /// Collects the path of every fact in the document.
@@ -124,7 +124,7 @@ static WORDS: LazyLock<BTreeMap<Kind, BTreeSet<String>>> = LazyLock::new(|| {
     words
 });
 
-/// Words beyond this number are identifiers, and a few of them are enough.
+/// Facts with more words than this are identifiers, and a few words are enough for these facts.
 const WORDS_OF_A_FACT: usize = 2;
 
 fn changes(kind: &str, value: &Value) -> Vec<(Change, Option<Value>)> {
@@ -161,7 +161,7 @@ fn changed(document: &Value, path: &[Step], value: Option<&Value>) -> Value {
     document
 }
 
-/// What a diagnosis concludes, without the values that it quotes.
+/// Returns the conclusions of a diagnosis, without the values that the diagnosis quotes.
 fn conclusions(diagnosis: &Diagnosis) -> BTreeSet<String> {
     let findings = diagnosis
         .findings
@@ -174,7 +174,7 @@ fn conclusions(diagnosis: &Diagnosis) -> BTreeSet<String> {
     findings.chain(stages).chain(unknown).chain(not_checked).chain(verdict).collect()
 }
 
-/// The word that `docs/facts.md` has for a conclusion: the id of a finding, or the kind of the conclusion.
+/// Returns the word for a conclusion in `docs/facts.md`: the id of a finding, or the kind of the conclusion.
 fn judge_of(conclusion: &str) -> &str {
     let id = conclusion.strip_prefix('`').and_then(|rest| rest.find('`'));
     match id {
@@ -205,8 +205,8 @@ impl Base {
         Self { report, cluster: expected.cluster, document, durations }
     }
 
-    /// Diagnoses the node with one section of the document replaced. `None`: the section is not valid any more, or says the same as
-    /// before, for example without a value that is the default.
+    /// Diagnoses the node with one section of the document replaced. `None`: the section is not valid any more, or has the
+    /// same meaning as before, for example without a value that is the default.
     fn diagnose(&self, section: &str, changed: &Value) -> Option<Diagnosis> {
         let mut report = self.report.clone();
         let cluster = if section == "kubernetes" { changed } else { &self.document["kubernetes"] };
@@ -231,10 +231,10 @@ impl Base {
     }
 }
 
-/// Healthy nodes of which everything was read.
+/// Healthy nodes whose facts were read completely.
 const BASES: [&str; 5] = ["whole-h100-8", "whole-a100-mig-8", "whole-gb200-4", "whole-l40s-4", "whole-t4-1"];
 
-/// The result of all changes of one kind of fact in one way.
+/// The result of all changes of one kind to one kind of fact.
 #[derive(Default)]
 struct Heard {
     tried: usize,
@@ -273,7 +273,7 @@ fn sweep(name: &str, counts: &Mutex<Counts>) {
 
 /// A row of the table of changes that are not judged.
 struct NotJudged {
-    /// A kind of fact. `*` at its end stands for all kinds that begin so, at its start for all that end so.
+    /// A kind of fact. `*` at the end or at the start matches any text.
     kinds: &'static str,
     /// A change, or `any`.
     change: &'static str,
@@ -301,7 +301,7 @@ fn not_judged() -> Vec<NotJudged> {
     parsed.collect()
 }
 
-/// Of the changes that are not listed, at least this share is heard.
+/// Minimum percentage of the changes that are not listed for which the diagnosis must change.
 const HEARD_PERCENT: usize = 95;
 
 #[test]
@@ -354,7 +354,7 @@ fn every_change_of_a_fact_is_heard_or_listed() {
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/facts.md");
 
-/// The page: each kind of fact, with the findings that its changes cause and the changes that are not judged.
+/// Returns the page: each kind of fact, with the findings that its changes cause and the changes that are not judged.
 fn page(counts: &Counts, listed: &[NotJudged], (heard, tried): (usize, usize)) -> String {
     let mut text = format!(
         "# Facts and the findings that judge them\n\n\

@@ -1,4 +1,4 @@
-//! Tests of the diagnosis of NVIDIA's stack on a node: which stage is reported as broken, and when none is.
+//! Tests of the diagnosis of NVIDIA's stack on a node: which stage is reported as broken, and when no stage is reported.
 
 use diagnosis::finding::{Diagnosis, Verdict};
 use diagnosis::stack_stage::{Stage, StageState};
@@ -171,7 +171,7 @@ fn a_driver_that_is_being_installed_is_no_fault() {
     assert_eq!(ids(&diagnose(&report, &failing)), [("driver-not-loaded", Severity::Fatal)]);
 }
 
-/// The kubelet's checkpoint keeps the devices of a removed plugin: these are not necessarily registered now.
+/// The kubelet's checkpoint keeps the devices of a removed plugin. These devices are not necessarily registered now.
 #[test]
 fn devices_of_an_earlier_registration_are_no_registration() {
     let report = scenario("healthy-h100-8");
@@ -355,7 +355,7 @@ fn the_log_that_is_read_is_that_of_the_first_broken_pod() {
     assert_eq!(named(&cluster(&report, Some(8), vec![ready(&report, "device_plugin")])), None);
 }
 
-/// On these nodes a component is absent that other nodes have, but the node does not need it.
+/// These nodes lack a component that other nodes have, but they do not need it.
 #[test]
 fn healthy_clusters_of_every_kind_stay_silent() {
     let report = scenario("healthy-h100-8");

@@ -56,7 +56,7 @@ fn text_of(entry: &XidEntry) -> &'static str {
     }
 }
 
-/// Returns the time of the report, five minutes after the line: no event is old, and no GPU has recovered.
+/// Returns the time of the report, five minutes after the line, so that no event is old and no GPU has recovered.
 fn now() -> Timestamp {
     "2025-02-23T16:29:18Z".parse().expect("a time")
 }
@@ -191,7 +191,7 @@ proptest! {
         }
     }
 
-    /// Less data never leads to a better verdict: without one of the sections, no verdict is healthy.
+    /// Less data never leads to a better verdict: if a section is missing, the verdict is not healthy.
     #[test]
     fn dropping_sections_makes_no_verdict_better(at in any::<prop::sample::Index>(), mask in 0..0x1ff_u16) {
         let (report, cluster) = at.get(library());
@@ -220,8 +220,8 @@ proptest! {
     }
 }
 
-/// Returns the sections each of which contains the evidence of a finding. A finding that quotes the kernel is in `xid`,
-/// unless the kernel line is only a message about a client.
+/// Returns the sections that contain the evidence of a finding. The evidence of a finding that quotes the kernel is in
+/// `xid`, unless the kernel line is only a message about a client.
 fn sections_with_evidence(finding: &Finding) -> Vec<&'static str> {
     let quotes = |line: &String| line.starts_with("kernel ") && !line.contains("API mismatch");
     let log = finding.evidence.iter().any(quotes).then_some("xid");
@@ -314,7 +314,7 @@ fn snapshots(folder: &str) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// In the accepted snapshots, no tool reports a node as healthy that has a fault or was not read completely.
+/// In the accepted snapshots, no tool reports a node with a fault, or a node that was not read completely, as healthy.
 #[test]
 fn no_accepted_answer_of_a_tool_calls_a_troubled_node_healthy() {
     let scenarios = scenarios();

@@ -73,7 +73,7 @@ fn a_folder_uses_only_the_folders_below_it() {
     }
 }
 
-/// An id in a text would be a dependency that is not checked. The phrases of `stack_log` have their own ids.
+/// The id of a rule in a text would be a dependency that is not checked. The phrases of `stack_log` have their own ids.
 #[test]
 fn no_folder_names_a_rule_of_another_one_by_its_id() {
     let own: Vec<(String, String)> = files(&Path::new(SOURCE).join("rules"))

@@ -49,7 +49,7 @@ pub(crate) fn with_digests(text: &str) -> String {
     DIGESTS.iter().fold(text.to_owned(), |text, placeholder| text.replace(placeholder, &digest))
 }
 
-/// Returns the arguments of gpu-syringe on a command line, also if another program starts gpu-syringe.
+/// Returns the arguments of gpu-syringe on a command line, even if another program starts gpu-syringe.
 fn arguments_of(line: &str) -> Option<Vec<String>> {
     let words = shlex::split(&with_digests(line))?;
     let ends = words.iter().position(|word| ENDS.contains(&word.as_str())).unwrap_or(words.len());

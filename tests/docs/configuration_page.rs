@@ -1,4 +1,4 @@
-//! Generates `docs/configuration.md` with every setting, from the definition of the command line.
+//! Generates `docs/configuration.md` from the definition of the command line, and tests that it is current.
 
 use std::fmt::Write;
 
@@ -41,7 +41,7 @@ const GROUPS: [(&str, &str, &[&str]); 7] = [
     ),
 ];
 
-/// Settings that limit what a model can do through the tools, with the limit. No argument of a tool changes a setting.
+/// Settings that limit what a model can do through the tools, each with its limit. No argument of a tool changes a setting.
 const LIMITS_A_MODEL: [(&str, &str); 9] = [
     ("context", "the only context that the tools use, unless `allow_context` permits others"),
     ("allow_context", "the other contexts that a tool argument may name"),

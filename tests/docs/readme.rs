@@ -1,4 +1,4 @@
-//! Tests that the README shows the right output and exit codes of `--demo` commands, and names every tool.
+//! Tests that the README shows the correct output and exit codes of `--demo` commands, and lists every tool.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Generates `docs/tools.md` from the definitions of the tools and of the commands that run them.
+//! Generates `docs/tools.md` from the definitions of tools and commands, and tests that the page is current.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Tests of the admission policy on a real API server: it is the shipped one, and rejects the hostile requests.
+//! Tests that the policy on a real API server is the shipped admission policy, and rejects the hostile requests.
 
 use std::path::Path;
 
@@ -47,7 +47,7 @@ impl Site {
 
     /// Sends a hostile request. Nothing is changed: requests are dry runs if possible, and connections are not used.
     async fn attempt(&self, case: &Case, genuine: &Value) -> Answer {
-        // An administrator has all rights, so only a user without the right can show that it is checked.
+        // An administrator has all rights, so only a user without the right can show that the right is checked.
         let group = case.refused.contains("actions.gpu-syringe.dev").then_some("gpu-readers");
         if let Some(pod) = case.pod(genuine) {
             return self.send("POST", "pods?dryRun=All", &pod, group).await;
@@ -142,8 +142,8 @@ async fn hostile_requests_are_refused_and_genuine_ones_are_not() {
     assert!(by_policy >= 100, "{by_policy}");
 }
 
-/// Returns whether an admitted object lacks the fields that made it hostile. An exec only shows that it passed admission:
-/// then the API server reports that the upgrade to a websocket is missing.
+/// Returns whether an admitted object lacks the fields that made the request hostile. If an exec passes admission, the API
+/// server only reports that the upgrade to a websocket is missing.
 fn is_bare_of(answer: &Answer, case: &Case) -> bool {
     let Attempt::Pod(change) = &case.attempt else { return answer.code == 400 };
     let Ok(admitted) = serde_json::from_str::<Value>(&answer.message) else { return false };

@@ -126,8 +126,8 @@ fn a_container_that_was_not_started_for_actions_does_not_act() {
         let document = document(&output);
         assert_eq!(document["error"]["code"] == json!("not_for_actions"), refused, "{document}");
         assert_eq!(output.status.code(), Some(if refused { 2 } else { 0 }), "{document}");
-        // A container that was started for actions examines the process. The action is refused, because neither the GPU nor
-        // the process exists.
+        // In a container that was started for actions, the probe examines the process. The action is refused, because
+        // neither the GPU nor the process exists.
         assert_eq!(document["action"]["pid"], if refused { Value::Null } else { json!(999_999) }, "{document}");
         assert_eq!(document["error"].is_null(), !refused, "{document}");
     }

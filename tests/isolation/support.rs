@@ -1,4 +1,4 @@
-//! Helpers that run the shipped program and other processes, and prepare their files.
+//! Helpers that run the shipped `node-probe` and other processes, and copy the fake NVML library and its facts file.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -134,7 +134,7 @@ fn programs_of_a_workload_are_not_run_and_its_library_has_no_privileges() {
         assert_eq!(field(set), ["0000000000000000"], "{set}");
     }
 
-    // The programs of the workload did not run, and its log and kubelet files were not used.
+    // The programs of the workload did not run, and the log and kubelet files of the workload were not used.
     assert_eq!(sections["kubelet"]["problems"][0]["code"], json!("not_the_node"), "{document}");
     assert!(!root.join("ran").exists(), "{}", fs::read_to_string(root.join("ran")).unwrap_or_default());
     let log = sections["xid"]["data"].to_string();

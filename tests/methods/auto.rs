@@ -247,7 +247,7 @@ fn cases() -> Vec<Case> {
             says: &["deploy/rbac.yaml"],
             ..case("the user may neither exec nor read logs", &[])
         },
-        // Faults for which another method would not help, or would make the situation worse.
+        // These are faults for which another method would not help, or would make the situation worse.
         Case {
             faults: |faults| faults.api.requests.push(fault("create", "pods", AnswerFault::TooManyRequests(1))),
             via: "error",

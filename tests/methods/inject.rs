@@ -125,7 +125,7 @@ async fn the_base_image_is_the_named_one_or_the_best_of_the_node() {
     assert!(said.contains("none of the 0 images"), "{said}");
 }
 
-/// A shell that does not read the upload, as with an extremely slow connection.
+/// A shell that does not read the upload, as if the connection were extremely slow.
 struct ReadsNothing;
 
 impl Programs for ReadsNothing {

@@ -10,7 +10,7 @@ use demo_cluster::{
 
 use crate::support::{Launcher, fixture, ours};
 
-/// A node-probe that prints its document but does not exit, as if a thread hangs in the driver.
+/// A node-probe that prints its document but does not exit, as if a thread hung in the driver.
 struct NeverEnds;
 
 impl Programs for NeverEnds {

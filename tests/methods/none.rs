@@ -1,4 +1,4 @@
-//! Tests of answers that only have data from the API, with `--via none` and as a fallback of `auto`.
+//! Tests of answers without a probe (`--via none` or as a fallback of `auto`), with and without log files of the kubelet.
 
 use demo_cluster::{Cluster, Denial, Fixture, workload_pod};
 use k8s_openapi::api::core::v1::{Event, NodeCondition, ObjectReference};

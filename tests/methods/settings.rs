@@ -79,7 +79,7 @@ fn the_pod_has_what_the_settings_say() {
     assert_eq!(pod["spec"]["imagePullSecrets"][0]["name"], "creds");
     assert_eq!(pod["metadata"]["namespace"], "tools");
     assert_eq!(pod["metadata"]["labels"]["team"], "ml");
-    // The label by which pods are cleaned up cannot be changed.
+    // The label that identifies pods for the clean-up cannot be changed.
     assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/managed-by"], "gpu-syringe");
     assert_eq!(pod["metadata"]["annotations"]["note"], "a=b");
     let toleration =

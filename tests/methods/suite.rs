@@ -1,4 +1,4 @@
-//! Tests that run with every probe method: same answers, same retries, same deletion of pods.
+//! Tests that every probe method gives the same answers, makes the same retries and deletes its pods.
 
 use std::sync::Arc;
 use std::time::Duration;

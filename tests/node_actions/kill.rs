@@ -1,4 +1,4 @@
-//! Tests of `node-probe kill`, with processes from NVML.
+//! Tests of `node-probe kill` (processes from NVML or an open device file, refusals, one run per id) and of `reset --gpu`.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ fn a_process_that_nvml_lists_is_ended_and_the_memory_is_reported() {
     assert_eq!((&action["evidence"], &action["gpu_index"]), (&json!(["nvml"]), &json!(0)), "{action}");
     assert_eq!(action["memory_before_bytes"], json!(1 << 30));
     assert!(action["memory_after_bytes"].is_u64(), "{action}");
-    // The facts file still lists the process: the answer must say that the driver does.
+    // The facts file still lists the process, so the answer must contain that the driver still lists the process.
     assert!(action["notes"].to_string().contains("still lists"), "{action}");
 }
 

@@ -23,7 +23,7 @@ fn pending() -> Value {
     facts
 }
 
-/// Installs a script that replaces the current facts by these when the GPU is reset.
+/// Installs a script that replaces the current facts with the facts `after` when the GPU is reset.
 fn becomes(node: &Node, after: &Value) {
     node.file("after.json", &after.to_string());
     let after = node.path("after.json");
@@ -195,7 +195,7 @@ fn two_concurrent_resets_are_refused() {
     assert!(!path.exists(), "the lock file must be removed");
 }
 
-/// The container runtime mounts nvidia-smi into every GPU container: each of these containers can lock that file.
+/// The container runtime mounts nvidia-smi into every GPU container, so each of these containers can lock that file.
 #[test]
 fn a_tenant_that_locks_nvidia_smi_blocks_no_reset() {
     let node = Node::new(&facts());

@@ -1,4 +1,4 @@
-//! Tests of the number of NVML calls of the probe, and that fewer calls lead to the same facts.
+//! Tests that the probe makes few NVML calls, and that fewer calls lead to the same facts.
 //!
 //! The number matters because each call may have to wait for a busy driver.
 
@@ -99,7 +99,7 @@ fn a_driver_without_the_fields_of_links_gives_the_same_facts() {
             sections.topology.expect("the section").data.expect("data")
         };
         let whole = topology(&[]);
-        // 3: not supported; 2: invalid argument, for an ID that is newer than the driver; 999: only the field fails.
+        // Code 3: not supported; 2: invalid argument, for an ID that is newer than the driver; 999: only the field fails.
         for code in [3, 2, 999] {
             let fail: Vec<String> = link_fields().iter().map(|id| format!("field {id}={code}")).collect();
             assert_eq!(topology(&[("FAKE_NVML_FAIL", &fail.join(","))]), whole, "{scenario}, code {code}");

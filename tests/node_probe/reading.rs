@@ -1,4 +1,4 @@
-//! Tests that missing, invalid and lost values of NVML are not reported as zero, as absent or for another GPU.
+//! Tests that a missing or invalid value of NVML is not reported as zero, as unsupported or for another GPU.
 
 use std::collections::BTreeSet;
 

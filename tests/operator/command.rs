@@ -1,4 +1,4 @@
-//! Tests of what the command `kill-gpu-process` needs to act (`--mode operator`, `--yes`, the named server).
+//! Tests of the conditions under which `kill-gpu-process` acts (`--mode operator`, `--yes`, the named server).
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

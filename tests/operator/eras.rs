@@ -1,4 +1,4 @@
-//! Tests of the consent of the host's user in both eras of the protocol.
+//! Tests, in both protocol versions, that an MCP host's user can give or refuse consent, and that it is bound to its call.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ async fn a_node_that_became_not_ready_during_the_question_is_not_changed() {
     );
 }
 
-/// Returns the question to the user as the protocol of the modern era transports it.
+/// Returns the question to the user in the format of the newer protocol version.
 async fn question(bed: &Bed) -> InputRequiredResult {
     match bed.client.call_tool_once(params("kill_gpu_process", &kill())).await.unwrap() {
         CallToolResponse::InputRequired(question) => question,

@@ -1,4 +1,4 @@
-//! The type `Bed`: a cluster, a server in this process, and a client of either era with a simulated user.
+//! The type `Bed`: a cluster, a server in this process, and a client of either protocol version with a simulated user.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) enum User {
     CannotBeAsked,
 }
 
-/// The era of the protocol that the client speaks.
+/// The version of the protocol that the client uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Era {
     Legacy,

@@ -1,4 +1,4 @@
-//! Tests of consent by token in two calls, for hosts that cannot ask their user.
+//! Tests of consent by token in two calls, for hosts that cannot ask the user, and of actions with a lost connection.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -96,7 +96,7 @@ impl Policies {
         denials
     }
 
-    /// Returns the parameter of a binding. `None`: the policy does not have a parameter.
+    /// Returns the parameter of a binding; `None` if the policy has no parameter.
     fn parameter(&self, policy: &Policy, named: Option<&ParamRef>, namespace: &str) -> Result<Option<Value>, String> {
         let Some(kind) = &policy.spec.param_kind else { return Ok(None) };
         assert_eq!((kind.api_version.as_deref(), kind.kind.as_deref()), (Some("v1"), Some("ConfigMap")));
@@ -185,7 +185,7 @@ fn matches(resources: &MatchResources, request: &Request, may_lack_rules: bool) 
 fn is_ruled(rule: &NamedRuleWithOperations, request: &Request) -> bool {
     let has = |list: &Option<Vec<String>>, value: &str| list.iter().flatten().any(|one| one == "*" || one == value);
     assert!(rule.resource_names.is_none() && rule.scope.as_deref().is_none_or(|scope| scope == "*"));
-    // "pods/*" also includes the pods: the API server compares resource and subresource separately.
+    // "pods/*" also includes the pods, because the API server compares resource and subresource separately.
     let is_resource = |name: &String| {
         let (resource, subresource) = name.split_once('/').unwrap_or((name, ""));
         matches!(resource, "*" | "pods") && (subresource == "*" || subresource == request.subresource)

@@ -1,6 +1,6 @@
 //! The type `Case`: a hostile request from a YAML file in `hostile/`, and functions that build the request.
 //!
-//! A file only contains the difference to a genuine request of the launcher, so that this difference must be the reason for
+//! A file contains only the difference from a genuine request of the launcher, so this difference must be the reason for
 //! the rejection.
 
 use std::path::Path;
@@ -30,11 +30,11 @@ pub(crate) struct Case {
     /// Differences in the data of the parameter.
     #[serde(default)]
     pub(crate) parameter: Value,
-    /// Whether an API server drops the field if its feature gate is off. The rest is a genuine pod.
+    /// Whether an API server drops the changed field if the field's feature gate is off. The rest is a genuine pod.
     #[serde(default)]
     #[allow(dead_code, reason = "for the tests with a real cluster")]
     pub(crate) gated: bool,
-    /// Whether the API server rejects the request before it evaluates a policy: an object does not exist or does not match.
+    /// Whether the API server rejects the request before any policy, because an object does not exist or does not match.
     #[serde(default)]
     #[allow(dead_code, reason = "for the tests with a real cluster")]
     pub(crate) first: bool,

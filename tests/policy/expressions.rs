@@ -18,7 +18,7 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
 /// The right that the Role gpu-syringe-operator grants.
 const RIGHT: &str = "gpu-syringe.dev/actions in gpu-syringe create";
 
-/// Compiled patterns: there are only a few, and each is used hundreds of times.
+/// Compiled patterns. They are kept because each of the few patterns is used hundreds of times.
 static PATTERNS: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
 
 /// Returns whether a part of the text matches the pattern. Go's RE2 and this crate agree on the patterns of the policy.

@@ -1,4 +1,4 @@
-//! Report cases about device access of a container, CUDA libraries, driver versions and MIG.
+//! Cases of public reports about device access of a container, CUDA libraries, driver versions and MIG.
 
 use demo_cluster::Fixture;
 use serde_json::json;

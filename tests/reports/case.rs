@@ -68,52 +68,52 @@ impl Case {
         Self { row, question, cluster, names, shows, beside, never, limit: None, twin: None }
     }
 
-    /// The cause is named by a finding with this id, with all of these words in its title, evidence or action. If `finding`
+    /// The cause is named if a finding with this id has all of these words in its title, evidence or action. If `finding`
     /// and `cause` are called several times, one match is enough. For a pod, the finding is in `node_findings`.
     pub(crate) fn finding(mut self, id: &'static str, words: &[&str]) -> Self {
         self.names.push(Name::Finding(id, owned(words)));
         self
     }
 
-    /// The cause is named by an answer with this cause (`node`, `cluster`, …), with all of these words in summary, evidence
+    /// The cause is named if the answer has this cause (`node`, `cluster`, …) and all of these words in summary, evidence
     /// or action.
     pub(crate) fn cause(mut self, cause: &'static str, words: &[&str]) -> Self {
         self.names.push(Name::Cause(cause, owned(words)));
         self
     }
 
-    /// The deciding facts as the answer quotes them. If the answer has them but does not name the cause, the fact is shown.
+    /// Sets the deciding facts as the answer quotes them. If the answer has the facts but no cause, the verdict is `Shown`.
     pub(crate) fn shows(mut self, words: &[&str]) -> Self {
         self.shows = owned(words);
         self
     }
 
-    /// Further findings that are true and do not blame something else. Any other finding above `info` makes the answer
-    /// wrong. For a pod: causes that are not precise, but not false.
+    /// Adds findings that are also true and do not blame something else. Any other finding above `info` makes the answer
+    /// wrong. For a pod, adds causes that are not false, but not precise.
     pub(crate) fn beside(mut self, ids: &[&'static str]) -> Self {
         self.beside.extend(ids);
         self
     }
 
-    /// Words that must not be in the answer.
+    /// Adds words that must not be in the answer.
     pub(crate) fn never(mut self, words: &[&'static str]) -> Self {
         self.never.extend(words);
         self
     }
 
-    /// For faults without a rule: a healthy verdict is not wrong if the answer says in these words that this is not checked.
+    /// For faults without a rule: a healthy verdict is not wrong if the answer contains these words, which state the limit.
     pub(crate) fn limit(mut self, words: &'static str) -> Self {
         self.limit = Some(words);
         self
     }
 
-    /// The same cluster without the fault: for this cluster, the cause must not be named.
+    /// Sets the same cluster without the fault. For this cluster, the answer must not name the cause.
     pub(crate) fn twin(mut self, cluster: Fixture) -> Self {
         self.twin = Some(Box::new((cluster, self.question.clone())));
         self
     }
 
-    /// The same cluster without the fault, and another pod for the call.
+    /// Sets the same cluster without the fault, and another pod for the call.
     pub(crate) fn twin_pod(mut self, pod: &str, cluster: Fixture) -> Self {
         self.twin = Some(Box::new((cluster, pod_question(pod))));
         self

@@ -1,4 +1,4 @@
-//! Report cases about reasons why the driver is not loaded.
+//! Cases of public reports about nodes whose driver is not loaded, each with the finding that must name the reason.
 
 use crate::case::Case;
 use crate::cluster::scenario;

@@ -1,4 +1,4 @@
-//! Report cases about NVLink, fabric, IMEX, GPUDirect RDMA, PCIe ACS and shared memory.
+//! Cases of public reports about NVLink, fabric, IMEX, GPUDirect RDMA, PCIe ACS and shared memory.
 
 use demo_cluster::Fixture;
 use serde_json::json;

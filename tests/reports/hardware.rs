@@ -1,4 +1,4 @@
-//! Report cases about GPU hardware, firmware, PCIe, processes outside of pods, and programs that crash or are killed.
+//! Cases of public reports about hardware, firmware, PCIe, processes outside of pods, and programs that crash.
 
 use demo_cluster::Fixture;
 use serde_json::json;

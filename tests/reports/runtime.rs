@@ -1,4 +1,4 @@
-//! Report cases about the container runtime and CDI, asked about the node.
+//! Cases of public reports about the container runtime and CDI, for the tool `diagnose_gpu_node`.
 
 use demo_cluster::Fixture;
 use serde_json::json;
@@ -7,7 +7,7 @@ use syringe_core::report::Report;
 use crate::case::Case;
 use crate::cluster::{at, cluster, facts, from_json, node};
 
-/// Findings about later stages of the stack than the broken stage. They are also true.
+/// Findings about stages of the stack after the broken stage. These findings are also true.
 const BEHIND: [&str; 2] = ["gpus-not-advertised", "stack-broken-at-plugin"];
 
 /// Returns a node whose device plugin uses NVIDIA's RuntimeClass. `offered`: whether the GPUs are in the capacity.

@@ -1,4 +1,6 @@
-//! Report cases about GPUs that are not advertised: which part of NVIDIA's stack failed first.
+//! Cases of public reports about GPUs that are not advertised because a part of NVIDIA's stack failed.
+//!
+//! The numbers of the reports are those of `docs/reports.md`.
 
 use demo_cluster::{Fixture, NodeFixture};
 use k8s_openapi::api::core::v1::Pod;
@@ -61,7 +63,7 @@ fn log(component: &str, container: &str, lines: &[&str]) -> StackLog {
     }
 }
 
-/// Returns a hexadecimal UID as in the API: node-probe does not accept other UIDs.
+/// Returns a hexadecimal UID as in the API, because node-probe does not accept other UIDs.
 fn uid(component: &str) -> String {
     let sum = component.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
     format!("{sum:08x}-0000-4000-8000-000000000001")
@@ -132,7 +134,7 @@ fn plugin(status: Value) -> Pod {
     pod(PLUGIN, &[("nvidia-device-plugin", false, status)])
 }
 
-/// Row 3: the plugin is running, has found no GPU, and waits.
+/// Report 3: the plugin is running, has found no GPU, and waits.
 fn waiting_plugin(row: u32, line: &str) -> Case {
     let node = with_log(PLUGIN, "nvidia-device-plugin", &[line]);
     Case::of_node(row, with_pods(node, vec![plugin(running())]))
@@ -141,7 +143,7 @@ fn waiting_plugin(row: u32, line: &str) -> Case {
         .twin(healthy())
 }
 
-/// Row 9: the container of the plugin has no driver libraries.
+/// Report 9: the container of the plugin has no driver libraries.
 fn plugin_without_libraries() -> Case {
     let lines =
         ["factory.go:112] Incompatible strategy detected auto", "main.go:381] No devices found. Waiting indefinitely."];
@@ -154,7 +156,7 @@ fn plugin_without_libraries() -> Case {
         .twin(healthy())
 }
 
-/// Row 16: Bottlerocket's own plugin is a service of the node; the resource stays in the capacity with the amount 0.
+/// Report 16: Bottlerocket's own plugin is a service of the node; the resource stays in the capacity with the amount 0.
 fn built_in_plugin_lost_the_race() -> Case {
     let on_bottlerocket = |node: NodeFixture| NodeFixture {
         os_image: Some("Bottlerocket OS 1.20.3 (aws-k8s-1.30-nvidia)".to_owned()),
@@ -168,7 +170,7 @@ fn built_in_plugin_lost_the_race() -> Case {
         .twin(healthy)
 }
 
-/// Row 17: a DaemonSet runs in addition to the built-in plugin.
+/// Report 17: a DaemonSet runs in addition to the built-in plugin.
 fn two_plugins() -> Case {
     let node = NodeFixture {
         os_image: Some("Bottlerocket OS 1.20.3 (aws-k8s-1.30-nvidia)".to_owned()),
@@ -178,7 +180,7 @@ fn two_plugins() -> Case {
     Case::of_node(17, both).finding("two-device-plugins", &["built in", PLUGIN]).twin(healthy())
 }
 
-/// Row 22: the limit of inotify instances is reached.
+/// Report 22: the limit of inotify instances is reached.
 fn inotify() -> Case {
     let line = "failed to create FS watcher for /var/lib/kubelet/device-plugins/: too many open files";
     let full = |used| {
@@ -197,7 +199,7 @@ fn inotify() -> Case {
         .twin(with_pods(self::node(quiet), vec![plugin(running())]))
 }
 
-/// Row 24: this node has no label of node feature discovery, but another node has one.
+/// Report 24: this node has no label of node feature discovery, but another node has one.
 fn not_labelled() -> Case {
     let mut bare = unoffered(|_| ());
     bare.labels.clear();
@@ -212,7 +214,7 @@ fn not_labelled() -> Case {
         .twin(of(labelled))
 }
 
-/// Rows 30 and 32: the driver is not loaded, and the log of the driver pod contains the reason.
+/// Reports 30 and 32: the driver is not loaded, and the log of the driver pod contains the reason.
 fn without_driver(lines: &[&str]) -> NodeFixture {
     let mut report = facts("no-driver");
     if !lines.is_empty() {
@@ -249,7 +251,7 @@ fn labelled(mut node: NodeFixture, label: &str, value: &str, since: &str) -> Nod
     node
 }
 
-/// Row 33: the driver upgrade cannot unload the driver.
+/// Report 33: the driver upgrade cannot unload the driver.
 fn upgrade() -> Case {
     let mut report = facts("healthy-h100-8");
     section(&mut report.sections.host).stack_log = Some(log(
@@ -274,7 +276,7 @@ fn upgrade() -> Case {
         .twin(cluster(fresh))
 }
 
-/// Row 34: the toolkit DaemonSet restarts the container runtime repeatedly.
+/// Report 34: the toolkit DaemonSet restarts the container runtime repeatedly.
 fn runtime_restarts() -> Case {
     let started = |time: &str| {
         let mut report = facts("healthy-h100-8");
@@ -296,7 +298,7 @@ fn runtime_restarts() -> Case {
         .twin(with_pods(started("02:20:20"), vec![toolkit(1)]))
 }
 
-/// Row 35: the driver works, but the validator does not find the driver.
+/// Report 35: the driver works, but the validator does not find the driver.
 fn validator() -> Case {
     let component = "nvidia-container-toolkit-daemonset";
     let line = "level=warning msg=\"failed to validate the driver, retrying after 5 seconds\"";
@@ -308,14 +310,14 @@ fn validator() -> Case {
         .twin(healthy())
 }
 
-/// Row 36: the installation of the driver is disabled by a label of GKE.
+/// Report 36: the installation of the driver is disabled by a label of GKE.
 fn driver_turned_off() -> Case {
     let mut node = without_driver(&[]);
     node.labels.insert("cloud.google.com/gke-gpu-driver-version".to_owned(), "disabled".to_owned());
     Case::of_node(36, cluster(node)).finding("driver-not-loaded", &["gke-gpu-driver-version=disabled"]).twin(healthy())
 }
 
-/// Row 38: a change of the MIG configuration does not finish.
+/// Report 38: a change of the MIG configuration does not finish.
 fn mig() -> Case {
     let state = "nvidia.com/mig.config.state";
     let paused = |time: &str, value: &str| {

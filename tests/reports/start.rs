@@ -1,4 +1,4 @@
-//! Report cases about containers that did not start and pods that were rejected, asked about the pod.
+//! Cases of public reports about containers that did not start and rejected pods, for the tool `explain_gpu_pod`.
 
 use demo_cluster::Fixture;
 use k8s_openapi::api::core::v1::{Event, Pod};

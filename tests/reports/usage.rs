@@ -1,4 +1,4 @@
-//! Report cases about GPUs that pods request, that are allocated to them, and that they use.
+//! Cases of public reports about GPUs that pods request, that are allocated to them, and that they use.
 
 use demo_cluster::Fixture;
 use k8s_openapi::api::core::v1::Pod;

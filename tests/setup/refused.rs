@@ -98,7 +98,7 @@ async fn hardened_needs_an_image_that_is_pinned() {
     assert_eq!(bed.cluster.objects(), []);
 }
 
-/// Without the permission to remove the last object, nothing is removed.
+/// If the user has no permission to remove the last object, nothing is removed.
 #[tokio::test]
 async fn nothing_is_removed_where_a_permission_is_missing() {
     let bed = denying(&[("delete", "validatingadmissionpolicies")], false).await;

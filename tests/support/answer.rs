@@ -26,7 +26,7 @@ impl Answer {
         }
     }
 
-    /// Returns the answer of a successful call. Text block and structured content must be equal.
+    /// Returns the answer of a successful call. The text block and the structured content must be equal.
     pub(crate) fn success(&self) -> &Value {
         assert!(!self.is_error, "the call failed: {}", self.text);
         let structured = self.structured.as_ref().expect("structuredContent");

@@ -130,7 +130,7 @@ impl Programs for Fails {
     }
 }
 
-/// A node-probe that neither prints nor exits, as if the driver hangs.
+/// A node-probe that neither prints nor exits, as if the driver hung.
 pub(crate) struct Stuck;
 
 impl Programs for Stuck {

@@ -1,6 +1,6 @@
-//! The type `Client`: an MCP client without a library, so that it finds errors that a library would tolerate.
+//! The type `Client`: an MCP client without a library, which finds errors that a library would tolerate.
 //!
-//! The client supports both eras of the protocol: with `initialize` (2025-11-25), and with client data in every request
+//! The client supports both protocol versions: with `initialize` (2025-11-25), and with client data in every request
 //! (2026-07-28). In every test, each line of the program's standard output must be a message of the protocol.
 
 use std::collections::BTreeMap;

@@ -104,7 +104,7 @@ async fn a_call_that_is_cancelled_before_its_pod_exists_creates_none() {
     bed.assert_bare(0);
 }
 
-/// A node-probe that prints its document but does not exit, as if a thread waits in the driver.
+/// A node-probe that prints its document but does not exit, as if a thread hung in the driver.
 struct StuckAfterAnswer;
 
 impl Programs for StuckAfterAnswer {

@@ -61,7 +61,7 @@ async fn the_namespace_of_a_pod_is_that_of_the_context() {
     std::fs::write(&with_namespace, kubeconfig.to_string()).unwrap();
     let phase = async |kubeconfig: &std::path::Path, words: &[&str]| {
         let launcher = bed.launcher().env("KUBECONFIG", kubeconfig).args(words.iter().copied());
-        // The pods of this cluster are not those of the node's facts, so that the cause is unknown.
+        // The pods of this cluster are not in the node's facts, so the cause is unknown.
         serde_json::from_str::<Value>(&launcher.run().await.stdout).unwrap()["phase"].clone()
     };
     assert_eq!(phase(&with_namespace, &["explain", "training"]).await, "Running");

@@ -33,7 +33,7 @@ const COMMAND: &str = "python3 -u train.py --api-key S3cr3tE S3cr3tF --password=
 const PID: u32 = 41_210;
 const GPU: &str = "GPU-f632d18c-0e6a-418b-a0c2-b2d54a0e1ddd";
 
-/// Fields that connect the parts of a report with each other and the cluster. They are only poisoned on the second node.
+/// Fields that connect the parts of a report with each other and the cluster. They are poisoned only on the second node.
 const KEYS: [&str; 9] =
     ["uuid", "uuids", "gpu_uuid", "pod_uid", "container_id", "pod", "namespace", "resource", "hostname"];
 

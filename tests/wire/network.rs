@@ -104,7 +104,7 @@ async fn dropped_connections_are_replaced(as_proxy: bool) {
     let began = Instant::now();
     client.call("list_gpu_nodes", json!({})).await.success();
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    // Only the first call waits for the time-out.
+    // Only the first call waits for the timeout.
     let began = Instant::now();
     client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());

@@ -1,4 +1,4 @@
-//! Tests of the MCP protocol: both eras, tool list, results that match their schemas, contexts, and errors.
+//! Tests of the MCP protocol: both protocol versions, tool list, results that match their schemas, contexts, and errors.
 
 use std::collections::BTreeSet;
 
@@ -347,7 +347,7 @@ async fn the_namespace_of_a_pod_to_explain_is_not_that_of_the_probe() {
     let job = workload_pod("jobs", "training", "gpu-1", 1);
     let bed = Bed::of(Fixture { pods: vec![job], ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
     let words = ["explain", "training", "-n", "jobs"];
-    // The pod of this cluster is none of the node's facts, so that the cause is unknown.
+    // The pod of this cluster is not in the node's facts, so the cause is unknown.
     let answer: Value = serde_json::from_str(&bed.launcher().args(words).run().await.stdout).unwrap();
     assert_eq!((&answer["phase"], &answer["probe"]["deleted"]), (&json!("Running"), &json!(true)), "{answer}");
     let created = format!("POST /api/v1/namespaces/{NAMESPACE}/pods");

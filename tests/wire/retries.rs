@@ -140,7 +140,7 @@ async fn a_conflict_of_a_quota_is_repeated() {
     survives([fault("create", "pods", AnswerFault::Conflict, 3)]).await;
 }
 
-/// A proxy that gets no response from the API server reports that, and passes later requests on.
+/// A proxy that gets no response from the API server reports this, and forwards later requests.
 #[tokio::test]
 async fn a_creation_whose_answer_never_comes_is_found() {
     let gone = AnswerFault::Late(Duration::from_secs(2));

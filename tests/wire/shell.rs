@@ -1,4 +1,4 @@
-//! Tests of command-line features: shell completions, colours, the list of requests, and repeated readings.
+//! Tests of completions, colours, table width, the log of API requests (`-v`), `--watch`, and kill commands.
 
 use demo_cluster::Fixture;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Tests that the created pod is the one that `pod-spec` prints, and that the pod only has the fields that it needs.
+//! Tests that the created pod equals the pod that `pod-spec` prints, and has only the fields that it needs.
 
 use demo_cluster::ExecFault;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Measures a call with a probe: compared with a minimal pod and `kubectl debug node`, and on a distant cluster.
+//! Measures a tool call with a probe, a minimal pod and `kubectl debug node`, and the same call on a distant cluster.
 
 use std::path::Path;
 use std::process::Command;

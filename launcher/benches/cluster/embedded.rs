@@ -1,4 +1,4 @@
-//! Starts the embedded cluster with many nodes and pods.
+//! `Embedded`: a demo cluster in this process with its kubeconfig. `large` starts one with many GPU nodes and pods.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,8 +5,8 @@
 //! cargo bench -p gpu-syringe --bench cluster -- --kubeconfig FILE --image IMAGE --namespace NAMESPACE
 //! ```
 //!
-//! Each round measures gpu-syringe and then the reference. The ratio is that of the shortest times, because other load on
-//! the machine can only make a measurement longer. gpu-syringe runs as a separate process.
+//! Each round measures gpu-syringe and then the reference. The ratio is the ratio of the shortest times, because other
+//! load on the machine can only make a measurement longer. gpu-syringe runs as a separate process.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod calls;

@@ -1,4 +1,4 @@
-//! Reference requests without gpu-syringe: lists whose bytes are dropped, and a minimal pod.
+//! Functions for reference requests without gpu-syringe: lists whose bytes are dropped, and a minimal pod.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,9 +1,8 @@
-//! `Authenticator`: accepts only requests with the token of this run, and no requests from web pages.
+//! `Authenticator`: accepts only requests with the token of this run, and rejects requests from web pages.
 //!
 //! The server listens on loopback, which every user and every browser of the machine can reach. The token prevents
-//! access by other
-//! users. The checks of `Host` and `Origin` prevent access by a web page that learned the port, for example by DNS
-//! rebinding.
+//! access by other users. The checks of `Host` and `Origin` prevent access by a web page that knows the port, for example
+//! by DNS rebinding.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -26,7 +25,7 @@ impl Authenticator {
     /// Returns rules with a new token, for a server at `address`.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// Fails if the system has no random numbers.
     pub(crate) fn new(address: SocketAddr) -> std::io::Result<Self> {
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
@@ -68,7 +67,7 @@ impl Authenticator {
     }
 }
 
-/// Compares in a time that does not depend on the position of the first difference.
+/// Compares two texts in a time that does not depend on the position of the first difference.
 fn is_equal(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && left.iter().zip(right).fold(0, |all, (left, right)| all | (left ^ right)) == 0
 }

@@ -1,4 +1,4 @@
-//! `authorize`, `review`: every request is allowed, except those that the fixture denies.
+//! `authorize`: allows every request that the fixture does not deny. `review`: serves SelfSubjectAccessReviews.
 
 use http::Response;
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccessReviewStatus};

@@ -34,7 +34,7 @@ pub(crate) struct ClusterState {
     pub(crate) changed: watch::Sender<u64>,
     /// The running containers. The API shows them later.
     pub(crate) runtime: Runtime,
-    /// Cancelled when the `Cluster` is dropped. Stops every task.
+    /// This token is cancelled when the `Cluster` is dropped, which stops every task.
     pub(crate) stop: CancellationToken,
     pub(crate) timing: Timing,
     pub(crate) exec_refusals: ExecRefusals,

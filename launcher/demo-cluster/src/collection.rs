@@ -1,8 +1,7 @@
 //! `Collection`: the objects of one kind by namespace and name, with a limited history of changes for watches.
 //!
 //! Objects are in an `Arc`: a list takes references while the store is locked, and serializes the objects afterwards.
-//! There are no
-//! snapshots: the second page of a list shows the objects that exist when that page is requested.
+//! There are no snapshots: the second page of a list shows the objects that exist when that page is requested.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
@@ -14,7 +13,7 @@ use crate::selector::{Fields, Labels};
 /// Namespace (empty for cluster-scoped kinds) and name.
 pub(crate) type Key = (String, String);
 
-/// Number of changes of each kind that are kept for watches. A watch from an older version gets 410, like after a
+/// Number of changes of each kind that are kept for watches. A watch from an older version gets 410, as after a
 /// compaction of etcd.
 const HISTORY: usize = 8_192;
 

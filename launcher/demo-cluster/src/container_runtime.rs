@@ -25,7 +25,7 @@ struct PodRuntime {
 
 struct ContainerRuntime {
     running: bool,
-    /// Cancelled when the container exits, which kills every process in the container.
+    /// This token is cancelled when the container exits, which kills every process in the container.
     ended: CancellationToken,
     log: Vec<u8>,
     files: ContainerFiles,

@@ -1,4 +1,4 @@
-//! `demo`: the fixture of `--demo`: one healthy GPU node, two with problems, a node without GPUs, and workloads.
+//! `demo`: the fixture of `--demo`: a healthy GPU node, two GPU nodes with problems, a node without GPUs, and workloads.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
@@ -81,7 +81,7 @@ fn of_facts<const N: usize>(facts: [(&'static str, Report); N]) -> Fixture {
 }
 
 fn node(name: &str, facts: Report) -> NodeFixture {
-    // The host name in the scenario is that of another machine.
+    // The host name in the scenario belongs to another machine.
     let node = NodeFixture::from_facts(name, Report { hostname: Some(name.to_owned()), ..facts });
     if node.resources.is_empty() {
         return node;

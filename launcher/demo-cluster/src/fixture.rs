@@ -34,7 +34,7 @@ pub struct Fixture {
     pub timing: Timing,
     /// The way in which an exec into a container that is not running is rejected.
     pub exec_refusals: ExecRefusals,
-    /// Whether exec supports `v5.channel.k8s.io`, in which a client can close standard input.
+    /// Whether exec supports `v5.channel.k8s.io`, with which a client can close standard input.
     pub half_close: bool,
     /// The programs of the container images.
     pub programs: Arc<dyn Programs>,
@@ -96,15 +96,15 @@ impl Fixture {
 /// The duration of each step.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// From the creation of a pod until its kubelet has the pod. Before that, an exec gets `pod does not exist`.
+    /// Time from the creation of a pod until its kubelet has the pod. Until then, an exec gets `pod does not exist`.
     pub kubelet_sees: Duration,
-    /// From the creation of a pod until its container is running.
+    /// Time from the creation of a pod until its container is running.
     pub container_start: Duration,
-    /// From a change in the runtime until the API shows the change, because of the relist interval of the kubelet.
+    /// Time from a change in the runtime until the API shows the change, because of the relist interval of the kubelet.
     pub status_lag: Duration,
-    /// From a failed pull until `ImagePullBackOff`.
+    /// Time from a failed pull until `ImagePullBackOff`.
     pub pull_back_off: Duration,
-    /// From a graceful deletion until the object is removed.
+    /// Time from a graceful deletion until the object is removed.
     pub termination: Duration,
 }
 
@@ -141,7 +141,7 @@ pub enum ExecRefusals {
     /// An HTTP error before the upgrade, as in Kubernetes 1.36, where the kubelet gets the request itself.
     #[default]
     BeforeUpgrade,
-    /// A failure on the status channel after the upgrade, as up to Kubernetes 1.35, where the API server translates to SPDY.
+    /// A failure on the status channel after the upgrade, as up to Kubernetes 1.35, where the API server uses SPDY.
     OnStatusChannel,
 }
 

@@ -1,4 +1,4 @@
-//! `get`, `list`: serve these verbs for every stored kind.
+//! `get`, `list`: serve these verbs for every stored kind. `selection`, `key`, `find`: the objects of a request.
 
 use std::sync::Arc;
 

@@ -40,7 +40,7 @@ pub(crate) async fn accept(state: Arc<ClusterState>, listener: TcpListener) {
 }
 
 async fn connection(state: Arc<ClusterState>, stream: TcpStream) {
-    // Without this, the small frames of an exec wait for acknowledgements from the client.
+    // Without this option, the small frames of an exec wait for acknowledgements from the client.
     let _ = stream.set_nodelay(true);
     let hang_up = CancellationToken::new();
     let service = service_fn(|request| {
@@ -49,7 +49,7 @@ async fn connection(state: Arc<ClusterState>, stream: TcpStream) {
     });
     let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::select! {
-        // If the client disconnects, there is nobody to whom an error could be reported.
+        // If the client disconnects, an error cannot be reported to anyone.
         _ = serving => {}
         () = hang_up.cancelled() => {}
     }

@@ -102,8 +102,8 @@ fn stamp(store: &mut Store, value: &mut Value, before: Option<&Value>) {
     }
 }
 
-/// Serves a server-side apply: the client becomes the field manager of the fields in the body, and fields that it no
-/// longer sends are removed. A field that another manager set to another value is a conflict.
+/// Serves a server-side apply: the client becomes the field manager of the fields in the body, and fields that the
+/// client no longer sends are removed. A field that another manager set to another value is a conflict.
 fn apply(
     state: &ClusterState,
     key: &JsonKey,

@@ -1,9 +1,8 @@
 //! `Cluster`: a Kubernetes cluster inside one process, for the demo and the tests of gpu-syringe.
 //! It has an API server on loopback, and kubelets that run the real `node-probe` on facts from a file.
 //!
-//! For gpu-syringe, it behaves like Kubernetes 1.36: verbs, paging, watches, `Status` errors, the phases of a pod. It
-//! is not a
-//! general test double for Kubernetes. It stops when the [`Cluster`] is dropped.
+//! For gpu-syringe, the cluster behaves like Kubernetes 1.36: verbs, paging, watches, `Status` errors, the phases of a pod.
+//! It is not a general test double for Kubernetes. The cluster stops when the [`Cluster`] is dropped.
 //!
 //! ```text
 //!   kube client ──HTTP/1.1, websocket──▶ http_server ─┬─ get_and_list, watch ──▶ store ◀── kubelet (one task per pod)
@@ -38,8 +37,7 @@
 //! # Features
 //!
 //! `test-support`: faults that a test injects, container images with a shell, and the log of requests. The demo is
-//! built without
-//! this feature.
+//! built without this feature.
 
 mod admission;
 mod advertised_gpus;
@@ -127,7 +125,7 @@ impl Cluster {
     /// Starts a cluster on a free port of the loopback interface. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When no port can be opened, or the system has no random numbers.
+    /// Fails if no port can be opened, or if the system has no random numbers.
     pub async fn start(fixture: Fixture) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! `negotiate`: converts a response into the format that the client accepts: JSON, or protobuf if the kind supports it.
+//! `Accepted`: the formats in a header `Accept`. `negotiate`: converts a response to protobuf if the client prefers it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};

@@ -1,7 +1,6 @@
 //! `serve`: serves `pods/log`, the output of the main process of a container.
-//! It supports `container`, `tailLines`, `limitBytes`, and `follow`, which waits until the container exits and sends
-//! the whole log
-//! at once. `timestamps` is ignored.
+//! It supports `container`, `tailLines`, `limitBytes`, and `follow`, which waits until the container exits and then
+//! sends the whole log at once. `timestamps` is ignored.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! `check`: simulates the policy of `gpu-syringe setup --profile hardened`, which admits only the probe.
-//! This code does not evaluate CEL, which `tests/policy.rs` does; it reads the fields that distinguish a probe from
+//! This code does not evaluate CEL, as `tests/policy.rs` does, but checks the fields that distinguish a probe from
 //! other pods.
 
 use k8s_openapi::api::core::v1::Pod;

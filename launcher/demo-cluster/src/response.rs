@@ -1,4 +1,4 @@
-//! Functions that make HTTP responses: JSON, plain text, and streams of JSON.
+//! Functions that create HTTP responses: JSON, plain text, and streams of JSON.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! Functions that make pods for fixtures: running workloads with GPUs.
+//! `workload_pod`, `workloads_of`: create running GPU pods, from a number of GPUs or from a node's kubelet allocations.
 
 use std::collections::BTreeMap;
 

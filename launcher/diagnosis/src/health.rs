@@ -1,4 +1,4 @@
-//! The `health` section: a score with the reason for each lost point. It is computed from the other sections.
+//! The types of the `health` section: score and status of the node and each GPU, with a reason for each lost point.
 
 use serde::{Deserialize, Serialize};
 

@@ -35,9 +35,9 @@ pub enum Cause {
     Usage,
     /// An action was sent to the node before the failure, so it may have been done.
     ActionSent,
-    /// The cluster rejects the request with the current credentials, quota or admission plugins, whatever the probe method.
+    /// The cluster rejects the request because of credentials, quota or admission plugins, regardless of the probe method.
     Refused,
-    /// A policy of the cluster denies the probe. `next_step` says what an administrator can change.
+    /// A policy of the cluster denies the probe. `next_step` contains what an administrator can change.
     Policy(Policy),
     /// The namespace for the probes does not exist.
     NamespaceMissing,
@@ -77,7 +77,7 @@ pub struct Policy {
 pub enum PolicyKind {
     /// A policy of deploy/admission-policy.yaml.
     Shipped,
-    /// Denies every privileged pod in the namespace, whatever its image and node.
+    /// A policy that denies every privileged pod in the namespace, regardless of image and node.
     EveryPrivilegedPod,
     /// A policy that may depend on the image, the node or the command.
     Unknown,

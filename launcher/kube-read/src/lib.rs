@@ -1,4 +1,4 @@
-//! The crate `kube-read`, which reads the Kubernetes API for gpu-syringe: its modules.
+//! Modules of the crate `kube-read`, which reads the Kubernetes API for gpu-syringe.
 //!
 //! | module | content |
 //! |---|---|

@@ -12,7 +12,7 @@ use crate::node_reading::probe_summary::ProbeSummary;
 use kube_read::reads::api_only_facts::ApiOnlyFacts;
 use syringe_macros::omit;
 
-/// Maximum number of findings in one answer. The rest is counted.
+/// Maximum number of findings in one answer. The other findings are counted.
 const MAX_FINDINGS: usize = 40;
 
 /// An answer about one node. `T` is the tool's own section.

@@ -35,7 +35,7 @@ impl NodeNames {
     }
 }
 
-/// Splits a name: `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7. The number is the last one of the host name without its
+/// Splits a name: `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7. The number is the last number in the host name without its
 /// domain. Numbers of the same length form one range, so that leading zeros are kept.
 fn split(name: &str) -> Option<(&str, usize, &str, u64)> {
     let host = name.find('.').unwrap_or(name.len());

@@ -46,7 +46,7 @@ fn page(command: Command) -> std::io::Result<(String, Vec<u8>)> {
 mod tests {
     use super::*;
 
-    /// Returns the text as a person sees it. roff writes `-` as `\-`.
+    /// Returns the text as a person sees it, with `-` in place of roff's `\-`.
     fn text_of(page: &[u8]) -> String {
         String::from_utf8_lossy(page).replace("\\-", "-")
     }

@@ -1,4 +1,4 @@
-//! Parses the command line arguments of `gpu-syringe`.
+//! `read`: parses the command line of `gpu-syringe` into `Arguments`, with defaults from the settings file.
 
 mod help;
 pub(crate) mod man;
@@ -173,7 +173,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 mod tests {
     use super::*;
 
-    /// All arguments share one namespace: an argument with the id of a setting would replace it.
+    /// All arguments share one namespace, so an argument with the id of a setting would replace the setting.
     #[test]
     fn no_argument_of_a_command_has_the_id_of_a_setting() {
         let settings = all_settings();

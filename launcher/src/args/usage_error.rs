@@ -33,7 +33,7 @@ fn subcommand<'a>(command: &'a Command, text: &str) -> Option<&'a Command> {
     usage.split_whitespace().find_map(|word| command.get_subcommands().find(|sub| sub.get_name() == word))
 }
 
-/// Returns the suggested name: one that begins with the wrong name, or the most similar one.
+/// Returns the suggested name: a name that begins with the wrong name, or else the most similar name.
 fn suggestion(command: &Command, sub: Option<&Command>, error: &clap::Error) -> Option<String> {
     let given = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),

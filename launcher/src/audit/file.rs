@@ -44,7 +44,7 @@ impl AuditLog {
         self.file.as_deref()
     }
 
-    /// Like [`Self::write`], but on a thread that may block, because a disk can be slow.
+    /// Does the same as [`Self::write`], but on a thread that may block, because a disk can be slow.
     ///
     /// # Errors
     /// Same as [`Self::write`].
@@ -69,7 +69,7 @@ impl AuditLog {
             self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
         let mut text = serde_json::to_vec(&AuditLine { time: Some(Timestamp::now()), ..line.clone() })?;
         text.push(b'\n');
-        // The lock is held until the line is written. Two launchers that rotate together would drop a file that is
+        // The lock is held until the line is written. Two launchers that rotate at the same time would drop a file that is
         // almost empty, and a line must not go to a file that another launcher has just renamed.
         let _lock = lock(path);
         let mut file = open_to_append(path)?;

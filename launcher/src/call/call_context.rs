@@ -24,7 +24,7 @@ pub struct CallContext {
     pub prober: Prober,
     /// Callback for each phase.
     pub on_phase: OnPhase,
-    /// Cancelled when the caller no longer wants the answer.
+    /// This token is cancelled when the caller no longer wants the answer.
     pub cancel: CancellationToken,
     /// The consent for a tool that changes a node.
     pub consent: Consent,
@@ -32,7 +32,7 @@ pub struct CallContext {
     pub failure_backoff: Arc<FailureBackoff>,
     /// Expected API server of an action (`--server`).
     pub server: Option<String>,
-    /// Deadline for reading. Probe pods are deleted even after this deadline. Set when the tool starts.
+    /// Deadline for reading, set when the tool starts. Probe pods are deleted even after this deadline.
     pub end: Instant,
 }
 

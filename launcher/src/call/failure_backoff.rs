@@ -1,5 +1,5 @@
 //! `FailureBackoff`: skips a node for a minute after it failed twice in a row.
-//! Without this, ten broken nodes would cost every call ten deadlines.
+//! Otherwise, with ten broken nodes, every call would wait for ten deadlines.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! `gpu-syringe doctor`: runs the checks and prints the report.
+//! `run`: runs the checks of `gpu-syringe doctor`, prints the report, and returns the outcome for the exit status.
 
 use super::output::Output;
 use crate::cli::exit_status::Outcome;

@@ -1,4 +1,4 @@
-//! `Outcome`: the outcome of an answer, and the exit status of a command.
+//! `Outcome`, `CommandAnswer`, `FailOn`: the outcome of an answer, and the exit status that follows from it.
 
 use clap::ValueEnum;
 use diagnosis::finding::Verdict;
@@ -13,7 +13,7 @@ pub enum Outcome {
     Found(Severity),
     /// Too little could be read for a verdict.
     Unknown,
-    /// An action was refused, declined or failed. The answer says why.
+    /// An action was refused, declined or failed. The answer contains the reason.
     NotDone,
 }
 
@@ -79,7 +79,7 @@ impl Outcome {
     }
 }
 
-/// Exit status if nothing was found, or nothing at or above `--fail-on`.
+/// Exit status if there is no finding, or no finding at or above `--fail-on`.
 pub(crate) const NOTHING_FOUND: u8 = 0;
 /// Exit status for a finding at or above `--fail-on`, or an action that was not done.
 pub(crate) const FOUND: u8 = 1;

@@ -254,8 +254,8 @@ async fn run_tool(
     }
 }
 
-/// Returns the result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases. Work with a
-/// pod reports its own result; work that is waiting for an API server or a person is dropped.
+/// Returns the result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases. If `work` has a
+/// pod, its own result is returned; if `work` is waiting for an API server or a person, `work` is dropped.
 async fn until_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
     prober: &Prober,
@@ -280,7 +280,7 @@ async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
     })
 }
 
-/// Deletes leftover pods at the start. A cluster that cannot be reached is not an error here.
+/// Deletes leftover pods at the start. An unreachable cluster is not an error here.
 fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
     tokio::spawn(async move {
         match contexts.connect(None).await {

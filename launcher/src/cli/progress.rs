@@ -1,4 +1,4 @@
-//! Shows progress on a terminal: a spinner with the phase and its seconds, or a bar for many nodes. None in a pipe.
+//! Shows progress on a terminal, not in a pipe: a spinner with the phase and its seconds, or a bar for many nodes.
 
 use std::io::Write;
 use std::sync::{Arc, LazyLock};
@@ -64,7 +64,7 @@ pub(super) fn clear() {
     BAR.finish_and_clear();
 }
 
-/// Standard error for messages. The progress line does not overwrite them.
+/// Standard error for messages, which the progress line does not overwrite.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Messages;
 

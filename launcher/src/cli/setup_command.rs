@@ -1,4 +1,4 @@
-//! `gpu-syringe setup`: asks for confirmation and prints the result.
+//! `run`: runs `gpu-syringe setup` with a prompt (terminal or `--yes`), and prints its text or its manifests.
 
 use super::output::{Output, note};
 use crate::cli::exit_status::Outcome;

@@ -1,4 +1,4 @@
-//! Ways to ask a person for consent to a plan, and the possible answers.
+//! The trait `Prompt`, which asks a person for consent to a plan; `AlwaysYes` (`--yes`); `NoPrompt`; possible answers.
 
 use futures_util::future::BoxFuture;
 

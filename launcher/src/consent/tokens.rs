@@ -47,7 +47,7 @@ impl Tokens {
     /// Creates a token for `content`, with the plan that was shown.
     ///
     /// # Errors
-    /// A text with the reason: this system has no random numbers.
+    /// Returns a text with the reason if this system has no random numbers.
     pub fn issue(&self, content: String, plan: &str) -> Result<String, String> {
         let mut bytes = [0; BYTES];
         getrandom::fill(&mut bytes).map_err(|error| format!("the system has no random numbers: {error}"))?;
@@ -67,7 +67,7 @@ impl Tokens {
     /// Redeems a token. It is invalid afterwards, even if the content did not match.
     ///
     /// # Errors
-    /// A text with the reason why the token is not valid.
+    /// Returns a text with the reason why the token is not valid.
     pub fn redeem(&self, token: &str, content: &str) -> Result<OpenToken, String> {
         let now = (self.clock)();
         let granted = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(token);

@@ -12,7 +12,7 @@ use kube_read::Failure;
 use kube_read::client::api_status::is_page_of_proxy;
 use kube_read::failure::kube_reason;
 
-/// Maximum difference between the clocks. If it is larger, ages and times of logs are wrong.
+/// Maximum difference between the clocks. With a larger difference, ages and times of logs are wrong.
 const MAX_SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// Minor version of the oldest Kubernetes release with the admission policy.
 const POLICY_MINOR: u32 = 30;

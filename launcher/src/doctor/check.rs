@@ -16,7 +16,7 @@ pub(crate) enum Status {
     Warning,
     /// gpu-syringe does not work until this is fixed.
     Failure,
-    /// Not checked: it does not matter here, or another check failed first.
+    /// The check was not made, because it does not matter here or another check failed first.
     Skipped,
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum Status {
 pub(crate) struct Fix {
     /// A command that can be pasted.
     pub(crate) command: String,
-    /// Who should run the command, and what it means.
+    /// Who should run the command, and what the command means.
     pub(crate) note: String,
 }
 

@@ -8,7 +8,7 @@
 //!   report, command                                    text and JSON; arguments, time limit
 //! ```
 //!
-//! A cause is reported once. A check that fails because of another check is skipped, and its evidence names the other check.
+//! A cause is reported once. A check that depends on a failed check is skipped, and its evidence names the failed check.
 
 mod access_checks;
 mod check;

@@ -24,9 +24,9 @@ enum Cause {
     PodSecurity,
     Quota,
     Permission,
-    /// Our policy, because the image or another value of its parameter does not match.
+    /// The pod was rejected by our policy, because the image or another value of its parameter does not match.
     Parameter,
-    /// Our policy, which allows no shell.
+    /// The pod was rejected by our policy, which allows no shell.
     Policy,
     Other,
 }
@@ -257,8 +257,8 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
     }
 }
 
-/// Creates the fix if the ConfigMap does not exist or the API server does not see it. After its last policy with a
-/// ConfigMap is removed, an API server sees no ConfigMap until it is restarted (kubernetes/kubernetes#130887).
+/// Creates the fix if the ConfigMap does not exist or the API server does not see it. When the last policy with a
+/// ConfigMap is removed, an API server sees no ConfigMap until its next restart (kubernetes/kubernetes#130887).
 fn without_parameter(parameter: &Seen<DynamicObject>, fixes: &Fixes<'_>) -> Fix {
     const BLIND: &str = "after its last policy with a ConfigMap is removed, an API server sees no ConfigMap until \
                          kube-apiserver is restarted (kubernetes/kubernetes#130887)";
@@ -277,7 +277,7 @@ fn without_parameter(parameter: &Seen<DynamicObject>, fixes: &Fixes<'_>) -> Fix 
     }
 }
 
-/// Creates the fix that sets the image of the launcher to that of the policy, or the other way round.
+/// Creates the fix that makes the image of the launcher and the image of the policy equal.
 fn parameter_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix {
     match image.filter(|image| image.contains("@sha256:")) {
         Some(image) if pinned_image(settings).is_none() => Fixes::run(

@@ -73,7 +73,7 @@ pub(super) struct Observed {
     pub(super) namespace: Seen<DynamicObject>,
     pub(super) policy: Seen<DynamicObject>,
     pub(super) binding: Seen<DynamicObject>,
-    /// The policies and bindings of the hardened profile that do not exist. Also empty if the user may not read them.
+    /// The policies and bindings of the hardened profile that do not exist. Empty if the user may not read policies.
     pub(super) missing_policies: Vec<String>,
     pub(super) parameter: Seen<DynamicObject>,
     pub(super) quota: Seen<DynamicObject>,
@@ -118,7 +118,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
     let namespace = settings.probe_namespace.as_str();
     let policy_name = cluster_name(PROBE_POLICY, namespace);
     let nodes = read_nodes(connection, end).await;
-    // Uses the pod that would be created, for a node that exists, if one is known.
+    // The dry run uses the pod that would be created, for an existing node if a node is known.
     let node =
         nodes.found().and_then(|nodes| nodes.first()?.metadata.name.clone()).unwrap_or_else(|| "gpu-node".to_owned());
     let (
@@ -292,8 +292,8 @@ async fn dry_run(connection: &Connection, namespace: &str, pod: &Pod, end: Insta
 /// Time limit for the upgrade to a websocket.
 const EXEC_TIME: Duration = Duration::from_secs(6);
 
-/// Opens an exec in a pod that does not exist. The API server responds with 404 and a `Status`, if everything between
-/// this machine and the API server lets the upgrade pass.
+/// Opens an exec in a pod that does not exist. If everything between this machine and the API
+/// server lets the upgrade pass, the API server responds with 404 and a `Status`.
 async fn try_exec(connection: &Connection, namespace: &str, end: Instant) -> ExecAnswer {
     let path = <Pod as kube::Resource>::url_path(&(), Some(namespace));
     let params = AttachParams::default().container(probe::CONTAINER).stdin(true).stdout(true).stderr(true).tty(false);

@@ -18,7 +18,7 @@ pub(crate) struct NodeRow {
     pub(crate) node: String,
     pub(crate) verdict: Verdict,
     pub(crate) summary: String,
-    /// Sections that were checked, if not all.
+    /// Sections that were checked, if not all sections were checked.
     pub(crate) checked_only: Vec<String>,
     pub(crate) findings: Vec<Finding>,
     /// Urgency of the most urgent plan.

@@ -115,7 +115,7 @@ impl ParallelReads<'_> {
         let time = settings.node_time().min(left);
         let upload_time = UPLOAD_TIME.min(left - time);
         let connection = self.connection;
-        // As for one node: without the pods, the same node would have fewer findings here.
+        // The pods are listed as in a call about one node; otherwise, the same node would have fewer findings here.
         let probed = settings.via != ProbeMethod::None && is_ready(node) && self.command.is_of_everything();
         let existing_pods = match probed {
             true => Some(ExistingPods::on_node(connection, &name, time).await),

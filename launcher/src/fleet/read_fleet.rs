@@ -13,7 +13,7 @@ use kube_read::objects::{node_facts as node_gpus, node_labels};
 use kube_read::reads::nodes;
 use syringe_core::probe_command::ReadCommand;
 
-/// Maximum number of leftover pods that one failure lists. The rest is counted.
+/// Maximum number of leftover pods that one failure lists. The other pods are counted.
 const MAX_LEFT: usize = 5;
 
 /// The nodes that a call selects.

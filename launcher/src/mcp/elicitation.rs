@@ -1,6 +1,6 @@
 //! `consent`: asks the user of an MCP host, in both generations of the protocol.
-//! Up to version 2025-11-25: a request while the call waits (elicitation). In version 2026-07-28: an answer that
-//! requires input, and a second call with the input.
+//! Up to version 2025-11-25, the question is a request while the call waits (elicitation). In version 2026-07-28, the
+//! question is an answer that requires input, and the host sends the input with a second call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) fn consent(
     tokens: Arc<Tokens>,
 ) -> Consent {
     let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
-    // A host that names no kind of elicitation supports forms. A host that only opens links cannot ask.
+    // A host that specifies no kind of elicitation supports forms. A host that only opens links cannot ask the question.
     let forms = |can: ElicitationCapability| can.form.is_some() || can.url.is_none();
     let elicits = context.client_capabilities().and_then(|client| client.elicitation).is_some_and(forms);
     let ask: Arc<dyn Prompt> = match (modern, elicits) {

@@ -1,5 +1,5 @@
 //! `Server`: the MCP server, which turns requests into tool calls.
-//! It supports both generations of the protocol: with and without `initialize`.
+//! The server supports both generations of the protocol: with and without `initialize`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,7 +6,7 @@
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Extent, Problem, Report, ReportScope, Section, Status};
 
-/// Kind of a problem that is caused by the container, not by the GPU. No rule uses this kind, so the section is unknown.
+/// Code of a problem that is caused by the container, not by the GPU. No rule uses this code, so the section is unknown.
 const OUT_OF_SIGHT: &str = "out_of_sight";
 
 /// Removes facts from a report and from the cluster facts that cannot be compared inside a container.

@@ -1,4 +1,4 @@
-//! Modules that read a node: the node object, the probe, and the diagnosis.
+//! Modules that read one node (`read_node`), limit its report to a container, and summarize the probe.
 
 mod container_scope;
 pub(crate) mod probe_summary;

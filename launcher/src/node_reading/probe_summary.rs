@@ -1,4 +1,4 @@
-//! `ProbeSummary`: the field `probe` of an answer, which says how the facts were read and what remains in the cluster.
+//! `ProbeSummary`: the field `probe` of an answer, with how the facts were read and what remains in the cluster.
 
 use schemars::JsonSchema;
 use serde::Serialize;

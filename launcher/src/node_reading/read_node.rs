@@ -195,8 +195,8 @@ pub(crate) async fn read_with_object(
     }
 }
 
-/// Works like [`read_with_object`], but fails if `--via auto` finds no method, so that an answer about many nodes has
-/// the reason once.
+/// Works like [`read_with_object`], but fails if `--via auto` finds no method, so that an answer about many nodes contains
+/// the reason only once.
 pub(crate) async fn read_or_refused(
     call: &CallContext,
     known: NodeToRead<'_>,
@@ -283,8 +283,8 @@ async fn probe(call: &CallContext, connection: &Connection, request: ProbeReques
     Ok(probed)
 }
 
-/// Returns the section of a report, or the failure to read it, with what the probe left behind. Empty if no probe ran:
-/// then the answer itself contains the reason and the data from the Kubernetes API.
+/// Returns the section of a report, or the failure to read it, with what the probe left behind. The section is empty if no
+/// probe ran: in that case, the answer itself contains the reason and the data from the Kubernetes API.
 pub(crate) fn section<T: Default>(
     note: &ProbeSummary,
     name: SectionName,

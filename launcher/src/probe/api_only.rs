@@ -1,4 +1,4 @@
-//! `report`: makes the report of a node without a probe, in which every section is unknown with the reason.
+//! `report`: creates a report without a probe, whose sections are unknown. `refusal`: the failure if a probe is needed.
 
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source};
 use syringe_core::section_name::SectionName;

@@ -39,7 +39,7 @@ pub struct AuditRecord {
     is_action: bool,
     /// The current pod.
     pod: Mutex<Option<Used>>,
-    /// The image of that pod.
+    /// The image of the current pod.
     image: Mutex<Option<String>>,
 }
 

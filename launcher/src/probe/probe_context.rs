@@ -28,9 +28,9 @@ pub(super) struct ProbeContext {
     pub(super) session: LauncherSession,
     pub(super) request: ProbeRequest,
     pub(super) on_phase: OnPhase,
-    /// Cancelled when the caller cancels the call.
+    /// This token is cancelled when the caller cancels the call.
     pub(super) cancel: CancellationToken,
-    /// Cancelled when the program is exiting.
+    /// This token is cancelled when the program is exiting.
     pub(super) stop: CancellationToken,
     /// The time at which reading must be complete.
     pub(super) end: Instant,
@@ -50,11 +50,11 @@ pub(super) struct ProbeContext {
     pub(super) accepted: AtomicBool,
     /// Whether the action may have been started on the node.
     pub(super) action_sent: AtomicBool,
-    /// If no image is set: the image of the probe that is already on the node.
+    /// The image of the probe that is already on the node, if no image is set.
     pub(super) present_image: Option<String>,
     /// The base image that --via auto chose.
     pub(super) base_image: Option<String>,
-    /// Methods that were passed over and why, one line each.
+    /// Methods that were passed over, with the reason, one line each.
     pub(super) passed_over: Vec<String>,
     /// The reason why the process of the probe may stay on the node after its pod is deleted.
     pub(super) process_stays: OnceLock<&'static str>,

@@ -1,5 +1,5 @@
 //! `ProbeSlots`: limits the number of probes in flight in this process. Other calls wait in order of arrival.
-//! Without this limit, a host that makes 60 calls at once would start 60 privileged pods on one node.
+//! Without this limit, a host that makes 60 calls at the same time would start 60 privileged pods on one node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

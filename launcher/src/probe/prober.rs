@@ -88,7 +88,7 @@ impl Prober {
     /// Reads a node.
     ///
     /// # Errors
-    /// When the probe fails or `cancel` fires. The pod is deleted in every case.
+    /// Fails if the probe fails or `cancel` is cancelled. The pod is deleted in every case.
     pub async fn probe(
         &self,
         connection: &Connection,
@@ -240,7 +240,7 @@ impl Prober {
         self.session.open.nodes_of_actions()
     }
 
-    /// Waits until every pod is deleted. To be called after `stop` is cancelled.
+    /// Waits until every pod is deleted. Must be called after `stop` is cancelled.
     pub async fn settle(&self) {
         self.session.tasks.close();
         self.session.tasks.wait().await;

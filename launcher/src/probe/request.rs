@@ -1,4 +1,4 @@
-//! `ProbeRequest`: what a probe is to read or do. `Phase`: the progress of a call.
+//! `ProbeRequest`: the facts to read or the action of one probe. `Phase`: the progress of a call.
 
 use syringe_core::probe_command::ProbeCommand;
 
@@ -71,7 +71,7 @@ impl Phase {
 /// Callback that is called for each phase. It must not block.
 pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
 
-/// What one probe is to read or do.
+/// The facts that one probe reads, or the action that it does.
 #[derive(Clone)]
 pub struct ProbeRequest {
     /// Node to read.

@@ -24,20 +24,20 @@ pub struct ProbeResult {
     pub timings: Timings,
     /// Notes about how the document was read (a retry, a probe that did not exit).
     pub note: Option<String>,
-    /// Methods that were passed over and why. Each line is returned only once per launcher.
+    /// Methods that were passed over, with the reason. Each line is returned only once per launcher.
     pub passed_over: Vec<String>,
 }
 
 /// Duration of each phase.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
-    /// From the start of the call until the API server had created the pod.
+    /// Time from the start of the call until the API server had created the pod.
     pub create: Duration,
-    /// From the creation until the probe started.
+    /// Time from the creation until the probe started.
     pub start: Duration,
-    /// From the start until the document was complete.
+    /// Time from the start until the document was complete.
     pub exec: Duration,
-    /// From the complete document until the pod was deleted.
+    /// Time from the complete document until the pod was deleted.
     pub remove: Duration,
     pub total: Duration,
 }
@@ -75,7 +75,7 @@ pub(super) enum CreateOutcome {
         /// The UID. A later object with the same name has another UID.
         uid: Option<String>,
     },
-    /// The response does not tell: the object exists, will exist in a moment, or will never exist.
+    /// The response does not show whether the object exists, will exist in a moment, or will never exist.
     Unknown,
     /// There was no response: the object may be created at any time until the API server ends the request.
     Unanswered,

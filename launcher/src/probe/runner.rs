@@ -1,4 +1,4 @@
-//! `run`: runs one probe with one method: create, read, and always clean up.
+//! `run`: runs one probe with one method: creates the objects, reads the report, and always cleans up.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use crate::probe::result::{CleanUp, CreateOutcome, ProbeResult, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
-/// Creates, reads and cleans up, also if creating or reading failed. Then writes a line in the audit log.
+/// Creates the objects, reads the report and cleans up, even after a failure. Then writes a line in the audit log.
 /// `steps` is an error if there is no method to run; this also gets a line in the audit log.
 pub(super) async fn run(
     context: &ProbeContext,

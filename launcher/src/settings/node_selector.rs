@@ -1,4 +1,4 @@
-//! `--allow-nodes`: selects the nodes that may be probed.
+//! `NodeSelector`: the value of `--allow-nodes`, which selects the nodes that may be probed.
 //! A probe is root on its node, so control plane nodes are excluded by default.
 
 use std::fmt;

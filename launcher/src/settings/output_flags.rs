@@ -1,4 +1,4 @@
-//! Flags for the output of a command: format of answers, exit status, progress, log.
+//! `OutputSettings`: flags for the output of a command: format, colours, exit status, progress, requests, log.
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Command, ValueEnum};

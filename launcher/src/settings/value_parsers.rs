@@ -1,4 +1,4 @@
-//! Parses values of settings: pairs, tolerations, pod names, image references.
+//! Parses pairs, tolerations, pod names and digests in settings. `image` applies a mirror and a digest to an image.
 
 use std::fmt;
 use std::str::FromStr;

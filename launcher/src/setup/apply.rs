@@ -111,7 +111,7 @@ async fn is_current(connection: &Connection, settings: &Settings, image: &str) -
     let Ok(pod) = probe::printed(&settings, "gpu-node") else { return true };
     let api = Api::namespaced(connection.client.clone(), &pod.namespace);
     let answer = objects::check_admitted(&api, &pod.object).await;
-    // A rejection for another reason says nothing about the image.
+    // A rejection for another reason does not show which image the policy uses.
     !answer.is_err_and(|error| error.reason().contains("data.image"))
 }
 
@@ -169,8 +169,8 @@ pub(super) fn note_of_removed_policy(applied: &[Applied]) -> Option<String> {
     })
 }
 
-/// Returns the objects of the policy in the order in which they are removed. The parameter is the first, because
-/// without it no pod is admitted.
+/// Returns the objects of the policy in the order in which they are removed. The parameter is removed first, because
+/// without the parameter no pod is admitted.
 pub(super) fn policy_objects(namespace: &str) -> Vec<ObjectRef> {
     let mut objects = vec![ObjectRef::new::<ConfigMap>(Some(namespace), PARAMETER)];
     objects.extend(of_each_policy::<ValidatingAdmissionPolicyBinding>(namespace));

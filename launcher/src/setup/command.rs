@@ -21,7 +21,7 @@ const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this na
      a pod has done. Use the trial profile on test clusters or with users who are administrators \
      anyway; --profile hardened --image REGISTRY/PATH@sha256:DIGEST is recommended.";
 
-/// Users and groups to which everybody or every component of the cluster belongs.
+/// Users and groups that include every user or every component of the cluster.
 const ANYBODY: [&str; 5] =
     ["system:authenticated", "system:unauthenticated", "system:anonymous", "system:serviceaccounts", "system:nodes"];
 
@@ -252,7 +252,7 @@ async fn apply(
     Ok(report(&applied, Some(profile), connection, namespace, notes))
 }
 
-/// Fails if the hardened profile has no image: then its policy would not admit any probe.
+/// Fails if the hardened profile has no image, because its policy would not admit any probe.
 fn check_image(profile: Profile, parameters: &Parameters, installed: &Installed) -> Result<(), Failure> {
     if profile == Profile::Trial || !parameters.policy["image"].is_empty() || installed.image().is_some() {
         return Ok(());

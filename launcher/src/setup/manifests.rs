@@ -22,7 +22,7 @@ const DEFAULT_NAMESPACE: &str = "gpu-syringe";
 pub(crate) const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "gpu-syringe");
 /// Name of the ConfigMap with the parameters of the policy.
 pub(crate) const PARAMETER: &str = "gpu-syringe-policy";
-/// Name of the policy that decides about new pods, without the suffix.
+/// Name of the policy that admits or rejects new pods, without the suffix.
 pub(crate) const PROBE_POLICY: &str = "gpu-syringe-probe-only";
 /// The keys of the ConfigMap with the parameters.
 const KEYS: [&str; 6] = ["image", "runtimeClassName", "priorityClassName", "imagePullSecrets", "labels", "annotations"];
@@ -117,7 +117,7 @@ impl Parameters {
 
     fn rbac(&self) -> String {
         let note = if self.example { " Set your groups in the bindings at the end." } else { "" };
-        // This comes before the values are filled in: a name may contain text that looks like a placeholder.
+        // This step precedes the values, because a name may contain text that looks like a placeholder.
         let template = RBAC
             .replace("@BINDINGS_NOTE@", note)
             .replace("@RULES_READER@", &permissions::rules(GrantedBy::Reader))
@@ -228,7 +228,7 @@ mod tests {
         Parameters::new(&settings, vec![subject], Vec::new())
     }
 
-    /// Tests names that YAML, the placeholders or the CEL of the policy could take for something else.
+    /// Tests names that YAML, the placeholders or the CEL of the policy could interpret as something else.
     #[test]
     fn a_name_stays_the_name_that_was_given() {
         for name in

@@ -73,7 +73,7 @@ async fn check(
     let before = objects::get(connection, reference).await?;
     match objects::apply(connection, reference, manifest, Mode::DryRun, force).await {
         Ok(after) => Ok(compare(before.as_ref(), &after)),
-        // The namespace does not exist yet. Until it exists, only the permissions can be checked.
+        // The namespace does not exist yet. Until the namespace exists, only the permissions can be checked.
         Err(error) if error.is_without_namespace() => {
             let namespace = reference.namespace.as_deref();
             let ApiResource { group, plural, .. } = &reference.resource;

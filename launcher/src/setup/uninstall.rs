@@ -1,6 +1,6 @@
 //! Functions that find and remove the objects of a set-up, for `gpu-syringe setup --uninstall`.
-//! The permissions of users are removed first, then the namespace with its pods, then the policy. So a pod never exists
-//! without the policy.
+//! The permissions of users are removed first, then the namespace with its pods, then the policy. So no pod
+//! exists without the policy.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// ConfigMaps that every namespace has.
 const OF_EVERY_NAMESPACE: [&str; 2] = ["kube-root-ca.crt", "openshift-service-ca.crt"];
 
-/// The objects to remove, and those that stay.
+/// The objects to remove, and the objects that stay.
 #[derive(Default)]
 pub(super) struct Removal {
     /// Objects that setup created, with their UIDs, in the order of their removal.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use terminal_size::Width;
 
-/// Returns the width of the terminal at standard output, or else of `COLUMNS`. `None` in a pipe: lines are not wrapped.
+/// Returns the width of the terminal at standard output, or else the value of `COLUMNS`. `None` in a pipe.
 pub(crate) fn width() -> Option<usize> {
     let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
     let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
@@ -19,7 +19,7 @@ pub(crate) fn is_ascii() -> bool {
     is_ascii_locale(|name| std::env::var_os(name))
 }
 
-/// The first variable that is set decides. `C.UTF-8` is not ASCII. If no variable is set, the locale counts as UTF-8.
+/// Uses the first variable that is set. `C.UTF-8` is not ASCII. If no variable is set, the locale counts as UTF-8.
 fn is_ascii_locale(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
     set.is_some_and(|value| value == "C" || value == "POSIX")

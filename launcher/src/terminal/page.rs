@@ -95,7 +95,7 @@ fn wrapped_line(line: &str, width: usize) -> String {
     broken(body, width.min(MAX_PROSE), &first, &hanging).join("\n")
 }
 
-/// Returns the indentation of the second line of a paragraph: that of its text after `→`, `1.` or a headline.
+/// Returns the indentation of the second line of a paragraph: the position of the text after `→`, `1.` or a headline.
 fn marker_width(body: &str, is_headline: bool) -> usize {
     let word = body.split(' ').next().unwrap_or_default();
     let is_number = word.strip_suffix('.').is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));

@@ -1,4 +1,4 @@
-//! Colours words by severity.
+//! `paint`, `named`, `headline`: mark words with a colour by severity. `without_marks`: shows or drops the colours.
 //! A coloured word contains invisible marks until it is printed, so that layout and cleaning see plain text.
 
 use anstyle::{AnsiColor, Style};

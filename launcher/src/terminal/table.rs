@@ -181,7 +181,7 @@ fn shrink(columns: &mut [Column], width: usize, least: impl Fn(&Column) -> usize
     }
 }
 
-/// Formats one row of a table, with as many lines as its highest cell.
+/// Formats one row of a table, with as many lines as the cell with the most lines.
 fn grid(cells: &[&str], columns: &[Column]) -> String {
     let lines_of = |(cell, column): (&&str, &Column)| -> Vec<String> {
         cell.split('\n').flat_map(|line| broken(line, column.width.max(1), "", "")).collect()

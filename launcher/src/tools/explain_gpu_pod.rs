@@ -118,8 +118,8 @@ pub struct LogTail {
 }
 
 impl LogTail {
-    /// Reads the log of the container that failed. `None` if no container failed, it never ran, or its log could not be
-    /// read.
+    /// Reads the log of the container that failed. `None` if no container failed, if the container never ran, or if its log
+    /// could not be read.
     async fn read(connection: &Connection, pod: &PodFacts) -> Option<Self> {
         let end = pod.end().filter(|end| end.exit_code != 0 && !end.never_ran())?;
         let (container, previous) = (end.container.to_owned(), end.was_restarted);
@@ -288,7 +288,7 @@ async fn read_node_of(
     Ok(read)
 }
 
-/// The part of the answer about the node of the pod. Empty if the node was not read.
+/// The part of the answer about the node of the pod; empty if the node was not read.
 #[derive(Default)]
 struct NodePart {
     stack: Vec<StackStage>,

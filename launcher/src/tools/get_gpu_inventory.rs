@@ -38,7 +38,7 @@ impl GpuSection for InventorySection {
         ("ecc", |gpu| on_off(gpu.ecc_mode.map(|mode| mode.current))),
         ("mig", |gpu| on_off(gpu.mig_mode.map(|mode| mode.current))),
         ("persistence", |gpu| on_off(gpu.persistence_mode)),
-        // A lost GPU is named in the last column, which is always shown.
+        // The last column, which is always shown, has the state of a lost GPU.
         ("memory GiB", |gpu| cell(gpu.memory_total_bytes.map(|bytes| bytes >> 30))),
     ];
     const OPTIONAL: &'static [&'static str] = &["vbios", "persistence", "serial", "mig", "ecc", "name"];

@@ -40,7 +40,7 @@ pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
 
     /// Takes the section out of the report.
     fn take(sections: &mut Sections) -> Option<Section<Self::Facts>>;
-    /// Makes the section of the answer.
+    /// Creates the section of the answer.
     fn new(facts: Self::Facts) -> Self;
     /// Returns the GPUs that respond, and the GPUs that do not.
     fn gpus(&self) -> (&[Self::Gpu], &[LostGpu]);

@@ -9,7 +9,7 @@ use crate::tools::common_args::FleetArgs;
 use kube_read::Failure;
 use syringe_core::probe_command::ReadCommand;
 
-/// Reads one node and makes the answer with `answer`, or reads all GPU nodes that `args` select.
+/// Reads one node and creates the answer with `answer`, or reads all GPU nodes that `args` select.
 pub(super) async fn read<T>(
     call: &CallContext,
     args: FleetArgs,

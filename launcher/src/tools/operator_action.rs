@@ -81,7 +81,7 @@ struct AgreedPlan {
     how: String,
 }
 
-/// Makes the plan, asks for consent and does the action.
+/// Creates the plan, asks for consent and does the action.
 pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Result<ActionAnswer<D::Report>, Failure> {
     let Target { node_name, context, token } = action.target();
     if call.settings.mode != Mode::Operator {
@@ -169,7 +169,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }))
     }
 
-    /// Makes the plan on the node, and asks for consent.
+    /// Creates the plan on the node, and asks for consent.
     async fn ask(&self) -> Result<Result<AgreedPlan, Box<ActionAnswer<D::Report>>>, Failure> {
         let consent = &self.call.consent;
         let (done, note) = self.plan_on_node().await?;
@@ -309,7 +309,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }
     }
 
-    /// Makes the plan from the current state of the node.
+    /// Creates the plan from the current state of the node.
     async fn plan_on_node(&self) -> Result<(D::Report, ProbeSummary), Failure> {
         let deadline = self.call.time_left().saturating_sub(RESERVED_FOR_DELETION);
         let request = self.request(None, deadline);
@@ -346,8 +346,8 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         })
     }
 
-    /// Adds the current state of the node to the failure of an action that may have been done. The plan that is made
-    /// for this changes nothing on the node.
+    /// Adds the current state of the node to the failure of an action that may have been done. For this purpose, a plan
+    /// is made, which changes nothing on the node.
     async fn with_state_afterwards(&self, failure: Failure) -> Failure {
         let node = self.action.target().node_name;
         let request = self.request(None, TIME_TO_LOOK_AFTERWARDS);

@@ -28,9 +28,9 @@ pub trait Tool: Send + Sync + 'static {
     const TITLE: &'static str;
     /// Description for models: content of the answer, and when to use the tool.
     const DESCRIPTION: &'static str;
-    /// Whether the tool creates a pod. Then it is not marked as read-only.
+    /// Whether the tool creates a pod. If so, the tool is not marked as read-only.
     const PROBES: bool;
-    /// Whether the tool changes a node. Then it exists only in operator mode.
+    /// Whether the tool changes a node. If so, the tool exists only in operator mode.
     const DESTRUCTIVE: bool = false;
     /// Arguments of the tool and of its command, all validated before anything is created.
     type Args: clap::Args + Clone + DeserializeOwned + Serialize + JsonSchema + Send + Sync;
@@ -51,7 +51,7 @@ pub struct RenderedAnswer {
     pub page: Page,
     /// Names of the objects in the answer, as kubectl prints them.
     pub names: Vec<String>,
-    /// The outcome, which decides the exit status of a command.
+    /// The outcome, which determines the exit status of a command.
     pub outcome: Outcome,
 }
 

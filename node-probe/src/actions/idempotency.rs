@@ -1,4 +1,4 @@
-//! Makes sure that an action runs only once, even if the caller repeats the exec after a lost connection.
+//! `claim`, `keep`, `outcome`: store the id and report of an action in files, so that a repeated call does not act.
 //! A repeated call returns the report of the first run after that run has ended.
 
 use std::fs::{self, OpenOptions};

@@ -91,8 +91,8 @@ fn refuse(action: KillAction, code: &str, why: impl Into<String>, next_step: &st
     Box::new(KillAction { outcome: KillOutcome::Refused, refusal, ..action })
 }
 
-/// Returns the GPU of the request. A GPU that this node does not have is on another node, where the
-/// process ID means another process.
+/// Returns the GPU of the request. If this node does not have the GPU, the request is for another node, on
+/// which the process ID belongs to another process.
 fn gpu(kill_request: &KillCommand, gpu_reader: &GpuReader) -> Result<GpuFacts, Early> {
     let view = gpu_reader.read(&kill_request.gpu).ok_or_else(|| {
         let why = format!("this node has no GPU {}", kill_request.gpu);
@@ -218,7 +218,8 @@ impl Target {
     ) -> Result<Checked, Early> {
         action.gpu_index = view.index;
         action.memory_before_bytes = view.memory_used;
-        // NVML reports IDs of this PID namespace, old drivers report IDs of the host: they only count if both are the same.
+        // NVML reports IDs of this PID namespace, old drivers report IDs of the host. So the IDs are used only if both
+        // namespaces are the same.
         let numbers_agree = paths::is_initial_pid_namespace(&paths.proc);
         let listed = |pid: u32| numbers_agree && view.uses.iter().any(|(on, _)| *on == pid);
         let held = |pid: u32| {
@@ -265,7 +266,7 @@ impl Target {
         }
     }
 
-    /// Waits until the process exits; `false` if the process is still running. A zombie has exited.
+    /// Waits at most `time` for the process to exit. Returns `false` if it is still running; a zombie counts as exited.
     fn wait(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         loop {
@@ -362,7 +363,7 @@ fn after(action: &mut KillAction, kill_request: &KillCommand, gpu_reader: &GpuRe
     }
 }
 
-/// Returns whether a process is dead but not reaped. A program whose main thread has ended looks the same, but is alive.
+/// Returns whether a process is dead but not reaped. A live program whose main thread has exited looks the same.
 fn is_zombie(paths: &Paths, pid: u32, stat: &Stat) -> bool {
     let threads = || files::names(&paths.proc.join(pid.to_string()).join("task")).map_or(0, |tasks| tasks.len());
     stat.state.as_deref() == Some("Z") && threads() <= 1

@@ -18,7 +18,7 @@ use crate::testing::Tree;
 const GPU: &str = "GPU-00000000";
 const OTHER: &str = "GPU-11111111";
 
-/// A node with two GPUs and no NVML.
+/// A node with two GPUs and without NVML.
 struct Node {
     tree: Tree,
 }

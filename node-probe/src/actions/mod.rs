@@ -71,7 +71,7 @@ pub(crate) fn run(act: &ActionRequest, replay: Option<&Report>) -> Report {
 
 #[cfg(target_os = "linux")]
 fn hardware(act: &ActionRequest) -> Report {
-    // The processes and GPUs are those of this machine, even with a saved tree: only a test may act with a saved tree.
+    // Even with a saved tree, the processes and GPUs belong to this machine, so only a test may act with a saved tree.
     if act.request.files.root.is_some() && std::env::var_os(test_tree::TEST_TREE).is_none() {
         return refused(
             "saved_tree",

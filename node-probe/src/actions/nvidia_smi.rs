@@ -1,7 +1,7 @@
 //! Runs the `nvidia-smi` of the host from the root directory where the driver is installed (`NvidiaSmi`).
 //!
-//! There is no alternative: NVML has no public reset, and a write to the PCI `reset` file under a bound driver loses the
-//! GPU.
+//! There is no alternative: NVML has no public reset function, and a write to the PCI `reset` file while a driver is bound
+//! makes the GPU unusable.
 //!
 //! ```text
 //!   DriverRoot::find ─▶ run(job) ─▶ a child of ours ─▶ chroot R, exec nvidia-smi

@@ -42,7 +42,7 @@ fn kill(order: &KillCommand, facts: &Report) -> KillAction {
     let known = inventory.and_then(|inventory| inventory.gpus.iter().find(|entry| entry.uuid.as_ref() == Some(gpu)));
     let process = processes.and_then(|processes| processes.processes.iter().find(|process| process.pid == *pid));
     let Some(process) = process else {
-        // The GPU is checked first: a GPU of another node means a process of another node.
+        // The GPU is checked first: if the GPU is on another node, the process is on that node too.
         let all_seen = processes.is_some_and(|processes| processes.host_pid_namespace);
         let refusal = no_such_gpu(order, known).or_else(|| {
             let why = format!("cannot determine whether PID {pid} exists: not all processes of the host were visible");

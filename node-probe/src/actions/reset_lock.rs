@@ -2,7 +2,7 @@
 //!
 //! The lock file is in the node's `/run`, and only root can open it. A container could lock a file that it can open, such as
 //! nvidia-smi, forever. The lock belongs to the open file: it is released when this process and every nvidia-smi that
-//! inherited it have exited. Only the owner of the lock deletes the file.
+//! inherited it have exited. Only the process that holds the lock deletes the file.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;

@@ -1,4 +1,4 @@
-//! Tests that the report stays small and on time, and lists omissions, if a tenant creates many files or processes.
+//! Tests that the report is small, on time and lists omissions even if a tenant creates many files or processes.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};

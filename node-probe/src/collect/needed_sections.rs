@@ -1,4 +1,4 @@
-//! The list of sections that must be read for the requested sections (`NeededSections`).
+//! `NeededSections`: the requested sections in their fixed order, and whether NVML must be read for them.
 
 use syringe_core::section_name::SectionName;
 

@@ -1,4 +1,4 @@
-//! Starts one thread for each source, because each source can block forever. The main thread only waits for results.
+//! `start_threads`: starts a thread each for the host, kubelet and kernel log sections. `deliver` sends a section.
 
 use std::sync::mpsc::Sender;
 use std::thread;

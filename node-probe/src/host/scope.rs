@@ -1,4 +1,4 @@
-//! Determines how much of the node the probe can see (`scope`).
+//! `scope`: determines whether the probe sees the GPUs, processes and files of the node, or only of a container.
 
 use syringe_core::report::{Extent, ReportScope};
 

@@ -70,7 +70,8 @@ pub(crate) struct Part<T> {
     pub(crate) duration_us: u64,
 }
 
-/// Writes an entry in the format of the report. A second writer for all data would make the program a tenth larger.
+/// Writes an entry in the format of the report, through `serde_json::Value`. Code for a second serializer would make the
+/// program 10 % larger.
 fn write_entry<T: Serialize, S: Serializer>(entry: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     serde_json::to_value(entry).map_err(ser::Error::custom)?.serialize(serializer)
 }

@@ -1,4 +1,4 @@
-//! Modules that read NVML, NVIDIA's management library. Each module imports only from those above it:
+//! Modules that read NVML, NVIDIA's management library, in a child process. Each imports only from those above it.
 //!
 //! ```text
 //!   errors           NVML's return codes: what they mean and what to do

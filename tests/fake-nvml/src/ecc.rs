@@ -54,7 +54,7 @@ extern "C" fn nvmlDeviceGetTotalEccErrors(
     on_gpu("nvmlDeviceGetTotalEccErrors", device, |gpu| put(out, total(counts(gpu, counter)?, error)?))
 }
 
-/// Returns the counter of one location. The facts omit locations without errors: if there is a total, they count zero.
+/// Returns the counter of one location. The facts omit locations without errors; if there is a total, their count is zero.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMemoryErrorCounter(
     device: nvmlDevice_t,

@@ -82,7 +82,7 @@ pub(crate) fn on_gpu(function: &str, device: nvmlDevice_t, work: impl FnOnce(&Gp
     on_device(function, device, |gpu| if gpu.mig_index.is_some() { Err(NOT_SUPPORTED) } else { work(gpu) })
 }
 
-/// Looks up a fact. If the fact is absent, the call is not supported. (A function lets closures have typed arguments.)
+/// Looks up a fact. If the fact is absent, the call is not supported. As a function, it gives closures typed arguments.
 pub(crate) fn ask<'g, 'r, T>(gpu: &'g Gpu<'r>, fact: impl FnOnce(&'g Gpu<'r>) -> Option<T>) -> Answer<T> {
     fact(gpu).ok_or(NOT_SUPPORTED)
 }

@@ -41,7 +41,7 @@ const NVLINK4_COUNTERS: [(u32, &str); 4] = [(160, "ecc"), (161, "replay"), (162,
 
 gpu_selected! {
     nvmlDeviceGetNvLinkState: nvmlEnableState_t => |gpu, link| {
-        // A link with an unknown state exists: the error differs from that of a missing link.
+        // A link with an unknown state exists, so the error differs from the error for a missing link.
         group(gpu, link)?.active.map(u32::from).ok_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN)
     };
     nvmlDeviceGetNvLinkVersion: c_uint => |gpu, link| group(gpu, link)?.version.ok_or(NOT_SUPPORTED);
@@ -248,7 +248,7 @@ extern "C" fn nvmlDeviceGetGpuFabricInfo(device: nvmlDevice_t, info: Out<'_, nvm
     })
 }
 
-/// Version 3 contains the health summary, which old drivers do not know: facts without a summary only support version 2.
+/// Version 3 contains the health summary, which old drivers do not have. Facts without a summary support only version 2.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetGpuFabricInfoV(device: nvmlDevice_t, info: *mut nvmlGpuFabricInfoV_t) -> nvmlReturn_t {
     on_gpu("nvmlDeviceGetGpuFabricInfoV", device, |gpu| {

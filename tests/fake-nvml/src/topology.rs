@@ -1,4 +1,4 @@
-//! NVML functions for the connections between GPUs and CPUs (section `topology`).
+//! NVML functions for topology: distance of two GPUs, peer-to-peer, CPU and NUMA affinity (section `topology`).
 
 use std::ffi::{c_uint, c_ulong};
 
@@ -36,7 +36,7 @@ fn connection<'r>(gpu: &Gpu<'r>, peer: u32) -> Option<&'r str> {
     topology.matrix.get(place(gpu.index)?)?.get(place(peer)?).map(String::as_str)
 }
 
-/// Returns the PCIe level that connects two GPUs. If the matrix contains NVLinks for the pair, the NUMA nodes decide.
+/// Returns the PCIe level that connects two GPUs. For a pair with NVLinks, the level depends on the NUMA nodes.
 fn level(gpu: &Gpu<'_>, peer: &Gpu<'_>) -> Answer<nvmlGpuTopologyLevel_t> {
     let numa_node = |gpu: &Gpu<'_>| gpu.topology().and_then(|topology| topology.numa_node);
     match connection(gpu, peer.index).ok_or(NOT_SUPPORTED)? {

@@ -80,7 +80,7 @@ impl Scenario {
     /// Creates the report of the node.
     ///
     /// # Panics
-    /// If the scenario changes a part that the node does not have.
+    /// Panics if the scenario changes a part that the node does not have.
     pub fn report(&self) -> Report {
         match self.build {
             Build::Base(name) => syringe_core::scenarios::named(name).expect("a base scenario").report(),

@@ -1,4 +1,4 @@
-//! Scenarios of missing GPUs, and of faults of one GPU.
+//! Scenarios of GPUs that NVML or PCI does not list, of blocked NVML calls, and of memory, InfoROM and power faults.
 
 use syringe_core::facts::ecc::{RecoveryAction, RemapHistogram, RetiredPages};
 

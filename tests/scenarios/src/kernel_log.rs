@@ -1,4 +1,4 @@
-//! The kernel log of a node: lines of the boot, of the driver, and of the incidents of the scenario.
+//! `KernelLog`: writes the `/dev/kmsg` records of a node: lines of the boot, of the driver, and of its incidents.
 //!
 //! The records have the format of /dev/kmsg: `priority,sequence,microseconds since boot,flags;text`.
 

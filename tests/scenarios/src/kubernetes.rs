@@ -1,4 +1,4 @@
-//! Functions that create facts from the Kubernetes API about a node.
+//! Functions that create `KubernetesFacts`, and pods of NVIDIA's software, for the nodes of scenarios.
 
 use jiff::SignedDuration;
 use syringe_core::facts::kubernetes::node::{

@@ -19,7 +19,7 @@
 //! | `driver_load` | why the nvidia module is not loaded |
 //! | `runtime` | container runtime and CDI |
 //! | `distributions` | nodes of different distributions |
-//! | `whole` | healthy nodes of which every source was read |
+//! | `whole` | healthy nodes for which every source was read |
 //! | `usage` | which GPUs pods requested, were allocated and use |
 //! | `reading` | values that could not be read, and faults that only threads show |
 //!

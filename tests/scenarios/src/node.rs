@@ -1,4 +1,4 @@
-//! `Node`: a node that a scenario changes.
+//! `Node`: the report of a scenario's node, created from a healthy base node. Each method changes one kind of fact.
 //!
 //! A node starts as a healthy node: the first GPUs of a file of `base`, with a different name and different work. Each
 //! method makes one change and returns the node.
@@ -98,7 +98,7 @@ impl Node {
 
     // ---- the node as a whole
 
-    /// A base node as it is.
+    /// Returns a base node without changes.
     pub(crate) fn of_base(base: &str) -> Self {
         let report = syringe_core::scenarios::named(base).expect("a base scenario").report();
         Self { report, loads: Vec::new(), log: KernelLog::default() }

@@ -13,7 +13,7 @@ pub(crate) fn a100(count: u32) -> Node {
     Node::like("ecc-remap-pending", "gpu-a100-9", count, &TWO_SOCKETS).working(serving).uptime(UPTIME)
 }
 
-/// Returns a node with PCIe cards without NVLink. Each GPU serves a model.
+/// Returns a node with `count` PCIe cards without NVLink. Each GPU serves a model.
 pub(crate) fn l40s(count: u32) -> Node {
     Node::like("l40s-4-idle", "gpu-l40s-9", count, &TWO_SOCKETS)
         .system("Ubuntu 22.04.5 LTS", "5.15.0-131-generic")

@@ -1,4 +1,4 @@
-//! Scenarios of values that could not be read, impossible values, and faults that are visible only in threads.
+//! Scenarios of stuck threads, of values that NVML refuses or delivers late, and of GPUs that hang in one call.
 
 use syringe_core::facts::processes::{GpuProcess, Thread, Threads};
 use syringe_core::facts::{LostGpu, Unread};

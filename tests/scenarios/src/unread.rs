@@ -1,4 +1,4 @@
-//! Methods of `Node` for GPUs and values that could not be read from NVML.
+//! Methods of `Node` that mark GPUs as lost, and sections or values as unreadable in NVML.
 
 use syringe_core::facts::{LostGpu, Unread};
 use syringe_core::report::{Problem, Section};

@@ -1,4 +1,4 @@
-//! Scenarios of GPU usage: requests, allocations, processes and capacity do not match.
+//! Scenarios in which GPU requests, allocations, processes and capacity do not match.
 //!
 //! For each fault, there is a very similar scenario without the fault.
 
@@ -259,7 +259,7 @@ fn workers(started: [u64; 5]) -> Node {
     })
 }
 
-/// Returns a virtual machine with an A10 as a vGPU. All values except the identity of the GPU are those of a T4.
+/// Returns a virtual machine with an A10 as a vGPU. Except for the identity of the GPU, all values are from a T4.
 fn vgpu(is_licensed: bool) -> Node {
     let address = PciAddress::parse("2:00:00.0");
     let feature = LicensableFeature {

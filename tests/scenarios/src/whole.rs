@@ -1,4 +1,4 @@
-//! Healthy nodes of which every source was read: NVML, host, container runtime, kubelet, and the objects of Kubernetes.
+//! Healthy nodes for which every source was read: NVML, host, container runtime, kubelet, and the Kubernetes API.
 
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
 use syringe_core::facts::kubernetes::node::{Component, GpuLabels, NvidiaPod};
@@ -48,7 +48,7 @@ fn devices(base: &str) -> Vec<String> {
     kubelet.registered.iter().flat_map(|registered| registered.devices.clone()).collect()
 }
 
-/// What the API says of such a node: the labels and pods of the GPU Operator, and the pods that use GPUs.
+/// Returns the data of the API about such a node: labels and pods of the GPU Operator, and the pods that use GPUs.
 fn kubernetes(base: &str) -> KubernetesFacts {
     let report = Node::of_base(base).report;
     let name = report.hostname.clone().expect("a name");

@@ -1,8 +1,7 @@
 //! `serve`: serves `pods/exec` with the checks of API server and kubelet and the websocket upgrade.
 //!
 //! The API server does not check the phase of the pod: an exec works as soon as the container is running, even before
-//! the API shows
-//! this state.
+//! the API shows this state.
 //!
 //! ```text
 //!   channels (frames of a websocket) ─▶ session (one exec) ─▶ this module (the request)

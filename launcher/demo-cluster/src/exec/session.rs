@@ -1,4 +1,4 @@
-//! `Session`: one exec on an upgraded connection. Passes frames of the client to the process, and output to the client.
+//! `Session`: one exec on an upgraded connection. It passes client frames to the process, and output to the client.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(super) enum Start {
     Process {
         programs: Arc<dyn Programs>,
         invocation: Invocation,
-        /// Cancelled when the container exits, which also kills the process.
+        /// This token is cancelled when the container exits, which also kills the process.
         ended: CancellationToken,
         injection: ExecInjection,
     },
@@ -76,7 +76,7 @@ impl Session {
         let reading = read(stream, options.stdin.then_some(stdin_tx), half_close, injection.clone());
         let writing = async {
             injection.hang().await;
-            // An empty frame shows the client that the stream is open. A real runtime also sends it.
+            // An empty frame shows the client that the stream is open. A real runtime also sends this frame.
             let first = if options.stdout { STDOUT } else { STDERR };
             if send(&mut sink, first, b"").await.is_err() {
                 return;

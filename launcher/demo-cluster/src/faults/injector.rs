@@ -168,7 +168,7 @@ impl Injector {
         ExecInjection(self.faults().take_exec(node))
     }
 
-    /// Resolves when the main process of a container on this node is to be killed.
+    /// Returns when the main process of a container on this node must be killed.
     pub(crate) async fn main_process_killed(&self, node: &str) {
         let killed = self.faults().take_main_process_killed(node);
         match killed {
@@ -178,7 +178,7 @@ impl Injector {
     }
 }
 
-/// Returns the first half of a body, and closes the connection afterwards.
+/// Sends the first half of a body, then closes the connection.
 async fn cut(body: Body, hang_up: CancellationToken) -> Body {
     let bytes = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
     let half = Frame::data(bytes.slice(..bytes.len() / 2));

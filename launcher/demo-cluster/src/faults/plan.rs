@@ -1,4 +1,4 @@
-//! `Faults`: the faults of the cluster, of its nodes or of the API server.
+//! `Faults`, `NodeFaults`, `ApiFaults`: the faults that a test sets for all nodes, one node, or the API server.
 //!
 //! Faults are deterministic: a fault applies to all requests, or to the next n requests.
 //!

@@ -29,7 +29,7 @@ pub enum ProtobufRefusal {
 pub enum AnswerFault {
     /// The request gets 429 with this `Retry-After`, in seconds.
     TooManyRequests(u32),
-    /// The request gets this code in plain text without a `Status`, like from a proxy or a filter in front of the API
+    /// The request gets this code in plain text without a `Status`, as from a proxy or a filter in front of the API
     /// server.
     PlainText {
         /// The HTTP code.
@@ -51,7 +51,7 @@ pub enum AnswerFault {
     CutBody,
     /// The request is served, but the response is 500.
     Lost,
-    /// A proxy holds the request: it is served after this time, also if the client no longer waits. No response is sent.
+    /// A proxy delays the request: it is served after this time, even if the client no longer waits. No response is sent.
     Late(Duration),
     /// The request gets 409 from an admission plugin whose object, such as a ResourceQuota, was changed in the
     /// meantime. Nothing is stored.

@@ -1,4 +1,4 @@
-//! `ContainerConfig`: the image and the main process of a container.
+//! `ContainerConfig`: the image and the command line of a container, and how long its main process sleeps.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! Each pod that is created on a known node has one task, which runs as long as its containers. A pod of the fixture
 //! has no task.
-//! Not simulated: init containers, restarts (`restartPolicy` is treated as `Never`), container probes, volumes, scheduling.
+//! Missing: init containers, restarts (`restartPolicy` is treated as `Never`), container probes, volumes, scheduling.
 //!
 //! ```text
 //!   container_config, scheduled_pod ─▶ container, image_pull ─▶ pod_worker

@@ -1,4 +1,4 @@
-//! Functions that run the programs of an image, with the options that the scripts of the launcher use.
+//! `run`: simulates the programs of a shell image (`head`, `cat`, `tar`, …) with the options that scripts use.
 
 use std::io::Read;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `Container`: a container as its programs see it.
+//! `Container`: the image, the files and the facts of the node that the simulated programs of a container use.
 
 use std::sync::Arc;
 

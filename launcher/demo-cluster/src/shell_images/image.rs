@@ -1,4 +1,4 @@
-//! `Image`: a container image with programs other than the probe.
+//! `Image`: describes a simulated image (`debian`, `busybox`, `distroless`): its programs, glibc, and `/tmp`.
 
 #[derive(Clone, Debug)]
 pub struct Image {

@@ -1,4 +1,4 @@
-//! `Shell`: a shell that runs statements with pipes, a redirection, and a few variables.
+//! `Shell`: simulates `sh -c`: runs statements with pipes, a redirection, and a few variables.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;

@@ -1,4 +1,4 @@
-//! Tests of the access to the API server: requests need the token of this run, and web pages get no access.
+//! Tests that the API server rejects requests without the token of this run and requests from web pages.
 
 use demo_cluster::{Cluster, Fixture};
 use http::{Method, StatusCode};

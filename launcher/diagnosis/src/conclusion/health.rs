@@ -1,4 +1,4 @@
-//! Computes the health score: 100 minus the points for each finding.
+//! `score`: computes the health of a node and its GPUs: 100 minus the points for each finding, and a status.
 //!
 //! Values that could not be read make the status unknown. They do not change the score.
 

@@ -1,4 +1,4 @@
-//! Faults that a healthy summary rules out ("no throttling"), and the facts that this needs.
+//! `check`: finds the faults ("throttling", …) that a healthy summary rules out: their facts were read on all GPUs.
 //!
 //! A fault is ruled out if its fact was read on every GPU. If the hardware does not support the fact, the fault is listed
 //! as not checked. If the fact is missing without a reason, the verdict is `unknown`: a report without the fact does not

@@ -1,4 +1,4 @@
-//! Lists facts and sections that were not requested or could not be read, and whether this rules out `healthy`.
+//! Lists facts and sections that were not requested or could not be read, and decides whether this rules out `healthy`.
 //!
 //! Only requested sections count: a report with telemetry only is not unknown because ECC is missing. The same cause in
 //! several sections is one entry.

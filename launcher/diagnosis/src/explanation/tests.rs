@@ -1,4 +1,4 @@
-//! Tests of the causes of pod failures, from the data of Kubernetes and the report of the node.
+//! Tests of the causes of pod failures: Xids of its GPU, of another GPU or time, a broken driver, out of memory.
 
 mod cdi;
 mod kubelet;

@@ -1,4 +1,4 @@
-//! The timeline of a pod, from Kubernetes and the kernel log.
+//! `of`: lists the events of a pod from Kubernetes and the kernel log, oldest first. `line`: formats a kernel event.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! The types of an explanation: cause, certainty, evidence, timeline.
+//! The types of an explanation of a pod's state: `Explanation`, `Cause`, `Certainty`, `TimelineEntry`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The facts of one GPU as a flat list of fields: `telemetry.power.limit_milliwatts`.
+//! `of_gpu`: the facts of a GPU as a flat list of fields (`telemetry.power.limit_milliwatts`). `text`: formats a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Severity, action and ageing of kernel events, from the Xid catalogue.
+//! Sets severity and action of a finding from the Xid catalogue, and lowers the severity of old kernel events.
 //!
 //! The catalogue (`src/kernel_log/data`) defines which codes can recover, and for each family of faults which evidence shows
 //! that the GPU works again: see [`Node::recovered`].

@@ -1,4 +1,4 @@
-//! `Rule`: the constant part of a finding (id, title, severity, class, action, …). Macro `rules!`: a table of rules.
+//! `Rule`: the constant part of a finding (id, title, severity, action, …). Macro `rules!`: declares a table of rules.
 //!
 //! The file of each group begins with its table; `catalogue_of_rules` lists them all. Programs rely on the ids: an id does
 //! not change its meaning and is not reused. The functions of the group add what depends on the facts: evidence, and

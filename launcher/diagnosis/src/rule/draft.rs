@@ -1,4 +1,4 @@
-//! A rule applied to a GPU or the node, with evidence. `conclusion/merge.rs` turns drafts into findings.
+//! `Draft`: a rule applied to a GPU or the node, with evidence. `conclusion/merge.rs` turns drafts into findings.
 
 use jiff::Timestamp;
 

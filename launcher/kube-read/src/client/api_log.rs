@@ -24,7 +24,7 @@ impl<S> Layer<S> for ApiLogLayer {
     }
 }
 
-/// A service that logs each request.
+/// A service that logs each request to the API server.
 #[derive(Clone, Debug)]
 pub struct ApiLog<S> {
     inner: S,

@@ -11,7 +11,7 @@ pub fn is_not_a_status(status: &Status) -> bool {
 }
 
 /// Whether a proxy responded in place of the API server. False for 429 and 5xx, because filters of the API server also
-/// send plain text with these.
+/// send plain text with these codes.
 pub fn is_page_of_proxy(status: &Status) -> bool {
     is_not_a_status(status) && (400..500).contains(&status.code) && status.code != 429
 }

@@ -31,7 +31,7 @@ pub struct Contexts {
 }
 
 enum Source {
-    /// Files, which are read again when they change. `named`: a setting or the environment sets their paths.
+    /// Files, which are read again when they change. `named`: whether a setting or the environment sets their paths.
     Files { files: Vec<PathBuf>, named: bool },
     /// The kubeconfig of the demo cluster, in memory.
     InMemory(Box<Kubeconfig>),

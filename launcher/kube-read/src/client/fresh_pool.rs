@@ -1,7 +1,7 @@
 //! `FreshPool`: a service that replaces its connection pool after a request without a response.
 //!
-//! A network change (VPN, sleep) drops connections silently. The pool keeps them, and each request on such a connection
-//! waits for its timeout. After the first request that timed out, the next one gets a new connection.
+//! A network change (VPN, sleep) drops connections silently. The pool keeps these connections, and each request on
+//! such a connection waits for its timeout. After the first request that timed out, the next request gets a new connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ pub(super) struct FreshPool<S> {
 
 struct Pool<S> {
     service: S,
-    /// Number of replacements. With it, requests that were sent at the same time replace the pool only once.
+    /// Number of replacements. It ensures that requests that were sent at the same time replace the pool only once.
     number: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Lists nodes and pods in protobuf, or in JSON if a server or a proxy rejects protobuf.
+//! `fold`: reads a list (nodes, pods) in protobuf, object by object. If protobuf is rejected, reads JSON pages.
 //! Protobuf takes at most half the time of JSON, on the server and on the client.
 //!
 //! A list is one request, and each object is processed while the response arrives. Pages take longer, and not every API

@@ -10,7 +10,7 @@ use crate::client::api_error::{request_failed, timed_out};
 use crate::client::connection::Connection;
 use crate::client::retry;
 
-/// How often a list is read again from the start after it expired on the API server.
+/// Maximum number of times that a list is read again from the start because it expired on the API server.
 const MAX_RESTARTS: u32 = 3;
 /// Number of objects in a page. This limits the memory for one response of the API server.
 const PAGE: u32 = 100;

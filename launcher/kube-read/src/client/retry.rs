@@ -1,10 +1,10 @@
-//! Repeats a read that a busy or restarting API server rejects, within the time limit of one read.
+//! `read`: repeats a read that a busy or restarting API server rejects, with a time limit. Also classifies errors.
 //! A read fails at once if the server cannot be reached.
 //!
-//! A read that fails with 429 is repeated as long as this time permits. After other errors, it is repeated a few times.
+//! A read that fails with 429 is repeated until the time limit. After another error, a read is repeated a few times.
 //!
 //! kube's `RetryPolicy` is not used, because it is a layer of the client and also repeats the creation of a pod. It
-//! limits neither one attempt nor all of them, waits as long as a `Retry-After` says, and does not repeat after 500, 502
+//! limits the time of neither one attempt nor all attempts, waits for any `Retry-After`, and does not repeat after 500, 502
 //! or a closed connection.
 
 use std::error::Error;

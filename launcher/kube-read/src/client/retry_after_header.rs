@@ -1,6 +1,6 @@
 //! Copies the `Retry-After` header of a failed request into its `Status`, because kube drops the headers.
 //!
-//! An API server that limits requests (API Priority and Fairness) responds in plain text, and so do proxies.
+//! An API server that limits requests (API Priority and Fairness) responds in plain text, as proxies do.
 
 use bytes::Bytes;
 use http::response::Parts;

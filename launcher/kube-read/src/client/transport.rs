@@ -35,7 +35,7 @@ pub fn client(config: Config, clock: &Arc<ServerClock>) -> Result<Client, kube::
     if auth.is_none() && config.auth_info.exec.is_some() {
         return kube_client(config, own_clock);
     }
-    // The plugin returned a token and no certificate. The connector must not run the plugin again.
+    // The plugin returned a token, not a certificate. The connector must not run the plugin again.
     let mut without_plugin = config.clone();
     without_plugin.auth_info.exec = None;
     let mut tcp = HttpConnector::new();

@@ -32,7 +32,7 @@ pub fn find(
     let open: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.rejections.is_empty()).collect();
     let mut scarce = scarce(&open, wanted, scheduler_message);
     if scarce.is_empty() && open.is_empty() && names_rejections(scheduler_message) {
-        // All nodes are excluded for other reasons: show the free GPUs of those nodes.
+        // All nodes are excluded for other reasons, so the free GPUs of those nodes are shown.
         scarce.extend(gpus().next());
     }
     let nodes = Nodes { candidates, open, scarce, wanted };

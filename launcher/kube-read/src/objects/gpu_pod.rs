@@ -1,4 +1,4 @@
-//! Types for a pod with its data about GPUs.
+//! `Pod`, `PodSpec`, `Container`, …: a pod with only its data about GPUs, converted from the pod that the API sends.
 //! Other annotations and environment variables are dropped, because they can be secret.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Recognizes names of GPU resources in capacities and requests, and returns the unit of each.
+//! Recognizes names of GPU resources in capacities and requests, and returns the unit of each resource.
 
 use std::collections::BTreeMap;
 

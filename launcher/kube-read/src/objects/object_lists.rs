@@ -1,4 +1,4 @@
-//! Decodes whole lists from bytes, for tests and fuzzing. `client/lists.rs` reads lists from a connection.
+//! Decodes lists of nodes and pods from bytes, for fuzzing and for tests that protobuf and JSON give the same objects.
 
 use k8s_openapi::api::core::v1::Node;
 use prost::Message;

@@ -3,7 +3,7 @@
 //!
 //! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested
 //! resource. Not checked: devices of claims, pod affinity, topology spread, volumes, quota. So the pod *may* fit on a
-//! node without a reason against it. The scheduler's message has priority: a reason that the message does not contain is
+//! node for which the list is empty. The scheduler's message has priority: a reason that the message does not contain is
 //! not reported.
 
 use std::collections::BTreeMap;

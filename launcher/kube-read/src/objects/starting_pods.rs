@@ -1,4 +1,4 @@
-//! The pods of a node of which no container has started yet, for the rule about pods that do not start.
+//! `from_pods`: selects the pods of a node of which no container has started, for the rule about such pods.
 
 use syringe_core::facts::kubernetes::node::StartingPod;
 use syringe_core::text::{clean, clean_keeping_end};
@@ -12,7 +12,7 @@ const MESSAGE_CAP: usize = 400;
 /// Maximum number of pods.
 const MOST: usize = 16;
 
-/// Returns the starting pods, those that have waited longest first. Pods of NVIDIA's software have facts of their own.
+/// Returns the starting pods, those that have waited longest first. Pods of NVIDIA's software have separate facts.
 pub fn from_pods(pods: &[Pod]) -> Vec<StartingPod> {
     let waits = |pod: &&Pod| {
         let status = &pod.status;

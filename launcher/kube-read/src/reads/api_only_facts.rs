@@ -1,4 +1,4 @@
-//! Reads facts about a node's GPUs from the Kubernetes API, for nodes on which no probe can run.
+//! `read`: reads GPU capacity, labels, conditions, events and unhealthy devices of a node from the API, with no probe.
 //!
 //! Sources: labels of GPU Feature Discovery, conditions and events of NVSentinel and node-problem-detector, and the
 //! health of allocated devices from device plugins. gpu-syringe reads none of this from the hardware.

@@ -167,7 +167,7 @@ async fn other_nodes(
     Ok(OtherNodes { plugin: Some(plugin), pci_label })
 }
 
-/// Whether the name of a pod on the node is that of NVIDIA software that advertises GPUs.
+/// Whether a pod on the node has the name of NVIDIA software that advertises GPUs.
 async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> Result<bool, Failure> {
     if facts.nvidia_pods.as_ref().is_some_and(|pods| !pods.is_empty()) {
         return Ok(true);

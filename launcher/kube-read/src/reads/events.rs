@@ -89,7 +89,7 @@ pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Resu
     Ok(events.into_iter().map(refused).collect())
 }
 
-/// Reads the newest warning about a pod, if there is one. It says why the pod does not start.
+/// Reads the newest warning about a pod, if there is one. The warning contains the reason why the pod does not start.
 pub async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<NodeEvent>, Failure> {
     Ok(newest_of_severity(connection, namespace, pod, "Warning", 1).await?.into_iter().next())
 }

@@ -71,7 +71,7 @@ impl ExistingPods {
         }
     }
 
-    /// Adds a second list if the report contains a pod that is not in this one. Fails if the second list could not be
+    /// Adds a second list if the report contains a pod that is not in this list. Fails if the second list could not be
     /// read. In this case, no pod is reported as deleted.
     pub async fn with_second_list(
         mut self,

@@ -2,8 +2,8 @@
 //!
 //! This needs the permission `get` on `nodes/proxy`, which gives access to the whole API of a kubelet.
 //! `deploy/rbac.yaml` does not grant it; gpu-syringe uses it if the user has it. NodeLogQuery is not sufficient: it
-//! reads the journal of systemd units, which does not contain kernel messages. Limits: the newest 4 MiB, uncompressed; a
-//! node that has only a journal has no such file.
+//! reads the journal of systemd units, which does not contain kernel messages. Limits: only the newest 4 MiB are read;
+//! compressed files are not read; a node that has only a journal has no such file.
 //!
 //! Classic log files contain the node's local time without its time zone. The time zone is computed from the modification time
 //! of the file, which the kubelet sends, because the newest line was written at that time.
@@ -48,7 +48,7 @@ struct Tail {
     modified: Option<Timestamp>,
 }
 
-/// How the time zone of a log is known.
+/// How the time zone of a log was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Zone {
     /// The lines contain the time zone.
@@ -158,7 +158,7 @@ async fn tail(connection: &Connection, node: &str, name: &str, most: usize) -> R
         .map_err(|error| error.to_string())?;
     let response = connection.client.send(request).await.map_err(|error| kube_reason(&error))?;
     let (parts, body) = response.into_parts();
-    // One byte more means that the kubelet does not support ranges.
+    // One more byte means that the kubelet does not support ranges.
     let bytes = Limited::new(body, most + 1).collect().await.map(|body| body.to_bytes());
     match (parts.status, bytes) {
         (StatusCode::NOT_FOUND, _) => Ok(None),
@@ -238,7 +238,7 @@ mod tests {
     fn where_the_zone_stays_unknown_more_is_told_than_was_asked_for() {
         let unknown = tail("Nov 21 06:59:58", "Nov 21 06:49:58", None);
         assert_eq!(xid(&unknown, "2026-11-21T11:00:00Z").as_deref(), Some("2026-11-21T06:49:58Z"));
-        // The file was written more than an hour after its newest line, by a time that is no time zone offset.
+        // The file's modification time differs from its newest line by a time that is not a time zone offset.
         let odd = tail("Nov 21 10:52:00", "Nov 21 10:42:00", Some("2026-11-21T11:59:58Z"));
         assert_eq!(xid(&odd, "2026-11-21T11:00:00Z").as_deref(), Some("2026-11-21T10:42:00Z"));
     }

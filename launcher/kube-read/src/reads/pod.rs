@@ -1,4 +1,4 @@
-//! Reads one pod with its events.
+//! `read`: reads one pod with its events, or the events of the controller that could not create this pod.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};

@@ -18,7 +18,7 @@ use crate::objects::nvidia_pod_facts;
 use crate::objects::pod_requests;
 use crate::objects::pod_requests::NodeRequests;
 
-/// Up to this number of nodes, pods are listed for each node. Beyond that, one list of all pods is cheaper for the API
+/// Up to this number of nodes, pods are listed for each node. For more nodes, one list of all pods is cheaper for the API
 /// server.
 pub const FEW_NODES: usize = 16;
 /// Maximum number of parallel lists.

@@ -1,7 +1,7 @@
 //! Truncates an answer to the size that hosts show to a model. This is the final limit for every answer.
 //!
-//! The largest list loses its last entries until the answer fits. Lists are sorted worst first, or else lose their
-//! oldest entries. Lists of GPUs are sorted by severity before they are truncated. `<list>_omitted` counts the entries
+//! The largest list loses its last entries until the answer fits. Lists are sorted (worst entry first), or else lose
+//! their oldest entries. Lists of GPUs are sorted by severity before they are truncated. `<list>_omitted` counts the entries
 //! that are left out, and `truncated` names the lists.
 
 use std::cmp::Reverse;
@@ -107,7 +107,7 @@ fn largest(value: &Value, shape: &AnswerShape, path: &mut Vec<Step>) -> Option<F
     found
 }
 
-/// Whether the field is cut with another one: the matrix of a topology has the rows and columns of its `gpus`.
+/// Whether the field is truncated together with another field: the matrix of a topology has rows and columns for its `gpus`.
 fn is_part_of_another(fields: &Map<String, Value>, name: &str) -> bool {
     name == "matrix" && fields.get("gpus").and_then(Value::as_array).is_some_and(|gpus| gpus.len() > 1)
 }
@@ -124,8 +124,8 @@ fn parent<'a>(answer: &'a mut Value, path: &[Step]) -> Option<(&'a mut Value, St
     Some((value, last.clone()))
 }
 
-/// Removes some entries, and counts them beside the list. If the type of the answer has a list for their keys, adds the
-/// keys to it.
+/// Removes some entries, and counts them beside the list. If the type of the answer has a list for the keys of removed
+/// entries, adds the keys to this list.
 fn shorten(answer: &mut Value, shape: &AnswerShape, path: &[Step]) {
     let Some((parent, step)) = parent(answer, path) else { return };
     let list = match &step {
@@ -193,7 +193,7 @@ fn cut_matrix(topology: &mut Map<String, Value>) {
     }
 }
 
-/// Sorts a list of GPUs: those with the worst findings or the lowest score first. Other lists are already sorted.
+/// Sorts a list of GPUs. GPUs with the worst findings or the lowest score come first. Other lists are already sorted.
 fn sort_worst_first(answer: &mut Value, path: &[Step]) {
     let findings = ["findings", "node_findings"].iter().find_map(|name| answer.get(name)?.as_array()).cloned();
     let findings = findings.unwrap_or_default();

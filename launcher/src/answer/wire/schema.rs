@@ -1,4 +1,4 @@
-//! Creates correct and small JSON Schemas for tool definitions.
+//! `input`, `output`: create small JSON Schemas of the arguments and the answer of a tool.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -37,12 +37,12 @@ pub(crate) fn input<T: JsonSchema>() -> Value {
     schema.into()
 }
 
-/// Returns the schema of a tool's answer: its fields, with their types and descriptions. A host sends it to the model
-/// with every request, so the contents of a field are left out. Every answer still matches.
+/// Returns the schema of a tool's answer: its fields, with their types and descriptions. A host sends the schema to the
+/// model with every request, so the fields inside a field are left out. Every answer still matches the schema.
 pub(crate) fn output(schema: &Value) -> Value {
     let none = Map::new();
     let definitions = schema["$defs"].as_object().unwrap_or(&none);
-    // An answer has one shape, or one of two. It has the fields of both, and always those that both require.
+    // An answer has one shape or two alternative shapes. The schema has the fields of both, and requires the common ones.
     let shapes = alternatives(schema)
         .map_or_else(|| vec![schema], |all| all.iter().map(|one| resolve(one, definitions)).collect());
     let mut properties = Map::new();
@@ -61,7 +61,7 @@ pub(crate) fn output(schema: &Value) -> Value {
     json!({ "type": "object", "properties": properties, "required": required })
 }
 
-/// Returns the type and the description of a field, without its contents.
+/// Returns the type and the description of a field, without the fields inside it.
 fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value {
     let mut outline = Map::new();
     let described = field["description"].as_str().or_else(|| resolve(field, definitions)["description"].as_str());
@@ -71,7 +71,7 @@ fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value
     let (mut types, mut words) = (Vec::new(), Vec::new());
     collect_types(field, definitions, &mut types, &mut words);
     match types.as_slice() {
-        // Any value.
+        // The field can have any value.
         [] => {}
         // The enum values imply the type.
         [only] if only == "string" && !words.is_empty() => drop(outline.insert("enum".into(), words.into())),

@@ -1,8 +1,8 @@
-//! `AnswerShape`: the fields and maps of an answer, and who wrote each string, from the JSON Schema of its type.
+//! `AnswerShape`: the fields and maps of an answer, and who wrote each string, according to the JSON Schema of its type.
 //!
 //! A string is text of others if a node, a tenant or a user of the cluster wrote it, or if it quotes such a text. It is
-//! our own text only if its type says so: an enum, a time, a PCI address, or a field with the mark `x-text`. So a new
-//! field counts as text of others until its type says otherwise.
+//! our own text only if its type is an enum, a time or a PCI address, or if the field has the mark `x-text`. So a new
+//! field counts as text of others until it is marked.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Cleans untrusted text in an answer, and lists the fields that contain text of others in `quoted`.
 //!
-//! Texts are cleaned where they are read. They are cleaned here again, because some names and labels are otherwise
-//! checked only by the API server. [`AnswerShape`] defines which texts are our own.
+//! Texts are cleaned where they are read. This module cleans them again, because otherwise only the API server would
+//! check some names and labels. [`AnswerShape`] defines which texts are our own.
 
 use std::collections::BTreeSet;
 

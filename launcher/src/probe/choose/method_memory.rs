@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 
-/// How long a rejection by the API server is remembered. It is short because an administrator may be fixing the cause.
+/// Time for which a rejection by the API server is remembered. It is short because an administrator may be fixing the cause.
 const REFUSAL_TIME: Duration = Duration::from_secs(60);
-/// How long any other obstacle is remembered. It is long because another attempt costs a pod and several seconds.
+/// Time for which any other obstacle is remembered. It is long because another attempt costs a pod and several seconds.
 const LONG_TIME: Duration = Duration::from_secs(600);
-/// How long other probes wait for the first probe of a cluster, which may be rejected.
+/// Time for which other probes wait for the first probe of a cluster, which may be rejected.
 const FIRST_TIME: Duration = Duration::from_secs(2);
 /// The part of a probe method that does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,7 +91,7 @@ pub(crate) struct MethodMemory {
 }
 
 impl MethodMemory {
-    /// Returns the reason why this is known not to work there at `now`; `None` if it can be tried.
+    /// Returns the reason why `what` is known not to work at `place` at the time `now`; `None` if `what` can be tried.
     pub(crate) fn reason(&self, place: Place<'_>, what: Obstructed, now: Instant) -> Option<Reason> {
         let known = self.known();
         let (reason, since) = known.reasons.get(&Key::of(place, what))?;

@@ -13,7 +13,7 @@ pub(crate) fn reported(node: &Node) -> impl Iterator<Item = Names<'_>> {
     images.iter().map(|image| image.names.iter().flatten().map(String::as_str).collect())
 }
 
-/// Returns the image of the probe on the node, by digest. The tag must be equal, because everybody who may create pods
+/// Returns the image of the probe on the node, by digest. The tag must be equal, because anyone who may create pods
 /// can make the node pull another release. An image that has only a tag may be an import, and is not used unless the
 /// user names it.
 pub(crate) fn find(node: &Node, wanted: &str) -> Option<String> {
@@ -53,7 +53,7 @@ mod tests {
         {
             assert_eq!(found(&[names]), None, "{names:?}");
         }
-        // The tag is that of one image, and the digest that of another.
+        // The tag belongs to one image, and the digest belongs to another image.
         assert_eq!(found(&[&[&digest], &[tag]]), None);
         assert_eq!(found(&[]), None);
     }

@@ -187,7 +187,7 @@ impl Search<'_> {
                 true
             }
             ProbeMethod::Pod if self.is_auto => self.finds_image().await?,
-            // Use logs only when exec is unavailable.
+            // The method logs is used only if exec is unavailable.
             ProbeMethod::Logs if self.is_auto => has_image && self.exec_obstacle().is_some(),
             _ => true,
         };
@@ -296,7 +296,7 @@ impl Search<'_> {
         }
     }
 
-    /// Returns why the log is read in place of an exec, if the reason is not a missing permission.
+    /// Returns the reason why the log is read instead of an exec, unless the reason is a missing permission.
     fn refused_websocket(&self) -> Option<Reason> {
         if self.is_auto {
             self.known(Obstructed::ExecOnNode)
@@ -366,7 +366,7 @@ impl Search<'_> {
             Cause::ExecForbidden => (Some(Obstructed::Exec), Next::Method),
             Cause::LogForbidden => (Some(Obstructed::Logs), Next::Method),
             Cause::ImageUnavailable | Cause::ImageNotOnNode => (Some(Obstructed::Image), Next::Method),
-            // If no pod was created, the local binary is missing: try again next time.
+            // If no pod was created, the local program is missing. The method is tried again in the next call.
             Cause::Upload => (failure.deleted.then_some(Obstructed::Upload), Next::Method),
         })
     }

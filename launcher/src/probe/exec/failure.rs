@@ -1,4 +1,4 @@
-//! Functions that make the failures of an exec, with causes and next steps, and the enum `Refusal`.
+//! Functions that create the failures of an exec, with causes and next steps, and the enum `Refusal`.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ const SLOW_START: Duration = Duration::from_secs(2);
 /// Time limit of the request for the events.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
-/// If the start is slow because the node is pulling the image, reports this once.
+/// Reports once that the start is slow because the node is pulling the image.
 pub(crate) async fn report_pull(
     context: &ProbeContext,
     probe_container: &ProbeContainer,

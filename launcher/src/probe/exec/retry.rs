@@ -39,7 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MAX_LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// Time limit of one read of the pod or its events.
 const LOOK_TIME: Duration = Duration::from_secs(3);
-/// How long an exec may be rejected after the container was seen running. After that, the cause is not the start.
+/// Time for which an exec may be rejected after the container was seen running. After this time, the start is not the cause.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// Number of rejected websockets after which the method is given up. A single rejection may be from a proxy that is
@@ -225,7 +225,7 @@ async fn newest_warning(context: &ProbeContext, probe_container: &ProbeContainer
     Some(format!("{}: {}", warning.reason, warning.message))
 }
 
-/// Describes that the container did not start, how long it was waited for, and which limit applied.
+/// Describes that the container did not start, the time that the launcher waited, and the limit that applied.
 fn not_started_after(context: &ProbeContext, waited: Duration) -> String {
     let limit = if waited >= context.settings.start_time() {
         format!("--start-timeout {}", context.settings.start_timeout)

@@ -28,12 +28,12 @@ const CLOSE: u8 = 255;
 const MAX_OUTPUT_BYTES: usize = document_size::MAX_BYTES;
 /// Maximum size of standard error, which is only quoted in messages.
 const MAX_STDERR_BYTES: usize = 4096;
-/// How long to wait for the status after a complete document. A process that is stuck in the driver never exits.
+/// Time to wait for the status after a complete document. A process that is stuck in the driver never exits.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
 
 /// Interval of pings. Proxies and load balancers close a connection that is silent for a minute.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// If a server that has answered a ping is silent for this time, the connection is dead: a firewall or a VPN dropped it.
+/// If a server that has answered a ping is silent for this time, a firewall or a VPN has dropped the connection.
 const DEAD_AFTER: Duration = Duration::from_secs(16);
 
 /// Maximum number of bytes of standard input in one frame.
@@ -58,7 +58,7 @@ pub(crate) enum ExecEnd {
     Exit(i32),
     /// A complete document arrived, but no status: the process does not exit.
     DocumentOnly,
-    /// The connection was lost before that.
+    /// The connection was lost before a status or a complete document arrived.
     #[default]
     Disconnected,
 }
@@ -72,8 +72,8 @@ pub(crate) enum ExecError {
     /// There was no response to the upgrade request.
     #[error("the API server did not answer the exec request within {0:?}")]
     Timeout(Duration),
-    /// The message of a runtime that could not run the command. Until Kubernetes 1.35, also of a container that is not
-    /// running yet.
+    /// The message of a runtime that could not run the command. Until Kubernetes 1.35, a container that is not
+    /// running yet has this error too.
     #[error("{0}")]
     Refused(String),
     /// The command ran, and printed more than the maximum size of a report.

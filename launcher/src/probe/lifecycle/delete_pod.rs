@@ -16,7 +16,7 @@ use kube_read::failure::kube_reason;
 pub(crate) const REMOVAL_TIME: Duration = Duration::from_secs(10);
 /// Time limit of one request.
 const REQUEST_TIME: Duration = Duration::from_secs(3);
-/// How long a pod may take to appear if the response to its creation was lost.
+/// Time that a pod may take to appear if the response to its creation was lost.
 const UNSEEN_TIME: Duration = Duration::from_secs(2);
 /// First pause between two attempts. The pause doubles up to a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -58,7 +58,7 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
     while Instant::now() < end {
         let mut asked = Duration::ZERO;
         match timeout_at(request_end(end), pods.delete(name, &params)).await {
-            // Right is a Status: the object is deleted. Left is the object, which is deleted or terminating.
+            // `Right` is a `Status`: the object is deleted. `Left` is the object, which is deleted or terminating.
             Ok(Ok(either::Either::Right(_))) => return Ok(Deletion::Deleted),
             Ok(Ok(either::Either::Left(_))) => {
                 if is_gone(pods, name, uid, end).await {

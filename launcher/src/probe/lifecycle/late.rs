@@ -16,9 +16,9 @@ use crate::probe::lifecycle::open_probes::OpenProbe;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::result::CreateOutcome;
 
-/// How long after the client gave up an object may still be created: an API server ends a request after 60 s.
+/// Time after the client gave up in which an object may still be created. An API server ends a request after 60 s.
 pub(crate) const LATE_TIME: Duration = Duration::from_secs(70);
-/// How long a program that is exiting waits for the object.
+/// Time for which a program that is exiting waits for the object.
 pub(crate) const LATE_TIME_AT_END: Duration = Duration::from_secs(20);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);

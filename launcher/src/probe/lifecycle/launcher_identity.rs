@@ -1,4 +1,4 @@
-//! `LauncherIdentity`: identifies a launcher process in pod labels, and checks whether that process is still running.
+//! `LauncherIdentity`: the locked file of a launcher, which shows whether the launcher runs and lists its unaudited probes.
 //!
 //! Each running launcher holds a lock on its own file; the operating system releases the lock when the process exits.
 //! The labels of a pod name the identity of the lock directory (`owner`) and the file (`session`). If the `owner` is
@@ -18,7 +18,7 @@ use crate::user_dirs::{lock_dir, state_dir};
 
 /// Age after which the lock file of a dead session is deleted.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// Age after which a lock file of another machine or of an earlier boot is deleted. It is long because the process may
+/// Age after which a lock file of another machine or of an earlier boot is deleted. The age is high because the process may
 /// be running.
 const FORGET_OTHERS_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Maximum size of a list of open probes that is read.
@@ -53,7 +53,7 @@ impl EndedSession {
 }
 
 impl LauncherIdentity {
-    /// Starts a session. If no directory can be written, only the age of a pod decides whether it is cleaned up.
+    /// Starts a session. If no directory can be written, the clean-up of a pod depends only on its age.
     pub fn start_session() -> Self {
         Self::start_session_in(state_dir().or_else(lock_dir), &machine())
     }
@@ -212,7 +212,7 @@ fn delete_stale_locks(directory: &Path, id: &str) {
         }
         let Ok(metadata) = file.metadata() else { continue };
         // If two machines share the directory, a lock that the other machine holds may look free here. A list is kept
-        // for the next clean-up on its cluster.
+        // for the next clean-up on the cluster of the listed probes.
         let limit = if name.starts_with(&ours) && metadata.len() == 0 { FORGET_AFTER } else { FORGET_OTHERS_AFTER };
         let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
         let dead = || File::open(file.path()).is_ok_and(|lock| lock.try_lock().is_ok());

@@ -1,4 +1,4 @@
-//! `LauncherSession`: the state that all probes of this process share.
+//! `LauncherSession`: the state that all probes of a process share: identity, open probes, tasks, stop, audit log.
 
 use std::sync::Arc;
 
@@ -15,15 +15,14 @@ pub(crate) struct LauncherSession {
     pub(crate) open: Arc<OpenProbes>,
     /// All tasks that may have a pod. The program waits for these tasks before it exits.
     pub(crate) tasks: TaskTracker,
-    /// Cancelled when the program is exiting.
+    /// This token is cancelled when the program is exiting.
     pub(crate) stop: CancellationToken,
     pub(crate) audit: Arc<AuditLog>,
 }
 
 impl LauncherSession {
     /// Records a probe before the request that creates its pod or container. The probe is also written to the file of
-    /// this session:
-    /// if this launcher is killed, the next one stops the probe and writes its audit line.
+    /// this session: if this launcher is killed, the next launcher stops the probe and writes its audit line.
     pub(crate) async fn begin(&self, open: OpenProbe) {
         self.open.add(open.clone());
         self.write_unaudited(move |all| all.push(open)).await;

@@ -1,7 +1,7 @@
 //! `OpenProbes`: the probe pods and ephemeral containers that this process has, or may have, on clusters now.
 //!
 //! An entry is added before the request that creates the object, and stays until the object is deleted or has exited. A
-//! clean-up skips these pods. When the program exits, it reports the entries that are left.
+//! clean-up skips these pods. When the program exits, the remaining entries are reported.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -68,7 +68,7 @@ impl PodLifecycle {
         let params = PostParams::default();
         let end = Instant::now() + CREATE_TIME;
         loop {
-            // The outcome is `Unanswered` until a response arrives, also if this task panics.
+            // The outcome is `Unanswered` until a response arrives, even if this task panics.
             let before = std::mem::replace(&mut self.outcome, CreateOutcome::Unanswered);
             let created = timeout_at(end, pods.create(&params, &self.pod.object)).await;
             self.outcome = before;
@@ -136,7 +136,7 @@ impl PodLifecycle {
         }
     }
 
-    /// Checks whether an attempt whose response was lost created the pod. The labels show that the pod is not of
+    /// Checks whether an attempt whose response was lost created the pod. The labels show that the pod does not belong to
     /// another launcher.
     async fn is_found(&mut self, context: &ProbeContext) -> bool {
         let pods = context.pods(&self.pod.namespace);

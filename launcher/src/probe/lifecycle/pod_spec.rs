@@ -101,7 +101,7 @@ impl ProbePod {
     pub(crate) fn with_image(mut self, image: &str, hold: Vec<String>) -> Self {
         if let Some(container) = self.container() {
             container.image = Some(image.to_owned());
-            // The image must be on the node: no pull.
+            // The image must be on the node, so it is never pulled.
             container.image_pull_policy = Some("Never".into());
             container.command = Some(hold);
             if let Some(context) = &mut container.security_context {
@@ -136,7 +136,7 @@ impl ProbePod {
     }
 }
 
-/// Returns the main process of the pod. It exits by itself, also if the launcher was killed or the network is down.
+/// Returns the main process of the pod. It exits by itself, even if the launcher was killed or the network is down.
 /// node-probe rejects an action if the main process was not started for an `operator`; the admission policy checks this
 /// argument.
 pub(crate) fn hold(settings: &Settings, operator: bool) -> Vec<String> {

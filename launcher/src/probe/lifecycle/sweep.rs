@@ -29,7 +29,7 @@ use kube_read::objects::name_validation::is_subdomain;
 const LIST_TIME: Duration = Duration::from_secs(8);
 /// Time limit of the pod list when the program is exiting.
 const LIST_TIME_AT_END: Duration = Duration::from_secs(1);
-/// How long after its deadline a running pod is deleted. The time is long because the pod may belong to a call of
+/// Time after its deadline at which a running pod is deleted. The time is long because the pod may belong to a call of
 /// another user.
 const SLACK_SECONDS: i64 = 600;
 
@@ -207,7 +207,7 @@ pub(crate) async fn sweep(
     Ok(swept)
 }
 
-/// Returns the reason why no call is waiting for this pod; `None` if a call may be. `now` is the time of the API
+/// Returns the reason why no call is waiting for this pod; `None` if a call may be waiting. `now` is the time of the API
 /// server, like the creation time of the pod.
 fn reason_to_delete(pod: &Pod, own: &LauncherIdentity, now: Option<Timestamp>) -> Option<&'static str> {
     let (made_by, session) = (label(pod, OWNER_LABEL), label(pod, SESSION_LABEL));

@@ -1,7 +1,7 @@
 //! `--via ephemeral`: an ephemeral container in a running GPU pod, for full nodes and to see what a workload sees.
 //!
 //! Kubernetes cannot remove an ephemeral container from the spec of a pod: the container is stopped, and the result
-//! says what stays. The probe sees NVML and the processes of that pod, not those of the host.
+//! contains what stays. The probe sees NVML and the processes of that pod, not those of the host.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl Ephemeral {
         let node = &context.request.node;
         let asked = context.settings.ephemeral_pod.as_ref();
         if let (None, Some(target)) = (asked, &context.request.target) {
-            // A model can name this pod, so it must not be in this namespace either.
+            // A model can specify this pod, so the pod must not be in this namespace either.
             if target.namespace == SYSTEM_NAMESPACE {
                 return Err(Self::failed(
                     context,

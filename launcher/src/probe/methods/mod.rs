@@ -1,4 +1,4 @@
-//! Modules of the probe methods. `deploy/METHODS.md` lists where each works, what it needs, and what it leaves behind.
+//! Modules of the probe methods. `deploy/METHODS.md` lists where each method works, what it needs and what it leaves behind.
 
 pub(super) mod ephemeral;
 pub(super) mod inject;

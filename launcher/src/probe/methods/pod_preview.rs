@@ -1,4 +1,4 @@
-//! `printed`: returns the pod that `gpu-syringe pod-spec` prints.
+//! `printed`: creates the pod of the probe method in the settings, which `gpu-syringe pod-spec` prints.
 
 use syringe_core::probe_command::{ProbeCommand, ReadCommand};
 

@@ -11,16 +11,16 @@ pub(in crate::probe) trait ProbeSteps: Send + Sync {
     /// Returns the probe method.
     fn method(&self) -> ProbeMethod;
 
-    /// Creates the objects that the method needs. Never cancelled, so that every created object is recorded.
+    /// Creates the objects that the method needs. This step is never cancelled, so that every created object is recorded.
     fn create(&mut self, context: &ProbeContext) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Reads the document. Cancelled together with the call.
+    /// Reads the document. This step is cancelled together with the call.
     fn read(
         &self,
         context: &ProbeContext,
         timings: &mut Timings,
     ) -> impl Future<Output = Result<ReceivedReport, Failure>> + Send;
 
-    /// Deletes the objects that `create` created, also if `create` failed. Never cancelled.
+    /// Deletes the objects that `create` created, even if `create` failed. This step is never cancelled.
     fn clean_up(&mut self, context: &ProbeContext) -> impl Future<Output = CleanUp> + Send;
 }

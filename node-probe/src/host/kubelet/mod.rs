@@ -328,7 +328,7 @@ mod tests {
             .iter()
             .map(|held| (held.pod_uid.as_str(), held.pod.as_deref(), held.container.as_str(), held.devices.len()))
             .collect();
-        // Two log folders have the same pod name: it is unknown which pod exists.
+        // Two log folders have the same pod name, so it is unknown which of the pods exists.
         assert_eq!(held, [("", Some("train-1"), "main", 1), ("u1", Some("train-0"), "main", 2)]);
         assert_eq!(
             registered,

@@ -105,7 +105,7 @@ fn listed(host: &Root, folder: &str, wanted: impl Fn(&str) -> bool) -> Option<Ve
     Some(stamped.collect())
 }
 
-/// Returns the limits. Their usage is only read if `count` is set, because that reads all descriptors of all processes.
+/// Returns the limits. The usage is only read if `count` is set, because it needs all descriptors of all processes.
 fn inotify(paths: &Paths, count: bool) -> Option<Inotify> {
     let folder = paths.proc.join("sys/fs/inotify");
     let limit = |name: &str| files::number::<u64>(&folder.join(name));

@@ -3,8 +3,8 @@
 //! An RMA needs the UUID, the serial number and the slot of a GPU that no longer responds. PCI, the driver's
 //! `/proc/driver/nvidia/gpus` and the kernel log may still have these values. Other values are left out.
 //!
-//! An NVML index is mapped to an address only if the mapping is certain. Then NVML counts as many GPUs as are bound to the
-//! nvidia driver, and either only one of them has no index, or all other GPUs of NVML are in the order of the bus.
+//! An NVML index is mapped to an address only if the mapping is certain: NVML counts as many GPUs as are bound to the nvidia
+//! driver, and either only one of these GPUs has no index, or all other GPUs of NVML are in the order of the bus.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -159,7 +159,7 @@ mod tests {
 
     const NVIDIA: &str = "../../../bus/pci/drivers/nvidia";
 
-    /// Creates a node with GPUs of the nvidia driver on these buses.
+    /// Creates a node with one GPU on each of these buses, bound to the nvidia driver.
     fn node(buses: &[&str]) -> Tree {
         let tree = Tree::new();
         for bus in buses {

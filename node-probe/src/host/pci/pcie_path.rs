@@ -62,7 +62,7 @@ pub(in crate::host) fn place(folder: &Path) -> Option<Place> {
         let name = folder.file_name()?.to_str()?;
         match PciAddress::parse(name) {
             Some(address) => chain.push((address, folder.to_owned())),
-            // The host bridge. Behind a VMD this is the bridge of the VMD, which its devices share.
+            // This is the host bridge, or, for devices behind a VMD, the bridge of the VMD, which its devices share.
             None if name.starts_with("pci") && !chain.is_empty() => {
                 chain.reverse();
                 return Some(Place { root: name.to_owned(), chain, numa_node: pci::numa_node(&real) });

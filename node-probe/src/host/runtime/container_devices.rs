@@ -116,7 +116,7 @@ fn access_in_cgroup(paths: &Paths, pid: u32, folder: &Path, devices: &[Container
     Ok(output.stdout.iter().map(|answer| if *answer == b'y' { Access::Allowed } else { Access::Denied }).collect())
 }
 
-/// Returns an error if the cgroup is frozen, like that of a paused container: a process that enters it would stop there.
+/// Returns an error if the cgroup is frozen, as for a paused container, because a process that enters it would stop there.
 /// Only cgroup v2 has this file. cgroup v1 freezes in a separate hierarchy, which the child does not enter.
 fn not_frozen(procs: &Path) -> io::Result<()> {
     let events = files::text(&procs.with_file_name("cgroup.events")).unwrap_or_default();

@@ -55,7 +55,7 @@ pub(in crate::host) fn read(host: &Root, path: &str) -> (ContainerRuntime, Optio
     (facts, folders)
 }
 
-/// Returns whether this configuration disables the kubelet's plugin, like that of a containerd for Docker or for the host.
+/// Returns whether this configuration disables the kubelet's plugin. A containerd for Docker or for the host does this.
 pub(in crate::host) fn serves_no_kubelet(host: &Root, path: &str) -> bool {
     let Read::Parsed(file) = config_file::read(host, path) else { return false };
     disables_cri(&file.table)

@@ -1,10 +1,10 @@
-//! Modules for the child processes that call NVML:
+//! Modules for the child processes that call NVML: their start, their code, their answers and their supervision.
 //!
 //! ```text
 //!   subprocess       starts a child process that calls NVML, and reads its answers
 //!   subprocess_main  the code of the child process
 //!   sections         joins the answers to sections
-//!   supervisor       watches the processes: goes on without a GPU that hangs or crashes one
+//!   supervisor       watches the processes: continues without a GPU that makes a process hang or crash
 //! ```
 
 pub(super) mod sections;

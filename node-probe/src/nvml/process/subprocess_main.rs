@@ -67,7 +67,7 @@ fn answer(nvml_request: &NvmlRequest, output: &mut impl Write) -> Result<(), Pro
     Answer::Opened { count: session.count, addresses: session.pci_addresses() }.send(output);
     match gpu.as_deref().map(|uuid| session.state(uuid)) {
         None => session.read(nvml_request, |answer| answer.send(output)),
-        // The GPU may be one that is left out.
+        // The requested GPU may be a GPU that is left out.
         Some(None) if !without.is_empty() => {}
         Some(state) => Answer::Gpu(state).send(output),
     }

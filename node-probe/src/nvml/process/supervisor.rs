@@ -3,8 +3,8 @@
 //! If a call for a GPU crashes the process or does not return, another process reads the missing parts, without that GPU.
 //!
 //! A call that hangs in the driver cannot be interrupted, and it may hold a lock of the library that all calls of its
-//! process need. Another process does not wait for that lock. The process that hangs is only killed at the end of the read:
-//! if its call returns before, the process reads the rest.
+//! process need. Another process does not wait for that lock. The process that hangs is only killed at the end of the read.
+//! If the call returns before the end, the process reads the rest.
 
 use std::sync::Arc;
 use std::thread;

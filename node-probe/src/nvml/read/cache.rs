@@ -16,7 +16,7 @@ type Key = (&'static str, &'static str);
 /// The answer of a call: a `Result<T, NvmlError>`. The type is erased, so that the cache code exists only once.
 pub(in crate::nvml) type Answer = Rc<dyn Any>;
 
-/// The answers of one GPU or product.
+/// The cached answers of one GPU or product.
 #[derive(Default)]
 pub(in crate::nvml) struct Cache(RefCell<BTreeMap<Key, Answer>>);
 
@@ -65,7 +65,7 @@ impl Cache {
         if error.is_some_and(|error| error.kind() != Kind::Absent) {
             return;
         }
-        // All bits set, or a negative number, is a defect of one GPU.
+        // A value with all bits set, or a negative number, is a defect of one GPU.
         let number = answer.downcast_ref::<Result<u32, NvmlError>>();
         if number.is_some_and(|number| number.as_ref().is_ok_and(|number| i32::try_from(*number).is_err())) {
             return;

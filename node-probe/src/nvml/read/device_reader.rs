@@ -19,7 +19,7 @@ pub(in crate::nvml) struct Context<'a> {
     /// NVML index; `None` for calls about the installation as a whole.
     pub(in crate::nvml) gpu: Option<u32>,
     pub(in crate::nvml) recorder: &'a CallRecorder,
-    /// The error that showed that the GPU no longer responds.
+    /// The error from which it is known that the GPU no longer responds.
     pub(in crate::nvml) gone: &'a OnceCell<NvmlError>,
     /// Cached answers that several sections use.
     pub(in crate::nvml) cache: &'a Cache,
@@ -60,7 +60,7 @@ impl<'a> DeviceReader<'a> {
         self.context.gpu.unwrap_or_default()
     }
 
-    /// Returns the value of one NVML call, or `None` and a note that `fields` (paths inside the GPU's entry) are missing.
+    /// Returns the value of one NVML call. If it fails, notes that `fields` (paths in the entry) are missing.
     pub(in crate::nvml) fn call<T: Clone + 'static, E: Into<NvmlError>>(
         &mut self,
         function: impl Into<Function>,
@@ -77,7 +77,7 @@ impl<'a> DeviceReader<'a> {
         }
     }
 
-    /// Returns the answer of one NVML call that some GPUs do not support: only a failure is noted.
+    /// Returns the answer of one NVML call that some GPUs do not support. Only a failure is noted.
     pub(in crate::nvml) fn call_if_supported<T: Clone + 'static, E: Into<NvmlError>>(
         &mut self,
         function: impl Into<Function>,
@@ -92,7 +92,7 @@ impl<'a> DeviceReader<'a> {
         })
     }
 
-    /// Returns the value if it is in the range; otherwise `None` and a note that `field` is invalid.
+    /// Returns the value if it is in the range. Otherwise, returns `None` and notes that `field` is invalid.
     pub(in crate::nvml) fn check_range<T: PartialOrd + Copy + Display>(
         &mut self,
         function: &'static str,

@@ -1,4 +1,4 @@
-//! Describes the registration of a GPU with the NVLink fabric (`nvmlDeviceGetGpuFabricInfoV`).
+//! `describe`: converts the values of `nvmlDeviceGetGpuFabricInfoV` that are valid in the current state into facts.
 
 use syringe_core::facts::topology::Fabric;
 

@@ -66,7 +66,7 @@ pub(in crate::nvml) fn answers_of_gpu<const N: usize>(
     })
 }
 
-/// Returns the value of an answer, or `None` and a note under `path`.
+/// Returns the value of an answer. If there is none, returns `None` and adds a note under `path`.
 pub(in crate::nvml) fn noted(
     reader: &mut DeviceReader<'_>,
     answer: Result<i128, NvmlError>,
@@ -98,7 +98,7 @@ pub(in crate::nvml) fn numbers(
     path: &'static str,
 ) -> Vec<Option<u64>> {
     let number = |answer: Result<i128, NvmlError>| match answer.map(|value| (value, u64::try_from(value))) {
-        // All bits set is NVML's "not available", and the value of a device that left the bus.
+        // A value with all bits set is NVML's "not available", or comes from a device that left the bus.
         Ok((value, Err(_))) | Ok((value, Ok(u64::MAX))) => {
             reader.note_failure(FIELD_VALUES, &NvmlError::impossible(value), &[path]);
             None

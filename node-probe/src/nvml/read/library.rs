@@ -93,7 +93,7 @@ fn is_decisive(error: &NvmlError) -> bool {
     !matches!(error, NvmlError::Unloadable(_) | NvmlError::MissingFunction | NvmlError::Code(12 | 18))
 }
 
-/// `dlopen` and `nvmlInit_v2`, with two fallbacks: a copy in memory if the file is on a `noexec`
+/// Calls `dlopen` and `nvmlInit_v2`, with two fallbacks: a copy in memory if the file is on a `noexec`
 /// mount, and initialization that tolerates GPUs that do not attach.
 fn initialise(path: &Path, unattached: bool) -> Result<Nvml, NvmlError> {
     match initialise_file(path, unattached) {
@@ -114,7 +114,7 @@ fn initialise_file(path: &Path, unattached: bool) -> Result<Nvml, NvmlError> {
     // A driver without support for the flag returns an error.
     let first = if unattached { init(InitFlags::NO_ATTACH).or_else(|_| usual()) } else { usual() };
     let nvml = match first {
-        // For codes 1, 9, 12 and 18, no GPU is the cause.
+        // Codes 1, 9, 12 and 18 are not caused by a GPU.
         Err(error @ NvmlError::Code(code)) if ![1, 9, 12, 18].contains(&code) => {
             init(InitFlags::NO_GPUS).map_err(|_| error)?
         }

@@ -1,4 +1,4 @@
-//! Tests of opening invalid libraries, and libraries that must not be loaded.
+//! Tests that invalid libraries, and libraries that must not be loaded, are rejected.
 
 use std::os::unix::fs::PermissionsExt;
 

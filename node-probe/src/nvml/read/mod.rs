@@ -1,4 +1,4 @@
-//! Modules that read NVML in the child process. Each file imports only from the files above it:
+//! Modules that read NVML in the child process. Each file imports only from the files above it in this list.
 //!
 //! ```text
 //!   raw              the calls that nvml-wrapper lacks or gets wrong: the only `unsafe` of this program

@@ -136,8 +136,8 @@ impl LinkReader<'_, '_, '_> {
         }
     }
 
-    /// Reads a value that some drivers do not return for working links, which is not an error. Notes a call that was not
-    /// made.
+    /// Reads a value that some drivers do not return for working links. Its absence is not an error. If the call was not
+    /// made, that is noted.
     fn far_end<T: Clone + 'static>(
         &mut self,
         function: &'static str,

@@ -72,7 +72,7 @@ impl LinkFields {
 
     fn value(&self, id: u32, scope: u32) -> Option<u64> {
         let value = self.answer(FieldKey { id, scope })?.as_ref().ok()?;
-        // All bits set is NVML's "not available".
+        // A value with all bits set is NVML's "not available".
         u64::try_from(*value).ok().filter(|value| *value != u64::MAX && *value != u64::from(u32::MAX))
     }
 

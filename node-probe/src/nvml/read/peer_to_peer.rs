@@ -73,7 +73,7 @@ impl PeerToPeer {
         }
     }
 
-    /// Returns the capabilities that all pairs have that were read.
+    /// Returns the capabilities that all pairs that were read have.
     pub(in crate::nvml) fn common_to_all_pairs(&self) -> Vec<String> {
         let lacks = |name: &str| self.lacking.iter().any(|lack| lack.capability == name);
         let everywhere = |name: &&str| self.answered > 0 && !lacks(name);

@@ -22,11 +22,11 @@ const LISTS: [(ProcessList, &str, &str); 3] = [
 ];
 /// Name of the field of a missing list.
 const WHAT: &str = SectionName::Processes.as_str();
-/// `NVML_VALUE_NOT_AVAILABLE` in a number of bytes.
+/// The value of `NVML_VALUE_NOT_AVAILABLE` in a field that counts bytes.
 const NO_BYTES: u64 = u64::MAX;
 /// Maximum number of uses of one GPU. If a list is full, the section has a problem.
 const MAX_USES: usize = 1024;
-/// No MIG instance.
+/// The instance number of a process without a MIG instance.
 const NO_INSTANCE: u32 = u32::MAX;
 
 /// Reads every use of a GPU by a process: the compute, graphics and MPS lists, including those of MIG instances. A process
@@ -58,7 +58,7 @@ fn lists(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, uses: 
             Err(_) => {}
         }
     }
-    // The GPU lists the processes of its MIG devices only for privileged callers.
+    // NVML lists the processes of MIG devices under the GPU only for privileged callers.
     if is_mig && uses.is_empty() {
         let most = reader.call_ignoring_errors("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
         for instance in mig::devices(device, reader, most) {

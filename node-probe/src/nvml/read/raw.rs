@@ -258,7 +258,7 @@ pub(in crate::nvml) fn retired_pages(device: &Device<'_>, cause: u32) -> Result<
     }
 }
 
-/// Registration of a GPU with the NVSwitch fabric.
+/// The registration of a GPU with the NVSwitch fabric.
 #[derive(Clone)]
 pub(in crate::nvml) struct FabricInfo {
     pub(in crate::nvml) cluster_uuid: [u8; 16],
@@ -276,7 +276,7 @@ pub(in crate::nvml) struct FabricInfo {
 pub(in crate::nvml) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, NvmlError> {
     let versions = [version::<sys::nvmlGpuFabricInfo_v3_t>(3), version::<sys::nvmlGpuFabricInfo_v2_t>(2)];
     for (version, has_summary) in versions.into_iter().zip([true, false]) {
-        // Version 2 is the beginning of version 3: one buffer serves both.
+        // Version 2 is the beginning of version 3, so one buffer is sufficient for both.
         let mut info = sys::nvmlGpuFabricInfo_v3_t {
             version,
             clusterUuid: [0; 16],
@@ -297,7 +297,7 @@ pub(in crate::nvml) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, Nv
                     health_summary: has_summary.then(|| info.healthSummary.into()),
                 });
             }
-            // The version is too new, in the error codes of newer and older drivers.
+            // Newer and older drivers use these error codes for a version that is too new.
             Err(
                 NvmlError::Code(
                     sys::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH

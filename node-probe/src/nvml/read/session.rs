@@ -24,7 +24,7 @@ use crate::nvml::errors::NvmlError;
 
 /// Maximum length of a text from NVML in a report; NVML's buffers have 96 bytes.
 const TEXT: usize = 96;
-/// Maximum number of GPUs. No node has more; if a driver returns a higher count, it is ignored.
+/// Maximum number of GPUs. No node has more, and a higher count from a driver is ignored.
 pub(in crate::nvml) const MAX_GPUS: u32 = 128;
 
 const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
@@ -52,7 +52,7 @@ pub(in crate::nvml) struct Gpu {
     pub(in crate::nvml) identity: Identity,
     /// The GPU's handle, or the reason why it has no handle.
     device: Result<&'static Device<'static>, NvmlError>,
-    /// The first error that showed that the GPU no longer responds.
+    /// The first error from which it is known that the GPU no longer responds.
     gone: OnceCell<NvmlError>,
     cache: Cache,
     of_product: Option<&'static Cache>,

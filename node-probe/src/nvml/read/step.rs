@@ -1,4 +1,4 @@
-//! The order in which the sections are read from NVML (`Session::read`).
+//! `Session::read`: reads the requested sections from NVML, the most useful first. `Session::state`: reads one GPU.
 //!
 //! The facts that help most to find a fault are read first, for all GPUs, in case NVML is slow or stops responding: NVLinks
 //! (one call), errors and repairs, processes, temperatures and clocks, then properties, connections, and the pairs of GPUs,

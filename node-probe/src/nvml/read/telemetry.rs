@@ -92,7 +92,7 @@ fn tlimit_thresholds(reader: &mut DeviceReader<'_>, answers: [Result<i128, NvmlE
     Some(limits).filter(|limits| *limits != TlimitThresholds::default())
 }
 
-/// Returns the performance state, 0 being the fastest. The driver's value "unknown" counts as not supported.
+/// Returns the performance state (0 is the fastest). The driver's value "unknown" counts as not supported.
 fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u32> {
     const FUNCTION: &str = "nvmlDeviceGetPerformanceState";
     let state = reader.call(FUNCTION, &["performance_state"], || raw::performance_state(device))?;
@@ -289,7 +289,7 @@ fn reasons_mask(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u6
     const FUNCTION: &str = "nvmlDeviceGetCurrentClocksEventReasons";
     let fields = ["throttling.active", "throttling.reasons_mask"];
     match reader.try_call(FUNCTION, || raw::clocks_event_reasons(device)) {
-        // This function has the name before R535, with the same bits.
+        // Drivers before R535 have this function under its old name. The bits are the same.
         Err(NvmlError::MissingFunction) => {
             reader.call("nvmlDeviceGetCurrentClocksThrottleReasons", &fields, || raw::clocks_throttle_reasons(device))
         }

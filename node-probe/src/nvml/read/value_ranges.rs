@@ -19,7 +19,7 @@ pub(in crate::nvml) const MHZ: RangeInclusive<u32> = 0..=100_000;
 pub(in crate::nvml) const PCIE_GENERATION: RangeInclusive<u32> = 0..=16;
 pub(in crate::nvml) const PCIE_LANES: RangeInclusive<u32> = 0..=64;
 pub(in crate::nvml) const PERFORMANCE_STATE: RangeInclusive<u32> = 0..=15;
-/// Counters. All bits set is NVML's "not available", and the value of a device that left the bus.
+/// Counters. A value with all bits set is NVML's "not available", or comes from a device that left the bus.
 pub(in crate::nvml) const COUNT: RangeInclusive<u64> = 0..=u64::MAX - 1;
 /// Counters with 32 bits.
 pub(in crate::nvml) const SMALL_COUNT: RangeInclusive<u32> = 0..=u32::MAX - 1;

@@ -105,7 +105,7 @@ fn a_delay_makes_every_call_slower() {
 #[test]
 fn a_blocked_call_never_returns_and_blocks_no_other() {
     let switches = [("FAKE_NVML_BLOCK", "nvmlDeviceGetPowerUsage:2")];
-    // Never dropped, because the thread below keeps using the library.
+    // The library is never dropped, because the thread below keeps using it.
     let fake: &'static Fake = Box::leak(Box::new(open_with(&facts("healthy-h100-8"), &switches).expect("opens")));
     let power = |index: u32| fake.nvml.device_by_index(index).and_then(|device| device.power_usage());
     let (done, waits) = channel();
@@ -118,7 +118,7 @@ fn a_blocked_call_never_returns_and_blocks_no_other() {
 #[test]
 fn with_a_lock_a_blocked_call_blocks_all() {
     let switches = [("FAKE_NVML_BLOCK", "nvmlDeviceGetPowerUsage:2"), ("FAKE_NVML_LOCK", "1")];
-    // Never dropped, because the threads below keep using the library.
+    // The library is never dropped, because the threads below keep using it.
     let fake: &'static Fake = Box::leak(Box::new(open_with(&facts("healthy-h100-8"), &switches).expect("opens")));
     let power = |index: u32| fake.nvml.device_by_index(index).and_then(|device| device.power_usage());
     assert!(power(1).is_ok());

@@ -1,4 +1,4 @@
-//! The type `Fake`: a copy of the fake library, opened by path with `nvml-wrapper`. Functions that open it.
+//! The type `Fake`: a copy of the fake library, opened by path with `nvml-wrapper`; and functions that open the copy.
 
 use std::path::PathBuf;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! Texts of a plan: its urgency, whether to return the GPU, effects of deleting the pod, and results that are wrong.
+//! Functions for parts of a plan: urgency, RMA, stuck processes, effect of deleting the pod, results not to trust.
 
 use crate::conclusion::plan::{SHOWN, urgent, wants};
 use crate::evidence;

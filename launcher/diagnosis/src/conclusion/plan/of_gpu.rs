@@ -1,4 +1,4 @@
-//! The plan of a GPU that must be reset, inspected or returned.
+//! `of_gpu`: makes the plan of one GPU that must be reset, inspected or returned, from the findings about it.
 
 use crate::conclusion::plan::consequences::{if_pod_deleted, results, rma, stuck, urgency};
 use crate::conclusion::plan::{

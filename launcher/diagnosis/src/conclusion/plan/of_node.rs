@@ -1,4 +1,4 @@
-//! The plan of a node that must be rebooted, or whose GPUs and NVSwitches are all reset together.
+//! `whole`, `of_node`: decide whether a node needs one plan (reboot, or reset of all GPUs and NVSwitches), and make it.
 
 use crate::conclusion::plan::consequences::{if_pod_deleted, results, rma, stuck, urgency};
 use crate::conclusion::plan::{

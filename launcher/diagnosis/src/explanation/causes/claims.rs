@@ -1,4 +1,4 @@
-//! Statements that something is not the cause, each with the query that can contradict it.
+//! `judge`: states that the GPUs are not the cause, unless an event, a finding or an unread section contradicts that.
 //!
 //! A statement is made only if the query over raw events and findings has no result, and if the query could be made.
 

@@ -1,4 +1,4 @@
-//! Tries the causes in order. The first one with evidence is the explanation.
+//! `first_cause`: tries the causes of a pod's state in order. The first one with evidence is the explanation.
 
 use crate::explanation::causes::{
     Case, CauseRule, MAX_EVIDENCE, NOT_IDENTIFIED, claims, end_quote, event_quote, eviction, gpu, has_no_gpu, kubelet,

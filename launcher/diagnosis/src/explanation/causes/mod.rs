@@ -1,4 +1,4 @@
-//! `Case`: the input of all causes of a pod's state, with its lookups. `evaluate` tries the causes in order.
+//! `Case`: the input of the rules for the cause of a pod's state, with lookups. `evaluate::first_cause` tries them in order.
 //!
 //! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The role of an Xid (cause, or end of a
 //! program) and its class in the catalogue determine its cause. The reasons of pods and containers are those of the kubelet and

@@ -1,4 +1,4 @@
-//! Causes in the processes of the pod: memory, state in the kernel, exit codes.
+//! Causes from a pod's processes (memory, state D, zombie, exit code), and `no_problem` for a pod without a problem.
 
 use crate::explanation::causes::program_message::speaks_of_gpus;
 use crate::explanation::causes::start::CRASH_LOOP;

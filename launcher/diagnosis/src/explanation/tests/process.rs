@@ -1,4 +1,4 @@
-//! Tests of explanations from processes, exit codes and containers.
+//! Tests of explanations from processes in state D, zombies, exit codes and containers, and of the timeline.
 
 use crate::explanation::tests::*;
 use syringe_core::facts::kubernetes::node::KubernetesInput;

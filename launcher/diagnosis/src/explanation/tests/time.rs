@@ -1,4 +1,4 @@
-//! Tests that a cause precedes its effect and has the same process, container or device.
+//! Tests that a cause precedes its effect and has the same process, container or device; and of summary and timeline.
 
 use crate::explanation::explain;
 use crate::explanation::tests::{

@@ -1,4 +1,4 @@
-//! NVIDIA's stack on the node: whether the node advertises its GPUs, and the first component that does not work.
+//! `Stack`: whether a node advertises its GPUs, and the first component of NVIDIA's stack on it that does not work.
 //! Sources: pods and labels in the API, and the report of the probe.
 
 pub(crate) mod pods;

@@ -1,4 +1,4 @@
-//! The state of the pods of NVIDIA's stack: pods that are not ready, since when, and because of which container.
+//! `FailingPod`: a pod of NVIDIA's stack that does not become ready, with time, container, warning and commands.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,4 +1,4 @@
-//! Rules about GSP firmware, which runs a part of the driver on the GPU: timeouts, errors, GPUs without GSP.
+//! Rules about GSP firmware, which runs a part of the driver on the GPU: timeouts, errors, GSP off on some GPUs only.
 
 use crate::input::node::{Gpu, Node};
 use crate::input::processes::stuck_on;

@@ -1,4 +1,4 @@
-//! Tests of the memory findings of one GPU.
+//! Tests of memory findings of a GPU: InfoROM, errors before a boot, beside a lost GPU, and after a recovery.
 
 use serde_json::{Value, json};
 

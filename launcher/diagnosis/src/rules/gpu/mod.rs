@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about single GPUs: lost, rejected by the driver, memory, temperature, power, MIG, GSP, recovery.
+//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, heat, power, MIG, GSP, recovery, slow ones.
 
 mod gsp;
 mod memory;

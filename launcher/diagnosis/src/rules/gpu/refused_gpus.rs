@@ -1,4 +1,4 @@
-//! Rules about GPUs that the driver rejects when it loads: unsupported GPUs, and GPUs without a usable memory region.
+//! Rules about GPUs that the driver rejects when it loads: unmapped memory, or the wrong type of kernel module.
 //!
 //! The driver logs the reason, which determines the solution.
 

@@ -1,4 +1,4 @@
-//! Rule about Fabric Manager, which NVSwitches need.
+//! Rule that finds a node with NVSwitches on which Fabric Manager is not running.
 
 use crate::evidence;
 use crate::input::boards;

@@ -1,4 +1,4 @@
-//! Tests of findings about past kernel events of a GPU that works again.
+//! Tests of findings from past events: GPUs that work again, blocked tasks, PCIe totals, and clean summaries.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Property tests of grave Xids: repeated after each cure, a single one of long ago, and clocks that were wrong.
+//! Tests of every grave Xid: repeated with and without a cure, once long ago, and with wrong clocks.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

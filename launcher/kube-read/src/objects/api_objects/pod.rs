@@ -74,7 +74,7 @@ pub struct Container {
     /// Requests, limits and claims.
     #[prost(message, required, tag = "8")]
     pub resources: Resources,
-    /// The security context, which says whether the container is privileged.
+    /// The security context, which contains whether the container is privileged.
     #[prost(message, required, tag = "15")]
     pub security_context: SecurityContext,
     /// `Always` on an init container makes it a sidecar.
@@ -87,7 +87,7 @@ pub struct Container {
 pub struct Variable {
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Value. Empty if it comes from another source. It can be a secret.
+    /// Value of the variable; empty if the value comes from another source. The value can be a secret.
     #[prost(string, tag = "2")]
     pub value: String,
 }
@@ -105,7 +105,7 @@ pub struct Resources {
     pub claims: Vec<Named>,
 }
 
-/// An object of which only the name is read.
+/// An object, with only its name.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct Named {

@@ -19,7 +19,7 @@ const WITH_SHELL: [(&str, &[&str]); 13] = [
     ("registry.access.redhat.com", &["ubi9/ubi", "ubi8/ubi"]),
     ("registry.redhat.io", &["ubi9/ubi", "ubi8/ubi"]),
     ("mcr.microsoft.com", &["cbl-mariner/base/core", "azurelinux/base/core"]),
-    // Some of its tags have no shell.
+    // Some tags of this image have no shell.
     ("nvcr.io", &["nvidia/k8s/dcgm-exporter"]),
     ("docker.io", &["library/busybox", "library/alpine"]),
     ("public.ecr.aws", &["docker/library/busybox", "docker/library/alpine"]),
@@ -37,8 +37,8 @@ fn repositories() -> impl Iterator<Item = (&'static str, &'static str)> {
     WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (*registry, *path)))
 }
 
-/// Returns the image that the settings name, or the best that the node reports. Only for --via inject: a name does not
-/// prove what an image contains, and a user who asks for this method accepts that.
+/// Returns the image that the settings name, or the best that the node reports. Used only for --via inject. A name does
+/// not prove what an image contains, and a user who requests this method accepts that.
 pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure> {
     if let Some(image) = &settings.base_image {
         return Ok(image.clone());

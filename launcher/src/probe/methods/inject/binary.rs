@@ -19,7 +19,7 @@ const MACHINES: [(u16, &str); 5] = [(62, "amd64"), (183, "arm64"), (21, "ppc64le
 #[derive(Clone, Debug)]
 pub(super) enum ProbeBinary {
     File(PathBuf),
-    /// A program that is inside this one.
+    /// A program that is embedded in this program.
     Carried(&'static CarriedProgram),
 }
 
@@ -110,7 +110,7 @@ fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
     ];
     let mut refused = None;
     for path in names.iter().map(|name| folder.join(name)) {
-        // This check comes before opening the file: another user may have made a pipe with that name.
+        // This check comes before opening the file, because another user may have created a pipe with that name.
         if !is_trusted(&path, program) {
             if path.symlink_metadata().is_ok() {
                 let why =
@@ -139,7 +139,7 @@ fn is_trusted(path: &Path, program: &Path) -> bool {
         return false;
     };
     let is_own = |uid: u32| uid == program.uid() || uid == 0;
-    // The file must be executable: a file that a browser saved is not.
+    // The file must be executable; a file that a browser saved is not executable.
     file.is_file() && is_own(file.uid()) && file.mode() & (WRITABLE_BY_OTHERS | EXECUTABLE) == EXECUTABLE
         // Nobody else may be able to replace the file.
         && is_own(folder.uid()) && folder.mode() & WRITABLE_BY_OTHERS == 0

@@ -38,8 +38,8 @@ use kube_read::reads::nodes;
 
 /// Runs the probe with the base image's own loader.
 const RUN: &str = r#"exec /tmp/node-probe "$@""#;
-/// Runs the probe with the loader of the host: the base image may have no loader (a static busybox), or another one
-/// than that of glibc (Alpine). The shell keeps running, because the host sees the file through the root of the shell.
+/// Runs the probe with the loader of the host: the base image may have no loader (a static busybox), or not the
+/// loader of glibc (Alpine). The shell keeps running, because the host sees the file through the root of the shell.
 /// Only the root of PID 1 is trusted: another process can choose its own name, and its root may be that of a container.
 const RUN_WITH_HOST_LOADER: &str = r#"chroot /proc/1/root /proc/$$/root/tmp/node-probe "$@"; exit $?"#;
 /// Exit code of a shell if the program or its loader is not found.

@@ -1,7 +1,7 @@
 //! `find`: the base images for `--via auto`, which are the images of the privileged containers running on the node.
 //!
 //! The names in `node.status.images` prove nothing: a mirror of other registries, a registry to which tenants can push,
-//! or an import decides what a name means on a node. An image that runs privileged on the node already has root there,
+//! or an import may change what a name means on a node. An image that runs privileged on the node already has root there,
 //! so starting it once more adds no privilege.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -18,7 +18,7 @@ use kube_read::client::connection::Connection;
 use kube_read::client::retry;
 use kube_read::failure::{Cause, kube_reason};
 
-/// Maximum number of images that are tried: some have no shell.
+/// Maximum number of images that are tried, because some images have no shell.
 const MAX_IMAGES: usize = 3;
 /// Limit of the pod list: several times the maximum number of pods on a node.
 const MAX_PODS: u32 = 500;
@@ -57,8 +57,8 @@ fn of_pods(pods: &[Pod]) -> Vec<String> {
     images.into_iter().map(|(_, _, image)| image).take(MAX_IMAGES).collect()
 }
 
-/// Returns whether a privileged container of this pod is root on the node: it is not if the pod runs in a virtual
-/// machine or a sandbox of a RuntimeClass, or in a user namespace.
+/// Returns whether a privileged container of this pod is root on the node. This is not the case if the pod runs in a
+/// virtual machine or a sandbox of a RuntimeClass, or in a user namespace.
 fn is_on_the_host(pod: &Pod) -> bool {
     let managed_by = pod.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
     pod.metadata.deletion_timestamp.is_none()
@@ -132,7 +132,7 @@ mod tests {
                 0
             );
         }
-        // The status is that of another container, or the image has no repository digest.
+        // The status belongs to another container, or the image has no repository digest.
         assert_eq!(taken(|pod| pod["status"]["containerStatuses"][0]["name"] = json!("sidecar")), 0);
         for id in ["docker.io/library/debian:13", "sha256:ab", "", &format!("sha256:{}", "a".repeat(64))] {
             assert_eq!(images(vec![pod(id, |_| ())]).len(), 0, "{id}");

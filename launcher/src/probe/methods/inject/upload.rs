@@ -20,9 +20,9 @@ pub(super) const DIRECTORY: &str = "/tmp";
 pub(super) enum UploadMethod {
     /// `head | tar`: GNU tar reads until the end of its input, which version 4 of the protocol cannot signal.
     BoundedTar,
-    /// `head` only, if the image has no tar.
+    /// Only `head`, if the image has no tar.
     Head,
-    /// `tar` only, if the image has no head. Needs version 5 of the protocol.
+    /// Only `tar`, if the image has no head. This needs version 5 of the protocol.
     Tar,
 }
 

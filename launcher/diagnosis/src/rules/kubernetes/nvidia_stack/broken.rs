@@ -1,4 +1,4 @@
-//! The finding about the first component of NVIDIA's stack that does not work, with the reason from its log.
+//! `draft`, `explain`: make the finding about the first component of NVIDIA's stack that does not work, with its log.
 
 use crate::evidence;
 use crate::input::node::Node;

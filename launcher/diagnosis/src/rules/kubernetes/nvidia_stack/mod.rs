@@ -1,4 +1,4 @@
-//! NVIDIA's stack on the node: findings about the first component that does not work, and about its configuration.
+//! `check`: applies rules about NVIDIA's stack. `refine`: keeps only the finding about its first broken stage.
 //!
 //! Other groups check the driver, the runtime and the counts. [`refine`] joins their findings: it keeps the finding about
 //! the first broken stage, with its reason, and removes those about later stages.

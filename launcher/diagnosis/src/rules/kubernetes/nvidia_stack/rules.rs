@@ -1,4 +1,4 @@
-//! The table of the rules about NVIDIA's stack.
+//! The `rules!` table about NVIDIA's stack: ids, severities, titles and actions, without the checks.
 
 use crate::rule::{OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
 

@@ -1,4 +1,4 @@
-//! Joins the allocations of the kubelet with the pods of the API.
+//! `Allocations`: the kubelet's allocations and the API's pods, if both are complete; `of_pod` finds those of a pod.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,4 +1,4 @@
-//! Rules about numbers that cannot be: more GPUs in use than exist, and pods that match neither devices nor processes.
+//! Rules about contradictions: pods request more GPUs than exist; no pod matches an allocation or a process.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The table of the rules about requested, allocated, used and advertised GPUs.
+//! The `rules!` table about requested, allocated, used and advertised GPUs: ids, titles, actions, without the checks.
 
 use crate::rule::{NVML_DOC, PLUGIN_DOC, TOOLKIT_DOC, rules};
 

@@ -1,4 +1,4 @@
-//! Rule about allocations of deleted pods that the kubelet does not release.
+//! Rule that finds a kubelet that refuses pods and keeps devices of deleted pods. It replaces `STALE_ALLOCATION`.
 //!
 //! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. Such
 //! allocations are a fault if they still exist after such an admission. A pod may have ended after that admission, so one

@@ -84,10 +84,15 @@ fn of_driver(rest: &str) -> Meaning {
 }
 
 fn is_of_others(text: &str) -> bool {
-    if text.starts_with("nvidia ") || text.starts_with("pcieport ") || text.starts_with("pci ") {
+    const OF_DEVICES: [&str; 4] = ["nvidia ", "nvidia-nvswitch ", "pcieport ", "pci "];
+    if OF_DEVICES.iter().any(|driver| text.starts_with(driver)) {
         let rest = text.splitn(3, ' ').nth(2).unwrap_or_default();
         let rest = rest.strip_prefix("AER: ").unwrap_or(rest);
         return DEVICE_CHAT.iter().any(|words| text.contains(words.as_str())) || is_status_bit(rest);
+    }
+    // A monitor with a wrong description of itself is no fault of the GPU.
+    if text.starts_with("nvidia-modeset: ") && text.contains("EDID") {
+        return true;
     }
     if text.starts_with("nvidia-nvswitch") {
         return ["using MSI", "open (", "release (", "Loaded", "Unloaded", "ioctl", "probed"]
@@ -149,6 +154,8 @@ mod tests {
             "nvidia_uvm: module uses symbols nvUvmInterfaceDisableAccessCntr from proprietary module nvidia",
             "nvidia-nvswitch: Probing device 0000:05:00.0, Vendor Id = 0x10de, Device Id = 0x22a3",
             "nvidia-nvswitch0: using MSI",
+            "nvidia-modeset: WARNING: GPU:0: Unable to read EDID for display device DP-1",
+            "nvidia-nvswitch 0000:07:00.0:   device [10de:22a3] error status/mask=00040000/00400000",
             "audit: type=1400 apparmor=\"STATUS\" profile=\"unconfined\" name=\"nvidia_modprobe\"",
             "[   4711]     0  4711   123456     1234   12345        0             0 nvidia-device-p",
             "CPU: 3 PID: 812 Comm: nvidia-smi Tainted: P",

@@ -263,6 +263,11 @@ fn pcie_lines_of_old_and_new_kernels_mean_the_same() {
             "0000:3b:00.0",
         ),
         ("mlx5_core 0000:5d:00.0: AER: can't recover (no error_detected callback)", "cannot_recover", "0000:5d:00.0"),
+        (
+            "nvidia-nvswitch 0000:07:00.0: PCIe Bus Error: severity=Uncorrectable (Fatal), type=Transaction Layer, (Receiver ID)",
+            "uncorrected_fatal",
+            "0000:07:00.0",
+        ),
         ("pcieport 0000:00:03.0: AER: device recovery failed", "recovery_failed", "0000:00:03.0"),
     ] {
         let line = event(text);

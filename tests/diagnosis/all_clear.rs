@@ -309,6 +309,8 @@ fn links_of_nvlink_5_and_of_a_registered_gpu_need_switches() {
     let (report, _) = scenarios().remove("gb200-4").expect("the scenario");
     let critical = |by_version: bool, by_fabric: bool| {
         let mut value = ::scenarios::in_full(&report);
+        let cards = value["sections"]["inventory"]["data"]["gpus"].as_array_mut().expect("GPUs");
+        cards.iter_mut().for_each(|gpu| gpu["name"] = "NVIDIA H100 NVL".into());
         let gpus = value["sections"]["topology"]["data"]["gpus"].as_array_mut().expect("GPUs");
         for (at, gpu) in gpus.iter_mut().enumerate() {
             let version = if by_version { 5 } else { 4 };

@@ -14,14 +14,14 @@ use syringe_core::section_name::SectionName;
 use super::{replayed, scenarios, told};
 
 /// Writes a scenario as JSON with a full entry for each GPU, changes the JSON, and reads it again.
-fn changed(name: &str, change: impl FnOnce(&mut Value)) -> Report {
+pub(super) fn changed(name: &str, change: impl FnOnce(&mut Value)) -> Report {
     let (report, _) = scenarios().remove(name).expect(name);
     let mut value = ::scenarios::in_full(&report);
     change(&mut value);
     replayed(serde_json::from_value(value).expect("a report"))
 }
 
-fn gpus<'v>(report: &'v mut Value, section: &str) -> &'v mut Vec<Value> {
+pub(super) fn gpus<'v>(report: &'v mut Value, section: &str) -> &'v mut Vec<Value> {
     report["sections"][section]["data"]["gpus"].as_array_mut().expect(section)
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         .more()
         .cluster(with_class("nvidia", none_offered()))
         .node(|| unregistered(containerd(CONFIG, 2, []))),
-        healthy("runtime-of-which-a-part-is-unread", "A missing handler may be in a file that could not be read.")
+        unknown("runtime-of-which-a-part-is-unread", "A missing handler may be in a file that could not be read.")
             .must_not(ANY_WARNING)
             .unknown("not all of the configuration of containerd could be read: handler nvidia")
             .cluster(with_class("nvidia", offered()))

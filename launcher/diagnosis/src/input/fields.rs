@@ -19,6 +19,12 @@ pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     add(&mut fields, "ecc", node.ecc_of(gpu));
     add(&mut fields, "topology", node.topology_of(gpu));
     add(&mut fields, "mig", node.mig_of(gpu));
+    let rows = node.ecc_of(gpu).and_then(|ecc| ecc.remapped_rows.as_ref()?.histogram.as_ref());
+    if let Some(rows) = rows {
+        // Number of banks, which is the same for all GPUs of a model.
+        let sum = [rows.max, rows.high, rows.partial, rows.low, rows.none].map(u64::from).iter().sum::<u64>();
+        fields.insert("ecc.remapped_rows.histogram.sum".to_owned(), sum.into());
+    }
     if let Some(topology) = node.topology_of(gpu) {
         let links = &topology.nvlinks;
         let count = links.iter().map(|group| group.links.len()).sum::<usize>();

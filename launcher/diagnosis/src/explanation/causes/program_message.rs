@@ -84,7 +84,9 @@ fn requests_none(case: &Case<'_>, phrase: &Phrase) -> bool {
 
 fn cause_of(case: &Case<'_>, phrase: &Phrase, finding: Option<&Finding>) -> Cause {
     let of_gpu = |finding: &Finding| {
-        let hardware = matches!(finding.class, Class::Hardware | Class::Fabric);
+        // A network port next to the GPU is a part of the node.
+        let is_port = finding.id.starts_with("rdma-port-");
+        let hardware = matches!(finding.class, Class::Hardware | Class::Fabric) && !is_port;
         hardware && finding.addresses.iter().any(|address| case.on_node.addresses.contains(address))
     };
     match (phrase.cause, finding) {
@@ -93,7 +95,9 @@ fn cause_of(case: &Case<'_>, phrase: &Phrase, finding: Option<&Finding>) -> Caus
         (Cause::Application, None) if case.pod.is_gpu_stack => Cause::Node,
         (Cause::Application, Some(finding)) if finding.scope.pod_uid.as_ref() != Some(&case.pod.uid) => Cause::Node,
         (Cause::Node | Cause::Unknown, Some(finding)) if of_gpu(finding) => Cause::Gpu,
-        (Cause::Unknown, Some(finding)) if finding.class == Class::Driver => Cause::Node,
+        (Cause::Unknown, Some(finding)) if finding.class == Class::Driver || finding.id.starts_with("rdma-port-") => {
+            Cause::Node
+        }
         (cause, _) => cause,
     }
 }

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 use syringe_core::classification::{ActionCode, Class, Severity};
+use syringe_core::facts::inventory::GpuInventory;
+use syringe_core::facts::topology::{GpuTopology, NearGpu, NicPort, Topology};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
@@ -353,5 +355,33 @@ fn an_unknown_message_stays_unknown_beside_findings_about_the_node() {
             assert!(explained.evidence.iter().any(|line| line.contains(message)), "{id}: {:?}", explained.evidence);
             assert!(explained.evidence.iter().any(|line| line.contains(id)), "{id}: {:?}", explained.evidence);
         }
+    }
+}
+
+/// A network port that is not active is a part of the node, and the reason why the collective operation of the pod's GPU waits.
+#[test]
+fn a_network_port_next_to_its_gpu_explains_a_collective_operation_that_timed_out() {
+    let mut report = node(Vec::new());
+    let gpus = report.sections.inventory.as_ref().and_then(|one| one.data.as_ref()).expect("GPUs").gpus.clone();
+    let near = gpus.iter().map(|gpu| NearGpu { gpu: gpu.index, via: "PIX".into() }).collect();
+    let link_layer = Some("InfiniBand".into());
+    let port = NicPort { device: "mlx5_3".into(), port: 1, link_layer, near, ..NicPort::default() };
+    let topology = |state: &str| {
+        let nics = vec![NicPort { state: Some(state.into()), ..port.clone() }];
+        let of = |gpu: &GpuInventory| GpuTopology {
+            index: gpu.index,
+            uuid: gpu.uuid.clone(),
+            pci_address: gpu.pci_address.clone(),
+            ..GpuTopology::default()
+        };
+        Topology { gpus: gpus.iter().map(of).collect(), nics, ..Topology::default() }
+    };
+    for (state, cause) in [("INIT", Cause::Node), ("ACTIVE", Cause::Unknown)] {
+        report.sections.topology = Some(Section::read(topology(state), Vec::new()));
+        let pod = ended_with(134, "[Rank 3] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)");
+        let explained = cause_of(&pod, &report);
+        assert_eq!(explained.cause, cause, "{}", explained.summary);
+        let named = explained.evidence.iter().any(|line| line.contains("mlx5_3 port 1 (InfiniBand): state INIT"));
+        assert_eq!(named, cause == Cause::Node, "{:?}", explained.evidence);
     }
 }

@@ -6,6 +6,7 @@ use crate::evidence;
 use crate::input::fields::{of_gpu, text};
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, NVML_DOC, rules};
+use syringe_core::facts::ecc::LocationErrors;
 
 rules! {
     DISAGREE: "facts-disagree" Warning Driver NVML_DOC, "Two readings of the same fact differ",
@@ -84,7 +85,27 @@ fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
             evidence::data(nvml)
         ));
     }
+    lines.extend(error_counts(node, gpu));
     (!lines.is_empty()).then(|| Draft::on_gpu(DISAGREE, gpu).with_all_evidence(lines))
+}
+
+/// Errors at the locations against the total: each location is a part of it.
+fn error_counts(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
+    let Some(ecc) = node.ecc_of(gpu) else { return Vec::new() };
+    let mut lines = Vec::new();
+    for (name, counts) in [("volatile", &ecc.volatile), ("aggregate", &ecc.aggregate)] {
+        let most = |of: fn(&LocationErrors) -> u64| counts.locations.iter().map(of).max().unwrap_or(0);
+        let kinds = [
+            ("corrected", counts.corrected, most(|location| location.corrected)),
+            ("uncorrected", counts.uncorrected, most(|location| location.uncorrected)),
+        ];
+        for (kind, total, at_location) in kinds {
+            if let Some(total) = total.filter(|total| *total == 0 && at_location > 0) {
+                lines.push(format!("ecc.{name}.{kind} is {total}, and {at_location} at one location"));
+            }
+        }
+    }
+    lines
 }
 
 fn same_identity(node: &Node<'_>) -> Option<Draft> {
@@ -92,10 +113,12 @@ fn same_identity(node: &Node<'_>) -> Option<Draft> {
     for gpu in node.answering() {
         let fields = of_gpu(node, gpu);
         // Each baseboard numbers its own modules.
+        // Cards without a baseboard have the number 0.
+        let on_board = |gpu: &Gpu| node.inventory_of(gpu).is_some_and(|gpu| gpu.module_id != Some(0));
         let one_board = node.answering().count() <= GPUS_OF_A_BASEBOARD;
         let own = IDENTITY
             .iter()
-            .filter(|(path, _)| one_board || !path.ends_with("module_id"))
+            .filter(|(path, _)| !path.ends_with("module_id") || (one_board && on_board(gpu)))
             .filter_map(|(path, name)| Some(format!("{name} {}", text(fields.get(*path)?))));
         for identity in own {
             holders.entry(identity).or_default().push((gpu.index, gpu.label()));

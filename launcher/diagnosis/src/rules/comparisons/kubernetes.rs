@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::evidence;
 use crate::input::layers::{Layer, things};
 use crate::input::node::Node;
 use crate::input::stack::pods;
-use crate::rule::{Draft, OPERATOR_DOC, PLUGIN_DOC, rules};
-use syringe_core::facts::kubernetes::node::Component;
+use crate::rule::{Draft, OPERATOR_DOC, PLUGIN_DOC, Unread, rules};
+use syringe_core::facts::kubernetes::node::{Component, NvidiaContainer};
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 rules! {
     about Unavailable;
@@ -36,6 +40,15 @@ rules! {
             pods used the old resource.",
         means "The kubelet allocated devices of a resource to a container, and no device plugin registers this resource.",
         reads "kubelet.allocations, kubelet.registered";
+    TWICE: "gpus-offered-twice" Warning Driver PLUGIN_DOC, "A device plugin and a DRA driver both offer the GPUs",
+        UpdateSoftware "Disable one of the two on {node}: device plugin and DRA driver do not know of each other, and allocate the same GPU \
+            twice.",
+        means "GPUs are in the capacity of the node and in ResourceSlices, so that two pods can get the same GPU.",
+        reads "kubernetes.gpu_dra, kubernetes.gpu_capacity, kubelet.registered";
+    RESTARTS: "stack-component-restarts" Info Driver PLUGIN_DOC, "A container of NVIDIA's software restarts again and again",
+        Watch "Read the log of the container before its last restart (`kubectl logs --previous`) on {node}.",
+        means "A container of NVIDIA's software is ready now, and was restarted many times, the last time less than a day ago.",
+        reads "kubernetes.nvidia_pods";
     PLUGIN_GONE: "device-plugin-gone" Warning Driver PLUGIN_DOC, "Devices are registered, and no device plugin is connected",
         UpdateSoftware "Restart the NVIDIA device plugin on {node}: the kubelet has no socket of it any more.",
         means "The kubelet lists registered devices, and its folder of device plugins has no socket of a plugin.",
@@ -54,6 +67,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(of(REQUEST_DIFFERS, requests(node)));
     drafts.extend(of(RESOURCE_UNKNOWN, resources(node)));
     drafts.extend(of(PLUGIN_GONE, plugin(node)));
+    drafts.extend(of(TWICE, offered_twice(node)));
+    drafts.extend(of(RESTARTS, restarts(node)));
     drafts
 }
 
@@ -97,6 +112,20 @@ fn counts(node: &Node<'_>) -> Vec<String> {
         lines.push(format!("{allocatable} devices are allocatable, the capacity is {capacity}"));
     }
     lines
+}
+
+/// Returns an entry if the node has GPUs in its capacity, and no plugin registered any.
+pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
+    let cluster = node.kubernetes;
+    // A DRA driver registers no devices.
+    let capacity = cluster.gpu_capacity.filter(|capacity| *capacity > 0 && cluster.gpu_dra != Some(true));
+    let none = things(node, Layer::Registered).is_some()
+        && node.kubelet().is_some_and(|kubelet| !kubelet.registered.iter().any(|of| of.resource == GPU));
+    let shares = cluster.other_gpu_resources || !pods::is_settled(node);
+    let why = capacity.filter(|_| none && !shares).map(|capacity| {
+        format!("the capacity of {GPU} is {capacity}, and the checkpoint of the kubelet has no registered device of it")
+    });
+    why.into_iter().map(|why| Unread { fact: Unknown::new(SectionName::Kubelet, why), decides: false }).collect()
 }
 
 /// The label of feature discovery against the GPUs in NVML.
@@ -213,6 +242,45 @@ fn resources(node: &Node<'_>) -> Vec<String> {
         .collect();
     lines.truncate(4);
     lines
+}
+
+/// GPUs that the device plugin and a DRA driver offer.
+fn offered_twice(node: &Node<'_>) -> Vec<String> {
+    let registered = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
+    let devices = registered.filter(|of| of.resource == GPU).map(|of| of.devices.len()).sum::<usize>();
+    let capacity = node.kubernetes.gpu_capacity.filter(|capacity| *capacity > 0 && devices > 0);
+    match (node.kubernetes.gpu_dra, capacity) {
+        (Some(true), Some(capacity)) => {
+            vec![format!("capacity {capacity} of {GPU}, and ResourceSlices of a DRA driver have GPUs of the node")]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Restarts of a container from which on it is not only a consequence of reboots and updates.
+const MANY_RESTARTS: u32 = 10;
+
+/// Containers that were restarted many times, and recently.
+fn restarts(node: &Node<'_>) -> Vec<String> {
+    let age = |since: Option<Timestamp>| pods::now(node).zip(since).map(|(now, since)| now.duration_since(since));
+    let recent = |since| age(since).is_some_and(|age| !age.is_negative() && age < SignedDuration::from_hours(24));
+    let pods = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| pod.ready && !pod.deleting);
+    let lines = pods.flat_map(|pod| {
+        let many = |container: &&NvidiaContainer| {
+            container.restarts >= MANY_RESTARTS && container.last.as_ref().is_some_and(|last| recent(last.since))
+        };
+        pod.containers.iter().filter(many).map(|container| {
+            let reason = container.last.as_ref().and_then(|last| last.reason.as_deref()).map(evidence::data);
+            format!(
+                "pod {}, container {}: {} restarts, the last one because of {}",
+                pods::name(pod),
+                evidence::data(&container.name),
+                container.restarts,
+                reason.unwrap_or_else(|| "an unknown reason".to_owned())
+            )
+        })
+    });
+    lines.take(4).collect()
 }
 
 /// Registered devices without a socket of a plugin.

@@ -5,11 +5,12 @@
 use crate::evidence;
 use crate::input::fields::{Fields, flatten};
 use crate::input::layers::{Layer, Thing, things};
-use crate::input::node::Node;
+use crate::input::node::{Gpu, Node};
 use crate::rule::{About, DEBUG_DOC, Draft, PLUGIN_DOC, Rule, Unread, rules};
 use crate::rules::comparisons::agreement::DISAGREE;
+use crate::rules::comparisons::boards::{GPU_MISSING, SWITCH_MISSING};
 use crate::rules::comparisons::kubernetes;
-use syringe_core::classification::{Class, Severity};
+use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -28,7 +29,7 @@ rules! {
             is lost.",
         means "A file /dev/nvidiaN exists, and NVML lists no GPU with this number.",
         reads "inventory.minor_number, host.device_nodes";
-    PART_MISSING: "driver-part-missing" Warning Driver DEBUG_DOC, "A part of the driver that CUDA needs is missing",
+    PART_MISSING: "driver-part-missing" Critical Driver DEBUG_DOC, "A part of the driver that CUDA needs is missing",
         UpdateSoftware "Load the module on {node} (nvidia-modprobe -c 0 -u creates its device files, too), or install the firmware of \
             the loaded driver. The first CUDA program does this itself only if nvidia-modprobe is installed.",
         means "NVML works, and a kernel module or device file that CUDA programs need does not exist: CUDA fails to initialize.",
@@ -52,10 +53,6 @@ rules! {
         Watch "Check the log of the device plugin on {node}: the plugin withdrew a device that a pod uses.",
         means "The kubelet allocated a device to a container, and no device plugin registers the device any more.",
         reads "kubelet.allocations, kubelet.registered", about Unavailable;
-    SWITCH_MISSING: "nvswitch-missing" Critical Fabric DEBUG_DOC, "An NVSwitch is missing on the PCI bus",
-        DrainAndReboot "Drain and power-cycle {node}. If the NVSwitch is still missing, contact the vendor.",
-        means "NVLinks lead to an NVSwitch, or the board has an NVSwitch, that the PCI bus does not show.",
-        reads "topology.nvlinks, topology.nvswitches";
     SWITCH_UNUSED: "nvswitch-without-links" Warning Fabric DEBUG_DOC, "No NVLink leads to an NVSwitch",
         Watch "Check the Fabric Manager of {node} and the NVLinks of its GPUs.",
         means "An NVSwitch is on the PCI bus, and no GPU has an NVLink to it, although the other switches have links.",
@@ -127,14 +124,36 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = PAIRS.iter().flat_map(|pair| compare(node, pair)).collect();
     for draft in &mut drafts {
         let about_cdi = draft.rule.id == NOT_IN_CDI.id || draft.rule.id == CDI_WITHOUT_GPU.id;
-        // Not used, a specification is outdated without a problem. Not used, a GPU needs no module of CUDA.
-        if (about_cdi && !uses_cdi(node)) || (draft.rule.id == PART_MISSING.id && !uses_gpus(node)) {
+        // Not used, a specification is outdated without a problem.
+        if about_cdi && !uses_cdi(node) {
             draft.severity = Severity::Info;
         }
+        if draft.rule.id == PART_MISSING.id {
+            *draft = graded(node, draft.clone());
+        }
     }
-    drafts.extend(board(node));
     drafts
 }
+
+/// Lowers a finding about a part of the driver that is not needed now. Not used, a GPU needs no module of CUDA, and the first program
+/// loads it. A host that gives virtual GPUs to virtual machines runs no CUDA. The firmware is needed at the next load or reset.
+fn graded(node: &Node<'_>, draft: Draft) -> Draft {
+    let is_host = |gpu: &Gpu| {
+        let mode = node.inventory_of(gpu).and_then(|gpu| gpu.virtualization_mode.as_deref());
+        mode.is_some_and(|mode| mode.starts_with("host_"))
+    };
+    let stops_programs = draft.evidence.iter().any(|line| line.contains("kernel module ") || line.contains("/dev/"));
+    if !uses_gpus(node) || node.answering().any(is_host) {
+        draft.with_severity(Severity::Info)
+    } else if stops_programs {
+        draft
+    } else {
+        draft.with_severity(Severity::Warning).with_action(ActionCode::UpdateSoftware, FIRMWARE)
+    }
+}
+
+const FIRMWARE: &str = "Install the GSP firmware of the loaded driver on {node}, or reboot into the version that is on disk: the next load of \
+                        the driver and the next reset of a GPU need the firmware.";
 
 /// Returns whether NVIDIA's runtime is in CDI mode.
 fn uses_cdi(node: &Node<'_>) -> bool {
@@ -149,6 +168,10 @@ fn uses_gpus(node: &Node<'_>) -> bool {
 }
 
 fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
+    // A DRA driver offers GPUs that no plugin registers.
+    if pair.missing.id == NOT_REGISTERED.id && node.kubernetes.gpu_dra == Some(true) {
+        return Vec::new();
+    }
     let (Some(from), Some(to)) = (things(node, pair.from), things(node, pair.to)) else { return Vec::new() };
     if to.is_empty() {
         return Vec::new();
@@ -240,36 +263,10 @@ fn form(name: &str) -> String {
     name.split(['-', ' ']).take(if name.starts_with("uuid") { 2 } else { 1 }).collect::<Vec<_>>().join(" ")
 }
 
-/// Boards with NVSwitches: part of the product name, number of GPUs, number of NVSwitches.
-const BOARDS: &[(&str, usize, usize)] = &[
-    ("A100-SXM4", 8, 6),
-    ("A100-SXM4", 16, 12),
-    ("A800-SXM4", 8, 6),
-    ("H100 80GB HBM3", 8, 4),
-    ("H800", 8, 4),
-    ("H200", 8, 4),
-    ("H20", 8, 4),
-    ("B200", 8, 2),
-    ("B300", 8, 2),
-];
-
-/// Compares the number of NVSwitches with that of the board. Virtual machines may have none.
-fn board(node: &Node<'_>) -> Option<Draft> {
-    let present = things(node, Layer::Switches)?.len();
-    let count = node.answering().count();
-    let name = node.answering().next()?.name.as_deref()?;
-    let (product, _, switches) =
-        BOARDS.iter().find(|(product, gpus, _)| *gpus == count && name.contains(product)).filter(|_| present > 0)?;
-    (present < *switches).then(|| {
-        let line = format!("the PCI bus shows {present} NVSwitches, a board with {count} {product} has {switches}");
-        Draft::on_node(SWITCH_MISSING).with_evidence(line)
-    })
-}
-
 /// Moves a difference into the finding that explains it: a finding about the same GPU, a GPU that is gone, or a finding about the driver
 /// or the devices of the node as a whole.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
-    let rules = || RULES.iter().chain(kubernetes::RULES).chain([&DISAGREE]);
+    let rules = || RULES.iter().chain(kubernetes::RULES).chain([&DISAGREE, &SWITCH_MISSING, &GPU_MISSING]);
     let is_difference = |draft: &Draft| rules().any(|rule| rule.id == draft.rule.id);
     let (differences, mut causes): (Vec<Draft>, Vec<Draft>) =
         std::mem::take(drafts).into_iter().partition(is_difference);

@@ -1,6 +1,7 @@
 //! `GROUPS`: the rules that compare a fact with other GPUs, other layers, other sections, Kubernetes, or its range.
 
 mod agreement;
+mod boards;
 mod kubernetes;
 mod layers;
 mod order;
@@ -14,8 +15,9 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(ranges::RULES, ranges::check),
     RuleGroup::new(agreement::RULES, agreement::check),
     RuleGroup::new(&[], references::check),
-    RuleGroup::new(kubernetes::RULES, kubernetes::check),
+    RuleGroup::new(kubernetes::RULES, kubernetes::check).with_unread(kubernetes::unread),
     RuleGroup::new(peers::RULES, peers::check).with_unread(peers::unread),
+    RuleGroup::new(boards::RULES, boards::check),
     RuleGroup::new(layers::RULES, layers::check).with_refine(layers::refine).with_unread(layers::unread),
     RuleGroup::new(order::RULES, order::check).with_refine(order::refine),
 ];

@@ -54,7 +54,6 @@ rules! {
 const EQUAL: &[(&str, Rule)] = &[
     ("inventory.memory_total_bytes", MEMORY),
     ("telemetry.power.limit_milliwatts", POWER_LIMIT),
-    ("telemetry.power.enforced_limit_milliwatts", POWER_LIMIT),
     ("inventory.vbios_version", VERSION),
     ("inventory.inforom.image", VERSION),
     ("inventory.inforom.oem", VERSION),
@@ -111,6 +110,7 @@ const EQUAL: &[(&str, Rule)] = &[
     ("topology.pcie_path.1.max_width", VERSION),
     ("topology.pcie_path.1.kind", VERSION),
     ("mig.max_devices", DIFFERS),
+    ("ecc.remapped_rows.histogram.sum", DIFFERS),
 ];
 
 /// Fields that a GPU may lack although its peers have them.
@@ -122,7 +122,6 @@ const MAY_LACK: &[&str] = &[
     // A bridge can connect two of several cards.
     "topology.nvlinks",
     "ecc.recovery_action",
-    "topology.fabric.cluster_uuid",
     "telemetry.clocks.application",
     "inventory.gsp_firmware_version",
 ];
@@ -155,6 +154,9 @@ fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
         let fields = of_gpu(node, gpu);
         // GPUs of one model have the same device id, whatever NVML names them.
         let id = node.inventory_of(gpu).and_then(|gpu| gpu.pci_device_id.as_deref()).or(gpu.name.as_deref());
+        // Virtual GPUs with different profiles have the same device id.
+        let is_virtual = node.inventory_of(gpu).is_some_and(|gpu| gpu.virtualization_mode.as_deref() == Some("vgpu"));
+        let id = if is_virtual { gpu.name.as_deref() } else { id };
         models.entry(id.unwrap_or_default()).or_default().push((gpu, fields));
     }
     models.into_values().filter(|model| model.len() > 1).collect()
@@ -209,8 +211,10 @@ fn pair(model: &Model<'_>) -> Option<Draft> {
     let [(first, one), (second, other)] = model.as_slice() else { return None };
     let lines = EQUAL.iter().filter_map(|(field, rule)| {
         let (left, right) = (one.get(*field)?, other.get(*field)?);
+        let by_kind = rule.id == DIFFERS.id || rule.id == MEMORY.id;
+        let severity = if by_kind && is_other_kind(model, first) { Severity::Info } else { rule.severity };
         let line = format!("{field} is {} on {}, {} on {}", text(left), first.label(), text(right), second.label());
-        (left != right).then_some((rule.severity, line))
+        (left != right).then_some((severity, line))
     });
     let lines: Vec<(Severity, String)> = lines.collect();
     let worst = lines.iter().map(|(severity, _)| *severity).max()?;

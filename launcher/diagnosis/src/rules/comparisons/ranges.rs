@@ -171,6 +171,10 @@ fn contradictions(node: &Node<'_>, gpu: &crate::input::node::Gpu) -> Vec<String>
             ));
         }
     }
+    let power = |name: &str| number(&format!("telemetry.power.{name}_milliwatts"));
+    if let (Some(draw), Some(0.0)) = (power("draw").filter(|draw| *draw > 0.0), power("instant")) {
+        found.push(format!("telemetry.power.instant_milliwatts is 0, and draw_milliwatts is {draw}"));
+    }
     let mut lines = found;
     lines.dedup();
     lines

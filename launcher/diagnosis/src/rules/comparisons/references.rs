@@ -105,6 +105,9 @@ fn processes(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
+/// Linux supports no more NUMA nodes. The numbers have gaps on some machines, so the number of nodes is no limit.
+const NUMA_NODES: u32 = 1024;
+
 /// No GPU has more NVLinks.
 const MOST_LINKS: u32 = 36;
 
@@ -122,12 +125,17 @@ fn nics(node: &Node<'_>) -> Vec<String> {
         if let Some(near) = nic.near.iter().find(|near| !indices.contains(&near.gpu)) {
             lines.push(format!("{name} is near GPU {}, which NVML does not list", near.gpu));
         }
-        let numa = nic
-            .numa_node
-            .filter(|numa| node.host().and_then(|host| host.numa_nodes).is_some_and(|nodes| *numa >= nodes));
+        let numa = nic.numa_node.filter(|numa| *numa >= NUMA_NODES);
         if let Some(numa) = numa {
             lines.push(format!("{name} is on NUMA node {numa}, which the node does not have"));
         }
+    }
+    // The numbers of NUMA nodes have gaps on some machines, but there are not more of them than nodes.
+    let gpus = topology.gpus.iter().filter_map(|gpu| gpu.numa_node);
+    let numbers: BTreeSet<u32> = gpus.chain(topology.nics.iter().filter_map(|nic| nic.numa_node)).collect();
+    let nodes = node.host().and_then(|host| host.numa_nodes).and_then(|nodes| usize::try_from(nodes).ok());
+    if let Some(nodes) = nodes.filter(|nodes| *nodes > 0 && *nodes < numbers.len()) {
+        lines.push(format!("GPUs and network cards are on {} NUMA nodes, the node has {nodes}", numbers.len()));
     }
     for gpu in &topology.gpus {
         let mut links: Vec<u32> = gpu.nvlinks.iter().flat_map(|group| group.links.iter().copied()).collect();
@@ -153,6 +161,10 @@ fn matrix(node: &Node<'_>) -> Vec<String> {
         lines.push(format!("the matrix of connections does not have {count} rows and columns"));
         return lines;
     }
+    let is_switched = |at: usize| {
+        let groups = topology.gpus.get(at).into_iter().flat_map(|gpu| &gpu.nvlinks);
+        groups.into_iter().any(|group| group.active == Some(true) && group.remote_type.as_deref() == Some("switch"))
+    };
     for (at, row) in rows.iter().enumerate() {
         for (other, cell) in row.iter().enumerate() {
             let back = rows.get(other).and_then(|row| row.get(at));
@@ -160,6 +172,13 @@ fn matrix(node: &Node<'_>) -> Vec<String> {
                 let back = back.map(|back| evidence::data(back)).unwrap_or_default();
                 lines.push(format!(
                     "the connection of GPUs {at} and {other} is {}, and in the other direction {back}",
+                    evidence::data(cell)
+                ));
+            }
+            let is_connection = cell.starts_with("NV") || cell == "?";
+            if at < other && is_switched(at) && is_switched(other) && !is_connection {
+                lines.push(format!(
+                    "the connection of GPUs {at} and {other} is {}, and both have NVLinks to NVSwitches that are up",
                     evidence::data(cell)
                 ));
             }
@@ -186,6 +205,12 @@ fn mig_devices(node: &Node<'_>) -> Vec<String> {
                     gpu.index, device.gpu_slices
                 ));
             }
+            if compute_slices(profile).zip(device.compute_slices).is_some_and(|(named, slices)| named != slices) {
+                lines.push(format!(
+                    "a MIG device of GPU {} with profile {name} has {:?} compute slices",
+                    gpu.index, device.compute_slices
+                ));
+            }
             if device.memory_used_bytes > device.memory_total_bytes {
                 lines.push(format!("a MIG device of GPU {} uses more memory than it has", gpu.index));
             }
@@ -208,6 +233,12 @@ fn mig_devices(node: &Node<'_>) -> Vec<String> {
 /// Returns the number of slices in the name of a profile: 3 for `1c.3g.40gb`.
 fn slices(profile: &str) -> Option<u32> {
     profile.split('.').find_map(|part| part.strip_suffix('g')?.parse().ok())
+}
+
+/// Returns the number of compute slices: 1 for `1c.3g.40gb`, 3 for `3g.40gb`.
+fn compute_slices(profile: &str) -> Option<u32> {
+    let named = profile.split('.').find_map(|part| part.strip_suffix('c')?.parse().ok());
+    named.or_else(|| slices(profile))
 }
 
 /// Both ends of a PCIe link have the same speed and the same number of lanes.

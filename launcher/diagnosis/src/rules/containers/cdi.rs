@@ -94,7 +94,19 @@ pub(super) fn unread_files(node: &Node<'_>) -> Vec<Unread> {
         "{} could not be read, or is no valid CDI specification: containers that request its devices do not start",
         evidence::some(&names, NAMED)
     );
-    vec![Unread { fact: Unknown::new(SectionName::Host, why), decides: false }]
+    let decides = runtime::of_node(node).is_some_and(resolves_files);
+    vec![Unread { fact: Unknown::new(SectionName::Host, why), decides }]
+}
+
+/// Modes of NVIDIA's runtime in which it reads no specification of the node.
+const WITHOUT_FILES: [&str; 3] = ["legacy", "jit-cdi", "csv"];
+
+/// Returns whether the runtime resolves devices of CDI files, and nothing shows that containers get GPUs in another way. CRI-O always
+/// resolves them.
+fn resolves_files(runtime: &ContainerRuntime) -> bool {
+    let mode = runtime.toolkit.as_ref().and_then(|toolkit| toolkit.mode.as_deref());
+    (runtime.name == "cri-o" || runtime.cdi_enabled == Some(true))
+        && !mode.is_some_and(|mode| WITHOUT_FILES.contains(&mode))
 }
 
 /// Returns the CDI kind that NVIDIA's runtime uses.
@@ -203,6 +215,14 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
         .with_all_evidence(written);
     if is_used(node, &spec.kind, by_cdi) {
         return Some(draft.with_evidence(format!("kind {}", evidence::data(&spec.kind))));
+    }
+    let runtime = runtime::of_node(node).filter(|runtime| spec.kind == "nvidia.com/gpu" && resolves_files(runtime));
+    if let Some(runtime) = runtime {
+        let resolves = format!(
+            "{} resolves CDI devices: containers that request them do not start",
+            evidence::data(&runtime.name)
+        );
+        return Some(draft.with_severity(Severity::Warning).with_evidence(resolves));
     }
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED))
 }

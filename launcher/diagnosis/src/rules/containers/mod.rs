@@ -3,12 +3,14 @@
 mod cdi;
 mod container;
 mod runtime;
+mod runtime_settings;
 mod starting_pods;
 
 use crate::rule::RuleGroup;
 
 pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(runtime::RULES, runtime::check).with_unread(runtime::unread_handler),
+    RuleGroup::new(runtime_settings::RULES, runtime_settings::check),
     RuleGroup::new(cdi::RULES, cdi::check).with_unread(cdi::unread_files),
     RuleGroup::new(container::RULES, container::check),
     RuleGroup::new(starting_pods::RULES, starting_pods::check),

@@ -137,7 +137,7 @@ pub(super) fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
             used.by
         )
     });
-    why.into_iter().map(|why| Unread { fact: Unknown::new(SectionName::Host, why), decides: false }).collect()
+    why.into_iter().map(|why| Unread { fact: Unknown::new(SectionName::Host, why), decides: true }).collect()
 }
 
 /// Returns whether the default handler, or one that a pod of the node uses, is NVIDIA's.

@@ -9,6 +9,11 @@ rules! {
         None "No action now. Plan a drain of {node}: the version on disk is loaded at the next reboot.",
         means "The driver version on disk differs from the loaded one and takes over at the next load.",
         reads "host.driver";
+    LIBRARY_NEWER: "driver-library-newer" Warning Driver NVML_DOC, "The driver library on disk is newer than the loaded kernel module",
+        DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: new containers get the library on disk, which does not work \
+            with the loaded module. Containers that are running continue.",
+        means "The driver was updated, and the old kernel module is still loaded: programs in new containers fail to initialize CUDA and NVML.",
+        reads "host.driver";
     DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
         UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the component \
             that creates them.",
@@ -53,8 +58,15 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         });
         let differing: Vec<String> = differing.collect();
         if !differing.is_empty() {
-            drafts.push(Draft::on_node(UPDATE_PENDING).with_all_evidence(differing));
+            let is_newer = host.driver.library.as_deref().is_some_and(|library| version(library) > version(loaded));
+            let rule = if is_newer { LIBRARY_NEWER } else { UPDATE_PENDING };
+            drafts.push(Draft::on_node(rule).with_all_evidence(differing));
         }
     }
     drafts
+}
+
+/// Returns the numbers of a driver version: `[570, 124, 6]`.
+fn version(text: &str) -> Vec<u32> {
+    text.split('.').map_while(|part| part.parse().ok()).collect()
 }

@@ -1,7 +1,7 @@
-//! Rules about power: power brake, missing power of a GPU or NIC, slowdowns, lowered limits, low clocks under load.
+//! Rules about power and clocks: power brake, missing power, slowdowns, lowered limits, power caps, low clocks under load.
 //!
-//! A GPU at its power cap under full load works as designed. The power cap is a reason for its clocks, but never a
-//! finding.
+//! A GPU at its power cap under full load works as designed: the power cap is a reason for its clocks, and no finding. It does not
+//! explain low clocks if the GPU draws far less than its limit.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
@@ -29,6 +29,27 @@ rules! {
         UpdateSoftware "If this is not intended, restore the default power limit of {gpu} on {node} (nvidia-smi -pl).",
         means "The power limit is set below the default. The GPU is slower under load.",
         reads "telemetry.power";
+    CAPPED_OUTSIDE: "power-limit-enforced-lower" Warning Power NVML_DOC, "The power limit in effect is below the limit that is set",
+        CheckCabling "Check the power cap of the BMC of {node}, its power supplies and the power budget of the rack: {gpu} may draw less \
+            than its power limit.",
+        means "The lowest of all limits that are in effect is below the limit of the administrator: server or board cap the power.",
+        reads "telemetry.power";
+    CAPPED_LOW: "power-cap-at-low-draw" Warning Power NVML_DOC, "A power cap keeps the clocks low, and the GPU draws far less than its limit",
+        CheckCabling "Check the power cap of the BMC of {node}, its power supplies and power cables. If they are in order, reset {gpu} at \
+            the next drain.",
+        means "The GPU is under load with less than half of its clock because of a power cap, although it draws much less than its power \
+            limit: another cap is in effect, or its power sensor is wrong.",
+        reads "telemetry.clocks, telemetry.power, telemetry.utilization";
+    LIMITED: "clocks-limited-long" Info Power NVML_DOC, "The clocks were limited by the board for a long time",
+        Watch "If jobs on {gpu} of {node} are slow, check power supplies and power cables, and the board limit under load.",
+        means "The driver counts the time with reduced clocks by reason: a limit of the board or its reliability was the reason for a \
+            noticeable part of the time.",
+        reads "telemetry.throttling.violations";
+    MEMORY_CLOCK: "memory-clock-low-under-load" Warning Driver NVML_DOC, "Low memory clock under load, and no fault explains it",
+        UpdateSoftware "Check whether the memory clock of {gpu} on {node} is locked (nvidia-smi -q -d CLOCK); reset it with \
+            nvidia-smi -rmc and -rac. If it stays low, reset {gpu} at the next drain.",
+        means "The GPU is under load in a fast performance state, and its memory runs at a lower clock than that of this state.",
+        reads "telemetry.clocks, telemetry.utilization";
     CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load, and no fault explains them",
         UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); reset them \
             with nvidia-smi -rgc and -rac.",
@@ -58,7 +79,12 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let Some(now) = node.telemetry_of(gpu) else { continue };
         drafts.extend(brake(gpu, now));
         drafts.extend(limit(gpu, &now.power));
+        drafts.extend(enforced(gpu, &now.power));
         drafts.extend(clocks(gpu, now));
+        drafts.extend(limited(node, gpu, now));
+        // A virtual GPU has clocks and load of the whole GPU, which other machines use, too.
+        let is_virtual = node.inventory_of(gpu).is_some_and(|gpu| gpu.virtualization_mode.as_deref() == Some("vgpu"));
+        drafts.extend(memory_clock(gpu, now).filter(|_| !is_virtual));
     }
     let hungry =
         |event: &&syringe_core::facts::kernel_log::KernelEvent| event.sub_code.as_deref() == Some("insufficient_power");
@@ -107,17 +133,87 @@ fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     Some(Draft::on_gpu(LIMIT_LOWERED, gpu).with_severity(severity).with_evidence(evidence))
 }
 
-/// Returns a finding if the clock is below half of its maximum under load, and the driver reports no reason.
+/// Limits are sometimes rounded, and boards correct them by some watts.
+const ROUNDING_PERCENT: u64 = 97;
+
+/// Returns a finding if another limit is in effect than that of the administrator.
+fn enforced(gpu: &Gpu, power: &Power) -> Option<Draft> {
+    let (enforced, limit) = (power.enforced_limit_milliwatts?, power.limit_milliwatts?);
+    let percent = u64::from(enforced) * 100 / u64::from(limit).max(1);
+    let severity = if percent < NOTABLE_LIMIT_PERCENT { Severity::Warning } else { Severity::Info };
+    let evidence = format!("limit in effect {} W, limit set {} W ({percent} %)", enforced / 1000, limit / 1000);
+    (percent < ROUNDING_PERCENT)
+        .then(|| Draft::on_gpu(CAPPED_OUTSIDE, gpu).with_severity(severity).with_evidence(evidence))
+}
+
+/// Reasons for reduced clocks that are not part of normal work. `thermal` has a rule of its own, and a power limit is normal.
+const UNUSUAL_POLICIES: [&str; 2] = ["board_limit", "reliability"];
+
+/// Reduced clocks for at least one in this many seconds are a finding.
+const NOTABLE_SHARE: u64 = 20;
+
+/// Returns a finding if the clocks were reduced for a noticeable part of the time since the driver was loaded.
+fn limited(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+    let counted = node.counted_seconds()?.saturating_mul(1000);
+    let unusual = now.throttling.violations.iter().filter(|one| UNUSUAL_POLICIES.contains(&one.policy.as_str()));
+    let long = unusual.filter(|one| counted > 0 && one.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted);
+    let lines: Vec<String> = long
+        .map(|one| {
+            format!(
+                "{}: {} % of the time since driver load",
+                evidence::data(&one.policy),
+                one.duration_ms.saturating_mul(100) / counted
+            )
+        })
+        .collect();
+    (!lines.is_empty()).then(|| Draft::on_gpu(LIMITED, gpu).with_all_evidence(lines))
+}
+
+/// A GPU that draws less than this percentage of its limit is not at its power limit.
+const CAPPED_PERCENT: u64 = 70;
+
+/// Returns whether the draw is so far below the limit that the limit does not explain a power cap.
+fn draws_little(power: &Power) -> bool {
+    let limit = power.enforced_limit_milliwatts.or(power.limit_milliwatts);
+    power
+        .draw_milliwatts
+        .zip(limit)
+        .is_some_and(|(draw, limit)| u64::from(draw) * 100 < u64::from(limit) * CAPPED_PERCENT)
+}
+
+/// Returns a finding if the clock is below half of its maximum under load, and neither a fault nor the power limit explains it.
 pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
-    let explained = clock_events::mask_of(&now.throttling) & (FAULTS | POWER_CAP) != 0;
+    let mask = clock_events::mask_of(&now.throttling);
+    let is_capped = mask & POWER_CAP != 0;
+    let explained = mask & FAULTS != 0 || (is_capped && !draws_little(&now.power));
     let low = u64::from(sm) * 2 < u64::from(most);
     (low && !explained).then(|| {
         let state = now.performance_state.map(|state| format!(", P{state}")).unwrap_or_default();
-        let reasons = (clock_events::mask_of(&now.throttling) != 0).then(|| clock_event_reasons(now));
-        Draft::on_gpu(CLOCKS_LOW, gpu)
+        let reasons = (mask != 0).then(|| clock_event_reasons(now));
+        Draft::on_gpu(if is_capped { CAPPED_LOW } else { CLOCKS_LOW }, gpu)
             .with_evidence(format!("SM clock {sm} of {most} MHz at {load} % load{state}"))
             .with_all_evidence(reasons)
+            .with_all_evidence(draw(&now.power).filter(|_| is_capped))
+    })
+}
+
+/// The fast performance states: GeForce cards run CUDA programs in P2, with a memory clock a few percent below the maximum.
+const FAST_STATES: u32 = 2;
+
+/// A memory clock below this percentage of the maximum is low.
+const MEMORY_CLOCK_PERCENT: u64 = 90;
+
+/// Returns a finding if the memory clock is low under load. It does not follow the load, as the SM clock does.
+fn memory_clock(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+    let (clock, most) = (now.clocks.memory_mhz?, now.clocks.max_memory_mhz?);
+    let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
+    let state = now.performance_state.filter(|&state| state <= FAST_STATES)?;
+    let explained = clock_events::mask_of(&now.throttling) & FAULTS != 0;
+    let low = clock > 0 && u64::from(clock) * 100 < u64::from(most) * MEMORY_CLOCK_PERCENT;
+    (low && !explained).then(|| {
+        let evidence = format!("memory clock {clock} of {most} MHz at {load} % load, P{state}");
+        Draft::on_gpu(MEMORY_CLOCK, gpu).with_evidence(evidence)
     })
 }

@@ -18,6 +18,10 @@ rules! {
             load.",
         means "A GPU is far hotter than others of its model under the same load: its cooling may be poor.",
         reads "telemetry.temperature, telemetry.utilization";
+    LITTLE_POWER: "gpu-power-below-peers" Info Driver DEBUG_DOC, "Full load at a much lower power draw than the other GPUs",
+        Watch "If the job of {gpu} on {node} makes no progress, look at its processes: a kernel that waits for another GPU has this effect.",
+        means "A GPU reports full load and draws far less power than others of its model under full load: its kernel may wait for something.",
+        reads "telemetry.power, telemetry.utilization";
     SLOW: "gpu-clocks-below-peers" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
         Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.",
         means "A GPU has far lower clocks than others of its model under the same load.",
@@ -45,6 +49,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     for group in groups.into_values().filter(|group| group.len() >= MIN_GPUS) {
         drafts.extend(hotter(node, &group));
         drafts.extend(slower(node, &group));
+        drafts.extend(draws_little(node, &group));
     }
     drafts
 }
@@ -73,6 +78,28 @@ fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
             .then(|| Draft::on_gpu(HOT, gpu).with_evidence(format!("{own} °C, median of the other GPUs {usual} °C")))
     });
     hot.collect()
+}
+
+/// A GPU with less than this percentage of the usual power draw at full load does other work, or waits.
+const LITTLE_POWER_PERCENT: i64 = 30;
+
+/// Load of a GPU that is never idle.
+const FULL_LOAD_PERCENT: u32 = 95;
+
+fn draws_little(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
+    let loaded = |gpu: &Gpu| {
+        let now = node.telemetry_of(gpu)?;
+        now.utilization.gpu_percent.filter(|&load| load >= FULL_LOAD_PERCENT)?;
+        now.power.draw_milliwatts.map(i64::from)
+    };
+    let draws: Vec<i64> = group.iter().filter_map(|gpu| loaded(gpu)).collect();
+    let Some(usual) = median(draws.clone()).filter(|_| draws.len() >= MIN_GPUS) else { return Vec::new() };
+    let little = group.iter().filter_map(|gpu| {
+        let own = loaded(gpu).filter(|own| own * 100 < usual * LITTLE_POWER_PERCENT)?;
+        let evidence = format!("{} W at full load, median of the other GPUs {} W", own / 1000, usual / 1000);
+        Some(Draft::on_gpu(LITTLE_POWER, gpu).with_evidence(evidence))
+    });
+    little.collect()
 }
 
 fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {

@@ -1,6 +1,7 @@
 //! Rule that finds a node with NVSwitches on which Fabric Manager is not running.
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::node::Node;
 use crate::rule::{Draft, FABRIC_DOC, rules};
 use syringe_core::classification::Severity;
@@ -11,24 +12,28 @@ rules! {
         UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on GPUs \
             that are not registered.",
         means "The board has NVSwitches, and Fabric Manager is not running. CUDA cannot initialize on the GPUs.",
-        reads "topology.nvswitches, topology.fabric, host.daemons";
+        reads "topology.nvswitches, topology.fabric, host.daemons, inventory.name";
 }
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     fabric_manager(node).into_iter().collect()
 }
 
-/// NVSwitches on the PCI bus of the node need Fabric Manager on the node. On racks (GB200) it runs elsewhere.
+/// Boards with NVSwitches need Fabric Manager on the node, also those with NVSwitches that are not on the PCI bus (HGX B200). On racks
+/// (GB200) it runs elsewhere.
 pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
-    if topology.nvswitches.is_empty() || host.daemons.fabric_manager != Some(false) {
+    let on_board = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node)));
+    if (topology.nvswitches.is_empty() && on_board.is_none()) || host.daemons.fabric_manager != Some(false) {
         return None;
     }
     let states: Vec<&str> = topology.gpus.iter().filter_map(|gpu| Some(gpu.fabric.as_ref()?.state.as_str())).collect();
     let registered = !states.is_empty() && states.iter().all(|state| *state == "completed");
-    let switches = u32::try_from(topology.nvswitches.len()).unwrap_or(u32::MAX);
-    let draft = Draft::on_node(NO_FABRIC_MANAGER)
-        .with_evidence(format!("{switches} NVSwitches on PCI, nv-fabricmanager is not running"));
+    let switches = match topology.nvswitches.len() {
+        0 => "the board has NVSwitches".to_owned(),
+        switches => format!("{switches} NVSwitches on PCI"),
+    };
+    let draft = Draft::on_node(NO_FABRIC_MANAGER).with_evidence(format!("{switches}, nv-fabricmanager is not running"));
     Some(if registered {
         // Running work continues, but a GPU cannot be used again after a reset.
         draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")

@@ -1,9 +1,11 @@
-//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager and PCIe.
+//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, peer-to-peer access and RDMA ports.
 
 mod fabric_manager;
 mod nvlink_events;
 mod nvlink_state;
 mod pcie;
+mod peer_to_peer;
+mod rdma_ports;
 
 use crate::rule::RuleGroup;
 
@@ -12,4 +14,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(nvlink_state::RULES, nvlink_state::check),
     RuleGroup::new(nvlink_events::RULES, nvlink_events::check),
     RuleGroup::new(pcie::RULES, pcie::check),
+    RuleGroup::new(peer_to_peer::RULES, peer_to_peer::check).with_unread(peer_to_peer::unread),
+    RuleGroup::new(rdma_ports::RULES, rdma_ports::check),
 ];

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, FABRIC_DOC, XID_DOC, rules};
 use crate::rules::links::fabric_manager;
@@ -17,6 +18,11 @@ rules! {
         DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
         means "Some NVLinks of this GPU are down, although other GPUs of the model have them up, or the model uses them on this board.",
         reads "topology.nvlinks", in_plan WorkContinues;
+    UNBRIDGED: "nvlink-bridge-not-working" Warning Fabric FABRIC_DOC, "No NVLink of a card is up, and other cards have a bridge",
+        CheckCabling "No action if {gpu} of {node} has no NVLink bridge. Otherwise check the seating of the bridge: those of other cards work.",
+        means "No NVLink of a card is up, and cards of the same model are connected by a bridge. The card has no bridge, or its bridge does not \
+            work.",
+        reads "topology.nvlinks, inventory.name", in_plan WorkContinues;
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
         Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
             seating and cables.",
@@ -44,10 +50,6 @@ rules! {
         reads "topology.fabric";
 }
 
-/// Number of links that an SXM board of each architecture uses. PCIe cards have fewer: they are only
-/// compared with the other GPUs.
-const WIRED: [(&str, u32); 4] = [("Volta", 6), ("Ampere", 12), ("Hopper", 18), ("Blackwell", 18)];
-
 /// A count is high if it is this many times that of the other links, and at least the minimum below.
 const OUTLIER_TIMES: u64 = 10;
 const OUTLIER_LEAST: u64 = 100;
@@ -68,7 +70,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 pub(super) fn links_are_down(node: &Node<'_>, gpu: &Gpu) -> bool {
-    node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_some())
+    let draft = node.topology_of(gpu).and_then(|topology| down(node, gpu, topology));
+    draft.is_some_and(|draft| draft.severity > Severity::Info)
 }
 
 pub(super) fn links_are_up(node: &Node<'_>, gpu: &Gpu) -> bool {
@@ -102,6 +105,11 @@ fn is_switched(node: &Node<'_>, gpu: &Gpu) -> bool {
         || siblings().any(|topology| on_switch(topology) || registered(topology) || nvlink_5(topology))
 }
 
+/// Returns whether the GPU is one of several on a board that connects its GPUs by NVLink.
+fn is_on_board(node: &Node<'_>, gpu: &Gpu) -> bool {
+    boards::of(gpu).is_some() && boards::is_bare_metal(node) && node.answering().count() > 1
+}
+
 fn on_switch(topology: &GpuTopology) -> bool {
     topology.nvlinks.iter().any(|group| group.remote_type.as_deref() == Some("switch"))
 }
@@ -112,9 +120,8 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let listed: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
     let siblings = node.answering().filter(|other| other.name == gpu.name).filter_map(|other| node.topology_of(other));
     let most = siblings.map(active).max().unwrap_or(up);
-    let architecture = node.inventory_of(gpu).and_then(|inventory| inventory.architecture.as_deref());
-    let wired = WIRED.iter().find(|(name, _)| architecture == Some(*name)).map_or(0, |(_, links)| *links);
-    let has_switches = is_switched(node, gpu);
+    let wired = boards::of(gpu).map_or(0, |board| board.links);
+    let has_switches = is_switched(node, gpu) || is_on_board(node, gpu);
     let wired = if has_switches { wired.min(u32::try_from(listed).unwrap_or(0)) } else { 0 };
     let expected = most.max(wired);
     let silent: Vec<u32> = topology
@@ -123,15 +130,20 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
         .filter(|group| group.active == Some(false))
         .flat_map(|group| group.links.iter().copied())
         .collect();
-    // No link is up and there are no switches: a card without a bridge. MIG mode disables the links of an A100.
+    // No link is up and there are no switches: a card without a bridge, or with a bridge that does not work.
     let unbridged = up == 0 && !has_switches;
+    // MIG mode disables the links of an A100.
     let cut = node.inventory_of(gpu).and_then(|inventory| inventory.mig_mode).is_some_and(|mode| mode.current);
-    if up >= expected || silent.is_empty() || unbridged || cut {
+    if up >= expected || silent.is_empty() || cut {
         return None;
     }
     let mut links = silent;
     links.sort_unstable();
     let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", evidence::ranges(&links));
+    if unbridged {
+        let severity = if boards::has_bridge(gpu) { Severity::Warning } else { Severity::Info };
+        return Some(Draft::on_gpu(UNBRIDGED, gpu).with_severity(severity).with_evidence(evidence));
+    }
     let severity = if has_switches { Severity::Critical } else { Severity::Warning };
     Some(Draft::on_gpu(DOWN, gpu).with_severity(severity).with_evidence(evidence))
 }

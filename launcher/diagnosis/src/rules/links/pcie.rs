@@ -3,10 +3,13 @@
 //! An idle GPU lowers the generation of its link to save power, so the generation is checked under load only. The
 //! number of lanes does not change in normal operation. An error is often logged for the port above the GPU.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::evidence;
 use crate::finding::Scope;
+use crate::input::boards;
 use crate::input::log_window;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::recovery::Recovered;
@@ -16,6 +19,7 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::topology::{GpuTopology, PcieHop};
 use syringe_core::kernel_log::catalogue::RecoveryEvidence;
+use syringe_core::pci::PciAddress;
 
 rules! {
     WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link runs with fewer lanes",
@@ -26,11 +30,16 @@ rules! {
     GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",
         CheckCabling "Reboot {node} when it is drained. If the link of {gpu} is slow again, check riser, cables and \
             BIOS settings.",
-        means "The PCIe link of the GPU stays at a lower generation under load.",
-        reads "telemetry.pcie, inventory.pcie_max_generation, telemetry.utilization";
+        means "The PCIe link of the GPU, or a link above it, stays at a lower generation under load than both of its ends support.",
+        reads "telemetry.pcie, topology.pcie_path, inventory.pcie_max_generation, telemetry.utilization";
     PATH: "pcie-path-degraded" Warning Fabric DEBUG_DOC, "A PCIe link above the GPU runs with fewer lanes",
         CheckCabling "Check the switch, riser and cables above {gpu} on {node}. All GPUs below share that link.",
         means "A link between the GPU and the processor uses fewer lanes than both ends support.",
+        reads "topology.pcie_path";
+    SLOT_DIFFERS: "pcie-slot-below-peers" Warning Fabric DEBUG_DOC, "The slot offers less than the slots of the other GPUs",
+        CheckCabling "Check riser, retimer and the firmware settings of the slot of {gpu} on {node} at the next maintenance: slots of the \
+            other GPUs of this model offer more.",
+        means "The slot of one GPU offers fewer lanes or a lower generation than the slots of all other GPUs of its board.",
         reads "topology.pcie_path";
     SLOT: "pcie-slot-limits-gpu" Info Fabric DEBUG_DOC, "The slot supports less than the GPU",
         None "No action: the slots of {node} limit {gpu}.",
@@ -102,11 +111,12 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(link(node, gpu));
         drafts.extend(width_by_sysfs(node, gpu));
         if let Some(topology) = node.topology_of(gpu) {
-            drafts.extend(path(gpu, topology));
+            drafts.extend(path(node, gpu, topology));
         }
         drafts.extend(replays(node, gpu));
         drafts.extend(errors(node, gpu));
     }
+    drafts.extend(of_switches(node));
     drafts.extend(elsewhere(node));
     drafts.extend(links_elsewhere(node));
     drafts
@@ -119,17 +129,26 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let port = node.topology_of(gpu).and_then(|topology| topology.pcie_path.get(1));
     let at_most = |own: u32, port: Option<u32>| port.filter(|port| *port > 0).map_or(own, |port| port.min(own));
     let slot = (port.and_then(|port| port.max_width), port.and_then(|port| port.max_generation));
+    let device = node.topology_of(gpu).and_then(|topology| topology.pcie_path.first());
     if let (Some(width), Some(most)) = (pcie.width, pcie.max_width.map(|most| at_most(most, slot.0)))
         && width < most
         && width > 0
     {
         return Some(Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most}")));
     }
-    let (generation, most) = (pcie.generation?, at_most(pcie.max_generation?, slot.1));
-    let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
+    // A firmware setting lowers NVML's maximum, but not what both ends of the link can do.
+    let both_ends = device.and_then(|device| device.max_generation).zip(slot.1).map(|(device, slot)| device.min(slot));
+    let both_ends = both_ends.filter(|_| boards::is_bare_metal(node));
+    let (generation, most) = (pcie.generation?, at_most(pcie.max_generation?, slot.1).max(both_ends.unwrap_or(0)));
+    let load = loaded(node, gpu)?;
     (generation < most && generation > 0).then(|| {
         Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} at {load} % load"))
     })
+}
+
+/// Returns the load of a GPU whose link must run at its full generation.
+fn loaded(node: &Node<'_>, gpu: &Gpu) -> Option<u32> {
+    node.telemetry_of(gpu)?.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)
 }
 
 /// Checks the width of the GPU's link in sysfs, if NVML does not report it.
@@ -142,11 +161,36 @@ fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (width < most && width > 0).then(|| Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most} (sysfs)")))
 }
 
+/// Minimum number of cards with equal slots: workstations have slots of several kinds.
+const EQUAL_SLOTS: usize = 8;
+
+/// Compares the slot of a GPU with the slots of all other GPUs of its model. Boards with NVLink have equal slots, and so have servers with
+/// many cards.
+fn slot_of_others(node: &Node<'_>, gpu: &Gpu, port: &PcieHop) -> Option<Draft> {
+    let others = node.answering().filter(|other| other.name == gpu.name && other.index != gpu.index);
+    let slots: Vec<&PcieHop> = others.filter_map(|other| node.topology_of(other)?.pcie_path.get(1)).collect();
+    let least = if boards::of(gpu).is_some() { 3 } else { EQUAL_SLOTS };
+    if slots.len() + 1 < least || !boards::is_bare_metal(node) {
+        return None;
+    }
+    let compare = |of: fn(&PcieHop) -> Option<u32>| {
+        let usual =
+            slots.first().and_then(|slot| of(slot)).filter(|usual| slots.iter().all(|slot| of(slot) == Some(*usual)));
+        of(port).zip(usual).filter(|(own, usual)| own < usual && *own > 0)
+    };
+    let generation = compare(|slot| slot.max_generation)
+        .map(|(own, usual)| format!("slot generation {own}, slots of the other GPUs {usual}"));
+    let width =
+        compare(|slot| slot.max_width).map(|(own, usual)| format!("slot x{own}, slots of the other GPUs x{usual}"));
+    let lines: Vec<String> = generation.into_iter().chain(width).collect();
+    (!lines.is_empty()).then(|| Draft::on_gpu(SLOT_DIFFERS, gpu).with_all_evidence(lines))
+}
+
 /// Compares the slot with the GPU, and checks the links above the GPU.
-fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
+fn path(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
     let hops = &topology.pcie_path;
-    let mut drafts = Vec::new();
-    if let [device, port, ..] = hops.as_slice() {
+    let mut drafts: Vec<Draft> = hops.get(1).and_then(|port| slot_of_others(node, gpu, port)).into_iter().collect();
+    if let ([device, port, ..], []) = (hops.as_slice(), drafts.as_slice()) {
         let below = |port: Option<u32>, device: Option<u32>| {
             port.zip(device).filter(|(port, device)| port < device && *port > 0)
         };
@@ -167,6 +211,17 @@ fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
             && width > 0
         {
             drafts.push(Draft::on_gpu(PATH, gpu).with_evidence(format!("x{width} of x{most}{}", at(lower))));
+        }
+        // In a virtual machine the ports are virtual.
+        let load = loaded(node, gpu).filter(|_| is_link && boards::is_bare_metal(node));
+        let runs = lower.generation.zip(upper.generation).map(|(lower, upper)| lower.min(upper));
+        let possible = lower.max_generation.zip(upper.max_generation).map(|(lower, upper)| lower.min(upper));
+        if let (Some(generation), Some(most), Some(load)) = (runs, possible, load)
+            && generation < most
+            && generation > 0
+        {
+            let evidence = format!("generation {generation} of {most} at {load} % load{}", at(lower));
+            drafts.push(Draft::on_gpu(GENERATION, gpu).with_evidence(evidence));
         }
     }
     drafts
@@ -298,6 +353,39 @@ fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(draft.with_evidence(format!("{} in total", evidence::times(count))).aged(node, gpu, &faults, true))
 }
 
+/// Returns whether an event is about an NVSwitch of the node.
+fn is_of_switch(node: &Node<'_>, event: &KernelEvent) -> bool {
+    let switches = node.topology().map(|topology| topology.nvswitches.as_slice()).unwrap_or_default();
+    event.pci_address.as_ref().is_some_and(|address| switches.contains(address))
+}
+
+/// PCIe errors and lost links of NVSwitches, and transfers of NVSwitches that the IOMMU refused.
+fn of_switches(node: &Node<'_>) -> Vec<Draft> {
+    let mut by_switch: BTreeMap<(&PciAddress, &str), (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
+    for event in node.timeline.current().filter(|event| is_of_switch(node, event)) {
+        let rule = match (event.kind, event.sub_code.as_deref()) {
+            (Kind::Iommu, _) => IOMMU,
+            (Kind::Aer, Some("uncorrected_fatal" | "cannot_recover" | "recovery_failed")) => AER_FATAL,
+            (Kind::Aer, Some("uncorrected_nonfatal" | "uncorrected")) => AER_NONFATAL,
+            (Kind::Aer, Some("corrected")) if event.count >= MANY_CORRECTED => AER_CORRECTED,
+            (Kind::PcieLink, _) if is_link_lost(event) => LINK_LOST,
+            _ => continue,
+        };
+        if let Some(switch) = &event.pci_address {
+            by_switch.entry((switch, rule.id)).or_insert((rule, Vec::new())).1.push(event);
+        }
+    }
+    let draft = |((switch, _), (rule, events)): ((&PciAddress, &str), (Rule, Vec<&KernelEvent>))| {
+        let scope = Scope { pci: Some(switch.clone()), ..Scope::default() };
+        let draft =
+            Draft { scope, noun: "NVSwitch", ..Draft::on_node(rule) }.with_events(events.iter().copied().take(4));
+        // An NVSwitch has no values that show whether it works.
+        let draft = if rule.id == IOMMU.id { draft.with_severity(Severity::Warning) } else { draft };
+        draft.aged_on_node(node, &events)
+    };
+    by_switch.into_iter().map(draft).collect()
+}
+
 fn is_link_lost(event: &KernelEvent) -> bool {
     event.kind == Kind::PcieLink
         && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
@@ -308,6 +396,7 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines =
         node.timeline.of_kind(Kind::PcieLink).filter(|event| is_link_lost(event) && below(node, event).is_none());
+    let lines = lines.filter(|event| !is_of_switch(node, event));
     for event in lines.filter(|event| !node.timeline.precedes_bus_loss(event)) {
         match event.raw.starts_with("nvidia ") {
             true => add(&mut drafts, LINK_LOST, "GPU", event),
@@ -346,6 +435,7 @@ fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
 fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines = node.timeline.of_kind(Kind::Aer).filter(|event| below(node, event).is_none());
+    let lines = lines.filter(|event| !is_of_switch(node, event));
     let uncorrected =
         lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !node.timeline.precedes_bus_loss(event));
     // If the paths of the GPUs were not read, a GPU may be below.

@@ -6,7 +6,7 @@ use crate::evidence;
 use crate::input::log_window::why_too_short;
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, Unread, rules};
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
@@ -64,6 +64,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
+const MAY_BE_ERRORS: &str = "Read the quoted lines of {node}: some of them may report an error of a GPU or NVSwitch, so the verdict is not healthy.";
+
 /// Lines about NVIDIA that were not recognized are shown, so that a person can read them.
 fn unrecognized(node: &Node<'_>) -> Option<Draft> {
     let logs = node.kernel_log()?.coverage.iter().filter(|log| log.unread_lines > 0);
@@ -76,7 +78,12 @@ fn unrecognized(node: &Node<'_>) -> Option<Draft> {
         std::iter::once(count).chain(samples)
     });
     let lines: Vec<String> = lines.collect();
-    (!lines.is_empty()).then(|| Draft::on_node(UNREAD).with_all_evidence(lines))
+    let draft = Draft::on_node(UNREAD).with_all_evidence(lines);
+    let draft = match undecoded(node) {
+        Some(_) => draft.with_action(ActionCode::Watch, MAY_BE_ERRORS),
+        None => draft,
+    };
+    (!draft.evidence.is_empty()).then_some(draft)
 }
 
 /// Errors in the log that could not be parsed, and a window that is too short.

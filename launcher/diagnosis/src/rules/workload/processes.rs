@@ -29,6 +29,11 @@ rules! {
         RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.",
         means "A process has ended, and its parent has not collected it. It can keep device files open.",
         reads "processes.processes";
+    ENDED: "process-ended-with-memory" Warning Driver DEBUG_DOC, "GPU memory is used by a process that has ended",
+        Watch "Run the diagnosis of {node} again: the process may have ended during the reading. If NVML still lists it, reset {gpu} when it \
+            is drained.",
+        means "NVML lists a process with GPU memory, and the process does not exist any more: the driver did not free its memory.",
+        reads "processes.processes";
     NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory is used by a process outside of pods",
         Watch "Find out who started the process on {node}, and whether it is needed: Kubernetes may allocate the same GPU \
             to pods.",
@@ -195,6 +200,11 @@ fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft
     let ended = process.state.as_deref() == Some("Z");
     if held < MIN_BYTES || service || ended {
         return None;
+    }
+    if process.state.as_deref() == Some("X") {
+        // Outside of the PID namespace of the host, processes of others are not in /proc.
+        let sees_all = node.processes().is_some_and(|section| section.host_pid_namespace);
+        return sees_all.then(|| draft(ENDED, process).with_evidence("NVML lists it, and /proc does not"));
     }
     match (&process.pod_uid, &node.kubernetes.live_pod_uids) {
         // There is a finding about the match if it fails for every process.

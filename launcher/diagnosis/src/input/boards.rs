@@ -1,0 +1,135 @@
+//! `BOARDS`: properties of the boards with NVLink by product: NVLinks of a GPU, their speed, NVSwitches, fabric, Fabric Manager.
+//!
+//! A comparison of the GPUs of one node with each other does not show what all of them lack. Sources: NVIDIA's data sheets and HGX
+//! guides for NVLinks, GPUs and NVSwitches; the Fabric Manager guide for fabric and Fabric Manager; NVML field 164 for speeds.
+
+use crate::input::node::{Gpu, Node};
+use syringe_core::report::Extent;
+
+/// A product for boards with NVLink, as it is built into them. Cards of the same name are other products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Board {
+    /// Word of the name in NVML.
+    pub(crate) product: &'static str,
+    /// NVLinks that the board uses of each GPU.
+    pub(crate) links: u32,
+    /// Speed of one NVLink in one direction, as NVML reports it.
+    pub(crate) link_megabytes_per_second: u32,
+    /// Numbers of GPUs of a board with NVSwitches, and the numbers of its NVSwitches on the PCI bus. Zero: they are not on the PCI bus.
+    pub(crate) switches: &'static [(usize, usize)],
+    /// Whether GPUs behind NVSwitches register with the fabric through NVML.
+    pub(crate) has_fabric: bool,
+}
+
+/// Speeds of one NVLink of the generations 2 to 5.
+const NVLINK_2: u32 = 25_781;
+const NVLINK_3: u32 = 25_781;
+const NVLINK_4: u32 = 26_562;
+const NVLINK_5: u32 = 53_125;
+
+const fn board(
+    product: &'static str,
+    links: u32,
+    link_megabytes_per_second: u32,
+    switches: &'static [(usize, usize)],
+    has_fabric: bool,
+) -> Board {
+    Board { product, links, link_megabytes_per_second, switches, has_fabric }
+}
+
+const BOARDS: &[Board] = &[
+    // HGX-2: two baseboards with six NVSwitches each.
+    board("V100-SXM3", 6, NVLINK_2, &[(8, 6), (16, 12)], false),
+    board("A100-SXM4", 12, NVLINK_3, &[(8, 6), (16, 12)], false),
+    // Products with a lower limit of export rules: 400 GB/s instead of 600 or 900 GB/s.
+    board("A800-SXM4", 8, NVLINK_3, &[(8, 6)], false),
+    board("H800", 8, NVLINK_4, &[(8, 4)], true),
+    board("H100", 18, NVLINK_4, &[(8, 4)], true),
+    board("H200", 18, NVLINK_4, &[(8, 4)], true),
+    board("H20", 18, NVLINK_4, &[(8, 4)], true),
+    // The NVSwitches of HGX B200 and B300 are managed through network cards and are no PCI devices of the node.
+    board("B200", 18, NVLINK_5, &[(8, 0)], true),
+    board("B300", 18, NVLINK_5, &[(8, 0)], true),
+    // Racks and superchips: their NVSwitches are elsewhere, or they have none.
+    board("GB200", 18, NVLINK_5, &[], true),
+    board("GB300", 18, NVLINK_5, &[], true),
+    board("GH200", 18, NVLINK_4, &[], false),
+];
+
+/// Words in the names of products that are cards, with other connections.
+const CARDS: [&str; 4] = ["PCIe", "NVL", "CNX", "PCIE"];
+
+/// Returns the board of a GPU with this name. `None` for cards and for products that are not in the table.
+pub(crate) fn of_name(name: &str) -> Option<&'static Board> {
+    let words: Vec<&str> = name.split([' ', '-']).collect();
+    let is_card = words.iter().any(|word| CARDS.contains(word));
+    let is_product = |product: &str| product.split('-').all(|part| words.contains(&part));
+    BOARDS.iter().find(|board| !is_card && is_product(board.product))
+}
+
+/// Returns the board of a GPU.
+pub(crate) fn of(gpu: &Gpu) -> Option<&'static Board> {
+    of_name(gpu.name.as_deref()?)
+}
+
+/// Returns the board of the node, if it is a machine without virtualization, all GPUs of it were read, and they are all of one product.
+pub(crate) fn of_node(node: &Node<'_>) -> Option<&'static Board> {
+    let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
+    let board = of(node.answering().next()?)?;
+    (all && is_bare_metal(node) && node.answering().all(|gpu| of(gpu) == Some(board))).then_some(board)
+}
+
+/// Returns whether a card with this name is sold for use with NVLink bridges.
+pub(crate) fn has_bridge(gpu: &Gpu) -> bool {
+    gpu.name.as_deref().is_some_and(|name| name.split(' ').any(|word| word == "NVL"))
+}
+
+/// Returns the number of GPUs in the node, including those that only the PCI bus shows. Display cards of another kind do not count.
+pub(crate) fn count(node: &Node<'_>) -> usize {
+    let device = |gpu: &Gpu| node.pci_of(gpu).and_then(|pci| pci.device_id.as_deref());
+    let kinds: Vec<Option<&str>> = node.answering().map(device).collect();
+    node.listed().filter(|gpu| gpu.answers || gpu.index.is_some() || kinds.contains(&device(gpu))).count()
+}
+
+/// Returns whether NVML says of every GPU that no virtualization is used.
+pub(crate) fn is_bare_metal(node: &Node<'_>) -> bool {
+    let mode = |gpu: &Gpu| node.inventory_of(gpu)?.virtualization_mode.as_deref();
+    node.answering().next().is_some() && node.answering().all(|gpu| mode(gpu) == Some("none"))
+}
+
+impl Board {
+    /// Returns the number of NVSwitches on the PCI bus of a board with this number of GPUs. `None`: boards of this size have none.
+    pub(crate) fn switches_of(&self, gpus: usize) -> Option<usize> {
+        self.switches.iter().find(|(count, _)| *count == gpus).map(|(_, switches)| *switches)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_name;
+
+    #[test]
+    fn names_in_nvml_are_assigned_to_boards() {
+        let product = |name| of_name(name).map(|board| board.product);
+        for (name, expected) in [
+            ("NVIDIA H100 80GB HBM3", Some("H100")),
+            ("NVIDIA H200", Some("H200")),
+            ("NVIDIA H20", Some("H20")),
+            ("NVIDIA H20-3e", Some("H20")),
+            ("NVIDIA H800", Some("H800")),
+            ("NVIDIA A100-SXM4-80GB", Some("A100-SXM4")),
+            ("NVIDIA GB200", Some("GB200")),
+            ("NVIDIA B300 SXM6 AC", Some("B300")),
+            ("Tesla V100-SXM3-32GB", Some("V100-SXM3")),
+            ("Tesla V100-SXM2-16GB", None),
+            ("NVIDIA H100 PCIe", None),
+            ("NVIDIA H100 NVL", None),
+            ("NVIDIA H200 NVL", None),
+            ("NVIDIA A100-PCIE-40GB", None),
+            ("NVIDIA A100 80GB PCIe", None),
+            ("NVIDIA L40S", None),
+        ] {
+            assert_eq!(product(name), expected, "{name}");
+        }
+    }
+}

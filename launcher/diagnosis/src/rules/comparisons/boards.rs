@@ -1,0 +1,131 @@
+//! Rules that compare a node with the board of its product: numbers of GPUs and NVSwitches, NVLinks, their speed, the fabric.
+//!
+//! They find what all GPUs of a node lack. What some GPUs lack is found by comparing them with each other.
+
+use crate::evidence;
+use crate::input::boards;
+use crate::input::boards::Board;
+use crate::input::layers::{Layer, things};
+use crate::input::node::{Gpu, Node};
+use crate::rule::{DEBUG_DOC, Draft, FABRIC_DOC, rules};
+use syringe_core::classification::Severity;
+use syringe_core::facts::Availability;
+use syringe_core::facts::topology::GpuTopology;
+use syringe_core::section_name::SectionName;
+
+rules! {
+    GPU_MISSING: "board-gpu-missing" Warning Hardware DEBUG_DOC, "The node has fewer GPUs than a board of its product",
+        DrainAndReboot "Drain and power-cycle {node}. If the GPU is still missing on the PCI bus, check the hardware log (BMC) and contact \
+            the vendor.",
+        means "Boards of this product have 2, 4, 8 or 16 GPUs, and NVML and the PCI bus show another number: a GPU is gone everywhere.",
+        reads "inventory.name, inventory.module_id, host.pci_gpus";
+    BELOW: "board-below-specification" Warning Fabric FABRIC_DOC, "All GPUs lack something that their product has",
+        UpdateSoftware "Check driver options (NVreg_NvLinkDisable), the firmware of the board and Fabric Manager of {node}, then reset \
+            all GPUs. If the difference stays, contact the vendor.",
+        means "All GPUs of the node lack NVLinks, the speed of NVLinks, or the fabric that boards of their product have.",
+        reads "inventory.name, topology.nvlinks, topology.fabric, topology.nvswitches";
+    SWITCH_MISSING: "nvswitch-missing" Critical Fabric DEBUG_DOC, "An NVSwitch is missing on the PCI bus",
+        DrainAndReboot "Drain and power-cycle {node}. If the NVSwitch is still missing, contact the vendor.",
+        means "NVLinks lead to an NVSwitch, or the board has an NVSwitch, that the PCI bus does not show.",
+        reads "topology.nvlinks, topology.nvswitches";
+}
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let Some(board) = boards::of_node(node).filter(|_| !node.driver.is_broken()) else { return Vec::new() };
+    let mut lines = Vec::new();
+    lines.extend(links(node, board));
+    lines.extend(speed(node, board));
+    lines.extend(fabric(node, board));
+    let mut drafts = Vec::new();
+    if !lines.is_empty() {
+        drafts.push(Draft::on_node(BELOW).with_all_evidence(lines));
+    }
+    drafts.extend(count(node, board));
+    drafts.extend(switches(node, board));
+    drafts
+}
+
+/// Fewer GPUs than this can be a part of a board on purpose.
+const PART_OF_A_BOARD: usize = 5;
+
+/// A number of GPUs that no board has. GPUs that only the PCI bus shows count.
+fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
+    things(node, Layer::Pci)?;
+    let count = boards::count(node);
+    let mut modules: Vec<u32> =
+        node.answering().filter_map(|gpu| node.inventory_of(gpu)?.module_id).filter(|module| *module > 0).collect();
+    modules.sort_unstable();
+    let has_gap = modules.windows(2).any(|pair| pair[0].saturating_add(1) < pair[1]);
+    // Fewer GPUs with consecutive numbers can be a part of a board.
+    if count.is_power_of_two() || (count < PART_OF_A_BOARD && !has_gap) {
+        return None;
+    }
+    let numbers = (!modules.is_empty()).then(|| format!("module ids {}", evidence::ranges(&modules)));
+    let line = format!("{count} GPUs {}, boards of it have 2, 4, 8 or 16", board.product);
+    Some(Draft::on_node(GPU_MISSING).with_evidence(line).with_all_evidence(numbers))
+}
+
+/// The entries of the GPUs in `topology`, if all GPUs have one, and this field of each could be read.
+fn all<'n>(node: &Node<'n>, field: &str) -> Option<Vec<&'n GpuTopology>> {
+    let was_read =
+        |gpu: &Gpu| Some(node.availability(SectionName::Topology, gpu.index?, field) != Availability::Unread);
+    let entry = |gpu: &Gpu| node.topology_of(gpu).filter(|_| was_read(gpu) == Some(true));
+    node.answering().map(entry).collect()
+}
+
+/// Returns whether the GPUs have other GPUs to connect to.
+fn is_connected(node: &Node<'_>) -> bool {
+    node.answering().count() > 1 || node.topology().is_some_and(|topology| !topology.nvswitches.is_empty())
+}
+
+fn links(node: &Node<'_>, board: &Board) -> Option<String> {
+    let gpus = all(node, "nvlinks")?;
+    // In MIG mode some GPUs have no NVLinks.
+    let is_cut = node.answering().any(|gpu| is_mig(node, gpu));
+    (is_connected(node) && !is_cut && gpus.iter().all(|gpu| gpu.nvlinks.is_empty()))
+        .then(|| format!("no GPU has NVLinks, a {} has {}", board.product, board.links))
+}
+
+fn is_mig(node: &Node<'_>, gpu: &Gpu) -> bool {
+    node.inventory_of(gpu).and_then(|gpu| gpu.mig_mode).is_some_and(|mode| mode.current)
+}
+
+fn speed(node: &Node<'_>, board: &Board) -> Option<String> {
+    let gpus = all(node, "nvlinks")?;
+    let speeds = gpus.iter().flat_map(|gpu| &gpu.nvlinks).filter_map(|group| group.speed_megabytes_per_second);
+    let best = speeds.max()?;
+    (u64::from(best) * 10 < u64::from(board.link_megabytes_per_second) * 9).then(|| {
+        format!("NVLinks at {best} MB/s at most, those of a {} have {}", board.product, board.link_megabytes_per_second)
+    })
+}
+
+/// The fabric, if the NVLinks lead to NVSwitches. Boards without NVSwitches have no fabric.
+fn fabric(node: &Node<'_>, board: &Board) -> Option<String> {
+    let gpus = all(node, "fabric").filter(|_| board.has_fabric)?;
+    let is_on_switch =
+        |gpu: &GpuTopology| gpu.nvlinks.iter().any(|group| group.remote_type.as_deref() == Some("switch"));
+    let is_switched = gpus.iter().any(|gpu| is_on_switch(gpu)) || !node.topology()?.nvswitches.is_empty();
+    let has_none = |gpu: &GpuTopology| gpu.fabric.as_ref().is_none_or(|fabric| fabric.state == "not_supported");
+    (is_switched && gpus.iter().all(|gpu| has_none(gpu))).then(|| {
+        format!("the driver reports no fabric for any GPU, and the NVLinks of a {} lead to NVSwitches", board.product)
+    })
+}
+
+/// The number of NVSwitches. A missing one to which NVLinks lead is found by its address.
+fn switches(node: &Node<'_>, board: &Board) -> Option<Draft> {
+    let (present, linked) = (things(node, Layer::Switches)?, things(node, Layer::LinkedSwitches)?);
+    let count = boards::count(node);
+    let expected = board.switches_of(count).filter(|expected| present.len() < *expected)?;
+    let is_present = |name: &String| present.iter().any(|switch| switch.names.contains(name));
+    if !present.is_empty() && linked.iter().any(|switch| !switch.names.iter().any(is_present)) {
+        return None;
+    }
+    let line = format!(
+        "the PCI bus shows {} NVSwitches, a board with {count} {} has {expected}",
+        present.len(),
+        board.product
+    );
+    // Without any, another virtual machine may have them.
+    let severity = if present.is_empty() { Severity::Warning } else { Severity::Critical };
+    Some(Draft::on_node(SWITCH_MISSING).with_severity(severity).with_evidence(line))
+}

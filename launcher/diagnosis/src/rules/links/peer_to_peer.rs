@@ -1,0 +1,94 @@
+//! Rule about pairs of GPUs that are connected by NVLink and cannot read or write each other's memory.
+
+use std::collections::BTreeSet;
+
+use crate::evidence;
+use crate::input::node::{Gpu, Node};
+use crate::rule::{Draft, NVML_DOC, Unread, rules};
+use syringe_core::facts::Availability;
+use syringe_core::facts::topology::{MissingP2p, Topology};
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
+
+rules! {
+    LACKING: "peer-to-peer-missing" Warning Fabric NVML_DOC, "GPUs with NVLinks between them have no peer-to-peer access",
+        Watch "Check driver options and confidential computing of {node} (nvidia-smi topo -p2p r), then reset the GPUs at the next drain. \
+            NCCL sends data between these GPUs through the memory of the host.",
+        means "Two GPUs are connected by NVLink, and the driver does not let them read or write each other's memory: transfers between them \
+            are slow.",
+        reads "topology.p2p_lacking, topology.matrix";
+}
+
+/// The capabilities that transfers between GPUs need.
+const NEEDED: [&str; 2] = ["read", "write"];
+
+/// Maximum number of GPUs that are named one by one. If more lack the access, it is the node that does.
+const FEW: usize = 2;
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let Some(topology) = node.topology() else { return Vec::new() };
+    let mut drafts = Vec::new();
+    for lacking in topology.p2p_lacking.iter().filter(|lacking| NEEDED.contains(&lacking.capability.as_str())) {
+        let pairs: Vec<[u32; 2]> =
+            lacking.pairs.iter().filter(|pair| is_linked(node, topology, **pair)).copied().collect();
+        drafts.extend(draft(node, lacking, &pairs));
+    }
+    drafts
+}
+
+/// Returns a finding about the GPU that all pairs have in common, or about the node.
+fn draft(node: &Node<'_>, lacking: &MissingP2p, pairs: &[[u32; 2]]) -> Option<Draft> {
+    let first = pairs.first()?;
+    let of_all: Vec<&Gpu> = first
+        .iter()
+        .filter(|gpu| pairs.iter().all(|pair| pair.contains(gpu)))
+        .filter_map(|gpu| node.gpu(*gpu))
+        .collect();
+    let draft = match of_all.as_slice() {
+        [gpu] => Draft::on_gpu(LACKING, gpu),
+        _ => Draft::on_node(LACKING),
+    };
+    let shown: Vec<String> = if pairs.len() <= FEW {
+        pairs.iter().map(|[one, other]| format!("GPUs {one} and {other}")).collect()
+    } else {
+        let gpus: Vec<u32> = pairs.iter().flatten().copied().collect::<BTreeSet<u32>>().into_iter().collect();
+        vec![format!("{} of GPUs {}", evidence::count(pairs.len(), "pair"), evidence::ranges(&gpus))]
+    };
+    let (capability, status) = (evidence::data(&lacking.capability), evidence::data(&lacking.status));
+    Some(draft.with_evidence(format!("no {capability} access: {} ({status})", shown.join(", "))))
+}
+
+/// Returns whether NVLinks connect two GPUs that programs use as a whole. In MIG mode and with virtual GPUs there is no such access.
+fn is_linked(node: &Node<'_>, topology: &Topology, pair: [u32; 2]) -> bool {
+    let place = |index: u32| topology.gpus.iter().position(|gpu| gpu.index == index);
+    let cell = place(pair[0]).zip(place(pair[1])).and_then(|(row, column)| topology.matrix.get(row)?.get(column));
+    let is_whole = |index: u32| {
+        let gpu = node.inventory().and_then(|all| all.gpus.iter().find(|gpu| gpu.index == index));
+        gpu.is_some_and(|gpu| {
+            !gpu.mig_mode.is_some_and(|mode| mode.current)
+                && matches!(gpu.virtualization_mode.as_deref(), Some("none" | "passthrough"))
+        })
+    };
+    cell.is_some_and(|cell| cell.starts_with("NV")) && pair.into_iter().all(is_whole)
+}
+
+/// Returns an entry if neither the pairs with a capability nor the pairs without it are in the report.
+pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
+    let Some(topology) = node.topology() else { return Vec::new() };
+    let is_read = |gpu: &Gpu| {
+        gpu.index.is_some_and(|gpu| node.availability(SectionName::Topology, gpu, "p2p") == Availability::Read)
+    };
+    let is_told = |capability: &str| {
+        topology.p2p_all_ok.iter().any(|word| word == capability)
+            || topology.p2p_lacking.iter().any(|lacking| lacking.capability == capability)
+    };
+    let has_pairs = topology.matrix.iter().flatten().any(|cell| cell.starts_with("NV"));
+    let problems = node.report.sections.get(SectionName::Topology).problems();
+    if !has_pairs || !problems.is_empty() || !node.answering().all(is_read) {
+        return Vec::new();
+    }
+    let silent: Vec<&str> = NEEDED.into_iter().filter(|capability| !is_told(capability)).collect();
+    let why = format!("peer-to-peer access between GPUs was not read: {}", silent.join(", "));
+    let entry = Unread { fact: Unknown::new(SectionName::Topology, why), decides: false };
+    if silent.is_empty() { Vec::new() } else { vec![entry] }
+}

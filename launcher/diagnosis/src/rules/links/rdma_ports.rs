@@ -1,0 +1,183 @@
+//! Rules about the InfiniBand and RoCE ports next to the GPUs: ports that are not active, that are slow, or that are gone.
+//!
+//! The ports of the other GPUs show how many ports should be active and at which rate. Ports farther away than those next to GPUs
+//! (storage, management) and ports that are unused in the same way next to all GPUs are not judged.
+
+use std::collections::BTreeMap;
+
+use crate::evidence;
+use crate::input::boards;
+use crate::input::node::{Gpu, Node};
+use crate::rule::{DEBUG_DOC, Draft, rules};
+use syringe_core::classification::Severity;
+use syringe_core::facts::topology::NicPort;
+
+rules! {
+    NOT_ACTIVE: "rdma-port-not-active" Warning Fabric DEBUG_DOC, "A network port next to a GPU is not active",
+        CheckCabling "Check cable, transceiver and switch port of the network port of {node} in the evidence. In the state INIT the cable \
+            works, and the subnet manager has not configured the port. Jobs on several nodes that use {gpu} fail or are slow.",
+        means "An InfiniBand or RoCE port next to a GPU is not active, although such ports of the other GPUs are.",
+        reads "topology.nics", in_plan WorkContinues;
+    SLOW: "rdma-port-slow" Warning Fabric DEBUG_DOC, "A network port next to a GPU is slower than those of the other GPUs",
+        CheckCabling "Check cable and transceiver of the network port of {node} in the evidence. Jobs on several nodes wait for the slowest \
+            port.",
+        means "An InfiniBand or RoCE port next to a GPU runs at a lower rate than such ports of the other GPUs.",
+        reads "topology.nics", in_plan WorkContinues;
+    GONE: "rdma-port-missing" Warning Fabric DEBUG_DOC, "A GPU has no network port next to it, as the other GPUs have",
+        CheckCabling "Check whether the network card next to {gpu} of {node} is on the PCI bus (lspci), and its seating.",
+        means "Almost all GPUs of the node have an InfiniBand or RoCE port at the same PCIe switch, and a GPU has none: its card may be gone.",
+        reads "topology.nics", in_plan WorkContinues;
+}
+
+/// A node that booted less than this ago may still be waiting for the subnet manager.
+const BOOTING_SECONDS: u64 = 600;
+
+/// Minimum number of GPUs, or of InfiniBand ports without an active one, from which on a pattern can be seen.
+const PATTERN: usize = 4;
+
+const INFINIBAND: &str = "InfiniBand";
+
+/// States of an InfiniBand port with a cable that works, which a subnet manager has not configured.
+const UNCONFIGURED: [&str; 2] = ["INIT", "ARMED"];
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let booting = node.host().and_then(|host| host.uptime_seconds).is_some_and(|up| up < BOOTING_SECONDS);
+    let Some(topology) = node.topology().filter(|_| !booting) else { return Vec::new() };
+    let mut drafts: Vec<Draft> = [INFINIBAND, "Ethernet"]
+        .into_iter()
+        .flat_map(|layer| Rails::new(node, &topology.nics, layer).drafts(node))
+        .collect();
+    drafts.extend(gone(node, &topology.nics));
+    drafts
+}
+
+/// Returns the distance between a port and its nearest GPUs. A PCIe switch above both, or several of them, make no difference.
+fn distance(port: &NicPort) -> Option<u32> {
+    let of = |via: &str| match via {
+        "PIX" | "PXB" => 0,
+        "PHB" => 1,
+        _ => 2,
+    };
+    port.near.iter().map(|near| of(&near.via)).min()
+}
+
+/// The nearest ports of one link layer whose state is known.
+struct Rails<'n> {
+    layer: &'static str,
+    ports: Vec<&'n NicPort>,
+    /// The rate that most of the active ports have.
+    rate: f64,
+    /// Number of ports with full rate by GPU.
+    full: BTreeMap<u32, usize>,
+    /// Number of such ports that at least half of the GPUs have.
+    usual: usize,
+}
+
+impl<'n> Rails<'n> {
+    fn new(node: &Node<'_>, ports: &'n [NicPort], layer: &'static str) -> Self {
+        let of_layer = || ports.iter().filter(|port| port.link_layer.as_deref() == Some(layer) && port.state.is_some());
+        let nearest = of_layer().filter_map(distance).min();
+        let ports: Vec<&NicPort> = of_layer().filter(|port| nearest.is_some() && distance(port) == nearest).collect();
+        let mut rates: Vec<f64> =
+            ports.iter().filter(|port| is_active(port)).filter_map(|port| port.rate_gigabits_per_second).collect();
+        rates.sort_by(f64::total_cmp);
+        let rate = rates.get(rates.len() / 2).copied().unwrap_or_default();
+        let mut rails = Self { layer, ports, rate, full: BTreeMap::new(), usual: 0 };
+        rails.full = node.answering().filter_map(|gpu| gpu.index).map(|gpu| (gpu, rails.of(gpu))).collect();
+        let mut counts: Vec<usize> = rails.full.values().copied().collect();
+        counts.sort_unstable();
+        rails.usual = counts.get(counts.len() / 2).copied().unwrap_or_default();
+        rails
+    }
+
+    fn of(&self, gpu: u32) -> usize {
+        self.ports.iter().filter(|port| self.is_full(port) && port.near.iter().any(|near| near.gpu == gpu)).count()
+    }
+
+    fn is_full(&self, port: &NicPort) -> bool {
+        is_active(port) && !self.is_slow(port)
+    }
+
+    fn is_slow(&self, port: &NicPort) -> bool {
+        is_active(port) && port.rate_gigabits_per_second.is_some_and(|rate| rate < self.rate * 0.99)
+    }
+
+    /// Returns whether most ports, or the ports of most GPUs, are active at the full rate. RoCE ports are also used for other things.
+    fn has_pattern(&self) -> bool {
+        let full = self.ports.iter().filter(|port| self.is_full(port)).count();
+        let gpus = self.full.values().filter(|count| **count >= self.usual).count();
+        if self.layer == INFINIBAND {
+            return full * 2 > self.ports.len() || gpus * 2 > self.full.len().max(2);
+        }
+        self.full.len() >= PATTERN && gpus * 4 >= self.full.len() * 3
+    }
+
+    fn drafts(&self, node: &Node<'_>) -> Vec<Draft> {
+        let is_unconfigured = |port: &NicPort| {
+            self.layer == INFINIBAND && port.state.as_deref().is_some_and(|state| UNCONFIGURED.contains(&state))
+        };
+        if self.layer == INFINIBAND && !self.ports.iter().any(|port| is_active(port) || is_unconfigured(port)) {
+            return self.none_active();
+        }
+        let mut drafts = Vec::new();
+        for port in self.ports.iter().filter(|port| !self.is_full(port)) {
+            let short =
+                port.near.iter().filter(|near| self.full.get(&near.gpu).is_some_and(|count| *count < self.usual));
+            let short: Vec<&Gpu> = short.filter_map(|near| node.gpu(near.gpu)).collect();
+            let gpus: Vec<&Gpu> = if is_unconfigured(port) {
+                port.near.iter().filter_map(|near| node.gpu(near.gpu)).collect()
+            } else if self.has_pattern() {
+                short
+            } else {
+                Vec::new()
+            };
+            drafts.extend(gpus.into_iter().map(|gpu| self.draft(port, gpu)));
+        }
+        drafts
+    }
+
+    fn draft(&self, port: &NicPort, gpu: &Gpu) -> Draft {
+        let active = self.ports.iter().filter(|port| is_active(port)).count();
+        let name = format!("{} port {} ({})", evidence::data(&port.device), port.port, self.layer);
+        if let Some(rate) = port.rate_gigabits_per_second.filter(|_| self.is_slow(port)) {
+            let severity = if self.layer == INFINIBAND { Severity::Warning } else { Severity::Info };
+            let evidence = format!("{name}: {rate} Gbit/s, most ports next to GPUs have {}", self.rate);
+            return Draft::on_gpu(SLOW, gpu).with_severity(severity).with_evidence(evidence);
+        }
+        let state = evidence::data(port.state.as_deref().unwrap_or_default());
+        let evidence = format!("{name}: state {state}; {active} of {} ports next to GPUs are active", self.ports.len());
+        Draft::on_gpu(NOT_ACTIVE, gpu).with_evidence(evidence)
+    }
+
+    /// A few InfiniBand ports without a cable are spare ones. Many of them belong to a network.
+    fn none_active(&self) -> Vec<Draft> {
+        let names: Vec<String> = self.ports.iter().map(|port| evidence::data(&port.device)).collect();
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let severity = if names.len() >= PATTERN { Severity::Warning } else { Severity::Info };
+        let evidence =
+            format!("none of {} InfiniBand ports next to GPUs is active: {}", names.len(), evidence::some(&names, 4));
+        vec![Draft::on_node(NOT_ACTIVE).with_severity(severity).with_evidence(evidence)]
+    }
+}
+
+fn is_active(port: &NicPort) -> bool {
+    port.state.as_deref().is_some_and(|state| state.starts_with("ACTIVE"))
+}
+
+/// GPUs without a port at their PCIe switch, although almost all others have one. In a virtual machine the positions are virtual.
+fn gone(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
+    let near = |gpu: &Gpu| {
+        let is_near =
+            |port: &&NicPort| distance(port) == Some(0) && port.near.iter().any(|near| Some(near.gpu) == gpu.index);
+        ports.iter().filter(is_near).count()
+    };
+    let all = node.answering().count();
+    let (with, without): (Vec<&Gpu>, Vec<&Gpu>) = node.answering().partition(|gpu| near(gpu) > 0);
+    if all < PATTERN || with.len() * 4 < all * 3 || !boards::is_bare_metal(node) {
+        return Vec::new();
+    }
+    let line = || format!("no InfiniBand or RoCE port at its PCIe switch; {} of {all} GPUs have one", with.len());
+    without.into_iter().map(|gpu| Draft::on_gpu(GONE, gpu).with_evidence(line())).collect()
+}

@@ -1,0 +1,289 @@
+//! Tests of what is expected of a product and of the neighbours of a fact: changes of all GPUs of a node, ports, links and paths.
+
+use serde_json::{Value, json};
+
+use super::facts::{changed, gpus, judged};
+use super::told;
+use diagnosis::finding::Verdict;
+use syringe_core::classification::Severity;
+
+/// A change of a healthy node.
+type Change = fn(&mut Value);
+
+/// Applies a change to the entries of all GPUs in a section.
+fn of_all(value: &mut Value, section: &str, change: fn(&mut Value)) {
+    gpus(value, section).iter_mut().for_each(change);
+}
+
+fn topology(value: &mut Value) -> &mut Value {
+    &mut value["sections"]["topology"]["data"]
+}
+
+fn nics(value: &mut Value) -> &mut Vec<Value> {
+    topology(value)["nics"].as_array_mut().expect("ports")
+}
+
+fn host(value: &mut Value) -> &mut Value {
+    &mut value["sections"]["host"]["data"]
+}
+
+fn kernel_line(value: &mut Value, text: &str) {
+    let lines = value["kernel_log"].as_array_mut().expect("lines");
+    lines.push(json!(format!("2026-11-21T02:40:00Z n kernel: {text}")));
+}
+
+fn name_all(value: &mut Value, name: &'static str) {
+    gpus(value, "inventory").iter_mut().for_each(|gpu| gpu["name"] = json!(name));
+}
+
+fn is_virtual(value: &mut Value) {
+    of_all(value, "inventory", |gpu| gpu["virtualization_mode"] = json!("passthrough"));
+}
+
+/// Sets clocks, load and power of all GPUs.
+fn capped(value: &mut Value) {
+    of_all(value, "telemetry", |gpu| {
+        gpu["clocks"]["sm_mhz"] = json!(345);
+        gpu["clocks"]["graphics_mhz"] = json!(345);
+        gpu["power"]["draw_milliwatts"] = json!(120_000);
+        gpu["power"]["margin_to_limit_milliwatts"] = json!(580_000);
+        gpu["throttling"]["reasons"] = json!(["SW power cap"]);
+        gpu["throttling"]["reasons_mask"] = json!(4);
+    });
+}
+
+/// Returns whether the diagnosis of a changed node has a finding with this severity; `None`: it has no finding above information.
+fn check(base: &str, what: &str, change: Change, expected: Option<(&str, Severity)>) {
+    let diagnosis = judged(&changed(base, change));
+    match expected {
+        Some((id, severity)) => {
+            let found = diagnosis.findings.iter().any(|finding| finding.id == id && finding.severity == severity);
+            assert!(found, "{base}, {what}: {}", told(&diagnosis));
+        }
+        None => {
+            assert!(diagnosis.verdict <= Verdict::Unknown, "{base}, {what}: {}", told(&diagnosis));
+            let worst = diagnosis.findings.iter().map(|finding| finding.severity).max();
+            assert!(worst <= Some(Severity::Info), "{base}, {what}: {}", told(&diagnosis));
+        }
+    }
+}
+
+const H100: &str = "healthy-h100-8";
+const GB200: &str = "gb200-4";
+
+#[test]
+fn what_all_gpus_of_a_board_lack_is_found() {
+    const BELOW: Option<(&str, Severity)> = Some(("board-below-specification", Severity::Warning));
+    check(H100, "no NVLinks", |value| of_all(value, "topology", |gpu| gpu["nvlinks"] = json!([])), BELOW);
+    check(
+        H100,
+        "no fabric",
+        |value| of_all(value, "topology", |gpu| gpu["fabric"]["state"] = json!("not_supported")),
+        BELOW,
+    );
+    let no_fabric: Change =
+        |value| of_all(value, "topology", |gpu| drop(gpu.as_object_mut().expect("it").remove("fabric")));
+    check(GB200, "no fabric", no_fabric, BELOW);
+    let slow: Change = |value| {
+        of_all(value, "topology", |gpu| gpu["nvlinks"][0]["speed_megabytes_per_second"] = json!(26_562));
+    };
+    check(GB200, "slow NVLinks", slow, BELOW);
+    let fm_down: Change = |value| {
+        name_all(value, "NVIDIA B200");
+        topology(value)["nvswitches"] = json!([]);
+        of_all(value, "topology", |gpu| {
+            gpu["nvlinks"] = json!([{"links": (0..18).collect::<Vec<_>>(), "active": true, "version": 5,
+                "speed_megabytes_per_second": 53_125, "remote_type": "switch"}]);
+        });
+        host(value)["daemons"]["fabric_manager"] = json!(false);
+    };
+    check(H100, "HGX B200 without Fabric Manager", fm_down, Some(("fabric-manager-not-running", Severity::Warning)));
+    let seven: Change = |value| {
+        for section in ["inventory", "telemetry", "topology", "ecc", "mig"] {
+            gpus(value, section).remove(7);
+        }
+        let matrix = topology(value)["matrix"].as_array_mut().expect("a matrix");
+        matrix.pop();
+        matrix.iter_mut().for_each(|row| drop(row.as_array_mut().expect("a row").pop()));
+        nics(value).pop();
+        host(value)["pci_gpus"].as_array_mut().expect("it").pop();
+        let files = host(value)["device_nodes"].as_array_mut().expect("it");
+        files.retain(|file| file != "nvidia7");
+        for (section, list) in [("kubelet", "allocations"), ("kubelet", "registered"), ("processes", "processes")] {
+            value["sections"][section]["data"][list] = json!([]);
+        }
+    };
+    check(H100, "seven GPUs", seven, Some(("board-gpu-missing", Severity::Warning)));
+}
+
+#[test]
+fn a_virtual_machine_and_cards_need_not_be_as_boards_are() {
+    let alone: Change = |value| {
+        is_virtual(value);
+        of_all(value, "topology", |gpu| {
+            gpu["nvlinks"] = json!([]);
+            gpu["fabric"] = json!({"state": "not_supported"});
+        });
+        topology(value)["nvswitches"] = json!([]);
+        topology(value)["matrix"] = json!([]);
+    };
+    check(H100, "passthrough without NVLinks", alone, None);
+    let cards: Change = |value| {
+        name_all(value, "NVIDIA H100 PCIe");
+        of_all(value, "topology", |gpu| {
+            gpu["nvlinks"] = json!([]);
+            gpu["fabric"] = json!({"state": "not_supported"});
+        });
+        topology(value)["nvswitches"] = json!([]);
+        topology(value)["matrix"] = json!([]);
+        host(value)["daemons"]["fabric_manager"] = json!(false);
+    };
+    check(H100, "cards", cards, None);
+}
+
+#[test]
+fn a_power_cap_explains_low_clocks_only_near_the_limit() {
+    check(H100, "capped", capped, Some(("power-cap-at-low-draw", Severity::Warning)));
+    let at_limit: Change = |value| {
+        capped(value);
+        of_all(value, "telemetry", |gpu| {
+            gpu["power"]["draw_milliwatts"] = json!(690_000);
+            gpu["power"]["margin_to_limit_milliwatts"] = json!(10_000);
+        });
+    };
+    check(H100, "at the limit", at_limit, None);
+    let enforced: Change =
+        |value| of_all(value, "telemetry", |gpu| gpu["power"]["enforced_limit_milliwatts"] = json!(400_000));
+    check(H100, "limit in effect", enforced, Some(("power-limit-enforced-lower", Severity::Warning)));
+}
+
+#[test]
+fn the_memory_clock_is_judged_in_a_fast_state_under_load() {
+    let low: Change = |value| of_all(value, "telemetry", |gpu| gpu["clocks"]["memory_mhz"] = json!(1593));
+    for base in [H100, GB200] {
+        check(base, "memory clock", low, Some(("memory-clock-low-under-load", Severity::Warning)));
+    }
+    let idle: Change = |value| {
+        of_all(value, "telemetry", |gpu| {
+            gpu["clocks"]["memory_mhz"] = json!(1593);
+            gpu["utilization"]["gpu_percent"] = json!(0);
+        });
+    };
+    check(H100, "idle", idle, None);
+    check("l40s-4-idle", "idle GDDR", |_| (), None);
+}
+
+#[test]
+fn peer_to_peer_access_belongs_to_nvlinks() {
+    let lacking: Change = |value| {
+        topology(value)["p2p_lacking"] = json!([{"capability": "read", "status": "unknown", "pairs": [[3, 5]]}]);
+        topology(value)["p2p_all_ok"] = json!(["write", "atomics"]);
+    };
+    check(H100, "one pair", lacking, Some(("peer-to-peer-missing", Severity::Warning)));
+    let other: Change = |value| {
+        let rows = topology(value)["matrix"].as_array_mut().expect("rows");
+        for at in (0..8).filter(|at| *at != 3) {
+            rows[at][3] = json!("SYS");
+            rows[3][at] = json!("SYS");
+        }
+    };
+    check(H100, "matrix", other, Some(("facts-disagree", Severity::Warning)));
+    check("a100-mig-8", "MIG", |_| (), None);
+}
+
+#[test]
+fn rdma_ports_are_compared_with_those_of_the_other_gpus() {
+    let not_active = Some(("rdma-port-not-active", Severity::Warning));
+    check(H100, "one down", |value| nics(value)[3]["state"] = json!("DOWN"), not_active);
+    check(H100, "all down", |value| nics(value).iter_mut().for_each(|port| port["state"] = json!("DOWN")), not_active);
+    check(
+        H100,
+        "slow",
+        |value| nics(value)[3]["rate_gigabits_per_second"] = json!(100.0),
+        Some(("rdma-port-slow", Severity::Warning)),
+    );
+    check(H100, "gone", |value| drop(nics(value).remove(3)), Some(("rdma-port-missing", Severity::Warning)));
+    check(GB200, "no subnet manager", |value| nics(value)[0]["state"] = json!("INIT"), not_active);
+    check(GB200, "one down of four", |value| nics(value)[0]["state"] = json!("DOWN"), not_active);
+    let dual: Change = |value| {
+        let mut second = nics(value).clone();
+        for port in &mut second {
+            port["port"] = json!(2);
+            port["state"] = json!("DOWN");
+            port["rate_gigabits_per_second"] = json!(10.0);
+        }
+        nics(value).append(&mut second);
+    };
+    check(H100, "second ports without cables", dual, None);
+    let one_of_dual: Change = |value| {
+        let mut second = nics(value).clone();
+        second.iter_mut().for_each(|port| (port["port"], port["state"]) = (json!(2), json!("DOWN")));
+        nics(value).append(&mut second);
+        nics(value)[3]["state"] = json!("DOWN");
+    };
+    check(H100, "both ports of a card", one_of_dual, not_active);
+    let storage: Change = |value| {
+        let mut spare = nics(value)[0].clone();
+        (spare["device"], spare["state"]) = (json!("mlx5_8"), json!("DOWN"));
+        spare["near"] = json!([{"gpu": 0, "via": "NODE"}, {"gpu": 1, "via": "NODE"}]);
+        nics(value).push(spare.clone());
+        (spare["device"], spare["link_layer"], spare["near"]) =
+            (json!("mlx5_9"), json!("Ethernet"), json!([{"gpu": 0, "via": "PIX"}]));
+        nics(value).push(spare);
+    };
+    check(H100, "spare ports", storage, None);
+    let front: Change = |value| {
+        let mut front = nics(value)[0].clone();
+        (front["device"], front["link_layer"]) = (json!("mlx5_8"), json!("Ethernet"));
+        front["rate_gigabits_per_second"] = json!(25.0);
+        nics(value).push(front);
+    };
+    check(H100, "front end", front, None);
+    let roce: Change = |value| nics(value).iter_mut().for_each(|port| port["link_layer"] = json!("Ethernet"));
+    check(H100, "RoCE", roce, None);
+    let unused: Change = |value| {
+        nics(value).iter_mut().for_each(|port| {
+            (port["link_layer"], port["state"]) = (json!("Ethernet"), json!("DOWN"));
+        });
+    };
+    check(H100, "Ethernet ports without cables", unused, None);
+}
+
+#[test]
+fn the_generation_of_the_whole_pcie_path_is_judged() {
+    let slow = Some(("pcie-generation-low", Severity::Warning));
+    let root: Change = |value| gpus(value, "topology")[2]["pcie_path"][3]["generation"] = json!(3);
+    check(H100, "root port", root, slow);
+    let all: Change = |value| {
+        of_all(value, "telemetry", |gpu| {
+            (gpu["pcie"]["generation"], gpu["pcie"]["max_generation"]) = (json!(4), json!(4));
+        });
+        of_all(value, "inventory", |gpu| gpu["pcie_max_generation"] = json!(4));
+        of_all(value, "topology", |gpu| {
+            (gpu["pcie_path"][0]["generation"], gpu["pcie_path"][1]["generation"]) = (json!(4), json!(4));
+        });
+    };
+    check(H100, "a firmware setting", all, slow);
+    let slot: Change = |value| {
+        let hops = &mut gpus(value, "topology")[2]["pcie_path"];
+        (hops[1]["max_generation"], hops[1]["generation"], hops[0]["generation"]) = (json!(3), json!(3), json!(3));
+        let pcie = &mut gpus(value, "telemetry")[2]["pcie"];
+        (pcie["generation"], pcie["max_generation"]) = (json!(3), json!(3));
+        gpus(value, "inventory")[2]["pcie_max_generation"] = json!(3);
+    };
+    check(H100, "one slot of eight", slot, Some(("pcie-slot-below-peers", Severity::Warning)));
+}
+
+#[test]
+fn errors_of_an_nvswitch_are_found_at_its_address() {
+    let refused: Change = |value| {
+        let fault = "DMAR: [DMA Read NO_PASID] Request device [07:00.0] fault addr 0x7f000000 [fault reason 0x06] PTE Read access is not set";
+        kernel_line(value, fault);
+    };
+    check(H100, "IOMMU", refused, Some(("iommu-fault", Severity::Warning)));
+    let fatal: Change = |value| {
+        let error = "nvidia-nvswitch 0000:07:00.0: PCIe Bus Error: severity=Uncorrectable (Fatal), type=Transaction Layer, (Receiver ID)";
+        kernel_line(value, error);
+    };
+    check(H100, "PCIe", fatal, Some(("pcie-errors-fatal", Severity::Critical)));
+}

@@ -15,6 +15,8 @@ mod kubernetes_inputs;
 mod node_set_up;
 #[path = "diagnosis/products.rs"]
 mod products;
+#[path = "diagnosis/node_state.rs"]
+mod node_state;
 #[path = "diagnosis/properties.rs"]
 mod properties;
 #[path = "diagnosis/refused.rs"]

@@ -160,6 +160,8 @@ async fn a_machine_that_never_joined_is_explained_by_its_conditions() {
     cluster.add_event(warning("Node", "gpu-9", "DeletingNode", "the node does not exist in the cloud provider"));
     let answer = diagnosed(&cluster, "gpu-9").await;
     assert!(finding(&answer, "node-gone")["evidence"].to_string().contains("does not exist in the cloud provider"));
+    // A pod is not a node, whatever its events say.
+    cluster.add_event(warning("Pod", "gpu-8", "BackOff", "back-off restarting failed container"));
     let nothing = Launcher::start(&cluster, &[]).call("diagnose_gpu_node", json!({ "node_name": "gpu-8" })).await;
     assert!(nothing.unwrap_err().to_string().contains("no such node"));
 }

@@ -135,8 +135,8 @@ async fn read_machine(
     let lifecycle = node_lifecycle::read(connection, name, None, call.time_left()).await;
     if let Some(machine) = lifecycle.machines.iter().find(|machine| machine.node.is_some())
         && let Some(node) = machine.node.as_deref().filter(|node| *node != name)
+        && let Some(kubernetes) = call.with_deadline(&reading_node(node), nodes::find(connection, node)).await?
     {
-        let kubernetes = call.with_deadline(&reading_node(node), nodes::read(connection, node)).await?;
         let mut read = read_or_api_only(call, connection, &kubernetes, tool, ask).await?;
         let named = format!("{} {} is node {node}.", machine.kind, machine.name);
         read.note.note = Some(named + &read.note.note.map(|note| format!(" {note}")).unwrap_or_default());

@@ -57,8 +57,11 @@ pub async fn of_node(connection: &Connection, node: &str) -> Result<Vec<NodeEven
     Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 
-/// Reads the events of the objects with this name, of any kind, newest first. Objects without a namespace have their events
-/// in any namespace.
+/// Kinds of objects that are about a node: the node, its machine, and the status of the autoscaler.
+const ABOUT_NODES: [&str; 4] = ["Node", "NodeClaim", "Machine", "ConfigMap"];
+
+/// Reads the events of the node, machine or autoscaler status with this name, newest first. Objects without a namespace have
+/// their events in any namespace.
 pub async fn about(connection: &Connection, namespace: Option<&str>, name: &str) -> Result<Vec<NodeEvent>, Failure> {
     let path = match namespace {
         Some(namespace) => format!("/api/v1/namespaces/{namespace}/events"),
@@ -66,7 +69,10 @@ pub async fn about(connection: &Connection, namespace: Option<&str>, name: &str)
     };
     let what = format!("Listing the events of {name}");
     let fields = format!("involvedObject.name={name}");
-    let events = newest(connection, &path, &fields, &what, MAX_NODE_EVENTS).await?;
+    let mut events = newest(connection, &path, &fields, &what, MAX_NODE_EVENTS).await?;
+    // A pod can have the same name.
+    let kind = |event: &SlimEvent| event.involved_object.kind.clone().unwrap_or_default();
+    events.retain(|event| ABOUT_NODES.contains(&kind(event).as_str()));
     Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 

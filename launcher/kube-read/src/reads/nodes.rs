@@ -73,18 +73,14 @@ pub fn why_no_probe(node: &Node) -> Option<NoProbe> {
     let why = node_conditions::why_not_ready(node)?;
     Some(NoProbe {
         why: format!("{why}; its kubelet would not start a pod, so nothing was created"),
-        next_step: "Repair the node first: see the findings. On the node itself, the log of the kubelet says more.",
+        next_step: "Repair the node first (kubelet, network, power). On the node itself, the log of the kubelet says more.",
     })
 }
 
-/// Rejects a node that is not Ready, because its kubelet would not start a probe pod.
+/// Rejects a node on which no probe can run.
 pub fn must_be_ready(node: &Node) -> Result<(), Failure> {
-    let Some(why) = node_conditions::why_not_ready(node) else { return Ok(()) };
-    Err(Failure::new(
-        format!("Probing node {}", node.name_any()),
-        format!("{why}; its kubelet would not start a pod, so nothing was created"),
-        "Repair the node first (kubelet, network, power); describe_gpu_node shows its state in Kubernetes.",
-    ))
+    let Some(NoProbe { why, next_step }) = why_no_probe(node) else { return Ok(()) };
+    Err(Failure::new(format!("Probing node {}", node.name_any()), why, next_step))
 }
 
 /// Reads all nodes that match `selector`, page by page, and creates a row for each node for which `matches` is true.

@@ -156,7 +156,9 @@ fn others(node: &Node<'_>) -> Vec<Draft> {
     };
     let network = other.iter().any(|condition| condition.name == "NetworkUnavailable");
     let rule = if network { NO_NETWORK } else { CONDITION };
-    let severity = if network { Severity::Warning } else { Severity::Info };
+    // A monitor that does not report says nothing about the node.
+    let is_told = other.iter().any(|condition| condition.status != "Unknown");
+    let severity = if is_told { Severity::Warning } else { Severity::Info };
     let draft = of(rule, &other).map(|draft| draft.with_severity(severity));
     of(PRESSURE, &pressure).into_iter().chain(draft).collect()
 }

@@ -18,6 +18,7 @@ pub mod nvidia_pod_facts;
 #[cfg(any(test, fuzzing))]
 pub mod object_lists;
 pub mod pod_facts;
+pub mod pod_owner;
 pub mod pod_requests;
 pub mod pod_rows;
 pub mod resolve_devices;

@@ -3,9 +3,11 @@
 pub mod command;
 mod hidden;
 mod markdown;
+mod private_keys;
 mod secrets;
 
 pub use hidden::is_hidden;
+pub use private_keys::without_private_keys;
 
 /// Number of characters after the limit that are also checked, to find a secret that begins before the limit.
 const BEHIND_CAP: usize = 256;

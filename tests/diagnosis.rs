@@ -13,10 +13,10 @@ mod facts;
 mod kubernetes_inputs;
 #[path = "diagnosis/node_set_up.rs"]
 mod node_set_up;
-#[path = "diagnosis/products.rs"]
-mod products;
 #[path = "diagnosis/node_state.rs"]
 mod node_state;
+#[path = "diagnosis/products.rs"]
+mod products;
 #[path = "diagnosis/properties.rs"]
 mod properties;
 #[path = "diagnosis/refused.rs"]

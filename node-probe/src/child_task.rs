@@ -38,9 +38,11 @@ pub(crate) struct DeviceAccessRequest {
     pub(crate) container_procs: PathBuf,
     /// `cgroup.procs` of the probe.
     pub(crate) probe_procs: PathBuf,
-    /// The container's `/dev`.
-    pub(crate) folder: PathBuf,
-    /// Names of device files in this folder.
+    /// The root directory of the container.
+    pub(crate) root: PathBuf,
+    /// Whether a plain file stands for a device file.
+    pub(crate) is_saved_tree: bool,
+    /// Names of device files in its `/dev`.
     pub(crate) names: Vec<String>,
 }
 

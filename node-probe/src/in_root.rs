@@ -198,6 +198,31 @@ impl HostFile {
         files::names_of(&self.descriptor_path(), &self.path)
     }
 
+    /// Returns the names of the entries of these kinds in a folder whose name starts with `prefix`, sorted. A link is not
+    /// followed: it has its own kind.
+    pub(crate) fn names_of_kinds(&self, prefix: &'static str, kinds: &'static [FileType]) -> io::Result<Vec<String>> {
+        let mut names = self.names()?;
+        names.retain(|name| name.starts_with(prefix));
+        let handle = Arc::clone(&self.handle);
+        bounded::in_time(&self.path, move || {
+            names.retain(|name| {
+                let entry = statat(&handle, name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+                entry.is_ok_and(|entry| kinds.contains(&FileType::from_raw_mode(entry.st_mode)))
+            });
+            Ok(names)
+        })
+    }
+
+    /// Returns the device number of a character device.
+    pub(crate) fn device_number(&self) -> Option<u64> {
+        (self.kind == FileType::CharacterDevice).then(|| fstat(&self.handle).ok().map(|file| file.st_rdev))?
+    }
+
+    /// Returns whether the file is of one of these kinds.
+    pub(crate) fn is_of(&self, kinds: &[FileType]) -> bool {
+        kinds.contains(&self.kind)
+    }
+
     /// Returns the time of the last change.
     pub(crate) fn modified(&self) -> Option<SystemTime> {
         let file = Arc::clone(&self.handle);

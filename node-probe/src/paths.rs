@@ -53,6 +53,11 @@ impl Paths {
         let at = |name: &str| root.join(name);
         Self { host: root.into(), proc: at("proc"), sys: at("sys"), dev: at("dev"), owner: Owner::Node }
     }
+
+    /// Returns whether the paths are those of a test or of a saved tree, where a plain file stands for a device file.
+    pub(crate) fn is_saved_tree(&self) -> bool {
+        self.dev != Path::new("/dev")
+    }
 }
 
 /// Returns the root of the host, and its owner.

@@ -105,6 +105,15 @@ pub(crate) fn root_below(host: &Path, path: &str) -> Result<Root, Distrust> {
     host.below(path).ok_or_else(|| Distrust::Absent(io::ErrorKind::NotADirectory.into()))
 }
 
+/// Checks the folder at `path` below `root` like the path to a file: libraries are loaded from it.
+///
+/// # Errors
+///
+/// The error contains the component of the path and the reason.
+pub(crate) fn check_folder(root: &Root, path: &str) -> Result<(), Distrust> {
+    root.walk(path, check).map(drop)
+}
+
 fn check(stat: &Stat, at: &Path) -> Result<(), Distrust> {
     if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
         return Err(Distrust::Owner(at.to_owned(), stat.st_uid));

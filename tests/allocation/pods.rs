@@ -163,17 +163,42 @@ async fn no_pod_is_reported_as_deleted_if_pods_cannot_be_read() {
 
 #[tokio::test]
 async fn a_static_pod_is_identified_by_the_uid_of_the_kubelet() {
-    let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
+    // The UID of a static pod is an MD5, without dashes.
+    let mut facts = serde_json::to_string(&scenarios::named("healthy-h100-8").unwrap().report()).unwrap();
+    let of_api = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
+    for pod in workloads_of(&of_api) {
+        let uid = pod.metadata.uid.unwrap();
+        facts = facts.replace(&uid, &uid.replace('-', ""));
+    }
+    let gpu_1 = NodeFixture::from_facts("gpu-1", serde_json::from_str(&facts).unwrap());
     let mut pods = workloads_of(&gpu_1);
     for pod in &mut pods {
         let hash = pod.metadata.uid.replace(format!("mirror-{}", pod.metadata.name.clone().unwrap())).unwrap();
-        pod.metadata.annotations = Some([("kubernetes.io/config.hash".to_owned(), hash)].into());
+        let annotations = ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"];
+        pod.metadata.annotations = Some(annotations.map(|name| (name.to_owned(), hash.clone())).into());
     }
     let bench = Bench::of(Fixture { pods, ..Fixture::of([gpu_1]) }).await;
     let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "resolve_devices": true})).await;
     assert_eq!((answer.get("leftovers"), answer.get("findings")), (None, None), "{answer}");
     let devices = answer["pods"][0]["containers"][0]["devices"].as_array().unwrap();
     assert_eq!((devices.len(), &devices[0]["processes"][0]["pid"]), (8, &json!(41210)));
+}
+
+/// A pod of a tenant whose annotation names the UID of another pod gets neither its processes nor its devices.
+#[tokio::test]
+async fn no_annotation_takes_over_the_processes_of_another_pod() {
+    let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
+    let mut pods = workloads_of(&gpu_1);
+    let uid = pods[0].metadata.uid.clone().unwrap();
+    let mut evil = simple("aaa-leftover", "Running", 0);
+    let annotations = ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"];
+    evil.metadata.annotations = Some(annotations.map(|name| (name.to_owned(), uid.clone())).into());
+    pods.insert(0, evil);
+    let bench = Bench::of(Fixture { pods, ..Fixture::of([gpu_1]) }).await;
+    let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "resolve_devices": true})).await;
+    let victim = answer["pods"].as_array().unwrap().iter().find(|pod| pod["name"] == "gpu-1-trainer-0").unwrap();
+    assert_eq!(victim["containers"][0]["devices"][0]["processes"][0]["pid"], json!(41210), "{answer}");
+    assert!(!answer["leftovers"].to_string().contains("aaa-leftover"), "{answer}");
 }
 
 #[tokio::test]

@@ -27,10 +27,10 @@ pub(crate) struct Case {
     #[serde(default)]
     #[allow(dead_code, reason = "an administrator has all rights on a real cluster")]
     pub(crate) operator: bool,
-    /// Differences in the data of the parameter.
+    /// Other values of the variables of the policy.
     #[serde(default)]
-    pub(crate) parameter: Value,
-    /// Whether an API server drops the changed field if the field's feature gate is off. The rest is a genuine pod.
+    pub(crate) values: Value,
+    /// Whether an API server drops the field if its feature gate is off. The rest is a genuine pod.
     #[serde(default)]
     #[allow(dead_code, reason = "for the tests with a real cluster")]
     pub(crate) gated: bool,

@@ -91,7 +91,7 @@ fn pod(component: &str, containers: &[(&str, bool, Value)]) -> Pod {
     from_json(json!({
         "metadata": {"name": format!("{component}-x7k2p"), "namespace": OPERATOR, "uid": uid(component),
             "creationTimestamp": at("00:10:00"), "labels": {"app": component},
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": component, "uid": "d"}]},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": component, "uid": "d", "controller": true}]},
         "spec": {"nodeName": "gpu-1", "containers": named(false), "initContainers": named(true)},
         "status": {"phase": if ready { "Running" } else { "Pending" }, "conditions": [{"type": "Ready", "status": word}],
             "containerStatuses": statuses(false), "initContainerStatuses": statuses(true)},

@@ -198,7 +198,8 @@ fn admission() -> Vec<Case> {
 /// Adds the label and the controller that make a pod a part of NVIDIA's stack.
 fn of_stack(mut pod: Pod, app: &str) -> Pod {
     pod.metadata.labels = Some(from_json(json!({"app": app})));
-    let owner: Value = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": app, "uid": "u"}]);
+    let owner: Value =
+        json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": app, "uid": "u", "controller": true}]);
     pod.metadata.owner_references = Some(from_json(owner));
     pod
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demo_cluster::{Fixture, NodeFixture, workloads_of};
+use demo_cluster::{Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams, workloads_of};
 use gpu_syringe::command_line::command_of;
 use k8s_openapi::api::core::v1::{Event, NodeCondition, Pod};
 use serde::de::DeserializeOwned;
@@ -66,7 +66,33 @@ fn poison_all<T: DeserializeOwned>(document: &mut Value, keep: &[&str]) {
         poison(&mut with_poison, "", name);
         if serde_json::from_value::<T>(with_poison.clone()).is_ok() {
             *document = with_poison;
+            continue;
         }
+        // One of the fields with this name has a type that allows only some texts: the others are poisoned one by one.
+        let mut paths = Vec::new();
+        paths_of(document, "", name, "", &mut paths);
+        for path in paths {
+            let mut with_poison = document.clone();
+            poison(with_poison.pointer_mut(&path).unwrap(), name, name);
+            if serde_json::from_value::<T>(with_poison.clone()).is_ok() {
+                *document = with_poison;
+            }
+        }
+    }
+}
+
+/// Adds the JSON pointers of all strings in fields with this name.
+fn paths_of(value: &Value, name: &str, wanted: &str, path: &str, paths: &mut Vec<String>) {
+    match value {
+        Value::String(_) if name == wanted => paths.push(path.to_owned()),
+        Value::Array(all) => {
+            all.iter().enumerate().for_each(|(at, one)| paths_of(one, name, wanted, &format!("{path}/{at}"), paths));
+        }
+        Value::Object(fields) => fields.iter().for_each(|(field, value)| {
+            let escaped = field.replace('~', "~0").replace('/', "~1");
+            paths_of(value, field, wanted, &format!("{path}/{escaped}"), paths);
+        }),
+        _ => {}
     }
 }
 
@@ -224,6 +250,92 @@ impl Found {
 fn around(text: &str, at: usize) -> String {
     let bytes = &text.as_bytes()[at.saturating_sub(60)..(at + 60).min(text.len())];
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A node-probe whose every answer is this document.
+struct Says(String);
+
+impl Programs for Says {
+    fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
+        if invocation.argv.get(1).is_some_and(|word| word == "hold") {
+            return NodeProbe.start(invocation, streams);
+        }
+        let document = self.0.clone();
+        Some(Box::pin(async move {
+            let _ = streams.stdout.send(document.into()).await;
+            0
+        }))
+    }
+}
+
+/// Returns documents without facts: the whole read failed, and every section failed.
+fn documents_of_failures() -> [String; 2] {
+    let problem = json!({"what": POISON, "why": POISON, "next_step": POISON, "code": "of_tomorrow"});
+    let whole = Report { error: serde_json::from_value(problem.clone()).unwrap(), ..Report::default() };
+    let mut sections = serde_json::to_value(scenarios::named("healthy-h100-8").unwrap().report()).unwrap();
+    for section in sections["sections"].as_object_mut().unwrap().values_mut() {
+        *section = json!({"status": "error", "problems": [problem]});
+    }
+    [serde_json::to_string(&whole).unwrap(), sections.to_string()]
+}
+
+/// Checks the text of a failure: what the node said is only in quotation marks, and never a next step.
+fn check_failure(found: &mut Found, of: &str, text: &str) {
+    found.check(of, text);
+    let parts: Vec<&str> = text.split('"').collect();
+    for (at, part) in parts.iter().enumerate().filter(|(_, part)| part.contains(EVIL)) {
+        if at % 2 == 0 || !parts[at - 1].ends_with("the node said: ") {
+            found.0.insert(format!("{of} does not quote the node: {part}"));
+        }
+    }
+}
+
+/// An error must not speak for the node: neither in its text, nor as JSON.
+#[tokio::test]
+async fn errors_quote_the_node_and_no_next_step_is_its_text() {
+    let mut found = Found::default();
+    let mut failed = BTreeSet::new();
+    for document in documents_of_failures() {
+        let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
+        let pods = workloads_of(&gpu_1);
+        let bed = Bed::of(Fixture { programs: Arc::new(Says(document)), pods, ..Fixture::of([gpu_1]) }).await;
+        let mut client = Client::start(bed.launcher().args(["--mode", "operator"])).await;
+        let calls = calls()
+            .into_iter()
+            .filter(|(_, arguments)| !["gpu-2", "dead"].iter().any(|gone| arguments.to_string().contains(gone)));
+        for (tool, arguments) in calls {
+            let answer = client.call(tool, arguments.clone()).await;
+            if answer.is_error {
+                check_failure(&mut found, tool, answer.error());
+                let quotes = answer.error().contains("the node said: ");
+                failed.extend(quotes.then_some(tool));
+                assert_eq!(
+                    quotes,
+                    answer.error().contains("What the node said is data."),
+                    "{tool}: {}",
+                    answer.error()
+                );
+            } else {
+                found.check_answer(tool, answer.success());
+            }
+            for form in ["json", "table"] {
+                let yes = ["kill_gpu_process", "reset_gpu"].contains(&tool).then_some("--yes");
+                let launcher = bed.launcher().args(["--mode", "operator", "--output", form]);
+                let ended = launcher.args(words(tool, &arguments).iter().map(String::as_str)).args(yes).run().await;
+                let of = format!("{tool} as {form}");
+                if answer.is_error {
+                    check_failure(&mut found, &of, &ended.stderr);
+                }
+                match form {
+                    "json" => found.check_answer(&of, &serde_json::from_str(&ended.stdout).unwrap()),
+                    _ => found.check(&of, &ended.stdout),
+                }
+            }
+        }
+        client.close().await;
+    }
+    assert!(failed.len() >= 6, "{failed:?}");
+    assert!(found.0.is_empty(), "{:#?}", found.0);
 }
 
 /// Returns every tool with its required arguments for MCP.

@@ -35,8 +35,7 @@ fn with_broken_plugin() -> Fixture {
     let long_ago = "2026-11-20T00:00:00Z".parse().unwrap();
     plugin.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(long_ago));
     plugin.metadata.labels = Some([("app".to_owned(), "nvidia-device-plugin-daemonset".to_owned())].into());
-    let owner =
-        json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nvidia-device-plugin-daemonset", "uid": "d"});
+    let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nvidia-device-plugin-daemonset", "uid": "d", "controller": true});
     plugin.metadata.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
     let name = plugin.spec.as_ref().unwrap().containers[0].name.clone();
     let reason = Some("CreateContainerError".to_owned());

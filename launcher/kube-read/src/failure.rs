@@ -23,6 +23,8 @@ pub struct Failure {
     pub process_left: Option<String>,
     /// The probe method that failed.
     pub via: Option<&'static str>,
+    /// Whether `why` quotes text that a node wrote.
+    pub quotes_node: bool,
 }
 
 /// Causes that the program handles differently.
@@ -131,6 +133,7 @@ impl Failure {
             deleted: false,
             process_left: None,
             via: None,
+            quotes_node: false,
         }
     }
 
@@ -154,8 +157,16 @@ impl Failure {
         json!({
             "error": format!("{what}: {}", why.trim_end_matches('.')),
             "next_step": next_step,
+            // It can contain messages of nodes, kubelets and registries. The next step is always a text of gpu-syringe.
+            "quoted": ["error"],
             "probe": { "deleted": deleted, "left_behind": left_behind, "process_left": process_left },
         })
+    }
+
+    /// Marks that `why` quotes text that a node wrote.
+    #[must_use]
+    pub fn quoting_the_node(self) -> Self {
+        Self { quotes_node: true, ..self }
     }
 
     #[must_use]

@@ -8,14 +8,14 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput};
 use syringe_core::probe_command::{ReadCommand, StackContainer};
-use syringe_core::report::{Problem, Report, Section, Source};
+use syringe_core::report::{Report, Section, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::since::Since;
 use syringe_core::text::clean;
 
 use crate::call::CallContext;
-use crate::node_reading::container_scope;
 use crate::node_reading::probe_summary::ProbeSummary;
+use crate::node_reading::{container_scope, node_problem};
 use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only};
 use crate::settings::ProbeMethod;
 use kube_read::Connection;
@@ -413,7 +413,9 @@ async fn probe(call: &CallContext, connection: &Connection, request: ProbeReques
     let node = request.node.clone();
     let probed = call.prober.probe(connection, request, call.on_phase.clone(), call.cancel.clone()).await?;
     if let Some(problem) = &probed.report.error {
-        return Err(unusable(&node, problem).deleted(probed.deleted).leaving(probed.left_behind));
+        return Err(node_problem::failure(format!("Probing node {node}"), problem)
+            .deleted(probed.deleted)
+            .leaving(probed.left_behind));
     }
     Ok(probed)
 }
@@ -438,14 +440,9 @@ fn data_of<T: Default>(node: &str, name: SectionName, section: Option<Section<T>
         return Ok(T::default());
     }
     section.data.ok_or_else(|| match problem {
-        Some(problem) => unusable(node, &problem),
+        Some(problem) => node_problem::failure(format!("Reading {name} of node {node}"), &problem),
         None => missing(),
     })
 }
 
 const OLD_PROBE: &str = "The probe's image may be older than this launcher: name a newer one with --image.";
-
-fn unusable(node: &str, problem: &Problem) -> Failure {
-    let next = if problem.next_step.is_empty() { OLD_PROBE } else { &problem.next_step };
-    Failure::new(format!("Reading {} of node {node}", problem.what), &problem.why, next)
-}

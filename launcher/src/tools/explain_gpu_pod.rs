@@ -31,8 +31,8 @@ use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
+use kube_read::objects::named_owner::NamedOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
-use kube_read::objects::pod_owner::PodOwner;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{candidate_nodes, pod, pod_log};
@@ -68,13 +68,13 @@ pub struct ExplainArgs {
 
 impl ExplainArgs {
     /// Returns the pod or the owner that the arguments name.
-    fn target(&self) -> PodOwner {
-        PodOwner::of_kind(&self.pod).unwrap_or_else(|| PodOwner::named(&self.pod))
+    fn target(&self) -> NamedOwner {
+        NamedOwner::of_kind(&self.pod).unwrap_or_else(|| NamedOwner::named(&self.pod))
     }
 
     /// Moves the namespace of `NAMESPACE/NAME` into its own argument. `KIND/NAME` stays.
     pub(crate) fn with_namespace_of_pod(self) -> Result<Self, Failure> {
-        let Some((prefix, name)) = self.pod.split_once('/').filter(|_| PodOwner::of_kind(&self.pod).is_none()) else {
+        let Some((prefix, name)) = self.pod.split_once('/').filter(|_| NamedOwner::of_kind(&self.pod).is_none()) else {
             return Ok(self);
         };
         match &self.namespace {
@@ -184,7 +184,7 @@ impl Tool for ExplainGpuPod {
             if let (Err(_), None, Some(_), Some((prefix, name))) =
                 (&read, &namespace, target.kind, text.split_once('/'))
             {
-                read = pod::read(&connection, prefix, &PodOwner::named(name)).await.or(read);
+                read = pod::read(&connection, prefix, &NamedOwner::named(name)).await.or(read);
             }
             let read = read?;
             Ok((connection, read))

@@ -8,13 +8,13 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 use syringe_core::facts::action::Action;
 use syringe_core::probe_command::{ActionCommand, NodeAction, ProbeCommand};
-use syringe_core::report::Problem;
 use syringe_core::text::clean;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::CallContext;
 use crate::consent;
 use crate::consent::{ConsentAnswer, PendingQuestion, Redeemer, TOKEN_LIFETIME};
+use crate::node_reading::node_problem;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::RESERVED_FOR_DELETION;
 use crate::probe::{ActionDetails, AuditRecord, ProbeRequest, ProbeResult, random_suffix};
@@ -363,8 +363,8 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     fn read(&self, mut probed: ProbeResult) -> Result<(D::Report, ProbeSummary), Failure> {
         let node = self.action.target().node_name;
         let what = format!("Running {} on node {node}", D::TOOL);
-        if let Some(Problem { why, next_step, .. }) = &probed.report.error {
-            return Err(Failure::new(what, why, next_step).deleted(probed.deleted).leaving(probed.left_behind));
+        if let Some(problem) = &probed.report.error {
+            return Err(node_problem::failure(what, problem).deleted(probed.deleted).leaving(probed.left_behind));
         }
         let note = ProbeSummary::of_pod(node, &self.connection.context, &probed);
         match probed.report.action.take().and_then(D::from_action) {

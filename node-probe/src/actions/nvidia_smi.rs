@@ -77,6 +77,7 @@ impl DriverRoot {
             let Ok(opened) = trusted_file::root_below(&paths.host, below) else { continue };
             let found = PROGRAMS.iter().find_map(|(program, library_path)| {
                 let file = trusted_file::open_in(&opened, program, true).ok()?.path;
+                library_path.map_or(Ok(()), |folder| trusted_file::check_folder(&opened, folder)).ok()?;
                 Some((Path::new("/").join(file.strip_prefix(&root).ok()?), *library_path))
             });
             if let Some((program, library_path)) = found {
@@ -198,6 +199,9 @@ pub(crate) fn replace_process(tool: &NvidiaSmi) -> std::io::Error {
         Ok(root) => root,
         Err(distrust) => return io::Error::other(distrust.to_string()),
     };
+    if let Some(Err(distrust)) = library_path.as_deref().map(|folder| trusted_file::check_folder(&root, folder)) {
+        return io::Error::other(distrust.to_string());
+    }
     let nothing = match child::enter(&root.descriptor_path()) {
         Ok(nothing) => nothing,
         Err(error) => return error,
@@ -225,6 +229,8 @@ mod tests {
     fn a_link_is_followed_inside_the_root_and_gke_gets_its_libraries() {
         let tree = Tree::new();
         tree.link("home/kubernetes/bin/nvidia/bin/nvidia-smi", "/opt/x/smi").file("opt/x/smi", "");
+        assert!(DriverRoot::find(&tree.paths(), true).is_err(), "its libraries are not there");
+        tree.folder("home/kubernetes/bin/nvidia/lib64");
         let found = DriverRoot::find(&tree.paths(), true).expect("found");
         assert_eq!((found.program.to_str(), found.change_root), (Some("/opt/x/smi"), false));
         assert_eq!(found.library_path, Some("/home/kubernetes/bin/nvidia/lib64"));
@@ -240,6 +246,16 @@ mod tests {
         let folder = tree.path().join("usr/bin");
         std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o775)).expect("ours");
         assert_eq!(DriverRoot::find(&tree.paths(), false).expect_err("refused").code, "no_nvidia_smi");
+    }
+
+    #[test]
+    fn a_folder_of_libraries_that_others_can_change_is_not_used() {
+        let tree = Tree::new();
+        tree.file("usr/local/nvidia/bin/nvidia-smi", "").folder("usr/local/nvidia/lib64");
+        assert!(DriverRoot::find(&tree.paths(), true).is_ok());
+        let folder = tree.path().join("usr/local/nvidia/lib64");
+        std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("ours");
+        assert_eq!(DriverRoot::find(&tree.paths(), true).expect_err("refused").code, "no_nvidia_smi");
     }
 
     #[test]

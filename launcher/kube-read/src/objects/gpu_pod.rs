@@ -13,9 +13,7 @@ use crate::objects::api_objects::pod as sent;
 use crate::objects::api_objects::pod::{Named, PodClaim};
 use crate::objects::api_objects::pod_status::PodStatus;
 use crate::objects::gpu_resource_names::{count, is_gpu_resource};
-
-/// Annotation with the UID that a static pod has in the kubelet and in cgroups.
-pub const STATIC_UID: &str = "kubernetes.io/config.hash";
+use crate::objects::pod_owner::static_uid;
 
 /// A pod with its data about GPUs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -154,14 +152,10 @@ impl Gpus {
 impl Annotations {
     /// Keeps the UID of a static pod and the GPU UUIDs.
     fn of(annotations: BTreeMap<String, String>) -> Self {
-        let mut kept = Self::default();
-        for (name, text) in annotations {
-            if name == STATIC_UID {
-                kept.static_uid = Some(text);
-            } else if !name.starts_with("kubectl.kubernetes.io/") {
-                // last-applied-configuration contains what a user requested, and not an allocation.
-                uuids_in(&text, &mut kept.uuids);
-            }
+        let mut kept = Self { static_uid: static_uid(&annotations).map(str::to_owned), ..Self::default() };
+        // last-applied-configuration contains what a user requested, and not an allocation.
+        for (_, text) in annotations.iter().filter(|(name, _)| !name.starts_with("kubectl.kubernetes.io/")) {
+            uuids_in(text, &mut kept.uuids);
         }
         kept
     }
@@ -195,13 +189,13 @@ mod tests {
                 "hami.io/vgpu-devices-allocated": format!("{uuid},NVIDIA,2000,30:;{uuid},NVIDIA,1,1:;"),
                 "kubectl.kubernetes.io/last-applied-configuration": "GPU-00000000-0e6a-418b-a0c2-b2d54a0e1ddd",
                 "note": "GPU-less MIG-rate",
-                "kubernetes.io/config.hash": "5d1f",
+                "kubernetes.io/config.hash": "5d1f".repeat(8), "kubernetes.io/config.mirror": "5d1f".repeat(8),
             }},
             "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "2", "nvidia.com/gpu": "2"}}}]},
         }))
         .expect("a pod");
         assert_eq!(pod.metadata.annotations.uuids, [uuid]);
-        assert_eq!(pod.metadata.annotations.static_uid.as_deref(), Some("5d1f"));
+        assert_eq!(pod.metadata.annotations.static_uid, Some("5d1f".repeat(8)));
         assert_eq!(pod.spec.containers[0].resources.requests, Gpus([("nvidia.com/gpu".to_owned(), 2)].into()));
     }
 }

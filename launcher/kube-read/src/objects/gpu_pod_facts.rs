@@ -6,15 +6,13 @@ use syringe_core::text::{clean, clean_keeping_end};
 use crate::objects::api_objects::meta::Time;
 use crate::objects::gpu_pod::{Container, Pod};
 use crate::objects::gpu_requests;
+use crate::objects::pod_owner::is_node_software;
 
 /// Maximum length of a name and of a message.
 const NAME_CAP: usize = 253;
 const MESSAGE_CAP: usize = 300;
 /// Maximum number of containers of one pod that are listed because they see more GPUs.
 const MOST_NAMED: usize = 2;
-
-/// Kinds of controllers for software of the node (the last two belong to the GPU Operator). Their pods are not workloads.
-const OF_THE_NODE: [&str; 4] = ["DaemonSet", "Node", "ClusterPolicy", "NVIDIADriver"];
 
 /// Returns the pods with allocated resources, and the pods that the kubelet rejected.
 pub fn from_pods(pods: &[Pod]) -> Vec<GpuPod> {
@@ -41,7 +39,7 @@ fn one(pod: &Pod) -> GpuPod {
         has_claims: !spec.resource_claims.is_empty() || !status.resource_claim_statuses.is_empty(),
         has_annotated_gpus: !metadata.annotations.uuids.is_empty(),
         extra_devices_reason: staying().filter_map(extra_devices_reason).take(MOST_NAMED).collect(),
-        is_node_software: metadata.owner_references.iter().any(|owner| OF_THE_NODE.contains(&owner.kind.as_str())),
+        is_node_software: is_node_software(&metadata.owner_references),
     }
 }
 
@@ -102,8 +100,9 @@ mod tests {
         assert_eq!(privileged[0].extra_devices_reason, ["its container proxy is privileged"]);
         let all = pod(|pod| pod["spec"]["containers"][1]["env"][0]["value"] = json!("all"));
         assert_eq!(all[0].extra_devices_reason, ["its container proxy sets NVIDIA_VISIBLE_DEVICES=all"]);
-        let owned = pod(|pod| pod["metadata"]["ownerReferences"] = json!([{"kind": "DaemonSet"}]));
-        assert!(owned[0].is_node_software);
+        let owned = |owner: Value| pod(|pod| pod["metadata"]["ownerReferences"] = json!([owner]))[0].is_node_software;
+        assert!(owned(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "controller": true})));
+        assert!(!owned(json!({"apiVersion": "attacker.example/v1", "kind": "DaemonSet", "controller": true})));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod gpu_requests;
 pub mod gpu_resource_names;
 pub mod machines;
 pub mod name_validation;
+pub mod named_owner;
 pub mod node_conditions;
 pub mod node_facts;
 pub mod node_labels;

@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use syringe_core::tsv::list;
 
 use crate::objects::api_objects::pod::Pod;
+use crate::objects::pod_owner::is_node_software;
 
 /// Labels with the name of a component.
 const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "k8s-app", "name"];
@@ -35,7 +36,7 @@ pub struct PodIdentity<'a> {
     /// Values of the labels that contain the name of a component.
     pub component_labels: Vec<&'a str>,
     images: Vec<&'a str>,
-    owner_kinds: Vec<&'a str>,
+    is_node_software: bool,
 }
 
 fn component_labels(labels: &BTreeMap<String, String>) -> Vec<&str> {
@@ -48,7 +49,7 @@ impl<'a> From<&'a Pod> for PodIdentity<'a> {
         Self {
             component_labels: component_labels(&metadata.labels),
             images: containers.map(|container| container.image.as_str()).collect(),
-            owner_kinds: metadata.owner_references.iter().map(|owner| owner.kind.as_str()).collect(),
+            is_node_software: is_node_software(&metadata.owner_references),
         }
     }
 }
@@ -60,7 +61,7 @@ impl<'a> From<&'a api::Pod> for PodIdentity<'a> {
         Self {
             component_labels: component_labels(pod.labels()),
             images: containers.filter_map(|container| container.image.as_deref()).collect(),
-            owner_kinds: pod.owner_references().iter().map(|owner| owner.kind.as_str()).collect(),
+            is_node_software: is_node_software(pod.owner_references()),
         }
     }
 }
@@ -72,7 +73,7 @@ impl<'a> PodIdentity<'a> {
         Self {
             component_labels: component_labels(labels),
             images: containers.filter_map(|container| container.image.as_deref()).collect(),
-            owner_kinds: vec!["DaemonSet"],
+            is_node_software: true,
         }
     }
 }
@@ -81,13 +82,11 @@ impl PodIdentity<'_> {
     /// Whether the pod belongs to NVIDIA's software. A label alone is not sufficient: the pod must also have a
     /// controller for software of the node.
     pub fn is_nvidia_component(&self) -> bool {
-        let Self { component_labels, images, owner_kinds } = self;
+        let Self { component_labels, images, is_node_software } = self;
         let by_label =
             component_labels.iter().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
         let by_image = images.iter().any(|image| IMAGES.iter().any(|known| image.starts_with(known)));
-        let controlled =
-            owner_kinds.iter().any(|kind| matches!(*kind, "DaemonSet" | "ClusterPolicy" | "NVIDIADriver" | "Node"));
-        controlled && (by_label || by_image)
+        *is_node_software && (by_label || by_image)
     }
 
     /// Whether the pod is NVIDIA's device plugin, according to its component label.
@@ -109,7 +108,8 @@ mod tests {
     #[test]
     fn the_software_is_known_by_label_or_image_and_its_controller() {
         let pod = |labels: serde_json::Value, image: &str, owner: &str| -> api::Pod {
-            let owner = json!([{"apiVersion": "apps/v1", "kind": owner, "name": "x", "uid": "u"}]);
+            let (version, kind) = owner.split_once(' ').unwrap_or(("apps/v1", owner));
+            let owner = json!([{"apiVersion": version, "kind": kind, "name": "x", "uid": "u", "controller": true}]);
             let metadata = json!({"name": "p", "labels": labels, "ownerReferences": owner});
             let spec = json!({"containers": [{"name": "c", "image": image}]});
             serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a pod")
@@ -123,7 +123,8 @@ mod tests {
         let mps = json!({"app": "nvidia-device-plugin-mps-control-daemon"});
         assert!(!is_plugin(pod(mps, "x", "DaemonSet")));
         assert!(!is_plugin(pod(plugin.clone(), "x", "ReplicaSet")));
-        assert!(!is_nvidia(pod(plugin, "x", "ReplicaSet")), "anybody may write a label");
+        assert!(!is_nvidia(pod(plugin.clone(), "x", "ReplicaSet")), "anybody may write a label");
+        assert!(!is_nvidia(pod(plugin, "x", "attacker.example/v1 DaemonSet")), "anybody may write a kind");
         assert!(!is_nvidia(pod(json!({"app": "trainer"}), "nvcr.io/nvidia/pytorch:25.01-py3", "DaemonSet")));
     }
 }

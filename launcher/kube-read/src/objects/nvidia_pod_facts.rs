@@ -155,7 +155,8 @@ mod tests {
 
     fn pod(labels: serde_json::Value, containers: &[(&str, &str)]) -> ListedPod {
         let containers: Vec<_> = containers.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
-        let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ds", "uid": "u"}]);
+        let owner =
+            json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ds", "uid": "u", "controller": true}]);
         let metadata = json!({"name": "p", "namespace": "n", "labels": labels, "ownerReferences": owner});
         serde_json::from_value(json!({"metadata": metadata, "spec": {"containers": containers}})).expect("a pod")
     }

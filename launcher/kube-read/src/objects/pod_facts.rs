@@ -7,9 +7,9 @@ use kube::ResourceExt;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, PodFacts, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
 
-use crate::objects::gpu_pod::STATIC_UID;
 use crate::objects::gpu_resource_names::{is_gpu_resource, requests_gpus};
 use crate::objects::nvidia_components::PodIdentity;
+use crate::objects::pod_owner::static_uid;
 use crate::objects::scheduler_filters;
 
 /// The phase of a pod that its controller could not create. Kubernetes has no phase for this.
@@ -42,7 +42,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
         // The UID of a static pod in the kubelet is not the UID of its mirror pod in the API.
-        uid: pod.annotations().get(STATIC_UID).cloned().or_else(|| pod.uid()).unwrap_or_default(),
+        uid: static_uid(pod.annotations()).map(str::to_owned).or_else(|| pod.uid()).unwrap_or_default(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
         node_ready: None,
         node_not_ready: None,
@@ -233,11 +233,13 @@ mod tests {
             pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady",
                 "message": "containers with unready status: [main]"}]);
             pod["spec"]["schedulingGates"] = json!([{"name": "kueue.x-k8s.io/admission"}]);
-            pod["metadata"]["annotations"] = json!({STATIC_UID: "5d1f"});
+            let hash = "5d1f".repeat(8);
+            pod["metadata"]["annotations"] =
+                json!({"kubernetes.io/config.hash": hash, "kubernetes.io/config.mirror": hash});
         });
         assert_eq!(unready.ready, Some(false));
         assert_eq!(unready.not_ready.as_deref(), Some("ContainersNotReady: containers with unready status: [main]"));
-        assert_eq!((unready.scheduling_gates[0].as_str(), unready.uid.as_str()), ("kueue.x-k8s.io/admission", "5d1f"));
+        assert_eq!((unready.scheduling_gates[0].as_str(), unready.uid), ("kueue.x-k8s.io/admission", "5d1f".repeat(8)));
         assert_eq!(pod(|pod| pod["status"]["conditions"] = json!([])).ready, None);
     }
 

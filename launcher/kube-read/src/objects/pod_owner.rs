@@ -1,141 +1,98 @@
-//! `PodOwner`: parses `job/NAME`, `deploy/NAME` and a bare owner's name, and recognizes the pods of that owner.
+//! `static_uid`, `is_node_software`: what the annotations and owners of a pod say about it, as far as they can be believed.
+//!
+//! Any user who may create a pod can write annotations and owners into it. Therefore the annotations of a static pod count only in the
+//! form that a kubelet writes, and an owner counts only with its API group and as the controller.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use std::collections::BTreeMap;
 
-/// The names that kubectl accepts for a kind, and the kind.
-const KINDS: [(&[&str], &str); 24] = [
-    (&["job", "jobs"], "Job"),
-    (&["cronjob", "cronjobs", "cj"], "CronJob"),
-    (&["deployment", "deployments", "deploy"], "Deployment"),
-    (&["statefulset", "statefulsets", "sts"], "StatefulSet"),
-    (&["daemonset", "daemonsets", "ds"], "DaemonSet"),
-    (&["replicaset", "replicasets", "rs"], "ReplicaSet"),
-    (&["jobset", "jobsets"], "JobSet"),
-    (&["leaderworkerset", "leaderworkersets", "lws"], "LeaderWorkerSet"),
-    (&["trainjob", "trainjobs"], "TrainJob"),
-    (&["pytorchjob", "pytorchjobs"], "PyTorchJob"),
-    (&["tfjob", "tfjobs"], "TFJob"),
-    (&["mpijob", "mpijobs"], "MPIJob"),
-    (&["jaxjob", "jaxjobs"], "JAXJob"),
-    (&["xgboostjob", "xgboostjobs"], "XGBoostJob"),
-    (&["paddlejob", "paddlejobs"], "PaddleJob"),
-    (&["raycluster", "rayclusters"], "RayCluster"),
-    (&["rayjob", "rayjobs"], "RayJob"),
-    (&["rayservice", "rayservices"], "RayService"),
-    (&["notebook", "notebooks"], "Notebook"),
-    (&["inferenceservice", "inferenceservices", "isvc"], "InferenceService"),
-    (&["vcjob", "vcjobs"], "VolcanoJob"),
-    (&["workflow", "workflows", "wf"], "Workflow"),
-    (&["nimservice", "nimservices"], "NIMService"),
-    (&["sparkapplication", "sparkapplications", "sparkapp"], "SparkApplication"),
-];
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-/// Labels with the name of an owner that is not the direct owner of the pod, and the kinds of that owner.
-const LABELS: [(&str, &[&str]); 12] = [
-    ("batch.kubernetes.io/job-name", &["Job"]),
-    ("job-name", &["Job"]),
-    ("jobset.sigs.k8s.io/jobset-name", &["JobSet", "TrainJob"]),
-    ("leaderworkerset.sigs.k8s.io/name", &["LeaderWorkerSet"]),
-    ("training.kubeflow.org/job-name", &["PyTorchJob", "TFJob", "MPIJob", "JAXJob", "XGBoostJob", "PaddleJob"]),
-    ("ray.io/cluster", &["RayCluster"]),
-    ("ray.io/originated-from-cr-name", &["RayJob", "RayService", "RayCluster"]),
-    ("notebook-name", &["Notebook"]),
-    ("serving.kserve.io/inferenceservice", &["InferenceService"]),
-    ("volcano.sh/job-name", &["VolcanoJob"]),
-    ("workflows.argoproj.io/workflow", &["Workflow"]),
-    ("sparkoperator.k8s.io/app-name", &["SparkApplication"]),
-];
+use crate::objects::api_objects::meta::Owner;
 
-/// An owner of pods by name, and by kind if the caller gave one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodOwner {
-    pub kind: Option<&'static str>,
-    pub name: String,
+/// Annotation with the UID that a static pod has in the kubelet and in cgroups.
+const STATIC_UID: &str = "kubernetes.io/config.hash";
+/// Annotation of the mirror pod of a static pod, with the same value.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Length of the UID of a static pod: an MD5. A UID of the API is longer and has dashes.
+const STATIC_UID_LENGTH: usize = 32;
+
+/// API group and kind of the controllers for software of the node. The last two belong to the GPU Operator.
+const OF_THE_NODE: [(&str, &str); 4] =
+    [("apps", "DaemonSet"), ("", "Node"), ("nvidia.com", "ClusterPolicy"), ("nvidia.com", "NVIDIADriver")];
+
+/// Returns the UID that a static pod has in the kubelet and in cgroups; `None` for every other pod.
+pub fn static_uid(annotations: &BTreeMap<String, String>) -> Option<&str> {
+    let uid = annotations.get(STATIC_UID)?;
+    let is_digest = uid.len() == STATIC_UID_LENGTH && uid.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_digest && annotations.get(MIRROR) == Some(uid)).then_some(uid)
 }
 
-impl PodOwner {
-    /// Parses `KIND/NAME` with a kind of [`KINDS`], also with its API group (`pytorchjobs.kubeflow.org/NAME`).
-    pub fn of_kind(text: &str) -> Option<Self> {
-        let (kind, name) = text.split_once('/')?;
-        let word = kind.split('.').next().unwrap_or_default().to_ascii_lowercase();
-        let (_, kind) = KINDS.iter().find(|(words, _)| words.contains(&word.as_str()))?;
-        Some(Self { kind: Some(kind), name: name.to_owned() })
-    }
+/// A reference to an owner.
+pub trait Reference {
+    /// Returns API version, kind, and whether the owner is the controller.
+    fn parts(&self) -> (&str, &str, bool);
+}
 
-    /// Returns an owner of any kind.
-    pub fn named(name: &str) -> Self {
-        Self { kind: None, name: name.to_owned() }
-    }
-
-    /// Returns the owner as kubectl writes it.
-    pub fn text(&self) -> String {
-        self.kind.map_or_else(|| self.name.clone(), |kind| format!("{}/{}", kind.to_ascii_lowercase(), self.name))
-    }
-
-    fn is_of(&self, kind: &str) -> bool {
-        self.kind.is_none_or(|wanted| wanted == kind)
-    }
-
-    /// Whether the pod belongs to this owner.
-    pub fn owns(&self, pod: &Pod) -> bool {
-        let labels = pod.labels();
-        // A ReplicaSet has the name of its Deployment and the hash of the pod template.
-        let hash = labels.get("pod-template-hash");
-        let by_reference = pod.owner_references().iter().any(|owner| {
-            let is_owner = owner.name == self.name && self.is_of(&owner.kind);
-            let is_of_deployment = owner.kind == "ReplicaSet"
-                && self.is_of("Deployment")
-                && hash.is_some_and(|hash| owner.name == format!("{}-{hash}", self.name));
-            // A Job of a CronJob has its name and a number.
-            let is_of_cron_job = owner.kind == "Job"
-                && self.is_of("CronJob")
-                && owner.name.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix('-')).is_some_and(is_number);
-            is_owner || is_of_deployment || is_of_cron_job
-        });
-        let by_label = |(key, kinds): &(&str, &[&str])| {
-            kinds.iter().any(|kind| self.is_of(kind)) && labels.get(*key) == Some(&self.name)
-        };
-        by_reference || LABELS.iter().any(by_label)
+impl Reference for Owner {
+    fn parts(&self) -> (&str, &str, bool) {
+        (&self.api_version, &self.kind, self.controller == Some(true))
     }
 }
 
-fn is_number(text: &str) -> bool {
-    text.len() > 5 && text.bytes().all(|byte| byte.is_ascii_digit())
+impl Reference for OwnerReference {
+    fn parts(&self) -> (&str, &str, bool) {
+        (&self.api_version, &self.kind, self.controller == Some(true))
+    }
+}
+
+/// Returns whether the controller of a pod is one for software of the node.
+pub fn is_node_software(owners: &[impl Reference]) -> bool {
+    owners.iter().map(Reference::parts).any(|(version, kind, is_controller)| {
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        is_controller && OF_THE_NODE.contains(&(group, kind))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
-    fn pod(labels: &Value, owner: &Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p", "labels": labels, "ownerReferences": owner}}))
-            .expect("a pod")
+    #[test]
+    fn only_the_annotations_of_a_kubelet_make_a_static_pod() {
+        let hash = "5d1f".repeat(8);
+        let api_uid = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
+        let cases = [
+            (Some(hash.as_str()), Some(hash.as_str()), true),
+            (Some(&hash), None, false),
+            (Some(&hash), Some("x"), false),
+            // The UID of a pod of somebody else.
+            (Some(api_uid), Some(api_uid), false),
+            (Some("5d1f"), Some("5d1f"), false),
+            (None, Some(&hash), false),
+        ];
+        for (uid, mirror, expected) in cases {
+            let pairs = [(STATIC_UID, uid), (MIRROR, mirror)];
+            let annotations = pairs.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?.to_owned())));
+            assert_eq!(static_uid(&annotations.collect()).is_some(), expected, "{pairs:?}");
+        }
     }
 
     #[test]
-    fn an_owner_is_named_as_for_kubectl() {
-        let kind = |text: &str| PodOwner::of_kind(text).map(|owner| (owner.kind, owner.name));
-        assert_eq!(kind("deploy/serve"), Some((Some("Deployment"), "serve".to_owned())));
-        assert_eq!(kind("pytorchjobs.kubeflow.org/x"), Some((Some("PyTorchJob"), "x".to_owned())));
-        assert_eq!((kind("ml/trainer"), kind("trainer")), (None, None));
-    }
-
-    #[test]
-    fn direct_and_indirect_owners_are_recognized() {
-        let owner = |kind: &str, name: &str| json!([{"apiVersion": "v1", "kind": kind, "name": name, "uid": "u"}]);
-        let owns = |text: &str, pod: &Pod| PodOwner::of_kind(text).unwrap_or_else(|| PodOwner::named(text)).owns(pod);
-        let served = pod(&json!({"pod-template-hash": "6d5f"}), &owner("ReplicaSet", "serve-6d5f"));
-        assert!(owns("deploy/serve", &served) && owns("serve", &served) && owns("rs/serve-6d5f", &served));
-        assert!(!owns("deploy/serve-6d5f", &served) && !owns("deploy/ser", &served) && !owns("sts/serve", &served));
-        let trained = pod(&json!({"jobset.sigs.k8s.io/jobset-name": "train"}), &owner("Job", "train-workers-0"));
-        assert!(owns("jobset/train", &trained) && owns("train", &trained) && owns("job/train-workers-0", &trained));
-        assert!(!owns("job/train", &trained));
-        let nightly = pod(&json!({}), &owner("Job", "nightly-29123456"));
-        assert!(owns("cronjob/nightly", &nightly) && !owns("cronjob/night", &nightly));
-        let alone = pod(&json!({"app": "train"}), &json!([]));
-        assert!(!owns("train", &alone));
+    fn an_owner_counts_with_its_group_and_as_the_controller() {
+        let owned = |version: &str, kind: &str, controller: Option<bool>| {
+            let owner = Owner { kind: kind.into(), name: "x".into(), api_version: version.into(), controller };
+            is_node_software(&[owner])
+        };
+        for (version, kind) in [
+            ("apps/v1", "DaemonSet"),
+            ("v1", "Node"),
+            ("nvidia.com/v1", "ClusterPolicy"),
+            ("nvidia.com/v1alpha1", "NVIDIADriver"),
+        ] {
+            assert!(owned(version, kind, Some(true)), "{version} {kind}");
+            assert!(!owned(version, kind, None) && !owned(version, kind, Some(false)), "{version} {kind}");
+            assert!(!owned("attacker.example/v1", kind, Some(true)), "{kind} of another group");
+        }
+        assert!(!owned("apps/v1", "ReplicaSet", Some(true)) && !owned("apps/v1", "Node", Some(true)));
     }
 }

@@ -50,14 +50,20 @@ impl ExistingPods {
         let (gpu_pods, starting_pods) = (gpu_pod_facts::from_pods(pods), starting_pods::from_pods(pods));
         let mut existing_pods =
             Self { gpu_pods, starting_pods, nvidia_pods, daemon_pods, runtime_classes, ..Self::default() };
+        let mut static_pods: HashMap<String, (String, String)> = HashMap::new();
         for pod in pods.iter().filter(|pod| gpu_requests::holds_resources(&pod.status.phase)) {
             let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
             let name = format!("{namespace}/{name}");
             existing_pods.names.insert(uid.clone(), name.clone());
             if let Some(static_uid) = &annotations.static_uid {
-                existing_pods.names.insert(static_uid.clone(), name);
-                existing_pods.mirrors.insert(static_uid.clone(), uid.clone());
+                static_pods.entry(static_uid.clone()).or_insert((uid.clone(), name));
             }
+        }
+        // The UIDs of the API always win.
+        static_pods.retain(|static_uid, _| !existing_pods.names.contains_key(static_uid));
+        for (static_uid, (uid, name)) in static_pods {
+            existing_pods.names.insert(static_uid.clone(), name);
+            existing_pods.mirrors.insert(static_uid, uid);
         }
         existing_pods
     }
@@ -169,6 +175,9 @@ mod tests {
 
     use super::*;
 
+    /// The UID of a static pod.
+    const HASH: &str = "5d1f5d1f5d1f5d1f5d1f5d1f5d1f5d1f";
+
     fn report(uid: &str) -> Report {
         serde_json::from_value(json!({"sections": {
             "kubelet": {"status": "ok", "data": {"allocations": [{"pod_uid": uid, "container": "main"}]}},
@@ -178,7 +187,8 @@ mod tests {
     }
 
     fn pod(uid: &str, phase: &str, static_uid: Option<&str>) -> Pod {
-        let annotations = static_uid.map(|uid| json!({"kubernetes.io/config.hash": uid})).unwrap_or(json!({}));
+        let both = |uid| json!({"kubernetes.io/config.hash": uid, "kubernetes.io/config.mirror": uid});
+        let annotations = static_uid.map_or_else(|| json!({}), both);
         serde_json::from_value(json!({
             "metadata": {"name": "train-0", "namespace": "ml", "uid": uid, "annotations": annotations},
             "status": {"phase": phase},
@@ -191,15 +201,36 @@ mod tests {
         let existing_pods = ExistingPods::from_pods(&[
             pod("a", "Running", None),
             pod("b", "Failed", None),
-            pod("c", "Running", Some("s")),
+            pod("c", "Running", Some(HASH)),
         ]);
         let mut uids = existing_pods.uids();
         uids.sort();
-        assert_eq!(uids, ["a", "c", "s"]);
+        assert_eq!(uids, [HASH, "a", "c"]);
         assert!(
-            existing_pods.contain_all_pods_of(&report("s").sections)
+            existing_pods.contain_all_pods_of(&report(HASH).sections)
                 && !existing_pods.contain_all_pods_of(&report("b").sections)
         );
+    }
+
+    /// The annotation of a pod of a tenant names the UID of the pod of another tenant.
+    #[test]
+    fn no_annotation_takes_over_the_uid_of_another_pod() {
+        let theirs = "a51fd701-db52-4ca5-a016-9ae03bf0f44d";
+        let of = |uid: &str, name: &str, claims: Option<&str>| {
+            let mut pod = pod(uid, "Running", claims);
+            pod.metadata.name = name.to_owned();
+            pod
+        };
+        for claimed in [theirs, HASH] {
+            let victim = of(if claimed == HASH { HASH } else { theirs }, "victim", None);
+            for pods in
+                [[victim.clone(), of("x", "evil", Some(claimed))], [of("x", "evil", Some(claimed)), victim.clone()]]
+            {
+                let existing = ExistingPods::from_pods(&pods);
+                assert_eq!(existing.names()[&victim.metadata.uid], "ml/victim");
+                assert!(existing.mirrors.is_empty(), "{existing:?}");
+            }
+        }
     }
 
     async fn cluster(fixture: demo_cluster::Fixture) -> (demo_cluster::Cluster, Connection) {

@@ -10,8 +10,8 @@ use syringe_core::facts::kubernetes::pod::{ContainerState, PodFacts};
 use crate::Failure;
 use crate::client::connection::Connection;
 use crate::client::pagination::{self, Query};
+use crate::objects::named_owner::NamedOwner;
 use crate::objects::pod_facts;
-use crate::objects::pod_owner::PodOwner;
 
 /// The pods of one owner.
 pub struct OwnedPods {
@@ -33,7 +33,7 @@ enum State {
 }
 
 /// Returns the pods of an owner; `None` if it has no pod in the namespace. Fails if the pods cannot be listed.
-pub async fn worst(connection: &Connection, namespace: &str, owner: &PodOwner) -> Result<Option<OwnedPods>, Failure> {
+pub async fn worst(connection: &Connection, namespace: &str, owner: &NamedOwner) -> Result<Option<OwnedPods>, Failure> {
     let query = Query {
         what: &format!("Listing the pods of namespace {namespace}"),
         path: &format!("/api/v1/namespaces/{namespace}/pods"),

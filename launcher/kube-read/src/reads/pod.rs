@@ -10,7 +10,7 @@ use crate::Failure;
 use crate::client::api_error::{request_failed, timed_out};
 use crate::client::connection::Connection;
 use crate::client::retry;
-use crate::objects::pod_owner::PodOwner;
+use crate::objects::named_owner::NamedOwner;
 use crate::objects::{name_validation, pod_facts};
 use crate::reads::events;
 use crate::reads::owned_pods::{self, OwnedPods};
@@ -28,7 +28,7 @@ pub struct ReadPod {
 }
 
 /// Reads the pod and its events. If there is no pod with this name, reads the worst pod of the owner with this name.
-pub async fn read(connection: &Connection, namespace: &str, target: &PodOwner) -> Result<ReadPod, Failure> {
+pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner) -> Result<ReadPod, Failure> {
     let name = &target.name;
     name_validation::check_namespace(namespace)?;
     name_validation::check_pod_name(name)?;

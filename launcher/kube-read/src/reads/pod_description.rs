@@ -7,20 +7,29 @@ use syringe_core::text::clean;
 
 use crate::client::connection::Connection;
 use crate::client::retry;
-use crate::objects::gpu_pod::STATIC_UID;
+use crate::objects::pod_owner::static_uid;
 
 /// Returns `namespace/name` and the controller, or `None` if the pod was not found. Used in plans only.
 pub async fn describe_pod(connection: &Connection, node: &str, uid: &str) -> Option<String> {
     let pods: Api<Pod> = Api::all(connection.client.clone());
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let list = retry::read(|| pods.list(&on_node)).await?.ok()?;
-    let pod = list.items.iter().find(|pod| {
-        pod.metadata.uid.as_deref() == Some(uid) || pod.annotations().get(STATIC_UID).is_some_and(|hash| hash == uid)
-    })?;
-    let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+    // The UID of the API decides. More than one pod can only claim the UID of a static pod.
+    let by_api = list.items.iter().find(|pod| pod.metadata.uid.as_deref() == Some(uid));
+    let static_pods: Vec<_> = list.items.iter().filter(|pod| static_uid(pod.annotations()) == Some(uid)).collect();
+    if by_api.is_none() && static_pods.len() > 1 {
+        let names: Vec<_> = static_pods.iter().map(|pod| name_of(pod)).collect();
+        return Some(clean(&format!("one of {}, which claim the same UID.", names.join(", ")), 400));
+    }
+    let pod = by_api.or_else(|| static_pods.first().copied())?;
+    let name = name_of(pod);
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     Some(match controller {
         Some(owner) => clean(&format!("{name}. Its {} {} may restart it.", owner.kind, owner.name), 400),
         None => clean(&format!("{name}."), 400),
     })
+}
+
+fn name_of(pod: &Pod) -> String {
+    format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
-use syringe_core::text::clean;
+use syringe_core::text::{clean, without_private_keys};
 use tokio::time::timeout;
 
 use crate::client::connection::Connection;
@@ -37,7 +37,26 @@ pub async fn tail(
     };
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let log = timeout(TIME, pods.logs(pod, &params)).await.ok()?.ok()?;
-    let lines: Vec<_> = log.lines().map(|line| clean(line, MAX_LINE)).filter(|line| !line.is_empty()).collect();
+    let lines = shown(&log);
     let first = lines.len().saturating_sub(LINES as usize);
     Some(lines[first..].to_vec()).filter(|lines| !lines.is_empty())
+}
+
+/// Returns the lines of a log that may be shown.
+fn shown(log: &str) -> Vec<String> {
+    let lines = without_private_keys(log.lines()).into_iter();
+    lines.map(|line| clean(&line, MAX_LINE)).filter(|line| !line.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_private_key_over_several_lines_is_not_shown() {
+        let body = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj";
+        let log =
+            format!("loaded\n-----BEGIN PRIVATE KEY-----\n{body}\n{body}\nShort==\n-----END PRIVATE KEY-----\ndone\n");
+        assert_eq!(shown(&log), ["loaded", "[redacted]", "done"]);
+    }
 }

@@ -4,11 +4,13 @@
 use std::io;
 use std::path::Path;
 
+use rustix::fs::FileType;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
 use crate::files;
 use crate::host::pci;
+use crate::in_root::Root;
 use crate::paths::Paths;
 
 /// Sub-folders of `/dev` with capability devices (MIG, IMEX channels).
@@ -67,11 +69,17 @@ pub(in crate::host) fn read(
     DeviceFiles { present, missing }
 }
 
-/// The device files in one `/dev` and its sub-folders.
-pub(in crate::host) fn list(dev: &Path) -> DeviceList {
-    let mut all = main_files(dev).unwrap_or_default();
+/// The device files in the `/dev` of a container and its sub-folders. The container chooses what is there: links are resolved
+/// inside its root, and only files of these kinds are listed.
+pub(in crate::host) fn list(root: &Root, kinds: &'static [FileType]) -> DeviceList {
+    let names = |folder: &str, prefix| {
+        let names = root.find(folder).and_then(|folder| folder.names_of_kinds(prefix, kinds).ok());
+        names.unwrap_or_default()
+    };
+    let mut all = first(names("dev", "nvidia"), MAX_FILES);
     for folder in FOLDERS {
-        let DeviceList { names, more } = capabilities(dev, folder);
+        let below = names(&format!("dev/{folder}"), "").into_iter().map(|name| format!("{folder}/{name}"));
+        let DeviceList { names, more } = first(below.collect(), MAX_PER_FOLDER);
         all.names.extend(names);
         all.more += more;
     }
@@ -192,7 +200,7 @@ mod tests {
         assert!(nodes.present.iter().all(|name| name.chars().count() <= MAX_NAME), "{:?}", nodes.present[0]);
         // On a busy machine, the listing may stop before the last file.
         assert!(problems[0].code == "too_many_devices" && problems[0].why.contains("more files"), "{problems:?}");
-        let listed = list(&tree.path().join("dev"));
+        let listed = list(&Root::open(tree.path()).expect("there"), &[FileType::RegularFile]);
         assert!(listed.names.len() == MAX_FILES && listed.more > 1000, "{}", listed.more);
     }
 }

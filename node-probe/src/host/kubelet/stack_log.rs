@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use syringe_core::facts::stack_log::{StackLog, names_failure};
 use syringe_core::probe_command::StackContainer;
 use syringe_core::report::Problem;
-use syringe_core::text::clean_keeping_end;
+use syringe_core::text::{clean_keeping_end, without_private_keys};
 use syringe_core::tsv::list;
 
 use crate::files;
@@ -65,6 +65,7 @@ pub(in crate::host) fn read(paths: &Paths, of: &StackContainer, problems: &mut V
     };
     let changed_at = logs.first().and_then(|(_, file)| file.changed_at());
     let lines = last_lines(&logs);
+    let lines = without_private_keys(lines.iter().map(String::as_str));
     let (before, last) = lines.split_at(lines.len().saturating_sub(LAST));
     let mut telling: Vec<&String> = before.iter().filter(|line| names_failure(line)).collect();
     telling.drain(..telling.len().saturating_sub(MAX_TELLING));
@@ -186,6 +187,17 @@ mod tests {
         assert_eq!((log.file.as_deref(), log.lines.len()), (Some("10.log"), 20));
         assert_eq!(log.lines.last().map(String::as_str), Some("line 59 password=[redacted]"));
         assert_eq!(log.detail_lines, ["modprobe: ERROR: could not insert 'nvidia': Key was rejected by service"]);
+    }
+
+    #[test]
+    fn a_private_key_over_several_lines_is_not_shown() {
+        let tree = Tree::new();
+        let body = cri("MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj").repeat(60);
+        let log =
+            format!("{}{body}{}{}", cri("-----BEGIN PRIVATE KEY-----"), cri("-----END PRIVATE KEY-----"), cri("done"));
+        tree.file(&format!("{}/0.log", folder("nvidia-driver-daemonset-abcde")), log);
+        let log = log_of(&tree, "ctr").expect("a log");
+        assert_eq!((log.lines, log.detail_lines), (vec!["[redacted]".to_owned(), "done".to_owned()], Vec::new()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::paths::Paths;
 
 /// Returns the minor numbers of the GPU device files that a process has open.
 pub(crate) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
-    open_device_files::held_by(&paths.proc, pid)
+    open_device_files::held_by(paths, pid)
 }
 
 /// Describes one process and its stuck threads; `None` if the process does not exist.

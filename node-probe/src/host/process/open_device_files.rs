@@ -1,7 +1,8 @@
 //! Finds the processes that have a GPU's device file open (`scan`, `held_by`). Source: the links in `/proc/*/fd`.
 //!
 //! A reset needs a GPU that no process has open. NVML's lists do not include processes without a context: monitors,
-//! persistenced, or a container that only opened the device. Limits: the path is read, not the device number.
+//! persistenced, or a container that only opened the device. The device number of the open file decides: a tenant can name
+//! any file `/dev/nvidia0`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,6 +10,10 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
+use rustix::io::Errno;
+
+use crate::paths::Paths;
 use crate::{bounded, files};
 
 /// Time for the scan. A node with 3,000 processes and 100,000 descriptors takes about 0.2 s. After this time the scan
@@ -17,6 +22,13 @@ const TIME: Duration = Duration::from_secs(2);
 
 /// Maximum number of GPUs of one process. Device files in the `/dev` of a container can have any number.
 const MAX_MINORS: usize = 128;
+
+/// Major device number of the NVIDIA driver, which the kernel reserves for it.
+const MAJOR: u32 = 195;
+/// Names of the driver's devices in `/proc/devices`, with the major number of the GPUs.
+const NAMES: [&str; 3] = ["nvidia", "nvidia-frontend", "nvidiactl"];
+/// The first minor number that is not a GPU (nvidia-modeset, nvidiactl).
+const FIRST_OTHER: u32 = 254;
 
 /// Number of descriptors between two checks of the clock.
 const BETWEEN_CHECKS: usize = 512;
@@ -32,8 +44,54 @@ pub(in crate::host) struct Holders {
     pub(in crate::host) skipped: usize,
 }
 
+/// What makes an open file a GPU.
+#[derive(Clone, Debug)]
+enum Gpus {
+    /// A character device with one of these major numbers.
+    Numbers(Vec<u32>),
+    /// The path, in a saved tree.
+    Paths,
+}
+
+impl Gpus {
+    fn of(paths: &Paths) -> Self {
+        if paths.is_saved_tree() { Self::Paths } else { Self::Numbers(majors(&paths.proc)) }
+    }
+
+    /// Returns the minor number of the GPU that a descriptor has open, from its link in `/proc/PID/fd`.
+    fn minor(&self, link: &Path) -> Option<u32> {
+        let path = || minor(fs::read_link(link).ok()?.to_str()?);
+        let Self::Numbers(majors) = self else { return path() };
+        // Nothing is opened, and the server of a file system of a tenant is not asked.
+        let wanted = StatxFlags::TYPE;
+        match statx(CWD, link, AtFlags::STATX_DONT_SYNC, wanted) {
+            Ok(file) => {
+                let is_device = FileType::from_raw_mode(file.stx_mode.into()) == FileType::CharacterDevice;
+                let is_gpu = is_device && majors.contains(&file.stx_rdev_major) && file.stx_rdev_minor < FIRST_OTHER;
+                is_gpu.then_some(file.stx_rdev_minor)
+            }
+            Err(Errno::ACCESS | Errno::PERM) => path(),
+            Err(_) => None,
+        }
+    }
+}
+
+/// Returns the major device numbers of the driver.
+fn majors(proc: &Path) -> Vec<u32> {
+    let text = files::text(&proc.join("devices")).unwrap_or_default();
+    let characters = text.split("Block devices").next().unwrap_or_default();
+    let of_driver = characters.lines().filter_map(|line| {
+        let (number, name) = line.trim().split_once(' ')?;
+        NAMES.contains(&name.trim()).then(|| number.parse().ok())?
+    });
+    let mut majors: Vec<u32> = of_driver.collect();
+    majors.push(MAJOR);
+    majors
+}
+
 /// Reads the descriptors of every process except this one.
-pub(in crate::host) fn scan(proc: &Path) -> io::Result<Holders> {
+pub(in crate::host) fn scan(paths: &Paths) -> io::Result<Holders> {
+    let (proc, gpus) = (&paths.proc, Gpus::of(paths));
     let started = Instant::now();
     let pids = files::pids(proc)?;
     let mut holders = Holders::default();
@@ -45,7 +103,7 @@ pub(in crate::host) fn scan(proc: &Path) -> io::Result<Holders> {
         if pid == std::process::id() {
             continue;
         }
-        match minors(&proc.join(pid.to_string()).join("fd"), started) {
+        match minors(&proc.join(pid.to_string()).join("fd"), &gpus, started) {
             Ok((minors, complete)) => {
                 holders.skipped += usize::from(!complete);
                 if !minors.is_empty() {
@@ -63,22 +121,22 @@ pub(in crate::host) fn scan(proc: &Path) -> io::Result<Holders> {
 }
 
 /// Returns the minor numbers of the GPU device files that one process has open now.
-pub(in crate::host) fn held_by(proc: &Path, pid: u32) -> io::Result<BTreeSet<u32>> {
-    let (minors, complete) = minors(&proc.join(pid.to_string()).join("fd"), Instant::now())?;
+pub(in crate::host) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
+    let folder = paths.proc.join(pid.to_string()).join("fd");
+    let (minors, complete) = minors(&folder, &Gpus::of(paths), Instant::now())?;
     if complete { Ok(minors) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
 /// Returns the minor numbers in a `/proc/PID/fd`, and whether all descriptors were read in time.
-fn minors(folder: &Path, started: Instant) -> io::Result<(BTreeSet<u32>, bool)> {
-    let at = folder.to_owned();
+fn minors(folder: &Path, gpus: &Gpus, started: Instant) -> io::Result<(BTreeSet<u32>, bool)> {
+    let (at, gpus) = (folder.to_owned(), gpus.clone());
     bounded::in_time(folder, move || {
         let mut minors = BTreeSet::new();
         for (number, entry) in fs::read_dir(at)?.enumerate() {
             if number % BETWEEN_CHECKS == BETWEEN_CHECKS - 1 && started.elapsed() > TIME {
                 return Ok((minors, false));
             }
-            let target = fs::read_link(entry?.path());
-            minors.extend(target.ok().and_then(|target| minor(target.to_str()?)));
+            minors.extend(gpus.minor(&entry?.path()));
             if minors.len() > MAX_MINORS {
                 return Ok((minors, false));
             }
@@ -116,6 +174,24 @@ mod tests {
         }
     }
 
+    /// A tenant can name any file like a GPU, and a GPU like any file.
+    #[test]
+    fn the_device_number_decides_and_not_the_name() {
+        let tree = Tree::new();
+        tree.file("proc/devices", "Character devices:\n  1 nvidia\n  5 nvidia-uvm\n\nBlock devices:\n  8 nvidia\n");
+        assert_eq!(majors(&tree.paths().proc), [1, MAJOR]);
+        let plain = tree.file("tmp/dev/nvidia0", "").path().join("tmp/dev/nvidia0");
+        tree.link("tmp/gpu", "/dev/zero");
+        tree.link("proc/700/fd/3", plain.to_str().expect("UTF-8"));
+        // /dev/null is 1:3, /dev/zero 1:5 and /dev/tty 5:0.
+        tree.link("proc/700/fd/4", "/dev/null")
+            .link("proc/700/fd/5", tree.path().join("tmp/gpu").to_str().expect("UTF-8"));
+        tree.link("proc/700/fd/6", "/dev/tty").link("proc/700/fd/7", "/nowhere/dev/nvidia9");
+        let folder = tree.path().join("proc/700/fd");
+        let found = minors(&folder, &Gpus::Numbers(vec![1, MAJOR]), Instant::now()).expect("it can be read");
+        assert_eq!(found, (BTreeSet::from([3, 5]), true));
+    }
+
     #[test]
     fn a_process_that_only_holds_the_device_is_found() {
         let tree = Tree::new();
@@ -124,7 +200,7 @@ mod tests {
             .link("proc/700/fd/6", "/dev/nvidia0");
         tree.link("proc/800/fd/0", "/dev/null").folder("proc/900");
         tree.link(&format!("proc/{}/fd/3", std::process::id()), "/dev/nvidia0");
-        let holders = scan(&tree.paths().proc).expect("proc is there");
+        let holders = scan(&tree.paths()).expect("proc is there");
         assert_eq!(holders.held, BTreeMap::from([(700, BTreeSet::from([0, 1]))]));
         assert_eq!((holders.refused, holders.skipped), (0, 0));
     }

@@ -97,7 +97,7 @@ fn namespace_problem() -> Problem {
 /// Returns the processes with open device files. If the scan is incomplete, there are problems with the reason.
 fn held(paths: &Paths, problems: &mut Vec<Problem>) -> BTreeMap<u32, BTreeSet<u32>> {
     let what = "holders of GPU device files (/proc/*/fd)";
-    match open_device_files::scan(&paths.proc) {
+    match open_device_files::scan(paths) {
         Ok(found) => {
             if found.refused > 0 {
                 let why = format!("permission denied for {} processes", found.refused);

@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::FileType;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
@@ -21,8 +22,14 @@ use crate::child;
 use crate::child_task::{ChildTask, DeviceAccessRequest};
 use crate::host::driver::device_files;
 use crate::host::driver::device_files::DeviceList;
+use crate::in_root::{HostFile, Root};
 use crate::paths::Paths;
 use crate::{bounded, cgroup, files};
+
+/// What counts as a device file.
+const DEVICES: &[FileType] = &[FileType::CharacterDevice];
+/// The same in a saved tree.
+const SAVED: &[FileType] = &[FileType::CharacterDevice, FileType::RegularFile];
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
 
@@ -43,17 +50,24 @@ pub(in crate::host) fn access(paths: &Paths, id: &str, problems: &mut Vec<Proble
         return None;
     };
     let process = paths.proc.join(pid.to_string());
-    let folder = process.join("root/dev");
-    let DeviceList { names, more } = device_files::list(&folder);
+    let kinds = if paths.is_saved_tree() { SAVED } else { DEVICES };
+    let root = match Root::open(&process.join("root")) {
+        Ok(root) => root,
+        Err(error) => {
+            problems.push(files::problem("container", format!("devices of container {id}"), error, ""));
+            return None;
+        }
+    };
+    let DeviceList { names, more } = device_files::list(&root, kinds);
     if more > 0 {
         let why = format!("the container has {more} more device files; only {} were checked", names.len());
         problems.push(files::problem("too_many_devices", format!("devices of container {id}"), why, ""));
     }
     let mut devices: Vec<ContainerDevice> = names
         .into_iter()
-        .map(|name| ContainerDevice { stale: is_stale(&folder, &paths.dev, &name), name, access: Access::Unknown })
+        .map(|name| ContainerDevice { stale: is_stale(&root, &paths.dev, &name), name, access: Access::Unknown })
         .collect();
-    match access_in_cgroup(paths, pid, &folder, &devices) {
+    match access_in_cgroup(paths, pid, kinds, &devices) {
         Ok(answers) => devices.iter_mut().zip(answers).for_each(|(device, answer)| device.access = answer),
         Err(why) => {
             let what = format!("device cgroup of container {id}");
@@ -75,14 +89,11 @@ fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
 }
 
 /// Returns whether both processes have a device with this name, but with different numbers.
-fn is_stale(container_procs: &Path, probe_procs: &Path, name: &str) -> bool {
-    let device = |folder: &Path| {
-        let file = files::link_metadata(&folder.join(name)).ok()?;
-        file.file_type().is_char_device().then(|| file.rdev())
-    };
-    device(container_procs)
-        .zip(device(probe_procs))
-        .is_some_and(|(container_procs, probe_procs)| container_procs != probe_procs)
+fn is_stale(container: &Root, probe_dev: &Path, name: &str) -> bool {
+    let of_container = container.find(&format!("dev/{name}")).and_then(|file| file.device_number());
+    let of_probe = files::link_metadata(&probe_dev.join(name)).ok();
+    let of_probe = of_probe.filter(|file| file.file_type().is_char_device()).map(|file| file.rdev());
+    of_container.zip(of_probe).is_some_and(|(of_container, of_probe)| of_container != of_probe)
 }
 
 fn visible(process: &Path) -> Option<String> {
@@ -97,7 +108,12 @@ fn visible(process: &Path) -> Option<String> {
 }
 
 /// Returns the access to each device, in order.
-fn access_in_cgroup(paths: &Paths, pid: u32, folder: &Path, devices: &[ContainerDevice]) -> io::Result<Vec<Access>> {
+fn access_in_cgroup(
+    paths: &Paths,
+    pid: u32,
+    kinds: &[FileType],
+    devices: &[ContainerDevice],
+) -> io::Result<Vec<Access>> {
     if devices.is_empty() {
         return Ok(Vec::new());
     }
@@ -105,7 +121,8 @@ fn access_in_cgroup(paths: &Paths, pid: u32, folder: &Path, devices: &[Container
     let task = ChildTask::DeviceAccess(DeviceAccessRequest {
         container_procs: container_procs.clone(),
         probe_procs: procs(paths, "self")?,
-        folder: folder.to_owned(),
+        root: paths.proc.join(pid.to_string()).join("root"),
+        is_saved_tree: kinds == SAVED,
         names: devices.iter().map(|device| device.name.clone()).collect(),
     });
     not_frozen(&container_procs)?;
@@ -155,10 +172,16 @@ pub(crate) fn check_access(request: &DeviceAccessRequest) -> io::Result<String> 
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let procs = |path: &Path| OpenOptions::new().write(true).open(path);
     let (mut container_procs, mut probe_procs) = (procs(&request.container_procs)?, procs(&request.probe_procs)?);
-    let files: Vec<PathBuf> = request.names.iter().map(|name| request.folder.join(name)).collect();
+    let root = Root::open(&request.root)?;
+    let kinds = if request.is_saved_tree { SAVED } else { DEVICES };
+    // The container may have replaced a file by a link or by another file since it was listed.
+    let found = |name: &String| root.find(&format!("dev/{name}")).filter(|file| file.is_of(kinds));
+    let files: Vec<Option<HostFile>> = request.names.iter().map(found).collect();
     let mut answers = String::with_capacity(files.len());
-    let may =
-        |file: &PathBuf| rustix::fs::access(file, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok();
+    let may = |file: &Option<HostFile>| {
+        let all = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+        file.as_ref().is_some_and(|file| rustix::fs::access(file.descriptor_path(), all).is_ok())
+    };
     files.iter().for_each(|file| {
         may(file);
     });
@@ -192,6 +215,33 @@ mod tests {
         assert_eq!(names, [("nvidia3", Access::Unknown), ("nvidiactl", Access::Unknown)]);
         // The tree has no cgroup for the probe.
         assert_eq!(problems.iter().map(|problem| problem.code.as_str()).collect::<Vec<_>>(), ["device_cgroup"]);
+    }
+
+    /// Root in a container can make any link in its `/dev`. The link is absolute, and the probe's own root is the host's.
+    #[test]
+    fn a_link_below_dev_of_a_container_shows_nothing_outside_of_it() {
+        let tree = Tree::new();
+        tree.file("root/.ssh/id_rsa_prod", "").file("payroll/2026.xlsx", "").folder("proc/20/root/dev");
+        let secret = tree.path().join("root/.ssh");
+        let secret = secret.to_str().expect("UTF-8");
+        tree.link("proc/20/root/dev/nvidia-caps", secret)
+            .link("proc/20/root/dev/nvidia-caps-imex-channels", "../../../../payroll");
+        tree.link("proc/20/root/dev/nvidia7", &format!("{secret}/id_rsa_prod"));
+        tree.file("proc/20/root/dev/nvidia-text", "").file("proc/20/root/dev/nvidia3/x", "");
+        let root = Root::open(&tree.path().join("proc/20/root")).expect("there");
+        assert_eq!(device_files::list(&root, SAVED).names, ["nvidia-text"]);
+        assert_eq!(device_files::list(&root, DEVICES), DeviceList::default(), "a plain file is no device");
+        // The same names, as if the links were made after the list.
+        tree.file("container_procs", "").file("probe_procs", "");
+        let request = |is_saved_tree| DeviceAccessRequest {
+            container_procs: tree.path().join("container_procs"),
+            probe_procs: tree.path().join("probe_procs"),
+            root: tree.path().join("proc/20/root"),
+            is_saved_tree,
+            names: ["nvidia7", "nvidia-caps/id_rsa_prod", "nvidia-text"].map(str::to_owned).to_vec(),
+        };
+        assert_eq!(check_access(&request(true)).expect("an answer"), "nny");
+        assert_eq!(check_access(&request(false)).expect("an answer"), "nnn");
     }
 
     #[test]
@@ -241,7 +291,8 @@ mod tests {
         let request = DeviceAccessRequest {
             container_procs: at("container_procs"),
             probe_procs: at("probe_procs"),
-            folder: at("dev"),
+            root: tree.path().to_owned(),
+            is_saved_tree: true,
             names,
         };
         assert_eq!(check_access(&request).expect("an answer"), "yn");

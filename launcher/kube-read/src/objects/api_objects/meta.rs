@@ -46,12 +46,17 @@ impl<'de> Deserialize<'de> for Time {
 
 /// The owner of an object.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Owner {
     #[prost(string, tag = "1")]
     pub kind: String,
     #[prost(string, tag = "3")]
     pub name: String,
+    #[prost(string, tag = "5")]
+    pub api_version: String,
+    /// Whether the owner manages the object.
+    #[prost(bool, optional, tag = "6")]
+    pub controller: Option<bool>,
 }
 
 /// Returns `None` for an empty text.

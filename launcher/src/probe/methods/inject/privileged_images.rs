@@ -4,13 +4,13 @@
 //! or an import may change what a name means on a node. An image that runs privileged on the node already has root there,
 //! so starting it once more adds no privilege.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, SELinuxOptions, SeccompProfile, SecurityContext};
 use kube::Api;
 use kube::api::ListParams;
 
 use super::base_image;
-use crate::probe::choose::image_reference::ImageReference;
 use crate::probe::lifecycle::pod_spec::MANAGED_BY;
+use crate::settings::image_reference::ImageReference;
 use kube_read::Failure;
 use kube_read::client::api_error::{request_failed, timed_out};
 use kube_read::client::api_status::is_not_a_status;
@@ -57,19 +57,58 @@ fn of_pods(pods: &[Pod]) -> Vec<String> {
     images.into_iter().map(|(_, _, image)| image).take(MAX_IMAGES).collect()
 }
 
-/// Returns whether a privileged container of this pod is root on the node. This is not the case if the pod runs in a
-/// virtual machine or a sandbox of a RuntimeClass, or in a user namespace.
+/// Returns whether a privileged container of this pod can be root on the node: it is not if the pod runs in a virtual
+/// machine or a sandbox of a RuntimeClass, in a user namespace, or under a profile of SELinux, AppArmor or seccomp.
 fn is_on_the_host(pod: &Pod) -> bool {
     let managed_by = pod.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
     pod.metadata.deletion_timestamp.is_none()
         && managed_by.is_none_or(|name| name != MANAGED_BY)
-        && pod.spec.as_ref().is_some_and(|spec| spec.runtime_class_name.is_none() && spec.host_users != Some(false))
+        && pod.spec.as_ref().is_some_and(|spec| {
+            let context = spec.security_context.as_ref();
+            spec.runtime_class_name.is_none()
+                && spec.host_users != Some(false)
+                && !context.is_some_and(|context| {
+                    is_confined(
+                        context.se_linux_options.as_ref(),
+                        context.app_armor_profile.as_ref(),
+                        context.seccomp_profile.as_ref(),
+                    )
+                })
+        })
+        && !pod.metadata.annotations.iter().flatten().any(|(name, value)| confines(name, value))
+}
+
+/// Type of SELinux under which a privileged container runs if no type is set.
+const UNCONFINED_TYPE: &str = "spc_t";
+/// A profile of the node. Runtimes apply it also to a privileged container, but not their default profile.
+const LOCALHOST: &str = "Localhost";
+
+/// Returns whether a profile applies to a privileged container.
+fn is_confined(
+    selinux: Option<&SELinuxOptions>,
+    apparmor: Option<&AppArmorProfile>,
+    seccomp: Option<&SeccompProfile>,
+) -> bool {
+    selinux.is_some_and(|options| options.type_.as_deref() != Some(UNCONFINED_TYPE))
+        || apparmor.is_some_and(|profile| profile.type_ == LOCALHOST)
+        || seccomp.is_some_and(|profile| profile.type_ == LOCALHOST)
+}
+
+/// Returns whether an annotation confines the containers of a pod: an AppArmor profile of the node, or any annotation of CRI-O,
+/// such as the one for user namespaces.
+fn confines(name: &str, value: &str) -> bool {
+    name.starts_with("io.kubernetes.cri-o.")
+        || name.starts_with("container.apparmor.security.beta.kubernetes.io/") && value.starts_with("localhost/")
 }
 
 /// Returns the images of the running privileged containers, with their rank.
 fn of_pod(pod: &Pod) -> Vec<(usize, bool, String)> {
     let privileged = |container: &&Container| {
-        container.security_context.as_ref().and_then(|context| context.privileged) == Some(true)
+        container.security_context.as_ref().is_some_and(|context| {
+            let SecurityContext { privileged, se_linux_options, app_armor_profile, seccomp_profile, .. } = context;
+            *privileged == Some(true)
+                && !is_confined(se_linux_options.as_ref(), app_armor_profile.as_ref(), seccomp_profile.as_ref())
+        })
     };
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let running: Vec<_> =
@@ -124,6 +163,31 @@ mod tests {
         assert_eq!(taken(|pod| pod["spec"]["hostUsers"] = json!(false)), 0, "root of a user namespace");
         assert_eq!(taken(|pod| pod["spec"]["runtimeClassName"] = json!("kata")), 0, "root of a virtual machine");
         assert_eq!(taken(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")), 0);
+        // The image of a confined container would run unconfined.
+        let localhost = || json!({"type": "Localhost", "localhostProfile": "tenant"});
+        for (field, value, expected) in [
+            ("seLinuxOptions", json!({"type": "container_t"}), 0),
+            ("seLinuxOptions", json!({"level": "s0:c1,c2"}), 0),
+            ("seLinuxOptions", json!({"type": "spc_t"}), 1),
+            ("appArmorProfile", localhost(), 0),
+            ("appArmorProfile", json!({"type": "Unconfined"}), 1),
+            ("seccompProfile", localhost(), 0),
+            ("seccompProfile", json!({"type": "RuntimeDefault"}), 1),
+        ] {
+            let of_container = |pod: &mut Value| pod["spec"]["containers"][0]["securityContext"][field] = value.clone();
+            assert_eq!(images(vec![pod(&image, of_container)]).len(), expected, "container: {field} {value}");
+            let of_pod = |pod: &mut Value| pod["spec"]["securityContext"] = json!({field: value.clone()});
+            assert_eq!(images(vec![pod(&image, of_pod)]).len(), expected, "pod: {field} {value}");
+        }
+        for (name, value, expected) in [
+            ("io.kubernetes.cri-o.userns-mode", "auto", 0),
+            ("container.apparmor.security.beta.kubernetes.io/main", "localhost/tenant", 0),
+            ("container.apparmor.security.beta.kubernetes.io/main", "unconfined", 1),
+            ("note", "x", 1),
+        ] {
+            let annotated = pod(&image, |pod| pod["metadata"]["annotations"] = json!({name: value}));
+            assert_eq!(images(vec![annotated]).len(), expected, "{name}");
+        }
         let ours = json!({"app.kubernetes.io/managed-by": "gpu-syringe"});
         assert_eq!(images(vec![pod(&image, |pod| pod["metadata"]["labels"] = ours)]).len(), 0);
         for state in [json!({"waiting": {"reason": "CrashLoopBackOff"}}), json!({"terminated": {"exitCode": 1}})] {

@@ -54,15 +54,17 @@ pub(crate) struct Recurrence<'a> {
     pub(crate) periods: usize,
     /// Times of the incidents, oldest first, as far as they are known.
     pub(crate) incidents: Vec<Timestamp>,
+    /// The first time in each period between two cures: a GPU that hangs until a cure did not come back in between.
+    pub(crate) returns: Vec<Timestamp>,
     /// The incidents since the last cure.
     pub(crate) since_cure: Vec<Timestamp>,
 }
 
 impl Recurrence<'_> {
-    /// Returns whether the incidents reach one of the rates of the family.
+    /// Returns whether the fault came back at one of the rates of the family.
     pub(crate) fn is_pattern(&self) -> bool {
         let reaches =
-            |rate: &Rate| most_within(&self.incidents, SignedDuration::from_hours(24 * rate.days)) >= rate.incidents;
+            |rate: &Rate| most_within(&self.returns, SignedDuration::from_hours(24 * rate.days)) >= rate.incidents;
         self.family.rates.iter().any(reaches)
     }
 
@@ -126,7 +128,7 @@ pub(crate) fn recurrences<'a>(node: &Node<'a>) -> Vec<Recurrence<'a>> {
 fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
     let event = *found.events.iter().max_by_key(|event| (event.boot_id.is_none(), event.ordered_at()))?;
     let mut cures: BTreeMap<Option<&str>, Vec<Timestamp>> = BTreeMap::new();
-    let mut periods: BTreeSet<(Option<&str>, usize)> = BTreeSet::new();
+    let mut periods: BTreeMap<(Option<&str>, usize), Option<Timestamp>> = BTreeMap::new();
     let mut times: Vec<Timestamp> = Vec::new();
     let mut current: Vec<Timestamp> = Vec::new();
     for event in &found.events {
@@ -134,16 +136,19 @@ fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
         let cures = cures.entry(boot).or_insert_with(|| cures_of(node, boot, event));
         let occurred = event.occurred_at();
         if occurred.is_empty() {
-            periods.insert((boot, 0));
+            periods.entry((boot, 0)).or_default();
         }
         let period = |time: &Timestamp| cures.iter().filter(|cure| *cure <= time).count();
-        periods.extend(occurred.iter().map(|time| (boot, period(time))));
+        for time in &occurred {
+            let first = periods.entry((boot, period(time))).or_default();
+            *first = Some(first.map_or(*time, |first| first.min(*time)));
+        }
         if boot.is_none() {
             current.extend(occurred.iter().filter(|time| period(time) == cures.len()));
         }
         times.extend(occurred);
     }
-    let boots: BTreeSet<Option<&str>> = periods.iter().map(|(boot, _)| *boot).collect();
+    let boots: BTreeSet<Option<&str>> = periods.keys().map(|(boot, _)| *boot).collect();
     Some(Recurrence {
         weight: found.weight,
         gpu: found.gpu,
@@ -152,6 +157,7 @@ fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
         names: found.events.iter().map(|event| crate::evidence::event_name(event)).collect(),
         boots: boots.len(),
         periods: periods.len(),
+        returns: periods.into_values().flatten().collect(),
         incidents: incidents(times),
         since_cure: incidents(current),
     })

@@ -23,7 +23,7 @@ pub(super) fn urgency(draft: &Draft) -> Urgency {
 
 pub(super) fn rma<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Rma {
     let of = |draft: &Draft| match draft.rule.class {
-        _ if wants(draft, ActionCode::ContactVendor) && draft.return_if.is_some() => Rma::IfDiagnosticFails,
+        _ if draft.return_if.is_some() => Rma::IfDiagnosticFails,
         _ if wants(draft, ActionCode::ContactVendor) => Rma::Yes,
         Class::Hardware if draft.severity >= Severity::Critical => Rma::IfRepeated,
         _ => Rma::No,

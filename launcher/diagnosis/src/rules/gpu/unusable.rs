@@ -6,6 +6,7 @@
 use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
 use crate::input::timeline::{concerns, is_off_bus, is_xid, precedes};
+use crate::rule::aging;
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
 use crate::rules::gpu::refused_gpus::refused_at_load;
 use syringe_core::classification::{ActionCode, Severity};
@@ -229,6 +230,8 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         return None;
     }
     if !works {
+        // If the GPU responds, the driver initialized it later, and a reset is sufficient.
+        let draft = if node.is_readable(gpu) { draft.with_meaning(&aging::worst(&events)) } else { draft };
         return Some(draft.unless_recovered(node.recovery(gpu, &events)));
     }
     let old = node.age(newest).is_some_and(|age| age > STALE_AFTER);

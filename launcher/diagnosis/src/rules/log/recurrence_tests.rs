@@ -214,6 +214,28 @@ fn a_gpu_that_hung_until_one_cure_did_not_come_back() {
 }
 
 #[test]
+fn a_hang_of_many_hours_that_was_cured_counts_once() {
+    let hang = (0..12).map(|hour| 3 * DAY - hour * HOUR);
+    let times: Vec<i64> = std::iter::once(200 * DAY).chain(hang).collect();
+    for code in [119, 79, 95] {
+        let mut log = journal(code, &times, Cure::Reset);
+        // The cures are those after the first and after the last incident.
+        let cures: Vec<_> = log.events.iter().filter(|event| event.code == Some(154)).cloned().collect();
+        log.events.retain(|event| event.code != Some(154));
+        let ends = [ago(200 * DAY - 10 * MINUTE), ago(3 * DAY - 12 * HOUR)];
+        log.events.extend(ends.map(|end| KernelEvent {
+            first: Some(end),
+            last: Some(end),
+            count: 1,
+            occurrences: Vec::new(),
+            ..cures[0].clone()
+        }));
+        let found = judged(log, true);
+        assert_eq!(worst(&found), Severity::Info, "{code}: {found:#?}");
+    }
+}
+
+#[test]
 fn states_of_the_board_in_several_boots_are_critical() {
     let days: Vec<i64> = (1..=6).rev().map(|number| number * DAY).collect();
     for code in [64, 94, 54, 157, 161, 164, 165, 168] {

@@ -116,8 +116,9 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let times = newest_times(incidents);
     let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(RECURRING, gpu) };
     let draft = draft.with_all_evidence(in_boots.into_iter().chain(cured).chain(rate).chain(times));
-    // Without times the rate is not known.
-    if !often && !incidents.is_empty() && !recurrence.is_pattern() {
+    // Without all times the rate is not known.
+    let is_timed = recurrence.returns.len() == *periods;
+    if !often && is_timed && !recurrence.is_pattern() {
         let rates: Vec<String> =
             family.rates.iter().map(|rate| format!("{} within {} days", rate.incidents, rate.days)).collect();
         return Some(
@@ -129,8 +130,9 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     }
     let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION[usize::from(*periods > 2)]);
     let can_wait = in_a_day < OFTEN && node.is_readable(gpu);
+    let return_if = family.advice_if_back.contains("(RMA)").then_some(IF_DIAGNOSTIC_FAILS);
     Some(
-        Draft { can_wait, return_if: Some(IF_DIAGNOSTIC_FAILS), ..draft }
+        Draft { can_wait, return_if, ..draft }
             .with_severity(if settled { Severity::Warning } else { Severity::Critical })
             .with_action(family.action_if_back, format!("{}.", family.advice_if_back)),
     )

@@ -25,6 +25,8 @@ mod refused;
 mod single_changes;
 #[path = "diagnosis/stack.rs"]
 mod stack;
+#[path = "diagnosis/unusual.rs"]
+mod unusual;
 #[path = "diagnosis/usage.rs"]
 mod usage;
 #[path = "diagnosis/verdicts.rs"]

@@ -21,6 +21,7 @@
 //! | `distributions` | nodes of different distributions |
 //! | `whole` | healthy nodes for which every source was read |
 //! | `usage` | which GPUs pods requested, were allocated and use |
+//! | `unusual` | healthy nodes that look unusual |
 //! | `reading` | values that could not be read, and faults that only threads show |
 //!
 //! All products are real. All identities and incidents are invented.
@@ -47,6 +48,7 @@ mod runtime;
 mod software;
 mod stack;
 mod unread;
+pub mod unusual;
 mod usage;
 mod whole;
 mod work;

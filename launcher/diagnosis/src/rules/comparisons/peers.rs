@@ -32,7 +32,7 @@ rules! {
             vendor.",
         means "A GPU has less memory than others of its model.",
         reads "inventory.memory_total_bytes";
-    POWER_LIMIT: "gpu-power-limit-differs-from-peers" Warning Power DEBUG_DOC,
+    POWER_LIMIT: "gpu-power-limit-differs-from-peers" Info Power DEBUG_DOC,
         "Power limit differs from the other GPUs of the node",
         UpdateSoftware "Set the power limit of {gpu} on {node} to that of the other GPUs (nvidia-smi -pl). Jobs wait \
             for the slowest GPU.",

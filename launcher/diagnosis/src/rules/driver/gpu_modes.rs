@@ -4,7 +4,7 @@ use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, NVML_DOC, PERSISTENCE_DOC, rules};
 
 rules! {
-    PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
+    PERSISTENCE: "persistence-off" Info Driver PERSISTENCE_DOC, "Persistence mode is off",
         UpdateSoftware "Run nvidia-persistenced on {node}. Without it, the GPU state and the volatile error counters \
             are reset when the last client exits.",
         means "Without persistence mode the driver initializes a GPU for each first client, and resets its volatile \

@@ -25,7 +25,7 @@ rules! {
         CheckCabling "Check the power cables and power supplies of {gpu} on {node}.",
         means "The external power of the GPU is not connected or failed.",
         reads "xid: power lines";
-    LIMIT_LOWERED: "power-limit-lowered" Warning Power NVML_DOC, "Power limit is below the default",
+    LIMIT_LOWERED: "power-limit-lowered" Info Power NVML_DOC, "Power limit is below the default",
         UpdateSoftware "If this is not intended, restore the default power limit of {gpu} on {node} (nvidia-smi -pl).",
         means "The power limit is set below the default. The GPU is slower under load.",
         reads "telemetry.power";
@@ -128,9 +128,8 @@ fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
         return None;
     }
     let percent = u64::from(limit) * 100 / u64::from(default);
-    let severity = if percent < NOTABLE_LIMIT_PERCENT { Severity::Warning } else { Severity::Info };
     let evidence = format!("limit {} W, default {} W ({percent} %)", limit / 1000, default / 1000);
-    Some(Draft::on_gpu(LIMIT_LOWERED, gpu).with_severity(severity).with_evidence(evidence))
+    Some(Draft::on_gpu(LIMIT_LOWERED, gpu).with_evidence(evidence))
 }
 
 /// Limits are sometimes rounded, and boards correct them by some watts.

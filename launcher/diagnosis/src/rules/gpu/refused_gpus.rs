@@ -6,7 +6,7 @@ use crate::input::driver::{Driver, Refusal};
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::concerns;
 use crate::rule::{About, DEBUG_DOC, Draft, rules};
-use syringe_core::classification::ActionCode;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
@@ -29,9 +29,27 @@ pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
     if !unsupported.is_empty() {
-        return Some(wrong_driver(Draft::on_gpu(WRONG_DRIVER, gpu), &unsupported));
+        let draft = wrong_driver(Draft::on_gpu(WRONG_DRIVER, gpu), &unsupported);
+        return Some(if is_legacy_card(node, gpu) { as_legacy_card(draft) } else { draft });
     }
     (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
+}
+
+/// Smallest PCI device id of Maxwell, the oldest architecture that a driver branch of the last ten years supports.
+const FIRST_MAXWELL: u16 = 0x1340;
+
+/// Whether the GPU is older than every GPU that the driver supports, beside GPUs that work: a card for a display.
+fn is_legacy_card(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let id = node.pci_of(gpu).and_then(|entry| u16::from_str_radix(entry.device_id.as_deref()?, 16).ok());
+    id.is_some_and(|id| id < FIRST_MAXWELL) && node.gpus.iter().any(|other| other.answers)
+}
+
+fn as_legacy_card(draft: Draft) -> Draft {
+    draft.with_severity(Severity::Info).with_action(
+        ActionCode::None,
+        "No action for the GPUs that work: {gpu} of {node} is older than every GPU that this driver supports. A display needs no \
+         driver of NVIDIA.",
+    )
 }
 
 /// Returns findings from lines about a rejected GPU that do not name the GPU. These lines are ignored if NVML responds for

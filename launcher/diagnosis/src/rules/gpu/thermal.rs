@@ -77,16 +77,36 @@ fn slowdown(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     } else {
         return None;
     };
-    let draft = Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now));
+    let mut draft = Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now));
+    // The driver trims the clock of a GPU near its target temperature. Without a loss against its peers, this is normal work.
+    if mask & HARDWARE_THERMAL == 0 && is_as_fast_as_others(node, gpu, now) {
+        draft = draft.with_severity(Severity::Info);
+    }
     let draft = draft.with_all_evidence(temperature(&now.temperature));
     Some(draft.with_all_evidence(clock(node, gpu, now)))
+}
+
+/// Returns the SM clocks of the other GPUs of the node.
+fn other_clocks(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
+    let others = node.gpus.iter().filter(|other| other.index != gpu.index);
+    others.filter_map(|other| node.telemetry_of(other)?.clocks.sm_mhz).collect()
+}
+
+/// Whether another GPU under load, which has no thermal slowdown, has no higher clock.
+fn is_as_fast_as_others(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> bool {
+    let others = node.gpus.iter().filter(|other| other.index != gpu.index);
+    let mut cool = others.filter_map(|other| node.telemetry_of(other)).filter(|other| {
+        let mask = clock_events::mask_of(&other.throttling);
+        mask & (HARDWARE_THERMAL | SOFTWARE_THERMAL) == 0
+            && other.utilization.gpu_percent >= now.utilization.gpu_percent
+    });
+    now.clocks.sm_mhz.is_some_and(|own| cool.any(|other| other.clocks.sm_mhz.is_some_and(|clock| clock <= own)))
 }
 
 /// Returns the loss of clock, compared with the other GPUs of the node: `SM clock 990 MHz, other GPUs 1770 to 1830 MHz`.
 fn clock(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<String> {
     let own = now.clocks.sm_mhz?;
-    let others = node.gpus.iter().filter(|other| other.index != gpu.index);
-    let clocks: Vec<u32> = others.filter_map(|other| node.telemetry_of(other)?.clocks.sm_mhz).collect();
+    let clocks = other_clocks(node, gpu);
     Some(match (clocks.iter().min(), clocks.iter().max()) {
         (Some(least), Some(most)) if least < most => format!("SM clock {own} MHz, other GPUs {least} to {most} MHz"),
         (Some(clock), _) => format!("SM clock {own} MHz, other GPUs {clock} MHz"),

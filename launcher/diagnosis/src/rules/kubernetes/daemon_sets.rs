@@ -76,8 +76,7 @@ fn drafts(rule: Rule, found: Vec<(Severity, String)>) -> Vec<Draft> {
 /// A node without its GPU software is worse than one without another DaemonSet. A program that gets no GPU because all are in
 /// use is no fault of the node.
 fn severity(node: &Node<'_>, set: &DaemonSetFacts) -> Severity {
-    let has_gpus =
-        node.gpus.iter().next().is_some() || node.stack.advertises_gpus || node.kubernetes.labels.pci_present;
+    let has_gpus = !node.gpus.is_empty() || node.stack.advertises_gpus || node.kubernetes.labels.pci_present;
     // What follows a broken component waits for it.
     let waits = set.pod.is_some() && node.stack.broken.is_some();
     match set.role {

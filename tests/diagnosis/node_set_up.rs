@@ -1,6 +1,11 @@
 //! Tests of properties that all rules about the container runtime, CDI and the driver load must have.
 
 use diagnosis::diagnose;
+use diagnosis::finding::Verdict;
+use syringe_core::classification::Severity;
+use syringe_core::facts::cdi::StaleDevice;
+use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler, ToolkitConfig};
+use syringe_core::facts::kubernetes::node::{KubernetesFacts, NvidiaContainerState};
 use syringe_core::report::{Extent, Report, ReportScope, Section};
 
 use super::scenarios;
@@ -87,4 +92,112 @@ fn an_absent_driver_has_one_finding() {
 fn told_not_loaded(report: &Report) -> bool {
     let problems = report.sections.problems();
     problems.iter().any(|(_, problem)| problem.code == "driver_not_loaded")
+}
+
+/// A change of a node and of its Kubernetes data.
+type Change = fn(&mut Report, &mut KubernetesFacts);
+
+fn runtime(report: &mut Report) -> &mut ContainerRuntime {
+    host(report).container_runtime.as_mut().expect("a runtime")
+}
+
+/// Returns the findings of a node with everything, after a change: ids with severities.
+fn after(change: Change) -> (Verdict, Vec<(String, Severity)>) {
+    let (mut report, mut expected) = scenarios().remove("whole-h100-8").expect("the scenario");
+    change(&mut report, &mut expected.cluster);
+    let diagnosis = diagnose(&report, &expected.cluster);
+    (diagnosis.verdict, diagnosis.findings.into_iter().map(|finding| (finding.id, finding.severity)).collect())
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_found() {
+    let changes: [(&str, Severity, Change); 9] = [
+        ("runtime-default-not-nvidia", Severity::Warning, |report, cluster| {
+            runtime(report).cdi_enabled = Some(false);
+            let runc = RuntimeHandler {
+                name: "runc".into(),
+                runtime_type: Some("io.containerd.runc.v2".into()),
+                ..RuntimeHandler::default()
+            };
+            runtime(report).handlers.push(runc);
+            runtime(report).default_handler = Some("runc".into());
+            cluster.runtime_classes = Some(Vec::new());
+        }),
+        ("runtime-handler-runs-other-program", Severity::Warning, |report, _| {
+            runtime(report).handlers.iter_mut().for_each(|handler| handler.binary = Some("/usr/bin/runc".into()));
+        }),
+        ("runtime-cdi-disabled", Severity::Warning, |report, cluster| {
+            runtime(report).cdi_enabled = Some(false);
+            cluster.gpu_dra = Some(true);
+        }),
+        ("toolkit-mode-for-jetson", Severity::Warning, |report, _| {
+            runtime(report).toolkit =
+                Some(ToolkitConfig { path: "/etc/c.toml".into(), mode: Some("csv".into()), default_kind: None });
+        }),
+        ("gpus-offered-twice", Severity::Warning, |_, cluster| cluster.gpu_dra = Some(true)),
+        ("stack-component-restarts", Severity::Info, |report, cluster| {
+            let container = &mut cluster.nvidia_pods.as_mut().expect("pods")[2].containers[0];
+            container.restarts = 212;
+            let since = report.taken_at.map(|now| now - jiff::SignedDuration::from_hours(1));
+            container.last =
+                Some(NvidiaContainerState { since, reason: Some("OOMKilled".into()), ..container.state.clone() });
+        }),
+        ("driver-library-newer", Severity::Warning, |report, _| {
+            host(report).driver.library = Some("580.95.05".into());
+        }),
+        ("driver-part-missing", Severity::Critical, |report, _| {
+            host(report).modules.retain(|module| module != "nvidia_uvm");
+        }),
+        ("cdi-stale", Severity::Warning, |report, _| {
+            let specification = &mut host(report).cdi.as_mut().expect("CDI").specs[0];
+            specification.stale_devices = vec![StaleDevice {
+                path: "/dev/nvidia-uvm".into(),
+                in_spec: Some("511:0".into()),
+                on_node: Some("508:0".into()),
+            }];
+        }),
+    ];
+    for (id, severity, change) in changes {
+        let (_, found) = after(change);
+        assert!(found.contains(&(id.to_owned(), severity)), "{id}: {found:?}");
+    }
+}
+
+#[test]
+fn settings_of_healthy_nodes_are_no_finding() {
+    let changes: [Change; 5] = [
+        |report, _| host(report).driver.library = Some("570.86.15".into()),
+        |report, _| {
+            runtime(report).toolkit =
+                Some(ToolkitConfig { path: "/etc/c.toml".into(), mode: Some("legacy".into()), default_kind: None });
+            let specification = &mut host(report).cdi.as_mut().expect("CDI").specs[0];
+            specification.driver_version = Some("550.54.15".into());
+        },
+        |report, _| runtime(report).cdi_enabled = Some(false),
+        // Only the DRA driver offers GPUs.
+        |report, cluster| {
+            cluster.gpu_dra = Some(true);
+            (cluster.gpu_capacity, cluster.gpu_allocatable) = (None, None);
+            let kubelet =
+                report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("the kubelet");
+            kubelet.registered.clear();
+        },
+        |_, cluster| {
+            // The restarts were weeks ago.
+            let container = &mut cluster.nvidia_pods.as_mut().expect("pods")[2].containers[0];
+            container.restarts = 212;
+        },
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let (verdict, found) = after(change);
+        assert!(found.iter().all(|(_, severity)| *severity == Severity::Info), "{at}: {verdict:?} {found:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_doubts_the_start_of_containers_is_not_healthy() {
+    let (verdict, found) = after(|report, _| {
+        host(report).cdi.as_mut().expect("CDI").unread = vec!["/etc/cdi/other.yaml".into()];
+    });
+    assert_eq!(verdict, Verdict::Unknown, "{found:?}");
 }

@@ -287,3 +287,25 @@ fn errors_of_an_nvswitch_are_found_at_its_address() {
     };
     check(H100, "PCIe", fatal, Some(("pcie-errors-fatal", Severity::Critical)));
 }
+
+#[test]
+fn counters_and_processes_that_contradict_each_other_are_found() {
+    let counted: Change = |value| {
+        gpus(value, "ecc")[2]["volatile"]["locations"] =
+            json!([{"location": "sram", "corrected": 0, "uncorrected": 3}]);
+    };
+    check(H100, "errors at a location alone", counted, Some(("facts-disagree", Severity::Warning)));
+    let ended: Change = |value| {
+        let processes = value["sections"]["processes"]["data"]["processes"].as_array_mut().expect("processes");
+        let process = processes.iter_mut().find(|process| process["uses"][0]["memory_bytes"].as_u64() > Some(1 << 30));
+        process.expect("a process with memory")["state"] = json!("X");
+    };
+    check(H100, "a process that has ended", ended, Some(("process-ended-with-memory", Severity::Warning)));
+    let pair: Change = |value| {
+        name_all(value, "NVIDIA H100 NVL");
+        for (at, gpu) in gpus(value, "topology").iter_mut().enumerate() {
+            gpu["nvlinks"] = json!([{"links": [0, 1, 2, 3], "active": at < 2, "version": 4, "remote_type": "gpu"}]);
+        }
+    };
+    check("l40s-4-idle", "a bridge", pair, Some(("nvlink-bridge-not-working", Severity::Warning)));
+}

@@ -45,6 +45,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
+/// Number of GPUs of a compute tray of a rack.
+const GPUS_OF_A_TRAY: usize = 4;
+
 /// Fewer GPUs than this can be a part of a board on purpose.
 const PART_OF_A_BOARD: usize = 5;
 
@@ -56,8 +59,9 @@ fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
         node.answering().filter_map(|gpu| node.inventory_of(gpu)?.module_id).filter(|module| *module > 0).collect();
     modules.sort_unstable();
     let has_gap = modules.windows(2).any(|pair| pair[0].saturating_add(1) < pair[1]);
-    // Fewer GPUs with consecutive numbers can be a part of a board.
-    if count.is_power_of_two() || (count < PART_OF_A_BOARD && !has_gap) {
+    // More GPUs than the board has are two names of one. Fewer with consecutive numbers can be a part of a board.
+    let largest = board.switches.iter().map(|(gpus, _)| *gpus).max().unwrap_or(GPUS_OF_A_TRAY);
+    if count > largest || count.is_power_of_two() || (count < PART_OF_A_BOARD && !has_gap) {
         return None;
     }
     let numbers = (!modules.is_empty()).then(|| format!("module ids {}", evidence::ranges(&modules)));

@@ -62,7 +62,7 @@ fn not_default(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
 }
 
 fn not_nvidias(runtime: &ContainerRuntime) -> Option<Draft> {
-    let handler = runtime.handlers.iter().find(|handler| handler.name == "nvidia")?;
+    let handler = runtime.handlers.iter().find(|handler| handler.name == "nvidia").filter(|_| runtime.complete)?;
     let binary = handler.binary.as_deref().filter(|_| handler.binary_exists != Some(false))?;
     (!binary.contains("nvidia"))
         .then(|| Draft::on_node(NOT_NVIDIAS).with_evidence(format!("handler nvidia runs {}", evidence::path(binary))))
@@ -72,7 +72,7 @@ fn cdi_off(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let claims =
         node.kubelet().map_or(0, |kubelet| kubelet.allocations.iter().filter(|one| one.claim.is_some()).count());
     let is_used = claims > 0 || node.kubernetes.gpu_dra == Some(true);
-    (is_used && runtime.name != "cri-o" && runtime.cdi_enabled == Some(false)).then(|| {
+    (is_used && runtime.complete && runtime.name != "cri-o" && runtime.cdi_enabled == Some(false)).then(|| {
         let by = if claims > 0 { "claims are allocated to containers" } else { "a DRA driver offers the GPUs" };
         Draft::on_node(CDI_OFF).with_evidence(format!("{} has CDI off, and {by}", evidence::data(&runtime.name)))
     })

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::input::gpu::PLAUSIBLE_CELSIUS;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, rules};
 use crate::rules::gpu::power;
@@ -61,7 +62,9 @@ fn median(mut values: Vec<i64>) -> Option<i64> {
 
 /// GPUs that are much hotter than the median without a higher power draw.
 fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
-    let celsius = |gpu: &Gpu| node.telemetry_of(gpu)?.temperature.gpu_celsius;
+    let celsius = |gpu: &Gpu| {
+        node.telemetry_of(gpu)?.temperature.gpu_celsius.filter(|celsius| PLAUSIBLE_CELSIUS.contains(celsius))
+    };
     let draw = |gpu: &Gpu| Some(i64::from(node.telemetry_of(gpu)?.power.draw_milliwatts?));
     let usual = median(group.iter().filter_map(|gpu| celsius(gpu).map(i64::from)).collect());
     let usual_draw = median(group.iter().filter_map(|gpu| draw(gpu)).collect());

@@ -10,7 +10,7 @@ use crate::input::boards;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, FABRIC_DOC, XID_DOC, rules};
 use crate::rules::links::fabric_manager;
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 
 rules! {
@@ -184,6 +184,10 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     }
 }
 
+/// Action for a fabric whose configuration is the only problem.
+const MISCONFIGURED: &str = "Drain {node}. Compare its fabric configuration with that of the other nodes (Fabric Manager or the NVLink manager of \
+                             the rack: partitions, topology, versions), correct it, then reset {gpu}.";
+
 /// Checks the registration with the fabric. `switched`: whether there is a switch to register with. On a single GPU in a
 /// virtual machine, registration never starts.
 fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> Option<Draft> {
@@ -203,7 +207,11 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
     let issues = evidence::names(health_issues, 6);
     let evidence = |health: &str| format!("fabric health: {health} {issues}").trim_end().to_owned();
     match health.as_deref() {
-        Some("unhealthy") => Some(Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy"))),
+        Some("unhealthy") => {
+            let draft = Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy"));
+            let by_settings = health_issues.as_slice() == ["incorrect_configuration"];
+            Some(if by_settings { draft.with_action(ActionCode::UpdateSoftware, MISCONFIGURED) } else { draft })
+        }
         Some("limited_capacity") => Some(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("limited capacity"))),
         _ if !issues.is_empty() => Some(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("issues:"))),
         _ => None,

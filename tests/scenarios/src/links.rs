@@ -77,7 +77,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("power-brake").evidence(["GPUs 0-3"]))
             .must_not(["class:thermal"])
             .node(|| h100(4).loads(|_, load| (load.reasons, load.mhz, load.watts) = (Some(0x88), Some(660), 301))),
-        warning("power-limit-lowered", "The power limit of all GPUs was reduced to two thirds.")
+        healthy("power-limit-lowered", "The power limit of all GPUs was reduced to two thirds.")
             .must("power-limit-lowered")
             .must_not(["class:hardware"])
             .node(|| {

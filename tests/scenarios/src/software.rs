@@ -42,7 +42,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .xid(ago(hours(3)), 2, 48, UNKNOWN, double_bit)
                     .ecc(2, |gpu| (gpu.volatile.uncorrected, gpu.aggregate.uncorrected) = (Some(1), Some(1)))
             }),
-        warning("persistence-off", "Persistence mode is disabled on all four GPUs: one finding.")
+        healthy("persistence-off", "Persistence mode is disabled on all four GPUs: one finding.")
             .must(finding("persistence-off").evidence(["GPUs 0-3"]))
             .must_not(["class:hardware"])
             .node(|| {

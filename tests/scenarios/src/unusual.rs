@@ -1686,6 +1686,8 @@ fn v100_cube_mesh() -> Healthy {
     let topology = data(&mut node.report.sections.topology);
     let addresses: Vec<Option<PciAddress>> = topology.gpus.iter().map(|gpu| gpu.pci_address.clone()).collect();
     for (gpu, peers) in topology.gpus.iter_mut().zip(mesh) {
+        // The ports and switches of this generation of servers are of generation 3.
+        gpu.pcie_path.iter_mut().for_each(|hop| hop.max_generation = hop.max_generation.map(|most| most.min(3)));
         let mut next = 0;
         gpu.nvlinks = Vec::new();
         for (peer, count) in peers {

@@ -1,6 +1,7 @@
 //! Lists gaps and contradictions in the facts. All of them except a renamed process forbid the verdict `healthy`.
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::node::Node;
 use crate::input::timeline::{is_off_bus, is_xid};
 use crate::input::xids;
@@ -24,7 +25,8 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     if node.inventory().is_some_and(|inventory| inventory.gpus.is_empty()) && node.answering().next().is_some() {
         add(SectionName::Inventory, format!("the inventory lists no GPU, but other sections list {answering}"));
     }
-    if node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.answering().next().is_some() {
+    let is_on_no_bus = node.host().is_some_and(|host| host.pci_gpus.is_empty()) && !boards::is_integrated(node);
+    if is_on_no_bus && node.answering().next().is_some() {
         add(SectionName::Host, format!("the PCI bus shows no GPU, but NVML reads {answering}"));
     }
     for gpu in &node.gpus {

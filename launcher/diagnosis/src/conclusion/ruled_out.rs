@@ -5,6 +5,7 @@
 //! show that the GPU is healthy.
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::gpu::{PLAUSIBLE_CELSIUS, POSSIBLE_CELSIUS};
 use crate::input::node::{Gpu, Node};
 use syringe_core::facts::Availability;
@@ -110,7 +111,7 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         section: SectionName::Topology,
-        words: "missing PCIe lane",
+        words: MISSING_LANE,
         is_read: |node, gpu| {
             let hop = node.topology_of(gpu).and_then(|topology| topology.pcie_path.first());
             let link = node.telemetry_of(gpu).map(|now| &now.pcie);
@@ -124,6 +125,8 @@ const FAULTS: &[Fault] = &[
 fn links_read(topology: &GpuTopology) -> bool {
     !topology.nvlinks.is_empty() && topology.nvlinks.iter().all(|group| group.active.is_some())
 }
+
+const MISSING_LANE: &str = "missing PCIe lane";
 
 /// The faults that were checked on a node: ruled out, not supported, or missing.
 #[derive(Debug, Default)]
@@ -143,7 +146,9 @@ pub(crate) fn check(node: &Node<'_>) -> FaultsRuledOut {
     if gpus.is_empty() {
         return faults;
     }
-    for fault in FAULTS.iter().filter(|fault| node.has(fault.section)) {
+    // An integrated GPU has no PCIe link.
+    let applies = |fault: &&Fault| fault.words != MISSING_LANE || !boards::is_integrated(node);
+    for fault in FAULTS.iter().filter(|fault| node.has(fault.section)).filter(applies) {
         let of = |wanted: FactState| -> Vec<(Option<u32>, String)> {
             let found = gpus.iter().filter(|gpu| fact_state(node, gpu, fault) == wanted);
             found.map(|gpu| (gpu.index, gpu.label())).collect()

@@ -8,6 +8,7 @@
 //! not `broken`.
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::node::Node;
 use crate::input::processes::is_service;
 use crate::input::stack::{Broken, plugin_service, pods};
@@ -98,6 +99,9 @@ fn block_later(stages: &mut [StackStage]) {
 
 fn pci(node: &Node<'_>) -> StackStage {
     match (node.host().map(|host| host.pci_gpus.len()), node.answering().count()) {
+        (Some(0), count) if boards::is_integrated(node) => {
+            stage(Stage::Pci, StageState::Ok, format!("{}, integrated", evidence::count(count, "GPU")))
+        }
         (Some(0), _) => stage(Stage::Pci, StageState::Broken, "no NVIDIA GPU on the PCI bus"),
         (Some(count), _) => stage(Stage::Pci, StageState::Ok, evidence::count(count, "GPU")),
         (None, 0) => stage(Stage::Pci, StageState::Unknown, ""),

@@ -91,6 +91,12 @@ pub(crate) fn count(node: &Node<'_>) -> usize {
     node.listed().filter(|gpu| gpu.answers || gpu.index.is_some() || kinds.contains(&device(gpu))).count()
 }
 
+/// Returns whether every GPU is a part of the processor (Jetson): the driver is `nvgpu`, and the GPU is not on the PCI bus.
+pub(crate) fn is_integrated(node: &Node<'_>) -> bool {
+    let is_part = |gpu: &Gpu| gpu.name.as_deref().is_some_and(|name| name.contains("nvgpu"));
+    node.answering().next().is_some() && node.answering().all(is_part)
+}
+
 /// Returns whether NVML says of every GPU that no virtualization is used.
 pub(crate) fn is_bare_metal(node: &Node<'_>) -> bool {
     let mode = |gpu: &Gpu| node.inventory_of(gpu)?.virtualization_mode.as_deref();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::fields::{of_gpu, text};
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, NVML_DOC, rules};
@@ -112,9 +113,8 @@ fn same_identity(node: &Node<'_>) -> Option<Draft> {
     let mut holders: BTreeMap<String, Vec<(Option<u32>, String)>> = BTreeMap::new();
     for gpu in node.answering() {
         let fields = of_gpu(node, gpu);
-        // Each baseboard numbers its own modules.
-        // Cards without a baseboard have the number 0.
-        let on_board = |gpu: &Gpu| node.inventory_of(gpu).is_some_and(|gpu| gpu.module_id != Some(0));
+        // Each baseboard numbers its own modules. Cards without a baseboard all have the same number.
+        let on_board = |gpu: &Gpu| boards::of(gpu).is_some();
         let one_board = node.answering().count() <= GPUS_OF_A_BASEBOARD;
         let own = IDENTITY
             .iter()

@@ -3,6 +3,7 @@
 //! Each difference is a finding. A finding of another group that knows the cause takes over, and keeps the difference as evidence.
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::fields::{Fields, flatten};
 use crate::input::layers::{Layer, Thing, things};
 use crate::input::node::{Gpu, Node};
@@ -208,7 +209,8 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
 
 /// Returns the layers that are empty although the layer before has things: they were not read.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
-    if node.driver.is_broken() || node.answering().next().is_none() {
+    // The driver of an integrated GPU has other modules and device files, and no PCI device.
+    if node.driver.is_broken() || node.answering().next().is_none() || boards::is_integrated(node) {
         return Vec::new();
     }
     let empty = PAIRS.iter().filter(|pair| {

@@ -8,6 +8,7 @@ use crate::input::node::Node;
 use crate::input::pods_match::matching_fails;
 use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubelet::RegisteredDevices;
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::report::{Extent, Problem};
 use syringe_core::section_name::SectionName;
@@ -82,10 +83,26 @@ fn has_mig(node: &Node<'_>) -> bool {
         || node.inventory().is_some_and(|all| all.gpus.iter().any(|gpu| gpu.mig_mode.is_some_and(|mode| mode.current)))
 }
 
+/// Returns whether the capacity is a multiple of the GPUs that the plugin registered, and NVML lists each of these: then the plugin
+/// offers several shares of each GPU (time-slicing of GKE, HAMi, Volcano). A plugin that still offers a lost GPU registers its name.
+fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
+    let listed = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
+    let whole = |one: &&RegisteredDevices| one.resource == "nvidia.com/gpu";
+    let Some(registered) = node.kubelet().and_then(|kubelet| kubelet.registered.iter().find(whole)) else {
+        return false;
+    };
+    let count = u32::try_from(registered.devices.len()).unwrap_or(u32::MAX);
+    let all_listed = registered.devices.iter().all(|device| !is_missing(node, device));
+    listed > 0 && count == listed && all_listed && capacity > listed && capacity.is_multiple_of(listed)
+}
+
 /// Returns the number of GPUs that Kubernetes expects, and its source.
 fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
-    let capacity = node.kubernetes.gpu_capacity.filter(|_| !has_mig(node)).map(|count| (count, "capacity"));
-    let label = node.kubernetes.gpu_label_count.map(|count| (count, "label nvidia.com/gpu.count"));
+    let counts_gpus = |count: &u32| !has_mig(node) && !offers_shares(node, *count);
+    let capacity = node.kubernetes.gpu_capacity.filter(counts_gpus).map(|count| (count, "capacity"));
+    // With MIG devices of one size and the strategy single, the label counts these devices.
+    let label =
+        node.kubernetes.gpu_label_count.filter(|_| !has_mig(node)).map(|count| (count, "label nvidia.com/gpu.count"));
     // If both numbers are equal, the capacity is named, because it is better known.
     label.into_iter().chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
 }

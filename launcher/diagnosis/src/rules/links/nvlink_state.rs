@@ -18,7 +18,7 @@ rules! {
         DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
         means "Some NVLinks of this GPU are down, although other GPUs of the model have them up, or the model uses them on this board.",
         reads "topology.nvlinks", in_plan WorkContinues;
-    UNBRIDGED: "nvlink-bridge-not-working" Warning Fabric FABRIC_DOC, "No NVLink of a card is up, and other cards have a bridge",
+    UNBRIDGED: "nvlink-bridge-not-working" Info Fabric FABRIC_DOC, "No NVLink of a card is up, and other cards have a bridge",
         CheckCabling "No action if {gpu} of {node} has no NVLink bridge. Otherwise check the seating of the bridge: those of other cards work.",
         means "No NVLink of a card is up, and cards of the same model are connected by a bridge. The card has no bridge, or its bridge does not \
             work.",
@@ -141,8 +141,8 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     links.sort_unstable();
     let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", evidence::ranges(&links));
     if unbridged {
-        let severity = if boards::has_bridge(gpu) { Severity::Warning } else { Severity::Info };
-        return Some(Draft::on_gpu(UNBRIDGED, gpu).with_severity(severity).with_evidence(evidence));
+        // A card without a bridge and a card with a broken bridge report the same facts.
+        return Some(Draft::on_gpu(UNBRIDGED, gpu).with_evidence(evidence));
     }
     let severity = if has_switches { Severity::Critical } else { Severity::Warning };
     Some(Draft::on_gpu(DOWN, gpu).with_severity(severity).with_evidence(evidence))

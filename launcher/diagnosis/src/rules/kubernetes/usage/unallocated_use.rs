@@ -41,7 +41,7 @@ pub(super) fn check(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
             let names = GpuNames::from_report(node.report, Some(usage.gpu), None);
             let given = own.iter().any(|allocation| names.match_allocation(allocation));
             let large = usage.memory_bytes.is_some_and(|bytes| bytes >= MIN_BYTES);
-            large && !given && !holders(all, &names).any(is_reservation)
+            large && !given && !holders(all, &names).any(|allocation| is_reservation(all, allocation))
         });
         let foreign: Vec<_> = foreign.map(|usage| (process, usage)).collect();
         if !foreign.is_empty() {
@@ -75,8 +75,11 @@ fn holders<'a>(all: &Allocations<'a>, names: &GpuNames<'_>) -> impl Iterator<Ite
     all.kubelet.allocations.iter().filter(|allocation| names.match_allocation(allocation))
 }
 
-fn is_reservation(allocation: &Allocation) -> bool {
-    allocation.pod.as_ref().is_some_and(|pod| RESERVATIONS.iter().any(|start| pod.starts_with(start)))
+fn is_reservation(all: &Allocations<'_>, allocation: &Allocation) -> bool {
+    // The checkpoint of the kubelet has the UID of the pod only.
+    let pod = all.pods.iter().find(|pod| pod.uid == allocation.pod_uid).map(|pod| pod.name.as_str());
+    let names = allocation.pod.as_deref().into_iter().chain(pod);
+    names.into_iter().any(|name| RESERVATIONS.iter().any(|start| name.starts_with(start)))
 }
 
 fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>]) -> Draft {

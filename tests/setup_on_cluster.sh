@@ -5,8 +5,7 @@
 #   KUBECONFIG=FILE NODE=NAME IMAGE=REPOSITORY@sha256:DIGEST tests/setup_on_cluster.sh target/debug/gpu-syringe
 #
 # KUBECONFIG is of a cluster-admin, and the cluster signs client certificates. Namespace gpu-syringe must not exist. The node has
-# the image, and runs a privileged container whose image has a shell and a C library. node-probe lies beside gpu-syringe. Restart the API server before a
-# second run: it removes the last policy with a ConfigMap (kubernetes/kubernetes#130887).
+# the image, and runs a privileged container whose image has a shell and a C library. node-probe lies beside gpu-syringe.
 set -uo pipefail
 program=$(realpath "$1")
 admin=$(realpath "$KUBECONFIG")
@@ -85,7 +84,9 @@ step "user: doctor, profile hardened" 0 '"id":"policy","status":"ok"'
 run "$home/user" --image "$IMAGE" --fail-on never -o json diagnose "$NODE"
 step "user: diagnose with the image" 0 '"via":"pod"'
 run "$home/user" --fail-on never -o json diagnose "$NODE"
-step "user: diagnose without the image: what the API knows, the reason and its fix" 0 '"via":"none".*gpu-syringe-probe-only.*gpu-syringe setup --apply --profile hardened'
+step "user: diagnose without any setting: the image of the policy is used" 0 '"via":"pod"'
+run "$home/user" --image "${IMAGE%@*}@sha256:$(printf '0%.0s' $(seq 64))" --fail-on never -o json diagnose "$NODE"
+step "user: diagnose with another image: what the API knows, the reason and its fix" 0 '"via":"none".*gpu-syringe-probe-only.*gpu-syringe setup --apply --profile hardened'
 run "$home/user" --via inject --fail-on never -o json diagnose "$NODE"
 step "user: inject is refused by the policy" 0 'gpu-syringe-probe-only'
 run "$admin" setup --apply --yes --profile trial

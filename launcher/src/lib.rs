@@ -7,6 +7,7 @@
 //! - `tools`: one file per tool; `call` has the context of one call
 //! - `mcp`, `args`, `cli`, `completion`: front ends
 //! - `settings`, `setup`, `doctor`: configuration, the objects that a cluster needs, and checks of both
+//! - `policy`: the names of the admission policies, and the values in them
 //! - `consent`, `audit`: consent of the user to an action, and the log of what was done
 //! - `terminal`: tables and pages of text
 
@@ -26,6 +27,7 @@ pub mod fleet;
 pub mod fuzzing;
 pub mod mcp;
 mod node_reading;
+mod policy;
 pub mod probe;
 pub mod settings;
 pub mod setup;

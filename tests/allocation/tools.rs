@@ -35,7 +35,7 @@ impl Bench {
     pub(crate) async fn with(fixture: Fixture, flags: &[&str]) -> Self {
         let cluster = Cluster::start(fixture).await.unwrap();
         let flags = Flags::parse_from(["gpu-syringe"].iter().chain(flags));
-        let settings = Arc::new(flags.settings);
+        let settings = Arc::new(flags.settings.with_released_digest(demo_cluster::probe_image_digest()));
         let contexts = Arc::new(Contexts::in_memory(cluster.kubeconfig(), None));
         let prober = Prober::new(settings.clone(), CancellationToken::new());
         let call = CallContext::new(settings, contexts, prober, Consent::new(Arc::new(NoPrompt), Arc::default()));

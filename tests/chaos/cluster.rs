@@ -97,7 +97,7 @@ impl Site {
             .env("GPU_SYRINGE_PROBE_BINARY", self.files.path().join("node-probe"));
         match &self.image {
             Some(image) => launcher.env("GPU_SYRINGE_IMAGE", image),
-            None => launcher,
+            None => launcher.env("GPU_SYRINGE_IMAGE_DIGEST", demo_cluster::probe_image_digest()),
         }
     }
 

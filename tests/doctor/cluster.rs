@@ -38,7 +38,7 @@ pub(crate) async fn set_up(fixture: Fixture, args: &[&str]) -> Bed {
 
 /// Returns the manifests that the command prints, with their kinds.
 async fn manifests(bed: &Bed, args: &[&str]) -> Vec<(String, Value)> {
-    let printed = bed.launcher().args(["setup", "-o", "json"]).args(args.iter().copied()).run().await.json();
+    let printed = bed.bare_launcher().args(["setup", "-o", "json"]).args(args.iter().copied()).run().await.json();
     let items = printed["items"].as_array().unwrap().clone();
     items.into_iter().map(|item| (item["kind"].as_str().unwrap().to_owned(), item)).collect()
 }
@@ -96,7 +96,7 @@ pub(crate) async fn doctor(bed: &Bed, args: &[&str]) -> Answer {
     let program = bed.home().join("node-probe");
     let header = [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 9], &[3, 0, 62, 0]].concat();
     std::fs::write(&program, header).unwrap();
-    let launcher = bed.launcher().env("GPU_SYRINGE_PROBE_BINARY", program);
+    let launcher = bed.bare_launcher().env("GPU_SYRINGE_PROBE_BINARY", program);
     let launcher = launcher.args(["doctor", "-o", "json"]).args(image.iter().copied());
     Answer::of(&launcher.args(args.iter().copied()).run().await)
 }

@@ -25,9 +25,11 @@ fn answering(bed: &Bed, verb: &'static str, resource: &'static str, answer: Answ
     bed.cluster.faults(|faults| faults.api.requests.push(fault));
 }
 
-fn parameter(image: &str) -> serde_json::Value {
-    json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "gpu-syringe-policy", "namespace": NAMESPACE},
-           "data": {"image": image}})
+/// Returns the policy with another image.
+fn policy(image: &str) -> serde_json::Value {
+    let expression = serde_json::Value::from(image).to_string();
+    json!({"kind": "ValidatingAdmissionPolicy", "metadata": {"name": "gpu-syringe-probe-only"},
+           "spec": {"variables": [{"name": "image", "expression": expression}]}})
 }
 
 #[tokio::test]
@@ -35,7 +37,7 @@ async fn without_a_connection_one_check_says_why() {
     let bed = hardened().await;
     let absent = bed.home().join("absent");
     let run = async |kubeconfig: &str, args: &[&str]| {
-        let launcher = bed.launcher().env("KUBECONFIG", kubeconfig).args(["doctor", "-o", "json"]);
+        let launcher = bed.bare_launcher().env("KUBECONFIG", kubeconfig).args(["doctor", "-o", "json"]);
         Answer::of(&launcher.args(args.iter().copied()).run().await)
     };
     let none = run(absent.to_str().unwrap(), &[]).await;
@@ -89,7 +91,7 @@ async fn server_version_and_clock() {
 #[tokio::test]
 async fn each_permission_that_is_missing_is_named() {
     const GRANT: &str = "gpu-syringe setup --apply --user gpu-syringe";
-    let cases: [(&str, &str, &[&str], &[&str]); 9] = [
+    let cases: [(&str, &str, &[&str], &[&str]); 10] = [
         ("create", "pods", &["permission-probe-create-pods"], &[]),
         ("delete", "pods", &["permission-probe-delete-pods"], &[]),
         ("list", "pods", &["permission-probe-list-pods"], &["permission-cluster-list-pods"]),
@@ -99,6 +101,7 @@ async fn each_permission_that_is_missing_is_named() {
         ("get", "nodes", &["permission-cluster-get-nodes"], &[]),
         ("list", "nodes", &["permission-cluster-list-nodes"], &[]),
         ("list", "resourceslices", &[], &["permission-cluster-list-resourceslices"]),
+        ("get", "validatingadmissionpolicies", &[], &["permission-cluster-get-validatingadmissionpolicies"]),
     ];
     for (verb, resource, failures, warnings) in cases {
         let bed = hardened_of(denying(&[(verb, resource)])).await;
@@ -126,7 +129,7 @@ async fn without_any_permission_every_one_is_named() {
     let answer = doctor(&bed, &[]).await;
     assert_eq!(answer.code, Some(1));
     let (failures, warnings) = (answer.ids("failure"), answer.ids("warning"));
-    assert_eq!((failures.len(), warnings.len()), (8, 9), "{failures:?} {warnings:?}");
+    assert_eq!((failures.len(), warnings.len()), (8, 10), "{failures:?} {warnings:?}");
     assert!(failures.iter().chain(&warnings).all(|id| id.starts_with("permission-")), "{failures:?} {warnings:?}");
     assert_eq!(answer.undecided(), [""; 0]);
     assert_eq!(answer.json["status"], "failure");
@@ -163,7 +166,7 @@ async fn the_namespace_and_what_it_admits() {
 }
 
 #[tokio::test]
-async fn the_policy_and_its_parameter() {
+async fn the_policy_and_its_values() {
     let trial = set_up(fixture(), &["--user", "gpu-syringe"]).await;
     check(
         "trial",
@@ -189,27 +192,13 @@ async fn the_policy_and_its_parameter() {
         "registry.test/other/node-probe@sha256:2222222222222222222222222222222222222222222222222222222222222222";
     for image in ["", other] {
         let bed = hardened().await;
-        bed.cluster.add_object(parameter(image));
-        check(image, &doctor(&bed, &[]).await, &["policy-parameter"], &[], &format!("--image {IMAGE}"));
+        bed.cluster.add_object(policy(image));
+        check(image, &doctor(&bed, &[]).await, &["policy-values"], &[], &format!("--image {IMAGE}"));
     }
-    let bed = hardened().await;
-    bed.cluster.remove_object("ConfigMap", "gpu-syringe-policy");
-    check("no parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "setup --apply --profile hardened");
-    // The API server does not see the parameter (kubernetes/kubernetes#130887).
-    let bed = hardened().await;
-    let blind = "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'gpu-syringe-probe-only' denied request: failed to \
-                 configure binding: no params found for policy binding with `Deny` parameterNotFoundAction";
-    answering(&bed, "create", "pods", AnswerFault::Forbidden(blind.to_owned()));
-    check("blind to the parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "kube-apiserver");
-    let bed = hardened().await;
-    let old = blind.split(": failed").next().unwrap().to_owned()
-        + ": the image of a probe must be the one in data.image of ConfigMap gpu-syringe-policy";
-    answering(&bed, "create", "pods", AnswerFault::Forbidden(old));
-    check("old parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "kube-apiserver");
     let bed = hardened().await;
     let answer = doctor(&bed, &["--image", "registry.test/gpu/node-probe:1"]).await;
     let expected = format!("export GPU_SYRINGE_IMAGE={IMAGE}");
-    check("no digest", &answer, &["policy-parameter"], &["image-on-nodes"], &expected);
+    check("no digest", &answer, &["policy-values"], &["image-on-nodes"], &expected);
     let inject = doctor(&bed, &["--via", "inject"]).await;
     check("inject with the policy", &inject, &["dry-run-inject"], &[], "gpu-syringe");
     let bed = hardened().await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use demo_cluster::{AnswerFault, CountedFault, RequestFault};
 
-use crate::cluster::{doctor, fixture, hardened, set_up};
+use crate::cluster::{Answer, IMAGE, doctor, fixture, hardened, set_up};
 
 #[tokio::test]
 async fn a_cluster_that_is_set_up_as_hardened_has_no_problem() {
@@ -18,6 +18,22 @@ async fn a_cluster_that_is_set_up_as_hardened_has_no_problem() {
     assert_eq!(answer.json["probe"]["via"], "pod");
     assert!(answer.json["probe"]["timings_ms"]["total"].as_u64().is_some_and(|time| time > 0), "{}", answer.json);
     bed.assert_bare(1);
+}
+
+/// The image of the policy is used if none is set.
+#[tokio::test]
+async fn a_cluster_that_is_set_up_as_hardened_needs_no_setting() {
+    let bed = hardened().await;
+    let answer = Answer::of(&bed.bare_launcher().args(["doctor", "-o", "json", "--node", "gpu-1"]).run().await);
+    assert_eq!((answer.code, answer.ids("warning")), (Some(0), vec![]), "{}", answer.json);
+    assert_eq!(answer.json["probe"]["via"], "pod");
+    let evidence = answer.json["checks"].as_array().unwrap().iter().find(|check| check["id"] == "image").unwrap();
+    assert_eq!(
+        evidence["evidence"],
+        format!("none is set; the image of the policy is used: {IMAGE}"),
+        "{}",
+        answer.json
+    );
 }
 
 #[tokio::test]
@@ -42,7 +58,7 @@ async fn trial_is_a_warning_about_root_and_inject_works() {
     let answer = doctor(&bed, &["--via", "inject"]).await;
     assert_eq!((answer.code, answer.ids("failure")), (Some(0), vec![]), "{}", answer.json);
     assert_eq!(answer.ids("warning"), ["policy"]);
-    assert_eq!(answer.ids("skipped"), ["image", "image-on-nodes", "policy-parameter"]);
+    assert_eq!(answer.ids("skipped"), ["image", "image-on-nodes", "policy-values"]);
     assert!(answer.fix("policy").contains("setup --apply --profile hardened"));
     assert!(answer.json["checks"][0]["evidence"].as_str().is_some_and(|text| text.contains("root on every node")));
 }
@@ -53,7 +69,7 @@ async fn the_output_never_contains_the_credentials() {
     let config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(bed.kubeconfig()).unwrap()).unwrap();
     let token = config["users"][0]["user"]["token"].as_str().unwrap();
     for format in ["json", "table", "yaml", "name", "wide"] {
-        let ended = bed.launcher().args(["doctor", "-o", format]).run().await;
+        let ended = bed.bare_launcher().args(["doctor", "-o", format]).run().await;
         assert!(!ended.stdout.contains(token) && !ended.stderr.contains(token), "{format}");
     }
 }
@@ -64,7 +80,7 @@ async fn all_checks_together_have_a_limit() {
     let bed = hardened().await;
     let hang = CountedFault::always(AnswerFault::Late(Duration::from_secs(60)));
     bed.cluster.faults(|faults| {
-        for resource in ["pods", "nodes", "configmaps", "selfsubjectaccessreviews", "pods/exec"] {
+        for resource in ["pods", "nodes", "resourcequotas", "selfsubjectaccessreviews", "pods/exec"] {
             faults.api.requests.push(RequestFault { verb: None, resource: Some(resource), answer: hang.clone() });
         }
     });

@@ -14,7 +14,7 @@ const DRIVER: &str = "nvcr.io/nvidia/driver@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 /// The image that the settings contain.
 pub(crate) const NAMED: &str = "registry.example/node-probe:9";
 const POLICY: &str = "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: no probe is admitted \
-    until ConfigMap gpu-syringe-policy of this namespace has the image in data.image: REGISTRY/PATH@sha256:DIGEST";
+    until variable image of ValidatingAdmissionPolicy gpu-syringe-probe-only is REGISTRY/PATH@sha256:DIGEST";
 const QUOTA: &str = "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1";
 
 /// Returns a cluster whose nodes have these images. Images with a digest, except the probe's, run in privileged pods.
@@ -370,5 +370,26 @@ async fn each_situation_has_its_methods_and_its_answer() {
             "{situation}"
         );
         assert!(!lines.is_empty(), "{situation}: every call must have a line in the audit log");
+    }
+}
+
+/// A tenant can make a node pull any image of any name, so a name is not trusted: neither another digest of the same name, nor a
+/// tag alone. A launcher that knows no digest skips the step.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_only_has_the_name_of_the_probe_is_never_started() {
+    let theirs = format!("{}@sha256:{}", OURS[1].split_once('@').unwrap().0, "f".repeat(64));
+    for images in [&[OURS[0], theirs.as_str()][..], &[OURS[0]], &[OURS[0], OURS[1]]] {
+        let knows_digest = !images.contains(&OURS[1]);
+        let mut fixture = fixture();
+        for node in &mut fixture.nodes {
+            node.images = images.iter().map(|image| (*image).to_owned()).collect();
+        }
+        let cluster = Cluster::start(fixture).await.unwrap();
+        let launcher = if knows_digest { Launcher::start(&cluster, &[]) } else { Launcher::without_digest(&cluster) };
+        let answer = launcher.call("get_gpu_health", serde_json::json!({"node_name": "gpu-1"})).await.unwrap();
+        launcher.prober.settle().await;
+        assert_eq!(answer["probe"]["via"], "none", "{images:?}: {answer}");
+        assert!(answer["probe"]["note"].to_string().contains("no --image is set"), "{answer}");
+        assert_eq!(cluster.pods_created(), 0, "{images:?}");
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use demo_cluster::{
-    Cluster, Fixture, NodeFixture, PROBE_IMAGE, PROBE_IMAGE_PINNED, ShellImages, Timing, workload_pod, workloads_of,
+    Cluster, Fixture, NodeFixture, PROBE_IMAGE, PROBE_IMAGE_PINNED, ShellImages, Timing, probe_image_digest,
+    workload_pod, workloads_of,
 };
 use gpu_syringe::audit::{AuditLine, AuditLog};
 use gpu_syringe::call::CallContext;
@@ -112,7 +113,19 @@ impl Launcher {
         let usual = ["--probe-binary", binary.to_str().unwrap(), "--start-timeout", "5", "--call-timeout", "20"];
         // An argument of the test replaces the default argument.
         let usual = usual.chunks(2).filter(|pair| !words.contains(&pair[0])).flatten();
-        let settings = Arc::new(Settings::from_args(usual.chain(words).copied()).unwrap());
+        let settings = Settings::from_args(usual.chain(words).copied()).unwrap();
+        Self::with_settings(cluster, settings.with_released_digest(probe_image_digest()))
+    }
+
+    /// Starts a launcher that knows no image by digest, like one that was built without a release.
+    pub(crate) fn without_digest(cluster: &Cluster) -> Self {
+        let binary = probe_binary("amd64");
+        let settings = Settings::from_args(["--probe-binary", binary.to_str().unwrap()]).unwrap();
+        Self::with_settings(cluster, settings)
+    }
+
+    fn with_settings(cluster: &Cluster, settings: Settings) -> Self {
+        let settings = Arc::new(settings);
         let contexts = Arc::new(Contexts::in_memory(cluster.kubeconfig(), None));
         let folder = tempfile::tempdir().unwrap();
         let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(AuditLog::at(folder.path()));

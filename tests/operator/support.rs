@@ -174,7 +174,8 @@ struct Words {
 
 /// Returns the settings of a launcher that was started with these arguments.
 pub(crate) fn settings(words: &[&str]) -> Settings {
-    Words::parse_from([&["gpu-syringe"], words].concat()).settings
+    let parsed = Words::parse_from([&["gpu-syringe"], words].concat());
+    parsed.settings.with_released_digest(demo_cluster::probe_image_digest())
 }
 
 pub(crate) fn facts(scenario: &str) -> Report {

@@ -1,4 +1,4 @@
-//! The type `Policies`: evaluates ValidatingAdmissionPolicies with their bindings and parameters like an API server.
+//! The type `Policies`: evaluates ValidatingAdmissionPolicies with their bindings like an API server.
 //!
 //! The code follows `k8s.io/apiserver/pkg/admission/plugin/policy`. Features that the shipped policies do not use lead to a
 //! panic, so that they are not silently ignored.
@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchResources, NamedRuleWithOperations, ParamRef, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
     ValidatingAdmissionPolicySpec,
 };
 use serde_json::{Value, json};
@@ -25,12 +25,10 @@ pub(crate) struct Request {
     pub(crate) may_act: bool,
 }
 
-/// The policies of a cluster, and their parameters.
+/// The policies of a cluster.
 pub(crate) struct Policies {
     policies: Vec<Policy>,
     bindings: Vec<ValidatingAdmissionPolicyBinding>,
-    /// ConfigMaps by namespace and name.
-    pub(crate) config_maps: BTreeMap<(String, String), Value>,
 }
 
 struct Policy {
@@ -61,7 +59,7 @@ impl Policies {
         bindings: Vec<ValidatingAdmissionPolicyBinding>,
     ) -> Self {
         let policies = policies.into_iter().map(Policy::compile).collect();
-        Self { policies, bindings, config_maps: BTreeMap::new() }
+        Self { policies, bindings }
     }
 
     /// Returns all validations: policy, index in the policy, message.
@@ -86,30 +84,11 @@ impl Policies {
             if !matches(constraints, request, false) || !matches(narrowed, request, true) {
                 continue;
             }
-            let said = match self.parameter(policy, spec.param_ref.as_ref(), &request.namespace) {
-                Ok(parameter) => policy.validate(request, parameter),
-                Err(why) => vec![(None, why)],
-            };
+            assert!(spec.param_ref.is_none(), "parameters are not supported");
             let denial = |(validation, message)| Denial { policy: policy.name.clone(), validation, message };
-            denials.extend(said.into_iter().map(denial));
+            denials.extend(policy.validate(request).into_iter().map(denial));
         }
         denials
-    }
-
-    /// Returns the parameter of a binding. `None`: the policy does not have a parameter.
-    fn parameter(&self, policy: &Policy, named: Option<&ParamRef>, namespace: &str) -> Result<Option<Value>, String> {
-        let Some(kind) = &policy.spec.param_kind else { return Ok(None) };
-        assert_eq!((kind.api_version.as_deref(), kind.kind.as_deref()), (Some("v1"), Some("ConfigMap")));
-        let named = named.expect("a policy with paramKind needs a paramRef");
-        assert!(named.selector.is_none(), "parameters by selector are not supported");
-        let namespace = named.namespace.clone().unwrap_or_else(|| namespace.to_owned());
-        match self.config_maps.get(&(namespace, named.name.clone().unwrap_or_default())) {
-            Some(found) => Ok(Some(found.clone())),
-            None if named.parameter_not_found_action.as_deref() == Some("Deny") => {
-                Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned())
-            }
-            None => Ok(None),
-        }
     }
 }
 
@@ -117,6 +96,7 @@ impl Policy {
     fn compile(policy: ValidatingAdmissionPolicy) -> Self {
         let spec = policy.spec.unwrap();
         assert!(spec.match_conditions.is_none(), "match conditions are not supported");
+        assert!(spec.param_kind.is_none(), "parameters are not supported");
         assert!(spec.audit_annotations.is_none(), "audit annotations are not supported");
         let variables = spec.variables.iter().flatten();
         let variables = variables.map(|one| (one.name.clone(), Expression::compile(&one.expression))).collect();
@@ -130,13 +110,12 @@ impl Policy {
     }
 
     /// Returns the messages of failed validations. With `failurePolicy: Fail`, an evaluation error is a failure.
-    fn validate(&self, request: &Request, parameter: Option<Value>) -> Vec<(Option<usize>, String)> {
+    fn validate(&self, request: &Request) -> Vec<(Option<usize>, String)> {
         let fails = self.spec.failure_policy.as_deref().unwrap_or("Fail") == "Fail";
         let scope = Scope::new(request.may_act)
             .with("object", &request.object)
             .with("oldObject", &Value::Null)
-            .with("request", &as_seen(request))
-            .with("params", &parameter.unwrap_or_default());
+            .with("request", &as_seen(request));
         let scope = scope.with_variables(&self.variables);
         let said = |validation: &Validation| match scope.evaluate(&validation.expression) {
             Ok(cel::Value::Bool(true)) => None,

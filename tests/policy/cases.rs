@@ -27,9 +27,9 @@ pub(crate) struct Case {
     #[serde(default)]
     #[allow(dead_code, reason = "an administrator has all rights on a real cluster")]
     pub(crate) operator: bool,
-    /// Differences in the data of the parameter.
+    /// Other values of the variables of the policy.
     #[serde(default)]
-    pub(crate) parameter: Value,
+    pub(crate) values: Value,
     /// Whether an API server drops the field if its feature gate is off. The rest is a genuine pod.
     #[serde(default)]
     #[allow(dead_code, reason = "for the tests with a real cluster")]

@@ -16,15 +16,16 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::admission::{Denial, Policies, Request};
-use crate::manifests::{IMAGE, NAMESPACE, with_parameter};
+use crate::manifests::{IMAGE, NAMESPACE, with_values};
 use crate::support::{Launcher, fixture, node};
 
 const CORDONED: &str = "gpu-2";
 
-/// Returns policies with the values that the settings of these tests need in the parameter.
+/// Returns policies with the values that the settings of these tests need.
 fn opened() -> Policies {
-    with_parameter(&json!({
-        "runtimeClassName": "nvidia", "imagePullSecrets": "one,two", "labels": "team", "annotations": "policy.example/exempt",
+    with_values(&json!({
+        "runtimeClass": "nvidia", "pullSecrets": ["one", "two"], "moreLabels": ["team"],
+        "moreAnnotations": ["policy.example/exempt"],
     }))
 }
 
@@ -175,7 +176,7 @@ async fn reviewed(settings: &[&str]) -> Vec<(Request, Vec<Denial>)> {
     all
 }
 
-/// Settings that change the pod. With the parameter, the policy must admit each of them.
+/// Settings that change the pod. With the values above, the policy must admit each of them.
 const MODES: [&[&str]; 8] = [
     &["--via", "pod", "--mode", "operator"],
     &["--via", "logs", "--mode", "operator"],

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::admission::{Denial, Policies, Request};
 use crate::cases::{self, Attempt, Case, Subresource};
-use crate::manifests::{NAMESPACE, shipped, usual, with_parameter};
+use crate::manifests::{NAMESPACE, shipped, usual, with_values};
 use crate::pod::{defaulted, printed};
 
 /// The genuine pods that the cases modify.
@@ -57,21 +57,16 @@ fn asked(case: &Case, genuine: &Genuine) -> Request {
     Request { may_act: case.operator, ..plainly }
 }
 
-fn policies_for(case: &Case, policies: &mut Policies) {
-    let parameter = policies.config_maps.values_mut().next().unwrap();
-    *parameter = with_parameter(&case.parameter).config_maps.into_values().next().unwrap();
-}
-
 #[test]
 fn every_hostile_request_is_denied_with_its_message_and_every_validation_is_needed() {
-    let (cases, genuine, mut policies) = (cases::all(), Genuine::new(), usual());
+    let (cases, genuine, policies) = (cases::all(), Genuine::new(), usual());
     assert!(cases.len() >= 60, "{}", cases.len());
     let mut wrong = Vec::new();
     // If only one validation rejects a request, the request would be admitted without it: this validation is needed.
     let mut alone = BTreeSet::new();
     for case in &cases {
-        policies_for(case, &mut policies);
-        let denials = policies.review(&asked(case, &genuine));
+        let others = (!case.values.is_null()).then(|| with_values(&case.values));
+        let denials = others.as_ref().unwrap_or(&policies).review(&asked(case, &genuine));
         if !denials.iter().any(|denial| denial.message.contains(&case.refused)) {
             wrong.push(format!("{} (tries {}): {denials:#?}", case.name, case.tries));
         }
@@ -112,11 +107,11 @@ fn a_field_that_no_kubernetes_has_yet_is_refused_at_every_level() {
 }
 
 #[test]
-fn nothing_is_admitted_before_the_parameter_names_an_image_by_registry_and_digest() {
+fn nothing_is_admitted_before_the_policy_names_an_image_by_registry_and_digest() {
     let pod = request("CREATE", "", defaulted(printed(&[])));
     let why =
         |policies: &Policies| policies.review(&pod).first().map(|denial| denial.message.clone()).unwrap_or_default();
-    assert!(why(&shipped()).contains("data.image"), "{}", why(&shipped()));
+    assert!(why(&shipped()).contains("variable image of ValidatingAdmissionPolicy"), "{}", why(&shipped()));
     let digest = "1".repeat(64);
     for image in [
         "registry.test/gpu/node-probe:0.1.0".to_owned(),
@@ -124,18 +119,37 @@ fn nothing_is_admitted_before_the_parameter_names_an_image_by_registry_and_diges
         format!("gpu/node-probe@sha256:{digest}"),
         format!("registry.test/gpu/node-probe@sha256:{}", &digest[1..]),
         format!("registry.test/gpu/node-probe@sha256:{digest}\n"),
+        format!("local/node-probe@sha256:{digest}"),
+        format!("localhost@sha256:{digest}"),
+        format!("' + '/x@sha256:{digest}"),
+        "@image@".to_owned(),
     ] {
-        assert!(why(&with_parameter(&json!({"image": image}))).contains("data.image"), "{image}");
+        let why = why(&with_values(&json!({"image": image})));
+        assert!(why.contains("no probe is admitted until variable image"), "{image}: {why}");
     }
-    let mut without = usual();
-    without.config_maps.clear();
-    assert!(why(&without).contains("no params found"), "{}", why(&without));
+}
+
+/// Images of podman and kind, and of a registry without a dot.
+#[test]
+fn an_image_of_localhost_is_admitted() {
+    for name in ["localhost/node-probe", "localhost:5000/gpu/node-probe", "registry:5000/node-probe:0.1.0"] {
+        let image = format!("{name}@sha256:{}", "1".repeat(64));
+        let policies = with_values(&json!({"image": image}));
+        let pod = |image: &str| {
+            let mut pod = defaulted(printed(&[]));
+            pod["spec"]["containers"][0]["image"] = image.into();
+            request("CREATE", "", pod)
+        };
+        assert_eq!(policies.review(&pod(&image)), [], "{image}");
+        assert_ne!(policies.review(&pod(&image.replace('1', "2"))), [], "{image}");
+    }
 }
 
 #[test]
 fn defaults_of_a_cluster_in_a_genuine_pod_are_admitted() {
-    let policies =
-        with_parameter(&json!({"imagePullSecrets": "a,b", "labels": "team", "annotations": "openshift.io/scc"}));
+    let policies = with_values(
+        &json!({"pullSecrets": ["a", "b"], "moreLabels": ["team"], "moreAnnotations": ["openshift.io/scc"]}),
+    );
     let additions = [
         json!({"spec": {"priority": 1000, "priorityClassName": "usual", "preemptionPolicy": "Never"}}),
         json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "a", "topology.kubernetes.io/region": "b"}}}),

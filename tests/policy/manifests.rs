@@ -1,4 +1,4 @@
-//! Reads the files of `deploy/`, and creates the shipped `Policies` with different parameters.
+//! Reads the files of `deploy/`, and creates the shipped `Policies` with different values.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::admission::Policies;
 
 pub(crate) const NAMESPACE: &str = "gpu-syringe";
-/// The image in the parameter in these tests.
+/// The image that the policy admits in these tests.
 pub(crate) const IMAGE: &str =
     "registry.test/gpu/node-probe@sha256:1111111111111111111111111111111111111111111111111111111111111111";
 
@@ -24,30 +24,32 @@ fn of_kind<T: serde::de::DeserializeOwned>(documents: &[Value], kind: &str) -> V
     found.map(|document| serde_json::from_value(document).unwrap()).collect()
 }
 
-/// Returns the shipped policies with the shipped parameter.
+/// Returns the shipped policies, which name no image.
 pub(crate) fn shipped() -> Policies {
+    with_variables(&json!({}))
+}
+
+/// Returns the shipped policies with an image, and with these values of other variables.
+pub(crate) fn with_values(more: &Value) -> Policies {
+    let mut values = json!({"image": IMAGE});
+    crate::cases::merge(&mut values, more);
+    with_variables(&values)
+}
+
+/// Returns the shipped policies with only an image.
+pub(crate) fn usual() -> Policies {
+    with_values(&json!({}))
+}
+
+fn with_variables(values: &Value) -> Policies {
     let documents = documents("admission-policy.yaml");
-    let policies = of_kind::<ValidatingAdmissionPolicy>(&documents, "ValidatingAdmissionPolicy");
+    let mut policies = of_kind::<ValidatingAdmissionPolicy>(&documents, "ValidatingAdmissionPolicy");
     let bindings = of_kind::<ValidatingAdmissionPolicyBinding>(&documents, "ValidatingAdmissionPolicyBinding");
     assert_eq!((policies.len(), bindings.len()), (3, 3));
-    let mut policies = Policies::new(policies, bindings);
-    for parameter in crate::manifests::documents("policy-parameters.yaml") {
-        let key = |name: &str| parameter["metadata"][name].as_str().unwrap().to_owned();
-        policies.config_maps.insert((key("namespace"), key("name")), parameter);
+    let variables = policies[0].spec.as_mut().unwrap().variables.as_mut().unwrap();
+    for (name, value) in values.as_object().unwrap() {
+        let variable = variables.iter_mut().find(|one| one.name == *name).unwrap_or_else(|| panic!("no {name}"));
+        variable.expression = value.to_string();
     }
-    policies
-}
-
-/// Returns the shipped policies with an image and the fields of `more` in the parameter.
-pub(crate) fn with_parameter(more: &Value) -> Policies {
-    let mut policies = shipped();
-    let parameter = policies.config_maps.values_mut().next().unwrap();
-    parameter["data"]["image"] = IMAGE.into();
-    crate::cases::merge(&mut parameter["data"], more);
-    policies
-}
-
-/// Returns the shipped policies with only an image in the parameter.
-pub(crate) fn usual() -> Policies {
-    with_parameter(&json!({}))
+    Policies::new(policies, bindings)
 }

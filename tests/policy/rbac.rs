@@ -22,7 +22,7 @@ fn granted(role: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_reader_may_neither_act_nor_change_a_pod_nor_the_parameter_of_the_policy() {
+fn a_reader_may_neither_act_nor_change_a_pod_nor_the_policy() {
     let documents = documents("rbac.yaml");
     let reader = granted(&named(&documents, "Role", "gpu-syringe-reader"));
     let expected =

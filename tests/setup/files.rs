@@ -27,7 +27,7 @@ fn check(path: &Path, expected: &str) {
 fn generated_manifests_are_those_of_deploy() {
     let files = gpu_syringe::setup::deploy_files();
     let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["admission-policy.yaml", "namespace.yaml", "policy-parameters.yaml", "rbac.yaml"]);
+    assert_eq!(names, ["admission-policy.yaml", "namespace.yaml", "rbac.yaml"]);
     for (name, text) in files {
         check(&root().join("deploy").join(name), &text);
     }
@@ -64,8 +64,8 @@ async fn without_a_cluster_the_manifests_are_printed() {
     assert_eq!(kinds(&trial), ["Namespace", "ResourceQuota", "Role", "Role", "ClusterRole", "ClusterRole"]);
     let image = format!("registry.test/gpu/node-probe@sha256:{}", "1".repeat(64));
     let hardened = printed(&["--image", &image, "--user", "u@example.com", "--group", "g", "--operator"]).await;
-    let parameter = hardened.iter().find(|document| document["kind"] == "ConfigMap").unwrap();
-    assert_eq!(parameter["data"]["image"], image.as_str());
+    assert_eq!(variable(&hardened, "image"), format!("\"{image}\""));
+    assert!(!kinds(&hardened).contains(&"ConfigMap"), "nobody but an administrator of the cluster may write the image");
     let policies = kinds(&hardened).iter().filter(|kind| kind.starts_with("ValidatingAdmissionPolicy")).count();
     assert_eq!(policies, 6);
     let bindings: Vec<_> = hardened.iter().filter(|document| document["roleRef"].is_object()).collect();
@@ -77,9 +77,16 @@ async fn without_a_cluster_the_manifests_are_printed() {
     }
 }
 
-/// The parameter of the policy must contain these settings: otherwise, the policy would reject the launcher's pod.
+/// Returns the expression of a variable of the first policy.
+fn variable<'a>(documents: &'a [Value], name: &str) -> &'a str {
+    let policy = documents.iter().find(|document| document["kind"] == "ValidatingAdmissionPolicy").unwrap();
+    let variables = policy["spec"]["variables"].as_array().unwrap();
+    variables.iter().find(|one| one["name"] == name).unwrap()["expression"].as_str().unwrap()
+}
+
+/// The policy must contain these settings: otherwise, it would reject the launcher's pod.
 #[tokio::test]
-async fn the_parameter_names_the_settings_that_the_pod_depends_on() {
+async fn the_policy_names_the_settings_that_the_pod_depends_on() {
     let settings = [
         "--profile",
         "hardened",
@@ -93,8 +100,7 @@ async fn the_parameter_names_the_settings_that_the_pod_depends_on() {
         "x/y=1",
     ];
     let documents = printed(&settings).await;
-    let data = &documents.iter().find(|document| document["kind"] == "ConfigMap").unwrap()["data"];
-    let of = |key: &str| data[key].as_str().unwrap();
-    assert_eq!([of("runtimeClassName"), of("imagePullSecrets")], ["nvidia", "a,b"]);
-    assert_eq!([of("labels"), of("annotations"), of("image")], ["team", "x/y", ""]);
+    let of = |name: &str| variable(&documents, name);
+    assert_eq!([of("runtimeClass"), of("pullSecrets")], [r#""nvidia""#, r#"["a","b"]"#]);
+    assert_eq!([of("moreLabels"), of("moreAnnotations"), of("image")], [r#"["team"]"#, r#"["x/y"]"#, r#""""#]);
 }

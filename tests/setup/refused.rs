@@ -24,7 +24,7 @@ async fn nothing_is_applied_where_a_permission_is_missing() {
         ("create", "rolebindings", &["--user", "u"]),
         ("patch", "clusterrolebindings", &["--user", "u"]),
         ("patch", "validatingadmissionpolicies", &["--image", IMAGE]),
-        ("get", "configmaps", &[]),
+        ("get", "validatingadmissionpolicies", &[]),
     ];
     for (verb, resource, args) in cases {
         let bed = denying(&[(verb, resource)], false).await;
@@ -56,7 +56,7 @@ async fn permissions_that_the_user_does_not_hold_cannot_be_given() {
 async fn a_namespace_of_somebody_else_is_not_taken_over() {
     let bed = bare().await;
     for (name, words) in [("kube-system", "it is a system namespace"), ("default", "it is a system namespace")] {
-        let refused = bed.launcher().args(["--probe-namespace", name, "setup", "--apply", "--yes"]).run().await;
+        let refused = bed.bare_launcher().args(["--probe-namespace", name, "setup", "--apply", "--yes"]).run().await;
         assert!(refused.stderr.contains(words), "{}", refused.stderr);
     }
     let taken = denying(&[], true).await;
@@ -66,7 +66,7 @@ async fn a_namespace_of_somebody_else_is_not_taken_over() {
     assert!(refused.stderr.contains("was not made by gpu-syringe"), "{}", refused.stderr);
     assert!(refused.stderr.contains("kubectl label namespace gpu-syringe"), "{}", refused.stderr);
     assert_eq!(taken.cluster.objects(), []);
-    let invalid = bed.launcher().args(["--probe-namespace", "A/../b", "setup"]).run().await;
+    let invalid = bed.bare_launcher().args(["--probe-namespace", "A/../b", "setup"]).run().await;
     assert_eq!(invalid.code, Some(2), "{}", invalid.stdout);
 }
 
@@ -74,13 +74,16 @@ async fn a_namespace_of_somebody_else_is_not_taken_over() {
 async fn a_conflict_names_the_field_and_its_manager() {
     let bed = bare().await;
     assert_eq!(setup(&bed, &["--apply", "--yes", "--image", IMAGE]).await.code, Some(0));
-    bed.cluster.add_object(json!({"kind": "ConfigMap", "apiVersion": "v1",
-        "metadata": {"name": "gpu-syringe-policy", "namespace": NAMESPACE,
-                     "labels": {"app.kubernetes.io/managed-by": "gpu-syringe"}},
-        "data": {"image": "registry.test/other@sha256:2"}}));
+    bed.cluster.add_object(
+        json!({"kind": "ValidatingAdmissionPolicy", "apiVersion": "admissionregistration.k8s.io/v1",
+        "metadata": {"name": "gpu-syringe-probe-only", "labels": {"app.kubernetes.io/managed-by": "gpu-syringe"}},
+        "spec": {"variables": [{"name": "image", "expression": "\"registry.test/other@sha256:2\""}]}}),
+    );
     let refused = setup(&bed, &["--apply", "--yes", "--image", IMAGE]).await;
     assert_eq!(refused.code, Some(3));
-    for words in ["ConfigMap gpu-syringe-policy", "kubectl-edit", ".data.image", "--force-conflicts"] {
+    for words in
+        ["ValidatingAdmissionPolicy gpu-syringe-probe-only", "kubectl-edit", ".spec.variables", "--force-conflicts"]
+    {
         assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
     }
     let forced = setup(&bed, &["--apply", "--yes", "--image", IMAGE, "--force-conflicts"]).await;

@@ -62,8 +62,13 @@ impl Bed {
         self.home().join("config")
     }
 
-    /// Returns a launcher with the kubeconfig of the cluster.
+    /// Returns a launcher with the kubeconfig of the cluster and the digest of the image that its nodes have.
     pub(crate) fn launcher(&self) -> Launcher {
+        self.bare_launcher().env("GPU_SYRINGE_IMAGE_DIGEST", demo_cluster::probe_image_digest())
+    }
+
+    /// Returns a launcher with the kubeconfig of the cluster and no other setting.
+    pub(crate) fn bare_launcher(&self) -> Launcher {
         Launcher::alone(self.home()).env("KUBECONFIG", self.kubeconfig())
     }
 

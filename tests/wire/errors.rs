@@ -111,7 +111,7 @@ async fn a_rejection_by_an_admission_plugin_does_not_suggest_permissions() {
 async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::ImagePull.into())).await;
     let answer = by_image(&bed).await;
-    answer.error_with(&["ImagePull", "node-probe:", "--image-pull-secret", "The probe pod was deleted."]);
+    answer.error_with(&["ImagePull", "node-probe@", "--image-pull-secret", "The probe pod was deleted."]);
     // The error contains the kubelet's message, not only its reason.
     assert!(
         answer.text.contains("failed to pull") || answer.text.contains("Back-off pulling image"),
@@ -277,6 +277,7 @@ async fn an_empty_variable_counts_as_not_set() {
         "ALLOW_NODES",
     ];
     let launcher = empty.iter().fold(bed.launcher(), |launcher, name| launcher.env(&format!("GPU_SYRINGE_{name}"), ""));
+    let launcher = launcher.env("GPU_SYRINGE_IMAGE", demo_cluster::PROBE_IMAGE_PINNED);
     let ended = launcher.args(["telemetry", "gpu-1"]).run().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     bed.assert_bare(1);

@@ -47,6 +47,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(&self.args).env("HOME", self.home.path());
         command.env("XDG_STATE_HOME", self.home.path()).env_remove("KUBECONFIG").stderr(Stdio::inherit());
+        command.env("GPU_SYRINGE_IMAGE_DIGEST", demo_cluster::probe_image_digest());
         command
     }
 

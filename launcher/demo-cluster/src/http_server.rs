@@ -23,7 +23,7 @@ use crate::response::{self, Body};
 use crate::store::{Store, Stored};
 use crate::{
     authorization, discovery, ephemeral_containers, exec, get_and_list, json_objects, node_logs, pod_logs, pods,
-    request_body, watch,
+    probe_policy, request_body, watch,
 };
 
 /// Accepts connections until the cluster stops.
@@ -102,6 +102,7 @@ async fn serve(
 ) -> Result<Response<Body>, ApiError> {
     authorization::authorize(state, info)?;
     let resource = info.full_resource();
+    probe_policy::check_connection(state, info, query)?;
     if resource == "pods/exec" && matches!(info.verb, "get" | "create") {
         return exec::serve(state, info, query, request);
     }
@@ -119,6 +120,11 @@ async fn serve(
             _ => serve_read::<Pod>(state, info, query),
         },
         ("", "v1", "pods/log") if info.verb == "get" => pod_logs::serve(state, info, query).await,
+        ("", "v1", "pods/attach") => {
+            let name = info.name.clone().unwrap_or_default();
+            get_and_list::find::<Pod>(state, info)?;
+            Err(ApiError::BadRequest(format!("attach to {name} is not served by this cluster")))
+        }
         ("", "v1", "pods/ephemeralcontainers") => ephemeral_containers::serve(state, info, &content, request.body()),
         ("", "v1", "nodes") => serve_read::<Node>(state, info, query),
         ("", "v1", "nodes/proxy") if info.verb == "get" => node_logs::serve(state, info, &request),

@@ -107,7 +107,7 @@ pub use self::faults::{
     AnswerFault, ApiFaults, CountedFault, ExecFault, Faults, NodeFaults, ProtobufRefusal, RequestFault, StartFault,
 };
 pub use self::fixture::{Denial, ExecRefusals, Fixture, Timing};
-pub use self::node_fixture::{NodeFixture, PROBE_IMAGE, PROBE_IMAGE_PINNED};
+pub use self::node_fixture::{NodeFixture, PROBE_IMAGE, PROBE_IMAGE_PINNED, probe_image_digest};
 pub use self::programs::{Invocation, NodeProbe, Process, Programs, Streams};
 #[cfg(feature = "test-support")]
 pub use self::shell_images::{Image, ShellImages, Tmp};

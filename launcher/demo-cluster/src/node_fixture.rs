@@ -21,6 +21,12 @@ pub const PROBE_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("C
 pub const PROBE_IMAGE_PINNED: &str =
     "ghcr.io/gpu-syringe/node-probe@sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
 
+/// Returns the digest of the image of the probe.
+#[must_use]
+pub fn probe_image_digest() -> &'static str {
+    PROBE_IMAGE_PINNED.split_once('@').map_or("", |(_, digest)| digest)
+}
+
 /// A node, and the facts that a probe reads on the node.
 #[derive(Clone, Debug)]
 pub struct NodeFixture {

@@ -1,6 +1,6 @@
-//! `check`: simulates the policy of `gpu-syringe setup --profile hardened`, which admits only the probe.
+//! `check`: simulates the policies of `gpu-syringe setup --profile hardened`, which admit only the probe.
 //! This code does not evaluate CEL, which `tests/policy.rs` does; it reads the fields that distinguish a probe from
-//! other pods.
+//! other pods, and the commands of an exec.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
@@ -8,64 +8,102 @@ use syringe_core::probe_command::NODE_PROBE;
 
 use crate::api_error::ApiError;
 use crate::cluster_state::ClusterState;
+use crate::query::Query;
+use crate::request_info::RequestInfo;
 
-/// Name of the policy, without the suffix of a namespace.
-const POLICY: &str = "gpu-syringe-probe-only";
+/// Names of the policies, without the suffix of a namespace.
+const PROBE_ONLY: &str = "gpu-syringe-probe-only";
+const EXEC_ONLY: &str = "gpu-syringe-exec-only";
+const NOTHING_ELSE: &str = "gpu-syringe-nothing-else";
+
+/// A policy that is bound to a namespace.
+struct Bound {
+    policy: Value,
+    binding: String,
+}
+
+impl Bound {
+    /// Returns the policy with this name that applies to a namespace. A binding without its policy has no effect.
+    fn find(state: &ClusterState, policy: &str, namespace: &str) -> Option<Self> {
+        state.store(|store| {
+            let mut bindings = store.json.iter().filter(|((plural, _, _), object)| {
+                let selected = &object.value["spec"]["matchResources"]["namespaceSelector"]["matchLabels"];
+                *plural == "validatingadmissionpolicybindings"
+                    && selected["kubernetes.io/metadata.name"] == namespace
+                    && object.value["spec"]["policyName"].as_str().is_some_and(|name| name.starts_with(policy))
+            });
+            let (_, binding) = bindings.next()?;
+            let name = binding.value["spec"]["policyName"].as_str()?.to_owned();
+            let policy = store.json.get(&("validatingadmissionpolicies", String::new(), name))?.value.clone();
+            Some(Self { policy, binding: binding.value["metadata"]["name"].as_str().unwrap_or_default().to_owned() })
+        })
+    }
+
+    fn denied(&self, pod: &str, reason: &str) -> ApiError {
+        let (policy, binding) = (self.policy["metadata"]["name"].as_str().unwrap_or_default(), &self.binding);
+        let reason = format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {reason}");
+        ApiError::AdmissionDenied { resource: "pods", name: pod.to_owned(), reason }
+    }
+
+    /// Returns the image in the variable of the policy: a literal, which is JSON.
+    fn image(&self) -> String {
+        let variables = self.policy["spec"]["variables"].as_array().into_iter().flatten();
+        let image = variables.filter(|one| one["name"] == "image").find_map(|one| one["expression"].as_str());
+        image.and_then(|literal| serde_json::from_str(literal).ok()).unwrap_or_default()
+    }
+}
 
 /// Rejects a pod that the policy of its namespace does not admit.
 pub(crate) fn check(state: &ClusterState, pod: &Pod, name: &str) -> Result<(), ApiError> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let (binding, parameter) = state.store(|store| {
-        let binding = store.json.iter().find(|((plural, _, _), object)| {
-            let selected = &object.value["spec"]["matchResources"]["namespaceSelector"]["matchLabels"];
-            *plural == "validatingadmissionpolicybindings"
-                && selected["kubernetes.io/metadata.name"] == namespace.as_str()
-                && object.value["spec"]["policyName"].as_str().is_some_and(|policy| policy.starts_with(POLICY))
-        });
-        let binding = binding.map(|(_, object)| object.value.clone());
-        let policy = binding.as_ref().and_then(|binding| binding["spec"]["policyName"].as_str()).unwrap_or_default();
-        let policy = ("validatingadmissionpolicies", String::new(), policy.to_owned());
-        // A binding without its policy has no effect.
-        let binding = binding.filter(|_| store.json.contains_key(&policy));
-        let parameter = ("configmaps", namespace.clone(), "gpu-syringe-policy".to_owned());
-        (binding, store.json.get(&parameter).map(|object| object.value["data"].clone()))
-    });
-    let Some(binding) = binding else { return Ok(()) };
-    let reason = match parameter {
-        None => "no params found for policy binding with `Deny` parameterNotFoundAction",
-        Some(data) => match rejection(pod, &data) {
-            Some(reason) => reason,
-            None => return Ok(()),
-        },
-    };
-    let policy = binding["spec"]["policyName"].as_str().unwrap_or(POLICY);
-    let bound = binding["metadata"]["name"].as_str().unwrap_or_default();
-    let reason = format!("ValidatingAdmissionPolicy '{policy}' with binding '{bound}' denied request: {reason}");
-    Err(ApiError::AdmissionDenied { resource: "pods", name: name.to_owned(), reason })
+    let Some(bound) = Bound::find(state, PROBE_ONLY, &namespace) else { return Ok(()) };
+    match rejection(pod, &bound.image()) {
+        Some(reason) => Err(bound.denied(name, &reason)),
+        None => Ok(()),
+    }
 }
 
-fn rejection(pod: &Pod, parameter: &Value) -> Option<&'static str> {
-    let image = parameter["image"].as_str().unwrap_or_default();
+/// Rejects a connection to a pod that the policies of its namespace do not admit. The pod may not exist: an API server asks
+/// admission first.
+pub(crate) fn check_connection(state: &ClusterState, info: &RequestInfo, query: &Query) -> Result<(), ApiError> {
+    let namespace = info.namespace.clone().unwrap_or_default();
+    let subresource = info.subresource.as_deref().unwrap_or_default();
+    let (policy, reason) = match subresource {
+        "exec" if query.all("command").first().is_none_or(|command| command != NODE_PROBE) => {
+            (EXEC_ONLY, "exec may run only node-probe, with arguments that the launcher sends")
+        }
+        "attach" => (NOTHING_ELSE, "attach to a probe pod is not allowed"),
+        _ => return Ok(()),
+    };
+    match Bound::find(state, policy, &namespace) {
+        Some(bound) => Err(bound.denied(info.name.as_deref().unwrap_or_default(), reason)),
+        None => Ok(()),
+    }
+}
+
+fn rejection(pod: &Pod, image: &str) -> Option<String> {
+    const POLICY: &str = "ValidatingAdmissionPolicy gpu-syringe-probe-only";
     let container = pod.spec.as_ref().and_then(|spec| spec.containers.first())?;
     let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
     let command = container.command.as_ref().and_then(|command| command.first());
     let cases = [
         (
             !image.contains("@sha256:"),
-            "no probe is admitted until ConfigMap gpu-syringe-policy of this namespace has the image in data.image: \
-             REGISTRY/PATH@sha256:DIGEST",
+            format!("no probe is admitted until variable image of {POLICY} is REGISTRY/PATH@sha256:DIGEST"),
         ),
         (
             label.is_none_or(|label| label != "gpu-syringe"),
-            "only probe pods of gpu-syringe may be created in this namespace",
+            format!("only probe pods of gpu-syringe may be created in this namespace, with image {image}"),
         ),
         (
             container.image.as_deref() != Some(image),
-            "the image of a probe must be the one in data.image of ConfigMap gpu-syringe-policy, with the same registry and digest",
+            format!(
+                "the image of a probe must be the one in variable image of {POLICY}, with the same registry and digest"
+            ),
         ),
         (
             command.is_none_or(|command| command != NODE_PROBE),
-            "a probe must run only node-probe, with arguments that the launcher sends",
+            "a probe must run only node-probe, with arguments that the launcher sends".to_owned(),
         ),
     ];
     cases.into_iter().find(|(applies, _)| *applies).map(|(_, reason)| reason)

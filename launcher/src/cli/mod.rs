@@ -110,6 +110,8 @@ fn ended(printed: Result<(), Failure>, output: Output) -> ExitCode {
 
 /// Runs the command, and waits until its pods are deleted.
 async fn run(cli: Cli, output: Output) -> u8 {
+    #[cfg(feature = "demo")]
+    let cli = with_image_of_demo(cli);
     let stop = CancellationToken::new();
     let interrupted = CancellationToken::new();
     let prober = Prober::new(Arc::new(cli.settings.clone()), stop.clone());
@@ -271,6 +273,15 @@ async fn until_stopped<T>(
         done = work => done,
         () = stopped => Err(Failure::new("The command", "gpu-syringe was interrupted", "Run the command again to get the answer.")),
     }
+}
+
+/// Makes the image that the nodes of the demo cluster have the image of this launcher.
+#[cfg(feature = "demo")]
+fn with_image_of_demo(cli: Cli) -> Cli {
+    if !cli.settings.demo {
+        return cli;
+    }
+    Cli { settings: cli.settings.with_released_digest(demo_cluster::probe_image_digest()), ..cli }
 }
 
 #[cfg(feature = "demo")]

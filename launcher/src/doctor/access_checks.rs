@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::check::Check;
 use super::fix::Fixes;
 use super::observe::{ExecAnswer, Observed, Seen};
+use crate::policy::cluster_name;
 use crate::settings::{ProbeMethod, Settings};
 use crate::setup::permissions::{GrantedBy, Permission};
 use kube_read::Connection;
@@ -104,7 +105,8 @@ pub(super) fn permissions(observed: &Observed, settings: &Settings, fixes: &Fixe
             GrantedBy::Reader | GrantedBy::Operator => format!("in namespace {}", settings.probe_namespace),
             GrantedBy::ClusterRead | GrantedBy::Ephemeral => "in the whole cluster".to_owned(),
         };
-        let what = format!("{verb} {resource} {place}");
+        let only = grant.name.map(|name| format!(" {}", cluster_name(name, &settings.probe_namespace)));
+        let what = format!("{verb} {resource}{} {place}", only.unwrap_or_default());
         match answer {
             Seen::Found(true) => Check::ok(id, what),
             Seen::Found(false) => {

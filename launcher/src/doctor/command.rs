@@ -11,6 +11,7 @@ use super::node::{self, NodeProbe};
 use super::observe::{self, observe};
 use super::report::Report;
 use super::{access_checks, namespace_checks, node_checks};
+use crate::policy::admitted_image;
 use crate::probe::Prober;
 use crate::settings::Settings;
 use kube_read::{Connection, Contexts};
@@ -46,7 +47,10 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
         }
     };
     checks.push(Check::ok("server", format!("{} answers", connection.server)));
-    let observed = observe(&connection, settings, end).await;
+    let of_policy = image_of_policy(&connection, settings).await;
+    let settings = of_policy.as_ref().unwrap_or(settings);
+    let mut observed = observe(&connection, settings, end).await;
+    observed.is_image_of_policy = of_policy.is_some();
     let fixes = Fixes::new(settings, observed.user.as_deref());
     checks.push(access_checks::version(&version, &fixes));
     checks.push(access_checks::clock(&observed));
@@ -56,6 +60,15 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
     checks.extend(node_checks::checks(&observed, settings, &fixes));
     let probe = probe(args, &connection, settings, prober, &mut checks).await;
     Report::of(Some(&connection), checks, probe)
+}
+
+/// Returns the settings with the image that the policy admits, if the settings name no image.
+async fn image_of_policy(connection: &Connection, settings: &Settings) -> Option<Settings> {
+    if settings.names_image() {
+        return None;
+    }
+    let image = admitted_image::read(connection, &settings.probe_namespace).await.ok()??;
+    Some(settings.with_image(image))
 }
 
 async fn probe(

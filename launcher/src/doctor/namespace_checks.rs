@@ -1,15 +1,14 @@
 //! Doctor checks of the probe namespace: Pod Security, quota, policy, and the dry runs of the pods.
 
 use kube::ResourceExt;
-use kube::core::DynamicObject;
 
 use super::access_checks::is_denied;
 use super::check::{Check, Fix};
 use super::fix::Fixes;
 use super::observe::{DryRun, Observed, Seen};
 use crate::probe;
-use crate::settings::{ProbeMethod, Settings};
-use crate::setup::apply::{NO_PARAMS, PolicyState};
+use crate::settings::{ProbeMethod, Settings, image_reference};
+use crate::setup::apply::PolicyState;
 use crate::setup::manifests::pinned_image;
 
 /// Label of the Pod Security level.
@@ -24,8 +23,8 @@ enum Cause {
     PodSecurity,
     Quota,
     Permission,
-    /// Our policy, because the image or another value of its parameter does not match.
-    Parameter,
+    /// Our policy, because the image or another of its values does not match.
+    Values,
     /// Our policy, which allows no shell.
     Policy,
     Other,
@@ -34,14 +33,14 @@ enum Cause {
 impl Cause {
     fn of(via: ProbeMethod, reason: &str, code: u16) -> Self {
         let has = |phrase: &str| reason.contains(phrase);
-        // No value of the parameter allows a shell from another image.
-        let is_of_parameter = via != ProbeMethod::Inject && is_of_parameter(reason);
+        // No value of the policy allows a shell from another image.
+        let is_of_values = via != ProbeMethod::Inject && probe::is_of_variable(reason);
         match () {
             () if code == 404 && has("namespaces") || has("being terminated") => Self::Namespace,
             () if has("violates PodSecurity") => Self::PodSecurity,
             () if has("exceeded quota") || has("failed quota") => Self::Quota,
             () if has("cannot create resource") => Self::Permission,
-            () if has("ValidatingAdmissionPolicy 'gpu-syringe-") && is_of_parameter => Self::Parameter,
+            () if has("ValidatingAdmissionPolicy 'gpu-syringe-") && is_of_values => Self::Values,
             () if has("ValidatingAdmissionPolicy 'gpu-syringe-") => Self::Policy,
             () => Self::Other,
         }
@@ -54,15 +53,10 @@ impl Cause {
             Self::PodSecurity => Some("pod-security"),
             Self::Quota => Some("quota"),
             Self::Permission => Some(MAY_CREATE),
-            Self::Parameter => Some("policy-parameter"),
+            Self::Values => Some("policy-values"),
             Self::Policy | Self::Other => None,
         }
     }
-}
-
-/// Whether another value in the ConfigMap would admit the pod.
-fn is_of_parameter(reason: &str) -> bool {
-    reason.contains("ConfigMap gpu-syringe-policy") || reason.contains(NO_PARAMS)
 }
 
 /// The rejections of the pods that this launcher could create.
@@ -89,7 +83,7 @@ pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>
         pod_security(observed, &rejections, fixes),
         quota(observed, &rejections, fixes),
         policy(observed, fixes),
-        parameter(observed, &rejections, settings, fixes),
+        values(observed, &rejections, settings, fixes),
     ];
     if let Some(missing) = missing_namespace(observed, &rejections) {
         for check in &mut checks[1..] {
@@ -203,16 +197,14 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
         (Seen::Found(_), Seen::Absent) | (Seen::Absent, Seen::Found(_))
     );
     match &observed.other_pod {
-        Some(PolicyState::InEffect | PolicyState::WithoutParameter) if !observed.missing_policies.is_empty() => {
+        Some(PolicyState::InEffect { .. }) if !observed.missing_policies.is_empty() => {
             let missing = observed.missing_policies.join(", ");
             let evidence = format!(
                 "the policy rejects a pod that is not a probe, but a part of it is missing, which limits what runs in a probe: {missing}"
             );
             Check::failure(id, evidence, fixes.harden())
         }
-        Some(PolicyState::InEffect | PolicyState::WithoutParameter) => {
-            Check::ok(id, "the policy rejects a pod that is not a probe")
-        }
+        Some(PolicyState::InEffect { .. }) => Check::ok(id, "the policy rejects a pod that is not a probe"),
         Some(PolicyState::NotInEffect(answer)) if answer == crate::setup::apply::ADMITTED => {
             let evidence = format!(
                 "namespace {} admits every pod: whoever may create pods there has root on every node of the cluster",
@@ -234,55 +226,26 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
     }
 }
 
-/// Checks that the parameter of the policy matches the settings of this launcher.
-fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings, fixes: &Fixes<'_>) -> Check {
-    let id = "policy-parameter";
-    let image = observed.parameter.found().and_then(|found| found.data["data"]["image"].as_str());
-    if let Some(reason) = rejections.by(Cause::Parameter) {
-        // The ConfigMap contains this image, but the API server still uses an older ConfigMap.
-        let is_old = reason.contains("data.image") && image == Some(settings.probe_image().as_str());
-        if is_old || reason.contains(NO_PARAMS) {
-            let evidence = match &observed.parameter {
-                Seen::Found(_) => format!("{reason}; the ConfigMap is right, but the API server does not see it"),
-                _ => reason.to_owned(),
-            };
-            return Check::failure(id, evidence, without_parameter(&observed.parameter, fixes));
-        }
-        return Check::failure(id, reason, parameter_fix(image, settings, fixes));
+/// Checks that the values of the policy match the settings of this launcher.
+fn values(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings, fixes: &Fixes<'_>) -> Check {
+    let id = "policy-values";
+    let image = observed.image_of_policy();
+    if let Some(reason) = rejections.by(Cause::Values) {
+        return Check::failure(id, reason, image_fix(image.as_deref(), settings, fixes));
     }
-    match (&observed.other_pod, image) {
-        (Some(PolicyState::InEffect), Some(image)) => Check::ok(id, format!("admits {image}")),
-        (Some(PolicyState::InEffect), None) => Check::ok(id, "admits the image of this launcher"),
-        _ => Check::skipped(id, "no policy is in effect"),
-    }
-}
-
-/// Creates the fix if the ConfigMap does not exist or the API server does not see it. After its last policy with a
-/// ConfigMap is removed, an API server sees no ConfigMap until it is restarted (kubernetes/kubernetes#130887).
-fn without_parameter(parameter: &Seen<DynamicObject>, fixes: &Fixes<'_>) -> Fix {
-    const BLIND: &str = "after its last policy with a ConfigMap is removed, an API server sees no ConfigMap until \
-                         kube-apiserver is restarted (kubernetes/kubernetes#130887)";
-    match parameter {
-        Seen::Found(_) => Fixes::run(
-            "sudo crictl stop --timeout 30 $(sudo crictl ps --quiet --name kube-apiserver)",
-            format!(
-                "on each control plane node, whose kubelet starts it again: {BLIND}; until then no probe is admitted"
-            ),
-        ),
-        Seen::Absent => fixes.harden(),
-        Seen::Forbidden | Seen::Unknown(_) => {
-            let Fix { command, note } = fixes.harden();
-            Fix { command, note: format!("{note}. If ConfigMap gpu-syringe-policy already exists: {BLIND}") }
-        }
+    match (observed.has_policy(), image) {
+        (true, Some(image)) => Check::ok(id, format!("admits {image}")),
+        (true, None) => Check::ok(id, "admits the image of this launcher"),
+        (false, _) => Check::skipped(id, "no policy is in effect"),
     }
 }
 
 /// Creates the fix that sets the image of the launcher to that of the policy, or the other way round.
-fn parameter_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix {
-    match image.filter(|image| image.contains("@sha256:")) {
-        Some(image) if pinned_image(settings).is_none() => Fixes::run(
+fn image_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix {
+    match image.filter(|image| image_reference::refusal(image).is_none()) {
+        Some(image) if !settings.names_image() || pinned_image(settings).is_none() => Fixes::run(
             format!("export GPU_SYRINGE_IMAGE={}", crate::consent::shell_quoted(image)),
-            "the image that the policy admits; or set image in the settings file",
+            "the image that the policy admits; or set no image, and gpu-syringe takes it from the policy",
         ),
         _ => fixes.harden(),
     }

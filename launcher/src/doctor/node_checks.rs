@@ -86,20 +86,31 @@ fn gpu_nodes(observed: &Observed) -> Check {
 
 fn is_on_a_node(observed: &Observed, settings: &Settings) -> bool {
     let image = settings.probe_image();
-    observed.with_images.iter().any(|node| has_image(node, &image))
+    settings.released_digest.is_some() && observed.with_images.iter().any(|node| has_image(node, &image))
 }
 
 fn image(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Check {
     let id = "image";
-    if let Some(image) = pinned_image(settings) {
-        return Check::ok(id, format!("{image}, pinned by digest"));
+    if observed.is_image_of_policy {
+        return Check::ok(id, format!("none is set; the image of the policy is used: {}", settings.probe_image()));
     }
     let image = settings.probe_image();
-    if observed.has_policy() {
-        return Check::skipped(id, format!("{image} is not pinned by digest: see policy-parameter"));
-    }
     if !settings.names_image() && settings.via == ProbeMethod::Auto {
-        return Check::ok(id, format!("none is set; --via auto uses {image} on nodes that have it"));
+        let why = match &settings.released_digest {
+            Some(_) => format!("none is set; --via auto uses {image} on nodes that have it"),
+            None => "none is set, and --via auto needs none".to_owned(),
+        };
+        return if observed.has_policy() {
+            Check::skipped(id, why + ": see policy-values")
+        } else {
+            Check::ok(id, why)
+        };
+    }
+    if pinned_image(settings).is_some() {
+        return Check::ok(id, format!("{image}, pinned by digest"));
+    }
+    if observed.has_policy() {
+        return Check::skipped(id, format!("{image} is not pinned by digest: see policy-values"));
     }
     let is_default = if image == DEFAULT_IMAGE { " (the default)" } else { "" };
     Check::warning(

@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ResourceQuota};
 use kube::api::{AttachParams, Request};
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use crate::policy::values::Values;
+use crate::policy::{PROBE_ONLY, cluster_name};
 use crate::probe;
 use crate::settings::{Mode, ProbeMethod, Settings};
 use crate::setup::access::{self, Access};
 use crate::setup::apply::{PolicyState, check_policy, of_each_policy};
-use crate::setup::manifests::{PARAMETER, PROBE_POLICY, cluster_name};
 use crate::setup::objects::{self, ObjectRef, RequestError};
 use crate::setup::permissions::{GrantedBy, Permission, permissions};
 use kube_read::Connection;
@@ -73,9 +74,10 @@ pub(super) struct Observed {
     pub(super) namespace: Seen<DynamicObject>,
     pub(super) policy: Seen<DynamicObject>,
     pub(super) binding: Seen<DynamicObject>,
+    /// Whether no image is set, so that the image of the policy is used.
+    pub(super) is_image_of_policy: bool,
     /// The policies and bindings of the hardened profile that do not exist. Also empty if the user may not read them.
     pub(super) missing_policies: Vec<String>,
-    pub(super) parameter: Seen<DynamicObject>,
     pub(super) quota: Seen<DynamicObject>,
     /// The response to a pod that is not a probe. `None` if there was no response.
     pub(super) other_pod: Option<PolicyState>,
@@ -92,7 +94,17 @@ pub(super) struct Observed {
 impl Observed {
     /// Whether a policy limits the pods of the namespace to the probe.
     pub(super) fn has_policy(&self) -> bool {
-        matches!(self.other_pod, Some(PolicyState::InEffect | PolicyState::WithoutParameter))
+        matches!(self.other_pod, Some(PolicyState::InEffect { .. }))
+    }
+
+    /// Returns the image that the policy admits, from the policy or else from its message.
+    pub(super) fn image_of_policy(&self) -> Option<String> {
+        let of_object = self.policy.found().map(|policy| Values::of_policy(&policy.data["spec"]).image().to_owned());
+        let of_message = || match &self.other_pod {
+            Some(PolicyState::InEffect { image }) => image.clone(),
+            _ => None,
+        };
+        of_object.or_else(of_message).filter(|image| !image.is_empty())
     }
 }
 
@@ -116,7 +128,7 @@ pub(super) async fn version(connection: &Connection, end: Instant) -> Result<Str
 /// Sends all requests. Each request ends at `end` at the latest.
 pub(super) async fn observe(connection: &Connection, settings: &Settings, end: Instant) -> Observed {
     let namespace = settings.probe_namespace.as_str();
-    let policy_name = cluster_name(PROBE_POLICY, namespace);
+    let policy_name = cluster_name(PROBE_ONLY, namespace);
     let nodes = read_nodes(connection, end).await;
     // Uses the pod that would be created, for a node that exists, if one is known.
     let node =
@@ -128,7 +140,6 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         policy,
         binding,
         missing_policies,
-        parameter,
         quota,
         other_pod,
         dry_runs,
@@ -141,7 +152,6 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         read(connection, ObjectRef::new::<ValidatingAdmissionPolicy>(None, &policy_name), end),
         read(connection, ObjectRef::new::<ValidatingAdmissionPolicyBinding>(None, &policy_name), end),
         missing_policies(connection, namespace, end),
-        read(connection, ObjectRef::new::<ConfigMap>(Some(namespace), PARAMETER), end),
         read(connection, ObjectRef::new::<ResourceQuota>(Some(namespace), "gpu-syringe"), end),
         async { timeout_at(end, check_policy(connection, namespace)).await.ok() },
         dry_runs(connection, settings, &node, end),
@@ -159,7 +169,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         policy,
         binding,
         missing_policies,
-        parameter,
+        is_image_of_policy: false,
         quota,
         other_pod,
         dry_runs,
@@ -197,7 +207,9 @@ async fn check_permissions(
         let (resource, subresource) = permission.parts();
         let is_of_probes = matches!(permission.grant.by, GrantedBy::Reader | GrantedBy::Operator);
         let namespace = is_of_probes.then_some(settings.probe_namespace.as_str());
-        let access = Access { verb: permission.verb, group: permission.grant.group, resource, subresource, namespace };
+        let name = permission.grant.name.map(|name| cluster_name(name, &settings.probe_namespace));
+        let (verb, group, name) = (permission.verb, permission.grant.group, name.as_deref());
+        let access = Access { verb, group, resource, subresource, name, namespace };
         let answer = match timeout_at(end, access::is_allowed(connection, &access)).await {
             Ok(Ok(allowed)) => Seen::Found(allowed),
             Ok(Err(error)) => Seen::Unknown(error.reason()),

@@ -34,7 +34,7 @@ pub use methods::archive;
 pub(crate) use methods::{inject_preview, printed};
 pub use prober::Prober;
 pub(crate) use prober::SETTLE_TIME;
-pub(crate) use refusal::admission_policy::next_step_of_rejection;
+pub(crate) use refusal::admission_policy::{is_of_variable, next_step_of_rejection};
 pub use request::{OnPhase, Phase, ProbeRequest};
 pub use result::{ProbeResult, Timings};
 pub use target_container::TargetContainer;

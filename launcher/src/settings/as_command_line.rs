@@ -84,6 +84,7 @@ pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
         mode,
         drain_check,
         token_to_model: _,
+        released_digest: _,
     } = settings;
     let mut args = ArgList::default();
     args.switch("demo", settings.is_demo());

@@ -15,6 +15,9 @@ use kube_read::Failure;
 /// Image that contains `node-probe`, if no other image is set.
 pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
 
+/// Digest of the image that was released with this program. The release workflow sets it.
+const RELEASED_DIGEST: Option<&str> = option_env!("GPU_SYRINGE_RELEASED_IMAGE_DIGEST");
+
 /// Maximum number of probes in flight if it is not set: twice the nodes that one call reads at the same time.
 const DEFAULT_MAX_PROBES: u16 = 16;
 
@@ -68,7 +71,7 @@ pub struct Settings {
         default_value = "gpu-syringe"
     )]
     pub probe_namespace: String,
-    /// Image of the probe; pin it by digest. With --via auto no image is pulled unless it is named here
+    /// Image of the probe, pinned by digest; by default the one that the admission policy names. With --via auto no other image is pulled
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_IMAGE")]
     pub image: Option<String>,
     /// Digest of the image; replaces its tag (sha256:…)
@@ -128,6 +131,9 @@ pub struct Settings {
     /// Operator mode: if the host cannot ask its user, give the consent token to the model, which can redeem it at once
     #[arg(long, global = true, env = "GPU_SYRINGE_TOKEN_TO_MODEL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub token_to_model: bool,
+    /// Digest of the image that was released with this program. An image on a node counts as the probe's by this digest alone.
+    #[arg(skip = RELEASED_DIGEST.map(str::to_owned))]
+    pub released_digest: Option<String>,
 }
 
 /// On or off.
@@ -230,8 +236,22 @@ impl Settings {
 
     /// Returns the image of the probe, with mirror and digest applied.
     pub fn probe_image(&self) -> String {
+        let of_release = self.released_digest.as_ref().filter(|_| self.image.is_none());
+        let digest = self.image_digest.as_ref().or(of_release);
         let image = self.image.as_deref().unwrap_or(DEFAULT_IMAGE);
-        value_parsers::image(image, self.registry_mirror.as_deref(), self.image_digest.as_deref())
+        value_parsers::image(image, self.registry_mirror.as_deref(), digest.map(String::as_str))
+    }
+
+    /// Returns the settings with this image in place of the image that they name.
+    pub(crate) fn with_image(&self, image: String) -> Self {
+        Self { image: Some(image), image_digest: None, registry_mirror: None, ..self.clone() }
+    }
+
+    /// Returns the settings of a launcher that was released with the image of this digest.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_released_digest(self, digest: &str) -> Self {
+        Self { released_digest: Some(digest.to_owned()), ..self }
     }
 
     /// Whether the settings contain the image of the probe.

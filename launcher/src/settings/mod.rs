@@ -5,6 +5,7 @@ mod as_command_line;
 pub(crate) mod config_command;
 pub(crate) mod file;
 mod flags;
+pub(crate) mod image_reference;
 mod node_selector;
 mod output_flags;
 mod value_parsers;

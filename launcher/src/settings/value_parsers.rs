@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::image_reference::is_sha256;
+
 /// A pair `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
@@ -98,9 +100,7 @@ impl fmt::Display for PodRef {
 
 /// Checks that the text is `sha256:` and 64 hexadecimal digits.
 pub(super) fn digest(text: &str) -> Result<String, String> {
-    let digits = text.strip_prefix("sha256:").unwrap_or_default();
-    let hexadecimal = digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if hexadecimal { Ok(text.to_owned()) } else { Err("it must be sha256: and 64 hexadecimal digits".into()) }
+    if is_sha256(text) { Ok(text.to_owned()) } else { Err("it must be sha256: and 64 hexadecimal digits".into()) }
 }
 
 /// Returns an image reference with another registry, and with a digest in place of its tag.

@@ -19,18 +19,21 @@ pub(crate) struct Access<'a> {
     pub(crate) group: &'a str,
     pub(crate) resource: &'a str,
     pub(crate) subresource: Option<&'a str>,
+    /// `None` for all objects.
+    pub(crate) name: Option<&'a str>,
     /// `None` for all namespaces, and for objects without a namespace.
     pub(crate) namespace: Option<&'a str>,
 }
 
 /// Returns `true` if the user has the permission.
 pub(crate) async fn is_allowed(connection: &Connection, access: &Access<'_>) -> Result<bool, RequestError> {
-    let Access { verb, group, resource, subresource, namespace } = access;
+    let Access { verb, group, resource, subresource, name, namespace } = access;
     let attributes = ResourceAttributes {
         verb: Some((*verb).to_owned()),
         group: Some((*group).to_owned()),
         resource: Some((*resource).to_owned()),
         subresource: subresource.map(str::to_owned),
+        name: name.map(str::to_owned),
         namespace: namespace.map(str::to_owned),
         ..ResourceAttributes::default()
     };

@@ -6,12 +6,13 @@ use syringe_core::text::clean_keeping_lines;
 
 use super::apply::{self, Applied, policy_objects};
 use super::installed::{Installed, check_name};
-use super::manifests::{LABEL, Parameters, Profile, Subject, pinned_image};
+use super::manifests::{LABEL, Parameters, Profile, Subject};
 use super::objects::ObjectRef;
 use super::plan::{self, Change, Planned};
 use super::uninstall::{self, Removal};
 use crate::consent::{ConsentAnswer, Prompt};
-use crate::settings::Settings;
+use crate::policy::values::Values;
+use crate::settings::{Settings, image_reference};
 use kube_read::Failure;
 use kube_read::{Connection, Contexts};
 
@@ -94,18 +95,18 @@ impl SetupArgs {
         }
     }
 
-    /// Rejects an image with a tag, which would silently select the trial profile.
+    /// Rejects an image that the policy cannot admit, which would silently select the trial profile.
     fn check_pinned(&self, settings: &Settings) -> Result<(), Failure> {
-        if !settings.names_image() || pinned_image(settings).is_some() || self.profile == Some(Profile::Trial) {
+        if !settings.names_image() || self.profile == Some(Profile::Trial) {
             return Ok(());
         }
+        let image = settings.probe_image();
+        let Some(why) = image_reference::refusal(&image) else { return Ok(()) };
         Err(Failure::usage(
             "Setting up the hardened profile",
-            format!(
-                "the image {} is not pinned by digest, and the policy admits an image by its digest alone",
-                settings.probe_image()
-            ),
-            "Add the digest (--image REGISTRY/PATH@sha256:DIGEST), or use --profile trial.",
+            format!("the policy cannot admit the image {image}: {why}"),
+            "Name it by registry and digest (--image REGISTRY/PATH@sha256:DIGEST; localhost/PATH@… for an image that was \
+             loaded into the nodes), or use --profile trial.",
         ))
     }
 
@@ -136,14 +137,14 @@ pub(crate) async fn run(
 
 fn print(args: &SetupArgs, settings: &Settings) -> Result<SetupOutput, Failure> {
     let parameters = args.parameters(settings);
-    let has_image = !parameters.policy["image"].is_empty();
+    let has_image = !parameters.policy.image().is_empty();
     let profile = args.profile.unwrap_or(if has_image { Profile::Hardened } else { Profile::Trial });
     let items = parameters.objects(profile)?;
     let mut notes = vec![format!("Profile {}; nothing was changed. --apply applies this.", profile.as_str())];
     match profile {
         Profile::Trial => notes.push(TRIAL_RISK.to_owned()),
         Profile::Hardened if !has_image => notes.push(
-            "The policy admits no probe until data.image of the ConfigMap names the image: add --image REGISTRY/PATH@sha256:DIGEST."
+            "The policy admits no probe until its variable image names the image: add --image REGISTRY/PATH@sha256:DIGEST."
                 .to_owned(),
         ),
         Profile::Hardened => {}
@@ -188,10 +189,11 @@ fn what_it_grants(manifest: &Value) -> String {
     let subjects = manifest["subjects"].as_array().into_iter().flatten();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let names: Vec<_> = subjects.map(|one| format!("{} {}", text(&one["kind"]), text(&one["name"]))).collect();
-    match manifest["data"]["image"].as_str() {
-        Some(image) if !image.is_empty() => format!(" (image {image})"),
-        _ if names.is_empty() => String::new(),
-        _ => format!(" for {}", names.join(", ")),
+    let values = Values::of_policy(&manifest["spec"]);
+    match values.image() {
+        "" if names.is_empty() => String::new(),
+        "" => format!(" for {}", names.join(", ")),
+        image => format!(" (image {image})"),
     }
 }
 
@@ -212,7 +214,7 @@ async fn apply(
     let mut parameters = args.parameters(settings);
     let profile = args.profile.unwrap_or_else(|| installed.profile(&parameters));
     installed.keep(&mut parameters);
-    check_image(profile, &parameters, &installed)?;
+    check_image(profile, &parameters)?;
     let weakens = installed.has_policy && profile == Profile::Trial;
     if weakens && args.yes && !args.remove_policy {
         return Err(Failure::usage(
@@ -239,9 +241,9 @@ async fn apply(
             return Ok(declined);
         }
     }
-    let (mut applied, remark) = apply::apply(connection, &intent.planned, settings, args.force_conflicts).await?;
+    let mut applied = apply::apply(connection, &intent.planned, namespace, args.force_conflicts).await?;
     applied.extend(uninstall::remove(connection, &intent.removal.ours).await?);
-    let mut notes: Vec<_> = remark.into_iter().chain(apply::note_of_removed_policy(&applied)).collect();
+    let mut notes = Vec::new();
     if profile == Profile::Hardened && !installed.has_policy {
         notes.extend(uninstall::note_of_older_pods(connection, namespace).await);
     }
@@ -253,13 +255,20 @@ async fn apply(
 }
 
 /// Fails if the hardened profile has no image: then its policy would not admit any probe.
-fn check_image(profile: Profile, parameters: &Parameters, installed: &Installed) -> Result<(), Failure> {
-    if profile == Profile::Trial || !parameters.policy["image"].is_empty() || installed.image().is_some() {
+fn check_image(profile: Profile, parameters: &Parameters) -> Result<(), Failure> {
+    if profile == Profile::Trial {
         return Ok(());
     }
+    let why = match parameters.policy.image() {
+        "" => "no image is pinned by digest, and the policy would admit no probe".to_owned(),
+        image => match image_reference::refusal(image) {
+            Some(why) => format!("the installed policy names the image {image}, which it cannot admit: {why}"),
+            None => return Ok(()),
+        },
+    };
     Err(Failure::usage(
         "Setting up the hardened profile",
-        "no image is pinned by digest, and the policy would admit no probe",
+        why,
         "Add --image REGISTRY/PATH@sha256:DIGEST, or use --profile trial, which needs no image.",
     ))
 }
@@ -341,6 +350,5 @@ async fn remove(settings: &Settings, connection: &Connection, prompt: &dyn Promp
     }
     let removed = uninstall::remove(connection, &found.ours).await?;
     notes.extend(found.with_namespace.iter().map(|what| format!("{what} was deleted with the namespace.")));
-    notes.extend(apply::note_of_removed_policy(&removed));
     Ok(report(&removed, None, connection, namespace, notes))
 }

@@ -1,15 +1,17 @@
 //! `Installed`: the objects of a set-up that exist in the cluster, with the values that an administrator set in them.
 
-use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::manifests::{LABEL, PARAMETER, PROBE_POLICY, Parameters, Profile, Subject, cluster_name};
+use super::manifests::{LABEL, Parameters, Profile, Subject};
 use super::objects::{self, ObjectRef, RequestError};
 use super::permissions::GrantedBy;
+use crate::policy::values::Values;
+use crate::policy::{PROBE_ONLY, cluster_name};
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::objects::name_validation::check_namespace;
@@ -22,7 +24,8 @@ pub(super) struct Installed {
     pub(super) namespace: Option<DynamicObject>,
     /// Whether a policy limits new pods in the namespace to the probe.
     pub(super) has_policy: bool,
-    parameter: Option<DynamicObject>,
+    /// The values of the policy.
+    policy: Values,
     /// Subjects of the binding of readers, without the operators.
     readers: Vec<Subject>,
     operators: Vec<Subject>,
@@ -34,12 +37,12 @@ impl Installed {
         let get = async |object: ObjectRef| {
             objects::get(connection, &object).await.map_err(|error| failed(&format!("Reading {object}"), &error))
         };
-        let binding = cluster_name(PROBE_POLICY, namespace);
+        let name = cluster_name(PROBE_ONLY, namespace);
         let role_binding = |of: GrantedBy| ObjectRef::new::<RoleBinding>(Some(namespace), of.role());
-        let (found, policy, parameter, readers, operators) = tokio::try_join!(
+        let (found, binding, policy, readers, operators) = tokio::try_join!(
             get(ObjectRef::new::<Namespace>(None, namespace)),
-            get(ObjectRef::new::<ValidatingAdmissionPolicyBinding>(None, &binding)),
-            get(ObjectRef::new::<ConfigMap>(Some(namespace), PARAMETER)),
+            get(ObjectRef::new::<ValidatingAdmissionPolicyBinding>(None, &name)),
+            get(ObjectRef::new::<ValidatingAdmissionPolicy>(None, &name)),
             get(role_binding(GrantedBy::Reader)),
             get(role_binding(GrantedBy::Operator)),
         )?;
@@ -48,8 +51,9 @@ impl Installed {
         let (all, operators) = (subjects_of_ours(readers), subjects_of_ours(operators));
         let readers = all.into_iter().filter(|subject| !operators.contains(subject)).collect();
         // If any object of the policy exists, the hardened profile was installed.
-        let has_policy = policy.is_some() || parameter.is_some();
-        Ok(Self { namespace: found, has_policy, parameter, readers, operators })
+        let has_policy = binding.is_some() || policy.is_some();
+        let policy = policy.map(|policy| Values::of_policy(&policy.data["spec"])).unwrap_or_default();
+        Ok(Self { namespace: found, has_policy, policy, readers, operators })
     }
 
     /// Rejects a namespace that setup did not create: its pods could become privileged, and `--uninstall` would delete them.
@@ -74,21 +78,9 @@ impl Installed {
         }
     }
 
-    /// Returns the image that the policy admits now.
-    pub(super) fn image(&self) -> Option<&str> {
-        self.parameter.as_ref()?.data["data"]["image"].as_str().filter(|image| !image.is_empty())
-    }
-
     /// Keeps values of the policy and subjects of bindings that an administrator set and the command line does not name.
     pub(super) fn keep(&self, parameters: &mut Parameters) {
-        for (key, value) in &mut parameters.policy {
-            let installed = self.parameter.as_ref().and_then(|found| found.data["data"][*key].as_str());
-            if value.is_empty()
-                && let Some(installed) = installed
-            {
-                *value = installed.to_owned();
-            }
-        }
+        parameters.policy = std::mem::take(&mut parameters.policy).or(&self.policy);
         if parameters.readers.is_empty() && parameters.operators.is_empty() {
             return;
         }
@@ -107,8 +99,7 @@ impl Installed {
 
     /// Returns the profile to set up if the command line names no profile.
     pub(super) fn profile(&self, parameters: &Parameters) -> Profile {
-        let has_image = parameters.policy.get("image").is_some_and(|image| !image.is_empty());
-        if self.has_policy || has_image { Profile::Hardened } else { Profile::Trial }
+        if self.has_policy || !parameters.policy.image().is_empty() { Profile::Hardened } else { Profile::Trial }
     }
 }
 

@@ -1,31 +1,24 @@
 //! `Parameters`: fills the templates of the files in `deploy/` with the values of one set-up.
 //! `gpu-syringe setup` prints and applies the same text, so `kubectl apply` has the same result.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::ValueEnum;
 use serde_json::Value;
 
 use super::permissions::{self, GrantedBy};
+use crate::policy::values::{IMAGE, Values};
+use crate::policy::{DEFAULT_NAMESPACE, cluster_name};
 use crate::settings::Settings;
+use crate::settings::image_reference::{self, PINNED};
 use kube_read::Failure;
 
 const NAMESPACE: &str = include_str!("templates/namespace.yaml");
-const PARAMETERS: &str = include_str!("templates/policy-parameters.yaml");
 const POLICY: &str = include_str!("templates/admission-policy.yaml");
 const RBAC: &str = include_str!("templates/rbac.yaml");
 
-/// The default namespace, for which the names of the objects have no suffix.
-const DEFAULT_NAMESPACE: &str = "gpu-syringe";
 /// Label of every object of a set-up, and its value.
 pub(crate) const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "gpu-syringe");
-/// Name of the ConfigMap with the parameters of the policy.
-pub(crate) const PARAMETER: &str = "gpu-syringe-policy";
-/// Name of the policy that decides about new pods, without the suffix.
-pub(crate) const PROBE_POLICY: &str = "gpu-syringe-probe-only";
-/// The keys of the ConfigMap with the parameters.
-const KEYS: [&str; 6] = ["image", "runtimeClassName", "priorityClassName", "imagePullSecrets", "labels", "annotations"];
 
 /// Scope of a set-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,8 +53,8 @@ pub(crate) struct Parameters {
     pub(crate) namespace: String,
     pub(crate) readers: Vec<Subject>,
     pub(crate) operators: Vec<Subject>,
-    /// The data of the ConfigMap with the parameters of the policy.
-    pub(crate) policy: BTreeMap<&'static str, String>,
+    /// The values of the policy.
+    pub(crate) policy: Values,
     /// Whether the subjects are placeholders that the reader of the file replaces.
     pub(crate) example: bool,
 }
@@ -69,18 +62,13 @@ pub(crate) struct Parameters {
 impl Parameters {
     /// Returns the values for these settings, so that the policy admits the pod that the settings create.
     pub(crate) fn new(settings: &Settings, readers: Vec<Subject>, operators: Vec<Subject>) -> Self {
-        let keys = |pairs: &[crate::settings::KeyValue]| {
-            pairs.iter().map(|pair| pair.key.as_str()).collect::<Vec<_>>().join(",")
-        };
-        let values = [
-            pinned_image(settings).unwrap_or_default(),
-            settings.runtime_class.clone().unwrap_or_default(),
-            String::new(),
-            settings.image_pull_secret.join(","),
-            keys(&settings.label),
-            keys(&settings.annotation),
-        ];
-        let policy = KEYS.into_iter().zip(values).collect();
+        let keys = |pairs: &[crate::settings::KeyValue]| pairs.iter().map(|pair| pair.key.clone()).collect::<Vec<_>>();
+        let policy = Values::default()
+            .with(IMAGE, pinned_image(settings).filter(|_| settings.names_image()).unwrap_or_default())
+            .with("runtimeClass", settings.runtime_class.clone().unwrap_or_default())
+            .with("pullSecrets", settings.image_pull_secret.clone())
+            .with("moreLabels", keys(&settings.label))
+            .with("moreAnnotations", keys(&settings.annotation));
         Self { namespace: settings.probe_namespace.clone(), readers, operators, policy, example: false }
     }
 
@@ -91,7 +79,7 @@ impl Parameters {
             namespace: DEFAULT_NAMESPACE.to_owned(),
             readers: group("gpu-readers"),
             operators: group("gpu-operators"),
-            policy: KEYS.into_iter().map(|key| (key, String::new())).collect(),
+            policy: Values::default(),
             example: true,
         }
     }
@@ -108,11 +96,9 @@ impl Parameters {
             // A name such as 123 or true must stay text.
             name => quoted(name),
         };
-        let mut text = template.replace("@NAMESPACE@", &namespace).replace("@SUFFIX@", &suffix);
-        for (key, value) in &self.policy {
-            text = text.replace(&format!("@{key}@"), &quoted(value));
-        }
-        text
+        let mut values = vec![("NAMESPACE", namespace), ("SUFFIX", suffix), ("PINNED", PINNED.to_owned())];
+        values.extend(self.policy.expressions().map(|(name, expression)| (name, quoted_once(&expression))));
+        replaced(template, &values)
     }
 
     fn rbac(&self) -> String {
@@ -166,9 +152,6 @@ impl Parameters {
             files.push(("admission-policy.yaml", self.fill(POLICY)));
         }
         files.push(("namespace.yaml", self.fill(NAMESPACE)));
-        if profile == Profile::Hardened {
-            files.push(("policy-parameters.yaml", self.fill(PARAMETERS)));
-        }
         files.push(("rbac.yaml", self.rbac()));
         files
     }
@@ -191,14 +174,37 @@ impl Parameters {
     }
 }
 
-/// Returns the name of a cluster-scoped object that belongs to the set-up of this namespace.
-pub(crate) fn cluster_name(name: &str, namespace: &str) -> String {
-    if namespace == DEFAULT_NAMESPACE { name.to_owned() } else { format!("{name}-{namespace}") }
+/// Returns the image of the settings, if the policy can admit it: by registry and digest.
+pub(crate) fn pinned_image(settings: &Settings) -> Option<String> {
+    Some(settings.probe_image()).filter(|image| image_reference::refusal(image).is_none())
 }
 
-/// Returns the image of the settings, if the image is pinned by digest.
-pub(crate) fn pinned_image(settings: &Settings) -> Option<String> {
-    Some(settings.probe_image()).filter(|image| image.contains("@sha256:"))
+/// Returns the template with each `@NAME@` replaced by its value. A value that looks like a placeholder stays.
+fn replaced(template: &str, values: &[(&str, String)]) -> String {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some(at) = rest.find('@') {
+        let after = &rest[at + 1..];
+        text.push_str(&rest[..at]);
+        let end = |(name, _): &&(&str, String)| after.strip_prefix(name).is_some_and(|end| end.starts_with('@'));
+        match values.iter().find(end) {
+            Some((name, value)) => {
+                text.push_str(value);
+                rest = &after[name.len() + 1..];
+            }
+            None => {
+                text.push('@');
+                rest = after;
+            }
+        }
+    }
+    text + rest
+}
+
+/// Returns the text as a YAML string in single quotes, which a person can read, if it has no special characters.
+fn quoted_once(text: &str) -> String {
+    let is_plain = text.chars().all(|one| matches!(one, ' '..='~'));
+    if is_plain { format!("'{}'", text.replace('\'', "''")) } else { quoted(text) }
 }
 
 /// Returns the text as a YAML string. A JSON string is also a YAML string.
@@ -253,6 +259,20 @@ mod tests {
         }
     }
 
+    /// Tests values that YAML, CEL or the placeholders could take for something else.
+    #[test]
+    fn a_value_of_the_policy_is_read_back_as_it_was_given() {
+        for text in ["@image@", "a'b", "\"", "\\", "é\n", "' + params", "#", "${x}", "@PINNED@"] {
+            let parameters = Parameters {
+                policy: Values::default().with("runtimeClass", text).with("moreLabels", vec![text, "team"]),
+                ..parameters("gpu-syringe", "u")
+            };
+            let objects = parameters.objects(Profile::Hardened).expect("manifests");
+            let policy = objects.iter().find(|object| object["metadata"]["name"] == "gpu-syringe-probe-only");
+            assert_eq!(Values::of_policy(&policy.expect("a policy")["spec"]), parameters.policy, "{text}");
+        }
+    }
+
     #[test]
     fn two_namespaces_share_no_object() {
         let ids = |namespace: &str| {
@@ -264,7 +284,7 @@ mod tests {
             objects.iter().map(id).collect::<std::collections::BTreeSet<_>>()
         };
         let (one, other) = (ids("gpu-syringe"), ids("trial"));
-        assert_eq!((one.len(), one.intersection(&other).count()), (15, 0), "{one:?}");
+        assert_eq!((one.len(), one.intersection(&other).count()), (14, 0), "{one:?}");
     }
 
     #[test]

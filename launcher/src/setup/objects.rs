@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, TypeMeta};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -157,6 +158,20 @@ where
 {
     let params = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
     within_time(api.create(&params, object)).await.map(drop)
+}
+
+/// Sends a request to a subresource of a pod as `kubectl exec` and `kubectl attach` do, on a connection of its own and without
+/// the upgrade that would start a session. For a pod that does not exist, the answer shows what admission says.
+pub(super) async fn connect(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+    subresource: &str,
+) -> Result<(), RequestError> {
+    let path = format!("{}/{pod}/{subresource}", Pod::url_path(&(), Some(namespace)));
+    let request = http::Request::post(path).header(http::header::CONNECTION, "close").body(Vec::new());
+    let request = request.map_err(|error| RequestError::Kube(kube::Error::HttpError(error)))?;
+    within_time(connection.client.request_text(request)).await.map(drop)
 }
 
 /// Deletes the object with this UID. An object that no longer exists is not an error.

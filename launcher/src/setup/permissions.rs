@@ -62,6 +62,8 @@ pub(crate) struct Grant {
     pub(crate) group: &'static str,
     /// Resources, with subresources such as `pods/exec`.
     pub(crate) resources: Vec<&'static str>,
+    /// The name of the only object, without the suffix of the namespace. `None` for all objects.
+    pub(crate) name: Option<&'static str>,
     pub(crate) verbs: Vec<&'static str>,
     /// Purpose.
     pub(crate) why: &'static str,
@@ -91,10 +93,11 @@ pub(crate) static GRANTS: LazyLock<Vec<Grant>> =
     LazyLock::new(|| rows(include_str!("permissions.tsv")).filter_map(grant).collect());
 
 fn grant(row: Vec<&'static str>) -> Option<Grant> {
-    let [by, group, resources, verbs, optional, why, without] = row[..] else { return None };
+    let [by, group, resources, name, verbs, optional, why, without] = row[..] else { return None };
     let group = if group == "-" { "" } else { group };
     let (resources, verbs) = (parts(resources), parts(verbs));
-    Some(Grant { by: word(by)?, group, resources, verbs, why, without, optional: optional == "optional" })
+    let name = Some(name).filter(|name| *name != "-");
+    Some(Grant { by: word(by)?, group, resources, name, verbs, why, without, optional: optional == "optional" })
 }
 
 /// Returns the permissions of these roles, one entry per verb and resource.
@@ -112,11 +115,14 @@ pub(crate) fn permissions(of: &[GrantedBy]) -> Vec<Permission> {
 /// Returns the rules of a role in YAML, each with its purpose as a comment.
 pub(super) fn rules(of: GrantedBy) -> String {
     let mut text = String::from("rules:\n");
-    for Grant { group, resources, verbs, why, .. } in GRANTS.iter().filter(|grant| grant.by == of) {
+    for Grant { group, resources, name, verbs, why, .. } in GRANTS.iter().filter(|grant| grant.by == of) {
         let group = if group.is_empty() { "\"\"" } else { group };
         text.push_str(&comment(why, "  "));
         let _ = writeln!(text, "  - apiGroups: [{group}]");
         let _ = writeln!(text, "    resources: [{}]", resources.join(", "));
+        if let Some(name) = name {
+            let _ = writeln!(text, "    resourceNames: [{name}@SUFFIX@]");
+        }
         let _ = writeln!(text, "    verbs: [{}]", verbs.join(", "));
     }
     text
@@ -138,12 +144,14 @@ fn comment(text: &str, indent: &str) -> String {
 pub(super) fn table() -> String {
     let mut text =
         String::from("| role | where | resource | verbs | used for | without it |\n|---|---|---|---|---|---|\n");
-    for Grant { by, group, resources, verbs, why, without, .. } in GRANTS.iter() {
+    for Grant { by, group, resources, name, verbs, why, without, .. } in GRANTS.iter() {
         let resources: Vec<_> = resources
             .iter()
             .map(|name| if group.is_empty() { format!("`{name}`") } else { format!("`{name}.{group}`") })
             .collect();
-        let (role, place, resources, verbs) = (by.role(), by.place(), resources.join(", "), verbs.join(", "));
+        let (role, place, verbs) = (by.role(), by.place(), verbs.join(", "));
+        let only = name.map(|name| format!(" `{name}`")).unwrap_or_default();
+        let resources = resources.join(", ") + &only;
         let _ = writeln!(text, "| `{role}` | {place} | {resources} | {verbs} | {why} | {without} |");
     }
     text

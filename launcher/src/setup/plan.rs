@@ -78,7 +78,7 @@ async fn check(
             let namespace = reference.namespace.as_deref();
             let ApiResource { group, plural, .. } = &reference.resource;
             for verb in ["create", "patch"] {
-                let access = Access { verb, group, resource: plural, subresource: None, namespace };
+                let access = Access { verb, group, resource: plural, subresource: None, name: None, namespace };
                 if !access::is_allowed(connection, &access).await? {
                     return Err(missing(verb, plural, namespace));
                 }
@@ -103,7 +103,8 @@ async fn check_escalation(
         () if reference.is::<RoleBinding>() => "bind",
         () => return Ok(()),
     };
-    let access = Access { verb, group: &reference.resource.group, resource: "roles", subresource: None, namespace };
+    let access =
+        Access { verb, group: &reference.resource.group, resource: "roles", subresource: None, name: None, namespace };
     if access::is_allowed(connection, &access).await? || verb == "bind" {
         // The check of the role covers its permissions.
         return Ok(());
@@ -118,7 +119,7 @@ async fn check_escalation(
                 let (resource, subresource) =
                     full.split_once('/').map_or((full.as_str(), None), |(resource, sub)| (resource, Some(sub)));
                 for verb in words(&rule["verbs"]) {
-                    let access = Access { verb: &verb, group: &group, resource, subresource, namespace };
+                    let access = Access { verb: &verb, group: &group, resource, subresource, name: None, namespace };
                     if !access::is_allowed(connection, &access).await? {
                         return Err(missing(&verb, &full, namespace));
                     }

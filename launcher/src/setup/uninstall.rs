@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep};
 
 use super::apply::{Applied, policy_objects};
 use super::installed::{failed, is_ours};
-use super::manifests::{PARAMETER, cluster_name};
 use super::objects::{self, Mode, ObjectRef};
 use super::permissions::GrantedBy;
 use super::plan::Change;
+use crate::policy::cluster_name;
 use kube_read::Connection;
 use kube_read::Failure;
 
@@ -100,7 +100,7 @@ pub(super) async fn select(connection: &Connection, objects: Vec<ObjectRef>) -> 
 async fn contents(connection: &Connection, namespace: &str) -> Vec<String> {
     let pods = objects::names::<Pod>(connection, namespace).await.unwrap_or_default();
     let config_maps = objects::names::<ConfigMap>(connection, namespace).await.unwrap_or_default();
-    let is_foreign = |name: &&String| *name != PARAMETER && !OF_EVERY_NAMESPACE.contains(&name.as_str());
+    let is_foreign = |name: &&String| !OF_EVERY_NAMESPACE.contains(&name.as_str());
     let config_maps = config_maps.iter().filter(is_foreign).map(|name| format!("ConfigMap {name}"));
     pods.iter().map(|name| format!("Pod {name}")).chain(config_maps).collect()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::policy::admitted_image::AdmittedImages;
 use crate::probe::api_only;
 use crate::probe::choose::method_memory::MethodMemory;
 use crate::probe::choose::search;
@@ -19,6 +20,8 @@ use kube_read::Failure;
 pub(crate) struct ProberCache {
     /// The methods that do not work.
     pub(crate) memory: MethodMemory,
+    /// The images that policies admit.
+    pub(crate) admitted: AdmittedImages,
     /// Archives of node-probe for upload.
     pub(crate) archives: Arc<Archives>,
 }

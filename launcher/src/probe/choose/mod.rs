@@ -1,7 +1,6 @@
 //! Modules that choose the method and the image of a probe.
 
 pub(super) mod dispatch;
-pub(super) mod image_reference;
 pub(super) mod method_memory;
 pub(super) mod present_image;
 pub(super) mod search;

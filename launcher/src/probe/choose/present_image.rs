@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Node;
 
-use crate::probe::choose::image_reference::ImageReference;
+use crate::settings::image_reference::ImageReference;
 
 /// The names of one image.
 pub(crate) type Names<'a> = Vec<&'a str>;
@@ -13,18 +13,11 @@ pub(crate) fn reported(node: &Node) -> impl Iterator<Item = Names<'_>> {
     images.iter().map(|image| image.names.iter().flatten().map(String::as_str).collect())
 }
 
-/// Returns the image of the probe on the node, by digest. The tag must be equal, because everybody who may create pods
-/// can make the node pull another release. An image that has only a tag may be an import, and is not used unless the
-/// user names it.
-pub(crate) fn find(node: &Node, wanted: &str) -> Option<String> {
-    let wanted = ImageReference::of(wanted)?;
-    let found = |names: Names<'_>| {
-        let images = names.into_iter().filter_map(ImageReference::of);
-        let ours: Vec<_> = images.filter(|image| image.is_of(wanted.registry, wanted.path)).collect();
-        ours.iter().find(|image| image.tag.is_some() && image.tag == wanted.tag)?;
-        ours.iter().find_map(ImageReference::pinned)
-    };
-    reported(node).find_map(found)
+/// Returns the image with this digest on the node, by its digest. A name proves nothing: everybody who may create pods can make
+/// the node pull an image of any name.
+pub(crate) fn find(node: &Node, digest: &str) -> Option<String> {
+    let mut names = reported(node).flatten().filter_map(ImageReference::of);
+    names.find(|image| image.sha256() == Some(digest))?.pinned()
 }
 
 #[cfg(test)]
@@ -34,8 +27,9 @@ mod tests {
     use super::find;
 
     #[test]
-    fn the_image_is_found_by_its_tag_and_used_by_its_digest() {
-        let digest = format!("ghcr.io/gpu-syringe/node-probe@sha256:{}", "a".repeat(64));
+    fn the_image_is_found_by_its_digest_and_never_by_its_name() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let ours = format!("ghcr.io/gpu-syringe/node-probe@{digest}");
         let tag = "ghcr.io/gpu-syringe/node-probe:0.1.0";
         let found = |images: &[&[&str]]| {
             let image = |names: &&[&str]| ContainerImage {
@@ -43,18 +37,16 @@ mod tests {
                 size_bytes: None,
             };
             let images = Some(images.iter().map(image).collect());
-            find(&Node { status: Some(NodeStatus { images, ..NodeStatus::default() }), ..Node::default() }, tag)
+            find(&Node { status: Some(NodeStatus { images, ..NodeStatus::default() }), ..Node::default() }, &digest)
         };
-        assert_eq!(found(&[&["docker.io/library/debian:13"], &[&digest, tag]]), Some(digest.clone()));
-        assert_eq!(found(&[&[tag]]), None, "a tag alone");
-        // These are another release, another repository, another registry, and a digest without a known tag.
-        let other = "ghcr.io/gpu-syringe/node-probe:0.0.9";
-        for names in [&[digest.as_str(), other][..], &[digest.as_str()], &["evil.example/gpu-syringe/node-probe:0.1.0"]]
-        {
+        assert_eq!(found(&[&["docker.io/library/debian:13"], &[&ours, tag]]), Some(ours.clone()));
+        let mirrored = format!("mirror.example/proxy/node-probe@{digest}");
+        assert_eq!(found(&[&[&mirrored]]), Some(mirrored.clone()));
+        // A tenant pulled another image of the same name and tag.
+        let theirs = format!("ghcr.io/gpu-syringe/node-probe@sha256:{}", "b".repeat(64));
+        for names in [&[tag][..], &[&theirs, tag], &["ghcr.io/gpu-syringe/node-probe@sha256:a"]] {
             assert_eq!(found(&[names]), None, "{names:?}");
         }
-        // The tag is that of one image, and the digest that of another.
-        assert_eq!(found(&[&[&digest], &[tag]]), None);
         assert_eq!(found(&[]), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   auto, starting with the method that needs the least trust:
-//!     pod       the image of the probe is set, or is on the node by digest
+//!     pod       the image of the probe is set, is named by the policy, or is on the node by the digest of the release
 //!     logs      the same image, if exec is unavailable
 //!     inject    node-probe is uploaded into an image that runs privileged on the node
 //!   pod         pod, then logs if websockets are rejected
@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep_until};
 
+use crate::policy::admitted_image::AdmittedImages;
 use crate::probe::choose::dispatch::ProberCache;
 use crate::probe::choose::method_memory::{MethodMemory, Obstructed, Place, Reason};
 use crate::probe::choose::present_image;
@@ -95,6 +96,9 @@ struct Search<'a> {
     is_auto: bool,
     cluster: String,
     memory: &'a MethodMemory,
+    admitted: &'a AdmittedImages,
+    /// Whether the image is the one that the policy names.
+    is_image_of_policy: bool,
     archives: Arc<Archives>,
     passed: Vec<PassedOver>,
     /// Number of pods that were created and deleted.
@@ -111,6 +115,8 @@ pub(crate) async fn run(context: ProbeContext, cache: &ProberCache) -> Result<Pr
         cluster: context.cluster(),
         context,
         memory: &cache.memory,
+        admitted: &cache.admitted,
+        is_image_of_policy: false,
         archives: cache.archives.clone(),
         passed: Vec::new(),
         pods: 0,
@@ -148,6 +154,7 @@ impl Search<'_> {
         if self.is_refused() {
             return Ok(None);
         }
+        self.take_image_of_policy().await?;
         for &method in methods(self.context.settings.via) {
             for base_image in self.base_images(method).await? {
                 self.context.base_image = base_image;
@@ -161,6 +168,22 @@ impl Search<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Uses the image that the policy of the namespace admits, if none is set. It is used like an image that a person named.
+    async fn take_image_of_policy(&mut self) -> Result<(), Failure> {
+        let (settings, connection) = (self.context.settings.clone(), self.context.connection.clone());
+        let is_wanted = matches!(settings.via, ProbeMethod::Auto | ProbeMethod::Pod | ProbeMethod::Logs);
+        if !is_wanted || settings.names_image() {
+            return Ok(());
+        }
+        let (admitted, cluster) = (self.admitted, self.cluster.clone());
+        let read = async { Ok(admitted.get(&cluster, &connection, &settings.probe_namespace).await) };
+        if let Some(image) = self.within_call(read).await? {
+            self.context.settings = Arc::new(settings.with_image(image));
+            self.is_image_of_policy = true;
+        }
+        Ok(())
     }
 
     /// Returns whether the cluster is known to reject every pod. A method that the user chose is tried in any case.
@@ -196,14 +219,21 @@ impl Search<'_> {
 
     /// Returns whether there is an image of the probe that can be started.
     async fn finds_image(&mut self) -> Result<bool, Failure> {
-        let image = self.context.settings.probe_image();
         if self.context.settings.names_image() {
             return Ok(true);
         }
-        let node = self.within_call(nodes::read(&self.context.connection, &self.context.request.node)).await?;
-        self.context.present_image = present_image::find(&node, &image);
+        let digest = self.context.settings.released_digest.clone();
+        if let Some(digest) = &digest {
+            let node = self.within_call(nodes::read(&self.context.connection, &self.context.request.node)).await?;
+            self.context.present_image = present_image::find(&node, digest);
+        }
         if self.context.present_image.is_none() {
-            let why = format!("no --image is set, and the node does not list {image} with a digest");
+            let why = match digest {
+                Some(digest) => {
+                    format!("no --image is set, and the node does not list an image with the digest {digest}")
+                }
+                None => "no --image is set, and this build knows no image by digest".to_owned(),
+            };
             let next_step =
                 "Name an image of node-probe that the node can pull: --image REGISTRY/node-probe@sha256:DIGEST.";
             self.pass_over(ProbeMethod::Pod, Reason { why, next_step: next_step.to_owned() });
@@ -240,12 +270,15 @@ impl Search<'_> {
         }
     }
 
-    /// Returns the reason why inject is not allowed, if the user named the only image that may run.
+    /// Returns the reason why inject is not allowed, if the user or the policy named the only image that may run.
     fn pinned_image(&self) -> Option<Reason> {
         let Settings { base_image, .. } = &*self.context.settings;
         let is_pinned = self.context.settings.names_image() && self.context.settings.probe_image().contains('@');
         (is_pinned && base_image.is_none()).then(|| Reason {
-            why: "the settings name the image by its digest, and nothing else may run".to_owned(),
+            why: match self.is_image_of_policy {
+                true => "the policy of the namespace names the image, and nothing else may run".to_owned(),
+                false => "the settings name the image by its digest, and nothing else may run".to_owned(),
+            },
             next_step: "Start gpu-syringe without the digest, or with --base-image or --via inject.".to_owned(),
         })
     }
@@ -292,7 +325,12 @@ impl Search<'_> {
                 self.memory.forget(self.place(), disproved_by(method));
                 Ok(Tried::Found(Box::new(result)))
             }
-            Err(failure) => self.failed(method, failure),
+            Err(failure) => {
+                if self.is_image_of_policy && matches!(failure.cause, Cause::Policy(_)) {
+                    self.admitted.forget(&self.cluster, &self.context.settings.probe_namespace).await;
+                }
+                self.failed(method, failure)
+            }
         }
     }
 

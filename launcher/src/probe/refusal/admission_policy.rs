@@ -1,13 +1,9 @@
 //! `denial`: finds the policy of the cluster that rejected a pod, and what an administrator can change.
 
+use crate::policy::{POLICIES, cluster_name, values, variable};
 use crate::probe::refusal::{create_forbidden, next_steps};
 use kube_read::Failure;
 use kube_read::failure::{Cause, Policy, PolicyKind};
-
-/// The policies in deploy/admission-policy.yaml.
-const SHIPPED: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
-/// The parameter of the policies. If a rejection names the parameter, an administrator fixes the cause there.
-const PARAMETER: &str = "ConfigMap gpu-syringe-policy";
 
 /// A denial by a policy of the cluster.
 #[derive(Debug)]
@@ -57,9 +53,7 @@ pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
         );
     }
     if let Some(name) = between(why, "ValidatingAdmissionPolicy '", "'") {
-        // If the namespace is not gpu-syringe, setup adds the namespace to the names of the policies.
-        let plain = name.strip_suffix(&format!("-{namespace}")).unwrap_or(name);
-        if SHIPPED.contains(&name) || SHIPPED.contains(&plain) {
+        if POLICIES.iter().any(|policy| name == *policy || name == cluster_name(policy, namespace)) {
             return Denial::new(
                 format!("ValidatingAdmissionPolicy {name} (deploy/admission-policy.yaml)"),
                 PolicyKind::Shipped,
@@ -91,13 +85,12 @@ pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
 
 /// Returns the next step after a rejection by a policy of deploy/admission-policy.yaml.
 fn next_step_of_shipped(why: &str, namespace: &str) -> String {
-    if why.contains("data.image") || why.contains("no params found") {
+    if why.contains(&variable(values::IMAGE)) {
         next_steps::policy_image(namespace)
-    } else if why.contains(PARAMETER) {
-        format!(
-            "Ask an administrator to set the value that the message names in {PARAMETER} of namespace {namespace} \
-             (deploy/policy-parameters.yaml) to the value that this launcher uses."
-        )
+    } else if is_of_variable(why) {
+        "Ask an administrator to set the variable that the message names to the value that this launcher uses: gpu-syringe setup \
+         --apply with the settings of this launcher."
+            .to_owned()
     } else if why.contains("actions.gpu-syringe.dev") {
         format!("Ask an administrator to bind Role gpu-syringe-operator of namespace {namespace} to your user.")
     } else {
@@ -105,6 +98,11 @@ fn next_step_of_shipped(why: &str, namespace: &str) -> String {
          that the policy does not cover."
             .into()
     }
+}
+
+/// Returns whether another value of a variable would admit the request.
+pub(crate) fn is_of_variable(why: &str) -> bool {
+    why.contains(" of ValidatingAdmissionPolicy gpu-syringe-") && why.contains("variable ")
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
@@ -151,7 +149,8 @@ mod tests {
             denial(&why, "ns").map(|denial| denial.next_step).unwrap_or_default()
         };
         assert!(
-            ours("no probe is admitted until ConfigMap gpu-syringe-policy of this").contains("policy-parameters.yaml")
+            ours("no probe is admitted until variable image of ValidatingAdmissionPolicy gpu-syringe-probe-only is")
+                .contains("--image")
         );
         assert!(ours("needs the right to create actions.gpu-syringe.dev").contains("gpu-syringe-operator"));
         assert!(ours("a probe container must not set args").contains("--via inject"));

@@ -56,11 +56,12 @@ pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
     )
 }
 
-/// Returns the next step if the policy of deploy/ names no image or another image.
+/// Returns the next step if the policy of deploy/ admits no image or another image.
 pub(crate) fn policy_image(namespace: &str) -> String {
     format!(
-        "Ask an administrator to set the image that the policy admits: {} --image REGISTRY/node-probe@sha256:DIGEST. Then start \
-         gpu-syringe with the same --image. {CHECK}",
+        "If an image is set (--image, GPU_SYRINGE_IMAGE, the settings file), leave it out: gpu-syringe takes the image from the policy, \
+         if your user may read the policy. An administrator grants this and sets the image: {} --image \
+         REGISTRY/node-probe@sha256:DIGEST --user USER. {CHECK}",
         set_up(namespace, "hardened")
     )
 }

@@ -2,9 +2,9 @@
 
 use k8s_openapi::api::core::v1::Node;
 
-use crate::probe::choose::image_reference::ImageReference;
 use crate::probe::choose::present_image;
 use crate::settings::Settings;
+use crate::settings::image_reference::ImageReference;
 use kube_read::Failure;
 use kube_read::failure::Cause;
 

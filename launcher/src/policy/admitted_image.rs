@@ -1,0 +1,71 @@
+//! `AdmittedImages`: the image that the policy of a namespace admits, which the launcher uses if no image is set.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use kube::Api;
+use kube::core::{ApiResource, DynamicObject};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::values::Values;
+use super::{PROBE_ONLY, cluster_name};
+use crate::settings::image_reference;
+use kube_read::Connection;
+
+/// Time limit of the request.
+const TIME: Duration = Duration::from_secs(5);
+/// Time for which an answer is used again.
+const MEMORY: Duration = Duration::from_secs(300);
+
+/// The images that the policies admit, by cluster and namespace.
+#[derive(Debug, Default)]
+pub(crate) struct AdmittedImages(Mutex<HashMap<(String, String), Answer>>);
+
+/// An answer of the API server.
+#[derive(Debug)]
+struct Answer {
+    at: Instant,
+    image: Option<String>,
+}
+
+impl AdmittedImages {
+    /// Returns the image that the policy of the namespace admits; `None` if there is no policy, if the user may not read
+    /// it, or if it names no image by digest. Asks the API server once in some minutes.
+    pub(crate) async fn get(&self, cluster: &str, connection: &Connection, namespace: &str) -> Option<String> {
+        let key = (cluster.to_owned(), namespace.to_owned());
+        // The lock is held during the request, so that the probes of many nodes send one request.
+        let mut known = self.0.lock().await;
+        if let Some(answer) = known.get(&key).filter(|answer| answer.at.elapsed() < MEMORY) {
+            return answer.image.clone();
+        }
+        let image = read(connection, namespace).await.ok()?;
+        known.insert(key, Answer { at: Instant::now(), image: image.clone() });
+        image
+    }
+
+    /// Forgets an image that the policy refused: an administrator has set another one.
+    pub(crate) async fn forget(&self, cluster: &str, namespace: &str) {
+        self.0.lock().await.remove(&(cluster.to_owned(), namespace.to_owned()));
+    }
+}
+
+/// The API server gave no usable answer.
+pub(crate) struct NoAnswer;
+
+/// Reads the image; `None` if there is no image to use.
+pub(crate) async fn read(connection: &Connection, namespace: &str) -> Result<Option<String>, NoAnswer> {
+    let resource = ApiResource::erase::<ValidatingAdmissionPolicy>(&());
+    let api = Api::<DynamicObject>::all_with(connection.client.clone(), &resource);
+    match timeout(TIME, api.get(&cluster_name(PROBE_ONLY, namespace))).await {
+        Ok(Ok(policy)) => Ok(usable(Values::of_policy(&policy.data["spec"]).image())),
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => Ok(None),
+        Ok(Err(_)) | Err(_) => Err(NoAnswer),
+    }
+}
+
+/// Returns the image, if it names a registry and a digest.
+fn usable(image: &str) -> Option<String> {
+    image_reference::refusal(image).is_none().then(|| image.to_owned())
+}

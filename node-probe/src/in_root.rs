@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
@@ -21,6 +21,9 @@ use crate::{bounded, files};
 
 /// The kernel's limit on the number of links in one path.
 const MAX_LINKS: u32 = 40;
+
+/// Time for the kinds of the entries of a folder. A container chooses their number.
+const KINDS_TIME: Duration = Duration::from_millis(200);
 
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -198,18 +201,28 @@ impl HostFile {
         files::names_of(&self.descriptor_path(), &self.path)
     }
 
-    /// Returns the names of the entries of these kinds in a folder whose name starts with `prefix`, sorted. A link is not
-    /// followed: it has its own kind.
-    pub(crate) fn names_of_kinds(&self, prefix: &'static str, kinds: &'static [FileType]) -> io::Result<Vec<String>> {
+    /// Returns the names of the entries of these kinds in a folder whose name starts with `prefix`, sorted, and the number of
+    /// entries for which there was no time. A link is not followed: it has its own kind.
+    pub(crate) fn names_of_kinds(
+        &self,
+        prefix: &'static str,
+        kinds: &'static [FileType],
+    ) -> io::Result<(Vec<String>, usize)> {
         let mut names = self.names()?;
         names.retain(|name| name.starts_with(prefix));
         let handle = Arc::clone(&self.handle);
         bounded::in_time(&self.path, move || {
+            let end = Instant::now() + KINDS_TIME;
+            let mut left = 0;
             names.retain(|name| {
+                if left > 0 || Instant::now() > end {
+                    left += 1;
+                    return false;
+                }
                 let entry = statat(&handle, name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
                 entry.is_ok_and(|entry| kinds.contains(&FileType::from_raw_mode(entry.st_mode)))
             });
-            Ok(names)
+            Ok((names, left))
         })
     }
 

@@ -21,7 +21,14 @@ const MEMORY: Duration = Duration::from_secs(300);
 
 /// The images that the policies admit, by cluster and namespace.
 #[derive(Debug, Default)]
-pub(crate) struct AdmittedImages(Mutex<HashMap<(String, String), (Instant, Option<String>)>>);
+pub(crate) struct AdmittedImages(Mutex<HashMap<(String, String), Answer>>);
+
+/// An answer of the API server.
+#[derive(Debug)]
+struct Answer {
+    at: Instant,
+    image: Option<String>,
+}
 
 impl AdmittedImages {
     /// Returns the image that the policy of the namespace admits; `None` if there is no policy, if the user may not read
@@ -30,11 +37,11 @@ impl AdmittedImages {
         let key = (cluster.to_owned(), namespace.to_owned());
         // The lock is held during the request, so that the probes of many nodes send one request.
         let mut known = self.0.lock().await;
-        if let Some((_, image)) = known.get(&key).filter(|(at, _)| at.elapsed() < MEMORY) {
-            return image.clone();
+        if let Some(answer) = known.get(&key).filter(|answer| answer.at.elapsed() < MEMORY) {
+            return answer.image.clone();
         }
         let image = read(connection, namespace).await.ok()?;
-        known.insert(key, (Instant::now(), image.clone()));
+        known.insert(key, Answer { at: Instant::now(), image: image.clone() });
         image
     }
 

@@ -79,11 +79,6 @@ pub(crate) fn of_node(node: &Node<'_>) -> Option<&'static Board> {
     (all && is_bare_metal(node) && node.answering().all(|gpu| of(gpu) == Some(board))).then_some(board)
 }
 
-/// Returns whether a card with this name is sold for use with NVLink bridges.
-pub(crate) fn has_bridge(gpu: &Gpu) -> bool {
-    gpu.name.as_deref().is_some_and(|name| name.split(' ').any(|word| word == "NVL"))
-}
-
 /// Returns the number of GPUs in the node, including those that only the PCI bus shows. Display cards of another kind do not count.
 pub(crate) fn count(node: &Node<'_>) -> usize {
     let device = |gpu: &Gpu| node.pci_of(gpu).and_then(|pci| pci.device_id.as_deref());

@@ -1,4 +1,4 @@
-//! `parse`: parses an Xid line: PCI address, MIG ids, code and process. `parse_key`: the same without the details.
+//! `parse`: parses an Xid line into PCI address, MIG ids, code, process, details. `parse_key`: without the details.
 //!
 //! Format: `NVRM: Xid (PCI:dddd:bb:dd[ GPU-I:nn[ GPU-CI:nn]]): CODE, [pid=P, [name=N, ]]TEXT`.
 //!

@@ -1,4 +1,4 @@
-//! Tests that the verdict is not healthy if an error was logged, the log has a gap, or a section was not read.
+//! Tests of when a node may be called healthy: not with recent errors, gaps in the log or sections that were not read.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Verdict};

@@ -130,7 +130,7 @@ async fn without_any_permission_every_one_is_named() {
     let answer = doctor(&bed, &[]).await;
     assert_eq!(answer.code, Some(1));
     let (failures, warnings) = (answer.ids("failure"), answer.ids("warning"));
-    assert_eq!((failures.len(), warnings.len()), (8, 10), "{failures:?} {warnings:?}");
+    assert_eq!((failures.len(), warnings.len()), (8, 11), "{failures:?} {warnings:?}");
     assert!(failures.iter().chain(&warnings).all(|id| id.starts_with("permission-")), "{failures:?} {warnings:?}");
     assert_eq!(answer.undecided(), [""; 0]);
     assert_eq!(answer.json["status"], "failure");

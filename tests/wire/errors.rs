@@ -163,7 +163,7 @@ async fn without_permission_to_create_pods_the_error_names_the_permission() {
 async fn without_permission_to_read_nodes_nothing_is_created() {
     let nodes = [node("gpu-1", "healthy-h100-8")];
     let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("get", "nodes"))).await;
-    inventory(&bed).await.error_with(&["gpu-1", "403", "rbac.yaml"]);
+    inventory(&bed).await.error_with(&["gpu-1", "403", "gpu-syringe setup --apply --user"]);
     bed.assert_bare(0);
 }
 

@@ -21,19 +21,26 @@ pub(crate) fn resources_table(resources: &[ResourceUse]) -> Rows {
 }
 
 pub(crate) fn pods_table(pods: &[PodRow]) -> Rows {
-    let mut rows = new_table(["pod", "node", "phase", "holds", "container", "requests", "devices", "processes"])
-        .optional(&["node", "phase", "requests", "container"]);
+    // In an answer about one node, no pod has this field.
+    let has_nodes = pods.iter().any(|pod| pod.node.is_some());
+    let mut rows = if has_nodes {
+        new_table(["pod", "node", "phase", "holds", "container", "requests", "devices", "processes"])
+    } else {
+        new_table(["pod", "phase", "holds", "container", "requests", "devices", "processes"])
+    }
+    .optional(&["phase", "requests", "container"]);
     for pod in pods {
         let phase = if pod.terminating { format!("{}, terminating", pod.phase) } else { pod.phase.clone() };
         let claimed_devices = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());
         let holds = amounts(&pod.holds).into_iter().chain(claimed_devices).collect::<Vec<_>>().join(" ");
-        let node = pod.node.clone().unwrap_or_default();
-        let first = [format!("{}/{}", pod.namespace, pod.name), node, phase, holds];
+        let mut first = vec![format!("{}/{}", pod.namespace, pod.name)];
+        first.extend(has_nodes.then(|| pod.node.clone().unwrap_or_default()));
+        first.extend([phase, holds]);
         if pod.containers.is_empty() {
             rows.add_row([first.as_slice(), &[const { String::new() }; 4]].concat());
         }
         for (place, container) in pod.containers.iter().enumerate() {
-            let start = if place == 0 { first.clone() } else { Default::default() };
+            let start = if place == 0 { first.clone() } else { vec![String::new(); first.len()] };
             rows.add_row([start.as_slice(), &container_cells(container)].concat());
         }
     }

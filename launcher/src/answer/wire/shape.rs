@@ -162,10 +162,10 @@ mod tests {
     const OF_A_TYPE: &str = "action.code action.outcome affected_gpus.pci_address affected_gpus.status cause certainty checked \
              containers.role events.first events.kind events.last events.not_before events.occurrences \
              events.pci_address findings.action findings.class findings.severity gpus.pci_address gpus.recovery_action gpus.status health.status kernel_log.from \
-             kernel_log.to lost.pci_address nics.pci_address node_findings.class node_findings.severity nodes.urgency \
+             kernel_log.to kubernetes.lease_renewed lost.pci_address nics.pci_address node_findings.class node_findings.severity nodes.urgency \
              nodes.verdict \
              not_requested now.not_read now.recovery_action nvlinks.remote_pci_address partly_checked pcie_path.pci_address \
-             plan.action plan.pci_address plan.rma plan.urgency probe.source probe.taken_at process.started_at resources.unit scope.files \
+             plan.action plan.pci_address plan.rma plan.urgency pod_events.last probe.source probe.taken_at process.started_at resources.unit scope.files \
              scope.gpus scope.pci scope.processes sections_read.section sections_read.status since stack.stage \
              stack.state status summary.overall_health taken_at timeline.time topology.nvswitches verdict";
     const MARKED: &str = "checked_only deductions.finding detail_omitted devices.source findings.id findings.reference \

@@ -1,4 +1,4 @@
-//! Reads the TOML configuration files of a container runtime, with drop-ins. Size and number of the files are limited.
+//! Helpers for TOML files of container runtimes: `read` reads one file, `matching` lists files, `at` looks up a key.
 
 use jiff::Timestamp;
 use toml::{Table, Value};

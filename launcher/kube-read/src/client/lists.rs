@@ -246,6 +246,6 @@ mod tests {
     async fn a_forbidden_list_says_what_the_server_says() {
         let (_cluster, connection) = start(fixture().denying(Denial::of("list", "pods"))).await;
         let failure = pods(&connection).await.expect_err("a refusal");
-        assert!(failure.why.contains("forbidden") && failure.next_step.contains("rbac.yaml"), "{failure:?}");
+        assert!(failure.why.contains("forbidden") && failure.next_step.contains("setup --apply --user"), "{failure:?}");
     }
 }

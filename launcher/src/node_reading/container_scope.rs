@@ -19,6 +19,7 @@ pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut KubernetesFa
         return;
     }
     (cluster.gpu_capacity, cluster.gpu_allocatable, cluster.gpu_label_count) = (None, None, None);
+    cluster.instance_type = None;
     // Allocations and processes of other containers are missing.
     cluster.gpu_pods = None;
     // The capacity of the node is not compared with the GPUs of one container.

@@ -26,6 +26,8 @@ pub struct KubernetesFacts {
     pub gpu_allocatable: Option<u32>,
     /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
     pub gpu_label_count: Option<u32>,
+    /// Instance type of the machine, from the label of the cloud provider.
+    pub instance_type: Option<String>,
     /// Whether the node advertises GPUs as other resources: MIG profiles, shared GPUs, renamed resources, or GPUs for
     /// virtual machines.
     pub other_gpu_resources: bool,

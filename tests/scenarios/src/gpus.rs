@@ -53,6 +53,26 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("gpu-count-low").evidence(["capacity: 4"]))
             .cluster(cluster_with_gpus("gpu-l40s-9", 4))
             .node(|| l40s(3)),
+        critical("instance-with-a-gpu-less", "A g6e.12xlarge has four GPUs. Only three were found at the boot.")
+            .must(finding("gpu-count-low").evidence(["instance type g6e.12xlarge: 4"]))
+            .cluster(KubernetesFacts {
+                instance_type: Some("g6e.12xlarge".to_owned()),
+                ..cluster_with_gpus("gpu-l40s-9", 3)
+            })
+            .node(|| l40s(3)),
+        fatal("gpu-rejected-unlike-peers", "The driver calls GPU 1 unsupported and works with three equal GPUs.")
+            .must("gpu-rejected-unlike-peers")
+            .must_not(["driver-wrong-kernel-module-type"])
+            .node(|| {
+                l40s(4)
+                    .driver_start_line(
+                        "NVRM: The NVIDIA GPU 0000:38:00.0 (PCI ID: 10de:26b9)\\x0aNVRM: installed in this system is not \
+                         supported by the\\x0aNVRM: NVIDIA 570.124.06 driver release.",
+                    )
+                    .driver_start_line("NVRM: The NVIDIA probe routine failed for 1 device(s).")
+                    .not_bound(1)
+                    .no_gpu_lost()
+            }),
         critical("gpu-hangs", "NVML calls about GPU 1 do not return.")
             .must(("gpu-unresponsive", 1))
             .must_not(["nvml-not-answering", "gpu-cannot-be-opened"])

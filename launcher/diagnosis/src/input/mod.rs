@@ -4,6 +4,7 @@ pub(crate) mod boards;
 pub(crate) mod driver;
 pub(crate) mod fields;
 pub(crate) mod gpu;
+pub(crate) mod instance_types;
 pub(crate) mod layers;
 pub(crate) mod log_window;
 pub(crate) mod node;

@@ -124,6 +124,7 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
         gpu_capacity: gpus(quantities(|status| status.capacity.clone())),
         gpu_allocatable: gpus(quantities(|status| status.allocatable.clone())),
         gpu_label_count: label_number(node, "nvidia.com/gpu.count"),
+        instance_type: node.labels().get("node.kubernetes.io/instance-type").map(|name| clean(name, 63)),
         other_gpu_resources: offers_others(node),
         gpu_conditions: gpu_conditions(node),
         read_at: Some(Timestamp::now()),

@@ -22,6 +22,12 @@ rules! {
         means "The installed kernel module does not support this GPU: the open module supports Turing and later, the \
             proprietary module supports GPUs before Blackwell.",
         reads "xid: driver lines, host.driver", about Driver;
+    UNLIKE_PEERS: "gpu-rejected-unlike-peers" Fatal Hardware DEBUG_DOC, "The driver rejects this GPU and works with equal ones",
+        DrainAndReboot "Drain and power-cycle {node}. If the driver rejects {gpu} again, run the field diagnostic and return it (RMA). \
+            Do not change the driver: it works with the equal GPUs of the node.",
+        means "The driver logged that it does not support the GPU, but it works with other GPUs of the same device id. The GPU reports a \
+            wrong identity: its hardware or firmware is faulty.",
+        reads "xid: driver lines, host.pci_gpus";
 }
 
 /// Returns the logged reason why the driver rejected a GPU. The reason replaces the general advice.
@@ -29,10 +35,21 @@ pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
     if !unsupported.is_empty() {
+        // A line about the type of the modules names a solution that concerns the driver.
+        let names_modules = unsupported.iter().any(|event| event.sub_code.as_deref() != Some("not_supported"));
+        if !names_modules && has_working_peer(node, gpu) {
+            return Some(Draft::on_gpu(UNLIKE_PEERS, gpu).with_events(unsupported));
+        }
         let draft = wrong_driver(Draft::on_gpu(WRONG_DRIVER, gpu), &unsupported);
         return Some(if is_legacy_card(node, gpu) { as_legacy_card(draft) } else { draft });
     }
     (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
+}
+
+/// Whether a GPU with the same PCI device id works.
+fn has_working_peer(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let id = |gpu: &Gpu| node.pci_of(gpu).and_then(|entry| entry.device_id.as_deref());
+    id(gpu).is_some() && node.gpus.iter().any(|other| other.answers && id(other) == id(gpu))
 }
 
 /// Smallest PCI device id of Maxwell, the oldest architecture that a driver branch of the last ten years supports.

@@ -4,6 +4,7 @@
 //! the PCI bus (in `rules/gpu/unusable.rs`), the capacity, the labels, and the allocations of the kubelet.
 
 use crate::evidence;
+use crate::input::instance_types;
 use crate::input::node::Node;
 use crate::input::pods_match::matching_fails;
 use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
@@ -26,7 +27,8 @@ rules! {
         DrainAndReboot "Drain and reboot {node}. If a GPU is still missing, check its seating and power.",
         means "Fewer GPUs are known to NVML and PCI than Kubernetes counted. Pods may be scheduled to GPUs that no \
             longer exist.",
-        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count";
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
+            kubernetes.instance_type";
     NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
         None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.",
         means "The node has no NVIDIA GPU, and Kubernetes does not expect one.",
@@ -104,7 +106,9 @@ fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
     let label =
         node.kubernetes.gpu_label_count.filter(|_| !has_mig(node)).map(|count| (count, "label nvidia.com/gpu.count"));
     // If both numbers are equal, the capacity is named, because it is better known.
-    label.into_iter().chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
+    let of_type = node.kubernetes.instance_type.as_deref().and_then(instance_types::gpus_of);
+    let of_type = of_type.map(|count| (count, "instance type"));
+    of_type.into_iter().chain(label).chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
 }
 
 /// Returns other signs in Kubernetes that the node has or had GPUs. They give no number.
@@ -163,7 +167,9 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
         known if known > 0 && known < count => FEWER,
         _ => return None,
     };
-    Some(Draft::on_node(rule).with_evidence(format!("Kubernetes {source}: {count}")).with_all_evidence(counted))
+    let name = node.kubernetes.instance_type.as_deref().filter(|_| source == "instance type");
+    let name = name.map(|name| format!(" {}", evidence::data(name))).unwrap_or_default();
+    Some(Draft::on_node(rule).with_evidence(format!("Kubernetes {source}{name}: {count}")).with_all_evidence(counted))
 }
 
 /// Returns the number of GPUs in a source as text, or why there is no number.

@@ -1,0 +1,49 @@
+//! `gpus_of`: the number of physical GPUs of a cloud provider's instance type, from `data/instance_types.tsv`.
+
+use std::sync::LazyLock;
+
+use syringe_core::tsv::rows;
+
+/// Instance type, or its beginning if any characters may follow, and the number of GPUs.
+struct InstanceType {
+    name: &'static str,
+    is_family: bool,
+    gpus: u32,
+}
+
+static TYPES: LazyLock<Vec<InstanceType>> =
+    LazyLock::new(|| rows(include_str!("../data/instance_types.tsv")).filter_map(instance_type).collect());
+
+fn instance_type(row: Vec<&'static str>) -> Option<InstanceType> {
+    let [name, gpus] = row[..] else { return None };
+    let family = name.strip_suffix('*');
+    Some(InstanceType { name: family.unwrap_or(name), is_family: family.is_some(), gpus: gpus.parse().ok()? })
+}
+
+/// Returns the number of GPUs of an instance type. `None` if the type is not in the table.
+pub(crate) fn gpus_of(name: &str) -> Option<u32> {
+    let is_this = |one: &&InstanceType| if one.is_family { name.starts_with(one.name) } else { name == one.name };
+    TYPES.iter().find(is_this).map(|one| one.gpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::tsv::rows;
+
+    use super::{TYPES, gpus_of};
+
+    #[test]
+    fn every_row_is_read_and_a_family_comes_after_its_larger_types() {
+        assert_eq!(TYPES.len(), rows(include_str!("../data/instance_types.tsv")).count());
+        let of = |name: &str| gpus_of(name);
+        assert_eq!(
+            (of("g6e.12xlarge"), of("g6e.xlarge"), of("g6.xlarge"), of("g5.48xlarge")),
+            (Some(4), Some(1), Some(1), Some(8))
+        );
+        assert_eq!((of("m5.large"), of("g6f.xlarge"), of("p5.48xlarge.x")), (None, None, None));
+        for (at, one) in TYPES.iter().enumerate() {
+            let shadow = TYPES[..at].iter().find(|before| before.is_family && one.name.starts_with(before.name));
+            assert!(shadow.is_none(), "{}", one.name);
+        }
+    }
+}

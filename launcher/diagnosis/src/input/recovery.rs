@@ -64,6 +64,19 @@ impl From<Option<Recovered>> for Recovery {
     }
 }
 
+/// A GPU that hangs repeats its line at shorter intervals than this. After a longer pause, the fault came back.
+const PAUSE: SignedDuration = SignedDuration::from_mins(15);
+
+/// Returns how often a fault occurred on the last day, if it came back after a pause: programs ran in between.
+fn came_back(events: &[&KernelEvent]) -> Option<usize> {
+    let mut times: Vec<Timestamp> = events.iter().flat_map(|event| event.occurred_at()).collect();
+    times.sort_unstable();
+    let newest = *times.last()?;
+    times.retain(|time| newest.duration_since(*time) < STALE_AFTER);
+    let returns = times.windows(2).filter(|pair| pair[1].duration_since(pair[0]) >= PAUSE).count();
+    (returns > 1).then_some(returns + 1)
+}
+
 /// Returns whether an event asks for a reset or a reboot, so that the fault lasts until then.
 pub(crate) fn asks_for_reset(event: &KernelEvent) -> bool {
     match event.kind {
@@ -90,6 +103,14 @@ impl Node<'_> {
         let needed: Vec<WorkEvidence> =
             families().filter(|(event, _)| asks_for_reset(event)).map(|(_, family)| family.work).collect();
         let counters = families().any(|(_, family)| family.recovery == RecoveryEvidence::Counters);
+        if let Some(times) =
+            came_back(events).filter(|_| !needed.is_empty() && self.age(newest).is_none_or(|age| age < WEEK))
+        {
+            let why = format!(
+                "it occurred {times} times within a day and nothing cured it: a program that runs now can fail in the same way"
+            );
+            return Recovery::Unproven { recent: !held.long_ago, why };
+        }
         let shown: Option<Vec<String>> = needed.iter().map(|work| self.work_since(gpu, *work, newest)).collect();
         match shown {
             Some(shown) => {

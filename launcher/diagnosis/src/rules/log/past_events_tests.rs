@@ -98,6 +98,23 @@ fn a_gsp_timeout_that_the_gpu_recovered_from_proves_no_stuck_process() {
     assert_eq!(severity(&asks, "process-stuck"), Some(Severity::Critical), "the driver still asks for a reset");
 }
 
+/// A job is restarted after each occurrence: the program that runs now is the next one that fails.
+#[test]
+fn a_new_program_does_not_end_a_fault_that_comes_back() {
+    for code in [79, 109, 119, 120] {
+        let worst = |minutes: &[i64]| {
+            let events: Vec<Value> = minutes.iter().map(|minutes| xid(code, *minutes)).collect();
+            judged(&at_work(working(&events))).findings.into_iter().map(|finding| finding.severity).max()
+        };
+        assert_eq!(worst(&[120, 70, 25]), Some(Severity::Critical), "Xid {code} three times in two hours");
+        // A GPU that hangs repeats its line until its program is killed. That is one occurrence.
+        let one_hang: Vec<i64> = (25..45).rev().collect();
+        for once in [&[25][..], &one_hang] {
+            assert_eq!(worst(once), Some(Severity::Warning), "Xid {code} once: {once:?}");
+        }
+    }
+}
+
 #[test]
 fn unknown_error_counters_are_no_recovery_from_a_memory_error() {
     let of = |code: u32, volatile: Value, more: Value| {

@@ -15,6 +15,8 @@ mod kubernetes_inputs;
 mod node_set_up;
 #[path = "diagnosis/node_state.rs"]
 mod node_state;
+#[path = "diagnosis/one_answer.rs"]
+mod one_answer;
 #[path = "diagnosis/products.rs"]
 mod products;
 #[path = "diagnosis/properties.rs"]
@@ -134,6 +136,7 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
 
 /// Asserts the properties that every diagnosis must have.
 fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
+    one_answer::assert_one_answer(name, diagnosis);
     for finding in &diagnosis.findings {
         let rule = catalogue_of_rules().iter().find(|rule| rule.id == finding.id);
         let rule = rule.unwrap_or_else(|| panic!("{name}: {} is not in the catalogue", finding.id));

@@ -12,10 +12,11 @@ use crate::kernel_log::scan::{after, between};
 /// The first words of lines of the IOMMU drivers.
 const BEGINS: [&str; 5] = ["DMAR: ", "DMAR:[", "AMD-Vi: ", "iommu ", "arm-smmu"];
 
-/// Returns whether a text may be a fault line of an IOMMU driver. AMD's driver also uses the device's name.
+/// Returns whether a text may be a fault line of an IOMMU driver. AMD's driver begins with the device's own driver and name, so
+/// that the line of an NVSwitch or of a network card has other first words.
 pub(super) fn is_of_iommu(text: &str) -> bool {
-    BEGINS.iter().any(|begin| text.starts_with(begin))
-        || text.starts_with("nvidia ") && text.contains(": AMD-Vi: Event logged [")
+    let after_device = || text.split_once(": ").is_some_and(|(_, rest)| rest.starts_with("AMD-Vi: Event logged ["));
+    BEGINS.iter().any(|begin| text.starts_with(begin)) || after_device()
 }
 
 /// Parses a fault line. `None` for other lines, and for lines that do not name the device.
@@ -83,6 +84,16 @@ mod tests {
             (
                 "nvidia 0000:c1:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0012 address=0xfd200000 flags=0x0020]",
                 "c1:00.0",
+                "IO_PAGE_FAULT",
+            ),
+            (
+                "nvidia-nvswitch 0000:c5:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0012 address=0x1000 flags=0x0020]",
+                "c5:00.0",
+                "IO_PAGE_FAULT",
+            ),
+            (
+                "mlx5_core 0000:18:00.1: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0012 address=0x1000 flags=0x0020]",
+                "18:00.1",
                 "IO_PAGE_FAULT",
             ),
             (

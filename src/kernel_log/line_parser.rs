@@ -46,7 +46,7 @@ pub fn family(text: &str) -> Option<Family> {
         b'N' if text.starts_with("NVRM: ") => Family::Nvrm,
         b'n' if text.starts_with("nvidia-nvswitch") => Family::Nvswitch,
         b'n' if text.starts_with("nvidia-peermem") || text.starts_with("nvidia_peermem") => Family::Peermem,
-        b'D' | b'A' | b'i' | b'a' | b'n' if iommu::is_of_iommu(text) => Family::Iommu,
+        _ if iommu::is_of_iommu(text) => Family::Iommu,
         b'n' if text.starts_with("nvidia ") => Family::Pcie,
         b'n' if text.starts_with("nvidia-uvm: ") => Family::Uvm,
         b'n' if text.starts_with("nvidia: probe of ") => Family::Probe,

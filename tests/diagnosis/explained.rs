@@ -17,7 +17,7 @@ use super::scenarios;
 const POD: &str = "99999999-2222-3333-4444-555555555555";
 
 /// A pod that has run for an hour, and ended a minute before the report unless it runs. `words`: its termination message.
-fn pod(now: Timestamp, phase: &str, words: &str) -> PodFacts {
+pub(super) fn pod(now: Timestamp, phase: &str, words: &str) -> PodFacts {
     let begun = now - SignedDuration::from_hours(1);
     let ended = |exit_code, reason: &str| ContainerState::Terminated {
         exit_code,
@@ -49,7 +49,7 @@ fn pod(now: Timestamp, phase: &str, words: &str) -> PodFacts {
 }
 
 /// The report in which the kubelet allocated this GPU to the pod.
-fn allocated(report: &Report, uuid: &str) -> Report {
+pub(super) fn allocated(report: &Report, uuid: &str) -> Report {
     let mut report = report.clone();
     let held = Allocation {
         pod_uid: POD.into(),

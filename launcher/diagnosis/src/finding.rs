@@ -71,6 +71,9 @@ pub struct Finding {
     /// them in its evidence; these addresses join it to the GPUs.
     #[serde(skip)]
     pub addresses: Vec<PciAddress>,
+    /// True if the programs on the GPU continue although the finding is grave.
+    #[serde(skip)]
+    pub work_continues: bool,
     /// A short title.
     #[schemars(extend("x-text" = "own"))]
     pub title: String,

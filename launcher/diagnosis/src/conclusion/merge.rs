@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{Action, Finding, Scope};
-use crate::rule::Draft;
+use crate::rule::{Draft, InPlan};
 use syringe_core::classification::Class;
 use syringe_core::pci::PciAddress;
 
@@ -93,6 +93,7 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
         class: draft.rule.class,
         scope: Scope { node: (node != crate::input::node::UNKNOWN_NODE_NAME).then(|| node.to_owned()), ..draft.scope },
         addresses,
+        work_continues: draft.rule.in_plan == InPlan::WorkContinues,
         title: if draft.is_over { format!("Earlier: {}", draft.rule.title) } else { draft.rule.title.to_owned() },
         evidence,
         action: Action { code: draft.action, text },

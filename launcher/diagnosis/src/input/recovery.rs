@@ -21,6 +21,9 @@ use syringe_core::kernel_log::event_meaning;
 /// run with wrong results. `docs/xid.md` names this time.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// A program that has run for a shorter time shows nothing: the driver waits for minutes before it reports a timeout.
+const AT_WORK: SignedDuration = SignedDuration::from_mins(5);
+
 /// The first driver branch that logs the reset of a GPU, with Xid 154.
 const LOGS_RESETS: u32 = 565;
 
@@ -77,6 +80,13 @@ fn came_back(events: &[&KernelEvent]) -> Option<usize> {
     (returns > 1).then_some(returns + 1)
 }
 
+/// Returns whether an event asks for a cure: a reset, a reboot, or other versions. The fault lasts until then.
+fn asks_for_cure(event: &KernelEvent) -> bool {
+    let asks_for_versions = event_meaning::of(event)
+        .is_some_and(|meaning| meaning.severity >= Severity::Critical && meaning.action == ActionCode::UpdateSoftware);
+    asks_for_reset(event) || asks_for_versions
+}
+
 /// Returns whether an event asks for a reset or a reboot, so that the fault lasts until then.
 pub(crate) fn asks_for_reset(event: &KernelEvent) -> bool {
     match event.kind {
@@ -101,7 +111,7 @@ impl Node<'_> {
         };
         let Some(held) = held else { return Recovery::Current };
         let needed: Vec<WorkEvidence> =
-            families().filter(|(event, _)| asks_for_reset(event)).map(|(_, family)| family.work).collect();
+            families().filter(|(event, _)| asks_for_cure(event)).map(|(_, family)| family.work).collect();
         let counters = families().any(|(_, family)| family.recovery == RecoveryEvidence::Counters);
         if let Some(times) =
             came_back(events).filter(|_| !needed.is_empty() && self.age(newest).is_none_or(|age| age < WEEK))
@@ -184,10 +194,15 @@ impl Node<'_> {
         let busy = self.telemetry_of(gpu).and_then(|now| now.utilization.gpu_percent);
         let (since, before): (Vec<&GpuProcess>, Vec<&GpuProcess>) =
             self.programs_on(gpu).partition(|process| process.started_at.is_some_and(|started| started > last));
-        let at_work = |process: &&&GpuProcess| !process.is_uninterruptible() && process.state.as_deref() != Some("Z");
-        // NVML has no utilization of a GPU with MIG devices.
-        let program = since.iter().find(at_work).filter(|_| busy != Some(0));
         let long_ago = self.age(Some(last)).is_some_and(|age| age > WEEK);
+        let is_mig = self.inventory_of(gpu).and_then(|gpu| gpu.mig_mode).is_some_and(|mode| mode.current);
+        let at_work = |process: &&&GpuProcess| {
+            let lives = !process.is_uninterruptible() && process.state.as_deref() != Some("Z");
+            lives && self.age(process.started_at).is_some_and(|age| age >= AT_WORK)
+        };
+        // NVML has no utilization of a GPU with MIG devices, and a program in one instance says nothing about the others.
+        let shows_work = if is_mig { long_ago } else { busy != Some(0) };
+        let program = since.iter().find(at_work).filter(|_| shows_work);
         let shows = match work {
             WorkEvidence::Program => true,
             WorkEvidence::ProgramOnSeveralGpus => program.is_some_and(|process| self.uses_several(process, last)),

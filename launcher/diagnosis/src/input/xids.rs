@@ -24,6 +24,14 @@ pub(crate) fn class(event: &KernelEvent) -> Option<Class> {
     event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid)?.class
 }
 
+/// Families of faults that end no program: repairs that wait for a reset, and limits of power.
+const WITHOUT_EFFECT: [&str; 2] = ["repair", "power"];
+
+/// Returns whether the programs on the GPU continue after the event, although the GPU must be reset or repaired.
+pub(crate) fn lets_work_continue(event: &KernelEvent) -> bool {
+    event.kind == Kind::Xid && catalogue::family_of(event).is_some_and(|family| WITHOUT_EFFECT.contains(&family.name))
+}
+
 /// Returns whether the event is an Xid 154 in which the driver recommends an action.
 pub(crate) fn recommends_recovery(event: &KernelEvent) -> bool {
     event.is_xid(&[154]) && event_meaning::of(event).is_some_and(|meaning| meaning.severity > Severity::Info)

@@ -141,7 +141,7 @@ mod tests {
         of_event(event, recovery_action, false)
     }
 
-    /// The findings of a node with two GPUs that work and this event in its log. `at_work`: a program that started a minute ago
+    /// The findings of a node with two GPUs that work and this event in its log. `at_work`: a program that started ten minutes ago
     /// runs on both.
     fn of_event(event: Value, recovery_action: Option<&str>, at_work: bool) -> Vec<Finding> {
         let now = NOW;
@@ -154,7 +154,7 @@ mod tests {
             json!({"status": "ok", "data": {"gpus": [gpu(0, "00000000:5d:00.0"), gpu(1, "00000000:9a:00.0")]}})
         };
         let log = json!({"events": [event]});
-        let program = json!({"pid": 7, "name": "python3", "started_at": ago(1), "uses": [{"gpu": 0}, {"gpu": 1}]});
+        let program = json!({"pid": 7, "name": "python3", "started_at": ago(10), "uses": [{"gpu": 0}, {"gpu": 1}]});
         let programs = if at_work { vec![program] } else { Vec::new() };
         let report: Report = serde_json::from_value(json!({"taken_at": now, "sections": {
             "inventory": of(json!({})), "telemetry": of(json!({"temperature": {"gpu_celsius": 40}})),

@@ -77,6 +77,8 @@ pub enum InPlan {
     None,
     /// The GPU fell off the bus: a reboot may not bring it back.
     PowerCycle,
+    /// The GPU fell off the bus and responds again: a reboot is sufficient.
+    LostBefore,
     /// The process cannot be killed: the drain does not wait for the process.
     UnkillableProcess,
     /// The program that had the error ended; other work on the GPU may continue.

@@ -7,7 +7,7 @@ use crate::evidence::Label;
 use crate::finding::Scope;
 use crate::input::node::Gpu;
 use crate::input::recovery::Recovery;
-use crate::rule::Rule;
+use crate::rule::{InPlan, Rule};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 
@@ -109,15 +109,35 @@ impl Draft {
             Recovery::Unproven { recent, why } => {
                 let most = if recent { Severity::Critical } else { Severity::Warning };
                 let severity = self.severity.min(most);
-                let advice = format!(
-                    "Find out whether {{gpu}} of {{node}} was reset since then; if so, no action is needed. Otherwise, when its jobs \
-                     have ended: {}",
-                    evidence::uncapitalized(&self.advice)
-                );
+                let advice = self.unless_cured();
                 let action = self.action;
-                Self { can_wait: true, ..self }.with_severity(severity).with_evidence(why).with_action(action, advice)
+                let can_wait = self.rule.in_plan != InPlan::ResultsSuspect;
+                Self { can_wait, ..self }.with_severity(severity).with_evidence(why).with_action(action, advice)
             }
         }
+    }
+
+    /// Returns the action for a fault of which it is not known whether something cured it.
+    fn unless_cured(&self) -> String {
+        let cure = match self.action {
+            ActionCode::UpdateSoftware => "the versions or settings of {gpu} on {node} were changed",
+            ActionCode::DrainAndReboot => "{node} was rebooted",
+            _ => "{gpu} of {node} was reset",
+        };
+        let when = match self.rule.in_plan {
+            InPlan::ResultsSuspect => "before its work continues",
+            _ => "when its jobs have ended",
+        };
+        format!(
+            "Find out whether {cure} since then; if so, no action is needed. Otherwise, {when}: {}",
+            evidence::uncapitalized(&self.advice)
+        )
+    }
+
+    /// Returns whether the text asks for a support case, whether or not the fault comes back.
+    pub(crate) fn asks_for_support(&self) -> bool {
+        let is_conditional = ["repeat", "frequent"].iter().any(|word| self.advice.contains(word));
+        self.advice.to_lowercase().contains("open a support case") && !is_conditional
     }
 
     /// Replaces the action of the rule, because the facts allow another judgement. For a second judgement about the same

@@ -11,12 +11,14 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 /// Returns how urgent the actions of a draft are.
 pub(super) fn urgency(draft: &Draft) -> Urgency {
     let continues = matches!(draft.rule.in_plan, InPlan::OtherWorkContinues | InPlan::WorkContinues);
-    let at_the_machine = draft.action == ActionCode::CheckCabling;
+    let after_the_drain = matches!(draft.action, ActionCode::CheckCabling | ActionCode::UpdateSoftware);
     match draft.severity {
         Severity::Info => Urgency::NextMaintenance,
+        // Work that continues reads and writes wrong data.
+        _ if draft.rule.in_plan == InPlan::ResultsSuspect => Urgency::Now,
         _ if draft.can_wait => Urgency::WhenJobsEnd,
         Severity::Warning => Urgency::NextMaintenance,
-        Severity::Critical if continues || at_the_machine => Urgency::WhenJobsEnd,
+        Severity::Critical if continues || after_the_drain => Urgency::WhenJobsEnd,
         Severity::Critical | Severity::Fatal => Urgency::Now,
     }
 }

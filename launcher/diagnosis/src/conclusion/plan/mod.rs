@@ -14,7 +14,7 @@ use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU, Plan};
 use crate::input::node::{Gpu, Node};
-use crate::rule::Draft;
+use crate::rule::{About, Draft};
 use syringe_core::action_rules::reset_needs::{ResetNeeds, needs};
 use syringe_core::classification::{ActionCode, Severity};
 
@@ -52,8 +52,11 @@ fn wants_reset(draft: &Draft) -> bool {
 }
 
 /// Returns whether the draft is the only finding of a plan: then its text has no other action to contradict.
-fn is_only(draft: &Draft, findings: usize) -> bool {
-    findings == 1 && draft.severity > Severity::Info && needs_plan(draft)
+fn is_only(draft: &Draft, findings: usize, lead: ActionCode) -> bool {
+    findings == 1
+        && draft.severity > Severity::Info
+        && needs_plan(draft)
+        && draft.actions().any(|own| own.includes(lead))
 }
 
 /// Returns whether the action is carried out at the machine.
@@ -61,13 +64,20 @@ fn is_inspection(action: ActionCode) -> bool {
     matches!(action, ActionCode::CheckCabling | ActionCode::CheckCooling)
 }
 
-/// Returns whether the action interrupts the work on a GPU or on the node, so that it needs a plan.
+/// Returns whether a grave fault of a GPU in the kernel log is mended by other versions or settings.
+fn is_update(draft: &Draft) -> bool {
+    let grave = draft.severity >= Severity::Critical && draft.when.is_some();
+    grave && draft.scope.gpu.is_some() && draft.rule.about == About::Gpus && wants(draft, ActionCode::UpdateSoftware)
+}
+
+/// Returns whether the action interrupts the work on a GPU or on the node, so that it needs a plan. Every grave fault of a GPU in
+/// the kernel log has one.
 fn needs_plan(draft: &Draft) -> bool {
     let interrupts = |action| {
         let returns = action == ActionCode::ContactVendor;
         is_reset(action) || is_inspection(action) || returns || action == ActionCode::DrainAndReboot
     };
-    draft.actions().any(interrupts)
+    draft.actions().any(interrupts) || is_update(draft)
 }
 
 fn needs_of(node: &Node<'_>, gpu: &Gpu) -> Option<ResetNeeds> {
@@ -82,6 +92,24 @@ fn further<'a>(drafts: impl Iterator<Item = &'a Draft>, lead: ActionCode) -> Vec
     let mut steps: Vec<String> = own.map(|(_, advice)| advice.clone()).collect();
     steps.dedup();
     steps
+}
+
+/// Returns the steps that change versions or settings. They come after a reset.
+fn updates<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    let planned = drafts.filter(|draft| draft.action == ActionCode::UpdateSoftware && is_update(draft));
+    let mut steps: Vec<String> = planned.map(|draft| draft.advice.replace("{gpu}", &draft.label().1)).collect();
+    steps.dedup();
+    steps
+}
+
+/// Returns the steps of the findings that ask for a support case, even if they ask for nothing else.
+fn support_cases<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    let asks = |draft: &&Draft| draft.severity > Severity::Info && draft.asks_for_support();
+    let words = |draft: &Draft| {
+        let fault = draft.evidence.iter().find(|line| line.starts_with("Xid ")).unwrap_or(&draft.evidence[0]);
+        format!("Open a support case about {}: {fault}.", draft.label().1)
+    };
+    drafts.filter(asks).filter(|draft| !draft.evidence.is_empty()).map(words).collect()
 }
 
 /// Adapts the texts of the drafts, so that none of them contradicts the plan.

@@ -2,7 +2,8 @@
 
 use crate::conclusion::plan::consequences::{if_pod_deleted, results, return_step, rma, stuck, urgency};
 use crate::conclusion::plan::{
-    further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, urgent, wants, wants_reset,
+    further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, support_cases, updates, urgent, wants,
+    wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
@@ -85,6 +86,8 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     } else if own().any(|draft| draft.actions().any(is_inspection)) {
         steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
     }
+    steps.extend(updates(own()));
+    steps.extend(support_cases(drafts.iter().filter(of_it)));
     if returned {
         steps.push(format!("Drain {{node}}. {}", return_step(own(), "{gpu}")));
     }
@@ -96,7 +99,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     let stuck = stuck(drafts, |draft| draft.is_on(gpu));
     let if_pod_deleted = if heat { String::new() } else { if_pod_deleted(&stuck, urgency) };
     let (results, rma) = (results(node, gpu, drafts), rma(own()));
-    let adapted = drafts.iter_mut().filter(|draft| draft.is_on(gpu) && !is_only(draft, findings.len()));
+    let adapted = drafts.iter_mut().filter(|draft| draft.is_on(gpu) && !is_only(draft, findings.len(), action));
     refer_to_plan(adapted, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
     Some(Plan {
         subject: "{gpu}".to_owned(),

@@ -2,12 +2,12 @@
 
 use crate::conclusion::plan::consequences::{if_pod_deleted, results, return_step, rma, stuck, urgency};
 use crate::conclusion::plan::{
-    SHOWN, distinct, further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, urgent, wants,
-    wants_reset,
+    SHOWN, distinct, further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, support_cases, updates,
+    urgent, wants, wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
-use crate::finding::Plan;
+use crate::finding::{Plan, Urgency};
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, InPlan};
 use syringe_core::classification::{ActionCode, Severity};
@@ -47,7 +47,9 @@ fn why_not_reset(node: &Node<'_>, drafts: &[Draft]) -> Option<(Label, String)> {
 pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Plan {
     let findings = ids(urgent(drafts));
     let reboots = || urgent(drafts).filter(|draft| wants(draft, ActionCode::DrainAndReboot));
-    let mut gone: Vec<&Draft> = reboots().filter(|draft| draft.rule.in_plan == InPlan::PowerCycle).collect();
+    let is_gone = reboots().any(|draft| draft.rule.in_plan == InPlan::PowerCycle);
+    let fell = |draft: &&Draft| matches!(draft.rule.in_plan, InPlan::PowerCycle | InPlan::LostBefore);
+    let mut fallen: Vec<&Draft> = reboots().filter(fell).collect();
     let stuck: Vec<String> = stuck(drafts, |_| true);
     let mut steps = vec!["Cordon {node}.".to_owned()];
     let name = &node.name;
@@ -59,11 +61,11 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let why = if reboots().next().is_none() { why_not_reset(node, drafts) } else { None };
     steps.extend(why.map(|((_, gpu), why)| format!("A reset of {gpu} is not sufficient: {why}.")));
     steps.push(
-        match (whole, gone.is_empty(), stuck.is_empty()) {
-            (Whole::Reboot, false, true) => {
+        match (whole, is_gone, stuck.is_empty()) {
+            (Whole::Reboot, true, true) => {
                 "Power-cycle {node}: a reset or a plain reboot may not bring back a GPU that fell off the bus."
             }
-            (Whole::Reboot, true, true) => "Reboot {node}.",
+            (Whole::Reboot, false, true) => "Reboot {node}.",
             (Whole::ResetAll, _, true) => {
                 "Reset all GPUs and NVSwitches of {node} together (nvidia-smi --gpu-reset), or reboot {node}."
             }
@@ -75,7 +77,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     );
     let (lead, verb) = match whole {
         Whole::ResetAll if stuck.is_empty() => (ActionCode::DrainAndReset, "reset"),
-        _ if gone.is_empty() && stuck.is_empty() => (ActionCode::DrainAndReboot, "reboot"),
+        _ if !is_gone && stuck.is_empty() => (ActionCode::DrainAndReboot, "reboot"),
         _ => (ActionCode::DrainAndReboot, "power-cycle"),
     };
     let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
@@ -87,22 +89,24 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     }
     steps.extend(afterwards(drafts, &places));
     let returned = places(|draft| wants(draft, ActionCode::ContactVendor));
-    gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
-    if !gone.is_empty() {
-        let gpus = distinct(gone.iter().map(|draft| draft.label()).collect());
+    fallen.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
+    if !fallen.is_empty() {
+        let gpus = distinct(fallen.iter().map(|draft| draft.label()).collect());
         steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&gpus)));
     }
     steps.extend(further(urgent(drafts), lead));
+    steps.extend(updates(urgent(drafts)));
+    steps.extend(support_cases(drafts.iter()));
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
-    let before_plan = before_drain(node, &affected);
     let urgency = urgent(drafts).filter(|draft| needs_plan(draft)).map(urgency).max().unwrap_or_default();
+    let before_plan = before_drain(node, &affected, urgency);
     let suspect: Vec<&Gpu> = node.gpus.iter().filter(|gpu| !results(node, gpu, drafts).is_empty()).collect();
     let results = suspect.iter().map(|gpu| results(node, gpu, drafts).replace("{gpu}", &gpu.label()));
     let results = results.collect::<Vec<_>>().join(" ");
     let if_pod_deleted = if_pod_deleted(&stuck, urgency);
     let rma = rma(urgent(drafts));
     let what = format!("the {verb} of {{node}}");
-    let adapted = drafts.iter_mut().filter(|draft| !is_only(draft, findings.len()));
+    let adapted = drafts.iter_mut().filter(|draft| !is_only(draft, findings.len(), lead));
     refer_to_plan(adapted, lead, &what, verb);
     let fill = |text: String| text.replace("{node}", name);
     Plan {
@@ -120,8 +124,11 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
 }
 
 /// Returns which work may continue until the drain.
-fn before_drain(node: &Node<'_>, affected: &[Label]) -> String {
+fn before_drain(node: &Node<'_>, affected: &[Label], urgency: Urgency) -> String {
     let name = &node.name;
+    if urgency < Urgency::Now {
+        return format!("Running work on {name} may continue until the drain. Do not schedule new work on {name}.");
+    }
     if affected.is_empty() || node.listed().count() <= affected.len() {
         return format!("Do not schedule new work on {name}; the drain ends the running work.");
     }

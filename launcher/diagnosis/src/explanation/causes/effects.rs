@@ -40,7 +40,7 @@ impl Row {
 
 /// Returns how a finding ends programs; `None` if there is no mechanism by which it does.
 pub(crate) fn ends_programs(finding: &Finding) -> Option<&'static str> {
-    of(finding).filter(|row| row.effect == Effect::Ends).map(|row| row.mechanism)
+    of(finding).filter(|row| row.effect == Effect::Ends && !finding.work_continues).map(|row| row.mechanism)
 }
 
 /// Returns whether a finding is about the advertising of GPUs or the start of containers.

@@ -9,6 +9,7 @@ use crate::explanation::pod_on_node::{affects_one_process, is_fault_of_switch};
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::Finding;
+use crate::input::xids;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::kernel_log::event_meaning;
@@ -95,7 +96,7 @@ fn of_gpu(
 fn severe(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
     let is_severe =
         |event: &&KernelEvent| event_meaning::of(event).is_none_or(|judged| judged.severity >= Severity::Critical);
-    events.into_iter().filter(is_severe).collect()
+    events.into_iter().filter(is_severe).filter(|event| !xids::lets_work_continue(event)).collect()
 }
 
 /// `Certain` if an error affects all processes on the GPU, or names a process of the pod. An error that affects one process,

@@ -7,7 +7,7 @@ use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
 use crate::input::timeline::{concerns, is_off_bus, is_xid, precedes};
 use crate::rule::aging;
-use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
+use crate::rule::{DEBUG_DOC, Draft, InPlan, NVML_DOC, XID_DOC, rules};
 use crate::rules::gpu::refused_gpus::refused_at_load;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::PciGpu;
@@ -120,10 +120,11 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     // may be older than the loss.
     let settled = node.age(draft.when).is_some_and(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
+        draft.rule = draft.rule.in_plan(InPlan::LostBefore);
         draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read it again").with_action(
-            ActionCode::DrainAndReset,
-            "Drain the workloads on {gpu} of {node} and reset it: it fell off the bus and responds again. If it happens again, \
-             return the GPU (RMA).",
+            ActionCode::DrainAndReboot,
+            "Drain and reboot {node}: {gpu} fell off the bus and responds again, and a reset is not sufficient. If it happens \
+             again, return the GPU (RMA).",
         );
         let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
         draft = draft.aged(node, gpu, &events, true);

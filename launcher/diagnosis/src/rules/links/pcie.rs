@@ -15,7 +15,7 @@ use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::recovery::Recovered;
 use crate::input::timeline::{concerns, is_off_bus};
 use crate::rule::{AER_DOC, DEBUG_DOC, Draft, Rule, rules};
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::topology::{GpuTopology, PcieHop};
 use syringe_core::kernel_log::catalogue::RecoveryEvidence;
@@ -359,6 +359,10 @@ fn is_of_switch(node: &Node<'_>, event: &KernelEvent) -> bool {
     event.pci_address.as_ref().is_some_and(|address| switches.contains(address))
 }
 
+/// An NVSwitch is reset together with all GPUs of its board.
+const IOMMU_OF_SWITCH: &str = "Drain {node}, then reset all its GPUs and NVSwitches together, or reboot it. If the faults return, check \
+     the IOMMU settings of kernel and BIOS.";
+
 /// PCIe errors and lost links of NVSwitches, and transfers of NVSwitches that the IOMMU refused.
 fn of_switches(node: &Node<'_>) -> Vec<Draft> {
     let mut by_switch: BTreeMap<(&PciAddress, &str), (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
@@ -380,7 +384,10 @@ fn of_switches(node: &Node<'_>) -> Vec<Draft> {
         let draft =
             Draft { scope, noun: "NVSwitch", ..Draft::on_node(rule) }.with_events(events.iter().copied().take(4));
         // An NVSwitch has no values that show whether it works.
-        let draft = if rule.id == IOMMU.id { draft.with_severity(Severity::Warning) } else { draft };
+        let draft = match rule.id == IOMMU.id {
+            true => draft.with_severity(Severity::Warning).with_action(ActionCode::DrainAndReset, IOMMU_OF_SWITCH),
+            false => draft,
+        };
         draft.aged_on_node(node, &events)
     };
     by_switch.into_iter().map(draft).collect()

@@ -57,9 +57,9 @@ fn working(events: &[Value]) -> Value {
         "xid": ok(&json!({"events": events}))}})
 }
 
-/// Adds a program to the GPU that started a minute ago.
+/// Adds a program to the GPU that started ten minutes ago.
 fn at_work(mut report: Value) -> Value {
-    let program = json!({"pid": 4242, "name": "python3", "started_at": ago(1), "uses": [{"gpu": 0}]});
+    let program = json!({"pid": 4242, "name": "python3", "started_at": ago(10), "uses": [{"gpu": 0}]});
     report["sections"]["processes"] = ok(&json!({"host_pid_namespace": true, "processes": [program]}));
     report
 }
@@ -223,7 +223,7 @@ fn a_driver_line_about_a_gpu_that_does_not_answer_stays() {
 fn a_gpu_that_came_back_after_it_left_the_bus_needs_no_power_cycle() {
     for line in [xid(79, 6 * DAY), event("off_bus", 6 * DAY), xid(79, 2 * HOUR)] {
         let idle = finding(&working(std::slice::from_ref(&line)), "gpu-off-bus").expect("a finding");
-        assert_eq!(idle.action.code, ActionCode::DrainAndReset, "{line}: nothing shows that it works");
+        assert_eq!(idle.action.code, ActionCode::DrainAndReboot, "{line}: nothing shows that it works");
         let found = judged(&at_work(working(std::slice::from_ref(&line))));
         for finding in &found.findings {
             let text = &finding.action.text;
@@ -232,11 +232,11 @@ fn a_gpu_that_came_back_after_it_left_the_bus_needs_no_power_cycle() {
         }
         assert!(found.findings.iter().any(|finding| finding.id == "gpu-off-bus"), "{line}: the loss is still reported");
     }
-    // The GPU responds, but counts errors: work on it is not safe, and a reset can reach it.
+    // The GPU responds, but counts errors: work on it is not safe. NVIDIA asks for a reboot, which needs no power cycle.
     let mut doubtful = working(&[xid(79, 6 * DAY)]);
     doubtful["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({"uncorrected": 3});
     let doubtful = finding(&doubtful, "gpu-off-bus").expect("a finding");
-    assert_eq!((doubtful.severity, doubtful.action.code), (Severity::Critical, ActionCode::DrainAndReset));
+    assert_eq!((doubtful.severity, doubtful.action.code), (Severity::Critical, ActionCode::DrainAndReboot));
     assert!(!doubtful.action.text.contains("cannot reach"), "{}", doubtful.action.text);
     // The GPU does not respond.
     let mut gone = working(&[xid(79, 6 * DAY)]);

@@ -91,9 +91,9 @@ fn judged(log: KernelLog, has_ecc: bool) -> Diagnosis {
     judged_with(log, has_ecc, false)
 }
 
-/// `at_work`: a program that started a minute ago runs on the GPU.
+/// `at_work`: a program that started ten minutes ago runs on the GPU.
 fn judged_with(mut log: KernelLog, has_ecc: bool, at_work: bool) -> Diagnosis {
-    let program = json!({"pid": 9, "name": "python3", "started_at": ago(MINUTE), "uses": [{"gpu": 0}]});
+    let program = json!({"pid": 9, "name": "python3", "started_at": ago(10 * MINUTE), "uses": [{"gpu": 0}]});
     let programs = if at_work { vec![program] } else { Vec::new() };
     for event in log.events.iter_mut().filter(|event| event.pci_address.is_some()) {
         event.gpu_index = Some(0);
@@ -269,7 +269,7 @@ fn a_grave_fault_of_long_ago_ages_where_the_gpu_is_at_work() {
             let family = catalogue::family_of(&event).expect("a family");
             // Without counters nothing shows that the memory works.
             let known = has_ecc || family.recovery != RecoveryEvidence::Counters;
-            let asks = entry.action.includes(ActionCode::ResetGpu);
+            let asks = entry.action.includes(ActionCode::ResetGpu) || entry.action == ActionCode::UpdateSoftware;
             let (after_a_day, after_a_week) = match family.work {
                 _ if !asks => (known, known),
                 WorkEvidence::Program => (known, known),

@@ -10,7 +10,7 @@ use crate::input::node::{Gpu, Node};
 use crate::input::timeline::concerns;
 use crate::input::xids;
 use crate::rule::aging;
-use crate::rule::{Draft, Rule, XID_DOC, rules};
+use crate::rule::{Draft, InPlan, Rule, XID_DOC, rules};
 use syringe_core::classification::Class;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
@@ -264,6 +264,11 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
     let facts: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
     let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
     let judged = aging::worst(&facts);
+    let rule = if facts.iter().all(|event| xids::lets_work_continue(event)) {
+        rule.in_plan(InPlan::WorkContinues)
+    } else {
+        rule
+    };
     let mut draft = Draft::on_gpu(rule, gpu).with_events(facts.iter().copied());
     if let Some(entry) = entry {
         draft = draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_meaning(&judged);

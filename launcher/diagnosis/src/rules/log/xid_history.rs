@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::node::Node;
+use crate::input::recovery::asks_for_reset;
 use crate::input::recurrence::{Recurrence, Weight, most_in_a_day, recurrences};
 use crate::rule::aging;
 use crate::rule::{Draft, XID_DOC, rules};
@@ -131,11 +132,20 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION[usize::from(*periods > 2)]);
     let can_wait = in_a_day < OFTEN && node.is_readable(gpu);
     let return_if = family.advice_if_back.contains("(RMA)").then_some(IF_DIAGNOSTIC_FAILS);
-    Some(
-        Draft { can_wait, return_if, ..draft }
-            .with_severity(if settled { Severity::Warning } else { Severity::Critical })
-            .with_action(family.action_if_back, format!("{}.", family.advice_if_back)),
-    )
+    let draft = Draft { can_wait, return_if, ..draft }.with_severity(if settled {
+        Severity::Warning
+    } else {
+        Severity::Critical
+    });
+    let advice = format!("{}.", family.advice_if_back);
+    // A fault that nothing cured yet is reset first; the diagnostic of a vendor includes that.
+    let resets_first = family.action_if_back == ActionCode::UpdateSoftware && uncured > 0 && asks_for_reset(event);
+    Some(match resets_first {
+        true => draft
+            .with_action(ActionCode::DrainAndReset, "Drain the workloads on {gpu} of {node} and reset it.")
+            .joined_with(family.action_if_back, advice),
+        false => draft.with_action(family.action_if_back, advice),
+    })
 }
 
 /// NVIDIA asks for a field diagnostic before a return.

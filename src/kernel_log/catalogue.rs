@@ -360,6 +360,14 @@ mod tests {
     }
 
     #[test]
+    fn no_code_for_which_nvidia_asks_for_a_cure_ends_by_age_alone() {
+        let asks = |action| matches!(action, Some("RESET_GPU" | "RESTART_BM" | "RESTART_VM" | "UPDATE_SWFW"));
+        for entry in xids().filter(|entry| entry.severity > Severity::Info && asks(entry.nvidia_action)) {
+            assert_ne!(entry.ageing, Ageing::AfterADay, "{}", entry.code);
+        }
+    }
+
+    #[test]
     fn the_codes_that_take_a_gpu_away_are_fatal() {
         let off_bus = xid(79).expect("79 is in the catalogue");
         assert_eq!(off_bus.mnemonic, "ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS");

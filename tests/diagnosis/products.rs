@@ -309,3 +309,149 @@ fn counters_and_processes_that_contradict_each_other_are_found() {
     };
     check("l40s-4-idle", "a bridge", pair, Some(("nvlink-bridge-not-working", Severity::Info)));
 }
+
+/// Removes all GPUs from this index on everywhere.
+fn keep(value: &mut Value, count: usize) {
+    for section in ["inventory", "telemetry", "topology", "ecc", "mig"] {
+        gpus(value, section).truncate(count);
+    }
+    let matrix = topology(value)["matrix"].as_array_mut().expect("a matrix");
+    matrix.truncate(count);
+    matrix.iter_mut().for_each(|row| row.as_array_mut().expect("a row").truncate(count));
+    host(value)["pci_gpus"].as_array_mut().expect("it").truncate(count);
+    let files = host(value)["device_nodes"].as_array_mut().expect("it");
+    files.retain(|file| !(count..8).any(|index| *file == json!(format!("nvidia{index}"))));
+    for (section, list) in [("kubelet", "allocations"), ("kubelet", "registered"), ("processes", "processes")] {
+        value["sections"][section]["data"][list] = json!([]);
+    }
+}
+
+#[test]
+fn a_tray_has_two_or_four_gpus() {
+    let missing = Some(("board-gpu-missing", Severity::Warning));
+    for name in ["NVIDIA GB200", "NVIDIA GB300"] {
+        for (count, expected) in [(1, missing), (2, None), (3, missing), (4, None)] {
+            let diagnosis = judged(&changed(GB200, |value| {
+                of_all(value, "inventory", |gpu| gpu["virtualization_mode"] = json!("none"));
+                gpus(value, "inventory").iter_mut().for_each(|gpu| gpu["name"] = json!(name));
+                keep(value, count);
+            }));
+            let found = diagnosis.findings.iter().find(|finding| finding.id == "board-gpu-missing");
+            let found = found.map(|finding| (finding.id.as_str(), finding.severity));
+            assert_eq!(found, expected, "{count} {name}: {}", told(&diagnosis));
+        }
+    }
+}
+
+/// Without a majority, a place that one machine cannot have twice is still a difference.
+#[test]
+fn two_halves_of_one_machine_are_found() {
+    for (section, path, severity) in [
+        ("topology", ["fabric", "cluster_uuid"], Severity::Warning),
+        ("topology", ["fabric", "clique_id"], Severity::Info),
+        ("inventory", ["platform", "chassis_serial"], Severity::Warning),
+        ("inventory", ["platform", "host_id"], Severity::Warning),
+    ] {
+        let diagnosis = judged(&changed(GB200, |value| {
+            for (at, gpu) in gpus(value, section).iter_mut().enumerate() {
+                let other = if path[1] == "clique_id" || path[1] == "host_id" {
+                    json!(at / 2 + 3)
+                } else {
+                    json!(format!("{}", at / 2))
+                };
+                gpu[path[0]][path[1]] = other;
+            }
+        }));
+        let found = diagnosis.findings.iter().find(|finding| finding.id == "gpu-differs-from-peers");
+        assert_eq!(found.map(|finding| finding.severity), Some(severity), "{path:?}: {}", told(&diagnosis));
+    }
+}
+
+#[test]
+fn an_iommu_fault_is_found_at_every_pci_function_in_every_form() {
+    for line in [
+        "nvidia-nvswitch 0000:07:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0012 address=0x1000 flags=0x0020]",
+        "AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:07:00.0 domain=0x0012 address=0x1000 flags=0x0020]",
+        "nvidia-nvswitch3: AMD-Vi: Event logged [IO_PAGE_FAULT device=07:00.0 domain=0x0012 address=0x1000 flags=0x0020]",
+    ] {
+        let diagnosis = judged(&changed(H100, |value| kernel_line(value, line)));
+        let found = diagnosis.findings.iter().find(|finding| finding.id == "iommu-fault");
+        let found = found.unwrap_or_else(|| panic!("{line}: {}", told(&diagnosis)));
+        assert_eq!(found.severity, Severity::Warning);
+        assert!(found.action.text.contains("all its GPUs and NVSwitches"), "{}", found.action.text);
+    }
+}
+
+/// Sets the MIG layout of all GPUs, and offers their devices.
+fn mig(value: &mut Value, profiles: &[&str]) {
+    let mut names = Vec::new();
+    for (index, gpu) in gpus(value, "mig").iter_mut().enumerate() {
+        let devices = profiles.iter().enumerate().map(|(at, profile)| {
+            let uuid = format!("MIG-0000000{index}-0000-4000-8000-00000000000{at}");
+            names.push(uuid.clone());
+            json!({"uuid": uuid, "gpu_instance": at, "compute_instance": 0, "profile": profile})
+        });
+        gpu["devices"] = devices.collect();
+        (gpu["mode"], gpu["max_devices"]) = (json!({"current": true, "pending": true}), json!(7));
+    }
+    of_all(value, "inventory", |gpu| gpu["mig_mode"] = json!({"current": true, "pending": true}));
+    value["sections"]["processes"]["data"]["processes"] = json!([]);
+    let kubelet = &mut value["sections"]["kubelet"]["data"];
+    kubelet["allocations"] = json!([]);
+    kubelet["registered"] = json!([{"resource": "nvidia.com/mig-3g.40gb", "devices": names}]);
+}
+
+#[test]
+fn the_mig_layout_is_compared_with_label_siblings_and_kubelet() {
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    let cluster = |label: &str| {
+        let mut cluster = KubernetesFacts { other_gpu_resources: true, ..KubernetesFacts::default() };
+        cluster.labels.mig_config = Some(label.into());
+        cluster.labels.mig_config_state = Some("success".into());
+        cluster
+    };
+    let ids = |label: &str, change: Change| {
+        let report = changed(H100, |value| {
+            mig(value, &["3g.40gb", "3g.40gb"]);
+            change(value);
+        });
+        let found = diagnosis::diagnose(&report, &cluster(label)).findings;
+        let found = found.into_iter().filter(|one| one.severity > Severity::Info && one.id.starts_with("mig-"));
+        found.map(|one| (one.id, one.scope.gpu)).collect::<Vec<_>>()
+    };
+    let off: Change = |value| {
+        gpus(value, "mig")[5]["devices"] = json!([]);
+        gpus(value, "mig")[5]["mode"] = json!({"current": false, "pending": false});
+        gpus(value, "inventory")[5]["mig_mode"] = json!({"current": false, "pending": false});
+    };
+    let half: Change = |value| drop(gpus(value, "mig")[5]["devices"].as_array_mut().expect("devices").pop());
+    let whole: Change = |value| {
+        let uuid = gpus(value, "inventory")[3]["uuid"].clone();
+        let registered = &mut value["sections"]["kubelet"]["data"]["registered"];
+        registered.as_array_mut().expect("resources").push(json!({"resource": "nvidia.com/gpu", "devices": [uuid]}));
+    };
+    let differs = |gpu| vec![("mig-layout-differs".to_owned(), Some(gpu))];
+    assert_eq!(ids("all-3g.40gb", |_| ()), []);
+    assert_eq!(ids("all-3g.40gb", off), differs(5));
+    assert_eq!(ids("all-3g.40gb", half), differs(5));
+    assert_eq!(ids("notebooks-and-training", half), [], "a layout of its own can be different for each GPU");
+    assert_eq!(ids("notebooks-and-training", off), []);
+    assert_eq!(ids("all-disabled", |_| ()).len(), 1, "one finding about all GPUs");
+    assert_eq!(ids("all-3g.40gb", whole), [("mig-gpu-offered-whole".to_owned(), Some(3))]);
+}
+
+#[test]
+fn a_node_in_mig_mode_without_devices_needs_a_layout_and_no_other_plugin() {
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    let (_, expected) = super::scenarios().remove("whole-h100-8").expect("the scenario");
+    let cluster = KubernetesFacts {
+        gpu_capacity: Some(0),
+        gpu_allocatable: Some(0),
+        other_gpu_resources: false,
+        ..expected.cluster
+    };
+    let report = changed("whole-h100-8", |value| mig(value, &[]));
+    let found = diagnosis::diagnose(&report, &cluster);
+    let ids: Vec<&str> = found.findings.iter().map(|one| one.id.as_str()).collect();
+    assert!(ids.contains(&"stack-without-mig-devices") && !ids.contains(&"stack-broken-at-plugin"), "{}", told(&found));
+}

@@ -17,6 +17,8 @@ pub(crate) struct Board {
     pub(crate) link_megabytes_per_second: u32,
     /// Numbers of GPUs of a board with NVSwitches, and the numbers of its NVSwitches on the PCI bus. Zero: they are not on the PCI bus.
     pub(crate) switches: &'static [(usize, usize)],
+    /// Numbers of GPUs of a board that no machine gets in parts. Empty: a machine can have any part of a board.
+    pub(crate) sizes: &'static [usize],
     /// Whether GPUs behind NVSwitches register with the fabric through NVML.
     pub(crate) has_fabric: bool,
 }
@@ -34,7 +36,17 @@ const fn board(
     switches: &'static [(usize, usize)],
     has_fabric: bool,
 ) -> Board {
-    Board { product, links, link_megabytes_per_second, switches, has_fabric }
+    Board { product, links, link_megabytes_per_second, switches, sizes: &[], has_fabric }
+}
+
+/// A compute tray or a superchip: it has no NVSwitches, and is one machine.
+const fn tray(
+    product: &'static str,
+    link_megabytes_per_second: u32,
+    sizes: &'static [usize],
+    has_fabric: bool,
+) -> Board {
+    Board { product, links: 18, link_megabytes_per_second, switches: &[], sizes, has_fabric }
 }
 
 const BOARDS: &[Board] = &[
@@ -51,9 +63,9 @@ const BOARDS: &[Board] = &[
     board("B200", 18, NVLINK_5, &[(8, 0)], true),
     board("B300", 18, NVLINK_5, &[(8, 0)], true),
     // Racks and superchips: their NVSwitches are elsewhere, or they have none.
-    board("GB200", 18, NVLINK_5, &[], true),
-    board("GB300", 18, NVLINK_5, &[], true),
-    board("GH200", 18, NVLINK_4, &[], false),
+    tray("GB200", NVLINK_5, &[2, 4], true),
+    tray("GB300", NVLINK_5, &[2, 4], true),
+    tray("GH200", NVLINK_4, &[1, 2, 4], false),
 ];
 
 /// Words in the names of products that are cards, with other connections.

@@ -170,6 +170,7 @@ impl Node<'_> {
                     None => Some("NVML can read the GPU"),
                 }
             }
+            RecoveryEvidence::Nvlinks if self.topology_of(gpu).is_none() => Some("NVML can read the GPU"),
             RecoveryEvidence::Nvlinks => {
                 self.has_links_of_siblings(gpu).then_some("NVML can read the GPU, and its NVLinks are up")
             }

@@ -73,8 +73,8 @@ fn about_gpu(case: &Case<'_>) -> Claim {
             claim
         } else {
             // Without the log of its run, nothing is known about Xids.
-            let log = if on_node.log_covers { "no Xid of a GPU fault in the kernel log, and " } else { "" };
-            Claim::new(format!("GPU: {log}no finding on its GPUs"))
+            let log = if on_node.log_covers { "no Xid of a GPU fault and " } else { "" };
+            Claim::new(format!("GPU: {log}no finding on its GPUs{}", others(case)))
         };
         claim.unread = claim.unread.or_else(|| {
             let sections = sections_not_read(case);
@@ -93,6 +93,18 @@ fn about_gpu(case: &Case<'_>) -> Claim {
         claim.against.extend(found.iter().filter(of_gpu).map(|finding| finding_quote(finding)));
     }
     claim
+}
+
+/// Returns the grave findings about other GPUs of the node, which the statement about the pod's GPUs does not rule out.
+fn others(case: &Case<'_>) -> String {
+    let elsewhere = |finding: &&Finding| !finding.addresses.is_empty() && !case.is_on_its_gpus(finding);
+    let mut ids: Vec<&str> = case.severe_findings().filter(elsewhere).map(|finding| finding.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    match ids.is_empty() {
+        true => String::new(),
+        false => format!("; other GPUs of its node have findings: {}", ids.join(", ")),
+    }
 }
 
 /// Sections with facts about the GPUs.

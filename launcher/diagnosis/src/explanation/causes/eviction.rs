@@ -4,6 +4,7 @@ use crate::explanation::causes::phrases::{self, Part};
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
+use syringe_core::facts::kubernetes::pod::PodEvent;
 
 /// Reason of a pod's status, the cause, the action, the meaning, and the advice. `OutOf` is the beginning of several reasons.
 type Rejection = (&'static str, Cause, ActionCode, &'static str, &'static str);
@@ -215,8 +216,24 @@ pub(crate) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     let event = case.events(&reasons).next()?;
     let asked = event.reason != "Killing" || case.pod.deleted.is_some();
     (asked && (ended || case.pod.deleted.is_some())).then(|| {
-        case.explain(Cause::Cluster, Certainty::Likely, "Kubernetes terminated it on request")
+        let (what, action) = match preempted_by(event) {
+            Some(by) => (
+                format!("it was preempted by pod {by}, which has a higher priority"),
+                "This is not a GPU problem. Recreate the pod, or raise its priority.",
+            ),
+            None => (
+                "Kubernetes terminated it on request".to_owned(),
+                "This is not a GPU problem. Find out what deleted or preempted the pod.",
+            ),
+        };
+        case.explain(Cause::Cluster, Certainty::Likely, what)
             .with_evidence([event_quote(event)])
-            .with_action(ActionCode::None, "This is not a GPU problem. Find out what deleted or preempted the pod.")
+            .with_action(ActionCode::None, action)
     })
+}
+
+/// Returns the pod that the scheduler preferred: `Preempted by research/big on node gpu-1`, or `by pod UID on node gpu-1`.
+fn preempted_by(event: &PodEvent) -> Option<&str> {
+    let (_, rest) = event.message.split_once("by ").filter(|_| event.reason == "Preempted")?;
+    rest.strip_prefix("pod ").unwrap_or(rest).split([' ', ',']).next().filter(|name| !name.is_empty())
 }

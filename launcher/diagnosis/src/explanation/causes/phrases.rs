@@ -149,7 +149,7 @@ impl Phrase {
 
     /// Returns whether the phrase says that another rank did not answer.
     pub(crate) fn is_about_other_ranks(&self) -> bool {
-        ["watchdog caught collective", "ncclremoteerror"].iter().any(|words| self.starts_with(words))
+        self.cause == Cause::Unknown && self.what.contains("rank")
     }
 
     /// Returns whether the phrase says that the memory of a GPU was not enough.

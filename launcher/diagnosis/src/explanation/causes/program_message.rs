@@ -6,12 +6,13 @@
 use crate::explanation::causes::phrases::{self, Part, Phrase};
 use crate::explanation::causes::{Case, claims, end_quote, finding_quote, is_fault, quotes};
 use crate::explanation::types::{Cause, Certainty, Explanation};
-use crate::finding::Finding;
+use crate::finding::{Action, Finding};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::facts::kubernetes::pod::Termination;
 use syringe_core::kernel_log::event_meaning;
+use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 
 /// Number of evidence lines that are quoted from a finding.
@@ -46,7 +47,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let note = match (without, past, elsewhere.is_empty()) {
         (true, ..) => "; the pod requests no GPU",
         (_, true, _) => "; the driver of its node works now",
-        (_, _, false) => "; another GPU of its node failed before",
+        (_, _, false) => "; another GPU or an NVSwitch of its node failed before",
         _ => "",
     };
     let what = format!("container {container}: {}{why}{note}", phrase.meaning(text));
@@ -59,7 +60,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(end_quote(case))
         .with_evidence(quoted)
         .with_evidence(finding_lines)
-        .with_evidence(elsewhere)
+        .with_evidence(quotes(&elsewhere).into_iter().map(|line| format!("elsewhere on its node: {line}")))
         .with_evidence(before_its_end(case))
         .with_action(phrase.code, phrase.advice(case.node));
     if without {
@@ -71,6 +72,10 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         explanation.action = case.action_for(finding);
     } else if past {
         explanation = explanation.with_action(ActionCode::RestartPod, restart_now(case));
+    } else if let Some(plan) = plan_elsewhere(case, &elsewhere) {
+        // The next pod of the job gets GPUs of the same board.
+        let text = format!("{} Then: {}", plan.text, phrase.advice(case.node));
+        explanation = explanation.with_action(plan.code, text);
     }
     Some(explanation)
 }
@@ -121,7 +126,7 @@ pub(super) fn before_its_end(case: &Case<'_>) -> Vec<String> {
 const BEFORE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns the severe errors of other GPUs of the node shortly before a program waited in vain for another rank.
-fn on_other_gpus(case: &Case<'_>, end: &Termination<'_>) -> Vec<String> {
+fn on_other_gpus<'c>(case: &'c Case<'_>, end: &Termination<'_>) -> Vec<&'c KernelEvent> {
     let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
     let before = |event: &&KernelEvent| {
         let gap = end.finished.zip(event.last).map(|(finished, last)| finished.duration_since(last));
@@ -135,8 +140,19 @@ fn on_other_gpus(case: &Case<'_>, end: &Termination<'_>) -> Vec<String> {
         event.pci_address.as_ref().is_none_or(|address| case.on_node.addresses.contains(address))
     };
     let events = log.into_iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none());
-    let others: Vec<&KernelEvent> = events.filter(severe).filter(before).filter(|event| !own(event)).collect();
-    quotes(&others).into_iter().map(|line| format!("on another GPU of its node: {line}")).collect()
+    events.filter(severe).filter(before).filter(|event| !own(event)).collect()
+}
+
+/// Returns the action of the diagnosis for a GPU or NVSwitch of the node that failed, with its name.
+fn plan_elsewhere(case: &Case<'_>, events: &[&KernelEvent]) -> Option<Action> {
+    let places: Vec<PciAddress> = events.iter().filter_map(|event| event.pci_address.clone()).collect();
+    let about = |finding: &&Finding| finding.addresses.iter().any(|address| places.contains(address));
+    let worst = case.severe_findings().filter(about).min_by_key(|finding| std::cmp::Reverse(finding.severity))?;
+    let of_node = case.diagnosis?.action_for(worst, &places);
+    let place = worst.addresses.first().map(|address| format!(" ({})", address.sysfs())).unwrap_or_default();
+    let whose = worst.scope.gpu.map_or_else(|| "An NVSwitch".to_owned(), |index| format!("GPU {index}"));
+    let text = format!("{whose}{place} of {} failed: {}. {}", case.node, worst.title, of_node.text);
+    Some(Action { code: of_node.code, text })
 }
 
 /// The finding that gives the reason for the message: about the pod, its GPUs or its node.

@@ -73,7 +73,9 @@ impl Attempt<'_> {
         let creating = is_creating(reason) && !self.never_ran;
         match self.event.map(|event| event.reason.as_str()).filter(|_| creating) {
             Some("FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => {
-                (Part::Volume, "one of its volumes cannot be mounted".to_owned())
+                let volume = self.event.and_then(|event| volume_in(&event.message));
+                let which = volume.map_or("one of its volumes".to_owned(), |name| format!("its volume {name}"));
+                (Part::Volume, format!("{which} cannot be mounted"))
             }
             Some("FailedPrepareDynamicResources") => {
                 (Part::Start, "its node could not prepare the devices of its ResourceClaims".to_owned())
@@ -93,6 +95,13 @@ impl Attempt<'_> {
     fn has_failed(&self) -> bool {
         self.never_ran || self.event.is_some() || !is_creating(self.reason)
     }
+}
+
+/// Returns the volume that a message names: `MountVolume.SetUp failed for volume "data"`, or `unmounted volumes=[data]`.
+fn volume_in(message: &str) -> Option<&str> {
+    let quoted = message.split_once("for volume \"").and_then(|(_, rest)| rest.split('"').next());
+    let listed = || message.split_once("unmounted volumes=[").and_then(|(_, rest)| rest.split(']').next());
+    quoted.or_else(listed).filter(|name| !name.is_empty())
 }
 
 /// Explains a container that could not be created or started.

@@ -56,7 +56,7 @@ fn a_fault_of_the_switch_while_the_pod_ran_is_named() {
 fn a_lost_gpu_of_the_node_is_named_where_a_rank_waited_in_vain() {
     let explained = cause_of(&said(NCCL), &node(vec![xid(79, "02:10:00", OTHER_GPU, None)]));
     assert_eq!(explained.cause, Cause::Unknown, "{}", explained.summary);
-    assert!(explained.summary.contains("another GPU of its node failed"), "{}", explained.summary);
+    assert!(explained.summary.contains("another GPU or an NVSwitch of its node failed"), "{}", explained.summary);
     assert!(explained.evidence.iter().any(|line| line.contains("Xid 79")), "{:?}", explained.evidence);
     for other in ["KeyError: 'lr'", ""] {
         let explained = cause_of(&said(other), &node(vec![xid(79, "02:10:00", OTHER_GPU, None)]));

@@ -17,7 +17,7 @@ rules! {
     GPU_MISSING: "board-gpu-missing" Warning Hardware DEBUG_DOC, "The node has fewer GPUs than a board of its product",
         DrainAndReboot "Drain and power-cycle {node}. If the GPU is still missing on the PCI bus, check the hardware log (BMC) and contact \
             the vendor.",
-        means "Boards of this product have 2, 4, 8 or 16 GPUs, and NVML and the PCI bus show another number: a GPU is gone everywhere.",
+        means "Boards of this product have 2, 4, 8 or 16 GPUs (trays of GB200 2 or 4), and NVML and the PCI bus show another number: a GPU is gone everywhere.",
         reads "inventory.name, inventory.module_id, host.pci_gpus";
     BELOW: "board-below-specification" Warning Fabric FABRIC_DOC, "All GPUs lack something that their product has",
         UpdateSoftware "Check driver options (NVreg_NvLinkDisable), the firmware of the board and Fabric Manager of {node}, then reset \
@@ -45,9 +45,6 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Number of GPUs of a compute tray of a rack.
-const GPUS_OF_A_TRAY: usize = 4;
-
 /// Fewer GPUs than this can be a part of a board on purpose.
 const PART_OF_A_BOARD: usize = 5;
 
@@ -60,12 +57,18 @@ fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
     modules.sort_unstable();
     let has_gap = modules.windows(2).any(|pair| pair[0].saturating_add(1) < pair[1]);
     // More GPUs than the board has are two names of one. Fewer with consecutive numbers can be a part of a board.
-    let largest = board.switches.iter().map(|(gpus, _)| *gpus).max().unwrap_or(GPUS_OF_A_TRAY);
-    if count > largest || count.is_power_of_two() || (count < PART_OF_A_BOARD && !has_gap) {
+    let largest = board.switches.iter().map(|(gpus, _)| *gpus).chain(board.sizes.iter().copied()).max();
+    let is_possible = match board.sizes {
+        [] => count.is_power_of_two() || (count < PART_OF_A_BOARD && !has_gap),
+        sizes => sizes.contains(&count),
+    };
+    if largest.is_none_or(|largest| count > largest) || is_possible {
         return None;
     }
     let numbers = (!modules.is_empty()).then(|| format!("module ids {}", evidence::ranges(&modules)));
-    let line = format!("{count} GPUs {}, boards of it have 2, 4, 8 or 16", board.product);
+    let sizes = if board.sizes.is_empty() { &[2, 4, 8, 16] } else { board.sizes };
+    let sizes = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let line = format!("{} {}, boards of it have {sizes}", evidence::count(count, "GPU"), board.product);
     Some(Draft::on_node(GPU_MISSING).with_evidence(line).with_all_evidence(numbers))
 }
 

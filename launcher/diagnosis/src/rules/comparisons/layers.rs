@@ -178,6 +178,11 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
         return Vec::new();
     }
     // Only names of a form that both layers use can be compared: a UUID with UUIDs, an index with indices.
+    // The kubelet has whole GPUs and MIG devices in one list.
+    let form = |name: &str| match pair.missing.id == NOT_REGISTERED.id && name.starts_with("uuid ") {
+        true => "uuid".to_owned(),
+        false => form(name),
+    };
     let forms =
         |all: &[Thing]| -> Vec<String> { all.iter().flat_map(|thing| &thing.names).map(|name| form(name)).collect() };
     let (known, own) = (forms(&to), forms(&from));

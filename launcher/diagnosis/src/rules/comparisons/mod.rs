@@ -4,6 +4,7 @@ mod agreement;
 mod boards;
 mod kubernetes;
 mod layers;
+mod mig_layout;
 mod order;
 mod peers;
 mod ranges;
@@ -19,5 +20,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(peers::RULES, peers::check).with_unread(peers::unread),
     RuleGroup::new(boards::RULES, boards::check),
     RuleGroup::new(layers::RULES, layers::check).with_refine(layers::refine).with_unread(layers::unread),
+    RuleGroup::new(mig_layout::RULES, mig_layout::check),
     RuleGroup::new(order::RULES, order::check).with_refine(order::refine),
 ];

@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use crate::evidence;
+use crate::evidence::Label;
 use crate::input::fields;
 use crate::input::fields::{Fields, of_gpu, text};
 use crate::input::node::{Gpu, Node};
@@ -162,9 +164,43 @@ fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
     models.into_values().filter(|model| model.len() > 1).collect()
 }
 
+/// Fields that name the place of the GPUs: one machine has one value of each, however many GPUs have another one. A fabric can
+/// be divided between the GPUs of one machine on purpose.
+const OF_THE_MACHINE: [(&str, Severity); 6] = [
+    ("topology.fabric.cluster_uuid", Severity::Warning),
+    ("topology.fabric.clique_id", Severity::Info),
+    ("inventory.platform.chassis_serial", Severity::Warning),
+    ("inventory.platform.slot", Severity::Warning),
+    ("inventory.platform.tray", Severity::Warning),
+    ("inventory.platform.host_id", Severity::Warning),
+];
+
+/// Returns the places of GPUs that are not equal, and of which none is usual.
+fn divided(model: &Model<'_>) -> Option<Draft> {
+    let lines = OF_THE_MACHINE.into_iter().filter_map(|(field, severity)| {
+        let mut groups: BTreeMap<String, Vec<Label>> = BTreeMap::new();
+        for (gpu, value) in model.iter().filter_map(|(gpu, fields)| Some((gpu, fields.get(field)?))) {
+            groups.entry(text(value)).or_default().push((gpu.index, gpu.label()));
+        }
+        let values = model.iter().filter_map(|(_, fields)| fields.get(field));
+        let is_divided = groups.len() > 1 && majority(values).is_none();
+        let groups = groups.iter().map(|(value, gpus)| format!("{value} on {}", evidence::gpus(gpus)));
+        is_divided.then(|| (severity, format!("{field} is {}", groups.collect::<Vec<_>>().join(", "))))
+    });
+    let lines: Vec<(Severity, String)> = lines.collect();
+    let worst = lines.iter().map(|(severity, _)| *severity).max()?;
+    let advice = "Find out why the GPUs of {node} belong to different fabrics or places: GPUs of two parts cannot use NVLink with \
+                  each other. If it was not set on purpose, reset all GPUs of {node} together.";
+    let draft = Draft::on_node(DIFFERS).with_severity(worst).with_action(ActionCode::Watch, advice);
+    Some(draft.with_all_evidence(lines.into_iter().map(|(_, line)| line)))
+}
+
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     for model in models(node) {
+        if model.len() > 2 {
+            drafts.extend(divided(&model));
+        }
         if model.len() == 2 {
             drafts.extend(pair(&model));
             continue;

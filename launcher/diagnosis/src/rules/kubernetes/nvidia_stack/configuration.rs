@@ -3,11 +3,11 @@
 use jiff::SignedDuration;
 
 use crate::evidence;
-use crate::input::node::Node;
+use crate::input::node::{Gpu, Node};
 use crate::input::stack::{plugin_service, pods};
 use crate::rule::Draft;
 use crate::rules::kubernetes::nvidia_stack::rules::{
-    INOTIFY, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
+    INOTIFY, NO_MIG_DEVICES, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
 };
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
@@ -202,4 +202,24 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
              and tolerations against the node's labels and taints.",
         ),
     }
+}
+
+/// Finds a node whose GPUs are all in MIG mode without a MIG device, so that the device plugin has nothing to offer.
+pub(super) fn no_mig_devices(node: &Node<'_>) -> Option<Draft> {
+    let is_empty = |gpu: &Gpu| {
+        let mig = node.mig_of(gpu);
+        mig.is_some_and(|mig| {
+            mig.mode.is_some_and(|mode| mode.current) && mig.max_devices.is_some() && mig.devices.is_empty()
+        })
+    };
+    let failed = node.report.sections.mig.as_ref().is_none_or(|section| !section.problems.is_empty());
+    let all = node.answering().next().is_some() && node.answering().all(is_empty);
+    (all && !failed && node.kubernetes.advertises_no_gpus()).then(|| {
+        let labels = &node.kubernetes.labels;
+        let named =
+            labels.mig_config.as_deref().map(|name| format!("label nvidia.com/mig.config={}", evidence::data(name)));
+        Draft::on_node(NO_MIG_DEVICES)
+            .with_evidence("every GPU is in MIG mode, and has no MIG device")
+            .with_all_evidence(named)
+    })
 }

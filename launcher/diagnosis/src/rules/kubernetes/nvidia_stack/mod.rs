@@ -75,6 +75,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
     let may_be_inotify = may_be_inotify(node, drafts, broken);
     let found = configuration::not_deployed(node, &unavailable)
+        .or_else(|| configuration::no_mig_devices(node).map(|draft| draft.with_all_evidence(unavailable.clone())))
         .or_else(|| configuration::inotify(node, &unavailable).filter(|_| may_be_inotify))
         .or_else(|| Some(broken::draft(node, broken?, unavailable)));
     match found {

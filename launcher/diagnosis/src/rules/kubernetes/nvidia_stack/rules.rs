@@ -1,6 +1,6 @@
 //! The `rules!` table about NVIDIA's stack: ids, severities, titles and actions, without the checks.
 
-use crate::rule::{OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
+use crate::rule::{MIG_DOC, OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
 
 rules! {
     BROKEN_DRIVER: "stack-broken-at-driver" Critical Driver OPERATOR_DOC, "The driver pod does not start",
@@ -23,6 +23,11 @@ rules! {
         means "The device plugin or the kubelet plugin of the DRA driver fails, or runs without effect: the node has \
             working GPUs that no pod can get.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity, kubernetes.gpu_dra, inventory.gpus";
+    NO_MIG_DEVICES: "stack-without-mig-devices" Critical Driver MIG_DOC, "MIG is on, and no GPU has a MIG device to offer",
+        UpdateSoftware "Create the MIG devices of {node}: set the label nvidia.com/mig.config to a layout (MIG manager), or run \
+            nvidia-smi mig -cgi, or disable MIG. The device plugin works and has nothing to offer.",
+        means "MIG is on for every GPU of the node, and no MIG device exists. The device plugin therefore advertises nothing.",
+        reads "mig.mode, mig.devices, kubernetes.labels, kubernetes.gpu_capacity";
     NOT_DEPLOYED: "stack-not-deployed" Fatal Driver OPERATOR_DOC, "NVIDIA's stack is not deployed on the node",
         UpdateSoftware "Let node feature discovery label {node} again: is its worker running there (kubectl get pods \
             -A --field-selector spec.nodeName={node}), and does it report PCI devices by vendor (sources.pci, \

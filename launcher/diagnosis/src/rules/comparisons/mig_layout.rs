@@ -1,0 +1,93 @@
+//! Rules that compare the MIG mode and layout of each GPU with the label, with equal GPUs, and with what the kubelet offers.
+
+use std::collections::BTreeMap;
+
+use crate::evidence;
+use crate::input::node::{Gpu, Node};
+use crate::rule::{Draft, MIG_DOC, OPERATOR_DOC, rules};
+
+rules! {
+    WHOLE: "mig-gpu-offered-whole" Warning Driver MIG_DOC, "A GPU in MIG mode is offered as a whole GPU",
+        UpdateSoftware "Set the MIG strategy of the device plugin on {node} to single or mixed, and restart the plugin: a pod that gets \
+            {gpu} as a whole sees one MIG device. If {gpu} is to be whole, disable MIG on it.",
+        means "The kubelet offers the whole GPU, and the GPU is divided into MIG devices: a CUDA program sees one of them.",
+        reads "kubelet.registered, mig.mode, mig.devices", about Unavailable;
+    UNLIKE_LABEL: "mig-layout-differs" Warning Driver OPERATOR_DOC, "The MIG layout of the GPU is not that of the label",
+        UpdateSoftware "Drain the GPU pods from {node} and let the MIG manager apply the layout again: kubectl label node {node} \
+            nvidia.com/mig.config=LAYOUT --overwrite.",
+        means "The label nvidia.com/mig.config names one layout for all GPUs and has the state success, and this GPU has another mode or \
+            other MIG devices than equal GPUs: a part of it is offered to no pod.",
+        reads "kubernetes.labels, mig.mode, mig.devices", about Unavailable;
+}
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let whole = node.answering().filter_map(|gpu| offered_whole(node, gpu));
+    whole.chain(unlike_label(node)).collect()
+}
+
+/// Returns whether MIG is on, if the mode was read and no change is pending.
+fn is_mig(node: &Node<'_>, gpu: &Gpu) -> Option<bool> {
+    let of_section = node.mig_of(gpu).and_then(|mig| mig.mode);
+    let mode = of_section.or_else(|| node.inventory_of(gpu)?.mig_mode)?;
+    (mode.current == mode.pending).then_some(mode.current)
+}
+
+fn offered_whole(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let uuid = gpu.uuid.as_deref().filter(|_| is_mig(node, gpu) == Some(true))?;
+    let registered = &node.kubelet()?.registered;
+    let is_it = |device: &String| device.split("::").next() == Some(uuid);
+    let of = registered.iter().find(|of| of.resource.starts_with("nvidia.com/") && of.devices.iter().any(is_it))?;
+    let devices = node.mig_of(gpu).map(|mig| mig.devices.len()).filter(|count| *count > 0)?;
+    let line = format!("registered as {}, MIG mode on, {devices} MIG devices", evidence::data(&of.resource));
+    Some(Draft::on_gpu(WHOLE, gpu).with_evidence(line))
+}
+
+/// Returns the profiles of the MIG devices of a GPU, with their numbers: `2 × 3g.40gb`.
+fn layout(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
+    let mig = node.mig_of(gpu)?;
+    let failed = node.report.sections.mig.iter().flat_map(|section| &section.problems);
+    if failed.into_iter().any(|problem| problem.gpu.is_none() || problem.gpu == gpu.index) {
+        return None;
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for device in &mig.devices {
+        *counts.entry(device.profile.as_deref()?).or_default() += 1;
+    }
+    let words: Vec<String> =
+        counts.iter().map(|(profile, count)| format!("{count} × {}", evidence::data(profile))).collect();
+    Some(if words.is_empty() { "no MIG device".to_owned() } else { words.join(", ") })
+}
+
+/// Compares the GPUs with a label that names one layout for all of them. Other layouts can be different for each GPU.
+fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
+    let labels = &node.kubernetes.labels;
+    let applied = labels.mig_config_state.as_deref() == Some("success");
+    let Some(name) = labels.mig_config.as_deref().filter(|name| applied && name.starts_with("all-")) else {
+        return Vec::new();
+    };
+    let on = name != "all-disabled";
+    let label = format!("label nvidia.com/mig.config={}, state success", evidence::data(name));
+    let mut drafts = Vec::new();
+    let mut by_model: BTreeMap<Option<&str>, Vec<(&Gpu, String)>> = BTreeMap::new();
+    for gpu in node.answering() {
+        match is_mig(node, gpu) {
+            Some(mode) if mode != on => {
+                let line = format!("MIG mode {}", if mode { "on" } else { "off" });
+                drafts.push(Draft::on_gpu(UNLIKE_LABEL, gpu).with_evidence(line).with_evidence(label.clone()));
+            }
+            Some(true) => {
+                by_model.entry(gpu.name.as_deref()).or_default().extend(layout(node, gpu).map(|layout| (gpu, layout)));
+            }
+            _ => {}
+        }
+    }
+    for model in by_model.into_values() {
+        let count = |layout: &String| model.iter().filter(|(_, other)| other == layout).count();
+        let Some((_, usual)) = model.iter().max_by_key(|(_, layout)| count(layout)) else { continue };
+        for (gpu, layout) in model.iter().filter(|(_, layout)| layout != usual) {
+            let line = format!("it has {layout}, equal GPUs have {usual}");
+            drafts.push(Draft::on_gpu(UNLIKE_LABEL, gpu).with_evidence(line).with_evidence(label.clone()));
+        }
+    }
+    drafts
+}

@@ -108,6 +108,14 @@ fn check(name: &str, report: &Report, cluster: &KubernetesFacts, most: usize) ->
             let ids: Vec<&str> = found.iter().map(|finding| finding.id.as_str()).collect();
             let free = is_free_of_problems(&explained);
             assert!(found.is_empty() || !free, "{name}, GPU {}, {phase} {words}: {ids:?} {explained:#?}", gpu.index);
+            // A statement about the pod's GPUs says so, and names what other GPUs have.
+            let elsewhere = diagnosis.findings.iter().any(|one| {
+                one.severity >= Severity::Critical && !one.addresses.is_empty() && !one.addresses.contains(address)
+            });
+            for line in explained.ruled_out.iter().filter(|line| line.contains("no Xid")) {
+                let scoped = line.contains("on its GPUs") && (!elsewhere || line.contains("other GPUs of its node"));
+                assert!(scoped, "{name}, GPU {}, {phase} {words}: {line}", gpu.index);
+            }
             let resets = matches!(explained.action.code, ActionCode::DrainAndReset | ActionCode::DrainAndReboot);
             let asked = diagnosis.findings.iter().any(|finding| {
                 let action = diagnosis.action_for(finding, &[]).code;

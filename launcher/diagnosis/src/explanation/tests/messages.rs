@@ -45,6 +45,24 @@ fn words_of_gpu_software_decide_which_part_has_the_cause() {
             Cause::Unknown,
             "another rank",
         ),
+        (
+            1,
+            "torch.distributed.DistStoreError: Timed out after 601 seconds waiting for clients. 7/8 clients joined.",
+            Cause::Unknown,
+            "joined in time: 7/8 clients joined",
+        ),
+        (
+            1,
+            "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.7]:29500",
+            Cause::Unknown,
+            "another rank",
+        ),
+        (
+            1,
+            "torch.distributed.DistNetworkError: The client socket has timed out after 600s while trying to connect to (a, 1)",
+            Cause::Unknown,
+            "another rank",
+        ),
         (1, "ImportError: libcuda.so.1: cannot open shared object file: No such file", Cause::Node, "driver library"),
         (9, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", Cause::Node, "driver"),
         (127, "sh: 1: nvidia-smi: not found", Cause::Node, "no nvidia-smi"),
@@ -384,4 +402,14 @@ fn a_network_port_next_to_its_gpu_explains_a_collective_operation_that_timed_out
         let named = explained.evidence.iter().any(|line| line.contains("mlx5_3 port 1 (InfiniBand): state INIT"));
         assert_eq!(named, cause == Cause::Node, "{:?}", explained.evidence);
     }
+}
+
+#[test]
+fn a_refused_pull_and_a_failed_mount_name_what_to_repair() {
+    let refused = cause_of(&waits("ErrImagePull", "failed to authorize: 401 Unauthorized"), &node(Vec::new()));
+    assert!(refused.action.text.contains("imagePullSecrets"), "{refused:#?}");
+    let message = "MountVolume.SetUp failed for volume \"data\" : mount failed: exit status 32";
+    let mounted = cause_of(&creating("FailedMount", message), &node(Vec::new()));
+    assert!(mounted.summary.contains("its volume data cannot be mounted"), "{}", mounted.summary);
+    assert!(!mounted.summary.contains("not identified"), "{}", mounted.summary);
 }

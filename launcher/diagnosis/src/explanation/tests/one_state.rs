@@ -58,6 +58,9 @@ fn a_lost_gpu_of_the_node_is_named_where_a_rank_waited_in_vain() {
     assert_eq!(explained.cause, Cause::Unknown, "{}", explained.summary);
     assert!(explained.summary.contains("another GPU or an NVSwitch of its node failed"), "{}", explained.summary);
     assert!(explained.evidence.iter().any(|line| line.contains("Xid 79")), "{:?}", explained.evidence);
+    let text = &explained.action.text;
+    assert_eq!(explained.action.code, ActionCode::DrainAndReboot, "the plan of the other GPU: {text}");
+    assert!(text.contains(OTHER_GPU) && text.contains("the rank that failed first"), "{text}");
     for other in ["KeyError: 'lr'", ""] {
         let explained = cause_of(&said(other), &node(vec![xid(79, "02:10:00", OTHER_GPU, None)]));
         assert!(!explained.summary.contains("another GPU"), "{}", explained.summary);

@@ -173,7 +173,9 @@ fn kubernetes_own_reasons_come_first() {
         ..PodEvent::default()
     };
     let preempted = PodFacts { events: vec![event], ..failed(143, "Error") };
-    assert_eq!(cause_of(&preempted, &node(Vec::new())).cause, Cause::Cluster);
+    let explained = cause_of(&preempted, &node(Vec::new()));
+    assert_eq!(explained.cause, Cause::Cluster);
+    assert!(explained.summary.contains("preempted by pod research/urgent"), "{}", explained.summary);
     let away = |code| PodFacts { node_ready: Some(false), ..failed(code, "Error") };
     let of = |code| {
         let explained = explain(&away(code), None, Some("node is not Ready"));

@@ -526,3 +526,48 @@ fn every_line_ages_where_all_gpus_are_at_work() {
         }
     }
 }
+
+/// NVML has no utilization of a GPU in MIG mode, and a timeout is reported after minutes.
+#[test]
+fn a_program_proves_recovery_after_minutes_of_work_on_the_whole_gpu() {
+    let with = |minutes: i64, is_mig: bool| {
+        let mut report = at_work(working(&[xid(119, 60)]));
+        report["sections"]["processes"]["data"]["processes"][0]["started_at"] = ago(minutes).into();
+        let mode = json!({"current": is_mig, "pending": is_mig});
+        report["sections"]["inventory"]["data"]["gpus"][0]["mig_mode"] = mode;
+        severity(&report, "gsp-failed")
+    };
+    assert_eq!(with(30, false), Some(Severity::Warning));
+    assert_eq!(with(1, false), Some(Severity::Critical), "a minute of work shows nothing");
+    assert_eq!(with(30, true), Some(Severity::Critical), "it can use another instance");
+}
+
+/// Versions that do not fit still do not fit when NVML can read the GPU.
+#[test]
+fn a_fault_of_versions_lasts_until_they_change() {
+    for code in [78, 166, 170] {
+        for minutes in [20, 26 * 60, 3 * DAY] {
+            let found = judged(&working(&[xid(code, minutes)]));
+            let found = found.findings.iter().max_by_key(|one| one.severity).expect("a finding");
+            assert!(found.severity >= Severity::Warning, "{code}, {minutes} min: {found:#?}");
+            assert!(!found.action.text.contains("No action now"), "{code}, {minutes} min: {found:#?}");
+        }
+    }
+}
+
+/// One event, one judgement: the finding about the last occurrence refers to the plan of the fault that comes back.
+#[test]
+fn a_fault_that_comes_back_has_one_plan_that_its_single_event_refers_to() {
+    for code in [109, 119, 120] {
+        let events: Vec<Value> = [1200, 600, 25].iter().map(|minutes| xid(code, *minutes)).collect();
+        let found = judged(&at_work(working(&events)));
+        assert!(found.findings.iter().any(|one| one.id == "xid-recurring"), "{code}: {found:#?}");
+        let plan = found.plan.first().expect("a plan");
+        assert!(plan.findings.iter().any(|id| id == "xid-recurring"), "{code}: {plan:#?}");
+        let words = if code == 109 { "field diagnostic" } else { "versions of driver and firmware" };
+        assert!(plan.steps.iter().any(|step| step.contains(words)), "{code}: {plan:#?}");
+        for one in found.findings.iter().filter(|one| one.severity > Severity::Info) {
+            assert!(!one.action.text.contains("No action now"), "{code}: {one:#?}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Tests of what is expected of a product and of the neighbours of a fact: changes of all GPUs of a node, ports, links and paths.
+//! Tests of rules that use the GPU product or compare related facts: boards, power caps, clocks, P2P, NIC ports, PCIe.
 
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn capped(value: &mut Value) {
     });
 }
 
-/// Returns whether the diagnosis of a changed node has a finding with this severity; `None`: it has no finding above information.
+/// Asserts that the diagnosis of a changed node has this finding with this severity, or (`None`) only information.
 fn check(base: &str, what: &str, change: Change, expected: Option<(&str, Severity)>) {
     let diagnosis = judged(&changed(base, change));
     match expected {
@@ -454,4 +454,18 @@ fn a_node_in_mig_mode_without_devices_needs_a_layout_and_no_other_plugin() {
     let found = diagnosis::diagnose(&report, &cluster);
     let ids: Vec<&str> = found.findings.iter().map(|one| one.id.as_str()).collect();
     assert!(ids.contains(&"stack-without-mig-devices") && !ids.contains(&"stack-broken-at-plugin"), "{}", told(&found));
+}
+
+#[test]
+fn counters_far_above_the_usual_are_shown() {
+    let info = |id| Some((id, Severity::Info));
+    let rolled: Change = |value| gpus(value, "telemetry")[3]["pcie"]["replay_rollovers"] = json!(3);
+    check(H100, "rollovers of the replay counter", rolled, info("pcie-replays-high"));
+    let draw: Change = |value| gpus(value, "telemetry")[3]["power"]["draw_milliwatts"] = json!(820_000);
+    check(H100, "draw above the limit", draw, info("power-draw-above-limit"));
+    let sram: Change = |value| gpus(value, "ecc")[3]["sram"] = json!({"volatile_corrected": 2_000_000});
+    check(H100, "corrected SRAM errors", sram, info("ecc-correctable-storm"));
+    let effective: Change =
+        |value| gpus(value, "topology")[3]["nvlinks"][0]["errors"] = json!({"effective_errors": 5_000_000});
+    check(GB200, "effective errors of all links", effective, info("nvlink-errors-counted"));
 }

@@ -136,8 +136,8 @@ impl Draft {
 
     /// Returns whether the text asks for a support case, whether or not the fault comes back.
     pub(crate) fn asks_for_support(&self) -> bool {
-        let is_conditional = ["repeat", "frequent"].iter().any(|word| self.advice.contains(word));
-        self.advice.to_lowercase().contains("open a support case") && !is_conditional
+        let advice = self.advice.to_lowercase();
+        advice.contains("open a support case") && !advice.contains("support case if")
     }
 
     /// Replaces the action of the rule, because the facts allow another judgement. For a second judgement about the same

@@ -85,6 +85,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.telemetry(gpu, |gpu| {
                         gpu.power.limit_milliwatts = Some(450_000);
                         gpu.power.enforced_limit_milliwatts = Some(450_000);
+                        gpu.power.draw_milliwatts = Some(441_000);
                     })
                 })
             }),

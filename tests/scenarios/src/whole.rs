@@ -115,7 +115,7 @@ fn labels(is_mig: bool) -> GpuLabels {
     ];
     GpuLabels {
         deploy: parts.iter().map(|part| ((*part).to_owned(), "true".to_owned())).collect(),
-        mig_config: text(if is_mig { "mixed-notebooks" } else { "all-disabled" }),
+        mig_config: text(if is_mig { "all-1g.10gb" } else { "all-disabled" }),
         mig_config_state: text("success"),
         driver_upgrade_state: text("upgrade-done"),
         pci_present: true,

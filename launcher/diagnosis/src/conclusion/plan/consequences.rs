@@ -1,6 +1,6 @@
 //! Functions for parts of a plan: urgency, RMA, stuck processes, effect of deleting a pod, unreliable results.
 
-use crate::conclusion::plan::{SHOWN, urgent, wants};
+use crate::conclusion::plan::{SHOWN, urgent, wants, wants_reset};
 use crate::evidence;
 use crate::finding::{Rma, Urgency};
 use crate::input::node::{Gpu, Node};
@@ -11,7 +11,11 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 /// Returns how urgent the actions of a draft are.
 pub(super) fn urgency(draft: &Draft) -> Urgency {
     let continues = matches!(draft.rule.in_plan, InPlan::OtherWorkContinues | InPlan::WorkContinues);
-    let after_the_drain = matches!(draft.action, ActionCode::CheckCabling | ActionCode::UpdateSoftware);
+    let after_the_drain = match draft.action {
+        ActionCode::CheckCabling => true,
+        ActionCode::UpdateSoftware => !wants_reset(draft),
+        _ => false,
+    };
     match draft.severity {
         Severity::Info => Urgency::NextMaintenance,
         // Work that continues reads and writes wrong data.
@@ -27,6 +31,8 @@ pub(super) fn rma<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Rma {
     let of = |draft: &Draft| match draft.rule.class {
         _ if draft.return_if.is_some() => Rma::IfDiagnosticFails,
         _ if wants(draft, ActionCode::ContactVendor) => Rma::Yes,
+        // A repair by a spare says so itself.
+        _ if draft.advice.contains("No RMA") => Rma::No,
         Class::Hardware if draft.severity >= Severity::Critical => Rma::IfRepeated,
         _ => Rma::No,
     };

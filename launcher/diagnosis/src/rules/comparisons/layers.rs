@@ -197,7 +197,13 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     if is_switch && !from.iter().any(is_in) {
         return Vec::new();
     }
-    let missing: Vec<&Thing> = from.iter().filter(|thing| comparable(thing) && !is_in(thing)).collect();
+    // A GPU in MIG mode that is offered as a whole has a finding of its own.
+    let is_offered = |thing: &Thing| {
+        let uuid = thing.gpu.as_ref().and_then(|gpu| gpu.uuid.as_ref()).map(|uuid| format!("uuid {uuid}"));
+        uuid.is_some_and(|uuid| to.iter().any(|other| other.names.contains(&uuid)))
+    };
+    let missing: Vec<&Thing> =
+        from.iter().filter(|thing| comparable(thing) && !is_in(thing) && !is_offered(thing)).collect();
     let (with_gpu, without): (Vec<&Thing>, Vec<&Thing>) = missing.into_iter().partition(|thing| thing.gpu.is_some());
     let place = pair.place;
     let mut drafts: Vec<Draft> = Vec::new();

@@ -9,7 +9,7 @@ use crate::rule::{Draft, MIG_DOC, OPERATOR_DOC, rules};
 rules! {
     WHOLE: "mig-gpu-offered-whole" Warning Driver MIG_DOC, "A GPU in MIG mode is offered as a whole GPU",
         UpdateSoftware "Set the MIG strategy of the device plugin on {node} to single or mixed, and restart the plugin: a pod that gets \
-            {gpu} as a whole sees one MIG device. If {gpu} is to be whole, disable MIG on it.",
+            {gpu} as a whole sees one MIG device. To offer {gpu} as a whole, disable MIG.",
         means "The kubelet offers the whole GPU, and the GPU is divided into MIG devices: a CUDA program sees one of them.",
         reads "kubelet.registered, mig.mode, mig.devices", about Unavailable;
     UNLIKE_LABEL: "mig-layout-differs" Warning Driver OPERATOR_DOC, "The MIG layout of the GPU is not that of the label",
@@ -83,7 +83,10 @@ fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
     }
     for model in by_model.into_values() {
         let count = |layout: &String| model.iter().filter(|(_, other)| other == layout).count();
-        let Some((_, usual)) = model.iter().max_by_key(|(_, layout)| count(layout)) else { continue };
+        // Without a majority, the label is older than the layout.
+        let Some((_, usual)) = model.iter().find(|(_, layout)| count(layout) * 2 > model.len()) else {
+            return Vec::new();
+        };
         for (gpu, layout) in model.iter().filter(|(_, layout)| layout != usual) {
             let line = format!("it has {layout}, equal GPUs have {usual}");
             drafts.push(Draft::on_gpu(UNLIKE_LABEL, gpu).with_evidence(line).with_evidence(label.clone()));

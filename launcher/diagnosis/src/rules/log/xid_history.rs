@@ -138,13 +138,12 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
         Severity::Critical
     });
     let advice = format!("{}.", family.advice_if_back);
-    // A fault that nothing cured yet is reset first; the diagnostic of a vendor includes that.
-    let resets_first = family.action_if_back == ActionCode::UpdateSoftware && uncured > 0 && asks_for_reset(event);
-    Some(match resets_first {
-        true => draft
-            .with_action(ActionCode::DrainAndReset, "Drain the workloads on {gpu} of {node} and reset it.")
-            .joined_with(family.action_if_back, advice),
-        false => draft.with_action(family.action_if_back, advice),
+    let draft = draft.with_action(family.action_if_back, advice);
+    // A fault that nothing cured yet is reset, too. The diagnostic of a vendor includes that.
+    let is_open = uncured > 0 && asks_for_reset(event) && family.action_if_back == ActionCode::UpdateSoftware;
+    Some(match is_open {
+        true => draft.joined_with(ActionCode::DrainAndReset, "Drain the workloads on {gpu} of {node} and reset it."),
+        false => draft,
     })
 }
 

@@ -30,7 +30,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HERE = pathlib.Path("deploy/packages")
 WORKFLOW = pathlib.Path(".github/workflows/release.yml")
 TOOLS = ["PyYAML==6.0.3", "pypiserver==2.4.2"]
-VERDACCIO = "verdaccio@6.10.4"
+# The override is for npm registries without the tag `cjs` of node-fetch.
+VERDACCIO = {"private": True, "dependencies": {"verdaccio": "6.5.2"}, "overrides": {"node-fetch": "2.7.0"}}
 USER, PASSWORD = "rehearsal", "rehearsal"
 OWNER = "rehearsal"
 
@@ -397,10 +398,11 @@ def lint(rehearsal: Rehearsal) -> None:
 def tools(work: pathlib.Path) -> None:
     """Installs the registries and the YAML parser, and goes on in a Python that has the parser."""
     python = work / "tools" / "python"
-    if not (python / "bin" / "pypi-server").exists():
+    if not (work / "tools" / "node_modules").exists():
         run([sys.executable, "-m", "venv", str(python)])
         run([f"{python}/bin/pip", "install", "--quiet", *TOOLS])
-        run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(work / "tools"), VERDACCIO])
+        (work / "tools" / "package.json").write_text(json.dumps(VERDACCIO))
+        run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(work / "tools")])
     if pathlib.Path(sys.prefix) != python:
         os.execv(python / "bin" / "python3", [str(python / "bin" / "python3"), __file__, "--work", str(work)])
 

@@ -14,31 +14,8 @@ esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# An empty home: no kubeconfig, no settings, no cache of an earlier run. Python and npm are still found through PATH.
-ask() {
-    local name=$1
-    shift
-    mkdir -p "$work/home"
-    local said
-    said=$(env -i PATH="$PATH" HOME="$work/home" "$@" --demo diagnose gpu-2 -o json || true)
-    if ! grep -q '"gpu-off-bus"' <<< "$said"; then
-        echo "$name: no answer from the demo: ${said:0:300}" >&2
-        exit 1
-    fi
-    said=$(env -i PATH="$PATH" HOME="$work/home" "$@" config --output json)
-    if ! grep -q '"node_probe_x86_64"' <<< "$said" || ! grep -q '"node_probe_aarch64"' <<< "$said"; then
-        echo "$name: the package contains no node-probe: ${said:0:300}" >&2
-        exit 1
-    fi
-    # An MCP host: initialize, then the end of input.
-    said=$(printf '%s\n' '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"try","version":"1"}}}' \
-        | env -i PATH="$PATH" HOME="$work/home" "$@" --demo mcp)
-    if ! grep -q '"serverInfo"' <<< "$said"; then
-        echo "$name: no answer over MCP: ${said:0:300}" >&2
-        exit 1
-    fi
-    echo "$name: ok"
-}
+here=$(cd "$(dirname "$0")" && pwd)
+ask() { python3 "$here/ask.py" "$@"; }
 
 mkdir "$work/archive"
 tar -xzf "$dist/gpu-syringe-$platform.tar.gz" -C "$work/archive"

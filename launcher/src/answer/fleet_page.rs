@@ -1,5 +1,7 @@
 //! Formats the answer about many nodes as text for a terminal.
 
+use diagnosis::finding::Verdict;
+
 use crate::answer::fleet::FleetAnswer;
 use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, headline, named, paint};
@@ -33,8 +35,8 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
             rows.add_row([
                 one.node.clone(),
                 named(one.verdict),
-                cell(one.score),
-                one.findings.join("\n"),
+                cell(one.score.filter(|_| one.verdict != Verdict::Unknown)),
+                if one.findings.is_empty() { one.summary.clone() } else { one.findings.join("\n") },
                 one.differs.join("\n"),
             ]);
         }

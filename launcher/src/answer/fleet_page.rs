@@ -36,7 +36,13 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
                 one.node.clone(),
                 named(one.verdict),
                 cell(one.score.filter(|_| one.verdict != Verdict::Unknown)),
-                if one.findings.is_empty() { one.summary.clone() } else { one.findings.join("\n") },
+                match (one.findings.is_empty(), one.verdict) {
+                    (true, Verdict::Unknown) => {
+                        format!("{} (diagnose_gpu_node for {} returns the reason.)", one.summary, one.node)
+                    }
+                    (true, _) => String::new(),
+                    (false, _) => one.findings.join("\n"),
+                },
                 one.differs.join("\n"),
             ]);
         }
@@ -88,7 +94,7 @@ fn groups(answer: &FleetAnswer) -> Rows {
     rows
 }
 
-/// Formats how the nodes were read, and the objects that are left behind.
+/// Formats the last lines: how the nodes were read, and which objects are left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
     let gone =

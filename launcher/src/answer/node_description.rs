@@ -59,7 +59,7 @@ pub struct NodeDescription {
     pub cordoned: bool,
     /// GPU model.
     pub model: Option<String>,
-    /// Driver version, read by the probe, or else from the labels of the node.
+    /// Driver version; read by the probe, or else from the labels of the node.
     pub driver_version: Option<String>,
     /// Newest CUDA version that the driver supports.
     pub cuda_version: Option<String>,
@@ -81,7 +81,7 @@ pub struct NodeDescription {
     pub events: Vec<NodeEvent>,
     /// Older events left out for space.
     pub events_omitted: Option<usize>,
-    /// Newest warnings about pods of the node that are not ready or were restarted.
+    /// Newest warnings about pods of the node; only pods that are not ready or were restarted.
     pub pod_events: Vec<PodEventRow>,
     /// Stages of the GPUs from the PCI bus to the scheduler, in order.
     pub stack: Vec<StackStage>,
@@ -89,7 +89,7 @@ pub struct NodeDescription {
     pub probe: Option<ProbeSummary>,
 }
 
-/// The node in totals.
+/// Numbers of GPUs of a node.
 #[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeTotals {
@@ -207,7 +207,7 @@ impl NodeDescription {
         let omitted = self.findings.len().saturating_sub(MAX_FINDINGS);
         self.findings_omitted = (omitted > 0).then_some(omitted);
         self.findings.truncate(MAX_FINDINGS);
-        // The description also reads these inputs.
+        // The Kubernetes part of the description already reports these inputs if they could not be read.
         let shared = [KubernetesInput::Pods, KubernetesInput::ResourceSlices].map(KubernetesInput::section);
         for unknown in diagnosis.unknown {
             let is_known = self.unknown.iter().any(|known| known.section == unknown.section);

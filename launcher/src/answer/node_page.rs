@@ -153,7 +153,7 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
     let gone = match (*deleted, *via) {
         (_, "none") => "probe not created".to_owned(),
         (true, _) => "probe pod deleted".to_owned(),
-        // The container has stopped or will stop. The entry that stays is described below.
+        // The container has stopped or will stop. A line below describes its entry, which stays in the spec of the pod.
         (false, "ephemeral") => "probe container not deletable".to_owned(),
         (false, _) => paint("probe pod NOT DELETED", Paint::Fatal),
     };
@@ -172,7 +172,7 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
     if is_api {
         text.push_str("Nothing was read on the node: this answer has only what Kubernetes knows.\n");
     }
-    for more in [note, left_behind, process_left].into_iter().flatten() {
+    for more in [note, left_behind.as_ref(), process_left.as_ref()].into_iter().flatten() {
         text.push_str(more);
         text.push('\n');
     }

@@ -152,7 +152,7 @@ impl XidMeaning {
         let names = [xid.as_ref().map(|row| ("Xid", row.name)), sxid.as_ref().map(|row| ("SXid", row.name.as_str()))];
         let names: Vec<_> = names.into_iter().flatten().map(|(kind, name)| format!("{kind} {code}: {name}")).collect();
         if names.is_empty() {
-            let why = "it is neither an Xid nor an SXid in the catalogue";
+            let why = "the catalogue has no Xid and no SXid with this number";
             let next = "docs/xid.md lists all codes. For a node with this name: gpu-syringe xid node/NAME.";
             return Err(Failure::new(format!("Looking up {code}"), why, next));
         }

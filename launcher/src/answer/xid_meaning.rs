@@ -165,7 +165,7 @@ impl XidMeaning {
         if let Some(row) = &self.xid {
             let XidRow { mnemonic, name, severity, nvidia_action, nvidia_investigation, class, action, .. } = row;
             text.push_str(&format!("[{}] Xid {code}: {name} ({mnemonic})\n", painted(*severity)));
-            text.push_str(&format!("  Usual cause: {}\n", class));
+            text.push_str(&format!("  Usual cause: {class}\n"));
             text.push_str(&format!("  → {action}\n"));
             for (label, value) in [
                 ("NVIDIA, immediate action", nvidia_action),

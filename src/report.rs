@@ -292,6 +292,8 @@ pub trait AnySection {
 
     /// Returns the problems of the section, with each value that could not be read.
     fn problems(&self) -> &[Problem];
+    /// Returns the problems, to change them.
+    fn problems_mut(&mut self) -> &mut [Problem];
 
     /// Adds problems. Returns `false` if the section is absent.
     fn add_problems(&mut self, problems: &[Problem]) -> bool;
@@ -309,6 +311,10 @@ impl<T> AnySection for Option<Section<T>> {
 
     fn has_data(&self) -> bool {
         Section::data_of(self).is_some()
+    }
+
+    fn problems_mut(&mut self) -> &mut [Problem] {
+        self.as_mut().map(|section| section.problems.as_mut_slice()).unwrap_or_default()
     }
 
     fn problems(&self) -> &[Problem] {

@@ -2,7 +2,8 @@
 //!
 //! Links and paths must exist, commands must be valid, and explained messages must be in the source.
 //!
-//! `INSTA_UPDATE=always cargo test -p gpu-syringe --test docs` writes `docs/tools.md` and `docs/configuration.md`.
+//! `INSTA_UPDATE=always cargo test -p gpu-syringe --test docs` writes `docs/tools.md`, `docs/configuration.md`
+//! and `docs/terminal.svg`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "docs/markdown.rs"]
@@ -16,6 +17,8 @@ mod commands;
 mod configuration_page;
 #[path = "docs/links.rs"]
 mod links;
+#[path = "docs/picture.rs"]
+mod picture;
 #[path = "docs/readme.rs"]
 mod readme;
 #[path = "docs/skill.rs"]

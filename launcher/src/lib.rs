@@ -42,7 +42,7 @@ pub use cli::main;
 #[doc(hidden)]
 pub mod command_line {
     pub use crate::args::{command, documented_call};
-    pub use crate::cli::command_names::command_of;
     pub use crate::settings::all_settings;
     pub use crate::settings::file::is_setting_of_files;
+    pub use crate::terminal::command_names::command_of;
 }

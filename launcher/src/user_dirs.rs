@@ -24,7 +24,12 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
     match make_private(&directory) {
         Ok(()) => Some(directory),
         Err(error) => {
-            tracing::warn!(%error, directory = %directory.display(), "the state directory cannot be used");
+            // Several parts of the program ask for it.
+            static TOLD: std::sync::Once = std::sync::Once::new();
+            let directory = directory.display();
+            TOLD.call_once(|| {
+                tracing::warn!("no audit log: {directory}: {error} (XDG_STATE_HOME names another folder)")
+            });
             None
         }
     }

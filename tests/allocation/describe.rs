@@ -24,9 +24,9 @@ fn healthy() -> Fixture {
 async fn api_and_probe_facts_are_one_answer() {
     let bench = Bench::of(healthy()).await;
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
-    let summary = &answer["summary"];
+    let summary = &answer;
     assert_eq!(
-        (&summary["total_gpus"], &summary["allocated_gpus"], &summary["available_gpus"]),
+        (&summary["totals"]["total_gpus"], &summary["totals"]["allocated_gpus"], &summary["totals"]["available_gpus"]),
         (&json!(8), &json!(8), &json!(0))
     );
     assert_eq!(summary["overall_health"], "healthy", "{summary}");
@@ -45,8 +45,8 @@ async fn without_permission_to_probe_the_answer_has_only_api_facts_and_the_reaso
     assert_eq!((&answer["probe"]["via"], answer.get("gpus")), (&json!("none"), None), "{answer}");
     let note = answer["probe"]["note"].as_str().unwrap();
     assert!(note.contains("forbidden") && note.contains("rbac.yaml"), "{note}");
-    assert_eq!(answer["summary"]["overall_health"], "unknown");
-    assert_eq!(answer["summary"]["allocated_gpus"], 8);
+    assert_eq!(answer["overall_health"], "unknown");
+    assert_eq!(answer["totals"]["allocated_gpus"], 8);
     assert_eq!(bench.cluster.pods_created(), 0);
 }
 
@@ -54,9 +54,13 @@ async fn without_permission_to_probe_the_answer_has_only_api_facts_and_the_reaso
 async fn without_permission_to_list_pods_the_allocation_is_unknown() {
     let bench = Bench::of(healthy().denying(Denial::of("list", "pods"))).await;
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
-    let (summary, resource) = (&answer["summary"], &answer["resources"][0]);
-    assert_eq!((summary.get("allocated_gpus"), summary.get("available_gpus")), (None, None), "{summary}");
-    assert!(summary["text"].as_str().unwrap().contains("8 GPUs; it is unknown how many are allocated"));
+    let (summary, resource) = (&answer, &answer["resources"][0]);
+    assert_eq!(
+        (summary["totals"].get("allocated_gpus"), summary["totals"].get("available_gpus")),
+        (None, None),
+        "{summary}"
+    );
+    assert!(summary["summary"].as_str().unwrap().contains("8 GPUs; it is unknown how many are allocated"));
     assert_eq!((&resource["allocatable"], resource.get("allocated")), (&json!(8), None), "{resource}");
     assert!(answer["unknown"].to_string().contains("setup --apply --user"), "{}", answer["unknown"]);
 }
@@ -68,9 +72,13 @@ async fn gpus_without_a_device_plugin_are_counted() {
     fixture.nodes[0].labels.clear();
     let bench = Bench::of(fixture).await;
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
-    let summary = &answer["summary"];
-    assert_eq!((&summary["total_gpus"], &summary["available_gpus"]), (&json!(8), &json!(0)), "{summary}");
-    assert!(summary["text"].as_str().unwrap().starts_with("8 of 8 GPUs allocated, 0 available."), "{summary}");
+    let summary = &answer;
+    assert_eq!(
+        (&summary["totals"]["total_gpus"], &summary["totals"]["available_gpus"]),
+        (&json!(8), &json!(0)),
+        "{summary}"
+    );
+    assert!(summary["summary"].as_str().unwrap().starts_with("8 of 8 GPUs allocated, 0 available."), "{summary}");
 }
 
 #[tokio::test]
@@ -117,7 +125,7 @@ async fn a_node_that_is_not_ready_is_described_and_not_healthy() {
     bench.cluster.faults(|faults| faults.on("gpu-1").not_ready = true);
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
     assert_eq!(answer["ready"], false);
-    assert_eq!(answer["summary"]["overall_health"], "unhealthy");
+    assert_eq!(answer["overall_health"], "unhealthy");
     assert!(answer["unknown"].to_string().contains("nothing was created"), "{}", answer["unknown"]);
     assert_eq!(bench.cluster.pods_created(), 0);
 }

@@ -99,9 +99,13 @@ async fn shares_of_time_slicing_are_not_gpus() {
             (&json!("share"), &json!(4))
         );
         let described = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
-        let summary = &described["summary"];
+        let summary = &described;
         // With four shares for each GPU, five shares need at least two GPUs.
-        assert_eq!((&summary["total_gpus"], &summary["allocated_gpus"]), (&json!(8), &json!(2)), "{summary}");
+        assert_eq!(
+            (&summary["totals"]["total_gpus"], &summary["totals"]["allocated_gpus"]),
+            (&json!(8), &json!(2)),
+            "{summary}"
+        );
     }
 }
 

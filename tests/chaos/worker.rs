@@ -89,6 +89,7 @@ impl Worker {
         let launcher = Launcher::alone(self.home.path())
             .env("KUBECONFIG", self.home.path().join("config"))
             .env("GPU_SYRINGE_VIA", via)
+            .env("GPU_SYRINGE_EPHEMERAL_POD", "any")
             .env("GPU_SYRINGE_CALL_TIMEOUT", CALL_SECONDS.to_string())
             .env("GPU_SYRINGE_START_TIMEOUT", START_SECONDS.to_string());
         self.site.configure(launcher, self.number)

@@ -172,3 +172,65 @@ fn a_command_is_found_however_it_is_started() {
     }
     assert!(rejection(&["no-such-command".to_owned()]).is_some());
 }
+
+/// Returns the text that a command prints for a person, on both streams.
+fn text_for_people(arguments: &[&str]) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gpu-syringe"))
+        .env_clear()
+        .envs([("HOME", home.path()), ("XDG_STATE_HOME", home.path())])
+        .env("GPU_SYRINGE_OUTPUT", "table")
+        .args(arguments)
+        .output()
+        .unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+/// A person knows the commands and not the tools.
+#[test]
+fn no_tool_is_named_in_the_text_of_the_command_line() {
+    let mut texts: Vec<(String, String)> = Vec::new();
+    for words in [
+        "--demo nodes",
+        "--demo health",
+        "--demo inventory gpu-2",
+        "--demo diagnose gpu-2",
+        "--demo describe gpu-2",
+        "--demo xid gpu-3",
+        "--demo ecc gpu-3",
+        "--demo telemetry gpu-1",
+        "--demo topology gpu-1",
+        "--demo processes gpu-2",
+        "--demo pods gpu-2 --resolve-devices",
+        "--demo explain gpu-2-trainer-0 -n workloads",
+        "--demo diagnose nosuch",
+        "--demo explain nosuch",
+        "--demo reset-gpu gpu-3 --gpu 5",
+        "--demo --mode operator reset-gpu gpu-3 --gpu 5",
+        "xid 999",
+        "diagnose",
+    ] {
+        texts.push((words.to_owned(), text_for_people(&words.split(' ').collect::<Vec<_>>())));
+    }
+    for sub in gpu_syringe::command_line::command().get_subcommands() {
+        texts.push((format!("{} --help", sub.get_name()), text_for_people(&[sub.get_name(), "--help"])));
+    }
+    for folder in ["tables", "explained", "help"] {
+        for file in std::fs::read_dir(crate::markdown::root().join("snapshots").join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if folder == "explained" && !name.ends_with(".table.snap") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            // The head of a snapshot names the test and its expression.
+            texts.push((name, text.splitn(3, "---\n").last().unwrap_or_default().to_owned()));
+        }
+    }
+    assert!(texts.len() > 60, "{}", texts.len());
+    for tool in gpu_syringe::tools::all(gpu_syringe::settings::Mode::Operator) {
+        for (source, text) in &texts {
+            assert!(!text.contains(tool.name), "{source} names {}:\n{text}", tool.name);
+        }
+    }
+}

@@ -15,7 +15,7 @@ const GROUPS: [(&str, &str, &[&str]); 7] = [
     (
         "Cluster",
         "The cluster that is used, and limits within the cluster.",
-        &["kubeconfig", "context", "allow_context", "allow_nodes"],
+        &["kubeconfig", "context", "as", "as_group", "allow_context", "allow_nodes"],
     ),
     ("Permission to change", "Actions that the tools may perform.", &["mode", "drain_check", "token_to_model"]),
     (

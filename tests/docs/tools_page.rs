@@ -142,9 +142,9 @@ const ABOUT: [About; 13] = [
 ];
 
 /// Fields that every answer may have. Their schemas have no text, because the instructions of the server explain the fields.
-const SHARED: [(&str, &str); 14] = [
+const SHARED: [(&str, &str); 15] = [
     ("verdict", "the worst finding in the sections of `checked`; [answers.md](answers.md) explains the words"),
-    ("summary", "one sentence; for `describe_gpu_node`, an object with numbers"),
+    ("summary", "one or two sentences"),
     (
         "findings",
         "the findings, worst first: id, severity, scope, evidence, action; [findings.md](findings.md) has every id",
@@ -161,6 +161,7 @@ const SHARED: [(&str, &str); 14] = [
     ("not_checked", "what one reading cannot show"),
     ("coverage", "the time that the kernel log covers"),
     ("kubernetes", "data from the API about the node, if no probe could be used"),
+    ("node", "the node"),
     ("context", "the kubeconfig context"),
     (
         "probe",
@@ -198,6 +199,7 @@ fn on_the_command_line(command: &clap::Command, argument: &str) -> String {
     match (option, argument) {
         (_, "context") => "`--context NAME`".into(),
         (_, "token") => "—".into(),
+        (_, "code") => "`CODE`".into(),
         (Some(arg), _) => match arg.get_short() {
             Some(short) => format!("`-{short}{}`, `--{dashed}`", value(arg)),
             None => format!("`--{dashed}{}`", value(arg)),

@@ -58,6 +58,15 @@ async fn only_a_running_gpu_pod_outside_kube_system_is_chosen() {
 }
 
 #[tokio::test]
+async fn a_pod_of_another_owner_is_entered_only_if_it_is_named() {
+    let fixture = Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(workload_pod("ml", "train", "gpu-1", 8));
+    let cluster = Cluster::start(fixture).await.unwrap();
+    let said = Launcher::exactly(&cluster, &["--via", "ephemeral"]).failure().await;
+    assert!(said.contains("--ephemeral-pod ml/train") && said.contains("nothing was created"), "{said}");
+    assert_eq!(ephemeral(&cluster.pods("ml")[0]).len(), 0);
+}
+
+#[tokio::test]
 async fn a_pod_that_a_tool_names_is_not_entered_in_kube_system_unless_the_settings_name_it() {
     let pod = || workload_pod("kube-system", "gpu", "gpu-1", 8);
     let explain = json!({ "pod": "gpu", "namespace": "kube-system" });

@@ -34,7 +34,16 @@ fn config_shows_each_value_and_its_source() {
     assert_eq!(shown["label"]["value"], serde_json::json!(["team=ml"]));
     assert_eq!(of("call_timeout"), ("45".into(), "default".into()));
     let text = run(&["config", "--output", "table"], home.path(), &[]);
-    assert!(String::from_utf8_lossy(&text.stdout).contains("via                = \"inject\""));
+    assert!(String::from_utf8_lossy(&text.stdout).contains("via                  = \"inject\""));
+    // The output is a settings file.
+    let file = home.path().join("again.toml");
+    std::fs::write(&file, &text.stdout).unwrap();
+    let again = json(&run(&["config", "-o", "json", "--config", file.to_str().unwrap()], home.path(), &[]));
+    for (name, shown) in
+        shown.as_object().unwrap().iter().filter(|(name, _)| ["via", "label", "quiet"].contains(&name.as_str()))
+    {
+        assert_eq!(again[name]["value"], shown["value"], "{name}");
+    }
 }
 
 #[test]
@@ -56,6 +65,8 @@ fn the_pod_has_what_the_settings_say() {
     let digest = format!("sha256:{}", "ab".repeat(32));
     let words = [
         "pod-spec",
+        "--output",
+        "json",
         "--registry-mirror",
         "mirror.example:5000/proxy",
         "--image-digest",
@@ -85,7 +96,7 @@ fn the_pod_has_what_the_settings_say() {
     let toleration =
         serde_json::json!([{"key": "dedicated", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}]);
     assert_eq!(pod["spec"]["tolerations"], toleration);
-    let plain = json(&run(&["pod-spec", "--runtime-class", "nvidia"], home.path(), &[]));
+    let plain = json(&run(&["pod-spec", "--output", "json", "--runtime-class", "nvidia"], home.path(), &[]));
     assert_eq!(plain["spec"]["runtimeClassName"], "nvidia");
     let context = &plain["spec"]["containers"][0]["securityContext"];
     assert_eq!((context.get("privileged"), &context["runAsNonRoot"]), (None, &serde_json::json!(true)));

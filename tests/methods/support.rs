@@ -111,9 +111,16 @@ impl Launcher {
     pub(crate) fn start(cluster: &Cluster, words: &[&str]) -> Self {
         let binary = probe_binary("amd64");
         let usual = ["--probe-binary", binary.to_str().unwrap(), "--start-timeout", "5", "--call-timeout", "20"];
+        let usual = [&usual[..], &["--ephemeral-pod", "any"]].concat();
         // An argument of the test replaces the default argument.
         let usual = usual.chunks(2).filter(|pair| !words.contains(&pair[0])).flatten();
         let settings = Settings::from_args(usual.chain(words).copied()).unwrap();
+        Self::with_settings(cluster, settings.with_released_digest(probe_image_digest()))
+    }
+
+    /// Starts a launcher with exactly these arguments.
+    pub(crate) fn exactly(cluster: &Cluster, words: &[&str]) -> Self {
+        let settings = Settings::from_args(words.iter().copied()).unwrap();
         Self::with_settings(cluster, settings.with_released_digest(probe_image_digest()))
     }
 

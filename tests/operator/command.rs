@@ -55,7 +55,7 @@ fn yes_skips_the_prompt_and_the_audit_log_shows_it() {
     let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
     assert_eq!(events, ["probe", "action_started", "action_ended"]);
     let table = run(state.path(), &["audit", "--output", "table", "--last", "1"]);
-    assert!(String::from_utf8_lossy(&table.stdout).contains("kill_gpu_process"));
+    assert!(String::from_utf8_lossy(&table.stdout).contains("kill-gpu-process"));
 }
 
 #[test]

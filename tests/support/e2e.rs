@@ -80,7 +80,7 @@ impl Site {
 
     /// Returns the existing pods of this site's launchers. Other launchers may use the same namespace.
     pub(crate) async fn pods(&self) -> Vec<String> {
-        let spec = self.launcher().args(["pod-spec"]).run().await.json();
+        let spec = self.launcher().args(["pod-spec", "-o", "json"]).run().await.json();
         let owner = spec["metadata"]["labels"]["gpu-syringe.dev/owner"].as_str().expect("an identity").to_owned();
         let ours = ListParams::default().labels(&format!("gpu-syringe.dev/owner={owner}"));
         let pods = Api::<Pod>::namespaced(self.kubernetes.clone(), &self.namespace);

@@ -55,7 +55,7 @@ fn assert_within(printed: &Value, stored: &Value, place: &str) {
 #[tokio::test]
 async fn what_pod_spec_prints_is_what_is_created() {
     let bed = Bed::healthy().await;
-    let printed = bed.launcher().args(SETTINGS).args(["pod-spec", "gpu-1"]).run().await.json();
+    let printed = bed.launcher().args(SETTINGS).args(["pod-spec", "-o", "json", "gpu-1"]).run().await.json();
     assert_eq!(bed.cluster.pods_created(), 0, "pod-spec must not create a pod");
     let created = created(&bed).await;
     assert_within(&printed, &created, "");
@@ -72,7 +72,7 @@ async fn each_method_prints_its_own_pod() {
     let home = tempfile::tempdir().unwrap();
     let print = async |via: &str| {
         let launcher = crate::support::launcher::Launcher::alone(home.path());
-        launcher.args(["--via", via, "--base-image", "debian:13", "pod-spec"]).run().await
+        launcher.args(["--via", via, "--base-image", "debian:13", "pod-spec", "-o", "json"]).run().await
     };
     let container = async |via: &str| print(via).await.json()["spec"]["containers"][0].take();
     assert_eq!(container("logs").await["command"], json!(["node-probe", "all"]));
@@ -88,7 +88,8 @@ async fn each_method_prints_its_own_pod() {
 #[tokio::test]
 async fn pod_spec_needs_no_cluster() {
     let home = tempfile::tempdir().unwrap();
-    let printed = crate::support::launcher::Launcher::alone(home.path()).args(["pod-spec"]).run().await.json();
+    let printed =
+        crate::support::launcher::Launcher::alone(home.path()).args(["pod-spec", "-o", "json"]).run().await.json();
     assert_eq!(printed["spec"]["nodeName"], "NODE");
 }
 

@@ -306,7 +306,7 @@ async fn the_next_sweep_ends_the_ephemeral_container_of_a_killed_launcher() {
     let pod = workload_pod("ml", "train-0", "gpu-1", 8);
     let bed = Bed::of(Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod)).await;
     bed.cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang)));
-    let mut client = Client::start(bed.launcher().args(["--via", "ephemeral"])).await;
+    let mut client = Client::start(bed.launcher().args(["--via", "ephemeral", "--ephemeral-pod", "any"])).await;
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, READ).await;
     let running = bed.launcher().args(["sweep"]).run().await.json();

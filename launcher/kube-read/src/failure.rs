@@ -154,12 +154,14 @@ impl Failure {
     /// Returns the failure as JSON, for a caller that requested JSON.
     pub fn to_json(&self) -> Value {
         let Self { what, why, next_step, left_behind, deleted, process_left, .. } = self;
+        let has_probe = *deleted || left_behind.is_some() || process_left.is_some();
         json!({
             "error": format!("{what}: {}", why.trim_end_matches('.')),
             "next_step": next_step,
             // `error` can contain messages of nodes, kubelets and registries. The next step is always a text of gpu-syringe.
             "quoted": ["error"],
-            "probe": { "deleted": deleted, "left_behind": left_behind, "process_left": process_left },
+            // Without a probe there is nothing to delete.
+            "probe": has_probe.then(|| json!({ "deleted": deleted, "left_behind": left_behind, "process_left": process_left })),
         })
     }
 

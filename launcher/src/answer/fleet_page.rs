@@ -1,5 +1,7 @@
 //! Formats the answer about many nodes as text for a terminal.
 
+use diagnosis::finding::Verdict;
+
 use crate::answer::fleet::FleetAnswer;
 use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, headline, named, paint};
@@ -33,8 +35,14 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
             rows.add_row([
                 one.node.clone(),
                 named(one.verdict),
-                cell(one.score),
-                one.findings.join("\n"),
+                cell(one.score.filter(|_| one.verdict != Verdict::Unknown)),
+                match (one.findings.is_empty(), one.verdict) {
+                    (true, Verdict::Unknown) => {
+                        format!("{} (diagnose_gpu_node for {} returns the reason.)", one.summary, one.node)
+                    }
+                    (true, _) => String::new(),
+                    (false, _) => one.findings.join("\n"),
+                },
                 one.differs.join("\n"),
             ]);
         }

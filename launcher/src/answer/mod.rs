@@ -10,3 +10,4 @@ pub(crate) mod node_page;
 pub(crate) mod one_or_many;
 pub(crate) mod pod_tables;
 pub(crate) mod wire;
+pub(crate) mod xid_meaning;

@@ -28,6 +28,8 @@ pub struct NodeAnswer<T> {
     pub verdict: Verdict,
     /// One or two sentences.
     pub summary: String,
+    /// The node.
+    pub node: String,
     /// Sections that were read in full and checked.
     pub checked: Vec<SectionName>,
     /// Sections of which a part could not be read; `unknown` lists the missing parts. The rest of the section was checked.
@@ -104,6 +106,7 @@ impl<T> NodeAnswer<T> {
             undecided,
             verdict,
             summary,
+            node: probe.node.clone(),
             checked,
             partly_checked,
             not_requested,

@@ -35,8 +35,12 @@ const MAX_FINDINGS: usize = 10;
 #[omit(Option, Vec, BTreeMap, !resources, !pods, !conditions)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeDescription {
-    /// Summary of the node: numbers of GPUs and overall health.
-    pub summary: NodeSummary,
+    /// One or two sentences.
+    pub summary: String,
+    /// Numbers of GPUs.
+    pub totals: NodeTotals,
+    /// The worse of the state in Kubernetes and the findings of the probe; `unknown` is not healthy.
+    pub overall_health: HealthStatus,
     /// The node.
     pub node: String,
     /// The kubeconfig context.
@@ -55,7 +59,7 @@ pub struct NodeDescription {
     pub cordoned: bool,
     /// GPU model.
     pub model: Option<String>,
-    /// Driver version, read by the probe, or else from the labels of the node.
+    /// Driver version; read by the probe, or else from the labels of the node.
     pub driver_version: Option<String>,
     /// Newest CUDA version that the driver supports.
     pub cuda_version: Option<String>,
@@ -77,7 +81,7 @@ pub struct NodeDescription {
     pub events: Vec<NodeEvent>,
     /// Older events left out for space.
     pub events_omitted: Option<usize>,
-    /// Newest warnings about pods of the node that are not ready or were restarted.
+    /// Newest warnings about pods of the node; only pods that are not ready or were restarted.
     pub pod_events: Vec<PodEventRow>,
     /// Stages of the GPUs from the PCI bus to the scheduler, in order.
     pub stack: Vec<StackStage>,
@@ -85,20 +89,16 @@ pub struct NodeDescription {
     pub probe: Option<ProbeSummary>,
 }
 
-/// Summary of the node: numbers of GPUs and overall health.
+/// Numbers of GPUs of a node.
 #[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct NodeSummary {
-    /// One or two sentences.
-    pub text: String,
+pub struct NodeTotals {
     /// GPUs that the node should have.
     pub total_gpus: u64,
     /// GPUs that are allocated, completely or in part. Absent if the pods could not be read.
     pub allocated_gpus: Option<u64>,
     /// GPUs that are free and allocatable. Absent if the pods could not be read.
     pub available_gpus: Option<u64>,
-    /// The worse of the state in Kubernetes and the findings of the probe; `unknown` is not healthy.
-    pub overall_health: HealthStatus,
 }
 
 /// A GPU as a table row.
@@ -134,13 +134,9 @@ impl NodeDescription {
         let total_gpus = view.physical_gpus(&resources);
         let (allocated_gpus, available_gpus) = gpus_in_use(&resources, total_gpus).unzip();
         Self {
-            summary: NodeSummary {
-                text: String::new(),
-                total_gpus,
-                allocated_gpus,
-                available_gpus,
-                overall_health: HealthStatus::Unknown,
-            },
+            summary: String::new(),
+            totals: NodeTotals { total_gpus, allocated_gpus, available_gpus },
+            overall_health: HealthStatus::Unknown,
             node: node.name_any(),
             context,
             findings: Vec::new(),
@@ -170,16 +166,16 @@ impl NodeDescription {
     /// Adds the part that comes from the probe.
     pub(crate) fn add(&mut self, read: NodeReading) {
         let NodeReading { report, diagnosis, note, existing_pods: _, cluster: _ } = read;
-        let summary = &mut self.summary;
+        let totals = &mut self.totals;
         // Without a running device plugin the node advertises no GPUs, although it has some.
         let found = found_gpus(&report.sections);
-        if found > summary.total_gpus {
-            summary.total_gpus = found;
-            (summary.allocated_gpus, summary.available_gpus) = gpus_in_use(&self.resources, found).unzip();
+        if found > totals.total_gpus {
+            totals.total_gpus = found;
+            (totals.allocated_gpus, totals.available_gpus) = gpus_in_use(&self.resources, found).unzip();
         }
-        if let (Some(allocated), Some(available)) = (&mut summary.allocated_gpus, &mut summary.available_gpus) {
-            *allocated = (*allocated).max(resolve_devices::allocated_gpus(&report.sections)).min(summary.total_gpus);
-            *available = (*available).min(summary.total_gpus - *allocated);
+        if let (Some(allocated), Some(available)) = (&mut totals.allocated_gpus, &mut totals.available_gpus) {
+            *allocated = (*allocated).max(resolve_devices::allocated_gpus(&report.sections)).min(totals.total_gpus);
+            *available = (*available).min(totals.total_gpus - *allocated);
         }
         let Sections { inventory, telemetry, .. } = report.sections;
         if let Some(inventory) = Section::into_data(inventory) {
@@ -192,7 +188,7 @@ impl NodeDescription {
         let health = diagnosis.health;
         let of_verdict =
             if diagnosis.verdict == Verdict::Unknown { HealthStatus::Unknown } else { HealthStatus::Healthy };
-        self.summary.overall_health = health.status.max(of_verdict);
+        self.overall_health = health.status.max(of_verdict);
         let row = |gpu: diagnosis::health::GpuHealth| {
             let now = telemetry.gpus.iter().find(|now| Some(now.index) == gpu.index);
             GpuRow {
@@ -220,26 +216,26 @@ impl NodeDescription {
             }
         }
         self.stack = diagnosis.stack;
-        self.summary.text = diagnosis.summary;
+        self.summary = diagnosis.summary;
         self.probe = Some(note);
     }
 
     /// Sets the summary and the verdict from both parts.
     pub(crate) fn set_summary(&mut self) {
-        let Self { summary, findings, kubernetes_problems, ready, .. } = self;
+        let Self { summary: text, totals, overall_health, findings, kubernetes_problems, ready, .. } = self;
         let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
         let found = match worst {
             Severity::Fatal | Severity::Critical => HealthStatus::Unhealthy,
             Severity::Warning => HealthStatus::Degraded,
-            Severity::Info => summary.overall_health,
+            Severity::Info => *overall_health,
         };
         let told = match (*ready, kubernetes_problems.is_empty()) {
             (false, _) => HealthStatus::Unhealthy,
             (true, false) => HealthStatus::Degraded,
             (true, true) => HealthStatus::Healthy,
         };
-        summary.overall_health = summary.overall_health.max(found).max(told);
-        let NodeSummary { text, total_gpus, allocated_gpus, available_gpus, .. } = summary;
+        *overall_health = (*overall_health).max(found).max(told);
+        let NodeTotals { total_gpus, allocated_gpus, available_gpus, .. } = totals;
         let seen =
             if text.is_empty() { "Not probed: hardware was not checked.".to_owned() } else { std::mem::take(text) };
         *text = match allocated_gpus.zip(*available_gpus) {
@@ -259,7 +255,7 @@ fn found_gpus(sections: &Sections) -> u64 {
 }
 
 /// Returns the number of whole GPUs that are allocated, and of those that are free. Shares and MIG devices count as the
-/// minimum number of GPUs that they need; `resources` has the exact numbers. `None` if the pods could not be read.
+/// minimum number of GPUs that they need; `resources` has the exact totals. `None` if the pods could not be read.
 fn gpus_in_use(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
     let mut held = 0;
     let mut free = 0;

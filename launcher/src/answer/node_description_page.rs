@@ -13,7 +13,7 @@ use kube_read::reads::events::{NodeEvent, PodEventRow};
 
 /// Formats the description as text.
 pub(crate) fn page(answer: &NodeDescription) -> Page {
-    let mut text = Page::from(format!("{}  {}\n", headline(answer.summary.overall_health), answer.summary.text));
+    let mut text = Page::from(format!("{}  {}\n", headline(answer.overall_health), answer.summary));
     for problem in &answer.kubernetes_problems {
         text.push_str(&format!("  {problem}\n"));
     }

@@ -88,6 +88,10 @@ pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
         unknown,
         coverage,
         kubernetes,
+        checked,
+        partly_checked,
+        not_requested,
+        probe,
         ..
     } = answer;
     let mut text = Page::from(format!("{}  {summary}\n", headline(*verdict)));
@@ -99,6 +103,13 @@ pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
     }
     for plan in plan {
         text.push_str(&plan_lines(plan));
+    }
+    if !plan.is_empty() && !not_requested.is_empty() {
+        let node = &probe.node;
+        text.push_str(&format!(
+            "\nThe plan follows from {} alone: diagnose_gpu_node for {node} reads everything, and decides.\n",
+            checked.iter().chain(partly_checked).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ));
     }
     for unknown in unknown {
         let gpu = unknown.gpu.map(|gpu| format!(" of GPU {gpu}")).unwrap_or_default();
@@ -146,6 +157,7 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
         (false, "ephemeral") => "probe container not deletable".to_owned(),
         (false, _) => paint("probe pod NOT DELETED", Paint::Fatal),
     };
+    let is_api = *source == syringe_core::report::Source::Api;
     let source = match source {
         syringe_core::report::Source::Hardware => "hardware",
         syringe_core::report::Source::File => "a facts file",
@@ -155,7 +167,12 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
     for line in passed_over {
         text.push_str(&format!("passed over {line}\n"));
     }
-    for more in [note, left_behind, process_left].into_iter().flatten() {
+    // If no probe ran, the note repeats the reason that is given for the unread sections.
+    let note = note.as_ref().filter(|_| !is_api);
+    if is_api {
+        text.push_str("Nothing was read on the node: this answer has only what Kubernetes knows.\n");
+    }
+    for more in [note, left_behind.as_ref(), process_left.as_ref()].into_iter().flatten() {
         text.push_str(more);
         text.push('\n');
     }

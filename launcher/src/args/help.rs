@@ -23,7 +23,7 @@ const GROUPS: [(&str, &[Usage]); 6] = [
             ("topology", "NODE"),
         ],
     ),
-    ("Pod", &[("explain", "POD"), ("pods", "NODE")]),
+    ("Pod", &[("explain", "POD"), ("pods", "[NODE]")]),
     ("Change", &[("kill-gpu-process", "NODE"), ("reset-gpu", "NODE")]),
     ("Program", &[("doctor", ""), ("setup", ""), ("mcp", "")]),
     (
@@ -42,6 +42,93 @@ const GROUPS: [(&str, &[Usage]); 6] = [
 /// The group whose commands are on one line.
 const OTHERS: &str = "Others";
 
+/// Examples of a command: each command line with its purpose.
+type Examples = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// The examples in the help and the manual page of each command.
+const EXAMPLES: [Examples; 24] = [
+    (
+        "nodes",
+        &[("nodes --free 4", "nodes with at least 4 free GPUs"), ("nodes -o json | jq -r '.nodes[].node'", "names")],
+    ),
+    ("health", &[("health", "all GPU nodes"), ("health -l pool=h100 --watch 30", "one pool, every 30 s")]),
+    ("inventory", &[("inventory gpu-2 -o wide", "all columns"), ("inventory", "GPUs and drivers of all GPU nodes")]),
+    (
+        "diagnose",
+        &[
+            ("diagnose gpu-2", "findings, plan, what was not checked"),
+            ("diagnose gpu-2 --fail-on warning", "in a script"),
+        ],
+    ),
+    ("describe", &[("describe gpu-2", "conditions, pods, GPUs, stages up to the scheduler")]),
+    ("xid", &[("xid gpu-2 --since 24h", "the last day of the kernel log"), ("xid 79", "what Xid 79 means")]),
+    ("telemetry", &[("telemetry gpu-2 --watch", "every 5 s, until Ctrl-C")]),
+    ("ecc", &[("ecc gpu-3", "memory errors, remapped rows")]),
+    ("processes", &[("processes gpu-2", "with their pods, and the command that ends each")]),
+    ("topology", &[("topology gpu-2", "NVLink, PCIe, NICs, NUMA nodes")]),
+    (
+        "explain",
+        &[("explain train-0 -n research", "one pod"), ("explain job/train -n research", "the worst pod of a job")],
+    ),
+    (
+        "pods",
+        &[
+            ("pods -n research", "pods with GPUs of a namespace"),
+            ("pods gpu-2 --resolve-devices", "which GPU each has"),
+        ],
+    ),
+    (
+        "kill-gpu-process",
+        &[(
+            "--mode operator kill-gpu-process gpu-2 --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417 --pid 41213 --start-ticks 918273",
+            "gpu-syringe processes gpu-2 prints it",
+        )],
+    ),
+    (
+        "reset-gpu",
+        &[(
+            "--mode operator reset-gpu gpu-3 --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417",
+            "the UUID is in gpu-syringe inventory gpu-3",
+        )],
+    ),
+    (
+        "doctor",
+        &[
+            ("doctor", "permissions, policy, image"),
+            ("doctor --node gpu-2", "with one real probe"),
+            ("--as sre doctor", "for another user"),
+        ],
+    ),
+    (
+        "setup",
+        &[
+            ("setup --profile hardened --image REGISTRY/node-probe@sha256:DIGEST", "print"),
+            ("setup --apply --user sre", "apply"),
+        ],
+    ),
+    ("mcp", &[("mcp", "an AI host starts this")]),
+    ("config", &[("config -o table > config.toml", "the settings as a file")]),
+    ("audit", &[("audit --last 10 -o json", "the newest entries")]),
+    ("sweep", &[("sweep", "after gpu-syringe was killed")]),
+    (
+        "pod-spec",
+        &[
+            ("pod-spec gpu-2", "YAML"),
+            ("pod-spec gpu-2 | kubectl apply --dry-run=server -f -", "would it be admitted?"),
+        ],
+    ),
+    ("completion", &[("completion bash", "source <(gpu-syringe completion bash)")]),
+    ("man", &[("man ~/.local/share/man/man1", "then: man gpu-syringe-diagnose")]),
+    ("help", &[("help diagnose", "a command"), ("help settings", "all settings")]),
+];
+
+/// Settings that matter to one command, beside those of every command.
+const SETTINGS_OF: [(&str, &[&str]); 3] = [
+    ("setup", &["probe_namespace", "image", "image_digest", "registry_mirror", "runtime_class"]),
+    ("doctor", &["probe_namespace", "image", "via", "as"]),
+    ("pod-spec", &["probe_namespace", "image", "via"]),
+];
+
 /// Settings that the short help of every command shows. `gpu-syringe help settings` shows all.
 const IN_SHORT_HELP: [&str; 5] = ["demo", "context", "mode", "output", "fail_on"];
 
@@ -58,9 +145,39 @@ pub(super) fn arrange(command: Command) -> Command {
         })
         .mut_subcommands(|sub| {
             let usage = usage(sub.get_name());
-            sub.override_usage(usage).after_help("All settings: gpu-syringe help settings").term_width(width())
+            let after = after_help(sub.get_name());
+            sub.override_usage(usage).after_help(after).term_width(width())
         })
         .override_help(short)
+}
+
+/// Returns the examples of a command: command lines without the program, and their purposes.
+pub(super) fn examples(name: &str) -> &'static [(&'static str, &'static str)] {
+    EXAMPLES.iter().find(|(command, _)| *command == name).map_or(&[], |(_, examples)| examples)
+}
+
+fn after_help(name: &str) -> String {
+    let mut text = String::new();
+    let settings = SETTINGS_OF.iter().find(|(command, _)| *command == name).map_or(&[][..], |(_, settings)| settings);
+    if !settings.is_empty() {
+        text.push_str("Settings of this command:\n");
+    }
+    let all = all_settings();
+    for arg in all.get_arguments().filter(|arg| settings.contains(&arg.get_id().as_str())) {
+        let flag = format!("--{}", arg.get_long().unwrap_or_default());
+        text.push_str(&format!(
+            "  {flag:<18} {}\n",
+            arg.get_help().map(ToString::to_string).unwrap_or_default().split(';').next().unwrap_or_default()
+        ));
+    }
+    if !settings.is_empty() {
+        text.push('\n');
+    }
+    text.push_str("Examples:\n");
+    for (line, purpose) in examples(name) {
+        text.push_str(&format!("  gpu-syringe {line}  # {purpose}\n"));
+    }
+    text + "\nAll settings: gpu-syringe help settings"
 }
 
 /// Returns the usage line of a command, without `Usage:`.
@@ -153,6 +270,25 @@ mod tests {
         assert!(text.lines().count() <= 24, "{} lines\n{text}", text.lines().count());
         assert!(text.lines().all(|line| line.len() <= 80), "{text}");
         bind(|| insta::assert_snapshot!("short", text));
+    }
+
+    #[test]
+    fn every_command_has_examples_that_it_accepts() {
+        let command = super::super::command();
+        for sub in command.get_subcommands() {
+            assert!(!examples(sub.get_name()).is_empty(), "{}", sub.get_name());
+            for (line, _) in examples(sub.get_name()) {
+                let line = line.split(['|', '>']).next().unwrap_or_default();
+                let words = ["gpu-syringe"].into_iter().chain(line.split_whitespace()).map(std::ffi::OsString::from);
+                let words = super::super::with_joined_watch(&words.collect::<Vec<_>>());
+                let parsed =
+                    command.clone().try_get_matches_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+                assert_eq!(parsed.subcommand_name(), Some(sub.get_name()), "{line}");
+            }
+        }
+        for id in SETTINGS_OF.iter().flat_map(|(_, ids)| *ids) {
+            assert!(all_settings().get_arguments().any(|arg| arg.get_id() == id), "{id}");
+        }
     }
 
     #[test]

@@ -3,9 +3,23 @@
 use std::path::Path;
 
 use clap::Command;
+use clap::builder::Resettable;
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 
+use super::help;
+use crate::cli::exit_status::{FOUND, INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, USAGE};
+use crate::settings::all_settings;
 use kube_read::Failure;
+
+/// The exit statuses and their meaning.
+const EXIT_STATUSES: [(u8, &str); 5] = [
+    (NOTHING_FOUND, "nothing was found, or nothing of the severity of --fail-on"),
+    (FOUND, "there is a finding, or an action was not done"),
+    (USAGE, "the arguments or the settings are not valid"),
+    (NOT_KNOWN, "the command failed, or too little could be read for a verdict"),
+    (INTERRUPTED, "interrupted by a signal"),
+];
 
 /// Writes one page for the program and one for each command into a folder. Returns the names of the files.
 pub(crate) fn write(folder: &Path) -> Result<Vec<String>, Failure> {
@@ -35,10 +49,30 @@ fn pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
 
 fn page(command: Command) -> std::io::Result<(String, Vec<u8>)> {
     let name = format!("{}.1", command.get_name());
+    let sub = command.get_name().strip_prefix("gpu-syringe-").unwrap_or_default().to_owned();
     let mut text = Vec::new();
-    Man::new(command.disable_help_flag(true).disable_version_flag(true))
-        .source(concat!("gpu-syringe ", env!("CARGO_PKG_VERSION")))
-        .render(&mut text)?;
+    // The examples have a section of their own.
+    let command = command.after_help(Resettable::Reset).disable_help_flag(true).disable_version_flag(true);
+    Man::new(command).source(concat!("gpu-syringe ", env!("CARGO_PKG_VERSION"))).render(&mut text)?;
+    let mut more = Roff::new();
+    let examples = if sub.is_empty() { help::examples("diagnose") } else { help::examples(&sub) };
+    more.control("SH", ["EXAMPLES"]);
+    for (line, purpose) in examples {
+        more.control("TP", []).text([bold(format!("gpu-syringe {line}"))]).text([roman(*purpose)]);
+    }
+    if sub.is_empty() {
+        more.control("SH", ["ENVIRONMENT"]);
+        for arg in all_settings().get_arguments() {
+            let Some((variable, flag)) = arg.get_env().zip(arg.get_long()) else { continue };
+            let variable = variable.to_string_lossy().into_owned();
+            more.control("TP", []).text([bold(variable)]).text([roman(format!("the setting --{flag}"))]);
+        }
+    }
+    more.control("SH", ["EXIT STATUS"]);
+    for (status, meaning) in EXIT_STATUSES {
+        more.control("TP", []).text([bold(status.to_string())]).text([roman(meaning)]);
+    }
+    more.to_writer(&mut text)?;
     Ok((name, text))
 }
 
@@ -71,6 +105,9 @@ mod tests {
         shown(&command, &main);
         for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
             let name = format!("gpu-syringe-{}", sub.get_name());
+            for section in ["EXAMPLES", "EXIT STATUS"] {
+                assert!(page(&name).contains(section), "{name}: {section}");
+            }
             assert!(main.contains(&name), "{name}");
             shown(sub, &page(&name));
         }

@@ -150,9 +150,6 @@ pub fn command() -> clap::Command {
 pub fn documented_call(argv: &[&str]) -> Result<Option<(&'static str, Value)>, clap::Error> {
     let cli = Cli::from_arg_matches(&command().try_get_matches_from(argv)?)?;
     let Command::Tool(command) = cli.command else { return Ok(None) };
-    if command.xid_code().is_some() {
-        return Ok(None);
-    }
     let rejected = |error: &dyn std::fmt::Display| clap::Error::raw(ErrorKind::ValueValidation, error);
     let call = command.into_call(cli.namespace).map_err(|failure| rejected(&failure))?;
     let mut arguments = call.arguments.map_err(|error| rejected(&error))?;

@@ -125,11 +125,6 @@ impl ToolCall {
 }
 
 impl ToolCommand {
-    /// Returns the number of an Xid that should be explained without a cluster.
-    pub(crate) fn xid_code(&self) -> Option<u32> {
-        if let Self::Xid(args) = self { args.node_name.parse().ok() } else { None }
-    }
-
     /// Converts the command to the call of its tool. `namespace` is the value of `--namespace` before the command.
     pub(crate) fn into_call(self, namespace: Option<String>) -> Result<ToolCall, Failure> {
         Ok(match self {
@@ -138,7 +133,7 @@ impl ToolCommand {
             Self::Inventory(args) => ToolCall::new::<GetGpuInventory>(args),
             Self::Diagnose(args) => ToolCall::new::<DiagnoseGpuNode>(args),
             Self::Describe(args) => ToolCall::new::<DescribeGpuNode>(args),
-            Self::Xid(args) => ToolCall::new::<AnalyzeXidErrors>(args.without_type()),
+            Self::Xid(args) => ToolCall::new::<AnalyzeXidErrors>(args.with_code()),
             Self::Telemetry(args) => ToolCall::watched::<SectionTool<TelemetrySection>>(args),
             Self::Processes(args) => ToolCall::new::<GpuProcesses>(args),
             Self::Ecc(args) => ToolCall::new::<SectionTool<EccSection>>(args),

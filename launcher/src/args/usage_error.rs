@@ -12,7 +12,7 @@ use kube_read::Failure;
 const SIMILAR: f64 = 0.7;
 
 /// Words that users of kubectl and other programs type, and the command of gpu-syringe for the same purpose.
-const HABITS: [(&[&str], &str); 9] = [
+const HABITS: [(&[&str], &str); 11] = [
     (&["get", "ls", "list"], "gpu-syringe nodes lists the GPU nodes; gpu-syringe pods lists the pods with GPUs."),
     (&["version"], "gpu-syringe --version prints the version."),
     (&["status", "check", "top-nodes"], "gpu-syringe health reads all GPU nodes."),
@@ -27,11 +27,19 @@ const HABITS: [(&[&str], &str); 9] = [
         "gpu-syringe setup --uninstall removes a set-up; gpu-syringe sweep deletes pods that are left.",
     ),
     (&["why", "debug"], "gpu-syringe explain POD, or gpu-syringe diagnose NODE."),
+    (
+        &["--no-headers", "--sort-by"],
+        "A script reads -o name or -o json: gpu-syringe nodes -o json | jq -r '.nodes[].node'.",
+    ),
+    (&["--timeout", "--request-timeout"], "--call-timeout SECONDS limits a call."),
     (&["--all", "--all-nodes"], "gpu-syringe health reads all GPU nodes."),
 ];
 
+/// Formats of `kubectl -o` with a template. No library in Rust keeps their semantics.
+const TEMPLATES: [&str; 4] = ["jsonpath", "custom-columns", "go-template", "template"];
+
 /// Settings that give more rights. They are never suggested.
-const NEVER_SUGGESTED: [&str; 5] = ["--allow-context", "--token-to-model", "--mode", "--yes", "--drain-check"];
+const NEVER_SUGGESTED: [&str; 6] = ["--allow-context", "--as", "--token-to-model", "--mode", "--yes", "--drain-check"];
 
 /// Returns the hint for a word of [`HABITS`], or for `describe TYPE NAME`.
 fn habit(sub: &str, words: &[OsString], error: &clap::Error) -> Option<String> {
@@ -53,6 +61,13 @@ fn habit(sub: &str, words: &[OsString], error: &clap::Error) -> Option<String> {
     if is_missing_node {
         return Some("GPU nodes: gpu-syringe nodes. All of them at once: gpu-syringe health.".to_owned());
     }
+    let value = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(text)) if error.kind() == ErrorKind::InvalidValue => text.as_str(),
+        _ => "",
+    };
+    if TEMPLATES.iter().any(|format| value.starts_with(format)) {
+        return Some("Templates of kubectl are not supported: -o json | jq selects fields.".to_owned());
+    }
     let wrong = wrong?;
     HABITS.iter().find(|(known, _)| known.contains(&wrong)).map(|(_, hint)| (*hint).to_owned())
 }
@@ -62,7 +77,7 @@ pub(super) fn failure(command: &Command, argv: &[OsString], error: &clap::Error)
     let text = error.render().to_string();
     let message: Vec<_> = text.lines().take_while(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
     let why = message.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").replace(['<', '>'], "");
-    let sub = subcommand(command, &text);
+    let sub = subcommand(command, &text).or_else(|| subcommand_in(command, argv));
     let name = sub.map_or("", Command::get_name);
     let suggestion = match habit(name, argv, error) {
         Some(hint) => format!("{} ", hint.trim_end_matches('.').to_owned() + "."),
@@ -80,6 +95,11 @@ pub(super) fn failure(command: &Command, argv: &[OsString], error: &clap::Error)
 fn subcommand<'a>(command: &'a Command, text: &str) -> Option<&'a Command> {
     let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "))?;
     usage.split_whitespace().find_map(|word| command.get_subcommands().find(|sub| sub.get_name() == word))
+}
+
+/// Returns the first command among the arguments. The message about a value has no usage line.
+fn subcommand_in<'a>(command: &'a Command, argv: &[OsString]) -> Option<&'a Command> {
+    argv.iter().skip(1).find_map(|word| command.find_subcommand(word))
 }
 
 /// Returns the suggested name: a name that begins with the wrong name, or else the most similar name.
@@ -149,7 +169,8 @@ mod tests {
         assert!(message(&["nodes", "-o", "jsno"]).contains("Did you mean json?"));
         let missing = message(&["diagnose"]);
         assert!(
-            missing.contains("provided: NODE.")
+            message(&["xid", "gpu-1", "--since", "yesterday"]).contains("gpu-syringe xid -h")
+                && missing.contains("provided: NODE.")
                 && missing.contains("diagnose NODE [OPTIONS]")
                 && !missing.contains("--image"),
             "{missing}"
@@ -158,7 +179,7 @@ mod tests {
 
     #[test]
     fn habits_of_other_programs_lead_to_the_command() {
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 9] = [
             (&["get", "nodes"], "gpu-syringe nodes"),
             (&["version"], "gpu-syringe --version"),
             (&["describe", "node", "gpu-2"], "gpu-syringe describe gpu-2"),
@@ -166,6 +187,8 @@ mod tests {
             (&["diagnose", "--all"], "gpu-syringe health"),
             (&["diagnose"], "gpu-syringe nodes"),
             (&["nvidia-smi"], "gpu-syringe telemetry"),
+            (&["nodes", "-o", "jsonpath={.items}"], "-o json | jq"),
+            (&["nodes", "--no-headers"], "-o name"),
         ];
         for (words, hint) in cases {
             assert!(message(words).contains(hint), "{words:?}: {}", message(words));

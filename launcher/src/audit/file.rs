@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::line::AuditLine;
+use super::line::{AuditEvent, AuditLine};
 use crate::user_dirs::state_dir;
 
 /// Name of the file.
@@ -56,7 +56,20 @@ impl AuditLog {
     /// Appends a line. If this fails, the line goes to the log of the program instead.
     pub(crate) async fn append_or_warn(&self, line: AuditLine) {
         if let Err(error) = self.append(line.clone()).await {
-            tracing::warn!(%error, ?line, "the audit log could not be written");
+            self.warn_unwritten(&error, &line);
+        }
+    }
+
+    /// Warns that a line could not be written. An action is never without a trace; for reading, the reason is enough, once.
+    pub(crate) fn warn_unwritten(&self, error: &io::Error, line: &AuditLine) {
+        static TOLD: std::sync::Once = std::sync::Once::new();
+        // Without a folder, the reason was told when it was looked for.
+        if let Some(file) = self.path().map(Path::display) {
+            TOLD.call_once(|| tracing::warn!("no audit log: {file}: {error} (XDG_STATE_HOME names another folder)"));
+        }
+        if line.event != AuditEvent::Probe {
+            let line = serde_json::to_string(line).unwrap_or_default();
+            tracing::warn!(%line, "not in the audit log");
         }
     }
 

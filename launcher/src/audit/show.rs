@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 use super::line::AuditLine;
+use crate::terminal::command_names::command_of;
 use crate::terminal::page::Page;
 use crate::terminal::table;
 
 /// Formats the lines as a table, newest last.
 pub fn table(lines: &[AuditLine]) -> Page {
     let mut rows =
-        table::new_table(["time (UTC)", "event", "context", "node", "tool", "pod", "consent", "outcome", "ms"])
+        table::new_table(["time (UTC)", "event", "context", "node", "command", "pod", "consent", "outcome", "ms"])
             .optional(&["ms", "context", "consent", "pod"]);
     for line in lines {
         let AuditLine { time, event, context, node, tool, pod, consent, outcome, deleted, duration_ms, .. } = line;
@@ -20,7 +21,7 @@ pub fn table(lines: &[AuditLine]) -> Page {
             event.as_str().unwrap_or_default().replace('_', " "),
             context.clone(),
             node.clone(),
-            tool.clone(),
+            command_of(tool).to_owned(),
             table::cell(pod.clone()),
             table::cell(consent.clone()),
             format!("{}{left}", outcome.as_deref().unwrap_or("-")),

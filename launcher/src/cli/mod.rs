@@ -1,6 +1,5 @@
 //! Runs the command line, from arguments to exit status. The program exits only after every pod is deleted.
 
-pub(crate) mod command_names;
 mod doctor_command;
 pub(crate) mod exit_status;
 mod logging;
@@ -8,7 +7,6 @@ mod output;
 mod progress;
 mod setup_command;
 mod signals;
-mod xid_code;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -22,16 +20,15 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{self, Arguments, Cli, Command, Read, ToolCall};
 use crate::audit;
 use crate::call::CallContext;
-use crate::cli::command_names::command_of;
 use crate::cli::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
 use crate::cli::output::Output;
 use crate::cli::signals::Signals;
-use crate::cli::xid_code::XidCode;
 use crate::completion;
 use crate::consent::{AlwaysYes, Consent, Prompt, TerminalPrompt};
 use crate::mcp::{Server, serve};
 use crate::probe::{self, Prober, SETTLE_TIME, SweepResult};
 use crate::settings::{Mode, OutputFormat, OutputSettings, Settings, config_command};
+use crate::terminal::command_names::{command_of, with_commands};
 use crate::terminal::page::Page;
 use crate::tools::{self, RenderedAnswer};
 use kube_read::Contexts;
@@ -68,7 +65,7 @@ pub fn main() -> ExitCode {
     if let Command::Config = cli.command {
         let names: Vec<_> = settings.iter().map(|setting| setting.name().to_owned()).collect();
         let printed =
-            output.print(&config_command::json(&settings), &names, || Page::from(config_command::text(&settings)));
+            output.print(&config_command::json(&settings), &names, || Page::verbatim(config_command::text(&settings)));
         return ended(printed, output);
     }
     match &cli.command {
@@ -83,13 +80,6 @@ pub fn main() -> ExitCode {
             );
         }
         _ => {}
-    }
-    if let Command::Tool(command) = &cli.command
-        && let Some(code) = command.xid_code()
-    {
-        let found = XidCode::of(code);
-        let print = |found: XidCode| output.print(&found.json(), &[], || found.page());
-        return ended(found.and_then(print), output);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -290,7 +280,7 @@ fn with_image_of_demo(cli: Cli) -> Cli {
 }
 
 #[cfg(feature = "demo")]
-async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
+pub(crate) async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
     demo_cluster::Cluster::start(demo_cluster::demo_at(jiff::Timestamp::now())).await.map_err(|error| {
         Failure::new("Starting the demo cluster", error, "The demo needs a free port on the loopback interface.")
     })
@@ -343,6 +333,7 @@ fn name_left(prober: &Prober, serves: bool) {
 /// Writes a message for the user to standard error. For the server, the message is a line of its log.
 fn say(message: &str, serves: bool) {
     let message = text::clean_keeping_lines(message);
+    let message = with_commands(&message);
     if serves {
         tracing::error!("{message}");
     } else {

@@ -69,9 +69,11 @@ impl Output {
     pub(super) fn begin_reading(self, pause: Duration, is_first: bool) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Yaml if !is_first => print("---"),
-            OutputFormat::Table | OutputFormat::Wide if std::io::stdout().is_terminal() => {
-                print(&format!("\x1b[H\x1b[2JEvery {} s; Ctrl-C stops.\n", pause.as_secs()))
-            }
+            OutputFormat::Table | OutputFormat::Wide if std::io::stdout().is_terminal() => print(&format!(
+                "\x1b[H\x1b[2J{:.0}, every {} s; Ctrl-C stops.\n",
+                jiff::Timestamp::now(),
+                pause.as_secs()
+            )),
             OutputFormat::Table | OutputFormat::Wide if !is_first => print(""),
             _ => Ok(()),
         }
@@ -83,9 +85,10 @@ impl Output {
         written(writeln!(AutoStream::new(std::io::stdout(), self.color), "{text}"))
     }
 
-    /// Prints a manifest as YAML if the user chose YAML, or else as JSON.
+    /// Prints a manifest as JSON if the user chose JSON, or else as YAML.
     pub(super) fn print_manifest(self, manifest: &Value) -> Result<(), Failure> {
-        let format = if self.format == OutputFormat::Yaml { OutputFormat::Yaml } else { OutputFormat::Json };
+        let is_json = self.is_chosen && self.format == OutputFormat::Json;
+        let format = if is_json { OutputFormat::Json } else { OutputFormat::Yaml };
         print(&Self { format, ..self }.structured(manifest)?)
     }
 
@@ -133,9 +136,16 @@ fn written(result: std::io::Result<()>) -> Result<(), Failure> {
 
 /// Prints a remark about an answer to standard error.
 pub(super) fn note(remark: &str) {
-    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(remark));
+    let _ = writeln!(std::io::stderr(), "{}", message(remark));
 }
 
 fn complain(failure: &Failure) {
-    let _ = writeln!(progress::Messages, "gpu-syringe: {}", text::clean_keeping_lines(&failure.to_string()));
+    let _ = writeln!(progress::Messages, "{}", message(&failure.to_string()));
+}
+
+/// Formats a message for a person: with commands in place of tools, and wrapped between words on a terminal.
+fn message(text: &str) -> String {
+    let width = if std::io::stderr().is_terminal() { detect::width() } else { None };
+    let layout = Layout { width, all_columns: false, ascii: detect::is_ascii(), colored: false };
+    Page::from(format!("gpu-syringe: {}", text::clean_keeping_lines(text))).print(&layout)
 }

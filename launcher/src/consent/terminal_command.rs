@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cli::command_names::command_of;
 use crate::settings::{Settings, as_command_line};
+use crate::terminal::command_names::command_of;
 
 /// Name of the program.
 const PROGRAM: &str = "gpu-syringe";

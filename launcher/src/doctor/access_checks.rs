@@ -52,7 +52,17 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
             format!("{server}: {}; this response is not from the API server", kube_reason(error)),
             reach(),
         ),
-        Some(error) => Check::failure("server", format!("{server}: {}", kube_reason(error)), reach()),
+        Some(error) => {
+            let reason = kube_reason(error);
+            // curl -k would accept the certificate.
+            let fix = if reason.contains("invalid peer certificate") {
+                let note = "check certificate-authority of the cluster, and whether a proxy replaces certificates";
+                Fixes::run("kubectl config view --minify", note)
+            } else {
+                reach()
+            };
+            Check::failure("server", format!("{server}: {reason}"), fix)
+        }
         None => Check::failure("server", format!("{server} did not answer in time"), reach()),
     }
 }

@@ -31,15 +31,7 @@ impl<'a> Fixes<'a> {
 
     /// Returns the program with the settings that select the cluster and the namespace.
     pub(super) fn program(&self) -> String {
-        let Settings { probe_namespace: namespace, context, .. } = self.settings;
-        let mut words = vec!["gpu-syringe".to_owned()];
-        if namespace != "gpu-syringe" {
-            words.extend(["--probe-namespace".to_owned(), shell_quoted(namespace)]);
-        }
-        if let Some(context) = context {
-            words.extend(["--context".to_owned(), shell_quoted(context)]);
-        }
-        words.join(" ")
+        crate::setup::program(self.settings)
     }
 
     /// Creates the fix `gpu-syringe setup --apply` with these arguments.

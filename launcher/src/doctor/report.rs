@@ -81,7 +81,10 @@ impl Report {
     /// Formats the report for a person: problems in full, then a table of the other checks.
     pub(crate) fn page(&self) -> Page {
         let mut page = Page::default();
-        for check in self.checks.iter().filter(|check| check.is_problem()) {
+        let (missing, problems): (Vec<_>, Vec<_>) =
+            self.checks.iter().filter(|check| check.is_problem()).partition(|check| is_missing_permission(check));
+        push_missing(&mut page, &missing);
+        for check in problems {
             let Check { id, status, evidence, fix, .. } = check;
             let word = match status {
                 Status::Failure => paint("FAILURE", Paint::Fatal),
@@ -109,7 +112,7 @@ impl Report {
             rows.add_row([format!("{PERMISSION}…"), "ok".to_owned(), found]);
         }
         page.push_table(rows);
-        page.push_str(&format!("\n{} checks: {}", self.checks.len(), self.counts()));
+        page.push_str(&format!("\n{}: {}", counted(self.checks.len(), "check"), self.counts()));
         page
     }
 
@@ -124,4 +127,27 @@ impl Report {
         let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
         counts.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Whether the check is of a permission that the user does not have. All of them have the same fix.
+fn is_missing_permission(check: &Check) -> bool {
+    check.id.starts_with(PERMISSION) && check.fix.is_some()
+}
+
+/// Adds one block for all missing permissions.
+fn push_missing(page: &mut Page, missing: &[&Check]) {
+    let Some(Fix { command, note }) = missing.iter().find_map(|check| check.fix.as_ref()) else { return };
+    let (needed, optional): (Vec<&Check>, Vec<&Check>) =
+        missing.iter().partition(|check| check.status == Status::Failure);
+    let word = if needed.is_empty() { paint("WARNING", Paint::Warning) } else { paint("FAILURE", Paint::Fatal) };
+    page.push_str(&format!("{word}  {}\n", counted(missing.len(), "missing permission")));
+    if !needed.is_empty() {
+        page.push_str("    Without a permission on nodes there are still: gpu-syringe explain POD, pods, xid CODE\n");
+    }
+    for (heading, checks) in [("needed", needed), ("optional", optional)] {
+        for Check { evidence, .. } in checks {
+            page.push_str(&format!("    {heading}: {evidence}\n"));
+        }
+    }
+    page.push_str(&format!("    → {command}\n      {note}\n\n"));
 }

@@ -123,9 +123,9 @@ fn findings(rows: &[NodeRow]) -> Vec<FleetFinding> {
         }
     }
     // Plans are only in answers about one node.
-    let plan = |finding: &Finding| match finding.action.refers_to_plan() {
-        true => " (diagnose_gpu_node for the node returns the plan.)",
-        false => "",
+    let plan = |finding: &Finding, node: &str| match finding.action.refers_to_plan() {
+        true => format!(" (diagnose_gpu_node for {node} returns the plan.)"),
+        false => String::new(),
     };
     let one = |(finding, node, nodes): (&Finding, &str, BTreeSet<&str>)| FleetFinding {
         id: finding.id.clone(),
@@ -133,7 +133,10 @@ fn findings(rows: &[NodeRow]) -> Vec<FleetFinding> {
         class: finding.class,
         title: finding.title.clone(),
         action: finding.action.code,
-        action_text: finding.action.text.replace(node, if nodes.len() > 1 { "the node" } else { node }) + plan(finding),
+        action_text: {
+            let of_node = if nodes.len() > 1 { "the node" } else { node };
+            finding.action.text.replace(node, of_node) + &plan(finding, of_node)
+        },
         nodes: NodeNames::of(nodes, NAMES_BYTES),
     };
     let mut findings: Vec<_> = by_id.into_values().map(one).collect();

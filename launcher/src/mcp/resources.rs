@@ -2,8 +2,11 @@
 
 use rmcp::ErrorData;
 use rmcp::model::{ReadResourceResult, Resource, ResourceContents, ResourceTemplate};
+use serde::Serialize;
 use serde_json::{Value, json};
-use syringe_core::kernel_log::catalogue::{SxidEntry, XidEntry, sxid, xid, xids};
+use syringe_core::kernel_log::catalogue::{XidEntry, xids};
+
+use crate::answer::xid_meaning::XidMeaning;
 
 /// URI of the table of all codes.
 const INDEX: &str = "xid://catalogue";
@@ -37,9 +40,10 @@ pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
     let found = if uri == INDEX {
         Some(index())
     } else if let Some(code) = uri.strip_prefix("xid://") {
-        code.parse().ok().and_then(xid).map(xid_entry)
+        code.parse().ok().and_then(|code| Some(entry(code, XidMeaning::of(code).ok()?.xid?)))
     } else {
-        uri.strip_prefix("sxid://").and_then(|code| code.parse().ok()).and_then(sxid).map(sxid_entry)
+        let code = uri.strip_prefix("sxid://").and_then(|code| code.parse().ok());
+        code.and_then(|code| Some(entry(code, XidMeaning::of(code).ok()?.sxid?)))
     };
     let Some(value) = found else {
         let uri = syringe_core::text::clean(uri, 80);
@@ -48,6 +52,13 @@ pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
         return Err(ErrorData::resource_not_found(format!("no resource '{uri}': {next}"), None));
     };
     Ok(ReadResourceResult::new(vec![ResourceContents::text(value.to_string(), uri).with_mime_type(JSON)]))
+}
+
+fn entry(code: u32, row: impl Serialize) -> Value {
+    let mut entry = json!(row);
+    entry["code"] = code.into();
+    entry["reference"] = "https://docs.nvidia.com/deploy/xid-errors/".into();
+    entry
 }
 
 fn index() -> Value {
@@ -60,48 +71,6 @@ fn index() -> Value {
         })
     };
     xids().map(row).collect()
-}
-
-fn xid_entry(entry: &XidEntry) -> Value {
-    let XidEntry {
-        code,
-        mnemonic,
-        name,
-        class: _,
-        severity,
-        nvidia_action,
-        nvidia_investigation,
-        action: _,
-        ageing: _,
-        sre_action,
-        differs,
-        raises_recovery_action,
-        note,
-    } = entry;
-    json!({
-        "code": code,
-        "name": name,
-        "mnemonic": mnemonic,
-        "class": entry.class_name(),
-        "severity": severity,
-        "action": sre_action,
-        "nvidia_action": nvidia_action,
-        "nvidia_investigation": nvidia_investigation,
-        "why_it_differs_from_nvidia": differs,
-        "followed_by_xid_154": raises_recovery_action,
-        "note": note,
-        "reference": "https://docs.nvidia.com/deploy/xid-errors/",
-    })
-}
-
-fn sxid_entry(entry: &SxidEntry) -> Value {
-    json!({
-        "code": entry.code,
-        "mnemonic": entry.mnemonic,
-        "meaning": entry.words,
-        "fatality": entry.fatality.map(|fatality| format!("{fatality:?}").to_lowercase()),
-        "action": entry.sre_action(),
-    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use syringe_core::report::Problem;
+use syringe_core::report::{Problem, Report};
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 use syringe_core::tsv::rows;
 
@@ -24,6 +25,31 @@ static NEXT_STEPS: LazyLock<BTreeMap<&'static str, &'static str>> = LazyLock::ne
     rows(include_str!("next_steps.tsv")).filter_map(row).collect()
 });
 
+/// Next step for what a privileged pod cannot read on a node.
+const NESTED: &str = "The probe was a privileged pod. So the node is itself a container (kind, k3d, minikube), or its runtime restricts \
+     privileged pods: read this on a node that is a machine.";
+/// The option in the next steps for a probe that had too few privileges.
+const VIA_POD: &str = "--via pod";
+
+/// Replaces the advice to use `--via pod` in the report of a probe that came by a privileged pod.
+pub(crate) fn replace_advice_to_use_a_pod(report: &mut Report) {
+    for name in SectionName::ALL {
+        for problem in report.sections.get_mut(name).problems_mut() {
+            if problem.next_step.contains(VIA_POD) || next_step(problem).contains(VIA_POD) {
+                problem.next_step = NESTED.to_owned();
+            }
+        }
+    }
+}
+
+/// Returns the next step for a problem: never a text of the node.
+fn next_step(problem: &Problem) -> &'static str {
+    match problem.next_step == NESTED {
+        true => NESTED,
+        false => NEXT_STEPS.get(problem.code.as_str()).copied().unwrap_or(UNKNOWN_CODE),
+    }
+}
+
 /// Returns the failure for a problem that a node reports.
 pub(crate) fn failure(what: impl Into<String>, problem: &Problem) -> Failure {
     let part = |text: &str| clean(text, MAX_TEXT).replace('"', "'");
@@ -32,8 +58,8 @@ pub(crate) fn failure(what: impl Into<String>, problem: &Problem) -> Failure {
         (what, why) if why.is_empty() => what,
         (what, why) => format!("{what}: {why}"),
     };
-    let next_step = NEXT_STEPS.get(problem.code.as_str()).copied().unwrap_or(UNKNOWN_CODE);
-    Failure::new(what, format!("the node said: \"{}\"", said.trim_end_matches('.')), next_step).quoting_the_node()
+    let why = format!("the node said: \"{}\"", said.trim_end_matches('.'));
+    Failure::new(what, why, next_step(problem)).quoting_the_node()
 }
 
 #[cfg(test)]
@@ -59,6 +85,21 @@ mod tests {
             assert!(!failure.next_step.contains("evil") && !failure.next_step.is_empty(), "{code}: {failure}");
             assert_eq!(failure.why, format!("the node said: \"{EVIL}: {EVIL}\""));
             assert!(failure.quotes_node);
+        }
+    }
+
+    #[test]
+    fn a_probe_that_was_a_pod_is_not_told_to_be_one() {
+        let mut report = syringe_core::scenarios::named("healthy-h100-8").expect("a scenario").report();
+        for (name, code) in
+            [(SectionName::Xid, "kmsg"), (SectionName::Kubelet, "not_the_node"), (SectionName::Ecc, "timeout")]
+        {
+            report.sections.get_mut(name).add_problems(&[Problem { code: code.into(), ..Problem::default() }]);
+        }
+        replace_advice_to_use_a_pod(&mut report);
+        for (name, problem) in report.sections.problems() {
+            assert!(!failure("Reading", problem).next_step.contains(VIA_POD), "{name}");
+            assert_eq!(problem.next_step == NESTED, name != SectionName::Ecc, "{name}");
         }
     }
 

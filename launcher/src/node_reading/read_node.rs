@@ -364,6 +364,10 @@ pub(crate) async fn read_or_refused(
     };
     let note = ProbeSummary::of_pod(&name, &connection.context, &probed);
     let mut report = probed.report;
+    let by_pod = matches!(probed.via, ProbeMethod::Pod | ProbeMethod::Logs | ProbeMethod::Inject);
+    if by_pod && call.settings.runtime_class.is_none() {
+        node_problem::replace_advice_to_use_a_pod(&mut report);
+    }
     let existing_pods = match existing_pods {
         Some(existing_pods) => {
             let both = existing_pods.with_second_list(connection, &name, &report.sections, call.time_left()).await;

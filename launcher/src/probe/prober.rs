@@ -230,7 +230,7 @@ impl Prober {
                 ..AuditLine::default()
             };
             if let Err(error) = self.audit().write(&line) {
-                tracing::warn!(%error, ?line, "the audit log could not be written");
+                self.audit().warn_unwritten(&error, &line);
             }
         }
     }

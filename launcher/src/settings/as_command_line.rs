@@ -59,6 +59,8 @@ pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
         config,
         kubeconfig,
         context,
+        impersonate,
+        impersonate_group,
         allow_context,
         allow_nodes,
         via,
@@ -91,6 +93,8 @@ pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
     args.maybe("config", path(config));
     args.maybe("kubeconfig", path(kubeconfig));
     args.maybe("context", context.as_ref());
+    args.maybe("as", impersonate.as_ref());
+    args.all("as-group", impersonate_group);
     args.all("allow-context", allow_context);
     args.maybe("allow-nodes", allow_nodes.as_ref());
     args.word("via", *via, ProbeMethod::Auto);

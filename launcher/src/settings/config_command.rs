@@ -4,7 +4,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
 
-use super::file::FileValues;
+use super::file::{FileValues, is_setting_of_files};
 use crate::carried::{self, CarriedProgram};
 
 /// One setting with its current value.
@@ -13,6 +13,8 @@ pub(crate) struct SettingValue {
     name: String,
     values: Vec<String>,
     list: bool,
+    /// Whether a settings file may contain it.
+    is_of_files: bool,
     source: String,
 }
 
@@ -37,7 +39,8 @@ pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -
             _ => "default".into(),
         };
         let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
-        SettingValue { name: id.to_owned(), values, list: matches!(arg.get_action(), clap::ArgAction::Append), source }
+        let list = matches!(arg.get_action(), clap::ArgAction::Append);
+        SettingValue { name: id.to_owned(), values, list, is_of_files: is_setting_of_files(id), source }
     };
     settings.get_arguments().map(shown).chain(carried()).collect()
 }
@@ -48,6 +51,7 @@ fn carried() -> Vec<SettingValue> {
         name: format!("node_probe_{}", program.arch),
         values: vec![format!("sha256:{}", program.sha256)],
         list: false,
+        is_of_files: false,
         source: format!("inside gpu-syringe, {} bytes", program.size),
     };
     carried::programs().iter().map(shown).collect()
@@ -71,12 +75,17 @@ pub(crate) fn json(all: &[SettingValue]) -> Value {
 pub(crate) fn text(all: &[SettingValue]) -> String {
     let line = |shown: &SettingValue| {
         let quoted: Vec<_> = shown.values.iter().map(|value| format!("{value:?}")).collect();
-        let value = match (&quoted[..], shown.list) {
-            (values, true) => format!("[{}]", values.join(", ")),
-            ([], false) => "# not set".into(),
-            (values, false) => values.join(", "),
+        let is_plain = |value: &String| value == "true" || value == "false" || value.parse::<u64>().is_ok();
+        let value = match (&shown.values[..], shown.list) {
+            (_, true) => format!("[{}]", quoted.join(", ")),
+            ([], false) => String::new(),
+            ([one], false) if is_plain(one) => one.clone(),
+            (_, false) => quoted.join(", "),
         };
-        format!("{:<18} = {value:<40} # {}", shown.name, shown.source)
+        // The lines are a settings file: a line that it cannot have is a comment.
+        let is_comment = shown.values.is_empty() && !shown.list || !shown.is_of_files;
+        let name = if is_comment { format!("# {}", shown.name) } else { shown.name.clone() };
+        format!("{name:<20} = {value:<40} # {}", shown.source)
     };
     all.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Command};
 
+use super::value_parsers;
 use crate::user_dirs::config_dir;
 use kube_read::Failure;
 
@@ -32,7 +33,7 @@ impl FileValues {
         let named =
             config_option(argv).or_else(|| std::env::var_os("GPU_SYRINGE_CONFIG").filter(|value| !value.is_empty()));
         let (path, required) = match named {
-            Some(path) => (PathBuf::from(path), true),
+            Some(path) => (path.to_str().map_or_else(|| PathBuf::from(&path), expanded), true),
             None => match default_path() {
                 Some(path) => (path, false),
                 None => return Ok(Self::default()),
@@ -122,6 +123,11 @@ fn config_option(argv: &[OsString]) -> Option<OsString> {
         "" => argv.get(at + 1).cloned(),
         rest => rest.strip_prefix('=').map(OsString::from),
     }
+}
+
+fn expanded(text: &str) -> PathBuf {
+    let Ok(path) = value_parsers::path(text);
+    path
 }
 
 /// Returns the path of `gpu-syringe/config.toml` in the user's config directory.

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube_read::Contexts;
 
 use super::node_selector::{self, NodeSelector};
-use super::value_parsers::{self, KeyValue, PodRef, TolerationArg};
+use super::value_parsers::{self, EphemeralPod, KeyValue, TolerationArg};
 use kube_read::Failure;
 
 /// Image that contains `node-probe`, if no other image is set.
@@ -30,14 +30,28 @@ pub struct Settings {
     #[arg(long, global = true)]
     pub demo: bool,
     /// File with settings, in TOML: `probe_namespace = "gpu-tools"`; by default gpu-syringe/config.toml in the user's config directory
-    #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_CONFIG", value_parser = value_parsers::path)]
     pub config: Option<PathBuf>,
     /// Kubeconfig file; by default $KUBECONFIG, ~/.kube/config, then the service account of the pod
-    #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_KUBECONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_KUBECONFIG", value_parser = value_parsers::path)]
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig; by default its current one, which is never changed
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_CONTEXT")]
     pub context: Option<String>,
+    /// User that every request impersonates, as in kubectl
+    #[arg(id = "as", long = "as", global = true, value_name = "USER", env = "GPU_SYRINGE_AS")]
+    pub impersonate: Option<String>,
+    /// Group that every request impersonates, with --as (repeatable)
+    #[arg(
+        id = "as_group",
+        long = "as-group",
+        global = true,
+        value_name = "GROUP",
+        env = "GPU_SYRINGE_AS_GROUP",
+        value_delimiter = ',',
+        requires = "as"
+    )]
+    pub impersonate_group: Vec<String>,
     /// Additional context that a tool argument may name, or * for all (repeatable)
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_ALLOW_CONTEXT", value_delimiter = ',')]
     pub allow_context: Vec<String>,
@@ -50,14 +64,14 @@ pub struct Settings {
     /// Never add an ephemeral container to a running pod
     #[arg(long, global = true, env = "GPU_SYRINGE_NO_EPHEMERAL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub no_ephemeral: bool,
-    /// Pod for --via ephemeral; by default a running pod with a GPU on the node, outside kube-system
+    /// Pod for --via ephemeral, in which the entry of the probe stays; any: a running pod with a GPU on the node, outside kube-system
     #[arg(long, global = true, value_name = "NAMESPACE/NAME", env = "GPU_SYRINGE_EPHEMERAL_POD")]
-    pub ephemeral_pod: Option<PodRef>,
+    pub ephemeral_pod: Option<EphemeralPod>,
     /// Image with a shell for --via inject, present on the node; by default an image of the node from a trusted repository
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_BASE_IMAGE")]
     pub base_image: Option<String>,
     /// node-probe for the node's architecture, for --via inject; by default the file next to this program
-    #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_PROBE_BINARY")]
+    #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_PROBE_BINARY", value_parser = value_parsers::path)]
     pub probe_binary: Option<PathBuf>,
     /// RuntimeClass of the probe pod (nvidia). The pod is then not privileged: NVML only, no kernel log
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_RUNTIME_CLASS")]
@@ -224,6 +238,7 @@ impl Settings {
     /// Returns the contexts of the kubeconfig that the settings select.
     pub fn contexts(&self) -> Contexts {
         Contexts::new(self.kubeconfig.as_deref(), self.context.clone(), self.allow_context.clone())
+            .impersonating(self.impersonate.clone(), self.impersonate_group.clone())
     }
 
     /// Whether the demo cluster is used. Always `false` without the feature `demo`.

@@ -14,4 +14,4 @@ pub(crate) use as_command_line::as_command_line;
 pub use flags::{DEFAULT_IMAGE, DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};
 pub use node_selector::NodeSelector;
 pub use output_flags::{ColorWhen, LogFormat, OutputFormat, OutputSettings, all_settings};
-pub use value_parsers::{KeyValue, PodRef, TolerationArg};
+pub use value_parsers::{EphemeralPod, KeyValue, PodRef, TolerationArg};

@@ -1,6 +1,8 @@
 //! Parses pairs, tolerations, pod names and digests in settings. `image` applies a mirror and a digest to an image.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::image_reference::is_sha256;
@@ -95,6 +97,40 @@ impl FromStr for PodRef {
 impl fmt::Display for PodRef {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Parses a path. A shell expands `~/`, but the JSON of a desktop host does not.
+pub(super) fn path(text: &str) -> Result<PathBuf, Infallible> {
+    let home = || Some(std::env::home_dir()?.join(text.strip_prefix("~/")?));
+    Ok(home().unwrap_or_else(|| PathBuf::from(text)))
+}
+
+/// The pod of `--via ephemeral`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EphemeralPod {
+    /// Any running pod with a GPU, outside kube-system.
+    Any,
+    Named(PodRef),
+}
+
+impl FromStr for EphemeralPod {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "any" => Ok(Self::Any),
+            text => text.parse().map(Self::Named).map_err(|_| "it must be namespace/name or any".into()),
+        }
+    }
+}
+
+impl fmt::Display for EphemeralPod {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => formatter.write_str("any"),
+            Self::Named(pod) => pod.fmt(formatter),
+        }
     }
 }
 

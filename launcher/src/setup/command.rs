@@ -10,7 +10,7 @@ use super::manifests::{LABEL, Parameters, Profile, Subject};
 use super::objects::ObjectRef;
 use super::plan::{self, Change, Planned};
 use super::uninstall::{self, Removal};
-use crate::consent::{ConsentAnswer, Prompt};
+use crate::consent::{ConsentAnswer, Prompt, shell_quoted};
 use crate::policy::values::Values;
 use crate::settings::{Settings, image_reference};
 use kube_read::Failure;
@@ -251,7 +251,7 @@ async fn apply(
         notes.push(TRIAL_RISK.to_owned());
     }
     notes.extend(args.binding_note());
-    Ok(report(&applied, Some(profile), connection, namespace, notes))
+    Ok(report(&applied, Some(profile), connection, settings, notes))
 }
 
 /// Fails if the hardened profile has no image, because its policy would then admit no probe.
@@ -291,16 +291,17 @@ fn report(
     applied: &[Applied],
     profile: Option<Profile>,
     connection: &Connection,
-    namespace: &str,
+    settings: &Settings,
     notes: Vec<String>,
 ) -> SetupOutput {
+    let namespace = &settings.probe_namespace;
     let line = |(object, change): &Applied| format!("{:<9}  {object}", change.as_str());
     let lines: Vec<_> = applied.iter().map(line).collect();
     let mut text = lines.join("\n");
     if applied.is_empty() {
         text = format!("There is no set-up in namespace {namespace}.");
     } else if profile.is_some() {
-        text.push_str("\n\nNext: gpu-syringe doctor");
+        text.push_str(&format!("\n\nNext: {} doctor", program(settings)));
     }
     let object = |(ObjectRef { resource, namespace, name }, change): &Applied| {
         let mut object = json!({"kind": resource.kind, "name": name, "result": change.as_str()});
@@ -350,5 +351,18 @@ async fn remove(settings: &Settings, connection: &Connection, prompt: &dyn Promp
     }
     let removed = uninstall::remove(connection, &found.ours).await?;
     notes.extend(found.with_namespace.iter().map(|what| format!("{what} was deleted with the namespace.")));
-    Ok(report(&removed, None, connection, namespace, notes))
+    Ok(report(&removed, None, connection, settings, notes))
+}
+
+/// Returns the program with the settings that select the cluster and the namespace.
+pub(crate) fn program(settings: &Settings) -> String {
+    let Settings { probe_namespace: namespace, context, .. } = settings;
+    let mut words = vec!["gpu-syringe".to_owned()];
+    if namespace != "gpu-syringe" {
+        words.extend(["--probe-namespace".to_owned(), shell_quoted(namespace)]);
+    }
+    if let Some(context) = context {
+        words.extend(["--context".to_owned(), shell_quoted(context)]);
+    }
+    words.join(" ")
 }

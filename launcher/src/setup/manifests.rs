@@ -30,6 +30,18 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
+    /// Returns the comment of the namespace: what limits the pods in it.
+    fn limit(self) -> &'static str {
+        match self {
+            Self::Trial => {
+                "Trial profile: NOTHING limits the pods of this namespace. Whoever may create one has root on every node."
+            }
+            Self::Hardened => {
+                "The namespace of the probe pods. It admits privileged pods; deploy/admission-policy.yaml limits them to the probe."
+            }
+        }
+    }
+
     /// Returns the name on the command line.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -151,7 +163,7 @@ impl Parameters {
         if profile == Profile::Hardened {
             files.push(("admission-policy.yaml", self.fill(POLICY)));
         }
-        files.push(("namespace.yaml", self.fill(NAMESPACE)));
+        files.push(("namespace.yaml", self.fill(&NAMESPACE.replace("@LIMIT@", profile.limit()))));
         files.push(("rbac.yaml", self.rbac()));
         files
     }

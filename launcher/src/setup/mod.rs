@@ -20,5 +20,5 @@ pub(crate) mod permissions;
 mod plan;
 mod uninstall;
 
-pub(crate) use command::{SetupArgs, SetupOutput, run};
+pub(crate) use command::{SetupArgs, SetupOutput, program, run};
 pub use manifests::{deploy_files, permissions_table};

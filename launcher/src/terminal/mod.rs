@@ -1,5 +1,6 @@
 //! Modules for text on a terminal: tables, pages, colours, and the features of the terminal.
 
+pub mod command_names;
 pub(crate) mod detect;
 pub mod layout;
 pub mod page;

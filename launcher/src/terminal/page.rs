@@ -2,6 +2,7 @@
 
 use syringe_core::unknown::Unknown;
 
+use crate::terminal::command_names::with_commands;
 use crate::terminal::layout::{Layout, broken, cleaned};
 use crate::terminal::style::{self, Paint, paint};
 use crate::terminal::table::Rows;
@@ -25,6 +26,11 @@ enum Block {
 }
 
 impl Page {
+    /// Creates a text whose lines are never wrapped.
+    pub(crate) fn verbatim(text: String) -> Self {
+        Self(vec![Block::Command(text)])
+    }
+
     /// Adds prose. The continuation of a wrapped line keeps the indentation.
     pub(crate) fn push_str(&mut self, text: &str) {
         match self.0.last_mut() {
@@ -62,7 +68,7 @@ impl Page {
         let mut text = String::new();
         for block in &self.0 {
             match block {
-                Block::Prose(prose) => text.push_str(&wrapped(&cleaned(prose), layout.width)),
+                Block::Prose(prose) => text.push_str(&wrapped(&with_commands(&cleaned(prose)), layout.width)),
                 Block::Command(line) => text.push_str(&cleaned(line)),
                 Block::Table(rows) => text.push_str(&rows.lines(layout)),
             }

@@ -3,6 +3,7 @@
 use syringe_core::pci::PciAddress;
 use textwrap::core::display_width;
 
+use crate::terminal::command_names::with_commands;
 use crate::terminal::layout::{Layout, broken, cleaned};
 use crate::terminal::style::without_marks;
 
@@ -64,7 +65,7 @@ impl Rows {
     }
 
     pub(crate) fn add_row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| cleaned(&cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| with_commands(&cleaned(&cell)).into_owned()).collect());
     }
 
     /// Whether the table has no rows. Such a table is not printed.

@@ -11,7 +11,9 @@ use syringe_core::since::Since;
 use crate::answer::node::NodeAnswer;
 use crate::answer::node_page::{foot, head};
 use crate::answer::wire::variant_name::variant_name;
+use crate::answer::xid_meaning::XidMeaning;
 use crate::call::CallContext;
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::read_node;
 use crate::terminal::page::Page;
 use crate::terminal::table::{cell, new_table, pci_cell, second};
@@ -32,10 +34,14 @@ pub struct XidArgs {
     // In `node/79`, the type shows that 79 is not an Xid code.
     #[arg(
         value_name = "NODE|CODE",
+        required = true,
         help = "Name of the node, or the number of an Xid to explain it without a cluster"
     )]
     #[schemars(length(min = 1, max = 253))]
-    pub node_name: String,
+    pub node_name: Option<String>,
+    /// Xid or SXid to explain, in place of a node
+    #[arg(skip)]
+    pub code: Option<u32>,
     /// Duration back from now (24h, 7d) or RFC 3339 time; by default the whole log
     #[arg(long, value_name = "WHEN")]
     pub since: Option<Since>,
@@ -45,10 +51,16 @@ pub struct XidArgs {
 }
 
 impl XidArgs {
-    /// Returns the arguments with `NAME` in place of `node/NAME`.
-    pub(crate) fn without_type(self) -> Self {
-        let Ok(node_name) = node_name(&self.node_name);
-        Self { node_name, ..self }
+    /// Returns the arguments with the code in place of a node that is a number, as in `79` or `xid79`, and with `NAME` in place
+    /// of `node/NAME`.
+    pub(crate) fn with_code(self) -> Self {
+        let Some(text) = &self.node_name else { return self };
+        let word = text.to_ascii_lowercase();
+        let number = ["sxid", "xid"].iter().find_map(|kind| word.strip_prefix(kind)).unwrap_or(&word);
+        match number.trim_start().parse() {
+            Ok(code) => Self { node_name: None, code: Some(self.code.unwrap_or(code)), ..self },
+            Err(_) => Self { node_name: node_name(text).ok(), ..self },
+        }
     }
 }
 
@@ -70,17 +82,52 @@ pub struct XidSection {
     pub untrusted_lines: u64,
 }
 
+/// The answer about the kernel log of a node, or about a code.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum XidAnswer {
+    /// The log of a node.
+    Node(Box<NodeAnswer<XidSection>>),
+    /// The meaning of a code.
+    Code(Box<XidMeaning>),
+}
+
+impl CommandAnswer for XidAnswer {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Node(answer) => answer.outcome(),
+            Self::Code(meaning) => meaning.outcome(),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        match self {
+            Self::Node(answer) => answer.names(),
+            Self::Code(meaning) => meaning.names(),
+        }
+    }
+}
+
 impl Tool for AnalyzeXidErrors {
     const NAME: &'static str = "analyze_xid_errors";
     const TITLE: &'static str = "Xid errors of a node";
     const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which GPU and process, \
-        when and how often, whose fault it is, what to do. Says which time window the log really covers.";
+        when and how often, whose fault it is, what to do. Says which time window the log really covers. \
+        Or what a `code` means.";
     const PROBES: bool = true;
     type Args = XidArgs;
-    type Answer = NodeAnswer<XidSection>;
+    type Answer = XidAnswer;
 
     async fn call(call: CallContext, args: XidArgs) -> Result<Self::Answer, Failure> {
-        let XidArgs { node_name, since, context } = args;
+        let XidArgs { node_name, code, since, context } = args.with_code();
+        let node_name = match (node_name, code) {
+            (None, Some(code)) => return Ok(XidAnswer::Code(Box::new(XidMeaning::of(code)?))),
+            (Some(node_name), None) => node_name,
+            _ => {
+                let next = "Give one of them: node_name reads the log of a node, code explains an Xid.";
+                return Err(Failure::new("The arguments", "they must have either node_name or code", next));
+            }
+        };
         let command = ReadCommand { since, ..SectionName::Xid.into() };
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let KernelLog { mut events, mut events_omitted, untrusted_lines, since, events_before, .. } =
@@ -89,14 +136,15 @@ impl Tool for AnalyzeXidErrors {
         let surplus = events.len().saturating_sub(MAX_EVENTS);
         events.drain(..surplus);
         events_omitted += surplus as u64;
-        Ok(NodeAnswer::new(
-            read.diagnosis,
-            XidSection { events, events_omitted, since, events_before, untrusted_lines },
-            read.note,
-        ))
+        let section = XidSection { events, events_omitted, since, events_before, untrusted_lines };
+        Ok(XidAnswer::Node(Box::new(NodeAnswer::new(read.diagnosis, section, read.note))))
     }
 
     fn page(answer: &Self::Answer) -> Page {
+        let answer = match answer {
+            XidAnswer::Node(answer) => answer,
+            XidAnswer::Code(meaning) => return meaning.page(),
+        };
         let XidSection { events, events_omitted, since, events_before, untrusted_lines } = &answer.section;
         let mut rows =
             new_table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"])

@@ -95,7 +95,7 @@ impl Tool for DescribeGpuNode {
 impl CommandAnswer for NodeDescription {
     fn outcome(&self) -> Outcome {
         let worst = self.findings.iter().map(|finding| finding.severity).max();
-        match (self.summary.overall_health, worst) {
+        match (self.overall_health, worst) {
             (_, Some(severity @ (Severity::Critical | Severity::Fatal))) => Outcome::Found(severity),
             (HealthStatus::Unhealthy, _) => Outcome::Found(Severity::Critical),
             (HealthStatus::Degraded, _) => Outcome::Found(Severity::Warning),

@@ -21,21 +21,21 @@ impl GpuSection for TelemetrySection {
         utilization, memory use, PCIe link, and whether and why they throttle.";
     of_report!(telemetry: Telemetry of GpuTelemetry);
     const COLUMNS: &'static [Column<GpuTelemetry>] = &[
-        ("P", |gpu| cell(gpu.performance_state)),
+        ("PState", |gpu| cell(gpu.performance_state)),
         ("°C", |gpu| cell(gpu.temperature.gpu_celsius)),
         ("HBM °C", |gpu| cell(gpu.temperature.memory_celsius)),
         ("margin °C", |gpu| cell(gpu.temperature.margin_to_slowdown_celsius)),
         ("W", |gpu| watts(gpu.power.draw_milliwatts)),
         ("limit W", |gpu| watts(gpu.power.enforced_limit_milliwatts)),
         ("SM MHz", |gpu| cell(gpu.clocks.sm_mhz)),
-        ("of", |gpu| cell(gpu.clocks.max_sm_mhz)),
+        ("max MHz", |gpu| cell(gpu.clocks.max_sm_mhz)),
         ("gpu %", |gpu| cell(gpu.utilization.gpu_percent)),
         ("mem %", |gpu| cell(gpu.utilization.memory_percent)),
         ("used GiB", |gpu| cell(gpu.memory.used_bytes.map(|bytes| bytes >> 30))),
         ("PCIe", |gpu| pcie_link(gpu.pcie.generation, gpu.pcie.width)),
         ("clocks limited by", |gpu| gpu.throttling.reasons.join(", ")),
     ];
-    const OPTIONAL: &'static [&'static str] = &["P", "margin °C", "of", "mem %", "PCIe", "limit W", "HBM °C"];
+    const OPTIONAL: &'static [&'static str] = &["PState", "margin °C", "max MHz", "mem %", "PCIe", "limit W", "HBM °C"];
 }
 
 fn watts(milliwatts: Option<u32>) -> String {

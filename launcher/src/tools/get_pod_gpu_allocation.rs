@@ -48,7 +48,12 @@ pub struct AllocationArgs {
     #[schemars(length(min = 1, max = 253))]
     pub node_name: Option<String>,
     /// Only the pods of this namespace (the totals are for the whole node); without a node, by default that of the context
-    #[arg(short = 'n', long, value_name = "NAMESPACE")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "NAMESPACE",
+        help = "Only the pods of this namespace; without a node, by default that of the context"
+    )]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
     /// Also read, with a probe, which GPU each container has and which processes run on it

@@ -28,7 +28,7 @@ impl GpuSection for TopologySection {
         ("nvlink errors", link_errors),
         ("fabric", |gpu| cell(gpu.fabric.as_ref().map(|fabric| fabric.state.clone()))),
         ("pcie now", |gpu| cell(gpu.pcie_path.first().map(|hop| pcie_link(hop.generation, hop.width)))),
-        ("of", |gpu| cell(gpu.pcie_path.first().map(|hop| pcie_link(hop.max_generation, hop.max_width)))),
+        ("max link", |gpu| cell(gpu.pcie_path.first().map(|hop| pcie_link(hop.max_generation, hop.max_width)))),
     ];
 
     fn after_table(&self, page: &mut Page) {

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use syringe_core::classification::Severity;
 use syringe_core::unknown::Unknown;
 use tokio::time::{Instant, timeout_at};
 
@@ -98,7 +99,7 @@ pub struct NodeCounts {
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNode {
     /// Node name.
-    pub name: String,
+    pub node: String,
     /// Whether the node is Ready.
     pub ready: bool,
     /// Problems that Kubernetes reports.
@@ -153,8 +154,8 @@ impl Tool for ListGpuNodes {
         let mut answer = GpuNodes { context: connection.context, unknown, ..GpuNodes::default() };
         for mut row in rows {
             row.allocated = held.as_ref().map(|held| {
-                let mut held = held.get(&row.name).cloned().unwrap_or_default();
-                held.extend(held_by_claims.get(row.name.as_str()).cloned().unwrap_or_default());
+                let mut held = held.get(&row.node).cloned().unwrap_or_default();
+                held.extend(held_by_claims.get(row.node.as_str()).cloned().unwrap_or_default());
                 held
             });
             row.free = row.free();
@@ -181,7 +182,7 @@ impl Tool for ListGpuNodes {
             };
             let ready = paint(ready, (!node.ready).then_some(Paint::Critical));
             rows.add_row([
-                node.name.clone(),
+                node.node.clone(),
                 ready,
                 cell(node.model.clone()),
                 cell(node.gpu_count),
@@ -205,12 +206,12 @@ impl Tool for ListGpuNodes {
 
 impl CommandAnswer for GpuNodes {
     fn outcome(&self) -> Outcome {
-        // This list has no verdict.
-        Outcome::NothingFound
+        // Kubernetes reports problems, but not how severe they are.
+        if self.with_problems > 0 { Outcome::Found(Severity::Warning) } else { Outcome::NothingFound }
     }
 
     fn names(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| format!("node/{}", node.name)).collect()
+        self.nodes.iter().map(|node| format!("node/{}", node.node)).collect()
     }
 }
 
@@ -244,7 +245,7 @@ async fn list(
         Either::Right((held, nodes)) => (nodes.await?, Some(held)),
     };
     let (dra, checked, rows) = nodes;
-    let names: BTreeSet<String> = rows.iter().map(|row| row.name.clone()).collect();
+    let names: BTreeSet<String> = rows.iter().map(|row| row.node.clone()).collect();
     let held = match held {
         Some(held) => held,
         None if names.len() <= pods::FEW_NODES => {
@@ -309,7 +310,7 @@ impl GpuNodes {
     }
 
     fn set_summary(&mut self) {
-        self.nodes.sort_by_cached_key(|node| (node.problems.is_empty(), node.ready, node.name.clone()));
+        self.nodes.sort_by_cached_key(|node| (node.problems.is_empty(), node.ready, node.node.clone()));
         let with_problems = self.with_problems;
         let listed = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
         let omitted = truncate(&mut self.nodes, MAX_LISTS);
@@ -344,7 +345,7 @@ impl GpuNode {
     fn of(node: &Node, dra: Option<&Dra>) -> Self {
         let (capacity, allocatable) = node_gpus::capacity_and_allocatable(node, dra);
         Self {
-            name: node.name_any(),
+            node: node.name_any(),
             ready: is_ready(node),
             problems: node_gpus::problems(node, &capacity, &allocatable),
             model: node_gpus::model(node, dra),

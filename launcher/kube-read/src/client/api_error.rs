@@ -25,7 +25,7 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
              gpu-syringe needs."
                 .to_owned()
         }
-        kube::Error::Api(status) if status.code == 400 && what.contains("nodes") && status.message.contains("selector") => {
+        kube::Error::Api(status) if status.code == 400 && what.contains("nodes") && is_about_selector(&status.message) => {
             "Correct the selector (-l).".to_owned()
         }
         kube::Error::Api(status) if status.code == 401 => {
@@ -44,6 +44,11 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
         _ => format!("Check that {} can be reached from here (VPN, proxy, firewall).", connection.server),
     };
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
+}
+
+/// Whether the API server rejected a label selector. It does not always use that word.
+fn is_about_selector(message: &str) -> bool {
+    message.contains("selector") || message.contains("unable to parse requirement")
 }
 
 /// Creates the failure for a response that a proxy or load balancer sent in place of the API server.

@@ -27,6 +27,8 @@ pub struct Contexts {
     preferred: Option<String>,
     /// Additional contexts that a tool argument may name; `*` for all.
     allowed: Vec<String>,
+    /// User and groups of `--as`.
+    impersonated: (Option<String>, Vec<String>),
     cache: Mutex<ClientCache>,
 }
 
@@ -50,12 +52,24 @@ impl Contexts {
     /// nothing yet.
     pub fn new(kubeconfig: Option<&Path>, preferred: Option<String>, allowed: Vec<String>) -> Self {
         let (files, named) = kubeconfig_files(kubeconfig);
-        Self { source: Source::Files { files, named }, preferred, allowed, cache: Mutex::default() }
+        Self {
+            source: Source::Files { files, named },
+            preferred,
+            allowed,
+            impersonated: (None, Vec::new()),
+            cache: Mutex::default(),
+        }
     }
 
     /// Uses the contexts of a kubeconfig in memory.
     pub fn in_memory(kubeconfig: Kubeconfig, preferred: Option<String>) -> Self {
-        Self { source: Source::InMemory(Box::new(kubeconfig)), preferred, allowed: Vec::new(), cache: Mutex::default() }
+        Self {
+            source: Source::InMemory(Box::new(kubeconfig)),
+            preferred,
+            allowed: Vec::new(),
+            impersonated: (None, Vec::new()),
+            cache: Mutex::default(),
+        }
     }
 
     /// Uses this connection for the default context.
@@ -63,6 +77,12 @@ impl Contexts {
         let connections = HashMap::from([(None, Arc::new(Mutex::new(Some(connection))))]);
         let cache = Mutex::new(ClientCache { modified_at: Vec::new(), connections });
         Self { cache, ..Self::in_memory(Kubeconfig::default(), None) }
+    }
+
+    /// Sends every request as this user with these groups, as `kubectl --as`.
+    #[must_use]
+    pub fn impersonating(self, user: Option<String>, groups: Vec<String>) -> Self {
+        Self { impersonated: (user, groups), ..self }
     }
 
     /// Adds contexts that a tool argument may name.
@@ -178,6 +198,14 @@ impl Contexts {
                 _ => return Err(self.no_kubeconfig(&error)),
             },
         };
+        let user = match &self.impersonated {
+            (None, _) => user,
+            (Some(impersonated), groups) => {
+                config.auth_info.impersonate = Some(impersonated.clone());
+                config.auth_info.impersonate_groups = Some(groups.clone());
+                Some(impersonated.clone())
+            }
+        };
         config.connect_timeout = Some(CONNECT_TIME);
         config.read_timeout = None;
         // The module `retry` does this instead.
@@ -221,7 +249,14 @@ impl Contexts {
         };
         // The message of the parser quotes lines of the file, which may contain credentials.
         let why = match error {
-            KubeconfigError::Parse(_) => "it is not a valid kubeconfig".to_owned(),
+            KubeconfigError::Parse(error) => match error.location() {
+                Some(place) => {
+                    format!("it is not a valid kubeconfig (line {}, column {})", place.line(), place.column())
+                }
+                None => "it is not a valid kubeconfig".to_owned(),
+            },
+            // The path is in the other part of the message.
+            KubeconfigError::ReadConfig(error, _) => error.to_string(),
             error => error.to_string(),
         };
         Failure::new(
@@ -349,9 +384,43 @@ mod tests {
         std::fs::write(&broken, "contexts: [").expect("a file");
         let may = |file: &PathBuf, named: bool| {
             let source = Source::Files { files: vec![file.clone()], named };
-            Contexts { source, preferred: None, allowed: Vec::new(), cache: Mutex::default() }.may_be_in_cluster()
+            Contexts {
+                source,
+                preferred: None,
+                allowed: Vec::new(),
+                impersonated: (None, Vec::new()),
+                cache: Mutex::default(),
+            }
+            .may_be_in_cluster()
         };
         assert!(may(&absent, false));
         assert!(!may(&absent, true) && !may(&broken, false) && !may(&broken, true));
+    }
+
+    #[tokio::test]
+    async fn an_impersonated_user_is_in_every_request() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = format!("http://{}", listener.local_addr().expect("an address"));
+        let kubeconfig = serde_json::from_value(serde_json::json!({
+            "current-context": "a",
+            "clusters": [{"name": "a", "cluster": {"server": server}}],
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "admin"}}],
+            "users": [{"name": "admin", "user": {}}],
+        }));
+        let contexts = Contexts::in_memory(kubeconfig.expect("a kubeconfig"), None);
+        let contexts = contexts.impersonating(Some("sre".to_owned()), vec!["gpu-readers".to_owned()]);
+        let connection = contexts.connect(None).await.expect("a connection");
+        assert_eq!(connection.user.as_deref(), Some("sre"));
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a request");
+            let mut head = vec![0; 4096];
+            let length = stream.read(&mut head).expect("a head");
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+            String::from_utf8_lossy(&head[..length]).to_lowercase()
+        });
+        let _ = connection.client.apiserver_version().await;
+        let head = answering.join().expect("a request");
+        assert!(head.contains("impersonate-user: sre") && head.contains("impersonate-group: gpu-readers"), "{head}");
     }
 }

@@ -30,6 +30,8 @@ const FIELD: usize = 320;
 const MAX_NODE_EVENTS: usize = 500;
 /// Maximum number of events of a pod.
 const MAX_POD_EVENTS: usize = 50;
+/// Maximum number of events of a pod that is gone.
+const MAX_LEFT_EVENTS: usize = 3;
 /// Maximum number of events in a namespace about pods that could not be created.
 const MAX_REFUSALS: usize = 100;
 
@@ -108,6 +110,15 @@ pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Resu
         FailedCreate { controller: format!("{kind} {name}"), name, event: event.into_pod_event() }
     };
     Ok(events.into_iter().map(refused).collect())
+}
+
+/// Reads the newest events of pods with this name, newest first. They stay for a time after the pod is deleted.
+pub async fn left_of_pod(connection: &Connection, namespace: &str, pod: &str) -> Vec<NodeEvent> {
+    let path = format!("/api/v1/namespaces/{namespace}/events");
+    let fields = format!("involvedObject.kind=Pod,involvedObject.name={pod}");
+    let what = format!("Listing the events of pod {namespace}/{pod}");
+    let events = newest(connection, &path, &fields, &what, MAX_LEFT_EVENTS).await.unwrap_or_default();
+    events.into_iter().map(SlimEvent::into_node_event).collect()
 }
 
 /// Reads the newest warning about a pod, if there is one. The warning contains the reason why the pod does not start.

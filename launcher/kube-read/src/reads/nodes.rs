@@ -19,7 +19,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
         Failure::new(
             format!("Reading node {}", clean(name, name_validation::MAX_LENGTH)),
             format!("there is no such node in context {} ({})", connection.context, connection.server),
-            "Run list_gpu_nodes (gpu-syringe nodes) to see node names.",
+            "Run list_gpu_nodes to see node names.",
         )
     })
 }
@@ -31,7 +31,7 @@ pub async fn find(connection: &Connection, name: &str) -> Result<Option<Node>, F
         return Err(Failure::new(
             what(),
             "a node name contains only lower-case letters, digits, '-' and '.'",
-            "Run list_gpu_nodes (gpu-syringe nodes) to see node names.",
+            "Run list_gpu_nodes to see node names.",
         ));
     }
     let nodes: Api<Node> = Api::all(connection.client.clone());

@@ -53,17 +53,27 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
             return Ok(with_events(connection, namespace, worst, Some(phases)).await);
         }
         let refused = not_created(connection, namespace, name).await;
+        let left = if refused.is_none() { events::left_of_pod(connection, namespace, name).await } else { Vec::new() };
         let facts = refused.ok_or_else(|| {
-            Failure::new(
+            let failure = Failure::new(
                 target.kind.map_or_else(what, |_| format!("Reading the pods of {} in namespace {namespace}", target.text())),
-                format!("there is no such pod in context {}", connection.context),
+                format!("there is no such pod in context {}{}", connection.context, events_left(&left)),
                 "Check the name and the namespace (on the command line: -n NAMESPACE). A deleted pod is no longer in the API; only its events and the node's kernel log \
                  (analyze_xid_errors) remain.",
-            )
+            );
+            if left.is_empty() { failure } else { failure.quoting_the_node() }
         })?;
         return Ok(ReadPod { object: None, facts, no_events: None, selected_of: None });
     };
     Ok(with_events(connection, namespace, pod, None).await)
+}
+
+/// Formats the events of a pod that is gone.
+fn events_left(events: &[events::NodeEvent]) -> String {
+    let time = |event: &events::NodeEvent| event.last.map(|last| format!("{last:.0} ")).unwrap_or_default();
+    let each: Vec<_> =
+        events.iter().map(|event| format!("{}{}: {}", time(event), event.reason, event.message)).collect();
+    if each.is_empty() { String::new() } else { format!("; its last events: {}", each.join("; ")) }
 }
 
 /// Adds the events of the pod. Events are optional: a user who may not list them still gets an explanation.

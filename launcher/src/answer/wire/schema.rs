@@ -9,13 +9,14 @@ use crate::answer::wire::shape::{alternatives, resolve};
 use crate::answer::wire::{fit_answer, untrusted_text};
 
 /// Fields of most answers. The server's instructions explain them once.
-const EXPLAINED_ONCE: [&str; 12] = [
+const EXPLAINED_ONCE: [&str; 13] = [
     "context",
     "coverage",
     "findings",
     "checked",
     "partly_checked",
     "kubernetes",
+    "node",
     "not_checked",
     "not_requested",
     "plan",

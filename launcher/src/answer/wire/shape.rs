@@ -162,15 +162,17 @@ mod tests {
     const OF_A_TYPE: &str = "action.code action.outcome affected_gpus.pci_address affected_gpus.status cause certainty checked \
              containers.role events.first events.kind events.last events.not_before events.occurrences \
              events.pci_address findings.action findings.class findings.severity gpus.pci_address gpus.recovery_action gpus.status health.status kernel_log.from \
-             kernel_log.to kubernetes.lease_renewed lost.pci_address nics.pci_address node_findings.class node_findings.severity nodes.urgency \
+             kernel_log.to kinds.severity kubernetes.lease_renewed lost.pci_address nics.pci_address node_findings.class node_findings.severity nodes.urgency \
              nodes.verdict \
-             not_requested now.not_read now.recovery_action nvlinks.remote_pci_address partly_checked pcie_path.pci_address \
+             not_requested now.not_read now.recovery_action nvlinks.remote_pci_address overall_health partly_checked pcie_path.pci_address \
              plan.action plan.pci_address plan.rma plan.urgency pod_events.last probe.source probe.taken_at process.started_at resources.unit scope.files \
              scope.gpus scope.pci scope.processes sections_read.section sections_read.status since stack.stage \
-             stack.state status summary.overall_health taken_at timeline.time topology.nvswitches verdict";
+             stack.state status sxid.severity taken_at timeline.time topology.nvswitches verdict xid.severity";
     const MARKED: &str = "checked_only deductions.finding detail_omitted devices.source findings.id findings.reference \
-             findings.title node_findings.id node_findings.reference node_findings.title outcome outliers.what \
-             plan.findings probe.via terminal_command token unknown.section verdicts";
+             findings.title kinds.action kinds.condition node_findings.id node_findings.reference node_findings.title outcome outliers.what \
+             plan.findings probe.via sxid.action sxid.fatality sxid.mnemonic sxid.name sxid.nvidia_action terminal_command token \
+             unknown.section verdicts xid.action xid.class xid.differs_from_nvidia_because xid.mnemonic xid.name xid.note xid.nvidia_action \
+             xid.nvidia_investigation";
 
     /// Each mark promises that no text of a node, a tenant or an API object gets into the field.
     #[test]

@@ -26,7 +26,7 @@ use crate::probe::refusal::next_steps::NO_PROBE;
 use crate::probe::request::Phase;
 use crate::probe::result::{CleanUp, ProbeContainer, Timings};
 use crate::probe::target_container::TargetContainer;
-use crate::settings::ProbeMethod;
+use crate::settings::{EphemeralPod, ProbeMethod};
 use kube_read::Failure;
 use kube_read::client::api_error::{page_of_proxy, request_failed, timed_out};
 use kube_read::client::api_status::{is_conflict, is_not_a_status, is_page_of_proxy};
@@ -75,7 +75,11 @@ impl Ephemeral {
     /// Chooses the pod: the one in the settings, the one in the request, or the first suitable pod.
     async fn choose(context: &ProbeContext) -> Result<TargetContainer, Failure> {
         let node = &context.request.node;
-        let asked = context.settings.ephemeral_pod.as_ref();
+        let setting = context.settings.ephemeral_pod.as_ref();
+        let asked = match setting {
+            Some(EphemeralPod::Named(pod)) => Some(pod),
+            Some(EphemeralPod::Any) | None => None,
+        };
         if let (None, Some(target)) = (asked, &context.request.target) {
             // A model can specify this pod, so the pod must not be in this namespace either.
             if target.namespace == SYSTEM_NAMESPACE {
@@ -108,11 +112,24 @@ impl Ephemeral {
         };
         let fit = list.iter().filter(|pod| named(pod)).filter_map(TargetContainer::first_with_gpu);
         let first = fit.min_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
+        // The entry stays in the spec of the pod of another owner, so a person names the pod.
+        if let (None, Some(TargetContainer { namespace, pod, .. })) = (setting, &first) {
+            return Err(Self::failed(
+                context,
+                format!(
+                    "no pod is named, and the entry of an ephemeral container stays in the pod until the pod is deleted; \
+                     {namespace}/{pod} has a GPU there; nothing was created"
+                ),
+                format!(
+                    "Name the pod: --ephemeral-pod {namespace}/{pod}, or --ephemeral-pod any to have one chosen on each node."
+                ),
+            ));
+        }
         first.ok_or_else(|| match asked {
             Some(asked) => Self::failed(
                 context,
                 format!("pod {asked} is not a running pod with a GPU on that node, or it is a static pod"),
-                "Name another pod with --ephemeral-pod, or leave the option out, so that gpu-syringe chooses a pod.",
+                "Name another pod with --ephemeral-pod, or any, so that gpu-syringe chooses a pod.",
             ),
             None => Self::failed(
                 context,

@@ -311,13 +311,16 @@ def push_image(arguments: list[str]) -> None:
         folder = pathlib.Path(name)
         run(["sh", "deploy/image-root.sh", "/", "target/image/amd64/node-probe", f"{folder}/root"])
         run(["tar", "--sort=name", "--owner=0", "--group=0", "--mtime=@0", "-cf", f"{folder}/layer.tar", "-C", f"{folder}/root", "."])
-        digest = write_layout(folder / "image", (folder / "layer.tar").read_bytes())
-        run(["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{folder}/image:latest", f"docker://{option['--tag']}"])
+        write_layout(folder / "image", (folder / "layer.tar").read_bytes())
+        # The copy compresses the layer, so the digest is the one of what was pushed.
+        to = ["--digestfile", f"{folder}/digest", "--dest-tls-verify=false"]
+        run(["skopeo", "copy", "--quiet", *to, f"oci:{folder}/image:latest", f"docker://{option['--tag']}"])
+        digest = (folder / "digest").read_text()
     pathlib.Path(option["--metadata-file"]).write_text(json.dumps({"containerimage.digest": digest}))
 
 
-def write_layout(layout: pathlib.Path, layer: bytes) -> str:
-    """Writes an OCI image layout of one layer, and returns the digest of its manifest."""
+def write_layout(layout: pathlib.Path, layer: bytes) -> None:
+    """Writes an OCI image layout of one layer."""
     import hashlib
 
     blobs = layout / "blobs" / "sha256"
@@ -338,7 +341,6 @@ def write_layout(layout: pathlib.Path, layer: bytes) -> str:
     entry = manifest_blob | {"annotations": {"org.opencontainers.image.ref.name": "latest"}}
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    return manifest_blob["digest"]
 
 
 # After the release

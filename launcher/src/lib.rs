@@ -27,6 +27,7 @@ pub mod fleet;
 pub mod fuzzing;
 pub mod mcp;
 mod node_reading;
+mod outcome;
 mod policy;
 pub mod probe;
 pub mod settings;
@@ -35,7 +36,7 @@ pub mod terminal;
 pub mod tools;
 mod user_dirs;
 
-pub use cli::exit_status::{FailOn, Outcome};
+pub use outcome::{FailOn, Outcome};
 pub use cli::main;
 
 /// The definition of the command line. Tests use it to write and check the documents.

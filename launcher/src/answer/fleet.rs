@@ -10,7 +10,7 @@ use syringe_core::facts::is_zero;
 use syringe_macros::omit;
 
 use crate::answer::node_name_ranges::NodeNames;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 
 /// An answer about many nodes.
 #[omit(Option, Vec, !nodes, !groups)]

@@ -7,7 +7,7 @@ use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use kube_read::reads::api_only_facts::ApiOnlyFacts;
 use syringe_macros::omit;

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::answer::fleet::FleetAnswer;
 use crate::answer::node::NodeAnswer;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 
 /// The answer of a tool that reads one node or many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]

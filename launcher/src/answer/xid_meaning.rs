@@ -7,7 +7,7 @@ use syringe_core::kernel_log::event_meaning::{Kind, kinds};
 use syringe_core::kernel_log::{SxidEntry, XidEntry, sxid, xid};
 use syringe_macros::omit;
 
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
 use crate::terminal::style;
 use crate::terminal::style::Paint;

@@ -8,7 +8,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::help;
-use crate::cli::exit_status::{FOUND, INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, USAGE};
+use crate::outcome::{FOUND, INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, USAGE};
 use crate::settings::all_settings;
 use kube_read::Failure;
 

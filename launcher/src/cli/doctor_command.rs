@@ -1,7 +1,7 @@
 //! `run`: runs the checks of `gpu-syringe doctor`, prints the report, and returns the outcome for the exit status.
 
 use super::output::Output;
-use crate::cli::exit_status::Outcome;
+use crate::outcome::Outcome;
 use crate::doctor::{self, DoctorArgs};
 use crate::probe::Prober;
 use crate::settings::Settings;

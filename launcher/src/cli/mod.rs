@@ -1,7 +1,6 @@
 //! Runs the command line, from arguments to exit status. The program exits only after every pod is deleted.
 
 mod doctor_command;
-pub(crate) mod exit_status;
 mod logging;
 mod output;
 mod progress;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{self, Arguments, Cli, Command, Read, ToolCall};
 use crate::audit;
 use crate::call::CallContext;
-use crate::cli::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
+use crate::outcome::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
 use crate::cli::output::Output;
 use crate::cli::signals::Signals;
 use crate::completion;

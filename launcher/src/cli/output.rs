@@ -9,7 +9,7 @@ use syringe_core::text;
 
 use super::progress;
 use crate::audit::AuditLine;
-use crate::cli::exit_status::{NOT_KNOWN, USAGE};
+use crate::outcome::{NOT_KNOWN, USAGE};
 use crate::settings::{ColorWhen, OutputFormat, OutputSettings};
 use crate::terminal::detect;
 use crate::terminal::layout::Layout;

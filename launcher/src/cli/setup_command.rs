@@ -1,7 +1,7 @@
 //! `run`: runs `gpu-syringe setup` with a prompt (terminal or `--yes`), and prints its text or its manifests.
 
 use super::output::{Output, note};
-use crate::cli::exit_status::Outcome;
+use crate::outcome::Outcome;
 use crate::consent::{AlwaysYes, Prompt, TerminalPrompt};
 use crate::settings::Settings;
 use crate::setup::{self, SetupArgs, SetupOutput};

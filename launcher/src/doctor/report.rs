@@ -5,7 +5,7 @@ use syringe_core::classification::Severity;
 
 use super::check::{Check, Fix, Status};
 use super::node::NodeProbe;
-use crate::cli::exit_status::Outcome;
+use crate::outcome::Outcome;
 use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, paint};
 use crate::terminal::table::{counted, new_table};

@@ -4,7 +4,7 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Command, ValueEnum};
 
 use super::flags::Settings;
-use crate::cli::exit_status::FailOn;
+use crate::outcome::FailOn;
 
 /// Output of a command.
 #[derive(Args, Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use syringe_macros::omit;
 
 use crate::answer::node_page::foot;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::terminal::page::Page;
 

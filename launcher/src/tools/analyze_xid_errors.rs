@@ -13,7 +13,7 @@ use crate::answer::node_page::{foot, head};
 use crate::answer::wire::variant_name::variant_name;
 use crate::answer::xid_meaning::XidMeaning;
 use crate::call::CallContext;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::node_reading::read_node;
 use crate::terminal::page::Page;
 use crate::terminal::table::{cell, new_table, pci_cell, second};

@@ -12,7 +12,7 @@ use syringe_core::unknown::Unknown;
 use crate::answer::node_description::NodeDescription;
 use crate::answer::node_description_page;
 use crate::call::CallContext;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};
 use crate::terminal::page::Page;

@@ -17,7 +17,7 @@ use syringe_core::unknown::Unknown;
 use crate::answer::node_page::{foot, stack_line};
 use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;

@@ -14,7 +14,7 @@ use crate::answer::node_page::foot;
 use crate::answer::pod_tables::{pods_table, resources_table};
 use crate::answer::wire::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::NodeToRead;

@@ -13,7 +13,7 @@ use syringe_core::unknown::Unknown;
 
 use crate::answer::node_page::foot;
 use crate::call::CallContext;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::consent;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::answer::wire::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, paint};
 use crate::terminal::table::{cell, counted, new_table};

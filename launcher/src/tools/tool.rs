@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::answer::wire::shape::{AnswerShape, schema_of};
 use crate::answer::wire::{fit_answer, untrusted_text};
 use crate::call::CallContext;
-use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
 use kube_read::Failure;
 

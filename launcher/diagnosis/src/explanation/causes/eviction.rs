@@ -1,8 +1,8 @@
 //! Causes that Kubernetes reports: refused and evicted pods, nodes that are not Ready, preempted and deleted pods.
 
-use crate::explanation::causes::phrases::{self, Part};
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::messages::phrases::{self, Part};
 use syringe_core::classification::ActionCode;
 
 /// Reason of a pod's status, the cause, the action, the meaning, and the advice. `OutOf` is the beginning of several reasons.
@@ -120,6 +120,13 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     }
     let is_reason = |name: &str| reason == name || name == "OutOf" && reason.starts_with(name);
     let &(_, cause, code, what, action) = REJECTIONS.iter().find(|(name, ..)| is_reason(name))?;
+    let what = match reason.strip_prefix("OutOf") {
+        Some(resource) => format!(
+            "{what}: too little {resource} was free there when the kubelet admitted it, although {} had placed it there",
+            case.pod.scheduler.as_deref().unwrap_or("the scheduler")
+        ),
+        None => what.to_owned(),
+    };
     Some(
         case.explain(cause, Certainty::Certain, what)
             .with_evidence([format!("pod status: {reason}: {message}")])

@@ -3,13 +3,14 @@
 #
 #   sh deploy/build-probe.sh [--glibc 2.17] [--arch aarch64]
 #
-# With cargo-zigbuild (`pip install ziglang cargo-zigbuild`) this is glibc 2.17, which is older than that of every GPU node. Without
-# it, this is the C library of the build machine. Prints the path, the size, and the newest symbol version that a node must have.
-# The program is target/probe/node-probe-ARCH, and for the architecture of this machine also target/probe/node-probe. To put it into
-# gpu-syringe, build both architectures and then the launcher with `--features carry` and NODE_PROBE_DIR="$PWD/target/probe".
-# Fails if the program is larger than 4 MB, is not position independent, or accepts an option of node-probe-dev. With --glibc 2.17 it
-# also fails if the program needs a newer symbol: zig does not report a version that it does not know. A program for another
-# architecture needs cargo-zigbuild; it is not run, so that its options are only looked for.
+# With cargo-zigbuild (`pip install ziglang cargo-zigbuild`) the C library is glibc 2.17, older than that of every GPU node.
+# Without it, the program uses the C library of the build machine. Prints the path, the size, and the newest symbol version
+# that a node must have. The program is target/probe/node-probe-ARCH; for the architecture of this machine, it is also copied
+# to target/probe/node-probe. To embed it in gpu-syringe, build both architectures, and then the launcher with
+# `--features carry` and NODE_PROBE_DIR="$PWD/target/probe". Fails if the program is larger than 4 MB, is not position
+# independent, or accepts an option of node-probe-dev. With --glibc 2.17 it also fails if the program needs a newer symbol,
+# because zig does not report a version that it does not know. A program for another architecture needs cargo-zigbuild and
+# is not run here: its file is only searched for the options of node-probe-dev.
 set -eu
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
@@ -47,16 +48,16 @@ newest=$(grep -ao 'GLIBC_2\.[0-9]*' "$probe" | sort -t. -k2 -nu | tail -n 1)
 echo "$probe: $size bytes, needs $newest"
 if [ -n "$oldest" ]; then
     last=$(printf '%s\nGLIBC_%s\n' "$newest" "$oldest" | sort -t. -k2 -n | tail -n 1)
-    [ "$last" = "GLIBC_$oldest" ] || { echo "needs more than glibc $oldest" >&2; exit 1; }
+    [ "$last" = "GLIBC_$oldest" ] || { echo "the program needs a newer glibc than $oldest" >&2; exit 1; }
 fi
-[ "$size" -le 4000000 ] || { echo "larger than 4 MB" >&2; exit 1; }
+[ "$size" -le 4000000 ] || { echo "the program is larger than 4 MB" >&2; exit 1; }
 # ET_DYN: position independent.
-[ "$(od -An -tu2 -j16 -N2 "$probe" | tr -d ' ')" = 3 ] || { echo "not position independent" >&2; exit 1; }
+[ "$(od -An -tu2 -j16 -N2 "$probe" | tr -d ' ')" = 3 ] || { echo "the program is not position independent" >&2; exit 1; }
 for option in --facts --nvml-library --root --kernel-log; do
     [ "$arch" = "$host" ] || break
     code=0
     "$probe" "$option" /dev/null host > /dev/null 2>&1 || code=$?
-    [ "$code" = 2 ] || { echo "it accepts $option" >&2; exit 1; }
+    [ "$code" = 2 ] || { echo "the program accepts $option" >&2; exit 1; }
 done
-# An environment variable that only node-probe-dev reads.
-if grep -aq NODE_PROBE_NVML_LIBRARY "$probe"; then echo "it contains the options of node-probe-dev" >&2; exit 1; fi
+# The name of an environment variable that only node-probe-dev reads.
+if grep -aq NODE_PROBE_NVML_LIBRARY "$probe"; then echo "the program contains the options of node-probe-dev" >&2; exit 1; fi

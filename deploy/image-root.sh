@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes the root file system of the probe's image: node-probe and the parts of a C library that it and NVIDIA's NVML library
-# load. No shell, no package manager, nothing else that a scanner could report.
+# Makes the root file system of the probe's image: node-probe, and the parts of a C library that node-probe and NVIDIA's
+# NVML library load. It contains no shell, no package manager, and nothing else that a scanner could report.
 #
 #   sh deploy/image-root.sh LIBC_ROOT NODE_PROBE OUT
 #
-# LIBC_ROOT is a Debian or distroless root of the same architecture; `/` on such a machine. Nothing of it is run, so that one
-# machine can make the images of every architecture. Fails if the image is larger than 15 MB.
+# LIBC_ROOT is the root directory of a Debian or distroless system of the same architecture, such as `/` on a Debian machine.
+# No program of LIBC_ROOT is run, so one machine can make images of every architecture. Fails if the image exceeds 15 MB.
 set -eu
 libc_root=${1%/} probe=$2 out=$3
 mkdir -p "$out/usr/bin"
@@ -38,4 +38,4 @@ done
 
 size=$(du -sk "$out" | cut -f1)
 echo "$out: $size KiB"
-[ "$size" -le 14648 ] || { echo "larger than 15 MB" >&2; exit 1; }
+[ "$size" -le 14648 ] || { echo "the image is larger than 15 MB" >&2; exit 1; }

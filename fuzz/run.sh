@@ -6,6 +6,6 @@ cd "$(dirname "$0")"
 target=$1
 dictionary=()
 if [ -f "dictionaries/$target.dict" ]; then dictionary=("-dict=dictionaries/$target.dict"); fi
-# No target has unsafe code of ours: without a sanitizer it runs several times as fast.
+# No target has unsafe code of this project, so no sanitizer is needed: without it, a target runs several times as fast.
 cargo "+${TOOLCHAIN:-nightly}" fuzz run --sanitizer none --debug-assertions "$target" -- \
     -max_total_time="${2:-600}" -timeout=10 -rss_limit_mb=2048 "${dictionary[@]}"

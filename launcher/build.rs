@@ -1,4 +1,4 @@
-//! With the feature `carry`: puts the programs of `NODE_PROBE_DIR` into the launcher, compressed, with their SHA-256.
+//! Build script: with the feature `carry`, embeds the compressed node-probe programs of `NODE_PROBE_DIR` and their SHA-256.
 
 #[cfg(feature = "carry")]
 mod carry {
@@ -6,11 +6,11 @@ mod carry {
 
     use sha2::{Digest, Sha256};
 
-    /// The programs by the name of their architecture, with the ELF machine.
+    /// The programs: the name of the architecture, and the ELF machine number.
     const PROGRAMS: [(&str, u8); 2] = [("x86_64", 62), ("aarch64", 183)];
-    /// Slowest and smallest.
+    /// Compression level: the slowest, with the smallest result.
     const LEVEL: u8 = 10;
-    /// An environment variable that only node-probe-dev reads: that program runs what its options name.
+    /// The name of an environment variable that only node-probe-dev reads. Its options can make it run any program.
     const OF_DEVELOPMENT: &[u8] = b"NODE_PROBE_NVML_LIBRARY";
 
     /// Writes `carried.rs` and the compressed programs.
@@ -28,10 +28,10 @@ mod carry {
             let program = std::fs::read(&path).map_err(|error| failed(&error.to_string()))?;
             // ELF, 64 bits, little endian.
             if !program.starts_with(b"\x7fELF\x02\x01") || program.get(18..20) != Some(&[machine, 0]) {
-                return Err(failed(&format!("it is not a Linux program for {arch}")));
+                return Err(failed(&format!("this is not a Linux program for {arch}")));
             }
             if program.windows(OF_DEVELOPMENT.len()).any(|bytes| bytes == OF_DEVELOPMENT) {
-                return Err(failed("it is node-probe-dev, which may not run on nodes"));
+                return Err(failed("this is node-probe-dev, which must not run on nodes"));
             }
             let packed = out.join(format!("node-probe-{arch}.deflate"));
             std::fs::write(&packed, miniz_oxide::deflate::compress_to_vec(&program, LEVEL))

@@ -48,11 +48,11 @@ pub enum ActionCode {
     None,
     /// Check again later.
     Watch,
-    /// Change what the pod requests: it can never get this.
+    /// Change the request of the pod, because the request can never be met.
     ChangeRequest,
     /// Correct the program, its image or its configuration.
     FixApplication,
-    /// Raise a limit of the pod, or use less.
+    /// Raise a limit of the pod, or use less of the limited resource.
     FixLimits,
     /// Restart the pod.
     RestartPod,

@@ -2,7 +2,7 @@
 //!
 //! The GPUs of a node have many equal values, and so do the MIG devices of a GPU, the devices of a PCIe path, and the
 //! network cards. In JSON, such a list contains only the values that differ. The common values are in a field next to the
-//! list (`all_gpus` for `gpus`). This halves the size and is easier to read. Reading restores the full list, so no other
+//! list (`all_gpus` for `gpus`). This list is half as long and easier to read. Reading restores the full list, so no other
 //! code is affected.
 //!
 //! ```text

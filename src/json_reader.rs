@@ -1,6 +1,6 @@
 //! `read`: deserializes facts from a JSON value. A struct must be a JSON object, not an array.
 //!
-//! The deserializer of serde_json also accepts an array for a struct. The code for arrays would take a tenth of the probe.
+//! The deserializer of serde_json also accepts an array for a struct. The code for arrays would be a tenth of the probe.
 //! Documents have named fields only, so this reader does not support arrays for structs.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
@@ -11,7 +11,7 @@ use serde_json::{Error, Value};
 ///
 /// # Errors
 ///
-/// If the value does not have this type.
+/// Fails if the value does not have this type.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     T::deserialize(Wire(value))
 }

@@ -99,7 +99,7 @@ impl Report {
     /// truncated. For each truncated list, the section has a problem.
     ///
     /// # Errors
-    /// If the document is invalid, or expands beyond the limit.
+    /// Fails if the document is invalid, or expands beyond the limit.
     pub fn from_node(document: &[u8]) -> Result<Self, serde_json::Error> {
         let mut value = serde_json::from_slice(document)?;
         sanitize::sanitize(&mut value)?;
@@ -345,7 +345,7 @@ impl Sections {
         }
     }
 
-    /// Returns the section with this name, to change it.
+    /// Returns a mutable reference to the section with this name.
     pub fn get_mut(&mut self, name: SectionName) -> &mut dyn AnySection {
         match name {
             SectionName::Inventory => &mut self.inventory,

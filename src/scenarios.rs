@@ -19,7 +19,7 @@ impl Scenario {
     ///
     /// # Panics
     ///
-    /// If the file is not a valid report. A test reads all scenarios.
+    /// Panics if the file is not a valid report. A test reads all scenarios.
     pub fn report(&self) -> Report {
         serde_json::from_str(self.json).unwrap_or_else(|error| panic!("scenario {}: {error}", self.name))
     }

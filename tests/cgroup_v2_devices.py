@@ -3,7 +3,8 @@
 
 The device rules of cgroup v2 are a BPF program, so a file tree cannot show what they decide. This script creates a cgroup below a
 cgroup2 mount, attaches a program to it that denies one device, and asks node-probe which of two devices a container in this cgroup
-can open. Then it freezes the cgroup, as a paused container has it. It needs root, a cgroup2 mount and the bpf system call.
+can open. Then it freezes the cgroup, as a container runtime does to pause a container. It needs root, a cgroup2 mount and the
+bpf system call.
 
     cargo build -p node-probe
     sudo python3 tests/cgroup_v2_devices.py --node-probe target/debug/node-probe-dev
@@ -62,7 +63,7 @@ def deny(cgroup, minor):
 
 
 def cgroup2():
-    """The folder of a cgroup2 mount."""
+    """Returns the folder of a cgroup2 mount."""
     for line in pathlib.Path("/proc/mounts").read_text().splitlines():
         _, folder, kind = line.split()[:3]
         if kind == "cgroup2":
@@ -71,7 +72,7 @@ def cgroup2():
 
 
 def tree(root, mount, path):
-    """A tree with one container, whose cgroup is a real one."""
+    """Creates a file tree with one container, whose cgroup is a real one."""
     files = {
         "proc/self/cgroup": "0::/\n",
         "proc/20/cgroup": f"0::{path}\n",
@@ -91,7 +92,7 @@ def tree(root, mount, path):
 
 
 def read(node_probe, root):
-    """The container of the host section, its problems, and how long it took."""
+    """Returns the device access in the host section, the problems about it, and the run time."""
     command = [node_probe, "--root", root, "host", "--container", ID]
     started = time.monotonic()
     section = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout)["sections"]["host"]
@@ -122,7 +123,7 @@ def main():
             access, problems, seconds = read(node_probe, root)
             unknown = {ALLOWED[0]: "unknown", DENIED[0]: "unknown"}
             assert access == unknown and "frozen" in problems[0] and seconds < 5, (access, problems, seconds)
-            # As if it had been frozen after the check: the child is killed, and leaves the cgroup.
+            # The cgroup looks as if it had been frozen after the check. The child must be killed, and must leave the cgroup.
             os.remove(root / "sys/fs/cgroup")
             shadow = root / "sys/fs/cgroup" / path[1:]
             shadow.mkdir(parents=True)
@@ -135,7 +136,7 @@ def main():
         (cgroup / "cgroup.freeze").write_text("0")
         cgroup.rmdir()
         cgroup.parent.rmdir()
-    print("ok: allowed, denied and frozen are told apart")
+    print("ok: allowed, denied and frozen are distinguished")
 
 
 if __name__ == "__main__":

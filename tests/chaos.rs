@@ -58,7 +58,7 @@ fn fresh_seed() -> u64 {
     jiff::Timestamp::now().as_microsecond() as u64 % 1_000_000_000
 }
 
-/// Does the steps of a run. Panics with the violations that the workers found.
+/// Runs all steps. Panics if the workers found violations.
 async fn run(site: Site, workers: usize, options: Options) {
     let began = Instant::now();
     println!("CHAOS_SEED={} CHAOS_CALLS={}", options.seed, options.calls);

@@ -34,7 +34,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 MIB = 1 << 20
 SECONDS_PER_COMMAND = 120
 
-# Texts that nvidia-smi prints instead of a value: the first kind if there is no value, the second if it does not show it.
+# Texts that nvidia-smi prints instead of a value: the first kind if there is no value, the second if nvidia-smi does not show the value.
 NO_VALUE = {"", "n/a", "[n/a]", "not supported", "[not supported]"}
 NOT_TOLD = {
     "requested functionality has been deprecated",
@@ -610,7 +610,7 @@ def compare_gpus(report: Report, readings: Readings, result: Comparison) -> dict
             result.plainly("inventory.gpus", address, "listed", "not listed")
             continue
         names[f"GPU{order}"] = index
-        # Both show few values of a lost GPU; node-probe reads no further values of it.
+        # nvidia-smi and node-probe show only a few values of a lost GPU.
         is_lost = any((below.text or "").strip().lower() == LOST for element in elements for below in element.iter())
         if is_lost or index in report.lost:
             answers = {True: "GPU is lost", False: "answers"}
@@ -742,7 +742,7 @@ def affinity(text: Optional[str], own: Any) -> Any:
 
 
 class Failed(Exception):
-    """Something could not be run or read."""
+    """A program could not be run, or a file could not be read."""
 
 
 def run(command: list, environment: dict, accept: tuple) -> str:
@@ -793,7 +793,7 @@ def collect(options: argparse.Namespace) -> tuple:
     try:
         return Report(json.loads(report)), Readings(texts), matrix
     except (ValueError, KeyError, ElementTree.ParseError) as error:
-        raise Failed(f"an output is not what it should be: {error}") from error
+        raise Failed(f"an output has an unexpected form: {error}") from error
 
 
 def elements_left_out(root: ElementTree.Element) -> list:
@@ -841,7 +841,7 @@ def main() -> int:
     parser.add_argument("--topo", type=Path, help="saved output of `nvidia-smi topo -m`")
     parser.add_argument("--report", type=Path, help="saved output of `node-probe all`")
     parser.add_argument("--exact", action="store_true", help="no tolerance for values that change: the values of a mock are constant")
-    parser.add_argument("--verbose", action="store_true", help="also list what is not compared")
+    parser.add_argument("--verbose", action="store_true", help="also list the values that are not compared")
     options = parser.parse_args()
 
     result = Comparison(options.exact)
@@ -860,12 +860,12 @@ def main() -> int:
             print(f"not in the report: {path}: {text}")
     moved = [f"{name} ({count}) ± {MOVING[name][1]}" for name, count in sorted(result.moving.items())]
     if moved:
-        print(f"Compared with a tolerance, for they move: {', '.join(moved)}.")
+        print(f"Compared with a tolerance, because the values change: {', '.join(moved)}.")
     if report.failed:
         print(f"Sections without data: {', '.join(report.failed)}.")
     print(
         f"{result.compared} values compared on {len(names)} GPUs: {len(result.differences)} differences. "
-        f"Another {result.both_without} values neither of the two has."
+        f"Neither of the two has another {result.both_without} values."
     )
     return 1 if result.differences else 0
 

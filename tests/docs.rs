@@ -1,6 +1,6 @@
 //! Modules of the tests of the documents, and `assert_current`, which compares a generated page with its file.
 //!
-//! Links and paths must exist, commands must be valid, explained messages must be in the source.
+//! Links and paths must exist, commands must be valid, and explained messages must be in the source.
 //!
 //! `INSTA_UPDATE=always cargo test -p gpu-syringe --test docs` writes `docs/tools.md` and `docs/configuration.md`.
 #![allow(clippy::unwrap_used)]

@@ -7,9 +7,9 @@
 //!
 //! `GPU_SYRINGE_E2E_NAMESPACE` is the namespace (`gpu-syringe` by default; `deploy/` creates it). The tests use the first
 //! node that is Ready; the node needs no GPU. `GPU_SYRINGE_E2E_GPUS` contains the GPUs of this node. All files of `deploy/`
-//! must be installed, and variable image of policy gpu-syringe-probe-only must be that image, by digest. The kubeconfig must belong to an
-//! administrator: the tests of the policy impersonate a reader and create a namespace without a policy. The other tests only
-//! create probe pods.
+//! must be installed. The variable `image` of the policy gpu-syringe-probe-only must be the tested image, by digest. The
+//! kubeconfig must belong to an administrator, because the tests of the policy impersonate a reader and create a namespace
+//! without a policy. The other tests only create probe pods.
 #![allow(clippy::unwrap_used)]
 
 #[path = "policy/cases.rs"]

@@ -116,7 +116,7 @@ fn fields() -> BTreeMap<String, BTreeSet<String>> {
             names(&content["data"], all.entry(section.clone()).or_default());
         }
     }
-    // A scenario contains the lines of the kernel log; the parser makes the section from them.
+    // A scenario contains the lines of the kernel log; the parser creates the section from these lines.
     let log = KernelLog { events_omitted: 1, ..KernelLog::default() };
     names(&serde_json::to_value(log).expect("a log"), all.entry("xid".into()).or_default());
     let cluster = serde_json::to_value(KubernetesFacts::default()).expect("facts");

@@ -1,4 +1,4 @@
-//! Modules of the tests of tool calls that read many nodes: `survey` has the tests.
+//! Modules of the tests of tool calls that read many nodes. The tests are in `survey`.
 #![allow(clippy::unwrap_used)]
 
 #[path = "fleet/survey.rs"]

@@ -2,7 +2,7 @@
 //!
 //! Files of a tenant or caller must not be loaded or run, or must run without any privilege.
 //!
-//! Some tests need namespaces, and root to create them. If these are not permitted, a test prints that the test was skipped.
+//! Some tests need namespaces, and root to create them. If these are not permitted, a test prints that it is skipped.
 #![cfg(target_os = "linux")]
 
 #[path = "isolation/callers.rs"]

@@ -1,6 +1,6 @@
 //! Tests of lines that may be GPU errors, but that the parser does not know or does not trust.
 //!
-//! If the meaning of a line is not certain, there must be no event, and the verdict must not be clear.
+//! If the meaning of a line is not certain, the line must not become an event, and the verdict must not be `healthy`.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Verdict};
@@ -87,7 +87,7 @@ fn so_are_lines_of_switches_ports_and_exported_entries() {
     }
 }
 
-/// A line of a program is not a fault. Because of its tag, it is not an unread line either. A host may have any name.
+/// A line that a program wrote is not a fault. Because of its tag, it does not count as unread. A host may have any name.
 #[test]
 fn a_line_of_a_program_is_no_evidence() {
     let forged = [

@@ -1,6 +1,6 @@
 //! Modules of the tests of operator mode over MCP and on the command line: permissions, consent, audit log.
 //!
-//! The cluster is the demo cluster. Its nodes are facts files: actions are checked as on a real node, but change nothing.
+//! The nodes of the demo cluster are facts files: actions are checked as on a real node, but change nothing.
 #![allow(clippy::unwrap_used)]
 
 #[path = "operator/audit.rs"]

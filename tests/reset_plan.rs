@@ -76,7 +76,7 @@ const INVENTORY: &str = "/inventory/data/gpus/0";
 /// A name, the facts, and the expected blockers for a reset of the first GPU of a cordoned node.
 type Situation = (&'static str, Value, Vec<&'static str>);
 
-/// Returns the facts of an H100 whose inventory has this value in the field.
+/// Returns the facts of an H100 whose inventory has this value in this field.
 fn gpu(field: &str, value: Value) -> Value {
     h100(&format!("{INVENTORY}/{field}"), value)
 }
@@ -115,7 +115,7 @@ fn presence() -> Vec<Situation> {
     ]
 }
 
-/// Situations: pods and claims that have the GPU.
+/// Situations: pods and claims to which the GPU is allocated.
 fn allocations() -> Vec<Situation> {
     let allocation =
         |device: &str| json!({"pod_uid": "0f8a", "container": "c", "resource": "nvidia.com/gpu", "devices": [device]});

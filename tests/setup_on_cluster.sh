@@ -1,11 +1,12 @@
 #!/bin/bash
-# From nothing to the first answer on a real cluster, and back: doctor, both profiles of setup, a user with the shipped permissions,
-# uninstall. Prints one line for each step, and fails if one is not as expected. Needs kubectl and openssl.
+# Tests doctor, both profiles of setup, a user with the shipped permissions, and uninstall on a real cluster. Prints one line for
+# each step, and fails if a step does not have the expected result. Needs kubectl and openssl.
 #
 #   KUBECONFIG=FILE NODE=NAME IMAGE=REPOSITORY@sha256:DIGEST tests/setup_on_cluster.sh target/debug/gpu-syringe
 #
-# KUBECONFIG is of a cluster-admin, and the cluster signs client certificates. Namespace gpu-syringe must not exist. The node has
-# the image, and runs a privileged container whose image has a shell and a C library. node-probe lies beside gpu-syringe.
+# The kubeconfig must be that of a cluster-admin, and the cluster must sign client certificates. Namespace gpu-syringe must not
+# exist. The node must have the image, and must run a privileged container whose image has a shell and a C library. node-probe must
+# be in the same folder as gpu-syringe.
 set -uo pipefail
 program=$(realpath "$1")
 admin=$(realpath "$KUBECONFIG")
@@ -14,7 +15,7 @@ trap 'rm -rf "$home"' EXIT
 user=gpu-syringe-proof
 failed=0
 
-# Nothing of this shell but the kubeconfig reaches the program.
+# The program gets no environment variable of this shell except the kubeconfig.
 run() { # kubeconfig, arguments…
     local kubeconfig=$1
     shift
@@ -27,13 +28,13 @@ step() {
     if [ "$code" = "$2" ] && grep -qE -- "$3" "$home/out" "$home/err"; then
         printf 'ok    %s (exit status %s)\n' "$1" "$code"
     else
-        printf 'WRONG %s: exit status %s instead of %s, or no %s\n' "$1" "$code" "$2" "$3"
+        printf 'WRONG %s: exit status %s instead of %s, or no output that matches %s\n' "$1" "$code" "$2" "$3"
         head -c 1500 "$home/out" "$home/err"
         failed=1
     fi
 }
 
-# A kubeconfig of a user who has a certificate and no permission.
+# Creates a kubeconfig of a user who has a certificate, but no permission.
 make_user() {
     openssl req -new -newkey rsa:2048 -nodes -keyout "$home/key" -subj "/CN=$user" -out "$home/csr" 2> /dev/null
     kubectl delete csr "$user" --ignore-not-found > /dev/null

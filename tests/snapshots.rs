@@ -30,7 +30,7 @@ fn bind(folder: &str, assert: impl FnOnce()) {
     settings.set_snapshot_path(format!("../snapshots/{folder}"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    // The last line of a table.
+    // This text is in the last line of a table.
     settings.add_filter(r" via pod in \d+ ms", " via pod in [time] ms");
     // The age of a condition of the demo cluster is the time since the cluster was started.
     settings.add_filter(r"(KubeletReady +)\d+ s", "$1[age]");

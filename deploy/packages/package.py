@@ -3,10 +3,10 @@
 
     python3 deploy/packages/package.py --programs DIR --probes DIR --out DIR [--version 1.2.3]
 
-DIR of --programs holds one folder for each platform that was built (linux-x64, linux-arm64, darwin-x64, darwin-arm64,
-win32-x64), with gpu-syringe or gpu-syringe.exe in it. Every package contains these same bytes, so one checksum holds for all.
-DIR of --probes holds node-probe-x86_64 and node-probe-aarch64, which each of the programs must carry (its feature `carry`).
-Needs npm (with network for the tool that packs .mcpb, unless --mcpb names it) and the Python package `wheel`.
+The DIR of --programs has one folder for each platform that was built (linux-x64, linux-arm64, darwin-x64, darwin-arm64,
+win32-x64), with gpu-syringe or gpu-syringe.exe in it. Every package contains the same file, so its checksum is the same.
+The DIR of --probes has node-probe-x86_64 and node-probe-aarch64, which each program must contain (feature `carry`).
+Needs npm and the Python package `wheel`. Without --mcpb, npm downloads the tool that packs .mcpb.
 
 Writes archives and SHA256SUMS, npm packages, Python wheels, .mcpb bundles, the krew manifest, the Homebrew formula and
 server.json of the MCP registry.
@@ -38,8 +38,8 @@ SUMMARY = "Finds out what is wrong with an NVIDIA GPU node of a Kubernetes clust
 LICENSE = "Apache-2.0"
 SCHEMA = "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"
 
-# Folder -> krew and Go names, wheel tag, krew/Homebrew architecture. The programs for Linux are static, so one wheel is for
-# every C library.
+# Folder -> krew and Go names, wheel tag, krew/Homebrew architecture. The programs for Linux are static, so one wheel works
+# with every C library.
 PLATFORMS = {
     "linux-x64": {"os": "linux", "arch": "amd64", "wheel": "manylinux_2_17_x86_64.manylinux2014_x86_64.musllinux_1_1_x86_64"},
     "linux-arm64": {"os": "linux", "arch": "arm64", "wheel": "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64"},
@@ -47,7 +47,7 @@ PLATFORMS = {
     "darwin-arm64": {"os": "darwin", "arch": "arm64", "wheel": "macosx_11_0_arm64"},
     "win32-x64": {"os": "windows", "arch": "amd64", "wheel": "win_amd64"},
 }
-# The oldest time that a zip file can hold: packages of the same programs are the same bytes.
+# The oldest time that a zip file can hold. With a fixed time, packages of the same programs are identical.
 EPOCH = 315532800
 
 
@@ -68,12 +68,12 @@ class Build:
         out.mkdir(parents=True, exist_ok=True)
 
     def check_carried(self, probes: pathlib.Path) -> None:
-        """A package is for clusters without an image of the probe: the program has the SHA-256 of each node-probe inside."""
+        """Checks that each program contains the SHA-256 of each node-probe, because packages must work without a probe image."""
         for name in ("node-probe-x86_64", "node-probe-aarch64"):
             digest = sha256(probes / name).encode()
             for platform, program in self.programs.items():
                 if digest not in program.read_bytes():
-                    sys.exit(f"{program} does not carry {name}: build it with --features carry and NODE_PROBE_DIR={probes}")
+                    sys.exit(f"{program} does not contain {name}: build it with --features carry and NODE_PROBE_DIR={probes}")
 
     def url(self, asset: str) -> str:
         return f"{REPOSITORY}/releases/download/v{self.version}/{asset}"
@@ -99,12 +99,12 @@ def copy(program: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def archives(build: Build) -> dict[str, pathlib.Path]:
-    """One archive for each platform: the program, the license, and the skill for coding agents."""
+    """Creates an archive for each platform: the program, the license, and the skill for coding agents."""
     made = {}
     for platform, program in build.programs.items():
         files = [(file_name(platform), program.read_bytes(), 0o755), ("LICENSE", (ROOT / "LICENSE").read_bytes(), 0o644)]
         files.append((f"skill/{NAME}/SKILL.md", (ROOT / "deploy" / "skill" / NAME / "SKILL.md").read_bytes(), 0o644))
-        # krew takes .zip and .tar.gz; Windows opens only the first without other programs.
+        # krew takes .zip and .tar.gz; Windows opens only .zip without other programs.
         path = build.out / f"{NAME}-{platform}.{'zip' if platform.startswith('win32') else 'tar.gz'}"
         path.write_bytes(zip_bytes(files) if path.suffix == ".zip" else tar_bytes(files))
         made[platform] = path
@@ -133,7 +133,7 @@ def zip_bytes(files: list[tuple[str, bytes, int]]) -> bytes:
 
 
 def npm(build: Build) -> None:
-    """A package for each platform, and one that depends on all of them and starts the right one."""
+    """Creates a package for each platform, and a package that depends on all of them and starts the right program."""
     common = {"version": build.version, "license": LICENSE, "repository": {"type": "git", "url": f"git+{REPOSITORY}.git"}}
     with tempfile.TemporaryDirectory() as folder:
         for platform, program in build.programs.items():
@@ -160,7 +160,7 @@ def npm_pack(package: pathlib.Path, out: pathlib.Path) -> None:
 
 
 def wheels(build: Build) -> None:
-    """A wheel with the program as its script; `wheel pack` writes the record of files."""
+    """Creates a wheel with the program as its script; `wheel pack` writes the record of files."""
     distribution = f"{NAME.replace('-', '_')}-{build.version}"
     for platform, program in build.programs.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +186,7 @@ def wheels(build: Build) -> None:
 
 
 def mcpb_manifest(build: Build, platform: str) -> dict:
-    """The manifest of a bundle for desktop hosts. They start programs without the user's shell, so they ask for the kubeconfig."""
+    """Returns the manifest of a bundle for desktop hosts, which start programs without a shell and ask for the kubeconfig."""
     program = f"server/{file_name(platform)}"
     environment = {"KUBECONFIG": "${user_config.kubeconfig}", "GPU_SYRINGE_CONTEXT": "${user_config.context}"}
     asked = {
@@ -240,7 +240,7 @@ def mcpb(build: Build) -> dict[str, pathlib.Path]:
 
 
 def krew(build: Build, made: dict[str, pathlib.Path]) -> None:
-    """The manifest of the kubectl plugin. JSON is YAML; krew's index wants it readable, so it is written by hand."""
+    """Creates the manifest of the kubectl plugin. Its YAML is written by hand, because krew's index requires readable YAML."""
     lines = [
         "apiVersion: krew.googlecontainertools.github.com/v1alpha2",
         "kind: Plugin",
@@ -307,7 +307,7 @@ def homebrew(build: Build, made: dict[str, pathlib.Path]) -> None:
 
 
 def server_json(build: Build, bundles: dict[str, pathlib.Path]) -> None:
-    """The entry of the MCP registry. Clients check the checksum of a bundle before they install it."""
+    """Creates the entry of the MCP registry. Clients verify the checksum of a bundle before they install the bundle."""
     stdio = {"transport": {"type": "stdio"}, "packageArguments": [{"type": "positional", "value": "mcp"}]}
     packages = [
         {"registryType": "npm", "identifier": NAME, "version": build.version, "runtimeHint": "npx"} | stdio,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs each package of DIR that can run on this machine into an empty environment, and asks the demo a question with it.
+# Installs each package of DIR that can run on this machine into an empty environment, and runs a diagnosis of the demo with it.
 #
 #   bash deploy/packages/try.sh DIR
 set -euo pipefail
@@ -14,7 +14,7 @@ esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# An empty home: no kubeconfig, no settings, no cache of an earlier run. The Python and the npm that are used stay those of PATH.
+# An empty home: no kubeconfig, no settings, no cache of an earlier run. Python and npm are still found through PATH.
 ask() {
     local name=$1
     shift
@@ -27,7 +27,7 @@ ask() {
     fi
     said=$(env -i PATH="$PATH" HOME="$work/home" "$@" config --output json)
     if ! grep -q '"node_probe_x86_64"' <<< "$said" || ! grep -q '"node_probe_aarch64"' <<< "$said"; then
-        echo "$name: it carries no node-probe: ${said:0:300}" >&2
+        echo "$name: the package contains no node-probe: ${said:0:300}" >&2
         exit 1
     fi
     # An MCP host: initialize, then the end of input.
@@ -45,7 +45,7 @@ tar -xzf "$dist/gpu-syringe-$platform.tar.gz" -C "$work/archive"
 ask "archive" "$work/archive/gpu-syringe"
 grep -q '^name: gpu-syringe$' "$work/archive/skill/gpu-syringe/SKILL.md"
 
-# What krew does: a link named after the plugin, started by kubectl with the arguments.
+# This is what krew does: it creates a link with the name of the plugin, and kubectl runs the link with the arguments.
 ln -s "$work/archive/gpu-syringe" "$work/archive/kubectl-gpu_syringe"
 ask "kubectl plugin" "$work/archive/kubectl-gpu_syringe"
 
@@ -61,6 +61,6 @@ ask "wheel" "$work/venv/bin/gpu-syringe"
 
 mkdir "$work/mcpb"
 python3 -m zipfile -e "$dist/gpu-syringe-$platform.mcpb" "$work/mcpb"
-# The host extracts with the permissions of the archive; Python does not.
+# A host sets the file permissions of the archive when it extracts the files; Python does not.
 chmod +x "$work/mcpb/server/gpu-syringe"
 ask "mcpb" env KUBECONFIG= GPU_SYRINGE_CONTEXT= "$work/mcpb/server/gpu-syringe"

@@ -1,4 +1,4 @@
-//! `in_time`, `assert_clean`: checks for all fuzz targets of the run time, and of the length and characters of texts.
+//! `in_time`, `assert_clean`: check the run time, and the length and characters of texts, for all fuzz targets.
 //!
 //! Each crate includes this file with `#[path]`.
 

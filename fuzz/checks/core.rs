@@ -1,6 +1,6 @@
 //! The body of the fuzz target `kernel_lines`: properties of the kernel log parsers of `syringe-core` for any input.
 //!
-//! The tests of the crate run the bodies on the committed inputs.
+//! The tests of the crate run the body on the committed inputs.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! The body of the fuzz target `report`: properties of the diagnosis of any report.
+//! The body of the fuzz target `report`: properties of reading any report, and of its diagnosis.
 //!
 //! The tests of the crate run the body on the committed inputs.
 
@@ -33,7 +33,7 @@ pub fn report(data: &[u8]) {
     for cut in [document.len() / 3, document.len() - 1] {
         assert!(Report::from_node(&document[..cut]).is_err(), "a truncated document was read");
     }
-    let again = Report::from_node(&document).expect("what was written is read");
+    let again = Report::from_node(&document).expect("a written report can be read");
     // Cleaning is not idempotent: the replacement of a secret joins the texts beside it.
     let again = without_texts(serde_json::to_value(&again).expect("a report is JSON"));
     assert_eq!(again, without_texts(value), "the written document was read differently");
@@ -46,7 +46,7 @@ pub fn report(data: &[u8]) {
     }
 }
 
-/// Asserts that a healthy report is not healthy without one of the deciding sections.
+/// Asserts that a healthy report no longer has the verdict `healthy` if one of the deciding sections is missing.
 fn healthy(report: Report) {
     assert!(Section::data_of(&report.sections.inventory).is_some_and(|inventory| !inventory.gpus.is_empty()));
     let kubernetes = KubernetesFacts::default();

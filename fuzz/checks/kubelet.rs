@@ -13,7 +13,7 @@ use crate::fuzzing::assert_clean;
 use crate::fuzzing::common::in_time;
 use crate::host::kubelet;
 
-/// Maximum size of an answer.
+/// Maximum size of a response.
 const MAX_ANSWER: u32 = 64 * 1024;
 
 /// Fuzz target `checkpoint`. `data` is the checkpoint of the device manager.

@@ -46,8 +46,8 @@ mod common;
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
-/// Fuzz target `tool_arguments`. The first byte is the number of a tool, the rest is its arguments as JSON. For any
-/// arguments, the tool only reads the paths of nodes, pods, events and claims, and creates nothing.
+/// Fuzz target `tool_arguments`. The first byte is the number of a tool, and the rest is its arguments as JSON. For any
+/// arguments, the tool must only read data that tools need, or request the creation of the probe pod.
 pub fn tool_arguments(data: &[u8]) {
     let Some((number, arguments)) = data.split_first() else { return };
     let Ok(arguments) = serde_json::from_slice::<Value>(arguments) else { return };

@@ -26,10 +26,10 @@ pub(crate) fn programs() -> &'static [CarriedProgram] {
 }
 
 impl CarriedProgram {
-    /// Decompresses the program.
+    /// Decompresses the embedded program.
     ///
     /// # Errors
-    /// If the file of this program is damaged.
+    /// If the compressed data are damaged, or the SHA-256 differs.
     pub(crate) fn unpack(&self) -> Result<Vec<u8>, String> {
         let program = inflate(self.deflated, self.size)?;
         let sha256 = sha256(&program);

@@ -2,8 +2,8 @@
 //!
 //! On Linux and macOS, `Instant` and every timer of tokio stop during a suspend, while pods, tokens and users continue.
 //! This matters for only two limits: a consent must not outlive its time, and a call that was suspended beyond its
-//! deadline must report this. Both limits are compared with the wall clock. If a wall clock is set forward, consent and
-//! call end early, which is safe.
+//! deadline must report this. Both limits are compared with the wall clock. If the wall clock is set forward, consents
+//! and calls end early, which is safe.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,4 +1,4 @@
-//! `gpu-syringe`: diagnoses the GPU nodes of a Kubernetes cluster, and leaves nothing behind.
+//! `main` of the program `gpu-syringe`: only calls `gpu_syringe::main`, which reads the command line and runs a command.
 
 use std::process::ExitCode;
 

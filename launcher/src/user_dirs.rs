@@ -31,7 +31,7 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
 }
 
 /// Returns a directory for locks if the state directory cannot be used: `$XDG_RUNTIME_DIR/gpu-syringe`, or a directory
-/// in the directory for temporary files. Its files may be lost.
+/// in the directory for temporary files. The files in this directory may be lost.
 pub(crate) fn lock_dir() -> Option<PathBuf> {
     let runtime = etcetera::choose_base_strategy().ok().and_then(|base| base.runtime_dir());
     let runtime = runtime.filter(|directory| directory.is_absolute()).map(|directory| directory.join(NAME));
@@ -77,7 +77,7 @@ fn create(directory: &Path) -> io::Result<()> {
 
 fn close_to_others(directory: &Path, metadata: fs::Metadata) -> io::Result<()> {
     if !metadata.is_dir() {
-        return Err(io::Error::other("it is not a directory"));
+        return Err(io::Error::other("the path is not a directory"));
     }
     #[cfg(not(unix))]
     let _ = directory;
@@ -86,7 +86,7 @@ fn close_to_others(directory: &Path, metadata: fs::Metadata) -> io::Result<()> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         // A new file shows the user ID of this process.
         if tempfile::tempfile_in(directory)?.metadata()?.uid() != metadata.uid() {
-            return Err(io::Error::other("it belongs to another user"));
+            return Err(io::Error::other("the directory belongs to another user"));
         }
         if metadata.permissions().mode() & 0o077 != 0 {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;

@@ -1,7 +1,7 @@
 //! Procedural macros: the attributes `facts` and `omit` for structs in JSON documents.
 //!
 //! `omit(Option, Vec, notes, !gpus)` is a list of types and of field names. Each field that has such a type or name is left
-//! out of the JSON while it has no value: `None`, an empty text, list or map, `false` or zero. `!` excepts a field.
+//! out of the JSON while it has no value: `None`, an empty text, list or map, `false` or zero. `!` excludes a field.
 
 use proc_macro::TokenStream;
 use quote::ToTokens;
@@ -95,13 +95,13 @@ impl Name {
     }
 }
 
-/// The name of the type of a field, without its path and its arguments.
+/// Returns the name of a field's type, without the path and the arguments of the type.
 fn type_name(field: &Field) -> Option<&Ident> {
     let Type::Path(path) = &field.ty else { return None };
     path.path.segments.last().map(|segment| &segment.ident)
 }
 
-/// The path of the function that checks whether a value of this type is empty. The module of the struct imports `is_zero`.
+/// Returns the path of the function that checks if a value of this type is empty. The struct's module imports `is_zero`.
 fn test_of(type_name: Option<&str>) -> &'static str {
     match type_name {
         Some("Option") => "Option::is_none",

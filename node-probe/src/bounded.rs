@@ -44,7 +44,7 @@ static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static READER: RefCell<Reader> = RefCell::new(Reader::new(READ_TIME * BLOCKED_PART * 2, None));
-    /// Whether this thread reads without a helper: in a helper thread, and in child processes, which have one thread.
+    /// Whether this thread reads without a helper thread. True in helper threads, and in child processes with one thread.
     static DIRECT: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -126,8 +126,8 @@ pub(crate) fn read_directly() {
     DIRECT.set(true);
 }
 
-/// Returns the result of `read`, which reads `path`; or an error of kind [`io::ErrorKind::TimedOut`], and notes a problem
-/// with the path.
+/// Runs `read`, which reads `path`, and returns its result. If the read does not return in time, notes a problem with the
+/// path and returns an error of kind [`io::ErrorKind::TimedOut`].
 pub(crate) fn in_time<T: Send + 'static>(
     path: &Path,
     read: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -197,7 +197,7 @@ pub(crate) fn cut<T>(list: &mut Vec<T>, most: usize, what: &str) {
 
 /// Notes that only `most` of `all` are in the report.
 pub(crate) fn note_cut(what: &str, all: usize, most: usize) {
-    let why = format!("there are {all}, and the report has {most}");
+    let why = format!("there are {all}, but the report contains only {most}");
     let problem = Problem { what: what.to_owned(), why, code: "too_many".to_owned(), ..Problem::default() };
     READER.with_borrow_mut(|reader| reader.note(problem));
 }
@@ -239,7 +239,7 @@ fn lock() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     BLOCKED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Faults that tests inject: reads that never return, and the list of paths that were read.
+/// Functions for tests: they make reads block forever, and list the paths that were read.
 #[cfg(test)]
 pub(crate) mod fault {
     use super::{BTreeSet, Mutex, Path, PathBuf, PoisonError, io, thread};
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(problems[MAX_PROBLEMS].what, "4 more files");
         // On a busy machine, a thread may not get to run in this time.
         let other = |number| in_time(&PathBuf::from(format!("/bounded-test/many/other/{number}")), || Ok(7)).ok();
-        assert_eq!((0..100).find_map(other), Some(7), "others are still read");
+        assert_eq!((0..100).find_map(other), Some(7), "other files are still read");
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub(crate) fn may_be_the_kubelets(cgroup: &str) -> bool {
     !cgroup.trim().is_empty() && !names_pod(cgroup) && !paths(cgroup).any(lowest)
 }
 
-/// Returns whether process 1 is the init of a node that is itself a container (kind, k3d), by the cgroups of both processes.
+/// Returns whether process 1 is the init of a node that is itself a container (kind, k3d). `init` and `own`: the cgroups of
+/// process 1 and of the probe.
 ///
 /// Two things are required: the probe is in a pod, and process 1 is in the cgroup of an init. Inside a cgroup namespace, the
 /// path to that cgroup leads up past pod, class and `kubepods`, at least three levels; another container of the pod is one

@@ -46,7 +46,7 @@ pub(crate) fn command(task: &ChildTask) -> io::Result<Command> {
     // There is no reader yet: a task that does not fit into the socket must fail and not block.
     ours.set_nonblocking(true)?;
     (&ours).write_all(&serde_json::to_vec(task)?)?;
-    // The executable of a test is not this program: it would run all tests again.
+    // In a test, the executable is the test program, which would run all tests again.
     let mut command = Command::new(if cfg!(test) { "/bin/false" } else { PROGRAM });
     command.arg0(task.title()).stdin(Stdio::from(OwnedFd::from(theirs)));
     Ok(command)

@@ -40,9 +40,9 @@ pub(crate) struct DeviceAccessRequest {
     pub(crate) probe_procs: PathBuf,
     /// The root directory of the container.
     pub(crate) root: PathBuf,
-    /// Whether a plain file stands for a device file.
+    /// Whether plain files represent device files, as in a saved tree.
     pub(crate) is_saved_tree: bool,
-    /// Names of device files in its `/dev`.
+    /// Names of device files in the `/dev` of the container.
     pub(crate) names: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct NvmlRequest {
     pub(crate) time_ms: u64,
     /// Whether the driver has to initialize GPUs first, which takes seconds.
     pub(crate) slow_start: bool,
-    /// NVML indices of GPUs that are left out: another process hangs in a call on them, or crashed in such a call.
+    /// NVML indices of the GPUs that are left out, because a call for the GPU hangs in another process or crashed it.
     pub(crate) without: Vec<u32>,
     /// Parts that another process has already read.
     pub(crate) have: Vec<(SectionName, u32)>,

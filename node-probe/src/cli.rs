@@ -179,7 +179,7 @@ struct ActionArgs {
 
 #[derive(Args)]
 struct Hold {
-    /// Time until it exits on its own: 1 to 3600
+    /// Time until the wait stops on its own: 1 to 3600
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Exit early if node-probe release runs in the same container

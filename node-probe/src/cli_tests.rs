@@ -114,7 +114,7 @@ fn with(option: &str) -> String {
     }
 }
 
-/// Every kind of command that the launcher can send, with and without each option.
+/// Returns every kind of command that the launcher can send, with and without each option.
 fn commands() -> Vec<ProbeCommand> {
     let flags = [false, true];
     let container: ContainerId = "a1".repeat(32).parse().expect("an ID");

@@ -9,12 +9,12 @@ use syringe_core::section_name::SectionName;
 /// The version of the program in reports.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A report without any section.
+/// Returns a report without sections.
 pub(crate) fn blank() -> Report {
     Report { schema_version: SCHEMA_VERSION, probe_version: VERSION.into(), ..Report::default() }
 }
 
-/// A duration in milliseconds, the unit of reports.
+/// Returns a duration in milliseconds, the unit of reports.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -42,7 +42,7 @@ fn too_large(name: &str, size: usize, most: usize) -> Problem {
     let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     Problem {
         what: name.to_owned(),
-        why: format!("it has {:.1} MiB, and a report may have {:.1} MiB", mebibytes(size), mebibytes(most)),
+        why: format!("it has {:.1} MiB, and a report may have at most {:.1} MiB", mebibytes(size), mebibytes(most)),
         next_step:
             "Read the other sections. Check what has grown on the node: processes, device files, log lines of GPUs."
                 .into(),
@@ -73,7 +73,7 @@ mod tests {
         let host = fitted.sections.host.expect("it is still named");
         assert_eq!((host.status, host.data.is_none()), (Status::Error, true));
         assert_eq!((host.problems[0].code.as_str(), host.problems[0].what.as_str()), ("too_large", "host"));
-        assert_eq!(host.problems[0].why, "it has 6.0 MiB, and a report may have 4.0 MiB");
+        assert_eq!(host.problems[0].why, "it has 6.0 MiB, and a report may have at most 4.0 MiB");
         assert_eq!(fitted.sections.inventory.map(|section| section.status), Some(Status::Ok));
         assert_eq!(fitted.error, None);
     }

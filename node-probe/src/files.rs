@@ -124,13 +124,13 @@ pub(crate) fn exists(path: &Path) -> bool {
     metadata(path).is_ok()
 }
 
-/// The target of a link.
+/// Returns the target of a link.
 pub(crate) fn link(path: &Path) -> io::Result<PathBuf> {
     let at = path.to_owned();
     bounded::in_time(path, move || fs::read_link(at))
 }
 
-/// The path without links.
+/// Returns the path with all links resolved.
 pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
     let at = path.to_owned();
     bounded::in_time(path, move || fs::canonicalize(at))
@@ -142,12 +142,12 @@ pub(crate) fn is_of_root(process: &Path) -> bool {
     metadata(process).is_ok_and(|process| [0, own].contains(&process.uid()))
 }
 
-/// A small file as trimmed text; `None` if it cannot be read or is empty.
+/// Returns a small file as trimmed text; `None` if the file cannot be read or is empty.
 pub(crate) fn text(path: &Path) -> Option<String> {
     trimmed(&head(path, SMALL).ok()?)
 }
 
-/// Text without surrounding blanks; `None` if it is empty.
+/// Returns the text without surrounding blanks; `None` if nothing is left.
 pub(crate) fn trimmed(data: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(data);
     let text = text.trim();
@@ -165,7 +165,7 @@ pub(crate) fn hex(path: &Path) -> Option<u32> {
     u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok()
 }
 
-/// The names in a directory, sorted. If not all were read, that is a problem of the section.
+/// Returns the names in a directory, sorted. If not all names were read, the section gets a problem.
 pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
     names_of(folder, folder)
 }
@@ -182,7 +182,7 @@ pub(crate) struct Entry {
     pub(crate) is_folder: bool,
 }
 
-/// The entries of a directory, sorted by name.
+/// Returns the entries of a directory, sorted by name.
 pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     entries_of(folder, folder)
 }
@@ -253,6 +253,6 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
             .expect("a FIFO can be made in a temporary directory");
         assert_eq!(text(&path), None);
-        assert_eq!(bounded::take_problems().len(), 1, "it is a problem and not an empty file");
+        assert_eq!(bounded::take_problems().len(), 1, "a FIFO is a problem and not an empty file");
     }
 }

@@ -1,4 +1,4 @@
-//! Opens files below a root with untrusted links (`Root`): of the host, a driver container or a workload.
+//! `Root`: opens files below a root directory with untrusted links: that of the host, a driver container or a workload.
 //!
 //! A symbolic link is resolved inside its root: `/proc/1/root/etc/x -> /usr/y` means `/usr/y` of the host. The path is
 //! opened one component after another without following links (`O_PATH`, `O_NOFOLLOW`), which has no effect on the opened
@@ -22,7 +22,7 @@ use crate::{bounded, files};
 /// The kernel's limit on the number of links in one path.
 const MAX_LINKS: u32 = 40;
 
-/// Time for the kinds of the entries of a folder. A container chooses their number.
+/// Time to read the kinds of a folder's entries. A container chooses the number of entries.
 const KINDS_TIME: Duration = Duration::from_millis(200);
 
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
@@ -201,8 +201,8 @@ impl HostFile {
         files::names_of(&self.descriptor_path(), &self.path)
     }
 
-    /// Returns the names of the entries of these kinds in a folder whose name starts with `prefix`, sorted, and the number of
-    /// entries for which there was no time. A link is not followed: it has its own kind.
+    /// Returns the sorted names of the folder's entries that have one of these kinds and begin with `prefix`, and the number
+    /// of entries for which there was no time. A link is not followed: it has its own kind.
     pub(crate) fn names_of_kinds(
         &self,
         prefix: &'static str,

@@ -12,21 +12,21 @@
 //!
 //! ```text
 //!   document       the report as JSON, of limited size; its version and units
-//!   request        what a run reads
+//!   request        the sections and files that a run reads
 //!   hold           keeps the probe's container open
-//!   bounded        a deadline for every read, and what it could not read
+//!   bounded        a deadline for every read, and the problems of reads
 //!   files          reads of procfs, sysfs and /dev
 //!   in_root        files of a file system with untrusted links
 //!   trusted_file   files that only root can change: what may be loaded or run
 //!   cgroup         pod and container of a process
-//!   paths          where the host's files are, and whose they are
-//!   child_task     what a child process does
+//!   paths          the paths of the host's files, and the owner of the files
+//!   child_task     the tasks of child processes
 //!   child          starts this program again as a child process with a task
 //!   privileges     drops all privileges
 //!   host           procfs, sysfs, the host's files, the kubelet
 //!   nvml           NVML, in a child process
 //!   kernel_log     kernel events
-//!   collect        reads all of them concurrently, with a deadline
+//!   collect        reads all sections concurrently, with a deadline
 //!   replay         the same report from a facts file
 //!   actions        kill and reset
 //!   cli            the command line
@@ -87,14 +87,14 @@ pub use crate::hold::RELEASE_FILE;
 use crate::request::Request;
 pub use syringe_core::section_name::SectionName;
 
-/// Exit status if the report has all or some of the requested data.
+/// Exit status if the report contains at least some of the requested data.
 const ANSWERED: i32 = 0;
 /// Exit status if nothing could be read.
 const NOTHING_READ: i32 = 1;
 /// Exit status if the command line is wrong.
 const WRONG_USAGE: i32 = 2;
 
-/// Exit status if a program of the node could not be started: a shell uses the same for a command that it cannot run.
+/// Exit status if a program of the node could not be started. A shell uses the same status for a command that it cannot run.
 #[cfg(target_os = "linux")]
 const NOT_STARTED: u8 = 126;
 
@@ -108,12 +108,12 @@ pub struct Outcome {
     pub exit_code: i32,
 }
 
-/// The program that runs on nodes: reads the arguments of the process, prints, and returns the exit status.
+/// Runs the program for nodes: reads the arguments of the process, prints the result, and returns the exit status.
 pub fn main() -> ExitCode {
     run_program(cli::shipped)
 }
 
-/// The development program: the same, with options that name files.
+/// Runs the development program, which has additional options that name files.
 pub fn dev_main() -> ExitCode {
     run_program(cli::development)
 }
@@ -137,7 +137,7 @@ fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<I
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
     let _ = std::io::stderr().write_all(&outcome.stderr);
     let code = if written.is_ok() { outcome.exit_code } else { NOTHING_READ };
-    // A thread that hangs in the kernel keeps the process and its open files, so the exec stream is ended before.
+    // A thread that hangs in the kernel keeps the process and its open files. Closing the outputs ends the exec stream.
     #[cfg(target_os = "linux")]
     close_output();
     std::process::exit(code)
@@ -216,7 +216,7 @@ pub fn parse(args: &[String]) -> Option<ProbeCommand> {
     cli::command(args.iter().map(OsString::from))
 }
 
-/// Returns a wrong command line as a document, and help as text.
+/// Returns the document for a wrong command line, or the text of the requested help.
 fn usage_outcome(error: UsageError) -> Outcome {
     match error {
         UsageError::Text(text) => Outcome { stdout: text.into_bytes(), stderr: Vec::new(), exit_code: ANSWERED },
@@ -256,7 +256,7 @@ fn hardware(request: &Request) -> Report {
 fn hardware(_: &Request) -> Report {
     let problem = Problem {
         what: "hardware".into(),
-        why: format!("node-probe reads Linux nodes, this is {}", std::env::consts::OS),
+        why: format!("node-probe reads Linux nodes, but this is {}", std::env::consts::OS),
         next_step: "Replay a saved report with node-probe-dev --facts FILE.".into(),
         code: "not_linux".into(),
         gpu: None,

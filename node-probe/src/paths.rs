@@ -6,8 +6,8 @@
 //! the probe's own: a privileged pod has the host's devices, and sysfs is not namespaced.
 //!
 //! In an ephemeral container, process 1 and its root belong to the workload: files there are read as files of that workload,
-//! and are not trusted ([`Owner::Workload`]). Namespaces and cgroups show which of these cases it is. If not, the root
-//! counts as the root of a workload.
+//! and are not trusted ([`Owner::Workload`]). Namespaces and cgroups show which of these cases applies. If they do not,
+//! the root counts as the root of a workload.
 
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ impl Paths {
         Self { host: root.into(), proc: at("proc"), sys: at("sys"), dev: at("dev"), owner: Owner::Node }
     }
 
-    /// Returns whether the paths are those of a test or of a saved tree, where a plain file stands for a device file.
+    /// Returns whether the paths are those of a test or of a saved tree, where plain files represent device files.
     pub(crate) fn is_saved_tree(&self) -> bool {
         self.dev != Path::new("/dev")
     }
@@ -150,7 +150,7 @@ mod tests {
         for cgroup in &of_pods {
             assert!(!taken("kubelet", Some(cgroup)), "{cgroup}");
         }
-        assert!(!taken("kubelet", None), "nobody knows whose it is");
+        assert!(!taken("kubelet", None), "the owner is unknown");
     }
 
     #[test]
@@ -182,11 +182,11 @@ mod tests {
         let pod = format!("0::/kubepods.slice/cri-containerd-{ID}.scope\n");
         let neighbour = format!("0::/../docker-{ID}.scope\n");
         assert_eq!(seen(INITIAL, false, &pod, "0::/init.scope\n"), (true, Owner::Node), "a pod with hostPID");
-        assert_eq!(seen(OTHER, false, &pod, "0::/init.scope\n"), (true, Owner::Node), "the same on kind");
-        assert_eq!(seen(OTHER, true, "0::/\n", "0::/\n"), (false, Owner::Node), "our own container");
+        assert_eq!(seen(OTHER, false, &pod, "0::/init.scope\n"), (true, Owner::Node), "a pod with hostPID on kind");
+        assert_eq!(seen(OTHER, true, "0::/\n", "0::/\n"), (false, Owner::Node), "the probe's own container");
         assert_eq!(seen(OTHER, false, "0::/\n", &neighbour), (true, Owner::Workload), "beside a workload");
-        assert_eq!(seen(OTHER, false, &pod, &pod), (true, Owner::Workload), "the same, as the node names it");
-        assert_eq!(seen(OTHER, false, "0::/\n", "0::/\n"), (true, Owner::Workload), "nothing tells them apart");
+        assert_eq!(seen(OTHER, false, &pod, &pod), (true, Owner::Workload), "with the node's cgroup paths");
+        assert_eq!(seen(OTHER, false, "0::/\n", "0::/\n"), (true, Owner::Workload), "the owner is unknown");
         assert_eq!(seen(OTHER, false, "", ""), (true, Owner::Workload), "no cgroups");
     }
 

@@ -35,13 +35,13 @@ pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
         return Err(failed(format!("{size} bytes are more than {LARGEST_FILE_BYTES}"), "Use a report of node-probe."));
     }
     let text = fs::read(path).map_err(|error| failed(error.to_string(), "Use a readable file."))?;
-    const MAKE_ONE: &str = "Make one with: node-probe all > FILE";
+    const MAKE_ONE: &str = "Create a report with: node-probe all > FILE";
     let facts: Report = Report::from_json(&text).map_err(|error| failed(format!("not a report: {error}"), MAKE_ONE))?;
     if let Some(why) = facts.other_version() {
         let next = if facts.schema_version > SCHEMA_VERSION {
-            "Use a node-probe at least as new as the one that wrote it."
+            "Use a node-probe that is at least as new as the one that wrote the file."
         } else {
-            "Use the version of node-probe that wrote it, or read the node again."
+            "Use the version of node-probe that wrote the file, or read the node again."
         };
         return Err(failed(why, next));
     }
@@ -59,7 +59,7 @@ fn what_instead(text: &[u8], facts: &Report) -> String {
         return format!("it has no sections, because the probe failed: {}", clean(&problem.why, 200));
     }
     if names.contains_key("verdict") || names.contains_key("structuredContent") {
-        return "it is output of gpu-syringe, which has conclusions but not the facts".to_owned();
+        return "it is output of gpu-syringe, which contains conclusions but not the facts".to_owned();
     }
     "it has neither a known section nor kernel_log".to_owned()
 }

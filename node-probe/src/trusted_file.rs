@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(trusted.path, tree.path().join(FILE));
         fs::remove_file(&trusted.path).expect("ours");
         tree.file(FILE, "another");
-        assert_eq!(trusted.text().as_deref(), Some("the library"), "what was looked at is what is used");
+        assert_eq!(trusted.text().as_deref(), Some("the library"), "the checked file is read");
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstac
             Obstacle::new(
                 "gpu_lost",
                 format!(
-                    "NVML does not list GPU {gpu}, and lists only {} of {on_bus} GPUs on the PCI bus: it may be a lost GPU",
+                    "NVML does not list GPU {gpu}, and lists only {} of {on_bus} GPUs on the PCI bus: this GPU may be lost",
                     inventory.gpus.len()
                 ),
                 REBOOT,
@@ -138,7 +138,7 @@ fn allocations(facts: &Report, gpu: &GpuInventory, conditions: ResetConditions, 
     let section = facts.sections.kubelet.as_ref();
     let complete = section.is_some_and(|section| section.problems.is_empty() && section.data.is_some());
     if !complete {
-        let why = "the pods that use this GPU could not be read, or only in part";
+        let why = "the pods that use this GPU could not be read completely";
         if conditions.drain_check {
             plan.block("allocations_unknown", why, "Read the kubelet section (node-probe kubelet) to see why.");
         } else {
@@ -217,7 +217,7 @@ fn describe(process: &GpuProcess) -> String {
 fn mps(facts: &Report, _: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
     match Section::data_of(&facts.sections.host).map(|host| host.daemons.mps) {
         Some(Some(true)) => {
-            let next = "Stop it with: echo quit | nvidia-cuda-mps-control.";
+            let next = "Stop the daemon with: echo quit | nvidia-cuda-mps-control.";
             plan.block("mps", "the MPS daemon is running on this node and may use the GPU at any time", next);
         }
         Some(None) => plan.block("mps_unknown", "the state of the MPS daemon could not be read", HOST_PID),

@@ -113,7 +113,7 @@ pub enum KernelEventKind {
     Segfault,
     /// `mlx5_core … insufficient power` and similar: a problem of a network card.
     Nic,
-    /// The IOMMU refused a transfer of a device (DMAR, AMD-Vi, SMMU).
+    /// The IOMMU blocked a memory access of a device (DMAR, AMD-Vi, SMMU).
     Iommu,
 }
 
@@ -194,7 +194,7 @@ impl KernelEvent {
         times
     }
 
-    /// Returns whether a GPU fell off the bus: Xid 79, or the line without a code (old drivers, and at probe).
+    /// Returns whether a GPU fell off the bus: Xid 79, or the line without a code (old drivers, and during initialization).
     pub fn is_off_bus(&self) -> bool {
         self.kind == KernelEventKind::OffBus || self.is_xid(&[79])
     }

@@ -118,7 +118,7 @@ macro_rules! availability_of {
 }
 pub(crate) use availability_of;
 
-/// Whether a count is zero, for the attributes of `syringe_macros`.
+/// Returns whether a count is zero, for the attributes of `syringe_macros`.
 pub fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
     *count == T::default()
 }
@@ -148,9 +148,9 @@ mod tests {
         };
         let told = |gpu, field| ecc.availability(gpu, field);
         assert_eq!(told(0, "retired_pages"), Availability::Unsupported);
-        assert_eq!(told(0, "retired_pages.pending"), Availability::Unsupported, "covered by the path above it");
+        assert_eq!(told(0, "retired_pages.pending"), Availability::Unsupported, "the list has the field above");
         assert_eq!(told(0, "retired_pages_of_another_name"), Availability::Read);
-        assert_eq!(told(1, "retired_pages"), Availability::Unread, "a failure outweighs a lack");
+        assert_eq!(told(1, "retired_pages"), Availability::Unread, "a failure has priority over missing support");
         assert_eq!(told(1, "volatile.locations"), Availability::Unread);
         assert_eq!(told(1, "volatile"), Availability::Read);
         assert_eq!(told(2, "recovery_action"), Availability::Unread, "lost");

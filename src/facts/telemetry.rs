@@ -106,7 +106,7 @@ pub struct Power {
     pub min_limit_milliwatts: Option<u32>,
     /// Highest limit that can be set.
     pub max_limit_milliwatts: Option<u32>,
-    /// Energy since the driver was loaded.
+    /// Energy that the GPU used since the driver was loaded.
     pub energy_millijoules: Option<u64>,
     /// Computed: enforced limit minus power draw.
     pub margin_to_limit_milliwatts: Option<i64>,

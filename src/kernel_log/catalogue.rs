@@ -39,23 +39,24 @@ pub enum Ageing {
     Permanent,
 }
 
-/// State of a GPU without which no fault of a family is over.
+/// State that the GPU must have before a fault of a family counts as over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecoveryEvidence {
     /// NVML can read the GPU.
     Responds,
-    /// Also, the memory counters show no uncorrected error since the driver was loaded. A GPU without counters never passes.
+    /// NVML can read the GPU, and the memory counters show no uncorrected error since the driver was loaded. A GPU without
+    /// counters never passes.
     Counters,
-    /// Also, the PCIe link of the GPU has all its lanes.
+    /// NVML can read the GPU, and its PCIe link has all lanes.
     PcieLink,
-    /// Also, as many NVLinks are up as on the other GPUs of the model.
+    /// NVML can read the GPU, and as many NVLinks are up as on the other GPUs of the model.
     Nvlinks,
-    /// Also, the clocks are not reduced because of power or temperature.
+    /// NVML can read the GPU, and its clocks are not reduced because of power or temperature.
     Power,
 }
 
-/// Work that shows that a fault is over for which a reset or a reboot is required, although none is in the log. Time alone
+/// Work that shows that a fault is over, if the fault requires a reset or a reboot, but the log contains none. Time alone
 /// shows nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,11 +65,11 @@ pub enum WorkEvidence {
     Program,
     /// Such a program runs on several GPUs, so that it needs their links.
     ProgramOnSeveralGpus,
-    /// A program shows nothing, because it can run and compute wrong results. After a week of work, the GPU works.
+    /// One program shows nothing, because it may compute wrong results. After a week of work, the GPU counts as working.
     AfterAWeek,
 }
 
-/// A number of incidents within a time that is a pattern.
+/// The number of incidents within a period that count as a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub incidents: usize,
@@ -81,11 +82,11 @@ pub struct FaultFamily {
     pub name: &'static str,
     /// Codes and ranges of codes: `48,144-150`.
     pub codes: &'static str,
-    /// What must hold now.
+    /// The state that the GPU must have now.
     pub recovery: RecoveryEvidence,
-    /// Work since then that shows the end of the fault.
+    /// The work after the event that shows that the fault is over.
     pub work: WorkEvidence,
-    /// The rates at which incidents after a cure are a pattern.
+    /// The rates at which incidents after a cure count as a pattern.
     pub rates: Vec<Rate>,
     /// Action if the fault came back after a reset, a driver load or a reboot.
     pub action_if_back: ActionCode,
@@ -386,6 +387,6 @@ mod tests {
             [Some(Fatality::NonFatal), Some(Fatality::Fatal), Some(Fatality::AlwaysFatal)].map(fatality),
             [29, 43, 20]
         );
-        assert!(sxid(10000).is_none(), "a group's marker is no error");
+        assert!(sxid(10000).is_none(), "the marker of a group is not an error");
     }
 }

@@ -79,7 +79,7 @@ fn lines_of_programs_are_counted_and_ignored() {
     log.push_line("Feb 23 16:24:18 gpu-1 evil[1]: NVRM: Xid (PCI:0000:3b:00): 79, x");
     log.push_line(OFF_BUS);
     let log = log.finish();
-    assert_eq!((log.events.len(), log.untrusted_lines), (0, 3), "the third is the rest of the second's record");
+    assert_eq!((log.events.len(), log.untrusted_lines), (0, 3), "the third line belongs to the second record");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn separate_occurrences_keep_their_times() {
     assert!(only(&read(&[at(10), at(40)])).occurrences.is_empty());
     let many: Vec<String> = (0..100).map(|hour| at(10 + 3600 * hour)).collect();
     let times = only(&read(&many)).occurrences.clone();
-    assert_eq!((times.len(), times[0]), (16, boot_time(10)), "the first one and the newest");
+    assert_eq!((times.len(), times[0]), (16, boot_time(10)), "the first time and the newest ones are kept");
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn events_find_their_gpu_even_through_the_port_above_it() {
         kmsg(2, 2, "pcieport 0000:3a:00.0: AER: Corrected error received: 0000:3a:00.0"),
         kmsg(3, 3, OFF_BUS),
     ]);
-    assert_eq!(log.events[1].gpu_uuid.as_deref(), Some(uuid), "the log itself tells, even when the GPU is lost");
+    assert_eq!(log.events[1].gpu_uuid.as_deref(), Some(uuid), "the log has the UUID, even if the GPU is lost");
     assert_eq!(log.events[1].details.get("board_serial").map(String::as_str), Some("1653723052734"));
     let at = |text: &str| PciAddress::parse(text).expect("an address");
     let (gpu, port) = ((at("3b:00.0"), 3, Some(uuid.to_owned())), (at("3a:00.0"), at("3b:00.0")));
@@ -361,7 +361,7 @@ fn events_find_their_gpu_even_through_the_port_above_it() {
     for event in &log.events {
         assert_eq!((event.gpu_index, event.gpu_uuid.as_deref()), (Some(3), Some(uuid)), "{}", event.raw);
     }
-    assert_eq!(log.events[0].pci_address, Some(at("3a:00.0")), "the port stays named");
+    assert_eq!(log.events[0].pci_address, Some(at("3a:00.0")), "the address of the port is kept");
 }
 
 const OLD_GPU: &str = "GPU-00000000-0000-0000-0000-000000000001";
@@ -390,7 +390,7 @@ fn an_event_of_an_earlier_boot_is_not_the_gpu_that_has_the_address_now() {
     push_kmsg(&mut log, &kmsg(1, 2, OFF_BUS));
     let mut log = log.finish();
     let expected = [(None, Some(OLD_GPU)), (Some(3), None), (Some(3), Some(NEW_GPU))];
-    assert_eq!(identities(&mut log, LogOrigin::ThisNode), expected, "each boot names its own GPU, or none");
+    assert_eq!(identities(&mut log, LogOrigin::ThisNode), expected, "each boot has its own GPU, or an unknown GPU");
 }
 
 #[test]
@@ -398,7 +398,7 @@ fn events_of_a_given_file_are_not_joined_to_the_gpus_of_this_node() {
     let mut log = read(&[kmsg(0, 1, OFF_BUS)]);
     assert_eq!(identities(&mut log, LogOrigin::AnyNode), [(Some(3), None)]);
     let mut log = read(&[kmsg(0, 1, &format!("NVRM: GPU at PCI:0000:3b:00: {OLD_GPU}")), kmsg(1, 2, OFF_BUS)]);
-    assert_eq!(identities(&mut log, LogOrigin::AnyNode), [(None, Some(OLD_GPU))], "its own word stands");
+    assert_eq!(identities(&mut log, LogOrigin::AnyNode), [(None, Some(OLD_GPU))], "the UUID in the log is kept");
 }
 
 #[test]

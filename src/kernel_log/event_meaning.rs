@@ -201,10 +201,10 @@ mod tests {
         assert_eq!(of(20034, ""), Some(Severity::Fatal));
         assert_eq!(of(20034, "Non-fatal"), Some(Severity::Info));
         assert_eq!(of(10001, "Fatal"), Some(Severity::Fatal));
-        assert_eq!(of(10004, "Non-fatal"), Some(Severity::Critical), "heat is heat");
+        assert_eq!(of(10004, "Non-fatal"), Some(Severity::Critical), "overheating is critical, fatal or not");
         assert_eq!(of(11017, ""), Some(Severity::Critical));
         assert_eq!(of(99, ""), None);
-        assert_eq!(of(31999, "Fatal"), Some(Severity::Fatal), "the driver's word for a code that is not known");
+        assert_eq!(of(31999, "Fatal"), Some(Severity::Fatal), "the word of the driver decides for an unknown code");
         assert_eq!(of(31999, "Non-fatal"), None);
     }
 }

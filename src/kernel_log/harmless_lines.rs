@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use crate::kernel_log::line_parser;
 use crate::tsv::{rows, unescaped};
 
-/// The texts of the table of this kind.
+/// Returns the texts of this kind in the table.
 fn texts(kind: &str) -> Vec<String> {
     let rows = rows(include_str!("data/harmless_lines.tsv"));
     rows.filter(|row| row[0] == kind).filter_map(|row| row.get(1).map(|text| unescaped(text))).collect()
@@ -41,7 +41,7 @@ fn is_status_bit(text: &str) -> bool {
 /// The meaning of a line that is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Nothing.
+    /// The line is harmless.
     Nothing,
     /// The line has details of an Xid, which is in a separate line.
     PartOfXid,

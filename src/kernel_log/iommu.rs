@@ -32,7 +32,7 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// `DMAR: [DMA Write NO_PASID] Request device [5d:00.0] fault addr 0xffc00000 [fault reason 0x05] …`
+/// Parses `DMAR: [DMA Write NO_PASID] Request device [5d:00.0] fault addr 0xffc00000 [fault reason 0x05] …`.
 fn dmar(text: &str) -> Option<(&str, &str)> {
     let rest = text.strip_prefix("DMAR:")?.trim_start();
     let device = between(rest, "equest device [", "]")?;
@@ -40,7 +40,8 @@ fn dmar(text: &str) -> Option<(&str, &str)> {
     Some((device.trim(), fault.split(" NO_PASID").next().unwrap_or(fault)))
 }
 
-/// `AMD-Vi: Event logged [IO_PAGE_FAULT device=5d:00.0 domain=0x0012 address=0x… flags=0x0020]`, or with the device before.
+/// Parses `AMD-Vi: Event logged [IO_PAGE_FAULT device=5d:00.0 domain=0x0012 address=0x… flags=0x0020]`. The device can also
+/// be before `AMD-Vi:`.
 fn amd(text: &str) -> Option<(&str, &str)> {
     let (before, event) = text.split_once("AMD-Vi: Event logged [")?;
     let fault = event.split([' ', ']']).next()?;
@@ -49,7 +50,7 @@ fn amd(text: &str) -> Option<(&str, &str)> {
     Some((device, fault))
 }
 
-/// `arm-smmu-v3 arm-smmu-v3.16.auto: event: F_TRANSLATION client: 0009:01:00.0 sid: 0x90100 ssid: 0x0 iova: 0x…`
+/// Parses `arm-smmu-v3 arm-smmu-v3.16.auto: event: F_TRANSLATION client: 0009:01:00.0 sid: 0x90100 ssid: 0x0 iova: 0x…`.
 fn smmu(text: &str) -> Option<(&str, &str)> {
     let rest = text.strip_prefix("arm-smmu")?;
     let device = after(rest, "client: ").or_else(|| after(rest, "client "))?.split([' ', ',']).next()?;

@@ -164,7 +164,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
     match family {
         Family::Nvrm if text.starts_with("NVRM: Xid") => xid_frame::parse(text).map(Parsed::Event),
         Family::Nvrm => nvrm::parse(text),
-        // The driver of the NVSwitches is named in PCIe lines, too: `nvidia-nvswitch 0000:07:00.0: AER: …`.
+        // PCIe lines also contain the name of the NVSwitch driver: `nvidia-nvswitch 0000:07:00.0: AER: …`.
         Family::Nvswitch => sxid::parse(text).or_else(|| pcie::parse(text).map(Parsed::Event)),
         Family::Peermem => nvrm::peermem(text).map(Parsed::Event),
         Family::Uvm => nvrm::uvm(text).map(Parsed::Event),

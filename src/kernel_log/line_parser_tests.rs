@@ -36,7 +36,7 @@ fn an_incomplete_frame_is_no_xid() {
     ] {
         assert_eq!(parse(text), None, "{text}");
     }
-    assert_eq!(xid("79").code, Some(79), "cut right after the number");
+    assert_eq!(xid("79").code, Some(79), "the line ends after the number");
 }
 
 #[test]

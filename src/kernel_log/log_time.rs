@@ -31,14 +31,14 @@ pub enum WallTime {
 impl WallTime {
     /// Returns microseconds since 1970. A missing year becomes the last year in which the time was not in the future.
     pub fn microseconds(self, now: Option<i64>) -> Option<i64> {
-        /// Clocks differ and the time zone is unknown, so a time up to one day in the future is in this year.
+        /// Clocks differ and the time zone is unknown, so a time that is up to one day in the future belongs to this year.
         const SLACK: i64 = 86_400_000_000;
         match self {
             Self::At { microseconds, .. } => Some(microseconds),
             Self::NoYear { month, day, of_day } => {
                 let now = now?;
                 let year = jiff::Timestamp::from_microsecond(now).ok()?.to_zoned(jiff::tz::TimeZone::UTC).year();
-                // Eight years back: a 29 February is found even if a leap year was skipped.
+                // Going back eight years finds a 29 February even if a leap year was skipped.
                 (0..=8).find_map(|back| {
                     let time = midnight(year.checked_sub(back)?, month, day)?.checked_add(of_day)?;
                     (time <= now.checked_add(SLACK)?).then_some(time)
@@ -249,7 +249,7 @@ mod tests {
         let (wall, rest) = syslog("Dec 31 23:59:59 host kernel: x").expect("a syslog time");
         assert_eq!(rest, "host kernel: x");
         assert_eq!(wall.microseconds(Some(at("2026-01-02T00:00:00Z"))), Some(at("2025-12-31T23:59:59Z")));
-        assert_eq!(wall.microseconds(None), None, "nobody said what year it is");
+        assert_eq!(wall.microseconds(None), None, "the year is unknown");
         let (leap, _) = syslog("Feb 29 00:00:01 h k: x").expect("a leap day");
         assert_eq!(leap.microseconds(Some(at("2026-01-02T00:00:00Z"))), Some(at("2024-02-29T00:00:01Z")));
         let (single, _) = syslog("Feb  1 14:25:31.123456 h k: x").expect("a padded day");

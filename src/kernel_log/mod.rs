@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The meanings of the codes and the recommended actions are in `data/*.tsv`: [`catalogue`] reads them, [`event_meaning`]
-//! applies them to one event, `docs/xid.md` shows them.
+//! applies them to one event, and `docs/xid.md` shows them.
 //!
 //! Frames are parsed strictly, because the name of a program must not look like a driver line. Texts are parsed
 //! leniently, because their wording depends on the firmware version. This module does not read files: the caller pushes

@@ -14,13 +14,13 @@ struct Shape {
 }
 
 const SHAPES: [Shape; 3] = [
-    // A GPU that fell off the bus at probe, or a GPU that this driver does not support.
+    // A GPU that fell off the bus during initialization, or a GPU that this driver does not support.
     Shape {
         begins: "NVRM: The NVIDIA GPU ",
         whole: &["fallen off the bus", "is not supported", "requires use of", "supported through"],
         further: &["(PCI ID: ", "installed in this system", "fallen off the bus"],
     },
-    // `the client has the version X, but / this kernel module has the version Y`, and since R5xx
+    // Lines: `the client has the version X, but / this kernel module has the version Y`, and since R5xx
     // `the client 'NAME' (pid N) / has the version X, but this kernel module has / the version Y`.
     Shape {
         begins: "NVRM: API mismatch: ",

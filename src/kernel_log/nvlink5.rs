@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn the_layout_is_the_one_that_the_unit_has_such_a_row_in() {
         let new = line(144, "SAW_MVB", true, 0x0000_0001, 2);
-        assert!(best_row(&new, false).is_none(), "this is no pattern of a driver before R575");
+        assert!(best_row(&new, false).is_none(), "drivers before R575 have no such pattern");
         assert_eq!((decode(&new).known, decode(&new).sub_code), (true, 1));
     }
 
@@ -192,7 +192,7 @@ mod tests {
         let fatal = decode(&line(146, "NEW_UNIT", true, 0xffff_ffff, 0xffff_ffff));
         assert_eq!((fatal.known, fatal.fatal, fatal.action), (false, true, None));
         let disagreeing = decode(&line(144, "SAW_MVB", false, 0x21, 2));
-        assert_eq!((disagreeing.known, disagreeing.fatal), (false, false), "the row says fatal, the line does not");
+        assert_eq!((disagreeing.known, disagreeing.fatal), (false, false), "the row is fatal, but the line is not");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `Options` and `Clock`: settings for reading a kernel log.
+//! `Options`: settings for reading a kernel log. `Clock`: the wall-clock time at which the running boot began.
 
 use jiff::Timestamp;
 

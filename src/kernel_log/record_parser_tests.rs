@@ -109,5 +109,5 @@ fn lines_of_programs_are_ignored() {
         assert_eq!(read(prefix).origin, Origin::Program, "{prefix}");
     }
     let tagless = parse_line("Feb 23 16:24:18 one two three").expect("a record");
-    assert_eq!(tagless.origin, Origin::Unclear, "nobody knows who wrote it");
+    assert_eq!(tagless.origin, Origin::Unclear, "the writer is unknown");
 }

@@ -10,7 +10,8 @@ use crate::facts::kernel_log::KernelEvent;
 use crate::kernel_log::line_time::LineTime;
 use crate::kernel_log::scan::decimal;
 
-/// A rate limit has windows of 5 s; the line is printed with the first message of the next window.
+/// Maximum time between an event and the line about suppressed lines. A rate limit has windows of 5 s, and the kernel prints
+/// the line with the first message of the next window.
 const NEAR: i64 = 10_000_000;
 
 /// Maximum number of time spans. If there are more, the last one is extended.

@@ -127,8 +127,8 @@ mod tests {
             reached(&[before, log(&format!("/var/log/{name}"), begins, "21T01:30", None)])
         };
         assert_eq!(rotated("kern.log", "14T23:00"), Some(time("07T00:00")));
-        assert_eq!(rotated("kern.log", "15T09:00"), Some(time("15T09:00")), "nobody is silent for that long");
-        assert_eq!(rotated("messages", "14T23:00"), Some(time("07T00:00")), "only the kernel's records count");
+        assert_eq!(rotated("kern.log", "15T09:00"), Some(time("15T09:00")), "the log had ended before");
+        assert_eq!(rotated("messages", "14T23:00"), Some(time("07T00:00")), "only records of the kernel count");
         let other = [
             log("/var/log/messages.1", "07T00:00", "14T00:00", None),
             log("/var/log/kern.log", "14T23:00", "21T01:30", None),
@@ -172,10 +172,10 @@ mod tests {
         let whole = log("journal", "14T02:00", "20T20:00", None);
         let cut = Coverage { note: format!("some records have no wall-clock time; {CUT}"), ..whole.clone() };
         assert_eq!(reached(std::slice::from_ref(&whole)), Some(time("14T02:00")));
-        assert_eq!(reached(std::slice::from_ref(&cut)), None, "of the last six hours nothing was read");
+        assert_eq!(reached(std::slice::from_ref(&cut)), None, "nothing of the last six hours was read");
         let kmsg = log("/dev/kmsg", "20T20:20", "21T01:30", Some(true));
         assert_eq!(reached(&[whole, kmsg.clone()]), Some(time("14T02:00")), "a reboot");
-        assert_eq!(reached(&[cut.clone(), kmsg]), Some(time("20T20:20")), "what came before the reboot was not read");
+        assert_eq!(reached(&[cut.clone(), kmsg]), Some(time("20T20:20")), "records before the reboot were not read");
         let near = log("/dev/kmsg", "20T20:00", "21T01:30", Some(false));
         assert_eq!(reached(&[cut, near]), Some(time("14T02:00")), "they meet");
     }
@@ -189,7 +189,7 @@ mod tests {
         ];
         assert!(covers(&logs, time("02T00:00"), time("03T00:00"), now));
         assert!(covers(&logs, time("21T01:10"), now, now));
-        assert!(!covers(&logs, time("16T00:00"), time("17T12:00"), now), "it ended in the hole");
-        assert!(!covers(&logs, time("16T00:00"), now, now), "the hole lies within");
+        assert!(!covers(&logs, time("16T00:00"), time("17T12:00"), now), "the time ends in the gap");
+        assert!(!covers(&logs, time("16T00:00"), now, now), "the gap is within the time");
     }
 }

@@ -1,4 +1,4 @@
-//! `parse`: parses an Xid line into PCI address, MIG ids, code, process, details. `parse_key`: without the details.
+//! Parses Xid lines: PCI address, MIG ids, code, process, and the details (`parse`) or the sub-code (`parse_key`).
 //!
 //! Format: `NVRM: Xid (PCI:dddd:bb:dd[ GPU-I:nn[ GPU-CI:nn]]): CODE, [pid=P, [name=N, ]]TEXT`.
 //!
@@ -17,7 +17,7 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     frame(text, true)
 }
 
-/// Parses one Xid line without its details.
+/// Parses one Xid line, but only the sub-code of its text.
 pub(super) fn parse_key(text: &str) -> Option<Line> {
     frame(text, false)
 }

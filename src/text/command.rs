@@ -136,7 +136,7 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(of(line), expected, "{line}");
-            assert_eq!(of(expected), expected, "shown once, it stays");
+            assert_eq!(of(expected), expected, "a second pass changes nothing");
         }
         assert_eq!(shorten(["python3", "run.py", "--prompt", "a b --c d"]), "python3 run.py --prompt … --c …");
     }

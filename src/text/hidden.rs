@@ -73,6 +73,6 @@ mod tests {
             }
         }
         assert!(passed.is_empty(), "{} pass: {passed:x?}", passed.len());
-        assert!(taken_for_nothing.is_empty(), "visible, and gone: {taken_for_nothing:x?}");
+        assert!(taken_for_nothing.is_empty(), "visible characters were removed: {taken_for_nothing:x?}");
     }
 }

@@ -1,14 +1,14 @@
 //! `without_private_keys`: removes private keys that are written over several lines.
 //!
-//! Each line of a log is cleaned alone, so that the lines after the first line of a key would be shown. The beginning or the end of
-//! a key can be missing, because only the end of a log is read.
+//! The other functions clean each line of a log alone, so they would keep the lines after the first line of a key. The
+//! beginning or the end of a key can be missing, because only the end of a log is read.
 
 use super::secrets::REDACTED;
 
-/// Number of characters of a line of a key, except the last one.
+/// Number of characters in each line of a key, except for the last line.
 const LINE: usize = 64;
 
-/// What the previous line was a part of.
+/// The kind of text to which the previous line belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Inside {
     Nothing,

@@ -1,4 +1,4 @@
-//! Tests of the comparison of DaemonSets with the pods of a node: missing, not ready, not fitting, not readable.
+//! Tests of DaemonSets whose pod on a node is missing or not ready, that do not fit the node, or that cannot be read.
 
 use demo_cluster::{Cluster, Denial, Fixture, NodeFixture, workload_pod, workloads_of};
 use jiff::{SignedDuration, Timestamp};
@@ -23,13 +23,13 @@ fn facts() -> Report {
     Report { hostname: Some(NODE.to_owned()), ..facts }
 }
 
-/// A healthy node with its workloads.
+/// Returns a cluster of a healthy node with its workloads.
 fn healthy() -> Fixture {
     let node = NodeFixture::from_facts(NODE, facts());
     Fixture { pods: workloads_of(&node), ..Fixture::of([node]) }
 }
 
-/// A node that has been Ready for long.
+/// Starts the cluster. Its node has been Ready for ten hours.
 async fn bench(fixture: Fixture) -> Bench {
     let bench = Bench::of(fixture).await;
     settle(&bench.cluster);
@@ -55,7 +55,7 @@ fn set(name: &str, image: &str, minutes_old: i64, template: &Value) -> Value {
     })
 }
 
-/// The pod of a DaemonSet on the node.
+/// Returns the pod of a DaemonSet on the node.
 fn pod_of(set: &str, ready: bool) -> Pod {
     let mut pod = workload_pod("gpu", &format!("{set}-x7k2p"), NODE, 0);
     let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": set, "uid": "u", "controller": true}]);

@@ -184,7 +184,7 @@ async fn a_static_pod_is_identified_by_the_uid_of_the_kubelet() {
     assert_eq!((devices.len(), &devices[0]["processes"][0]["pid"]), (8, &json!(41210)));
 }
 
-/// A pod of a tenant whose annotation names the UID of another pod gets neither its processes nor its devices.
+/// A tenant writes the UID of another pod into an annotation: the tenant's pod gets no processes or devices of that pod.
 #[tokio::test]
 async fn no_annotation_takes_over_the_processes_of_another_pod() {
     let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
@@ -262,7 +262,7 @@ async fn an_owner_leads_to_its_worst_pod() {
         assert_eq!(answer["selected_of"]["phases"], phases, "{text}: {answer}");
         assert!(answer["summary"].as_str().unwrap().contains(expected), "{text}: {answer}");
     }
-    // A pod, with its namespace before it; the namespace may have the name of a kind.
+    // The text before the slash is a namespace or a kind. A namespace can have the name of a kind (`jobs`).
     for text in ["jobs/alone", "pod/alone", "alone"] {
         let namespace = if text.starts_with("jobs/") { Value::Null } else { json!("jobs") };
         let answer = bench.ask("explain_gpu_pod", json!({"pod": text, "namespace": namespace})).await;

@@ -62,7 +62,7 @@ fn check(tool: &str, about: &str, json: &Value) -> bool {
     true
 }
 
-/// Returns whether `<list>_omitted` exists beside the list. If the list is in entries of other lists, one entry is enough.
+/// Returns whether `<list>_omitted` exists beside the list. For a list in several entries of another list, one is enough.
 fn is_counted(value: &Value, path: &[&str]) -> bool {
     match (value, path) {
         (Value::Array(list), _) => list.iter().any(|entry| is_counted(entry, path)),

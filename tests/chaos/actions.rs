@@ -23,7 +23,7 @@ pub(crate) fn wrong(step: &Step, answer: &Value) -> Option<String> {
     (simulated != step.healthy).then(|| format!("wrong outcome on a {} node: {answer:.300}", step.healthy))
 }
 
-/// Returns the number of actions in the audit log that were started but have no end.
+/// Returns the number of started actions in the audit log that have no end line.
 pub(crate) fn without_end(log: &str) -> isize {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.fold(0, |open, line| match line["event"].as_str() {

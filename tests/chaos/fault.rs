@@ -1,4 +1,4 @@
-//! The types `Place`, `Fault` and `Rule`: faults of requests to the API server, and the requests that have them.
+//! The types `Place`, `Fault` and `Rule`: faults of requests to the API server, and rules that select these requests.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub(crate) enum Fault {
     Blackhole,
 }
 
-/// A fault, and the requests that have it.
+/// A fault, and the requests to which the fault applies.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     /// Method, such as `DELETE`; `None`: any method.

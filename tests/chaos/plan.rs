@@ -29,7 +29,7 @@ pub(crate) enum Way {
     Command,
 }
 
-/// What else happens during a step.
+/// The disturbance during a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// Nothing.
@@ -93,7 +93,7 @@ impl Step {
             _ => "pod",
         };
         let tool = if random.percent(88) { random.of(&PROBING) } else { random.of(&ASKING) };
-        // An ephemeral container does not see the host: the probe refuses actions there.
+        // An ephemeral container cannot see the processes of the host, so the probe refuses actions there.
         let acts = options.whole && way == Way::Command && via != "ephemeral" && random.percent(15);
         let tool = if acts { KILL } else { tool };
         let longest = Duration::from_millis(if patient { 3_000 } else { 500 });

@@ -222,7 +222,7 @@ async fn connect(cluster: &kube::Config) -> io::Result<SendRequest<Incoming>> {
     Ok(sender)
 }
 
-/// Passes bytes on in both directions, but at most `most` bytes of those from the API server.
+/// Passes bytes on in both directions, but at most `most` bytes from the API server.
 async fn pipe<B, A>(below: B, above: A, most: usize, stall: bool)
 where
     B: AsyncRead + AsyncWrite + Unpin,

@@ -19,7 +19,7 @@ const HOW: [&str; 2] = ["probe", "context"];
 pub(crate) struct Reference {
     /// Answers by method (whether it reads inside a pod), tool and state of the node (healthy or not).
     answers: BTreeMap<(bool, &'static str, bool), Value>,
-    /// Whether whole answers are compared: on a real node, values change from second to second.
+    /// Whether whole answers are compared. On a real node they are not, because values change from second to second.
     whole: bool,
 }
 

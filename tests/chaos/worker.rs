@@ -50,7 +50,7 @@ pub(crate) struct Worker {
     was_killed: bool,
     /// Ephemeral containers of the reference, which has another audit log.
     foreign: BTreeSet<String>,
-    /// Number of actions in the audit log that have no end because their launcher was killed.
+    /// Number of actions in the audit log that have no end line because their launcher was killed.
     actions_without_end: isize,
     /// Pods of killed launchers that are not in the audit log yet. A later clean-up writes the lines about these pods.
     owed: BTreeSet<String>,
@@ -362,7 +362,7 @@ impl Worker {
         }
     }
 
-    /// Checks that every started action has an end in the audit log, unless its launcher was killed.
+    /// Checks that every started action has an end line in the audit log, unless its launcher was killed.
     fn check_actions(&mut self, step: &Step) {
         let open = actions::without_end(&self.audit_log());
         let may_be_cut = self.was_killed || matches!(step.event, Event::Signal(_, _, Some(_)));
@@ -376,7 +376,7 @@ impl Worker {
         audit_log(&self.home.path().join("state/gpu-syringe"))
     }
 
-    /// At the end: a last launcher cleans up. Then no pod may be left, and the audit log must contain all pods.
+    /// Lets a last launcher clean up. Then no pod may be left, and the audit log must contain all pods.
     pub(crate) async fn finish(&mut self, last: &Step) {
         self.end_session(&Step::without_faults("pod")).await;
         self.sweep(last).await;

@@ -1,4 +1,4 @@
-//! Tests of when a node may be called healthy: not with recent errors, gaps in the log or sections that were not read.
+//! Tests that recent errors, gaps in the log and unread sections rule out `healthy`, and that old errors alone do not.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Verdict};
@@ -34,7 +34,7 @@ fn xid(code: u32, minutes: i64) -> KernelEvent {
     KernelEvent { code: Some(code), ..event(Kind::Xid, minutes) }
 }
 
-/// The healthy node with these events, whose programs started an hour ago.
+/// Returns the report of the healthy node with these events. All programs started an hour before the report.
 fn with_new_programs(events: Vec<KernelEvent>) -> Report {
     let mut report = with(events);
     let started = report.taken_at.map(|now| now - SignedDuration::from_hours(1));

@@ -1,4 +1,4 @@
-//! Tests that no explanation calls a pod free of problems beside a finding about its GPU, in any scenario.
+//! Tests that, in every scenario, a pod is not explained as free of problems if there is a finding about its GPU.
 
 use diagnosis::diagnose;
 use diagnosis::explanation::{Cause, Explanation, explain};
@@ -16,7 +16,7 @@ use super::scenarios;
 
 const POD: &str = "99999999-2222-3333-4444-555555555555";
 
-/// A pod that has run for an hour, and ended a minute before the report unless it runs. `words`: its termination message.
+/// Returns a pod that started an hour ago. If its phase is not `Running`, it ended a minute ago with the message `words`.
 fn pod(now: Timestamp, phase: &str, words: &str) -> PodFacts {
     let begun = now - SignedDuration::from_hours(1);
     let ended = |exit_code, reason: &str| ContainerState::Terminated {
@@ -48,7 +48,7 @@ fn pod(now: Timestamp, phase: &str, words: &str) -> PodFacts {
     }
 }
 
-/// The report in which the kubelet allocated this GPU to the pod.
+/// Returns the report with this GPU allocated to the pod by the kubelet.
 fn allocated(report: &Report, uuid: &str) -> Report {
     let mut report = report.clone();
     let held = Allocation {
@@ -86,7 +86,7 @@ fn is_free_of_problems(explained: &Explanation) -> bool {
         || explained.ruled_out.iter().any(|line| line.contains("no finding on its GPUs"))
 }
 
-/// Checks the explanations of pods on each of these GPUs, and returns how many of them have a finding.
+/// Checks the explanations of pods on each of these GPUs, and returns how many of these GPUs have a finding.
 fn check(name: &str, report: &Report, cluster: &KubernetesFacts, most: usize) -> usize {
     let Some(now) = report.taken_at else { return 0 };
     let diagnosis = diagnose(report, cluster);

@@ -438,7 +438,7 @@ fn a_slot_with_fewer_lanes_is_no_degraded_link() {
     assert_eq!(link(16), (true, false), "degraded");
 }
 
-// ---- numbers that cannot be
+// ---- impossible numbers
 
 #[test]
 fn impossible_numbers_are_told_and_nothing_is_ended_because_of_them() {
@@ -514,7 +514,7 @@ fn every_critical_finding_that_interrupts_work_has_a_plan() {
     }
 }
 
-/// `reset_gpu` refuses what only a reboot repairs, so no plan may ask for a reset then.
+/// `reset_gpu` refuses a GPU that only a reboot can repair, so no plan may ask for a reset of such a GPU.
 #[test]
 fn no_plan_contradicts_the_rules_of_the_reset() {
     for (name, (report, expected)) in scenarios() {

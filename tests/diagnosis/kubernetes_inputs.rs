@@ -1,4 +1,4 @@
-//! Tests that missing data from Kubernetes never improves a verdict, and that the diagnosis lists the missing data.
+//! Tests that missing data from Kubernetes is listed, and improves no verdict unless the summary reports the gap.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Verdict;

@@ -101,7 +101,7 @@ fn runtime(report: &mut Report) -> &mut ContainerRuntime {
     host(report).container_runtime.as_mut().expect("a runtime")
 }
 
-/// Returns the findings of a node with everything, after a change: ids with severities.
+/// Returns the verdict and the findings (id, severity) of a node that was read completely, after a change.
 fn after(change: Change) -> (Verdict, Vec<(String, Severity)>) {
     let (mut report, mut expected) = scenarios().remove("whole-h100-8").expect("the scenario");
     change(&mut report, &mut expected.cluster);

@@ -28,7 +28,7 @@ fn condition(name: &str, status: &str, message: &str) -> NodeConditionFact {
     NodeConditionFact { name, status, message, reason: "KubeletNotReady".into(), since: None }
 }
 
-/// A node without a probe.
+/// Returns the facts of a node that is not Ready and that no probe reads.
 fn unreached(conditions: Vec<NodeConditionFact>) -> KubernetesFacts {
     KubernetesFacts {
         node: Some("gpu-1".into()),
@@ -39,7 +39,7 @@ fn unreached(conditions: Vec<NodeConditionFact>) -> KubernetesFacts {
     }
 }
 
-/// A healthy node with these DaemonSets, which are old.
+/// Returns the diagnosis of a healthy node with these DaemonSets, which were created two days ago.
 fn with_sets(sets: Vec<DaemonSetFacts>) -> Diagnosis {
     let (report, expected) = scenarios().remove("whole-h100-8").expect("a scenario");
     let created = report.taken_at.map(|now| now - jiff::SignedDuration::from_hours(48));

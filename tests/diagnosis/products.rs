@@ -1,4 +1,4 @@
-//! Tests of what is expected of a product and of the neighbours of a fact: changes of all GPUs of a node, ports, links and paths.
+//! Tests of rules that use the GPU product or compare related facts: boards, power caps, clocks, P2P, NIC ports, PCIe.
 
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn capped(value: &mut Value) {
     });
 }
 
-/// Returns whether the diagnosis of a changed node has a finding with this severity; `None`: it has no finding above information.
+/// Asserts that the diagnosis of a changed node has this finding with this severity, or (`None`) only information.
 fn check(base: &str, what: &str, change: Change, expected: Option<(&str, Severity)>) {
     let diagnosis = judged(&changed(base, change));
     match expected {

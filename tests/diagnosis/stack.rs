@@ -284,7 +284,7 @@ fn a_pod_that_the_node_cannot_start_is_a_fault_of_the_node() {
     };
     let message = "failed to get sandbox runtime: no runtime for \"nvidia\" is configured";
     assert_eq!(verdict(10, "FailedCreatePodSandBox", message), (Verdict::Warning, StageState::Broken, true));
-    assert_eq!(verdict(1, "FailedCreatePodSandBox", message).0, Verdict::Healthy, "it may still start");
+    assert_eq!(verdict(1, "FailedCreatePodSandBox", message).0, Verdict::Healthy, "the container may still start");
     assert_eq!(verdict(10, "Failed", "image not found").0, Verdict::Healthy, "the pod is the cause");
     assert_eq!(verdict(10, "Failed", "unresolvable CDI devices nvidia.com/gpu=0").0, Verdict::Warning);
 }

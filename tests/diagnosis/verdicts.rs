@@ -99,7 +99,7 @@ fn is_of_this_boot(event: &KernelEvent) -> bool {
         && event.last.is_none_or(|last| now().duration_since(last).abs() < SignedDuration::from_hours(1))
 }
 
-/// Checks the diagnosis of one line. `Ok(false)`: the format of the line makes it an event of the past.
+/// Checks the diagnosis of one line. `Ok(false)`: the line's format gives the event a past time.
 fn check_code(
     entry: &XidEntry,
     format: &Format,

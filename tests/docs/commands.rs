@@ -121,7 +121,7 @@ fn every_cargo_run_names_its_package() {
     }
 }
 
-/// Configurations of MCP hosts: `{"command": "gpu-syringe", "args": ["mcp"]}`, in a block or in a sentence.
+/// Checks the configurations of MCP hosts (`{"command": "gpu-syringe", "args": ["mcp"]}`) in blocks and in sentences.
 #[test]
 fn every_configuration_of_a_host_starts_the_program() {
     let mut checked = 0;

@@ -1,4 +1,4 @@
-//! Generates `docs/configuration.md` from the definition of the command line, and tests that it is current.
+//! Generates `docs/configuration.md` from the definition of the command line, and tests that the page is current.
 
 use std::fmt::Write;
 

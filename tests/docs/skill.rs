@@ -5,7 +5,7 @@ use crate::markdown::root;
 const FILE: &str = "deploy/skill/gpu-syringe/SKILL.md";
 /// Maximum number of lines of the skill, because the skill takes space in the context of a model.
 const MOST_LINES: usize = 120;
-/// Words of users by which a host finds the skill. The description must contain these words.
+/// Words of users with which a host finds the skill. The description must contain these words.
 const WORDS: [&str; 8] = ["Xid", "NCCL", "MIG", "stuck", "pending", "slow", "ECC", "NVLink"];
 
 #[test]

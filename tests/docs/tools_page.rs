@@ -14,7 +14,7 @@ use crate::markdown::root;
 /// Texts about a tool that are not in its definition.
 struct About {
     tool: &'static str,
-    /// What the tool creates, if that is neither one probe pod nor nothing.
+    /// The text about what the tool creates, if the default text ("one probe pod" or "nothing") is not correct.
     creates: Option<&'static str>,
     /// The command line of an example. The arguments of the same MCP call are derived from it.
     command: &'static str,

@@ -20,7 +20,7 @@ async fn a_cluster_that_is_set_up_as_hardened_has_no_problem() {
     bed.assert_bare(1);
 }
 
-/// The image of the policy is used if none is set.
+/// If no image is set, the image of the policy is used.
 #[tokio::test]
 async fn a_cluster_that_is_set_up_as_hardened_needs_no_setting() {
     let bed = hardened().await;
@@ -30,7 +30,7 @@ async fn a_cluster_that_is_set_up_as_hardened_needs_no_setting() {
     let evidence = answer.json["checks"].as_array().unwrap().iter().find(|check| check["id"] == "image").unwrap();
     assert_eq!(
         evidence["evidence"],
-        format!("none is set; the image of the policy is used: {IMAGE}"),
+        format!("no image is set; the image of the policy is used: {IMAGE}"),
         "{}",
         answer.json
     );

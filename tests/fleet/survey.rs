@@ -94,7 +94,7 @@ async fn at_the_deadline_the_answer_has_the_results_so_far() {
     assert_eq!(bench.left_over().await, 0);
 }
 
-/// If the deletion of a pod takes long, the data of its probe is still used.
+/// If the deletion of a pod takes a long time, the data of its probe is still used.
 #[tokio::test]
 async fn what_was_read_stays_if_the_deletion_is_slow() {
     let bench = Bench::with(Fixture::of(fleet(3)), &["--call-timeout", "8"]).await;

@@ -79,7 +79,7 @@ fn only_tasks_of_the_probe_itself_are_run() {
     std::fs::write(at("host-file"), "before").expect("a file");
     for task in tasks(folder.path().to_str().expect("UTF-8")) {
         std::fs::write(at("task"), task.to_string()).expect("a file");
-        // As for the probe's own children, the parent has the other socket of the pair. But the parent is another program.
+        // The parent has the other socket of the pair, as for the probe's own children, but the parent is another program.
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         ours.write_all(task.to_string().as_bytes()).expect("written");
         drop(ours);

@@ -77,7 +77,7 @@ fn put(root: &Path, path: &str, text: &str) {
 fn imitate_a_node(root: &Path) {
     put(root, "etc/os-release", "PRETTY_NAME=\"A workload\"\n");
     put(root, "bin/.keep", "");
-    // The files belong to root and only root can write them: the owner does not distinguish this root from the node's.
+    // Only the user root can write the files, so the owner does not distinguish this file tree from that of the node.
     for tool in ["usr/bin/journalctl", "usr/bin/nvidia-smi"] {
         put(root, tool, &format!("#!/bin/sh\necho {tool} >> /ran\n"));
     }
@@ -116,7 +116,7 @@ fn programs_of_a_workload_are_not_run_and_its_library_has_no_privileges() {
         serde_json::from_slice(&fs::read(folder.path().join("document")).expect("there")).expect("a document");
     let sections = &document["sections"];
 
-    // The probe read the files of the workload, and the report contains that.
+    // The probe read the files of the workload, and the report shows this.
     assert_eq!(sections["host"]["data"]["operating_system"], json!("A workload"), "{document}");
     assert_eq!(document["scope"]["files"], json!("container"), "{document}");
     let library = sections["inventory"]["data"]["nvml_library"].as_str().expect("NVML answered");

@@ -375,8 +375,8 @@ async fn each_situation_has_its_methods_and_its_answer() {
     }
 }
 
-/// A tenant can make a node pull any image of any name, so a name is not trusted: neither another digest of the same name, nor a
-/// tag alone. A launcher that knows no digest skips the step.
+/// A tenant can make a node pull any image of any name, so a name is not trusted: neither another digest of the same name,
+/// nor a tag alone. A launcher that knows no digest skips the step.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_only_has_the_name_of_the_probe_is_never_started() {
     let theirs = format!("{}@sha256:{}", OURS[1].split_once('@').unwrap().0, "f".repeat(64));

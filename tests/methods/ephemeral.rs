@@ -76,7 +76,7 @@ async fn a_pod_that_a_tool_names_is_not_entered_in_kube_system_unless_the_settin
 async fn no_ephemeral_forbids_the_method_and_its_suggestion() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "ephemeral", "--no-ephemeral"]).failure().await;
-    assert!(said.contains("--no-ephemeral forbids it"), "{said}");
+    assert!(said.contains("--no-ephemeral forbids ephemeral containers"), "{said}");
     cluster.faults(|faults| faults.on("gpu-1").start = Some(StartFault::out_of_pods().into()));
     let said = Launcher::start(&cluster, &[]).failure().await;
     assert!(said.contains("OutOfpods") && said.contains("--via ephemeral"), "{said}");

@@ -32,7 +32,7 @@ async fn an_image_without_glibc_uses_the_loader_of_the_host() {
     assert_eq!(works_with(Image::debian()).await, "");
 }
 
-/// A process with the name kubelet may belong to a tenant: only the root of PID 1 is entered.
+/// A process with the name kubelet may belong to a tenant, so only the root directory of PID 1 is entered.
 #[tokio::test]
 async fn if_the_root_of_pid_1_cannot_be_entered_no_other_root_is_entered() {
     for host_process in [Some("/proc/812"), None] {
@@ -102,7 +102,7 @@ async fn a_probe_for_another_architecture_is_refused_before_anything_is_created(
     let arm = probe_binary("arm64");
     let words = ["--via", "inject", "--probe-binary", arm.to_str().unwrap()];
     let said = Launcher::start(&cluster, &words).failure().await;
-    assert!(said.contains("is for arm64, the node is amd64"), "{said}");
+    assert!(said.contains("is for arm64, but the architecture of the node is amd64"), "{said}");
     assert_eq!(cluster.pods_created(), 0);
     cluster.edit_node("gpu-1", |node| {
         let info = node.status.get_or_insert_with(NodeStatus::default).node_info.as_mut().unwrap();

@@ -123,7 +123,7 @@ async fn a_truncated_answer_is_requested_again() {
             .faults(|faults| faults.on("gpu-1").exec = Some(CountedFault::once(ExecFault::Cut { after_bytes: 700 })));
         let answer = Launcher::start(&cluster, &["--via", way]).inventory().await.unwrap();
         let note = answer["probe"]["note"].as_str().unwrap();
-        assert!(note.contains("this is the second"), "{way}: {note}");
+        assert!(note.contains("this is the second answer"), "{way}: {note}");
         assert_eq!(ours(&cluster), 0, "{way}");
     }
 }

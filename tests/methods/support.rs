@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const NAMESPACE: &str = "gpu-syringe";
 pub(crate) const DEBIAN: &str = "docker.io/library/debian:12";
-/// The same image with its digest, as a node reports a pulled image.
+/// The Debian image with its digest, as a node reports a pulled image.
 pub(crate) const DEBIAN_PINNED: &str =
     "docker.io/library/debian@sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
 pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.37";

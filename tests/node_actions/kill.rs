@@ -29,7 +29,7 @@ fn a_process_that_nvml_lists_is_ended_and_the_memory_is_reported() {
     assert_eq!((&action["evidence"], &action["gpu_index"]), (&json!(["nvml"]), &json!(0)), "{action}");
     assert_eq!(action["memory_before_bytes"], json!(1 << 30));
     assert!(action["memory_after_bytes"].is_u64(), "{action}");
-    // The facts file still lists the process, so the answer must contain that the driver still lists the process.
+    // The facts file still lists the process, so the answer must say that the driver still lists the process.
     assert!(action["notes"].to_string().contains("still lists"), "{action}");
 }
 

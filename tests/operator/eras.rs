@@ -1,4 +1,4 @@
-//! Tests, in both protocol versions, that an MCP host's user can give or refuse consent, and that it is bound to its call.
+//! Tests, in both protocol versions, that an MCP host's user can give or refuse consent, which is valid for one call.
 
 use std::collections::BTreeMap;
 

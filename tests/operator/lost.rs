@@ -1,4 +1,4 @@
-//! Tests of failed actions: the failure contains that the action may have been done only if the action was started.
+//! Tests of failed actions: the failure says that the action may have been done only if the action was started.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn an_action_whose_pod_is_deleted_says_that_it_may_have_been_done() {
     }
 }
 
-/// If the action was not started, the failure does not contain that the action may have been done.
+/// If the action was not started, the failure does not say that the action may have been done.
 #[tokio::test]
 async fn an_action_that_was_never_started_is_no_lost_action() {
     let bed = Bed::new(Setup { user: User::Agrees, words: USUAL, ..Setup::default() }).await;

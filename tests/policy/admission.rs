@@ -144,7 +144,7 @@ fn as_seen(request: &Request) -> Value {
     seen
 }
 
-/// Returns whether a policy or binding applies to a request. A binding may omit the rules, a policy may not.
+/// Returns whether a policy or binding applies to a request. A binding may omit the rules, but a policy may not.
 fn matches(resources: &MatchResources, request: &Request, may_lack_rules: bool) -> bool {
     assert!(resources.object_selector.is_none(), "object selectors are not supported");
     assert!(resources.exclude_resource_rules.is_none(), "excluded rules are not supported");

@@ -30,7 +30,7 @@ pub(crate) struct Case {
     /// Other values of the variables of the policy.
     #[serde(default)]
     pub(crate) values: Value,
-    /// Whether an API server drops the field if its feature gate is off. The rest is a genuine pod.
+    /// Whether an API server drops the field if its feature gate is off. The remaining pod is genuine.
     #[serde(default)]
     #[allow(dead_code, reason = "for the tests with a real cluster")]
     pub(crate) gated: bool,

@@ -129,7 +129,7 @@ fn nothing_is_admitted_before_the_policy_names_an_image_by_registry_and_digest()
     }
 }
 
-/// Images of podman and kind, and of a registry without a dot.
+/// Tests images of podman and kind, and an image of a registry whose name has no dot.
 #[test]
 fn an_image_of_localhost_is_admitted() {
     for name in ["localhost/node-probe", "localhost:5000/gpu/node-probe", "registry:5000/node-probe:0.1.0"] {
@@ -164,7 +164,7 @@ fn defaults_of_a_cluster_in_a_genuine_pod_are_admitted() {
         cases::merge(&mut pod, &addition);
         assert_eq!(policies.review(&request("CREATE", "", pod)), [], "{addition}");
     }
-    // A status update of the kubelet, and an eviction by a drain.
+    // These are a status update of the kubelet, and an eviction by a drain.
     for (operation, subresource) in [("UPDATE", "status"), ("CREATE", "eviction")] {
         assert_eq!(policies.review(&request(operation, subresource, defaulted(printed(&[])))), []);
     }

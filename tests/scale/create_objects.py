@@ -4,8 +4,9 @@
     python3 tests/scale/create_objects.py --kubeconfig FILE --nodes 5000 --pods 50000
 
 The objects have the size and the fields of real ones (about 10 kB of JSON each): labels of Node Feature Discovery and GPU Feature
-Discovery, conditions, images, volumes, environment, managedFields. One pod in ten requests GPUs. There is no kubelet behind them:
-use an API server with no controller manager, which would delete the pods. Needs kubectl, to read the kubeconfig.
+Discovery, conditions, images, volumes, environment, managedFields. One pod in ten requests GPUs. They have no kubelet:
+use an API server without a controller manager, because a controller manager would delete the pods. Needs kubectl to read the
+kubeconfig.
 """
 
 import argparse
@@ -98,7 +99,7 @@ def container(name, gpus, environment, probed=True):
 def pod(number, nodes):
     gpus = 4 if number % 10 == 0 else 0
     owner = f"service-{number // 10:05}-{digest(str(number // 10))[:9]}"
-    # Pods with GPUs are on the nodes that have them.
+    # Pods with GPUs are on the nodes that have GPUs.
     on = number % (nodes // 5) * 5 if gpus else number % nodes
     projected = [{"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
                  {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},

@@ -54,7 +54,7 @@ async fn a_second_user_is_added_and_the_first_one_stays() {
     let second = applied(&bed, &["--group", "operators", "--operator"]).await;
     assert_eq!(only(&second, "created"), ["RoleBinding gpu-syringe-operator"]);
     assert_eq!(only(&second, "changed"), ["RoleBinding gpu-syringe-reader", "ClusterRoleBinding gpu-syringe-read"]);
-    // The same arguments again, or no names: no user loses a permission.
+    // With the same arguments, or without names, no user loses a permission.
     for args in [&["--user", "alice"][..], &[]] {
         let third = applied(&bed, args).await;
         assert_eq!(only(&third, "unchanged").len(), third.len(), "{third:?}");
@@ -89,7 +89,7 @@ async fn an_image_of_localhost_is_admitted() {
     assert!(refused.stderr.contains("it names no registry"), "{}", refused.stderr);
 }
 
-/// A user who set nothing gets an answer on a hardened cluster, and needs no right but those of a reader.
+/// A user without any setting gets an answer on a hardened cluster, and needs only the rights of a reader.
 #[tokio::test]
 async fn a_reader_without_any_setting_uses_the_image_of_the_policy() {
     let mut fixture = Fixture { namespaces: Vec::new(), ..Fixture::of([node("gpu-1", "healthy-h100-8")]) };
@@ -147,8 +147,8 @@ async fn install(bed: &Bed, args: &[&str]) {
     }
 }
 
-/// Permissions are given only after the API server decides by the policies that were applied, with their image. A cluster can
-/// have several API servers, so one refusal is not enough.
+/// Permissions are granted only after the API server uses the applied policies, with their image. A cluster can have
+/// several API servers, so one refusal is not enough.
 #[tokio::test]
 async fn nobody_is_granted_anything_before_all_policies_are_in_effect() {
     let old = format!(
@@ -163,9 +163,9 @@ async fn nobody_is_granted_anything_before_all_policies_are_in_effect() {
             CountedFault::always(AnswerFault::Forbidden(old)),
             "decides by an older policy, which admits registry.test",
         ),
-        ("pods/exec", CountedFault::always(not_found()), "gpu-syringe-exec-only does not refuse an exec"),
-        ("pods/exec", CountedFault::after(1, not_found()), "gpu-syringe-exec-only does not refuse an exec"),
-        ("pods/attach", CountedFault::after(2, not_found()), "gpu-syringe-nothing-else does not refuse an attach"),
+        ("pods/exec", CountedFault::always(not_found()), "gpu-syringe-exec-only does not reject an exec"),
+        ("pods/exec", CountedFault::after(1, not_found()), "gpu-syringe-exec-only does not reject an exec"),
+        ("pods/attach", CountedFault::after(2, not_found()), "gpu-syringe-nothing-else does not reject an attach"),
     ];
     let runs = cases.map(async |(resource, answer, words)| {
         let bed = bare().await;
@@ -179,7 +179,7 @@ async fn nobody_is_granted_anything_before_all_policies_are_in_effect() {
         assert_eq!(bound, [], "{resource}");
     });
     futures_util::future::join_all(runs).await;
-    // An API server that is late for a moment is waited for.
+    // The command waits for an API server that needs a moment to use the policies.
     let bed = bare().await;
     let answer = CountedFault::times(not_found(), 3);
     let fault = RequestFault { verb: Some("create"), resource: Some("pods/exec"), answer };
@@ -241,7 +241,7 @@ async fn what_somebody_else_made_stays() {
     let removed = setup(&bed, &["--uninstall", "--yes"]).await.json();
     assert!(
         removed["notes"].to_string().contains(
-            "somebody else made it (no label app.kubernetes.io/managed-by=gpu-syringe): ClusterRole gpu-syringe-read"
+            "setup did not create them (no label app.kubernetes.io/managed-by=gpu-syringe): ClusterRole gpu-syringe-read"
         ),
         "{removed}"
     );

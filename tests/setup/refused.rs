@@ -55,7 +55,7 @@ async fn permissions_that_the_user_does_not_hold_cannot_be_given() {
 #[tokio::test]
 async fn a_namespace_of_somebody_else_is_not_taken_over() {
     let bed = bare().await;
-    for (name, words) in [("kube-system", "it is a system namespace"), ("default", "it is a system namespace")] {
+    for (name, words) in [("kube-system", "this is a system namespace"), ("default", "this is a system namespace")] {
         let refused = bed.bare_launcher().args(["--probe-namespace", name, "setup", "--apply", "--yes"]).run().await;
         assert!(refused.stderr.contains(words), "{}", refused.stderr);
     }
@@ -63,7 +63,7 @@ async fn a_namespace_of_somebody_else_is_not_taken_over() {
     taken.cluster.edit_namespace(NAMESPACE, |namespace| namespace.metadata.labels = None);
     let refused = setup(&taken, &["--apply", "--yes"]).await;
     assert_eq!(refused.code, Some(3));
-    assert!(refused.stderr.contains("was not made by gpu-syringe"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("was not created by gpu-syringe"), "{}", refused.stderr);
     assert!(refused.stderr.contains("kubectl label namespace gpu-syringe"), "{}", refused.stderr);
     assert_eq!(taken.cluster.objects(), []);
     let invalid = bed.bare_launcher().args(["--probe-namespace", "A/../b", "setup"]).run().await;

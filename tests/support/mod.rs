@@ -1,6 +1,6 @@
 //! Modules with helpers for tests of the built program: the program as a child process, an MCP client, waiting.
 //!
-//! These modules do not depend on the demo cluster. Only `bed` does, which the wire tests include.
+//! Only the module `bed`, which the wire tests include, depends on the demo cluster.
 #![allow(dead_code, reason = "each test program uses only some of the functions")]
 
 pub(crate) mod answer;

@@ -76,7 +76,7 @@ async fn a_plugin_that_reads_a_line_consumes_no_byte_of_the_protocol() {
     let ask =
         format!("echo x >>{home}/ran\nread answer\nprintf '%s' \"$answer\" >>{home}/swallowed\necho '{credential}'");
     let plugin = script(&bed, &ask);
-    // Without interactiveMode, as in kubeconfigs of v1beta1.
+    // This plugin has no interactiveMode, as in kubeconfigs of v1beta1.
     use_plugin(&bed, json!({"apiVersion": V1_BETA1, "command": plugin}));
     every_request_is_answered(&bed).await;
 }

@@ -252,7 +252,7 @@ fn around(text: &str, at: usize) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A node-probe whose every answer is this document.
+/// A node-probe that prints this document for every command.
 struct Says(String);
 
 impl Programs for Says {
@@ -279,7 +279,7 @@ fn documents_of_failures() -> [String; 2] {
     [serde_json::to_string(&whole).unwrap(), sections.to_string()]
 }
 
-/// Checks the text of a failure: what the node said is only in quotation marks, and never a next step.
+/// Checks the text of a failure: text of the node is only in quotation marks, and never in the next step.
 fn check_failure(found: &mut Found, of: &str, text: &str) {
     found.check(of, text);
     let parts: Vec<&str> = text.split('"').collect();
@@ -290,7 +290,7 @@ fn check_failure(found: &mut Found, of: &str, text: &str) {
     }
 }
 
-/// An error must not speak for the node: neither in its text, nor as JSON.
+/// An error quotes the text of a node as data, both as text and as JSON, and its next step never contains such text.
 #[tokio::test]
 async fn errors_quote_the_node_and_no_next_step_is_its_text() {
     let mut found = Found::default();

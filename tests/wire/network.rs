@@ -51,7 +51,7 @@ impl Network {
         Self { address, opened, frozen }
     }
 
-    /// Freezes all open connections: they stay open, but no data passes any more.
+    /// Freezes all open connections: they stay open, but no more data passes.
     fn freeze(&self) {
         self.frozen.send_replace(self.opened.load(Ordering::Relaxed));
     }

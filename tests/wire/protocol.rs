@@ -278,7 +278,7 @@ async fn the_context_argument_exists_only_with_several_contexts() {
     other.assert_bare(1);
     client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.assert_bare(1);
-    // Without `--allow-context`, the launcher only knows one context.
+    // Without `--allow-context`, the tools can only use one context.
     let tools = confined.tools().await;
     assert!(tools.iter().all(|tool| tool["inputSchema"]["properties"].get("context").is_none()), "{tools:?}");
     let west = json!({"node_name": "gpu-1", "context": "west"});

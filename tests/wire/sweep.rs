@@ -221,7 +221,7 @@ async fn a_sweep_whose_deletion_succeeded_without_its_answer_writes_the_audit_li
         let answer = CountedFault::once(lost);
         let fault = RequestFault { verb: Some("delete"), resource: Some("pods"), answer };
         bed.cluster.faults(|faults| faults.api.requests.push(fault));
-        // Without session files, as on another machine.
+        // The session files are missing, as on another machine.
         let state = bed.home().join("state/gpu-syringe");
         for file in std::fs::read_dir(&state).unwrap().flatten() {
             if file.file_name().to_string_lossy().starts_with("session-") {

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Starts the program of this platform, which is in a package of its own. Nothing is downloaded. Standard output belongs to
-// the program: it speaks MCP there.
+// Starts the program for this platform, which is in its own package. Nothing is downloaded. Only the program
+// writes to standard output, because it speaks MCP there.
 "use strict";
 const { spawn } = require("node:child_process");
 const { constants } = require("node:os");
@@ -22,7 +22,7 @@ try {
 const child = spawn(program, process.argv.slice(2), { stdio: "inherit" });
 
 // The program deletes its pods after a signal, so it must get the signal. A terminal sends SIGINT to the whole process group:
-// one more from here would be the second, which ends the program at once.
+// another one from here would be the second signal, after which the program exits at once.
 const terminal = [process.stdin, process.stdout, process.stderr].some((stream) => stream.isTTY);
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.on(signal, () => {

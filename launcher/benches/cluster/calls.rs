@@ -17,7 +17,7 @@ const TOOL: &str = "analyze_xid_errors";
 const ARGV: [&str; 2] = ["/usr/bin/node-probe", "xid"];
 /// Network delay in one direction to a distant cluster.
 const ONE_WAY: Duration = Duration::from_millis(50);
-/// Round trips that the protocol needs on an open connection: creation of the pod; TCP, TLS and websocket upgrade of the
+/// Round trips that the protocol needs on an open connection: creation of the pod; TCP, TLS and websocket handshakes of the
 /// exec; the document and the end of the exec; deletion of the pod.
 const ROUND_TRIPS: u32 = 6;
 
@@ -42,7 +42,7 @@ fn embedded_or(options: &Options) -> Option<String> {
     options.image.clone().or_else(embedded)
 }
 
-/// Measures a call of a running server, and a minimal pod on an open connection.
+/// Measures a tool call to a running server, and a minimal pod on an open connection.
 async fn floor(options: &Options, program: &Program, table: &mut Table, node: &str, image: &str) {
     let mut session = program.session();
     let connection = raw::connect(program.kubeconfig()).await;
@@ -87,7 +87,7 @@ async fn distant(options: &Options, program: &Program, table: &mut Table, node: 
     });
 }
 
-/// Measures the command, and `kubectl debug node` with the same image and arguments.
+/// Measures the command `xid`, and `kubectl debug node` with the same image and arguments.
 async fn debug_node(options: &Options, program: &Program, table: &mut Table, node: &str, image: &str) {
     let (mut measured, mut other) = (Duration::MAX, Duration::MAX);
     for _ in 0..options.call_rounds {

@@ -1,4 +1,4 @@
-//! Starts a TCP proxy on loopback that delays every byte by the same time, with a kubeconfig for the proxy.
+//! Starts a TCP proxy on loopback that delays every byte by the same time, and writes a kubeconfig for the proxy.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -7,7 +7,7 @@ use crate::program::Program;
 use crate::raw;
 use crate::table::{Row, Table};
 
-/// Maximum ratio to the time of the requests alone.
+/// Maximum ratio of the time of a command to the time of its requests alone.
 const TARGET: f64 = 1.25;
 /// Maximum resident memory, in MiB.
 const MAX_MIB: u64 = 64;
@@ -30,7 +30,7 @@ pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Ta
         format!("/api/v1/events?fieldSelector=involvedObject.kind%3DNode%2CinvolvedObject.name%3D{node}&limit=100"),
         "/apis/resource.k8s.io".to_owned(),
     ];
-    // The slices need the version of the API. The log is requested if the node shows no faults.
+    // A request for slices needs the API version from the first step. The log is requested if the node shows no faults.
     let then = vec![
         format!("/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3D{node}&limit=100"),
         format!("/api/v1/nodes/{node}{}", raw::LOG),

@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// Program to measure
     #[arg(long, default_value = env!("CARGO_BIN_EXE_gpu-syringe"))]
     pub(crate) program: PathBuf,
-    /// Only read these paths (steps of paths, as JSON) and print the number of bytes
+    /// Only read these paths (a JSON list of steps, each a list of paths), and print the number of bytes
     #[arg(long, hide = true)]
     pub(crate) read: Option<String>,
     /// Argument that cargo adds

@@ -47,7 +47,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(&self.args).env("HOME", self.home.path());
         command.env("XDG_STATE_HOME", self.home.path()).env_remove("KUBECONFIG").stderr(Stdio::inherit());
-        // Without an image of the user, the image of the embedded cluster is used.
+        // If the user sets no image, the image of the embedded cluster is used.
         if !self.args.iter().any(|arg| arg == "--image") {
             command.env("GPU_SYRINGE_IMAGE_DIGEST", demo_cluster::probe_image_digest());
         }

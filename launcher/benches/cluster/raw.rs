@@ -1,4 +1,4 @@
-//! Functions for reference requests without gpu-syringe: lists whose bytes are dropped, and a minimal pod.
+//! Functions for reference measurements without gpu-syringe: lists whose bytes are discarded, and a minimal pod.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::program::run_timed;
 
-/// Path of the kernel log below the node. Many kubelets do not serve it.
+/// Path of the kernel log, relative to the path of the node. Many kubelets do not serve it.
 pub(crate) const LOG: &str = "/proxy/logs/kern.log";
 
 /// Opens a connection with the transport of gpu-syringe, because kube's own transport delays small frames.

@@ -14,7 +14,7 @@ const NODES: u32 = 1_000;
 const AT_ONCE: u32 = 64;
 /// Time that a pod takes to start.
 const START: Duration = Duration::from_secs(1);
-/// Maximum ratio to the ideal time, in which each probe only needs the start time of its pod.
+/// Maximum ratio of the measured time to the ideal time, in which a probe takes only as long as the start of its pod.
 const TARGET: f64 = 1.25;
 /// Maximum resident memory, in MiB.
 const MAX_MIB: u64 = 64;

@@ -9,9 +9,9 @@ pub(crate) struct Row {
     pub(crate) measured: Duration,
     pub(crate) against: String,
     pub(crate) other: Duration,
-    /// Maximum ratio.
+    /// Maximum ratio of the first time to the second.
     pub(crate) target: Option<f64>,
-    /// Peak resident memory in MiB, and its maximum.
+    /// Peak resident memory in MiB. The next field is its limit.
     pub(crate) peak_mib: Option<u64>,
     pub(crate) max_mib: Option<u64>,
 }

@@ -68,7 +68,7 @@ pub(crate) fn labels(facts: &Report) -> BTreeMap<String, String> {
     labels
 }
 
-/// Returns capacity and allocatable by resource: from the kubelet checkpoint if it is in the facts, otherwise from the GPUs.
+/// Returns capacity and allocatable by resource, from the kubelet checkpoint if the facts contain it, else from the GPUs.
 pub(crate) fn resources(facts: &Report) -> BTreeMap<String, (u64, u64)> {
     let kubelet = Section::data_of(&facts.sections.kubelet);
     let registered = kubelet.map_or(&[][..], |kubelet| &kubelet.registered);

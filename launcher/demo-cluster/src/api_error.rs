@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::response::{Body, json, plain_text};
 
-/// The reason why a request fails. It has the text of a real API server or kubelet.
+/// The reason why a request fails, with the text of a real API server or kubelet.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum ApiError {
     /// 401: the request has no valid token.

@@ -46,7 +46,7 @@ impl Authenticator {
         if !self.is_own_host(headers) {
             return Err(ApiError::AccessDenied("the Host header is not the address of this server"));
         }
-        // Browsers send this header, API clients do not.
+        // Browsers send this header, but API clients do not.
         if headers.contains_key(header::ORIGIN) {
             return Err(ApiError::AccessDenied("requests with an Origin header are not served"));
         }

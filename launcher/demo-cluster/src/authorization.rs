@@ -24,7 +24,7 @@ fn is_denied(denials: &[Denial], verb: &str, group: &str, resource: &str, namesp
 /// Checks that a request is allowed.
 pub(crate) fn authorize(state: &ClusterState, info: &RequestInfo) -> Result<(), ApiError> {
     let resource = info.full_resource();
-    // A websocket exec is a GET. Since Kubernetes 1.35 it also needs `create`.
+    // A websocket exec is a GET. Since Kubernetes 1.35, an exec also needs the verb `create`.
     let verbs: &[&str] = match (resource.as_str(), info.verb) {
         ("pods/exec", "get") => &["get", "create"],
         (_, verb) => &[verb],

@@ -32,7 +32,7 @@ pub(crate) struct ClusterState {
     pub(crate) pods_created: AtomicU64,
     /// The latest version of the store. Watches wait for a change of this value.
     pub(crate) changed: watch::Sender<u64>,
-    /// The running containers. The API shows them later.
+    /// The running containers. The API shows changes of their state after a delay.
     pub(crate) runtime: Runtime,
     /// This token is cancelled when the `Cluster` is dropped, which stops every task.
     pub(crate) stop: CancellationToken,

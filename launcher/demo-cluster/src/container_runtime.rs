@@ -1,5 +1,5 @@
 //! `Runtime`: the container runtime of all nodes, with state, log and files of each container.
-//! The API shows changes later.
+//! The API shows changes in this state after a delay.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};

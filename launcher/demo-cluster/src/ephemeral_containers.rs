@@ -73,7 +73,7 @@ fn bad_patch(error: serde_json::Error) -> ApiError {
     ApiError::BadRequest(format!("unable to parse the patch: {error}"))
 }
 
-/// Applies a strategic merge patch: an existing container is changed field by field, a new container is added.
+/// Applies a strategic merge patch: changes existing containers field by field, and adds new containers.
 fn merge(mut containers: Vec<EphemeralContainer>, patch: &Value) -> Result<Vec<EphemeralContainer>, ApiError> {
     for change in patch_containers(patch) {
         match containers.iter().position(|container| change["name"] == *container.name) {

@@ -1,4 +1,4 @@
-//! Functions that generate deterministic names and UIDs, and times, for new objects. `is_subdomain` checks a name.
+//! `uid`, `suffix`: deterministic UIDs and name suffixes. `now`: the current time. `is_subdomain`: checks a name.
 
 use jiff::Timestamp;
 

@@ -73,7 +73,7 @@ async fn respond(state: &Arc<ClusterState>, request: Request<Incoming>, hang_up:
     };
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::of(request.method(), request.uri(), &query);
-    // A watch is a stream of JSON here, and an exec has no document.
+    // A watch is always a stream of JSON, and an exec returns no document.
     let is_document =
         info.as_ref().is_some_and(|info| matches!(info.verb, "get" | "list") && info.subresource.is_none());
     let (own, of_own) = (Arc::clone(state), info.clone());

@@ -1,4 +1,4 @@
-//! `Accepted`: the formats in a header `Accept`. `negotiate`: converts a response to protobuf if the client prefers it.
+//! `Accepted`: the formats in an `Accept` header. `negotiate`: converts a response to protobuf if the client prefers it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -21,7 +21,7 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    /// Reads the header `Accept`; without it, JSON is accepted.
+    /// Reads the `Accept` header. Without this header, JSON is accepted.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let Some(header) = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else {
             return Self { json: true, ..Self::default() };

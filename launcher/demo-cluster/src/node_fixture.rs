@@ -129,7 +129,7 @@ impl NodeFixture {
                 name: Some(self.name.clone()),
                 labels: Some(all),
                 managed_fields: self.managed_fields(),
-                // Long before the facts were read, so that the node is not joining.
+                // The node was created long before the facts were read, so it does not count as a node that is joining.
                 creation_timestamp: Some(Time(generated_metadata::now() - SignedDuration::from_hours(30 * 24))),
                 ..ObjectMeta::default()
             },

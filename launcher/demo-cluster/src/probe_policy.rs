@@ -1,6 +1,6 @@
 //! `check`: simulates the policies of `gpu-syringe setup --profile hardened`, which admit only the probe.
-//! This code does not evaluate CEL, which `tests/policy.rs` does; it reads the fields that distinguish a probe from
-//! other pods, and the commands of an exec.
+//! This code does not evaluate CEL (`tests/policy.rs` does). It compares the fields that distinguish a probe from other
+//! pods, and the commands of an exec.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
@@ -45,7 +45,7 @@ impl Bound {
         ApiError::AdmissionDenied { resource: "pods", name: pod.to_owned(), reason }
     }
 
-    /// Returns the image in the variable of the policy: a literal, which is JSON.
+    /// Returns the image from the policy's variable, whose expression is a string literal in JSON syntax.
     fn image(&self) -> String {
         let variables = self.policy["spec"]["variables"].as_array().into_iter().flatten();
         let image = variables.filter(|one| one["name"] == "image").find_map(|one| one["expression"].as_str());
@@ -63,8 +63,8 @@ pub(crate) fn check(state: &ClusterState, pod: &Pod, name: &str) -> Result<(), A
     }
 }
 
-/// Rejects a connection to a pod that the policies of its namespace do not admit. The pod may not exist: an API server asks
-/// admission first.
+/// Rejects a connection to a pod that the policies of its namespace do not admit. An API server
+/// calls admission before it checks whether the pod exists, so the pod may not exist.
 pub(crate) fn check_connection(state: &ClusterState, info: &RequestInfo, query: &Query) -> Result<(), ApiError> {
     let namespace = info.namespace.clone().unwrap_or_default();
     let subresource = info.subresource.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `diagnose`: applies all rules to the facts of a node. `first_failing_pod`: the first broken pod of NVIDIA's stack.
+//! `diagnose`: applies all rules to the facts of a node. `first_failing_pod`: the first failing pod of NVIDIA's stack.
 
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::{KubernetesFacts, NvidiaPod};
@@ -19,7 +19,7 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     unknown.extend(contradictions.iter().cloned());
     let mut drafts = rules::drafts(&node);
     let stack = stack_stages::list(&node, &drafts);
-    // A finding says the same, with the reason.
+    // If there is a finding, it reports the same fault with its reason.
     let found = drafts.iter().any(|draft| draft.severity > Severity::Info);
     let doubts = if found { Vec::new() } else { stack_stages::doubts(&node, &stack) };
     let decisive = contradictions.iter().any(|one| one.section != SectionName::Processes.as_str());
@@ -69,8 +69,8 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     }
 }
 
-/// Returns the first pod of NVIDIA's stack on the node that does not work, according to Kubernetes alone, with the container
-/// whose log may contain the reason.
+/// Returns the first failing pod of NVIDIA's stack on the node, according to Kubernetes alone, and the container whose log
+/// may contain the reason.
 pub fn first_failing_pod(kubernetes: &KubernetesFacts) -> Option<(&NvidiaPod, &str)> {
     let report = Report::default();
     let node = Node::new(&report, kubernetes);

@@ -197,7 +197,7 @@ pub(crate) fn event(event: &KernelEvent) -> String {
     format!("{when}: {}{sub} ({at_least}{}){process}", event_name(event), times(event.count.max(1)))
 }
 
-/// Returns the text with a small first letter, for the middle of a sentence. Abbreviations such as `NVML` are not changed.
+/// Returns the text with a lower-case first letter, for use within a sentence. Abbreviations such as `NVML` are not changed.
 pub(crate) fn uncapitalized(text: &str) -> String {
     let mut characters = text.chars();
     match (characters.next(), characters.clone().next()) {

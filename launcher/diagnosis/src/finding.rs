@@ -189,9 +189,9 @@ pub enum Rma {
     No,
     /// The fault is a reason for a return if it occurs again after the steps.
     IfRepeated,
-    /// Run NVIDIA's field diagnostic first: it is a reason for a return if that fails.
+    /// Run NVIDIA's field diagnostic first: the fault is a reason for a return if the diagnostic fails.
     IfDiagnosticFails,
-    /// Return it.
+    /// The GPU must be returned.
     Yes,
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What failed, with the names of the objects.
+    /// The step that failed, with the names of the objects.
     pub what: String,
     /// The reason for the user, with the message of the component that failed or rejected the request. Decisions use
     /// `cause` instead.
@@ -17,7 +17,7 @@ pub struct Failure {
     pub cause: Cause,
     /// Objects that are or may be left on the cluster.
     pub left_behind: Option<String>,
-    /// Whether a probe pod was created for the call and its object is certainly deleted. Its container stops a moment later.
+    /// Whether a probe pod was created for the call and was certainly deleted. The pod's container stops a moment later.
     pub deleted: bool,
     /// A process of the probe that is still on the node, and how to find it.
     pub process_left: Option<String>,
@@ -35,7 +35,7 @@ pub enum Cause {
     Other,
     /// Arguments or settings are not valid. Nothing was tried.
     Usage,
-    /// An action was sent to the node before the failure, so it may have been done.
+    /// An action was sent to the node before the failure, so the action may have been done.
     ActionSent,
     /// The cluster rejects the request because of credentials, quota or admission plugins, regardless of the probe method.
     Refused,
@@ -61,13 +61,13 @@ pub enum Cause {
     ImageUnavailable,
     /// Pulling the image is not allowed, and the image is not on the node.
     ImageNotOnNode,
-    /// node-probe cannot be uploaded to this node: there is no image to run it in, or no program for its architecture.
+    /// node-probe cannot be uploaded to this node: no image can run node-probe, or there is no program for the architecture.
     Upload,
     /// No probe method works (`--via auto`).
     NoMethod { cluster_wide: bool },
 }
 
-/// A policy of a cluster that denies a probe.
+/// A cluster policy that denies a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The name for the user, including the kind of the policy.
@@ -111,7 +111,7 @@ impl Cause {
 }
 
 impl Cause {
-    /// Whether the probe could not start on the node, while the API server answers: what it knows is still an answer.
+    /// Whether only the probe failed to start: the API server responds, so its data can still be the answer.
     pub fn leaves_kubernetes(&self) -> bool {
         matches!(
             self,
@@ -157,7 +157,7 @@ impl Failure {
         json!({
             "error": format!("{what}: {}", why.trim_end_matches('.')),
             "next_step": next_step,
-            // It can contain messages of nodes, kubelets and registries. The next step is always a text of gpu-syringe.
+            // `error` can contain messages of nodes, kubelets and registries. The next step is always a text of gpu-syringe.
             "quoted": ["error"],
             "probe": { "deleted": deleted, "left_behind": left_behind, "process_left": process_left },
         })
@@ -199,7 +199,7 @@ impl Failure {
         Self { why, next_step, cause: Cause::ActionSent, ..self }
     }
 
-    /// Adds the state of the node after the action, and how to find out what happened.
+    /// Adds the state of the node after the action, and advice on how to find out what happened.
     #[must_use]
     pub fn with_state_afterwards(self, node: &str, state: &str) -> Self {
         let why = format!("{}; {state}", self.why.trim_end_matches('.'));

@@ -16,7 +16,7 @@ use crate::cli::exit_status::{CommandAnswer, Outcome};
 #[omit(Option, Vec, !nodes, !groups)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FleetAnswer {
-    /// The verdict of the worst node; `unknown` if some nodes were not read and none is worse.
+    /// The verdict of the worst node; `unknown` if a node was not read and no other node has a worse verdict.
     pub verdict: Verdict,
     /// One or two sentences.
     pub summary: String,
@@ -24,10 +24,10 @@ pub struct FleetAnswer {
     pub context: String,
     /// Number of nodes by result of the read.
     pub totals: NodeCounts,
-    /// Nodes that were read, by verdict. `warning` counts, too: such a node is not healthy.
+    /// Number of nodes that were read, by verdict. A node with `warning` is not healthy.
     #[schemars(extend("x-text" = "own"))]
     pub verdicts: BTreeMap<String, usize>,
-    /// Sections that were checked, if not all. In this case, no verdict is about a whole node.
+    /// Sections that were checked, if not all sections were checked. In this case, no verdict applies to a whole node.
     #[schemars(extend("x-text" = "own"))]
     pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
@@ -66,7 +66,7 @@ pub struct FleetAnswer {
 }
 
 impl CommandAnswer for FleetAnswer {
-    /// Returns the outcome. Nodes that were not read may be worse than what was found.
+    /// Returns the outcome. If nodes were not read, the outcome is incomplete, because these nodes may have worse findings.
     fn outcome(&self) -> Outcome {
         let found = Outcome::of_verdict(self.verdict);
         let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none();
@@ -146,7 +146,7 @@ pub struct FleetFinding {
     pub action_text: String,
 }
 
-/// Nodes that could not be read for the same reason.
+/// Nodes that could not be read, all for the same reason.
 #[omit(next_step)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FailedNodes {
@@ -166,7 +166,7 @@ pub struct NodeDetail {
     pub node: String,
     /// Verdict of the node.
     pub verdict: Verdict,
-    /// When its plan must be carried out; `diagnose_gpu_node` of the node returns the plan.
+    /// When the plan of the node must be carried out; `diagnose_gpu_node` returns the plan.
     pub urgency: Option<Urgency>,
     /// Score of the node, if health was requested.
     pub score: Option<u32>,
@@ -196,6 +196,6 @@ pub struct ProbesSummary {
     pub median_node_ms: u64,
     /// Duration for the slowest node.
     pub slowest_node_ms: u64,
-    /// Methods that `--via auto` did not use, and why. Each is only in the first answer that it concerns.
+    /// Methods that `--via auto` did not use, and why. Each method is listed only in the first answer to which it applies.
     pub passed_over: Vec<String>,
 }

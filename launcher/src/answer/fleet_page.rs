@@ -86,7 +86,7 @@ fn groups(answer: &FleetAnswer) -> Rows {
     rows
 }
 
-/// Formats how the nodes were read, and the objects that are left behind.
+/// Formats the last lines: how the nodes were read, and which objects are left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
     let gone =

@@ -35,7 +35,7 @@ const MAX_FINDINGS: usize = 10;
 #[omit(Option, Vec, BTreeMap, !resources, !pods, !conditions)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeDescription {
-    /// The node in numbers.
+    /// Summary of the node: numbers of GPUs and overall health.
     pub summary: NodeSummary,
     /// The node.
     pub node: String,
@@ -85,7 +85,7 @@ pub struct NodeDescription {
     pub probe: Option<ProbeSummary>,
 }
 
-/// The node in numbers.
+/// Summary of the node: numbers of GPUs and overall health.
 #[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeSummary {
@@ -211,7 +211,7 @@ impl NodeDescription {
         let omitted = self.findings.len().saturating_sub(MAX_FINDINGS);
         self.findings_omitted = (omitted > 0).then_some(omitted);
         self.findings.truncate(MAX_FINDINGS);
-        // The description also reads these inputs.
+        // The Kubernetes part of the description already reports these inputs if they could not be read.
         let shared = [KubernetesInput::Pods, KubernetesInput::ResourceSlices].map(KubernetesInput::section);
         for unknown in diagnosis.unknown {
             let is_known = self.unknown.iter().any(|known| known.section == unknown.section);

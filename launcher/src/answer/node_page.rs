@@ -142,7 +142,7 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
     let gone = match (*deleted, *via) {
         (_, "none") => "probe not created".to_owned(),
         (true, _) => "probe pod deleted".to_owned(),
-        // The container has stopped or will stop. The entry that stays is described below.
+        // The container has stopped or will stop. A line below describes its entry, which stays in the spec of the pod.
         (false, "ephemeral") => "probe container not deletable".to_owned(),
         (false, _) => paint("probe pod NOT DELETED", Paint::Fatal),
     };

@@ -113,7 +113,7 @@ pub(super) fn of_topic(mut command: Command, topic: Option<&str>) -> Result<Stri
 
 fn settings_help(width: usize) -> String {
     let about = "A setting is a flag, a variable, or a line of the settings file: --call-timeout 60, GPU_SYRINGE_CALL_TIMEOUT=60, \
-                 call_timeout = 60. A flag overrides a variable, and a variable the file. gpu-syringe config shows the values and \
+                 call_timeout = 60. A flag overrides a variable, and a variable overrides the file. gpu-syringe config shows the values and \
                  where they come from.";
     let mut settings = all_settings()
         .about(about)

@@ -1,4 +1,4 @@
-//! Writes manual pages from the definition of the command line.
+//! `write`: writes manual pages from the definition of the command line, one page for each command.
 
 use std::path::Path;
 

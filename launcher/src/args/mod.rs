@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Mcp,
     /// Show every setting, its value, and where it came from
     Config,
-    /// Check what probes need, and how to fix it
+    /// Check what probes need, and show the fixes
     Doctor(DoctorArgs),
     /// Namespace, permissions, policy: print or apply
     Setup(SetupArgs),
@@ -162,7 +162,7 @@ pub fn documented_call(argv: &[&str]) -> Result<Option<(&'static str, Value)>, c
     Ok(Some((call.tool, arguments)))
 }
 
-/// Joins `--watch 30` to `--watch=30`: without the sign, the number would be the name of a node.
+/// Joins `--watch 30` to `--watch=30`: without the equals sign, the number would be read as the name of a node.
 fn with_joined_watch(argv: &[OsString]) -> Vec<OsString> {
     let mut joined: Vec<OsString> = Vec::with_capacity(argv.len());
     for word in argv {

@@ -35,7 +35,7 @@ pub(crate) enum ToolCommand {
     Health(Watched<FleetArgs>),
     /// GPUs of a node, or of all GPU nodes
     Inventory(FleetArgs),
-    /// What is wrong: reads all, applies every rule
+    /// What is wrong: checks all data with all rules
     Diagnose(DiagnoseArgs),
     /// State of a node in Kubernetes and of its GPUs
     Describe(NodeArgs),
@@ -61,7 +61,7 @@ pub(crate) enum ToolCommand {
     ResetGpu(Confirmed<ResetArgs>),
 }
 
-/// Arguments of a tool that can be read repeatedly.
+/// Arguments of a tool whose command can be repeated with `--watch`.
 #[derive(Args, Debug)]
 pub(crate) struct Watched<T: Args> {
     #[command(flatten)]

@@ -13,18 +13,18 @@ const SIMILAR: f64 = 0.7;
 
 /// Words that users of kubectl and other programs type, and the command of gpu-syringe for the same purpose.
 const HABITS: [(&[&str], &str); 9] = [
-    (&["get", "ls", "list"], "gpu-syringe nodes lists the GPU nodes, gpu-syringe pods the pods with GPUs."),
+    (&["get", "ls", "list"], "gpu-syringe nodes lists the GPU nodes; gpu-syringe pods lists the pods with GPUs."),
     (&["version"], "gpu-syringe --version prints the version."),
     (&["status", "check", "top-nodes"], "gpu-syringe health reads all GPU nodes."),
     (&["smi", "nvidia-smi", "stats"], "gpu-syringe telemetry NODE shows temperature, power, clocks and utilization."),
     (
         &["logs", "log", "dmesg", "events"],
-        "gpu-syringe xid NODE decodes the kernel log of a node, gpu-syringe explain POD shows events and log of a pod.",
+        "gpu-syringe xid NODE decodes the kernel log of a node; gpu-syringe explain POD shows events and log of a pod.",
     ),
-    (&["install", "init", "apply"], "gpu-syringe setup prints the manifests, gpu-syringe setup --apply applies them."),
+    (&["install", "init", "apply"], "gpu-syringe setup prints the manifests; gpu-syringe setup --apply applies them."),
     (
         &["uninstall", "delete", "remove"],
-        "gpu-syringe setup --uninstall removes a set-up, gpu-syringe sweep deletes pods that are left.",
+        "gpu-syringe setup --uninstall removes a set-up; gpu-syringe sweep deletes pods that are left.",
     ),
     (&["why", "debug"], "gpu-syringe explain POD, or gpu-syringe diagnose NODE."),
     (&["--all", "--all-nodes"], "gpu-syringe health reads all GPU nodes."),

@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 5 << 20;
 const KEPT: u32 = 5;
 /// Maximum time that a line waits for other launchers that are writing.
 const LOCK_TIME: Duration = Duration::from_secs(3);
-/// Pause between two attempts.
+/// Pause between two attempts to lock the file.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The audit log file.

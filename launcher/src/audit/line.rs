@@ -20,8 +20,8 @@ pub enum AuditEvent {
     ActionDeclined,
     /// The consent was not valid.
     ActionRefused,
-    /// A leftover object was deleted or could not be deleted. It is from an earlier launcher, or was created after its
-    /// creation was given up.
+    /// A leftover object was deleted or could not be deleted. The object is from an earlier launcher, or appeared
+    /// after the launcher had stopped waiting for its creation.
     Sweep,
 }
 

@@ -1,4 +1,4 @@
-//! Formats the audit log as a table.
+//! `table`: formats the lines of the audit log as a table, newest line last.
 
 use serde_json::Value;
 

@@ -28,7 +28,7 @@ pub struct CallContext {
     pub cancel: CancellationToken,
     /// The consent for a tool that changes a node.
     pub consent: Consent,
-    /// Nodes that failed recently. They are kept from call to call.
+    /// Nodes that failed recently. The list is kept from call to call.
     pub failure_backoff: Arc<FailureBackoff>,
     /// Expected API server of an action (`--server`).
     pub server: Option<String>,
@@ -64,7 +64,7 @@ impl CallContext {
         request: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         timeout_at(self.end, request).await.unwrap_or_else(|_| {
-            let why = format!("it took longer than the {} s that a call may take", self.settings.call_timeout);
+            let why = format!("the request took longer than the {} s that a call may take", self.settings.call_timeout);
             Err(Failure::new(what, why, "Read fewer nodes (one node, a selector), or raise --call-timeout."))
         })
     }

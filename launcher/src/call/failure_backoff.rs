@@ -78,6 +78,6 @@ mod tests {
         assert!(reason("a", now).is_some(), "the third in a row pauses again at once");
         failure_backoff.record_result("s", "a", None);
         failure_backoff.record_result("s", "a", Some("hung"));
-        assert_eq!(reason("a", now), None, "a success in between begins anew");
+        assert_eq!(reason("a", now), None, "a success in between resets the count");
     }
 }

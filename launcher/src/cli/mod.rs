@@ -176,8 +176,8 @@ async fn dispatch(
     match command {
         Command::Mcp => {
             if std::io::stdin().is_terminal() {
-                let hint = "gpu-syringe: this is an MCP server, which an AI host starts; it waits for JSON on standard input. Ctrl-D ends \
-                     it. The configuration for hosts is in README.md. Commands for a terminal: gpu-syringe help.";
+                let hint = "gpu-syringe: this is an MCP server, which an AI host starts; it waits for JSON on standard input. Ctrl-D stops \
+                     the server. The configuration for hosts is in README.md. Commands for a terminal: gpu-syringe help.";
                 let _ = writeln!(progress::Messages, "{hint}");
             }
             sweep_at_start(contexts.clone(), prober.clone());
@@ -229,7 +229,7 @@ async fn run_tool(
 ) -> Result<Outcome, Failure> {
     let ToolCall { tool, destructive, run, says_yes, server, watch, arguments: _ } = call;
     if destructive && settings.mode != Mode::Operator {
-        let why = "it changes the node, and gpu-syringe is in read-only mode";
+        let why = "this command changes the node, and gpu-syringe is in read-only mode";
         return Err(Failure::usage(format!("Running {}", command_of(tool)), why, "Add --mode operator."));
     }
     let ask: Arc<dyn Prompt> = if says_yes { Arc::new(AlwaysYes) } else { Arc::new(TerminalPrompt) };
@@ -244,7 +244,7 @@ async fn run_tool(
         progress::clear();
         let RenderedAnswer { json, page, names, outcome } = match (answer, last) {
             (Ok(answer), _) => answer,
-            // Ctrl-C stops a watch. Its answers are already printed.
+            // Ctrl-C stops a watch. The answers of the watch are already printed.
             (Err(_), Some(outcome)) if stop.is_cancelled() => return Ok(outcome),
             (Err(failure), _) => return Err(failure),
         };
@@ -280,7 +280,7 @@ async fn until_stopped<T>(
     }
 }
 
-/// Makes the image that the nodes of the demo cluster have the image of this launcher.
+/// Sets the image of this launcher to the image that the nodes of the demo cluster have.
 #[cfg(feature = "demo")]
 fn with_image_of_demo(cli: Cli) -> Cli {
     if !cli.settings.demo {
@@ -292,7 +292,7 @@ fn with_image_of_demo(cli: Cli) -> Cli {
 #[cfg(feature = "demo")]
 async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
     demo_cluster::Cluster::start(demo_cluster::demo_at(jiff::Timestamp::now())).await.map_err(|error| {
-        Failure::new("Starting the demo cluster", error, "It needs a free port on the loopback interface.")
+        Failure::new("Starting the demo cluster", error, "The demo needs a free port on the loopback interface.")
     })
 }
 

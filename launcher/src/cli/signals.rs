@@ -5,7 +5,7 @@ pub(super) struct Signals(Vec<tokio::signal::unix::Signal>);
 
 #[cfg(unix)]
 impl Signals {
-    /// Listens to SIGINT, SIGTERM and SIGHUP. A signal without a handler keeps its default action.
+    /// Starts to listen for SIGINT, SIGTERM and SIGHUP. A signal without a handler keeps its default action.
     pub(super) fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];

@@ -23,7 +23,7 @@ impl XidCode {
         let kinds = kinds().iter().filter(|kind| (kind.codes.0..=kind.codes.1).contains(&code)).collect();
         let found = Self { code, xid: xid(code), kinds, sxid: sxid(code) };
         if found.xid.is_none() && found.sxid.is_none() {
-            let why = "it is neither an Xid nor an SXid in the catalogue";
+            let why = "the catalogue has no Xid and no SXid with this number";
             let next = "docs/xid.md lists all codes. For a node with this name: gpu-syringe xid node/NAME.";
             return Err(Failure::new(format!("Looking up {code}"), why, next));
         }

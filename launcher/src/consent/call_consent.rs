@@ -1,4 +1,4 @@
-//! `Consent`: the consent of one call, with the way to ask for it, the tokens and the answers.
+//! `Consent`: how one call gets the consent of the user: the prompt, the tokens, and the answer of the host's user.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

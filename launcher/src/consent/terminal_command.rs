@@ -1,4 +1,4 @@
-//! Creates the command that a person can run in a terminal to carry out a plan.
+//! `terminal_command_line`: creates the command that a person can run in a terminal to carry out a plan.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Asks the user of a terminal for consent on standard error, because standard output is for the answer.
+//! `TerminalPrompt`: asks for consent in a terminal, on standard error, because standard output is for the answer.
 
 use std::io::{BufRead, IsTerminal, Write};
 

@@ -1,4 +1,4 @@
-//! Creates the binding of a token: the action, its target, and who may redeem the token.
+//! `token_binding`: creates the text to which a token is bound: the action, its target, and who may redeem the token.
 
 use serde_json::{Value, json};
 

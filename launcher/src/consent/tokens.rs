@@ -112,7 +112,7 @@ mod tests {
         let (tokens, _) = tokens();
         let token = tokens.issue("kill 7".into(), "").expect("randomness");
         assert!(tokens.redeem(&token, "kill 8").expect_err("other").contains("other content"));
-        assert!(tokens.redeem(&token, "kill 7").is_err(), "a wrong use is a use");
+        assert!(tokens.redeem(&token, "kill 7").is_err(), "a wrong attempt also uses up the token");
     }
 
     #[test]

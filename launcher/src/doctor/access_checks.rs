@@ -76,7 +76,7 @@ pub(super) fn clock(observed: &Observed) -> Check {
         return Check::ok("clock", format!("within {} s of the API server", seconds.abs() + 1));
     }
     let direction = if seconds > 0 { "ahead of" } else { "behind" };
-    let note = "on the machine whose clock is wrong; until then, ages and times in answers are wrong";
+    let note = "run this on the machine whose clock is wrong; until then, ages and times in answers are wrong";
     Check::warning(
         "clock",
         format!("this machine is {} s {direction} the API server", seconds.abs()),

@@ -1,4 +1,4 @@
-//! Creates the commands that fix the problems of the doctor checks.
+//! `Fixes`: creates the commands that fix the problems that the doctor checks find.
 
 use super::check::Fix;
 use crate::consent::shell_quoted;
@@ -12,7 +12,7 @@ pub(super) struct Fixes<'a> {
 }
 
 /// Note for a command that an administrator has to run.
-const ADMINISTRATOR: &str = "an administrator of the cluster runs it";
+const ADMINISTRATOR: &str = "this command must be run by an administrator of the cluster";
 
 impl<'a> Fixes<'a> {
     pub(super) fn new(settings: &'a Settings, user: Option<&'a str>) -> Self {
@@ -53,7 +53,7 @@ impl<'a> Fixes<'a> {
     pub(super) fn grant(&self, operator: bool) -> Fix {
         let user = self.user.map_or_else(|| "NAME".to_owned(), shell_quoted);
         let operator = if operator { " --operator" } else { "" };
-        self.setup(&format!("--user {user}{operator}"), "it grants every permission of docs/permissions.md")
+        self.setup(&format!("--user {user}{operator}"), "the command grants every permission of docs/permissions.md")
     }
 
     /// Creates the fix that installs the policy, or sets its image to the image of this launcher.

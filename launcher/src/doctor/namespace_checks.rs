@@ -109,13 +109,13 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>
         return Check::failure(
             id,
             format!("namespace {name} is being deleted"),
-            Fixes::run(command, "then it is created again"),
+            Fixes::run(command, "the second command creates the namespace again"),
         );
     }
     if matches!(observed.namespace, Seen::Absent) || rejections.by(Cause::Namespace).is_some() {
         let fix = fixes.setup(
             "",
-            "it creates the namespace, the permissions and a quota (trial; recommended: --profile hardened with --image)",
+            "the command creates the namespace, the permissions and a quota (trial; recommended: --profile hardened with --image)",
         );
         return Check::failure(id, format!("there is no namespace {name}"), fix);
     }
@@ -126,7 +126,7 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>
         Seen::Absent | Seen::Forbidden if observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) => {
             Check::ok(id, format!("{name} (you may not read it; the API server admits pods to it)"))
         }
-        Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not read it: see the permissions"),
+        Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not read the namespace: see the permissions"),
     }
 }
 
@@ -148,7 +148,7 @@ fn pod_security(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<
     }
     let level = observed.namespace.found().map(|found| found.labels().get(LEVEL).map(String::as_str));
     if !observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) {
-        return Check::skipped(id, "no pod could be tried: see the permissions and the dry runs");
+        return Check::skipped(id, "no dry run of a pod was possible: see the permissions and the dry runs");
     }
     match level {
         Some(Some(level)) => Check::ok(id, format!("label {LEVEL}={level}")),
@@ -179,7 +179,7 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) ->
             "no ResourceQuota limits the number of pods",
             fixes.setup("", "a faulty launcher can then create at most 64 pods"),
         ),
-        Seen::Forbidden => Check::skipped(id, "you may not read it, and need not"),
+        Seen::Forbidden => Check::skipped(id, "you may not read the quota, and do not need to"),
         Seen::Unknown(why) => Check::skipped(id, why),
     }
 }
@@ -200,7 +200,7 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
         Some(PolicyState::InEffect { .. }) if !observed.missing_policies.is_empty() => {
             let missing = observed.missing_policies.join(", ");
             let evidence = format!(
-                "the policy rejects a pod that is not a probe, but a part of it is missing, which limits what runs in a probe: {missing}"
+                "the policy rejects a pod that is not a probe, but these parts, which limit what runs in a probe, are missing: {missing}"
             );
             Check::failure(id, evidence, fixes.harden())
         }
@@ -211,7 +211,7 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
                 fixes.namespace()
             );
             if half || state == Some(true) {
-                let why = if half { "it is partially installed" } else { "it is installed, but has no effect" };
+                let why = if half { "the policy is incomplete" } else { "the policy has no effect" };
                 return Check::failure(id, format!("{evidence}; {why}"), fixes.harden());
             }
             Check::warning(id, format!("{evidence} (trial profile)"), fixes.harden())
@@ -245,7 +245,7 @@ fn image_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix
     match image.filter(|image| image_reference::refusal(image).is_none()) {
         Some(image) if !settings.names_image() || pinned_image(settings).is_none() => Fixes::run(
             format!("export GPU_SYRINGE_IMAGE={}", crate::consent::shell_quoted(image)),
-            "the image that the policy admits; or set no image, and gpu-syringe takes it from the policy",
+            "this is the image that the policy admits; if you set no image, gpu-syringe uses the image of the policy",
         ),
         _ => fixes.harden(),
     }
@@ -275,7 +275,7 @@ fn dry_runs(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<
                     return Check::skipped(id, format!("rejected: see {other}"));
                 }
                 if *via == ProbeMethod::Inject && has_policy && settings.via != ProbeMethod::Inject {
-                    return Check::skipped(id, "the policy admits no shell, as it should");
+                    return Check::skipped(id, "the policy admits no shell, as intended");
                 }
                 let is_failure = wanted.contains(via) && !works;
                 let next = probe::next_step_of_rejection(reason, fixes.namespace());

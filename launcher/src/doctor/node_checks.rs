@@ -35,7 +35,7 @@ fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
         return Check::skipped(id, format!("--via {} uploads nothing", settings.via.as_str()));
     }
     if observed.has_policy() {
-        return Check::skipped(id, "the policy admits no shell, as it should");
+        return Check::skipped(id, "the policy admits no shell, as intended");
     }
     let mut images = std::collections::BTreeSet::new();
     for (node, image) in &observed.base_images {
@@ -92,13 +92,13 @@ fn is_on_a_node(observed: &Observed, settings: &Settings) -> bool {
 fn image(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Check {
     let id = "image";
     if observed.is_image_of_policy {
-        return Check::ok(id, format!("none is set; the image of the policy is used: {}", settings.probe_image()));
+        return Check::ok(id, format!("no image is set; the image of the policy is used: {}", settings.probe_image()));
     }
     let image = settings.probe_image();
     if !settings.names_image() && settings.via == ProbeMethod::Auto {
         let why = match &settings.released_digest {
-            Some(_) => format!("none is set; --via auto uses {image} on nodes that have it"),
-            None => "none is set, and --via auto needs none".to_owned(),
+            Some(_) => format!("no image is set; --via auto uses {image} on nodes that have this image"),
+            None => "no image is set, and --via auto needs none".to_owned(),
         };
         return if observed.has_policy() {
             Check::skipped(id, why + ": see policy-values")
@@ -129,18 +129,18 @@ fn image_on_nodes(observed: &Observed, settings: &Settings) -> Check {
     let image = settings.probe_image();
     let having = nodes.iter().filter(|node| has_image(node, &image)).count();
     if having == nodes.len() {
-        return Check::ok(id, format!("{having} of {having} GPU nodes that were read have it"));
+        return Check::ok(id, format!("{having} of {having} GPU nodes that were read have the image"));
     }
     let without = nodes.iter().find(|node| !has_image(node, &image)).map(ResourceExt::name_any).unwrap_or_default();
     Check::warning(
         id,
         format!(
-            "{having} of {} GPU nodes that were read report the image; {without} does not: its first probe pulls it",
+            "{having} of {} GPU nodes that were read report the image; {without} does not: the first probe on this node pulls the image",
             nodes.len()
         ),
         Fixes::run(
             "gpu-syringe --via inject diagnose NODE",
-            "needs no image of the probe; a kubelet reports at most 50 images, so the node may have it nevertheless",
+            "this command needs no image of the probe; a kubelet reports at most 50 images, so the node may have the image nevertheless",
         ),
     )
 }

@@ -231,7 +231,7 @@ async fn read(connection: &Connection, object: ObjectRef, end: Instant) -> Seen<
 }
 
 async fn read_nodes(connection: &Connection, end: Instant) -> Seen<Vec<Node>> {
-    // Half of the time is left for the other requests.
+    // This request gets half of the time. The rest is for later requests.
     let end = end.min(Instant::now() + (end - Instant::now()) / 2);
     match timeout_at(end, nodes::collect(connection, None, is_gpu_node, |node| node)).await {
         Ok(Ok((_, nodes))) => Seen::Found(nodes),

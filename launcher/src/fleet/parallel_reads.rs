@@ -25,7 +25,7 @@ use syringe_core::probe_command::ReadCommand;
 const UPLOAD_TIME: Duration = Duration::from_secs(30);
 /// Time of the call that is reserved for building the answer.
 const RESERVED_FOR_ANSWER: Duration = Duration::from_secs(1);
-/// If less time is left, no further pod is created, because it would be deleted before it could respond.
+/// If less time is left, no further pod is created, because that pod would be deleted before it could respond.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
 /// The result for one node.
@@ -68,7 +68,7 @@ impl ParallelReads<'_> {
         let total = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
         let mut outcomes: Vec<(String, NodeOutcome<R>)> = Vec::new();
         let on_phase = &self.call.on_phase;
-        // The phases of concurrent probes would be mixed. The caller gets the number of nodes instead.
+        // The phases of concurrent probes would be mixed. Instead, the caller gets the number of nodes that were read.
         let quiet = CallContext { on_phase: std::sync::Arc::new(|_| ()), ..self.call.clone() };
         let quiet = &quiet;
         let at_once = usize::from(self.call.settings.nodes_at_once());
@@ -132,7 +132,7 @@ impl ParallelReads<'_> {
             Ok(read) => read,
             Err(_) => Err(Failure::new(
                 format!("Reading node {name}"),
-                "the time of the call ended while its probe pod was being deleted",
+                "the time of the call ended while the probe pod of the node was being deleted",
                 "Read this node in a separate call.",
             )
             .leaving(Some(format!(
@@ -147,7 +147,7 @@ impl ParallelReads<'_> {
                 NodeOutcome::Read(summarise(node, read))
             }
             Err(failure) => {
-                // A missing method costs nothing, and may be available a moment later.
+                // Such a failure takes no time, and a method may be available a moment later.
                 let is_fault = !matches!(failure.cause, Cause::NoMethod { .. });
                 if is_fault && !self.call.cancel.is_cancelled() && is_ready(node) {
                     failure_backoff.record_result(server, &name, Some(&failure.why));

@@ -33,11 +33,11 @@ const PROMPTS: &[PromptTemplate] = &[
         description: "Cause (application, GPU, node or cluster), evidence and next step",
         arguments: &[
             ("pod", "Pod, or its owner as job/NAME", true),
-            ("namespace", "Its namespace; by default that of the context", false),
+            ("namespace", "Namespace of the pod; by default the namespace of the context", false),
         ],
         text: "Explain why pod {pod} (namespace {namespace}) failed, hangs or waits.\n\
             1. Call explain_gpu_pod. State the cause and how certain it is, then the evidence from its timeline.\n\
-            2. If it says gpu or node, call diagnose_gpu_node for the pod's node to see whether other pods are in danger.\n\
+            2. If the cause is gpu or node, call diagnose_gpu_node for the pod's node to see whether other pods are in danger.\n\
             3. Say plainly whether the owner of the code or the owner of the node has to act, and what they do next.\n\
             If the evidence is not sufficient, say what is missing (a log, a longer window). Do not guess.",
     },
@@ -49,7 +49,7 @@ const PROMPTS: &[PromptTemplate] = &[
         text: "Decide whether to return GPU {gpu} of node {node_name} to the vendor.\n\
             1. Call get_gpu_inventory for serial, part number, VBIOS and driver; snapshot_ecc for remapped rows, spare rows, \
             SRAM threshold and the driver's recovery action; analyze_xid_errors for its Xids.\n\
-            2. Return it when a row remap failed, the SRAM threshold is exceeded, it fell off the bus again after a power \
+            2. Return it when a row remap failed, the SRAM threshold is exceeded, the GPU fell off the bus again after a power \
             cycle, or the same hardware error came back after a reset. A pending remap, contained errors and lifetime counts \
             from long ago are not a reason.\n\
             3. Give the list of facts for the vendor's ticket, and which of them could not be read.",

@@ -24,7 +24,7 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     vec![
         ResourceTemplate::new("xid://{code}", "xid")
             .with_title("Xid by code")
-            .with_description("Meaning, class, severity, NVIDIA's action and an operator's for one Xid")
+            .with_description("Meaning, class, severity and actions (of NVIDIA and of an operator) of one Xid")
             .with_mime_type(JSON),
         ResourceTemplate::new("sxid://{code}", "sxid")
             .with_title("SXid by code")

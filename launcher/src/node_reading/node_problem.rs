@@ -1,7 +1,7 @@
 //! `failure`: turns a problem in the document of a node into a failure of this launcher.
 //!
-//! A node can write anything into its document. What it says is quoted as the node's, and the next step is chosen here by the code
-//! of the problem, so that no text of a node becomes an instruction of gpu-syringe.
+//! A node can write anything into its document. So text of a node is quoted, and this module chooses the next step by
+//! the code of the problem, so that no text of a node becomes an instruction of gpu-syringe.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ use kube_read::Failure;
 /// Maximum length of a quoted text.
 const MAX_TEXT: usize = 400;
 /// Next step for a code that is not in the table.
-const UNKNOWN_CODE: &str = "Run gpu-syringe diagnose for the node: it shows what else is known. If the image of the probe is older \
+const UNKNOWN_CODE: &str = "Run gpu-syringe diagnose for the node to see what else is known. If the image of the probe is older \
      than this launcher, name a newer one with --image.";
 
 /// The next steps by code.

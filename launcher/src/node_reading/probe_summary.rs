@@ -29,11 +29,11 @@ pub struct ProbeSummary {
     pub scope: Option<ReportScope>,
     /// The time when the facts were read.
     pub taken_at: Option<jiff::Timestamp>,
-    /// Whether the object of the probe pod is certainly deleted. The kubelet stops its container a moment later.
+    /// Whether the object of the probe pod is certainly deleted. The kubelet stops the container a moment later.
     pub deleted: bool,
     /// What remains in the cluster, and how to remove it.
     pub left_behind: Option<String>,
-    /// A process of the probe that is known to stay on the node although its pod is deleted, and how to find it.
+    /// A process of the probe that stays on the node although the pod is deleted, and how to find this process.
     pub process_left: Option<String>,
     /// Notes about the probe (a retry, a probe that did not exit).
     pub note: Option<String>,
@@ -41,7 +41,7 @@ pub struct ProbeSummary {
     pub passed_over: Vec<String>,
     /// Duration of each phase.
     pub timings_ms: TimingsMs,
-    /// The facts that replace those of a probe. They are moved to a field of the answer.
+    /// The facts that replace the report of a probe. They are moved to a field of the answer.
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) api_only: Option<Box<ApiOnlyFacts>>,

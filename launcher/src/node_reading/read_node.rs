@@ -38,8 +38,8 @@ pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
 /// Note about kernel lines that cannot be compared with other facts.
-const LOG_FILES: &str = " The kernel lines come from log files that the kubelet serves: they do not show whether a fault was fixed \
-    since, unless the driver logged it (reload, reset).";
+const LOG_FILES: &str = " The kernel lines come from log files that the kubelet serves: these files do not show whether a fault was fixed \
+    since then, unless the driver logged the fix (reload, reset).";
 
 /// A node that was read.
 pub(crate) struct NodeReading {
@@ -143,7 +143,7 @@ async fn read_machine(
         return Ok(read);
     }
     if lifecycle.is_empty() {
-        // Says that there is no such node.
+        // The failure says that there is no such node.
         return Err(match nodes::read(connection, name).await {
             Err(failure) => failure,
             Ok(_) => Failure::new(reading_node(name), "the node was created just now", "Try again."),
@@ -218,7 +218,7 @@ pub(crate) async fn read_or_api_only(
     Ok(read)
 }
 
-/// Returns the result for a node whose probe was refused or could not start.
+/// Returns the result for a node whose probe was rejected or could not start.
 fn refused(connection: &Connection, kubernetes: &Node, failure: Failure) -> NodeReading {
     let Failure { why, next_step, deleted, left_behind, process_left, .. } = failure;
     let mut read = without_probe(connection, kubernetes, None, &why, &next_step);
@@ -231,7 +231,7 @@ fn refused(connection: &Connection, kubernetes: &Node, failure: Failure) -> Node
 }
 
 impl NodeReading {
-    /// Adds the pods on a node without a probe, with the warnings about those that do not start.
+    /// Adds the pods on the node if no probe ran, with the warnings about pods that do not start.
     async fn add_pods(
         &mut self,
         connection: &Connection,
@@ -259,7 +259,7 @@ impl NodeReading {
         (self.cluster, self.existing_pods) = (facts, existing_pods);
     }
 
-    /// Adds the Lease, the machines and the warnings of a node without a probe, and makes the diagnosis again.
+    /// Adds the Lease, the machines and the warnings of the node if no probe ran, and makes the diagnosis again.
     fn add_lifecycle(&mut self, lifecycle: &Lifecycle) {
         self.cluster.lease_renewed = lifecycle.lease_renewed;
         self.cluster.machines.clone_from(&lifecycle.machines);
@@ -325,7 +325,7 @@ pub(crate) async fn read_or_refused(
 ) -> Result<NodeReading, Failure> {
     let NodeToRead { connection, kubernetes, existing_pods, daemon_sets, time, upload_time } = known;
     if call.settings.via == ProbeMethod::None {
-        let next_step = "Start gpu-syringe with another --via to probe it.";
+        let next_step = "Start gpu-syringe with another --via to probe the node.";
         return Ok(without_probe(connection, kubernetes, None, NOT_WANTED, next_step));
     }
     call.settings.check_node_allowed(kubernetes)?;
@@ -389,8 +389,8 @@ fn stack_log(facts: &KubernetesFacts) -> Option<StackContainer> {
     format!("{}/{container}", pod.uid).parse().ok()
 }
 
-/// Returns the result for a node without a probe: all facts of the node itself are unknown, with the reason. `of_node`: the
-/// reason, if no probe can run on this node.
+/// Returns the result for a node on which no probe ran: all facts of the node itself are unknown, with the reason.
+/// `of_node`: the reason, if no probe can run on this node.
 fn without_probe(
     connection: &Connection,
     kubernetes: &Node,
@@ -433,7 +433,7 @@ pub(crate) fn section<T: Default>(
 }
 
 fn data_of<T: Default>(node: &str, name: SectionName, section: Option<Section<T>>) -> Result<T, Failure> {
-    let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
+    let missing = || Failure::new(format!("Reading {name} of node {node}"), "the section is missing", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();
     if problem.as_ref().is_some_and(|problem| problem.code == api_only::CODE) {

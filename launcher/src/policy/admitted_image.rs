@@ -16,7 +16,7 @@ use kube_read::Connection;
 
 /// Time limit of the request.
 const TIME: Duration = Duration::from_secs(5);
-/// Time for which an answer is used again.
+/// Time for which an answer is reused.
 const MEMORY: Duration = Duration::from_secs(300);
 
 /// The images that the policies admit, by cluster and namespace.
@@ -32,7 +32,7 @@ struct Answer {
 
 impl AdmittedImages {
     /// Returns the image that the policy of the namespace admits; `None` if there is no policy, if the user may not read
-    /// it, or if it names no image by digest. Asks the API server once in some minutes.
+    /// it, or if it names no image by digest. Asks the API server only once every few minutes.
     pub(crate) async fn get(&self, cluster: &str, connection: &Connection, namespace: &str) -> Option<String> {
         let key = (cluster.to_owned(), namespace.to_owned());
         // The lock is held during the request, so that the probes of many nodes send one request.
@@ -45,7 +45,7 @@ impl AdmittedImages {
         image
     }
 
-    /// Forgets an image that the policy refused: an administrator has set another one.
+    /// Forgets an image that the policy rejected, because an administrator has set another image.
     pub(crate) async fn forget(&self, cluster: &str, namespace: &str) {
         self.0.lock().await.remove(&(cluster.to_owned(), namespace.to_owned()));
     }

@@ -24,7 +24,7 @@ impl Default for Values {
 }
 
 impl Values {
-    /// Returns these values with another value of one variable.
+    /// Returns these values with a new value for one variable.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.0.insert(name, value.into());
         self
@@ -44,7 +44,7 @@ impl Values {
         Self(values)
     }
 
-    /// Returns the image; empty if none is set.
+    /// Returns the image, or an empty text if no image is set.
     pub(crate) fn image(&self) -> &str {
         self.0.get(IMAGE).and_then(Value::as_str).unwrap_or_default()
     }
@@ -66,7 +66,7 @@ impl Values {
     }
 }
 
-/// Returns the text or the list of texts that an expression is; `None` for another expression.
+/// Returns the text or list of texts of a literal expression; `None` for any other expression.
 fn literal(expression: &str) -> Option<Value> {
     let expression = expression.trim();
     // A person may have written the literal with single quotes.

@@ -95,7 +95,7 @@ impl AuditRecord {
             .collect()
     }
 
-    /// Records that the pod was created, or without a UID, that it may have been created.
+    /// Records that the pod was created. Without a UID, the pod may have been created.
     pub(super) fn created(&self, open: &OpenProbe, uid: Option<&str>) {
         let used = Used { open: open.clone(), uid: uid.map(str::to_owned) };
         *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);

@@ -34,7 +34,7 @@ pub(super) struct ProbeContext {
     pub(super) stop: CancellationToken,
     /// The time at which reading must be complete.
     pub(super) end: Instant,
-    /// Receives the result if the pod is not deleted by `answer_by`.
+    /// Receives the result if the pod is not yet deleted at the time `answer_by`.
     pub(super) early: Mutex<Option<oneshot::Sender<ProbeResult>>>,
     /// The time at which the caller gets a result that was read, even if the pod is still being deleted.
     pub(super) answer_by: Instant,
@@ -104,7 +104,7 @@ impl ProbeContext {
         self.session.begin(open).await;
     }
 
-    /// Leaves a probe to a background task, which writes its last audit line.
+    /// Leaves a probe to a background task, which writes the last audit line of the probe.
     pub(super) fn leave_to_background(&self, open: &OpenProbe) {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| one != open);
     }

@@ -28,8 +28,8 @@ use crate::settings::Settings;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// Maximum time that an exiting program waits for pods: the creation of a pod, looking for a pod whose creation was not
-/// answered, and the deletion with all retries. The slack is for an ephemeral container, which takes more steps to
+/// Maximum time that an exiting program waits for pods: the creation of a pod, the search for a pod whose creation was
+/// not answered, and the deletion with all retries. The slack is for an ephemeral container, which takes more steps to
 /// stop.
 pub(crate) const SETTLE_TIME: Duration = pod_lifecycle::CREATE_TIME
     .saturating_add(delete_pod::REMOVAL_TIME)
@@ -142,7 +142,7 @@ impl Prober {
         self.reading_context(connection, request, Arc::new(|_| ()), record)
     }
 
-    /// Changes a node. It works like [`Self::probe`], but only after a line is in the audit log. Neither the caller nor
+    /// Changes a node. Works like [`Self::probe`], but starts only after a line is in the audit log. Neither the caller nor
     /// the exit of the program cancels an action, because an interrupted reset is worse than a late one.
     pub(crate) async fn act(
         &self,
@@ -157,7 +157,7 @@ impl Prober {
         // The token is taken before `stop` is checked, so that a program that exits later waits for this action.
         let _held = self.session.tasks.token();
         if self.session.stop.is_cancelled() {
-            return Err(Failure::new("The action", "gpu-syringe is shutting down", "Start it again and call again."));
+            return Err(Failure::new("The action", "gpu-syringe is shutting down", "Restart gpu-syringe and retry."));
         }
         record.action_starts().await?;
         let context = self.reading_context(connection, request, on_phase, record);
@@ -182,8 +182,8 @@ impl Prober {
         })
     }
 
-    /// Cleans up after earlier launchers: deletes pods in the namespace whose launcher has exited and expired pods, and
-    /// stops ephemeral containers.
+    /// Cleans up after earlier launchers: deletes expired pods and pods of exited launchers in the namespace, and stops
+    /// ephemeral containers.
     pub async fn sweep(&self, connection: &Connection) -> Result<SweepResult, Failure> {
         let of_pods = sweep::sweep(connection, &self.settings.probe_namespace, &self.session).await;
         // This is also done if the user may not list pods in that namespace.
@@ -211,14 +211,14 @@ impl Prober {
         self.session.open.descriptions()
     }
 
-    /// Writes an audit line for each open probe, because the program exits before their calls end.
+    /// Writes an audit line for each open probe, because the program exits before the calls of these probes end.
     pub fn audit_open_probes(&self) {
         for OpenProbe { server, context, node, tool, namespace, pod, container, is_action, .. } in
             self.session.open.all()
         {
             let line = AuditLine {
                 event: if is_action { AuditEvent::ActionEnded } else { AuditEvent::Probe },
-                outcome: Some("interrupted: the program ended before its pod was deleted".to_owned()),
+                outcome: Some("interrupted: the program exited before the pod was deleted".to_owned()),
                 deleted: Some(false),
                 pod: Some(pod),
                 server,

@@ -1,4 +1,4 @@
-//! `ProbeResult` and `Timings`: the result of a probe. `CleanUp` and `CreateOutcome`: the results of its steps.
+//! `ProbeResult` and `Timings`: the result of a probe. `CleanUp` and `CreateOutcome`: the results of the steps of a probe.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct ProbeResult {
     pub via: ProbeMethod,
     /// Name of the pod that was used.
     pub pod: String,
-    /// Whether the pod object is certainly deleted. Its container exits a moment later.
+    /// Whether the pod object is certainly deleted. The container exits a moment later.
     pub deleted: bool,
     /// If the pod object is not deleted: the reason, and what to do.
     pub left_behind: Option<String>,

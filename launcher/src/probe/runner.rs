@@ -17,7 +17,7 @@ use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
 /// Creates the objects, reads the report and cleans up, even after a failure. Then writes a line in the audit log.
-/// `steps` is an error if there is no method to run; this also gets a line in the audit log.
+/// `steps` is an error if there is no method to run; this case also gets a line in the audit log.
 pub(super) async fn run(
     context: &ProbeContext,
     steps: Result<impl ProbeSteps, Failure>,
@@ -87,7 +87,7 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
             Ok(ProbeResult { report, via, pod, deleted, left_behind, process_left, timings, note, passed_over })
         }
         Err(failure) => {
-            // The pod of this method acts as soon as it starts.
+            // With --via logs, the action starts as soon as the pod starts.
             let acts_late = context.is_action && via == ProbeMethod::Logs && !is_created && !deleted;
             let may_have_acted = context.action_sent.load(Ordering::Relaxed) || acts_late;
             let failure = if may_have_acted { failure.of_sent_action() } else { failure };

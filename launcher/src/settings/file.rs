@@ -1,4 +1,4 @@
-//! Reads the settings file. Its values become defaults of the flags: clap validates them.
+//! Reads the settings file. The values in the file become defaults of the flags, which clap validates.
 //! Flags and environment variables override these defaults.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use clap::{ArgAction, Command};
 use crate::user_dirs::config_dir;
 use kube_read::Failure;
 
-/// Settings that cannot be in a file.
+/// Settings that a settings file cannot contain.
 const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
 
 /// Whether a settings file may contain this setting.

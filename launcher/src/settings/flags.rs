@@ -131,7 +131,7 @@ pub struct Settings {
     /// Operator mode: if the host cannot ask its user, give the consent token to the model, which can redeem it at once
     #[arg(long, global = true, env = "GPU_SYRINGE_TOKEN_TO_MODEL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub token_to_model: bool,
-    /// Digest of the image that was released with this program. An image on a node counts as the probe's by this digest alone.
+    /// Digest of the image released with this program. Only an image with this digest counts as the image of the probe.
     #[arg(skip = RELEASED_DIGEST.map(str::to_owned))]
     pub released_digest: Option<String>,
 }
@@ -274,7 +274,7 @@ impl Settings {
         Duration::from_secs(self.call_timeout)
     }
 
-    /// Returns settings for a call that may take `time`, so that its container runs long enough.
+    /// Returns the settings with this time limit for a call, so that the probe container also runs long enough.
     pub fn with_call_time(&self, time: Duration) -> Self {
         Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
     }

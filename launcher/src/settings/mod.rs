@@ -1,4 +1,4 @@
-//! Modules for the settings of the person who starts gpu-syringe. A tool cannot change them.
+//! Modules for the settings of the person who starts gpu-syringe. Tools cannot change these settings.
 //! Order of precedence: flags, environment, settings file, defaults.
 
 mod as_command_line;

@@ -33,7 +33,7 @@ impl FromStr for NodeSelector {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let selector = match text {
-            "" => return Err("it is empty; use * for every node".into()),
+            "" => return Err("the selector is empty; use * for every node".into()),
             "*" => Selector::default(),
             text => requirements(text).map(requirement).collect::<Result<_, _>>()?,
         };
@@ -106,13 +106,13 @@ pub(super) fn check(allowed: Option<&NodeSelector>, node: &Node) -> Result<(), F
     let (why, next) = match allowed {
         Some(selector) if selector.matches(node) => return Ok(()),
         Some(selector) => (
-            format!("its labels do not match --allow-nodes {selector}"),
+            format!("the labels of the node do not match --allow-nodes {selector}"),
             "Name another node, or start gpu-syringe with another --allow-nodes.",
         ),
         None if !is_of_control_plane(node) => return Ok(()),
         None => (
-            "it is a control plane node, where a privileged pod can take over the whole cluster".to_owned(),
-            "To allow it, start gpu-syringe with --allow-nodes and a label selector, or * for every node.",
+            "this is a control plane node, where a privileged pod can take over the whole cluster".to_owned(),
+            "To allow this node, start gpu-syringe with --allow-nodes and a label selector, or * for every node.",
         ),
     };
     Err(Failure::new(format!("Probing node {}", node.name_any()), format!("{why}; nothing was created"), next))

@@ -19,9 +19,9 @@ pub(crate) struct Access<'a> {
     pub(crate) group: &'a str,
     pub(crate) resource: &'a str,
     pub(crate) subresource: Option<&'a str>,
-    /// `None` for all objects.
+    /// Name of the object; `None` for all objects.
     pub(crate) name: Option<&'a str>,
-    /// `None` for all namespaces, and for objects without a namespace.
+    /// Namespace; `None` for all namespaces, and for objects without a namespace.
     pub(crate) namespace: Option<&'a str>,
 }
 

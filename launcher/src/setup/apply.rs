@@ -1,4 +1,4 @@
-//! `apply`: applies a plan, the policies before the permissions. `check_policy`: checks whether the policy is in effect.
+//! `apply`: applies a plan: policies first, permissions last. `check_policy`: checks whether the policy is in effect.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ fn so_far(applied: &[Applied]) -> String {
     format!("{changed} objects were applied before it")
 }
 
-/// Waits until the three policies are in effect, with this image. Otherwise a user could create another pod before that.
+/// Waits until the three policies are in effect, with this image. Before that, a user could create any other pod.
 async fn wait_for_policy(connection: &Connection, namespace: &str, image: &str) -> Result<(), Failure> {
     let end = Instant::now() + POLICY_TIME;
     let mut rounds = 0;
@@ -89,12 +89,12 @@ async fn wait_for_policy(connection: &Connection, namespace: &str, image: &str) 
     Err(Failure::new(
         format!("Waiting until the policies of namespace {namespace} are in effect"),
         format!("after {POLICY_TIME:?}: {answer}"),
-        "No user was given permissions. Look at kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings, then \
+        "No user was given permissions. Check kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings, then \
          run the same command again.",
     ))
 }
 
-/// Returns what the policies do not refuse, or with which image; `None` if all three are in effect.
+/// Returns the request that a policy does not reject, or the other image that it admits; `None` if all three are in effect.
 async fn missing_effect(connection: &Connection, namespace: &str, image: &str) -> Option<String> {
     let (pod, exec, attach) = tokio::join!(
         check_policy(connection, namespace),
@@ -115,13 +115,13 @@ async fn missing_effect(connection: &Connection, namespace: &str, image: &str) -
         |(answer, policy, what)| {
             let answer = answer.map_or_else(|error| error.reason(), |()| ADMITTED.to_owned());
             let is_refused = is_refusal_of(&answer, policy, namespace);
-            (!is_refused).then(|| format!("{policy} does not refuse {what}; the API server answers: {answer}"))
+            (!is_refused).then(|| format!("{policy} does not reject {what}; the API server answers: {answer}"))
         },
     )
 }
 
 /// The text of [`PolicyState::NotInEffect`] if nothing rejects the pod.
-pub(crate) const ADMITTED: &str = "it is admitted";
+pub(crate) const ADMITTED: &str = "the pod is admitted";
 
 /// State of the policy of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

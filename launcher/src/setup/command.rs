@@ -18,8 +18,8 @@ use kube_read::{Connection, Contexts};
 
 /// The risk of the trial profile, which is shown to the user before the profile is applied.
 const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this namespace has root on every node of the cluster: \
-     nothing limits what a privileged pod runs. This includes the control plane, and hardening later takes back nothing that such \
-     a pod has done. Use the trial profile on test clusters or with users who are administrators \
+     nothing limits what a privileged pod runs. This includes the nodes of the control plane. The hardened profile, applied later, \
+     does not undo what such a pod has done. Use the trial profile on test clusters or with users who are administrators \
      anyway; --profile hardened --image REGISTRY/PATH@sha256:DIGEST is recommended.";
 
 /// Users and groups that include every user or every component of the cluster.
@@ -105,7 +105,7 @@ impl SetupArgs {
         Err(Failure::usage(
             "Setting up the hardened profile",
             format!("the policy cannot admit the image {image}: {why}"),
-            "Name it by registry and digest (--image REGISTRY/PATH@sha256:DIGEST; localhost/PATH@… for an image that was \
+            "Name the image by registry and digest (--image REGISTRY/PATH@sha256:DIGEST; localhost/PATH@… for an image that was \
              loaded into the nodes), or use --profile trial.",
         ))
     }
@@ -113,7 +113,7 @@ impl SetupArgs {
     /// Returns a note if no bindings are created.
     fn binding_note(&self) -> Option<String> {
         let none = self.user.is_empty() && self.group.is_empty();
-        none.then(|| "No user or group is named, so no binding is made: add --user NAME or --group NAME.".to_owned())
+        none.then(|| "No user or group is named, so no binding is created: add --user NAME or --group NAME.".to_owned())
     }
 }
 
@@ -140,7 +140,7 @@ fn print(args: &SetupArgs, settings: &Settings) -> Result<SetupOutput, Failure> 
     let has_image = !parameters.policy.image().is_empty();
     let profile = args.profile.unwrap_or(if has_image { Profile::Hardened } else { Profile::Trial });
     let items = parameters.objects(profile)?;
-    let mut notes = vec![format!("Profile {}; nothing was changed. --apply applies this.", profile.as_str())];
+    let mut notes = vec![format!("Profile {}; nothing was changed. --apply applies the manifests.", profile.as_str())];
     match profile {
         Profile::Trial => notes.push(TRIAL_RISK.to_owned()),
         Profile::Hardened if !has_image => notes.push(
@@ -159,7 +159,7 @@ fn print(args: &SetupArgs, settings: &Settings) -> Result<SetupOutput, Failure> 
 struct Intent {
     profile: Profile,
     planned: Vec<Planned>,
-    /// The objects of the policy to remove, if the profile has no policy.
+    /// The objects of an installed policy that are removed, if the profile has no policy.
     removal: Removal,
 }
 
@@ -220,7 +220,7 @@ async fn apply(
         return Err(Failure::usage(
             format!("Setting up namespace {namespace} without its policy"),
             format!("the hardened profile is installed, and trial would remove its policy. {TRIAL_RISK}"),
-            "To do it without a question, add --remove-policy to --yes.",
+            "To remove the policy without a prompt, add --remove-policy to --yes.",
         ));
     }
     let planned = plan::plan(connection, parameters.objects(profile)?, args.force_conflicts).await?;
@@ -254,7 +254,7 @@ async fn apply(
     Ok(report(&applied, Some(profile), connection, namespace, notes))
 }
 
-/// Fails if the hardened profile has no image: then its policy would not admit any probe.
+/// Fails if the hardened profile has no image, because its policy would then admit no probe.
 fn check_image(profile: Profile, parameters: &Parameters) -> Result<(), Failure> {
     if profile == Profile::Trial {
         return Ok(());
@@ -325,13 +325,13 @@ async fn remove(settings: &Settings, connection: &Connection, prompt: &dyn Promp
     if !found.others.is_empty() {
         let names: Vec<_> = found.others.iter().map(ToString::to_string).collect();
         let label = format!("{}={}", LABEL.0, LABEL.1);
-        notes.push(format!("Not removed, because somebody else made it (no label {label}): {}", names.join(", ")));
+        notes.push(format!("Not removed, because setup did not create them (no label {label}): {}", names.join(", ")));
     }
     if !found.kept.is_empty() {
         let names: Vec<_> = found.kept.iter().map(ToString::to_string).collect();
         notes.push(format!(
             "Kept, because namespace {namespace} stays and would otherwise admit every pod: {}. Delete the namespace first, or \
-             give it the label back.",
+             restore the label of the namespace.",
             names.join(", ")
         ));
     }

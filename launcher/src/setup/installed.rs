@@ -62,15 +62,15 @@ impl Installed {
         match &self.namespace {
             Some(found) if found.metadata.deletion_timestamp.is_some() => Err(Failure::new(
                 what(),
-                "it is being deleted",
-                format!("Wait until it is gone (kubectl wait --for=delete namespace/{name}), then run setup again."),
+                "the namespace is being deleted",
+                format!("Wait for its deletion (kubectl wait --for=delete namespace/{name}), then run setup again."),
             )),
             Some(found) if !is_ours(found) => Err(Failure::new(
                 what(),
-                "it exists and was not made by gpu-syringe; setup would admit privileged pods to it",
+                "the namespace exists and was not created by gpu-syringe; setup would allow privileged pods in it",
                 format!(
-                    "Name another namespace. If it is meant for the probes alone, hand it over: kubectl label namespace {name} \
-                     {}={} (setup --uninstall then deletes it with everything in it).",
+                    "Name another namespace. If this namespace is only for the probes, hand it over: kubectl label namespace {name} \
+                     {}={} (setup --uninstall then deletes the namespace with everything in it).",
                     LABEL.0, LABEL.1
                 ),
             )),
@@ -78,7 +78,7 @@ impl Installed {
         }
     }
 
-    /// Keeps values of the policy and subjects of bindings that an administrator set and the command line does not name.
+    /// Keeps policy values and subjects of bindings that an administrator set and that the command line does not name.
     pub(super) fn keep(&self, parameters: &mut Parameters) {
         parameters.policy = std::mem::take(&mut parameters.policy).or(&self.policy);
         if parameters.readers.is_empty() && parameters.operators.is_empty() {
@@ -109,7 +109,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     if !SYSTEM.contains(&name) {
         return Ok(());
     }
-    let why = "it is a system namespace; the probes need their own namespace";
+    let why = "this is a system namespace; the probes need their own namespace";
     let next = "Name another namespace, or leave the option out (default: gpu-syringe).";
     Err(Failure::new(format!("Using namespace {name} for probes"), why, next))
 }
@@ -146,7 +146,7 @@ pub(super) fn failed(what: &str, error: &RequestError) -> Failure {
              manifests for kubectl apply -f."
         }
         Some(404) => {
-            "This API server does not have the kind: policies need Kubernetes 1.30 or later (--profile trial works without)."
+            "This API server does not have the kind: policies need Kubernetes 1.30 or later (--profile trial works without policies)."
         }
         Some(_) => "See the message of the API server. What was applied before stays; run the same command again.",
         None => "Check the connection (gpu-syringe doctor), and run the same command again.",

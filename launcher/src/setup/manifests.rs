@@ -93,7 +93,7 @@ impl Parameters {
         let suffix = self.cluster_name("");
         let namespace = match self.namespace.as_str() {
             DEFAULT_NAMESPACE => DEFAULT_NAMESPACE.to_owned(),
-            // A name such as 123 or true must stay text.
+            // Without quotes, YAML would read a name such as 123 or true as a number or a boolean.
             name => quoted(name),
         };
         let mut values = vec![("NAMESPACE", namespace), ("SUFFIX", suffix), ("PINNED", PINNED.to_owned())];
@@ -174,12 +174,12 @@ impl Parameters {
     }
 }
 
-/// Returns the image of the settings, if the policy can admit it: by registry and digest.
+/// Returns the image of the settings if it has a registry and a digest, so that the policy can admit it.
 pub(crate) fn pinned_image(settings: &Settings) -> Option<String> {
     Some(settings.probe_image()).filter(|image| image_reference::refusal(image).is_none())
 }
 
-/// Returns the template with each `@NAME@` replaced by its value. A value that looks like a placeholder stays.
+/// Returns the template with each `@NAME@` replaced by its value. A value that looks like a placeholder is not replaced.
 fn replaced(template: &str, values: &[(&str, String)]) -> String {
     let mut text = String::new();
     let mut rest = template;
@@ -259,7 +259,7 @@ mod tests {
         }
     }
 
-    /// Tests values that YAML, CEL or the placeholders could take for something else.
+    /// Tests values that YAML, CEL or the placeholders could mistake for something else.
     #[test]
     fn a_value_of_the_policy_is_read_back_as_it_was_given() {
         for text in ["@image@", "a'b", "\"", "\\", "é\n", "' + params", "#", "${x}", "@PINNED@"] {

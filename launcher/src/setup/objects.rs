@@ -161,7 +161,7 @@ where
 }
 
 /// Sends a request to a subresource of a pod as `kubectl exec` and `kubectl attach` do, on a connection of its own and without
-/// the upgrade that would start a session. For a pod that does not exist, the answer shows what admission says.
+/// the upgrade that would start a session. If the pod does not exist, the response shows the decision of admission.
 pub(super) async fn connect(
     connection: &Connection,
     namespace: &str,

@@ -1,5 +1,5 @@
 //! `GRANTS`: the table of the permissions that gpu-syringe uses.
-//! It is the source of the Roles in `deploy/rbac.yaml`, of the table in `docs/permissions.md` and of the checks of
+//! The table is the source of the Roles in `deploy/rbac.yaml`, of the table in `docs/permissions.md` and of the checks of
 //! `gpu-syringe doctor`.
 
 use std::fmt::Write;

@@ -106,7 +106,7 @@ async fn check_escalation(
     let access =
         Access { verb, group: &reference.resource.group, resource: "roles", subresource: None, name: None, namespace };
     if access::is_allowed(connection, &access).await? || verb == "bind" {
-        // The check of the role covers its permissions.
+        // The check of the role covers the permissions in the role.
         return Ok(());
     }
     let words = |value: &Value| {
@@ -168,10 +168,10 @@ fn refusal(refused: &[(ObjectRef, RequestError)]) -> Failure {
     let conflicts = refused.iter().any(|(_, error)| error.code() == Some(409));
     let Some((_, first)) = refused.iter().find(|(_, error)| error.code() == Some(403)).or_else(|| refused.first())
     else {
-        return Failure::new(what, why, "Run it again.");
+        return Failure::new(what, why, "Run the command again.");
     };
     let next_step = if conflicts && first.code() == Some(409) {
-        "Somebody else set these fields to other values. Keep them with the same values in your manifests, or take the fields \
+        "Somebody else set these fields to other values. To keep them, set the same values in your manifests; or take the fields \
          over with --force-conflicts."
             .to_owned()
     } else {

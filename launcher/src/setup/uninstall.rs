@@ -34,7 +34,7 @@ pub(super) struct Removal {
     pub(super) others: Vec<ObjectRef>,
     /// Objects that setup created and that stay, because the namespace that they protect stays.
     pub(super) kept: Vec<ObjectRef>,
-    /// Other objects of the namespace, which are deleted with it.
+    /// Other objects of the namespace, which are deleted with the namespace.
     pub(super) with_namespace: Vec<String>,
 }
 
@@ -143,9 +143,9 @@ async fn wait_until_gone(connection: &Connection, namespace: &ObjectRef, uid: &s
             let name = &namespace.name;
             return Err(Failure::new(
                 format!("Waiting until {namespace} is gone"),
-                format!("it still exists after {NAMESPACE_TIME:?}; its policy stays until then"),
+                format!("the namespace still exists after {NAMESPACE_TIME:?}; its policy stays until then"),
                 format!(
-                    "See what holds it: kubectl get namespace {name} -o yaml (conditions), then run the same command again."
+                    "See what blocks the deletion: kubectl get namespace {name} -o yaml (conditions), then run the same command again."
                 ),
             ));
         }

@@ -14,7 +14,7 @@ pub(crate) fn width() -> Option<usize> {
 /// Minimum width. On a narrower terminal, lines are not wrapped.
 const MIN_WIDTH: usize = 40;
 
-/// Whether the locale is ASCII.
+/// Whether the locale uses ASCII.
 pub(crate) fn is_ascii() -> bool {
     is_ascii_locale(|name| std::env::var_os(name))
 }

@@ -1,4 +1,4 @@
-//! `Page`: a text of prose and tables for people. Its lines are wrapped when it is printed.
+//! `Page`: a text of prose and tables for people. The lines are wrapped when the page is printed.
 
 use syringe_core::unknown::Unknown;
 
@@ -33,7 +33,7 @@ impl Page {
         }
     }
 
-    /// Adds a command line that a user can copy. It stays one line.
+    /// Adds a command line that a user can copy. The line is never wrapped.
     pub(crate) fn push_command(&mut self, line: &str) {
         self.0.push(Block::Command(format!("  {line}\n")));
     }

@@ -20,7 +20,7 @@ use crate::tools::tool::Tool;
 use kube_read::Failure;
 use syringe_macros::omit;
 
-/// Maximum number of events in one answer. The newest are kept, the others are counted.
+/// Maximum number of events in one answer. The newest are kept; the others are counted.
 const MAX_EVENTS: usize = 60;
 
 pub struct AnalyzeXidErrors;
@@ -64,7 +64,7 @@ pub struct XidSection {
     /// Start of the requested window. Older events are in `events` only if they show a state that lasts
     /// until a reset or reboot.
     pub since: Option<Timestamp>,
-    /// Number of events before that window that were left out.
+    /// Number of events that were left out because they are older than `since`.
     pub events_before: Option<u64>,
     /// Lines that a program wrote into the kernel log to look like lines of the driver. They are ignored.
     pub untrusted_lines: u64,

@@ -53,7 +53,7 @@ impl FleetArgs {
     /// Rejects contradictory arguments. On the command line, clap does this.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let Self { node_name, selector, limit, .. } = self;
-        let refuse = |why: &str| Err(Failure::new("The arguments", why, "Fix them: see the tool's input schema."));
+        let refuse = |why: &str| Err(Failure::new("The arguments", why, "See the input schema of the tool."));
         match (node_name, selector.is_some() || limit.is_some(), limit) {
             (Some(_), true, _) => {
                 refuse("selector and limit are for many nodes: leave out node_name, or leave out both")

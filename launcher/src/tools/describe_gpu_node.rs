@@ -60,7 +60,7 @@ impl Tool for DescribeGpuNode {
         if let Ok(pods) = &view.pods {
             match call.with_deadline(&what, events::warnings_of_pods(&connection, pods)).await {
                 Ok(warnings) => answer.pod_events = warnings,
-                // The events of the node are denied, too, and name the reason.
+                // If the events of the node are denied too, their entry already contains the reason.
                 Err(failure) if answer.unknown.iter().all(|unknown| unknown.section != "events") => {
                     answer.unknown.push(section_unknown("events", &failure));
                 }

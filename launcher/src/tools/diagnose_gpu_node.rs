@@ -69,9 +69,9 @@ pub struct DiagnosisSection {
 /// A section that was read.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SectionStatus {
-    /// Its name.
+    /// Name of the section.
     pub section: SectionName,
-    /// Its status.
+    /// Status of the section.
     pub status: Status,
 }
 
@@ -145,7 +145,7 @@ impl DiagnosisSection {
     }
 }
 
-/// Returns the sections as the probe printed them. The largest are left out if the answer would be too long.
+/// Returns the sections as the probe printed them. If the answer would be too long, the largest sections are left out.
 fn detail_of(sections: Sections) -> Option<Value> {
     serde_json::to_value(sections).ok()
 }

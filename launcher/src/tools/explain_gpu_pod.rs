@@ -80,7 +80,7 @@ impl ExplainArgs {
         match &self.namespace {
             Some(other) if other != prefix => Err(Failure::usage(
                 "The arguments",
-                format!("'{}' is in namespace {prefix}, and --namespace is {other}", self.pod),
+                format!("'{}' is in namespace {prefix}, but --namespace is {other}", self.pod),
                 "Name the namespace once.",
             )),
             _ => Ok(Self { namespace: Some(prefix.to_owned()), pod: name.to_owned(), ..self }),
@@ -100,7 +100,7 @@ pub struct PodExplanation {
     pub explanation: Explanation,
     /// The end of the log of the container that failed, if you may read it.
     pub log_tail: Option<LogTail>,
-    /// If an owner was named, its pods: the pod of this answer is the one in the worst state.
+    /// The pods of the owner that the call named; this answer is about the pod in the worst state.
     pub selected_of: Option<SelectedOf>,
     /// The pod's phase; `NotCreated` if its controller could not create it.
     pub phase: String,
@@ -127,7 +127,7 @@ pub struct PodExplanation {
 pub struct SelectedOf {
     /// Owner, for example `job/train`.
     pub owner: String,
-    /// Number of its pods in each phase.
+    /// Number of pods of the owner in each phase.
     pub phases: BTreeMap<String, usize>,
 }
 
@@ -318,7 +318,7 @@ async fn read_node_of(
     pod: &mut PodFacts,
 ) -> Result<read_node::NodeReading, Failure> {
     let Some(node) = pod.node.clone() else {
-        return Err(Failure::new("Reading the node of the pod", "it has no node", "See the events of the pod."));
+        return Err(Failure::new("Reading the node of the pod", "the pod has no node", "See the events of the pod."));
     };
     let object_of_node = read_node::read_node_object(call, connection, &node).await;
     pod.node_ready = object_of_node.as_ref().ok().map(is_ready);

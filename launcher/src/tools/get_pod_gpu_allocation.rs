@@ -190,7 +190,7 @@ struct Place {
 fn no_node() -> Failure {
     Failure::usage(
         "The arguments",
-        "the devices of containers are read on one node",
+        "the devices of containers can only be read on one node",
         "Name the node, or leave out resolve_devices.",
     )
 }

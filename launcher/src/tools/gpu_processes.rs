@@ -192,7 +192,7 @@ fn list(inventory: &Inventory, processes: &Processes, pod_of: impl Fn(&String) -
     listed
 }
 
-/// Returns the command that kills the process. `None` if no signal kills the process or it cannot be identified.
+/// Returns the command that kills the process. `None` if no signal kills the process or the process cannot be identified.
 fn kill_command(call: &CallContext, node: &str, process: &ProcessOnGpu) -> Option<String> {
     let (uuid, ticks) = (process.uuid.as_ref()?, process.start_ticks?);
     if matches!(process.state.as_deref(), Some("D" | "X" | "Z")) {

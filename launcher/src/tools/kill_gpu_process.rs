@@ -105,7 +105,7 @@ impl OperatorAction for KillArgs {
 
     fn validate(&self) -> Result<(), Failure> {
         if !(1..=MAX_GRACE).contains(&self.grace()) {
-            let why = format!("grace_seconds is {}, not 1 to {MAX_GRACE}", self.grace());
+            let why = format!("grace_seconds must be from 1 to {MAX_GRACE}, but is {}", self.grace());
             return Err(Failure::new(format!("The arguments of {}", Self::TOOL), why, "Fix the argument."));
         }
         whole_gpu(Self::TOOL, &self.gpu)
@@ -146,7 +146,7 @@ impl OperatorAction for KillArgs {
         match (done.outcome, &done.refusal) {
             (KillOutcome::Planned, _) => format!("process {pid} is still running and uses the GPU"),
             (KillOutcome::AlreadyGone, _) => format!("process {pid} has exited"),
-            (_, Some(refusal)) => format!("process {pid} was not found as before: {}", refusal.why),
+            (_, Some(refusal)) => format!("process {pid} no longer matches the plan: {}", refusal.why),
             (_, None) => self.outcome(done).1,
         }
     }
@@ -206,7 +206,7 @@ impl OperatorAction for KillArgs {
             plan.push('\n');
         }
         plan.push_str(&format!(
-            "SIGTERM first; SIGKILL if it is still running after {} s. Unsaved work will be lost.",
+            "SIGTERM first; SIGKILL if the process is still running after {} s. Unsaved work will be lost.",
             self.grace()
         ));
         plan

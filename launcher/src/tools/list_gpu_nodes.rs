@@ -115,7 +115,7 @@ pub struct GpuNode {
     pub allocatable: ResourceCounts,
     /// Allocated amount of each GPU resource. Absent if the pods could not be read.
     pub allocated: Option<ResourceCounts>,
-    /// Amount of each GPU resource that a new pod can get: allocatable without the allocated amount, and nothing on a node that
+    /// Amount of each GPU resource that a new pod can get: the allocatable minus the allocated amount; zero on a node that
     /// takes no pods. Absent if the pods could not be read.
     pub free: Option<ResourceCounts>,
     /// Why the node takes no pods: it is cordoned or not Ready.
@@ -236,7 +236,7 @@ async fn list(
     end: Instant,
     unknown: &mut Vec<Unknown>,
 ) -> Result<Listed, Failure> {
-    // Reading all pods of a large cluster can take longer than the call; the answer does not wait for it.
+    // Reading all pods of a large cluster can take longer than the call; the answer does not wait for this list.
     let mut all_pods = pin!(before(end, pods::allocated(connection)));
     let nodes = pin!(gpu_nodes(connection, selector, unknown));
     let (nodes, held) = match select(nodes, all_pods.as_mut()).await {

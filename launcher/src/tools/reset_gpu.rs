@@ -22,8 +22,8 @@ use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::objects::node_conditions::is_cordoned;
 
-/// nvidia-smi may take 5 minutes for the reset and 2 minutes for persistence mode. The other time is for the checks
-/// before and after.
+/// nvidia-smi may take 5 minutes for the reset and 2 minutes for persistence mode. The rest of the time is for the
+/// checks before and after.
 const TIME: Duration = Duration::from_secs(480);
 
 pub struct ResetGpu;
@@ -165,7 +165,7 @@ impl OperatorAction for ResetArgs {
         }
         if plan.is_clear() {
             text.push_str(
-                "The contents of its memory will be lost. A reset can fail; the node may then need a reboot.",
+                "The contents of the GPU memory will be lost. A reset can fail; the node may then need a reboot.",
             );
         }
         text

@@ -18,7 +18,7 @@ use crate::{files, host, paths};
 /// The argument that the main process must have.
 const OPERATOR: &[u8] = b"--operator";
 
-/// The reason why the probe must not act; `None` if it may.
+/// Returns the reason why the probe must not act; `None` if the probe may act.
 pub(super) fn refusal() -> Option<Obstacle> {
     refusal_in(Path::new("/proc"), std::process::id())
 }
@@ -42,7 +42,7 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     let (Some(of_main), Some(of_us)) = (program(main), program(ours)) else {
         return Some(unknown("the program of its main process cannot be read"));
     };
-    // In another image, into which the probe was uploaded, a shell can do the same as the probe.
+    // If the probe was uploaded into another image, a shell of that image can do the same as the probe.
     let is_allowed = of_main != of_us || words.split(|byte| *byte == 0).any(|word| word == OPERATOR);
     (!is_allowed).then(|| {
         Obstacle::new(

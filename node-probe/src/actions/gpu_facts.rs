@@ -28,7 +28,7 @@ pub(super) struct GpuFacts {
     pub(super) index: Option<u32>,
     /// N of `/dev/nvidiaN`.
     pub(super) minor: Option<u32>,
-    /// Frame buffer in use.
+    /// Frame buffer memory in use.
     pub(super) memory_used: Option<u64>,
     /// The processes that NVML lists for this GPU.
     pub(super) uses: Vec<(u32, GpuUse)>,

@@ -70,13 +70,13 @@ fn claim_in(folder: &Path, id: &str) -> Result<(), Problem> {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(problem(
             "already_run",
-            "this action was started before and its answer was lost; it is not started again".into(),
+            "this action was started before and its result was lost; the action is not started again".into(),
             "Check the node again before the next step.",
         )),
         Err(error) => Err(problem(
             "once_unknown",
             format!("cannot determine whether the action ran before: {}: {error}", file.display()),
-            "Run it where /dev/shm is writable.",
+            "Run the action in a container whose /dev/shm is writable.",
         )),
     }
 }

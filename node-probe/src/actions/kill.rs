@@ -164,7 +164,7 @@ impl Target {
         let Some(stat) = host::read_stat(&paths.proc, kill_request.pid) else {
             // A blocked read does not prove that the process has exited.
             if paths::is_initial_pid_namespace(&paths.proc) && !self.wait(Duration::ZERO) {
-                let why = format!("the state of PID {} could not be read, and it has not ended", kill_request.pid);
+                let why = format!("the state of PID {} could not be read, but it still exists", kill_request.pid);
                 let next_step = "Check the node for processes in state D.";
                 return Err(refuse(action, "process_unreadable", why, next_step));
             }
@@ -187,7 +187,7 @@ impl Target {
         if is_zombie(paths, kill_request.pid, &stat) {
             let parent = stat.parent.unwrap_or(0);
             let why = format!("PID {} is a zombie: it has ended, and its GPU memory is free", kill_request.pid);
-            let next = format!("Its parent, PID {parent}, must reap it. Ending the parent also removes it.");
+            let next = format!("Its parent, PID {parent}, must reap it. Ending the parent also removes the zombie.");
             return Err(refuse(action, "zombie", why, &next));
         }
         self.on_gpu(kill_request, action, view, paths)

@@ -55,7 +55,7 @@ impl Node {
         self.tree.path().join(format!("dev/nvidia{minor}"))
     }
 
-    /// Starts a shell script; `$0` in it is the device file of the first GPU, `$1` of the second.
+    /// Starts a shell script. In the script, `$0` is the device file of the first GPU, and `$1` that of the second.
     fn shell(&self, script: &str) -> Running {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(script).arg(self.device(0)).arg(self.device(1));
@@ -139,7 +139,7 @@ fn a_plan_checks_everything_and_sends_nothing() {
     until_called(process.pid(), "sleep");
     let action = kill(&KillCommand { plan: true, ..node.kill_request(process.pid(), GPU) }, &node.gpu_reader());
     assert_eq!(action.outcome, KillOutcome::Planned, "{action:?}");
-    assert!(process.0.try_wait().expect("ours").is_none(), "it still runs");
+    assert!(process.0.try_wait().expect("ours").is_none(), "the process must still be running");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_process_that_ends_between_check_and_signal_was_not_killed() {
         let (gpu_reader, paths) = (node.gpu_reader(), node.tree.paths());
         let target = Target::open(&kill_request, &paths).map_err(|action| *action).expect("it runs");
         let view = gpu_reader.read(GPU).expect("the GPU");
-        let checked = target.check(&kill_request, &view, &paths).map_err(|action| *action).expect("it may be ended");
+        let checked = target.check(&kill_request, &view, &paths).map_err(|action| *action).expect("may be ended");
         process.0.kill().expect("ours");
         if collected {
             process.0.wait().expect("ours");
@@ -197,7 +197,7 @@ fn the_gpu_is_checked_before_the_process() {
     let kill_request = node.kill_request(process.pid(), "GPU-22222222");
     process.0.kill().expect("ours");
     process.0.wait().expect("ours");
-    assert_eq!(code(&kill(&kill_request, &node.gpu_reader())), "gpu_unknown", "not: it had ended");
+    assert_eq!(code(&kill(&kill_request, &node.gpu_reader())), "gpu_unknown", "not: already gone");
 }
 
 #[test]
@@ -261,12 +261,12 @@ fn a_process_of_another_gpu_or_of_none_is_refused() {
     until_called(other.pid(), "sleep");
     assert_eq!(code(&node.kill(other.pid())), "no_gpu");
     let kill_request = node.kill_request(other.pid(), OTHER);
-    assert_eq!(kill(&kill_request, &node.gpu_reader()).outcome, KillOutcome::Ended, "on its own GPU it may be ended");
+    assert_eq!(kill(&kill_request, &node.gpu_reader()).outcome, KillOutcome::Ended, "this process is on its GPU");
     let none = node.shell("exec sleep 1000");
     until_called(none.pid(), "sleep");
     assert_eq!(code(&node.kill(none.pid())), "no_gpu");
     let unknown = kill(&node.kill_request(none.pid(), "GPU-22222222"), &node.gpu_reader());
-    assert_eq!(code(&unknown), "gpu_unknown", "without NVML a GPU that the kernel module does not list is not known");
+    assert_eq!(code(&unknown), "gpu_unknown", "without NVML, only the GPUs of the kernel module are known");
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn state_d_is_reported_and_the_signals_are_still_sent() {
     assert!(action.notes.iter().any(|note| note.contains("state D")), "{:?}", action.notes);
     assert!(
         !action.notes.iter().any(|note| note.contains("hangs inside")),
-        "one look proves nothing: {:?}",
+        "one read of the state is no proof: {:?}",
         action.notes
     );
 }

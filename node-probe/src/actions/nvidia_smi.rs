@@ -63,7 +63,7 @@ pub(super) struct DriverRoot {
     /// The program, as seen below the root.
     program: PathBuf,
     library_path: Option<&'static str>,
-    /// Whether the root directory must be changed: not in a saved file tree, or if the directory is already the root.
+    /// Whether the root directory must be changed. Not needed in a saved file tree, or if the directory is already the root.
     change_root: bool,
 }
 
@@ -107,7 +107,7 @@ impl DriverRoot {
     /// Runs one command. The command is not interrupted if it takes longer than `time`: an interrupted reset is worse
     /// than a slow one. The command continues as long as the container of the probe exists.
     ///
-    /// The program also holds `lock` open, so that no other process gets the lock while it runs.
+    /// The program also holds `lock` open, so that no other process gets the lock while the program runs.
     pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (CompletedStep, End) {
         let started = Instant::now();
         let command = format!("nvidia-smi {}", job.arguments(gpu).join(" "));
@@ -229,7 +229,7 @@ mod tests {
     fn a_link_is_followed_inside_the_root_and_gke_gets_its_libraries() {
         let tree = Tree::new();
         tree.link("home/kubernetes/bin/nvidia/bin/nvidia-smi", "/opt/x/smi").file("opt/x/smi", "");
-        assert!(DriverRoot::find(&tree.paths(), true).is_err(), "its libraries are not there");
+        assert!(DriverRoot::find(&tree.paths(), true).is_err(), "the libraries are missing");
         tree.folder("home/kubernetes/bin/nvidia/lib64");
         let found = DriverRoot::find(&tree.paths(), true).expect("found");
         assert_eq!((found.program.to_str(), found.change_root), (Some("/opt/x/smi"), false));

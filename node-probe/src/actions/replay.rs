@@ -141,6 +141,6 @@ mod tests {
         assert_eq!(of(listed(), Vec::new()), ["nvml"]);
         assert_eq!(of(Vec::new(), held("/dev/nvidia3")), ["device_file"]);
         assert_eq!(of(listed(), held("/dev/nvidia3")), ["nvml", "device_file"]);
-        assert_eq!(of(Vec::new(), held("/dev/nvidia1")), [""; 0], "the file has the minor number");
+        assert_eq!(of(Vec::new(), held("/dev/nvidia1")), [""; 0], "the file name contains the minor number");
     }
 }

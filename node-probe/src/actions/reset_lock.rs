@@ -102,14 +102,14 @@ mod tests {
         lock.give_back(false);
         assert!(!tree.path().join(FILE).exists());
         Lock::take(tree.path()).expect("it was given back").give_back(true);
-        assert!(tree.path().join(FILE).exists(), "who still runs keeps the file");
+        assert!(tree.path().join(FILE).exists(), "a running nvidia-smi keeps the file");
     }
 
     #[test]
     fn a_file_that_others_can_open_is_not_a_lock() {
         let tree = Tree::new();
         tree.file(FILE, "");
-        assert_eq!(code(&tree), "lock", "others can open it");
+        assert_eq!(code(&tree), "lock", "others can open the file");
         std::fs::remove_file(tree.path().join(FILE)).expect("ours");
         tree.link(FILE, "/etc/hostname");
         assert_eq!(code(&tree), "lock", "a link");

@@ -34,9 +34,9 @@ fn is_blocked(paths: &Paths, pid: u32) -> Option<bool> {
 
 fn explain_wait(blocked: bool) -> &'static str {
     if blocked {
-        "the kernel reports that it is blocked, and no signal ends it; drain the node and power-cycle it"
+        "the kernel reports the process as blocked, so no signal ends it; drain and power-cycle the node"
     } else {
-        "it receives no signal until the wait in the kernel ends; if it still waits in a minute, the driver hangs, and \
+        "it handles no signal until its wait in the kernel ends; if it is still waiting in a minute, the driver hangs, and \
          only a reboot of the node ends the process"
     }
 }
@@ -61,6 +61,6 @@ mod tests {
     fn only_what_the_kernel_reports_is_called_blocked_for_good() {
         assert!(explain_wait(true).contains("the kernel reports") && explain_wait(true).contains("power-cycle"));
         let perhaps = explain_wait(false);
-        assert!(perhaps.contains("in a minute") && !perhaps.contains("drain"), "one look proves nothing: {perhaps}");
+        assert!(perhaps.contains("in a minute") && !perhaps.contains("drain"), "one read is no proof: {perhaps}");
     }
 }

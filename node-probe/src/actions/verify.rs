@@ -37,7 +37,7 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuAft
     links(before, after, plan, &mut now);
     new_xids(before, after, plan, &mut now);
     if now.answers == Some(true) && plan.persistence_mode && now.persistence_mode == Some(false) {
-        now.problems.push("persistence mode is off, and was on before".to_owned());
+        now.problems.push("persistence mode is off, but was on before".to_owned());
     }
     now
 }
@@ -74,7 +74,7 @@ fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterRe
         gpu.nvlinks.iter().filter(|group| group.active == Some(true)).map(|group| group.links.len()).sum()
     };
     if up(&new) < up(&old) {
-        now.problems.push(format!("{} NVLinks are up, {} before", up(&new), up(&old)));
+        now.problems.push(format!("{} NVLinks are up, but {} were up before", up(&new), up(&old)));
     }
     let state = new.fabric.as_ref().map(|fabric| fabric.state.as_str());
     if let Some(state @ ("not_started" | "in_progress")) = state {
@@ -84,7 +84,7 @@ fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterRe
     if let (Some(old), Some(new)) = (lanes(&old), lanes(&new))
         && new < old
     {
-        now.problems.push(format!("{new} PCIe lanes, {old} before"));
+        now.problems.push(format!("{new} PCIe lanes are active, but {old} were active before"));
     }
 }
 

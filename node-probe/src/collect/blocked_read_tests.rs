@@ -72,7 +72,7 @@ fn faults(before: &Value, tree: &Tree, path: &Path) -> Vec<String> {
         .map(|(name, section)| format!("{name} differs without a problem: {}", differs(section, &after[name])))
         .collect();
     if !sections.keys().any(|name| names_it(&after[name])) {
-        faults.push("no problem names it".into());
+        faults.push("no problem contains the path".into());
     }
     if time > TIME + TIME / 4 {
         faults.push(format!("it took {time:?}"));

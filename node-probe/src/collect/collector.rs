@@ -158,7 +158,7 @@ impl Collector {
         self.start_process_thread(Duration::ZERO);
     }
 
-    /// The requested sections that have not arrived.
+    /// Returns the requested sections that have not arrived.
     fn missing(&self) -> Vec<SectionName> {
         let is_missing = |name: &SectionName| self.sections.get(*name).status().is_none();
         self.needed.sections.iter().copied().filter(is_missing).collect()
@@ -231,7 +231,7 @@ impl Collector {
 fn defect() -> Problem {
     Problem {
         what: "NVML".into(),
-        why: "the process that calls NVML did not send it".into(),
+        why: "the process that calls NVML did not send this data".into(),
         next_step: "This is a defect of node-probe: please report it.".into(),
         gpu: None,
         code: "defect".into(),

@@ -178,7 +178,7 @@ mod tests {
             host.pci_gpus.iter().map(|gpu| gpu.in_nvml).collect()
         };
         assert_eq!(seen(Some(&[(at(0x5e), 0, None)])), [Some(false), Some(true)]);
-        assert_eq!(seen(Some(&[])), [Some(false), Some(false)], "it works and lists none");
+        assert_eq!(seen(Some(&[])), [Some(false), Some(false)], "NVML works and lists no GPUs");
         assert_eq!(seen(None), [None, None]);
     }
 }

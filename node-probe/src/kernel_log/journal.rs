@@ -104,7 +104,7 @@ pub(crate) fn become_in_root(journal: &Journal) -> std::io::Error {
 pub(super) struct Newest {
     entries: u32,
     bytes: usize,
-    /// Entries about GPUs. All other entries are only counted, and are pushed at once.
+    /// Entries about GPUs. All other entries are pushed at once, because they are only counted.
     kept: Vec<String>,
 }
 

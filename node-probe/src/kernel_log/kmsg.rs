@@ -14,7 +14,7 @@ const BUFFER: usize = 16 * 1024;
 /// Maximum size of the buffer, which grows if a record does not fit.
 const MAX_BUFFER: usize = 1024 * 1024;
 
-/// Time limit. The largest ring buffers (16 MiB, 200,000 records) need a fraction of it.
+/// Time limit. The largest ring buffers (16 MiB, 200,000 records) need a fraction of this time.
 pub(super) const TIME: Duration = Duration::from_secs(2);
 
 /// Tolerance for the clock of the records, which differs from the monotonic clock by a few milliseconds.
@@ -143,7 +143,7 @@ mod tests {
     fn the_read_ends_even_if_the_kernel_never_stops_printing() {
         let (mut log, mut device) = (log(), Device((0..100).map(|at| xid(at, at * 100_000)).collect()));
         drain(&mut device, &mut log, 2_000_000, LONG).expect("it ends");
-        assert_eq!(log.finish().coverage[0].records, 32, "everything until one second after the start");
+        assert_eq!(log.finish().coverage[0].records, 32, "records up to one second after the start count");
         let (mut log, mut device) = (self::log(), Device((0..100).map(|at| xid(at, 1)).collect()));
         let drained = drain(&mut device, &mut log, 100, Duration::ZERO).expect("it ends");
         assert_eq!(drained.end, End::TimeUp);

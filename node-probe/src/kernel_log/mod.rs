@@ -1,4 +1,4 @@
-//! Reads kernel logs (`read`): the kernel's buffer, the host's journal or text logs of earlier boots, a file.
+//! `read`: reads the kernel's buffer, and the host's journal or text logs for earlier boots. `read_file`: a saved log.
 //!
 //! ```text
 //!   kmsg ─────────┐ this boot, as far back as the ring buffer reaches

@@ -46,7 +46,7 @@ fn a_line_in_both_the_buffer_and_a_text_log_counts_once() {
     );
     let log = read_tree(&tree).data.expect("data");
     let counts: Vec<(u64, bool)> = log.events.iter().map(|event| (event.count, event.boot_id.is_some())).collect();
-    assert_eq!(counts, [(1, true), (1, false)], "one of the boot before, one of this boot");
+    assert_eq!(counts, [(1, true), (1, false)], "one Xid is of the earlier boot, one of this boot");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_journal_that_was_not_read_to_its_end_says_so() {
     let (journal, note) = read(format!("echo '{entry}'"), journal::TIME);
     assert_eq!((journal, note.as_str()), (Journal { answered: true, cut: false }, ""));
     let (_, note) = read("exit 3".to_owned(), journal::TIME);
-    assert_eq!(note, "", "there is nothing to be cut");
+    assert_eq!(note, "", "no entries were left out");
 }
 
 #[test]

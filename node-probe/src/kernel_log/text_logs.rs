@@ -1,4 +1,4 @@
-//! Reads text logs of the host (`read`): `kern.log`, `messages`, `syslog`. They are used if there is no journal.
+//! `read`: reads the first existing text log of a host without a journal: `kern.log`, `messages` or `syslog`.
 //!
 //! The times are in the local time of the host, often without a year. Limits: only the newest part of
 //! the newest two files is read, and only if the files are not compressed.

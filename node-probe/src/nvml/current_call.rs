@@ -65,7 +65,7 @@ impl OpenCall {
 pub(super) struct SharedPage(File);
 
 impl SharedPage {
-    /// An empty page of fixed size.
+    /// Creates an empty page of fixed size.
     pub(super) fn new() -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut page = File::from(rustix::fs::memfd_create("node-probe", flags)?);

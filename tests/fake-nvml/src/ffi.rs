@@ -23,7 +23,7 @@ pub(crate) const INVALID_ARGUMENT: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_INV
 pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE;
 pub(crate) const NOT_FOUND: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_NOT_FOUND;
 
-/// Handles are numbers that are never dereferenced: this value + GPU index × `HANDLE_STRIDE`, + 1 + index of the MIG device.
+/// Handles are numbers that are never dereferenced: this + GPU index × `HANDLE_STRIDE`, + 1 + index of the MIG device.
 const FIRST_HANDLE: usize = 0x10_0000;
 const HANDLE_STRIDE: usize = 0x100;
 
@@ -82,7 +82,7 @@ pub(crate) fn on_gpu(function: &str, device: nvmlDevice_t, work: impl FnOnce(&Gp
     on_device(function, device, |gpu| if gpu.mig_index.is_some() { Err(NOT_SUPPORTED) } else { work(gpu) })
 }
 
-/// Looks up a fact. If the fact is absent, the call is not supported. As a function, it gives closures typed arguments.
+/// Looks up a fact. If the fact is absent, the call is not supported. The signature gives closures their types.
 pub(crate) fn ask<'g, 'r, T>(gpu: &'g Gpu<'r>, fact: impl FnOnce(&'g Gpu<'r>) -> Option<T>) -> Answer<T> {
     fact(gpu).ok_or(NOT_SUPPORTED)
 }

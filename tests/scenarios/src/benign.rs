@@ -100,7 +100,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .zip(times)
                     .fold(h100(2).uptime(5_400), |node, (line, when)| node.journal_line_of_earlier_boot(when, line))
             }),
-        healthy("driver-reloaded", "The driver was reloaded after an uncontained error, which ended the fault.")
+        healthy("driver-reloaded", "An uncontained error was ended by a reload of the driver.")
             .must("xid-history")
             .must_not(["ecc-uncontained", "severity:critical", "severity:fatal"])
             .node(|| {
@@ -180,7 +180,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// NVLinks that are not active.
+/// Returns a group of NVLinks that are not active.
 pub(crate) fn links_down(links: impl IntoIterator<Item = u32>) -> NvlinkGroup {
     NvlinkGroup {
         links: links.into_iter().collect(),

@@ -46,7 +46,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .cdi([spec_at("/var/run/cdi/management.nvidia.com-gpu.yaml", kind)])
                     .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
             }),
-        healthy("node-of-talos", "Talos: configuration and driver are in different folders than usual.")
+        healthy("node-of-talos", "Talos: configuration and driver are not in the usual folders.")
             .must_not(ANY_WARNING)
             .cluster(l40s_with_class(PLUGIN))
             .node(|| {
@@ -119,7 +119,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(
                 finding("gpus-not-advertised")
                     .severity(Info)
-                    .evidence(["it is not known whether a DRA driver manages its GPUs"]),
+                    .evidence(["it is not known whether a DRA driver manages the GPUs"]),
             )
             .must_not(["severity:warning", "severity:critical", "stack-broken-at-plugin", "class:hardware"])
             .unknown("whether the DRA driver offers the GPUs")

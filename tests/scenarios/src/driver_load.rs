@@ -82,7 +82,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     (host.driver.module_on_disk, host.driver.module_listed) = (None, Some(false));
                 })
             }),
-        fatal("module-of-another-kernel", "The module was built for another kernel than the running one.")
+        fatal("module-of-another-kernel", "The module was built for a kernel that is not the running one.")
             .must(finding("driver-not-built-for-kernel").evidence(["version_magic", "6.8.0-86"]))
             .must_not(ONLY)
             .node(|| {

@@ -57,7 +57,7 @@ pub struct Expectation {
     pub health: &'static str,
     /// Parts of the summary.
     pub summary: Vec<&'static str>,
-    /// Parts of the list of what could not be read.
+    /// Texts that the list of unread data must contain.
     pub unknown: Vec<&'static str>,
     /// Facts about the node from the Kubernetes API.
     pub cluster: KubernetesFacts,

@@ -60,7 +60,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ..cluster_with_gpus("gpu-l40s-9", 3)
             })
             .node(|| l40s(3)),
-        fatal("gpu-rejected-unlike-peers", "The driver calls GPU 1 unsupported and works with three equal GPUs.")
+        fatal("gpu-rejected-unlike-peers", "The driver calls GPU 1 unsupported, but supports three equal GPUs.")
             .must("gpu-rejected-unlike-peers")
             .must_not(["driver-wrong-kernel-module-type"])
             .node(|| {

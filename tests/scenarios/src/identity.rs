@@ -16,7 +16,7 @@ pub(crate) fn hash(words: &[&str]) -> String {
     })
 }
 
-/// Returns a UUID made of the hash of the words.
+/// Returns a UUID that consists of the hash of the words.
 pub(crate) fn uuid(words: &[&str]) -> String {
     let hash = hash(&[&["uuid"], words].concat());
     format!("{}-{}-4{}-a{}-{}", &hash[..8], &hash[8..12], &hash[13..16], &hash[17..20], &hash[20..32])

@@ -136,7 +136,7 @@ impl Node {
         self
     }
 
-    /// The time limit of the probe ends before the connections of these GPUs are read.
+    /// Makes the time limit of the probe expire before the connections of these GPUs are read.
     fn not_reached(mut self, gpus: [u32; 2]) -> Self {
         let fields = ["fabric", "nvlinks.remote_pci_address", "pcie_replays"];
         let functions = "nvmlDeviceGetNvLinkRemotePciInfo_v2, nvmlDeviceGetGpuFabricInfoV and 1 more";

@@ -113,7 +113,7 @@ impl Node {
     }
 }
 
-/// Returns a problem. The name of what could not be read is set later.
+/// Returns a problem. The field `what` is set later.
 pub(crate) fn problem(why: &str, code: &str, next_step: &str) -> Problem {
     Problem { why: why.to_owned(), code: code.to_owned(), next_step: next_step.to_owned(), ..Problem::default() }
 }

@@ -43,7 +43,7 @@ impl Unusual {
     /// Creates the report of the node, and the facts from the Kubernetes API.
     ///
     /// # Panics
-    /// If a builder changes a part that its base node does not have.
+    /// Panics if a builder changes a part that its base node does not have.
     pub fn read(&self) -> (Report, KubernetesFacts) {
         let (node, cluster) = (self.build)();
         (node.report(), cluster)
@@ -55,7 +55,7 @@ pub fn unusual_nodes() -> &'static [Unusual] {
     ALL
 }
 
-/// A node, and what the Kubernetes API returns about the node.
+/// A node, and the facts that the Kubernetes API returns about this node.
 type Healthy = (Node, KubernetesFacts);
 
 const fn node(name: &'static str, why: &'static str, build: fn() -> Healthy) -> Unusual {
@@ -95,7 +95,7 @@ static ALL: &[Unusual] = &[
     ),
     node(
         "mig-on-three-of-eight",
-        "Three GPUs are divided for notebooks, and five whole GPUs train.",
+        "Three GPUs are divided for notebooks, and five whole GPUs run training.",
         mig_on_three_of_eight,
     ),
     node("time-slicing", "Each GPU has four replicas, and eight small services use the two GPUs.", time_slicing),
@@ -128,7 +128,7 @@ static ALL: &[Unusual] = &[
     ),
     node(
         "display-card-beside-compute-cards",
-        "A small card without ECC drives the console; two cards compute.",
+        "A small card without ECC drives the console; two other cards run jobs.",
         display_card_beside_compute_cards,
     ),
     node(
@@ -151,7 +151,7 @@ static ALL: &[Unusual] = &[
     node("jetson-orin", "The GPU of a Jetson is not on PCI, and NVML supports almost no value of it.", jetson_orin),
     node(
         "vgpu-guest",
-        "A licensed vGPU: the guest cannot read power, temperature, PCIe and memory errors.",
+        "A licensed vGPU: the guest cannot read power draw, temperature, PCIe or memory errors.",
         vgpu_guest,
     ),
     node(
@@ -171,7 +171,7 @@ static ALL: &[Unusual] = &[
     ),
     node(
         "just-booted",
-        "The node was booted four minutes ago, and the pods of the GPU Operator still start.",
+        "The node was booted four minutes ago, and the pods of the GPU Operator are still starting.",
         just_booted,
     ),
     node("spare-infiniband-ports", "Two ports of the storage cards have no cable.", spare_infiniband_ports),
@@ -247,10 +247,10 @@ static ALL: &[Unusual] = &[
     ),
     node(
         "gh200-with-numa-memory",
-        "The memory of the GPU is NUMA nodes of the system, and no NVLink is connected.",
+        "The memory of the GPU appears as NUMA nodes of the system, and no NVLink is connected.",
         gh200_with_numa_memory,
     ),
-    node("gb200-in-a-rack", "A training job uses a tray of a rack; its memory is NUMA nodes 2 to 33.", gb200_in_a_rack),
+    node("gb200-in-a-rack", "A job uses a tray of a rack. The GPU memory is NUMA nodes 2 to 33.", gb200_in_a_rack),
     node(
         "closed-module-without-gsp",
         "The proprietary module runs without GSP firmware, as a module parameter requests.",
@@ -494,7 +494,7 @@ fn gke_time_sharing() -> Healthy {
         .cdi([]);
     let sockets = ["nvidiaGPU-1794192300.sock"];
     let (node, cluster) = with_stack(node, stack(sockets, "nvidia-gpu-devi", Some("nvidia-gpu-device-plugin")));
-    // The capacity of GKE counts the replicas; no label of GPU feature discovery says how many there are.
+    // The capacity of GKE counts the replicas; no label of GPU feature discovery contains the number of replicas.
     let labels = GpuLabels { gke_driver_version: text("default"), ..GpuLabels::default() };
     let cluster = KubernetesFacts { gpu_capacity: Some(3), gpu_allocatable: Some(3), labels, ..cluster };
     (node, named_plugin(cluster, "kube-system/nvidia-gpu-device-plugin-medium-cos-9k2xw", "nvidia-gpu-device-plugin"))
@@ -1863,7 +1863,7 @@ fn consumer_cards_on_k3s() -> Healthy {
         .of_no_ecc(&all)
         .each_inventory(|gpu| {
             (gpu.serial, gpu.board_part_number, gpu.inforom.oem) = (None, None, None);
-            // Cards return the same number, whatever their slot is.
+            // Cards return the same number in every slot.
             gpu.module_id = Some(1);
         })
         .inventory_lacks(&all, &["serial", "board_part_number", "inforom.oem"])
@@ -2258,7 +2258,7 @@ fn daemon(full_name: &str, component: Component, container: &str, started: Times
     NvidiaPod { created: Some(started - seconds(20)), ..pod }
 }
 
-/// Returns what the API says of a node: its resources, the pods of its allocations, and the pod of the device plugin.
+/// Returns the API data about a node: its resources, the pods of its allocations, and the pod of the device plugin.
 fn facts_of(node: &Node) -> KubernetesFacts {
     let sections = &node.report.sections;
     let (host, kubelet) = (data_of(&sections.host), data_of(&sections.kubelet));

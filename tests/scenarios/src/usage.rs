@@ -168,7 +168,7 @@ fn jobs(count: u32) -> impl Iterator<Item = GpuPod> {
     (0..count).map(|index| gpu_pod(&format!("job-{index}"), days(10))).chain([dcgm])
 }
 
-/// A privileged pod that requests no GPU.
+/// Returns a privileged pod that requests no GPU.
 fn privileged(name: &str, age: SignedDuration) -> GpuPod {
     let extra_devices_reason = vec!["its container main is privileged".to_owned()];
     GpuPod { extra_devices_reason, containers: Vec::new(), ..gpu_pod(name, age) }

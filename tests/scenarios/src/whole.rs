@@ -9,7 +9,7 @@ use crate::kubernetes::{nvidia_pod, runtime_class};
 use crate::prelude::*;
 use crate::stack::{CONFIG, TOOLKIT, containerd, nvidia, plugin_stack, spec, validated};
 
-/// Every source of these nodes was read, and nothing is wrong.
+/// Returns scenarios of nodes for which every source was read, and nothing is wrong.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let whole = |name, base, build: fn() -> Node| {
         healthy(name, "Everything was read, and nothing is wrong.")
@@ -41,7 +41,7 @@ fn node(base: &str) -> Node {
         })
 }
 
-/// Names of the CDI devices: UUIDs of GPUs or MIG devices.
+/// Returns the names of the CDI devices: UUIDs of GPUs or MIG devices.
 fn devices(base: &str) -> Vec<String> {
     let report = Node::of_base(base).report;
     let kubelet = Section::data_of(&report.sections.kubelet).expect("the kubelet");

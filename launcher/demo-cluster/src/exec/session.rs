@@ -109,7 +109,7 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     mut injection: ExecInjection,
 ) {
     while let Some(Ok(message)) = stream.next().await {
-        // The websocket library answers pings.
+        // The websocket library responds to pings.
         let Message::Binary(frame) = message else { continue };
         match (frame.first(), frame.get(1)) {
             (Some(&STDIN), Some(_)) => {

@@ -38,7 +38,7 @@ impl Injector {
     pub(crate) fn edit(&self, store: &mut Store, edit: impl FnOnce(&mut Faults)) {
         let mut faults = self.faults();
         edit(&mut faults);
-        // Only conditions that contradict the faults are changed: a test may have changed a condition itself.
+        // Only conditions that contradict the faults are changed, because a test may have changed a condition itself.
         let changed: Vec<_> = store
             .nodes
             .all()

@@ -1,7 +1,7 @@
 //! Modules of the faults that tests can set in the cluster, and re-exports of their types (`Faults`, `Injector`, …).
 //!
 //! ```text
-//!   armed ─▶ start, exec, request ─▶ plan (edited by a test) ─▶ injector (read by the cluster)
+//!   counted_fault ─▶ pod_start, exec, request ─▶ plan (edited by a test) ─▶ injector (read by the cluster)
 //! ```
 
 mod counted_fault;

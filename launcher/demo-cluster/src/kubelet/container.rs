@@ -36,7 +36,7 @@ async fn main_process(state: &ClusterState, pod_ref: &ScheduledPod, config: &Con
     let process = async {
         match config.hold_time() {
             Some(Duration::MAX) => std::future::pending().await,
-            // Every image has programs that wait, but `node-probe hold` needs an image with node-probe.
+            // Every image can run `sleep` and `pause`, but `node-probe hold` needs an image with node-probe.
             Some(time) if !config.is_probe() || state.programs.has_node_probe(&config.image) => {
                 let files = state.runtime.files_of(&pod_ref.uid, &config.name);
                 let _ = tokio::time::timeout(time, files.wait_for(RELEASE_FILE)).await;

@@ -41,7 +41,7 @@ impl ContainerConfig {
         self.argv.first().is_some_and(|program| base_name(program) == NODE_PROBE)
     }
 
-    /// Returns how long the main process sleeps, if it is `sleep`, `pause` or `node-probe hold`.
+    /// Returns how long the main process sleeps, if the program is `sleep`, `pause` or `node-probe hold`.
     pub(super) fn hold_time(&self) -> Option<Duration> {
         let arguments = &self.argv[1..];
         match (base_name(self.argv.first()?), arguments.first().map(String::as_str)) {

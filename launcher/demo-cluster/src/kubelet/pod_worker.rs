@@ -84,7 +84,7 @@ async fn run_pod(state: &ClusterState, pod_ref: ScheduledPod) {
     let Some(spec) = pod.spec.as_ref() else { return };
     let injection = state.injector.start(&pod_ref.node);
     let killed = state.runtime.add(&pod_ref.uid, spec.containers.iter().map(|container| container.name.clone()));
-    // If the pod was deleted before it was added to the runtime, nothing else removes it from the runtime.
+    // A pod that was deleted before it was added to the runtime must be removed from the runtime here.
     if pod_ref.pod(state).is_none() {
         state.runtime.remove(&pod_ref.uid);
         return;
@@ -128,7 +128,7 @@ async fn run_containers(
         if injection.is_runtime_hanging() {
             pod_ref.record_event(state, "Normal", "Pulled", format!("Successfully pulled image \"{image}\" in 312ms"));
         }
-        // This event comes after the other one, because events within the same second have no order.
+        // `Pulling` is recorded after `Pulled`, to test that the order of events within one second is not used.
         pod_ref.record_event(state, "Normal", "Pulling", format!("Pulling image \"{image}\""));
         return std::future::pending().await;
     }

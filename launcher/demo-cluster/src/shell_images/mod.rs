@@ -1,7 +1,7 @@
 //! `ShellImages`: simulates containers whose image has a shell and a few programs, for tests of `--via inject`.
 //!
-//! The shell is not a general one: it runs only the scripts of `--via inject`, and the scripts with which tests show
-//! why those scripts are needed in this form.
+//! The simulated shell only runs the scripts of `--via inject`, and the scripts with which tests show why these scripts
+//! are needed in this form.
 //!
 //! ```text
 //!   image, input ─▶ container ─▶ commands ─▶ shell ─▶ this module

@@ -1,4 +1,4 @@
-//! Tests of the faults that a test can set, and of denied requests.
+//! Tests of the faults that a test can set (pod start, exec, API requests, clock), and of denied requests.
 
 use std::time::{Duration, Instant};
 

@@ -45,8 +45,8 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     found
 }
 
-/// Returns an entry about a process that the kernel log and the process list name differently, although it started before
-/// the event. A thread may have a name of its own, so the names of threads count as well.
+/// Returns an entry about a process that the kernel log and the process list name differently, although the process started
+/// before the event. A thread may have its own name, so the names of threads count as well.
 fn renamed(node: &Node<'_>) -> Option<Unknown> {
     let all = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
     let of_event = |event: &KernelEvent| {
@@ -57,7 +57,7 @@ fn renamed(node: &Node<'_>) -> Option<Unknown> {
         (is_same && logged != listed && !of_thread && !logged.starts_with('<')).then(|| {
             let (logged, listed) = (evidence::data(logged), evidence::data(listed));
             let why = format!(
-                "the kernel log names pid {} '{logged}', the process list '{listed}': end no process because of the log alone",
+                "the kernel log names pid {} '{logged}', but the process list names it '{listed}': stop no process because of the log alone",
                 process.pid
             );
             Unknown::new(SectionName::Processes, why)
@@ -66,8 +66,8 @@ fn renamed(node: &Node<'_>) -> Option<Unknown> {
     node.timeline.current().find_map(of_event)
 }
 
-/// Returns an event in which the driver reports a lost GPU or a memory error, if no Xid names the GPU, and NVML does not
-/// show that all GPUs work.
+/// Returns an event in which the driver reports a lost GPU or a memory error, if no Xid names the GPU and NVML does not show
+/// that all GPUs work.
 fn unseen_fault<'a>(node: &Node<'a>) -> Option<&'a KernelEvent> {
     const STATUS: [&str; 2] = ["NV_ERR_GPU_IS_LOST", "NV_ERR_ECC_ERROR"];
     let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));

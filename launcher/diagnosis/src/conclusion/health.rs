@@ -10,7 +10,7 @@ use syringe_core::classification::Severity;
 use syringe_core::report::Status;
 use syringe_core::section_name::SectionName;
 
-/// Points for a finding. One fatal or two critical findings reduce the score to 0; warnings add up.
+/// Returns the points for a finding. One fatal or two critical findings reduce the score to 0; warnings add up.
 fn points(severity: Severity) -> u32 {
     match severity {
         Severity::Info => 0,
@@ -34,7 +34,7 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
     let certain = complete && !gpus.is_empty();
-    // A card for virtual machines or for a display is no GPU of the node's work.
+    // A card that is bound to vfio-pci or nouveau (virtual machines, display) is not used by the work of the node.
     let in_use = gpus.iter().filter(|entry| {
         let device = node.host().and_then(|host| host.pci_gpus.iter().find(|gpu| gpu.pci_address == entry.pci_address));
         let driver = device.filter(|device| device.pci_address.is_some()).and_then(|device| device.driver.as_deref());
@@ -65,7 +65,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
 const DECISIVE_FOR_GPU: [SectionName; 4] =
     [SectionName::Inventory, SectionName::Ecc, SectionName::Telemetry, SectionName::Xid];
 
-/// Returns whether enough was read of one GPU: it responds, none of its values failed, and no section failed as a
+/// Returns whether enough was read of one GPU: it responds, all of its values could be read, and no section failed as a
 /// whole.
 fn is_certain(node: &Node<'_>, gpu: &Gpu) -> bool {
     let passed_on = node.pci_of(gpu).is_some_and(|device| device.driver.as_deref() == Some("vfio-pci"));

@@ -9,10 +9,10 @@ use crate::rule::Draft;
 use syringe_core::classification::Class;
 use syringe_core::pci::PciAddress;
 
-/// Findings of one rule about this many GPUs are merged. Fewer findings are easy to read.
+/// Findings of one rule are merged if they are about at least this many GPUs. Fewer findings are easy to read.
 const MERGE_FROM: usize = 3;
 
-/// Maximum number of evidence lines of a finding. The others are counted.
+/// Maximum number of evidence lines of a finding. Further lines are only counted.
 const MAX_EVIDENCE: usize = 10;
 
 /// A finding with the data for the summary.
@@ -44,7 +44,7 @@ pub(crate) fn into_findings(drafts: Vec<Draft>, node: &str) -> Vec<Concluded> {
     concluded
 }
 
-/// Worst first, hardware before configuration, then by id and scope.
+/// Returns the sort key of a finding: worst first, hardware before configuration, then by id and scope.
 fn order(finding: &Finding) -> impl Ord + '_ {
     let Finding { id, severity, class, scope, evidence, .. } = finding;
     let class_order = match class {

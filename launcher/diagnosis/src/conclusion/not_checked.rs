@@ -19,7 +19,7 @@ pub(crate) fn list(node: &Node<'_>, faults: &FaultsRuledOut) -> Vec<String> {
     entries
 }
 
-/// Settings that affect transfers between GPUs and to the network, and that are not read.
+/// Returns settings that affect transfers between GPUs and to the network, and that are not read.
 fn transfers(node: &Node<'_>) -> Vec<&'static str> {
     let Some(topology) = node.topology() else { return Vec::new() };
     let on_pcie_alone = topology.gpus.len() > 1 && topology.gpus.iter().all(|gpu| gpu.nvlinks.is_empty());

@@ -18,7 +18,7 @@ fn xid(code: u32, pci: &str, pid: u32) -> Value {
         "last": time})
 }
 
-/// A node with two GPUs that respond, and these events. `failed`: whether a row remap of the first GPU failed.
+/// A node with two GPUs that respond, and these kernel events. `failed`: whether a row remap of the first GPU failed.
 fn judged(events: &[Value], failed: bool, processes: &[Value]) -> Diagnosis {
     diagnose(&report(events, failed, processes), &KubernetesFacts::default())
 }
@@ -119,7 +119,7 @@ fn a_gpu_is_named_once_in_a_step() {
     assert!(plan.before_plan.starts_with("Work that does not use GPU 0"), "{}", plan.before_plan);
 }
 
-/// The node with the recovery action of its first GPU.
+/// The diagnosis of a node with these kernel events, whose first GPU has this recovery action.
 fn recommended(events: &[Value], action: &str) -> Diagnosis {
     let mut report = report(events, false, &[]);
     let ecc = report.sections.ecc.as_mut().and_then(|section| section.data.as_mut()).expect("ECC");

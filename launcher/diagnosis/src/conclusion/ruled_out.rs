@@ -29,8 +29,8 @@ struct Fault {
     /// Name of the fault in the summary: `no {words}`.
     words: &'static str,
     is_read: fn(&Node<'_>, &Gpu) -> bool,
-    /// Fields with the fact: groups of fields, one group is sufficient, and all fields of that group are needed. The
-    /// fact is not supported if each group has an unsupported field.
+    /// Groups of fields that contain the fact. One group is sufficient, but all fields of that group are needed. The fact is
+    /// not supported if each group has an unsupported field.
     sources: &'static [&'static [&'static str]],
 }
 
@@ -187,7 +187,7 @@ fn fact_state(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> FactState {
     }
 }
 
-/// A GPU without links in NVML has no NVLink. The topology of a node without NVML has no information about links.
+/// Returns whether a GPU has no NVLink: NVML lists no link. The topology of a node without NVML does not show links.
 fn has_no_links(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> bool {
     fault.section == SectionName::Topology
         && fault.sources == [["nvlinks"]]

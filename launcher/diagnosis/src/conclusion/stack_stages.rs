@@ -54,7 +54,7 @@ pub(crate) fn list(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackStage> {
     stages
 }
 
-/// Returns the stages that are not known to work although the node was read from Kubernetes: the node is not healthy then.
+/// Returns the stages that are not known to work although the node was read from Kubernetes: such a node is not healthy.
 pub(crate) fn doubts(node: &Node<'_>, stages: &[StackStage]) -> Vec<Unknown> {
     let cluster = node.kubernetes;
     let unused = cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none();
@@ -88,7 +88,7 @@ fn mark(stages: &mut [StackStage], broken: &Broken<'_>) {
     stage.evidence.clone_from(&broken.description);
 }
 
-/// Only the first broken stage is a fault.
+/// Sets the stages after the first broken one to blocked: only the first one is a fault.
 fn block_later(stages: &mut [StackStage]) {
     let broken = stages.iter().position(|stage| stage.state == StageState::Broken);
     let later = broken.map_or(&mut [][..], |at| stages.get_mut(at + 1..).unwrap_or_default());
@@ -135,7 +135,7 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
         .and_then(|host| host.container_runtime.as_ref())
         .and_then(|runtime| runtime.handlers.iter().find(|handler| handler.is_nvidia()));
     let cdi = host.and_then(|host| host.cdi.as_ref());
-    // A file name alone does not make a specification. If the probe reads specifications, only those that it read count.
+    // A file name alone is not a specification. If the probe reads specifications, only those that it read count.
     let spec = match cdi {
         Some(cdi) => cdi.specs.first().map(|spec| spec.path.as_str()),
         None => host.and_then(|host| host.cdi_spec.as_deref()),
@@ -153,7 +153,7 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
     if let Some(file) = cdi.and_then(|cdi| cdi.unread.first()) {
         return stage(Stage::Runtime, StageState::Unknown, format!("could not read {}", evidence::data(file)));
     }
-    // A container with a GPU shows that the runtime can start one, wherever its configuration is.
+    // A running container with a GPU shows that the runtime can start such containers, wherever its configuration is.
     let processes = node.processes().into_iter().flat_map(|section| &section.processes);
     let mut in_pods =
         processes.filter(|process| process.pod_uid.is_some() && !process.uses.is_empty() && !is_service(process));
@@ -161,7 +161,7 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
         let words = format!("{} of a pod uses a GPU", evidence::process(process));
         return stage(Stage::Runtime, StageState::Ok, words);
     }
-    // The program alone starts no container: the runtime must have a handler or a CDI specification that names it.
+    // The installed program alone is not enough: the runtime needs a handler that names the program, or a CDI specification.
     let program = host.and_then(|host| host.container_toolkit.as_deref()).map(|program| {
         format!("{} is installed, but no handler and no CDI specification was found", evidence::data(program))
     });
@@ -195,7 +195,7 @@ fn ready(pod: &NvidiaPod) -> String {
 
 fn registration(node: &Node<'_>) -> StackStage {
     if node.kubernetes.gpu_dra == Some(true) {
-        return stage(Stage::Registration, StageState::Ok, "a ResourceSlice has the GPUs");
+        return stage(Stage::Registration, StageState::Ok, "a ResourceSlice lists the GPUs");
     }
     let registered = registered_devices(node);
     if node.stack.advertises_gpus {
@@ -213,7 +213,7 @@ fn registration(node: &Node<'_>) -> StackStage {
             stage(Stage::Registration, StageState::Broken, "no socket of NVIDIA's plugin in the kubelet's folder")
         }
         (_, Some(0)) => stage(Stage::Registration, StageState::Broken, "the kubelet has no device of nvidia.com"),
-        // The checkpoint still contains the devices of a plugin that no longer runs.
+        // The checkpoint still contains the devices of a plugin that is no longer running.
         _ => stage(Stage::Registration, StageState::Unknown, ""),
     }
 }

@@ -145,7 +145,7 @@ const DRIVER_PROBLEM: &str = "driver problem";
 /// A claim `no …` of the summary, with the kernel events that contradict it.
 struct Claim {
     words: &'static str,
-    /// Whether an event of the past contradicts the claim too. A claim about a time since the driver was loaded, or about a
+    /// Whether a past event also contradicts the claim. A claim about a time since the driver was loaded, or about a
     /// current value, is not about the past.
     of_past: bool,
     contradicted_by: fn(&KernelEvent) -> bool,
@@ -207,7 +207,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     let asked = node.kernel_log().and_then(|log| log.since);
     let in_window = |event: &KernelEvent| asked.is_none_or(|asked| event.last.is_none_or(|last| last >= asked));
     let read_from = log_window::covered_since(node).map(|since| format!(" since {}", evidence::time(since)));
-    // If past Xids are in the window, the text begins after them.
+    // If the window contains past Xids, the period in the text begins after them.
     let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
     let past = past.rev().find_map(|event| event.history);
     let mut since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();

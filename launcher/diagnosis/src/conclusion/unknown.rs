@@ -71,7 +71,7 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
     if confined {
         list.push(Unknown::new(
             SectionName::Inventory,
-            "the probe saw only the GPUs of its container: others of the node may have a fault",
+            "the probe saw only the GPUs of its container: other GPUs of the node may have a fault",
         ));
     }
     let decisive = confined
@@ -90,7 +90,7 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
     (list, decisive)
 }
 
-/// The entry of an input from Kubernetes.
+/// Returns the entry of an input from Kubernetes.
 fn unread_input(UnreadInput { input, why }: &UnreadInput) -> Unknown {
     Unknown::new(input.section(), clean_keeping_end(why, WHY))
 }
@@ -98,8 +98,8 @@ fn unread_input(UnreadInput { input, why }: &UnreadInput) -> Unknown {
 fn undecided(report: &Report) -> bool {
     let failed = |(name, status): (SectionName, Status)| DECISIVE.contains(&name) && status == Status::Error;
     let log = report.sections.xid.as_ref();
-    // A partial section forbids the claims that rest on the missing part. A log with a missing source still has a window,
-    // which the rules of the log judge.
+    // A section that was read in part rules out the claims that need the missing part. A log with a missing source still
+    // covers a time window, which the rules about the log check.
     let of_claims = |name: SectionName| DECISIVE.contains(&name) && name != SectionName::Xid;
     let partial =
         report.sections.problems().iter().any(|(name, problem)| of_claims(*name) && !is_optional(*name, problem));

@@ -15,7 +15,7 @@ use syringe_core::kernel_log::{catalogue, event_meaning};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
-/// A kernel line can be logged shortly after the exit that it explains, and the kubelet reports whole seconds.
+/// Tolerance of times: a kernel line can be logged shortly after the exit that it explains; the kubelet rounds to seconds.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
 
 /// The data of the node about a pod.

@@ -1,4 +1,4 @@
-//! Tests of the causes of pod failures: Xids of its GPU, of another GPU or time, a broken driver, out of memory.
+//! Tests of the causes of pod failures: Xids of the pod's GPU, of other GPUs or times, a broken driver, out of memory.
 
 mod cdi;
 mod kubelet;
@@ -46,7 +46,7 @@ fn address(text: &str) -> PciAddress {
     PciAddress::parse(text).expect("an address")
 }
 
-/// A pod that began at 02:00 and failed at 02:30 with this exit code.
+/// A pod that started at 02:00 and failed at 02:30 with this exit code.
 fn failed(exit_code: i32, reason: &str) -> PodFacts {
     let state = ContainerState::Terminated {
         exit_code,
@@ -86,7 +86,7 @@ fn xid(code: u32, at: &str, gpu: &str, pid: Option<u32>) -> KernelEvent {
     }
 }
 
-/// A node whose kubelet allocated one of two GPUs to the pod, and whose kernel logged these lines since midnight.
+/// A node whose kubelet allocated one of two GPUs to the pod, and whose kernel has logged these lines since midnight.
 fn node(events: Vec<KernelEvent>) -> Report {
     let gpu = |index, uuid: &str, pci| GpuInventory {
         index,
@@ -205,7 +205,7 @@ fn a_gsp_timeout_is_the_node() {
     assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
 }
 
-/// A node with eight GPUs, the first of them the pod's. None is registered with the fabric.
+/// A node with eight GPUs, of which the first is the pod's. None of them is registered with the fabric.
 fn node_without_fabric() -> Report {
     let mut report = node(Vec::new());
     let fabric = Fabric { state: "not_started".into(), ..Fabric::default() };

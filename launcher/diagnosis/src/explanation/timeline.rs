@@ -78,7 +78,7 @@ fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = TimelineEntry> {
     .flatten()
 }
 
-/// Returns whether a code is an Xid or an SXid, because both have the same numbers.
+/// Returns the family of a code: Xids and SXids have the same numbers.
 fn family(event: &KernelEvent) -> &'static str {
     match event.kind {
         KernelEventKind::Xid => "Xid",

@@ -10,7 +10,7 @@ use syringe_core::unknown::Unknown;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Explanation {
-    /// The part of the system that has the cause.
+    /// The part of the system in which the cause lies.
     pub cause: Cause,
     /// Certainty of the cause.
     pub certainty: Certainty,
@@ -40,7 +40,7 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// The part of the system that has the cause.
+/// The part of the system in which the cause lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {

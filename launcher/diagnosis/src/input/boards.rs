@@ -1,4 +1,4 @@
-//! `BOARDS`: properties of the boards with NVLink by product: NVLinks of a GPU, their speed, NVSwitches, fabric, Fabric Manager.
+//! `BOARDS`: properties of boards with NVLink by product: NVLinks of a GPU, their speed, NVSwitches, fabric, Fabric Manager.
 //!
 //! A comparison of the GPUs of one node with each other does not show what all of them lack. Sources: NVIDIA's data sheets and HGX
 //! guides for NVLinks, GPUs and NVSwitches; the Fabric Manager guide for fabric and Fabric Manager; NVML field 164 for speeds.
@@ -6,16 +6,16 @@
 use crate::input::node::{Gpu, Node};
 use syringe_core::report::Extent;
 
-/// A product for boards with NVLink, as it is built into them. Cards of the same name are other products.
+/// A GPU product that is built into boards with NVLink. Cards with the same name are different products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Board {
-    /// Word of the name in NVML.
+    /// A word in the product's name in NVML.
     pub(crate) product: &'static str,
     /// NVLinks that the board uses of each GPU.
     pub(crate) links: u32,
     /// Speed of one NVLink in one direction, as NVML reports it.
     pub(crate) link_megabytes_per_second: u32,
-    /// Numbers of GPUs of a board with NVSwitches, and the numbers of its NVSwitches on the PCI bus. Zero: they are not on the PCI bus.
+    /// For each board with NVSwitches: its number of GPUs, and of its NVSwitches on the PCI bus (0: none).
     pub(crate) switches: &'static [(usize, usize)],
     /// Whether GPUs behind NVSwitches register with the fabric through NVML.
     pub(crate) has_fabric: bool,
@@ -41,7 +41,7 @@ const BOARDS: &[Board] = &[
     // HGX-2: two baseboards with six NVSwitches each.
     board("V100-SXM3", 6, NVLINK_2, &[(8, 6), (16, 12)], false),
     board("A100-SXM4", 12, NVLINK_3, &[(8, 6), (16, 12)], false),
-    // Products with a lower limit of export rules: 400 GB/s instead of 600 or 900 GB/s.
+    // Products with less NVLink bandwidth because of export rules: 400 GB/s instead of 600 or 900 GB/s.
     board("A800-SXM4", 8, NVLINK_3, &[(8, 6)], false),
     board("H800", 8, NVLINK_4, &[(8, 4)], true),
     board("H100", 18, NVLINK_4, &[(8, 4)], true),
@@ -72,7 +72,7 @@ pub(crate) fn of(gpu: &Gpu) -> Option<&'static Board> {
     of_name(gpu.name.as_deref()?)
 }
 
-/// Returns the board of the node, if it is a machine without virtualization, all GPUs of it were read, and they are all of one product.
+/// Returns the board of the node, if the node is not a virtual machine, all its GPUs were read, and they are of one product.
 pub(crate) fn of_node(node: &Node<'_>) -> Option<&'static Board> {
     let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
     let board = of(node.answering().next()?)?;

@@ -24,9 +24,9 @@ pub(crate) enum Refusal {
     NotLoaded,
     AccessBlocked,
     Timeout,
-    /// The kernel module is loaded, and the library was not found.
+    /// The kernel module is loaded, but the library was not found.
     NoLibrary,
-    /// The library was not found, and the host was not read.
+    /// The library was not found, and the facts of the host were not read.
     NotFound,
     Other,
 }

@@ -34,7 +34,7 @@ pub(crate) struct Gpu {
 }
 
 impl Gpu {
-    /// `GPU 3 (0000:5d:00.0)`.
+    /// Formats the GPU: `GPU 3 (0000:5d:00.0)`.
     pub(crate) fn label(&self) -> String {
         let Self { index, pci, .. } = self;
         evidence::place(&Scope { gpu: *index, pci: pci.clone(), ..Scope::default() }, "GPU")

@@ -1,6 +1,7 @@
 //! `things`: the named things of each layer between GPU and program (PCI, driver, `/dev`, NVML, CDI, kubelet, NVLink).
 //!
-//! Two things of different layers are the same if they have a name in common. A layer that was not read whole has no missing things.
+//! Two things of different layers are the same if they have a name in common. Nothing is missing in a layer that was not
+//! read completely.
 
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::topology::GpuTopology;
@@ -44,7 +45,7 @@ pub(crate) struct Thing {
     pub(crate) names: Vec<String>,
     /// The name for people.
     pub(crate) label: String,
-    /// The GPU that it is, or that it is a part of.
+    /// The GPU that the thing is, or that contains the thing.
     pub(crate) gpu: Option<Gpu>,
 }
 
@@ -57,7 +58,7 @@ impl Thing {
 /// Maximum number of devices of a specification in a report.
 const MOST_CDI_DEVICES: usize = 64;
 
-/// Returns the things of a layer. `None` if it was not read, or not whole.
+/// Returns the things of a layer. `None` if the layer was not read completely.
 pub(crate) fn things(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
     let is_whole = |section: SectionName| {
         let section = node.report.sections.get(section);
@@ -172,7 +173,7 @@ fn gpu_number(file: &str) -> Option<u32> {
     file.strip_prefix("nvidia")?.parse().ok()
 }
 
-/// A GPU with all names that other layers have for it.
+/// Returns a GPU with all names that other layers have for it.
 fn whole_gpu(node: &Node<'_>, gpu: &Gpu) -> Thing {
     let minor = node.inventory_of(gpu).and_then(|gpu| gpu.minor_number);
     let names = [
@@ -206,7 +207,7 @@ fn schedulable(node: &Node<'_>) -> Vec<Thing> {
 fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k String>) -> Vec<Thing> {
     let mut things: Vec<Thing> = Vec::new();
     for device in devices(kubelet) {
-        // The numbers of other plugins are no indices of GPUs.
+        // The numbers that other plugins use are not GPU indices.
         if let Some(name) = device_name(device).filter(|name| !name.starts_with("index"))
             && !things.iter().any(|thing| thing.names.contains(&name))
         {

@@ -10,7 +10,7 @@ use crate::input::node::Node;
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::kernel_log::window;
 
-/// An event of a GPU that works is information after this time. A log of the whole time shows all events that count.
+/// After this time, an event of a GPU that works is only informational. A log of this length shows all events that count.
 const EVENTS_COUNT: SignedDuration = SignedDuration::from_hours(24);
 
 /// If the uptime is not known, only the log was read, and the answer names its window.
@@ -56,7 +56,7 @@ pub(crate) fn why_too_short(node: &Node<'_>) -> Option<String> {
         uptime.map(|uptime| format!(", uptime of the node: {}", evidence::span(SignedDuration::from_secs(uptime))));
     let hole = window::last_before(logs, since).map(|ended| {
         let hole = evidence::span(since.duration_since(ended));
-        format!("; there is a gap of {hole} before that, older records end {}", evidence::time(ended))
+        format!("; there is a gap of {hole} before that, and older records end {}", evidence::time(ended))
     });
     let reach = evidence::span(window);
     Some(format!(

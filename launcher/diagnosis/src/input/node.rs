@@ -274,7 +274,7 @@ impl<'a> Node<'a> {
     /// Returns when the node booted.
     pub(crate) fn booted(&self) -> Option<Timestamp> {
         let uptime = SignedDuration::from_secs(i64::try_from(self.host()?.uptime_seconds?).ok()?);
-        // An uptime that cannot be is not in the range of times.
+        // An impossible uptime can lead to a time outside of the supported range.
         self.now.or(self.kubernetes.read_at)?.checked_sub(uptime).ok()
     }
 

@@ -11,7 +11,7 @@ use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::report::Report;
 
-/// Processes with less GPU memory than this are monitors.
+/// Processes with less GPU memory than this are treated as monitors.
 pub(crate) const MIN_BYTES: u64 = 64 << 20;
 
 /// Services of the node that may use GPUs (`comm`, at most 15 bytes).
@@ -69,7 +69,7 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     fault.map(StuckReason::KernelEvent).or_else(gone)
 }
 
-/// Clocks of kernel and process list can differ by this time.
+/// The times in the kernel log and in the process list can differ by this much.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
 
 /// Returns whether the kernel reports a task of this process as blocked. A process that started after the line has the id of

@@ -1,8 +1,8 @@
-//! `Recovery`: whether a fault of a GPU is over, by the evidence that the table of fault families names.
+//! `Recovery`: decides whether a fault of a GPU is over, from the evidence that the table of fault families requires.
 //!
 //! A reset, a driver load, a boot and an Xid 154 that withdraws a recommendation make an event part of the past; the timeline
-//! recognizes these. This module is about events without such a line since. If NVIDIA asks for a reset or a reboot after the
-//! fault, the passing of time does not end it: only work that ran on the GPU since then shows that it works.
+//! recognizes these. This module is about events after which no such line was logged. If NVIDIA asks for a reset or a reboot
+//! after the fault, the passing of time does not end it: only work that ran on the GPU since then shows that it works.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -17,8 +17,8 @@ use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::catalogue::{self, RecoveryEvidence, WorkEvidence};
 use syringe_core::kernel_log::event_meaning;
 
-/// After this time, work on a GPU shows that it works, even if it is not known when the program started, and if a program can
-/// run with wrong results. `docs/xid.md` names this time.
+/// After this time, work on a GPU shows that the GPU works, even if the start time of the program is not known, or if the
+/// fault can cause wrong results. `docs/xid.md` names this time.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The first driver branch that logs the reset of a GPU, with Xid 154.
@@ -126,7 +126,7 @@ impl Node<'_> {
         self.recovery(gpu, events).shown()
     }
 
-    /// Returns whether the state of a GPU is that of one without a fault of this kind: NVML can read it, the driver recommends no
+    /// Returns whether the state of a GPU shows no fault of this kind: NVML can read it, the driver recommends no
     /// action (in NVML since R570, in Xid 154 since R565), and the last event is not too new.
     pub(crate) fn holds(&self, gpu: &Gpu, evidence: RecoveryEvidence, last: Option<Timestamp>) -> Option<Recovered> {
         if self.has_recovery_action(gpu) || !self.is_readable(gpu) {
@@ -178,7 +178,7 @@ impl Node<'_> {
         up(gpu) >= most
     }
 
-    /// Returns the work on a GPU that shows that it works since an event.
+    /// Returns the work on a GPU that shows that the GPU has worked since an event.
     pub(crate) fn work_since(&self, gpu: &Gpu, work: WorkEvidence, last: Option<Timestamp>) -> Option<String> {
         let last = last?;
         let busy = self.telemetry_of(gpu).and_then(|now| now.utilization.gpu_percent);
@@ -197,7 +197,7 @@ impl Node<'_> {
             Some(process) => Some(format!("{}, which started since then, runs on it", evidence::process(process))),
             // A program that hangs since the event also shows utilization.
             None => (long_ago && busy > Some(0) && before.is_empty() && work != WorkEvidence::ProgramOnSeveralGpus)
-                .then(|| "it has been at work after more than a week".to_owned()),
+                .then(|| "it was still at work more than a week later".to_owned()),
         }
     }
 
@@ -226,8 +226,8 @@ impl Node<'_> {
         version.split('.').next()?.parse().ok()
     }
 
-    /// Returns why the end of a fault is not shown. A counter of memory errors that is 0 after an uncorrectable error contradicts
-    /// the log.
+    /// Returns why the facts do not show the end of a fault. A counter of memory errors that is 0 after an uncorrectable
+    /// error contradicts the log.
     fn why_unproven(&self, gpu: &Gpu, counters: bool) -> String {
         let silent = self.driver_version().is_some_and(|version| version < LOGS_RESETS);
         let limit = if silent { " (this driver logs no resets)" } else { "" };
@@ -239,8 +239,8 @@ impl Node<'_> {
                  in the log, or the error was not counted"
             ),
             false if self.processes().is_none() => format!(
-                "{none}, and it was not read whether a program that started since then runs on the GPU: diagnose_gpu_node reads it \
-                 and may lower the severity"
+                "{none}, and it was not read whether a program that started since then runs on the GPU: diagnose_gpu_node reads \
+                 this and may lower the severity"
             ),
             false => format!("{none}, and no program that started since then is at work on the GPU"),
         }

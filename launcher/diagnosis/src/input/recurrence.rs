@@ -14,7 +14,7 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily, Rate};
 use syringe_core::kernel_log::event_meaning;
 
-/// Lines of one incident: a GPU that hangs logs its fault again whenever a program asks it.
+/// Lines within this time are one incident: the driver logs the fault of a hanging GPU whenever a program uses it.
 const INCIDENT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns the highest number of incidents within this time.
@@ -54,7 +54,7 @@ pub(crate) struct Recurrence<'a> {
     pub(crate) periods: usize,
     /// Times of the incidents, oldest first, as far as they are known.
     pub(crate) incidents: Vec<Timestamp>,
-    /// The first time in each period between two cures: a GPU that hangs until a cure did not come back in between.
+    /// The first incident in each period between two cures: a fault that lasts until the cure did not come back in between.
     pub(crate) returns: Vec<Timestamp>,
     /// The incidents since the last cure.
     pub(crate) since_cure: Vec<Timestamp>,

@@ -70,7 +70,7 @@ impl<'a> Timeline<'a> {
         };
         let history: Vec<Option<&'static str>> =
             facts.iter().zip(history).map(|(fact, why)| why.filter(|why| !gone(fact, why))).collect();
-        // A GPU that was lost in an earlier boot was lost until its end.
+        // A GPU that was lost in an earlier boot was lost until the end of that boot.
         let recovered = |fall: &KernelEvent| {
             is_off_bus(fall) && is_of(fall, running) && working.iter().any(|gpu| concerns(fall, gpu))
         };
@@ -114,7 +114,7 @@ impl<'a> Timeline<'a> {
             .filter(|event| event.code.is_some_and(|code| codes.contains(&code)) && concerns(event, gpu))
     }
 
-    /// `follow-on errors: Xid 119 (2), Xid 45 (9)`.
+    /// Formats consequences: `follow-on errors: Xid 119 (2), Xid 45 (9)`.
     pub(crate) fn consequences(&self, causes: &[usize]) -> Option<String> {
         let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
         for event in &self.events {
@@ -149,7 +149,7 @@ pub(crate) fn is_xid(event: &KernelEvent, codes: &[u32]) -> bool {
     event.is_xid(codes)
 }
 
-/// Returns whether the GPU fell off the bus: Xid 79, or the line without a code (old drivers, and at probe).
+/// Returns whether the GPU fell off the bus: Xid 79, or the line without a code (old drivers, and during initialization).
 pub(crate) fn is_off_bus(event: &KernelEvent) -> bool {
     event.is_off_bus()
 }
@@ -170,7 +170,7 @@ fn order(event: &KernelEvent) -> impl Ord + '_ {
     (last, uptime, rest.and(first.as_ref()), kind, code, pci_address, rest)
 }
 
-/// Order of several causes. The first is chosen: the loss of the GPU, then the earliest event.
+/// Returns the sort key of several causes. The first is chosen: the loss of the GPU, then the earliest event.
 fn rank(cause: &KernelEvent) -> impl Ord + '_ {
     let order = match cause {
         cause if is_xid(cause, &[79]) => 0,
@@ -184,7 +184,7 @@ fn rank(cause: &KernelEvent) -> impl Ord + '_ {
 
 const BEFORE_LOAD: &str = "before the driver was last loaded";
 
-/// Xids that end a state which another Xid announced: end and begin.
+/// Pairs of Xids: the first one ends the state that the second one announced.
 const ENDS: [(u32, u32); 1] = [(162, 163)];
 
 fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids: &[&String]) -> Option<&'static str> {
@@ -196,7 +196,7 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids:
     cure(event, all, running)
 }
 
-/// Returns what ended an event that describes no lasting state of the board.
+/// Returns why an event is in the past, if it does not describe a lasting state of the board.
 fn cure(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
     if !is_of(event, running) {
         return Some("before the last boot");
@@ -226,7 +226,8 @@ fn is_of(event: &KernelEvent, running: Option<&str>) -> bool {
     event.boot_id.is_none() || event.boot_id.as_deref() == running
 }
 
-/// Returns whether the board of an event is still in the node. Without a UUID, it is that of the other lines at its address.
+/// Returns whether the board of an event is still in the node. An event without a UUID belongs to the same board as the
+/// other lines at its address.
 fn is_here(event: &KernelEvent, all: &[&KernelEvent], uuids: &[&String]) -> bool {
     let of_place = all.iter().filter(|other| other.pci_address == event.pci_address);
     let mut named = event.gpu_uuid.iter().chain(of_place.filter_map(|other| other.gpu_uuid.as_ref()));

@@ -17,28 +17,28 @@ const MAX_NAME: usize = 120;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Part {
-    /// The scheduler, about a pod without a node.
+    /// Messages of the scheduler about a pod without a node.
     Scheduler,
-    /// The API server, to the controller of a pod.
+    /// Messages of the API server to the controller of a pod.
     Controller,
-    /// The kubelet or the container runtime, about an image.
+    /// Messages of the kubelet or the container runtime about an image.
     Image,
-    /// The kubelet, about the configuration of a container.
+    /// Messages of the kubelet about the configuration of a container.
     Config,
-    /// The kubelet, the container runtime and their hooks, about a container or sandbox that they cannot create.
+    /// Messages of the kubelet, the container runtime and hooks about a container or sandbox that they cannot create.
     Start,
-    /// The kubelet and the attach controller, about a volume.
+    /// Messages of the kubelet and the attach controller about a volume.
     Volume,
-    /// The kubelet, about a pod that it evicted.
+    /// Messages of the kubelet about a pod that it evicted.
     Eviction,
-    /// The program in a container: its termination message, or its log.
+    /// Messages of the program in a container: its termination message, or its log.
     Program,
 }
 
 /// A known message: the words that identify it, its meaning, and the action.
 pub(crate) struct Phrase {
     part: Part,
-    /// Alternatives of lower-case words that a message has in this order; it does not have words after `!`.
+    /// Alternatives: lower-case words that a message must have in this order. Words after `!` must not be in the message.
     words: Vec<Vec<&'static str>>,
     pub(crate) cause: Cause,
     pub(crate) code: ActionCode,
@@ -147,12 +147,12 @@ impl Phrase {
         STATEMENTS.iter().any(|words| self.starts_with(words))
     }
 
-    /// Returns whether the phrase says that another rank did not answer.
+    /// Returns whether the phrase says that another rank did not respond.
     pub(crate) fn is_about_other_ranks(&self) -> bool {
         ["watchdog caught collective", "ncclremoteerror"].iter().any(|words| self.starts_with(words))
     }
 
-    /// Returns whether the phrase says that the memory of a GPU was not enough.
+    /// Returns whether the phrase says that the memory of a GPU was used up.
     pub(crate) fn is_about_gpu_memory(&self) -> bool {
         self.starts_with("cuda out of memory")
     }

@@ -204,9 +204,8 @@ fn undecorated(message: &str) -> &str {
             && word.bytes().all(|byte| byte.is_ascii_digit() || b"-/:.,TZ+[]".contains(&byte))
     };
     let mut rest = message;
-    while let Some((word, more)) = rest.split_once(' ').filter(|(word, _)| is_time(word)) {
+    while let Some((_, more)) = rest.split_once(' ').filter(|(word, _)| is_time(word)) {
         rest = more.trim_start();
-        let _ = word;
     }
     rest
 }

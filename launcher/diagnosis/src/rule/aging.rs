@@ -62,14 +62,14 @@ impl Draft {
         }
     }
 
-    /// Says that a reading of all sections may lower the severity, if the sections that show whether a GPU works were not
+    /// Adds that a reading of all sections may lower the severity, if the sections that show whether a GPU works were not
     /// requested. A reading of all sections lowers most events of more than a day ago, so these are warnings only.
     pub(crate) fn unless_unread(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
         let waits = matches!(worst(events).ageing, Ageing::WhenWorking | Ageing::WhenWorkingADay);
         if !waits || self.severity <= Severity::Warning || node.shows_recovery() {
             return self;
         }
-        let unread = "it was not read whether the GPU works now: diagnose_gpu_node reads it and may lower the severity";
+        let unread = "it was not read whether the GPU works: diagnose_gpu_node reads this and may lower the severity";
         let newest = events.iter().filter_map(|event| event.last).max();
         let draft = self.with_evidence(unread);
         match node.age(newest).is_some_and(|age| age > STALE_AFTER) {

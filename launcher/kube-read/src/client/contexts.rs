@@ -31,7 +31,7 @@ pub struct Contexts {
 }
 
 enum Source {
-    /// Files, which are read again when they change. `named`: whether a setting or the environment sets their paths.
+    /// Paths of files, which are read again after a change. `named`: whether a setting or the environment sets their paths.
     Files { files: Vec<PathBuf>, named: bool },
     /// The kubeconfig of the demo cluster, in memory.
     InMemory(Box<Kubeconfig>),
@@ -187,7 +187,7 @@ impl Contexts {
         if let Some(proxy) = &config.proxy_url {
             server.push_str(&format!("{PROXY_NOTE_START}{})", proxy::shown(proxy)));
         }
-        // The creation of the client runs a credential plugin, and blocks.
+        // Creating the client runs a credential plugin, and blocks.
         let clock = Arc::default();
         let of_client = Arc::clone(&clock);
         let making = tokio::task::spawn_blocking(move || transport::client(config, &of_client));

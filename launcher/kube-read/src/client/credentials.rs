@@ -1,4 +1,4 @@
-//! `prepare_plugin`: takes standard input away from a credential plugin, and finds its program beyond `PATH`.
+//! `prepare_plugin`: disables standard input for a credential plugin, and finds its program, also outside `PATH`.
 //!
 //! Plugins run as children of this process, and must not read its standard input, which is the MCP stream. They are
 //! often not found, because a desktop host starts this program with a short `PATH`.

@@ -17,7 +17,7 @@ pub(super) struct FreshPool<S> {
 
 struct Pool<S> {
     service: S,
-    /// Number of replacements. It ensures that requests that were sent at the same time replace the pool only once.
+    /// Number of replacements. With this number, requests that were sent at the same time replace the pool only once.
     number: u64,
 }
 
@@ -42,8 +42,8 @@ impl<S: Clone> FreshPool<S> {
     }
 }
 
-/// Replaces the pool if this value is dropped before the request got a response: after a timeout, or after a cancelled
-/// call, which costs one new connection.
+/// Replaces the pool if this value is dropped before the request gets a response: after a timeout or a cancelled call.
+/// The cost is one new connection.
 struct Unanswered<S: Clone> {
     pool: FreshPool<S>,
     number: u64,

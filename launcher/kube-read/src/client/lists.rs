@@ -31,7 +31,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Maximum size of the body of a failed request.
 const MAX_STATUS_BYTES: usize = 64 << 10;
 
-/// How current a list must be.
+/// The required freshness of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// From the cache of the API server, which can be some milliseconds old. Controllers and kubelets also read from
@@ -66,7 +66,7 @@ where
     let path = path(query, freshness);
     let read = || retry::read_while_bytes_come(|| list(connection, &path, fresh(), &take));
     let answer = match read().await {
-        // A network change may have dropped the connection. The next attempt gets a new one.
+        // A network change may have dropped the connection. The next attempt gets a new connection.
         Some(Ok(ListAnswer::Silence)) => read().await,
         answer => answer,
     };

@@ -1,5 +1,5 @@
 //! `ListReader`: decodes a Kubernetes list in protobuf while it arrives. No I/O.
-//! Each object is decoded and passed on as soon as it is complete, so a list of any length needs the memory of one object.
+//! Each object is decoded and passed on as soon as it is complete, so a list of any length needs memory for one object only.
 //!
 //! ```text
 //!   "k8s\0"  runtime.Unknown { 1: TypeMeta, 2: list, … }
@@ -28,8 +28,8 @@ const CONTENT: u32 = 2;
 /// The reason why the bytes are not a valid list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
-    /// The response does not start like protobuf of Kubernetes.
-    #[error("the response does not start like protobuf of Kubernetes")]
+    /// The response does not start with the prefix of Kubernetes protobuf.
+    #[error("the response does not start with the prefix of Kubernetes protobuf")]
     Magic,
     /// The response ends before the list is complete.
     #[error("the list ended before it was complete")]

@@ -4,7 +4,7 @@
 //! A read that fails with 429 is repeated until the time limit. After another error, a read is repeated a few times.
 //!
 //! kube's `RetryPolicy` is not used, because it is a layer of the client and also repeats the creation of a pod. It
-//! limits the time of neither one attempt nor all attempts, waits for any `Retry-After`, and does not repeat after 500, 502
+//! has no time limit for one attempt or for all attempts, waits for any `Retry-After`, and does not repeat after 500, 502
 //! or a closed connection.
 
 use std::error::Error;
@@ -22,7 +22,7 @@ const LONG_READ_TIME: Duration = Duration::from_secs(40);
 /// Time limit for one attempt, for servers that do not respond.
 pub const TRY_TIME: Duration = Duration::from_secs(5);
 /// Maximum number of attempts without a response. A network change may have dropped the connection of the first attempt.
-/// The next one gets a new connection.
+/// The next attempt gets a new connection.
 const MAX_UNANSWERED: u32 = 2;
 /// Pause if the server does not send `Retry-After`.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -39,8 +39,8 @@ where
     read_within(TRY_TIME, READ_TIME, request).await
 }
 
-/// Reads a response that may take long, such as a large list on a slow connection. `request` must end when no more bytes
-/// arrive.
+/// Reads a response that may take a long time, such as a large list on a slow connection. `request` must return when no
+/// more bytes arrive.
 pub async fn read_while_bytes_come<T, Answer>(request: impl Fn() -> Answer) -> Option<kube::Result<T>>
 where
     Answer: Future<Output = kube::Result<T>>,

@@ -14,7 +14,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 pub struct ServerClock(Mutex<Option<(Timestamp, Instant)>>);
 
 impl ServerClock {
-    /// Reads the headers of a successful response. The error page of a proxy has the time of the proxy.
+    /// Reads the `Date` of a successful response. An error page may be from a proxy, with the time of the proxy.
     pub fn observe(&self, headers: &HeaderMap) {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         if let Some(date) = date.and_then(|date| DateTimeParser::new().parse_timestamp(date).ok()) {

@@ -1,8 +1,8 @@
 //! Explains why a Pending pod does not fit on any GPU node, and lists the changes that would help.
 //! The requests of the pod are compared with the free resources of the nodes.
 //!
-//! This is only for pods that request GPUs, because only GPU nodes are read. Only resources in the scheduler's message
-//! are compared: a pod that is waiting for a volume does not lack GPUs.
+//! The comparison is only for pods that request GPUs, because only GPU nodes are read. Only resources in the scheduler's
+//! message are compared: a pod that is waiting for a volume does not lack GPUs.
 
 use std::cmp::Reverse;
 
@@ -13,7 +13,7 @@ use crate::objects::pod_requests;
 use crate::objects::pod_requests::MilliValues;
 use crate::objects::scheduler_filters::{Candidate, FreeAmount, RejectionReason};
 
-/// Maximum number of nodes with free resources that are named.
+/// Maximum number of named nodes with free resources.
 const MAX_NODES: usize = 4;
 /// Maximum number of suggested changes.
 const MAX_CHANGES: usize = 4;
@@ -135,7 +135,7 @@ impl Nodes<'_> {
             self.open.iter().copied().filter(|candidate| amount(candidate) > 0).collect();
         with_room.sort_by_key(|candidate| (Reverse(amount(candidate)), candidate.node.clone()));
         let Some(best) = with_room.first() else {
-            return format!("fits now: no pod that requests {resource}, because none is free on an eligible GPU node");
+            return format!("fits now: no pod that requests {resource}, because no eligible GPU node has any free");
         };
         let listed = with_room.iter().take(MAX_NODES).map(|candidate| {
             format!("{} on {}", pod_requests::amount_text(resource, amount(candidate)), candidate.node)
@@ -150,7 +150,7 @@ impl Nodes<'_> {
         self.candidates.iter().map(|candidate| free(candidate, resource).allocatable).max().unwrap_or(0)
     }
 
-    /// Returns the result if no node has the resource: its name is wrong, or its device plugin does not work.
+    /// Returns the result if no node has the resource: the requested name is wrong, or a device plugin does not work.
     fn not_offered(&self, resource: &str) -> CapacityShortage {
         let mut others: Vec<&str> =
             self.candidates.iter().flat_map(|candidate| &candidate.offers).map(String::as_str).collect();
@@ -258,8 +258,8 @@ impl Nodes<'_> {
         changes
     }
 
-    /// Returns the open node that is large enough and lacks the least: the fewest resources, then the most free of the
-    /// first one.
+    /// Returns the open node that is large enough and lacks the fewest resources. If there are several, returns the one
+    /// with the largest free amount of the first resource.
     fn nearest(&self) -> Option<&Candidate> {
         let large = |candidate: &&&Candidate| {
             self.scarce.iter().all(|resource| free(candidate, resource).allocatable >= amount(self.wanted, resource))
@@ -272,7 +272,7 @@ impl Nodes<'_> {
         self.open.iter().filter(large).max_by_key(order).copied()
     }
 
-    /// Returns the amount to free on a node, and the pod that uses the most of it.
+    /// Returns the amount to free on a node, and the pod that uses the most of the resource.
     fn free_more(&self, best: &Candidate) -> Option<String> {
         let lacking = self.scarce.iter().map(|resource| {
             ((*resource).clone(), amount(self.wanted, resource).saturating_sub(free(best, resource).free))

@@ -1,6 +1,6 @@
-//! Evaluates whether a DaemonSet should have a pod on a node, as the DaemonSet controller does, and which pod it has there.
+//! Evaluates, as the DaemonSet controller does, whether a DaemonSet should have a pod on a node, and finds this pod.
 //!
-//! The controller checks the name, the node selector, the required node affinity and the taints of a node, and no resources.
+//! The controller checks the name, the node selector, the required node affinity and the taints of a node, but no resources.
 //! It adds tolerations for the taints of the node controller, so its pods also run on nodes that are not Ready or cordoned.
 
 use jiff::Timestamp;
@@ -21,9 +21,9 @@ const MAX_NAME: usize = 253;
 const MAX_MISMATCH: usize = 400;
 /// Folder of the sockets of device plugins.
 const PLUGIN_FOLDER: &str = "/kubelet/device-plugins";
-/// Words in the name, images and command of a device plugin for GPUs of NVIDIA, also of other vendors' sharing layers.
+/// Words in the name, images or command of a device plugin for NVIDIA GPUs, including other vendors' sharing layers.
 const OF_GPUS: [&str; 3] = ["nvidia", "gpu", "cuda"];
-/// Words in those of a device plugin for other devices.
+/// Words in the name, images or command of a device plugin for other devices.
 const OF_OTHERS: [&str; 6] = ["amd", "rocm", "intel", "habana", "gaudi", "neuron"];
 /// Words in the name or image of other software of the GPU stack.
 const OF_STACK: [&str; 2] = ["nvidia", "dcgm"];
@@ -47,12 +47,12 @@ pub struct DaemonSet {
     role: DaemonSetRole,
     created: Option<Timestamp>,
     rolling_out: bool,
-    /// Name of the only node, node selector, affinity, and tolerations with those of the controller.
+    /// Node name (if set), node selector, affinity, and tolerations, including those that the controller adds.
     placement: PodSpec,
 }
 
 impl DaemonSet {
-    /// Returns the parts of a DaemonSet. `None` if it is being deleted.
+    /// Returns the parts of a DaemonSet, or `None` if the DaemonSet is being deleted.
     pub fn from_object(object: apps::DaemonSet) -> Option<Self> {
         if object.metadata.deletion_timestamp.is_some() {
             return None;
@@ -89,7 +89,7 @@ impl DaemonSet {
     }
 }
 
-/// Returns every DaemonSet as seen from a node. `pods`: the pods of DaemonSets on the node.
+/// Returns the facts about every DaemonSet, for a node. `pods`: the pods of DaemonSets on the node.
 pub fn on_node(sets: &[DaemonSet], node: &Node, pods: &[NvidiaPod]) -> Vec<DaemonSetFacts> {
     let facts = |set: &DaemonSet| {
         let own = pods.iter().filter(|pod| pod.owner == set.name && pod.namespace == set.namespace);
@@ -108,8 +108,8 @@ pub fn on_node(sets: &[DaemonSet], node: &Node, pods: &[NvidiaPod]) -> Vec<Daemo
     sets.iter().map(facts).collect()
 }
 
-/// Whether the controller has not seen the newest version of the DaemonSet, or is replacing its pods. With `OnDelete`, pods of
-/// an older version stay.
+/// Whether the controller has not seen the newest version of the DaemonSet, or is replacing its pods. With `OnDelete`,
+/// pods of an older version stay.
 fn is_rolling_out(object: &apps::DaemonSet) -> bool {
     let Some(status) = &object.status else { return true };
     let unseen = status.observed_generation.zip(object.metadata.generation).is_some_and(|(seen, newest)| seen < newest);
@@ -183,7 +183,7 @@ mod tests {
     fn a_daemon_set_fits_as_its_controller_decides() {
         let taint = |key: &str, effect: &str| json!([{"key": key, "effect": effect}]);
         assert_eq!(mismatch(json!({}), json!([])), None);
-        // The controller adds tolerations for what the node controller sets.
+        // The controller adds tolerations for the taints that the node controller sets.
         for (key, effect) in TOLERATED {
             assert_eq!(mismatch(json!({}), taint(key, effect)), None, "{key}");
         }

@@ -1,4 +1,4 @@
-//! `Dra`: dynamic resource allocation: devices that drivers publish, claims, and devices that are allocated to claims.
+//! `Dra`: the devices that drivers for dynamic resource allocation publish, and the claims with their devices.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -44,7 +44,7 @@ pub struct Claim {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllocatedDevice {
     pub name: DeviceName,
-    /// Admin access: the claim may use the device for monitoring, and other claims can hold it at the same time.
+    /// Admin access: the claim may use the device for monitoring, and other claims can hold the device at the same time.
     pub admin_access: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct Dra {
 }
 
 impl Dra {
-    /// Creates the value from devices and claims.
+    /// Creates a `Dra` from devices and claims.
     pub fn new(devices: BTreeMap<DeviceName, Device>, claims: HashMap<(String, String), Claim>) -> Self {
         let mut dra = Self { claims, ..Self::default() };
         for (name, device) in devices {
@@ -100,7 +100,7 @@ impl Dra {
 }
 
 impl Device {
-    /// Returns the resource name under which a device counts: the driver's name for whole GPUs, another one for MIG devices.
+    /// Returns the resource name for counting a device: the driver's name for whole GPUs, another name for MIG devices.
     pub fn resource(&self, name: &DeviceName) -> String {
         match self.kind.as_deref() {
             None | Some("gpu") => name.driver.clone(),

@@ -18,7 +18,7 @@ const FEATURES: &str = "feature.node.kubernetes.io/";
 /// Maximum number of labels of one kind. The operator has about a dozen components.
 const MAX_LABELS: usize = 24;
 
-/// Returns these labels of the node.
+/// Returns the labels that these programs wrote on the node.
 pub fn from_node(node: &Node) -> GpuLabels {
     let labels = node.labels();
     let value = |name: &str| labels.get(name).map(|value| clean(value, 63));
@@ -86,7 +86,7 @@ mod tests {
         let labels = from_node(&node);
         assert_eq!(labels.mig_config_state.as_deref(), Some("pending"));
         assert_eq!(labels.unchanged_since.get(MIG_STATE), "2026-11-21T01:00:00Z".parse().ok().as_ref());
-        assert_eq!(labels.unchanged_since.len(), 1, "nobody says since when the plugin is paused");
+        assert_eq!(labels.unchanged_since.len(), 1, "no field manager says since when the plugin is paused");
         assert!(labels.pci_present && labels.feature_discovery);
         assert_eq!(labels.deploy.get("device-plugin").map(String::as_str), Some("paused-for-mig-change"));
     }

@@ -26,7 +26,7 @@ pub struct Pod {
     pub status: PodStatus,
     /// Data about the pod if it is a part of NVIDIA's stack.
     pub nvidia: Option<Box<NvidiaPod>>,
-    /// The same data about a pod of any DaemonSet.
+    /// The same data, if the pod belongs to a DaemonSet.
     pub daemon: Option<Box<NvidiaPod>>,
 }
 
@@ -37,7 +37,7 @@ pub struct PodMetadata {
     pub namespace: String,
     /// UID in the API.
     pub uid: String,
-    /// Whether the pod is being deleted. It holds its devices until it is gone.
+    /// Whether the pod is being deleted. A pod holds its devices until it no longer exists.
     pub is_deleting: bool,
     /// The annotations about GPUs.
     pub annotations: Annotations,
@@ -49,7 +49,7 @@ pub struct PodMetadata {
 /// The annotations of a pod that are about GPUs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations {
-    /// GPU and MIG UUIDs, which HAMi, Volcano and others write.
+    /// GPU and MIG UUIDs that HAMi, Volcano or another scheduler wrote.
     pub uuids: Vec<String>,
     /// UID of a static pod in the kubelet and in cgroups. Its mirror pod in the API has another UID.
     pub static_uid: Option<String>,

@@ -11,7 +11,7 @@ use crate::objects::pod_owner::is_node_software;
 /// Maximum length of a name and of a message.
 const NAME_CAP: usize = 253;
 const MESSAGE_CAP: usize = 300;
-/// Maximum number of containers of one pod that are listed because they see more GPUs.
+/// Maximum number of listed containers of one pod that may see GPUs that they did not request.
 const MOST_NAMED: usize = 2;
 
 /// Returns the pods with allocated resources, and the pods that the kubelet rejected.

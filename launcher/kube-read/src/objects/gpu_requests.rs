@@ -66,7 +66,7 @@ pub fn role_of_init(container: &Container) -> ContainerRole {
     if container.restart_policy.as_deref() == Some("Always") { ContainerRole::Sidecar } else { ContainerRole::Init }
 }
 
-/// Returns the effective requests of a pod, whatever its phase.
+/// Returns the effective requests of a pod, regardless of its phase.
 pub fn effective_requests(pod: &Pod) -> ResourceCounts {
     let mut running = ResourceCounts::new();
     let mut peak = ResourceCounts::new();
@@ -185,7 +185,7 @@ mod tests {
             ("inits one after the other", &[(3, INIT), (2, INIT)], &[1], 3),
             ("a sidecar stays", &[(1, SIDECAR)], &[2], 3),
             ("an init beside a sidecar that started before it", &[(1, SIDECAR), (4, INIT)], &[2], 5),
-            ("an init before the sidecar has ended when it starts", &[(4, INIT), (1, SIDECAR)], &[2], 4),
+            ("an init that exits before the sidecar starts", &[(4, INIT), (1, SIDECAR)], &[2], 4),
             ("two sidecars", &[(1, SIDECAR), (1, SIDECAR)], &[1], 3),
             ("nothing asked", &[(0, INIT)], &[0], 0),
         ];

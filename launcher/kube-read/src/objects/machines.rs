@@ -1,4 +1,4 @@
-//! Recognizes the machine of a node, and reads its state: a NodeClaim of Karpenter, or a Machine of Cluster API or OpenShift.
+//! Recognizes the machine of a node, and reads its state: a NodeClaim (Karpenter) or a Machine (Cluster API, OpenShift).
 
 use serde_json::Value;
 use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
@@ -43,7 +43,7 @@ pub fn facts(object: &Value) -> MachineFacts {
     let is_node_claim = object["apiVersion"].as_str().is_some_and(|version| version.starts_with("karpenter"))
         || object["kind"] == "NodeClaim"
         || object.pointer("/spec/nodeClassRef").is_some();
-    // Names of Cluster API before v1beta2, and of OpenShift.
+    // These are the field names of Cluster API before v1beta2, and of OpenShift.
     let reason = text("/status/failureReason", 80).or_else(|| text("/status/errorReason", 80));
     let message = text("/status/failureMessage", MAX_MESSAGE).or_else(|| text("/status/errorMessage", MAX_MESSAGE));
     let failure: Vec<String> = [reason, message].into_iter().flatten().collect();

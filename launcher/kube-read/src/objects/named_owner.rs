@@ -1,4 +1,4 @@
-//! `NamedOwner`: parses `job/NAME`, `deploy/NAME` and a bare owner's name, and recognizes the pods of that owner.
+//! `NamedOwner`: parses `job/NAME`, `deploy/NAME` or the name of an owner, and recognizes the pods of that owner.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -80,14 +80,14 @@ impl NamedOwner {
     /// Whether the pod belongs to this owner.
     pub fn owns(&self, pod: &Pod) -> bool {
         let labels = pod.labels();
-        // A ReplicaSet has the name of its Deployment and the hash of the pod template.
+        // The name of a ReplicaSet is the name of its Deployment and the hash of the pod template.
         let hash = labels.get("pod-template-hash");
         let by_reference = pod.owner_references().iter().any(|owner| {
             let is_owner = owner.name == self.name && self.is_of(&owner.kind);
             let is_of_deployment = owner.kind == "ReplicaSet"
                 && self.is_of("Deployment")
                 && hash.is_some_and(|hash| owner.name == format!("{}-{hash}", self.name));
-            // A Job of a CronJob has its name and a number.
+            // The name of a CronJob's Job is the name of the CronJob and a number.
             let is_of_cron_job = owner.kind == "Job"
                 && self.is_of("CronJob")
                 && owner.name.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix('-')).is_some_and(is_number);

@@ -12,12 +12,12 @@ use syringe_macros::omit;
 const MAX_GPU_CONDITIONS: usize = 32;
 /// Maximum number of conditions of one node. Nodes have far fewer.
 const MAX_CONDITIONS: usize = 64;
-/// Maximum length of the message of a condition that is not in its healthy state. Kubelets write several reasons into one.
+/// Maximum length of the message of a condition that is not in its healthy state. A message can contain several reasons.
 const MAX_MESSAGE: usize = 600;
 /// Conditions for which `True` means a problem: those of the kubelet and of node-problem-detector, by a part of the name.
 const TRUE_IS_BAD: [&str; 6] =
     ["Pressure", "NetworkUnavailable", "Deadlock", "ReadonlyFilesystem", "Unhealthy", "Problem"];
-/// Conditions for which another status than `True` means a problem, by the end of the name.
+/// Conditions for which a status other than `True` means a problem, by the end of the name.
 const FALSE_IS_BAD: [&str; 3] = ["Ready", "Healthy", "OK"];
 
 /// A condition of the node.
@@ -95,7 +95,7 @@ pub fn is_ready(node: &Node) -> bool {
     why_not_ready(node).is_none()
 }
 
-/// Whether the kubelet does not report at all: nothing answers on the node.
+/// Whether the kubelet does not report at all. In this case, no probe can start on the node.
 pub fn is_silent(node: &Node) -> bool {
     reported(node).iter().find(|condition| condition.type_ == "Ready").is_none_or(|ready| ready.status == "Unknown")
 }
@@ -122,8 +122,8 @@ pub fn why_not_ready(node: &Node) -> Option<String> {
 
 /// Returns the conditions that are not in their healthy state, except those about GPUs, with their messages.
 ///
-/// The meaning of other conditions is not known. While the kubelet does not report, its pressure conditions are `Unknown`, which
-/// says no more than `Ready`.
+/// The meaning of other conditions is not known. While the kubelet does not report, its pressure conditions are `Unknown`,
+/// which says no more than the condition `Ready`.
 pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
     let of_gpus = gpu_conditions(node);
     let is_bad = |condition: &&NodeCondition| {
@@ -147,7 +147,7 @@ fn condition_fact(condition: &NodeCondition) -> NodeConditionFact {
     }
 }
 
-/// The pressure conditions of a node, `DiskPressure` and others, with their status.
+/// Returns the pressure conditions of a node (`DiskPressure` and others) with their status.
 pub fn pressure(node: &Node) -> Vec<(String, String)> {
     let of_pressure = reported(node).iter().filter(|condition| condition.type_.ends_with("Pressure"));
     let named = of_pressure.map(|condition| (clean(&condition.type_, 80), clean(&condition.status, 20)));

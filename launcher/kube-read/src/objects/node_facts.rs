@@ -31,7 +31,7 @@ pub fn model(node: &Node, dra: Option<&Dra>) -> Option<String> {
     })
 }
 
-/// Returns the driver version from the labels of GPU Feature Discovery, which has one label since 0.16 and had three before.
+/// Returns the driver version from the labels of GPU Feature Discovery: one label since 0.16, three before.
 pub fn driver_version(node: &Node, dra: Option<&Dra>) -> Option<String> {
     let label = |name: &str| node.labels().get(name).map(|value| clean(value, 40));
     let in_parts = || {

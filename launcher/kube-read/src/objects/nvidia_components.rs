@@ -80,7 +80,7 @@ impl<'a> PodIdentity<'a> {
 
 impl PodIdentity<'_> {
     /// Whether the pod belongs to NVIDIA's software. A label alone is not sufficient: the pod must also have a
-    /// controller for software of the node.
+    /// controller for node software.
     pub fn is_nvidia_component(&self) -> bool {
         let Self { component_labels, images, is_node_software } = self;
         let by_label =

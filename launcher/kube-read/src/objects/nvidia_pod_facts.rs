@@ -26,7 +26,7 @@ const MAX_CONTAINERS: usize = 16;
 const MAX_CLASSES: usize = 16;
 const MAX_PODS: usize = 4;
 
-/// The columns: what is compared, a name or prefix of it, the component.
+/// The columns: `container` or `label`, the name of the container or the value of the label (or its prefix), component.
 static COMPONENTS: LazyLock<Vec<(&str, &str, Component)>> = LazyLock::new(|| {
     let rows = rows(include_str!("data/components.tsv"));
     rows.filter_map(|row| Some((row[0], *row.get(1)?, word(row.get(2)?)?))).collect()
@@ -42,7 +42,7 @@ pub fn nvidia_pod(pod: &ListedPod) -> Option<NvidiaPod> {
     Some(facts(pod, component(names, &identity)))
 }
 
-/// Returns the facts of a pod of a DaemonSet, whatever its software.
+/// Returns the facts of a pod of a DaemonSet, regardless of its software.
 pub fn daemon_pod(pod: &ListedPod) -> Option<NvidiaPod> {
     let is_daemon = pod.metadata.owner_references.iter().any(|owner| owner.kind == "DaemonSet");
     is_daemon.then(|| nvidia_pod(pod).unwrap_or_else(|| facts(pod, Component::Other)))
@@ -88,7 +88,7 @@ pub fn runtime_classes(pods: &[Pod]) -> Vec<RuntimeClassUse> {
     classes
 }
 
-/// Returns the component that the names of the containers or the labels of a pod of NVIDIA's software name.
+/// Returns the component of a pod of NVIDIA's software, according to its container names or its labels.
 pub fn component<'a>(mut names: impl Iterator<Item = &'a str>, identity: &PodIdentity<'_>) -> Component {
     let known = |kind: &str, name: &str| {
         let mut rows = COMPONENTS.iter().filter(|row| row.0 == kind);
@@ -100,7 +100,7 @@ pub fn component<'a>(mut names: impl Iterator<Item = &'a str>, identity: &PodIde
 }
 
 fn containers(ListedPod { spec, status, .. }: &ListedPod) -> Vec<NvidiaContainer> {
-    // A sidecar (`restartPolicy: Always`) runs as long as the containers.
+    // A sidecar (`restartPolicy: Always`) runs as long as the main containers.
     let init = spec.init_containers.iter().map(|container| {
         let sidecar = container.restart_policy == "Always";
         one(container, !sidecar, &status.init_container_statuses)

@@ -1,4 +1,4 @@
-//! Converts one pod to `PodFacts`, the core's type for its status and containers, for an explanation.
+//! Converts one pod to `PodFacts`: the status, containers and GPU requests of the pod, for an explanation.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
@@ -222,7 +222,7 @@ mod tests {
                 {"name": "warm", "resources": limits}, {"name": "side", "restartPolicy": "Always", "resources": limits},
             ]);
         });
-        assert_eq!(inits.gpu_containers, ["main", "side"], "what ends holds nothing");
+        assert_eq!(inits.gpu_containers, ["main", "side"], "an init container that exits is not listed");
         let other = pod(|pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"amd.com/gpu": "1"}}));
         assert!(!other.wants_gpus && other.gpu_containers.is_empty());
     }

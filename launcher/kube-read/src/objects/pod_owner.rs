@@ -1,7 +1,7 @@
-//! `static_uid`, `is_node_software`: what the annotations and owners of a pod say about it, as far as they can be believed.
+//! `static_uid`: the kubelet's UID of a static pod. `is_node_software`: whether a pod belongs to software of the node.
 //!
-//! Any user who may create a pod can write annotations and owners into it. Therefore the annotations of a static pod count only in the
-//! form that a kubelet writes, and an owner counts only with its API group and as the controller.
+//! Any user who may create a pod can write annotations and owners into it. Therefore, the annotations of a static pod
+//! count only in the form that a kubelet writes, and an owner counts only with its API group and as the controller.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ impl Reference for OwnerReference {
     }
 }
 
-/// Returns whether the controller of a pod is one for software of the node.
+/// Returns whether the controller of a pod is a controller for software of the node.
 pub fn is_node_software(owners: &[impl Reference]) -> bool {
     owners.iter().map(Reference::parts).any(|(version, kind, is_controller)| {
         let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -65,7 +65,7 @@ mod tests {
             (Some(hash.as_str()), Some(hash.as_str()), true),
             (Some(&hash), None, false),
             (Some(&hash), Some("x"), false),
-            // The UID of a pod of somebody else.
+            // This is the UID of another user's pod.
             (Some(api_uid), Some(api_uid), false),
             (Some("5d1f"), Some("5d1f"), false),
             (None, Some(&hash), false),

@@ -23,8 +23,8 @@ pub struct NodeRequests {
 }
 
 impl PodRequests {
-    /// Returns the effective requests of the pod: the larger of the sum of its containers and of any init container,
-    /// with sidecars in both, plus the overhead of its RuntimeClass.
+    /// Returns the effective requests of the pod: the sum of its containers or its largest init container, whichever is
+    /// larger (sidecars count for both), plus the overhead of its RuntimeClass.
     pub fn requested(&self) -> MilliValues {
         let (mut running, mut peak) = (MilliValues::new(), MilliValues::new());
         for container in &self.spec.init_containers {
@@ -124,7 +124,7 @@ fn thousandths(text: &str) -> Option<u128> {
     let (number, factor) = suffix.or_else(|| Some((text.strip_suffix('E')?, 1e18))).unwrap_or((text, 1.0));
     let number: f64 = number.parse().ok()?;
     let value = (number * factor * 1000.0).ceil();
-    // An amount that is larger than in any cluster is an error.
+    // An amount that is larger than any cluster has is an error.
     (value.is_finite() && (0.0..1e30).contains(&value)).then_some(value as u128)
 }
 

@@ -71,7 +71,7 @@ pub struct DeviceRow {
     pub gpu: Option<u32>,
     /// MIG profile. Needs `resolve_devices`.
     pub mig_profile: Option<String>,
-    /// `Healthy`, `Unhealthy` or `Unknown` according to the device plugin, if the pod status has it (1.31 or newer, feature gate).
+    /// `Healthy`, `Unhealthy` or `Unknown` according to the device plugin, if the pod status has this field (1.31 or newer).
     pub health: Option<String>,
     /// Source of the allocation: `kubelet`, `pod_status`, `claim`.
     #[schemars(extend("x-text" = "own"))]
@@ -116,7 +116,7 @@ pub struct ClaimDevice {
     pub device: String,
     /// UUID, if the driver publishes it.
     pub uuid: Option<String>,
-    /// Admin access: the claim may use the device for monitoring, and other claims can hold it at the same time.
+    /// Admin access: the claim may use the device for monitoring, and other claims can hold the device at the same time.
     pub admin_access: bool,
 }
 

@@ -22,7 +22,7 @@ use crate::objects::pod_rows::{ContainerRow, DeviceRow, PodRow, ProcessRow};
 pub struct Leftovers {
     /// Devices that the kubelet still has allocated to deleted pods.
     pub allocated_to_deleted_pods: Vec<StaleAllocation>,
-    /// Processes on GPUs without an allocation: of the host, or of a container that accesses the GPU without an allocation.
+    /// Processes on GPUs that are not allocated to them: processes of the host, or of a container without an allocation.
     pub processes: Vec<StrayProcess>,
 }
 
@@ -37,7 +37,7 @@ impl Leftovers {
 #[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct StaleAllocation {
-    /// UID of the pod. Empty if the kubelet reported its name instead.
+    /// UID of the pod. Empty if the kubelet reported the name of the pod instead.
     pub pod_uid: String,
     /// `NAMESPACE/NAME`, if the kubelet reported it.
     pub pod: Option<String>,

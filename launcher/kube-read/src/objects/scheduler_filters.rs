@@ -29,7 +29,7 @@ const NAMED: usize = 12;
 /// Maximum number of pods that a group of candidates names.
 const HOLDERS: usize = 3;
 
-/// A GPU node, or several with the same reasons, and the reasons why the pod does not fit on it.
+/// One GPU node, or several nodes with the same reasons, and the reasons why the pod does not fit.
 #[omit(used_by)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
@@ -50,7 +50,7 @@ pub struct Candidate {
     pub offers: Vec<String>,
 }
 
-/// Joins the candidates with the same reasons into one, in their order.
+/// Joins the candidates with the same reasons into one, and keeps the order.
 pub fn grouped(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut groups: Vec<Vec<Candidate>> = Vec::new();
     for candidate in candidates {
@@ -137,8 +137,8 @@ pub fn candidate(
     Candidate { node: node.name_any(), reasons_against, used_by: holders(held, &lacking), rejections, free, offers }
 }
 
-/// Returns the first requirement of a DaemonSet's pods that the node does not meet, in the order of the DaemonSet controller:
-/// name, selector, affinity, taints. `None` if the node should have a pod.
+/// Returns the first requirement of a DaemonSet's pods that the node does not meet, in the order of the DaemonSet
+/// controller: name, selector, affinity, taints. `None` if the node should have a pod.
 pub fn first_mismatch(spec: &PodSpec, node: &Node) -> Option<String> {
     if let Some(name) = spec.node_name.as_deref().filter(|name| *name != node.name_any()) {
         return Some(format!("its pods are only for node {name}"));
@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn who_holds_the_gpus_is_said() {
         assert_eq!(of(pod(json!({})), node(json!({})), 5, None).used_by, ["ml/train-0 (5 nvidia.com/gpu)"]);
-        assert!(of(pod(json!({})), node(json!({})), 4, None).used_by.is_empty(), "nothing is lacking");
+        assert!(of(pod(json!({})), node(json!({})), 4, None).used_by.is_empty(), "no resource is missing");
     }
 
     #[test]
@@ -417,6 +417,6 @@ mod tests {
         assert_eq!(of(None).len(), 1);
         assert_eq!(of(Some("0/3 nodes are available: 3 node(s) had untolerated taint {nvidia.com/gpu: }.")).len(), 1);
         assert!(of(Some("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")).is_empty());
-        assert_eq!(of(Some("skip schedule deleting pod")).len(), 1, "it says nothing of nodes");
+        assert_eq!(of(Some("skip schedule deleting pod")).len(), 1, "the message says nothing about nodes");
     }
 }

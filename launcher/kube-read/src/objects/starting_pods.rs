@@ -12,7 +12,7 @@ const MESSAGE_CAP: usize = 400;
 /// Maximum number of pods.
 const MOST: usize = 16;
 
-/// Returns the starting pods, those that have waited longest first. Pods of NVIDIA's software have separate facts.
+/// Returns the starting pods, sorted by waiting time (longest first). Pods of NVIDIA's software have separate facts.
 pub fn from_pods(pods: &[Pod]) -> Vec<StartingPod> {
     let waits = |pod: &&Pod| {
         let status = &pod.status;

@@ -53,7 +53,7 @@ pub struct ApiOnlyFacts {
     pub taints: Vec<String>,
     /// Time at which the kubelet last renewed the Lease of the node. A running kubelet renews it every 10 seconds.
     pub lease_renewed: Option<Timestamp>,
-    /// The NodeClaims (Karpenter) and Machines (Cluster API, OpenShift) of the node, with the conditions that are not `True`.
+    /// The NodeClaims (Karpenter) and Machines (Cluster API, OpenShift) of the node, with conditions that are not `True`.
     pub machines: Vec<String>,
     /// Pods of the node that do not start, with the messages of the kubelet.
     pub pods_not_starting: Vec<String>,

@@ -10,7 +10,7 @@ use crate::objects::pod_requests::NodeRequests;
 use crate::objects::scheduler_filters::{Candidate, candidate, requested};
 use crate::reads::{nodes, pods};
 
-/// Returns every GPU node of the cluster, those with the fewest reasons against them first.
+/// Returns every GPU node of the cluster, sorted by the number of reasons against the node (fewest first).
 pub async fn candidates(
     connection: &Connection,
     pod: &Pod,

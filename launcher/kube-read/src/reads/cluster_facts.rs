@@ -1,4 +1,4 @@
-//! Reads the facts about one node that the rules need from the Kubernetes API.
+//! Reads, from the Kubernetes API, the facts about one node that the rules need.
 //!
 //! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, may use dynamic resource allocation
 //! for its GPUs (also as an extended resource), or may be in a cluster that advertises no GPUs. Only such a node needs
@@ -38,8 +38,8 @@ pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> 
     facts
 }
 
-/// Adds facts that are neither in the Node object nor in its pods. `failing`: the pod of NVIDIA's stack whose events are
-/// read.
+/// Adds facts that are neither in the Node object nor in the pods of the node. `failing`: the pod of NVIDIA's stack
+/// whose events are read.
 pub async fn add_from_api(
     connection: &Connection,
     kubernetes: &Node,

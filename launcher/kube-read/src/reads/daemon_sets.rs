@@ -36,7 +36,7 @@ pub async fn list(connection: &Connection, time: Duration) -> Result<Vec<DaemonS
     })
 }
 
-/// Adds the DaemonSets to the facts of a node. Without the list of pods, nothing is known.
+/// Adds the DaemonSets to the facts of a node. Without the list of pods, adds no DaemonSet.
 pub fn add_to(
     facts: &mut KubernetesFacts,
     kubernetes: &Node,
@@ -53,7 +53,7 @@ pub fn add_to(
 }
 
 /// Reads why DaemonSets that fit the node have no pod on it: from the events of their controller, and from pods that the
-/// scheduler did not place. What may not be read stays unknown.
+/// scheduler did not place. Reasons that the user may not read stay unknown.
 pub async fn add_refusals(connection: &Connection, node: &str, sets: &mut [DaemonSetFacts], time: Duration) {
     let missing = |set: &&mut DaemonSetFacts| set.mismatch.is_none() && set.pod.is_none();
     let mut sets: Vec<&mut DaemonSetFacts> = sets.iter_mut().filter(missing).collect();
@@ -82,7 +82,7 @@ pub async fn add_refusals(connection: &Connection, node: &str, sets: &mut [Daemo
     }
 }
 
-/// Whether the DaemonSet controller made the pod for this node.
+/// Whether the DaemonSet controller created the pod for this node.
 fn is_for(pod: &Pod, node: &str) -> bool {
     let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
     let terms = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());

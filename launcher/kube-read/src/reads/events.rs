@@ -139,7 +139,7 @@ const PODS_WITH_WARNINGS: usize = 8;
 const WARNINGS_OF_POD: usize = 3;
 
 /// Reads the newest warnings about the pods that are not ready or were restarted, newest first. Other pods have no warnings
-/// that matter, and cost no request.
+/// that matter, and need no request.
 pub async fn warnings_of_pods(connection: &Connection, pods: &[Pod]) -> Result<Vec<PodEventRow>, Failure> {
     let is_ready = |pod: &Pod| pod.status.conditions.iter().any(|one| one.name == "Ready" && one.status == "True");
     let restarts =
@@ -164,7 +164,7 @@ pub async fn warnings_of_pods(connection: &Connection, pods: &[Pod]) -> Result<V
 /// Reads the kubelet's message about the image that it is pulling for a pod. `None` if no pull is in progress.
 pub async fn unfinished_pull(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<String>, Failure> {
     let events = newest_of_severity(connection, namespace, pod, "Normal", MAX_POD_EVENTS).await?;
-    // The order of the events cannot be used, because events of the same second have none.
+    // The order of the events cannot be used, because events of the same second have no order.
     let is_later = |event: &NodeEvent| ["Pulled", "Created", "Started"].contains(&event.reason.as_str());
     if events.iter().any(is_later) {
         return Ok(None);

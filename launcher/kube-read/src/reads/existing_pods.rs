@@ -1,7 +1,7 @@
 //! `ExistingPods`: the pods that exist on a node while it is probed.
 //!
 //! Allocations and processes of other pods are leftovers. A pod may be created or deleted while the probe is running. So
-//! the pods are listed before the probe, and again after it if the report contains a pod that is not in the first list.
+//! the pods are listed before the probe, and again afterwards if the report contains a pod that is not in the first list.
 //! A pod in either list does not count as deleted. If a list could not be read, no pod is reported as deleted. The first
 //! list comes from the cache of the API server, the second is exact.
 
@@ -212,7 +212,7 @@ mod tests {
         );
     }
 
-    /// The annotation of a pod of a tenant names the UID of the pod of another tenant.
+    /// The annotation of one tenant's pod contains the UID of another tenant's pod.
     #[test]
     fn no_annotation_takes_over_the_uid_of_another_pod() {
         let theirs = "a51fd701-db52-4ca5-a016-9ae03bf0f44d";

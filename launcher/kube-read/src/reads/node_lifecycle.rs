@@ -1,4 +1,4 @@
-//! Reads what the API knows of a node that no probe reaches: its Lease, the object of its machine, warnings, autoscaler.
+//! Reads API data about a node that no probe reaches: its Lease, the objects of its machine, and its events.
 //!
 //! The default permissions include only the events. The other objects are read if the user may read them and the cluster
 //! has them.
@@ -29,8 +29,8 @@ const MAX_MACHINES: usize = 4;
 /// Maximum number of warnings.
 const MAX_WARNINGS: usize = 20;
 
-/// Lists of objects that provide machines: Karpenter, Cluster API, OpenShift. Of the versions of one kind, the first that the
-/// cluster serves is read.
+/// Lists of objects that provide machines: Karpenter, Cluster API, OpenShift. Of the versions of one kind, the first one
+/// that the cluster serves is read.
 const KINDS: [(&str, &[&str]); 3] = [
     ("nodeclaims.karpenter.sh", &["/apis/karpenter.sh/v1/nodeclaims"]),
     (
@@ -40,14 +40,14 @@ const KINDS: [(&str, &[&str]); 3] = [
     ("machines.machine.openshift.io", &["/apis/machine.openshift.io/v1beta1/machines"]),
 ];
 
-/// What the API knows of a node beyond its Node object and its pods.
+/// Data from the API about a node, in addition to its Node object and its pods.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     pub lease_renewed: Option<Timestamp>,
     pub machines: Vec<MachineFacts>,
     /// Events of the node, of its machines and of the autoscaler, newest first.
     pub events: Vec<NodeEvent>,
-    /// What could not be read, with the reason.
+    /// Data that could not be read, with the reason.
     pub not_read: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ enum Found<T> {
     Some(T),
     /// The cluster does not have the object or the kind.
     Absent,
-    /// The reason why it could not be read.
+    /// The reason why the object could not be read.
     NotRead(String),
 }
 
@@ -102,7 +102,7 @@ pub async fn read(connection: &Connection, name: &str, node: Option<&Node>, time
         Ok(Err(failure)) => not_read.push(("events of the node", failure.why)),
         Err(_) => not_read.push(("events of the node", format!("no answer within {time:?}"))),
     }
-    // Without these events, nothing is missing that others do not say.
+    // A failure is ignored, because the events of the autoscaler are optional.
     let scaled = scaled.ok().and_then(Result::ok).unwrap_or_default();
     all.extend(scaled.into_iter().filter(|event| event.severity == "Warning"));
     all.sort_by_key(|event| std::cmp::Reverse(event.last));
@@ -112,7 +112,7 @@ pub async fn read(connection: &Connection, name: &str, node: Option<&Node>, time
     lifecycle
 }
 
-/// Returns the machines of a node, and what could not be read.
+/// Returns the machines of a node, and the objects that could not be read.
 async fn of_node(
     connection: &Connection,
     name: &str,
@@ -153,7 +153,7 @@ async fn get(connection: &Connection, path: &str) -> Found<Value> {
     match retry::read(ask).await {
         Some(Ok(value)) => Found::Some(value),
         Some(Err(kube::Error::Api(status))) if status.code == 404 && !is_page_of_proxy(&status) => Found::Absent,
-        // The API server answers 404 in plain text for a group that it does not serve.
+        // The API server responds with 404 in plain text for a group that it does not serve.
         Some(Err(kube::Error::Api(status))) if status.code == 404 && status.message.trim() == "404 page not found" => {
             Found::Absent
         }

@@ -1,12 +1,12 @@
 //! Reads kernel messages from the log files that a node's kubelet serves, for nodes on which no probe can run.
 //!
 //! This needs the permission `get` on `nodes/proxy`, which gives access to the whole API of a kubelet.
-//! `deploy/rbac.yaml` does not grant it; gpu-syringe uses it if the user has it. NodeLogQuery is not sufficient: it
-//! reads the journal of systemd units, which does not contain kernel messages. Limits: only the newest 4 MiB are read;
-//! compressed files are not read; a node that has only a journal has no such file.
+//! `deploy/rbac.yaml` does not grant this permission; gpu-syringe uses it if the user has it. NodeLogQuery is not
+//! sufficient: it reads the journal of systemd units, which does not contain kernel messages. Limits: only the newest 4 MiB
+//! are read; compressed files are not read; a node that has only a journal has no such file.
 //!
-//! Classic log files contain the node's local time without its time zone. The time zone is computed from the modification time
-//! of the file, which the kubelet sends, because the newest line was written at that time.
+//! Classic log files contain the node's local time without its time zone. The time zone is computed from the modification
+//! time of the file, which the kubelet sends, because the newest line was written at that time.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::client::connection::Connection;
 use crate::failure::kube_reason;
 
-/// Maximum number of bytes that are read from the end of a log. They pass through the API server.
+/// Maximum number of bytes that are read from the end of a log. These bytes pass through the API server.
 const MAX_BYTES: usize = 4 << 20;
 /// Time limit, because an answer without a probe should be fast.
 const TIME: Duration = Duration::from_secs(8);
@@ -158,7 +158,7 @@ async fn tail(connection: &Connection, node: &str, name: &str, most: usize) -> R
         .map_err(|error| error.to_string())?;
     let response = connection.client.send(request).await.map_err(|error| kube_reason(&error))?;
     let (parts, body) = response.into_parts();
-    // One more byte means that the kubelet does not support ranges.
+    // If the response has one more byte, the kubelet does not support ranges.
     let bytes = Limited::new(body, most + 1).collect().await.map(|body| body.to_bytes());
     match (parts.status, bytes) {
         (StatusCode::NOT_FOUND, _) => Ok(None),

@@ -23,7 +23,7 @@ use crate::reads::{nodes, pods, resource_claims};
 pub struct NodeWithPods {
     /// The complete Node object.
     pub node: Node,
-    /// Pods of the node, or why they could not be read.
+    /// Pods of the node, or the failure to read these pods.
     pub pods: Result<Vec<Pod>, Failure>,
     pub dra: Option<Dra>,
     /// The parts that could not be read.
@@ -62,7 +62,7 @@ impl NodeWithPods {
         Some(held)
     }
 
-    /// Returns the rows of the pods that request or have GPUs, those that hold the most first.
+    /// Returns the rows of the pods that request or have GPUs, sorted by the amount that they hold (largest first).
     pub fn rows(&self) -> Vec<PodRow> {
         let pods = self.pods.iter().flatten();
         let mut rows: Vec<_> = pods.filter_map(|pod| pod_rows::row(pod, self.dra.as_ref())).collect();

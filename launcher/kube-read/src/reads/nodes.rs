@@ -42,18 +42,18 @@ pub async fn find(connection: &Connection, name: &str) -> Result<Option<Node>, F
     }
 }
 
-/// Why no probe can run on a node, and the next step.
+/// The reason why no probe can run on a node, and the next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoProbe {
     pub why: String,
     pub next_step: &'static str,
 }
 
-/// Labels and taints of nodes without a kubelet that starts any pod, by name and value (empty for any value).
+/// Labels and taints of nodes that cannot run an arbitrary pod: name, value (empty for any value), and reason.
 const NOT_A_MACHINE: [(&str, &str, &str); 4] = [
     ("type", "virtual-kubelet", "it is a virtual node (virtual-kubelet)"),
     ("virtual-kubelet.io/provider", "", "it is a virtual node (virtual-kubelet)"),
-    ("eks.amazonaws.com/compute-type", "fargate", "it is a Fargate node, on which EKS starts one pod"),
+    ("eks.amazonaws.com/compute-type", "fargate", "it is a Fargate node, and EKS starts only one pod on it"),
     ("kubernetes.io/os", "windows", "it runs Windows, and node-probe is a program for Linux"),
 ];
 
@@ -67,7 +67,7 @@ pub fn why_no_probe(node: &Node) -> Option<NoProbe> {
     });
     if let Some(kind) = kind {
         let next_step =
-            "Use what the provider shows of this node; gpu-syringe reads nodes that run Linux and a kubelet.";
+            "Use the provider's tools for this node; gpu-syringe reads only nodes that run Linux and a kubelet.";
         return Some(NoProbe { why: kind.to_owned(), next_step });
     }
     let why = node_conditions::why_not_ready(node)?;

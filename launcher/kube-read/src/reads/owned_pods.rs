@@ -58,7 +58,7 @@ fn select(pods: Vec<Pod>) -> Option<OwnedPods> {
             (state(&facts), since(&facts), pod)
         })
         .collect();
-    // Of several pods in the same state, the first one is more likely the cause than its consequences.
+    // Of several pods in the same state, the first one is more likely a cause than a consequence of the others.
     ranked.sort_by_key(|(state, since, pod)| (std::cmp::Reverse(*state), *since, pod.name_any()));
     let (_, _, worst) = ranked.into_iter().next()?;
     Some(OwnedPods { worst, phases })
@@ -79,7 +79,7 @@ fn state(facts: &PodFacts) -> State {
     }
 }
 
-/// Returns the time of the first container's end, or of the creation of the pod.
+/// Returns the time at which a container terminated, or else the time at which the pod was created.
 fn since(facts: &PodFacts) -> Option<Timestamp> {
     facts.end().and_then(|end| end.finished).or(facts.created)
 }

@@ -21,9 +21,9 @@ pub struct ReadPod {
     pub object: Option<Pod>,
     /// The facts for an explanation, including the events.
     pub facts: PodFacts,
-    /// Why the events could not be read.
+    /// The failure, if the events could not be read.
     pub no_events: Option<Failure>,
-    /// If the caller named an owner: how many of its pods are in each phase.
+    /// If the caller named an owner: the number of the owner's pods in each phase.
     pub selected_of: Option<BTreeMap<String, usize>>,
 }
 
@@ -57,8 +57,8 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
             Failure::new(
                 target.kind.map_or_else(what, |_| format!("Reading the pods of {} in namespace {namespace}", target.text())),
                 format!("there is no such pod in context {}", connection.context),
-                "Check the name and the namespace (on the command line: -n NAMESPACE). A pod that was deleted is gone from the API: its events and the node's kernel log \
-                 (analyze_xid_errors) are what is left of it.",
+                "Check the name and the namespace (on the command line: -n NAMESPACE). A deleted pod is no longer in the API; only its events and the node's kernel log \
+                 (analyze_xid_errors) remain.",
             )
         })?;
         return Ok(ReadPod { object: None, facts, no_events: None, selected_of: None });
@@ -110,7 +110,7 @@ async fn events_of_nominated(connection: &Connection, facts: &PodFacts) -> Vec<P
     found
 }
 
-/// Finds a pod that its controller could not create because a quota or another admission plugin rejected it. `name` may
+/// Finds a pod that its controller could not create because a quota or another admission plugin rejected the pod. `name` may
 /// be the name in the event, a name that the controller would use, or the name of the controller.
 async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Option<PodFacts> {
     let refused = events::of_failed_creates(connection, namespace).await.ok()?;

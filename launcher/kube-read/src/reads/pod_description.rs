@@ -14,7 +14,7 @@ pub async fn describe_pod(connection: &Connection, node: &str, uid: &str) -> Opt
     let pods: Api<Pod> = Api::all(connection.client.clone());
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let list = retry::read(|| pods.list(&on_node)).await?.ok()?;
-    // The UID of the API decides. More than one pod can only claim the UID of a static pod.
+    // The UID in the API is compared first. Only the UID of a static pod can be claimed by more than one pod.
     let by_api = list.items.iter().find(|pod| pod.metadata.uid.as_deref() == Some(uid));
     let static_pods: Vec<_> = list.items.iter().filter(|pod| static_uid(pod.annotations()) == Some(uid)).collect();
     if by_api.is_none() && static_pods.len() > 1 {

@@ -1,4 +1,4 @@
-//! Reads the end of the log of a container.
+//! `tail`: reads the last lines of a container's log, with control characters and private keys removed.
 
 use std::time::Duration;
 

@@ -20,8 +20,8 @@ use crate::objects::dra_objects::{Slice, SliceSpec, SlimClaim, newest};
 const VERSIONS: [&str; 3] = ["v1", "v1beta2", "v1beta1"];
 
 /// Reads devices (of `node`, or of all nodes) and claims. Returns `None` if the cluster does not serve dynamic resource
-/// allocation, has no GPU in it, or rejects the request; the reason for a rejection is added to `unknown`. Fails if the
-/// API server cannot be reached or does not list its API versions.
+/// allocation, has no ResourceSlice with a GPU, or rejects the request; the reason for a rejection is added to `unknown`.
+/// Fails if the API server cannot be reached or does not list its API versions.
 pub async fn read(
     connection: &Connection,
     node: Option<&str>,

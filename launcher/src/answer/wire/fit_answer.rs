@@ -1,8 +1,8 @@
 //! Truncates an answer to the size that hosts show to a model. This is the final limit for every answer.
 //!
-//! The largest list loses its last entries until the answer fits. Lists are sorted (worst entry first), or else lose
-//! their oldest entries. Lists of GPUs are sorted by severity before they are truncated. `<list>_omitted` counts the entries
-//! that are left out, and `truncated` names the lists.
+//! The largest list loses its last entries until the answer fits. Lists are sorted (worst entry first); a list in order of
+//! time loses its oldest entries. Lists of GPUs are sorted by severity before they are truncated. `<list>_omitted` counts
+//! the entries that are left out, and `truncated` names the lists.
 
 use std::cmp::Reverse;
 
@@ -15,7 +15,7 @@ use crate::answer::wire::shape::{AnswerShape, Text};
 pub(crate) const TRUNCATED: &str = "truncated";
 /// Lengths to which texts are shortened, one after the other, if lists with one entry are still too large.
 const TEXT_LENGTHS: [usize; 4] = [2000, 1000, 500, 200];
-/// In each step, a list loses one of this many entries.
+/// In each step, a list loses one of every `STEP` entries, and at least one entry.
 const STEP: usize = 16;
 
 /// Truncates lists, then texts, until the answer fits.
@@ -228,7 +228,7 @@ fn severity(finding: &Value) -> usize {
     words.iter().position(|word| finding["severity"] == *word).unwrap_or_default()
 }
 
-/// Shortens the texts of others that are longer than `most` characters.
+/// Shortens the third-party texts that are longer than `most` characters.
 fn shorten_texts(value: &mut Value, shape: &AnswerShape, most: usize) {
     match value {
         Value::String(text) if shape.text() == Text::Others => {

@@ -109,7 +109,7 @@ fn first_clause(text: &str) -> String {
     paragraph[..end].trim_end_matches('.').to_owned()
 }
 
-/// Removes `null` from the types of an optional argument, which does not need it.
+/// Removes `null` from the types of an optional argument: a caller leaves such an argument out.
 fn drop_null_alternative(schema: &mut Schema) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|word| word != "null");

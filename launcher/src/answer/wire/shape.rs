@@ -1,8 +1,8 @@
 //! `AnswerShape`: the fields and maps of an answer, and who wrote each string, according to the JSON Schema of its type.
 //!
-//! A string is text of others if a node, a tenant or a user of the cluster wrote it, or if it quotes such a text. It is
+//! A string is third-party text if a node, a tenant or a user of the cluster wrote it, or if it quotes such a text. It is
 //! our own text only if its type is an enum, a time or a PCI address, or if the field has the mark `x-text`. So a new
-//! field counts as text of others until it is marked.
+//! field counts as third-party text until it is marked.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-/// The mark of a field in the schema of its type, and its values.
+/// The key of the mark of a field in the JSON Schema. The following constants are the values of the mark.
 const MARK: &str = "x-text";
 const OWN: &str = "own";
 const WHOLE: &str = "whole";
 
-/// Who wrote a string. If two types allow a string, the greater value of both applies.
+/// Who wrote a string. If two types allow a string, the greater of the two values applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Text {
     /// Text of the launcher. It is not changed.
     Own,
-    /// Text of others that is never shortened.
+    /// Third-party text that is never shortened.
     Whole,
-    /// Text of others.
+    /// Third-party text.
     #[default]
     Others,
 }

@@ -1,4 +1,4 @@
-//! Cleans untrusted text in an answer, and lists the fields that contain text of others in `quoted`.
+//! Cleans untrusted text in an answer, and lists the fields that contain third-party text in `quoted`.
 //!
 //! Texts are cleaned where they are read. This module cleans them again, because otherwise only the API server would
 //! check some names and labels. [`AnswerShape`] defines which texts are our own.
@@ -10,10 +10,10 @@ use syringe_core::text::clean_keeping_lines;
 
 use crate::answer::wire::shape::{AnswerShape, Text};
 
-/// The field that lists the fields with text of others.
+/// The field that lists the fields with third-party text.
 pub(crate) const QUOTED: &str = "quoted";
 
-/// Cleans the texts of an answer, and lists the fields with text of others in `quoted`.
+/// Cleans the texts of an answer, and lists the fields with third-party text in `quoted`.
 pub(crate) fn finish(answer: &mut Value, shape: &AnswerShape) {
     let mut quoted = BTreeSet::new();
     walk(answer, shape, "", &mut quoted);
@@ -34,7 +34,7 @@ fn walk(value: &mut Value, shape: &AnswerShape, name: &str, quoted: &mut BTreeSe
                 match shape.field(&field) {
                     Some(shape) => walk(&mut value, shape, &field, quoted),
                     None => {
-                        // The keys of a map are text of others, unless the map is marked as our own.
+                        // The keys of a map are third-party text, unless the map is marked as our own.
                         if shape.text() != Text::Own {
                             field = clean_keeping_lines(&field);
                             quoted.insert(name.to_owned());

@@ -55,7 +55,7 @@ pub(crate) async fn run_probe(
     search::run(context, &cache).await
 }
 
-/// Rejects an action if the probe does not see the host, because inside a pod a process ID belongs to another process.
+/// Rejects an action if the probe does not see the host, because a process ID inside a pod is that of another process.
 fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
     let is_in_container = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
     if !context.is_for_actions() || !is_in_container {

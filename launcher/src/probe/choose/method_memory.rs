@@ -118,7 +118,7 @@ impl MethodMemory {
     }
 
     /// Waits for the first probe of a cluster, because all probes are rejected for the same reason. The caller holds
-    /// the guard during its probe. `None` if a pod was already admitted, or if the first probe takes long.
+    /// the guard during its probe. `None` if a pod was already admitted, or if the first probe takes too long.
     pub(crate) async fn wait_for_first(&self, place: Place<'_>) -> Option<OwnedMutexGuard<()>> {
         let is_admitted = || {
             let since = self.known().admitted.get(place.cluster).copied();

@@ -97,7 +97,7 @@ struct Search<'a> {
     cluster: String,
     memory: &'a MethodMemory,
     admitted: &'a AdmittedImages,
-    /// Whether the image is the one that the policy names.
+    /// Whether the image is the image that the policy names.
     is_image_of_policy: bool,
     archives: Arc<Archives>,
     passed: Vec<PassedOver>,
@@ -170,7 +170,7 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// Uses the image that the policy of the namespace admits, if none is set. It is used like an image that a person named.
+    /// If no image is set, uses the image that the policy of the namespace admits, like an image that a person named.
     async fn take_image_of_policy(&mut self) -> Result<(), Failure> {
         let (settings, connection) = (self.context.settings.clone(), self.context.connection.clone());
         let is_wanted = matches!(settings.via, ProbeMethod::Auto | ProbeMethod::Pod | ProbeMethod::Logs);
@@ -388,7 +388,7 @@ impl Search<'_> {
             | Cause::Refused
             | Cause::ImagePull
             | Cause::NoMethod { .. } => return None,
-            // The node may be hung.
+            // The node may not be responding.
             Cause::ExecUnanswered => return None,
             Cause::NamespaceMissing | Cause::CreateForbidden => of_cluster,
             Cause::AdmissionDenied => of_this_pod,
@@ -412,7 +412,7 @@ impl Search<'_> {
     fn failed(&mut self, method: ProbeMethod, failure: Failure) -> Result<Tried, Failure> {
         let Some((what, next)) = self.after(&failure, method) else { return Err(failure) };
         let reason = reason_of(&failure, &self.context.connection.server);
-        // A pod for an action needs more permissions than one that reads.
+        // A pod for an action needs more permissions than a pod that reads.
         let is_remembered = !(self.context.is_for_actions() && next == Next::ApiOnly);
         if let Some(what) = what.filter(|_| is_remembered) {
             self.remember(what, reason.clone());
@@ -421,7 +421,7 @@ impl Search<'_> {
         let may_follow = next == Next::Method && context.may_retry_with_another_pod();
         // There is too little time for a method that might read the node.
         let is_late = may_follow && context.end.saturating_duration_since(Instant::now()) < MIN_TIME;
-        // An action is not repeated in another pod, and no second pod is created while the first may exist.
+        // An action is not repeated in another pod, and no second pod is created while the first pod may exist.
         let is_final = context.is_action || failure.left_behind.is_some() || context.is_cancelled();
         if is_final || is_late || !(may_follow || self.is_auto) {
             return Err(failure);

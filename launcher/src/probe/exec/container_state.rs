@@ -9,7 +9,7 @@ use kube_read::failure::Cause;
 
 /// Next step if somebody other than this launcher deleted the pod.
 pub(crate) const BY_OTHERS: &str =
-    "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again.";
+    "Another user or a controller deleted the probe pod: the audit log of the API server shows who. Then try again.";
 /// Next step after an error of the container runtime.
 const RUNTIME_LOG: &str =
     "The container runtime rejected the container: see the message and the runtime's log on the node.";
@@ -124,7 +124,7 @@ fn after_rejection(reason: &str, settings: &Settings) -> &'static str {
                  creates no pod."
         }
         reason if reason.starts_with("OutOf") => {
-            "The node has no more of that resource: free some (kubectl describe node), or use --via ephemeral, which \
+            "The node has no more of that resource: free some of it (kubectl describe node), or use --via ephemeral, which \
                  creates no pod."
         }
         "Evicted" => "The node evicts pods: check its conditions DiskPressure, MemoryPressure and PIDPressure.",

@@ -74,7 +74,7 @@ pub(crate) async fn read_or_retry(
     let output = exec_retry::exec(context, probe_container, argv, &[], timings).await?;
     match parse(&output) {
         Ok(report) => {
-            let retried = format!("the first answer was incomplete ({why}); this is the second");
+            let retried = format!("the first answer was incomplete ({why}); this is the second answer");
             Ok(ReceivedReport { report, note: stuck(context, &output).or(Some(retried)) })
         }
         Err(why) => Err(incomplete(context, probe_container.method, &format!("{why}, twice"))),
@@ -88,10 +88,10 @@ fn failed_at_once(context: &ProbeContext, method: ProbeMethod, output: &ExecOutp
     stdout.is_empty().then(|| {
         Failure::new(
             format!("Running the probe on node {}", context.request.node),
-            format!("it exited with code {code} and printed no document; error output: {error_output}"),
+            format!("the probe exited with code {code} and printed no document; error output: {error_output}"),
             match method {
                 ProbeMethod::Inject => {
-                    "It may not be compatible with the C library of the base image or the node: use another --base-image or \
+                    "node-probe may not be compatible with the C library of the base image or the node: use another --base-image or \
                  --probe-binary."
                 }
                 _ => {
@@ -176,7 +176,7 @@ fn stuck(context: &ProbeContext, output: &ExecOutput) -> Option<String> {
 /// Parses the report in the output of the probe.
 pub(crate) fn parse(output: &ExecOutput) -> Result<Report, String> {
     let ExecOutput { stdout, stderr, ended, .. } = output;
-    // The kubelet cuts a log at this size.
+    // The kubelet truncates a log at this size.
     if stdout.len() >= document_size::MAX_BYTES {
         return Err(TooLarge::of(stdout).to_string());
     }

@@ -31,7 +31,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// Maximum pause in the beginning: most containers start within a second.
 const YOUNG_PAUSE: Duration = Duration::from_millis(30);
 const MAX_PAUSE: Duration = Duration::from_millis(400);
-/// Divisor of the time waited so far: a pause is at most this part of that time.
+/// Divisor for pauses: a pause is at most the time waited so far, divided by this number.
 const PART_OF_WAIT: u32 = 16;
 /// First pause between two reads of the pod status. A pull may take minutes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -204,7 +204,7 @@ pub(crate) async fn not_started_in_time(
         }
         None => match pull.await {
             Some(pull) => {
-                let next = "The registry may be slow or not reachable from the node: check it, raise --start-timeout, or use --via \
+                let next = "The registry may be slow or not reachable from the node: check the registry, raise --start-timeout, or use --via \
                             inject, which needs no registry.";
                 let why = format!("{late}; the node is still pulling the image (event Pulling: {pull})");
                 Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
@@ -214,8 +214,8 @@ pub(crate) async fn not_started_in_time(
     }
 }
 
-/// Returns the newest warning event of a pod that we created. It can show a cause that the status does not, such as a
-/// failed sandbox.
+/// Returns the newest warning event of a pod that we created. A warning can show a cause that is not in the status, such
+/// as a failed sandbox.
 async fn newest_warning(context: &ProbeContext, probe_container: &ProbeContainer) -> Option<String> {
     if probe_container.container != CONTAINER {
         return None;

@@ -4,7 +4,7 @@
 //!
 //! - Standard input must work with version 4 of the protocol, which cannot signal the end of standard input.
 //! - A process that is stuck in the driver never exits. So the document is returned as soon as it is complete, without the
-//!   status on channel 3, which follows all output. A lost connection is an error at once.
+//!   status on channel 3, which follows all output. A lost connection is reported at once.
 //! - Pings are needed: proxies close a connection that is silent while a slow probe reads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,7 +73,7 @@ pub(crate) enum ExecError {
     #[error("the API server did not answer the exec request within {0:?}")]
     Timeout(Duration),
     /// The message of a runtime that could not run the command. Until Kubernetes 1.35, a container that is not
-    /// running yet has this error too.
+    /// running yet causes this error too.
     #[error("{0}")]
     Refused(String),
     /// The command ran, and printed more than the maximum size of a report.
@@ -83,7 +83,7 @@ pub(crate) enum ExecError {
 
 /// The error for a document of more than [`MAX_OUTPUT_BYTES`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it printed more than 4 MiB, which is more than a report may have{}", .section.as_deref().unwrap_or_default())]
+#[error("the probe printed more than 4 MiB, which is more than a report may have{}", .section.as_deref().unwrap_or_default())]
 pub(crate) struct TooLarge {
     /// The section that is too large, for the message. `None` if the output is not a report.
     pub(crate) section: Option<String>,

@@ -26,7 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 #[error("{reason}")]
 pub(crate) struct DeleteError {
     reason: String,
-    /// Whether the user lacks the permission to delete the pod. Then a retry is useless.
+    /// Whether the user lacks the permission to delete the pod. In this case, a retry is useless.
     pub(crate) is_forbidden: bool,
 }
 

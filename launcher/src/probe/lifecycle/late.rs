@@ -1,8 +1,8 @@
 //! `end_in_background`: a task that deletes a late probe pod or stops a late ephemeral container.
 //!
-//! A pod is late if its creation was not answered. A container is late if it has not started or could not be stopped. A
-//! proxy may hold a request, and the API server may complete a request whose client has disconnected. The failure of
-//! the call names the object that may still appear, and the audit log records the outcome.
+//! A pod is late if the request to create it was not answered. A container is late if it has not started or could not be
+//! stopped. A proxy may hold a request, and the API server may complete a request whose client has disconnected. The failure
+//! of the call names the object that may still appear, and the audit log records the outcome.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(crate) const LATE_TIME: Duration = Duration::from_secs(70);
 pub(crate) const LATE_TIME_AT_END: Duration = Duration::from_secs(20);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Time limit for looking for a pod.
+/// Time limit of a search for a pod.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// An object that may still appear.
@@ -83,15 +83,15 @@ impl LateObject {
 
 async fn end_pod(pods: &Api<Pod>, name: &str, is_ending: bool) -> Attempt {
     let Ok(Ok(Some(pod))) = timeout(LOOK_TIME, pods.get_metadata_opt(name)).await else {
-        let end = if is_ending { "it was not created before the program exited" } else { "it was never created" };
-        let outcome = format!("its creation was not answered, and {end}");
+        let end = if is_ending { "the pod did not appear before the program exited" } else { "the pod never appeared" };
+        let outcome = format!("the create request was not answered, and {end}");
         return Attempt { outcome, uid: None, deleted: None, is_final: false, may_run: false };
     };
     let uid = pod.metadata.uid;
     let deletion = delete_pod(pods, name, &CreateOutcome::Created { uid: uid.clone() }).await;
     let outcome = match &deletion {
-        Ok(_) => "created after the launcher had given up; deleted".to_owned(),
-        Err(reason) => format!("created after the launcher had given up; not deleted: {reason}"),
+        Ok(_) => "the pod was created after the launcher had given up; the pod is deleted".to_owned(),
+        Err(reason) => format!("the pod was created after the launcher had given up; the pod is not deleted: {reason}"),
     };
     Attempt { outcome, uid, deleted: Some(deletion.is_ok()), is_final: true, may_run: false }
 }
@@ -101,12 +101,12 @@ async fn end_container(added: &AddedContainer, lifetime_seconds: u64) -> Attempt
     let outcome = match state {
         FinalState::Ended => "the container started late and has exited".to_owned(),
         FinalState::Gone => "the pod of the container was deleted".to_owned(),
-        FinalState::NotAdded => "its creation was not answered, and it was not created".to_owned(),
+        FinalState::NotAdded => "the create request was not answered, and the container was not created".to_owned(),
         FinalState::Stuck | FinalState::Waits => {
-            format!("it has not started; if it starts, it exits on its own within {lifetime_seconds} s")
+            format!("the container has not started; if it starts, it exits on its own within {lifetime_seconds} s")
         }
         FinalState::Unknown => {
-            format!("it could not be stopped; it exits on its own within {lifetime_seconds} s of its start")
+            format!("the container could not be stopped; it exits on its own within {lifetime_seconds} s of its start")
         }
     };
     Attempt {

@@ -82,7 +82,7 @@ impl LauncherIdentity {
 
     /// Changes the list of probes without an audit line in the file of this session. Blocks. The list is kept after
     /// this process exits.
-    /// If it has an ephemeral container, which no label records, it is also kept after a power failure.
+    /// If the list contains an ephemeral container, which no label records, the list is also kept after a power failure.
     pub(crate) fn write_unaudited(&self, change: impl FnOnce(&mut Vec<OpenProbe>)) -> io::Result<()> {
         let mut unaudited = self.unaudited.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut unaudited);
@@ -138,7 +138,7 @@ fn ended_session(path: &Path) -> Option<EndedSession> {
     (!unaudited.is_empty()).then_some(EndedSession { file, unaudited })
 }
 
-/// Writes the list into the file, because the file itself is locked. If the old list was longer, the rest is cut off
+/// Overwrites the list in the file; a new file would not be locked. If the old list was longer, the rest is cut off
 /// afterwards.
 fn write_list(mut file: &File, list: &[OpenProbe]) -> io::Result<()> {
     let text = if list.is_empty() { Vec::new() } else { serde_json::to_vec(list)? };

@@ -32,7 +32,7 @@ const LOOK_TIME: Duration = Duration::from_secs(3);
 pub(crate) struct PodLifecycle {
     pod: ProbePod,
     outcome: CreateOutcome,
-    /// The entry among the open probes, from before the first request until the pod is deleted.
+    /// The entry in the list of open probes. It exists from before the first request until the pod is deleted.
     open: Option<OpenProbe>,
 }
 
@@ -101,7 +101,7 @@ impl PodLifecycle {
             if (is_taken || may_exist.is_some() && is_closed(&error)) && self.is_found(context).await {
                 return Ok(());
             }
-            // The error is 429, a server that is starting, a quota that changed in the meantime, or a closed connection.
+            // The cause is HTTP 429, a starting server, a quota that changed in the meantime, or a closed connection.
             if let Some(pause) = create_pause(&error).filter(|pause| Instant::now() + *pause < end) {
                 tokio::select! {
                     () = sleep(pause) => {}

@@ -31,7 +31,7 @@ pub(crate) const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
 const MEMORY_LIMIT: &str = "128Mi";
 /// User ID of a probe that is not privileged.
 const PLAIN_USER: i64 = 65_532;
-/// Kubernetes stops the pod this long after its process should have exited by itself.
+/// Time between the planned exit of the pod's process and the deadline at which Kubernetes stops the pod.
 const DEADLINE_SLACK_SECONDS: u64 = 10;
 
 /// A probe pod that is about to be created.
@@ -136,7 +136,7 @@ impl ProbePod {
     }
 }
 
-/// Returns the main process of the pod. It exits by itself, even if the launcher was killed or the network is down.
+/// Returns the main process of the pod. The process exits by itself, even if the launcher was killed or the network is down.
 /// node-probe rejects an action if the main process was not started for an `operator`; the admission policy checks this
 /// argument.
 pub(crate) fn hold(settings: &Settings, operator: bool) -> Vec<String> {
@@ -216,7 +216,7 @@ fn labels(settings: &Settings, owner: &LauncherIdentity, tool: &str) -> BTreeMap
         (TOOL_LABEL, tool),
         (OWNER_LABEL, owner.id.as_str()),
         (SESSION_LABEL, owner.session.as_str()),
-        // Newer Istio reads the label, older Istio the annotation.
+        // Newer versions of Istio read the label, older versions read the annotation.
         ("sidecar.istio.io/inject", "false"),
     ];
     // Our labels come last, so that settings cannot replace the labels by which the clean-up finds pods.

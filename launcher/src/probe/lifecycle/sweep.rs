@@ -29,7 +29,7 @@ use kube_read::objects::name_validation::is_subdomain;
 const LIST_TIME: Duration = Duration::from_secs(8);
 /// Time limit of the pod list when the program is exiting.
 const LIST_TIME_AT_END: Duration = Duration::from_secs(1);
-/// Time after its deadline at which a running pod is deleted. The time is long because the pod may belong to a call of
+/// Time between the deadline of a running pod and its deletion. The time is long because the pod may belong to a call of
 /// another user.
 const SLACK_SECONDS: i64 = 600;
 

@@ -82,7 +82,7 @@ impl Ephemeral {
                 return Err(Self::failed(
                     context,
                     format!("pod {}/{} is in {SYSTEM_NAMESPACE}; nothing was created", target.namespace, target.pod),
-                    "Name it with --ephemeral-pod to allow that, or use --via pod.",
+                    "To allow this pod, name it with --ephemeral-pod; or use --via pod.",
                 ));
             }
             return Ok(target.clone());
@@ -112,7 +112,7 @@ impl Ephemeral {
             Some(asked) => Self::failed(
                 context,
                 format!("pod {asked} is not a running pod with a GPU on that node, or it is a static pod"),
-                "Name another pod with --ephemeral-pod, or leave the option out to have one chosen.",
+                "Name another pod with --ephemeral-pod, or leave the option out, so that gpu-syringe chooses a pod.",
             ),
             None => Self::failed(
                 context,
@@ -218,7 +218,7 @@ impl ProbeSteps for Ephemeral {
     async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         if context.settings.no_ephemeral {
             let next = "Start gpu-syringe without --no-ephemeral, or with another --via.";
-            return Err(Self::failed(context, "--no-ephemeral forbids it", next));
+            return Err(Self::failed(context, "--no-ephemeral forbids ephemeral containers", next));
         }
         let target = Self::choose(context).await?;
         let container = container(context, &target.container)?;

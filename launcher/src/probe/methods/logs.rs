@@ -32,7 +32,7 @@ use kube_read::failure::{Cause, kube_reason};
 const REQUEST_TIME: Duration = Duration::from_secs(8);
 /// Pause between two reads of the pod.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Time for which the log may stay incomplete after its container exited, because the runtime is still writing the output.
+/// Time for which the log may stay incomplete after the container exited, because the runtime is still writing the output.
 const LOG_LAG: Duration = Duration::from_secs(2);
 /// Maximum size of the log: ten times the largest report.
 const MAX_LOG_BYTES: i64 = 4 << 20;

@@ -8,8 +8,8 @@ use crate::probe::lifecycle::pod_spec::ProbePod;
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::Failure;
 
-/// Returns the pod that the probe method of the settings creates. With --via logs, its command is the one that reads
-/// every section.
+/// Returns the pod that the probe method of the settings creates. With --via logs, the command of the pod
+/// reads every section.
 pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
     let pod = ProbePod::new(settings, &LauncherIdentity::start_session(), node, "pod-spec")?;
     match settings.via {

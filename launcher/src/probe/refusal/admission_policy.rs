@@ -78,7 +78,7 @@ pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
     None
 }
 
-/// Returns the next step after the creation of a pod was rejected, by a policy or by an admission plugin.
+/// Returns the next step after a policy or an admission plugin rejected the creation of a pod.
 pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
     denial(why, namespace).map_or_else(|| create_forbidden::classify(why, namespace).1, |denial| denial.next_step)
 }
@@ -100,7 +100,7 @@ fn next_step_of_shipped(why: &str, namespace: &str) -> String {
     }
 }
 
-/// Returns whether another value of a variable would admit the request.
+/// Returns whether the policy would admit the request with another value of a variable.
 pub(crate) fn is_of_variable(why: &str) -> bool {
     why.contains(" of ValidatingAdmissionPolicy gpu-syringe-") && why.contains("variable ")
 }

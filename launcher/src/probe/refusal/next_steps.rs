@@ -2,13 +2,13 @@
 
 /// The namespace that is used without `--probe-namespace`.
 const DEFAULT_NAMESPACE: &str = "gpu-syringe";
-pub(crate) const CHECK: &str = "Then check it: gpu-syringe doctor.";
+pub(crate) const CHECK: &str = "Then check the set-up: gpu-syringe doctor.";
 
 /// Next step if the image does not contain node-probe.
 pub(in crate::probe) const NO_PROBE: &str =
     "The image does not contain node-probe: use the right image with --image (deploy/Containerfile builds it).";
 
-/// Returns the setup command that an administrator runs.
+/// Returns the setup command for an administrator.
 fn set_up(namespace: &str, profile: &str) -> String {
     format!("gpu-syringe setup --apply --profile {profile}{}", other(namespace))
 }
@@ -29,7 +29,7 @@ fn set_up_either(namespace: &str) -> String {
 
 /// Returns the next step if the namespace of the probes does not exist.
 pub(crate) fn namespace_missing(namespace: &str) -> String {
-    format!("An administrator creates namespace {namespace}: {}. {CHECK}", set_up_either(namespace))
+    format!("Ask an administrator to create namespace {namespace}: {}. {CHECK}", set_up_either(namespace))
 }
 
 /// Returns the next step if the namespace does not admit privileged pods.
@@ -50,7 +50,7 @@ pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
     let user = user.filter(plain).unwrap_or("USER");
     format!(
         "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace} \
-         (deploy/rbac.yaml). An administrator grants them: gpu-syringe setup --apply{} --user {user}. {CHECK} Without a probe: \
+         (deploy/rbac.yaml). Ask an administrator to grant them: gpu-syringe setup --apply{} --user {user}. {CHECK} Without a probe: \
          --via none.",
         other(namespace)
     )
@@ -60,7 +60,7 @@ pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
 pub(crate) fn policy_image(namespace: &str) -> String {
     format!(
         "If an image is set (--image, GPU_SYRINGE_IMAGE, the settings file), leave it out: gpu-syringe takes the image from the policy, \
-         if your user may read the policy. An administrator grants this and sets the image: {} --image \
+         if your user may read the policy. Ask an administrator to grant this and to set the image: {} --image \
          REGISTRY/node-probe@sha256:DIGEST --user USER. {CHECK}",
         set_up(namespace, "hardened")
     )

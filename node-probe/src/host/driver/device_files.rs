@@ -26,7 +26,7 @@ const MAX_FILES: usize = 512;
 /// Maximum length of a name.
 const MAX_NAME: usize = 80;
 
-/// Folder of the kernel module below `/proc`, with one folder for each GPU, named by its address.
+/// Folder of the kernel module below `/proc`. It has one folder for each GPU, named after the GPU's address.
 pub(in crate::host) const GPUS: &str = "driver/nvidia/gpus";
 
 /// The device files of a node.
@@ -69,8 +69,8 @@ pub(in crate::host) fn read(
     DeviceFiles { present, missing }
 }
 
-/// The device files in the `/dev` of a container and its sub-folders. The container chooses what is there: links are resolved
-/// inside its root, and only files of these kinds are listed.
+/// Returns the device files in the `/dev` of a container and its sub-folders. The container chooses the content of this
+/// folder, so links are resolved inside the container's root, and only files of these kinds are listed.
 pub(in crate::host) fn list(root: &Root, kinds: &'static [FileType]) -> DeviceList {
     let names = |folder: &str, prefix| {
         let names = root.find(folder).and_then(|folder| folder.names_of_kinds(prefix, kinds).ok());

@@ -50,8 +50,8 @@ const PLACES: [&str; 8] = [
     "updates/dkms/nvidia-current",
 ];
 
-/// Returns whether `modules.dep` lists an nvidia.ko for the kernel `release` below `root`, or one of the usual folders has
-/// one; `None` if none of these folders has one and `modules.dep` could not be read.
+/// Returns whether there is an nvidia.ko for the kernel `release` below `root`, according to `modules.dep` or in one of the
+/// usual folders; `None` if none of these folders has the file and `modules.dep` could not be read.
 pub(in crate::host) fn has_module(root: &Root, release: &str) -> Option<bool> {
     let listed = is_listed(root, release);
     if listed == Some(true) || !is_release(release) {

@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(of(&tree).secure_boot, Some(false));
         tree.file(&SECURE_BOOT[1..], [1]);
         assert_eq!(of(&tree).secure_boot, None, "no value");
-        assert_eq!(of(&Tree::new()), DriverLoad::default(), "nothing is there, and nothing is said");
+        assert_eq!(of(&Tree::new()), DriverLoad::default(), "without files there are no facts");
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(denial.at.map(|at| at.as_second()), Some(1500));
         assert!(denial.record.contains("nvidia.ko"), "{}", denial.record);
         assert_eq!(told(avc(900, 0)), None, "an earlier boot");
-        assert_eq!(told(avc(1500, 1)), None, "permissive: it was allowed");
+        assert_eq!(told(avc(1500, 1)), None, "in permissive mode, the load was allowed");
         assert_eq!(told(avc(1500, 0).replace("type=AVC", "type=USER_AVC")), None, "a program's record");
     }
 }

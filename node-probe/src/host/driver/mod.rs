@@ -1,4 +1,4 @@
-//! Reads versions of driver parts, which must match, GSP firmware, a CDI specification and the path of the toolkit.
+//! Reads the versions of the driver's parts and GSP firmware, and the paths of a CDI specification and of the toolkit.
 //!
 //! This module only reads files: no library is loaded, and no package database is read.
 
@@ -182,7 +182,7 @@ mod tests {
         outside.file("x", "kind: nvidia.com/gpu\n");
         tree.link("etc/cdi/x.yaml", outside.path().join("x").to_str().expect("UTF-8"));
         assert_eq!(cdi_spec(&tree.paths()), None);
-        // The same file is read if it is inside the root: the link was the reason.
+        // The same file is read if it is inside the root. So the link was the reason why it was ignored.
         tree.file("etc/cdi/y.yaml", "kind: nvidia.com/gpu\n");
         assert_eq!(cdi_spec(&tree.paths()).as_deref(), Some("/etc/cdi/y.yaml"));
     }

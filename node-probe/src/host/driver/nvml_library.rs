@@ -68,7 +68,7 @@ pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     found
 }
 
-/// Searches one root of the node. If users other than root could have created that root, it is reported with the reason.
+/// Searches one root of the node. If users other than root could have created it, the root is reported with the reason.
 fn found_in(root: Result<Root, Distrust>, path: &Path, loaded: Option<&str>, found: &mut Vec<Library>) {
     match root {
         Ok(root) => search(&root, loaded, false, found),
@@ -106,7 +106,7 @@ fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
     let file = trusted_file::open_in(root, path, !foreign);
     let real = match &file {
         Ok(file) => Some(file.path.clone()),
-        // An existing file is reported with the reason.
+        // An existing file that must not be loaded is reported with the reason.
         Err(Distrust::Absent(_)) => None,
         Err(_) => root.find(path).map(|file| file.path),
     };

@@ -153,5 +153,5 @@ fn libraries_of_processes_of_pods_are_ignored() {
     }
     let tree = Tree::new();
     tree.file("opt/odd/libnvidia-ml.so.570.1", "").file("proc/77/maps", MAPS);
-    assert_eq!(shown(&tree, mapped_libraries(&tree.paths())), [""; 0], "nobody knows whose process it is");
+    assert_eq!(shown(&tree, mapped_libraries(&tree.paths())), [""; 0], "the owner of the process is unknown");
 }

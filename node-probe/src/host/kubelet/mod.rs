@@ -35,7 +35,7 @@ const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkp
 /// The socket on which plugins register, in the same folder.
 const SOCKET: &str = "var/lib/kubelet/device-plugins/kubelet.sock";
 
-/// Maximum size of the checkpoint. 250 pods with 8 devices each, and their responses, have about 1 MiB.
+/// Maximum size of the checkpoint. With 250 pods of 8 devices each, it has about 1 MiB, including the plugins' responses.
 const MAX_CHECKPOINT: usize = 16 * 1024 * 1024;
 
 /// Maximum number of allocations. A node has up to a few hundred pods.
@@ -158,7 +158,7 @@ fn unreadable(error: &io::Error, refusal: &io::Error) -> Problem {
         io::ErrorKind::PermissionDenied => ("permission", "Run the probe as root."),
         _ => (
             "checkpoint_unreadable",
-            "Try again: the kubelet may have been writing the file. If the error stays, restart the kubelet.",
+            "Try again: the kubelet may have been writing the file. If the error persists, restart the kubelet.",
         ),
     };
     files::problem(code, what, format!("{error}; its pod-resources socket: {refusal}"), next_step)

@@ -181,7 +181,7 @@ mod tests {
         assert_eq!((sockets.len(), sockets[0].name.as_str(), sockets[0].at.is_some()), (1, "nvidia-gpu.sock", true));
         assert_eq!((stack.registry_sockets, stack.validations[0].name.as_str()), (None, "driver-ready"));
         let inotify = stack.inotify.expect("the limit is there");
-        assert_eq!((inotify.max_user_instances, inotify.instances_of_root), (Some(128), None), "a plugin is there");
+        assert_eq!((inotify.max_user_instances, inotify.instances_of_root), (Some(128), None), "there is a plugin");
     }
 
     #[test]

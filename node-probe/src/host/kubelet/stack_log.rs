@@ -36,7 +36,7 @@ const MAX_FILES: usize = 3;
 pub(in crate::host) fn read(paths: &Paths, of: &StackContainer, problems: &mut Vec<Problem>) -> Option<StackLog> {
     let what = || format!("log of container {} of pod {}", of.container, of.pod_uid);
     let mut refuse = |code: &str, why: &str| {
-        let next_step = "kubectl logs -n NAMESPACE POD -c CONTAINER --previous shows it.";
+        let next_step = "kubectl logs -n NAMESPACE POD -c CONTAINER --previous shows the log.";
         problems.push(files::problem(code, what(), why, next_step));
         None
     };
@@ -223,11 +223,11 @@ mod tests {
         let tree = Tree::new();
         let ours = folder("nvidia-driver-daemonset-abcde");
         tree.file("etc/shadow", "root:secret\n").link(&format!("{ours}/0.log"), "/etc/shadow");
-        assert_eq!(log_of(&tree, "ctr"), Err("stack_log_missing".to_owned()), "a link out of the folder");
+        assert_eq!(log_of(&tree, "ctr"), Err("stack_log_missing".to_owned()), "the link leads out of the folder");
         tree.file(&format!("var/log/pods/ml_payroll_{}/ctr/0.log", UID.replace('0', "1")), cri("a secret"));
         let other = format!("../../ml_payroll_{}/ctr/0.log", UID.replace('0', "1"));
         tree.link(&format!("{ours}/2.log"), &other);
-        assert_eq!(log_of(&tree, "ctr"), Err("stack_log_missing".to_owned()), "a link to the log of another pod");
+        assert_eq!(log_of(&tree, "ctr"), Err("stack_log_missing".to_owned()), "the link leads to another pod");
         let docker = format!("var/lib/docker/containers/{0}/{0}-json.log", "ab".repeat(32));
         tree.file(&docker, "{\"log\":\"said\\n\",\"stream\":\"stderr\"}\n")
             .link(&format!("{ours}/1.log"), &format!("/{docker}"));

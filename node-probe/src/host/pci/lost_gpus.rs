@@ -19,7 +19,7 @@ use crate::files;
 use crate::host::pci;
 use crate::paths::Paths;
 
-/// The problem code of a GPU that the nvidia driver has and NVML does not count.
+/// The problem code of a GPU that is bound to the nvidia driver, but that NVML does not count.
 const NOT_IN_NVML: &str = "not_in_nvml";
 
 /// Folder in `/proc` with the driver's information about each GPU.
@@ -194,7 +194,7 @@ mod tests {
         let lost = named(&tree, &[("18", 0), ("9a", 2)], &[1], true);
         assert_eq!(addresses(&lost), [Some("0000:5d:00.0")]);
         assert_eq!((lost[0].uuid.as_deref(), lost[0].slot.as_deref()), (Some("GPU-5d5d"), Some("7")));
-        assert_eq!(lost[0].serial, None, "nobody told it");
+        assert_eq!(lost[0].serial, None, "no source has the serial number");
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!((lost[0].index, lost[0].code.as_str(), lost[0].uuid.as_deref()), (None, "not_in_nvml", None));
         assert!(named(&tree, &[("18", 0)], &[], false).is_empty(), "another container's");
         tree.file("proc/driver/nvidia/gpus/0000:5d:00.0/information", "GPU Excluded:\t Yes\n");
-        assert!(named(&tree, &[("18", 0)], &[], true).is_empty(), "left alone on purpose");
+        assert!(named(&tree, &[("18", 0)], &[], true).is_empty(), "the GPU is excluded on purpose");
     }
 
     #[test]

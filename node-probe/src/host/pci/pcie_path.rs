@@ -24,7 +24,7 @@ pub(in crate::host) struct Place {
 }
 
 impl Place {
-    /// The address of the device itself.
+    /// Returns the address of the device itself.
     pub(in crate::host) fn address(&self) -> Option<&PciAddress> {
         self.chain.last().map(|(address, _)| address)
     }

@@ -81,7 +81,7 @@ pub(in crate::host) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
         let comm = match files::head(&process.join("comm"), 32) {
             Ok(comm) => comm,
             Err(error) => {
-                // The other processes have exited.
+                // Any other error means that the process has exited.
                 complete &= error.kind() != ErrorKind::TimedOut;
                 continue;
             }

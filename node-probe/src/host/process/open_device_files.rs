@@ -44,7 +44,7 @@ pub(in crate::host) struct Holders {
     pub(in crate::host) skipped: usize,
 }
 
-/// What makes an open file a GPU.
+/// The property of an open file that identifies it as a GPU.
 #[derive(Clone, Debug)]
 enum Gpus {
     /// A character device with one of these major numbers.
@@ -62,7 +62,7 @@ impl Gpus {
     fn minor(&self, link: &Path) -> Option<u32> {
         let path = || minor(fs::read_link(link).ok()?.to_str()?);
         let Self::Numbers(majors) = self else { return path() };
-        // Nothing is opened, and the server of a file system of a tenant is not asked.
+        // This opens no file, and sends no request to a file system that a tenant provides.
         let wanted = StatxFlags::TYPE;
         match statx(CWD, link, AtFlags::STATX_DONT_SYNC, wanted) {
             Ok(file) => {

@@ -176,7 +176,7 @@ mod tests {
         let section = processes(&tree.paths(), uses, &[], &[(0, 4), (1, 5)]);
         assert_eq!(section.status, Status::Ok, "{:?}", section.problems);
         let found = section.data.expect("data").processes;
-        assert_eq!(found[0].open_device_files, ["/dev/nvidia5"], "listed on GPU 0 (minor 4), so only the other one");
+        assert_eq!(found[0].open_device_files, ["/dev/nvidia5"], "NVML lists the process on GPU 0 (minor 4)");
         assert_eq!(
             (found[1].pid, &found[1].uses, &found[1].open_device_files),
             (200, &Vec::new(), &vec!["/dev/nvidia4".to_owned()])

@@ -1,6 +1,6 @@
 //! Finds out which devices a container can open (`access`): files in its `/dev` that its device cgroup allows.
 //!
-//! The kernel gives the answer, for each cgroup version and every set of rules: a child process enters the cgroup of the
+//! The kernel decides, for each cgroup version and every set of rules: a child process enters the cgroup of the
 //! container for a moment and calls `access(2)` there. Only the device cgroup is checked: the driver is not involved.
 //!
 //! ```text
@@ -26,9 +26,9 @@ use crate::in_root::{HostFile, Root};
 use crate::paths::Paths;
 use crate::{bounded, cgroup, files};
 
-/// What counts as a device file.
+/// The file types that count as a device file.
 const DEVICES: &[FileType] = &[FileType::CharacterDevice];
-/// The same in a saved tree.
+/// The file types that count as a device file in a saved tree.
 const SAVED: &[FileType] = &[FileType::CharacterDevice, FileType::RegularFile];
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
@@ -72,7 +72,7 @@ pub(in crate::host) fn access(paths: &Paths, id: &str, problems: &mut Vec<Proble
         Err(why) => {
             let what = format!("device cgroup of container {id}");
             let next_step =
-                "Run nvidia-smi in the container: \"Unknown Error\" means that it is not allowed to open its GPUs.";
+                "Run nvidia-smi in the container: \"Unknown Error\" means that the container cannot open its GPUs.";
             problems.push(files::problem("device_cgroup", what, why, next_step));
         }
     }
@@ -217,7 +217,8 @@ mod tests {
         assert_eq!(problems.iter().map(|problem| problem.code.as_str()).collect::<Vec<_>>(), ["device_cgroup"]);
     }
 
-    /// Root in a container can make any link in its `/dev`. The link is absolute, and the probe's own root is the host's.
+    /// Root in a container can create any link in the container's `/dev`. Here the link is absolute, so outside of the
+    /// container's root it would lead to a file of the host.
     #[test]
     fn a_link_below_dev_of_a_container_shows_nothing_outside_of_it() {
         let tree = Tree::new();
@@ -230,7 +231,7 @@ mod tests {
         tree.file("proc/20/root/dev/nvidia-text", "").file("proc/20/root/dev/nvidia3/x", "");
         let root = Root::open(&tree.path().join("proc/20/root")).expect("there");
         assert_eq!(device_files::list(&root, SAVED).names, ["nvidia-text"]);
-        assert_eq!(device_files::list(&root, DEVICES), DeviceList::default(), "a plain file is no device");
+        assert_eq!(device_files::list(&root, DEVICES), DeviceList::default(), "a plain file is not a device");
         // The same names, as if the links were made after the list.
         tree.file("container_procs", "").file("probe_procs", "");
         let request = |is_saved_tree| DeviceAccessRequest {

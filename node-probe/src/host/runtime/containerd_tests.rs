@@ -74,7 +74,7 @@ fn an_imported_drop_in_adds_its_handler_and_one_that_nobody_imports_does_not() {
     let (facts, _) = of(&with(&[(CONFIG, "version = 3\nimports = []\n"), (IN_CONF_D, DROP_IN)]));
     assert_eq!((names(&facts), facts.complete), (vec!["runc"], true), "imports says: nothing");
     let (facts, _) = of(&with(&[(CONFIG, "version = 3\n"), (IN_CONF_D, DROP_IN)]));
-    assert_eq!((names(&facts), facts.complete), (vec!["runc"], false), "by its version, containerd may import it");
+    assert_eq!((names(&facts), facts.complete), (vec!["runc"], false), "containerd may import the drop-in");
 }
 
 #[test]

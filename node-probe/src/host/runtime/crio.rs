@@ -96,7 +96,7 @@ mod tests {
         assert_eq!((names, facts.complete), (vec!["crun", "nvidia", "runc"], true));
         assert_eq!((facts.default_handler.as_deref(), facts.drop_ins.len()), (Some("crun"), 2));
         tree.file("etc/crio/crio.conf.d/zz", "[[[");
-        assert!(!read(&Root::open(tree.path()).expect("there")).0.complete, "a file that is no TOML");
+        assert!(!read(&Root::open(tree.path()).expect("there")).0.complete, "a file is not TOML");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Tests of the choice between several runtime configurations, for each distribution.
+//! Tests of which runtime configuration is read: that of the kubelet's containerd process, for each distribution.
 
 use syringe_core::facts::container_runtime::ContainerRuntime;
 
@@ -68,7 +68,7 @@ fn a_program_that_is_not_there_is_seen_to_be_missing() {
     tree.file("etc/containerd/config.toml", NVIDIA);
     assert_eq!(of(&tree).handlers[0].binary_exists, Some(false));
     tree.file("etc/containerd/config.toml", NVIDIA.replace("/usr/bin/nvidia", "nvidia"));
-    assert_eq!(of(&tree).handlers[0].binary_exists, None, "somewhere in the PATH");
+    assert_eq!(of(&tree).handlers[0].binary_exists, None, "the program may be in the PATH");
 }
 
 #[test]

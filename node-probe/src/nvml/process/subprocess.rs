@@ -122,7 +122,7 @@ pub(super) fn problem(code: &str, why: String, next_step: &str) -> Problem {
     Problem { what: "NVML".into(), why, next_step: next_step.into(), gpu: None, code: code.into() }
 }
 
-/// A poisoned lock is used, because no holder of a lock leaves inconsistent data.
+/// Locks a mutex, even if the lock is poisoned: no holder of the lock leaves inconsistent data.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -94,6 +94,6 @@ mod tests {
         keep("memory", Err(NvmlError::Code(999)));
         keep("graphics", Ok(u32::MAX));
         assert_eq!((get("sm"), get("video")), (Some(Ok(1980)), Some(Err(NvmlError::NOT_SUPPORTED))));
-        assert_eq!((get("memory"), get("graphics")), (None, None), "a failure, a defect");
+        assert_eq!((get("memory"), get("graphics")), (None, None), "a failure and a defect are not kept");
     }
 }

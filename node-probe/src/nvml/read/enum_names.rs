@@ -1,4 +1,4 @@
-//! Text for the numbers of NVML's enums, from `enum_names.tsv`.
+//! Functions that return the text for a number of an NVML enum, from the table `enum_names.tsv`.
 //!
 //! A number that is not in the table comes from a newer driver.
 

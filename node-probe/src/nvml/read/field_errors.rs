@@ -96,9 +96,9 @@ impl FieldErrors {
             let indices: Vec<String> = indices.iter().map(u32::to_string).collect();
             self.problems.push(Problem {
                 what: format!("{what} of GPUs {}", indices.join(", ")),
-                why: format!("NVML returns the same value {identity} for all of them, so it does not identify a GPU"),
+                why: format!("NVML returns the same value {identity} for all these GPUs, so the value does not identify a GPU"),
                 next_step:
-                    "Compare with nvidia-smi -L, and report it to the provider of the driver or the virtual machine."
+                    "Compare with nvidia-smi -L, and report the duplicate to the provider of the driver or the virtual machine."
                         .to_owned(),
                 gpu: None,
                 code: code.to_owned(),

@@ -1,4 +1,4 @@
-//! Opens and initializes `libnvidia-ml.so.1` (`open`), which `host::nvml_library` finds.
+//! Opens and initializes `libnvidia-ml.so.1` (`open`), which `host::driver::nvml_library` finds.
 //!
 //! The library is loaded through the descriptor of the checked file, not through its path. The library only needs an old
 //! glibc, which the probe has.
@@ -54,7 +54,7 @@ pub(in crate::nvml) fn open(
             Err(error) => tried.push((path, error)),
         },
         Candidates::Libraries(first) => {
-            // The last step reads the memory map of every process, to find a library that is in use.
+            // The search ends with the memory maps of all processes, to find a library that is in use.
             let mapped = std::iter::once_with(|| nvml_library::mapped_libraries(paths)).flatten();
             for Library { path, file, foreign, .. } in first.into_iter().chain(mapped) {
                 if tried.iter().any(|(known, _)| *known == path) {

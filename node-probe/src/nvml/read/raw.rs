@@ -350,7 +350,7 @@ pub(in crate::nvml) enum ProcessList {
 /// A process on a GPU. NVML sets all bits of an unknown number.
 pub(in crate::nvml) type Process = sys::nvmlProcessInfo_t;
 
-/// The processes in one of NVML's lists.
+/// Returns the processes in one of NVML's lists.
 pub(in crate::nvml) fn processes(device: &Device<'_>, list: ProcessList) -> Result<Vec<Process>, NvmlError> {
     let blank = Process { pid: 0, usedGpuMemory: 0, gpuInstanceId: 0, computeInstanceId: 0 };
     let mut room = PROCESS_ROOM;

@@ -1,4 +1,4 @@
-//! Functions for parts of a plan: urgency, RMA, stuck processes, effect of deleting the pod, results not to trust.
+//! Functions for parts of a plan: urgency, RMA, stuck processes, effect of deleting a pod, unreliable results.
 
 use crate::conclusion::plan::{SHOWN, urgent, wants};
 use crate::evidence;
@@ -41,18 +41,18 @@ pub(super) fn return_step<'a>(drafts: impl Iterator<Item = &'a Draft>, gpus: &st
     }
 }
 
-/// Returns the pids of processes that no signal ends, of the drafts that `of` selects.
+/// Returns the pids of the processes that no signal ends, from the drafts that `of` selects.
 pub(super) fn stuck(drafts: &[Draft], of: impl Fn(&Draft) -> bool) -> Vec<String> {
     let unkillable = |draft: &&Draft| draft.rule.in_plan == InPlan::UnkillableProcess && of(draft);
     urgent(drafts).filter(unkillable).filter_map(|draft| draft.scope.pid).map(|pid| pid.to_string()).collect()
 }
 
-/// Returns what happens to a pod on the GPUs of a plan that is deleted before.
+/// Returns what happens if a pod on the plan's GPUs is deleted before the plan is carried out.
 pub(super) fn if_pod_deleted(stuck: &[String], urgency: Urgency) -> String {
     match (stuck, urgency) {
         ([_, ..], _) => {
             let pids = evidence::some(stuck, SHOWN);
-            format!("The pod of pid {pids} stays in Terminating: no signal ends the process, only a power cycle does.")
+            format!("The pod of pid {pids} stays in Terminating: no signal ends the process; only a power cycle does.")
         }
         ([], Urgency::Now) => {
             "The next pod on {node} can get the same GPU and fail, too: cordon {node} before you delete a pod."
@@ -71,7 +71,7 @@ pub(super) fn results(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> String {
         let users = if users.is_empty() { String::new() } else { format!(" ({})", evidence::some(&users, SHOWN)) };
         return format!(
             "Do not use what programs on {{gpu}}{users} computed{since}; use a checkpoint from before. Programs on other GPUs \
-             are affected only if they took data from it."
+             are affected only if they received data from these programs."
         );
     }
     match of_gpu(InPlan::OtherWorkContinues) {
@@ -82,7 +82,7 @@ pub(super) fn results(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> String {
     }
 }
 
-/// Returns the programs on a GPU now: `pid 7 'python3' of ml/train-0`.
+/// Returns the programs that are running on a GPU: `pid 7 'python3' of ml/train-0`.
 fn users(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let all = node.processes().into_iter().flat_map(|section| &section.processes);
     let on_gpu =

@@ -74,7 +74,7 @@ fn needs_of(node: &Node<'_>, gpu: &Gpu) -> Option<ResetNeeds> {
     needs(node.report, gpu.uuid.as_deref()?)
 }
 
-/// Returns the steps for actions that the lead does not include, other than those that the plan has steps for.
+/// Returns the steps for actions that the leading action does not include and for which the plan has no steps yet.
 fn further<'a>(drafts: impl Iterator<Item = &'a Draft>, lead: ActionCode) -> Vec<String> {
     let all = drafts.flat_map(|draft| &draft.further);
     let own = all.filter(|(action, _)| !lead.includes(*action) && !is_inspection(*action));

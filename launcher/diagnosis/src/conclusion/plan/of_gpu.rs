@@ -35,7 +35,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     let contained = own().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
     let mut before_plan = match urgency {
         Urgency::Now if heat => {
-            "Move the work on {gpu} to other GPUs, if there are free ones; it runs slowly.".to_owned()
+            "Move the work on {gpu} to other GPUs, if there are free ones: the work is slow on this GPU.".to_owned()
         }
         Urgency::Now => {
             "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may \
@@ -59,8 +59,8 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     if urgency > Urgency::NextMaintenance && !heat {
         steps.push("Cordon {node}, so that {gpu} gets no new work.".to_owned());
     }
-    // Steps that come before the reset, such as deleting MIG devices. A step of a finding has the same purpose as that of the
-    // reset rules.
+    // Steps that come before the reset, such as deleting MIG devices. If a finding has such steps, those of the reset rules
+    // are left out: both have the same purpose.
     let further = further(own(), ActionCode::DrainAndReset);
     if reset {
         let before = needs.iter().flat_map(|needs| &needs.before).filter(|_| further.is_empty());

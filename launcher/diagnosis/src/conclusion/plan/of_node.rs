@@ -1,4 +1,4 @@
-//! `whole`, `of_node`: decide whether a node needs one plan (reboot, or reset of all GPUs and NVSwitches), and make it.
+//! `whole`: decides whether a node needs one plan (reboot, or reset of all GPUs and NVSwitches). `of_node`: makes it.
 
 use crate::conclusion::plan::consequences::{if_pod_deleted, results, return_step, rma, stuck, urgency};
 use crate::conclusion::plan::{
@@ -30,7 +30,7 @@ pub(super) fn whole(node: &Node<'_>, drafts: &[Draft]) -> Option<Whole> {
     if urgent(drafts).any(|draft| wants(draft, ActionCode::DrainAndReboot)) || why_not_reset(node, drafts).is_some() {
         return Some(Whole::Reboot);
     }
-    // A switch, or a device that no section lists.
+    // The finding is about a switch, or about a device that no section lists.
     resets().any(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu))).then_some(Whole::ResetAll)
 }
 

@@ -16,7 +16,7 @@ const LOG: &str = "xid";
 /// Maximum number of contradictions in one entry.
 const SHOWN: usize = 3;
 
-/// A statement, what contradicts it, and what would be needed to make it.
+/// A statement, the facts that contradict it, and the reason why it cannot be made.
 struct Claim {
     says: String,
     against: Vec<String>,
@@ -29,7 +29,7 @@ impl Claim {
     }
 }
 
-/// What was ruled out, and what could not be ruled out.
+/// Returns the causes that were ruled out, and those that could not be ruled out.
 pub(super) fn judge(case: &Case<'_>, unread_reason: Option<&str>) -> (Vec<String>, Vec<Unknown>) {
     let (mut ruled_out, mut unknown) = (Vec::new(), Vec::new());
     if case.unread {
@@ -51,7 +51,7 @@ pub(super) fn judge(case: &Case<'_>, unread_reason: Option<&str>) -> (Vec<String
     (ruled_out, unknown)
 }
 
-/// The statement that no GPU of the pod has a fault.
+/// Returns the statement that no GPU of the pod has a fault.
 fn about_gpu(case: &Case<'_>) -> Claim {
     let on_node = case.on_node;
     let mut claim;
@@ -72,7 +72,7 @@ fn about_gpu(case: &Case<'_>) -> Claim {
             claim.unread = (count == 0).then(|| "the kubelet has no record of which GPU this pod got".to_owned());
             claim
         } else {
-            // Without the log of its run, nothing is known about Xids.
+            // If the log does not cover the run of the pod, nothing is known about Xids.
             let log = if on_node.log_covers { "no Xid of a GPU fault in the kernel log, and " } else { "" };
             Claim::new(format!("GPU: {log}no finding on its GPUs"))
         };
@@ -116,7 +116,7 @@ fn events_in_words(events: &[syringe_core::facts::kernel_log::KernelEvent], note
     events.iter().filter(|event| is_fault(event)).map(|event| format!("{}{note}", line(event))).collect()
 }
 
-/// Returns the findings from warning up that concern the pod, its GPUs, its switches or its node.
+/// Returns the findings of severity warning or higher that concern the pod, its GPUs, its switches or its node.
 pub(super) fn concerns<'c>(case: &'c Case<'_>) -> Vec<&'c Finding> {
     let own = |finding: &&Finding| {
         let Scope { node: _, gpu, uuid, pci, pid, pod_uid, pod: _ } = &finding.scope;

@@ -63,7 +63,7 @@ fn number(text: &str) -> Option<(u32, &str)> {
     Some((text[..digits].parse().ok()?, &text[digits..]))
 }
 
-/// The first driver that supports a CUDA version; `None` if the version is not in the table.
+/// Returns the first driver that supports a CUDA version; `None` if the version is not in the table.
 ///
 /// A version between two rows (12.7 never had a toolkit) needs the driver of the next row.
 pub(crate) fn first_driver(wanted: Version) -> Option<&'static str> {

@@ -111,7 +111,7 @@ pub(crate) fn first_cause(
     explanation
 }
 
-/// Adds the messages of the failing part that the evidence does not have yet: they stand in every explanation.
+/// Adds the messages of the failing part that are not in the evidence yet: every explanation contains them.
 fn quote_the_failing_part(case: &Case<'_>, explanation: &mut Explanation) {
     let pod = case.pod;
     let status = pod.reason.as_ref().map(|reason| match &pod.message {

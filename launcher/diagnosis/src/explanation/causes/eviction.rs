@@ -1,4 +1,4 @@
-//! Causes that Kubernetes reports: refused and evicted pods, nodes that are not Ready, preempted and deleted pods.
+//! Causes that Kubernetes reports: rejected, evicted, preempted and deleted pods, and nodes that are not Ready.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -164,7 +164,7 @@ fn evicted(case: &Case<'_>, message: &str) -> Explanation {
         .with_action(phrase.code, action)
 }
 
-/// Returns the pressure conditions of the pod's node, also those that are False.
+/// Returns the pressure conditions of the pod's node, including those that are False.
 fn pressure(case: &Case<'_>) -> Option<String> {
     let conditions: Vec<String> =
         case.pod.node_pressure.iter().map(|(name, status)| format!("{name} is {status}")).collect();
@@ -192,7 +192,7 @@ impl<'m> Usage<'m> {
     }
 }
 
-/// Explains a pod whose node is not Ready. A container that ended by itself ended while the kubelet could report it.
+/// Explains a pod whose node is not Ready. Excluded: a container that ended by itself, which the kubelet still reported.
 pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed();
     let by_itself = end.is_some_and(|end| !matches!(end.exit_code, 137 | 143));
@@ -205,7 +205,7 @@ pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
                 None => format!("node {}: Ready is not True", case.node),
             }])
             .with_evidence(pressure(case))
-            .with_evidence(case.unread.then(|| "no probe read the node: Kubernetes has all that is known".to_owned()))
+            .with_evidence(case.unread.then(|| "no probe read the node: only Kubernetes data is known".to_owned()))
             .with_action(
                 ActionCode::DrainAndReboot,
                 format!(

@@ -48,8 +48,8 @@ pub(crate) fn state_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
     Some(of_gpu(case, certainty, what, &[], &findings))
 }
 
-/// Returns the severe events of these classes about the pod's GPUs and their switches that can have ended the pod. A pod that
-/// runs on a GPU which works again has outlived them.
+/// Returns the severe events of these classes about the pod's GPUs and their switches that can have ended the pod. A pod
+/// that is still running on a GPU that works again has survived these events.
 fn causing<'c>(case: &'c Case<'_>, classes: &[Class]) -> Vec<&'c KernelEvent> {
     if case.pod.phase == "Running" && case.failed().is_none() && case.works_again() {
         return Vec::new();
@@ -91,15 +91,15 @@ fn of_gpu(
         )
 }
 
-/// Events that stop the GPU, or the programs on it.
+/// Returns events that stop the GPU, or the programs on it.
 fn severe(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
     let is_severe =
         |event: &&KernelEvent| event_meaning::of(event).is_none_or(|judged| judged.severity >= Severity::Critical);
     events.into_iter().filter(is_severe).collect()
 }
 
-/// `Certain` if an error affects all processes on the GPU, or names a process of the pod. An error that affects one process,
-/// and names an unknown one, may have affected a process of the pod that has ended.
+/// Returns `Certain` if an error affects all processes on the GPU, or names a process of the pod. An error that affects one
+/// process and names an unknown one may have affected a process of the pod that has ended.
 fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
     let matches = |event: &&KernelEvent| {
         !affects_one_process(event) || event.pid.is_none() || case.on_node.names_own_process(event)
@@ -138,7 +138,7 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
     }
 }
 
-/// `Likely` if the container ended near the time at which the state was read, and its message does not speak of something else.
+/// Returns `Likely` if the container ended near the time of the reading, and its message is not about something else.
 fn inferred(case: &Case<'_>) -> Certainty {
     let Some(end) = case.failed() else { return Certainty::Likely };
     let read = case.report.and_then(|report| report.taken_at);
@@ -187,7 +187,7 @@ pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// Explains a pod by a fault that its own GPU code caused. Xids of the end of a program are no cause.
+/// Explains a pod by a fault that its own GPU code caused. Xids that report the end of a program are not a cause.
 pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase == "Succeeded" {
         return None;
@@ -277,7 +277,7 @@ fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &
 pub(crate) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
     let own = |finding: &&Finding| case.is_on_own_gpu(finding);
     let finding = case.all_findings().filter(|finding| finding.id == "shared-gpu-memory-full").find(own)?;
-    // Exit codes from 128 are signals; a failed GPU memory allocation is an error of the program.
+    // Exit codes of 128 or more mean a signal; a failed GPU memory allocation is an error of the program.
     let end = case.failed().filter(|end| (1..126).contains(&end.exit_code) && case.failed_container_had_gpus())?;
     let what = format!("container {} exited, and the memory of the GPU that it shares is used up", end.container);
     let mut explanation = case

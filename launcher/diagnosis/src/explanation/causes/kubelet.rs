@@ -18,11 +18,11 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     let kill = case.events(&["Killing"]).find_map(|event| Some((event, failed_probe(&event.message)?)));
     let (kill, probe) = kill?;
     let end = case.ended().filter(|end| is_about(kill, end.container))?;
-    // An event long before or after belongs to another termination.
+    // An event long before or after the end belongs to another termination.
     let near =
         kill.time.zip(end.finished).is_none_or(|(killed, ended)| ended.duration_since(killed).abs() <= MAX_GRACE);
     let failure = case.events(&["Unhealthy"]).find(|event| failed_probe(&event.message) == Some(probe));
-    // A program on a GPU that does not work cannot answer: the failed probe is the effect.
+    // A program on a GPU that does not work cannot respond: then the failed probe is only a consequence.
     let is_effect = || gpu::state_of_its_gpu(case).is_some() || gpu::broken_node(case).is_some();
     (near && !is_effect()).then(|| {
         let container = end.container;
@@ -68,14 +68,14 @@ pub(crate) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
         .find(|(name, since)| pod.gpu_containers.iter().any(|container| container == name) && settled(*since))?;
     let none = on_node.allocations_read && on_node.allocations.is_empty() && on_node.processes.is_empty();
     (none && pod.phase == "Running").then(|| {
-        let what = format!("its container {name} requests GPUs, and the kubelet has allocated none to it");
+        let what = format!("its container {name} requests GPUs, but the kubelet has allocated none to it");
         case.explain(Cause::Node, Certainty::Likely, what)
             .with_evidence([format!("the kubelet on {} has allocated no device to this pod", case.node)])
             .with_action(
                 ActionCode::RestartPod,
                 format!(
-                    "Delete the pod, so that the kubelet of {} allocates devices to it: it was started while the device \
-                     plugin was not registered, as after a reboot.",
+                    "Delete the pod, so that the kubelet of {} allocates devices to its successor: the pod was started \
+                     while the device plugin was not registered, as after a reboot.",
                     case.node
                 ),
             )
@@ -106,7 +106,7 @@ pub(crate) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Explains a pod that runs and is not Ready.
+/// Explains a pod that is running but not Ready.
 pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Running" || case.pod.ready != Some(false) || case.pod.deleted.is_some() {
         return None;

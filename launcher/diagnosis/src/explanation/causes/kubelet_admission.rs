@@ -57,7 +57,7 @@ pub(crate) fn refused(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// The meaning of a message of the device manager.
+/// Returns the meaning of a message of the device manager.
 fn devices(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
     if message.contains("requested number of devices unavailable") {
@@ -120,7 +120,7 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
         Some(free) => Refusal::of_node(
             what,
             format!(
-                "Recreate the pod. According to the kubelet's checkpoint, {free} are free now. If it is refused again, the state of the \
+                "Recreate the pod. According to the kubelet's checkpoint, {free} are free now. If it is rejected again, the state of the \
                  kubelet is stale: restart the kubelet of {node} (systemctl restart kubelet)."
             ),
         ),
@@ -152,8 +152,8 @@ struct Counts<'a> {
     allocated: usize,
 }
 
-/// The kubelet's numbers for the resource that a message names. `None` for shared resources: the checkpoint counts their
-/// replicas as one device.
+/// Returns the kubelet's numbers for the resource that a message names. `None` for shared resources: the checkpoint counts
+/// their replicas as one device.
 fn counts<'a>(kubelet: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
     let named = message.split_once("unavailable for ")?.1.split_whitespace().next()?.trim_end_matches('.');
     let offers = kubelet.registered.iter().find(|registered| registered.resource == named)?;
@@ -184,7 +184,7 @@ fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
         let what = format!("its node had just booted, and {what}");
         let mut refusal = Refusal::of_node(what, text);
         let seconds = after.as_secs();
-        refusal.evidence.push(format!("{node} booted at {boot:.0}, {seconds} s before the pod was refused"));
+        refusal.evidence.push(format!("{node} booted at {boot:.0}, {seconds} s before the pod was rejected"));
         return refusal;
     }
     let action = format!(
@@ -198,7 +198,7 @@ fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     )
 }
 
-/// Returns when the kubelet rejected the pod: the time of the event, or else the time at which it first saw the pod.
+/// Returns when the kubelet rejected the pod: the time of the event, or else when the kubelet first saw the pod.
 fn refused_at(case: &Case<'_>) -> Option<Timestamp> {
     let event = case.events(&["UnexpectedAdmissionError"]).find_map(|event| event.time);
     event.or(case.pod.scheduled)
@@ -213,7 +213,7 @@ fn topology(case: &Case<'_>) -> Refusal {
     let policy = format!("the topologyManagerPolicy of the kubelet of {node} (single-numa-node, restricted)");
     let Some(free) = free.filter(|_| wanted > 0) else {
         let action = format!(
-            "Recreate the pod on another node, or when GPUs of one NUMA node of {node} are free; {policy} refuses GPUs of several."
+            "Recreate the pod on another node, or when GPUs of one NUMA node of {node} are free; {policy} rejects GPUs of several NUMA nodes."
         );
         return Refusal::of_node(what, action);
     };
@@ -222,14 +222,14 @@ fn topology(case: &Case<'_>) -> Refusal {
     let listed = listed.join(", ");
     let mut refusal = if most >= wanted {
         let action = format!(
-            "Recreate the pod: {node} has {wanted} free GPUs on one NUMA node now. If it is refused again, its CPUs, memory or \
+            "Recreate the pod: {node} has {wanted} free GPUs on one NUMA node now. If it is rejected again, its CPUs, memory or \
              other devices do not fit there; {policy} requires all resources on one NUMA node."
         );
         Refusal::of_node(what, action)
     } else if total >= wanted {
         let action = format!(
             "Recreate the pod on a node with {wanted} free GPUs of one NUMA node, free {} more on one of {node}, or request at \
-             most {most}; {policy} refuses GPUs of several.",
+             most {most}; {policy} rejects GPUs of several NUMA nodes.",
             wanted - most
         );
         Refusal::of_node(format!("{what}: {total} GPUs are free, at most {most} of them on one"), action)
@@ -241,7 +241,7 @@ fn topology(case: &Case<'_>) -> Refusal {
     refusal
 }
 
-/// The most severe finding whose id starts with one of these prefixes.
+/// Returns the most severe finding whose id starts with one of these prefixes.
 fn finding<'c>(case: &'c Case<'_>, starts: &[&str]) -> Option<&'c Finding> {
     case.all_findings().find(|finding| starts.iter().any(|start| finding.id.starts_with(start)))
 }
@@ -257,13 +257,13 @@ fn explained_by(case: &Case<'_>, starts: &[&str], refusal: Refusal) -> Refusal {
     Refusal { what, evidence: quote(finding), action, ..refusal }
 }
 
-/// Title and first evidence of a finding.
+/// Returns title and first evidence of a finding.
 fn quote(finding: &Finding) -> Vec<String> {
     let title = format!("finding {}: {}", finding.id, finding.title);
     std::iter::once(title).chain(finding.evidence.first().cloned()).collect()
 }
 
-/// The number after a word: `Requested: 1, Available: 0`.
+/// Returns the number after a word: `Requested: 1, Available: 0`.
 fn between<'m>(message: &'m str, word: &str) -> Option<&'m str> {
     let rest = message.split_once(word)?.1.trim_start();
     let number = &rest[..rest.find(|next: char| !next.is_ascii_digit()).unwrap_or(rest.len())];

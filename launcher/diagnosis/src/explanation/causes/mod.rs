@@ -1,8 +1,8 @@
-//! `Case`: the input of the rules for the cause of a pod's state, with lookups. `evaluate::first_cause` tries them in order.
+//! `Case`: the input of the rules about the cause of a pod's state, with lookups. `evaluate::first_cause` tries the rules.
 //!
 //! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The role of an Xid (cause, or end of a
-//! program) and its class in the catalogue determine its cause. The reasons of pods and containers are those of the kubelet and
-//! the scheduler.
+//! program) and its class in the catalogue determine the cause that it indicates. The reasons of pods and containers are
+//! those of the kubelet and the scheduler.
 
 mod claims;
 mod cuda_versions;
@@ -40,17 +40,17 @@ use syringe_core::text::clean_keeping_end;
 /// Maximum number of evidence lines in one explanation.
 const MAX_EVIDENCE: usize = 8;
 
-/// Maximum length of one evidence line: the memory message of PyTorch, with the container and its end, is whole. A container
-/// runtime nests its errors, the reason last, so the middle is cut.
+/// Maximum length of one evidence line: enough for PyTorch's message about memory. Container runtimes nest their errors and
+/// put the reason last, so the middle of a longer line is cut.
 const MAX_QUOTE: usize = 760;
 
-/// Words for a message or an end whose cause is not known.
+/// Text for a message or a termination whose cause is not known.
 const NOT_IDENTIFIED: &str = "cause not identified";
 
 /// Maximum length of a summary: a scheduler's message may list many reasons.
 const MAX_SUMMARY: usize = 600;
 
-/// An event or a state longer before the end of a container than this is not shown to be its cause.
+/// An event or state that precedes the end of a container by more than this is not shown as its cause.
 const NEAR: SignedDuration = SignedDuration::from_mins(15);
 
 /// The input of all causes.
@@ -177,8 +177,8 @@ impl Case<'_> {
         of_fabric && pci.is_some() && !names_gpu && !self.on_node.addresses.is_empty()
     }
 
-    /// Returns whether an event can have ended the container. An error of another process long before an end with words about
-    /// something else did not.
+    /// Returns whether an event can have ended the container. An error of another process does not count if it occurred long
+    /// before the end and the container's message is about something else.
     fn can_have_ended(&self, event: &KernelEvent) -> bool {
         let Some(end) = self.failed() else { return true };
         let gap = end.finished.zip(event.last).map(|(finished, last)| finished.duration_since(last));
@@ -217,13 +217,13 @@ impl Case<'_> {
         })
     }
 
-    /// Severe events about the pod's GPUs during its run that cannot have ended it.
+    /// Returns severe events about the pod's GPUs during its run that cannot have ended it.
     fn without_effect(&self) -> Vec<&KernelEvent> {
         let of_gpu = |event: &&KernelEvent| is_fault(event) && !self.can_have_ended(event);
         self.on_node.own_events.iter().filter(of_gpu).collect()
     }
 
-    /// The action of a finding according to the plan of the diagnosis, so that the explanation recommends the same.
+    /// Returns the action of a finding according to the plan of the diagnosis, so that the explanation recommends the same.
     fn action_for(&self, finding: &Finding) -> Action {
         let gpus: Vec<PciAddress> = self.on_node.addresses.iter().cloned().collect();
         self.diagnosis.map_or_else(|| finding.action.clone(), |diagnosis| diagnosis.action_for(finding, &gpus))
@@ -234,7 +234,7 @@ impl Case<'_> {
         diagnosis::stuck(self.report?, process.pid)
     }
 
-    /// Kernel events about this pod that are causes and whose code has one of these classes in the catalogue.
+    /// Returns kernel events about this pod that are causes and whose code has one of these classes in the catalogue.
     fn own_xids(&self, classes: &[Class]) -> Vec<&KernelEvent> {
         self.on_node
             .own_events
@@ -248,23 +248,23 @@ impl Case<'_> {
         self.on_node.shares && !events.iter().any(|event| self.on_node.names_own_process(event))
     }
 
-    /// All findings about the node.
+    /// Returns all findings about the node.
     fn all_findings(&self) -> std::slice::Iter<'_, Finding> {
         self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default().iter()
     }
 
-    /// Critical and fatal findings about the node.
+    /// Returns critical and fatal findings about the node.
     fn severe_findings(&self) -> impl Iterator<Item = &Finding> {
         self.all_findings().filter(|finding| finding.severity >= Severity::Critical)
     }
 
-    /// Severe findings about the pod's GPUs and the NVSwitches of their board.
+    /// Returns severe findings about the pod's GPUs and the NVSwitches of their board.
     fn findings(&self, classes: &[Class]) -> Vec<&Finding> {
         let own = |finding: &&Finding| self.is_on_its_gpus(finding);
         self.severe_findings().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
     }
 
-    /// Findings about the node as a whole, not about one GPU, process or pod.
+    /// Returns findings about the node as a whole, not about one GPU, process or pod.
     fn findings_of_node(&self) -> Vec<&Finding> {
         let whole = |finding: &&Finding| {
             let Scope { node: _, gpu, uuid, pci, pid, pod_uid, pod: _ } = &finding.scope;
@@ -275,7 +275,7 @@ impl Case<'_> {
     }
 }
 
-/// The current state in a few words: phase, containers and processes.
+/// Returns the current state in a few words: phase, containers and processes.
 fn state(pod: &PodFacts, on_node: &PodOnNode) -> String {
     let mut words = vec![if pod.phase.is_empty() { "phase unknown".to_owned() } else { pod.phase.clone() }];
     if pod.deleted.is_some() {
@@ -308,7 +308,7 @@ impl Explanation {
         self
     }
 
-    /// Sets the action of a finding if there is a finding, or else this action.
+    /// Sets the action of the finding if there is one, or else this action.
     fn with_plan_or(mut self, plan: Option<Action>, code: ActionCode, text: impl Into<String>) -> Self {
         self.action = plan.unwrap_or_else(|| Action { code, text: text.into() });
         self
@@ -321,7 +321,7 @@ impl Explanation {
 }
 
 /// Xids that the driver logs when it removes the channels of a program, for any reason. NVIDIA about 45: "Control-C, GPU resets,
-/// sigkill"; about 43: the application must end after a fault that another Xid reports. They blame nobody.
+/// sigkill"; about 43: the application must end after a fault that another Xid reports. They do not show the cause.
 const TEARDOWN: [u32; 4] = [43, 45, 141, 174];
 
 /// Returns whether an event only says that the driver ended a program.

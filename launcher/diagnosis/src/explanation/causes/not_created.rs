@@ -1,6 +1,6 @@
 //! Pods that their controller could not create: quota, admission, a priority class that does not exist.
 //!
-//! Such a pod does not exist in the API: the API server rejected it, and its controller (a Job, a ReplicaSet, …) reports
+//! Such a pod does not exist in the API: the API server denied it, and its controller (a Job, a ReplicaSet, …) reports
 //! that in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass,
 //! PodSecurity).
 
@@ -34,7 +34,7 @@ pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
             .explain(known.cause, certainty, what(&known.meaning(message)))
             .with_action(known.code, known.advice(case.node)),
         None => case
-            .explain(Cause::Unknown, Certainty::Possible, what(&format!("the API server refused it; {NOT_IDENTIFIED}")))
+            .explain(Cause::Unknown, Certainty::Possible, what(&format!("the API server denied it; {NOT_IDENTIFIED}")))
             .with_action(ActionCode::Watch, "Resolve the error in the message."),
     };
     Some(explanation.with_evidence([event_quote(event)]))
@@ -72,7 +72,7 @@ impl<'m> Quota<'m> {
         format!("ResourceQuota {} is used up: {}", self.name, each.collect::<Vec<_>>().join("; "))
     }
 
-    /// The required changes, with numbers if the amounts are integers.
+    /// Returns the required changes, with numbers if the amounts are integers.
     fn changes(&self) -> String {
         let each = self.short.iter().map(|[resource, requested, used, limited]| {
             let numbers = [requested, used, limited].map(|text| text.parse::<u64>().ok());

@@ -142,8 +142,8 @@ pub(crate) fn ends_without_error(case: &Case<'_>) -> Option<Explanation> {
         case.explain(Cause::Application, Certainty::Certain, what).with_evidence(ends(container)).with_action(
             ActionCode::FixApplication,
             format!(
-                "If the program is to end, run it in a Job, or with restartPolicy OnFailure. If it is to run on, find out in its \
-                 log why it ends (kubectl logs -n {} {} -c {name} --previous).",
+                "If the program is meant to finish, run it in a Job, or with restartPolicy OnFailure. If it is meant to keep running, \
+                 find out in its log why it exits (kubectl logs -n {} {} -c {name} --previous).",
                 case.pod.namespace, case.pod.name
             ),
         )
@@ -176,7 +176,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let near = case.on_node.node_events.iter().filter(|event| !is_teardown(event)).collect::<Vec<_>>();
     // Another process sends these two signals.
     let sent = matches!(exit_code, 137 | 143);
-    // Words about GPU software that the table does not know may mean the GPU, the node or the program.
+    // An unknown message about GPU software may be about the GPU, the node or the program.
     let of_gpus = speaks_of_gpus(message);
     let covered = near.is_empty() && case.on_node.log_covers;
     let certainty = if covered && !sent && !of_gpus { Certainty::Likely } else { Certainty::Possible };
@@ -203,7 +203,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         None => certainty,
     };
     let now = if case.pod.running().any(|(name, _)| name == container) { "; it is running again" } else { "" };
-    // Its message, or the missing message, does not say why.
+    // The message of the container does not give the reason, or there is no message.
     let why = match &reading {
         Some((reading, _)) => format!("; it says that {}", reading.quoted()),
         None if sent => String::new(),
@@ -218,7 +218,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(
                 quotes(&near)
                     .into_iter()
-                    .map(|quote| format!("on the node during this time, the GPU of the pod is not known: {quote}")),
+                    .map(|quote| format!("on the node during this time (the GPU of the pod is not known): {quote}")),
             )
             .with_evidence(before_its_end(case))
             .with_evidence(
@@ -267,7 +267,7 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     }
     let findings = claims::concerns(case);
     let faults: Vec<_> = case.on_node.own_events.iter().filter(|event| is_fault(event)).collect();
-    // A finding about the pod is nearer than one about its GPU, and that is nearer than one about its node.
+    // A finding about the pod has priority over one about its GPU, which has priority over one about its node.
     if let Some(first) = findings.iter().min_by_key(|finding| (!is_of_pod(case, finding), !is_of_gpu(case, finding))) {
         return Some(beside_finding(case, what, first, &findings).with_evidence(quotes(&faults)));
     }
@@ -298,7 +298,7 @@ fn is_of_gpu(case: &Case<'_>, finding: &Finding) -> bool {
     case.is_on_its_gpus(finding)
 }
 
-/// Explains a pod that runs or completed, and which a finding concerns.
+/// Explains a pod that is running or completed, if a finding concerns it.
 fn beside_finding(case: &Case<'_>, what: &str, first: &Finding, findings: &[&Finding]) -> Explanation {
     let affects = case.pod.phase == "Running" && effects::ends_programs(first).is_some();
     let (cause, whose) = match (first.class, is_of_pod(case, first), is_of_gpu(case, first)) {
@@ -306,7 +306,7 @@ fn beside_finding(case: &Case<'_>, what: &str, first: &Finding, findings: &[&Fin
         (Class::Application | Class::Driver, false, true) => (Cause::Node, "its GPU"),
         (_, _, true) => (Cause::Gpu, "its GPU"),
         (_, true, false) => (Cause::Node, "the pod"),
-        // It is not known whether it affects this pod.
+        // It is not known whether the finding affects this pod.
         (_, false, false) => (if affects { Cause::Node } else { Cause::Unknown }, "its node"),
     };
     let what = format!("{what}; there is a finding about {whose}: {}", first.title);

@@ -29,7 +29,7 @@ pub(crate) fn speaks_of_gpus(message: &str) -> bool {
 /// Explains a program that ended with a known message.
 pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
-    // A program that was asked to end often logs errors of its end.
+    // A program that is asked to stop often logs errors that its shutdown causes.
     let asked = matches!(end.exit_code, 137 | 143);
     let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node()).rev().filter(|_| !asked);
     let in_log = in_log.map(|line| (line, Certainty::Possible));
@@ -102,7 +102,7 @@ fn cause_of(case: &Case<'_>, phrase: &Phrase, finding: Option<&Finding>) -> Caus
     }
 }
 
-/// Returns the action for a statement of the present tense about the driver that no longer holds.
+/// Returns the action if a message says in the present tense that the driver is faulty, and the driver works now.
 pub(super) fn restart_now(case: &Case<'_>) -> String {
     format!(
         "Restart the pod: the driver of {} is loaded, and its versions agree. If it fails again, its image or its RuntimeClass gives \
@@ -117,7 +117,7 @@ pub(super) fn before_its_end(case: &Case<'_>) -> Vec<String> {
     lines.into_iter().map(|line| format!("{line}; nothing shows that it ended the program")).collect()
 }
 
-/// Time before the end of a rank in which the failure of another GPU can be the reason.
+/// If another GPU failed within this time before the end of a rank, its failure can be the reason.
 const BEFORE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns the severe errors of other GPUs of the node shortly before a program waited in vain for another rank.
@@ -139,7 +139,7 @@ fn on_other_gpus(case: &Case<'_>, end: &Termination<'_>) -> Vec<String> {
     quotes(&others).into_iter().map(|line| format!("on another GPU of its node: {line}")).collect()
 }
 
-/// The finding that gives the reason for the message: about the pod, its GPUs or its node.
+/// Returns the finding that gives the reason for the message: about the pod, its GPUs or its node.
 fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
     let mut found = claims::concerns(case);
     if phrase.is_about_gpu_memory() {

@@ -1,7 +1,7 @@
-//! Causes why a container could not be created or started, from its waiting state, termination message or events.
+//! Finds out why a container could not be created or started, from its waiting state, termination message or events.
 //!
 //! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is
-//! used, but no message about a container that has started since. A finding about the same part of the node gives the
+//! used; messages about a container that has started since are ignored. A finding about the same part of the node gives the
 //! reason and the action. A message that is not in the table of phrases has no known cause.
 
 use jiff::Timestamp;
@@ -177,7 +177,7 @@ struct ApplicablePhrase {
     what: String,
     evidence: Option<String>,
     action: Action,
-    /// Whether the message held when it was written, and does not hold now.
+    /// Whether the message was true when it was written, but is not true now.
     is_past: bool,
 }
 
@@ -278,7 +278,7 @@ fn waiting_since(case: &Case<'_>) -> Option<String> {
     Some(format!("it has waited since {since:.0}"))
 }
 
-/// The finding about the part of the node that the phrase is about. It gives the reason.
+/// Returns the finding about the part of the node that the phrase is about. It gives the reason.
 fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
     let about = |start: &&str| {
         case.all_findings().find(|finding| finding.severity > Severity::Info && finding.id.starts_with(*start))
@@ -286,7 +286,7 @@ fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding
     phrase.findings.iter().find_map(about)
 }
 
-/// The handler of a pod without a RuntimeClass, if its container got no driver.
+/// Returns the handler of a pod without a RuntimeClass, if its container got no driver.
 fn default_handler(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     let without = phrase.is_about_missing_driver_files() && case.pod.runtime_class.is_none();
     let host = Section::data_of(&case.report.filter(|_| without)?.sections.host)?;
@@ -301,7 +301,7 @@ fn default_handler(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
 /// Maximum length of the name of a handler.
 const MAX_HANDLER: usize = 63;
 
-/// The pod's RuntimeClass, if the error is about a runtime handler.
+/// Returns the pod's RuntimeClass, if the error is about a runtime handler.
 fn runtime_class(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     let about_runtime = phrase.findings.iter().any(|start| start.starts_with("runtime"));
     let class = case.pod.runtime_class.as_ref().filter(|_| about_runtime)?;
@@ -322,7 +322,7 @@ fn is_creating(reason: &str) -> bool {
     matches!(reason, "ContainerCreating" | "PodInitializing" | CRASH_LOOP | "")
 }
 
-/// The first container that is waiting, or that terminated before it ran.
+/// Returns the first container that is waiting, or that terminated before it ran.
 fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     let runs = |name: &str| case.pod.running().any(|(running, _)| running == name);
     let end = case.ended().filter(|end| end.never_ran() && !runs(end.container));
@@ -346,7 +346,7 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
             format!("container {}: {}, exit code {}: {}", end.container, end.reason, end.exit_code, end.message);
         dated.push((end.finished, words));
     }
-    // The kubelet reports a failed pull once, and afterwards only that it waits.
+    // The kubelet reports a failed pull once, and afterwards only that the container waits.
     let alike = case.events(&EVENTS).filter(|other| {
         event.is_some_and(|event| event.reason == other.reason && event.field == other.field)
             && !is_history(case, other)
@@ -360,7 +360,7 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     Some(Attempt { container, reason, messages, event, never_ran: end.is_some() })
 }
 
-/// Name, reason and message of a waiting container.
+/// Returns name, reason and message of a waiting container.
 fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
     match &container.state {
         ContainerState::Waiting { reason, message } => Some((&container.name, reason, message)),

@@ -30,7 +30,7 @@ const USE_REQUESTED_NAMES: &str = "Write the specification on {node} with the re
 pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     let (kind, name) = device.split_once('=')?;
     let vendor = kind.split('/').next().unwrap_or_default();
-    // The probe lists no specification of another vendor.
+    // The probe does not list the specifications of other vendors.
     if vendor != "nvidia.com" && !vendor.ends_with(".nvidia.com") {
         return None;
     }

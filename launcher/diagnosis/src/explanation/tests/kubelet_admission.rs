@@ -43,7 +43,7 @@ fn refused(reason: &str, message: &str) -> PodFacts {
     }
 }
 
-/// A healthy node with `count` GPUs in two NUMA nodes, of which other pods hold those with these indexes.
+/// A healthy node with `count` GPUs in two NUMA nodes. The GPUs with these indexes are allocated to other pods.
 fn machine(count: u32, held: &[u32]) -> Report {
     let mut report = node(Vec::new());
     let uuid = |index: u32| format!("GPU-{index}");
@@ -172,7 +172,7 @@ fn a_kubelet_that_refuses_pods_for_devices_of_deleted_pods_must_be_restarted() {
         "{:?}",
         free.evidence
     );
-    assert!(free.action.text.contains("is refused again"), "{}", free.action.text);
+    assert!(free.action.text.contains("is rejected again"), "{}", free.action.text);
 }
 
 /// A node that booted at this time on the day of the report.

@@ -1,4 +1,4 @@
-//! Tests of messages: known ones of programs and the kubelet, and any others, which have no known cause.
+//! Tests of explanations from messages of programs and the kubelet: known messages, and unknown ones (no known cause).
 
 use proptest::prelude::*;
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -61,7 +61,7 @@ fn words_of_gpu_software_decide_which_part_has_the_cause() {
         assert!(explained.evidence.iter().any(|line| line.contains(&whole)), "{words}: {:?}", explained.evidence);
         assert_ne!(explained.action.code, ActionCode::None);
     }
-    // The same words in the log are weaker. A program that was asked to end logs errors of its end.
+    // The same words in the log are weaker evidence. A program that is asked to stop logs errors that its shutdown causes.
     let log = |code| PodFacts { log_lines: vec!["x".into(), OUT_OF_MEMORY.into()], ..failed(code, "Error") };
     let explained = cause_of(&log(1), &node(Vec::new()));
     assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Possible), "{explained:?}");
@@ -129,7 +129,7 @@ fn a_finding_gives_the_reason_for_a_known_message_and_ends_no_program_without_a_
             assert!(explained.unknown[0].why.contains(id), "{id}: {:?}", explained.unknown);
         }
     }
-    // A state can end a program, but the message speaks of something else, or the end was long before.
+    // A state can end a program, but the message is about something else, or the program ended long before.
     let lost = || finding("gpu-lost", Class::Hardware, &[OWN_GPU]);
     let certainty = |pod: &PodFacts| with(pod, Vec::new(), lost()).certainty;
     assert_eq!(certainty(&ended_with(1, "")), Certainty::Likely);
@@ -262,7 +262,7 @@ fn waits(reason: &str, message: &str) -> PodFacts {
     PodFacts { phase: "Pending".into(), containers: vec![main], ..failed(1, "Error") }
 }
 
-/// A pod in creation with an event of this reason.
+/// A pod that is being created, with an event that has this reason.
 fn creating(reason: &str, message: &str) -> PodFacts {
     let event = PodEvent {
         time: Some(time("02:10:00")),
@@ -360,7 +360,7 @@ fn an_unknown_message_stays_unknown_beside_findings_about_the_node() {
     }
 }
 
-/// A network port that is not active is a part of the node, and the reason why the collective operation of the pod's GPU waits.
+/// A network port is a part of the node. A port that is not active is the reason why the collective operation waits.
 #[test]
 fn a_network_port_next_to_its_gpu_explains_a_collective_operation_that_timed_out() {
     let mut report = node(Vec::new());

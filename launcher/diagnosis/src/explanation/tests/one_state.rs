@@ -1,4 +1,4 @@
-//! Tests that an explanation agrees with the diagnosis of the node: switches, processes on the GPU, present state of the driver.
+//! Tests that explanation and diagnosis of the node agree: switches, processes on the GPU, present state of the driver.
 
 use syringe_core::classification::Severity;
 use syringe_core::facts::container_runtime::ContainerRuntime;
@@ -64,7 +64,7 @@ fn a_lost_gpu_of_the_node_is_named_where_a_rank_waited_in_vain() {
     }
 }
 
-/// A node on whose first GPU a process of no pod uses this memory.
+/// A node with a process outside of all pods that uses this much memory of the first GPU.
 fn with_foreign(bytes: u64, state: &str) -> Report {
     let mut report = node(Vec::new());
     let inventory = report.sections.inventory.as_mut().and_then(|section| section.data.as_mut()).expect("an inventory");

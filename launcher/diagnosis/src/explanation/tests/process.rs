@@ -96,7 +96,7 @@ fn without_the_node_the_gpu_is_not_cleared() {
     let explained = explain(&failed(1, "Error"), None, Some("pods is forbidden"));
     assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Possible));
     assert!(explained.ruled_out.is_empty() && explained.unknown[0].why.contains("forbidden"), "{explained:?}");
-    // A pod that runs is not known to be well either.
+    // It is not known either whether a running pod has a problem.
     let (pod, _) = running("S", Vec::new());
     let explained = explain(&pod, None, Some("pods is forbidden"));
     assert_eq!((explained.cause, explained.certainty), (Cause::Unknown, Certainty::Possible), "{}", explained.summary);
@@ -180,7 +180,7 @@ fn kubernetes_own_reasons_come_first() {
         (explained.cause, explained.certainty)
     };
     assert_eq!(of(143), (Cause::Node, Certainty::Likely));
-    // The kubelet still reported this end, so the node was there.
+    // The kubelet still reported this end, so the node was working at that time.
     assert_eq!(of(1), (Cause::Application, Certainty::Possible));
 }
 

@@ -207,5 +207,5 @@ fn a_pod_that_a_quota_kept_from_being_created_is_told_with_the_quotas_numbers() 
     );
     assert!(class.summary.contains("its PriorityClass does not exist"), "{}", class.summary);
     let other = explain(&refused("train", "Internal error occurred: a webhook timed out"), None, None);
-    assert!(other.summary.contains("the API server refused it"), "{}", other.summary);
+    assert!(other.summary.contains("the API server denied it"), "{}", other.summary);
 }

@@ -150,7 +150,7 @@ fn images_and_settings_are_the_pods_own() {
         (
             "CreateContainerConfigError",
             "container has runAsNonRoot and image will run as root (pod: \"train-0\", container: main)",
-            "runAsNonRoot forbids",
+            "runAsNonRoot does not allow",
         ),
     ] {
         let mut pod = creating("Failed", "Error: x");
@@ -286,7 +286,7 @@ fn a_program_that_ends_with_128_at_once_cannot_speak_for_the_runtime() {
         *started = *finished;
     }
     let explained = cause_of(&pod, &node(Vec::new()));
-    // The words are those of a program and about CUDA, but not known: neither the runtime nor the program is blamed.
+    // The message is about CUDA, but is not in the table: the explanation blames neither the runtime nor the program.
     assert_eq!(explained.cause, Cause::Unknown, "{}", explained.summary);
     assert!(!explained.summary.contains("CUDA"), "{}", explained.summary);
 }

@@ -1,4 +1,4 @@
-//! Tests that a cause precedes its effect and has the same process, container or device; and of summary and timeline.
+//! Tests of times: a cause precedes its effect and is about the same process, container or device; summary and timeline.
 
 use crate::explanation::explain;
 use crate::explanation::tests::{

@@ -24,16 +24,16 @@ const NAME: usize = 253;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailingPod<'a> {
     pub(crate) pod: &'a NvidiaPod,
-    /// The container that prevents it from becoming ready, if known.
+    /// The container that prevents the pod from becoming ready, if known.
     pub(crate) container: Option<&'a NvidiaContainer>,
 }
 
-/// The current time, for ages.
+/// Returns the current time, for ages.
 pub(crate) fn now(node: &Node<'_>) -> Option<Timestamp> {
     node.now.or(node.kubernetes.read_at)
 }
 
-/// The time at which the API was read, for the ages of its objects. A replayed report is older.
+/// Returns the time at which the API was read, for the ages of its objects. A replayed report is older.
 pub(crate) fn time_of_api(node: &Node<'_>) -> Option<Timestamp> {
     node.kubernetes.read_at.or(node.now)
 }
@@ -54,7 +54,7 @@ pub(crate) fn of<'a>(node: &Node<'a>, component: Component) -> impl Iterator<Ite
     pods.iter().filter(move |pod| pod.component == component && !pod.deleting && pod.phase != "Succeeded")
 }
 
-/// Returns the pod of a component that should be ready, if none of its pods is ready.
+/// Returns the first pod of the component that should be ready by now. `None` if a pod of the component is ready.
 pub(crate) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
     if of(node, component).any(|pod| pod.ready) {
         return None;
@@ -99,12 +99,12 @@ fn fails(container: &NvidiaContainer) -> bool {
 }
 
 impl FailingPod<'_> {
-    /// Name of the container that prevents the pod from becoming ready.
+    /// Returns name of the container that prevents the pod from becoming ready.
     pub(crate) fn container_name(&self) -> &str {
         self.container.map_or("", |container| container.name.as_str())
     }
 
-    /// The state of the pod in one line.
+    /// Returns the state of the pod in one line.
     pub(crate) fn description(&self) -> String {
         let Self { pod, container } = self;
         let pod_name = format!("pod {}", name(pod));
@@ -162,13 +162,13 @@ impl FailingPod<'_> {
         own.chain(warning.map(|warning| warning.message.as_str()))
     }
 
-    /// The newest warning event of the pod.
+    /// Returns the newest warning event of the pod.
     pub(crate) fn warning(&self) -> Option<String> {
         let warning = self.pod.warning.as_ref()?;
         Some(format!("event {}: {}", evidence::data(&warning.reason), cut(&warning.message)))
     }
 
-    /// The command that shows the log, if there is a log.
+    /// Returns the command that shows the log, if there is a log.
     pub(crate) fn log_command(&self) -> Option<String> {
         let container = self.container?;
         let started = container.restarts > 0 || container.state.kind != ContainerStateKind::Waiting;
@@ -181,12 +181,12 @@ impl FailingPod<'_> {
     }
 }
 
-/// The command after which the controller recreates the pod.
+/// Returns the command after which the controller recreates the pod.
 pub(crate) fn delete_command(pod: &NvidiaPod) -> String {
     format!("kubectl -n {} delete pod {}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
 }
 
-/// `namespace/name`.
+/// Returns `namespace/name`.
 pub(crate) fn name(pod: &NvidiaPod) -> String {
     format!("{}/{}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
 }

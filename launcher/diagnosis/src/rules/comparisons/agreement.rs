@@ -48,7 +48,7 @@ const IDENTITY: [(&str, &str); 4] = [
     ("inventory.module_id", "module id"),
 ];
 
-/// No baseboard has more GPUs.
+/// Maximum number of GPUs of a baseboard.
 const GPUS_OF_A_BASEBOARD: usize = 8;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -66,22 +66,22 @@ fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         if let Some((first, value)) = read.first()
             && let Some((other, differs)) = read.iter().find(|(_, other)| other != value)
         {
-            lines.push(format!("{first} is {}, {other} is {}", text(value), text(differs)));
+            lines.push(format!("{first} is {}, but {other} is {}", text(value), text(differs)));
         }
     }
     let on_bus = node.pci_of(gpu);
     let numa = on_bus.and_then(|pci| pci.numa_node).zip(node.topology_of(gpu).and_then(|gpu| gpu.numa_node));
     if let Some((bus, topology)) = numa.filter(|(bus, topology)| bus != topology) {
-        lines.push(format!("host.pci_gpus.numa_node is {bus}, topology.numa_node is {topology}"));
+        lines.push(format!("host.pci_gpus.numa_node is {bus}, but topology.numa_node is {topology}"));
     }
     if on_bus.and_then(|pci| pci.in_nvml) == Some(false) {
-        lines.push("host.pci_gpus.in_nvml is false, and NVML lists the GPU".to_owned());
+        lines.push("host.pci_gpus.in_nvml is false, but NVML lists the GPU".to_owned());
     }
     let device = on_bus.and_then(|pci| pci.device_id.as_deref());
     let nvml = node.inventory_of(gpu).and_then(|gpu| gpu.pci_device_id.as_deref());
     if let Some((device, nvml)) = device.zip(nvml).filter(|(device, nvml)| !nvml.starts_with(device)) {
         lines.push(format!(
-            "host.pci_gpus.device_id is {}, inventory.pci_device_id is {}",
+            "host.pci_gpus.device_id is {}, but inventory.pci_device_id is {}",
             evidence::data(device),
             evidence::data(nvml)
         ));
@@ -90,7 +90,7 @@ fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_gpu(DISAGREE, gpu).with_all_evidence(lines))
 }
 
-/// Errors at the locations against the total: each location is a part of it.
+/// Compares the errors at each location with the total, of which each location is a part.
 fn error_counts(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(ecc) = node.ecc_of(gpu) else { return Vec::new() };
     let mut lines = Vec::new();
@@ -102,7 +102,7 @@ fn error_counts(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
         ];
         for (kind, total, at_location) in kinds {
             if let Some(total) = total.filter(|total| *total == 0 && at_location > 0) {
-                lines.push(format!("ecc.{name}.{kind} is {total}, and {at_location} at one location"));
+                lines.push(format!("ecc.{name}.{kind} is {total}, but {at_location} at one location"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Rules that compare a node with the board of its product: numbers of GPUs and NVSwitches, NVLinks, their speed, the fabric.
+//! Rules that compare a node with the board of its product: numbers of GPUs and NVSwitches, NVLinks and speed, fabric.
 //!
 //! They find what all GPUs of a node lack. What some GPUs lack is found by comparing them with each other.
 
@@ -17,7 +17,7 @@ rules! {
     GPU_MISSING: "board-gpu-missing" Warning Hardware DEBUG_DOC, "The node has fewer GPUs than a board of its product",
         DrainAndReboot "Drain and power-cycle {node}. If the GPU is still missing on the PCI bus, check the hardware log (BMC) and contact \
             the vendor.",
-        means "Boards of this product have 2, 4, 8 or 16 GPUs, and NVML and the PCI bus show another number: a GPU is gone everywhere.",
+        means "Boards of this product have 2, 4, 8 or 16 GPUs, but NVML and the PCI bus show another number: a GPU is missing in both.",
         reads "inventory.name, inventory.module_id, host.pci_gpus";
     BELOW: "board-below-specification" Warning Fabric FABRIC_DOC, "All GPUs lack something that their product has",
         UpdateSoftware "Check driver options (NVreg_NvLinkDisable), the firmware of the board and Fabric Manager of {node}, then reset \
@@ -51,7 +51,7 @@ const GPUS_OF_A_TRAY: usize = 4;
 /// Fewer GPUs than this can be a part of a board on purpose.
 const PART_OF_A_BOARD: usize = 5;
 
-/// A number of GPUs that no board has. GPUs that only the PCI bus shows count.
+/// Returns a finding if no board has this number of GPUs. GPUs that only the PCI bus shows are counted, too.
 fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
     things(node, Layer::Pci)?;
     let count = boards::count(node);
@@ -59,17 +59,17 @@ fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
         node.answering().filter_map(|gpu| node.inventory_of(gpu)?.module_id).filter(|module| *module > 0).collect();
     modules.sort_unstable();
     let has_gap = modules.windows(2).any(|pair| pair[0].saturating_add(1) < pair[1]);
-    // More GPUs than the board has are two names of one. Fewer with consecutive numbers can be a part of a board.
+    // If there are more GPUs than a board has, one of them has two names. Fewer GPUs without a gap can be a part of a board.
     let largest = board.switches.iter().map(|(gpus, _)| *gpus).max().unwrap_or(GPUS_OF_A_TRAY);
     if count > largest || count.is_power_of_two() || (count < PART_OF_A_BOARD && !has_gap) {
         return None;
     }
     let numbers = (!modules.is_empty()).then(|| format!("module ids {}", evidence::ranges(&modules)));
-    let line = format!("{count} GPUs {}, boards of it have 2, 4, 8 or 16", board.product);
+    let line = format!("{count} GPUs {}, but boards of this product have 2, 4, 8 or 16", board.product);
     Some(Draft::on_node(GPU_MISSING).with_evidence(line).with_all_evidence(numbers))
 }
 
-/// The entries of the GPUs in `topology`, if all GPUs have one, and this field of each could be read.
+/// Returns the entries of the GPUs in `topology`, if all GPUs have one, and this field of each could be read.
 fn all<'n>(node: &Node<'n>, field: &str) -> Option<Vec<&'n GpuTopology>> {
     let was_read =
         |gpu: &Gpu| Some(node.availability(SectionName::Topology, gpu.index?, field) != Availability::Unread);
@@ -87,7 +87,7 @@ fn links(node: &Node<'_>, board: &Board) -> Option<String> {
     // In MIG mode some GPUs have no NVLinks.
     let is_cut = node.answering().any(|gpu| is_mig(node, gpu));
     (is_connected(node) && !is_cut && gpus.iter().all(|gpu| gpu.nvlinks.is_empty()))
-        .then(|| format!("no GPU has NVLinks, a {} has {}", board.product, board.links))
+        .then(|| format!("no GPU has NVLinks, but a {} has {}", board.product, board.links))
 }
 
 fn is_mig(node: &Node<'_>, gpu: &Gpu) -> bool {
@@ -99,11 +99,11 @@ fn speed(node: &Node<'_>, board: &Board) -> Option<String> {
     let speeds = gpus.iter().flat_map(|gpu| &gpu.nvlinks).filter_map(|group| group.speed_megabytes_per_second);
     let best = speeds.max()?;
     (u64::from(best) * 10 < u64::from(board.link_megabytes_per_second) * 9).then(|| {
-        format!("NVLinks at {best} MB/s at most, those of a {} have {}", board.product, board.link_megabytes_per_second)
+        format!("NVLinks at {best} MB/s at most; those of a {} have {}", board.product, board.link_megabytes_per_second)
     })
 }
 
-/// The fabric, if the NVLinks lead to NVSwitches. Boards without NVSwitches have no fabric.
+/// Checks the fabric, if the NVLinks lead to NVSwitches. Boards without NVSwitches have no fabric.
 fn fabric(node: &Node<'_>, board: &Board) -> Option<String> {
     let gpus = all(node, "fabric").filter(|_| board.has_fabric)?;
     let is_on_switch =
@@ -111,11 +111,11 @@ fn fabric(node: &Node<'_>, board: &Board) -> Option<String> {
     let is_switched = gpus.iter().any(|gpu| is_on_switch(gpu)) || !node.topology()?.nvswitches.is_empty();
     let has_none = |gpu: &GpuTopology| gpu.fabric.as_ref().is_none_or(|fabric| fabric.state == "not_supported");
     (is_switched && gpus.iter().all(|gpu| has_none(gpu))).then(|| {
-        format!("the driver reports no fabric for any GPU, and the NVLinks of a {} lead to NVSwitches", board.product)
+        format!("the driver reports no fabric for any GPU, but the NVLinks of a {} lead to NVSwitches", board.product)
     })
 }
 
-/// The number of NVSwitches. A missing one to which NVLinks lead is found by its address.
+/// Checks the number of NVSwitches. A missing NVSwitch to which NVLinks lead is found by its address.
 fn switches(node: &Node<'_>, board: &Board) -> Option<Draft> {
     let (present, linked) = (things(node, Layer::Switches)?, things(node, Layer::LinkedSwitches)?);
     let count = boards::count(node);
@@ -125,11 +125,11 @@ fn switches(node: &Node<'_>, board: &Board) -> Option<Draft> {
         return None;
     }
     let line = format!(
-        "the PCI bus shows {} NVSwitches, a board with {count} {} has {expected}",
+        "the PCI bus shows {} NVSwitches, but a board with {count} {} has {expected}",
         present.len(),
         board.product
     );
-    // Without any, another virtual machine may have them.
+    // If the node has no NVSwitch, another virtual machine may have them.
     let severity = if present.is_empty() { Severity::Warning } else { Severity::Critical };
     Some(Draft::on_node(SWITCH_MISSING).with_severity(severity).with_evidence(line))
 }

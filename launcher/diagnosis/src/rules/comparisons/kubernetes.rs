@@ -22,12 +22,12 @@ rules! {
         reads "kubelet.registered, kubernetes.gpu_capacity, kubernetes.gpu_allocatable";
     LABEL_DIFFERS: "gpu-label-differs" Info Driver OPERATOR_DOC, "The label with the number of GPUs is wrong or missing",
         Watch "Read the log of GPU feature discovery on {node}. It writes the labels every minute.",
-        means "The label nvidia.com/gpu.count differs from the number of GPUs in NVML, or feature discovery runs and did not write it.",
+        means "The label nvidia.com/gpu.count differs from the number of GPUs in NVML, or feature discovery is running but did not write it.",
         reads "kubernetes.gpu_label_count, kubernetes.nvidia_pods, inventory.gpus";
     COMPONENT_MISSING: "stack-component-missing" Info Driver OPERATOR_DOC, "A component that the labels ask for has no pod on the node",
         Watch "No action if the component is disabled in the GPU Operator. Otherwise check why its DaemonSet has no pod on {node}: \
             taints, node selector, quota, a paused upgrade (`kubectl get daemonsets --all-namespaces`).",
-        means "The GPU Operator labelled the node for a component, and no pod of this component is on it.",
+        means "The GPU Operator labelled the node for a component, but no pod of this component is on the node.",
         reads "kubernetes.labels, kubernetes.nvidia_pods";
     REQUEST_DIFFERS: "pod-devices-differ-from-request" Warning Driver PLUGIN_DOC,
         "A container has another number of devices than it requests",
@@ -38,7 +38,7 @@ rules! {
         "Devices of a resource are allocated that no plugin registers",
         Watch "Check whether the configuration of the device plugin on {node} was changed (MIG strategy, renamed resources) while \
             pods used the old resource.",
-        means "The kubelet allocated devices of a resource to a container, and no device plugin registers this resource.",
+        means "The kubelet allocated devices of a resource to a container, but no device plugin registers this resource.",
         reads "kubelet.allocations, kubelet.registered";
     TWICE: "gpus-offered-twice" Warning Driver PLUGIN_DOC, "A device plugin and a DRA driver both offer the GPUs",
         UpdateSoftware "Disable one of the two on {node}: device plugin and DRA driver do not know of each other, and allocate the same GPU \
@@ -49,7 +49,7 @@ rules! {
         Watch "Read the log of the container before its last restart (`kubectl logs --previous`) on {node}.",
         means "A container of NVIDIA's software is ready now, and was restarted many times, the last time less than a day ago.",
         reads "kubernetes.nvidia_pods";
-    PLUGIN_GONE: "device-plugin-gone" Warning Driver PLUGIN_DOC, "Devices are registered, and no device plugin is connected",
+    PLUGIN_GONE: "device-plugin-gone" Warning Driver PLUGIN_DOC, "Devices are registered, but no device plugin is connected",
         UpdateSoftware "Restart the NVIDIA device plugin on {node}: the kubelet has no socket of it any more.",
         means "The kubelet lists registered devices, and its folder of device plugins has no socket of a plugin.",
         reads "kubelet.registered, host.nvidia_stack";
@@ -78,7 +78,7 @@ const GPU: &str = "nvidia.com/gpu";
 /// No device plugin is configured with more replicas of a GPU.
 const REPLICAS: u32 = 1024;
 
-/// Registered devices against capacity and allocatable, if whole GPUs are the only resource.
+/// Compares the registered devices with capacity and allocatable, if whole GPUs are the only resource.
 fn counts(node: &Node<'_>) -> Vec<String> {
     let cluster = node.kubernetes;
     let Some(registered) =
@@ -101,15 +101,15 @@ fn counts(node: &Node<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     // The kubelet adds the devices that a plugin marks as unhealthy to the capacity, and the checkpoint does not list them.
     if let Some(capacity) = cluster.gpu_capacity.filter(|capacity| *capacity < count) {
-        lines.push(format!("{count} devices are registered, the capacity is {capacity}"));
+        lines.push(format!("{count} devices are registered, but the capacity is {capacity}"));
     }
     if let Some(allocatable) = cluster.gpu_allocatable.filter(|allocatable| *allocatable != count) {
-        lines.push(format!("{count} devices are registered, {allocatable} are allocatable"));
+        lines.push(format!("{count} devices are registered, but {allocatable} are allocatable"));
     }
     if let Some((allocatable, capacity)) =
         cluster.gpu_allocatable.zip(cluster.gpu_capacity).filter(|(less, more)| less > more)
     {
-        lines.push(format!("{allocatable} devices are allocatable, the capacity is {capacity}"));
+        lines.push(format!("{allocatable} devices are allocatable, but the capacity is {capacity}"));
     }
     lines
 }
@@ -123,12 +123,12 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         && node.kubelet().is_some_and(|kubelet| !kubelet.registered.iter().any(|of| of.resource == GPU));
     let shares = cluster.other_gpu_resources || !pods::is_settled(node);
     let why = capacity.filter(|_| none && !shares).map(|capacity| {
-        format!("the capacity of {GPU} is {capacity}, and the checkpoint of the kubelet has no registered device of it")
+        format!("the capacity of {GPU} is {capacity}, but the kubelet's checkpoint lists no such device")
     });
     why.into_iter().map(|why| Unread { fact: Unknown::new(SectionName::Kubelet, why), decides: false }).collect()
 }
 
-/// The label of feature discovery against the GPUs in NVML.
+/// Compares the label of feature discovery with the GPUs in NVML.
 fn label(node: &Node<'_>) -> Vec<String> {
     let Some(gpus) = things(node, Layer::Nvml).map(|gpus| u32::try_from(gpus.len()).unwrap_or(u32::MAX)) else {
         return Vec::new();
@@ -141,9 +141,9 @@ fn label(node: &Node<'_>) -> Vec<String> {
         return Vec::new();
     }
     match node.kubernetes.gpu_label_count {
-        Some(count) if count < gpus => vec![format!("label nvidia.com/gpu.count is {count}, NVML lists {gpus} GPUs")],
+        Some(count) if count < gpus => vec![format!("label nvidia.com/gpu.count is {count}, but NVML lists {gpus}")],
         None if discovery && node.kubernetes.labels.feature_discovery => {
-            vec!["feature discovery is running, and the node has no label nvidia.com/gpu.count".to_owned()]
+            vec!["feature discovery is running, but the node has no label nvidia.com/gpu.count".to_owned()]
         }
         _ => Vec::new(),
     }
@@ -166,7 +166,7 @@ fn components(node: &Node<'_>) -> Vec<String> {
     if cluster.nvidia_pods.is_none() || cluster.daemon_sets.is_some() || !now {
         return Vec::new();
     }
-    // Components that a cluster does not use have no pod on any node: only those of the same operator that has others here count.
+    // A component that the cluster does not use has no pod on any node, so two other components must be on this node.
     let has = |component| pods::of(node, component).next().is_some();
     let others = DEPLOYED.iter().filter(|(_, component)| has(*component)).count();
     let missing = DEPLOYED.iter().filter(|(label, component)| {
@@ -186,7 +186,7 @@ fn components(node: &Node<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Requests of the containers against the devices that the kubelet allocated to them.
+/// Compares the requests of the containers with the devices that the kubelet allocated to them.
 fn requests(node: &Node<'_>) -> Vec<String> {
     let (Some(kubelet), Some(pods)) = (node.kubelet(), &node.kubernetes.gpu_pods) else { return Vec::new() };
     if things(node, Layer::Allocated).is_none() {
@@ -225,7 +225,7 @@ fn requests(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Resources of allocations against the registered ones.
+/// Compares the resources of the allocations with the registered resources.
 fn resources(node: &Node<'_>) -> Vec<String> {
     let (Some(kubelet), Some(_)) = (node.kubelet(), things(node, Layer::Allocated)) else { return Vec::new() };
     if kubelet.registered.is_empty() {
@@ -244,7 +244,7 @@ fn resources(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// GPUs that the device plugin and a DRA driver offer.
+/// Finds GPUs that both the device plugin and a DRA driver offer.
 fn offered_twice(node: &Node<'_>) -> Vec<String> {
     let registered = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
     let devices = registered.filter(|of| of.resource == GPU).map(|of| of.devices.len()).sum::<usize>();
@@ -257,10 +257,10 @@ fn offered_twice(node: &Node<'_>) -> Vec<String> {
     }
 }
 
-/// Restarts of a container from which on it is not only a consequence of reboots and updates.
+/// A container with at least this many restarts was not restarted because of reboots and updates alone.
 const MANY_RESTARTS: u32 = 10;
 
-/// Containers that were restarted many times, and recently.
+/// Finds containers that were restarted many times, and recently.
 fn restarts(node: &Node<'_>) -> Vec<String> {
     let age = |since: Option<Timestamp>| pods::now(node).zip(since).map(|(now, since)| now.duration_since(since));
     let recent = |since| age(since).is_some_and(|age| !age.is_negative() && age < SignedDuration::from_hours(24));
@@ -283,7 +283,7 @@ fn restarts(node: &Node<'_>) -> Vec<String> {
     lines.take(4).collect()
 }
 
-/// Registered devices without a socket of a plugin.
+/// Finds registered devices without a socket of a plugin.
 fn plugin(node: &Node<'_>) -> Vec<String> {
     let sockets = node.host().and_then(|host| host.nvidia_stack.as_ref()?.plugin_sockets.as_ref());
     let registered = things(node, Layer::Registered).map_or(0, |devices| devices.len());

@@ -18,7 +18,7 @@ use syringe_core::unknown::Unknown;
 rules! {
     NOT_ON_PCI: "gpu-in-nvml-alone" Warning Driver DEBUG_DOC, "NVML lists a GPU that the PCI bus does not show as bound to nvidia",
         Watch "Run the diagnosis of {node} again. If the difference stays, reboot the node at the next maintenance.",
-        means "NVML lists a GPU, and the PCI bus does not show it with the nvidia driver: one of the two readings is wrong.",
+        means "NVML lists a GPU, but the PCI bus does not show it with the nvidia driver: one of the two readings is wrong.",
         reads "inventory.gpus, host.pci_gpus";
     FILE_MISSING: "gpu-device-file-missing" Warning Driver DEBUG_DOC, "The device file of a GPU is missing in /dev",
         UpdateSoftware "Create the device file on {node} (nvidia-modprobe -c 0 -u), or restart the component that creates it. \
@@ -28,12 +28,12 @@ rules! {
     FILE_WITHOUT_GPU: "device-file-without-gpu" Info Driver DEBUG_DOC, "A device file belongs to no GPU",
         Watch "Compare the GPUs on the PCI bus of {node} with NVML: the GPU of the file was removed, passed to a virtual machine, or \
             is lost.",
-        means "A file /dev/nvidiaN exists, and NVML lists no GPU with this number.",
+        means "A file /dev/nvidiaN exists, but NVML lists no GPU with this number.",
         reads "inventory.minor_number, host.device_nodes";
     PART_MISSING: "driver-part-missing" Critical Driver DEBUG_DOC, "A part of the driver that CUDA needs is missing",
         UpdateSoftware "Load the module on {node} (nvidia-modprobe -c 0 -u creates its device files, too), or install the firmware of \
             the loaded driver. The first CUDA program does this itself only if nvidia-modprobe is installed.",
-        means "NVML works, and a kernel module or device file that CUDA programs need does not exist: CUDA fails to initialize.",
+        means "NVML works, but a kernel module or device file that CUDA programs need does not exist: CUDA fails to initialize.",
         reads "host.modules, host.device_nodes, inventory.gpus";
     NOT_REGISTERED: "gpu-not-registered" Warning Driver PLUGIN_DOC, "A device plugin does not offer a GPU or MIG device",
         Watch "Read the log of the NVIDIA device plugin on {node}: a plugin withdraws a GPU after an Xid. Restart the plugin only if \
@@ -52,11 +52,11 @@ rules! {
         reads "inventory.gpus, mig.gpus, host.cdi", about ContainerRuntime;
     NOT_OFFERED: "allocated-device-not-registered" Warning Driver PLUGIN_DOC, "An allocated device is no longer registered",
         Watch "Check the log of the device plugin on {node}: the plugin withdrew a device that a pod uses.",
-        means "The kubelet allocated a device to a container, and no device plugin registers the device any more.",
+        means "The kubelet allocated a device to a container, but no device plugin registers the device any more.",
         reads "kubelet.allocations, kubelet.registered", about Unavailable;
     SWITCH_UNUSED: "nvswitch-without-links" Warning Fabric DEBUG_DOC, "No NVLink leads to an NVSwitch",
         Watch "Check the Fabric Manager of {node} and the NVLinks of its GPUs.",
-        means "An NVSwitch is on the PCI bus, and no GPU has an NVLink to it, although the other switches have links.",
+        means "An NVSwitch is on the PCI bus, but no GPU has an NVLink to it, although the other switches have links.",
         reads "topology.nvlinks, topology.nvswitches";
 }
 
@@ -65,7 +65,7 @@ struct Pair {
     from: Layer,
     to: Layer,
     missing: Rule,
-    /// Whether an empty second layer was not read. If not, another rule is about the layer as a whole.
+    /// Whether an empty second layer means that it was not read. Otherwise another rule is about the layer as a whole.
     never_empty: bool,
     /// Description of the second layer, in evidence.
     place: &'static str,
@@ -125,7 +125,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = PAIRS.iter().flat_map(|pair| compare(node, pair)).collect();
     for draft in &mut drafts {
         let about_cdi = draft.rule.id == NOT_IN_CDI.id || draft.rule.id == CDI_WITHOUT_GPU.id;
-        // Not used, a specification is outdated without a problem.
+        // A specification that is not used can be outdated without a problem.
         if about_cdi && !uses_cdi(node) {
             draft.severity = Severity::Info;
         }
@@ -136,8 +136,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Lowers a finding about a part of the driver that is not needed now. Not used, a GPU needs no module of CUDA, and the first program
-/// loads it. A host that gives virtual GPUs to virtual machines runs no CUDA. The firmware is needed at the next load or reset.
+/// Lowers a finding about a part of the driver that is not needed now. A GPU that is not in use needs no CUDA module; the
+/// first program loads it. A host that gives virtual GPUs to virtual machines runs no CUDA. The firmware is needed at the
+/// next load or reset.
 fn graded(node: &Node<'_>, draft: Draft) -> Draft {
     let is_host = |gpu: &Gpu| {
         let mode = node.inventory_of(gpu).and_then(|gpu| gpu.virtualization_mode.as_deref());
@@ -217,7 +218,7 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         let has = |layer| things(node, layer).map(|things| !things.is_empty());
         pair.never_empty && has(pair.from) == Some(true) && has(pair.to) == Some(false)
     });
-    let why = |pair: &Pair| format!("NVML lists GPUs, and nothing of the driver was found in {}", pair.place);
+    let why = |pair: &Pair| format!("NVML lists GPUs, but nothing of the driver was found in {}", pair.place);
     let empty = empty.map(|pair| Unread { fact: Unknown::new(SectionName::Host, why(pair)), decides: false });
     let lacking = OF_EVERY_NODE.iter().filter_map(|(section, names)| {
         let value = match section {

@@ -35,7 +35,7 @@ enum Event {
     ValidatorFile,
 }
 
-/// What must be later than what, and the component to restart if it is not. The reason is in the text.
+/// Pairs of events: the first must be later than the second. The text gives the reason, and the component to restart.
 const DEPENDS: &[(Event, Event, &str)] = &[
     (
         Event::PluginProcess,
@@ -142,7 +142,7 @@ fn pod_start(node: &Node<'_>, part: Part) -> Option<Timestamp> {
     running.filter_map(|container| container.state.since).min()
 }
 
-/// Removes the order of times where a finding about the runtime, the plugin or the driver has the cause.
+/// Removes the finding about the order of times if another one about the runtime, the plugin or the driver gives the cause.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == OLDER.id) else { return };
     let explained = |draft: &Draft| {

@@ -136,7 +136,7 @@ static FIELDS: LazyLock<Vec<(SectionName, Vec<String>)>> = LazyLock::new(|| {
     ]
 });
 
-/// Fields that are absent without a reason: the driver says so by the absence of their whole group.
+/// Fields that may be absent without a stated reason: the driver then omits their whole group.
 const OPTIONAL: &[&str] = &[
     "inventory.vgpu_license",
     "inventory.platform",
@@ -171,7 +171,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         }
         for (field, rule) in EQUAL {
             let odd = odd(&model, field);
-            // Several GPUs with another version are another batch; a single one was replaced.
+            // Several GPUs with another version are from another batch; a single one was replaced.
             if rule.id == VERSION.id && odd.len() > 1 {
                 continue;
             }
@@ -190,8 +190,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the GPUs whose field differs from that of the others, with both values. If there is no majority, the GPUs are batches of
-/// different versions.
+/// Returns the GPUs whose field differs from that of the others, with both values. If there is no majority, the GPUs are
+/// from batches with different versions.
 fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {
     let values: Vec<(&Gpu, &Value)> =
         model.iter().filter_map(|(gpu, fields)| Some((*gpu, fields.get(field)?))).collect();

@@ -106,7 +106,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// `telemetry.utilization.gpu_percent is 4294967295`.
+/// Formats each value: `telemetry.utilization.gpu_percent is 4294967295`.
 fn impossible(fields: &Fields) -> Vec<String> {
     let odd = fields.iter().filter(|(path, value)| value.as_f64().is_some_and(|number| !is_possible(path, number)));
     odd.map(|(path, value)| format!("{path} is {value}")).collect()
@@ -117,7 +117,7 @@ fn is_possible(path: &str, value: f64) -> bool {
         if value == 0.0 && path.ends_with("temperature.gpu_celsius") {
             return false;
         }
-        // Thresholds on the scale of T.Limit and margins can be negative.
+        // Margins, and thresholds on the T.Limit scale, can be negative.
         let range = if path.contains("margin") || path.contains("tlimit") { -200..=200 } else { POSSIBLE_CELSIUS };
         return value >= f64::from(*range.start()) && value <= f64::from(*range.end());
     }
@@ -165,7 +165,7 @@ fn contradictions(node: &Node<'_>, gpu: &crate::input::node::Gpu) -> Vec<String>
         if (sum - total).abs() > total * 0.02 {
             let bytes = |value: f64| format!("{value:.0}");
             found.push(format!(
-                "used, free and reserved memory are {} bytes together, the total is {} bytes",
+                "used, free and reserved memory are {} bytes together, but the total is {} bytes",
                 bytes(sum),
                 bytes(total)
             ));

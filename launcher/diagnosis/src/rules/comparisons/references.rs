@@ -32,7 +32,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The version of the driver in NVML, in the kernel and in the names of files.
+/// Compares the version of the driver in NVML, in the kernel and in file names.
 fn versions(node: &Node<'_>) -> Vec<String> {
     let (Some(inventory), host) = (node.inventory(), node.host()) else { return Vec::new() };
     let Some(version) = inventory.driver_version.as_deref() else { return Vec::new() };
@@ -42,12 +42,12 @@ fn versions(node: &Node<'_>) -> Vec<String> {
         ("the NVML library", inventory.nvml_version.as_deref().filter(|nvml| !nvml.ends_with(version))),
     ];
     let line = |(name, other): (&str, &str)| {
-        format!("NVML says driver {}, {name} says {}", evidence::data(version), evidence::data(other))
+        format!("NVML reports driver version {}, but {name} reports {}", evidence::data(version), evidence::data(other))
     };
     others.into_iter().filter_map(|(name, other)| Some(line((name, other?)))).collect()
 }
 
-/// GPUs, MIG devices and device files that a process refers to.
+/// Checks the GPUs, MIG devices and device files that a process refers to.
 fn processes(node: &Node<'_>) -> Vec<String> {
     let Some(section) = node.processes() else { return Vec::new() };
     let indices: BTreeSet<u32> = node.gpus.iter().filter_map(|gpu| gpu.index).collect();
@@ -59,7 +59,7 @@ fn processes(node: &Node<'_>) -> Vec<String> {
     for process in &section.processes {
         let pid = process.pid;
         if pid == 0 || !pids.insert(pid) {
-            lines.push(format!("process id {pid} is listed twice, or is no process id"));
+            lines.push(format!("process id {pid} is listed twice, or is not a valid process id"));
         }
         let mut of_process: BTreeMap<u32, u64> = BTreeMap::new();
         for one in &process.uses {
@@ -87,7 +87,7 @@ fn processes(node: &Node<'_>) -> Vec<String> {
         for file in &process.open_device_files {
             let number = file.strip_prefix("/dev/nvidia").and_then(|number| number.parse::<u32>().ok());
             if number.is_some_and(|number| !minors.is_empty() && !minors.contains(&number)) {
-                lines.push(format!("process {pid} has {} open, and no GPU has this number", evidence::data(file)));
+                lines.push(format!("process {pid} has {} open, but no GPU has this number", evidence::data(file)));
             }
         }
     }
@@ -105,13 +105,13 @@ fn processes(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Linux supports no more NUMA nodes. The numbers have gaps on some machines, so the number of nodes is no limit.
+/// Linux supports at most this many NUMA nodes. The number of nodes is not the limit: some machines leave out numbers.
 const NUMA_NODES: u32 = 1024;
 
-/// No GPU has more NVLinks.
+/// Maximum number of NVLinks of a GPU.
 const MOST_LINKS: u32 = 36;
 
-/// Nearest GPUs of the network cards, and cards that are listed twice.
+/// Checks the nearest GPUs of the network cards, and finds cards that are listed twice.
 fn nics(node: &Node<'_>) -> Vec<String> {
     let Some(topology) = node.topology() else { return Vec::new() };
     let indices: BTreeSet<u32> = node.gpus.iter().filter_map(|gpu| gpu.index).collect();
@@ -135,13 +135,13 @@ fn nics(node: &Node<'_>) -> Vec<String> {
     let numbers: BTreeSet<u32> = gpus.chain(topology.nics.iter().filter_map(|nic| nic.numa_node)).collect();
     let nodes = node.host().and_then(|host| host.numa_nodes).and_then(|nodes| usize::try_from(nodes).ok());
     if let Some(nodes) = nodes.filter(|nodes| *nodes > 0 && *nodes < numbers.len()) {
-        lines.push(format!("GPUs and network cards are on {} NUMA nodes, the node has {nodes}", numbers.len()));
+        lines.push(format!("GPUs and network cards are on {} NUMA nodes, but the node has {nodes}", numbers.len()));
     }
     for gpu in &topology.gpus {
         let mut links: Vec<u32> = gpu.nvlinks.iter().flat_map(|group| group.links.iter().copied()).collect();
         links.sort_unstable();
         if links.windows(2).any(|pair| pair[0] == pair[1]) || links.last().is_some_and(|last| *last >= MOST_LINKS) {
-            lines.push(format!("an NVLink of GPU {} is listed twice, or has no possible number", gpu.index));
+            lines.push(format!("an NVLink of GPU {} is listed twice, or has an impossible number", gpu.index));
         }
         let active: Vec<&NvlinkGroup> = gpu.nvlinks.iter().filter(|group| group.active == Some(true)).collect();
         let kind = |group: &NvlinkGroup| (group.version, group.speed_megabytes_per_second);
@@ -152,7 +152,8 @@ fn nics(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// The matrix of connections: one row and one column for each GPU, the same in both directions, and NVLinks only between GPUs with links.
+/// Checks the matrix of connections: a row and a column for each GPU, the same in both directions, NVLinks only between GPUs
+/// with links.
 fn matrix(node: &Node<'_>) -> Vec<String> {
     let Some(topology) = node.topology().filter(|topology| !topology.matrix.is_empty()) else { return Vec::new() };
     let (rows, count) = (&topology.matrix, topology.gpus.len());
@@ -187,7 +188,7 @@ fn matrix(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// MIG devices: slices as in the name of the profile, each instance once, and equal sizes for one profile.
+/// Checks MIG devices: slices as in the name of the profile, each instance once, and equal sizes for one profile.
 fn mig_devices(node: &Node<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut sizes: BTreeMap<String, (Option<u64>, Option<u32>)> = BTreeMap::new();
@@ -212,7 +213,7 @@ fn mig_devices(node: &Node<'_>) -> Vec<String> {
                 ));
             }
             if device.memory_used_bytes > device.memory_total_bytes {
-                lines.push(format!("a MIG device of GPU {} uses more memory than it has", gpu.index));
+                lines.push(format!("a MIG device of GPU {} uses more memory than the device has", gpu.index));
             }
             let own = (device.memory_total_bytes, device.multiprocessors);
             let product = node.gpu(gpu.index).and_then(|gpu| gpu.name.clone()).unwrap_or_default();
@@ -241,11 +242,11 @@ fn compute_slices(profile: &str) -> Option<u32> {
     named.or_else(|| slices(profile))
 }
 
-/// Both ends of a PCIe link have the same speed and the same number of lanes.
+/// Checks that both ends of a PCIe link have the same speed and the same number of lanes.
 fn pcie_path(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(topology) = node.topology_of(gpu) else { return Vec::new() };
     let [end, port, ..] = topology.pcie_path.as_slice() else { return Vec::new() };
-    // In a virtual machine the port is a virtual one, with a width of its own.
+    // In a virtual machine the port is virtual and has its own width.
     if node.inventory_of(gpu).is_none_or(|gpu| gpu.virtualization_mode.as_deref() != Some("none")) {
         return Vec::new();
     }
@@ -266,7 +267,7 @@ fn pcie_path(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     lines
 }
 
-/// The mask of the clock event reasons and their texts.
+/// Compares the mask of the clock event reasons with their texts.
 fn clock_reasons(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(now) = node.telemetry_of(gpu).map(|now| &now.throttling) else { return Vec::new() };
     let Some(mask) = now.reasons_mask else { return Vec::new() };
@@ -277,7 +278,7 @@ fn clock_reasons(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let differ = texts != named && all_known && !texts.is_empty();
     let has_fault = mask & clock_events::FAULTS != 0;
     if differ || now.active.is_some_and(|active| active != has_fault) {
-        return vec![format!("clock event reasons: mask {mask:#x}, and the reasons in words are other ones")];
+        return vec![format!("clock event reasons: mask {mask:#x}, but the reasons in words differ")];
     }
     Vec::new()
 }

@@ -19,11 +19,11 @@ const CDI_DOC: Option<&str> =
 
 rules! {
     about ContainerRuntime;
-    MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, and there is no CDI specification",
+    MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, but there is no CDI specification",
         UpdateSoftware "Generate the specification on {node}: `nvidia-ctk cdi generate \
             --output=/var/run/cdi/nvidia.yaml` (restart nvidia-cdi-refresh.service, or the container-toolkit pod of \
             the GPU Operator), and find out why it failed at boot.",
-        means "NVIDIA's runtime requests CDI devices and no specification of NVIDIA devices exists: containers with \
+        means "NVIDIA's runtime requests CDI devices, but no specification of NVIDIA devices exists: containers with \
             GPUs do not start, or have no device.",
         reads "host.cdi, host.container_runtime";
     STALE_SPEC: "cdi-stale" Critical Driver CDI_DOC, "A CDI specification names devices or libraries that are not on the node",
@@ -58,7 +58,7 @@ rules! {
 /// Maximum number of names from one list.
 const NAMED: usize = 3;
 
-/// Findings about the CDI specifications. Names are compared only if there is no other finding.
+/// Returns findings about the CDI specifications. Names are compared only if there is no other finding.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref());
     let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };
@@ -227,7 +227,7 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED))
 }
 
-/// `/dev/nvidia-uvm is 511:0 there, 508:0 on the node`.
+/// Formats the difference: `/dev/nvidia-uvm is 511:0 there, 508:0 on the node`.
 fn device(stale: &StaleDevice) -> String {
     let path = evidence::data(&stale.path);
     match (stale.in_spec.as_deref(), stale.on_node.as_deref()) {

@@ -18,7 +18,7 @@ rules! {
         "A container that requests GPUs has no GPU device files",
         UpdateSoftware "Check on {node} that containers run with the NVIDIA runtime or CDI (runtimeClassName, \
             configuration of the runtime), then restart the pod.",
-        means "NVIDIA_VISIBLE_DEVICES of a container requests GPUs, and the container has no GPU device file: it was \
+        means "NVIDIA_VISIBLE_DEVICES of a container requests GPUs, but the container has no GPU device file: it was \
             started without NVIDIA's runtime.",
         reads "host.container";
     STALE_AFTER: "container-device-stale" Critical Driver TOOLKIT_DOC,
@@ -36,7 +36,7 @@ const NAMED: usize = 4;
 /// Values of `NVIDIA_VISIBLE_DEVICES` that request no GPU.
 const NO_GPU: [&str; 3] = ["", "none", "void"];
 
-/// Findings about devices that the container should be able to open, but cannot.
+/// Returns findings about devices that the container should be able to open, but cannot.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };
     let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));

@@ -46,8 +46,8 @@ rules! {
     NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
         "The container runtime runs with an older configuration than its file",
         UpdateSoftware "Restart the container runtime on {node}: it reads its configuration only when it starts.",
-        means "The container runtime's configuration was written after the runtime started, which reads it only at its \
-            start: handlers of the file may be unknown to it.",
+        means "The container runtime's configuration was written after the runtime started. The runtime reads it only at \
+            its start, so it may not know handlers of the file.",
         reads "host.container_runtime, kubernetes.gpu_capacity, kubernetes.nvidia_pods";
     PLUGIN_RUNTIME: "runtime-class-missing-on-plugin" Critical Driver RUNTIME_DOC,
         "The device plugin runs without NVIDIA's runtime, so it sees no GPU",
@@ -99,7 +99,7 @@ struct Used {
     by: String,
 }
 
-/// The default handler, and NVIDIA's handlers of the RuntimeClasses of pods on the node.
+/// Returns the default handler, and NVIDIA's handlers of the RuntimeClasses of pods on the node.
 fn used(cluster: &KubernetesFacts, runtime: &ContainerRuntime) -> Vec<Used> {
     let default = runtime.default_handler.as_deref().map(|name| Used {
         handler: name.to_owned(),
@@ -187,7 +187,7 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
     })
 }
 
-/// `/etc/containerd/config.toml (version 3) and /etc/containerd/conf.d/99-nvidia.toml`.
+/// Formats the files: `/etc/containerd/config.toml (version 3) and /etc/containerd/conf.d/99-nvidia.toml`.
 fn configuration(runtime: &ContainerRuntime) -> String {
     let main = runtime
         .config_path

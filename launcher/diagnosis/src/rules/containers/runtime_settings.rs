@@ -19,10 +19,10 @@ rules! {
             the runtime: the present program gives containers no GPU.",
         means "The handler with the name nvidia runs another program than NVIDIA's runtime, which adds no devices to containers.",
         reads "host.container_runtime";
-    CDI_OFF: "runtime-cdi-disabled" Warning Driver PLUGIN_DOC, "The container runtime does not resolve CDI devices, and containers need them",
+    CDI_OFF: "runtime-cdi-disabled" Warning Driver PLUGIN_DOC, "The container runtime does not resolve CDI devices, but containers need them",
         UpdateSoftware "Enable CDI in the configuration of the container runtime of {node} (enable_cdi) and restart the runtime: containers \
             of resource claims do not start without it.",
-        means "GPUs are allocated by claims (DRA), which need CDI in the container runtime, and CDI is off.",
+        means "GPUs are allocated by claims (DRA), which need CDI in the container runtime, but CDI is off.",
         reads "host.container_runtime, host.cdi, kubernetes.gpu_dra, kubelet.allocations";
     CSV_MODE: "toolkit-mode-for-jetson" Warning Driver PLUGIN_DOC, "NVIDIA's runtime is in the mode for Jetson, on a node with GPUs on PCI",
         UpdateSoftware "Set the mode of NVIDIA's runtime on {node} to auto (`nvidia-ctk config --set nvidia-container-runtime.mode=auto`): \
@@ -74,7 +74,7 @@ fn cdi_off(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let is_used = claims > 0 || node.kubernetes.gpu_dra == Some(true);
     (is_used && runtime.complete && runtime.name != "cri-o" && runtime.cdi_enabled == Some(false)).then(|| {
         let by = if claims > 0 { "claims are allocated to containers" } else { "a DRA driver offers the GPUs" };
-        Draft::on_node(CDI_OFF).with_evidence(format!("{} has CDI off, and {by}", evidence::data(&runtime.name)))
+        Draft::on_node(CDI_OFF).with_evidence(format!("{} has CDI off, but {by}", evidence::data(&runtime.name)))
     })
 }
 

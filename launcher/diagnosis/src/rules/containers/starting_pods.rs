@@ -38,7 +38,7 @@ const NAMED: usize = 3;
 const REASONS_OF_NODE: [&str; 4] =
     ["FailedCreatePodSandBox", "FailedCreatePodContainer", "FailedPrepareDynamicResources", "NetworkNotReady"];
 
-/// Reasons for which a container waits, and that the node or the pod can cause. Then the message decides.
+/// Reasons why a container waits that either the node or the pod can cause: the message shows which.
 const REASONS_OF_EITHER: [&str; 4] = ["CreateContainerError", "RunContainerError", "StartError", "Failed"];
 
 /// Words of messages about the parts that give GPUs to containers.

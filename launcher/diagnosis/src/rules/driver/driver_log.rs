@@ -7,7 +7,7 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 rules! {
     PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver failed to probe a device",
         UpdateSoftware "Check the kernel log of {node} at the time of the driver load: another driver or a failed card \
-            prevented the probe.",
+            prevented the driver from initializing a device.",
         means "The driver could not initialize a device when it was loaded.",
         reads "xid: driver lines";
     API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC,
@@ -27,14 +27,14 @@ rules! {
         means "The part of the driver that manages unified memory has failed, and no new CUDA program can start.",
         reads "xid: nvidia-uvm lines";
     UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
-        Watch "No action needed on its own; it can explain failing CUDA programs on {node}. If the errors repeat, \
+        Watch "This finding alone needs no action; it can explain failing CUDA programs on {node}. If the errors repeat, \
             update the driver.",
         means "nvidia-uvm logged errors from which it recovered.",
         reads "xid: nvidia-uvm lines";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
-        Watch "No action needed on its own; it can explain driver problems on {node}. If it repeats, update the \
+        Watch "This finding alone needs no action; it can explain driver problems on {node}. If it repeats, update the \
             driver.",
-        means "An internal check of the driver failed. On its own this has no effect.",
+        means "An internal check of the driver failed. This alone has no effect.",
         reads "xid: assertion lines";
 }
 
@@ -69,7 +69,7 @@ fn is_passed_through(node: &Node<'_>) -> bool {
     passed_through > 0 && passed_through + bound_to("nvidia") == gpus.len()
 }
 
-/// Errors of the nvidia-uvm module. A fatal error lasts until the modules are loaded again.
+/// Returns findings about errors of the nvidia-uvm module. A fatal error lasts until the modules are loaded again.
 fn uvm(node: &Node<'_>) -> Vec<Draft> {
     let (fatal, other): (Vec<&KernelEvent>, Vec<&KernelEvent>) =
         node.timeline.of_kind(Kind::Uvm).partition(|event| event.sub_code.as_deref() == Some("fatal"));

@@ -19,7 +19,7 @@ rules! {
         "The kernel refused a module: it has no signature that the kernel trusts",
         UpdateSoftware "Sign the nvidia module with a key that {node} trusts (mokutil --import), use a driver package \
             or precompiled driver image with signed modules, or turn Secure Boot off in the firmware of {node}.",
-        means "The kernel loads only modules with a trusted signature (Secure Boot or lockdown) and refused one, and \
+        means "The kernel loads only modules with a trusted signature (Secure Boot or lockdown). It refused a module, and \
             the nvidia module is not loaded: no pod on the node gets a GPU.",
         reads "host.driver, host.pci_gpus, xid: module_refused, host.driver_load";
     SELINUX: "driver-refused-by-selinux" Fatal Driver OPERATOR_DOC, "SELinux prevented the nvidia module from loading",
@@ -146,7 +146,7 @@ fn misfit(node: &Node<'_>) -> Option<Draft> {
     Some(Draft::on_node(NOT_BUILT).with_events(events.iter().copied()).with_all_evidence(newest_line(&events)))
 }
 
-/// The kernel's requirements for modules, as evidence if the driver is not loaded for another or an unknown reason.
+/// Returns the kernel's requirements for modules, as evidence if the driver is not loaded for another or an unknown reason.
 pub(super) fn background(node: &Node<'_>) -> Option<String> {
     let load = node.host()?.driver_load.as_ref()?;
     let strict = load.secure_boot == Some(true) || load.lockdown.as_deref().is_some_and(|mode| mode != "none");

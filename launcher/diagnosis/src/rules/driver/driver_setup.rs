@@ -17,7 +17,7 @@ rules! {
     DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
         UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the component \
             that creates them.",
-        means "The driver works, and files in /dev that programs need to open a GPU are missing.",
+        means "The driver works, but files in /dev that programs need to open a GPU are missing.",
         reads "host.device_nodes, inventory.gpus";
     NUMA_BALANCING: "numa-balancing-on-grace" Info Driver GRACE_DOC,
         "Automatic NUMA balancing is on, on a node with Grace processors",

@@ -16,7 +16,7 @@ rules! {
     NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The NVIDIA driver is not loaded",
         UpdateSoftware "Install or load the nvidia kernel module on {node}. With the GPU Operator, check that its \
             driver pod is ready.",
-        means "GPUs are on the PCI bus, and the kernel module of the driver is not loaded. No program can use them.",
+        means "GPUs are on the PCI bus, but the kernel module of the driver is not loaded. No program can use them.",
         reads "inventory (NVML's error), host.pci_gpus, host.driver", about DriverAbsent;
     MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC,
         "Driver library and kernel module have different versions",
@@ -33,7 +33,7 @@ rules! {
     NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The NVML library was not found",
         UpdateSoftware "Reinstall the user-space libraries of the driver on {node}. Containers need them in addition \
             to the kernel module.",
-        means "The kernel module is loaded, and the library libnvidia-ml.so.1 was not found. Containers do not get the \
+        means "The kernel module is loaded, but the library libnvidia-ml.so.1 was not found. Containers do not get the \
             driver's libraries.",
         reads "inventory (NVML's error), host.driver";
     BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML cannot access the device files",

@@ -7,7 +7,7 @@ rules! {
     PERSISTENCE: "persistence-off" Info Driver PERSISTENCE_DOC, "Persistence mode is off",
         UpdateSoftware "Run nvidia-persistenced on {node}. Without it, the GPU state and the volatile error counters \
             are reset when the last client exits.",
-        means "Without persistence mode the driver initializes a GPU for each first client, and resets its volatile \
+        means "Without persistence mode, the driver initializes a GPU when its first client starts, and resets its volatile \
             counters when the last client exits.",
         reads "inventory.persistence_mode, host.daemons";
     PROHIBITED: "compute-mode-prohibited" Critical Driver NVML_DOC, "The compute mode of the GPU is Prohibited",

@@ -30,7 +30,7 @@ rules! {
         reads "inventory.gsp_enabled";
 }
 
-/// Findings from Xid 119, 120 and 175, from other GSP lines, and about GPUs without GSP firmware.
+/// Returns findings from Xid 119, 120 and 175, from other GSP lines, and about GPUs without GSP firmware.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let positions = |gpu| -> Vec<usize> {
@@ -85,7 +85,7 @@ fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     drafts
 }
 
-/// If the driver rate-limits GSP errors, it also logs that the GPU likely needs a reset.
+/// Adds events. If the driver rate-limits GSP errors, it also logs that the GPU likely needs a reset.
 fn gsp_logged(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let draft = draft.with_events(events.iter().copied());
     if events.iter().all(|event| event.kind != Kind::GspRateLimit) {

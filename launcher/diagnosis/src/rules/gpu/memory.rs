@@ -40,7 +40,7 @@ rules! {
         reads "ecc.remapped_rows";
     REMAP_UNVERIFIED: "row-remap-recorded" Warning Hardware MEMORY_DOC, "The driver recorded a memory repair",
         Watch "Check whether a remap of {gpu} is pending or failed (snapshot_ecc). Reset it at the next drain.",
-        means "The driver recorded that it will replace a bad row, and the counters could not be read.",
+        means "The driver recorded that it will replace a bad row, but the counters could not be read.",
         reads "xid: 63";
     REMAP_NOT_RECORDED: "row-remap-not-recorded" Critical Hardware XID_DOC,
         "The driver could not record a memory repair",
@@ -308,8 +308,8 @@ fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     lifetime_words.map(|_| draft.with_evidence("uncorrected since driver load: 0"))
 }
 
-/// For Xid 63 and 64 the state of the remapper in NVML is used. If NVML has no state, or counts no repair, the Xids are
-/// a separate finding.
+/// Returns a finding about repairs. For Xid 63 and 64, the state in NVML is used. If NVML has no state, or counts no repair,
+/// the Xids are a separate finding.
 fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     let rows = ecc.and_then(|ecc| ecc.remapped_rows.as_ref());
     let pages = ecc.and_then(|ecc| ecc.retired_pages.as_ref());
@@ -381,7 +381,7 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         .then(|| Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off"))
 }
 
-/// GPUs with ECC off and an unknown product: on some products this is the default, on others a fault.
+/// Returns an entry about GPUs with ECC off and an unknown product: on some products this is the default, on others a fault.
 pub(super) fn unread_product(node: &Node<'_>) -> Vec<Unread> {
     let off = |gpu: &&Gpu| {
         let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
@@ -398,7 +398,7 @@ pub(super) fn unread_product(node: &Node<'_>) -> Vec<Unread> {
     vec![Unread { fact: Unknown::new(SectionName::Ecc, why), decides: true }]
 }
 
-/// On workstation and consumer boards, ECC is disabled by default or not supported.
+/// Returns whether this is a workstation or consumer board: ECC is disabled by default there, or not supported.
 fn leaves_factory_without_ecc(gpu: &Gpu) -> bool {
     let name = gpu.name.as_deref().unwrap_or("RTX");
     ["GeForce", "RTX", "Quadro", "TITAN"].iter().any(|brand| name.contains(brand))

@@ -1,7 +1,7 @@
-//! Rules about power and clocks: power brake, missing power, slowdowns, lowered limits, power caps, low clocks under load.
+//! Rules about power and clocks: power brake, missing power, slowdowns, lowered limits, power caps, low clocks.
 //!
-//! A GPU at its power cap under full load works as designed: the power cap is a reason for its clocks, and no finding. It does not
-//! explain low clocks if the GPU draws far less than its limit.
+//! A GPU at its power cap under full load works as designed: the power cap is a reason for its clocks, but not a finding. It
+//! does not explain low clocks if the GPU draws far less than its limit.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
@@ -19,7 +19,7 @@ rules! {
         reads "telemetry.clocks";
     SLOWED: "hardware-slowdown" Warning Power NVML_DOC, "Hardware slowdown without a reported cause",
         CheckCabling "Check power and cooling of {gpu} on {node}: the board reduces the clocks because of one of them.",
-        means "The GPU reduces its clocks, and the driver reports no cause.",
+        means "The GPU reduces its clocks, but the driver reports no cause.",
         reads "telemetry.clocks";
     NO_CABLE: "gpu-power-missing" Critical Power NVML_DOC, "The GPU lacks external power",
         CheckCabling "Check the power cables and power supplies of {gpu} on {node}.",
@@ -32,9 +32,9 @@ rules! {
     CAPPED_OUTSIDE: "power-limit-enforced-lower" Warning Power NVML_DOC, "The power limit in effect is below the limit that is set",
         CheckCabling "Check the power cap of the BMC of {node}, its power supplies and the power budget of the rack: {gpu} may draw less \
             than its power limit.",
-        means "The lowest of all limits that are in effect is below the limit of the administrator: server or board cap the power.",
+        means "The lowest of all limits that are in effect is below the limit of the administrator: the server or the board caps the power.",
         reads "telemetry.power";
-    CAPPED_LOW: "power-cap-at-low-draw" Warning Power NVML_DOC, "A power cap keeps the clocks low, and the GPU draws far less than its limit",
+    CAPPED_LOW: "power-cap-at-low-draw" Warning Power NVML_DOC, "A power cap keeps the clocks low, but the GPU draws far less than its limit",
         CheckCabling "Check the power cap of the BMC of {node}, its power supplies and power cables. If they are in order, reset {gpu} at \
             the next drain.",
         means "The GPU is under load with less than half of its clock because of a power cap, although it draws much less than its power \
@@ -82,7 +82,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(enforced(gpu, &now.power));
         drafts.extend(clocks(gpu, now));
         drafts.extend(limited(node, gpu, now));
-        // A virtual GPU has clocks and load of the whole GPU, which other machines use, too.
+        // The clocks and load of a virtual GPU are those of the whole GPU, which other machines also use.
         let is_virtual = node.inventory_of(gpu).is_some_and(|gpu| gpu.virtualization_mode.as_deref() == Some("vgpu"));
         drafts.extend(memory_clock(gpu, now).filter(|_| !is_virtual));
     }

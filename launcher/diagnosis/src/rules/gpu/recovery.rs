@@ -39,9 +39,9 @@ rules! {
         means "The driver recommends recovering the IMEX domain of the node.",
         reads "ecc.recovery_action, xid: 154";
     CONTRADICTED: "recovery-contradicted" Warning Driver NVML_DOC, "Kernel log and NVML disagree about the recovery of the GPU",
-        Watch "The kernel log recommends to recover {gpu} of {node}, and no line takes that back, but NVML recommends \
+        Watch "The kernel log recommends recovering {gpu} of {node}, and no line takes that back, but NVML recommends \
             nothing. Read the state again (nvidia-smi -q); if work on the GPU fails, drain and reset it.",
-        means "The driver logged a recovery action (Xid 154) and did not take it back, and NVML recommends none.",
+        means "The driver logged a recovery action (Xid 154) and did not take it back, but NVML recommends none.",
         reads "ecc.recovery_action, xid: 154";
     OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
         Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.",
@@ -93,7 +93,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Neither action removes the other one, unless it includes it.
+/// Joins the recommendation with a finding. Neither action replaces the other one, unless it includes the other one.
 fn join(draft: &mut Draft, recommendation: Draft) {
     let words = recommendation.evidence.join(", ");
     let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));

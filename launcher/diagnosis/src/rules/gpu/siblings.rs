@@ -21,7 +21,7 @@ rules! {
         reads "telemetry.temperature, telemetry.utilization";
     LITTLE_POWER: "gpu-power-below-peers" Info Driver DEBUG_DOC, "Full load at a much lower power draw than the other GPUs",
         Watch "If the job of {gpu} on {node} makes no progress, look at its processes: a kernel that waits for another GPU has this effect.",
-        means "A GPU reports full load and draws far less power than others of its model under full load: its kernel may wait for something.",
+        means "A GPU reports full load but draws far less power than others of its model under full load: its kernel may wait for something.",
         reads "telemetry.power, telemetry.utilization";
     SLOW: "gpu-clocks-below-peers" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
         Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.",
@@ -60,7 +60,7 @@ fn median(mut values: Vec<i64>) -> Option<i64> {
     values.get(values.len() / 2).copied()
 }
 
-/// GPUs that are much hotter than the median without a higher power draw.
+/// Finds GPUs that are much hotter than the median without a higher power draw.
 fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let celsius = |gpu: &Gpu| {
         node.telemetry_of(gpu)?.temperature.gpu_celsius.filter(|celsius| PLAUSIBLE_CELSIUS.contains(celsius))

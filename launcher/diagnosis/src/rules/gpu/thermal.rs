@@ -78,7 +78,7 @@ fn slowdown(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
         return None;
     };
     let mut draft = Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now));
-    // The driver trims the clock of a GPU near its target temperature. Without a loss against its peers, this is normal work.
+    // The driver trims the clock of a GPU near its target temperature. If the GPU is not slower than others, this is normal.
     if mask & HARDWARE_THERMAL == 0 && is_as_fast_as_others(node, gpu, now) {
         draft = draft.with_severity(Severity::Info);
     }
@@ -92,7 +92,7 @@ fn other_clocks(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
     others.filter_map(|other| node.telemetry_of(other)?.clocks.sm_mhz).collect()
 }
 
-/// Whether another GPU under load, which has no thermal slowdown, has no higher clock.
+/// Returns whether the GPU is as fast as another one that is under load and has no thermal slowdown.
 fn is_as_fast_as_others(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> bool {
     let others = node.gpus.iter().filter(|other| other.index != gpu.index);
     let mut cool = others.filter_map(|other| node.telemetry_of(other)).filter(|other| {
@@ -103,7 +103,7 @@ fn is_as_fast_as_others(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> bool 
     now.clocks.sm_mhz.is_some_and(|own| cool.any(|other| other.clocks.sm_mhz.is_some_and(|clock| clock <= own)))
 }
 
-/// Returns the loss of clock, compared with the other GPUs of the node: `SM clock 990 MHz, other GPUs 1770 to 1830 MHz`.
+/// Compares the clock with those of the other GPUs of the node: `SM clock 990 MHz, other GPUs 1770 to 1830 MHz`.
 fn clock(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<String> {
     let own = now.clocks.sm_mhz?;
     let clocks = other_clocks(node, gpu);

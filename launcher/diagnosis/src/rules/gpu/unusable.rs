@@ -28,11 +28,11 @@ rules! {
     INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialize the GPU",
         DrainAndReboot "Drain and reboot {node}. If {gpu} still does not initialize, check power and firmware, then \
             contact the vendor.",
-        means "The driver found the GPU and could not initialize it (RmInitAdapter). The GPU is not usable.",
+        means "The driver found the GPU but could not initialize it (RmInitAdapter). The GPU is not usable.",
         reads "xid: RmInitAdapter lines, inventory.gpus", about Driver;
     NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus is missing from NVML",
         DrainAndReboot "Drain and reboot {node}. If {gpu} is still missing, check its power and seating.",
-        means "The GPU is on the PCI bus and bound to the driver, and NVML does not list it.",
+        means "The GPU is on the PCI bus and bound to the driver, but NVML does not list it.",
         reads "host.pci_gpus, inventory.gpus";
     RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML reports that the GPU requires a reset",
         DrainAndReset "Drain the workloads on {gpu} of {node}, then reset it.",
@@ -44,12 +44,12 @@ rules! {
         reads "inventory, telemetry, ecc (problems)";
     REFUSED: "gpu-cannot-be-opened" Critical Driver NVML_DOC, "NVML lists the GPU but cannot open it",
         DrainAndReboot "Check the kernel log of {node} for {gpu}, and its power cables. Then drain and reboot {node}.",
-        means "NVML counts the GPU and cannot open it.",
+        means "NVML counts the GPU but cannot open it.",
         reads "inventory (problems)";
     NOT_BOUND: "gpu-not-bound" Warning Driver DEBUG_DOC, "GPU without a driver",
         UpdateSoftware "Find out why the nvidia driver is not bound to {gpu} on {node} (kernel log at driver load), \
             then bind it.",
-        means "The GPU is on the PCI bus, and no driver is bound to it.",
+        means "The GPU is on the PCI bus, but no driver is bound to it.",
         reads "host.pci_gpus";
     PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU is passed through to virtual machines",
         None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.",
@@ -178,7 +178,7 @@ fn counted(node: &Node<'_>) -> Option<String> {
     (nvml != pci).then(|| format!("NVML lists {}, PCI lists {pci}", evidence::count(nvml, "GPU")))
 }
 
-/// A GPU on the bus that is missing from NVML, although NVML works.
+/// Returns a finding about a GPU on the bus that is missing from NVML, although NVML works.
 fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     let inventory = node.inventory()?;
     let listed = gpu.index.is_some() || inventory.gpus.iter().any(|other| other.pci_address == gpu.pci);
@@ -240,7 +240,7 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(draft.with_severity(severity).with_evidence("NVML can read it now").with_action(ActionCode::Watch, watch))
 }
 
-/// Older drivers name the GPU in these lines by its minor number, or not at all.
+/// Returns a finding from lines without an address: older drivers only log the minor number of the GPU, or nothing.
 fn uninitialized_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     let found = drafts.iter().any(|draft| draft.rule.id == INIT_FAILED.id || draft.rule.id == NOT_IN_NVML.id);
     let nameless = node.timeline.of_kind(Kind::RmInitFailed).filter(|event| event.pci_address.is_none());
@@ -266,7 +266,7 @@ fn uninitialized(node: &Node<'_>, gpu: &Gpu) -> Draft {
         .with_all_evidence(probe)
 }
 
-/// GPUs that fell off the bus and that no other source knows: the report has no `host` section, or the device is gone
+/// Finds GPUs that fell off the bus and that no other source knows: the report has no `host` section, or the device is gone
 /// from PCI.
 fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();

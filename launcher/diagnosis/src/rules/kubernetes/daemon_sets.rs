@@ -1,4 +1,4 @@
-//! Rules that compare the DaemonSets that fit the node with the pods that they have on it.
+//! Rules about DaemonSets that fit the node but have no pod on it, or a pod that is not ready.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,13 +18,13 @@ rules! {
     MISSING: "daemonset-pod-missing" Warning Driver None, "A DaemonSet that fits the node has no pod on it",
         Watch "Find out why the DaemonSet has no pod on {node}: `kubectl describe daemonset` shows its events (quota, admission, \
             scheduling).",
-        means "The name, node selector, affinity and tolerations of a DaemonSet fit the node, and none of its pods is there. \
-            It is a warning for the software of GPUs, and informational for others.",
+        means "The name, node selector, affinity and tolerations of a DaemonSet fit the node, but it has no pod there. The \
+            finding is a warning for GPU software, and informational for other software.",
         reads "kubernetes.daemon_sets";
     NOT_READY: "daemonset-pod-not-ready" Warning Driver None, "The pod of a DaemonSet on the node is not ready",
         Watch "Repair what the message names; `kubectl describe pod` on {node} shows all events of the pod.",
-        means "A DaemonSet has a pod on the node that does not become ready. It is a warning for the software of GPUs, and \
-            informational for others.",
+        means "A DaemonSet has a pod on the node that does not become ready. The finding is a warning for GPU software, and \
+            informational for other software.",
         reads "kubernetes.daemon_sets";
 }
 
@@ -62,7 +62,7 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     why.map(|why| Unread { fact: Unknown::new("daemonsets", why.clone()), decides: false }).collect()
 }
 
-/// One finding for each severity.
+/// Returns one finding for each severity.
 fn drafts(rule: Rule, found: Vec<(Severity, String)>) -> Vec<Draft> {
     let of = |severity: Severity| {
         let lines: Vec<String> =
@@ -74,11 +74,11 @@ fn drafts(rule: Rule, found: Vec<(Severity, String)>) -> Vec<Draft> {
     [Severity::Warning, Severity::Info].into_iter().filter_map(of).collect()
 }
 
-/// A node without its GPU software is worse than one without another DaemonSet. A program that gets no GPU because all are in
-/// use is no fault of the node.
+/// A node without its GPU software is worse than one without another DaemonSet. A program that gets no GPU because all GPUs
+/// are in use does not indicate a fault of the node.
 fn severity(node: &Node<'_>, set: &DaemonSetFacts) -> Severity {
     let has_gpus = !node.gpus.is_empty() || node.stack.advertises_gpus || node.kubernetes.labels.pci_present;
-    // What follows a broken component waits for it.
+    // The components after a broken one wait for it.
     let waits = set.pod.is_some() && node.stack.broken.is_some();
     match set.role {
         role if role.is_of_stack() && has_gpus && !waits => Severity::Warning,

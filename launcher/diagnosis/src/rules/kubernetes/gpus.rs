@@ -86,7 +86,8 @@ fn has_mig(node: &Node<'_>) -> bool {
 }
 
 /// Returns whether the capacity is a multiple of the GPUs that the plugin registered, and NVML lists each of these: then the plugin
-/// offers several shares of each GPU (time-slicing of GKE, HAMi, Volcano). A plugin that still offers a lost GPU registers its name.
+/// offers several shares of each GPU (time-slicing of GKE, HAMi, Volcano). A plugin that still offers a lost GPU registers
+/// the name of that GPU.
 fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
     let listed = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
     let whole = |one: &&RegisteredDevices| one.resource == "nvidia.com/gpu";
@@ -197,7 +198,7 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// GPUs that work, but are not advertised to Kubernetes.
+/// Finds GPUs that work, but are not advertised to Kubernetes.
 fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let cluster = node.kubernetes;
     // MIG devices are other resources.
@@ -219,7 +220,7 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let before = "a device plugin advertised GPUs here before, and no node of the cluster runs one now";
     let gone = (cluster.gpu_plugin_in_cluster == Some(false)).then(|| before.to_owned());
     let draft = draft.with_all_evidence(gone);
-    let unknown_dra = cluster.gpu_dra.is_none().then_some("it is not known whether a DRA driver manages its GPUs");
+    let unknown_dra = cluster.gpu_dra.is_none().then_some("it is not known whether a DRA driver manages the GPUs");
     let draft = draft.with_all_evidence(unknown_dra.map(str::to_owned));
     // A DRA driver that is ready may publish the GPUs.
     let mut pods = cluster.nvidia_pods.iter().flatten();

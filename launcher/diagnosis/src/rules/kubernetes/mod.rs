@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about advertised, allocated and used GPUs in Kubernetes, about the node and about NVIDIA's stack.
+//! `GROUPS`: the rules about advertised, allocated and used GPUs in Kubernetes, the node, and NVIDIA's stack.
 
 mod daemon_sets;
 mod gpus;

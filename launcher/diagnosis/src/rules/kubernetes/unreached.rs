@@ -29,10 +29,10 @@ rules! {
         means "The node is not Ready, because the container runtime has no initialized network plugin. No pod with a network of \
             its own starts there.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.starting_pods";
-    RUNTIME_DOWN: "node-runtime-down" Critical Driver None, "The container runtime of the node does not answer",
+    RUNTIME_DOWN: "node-runtime-down" Critical Driver None, "The container runtime of the node does not respond",
         UpdateSoftware "Look at the container runtime on {node} over SSH (`systemctl status containerd` or `crio`, `crictl ps`, its log, \
             the disk that it writes to), and restart it.",
-        means "The node is not Ready, because the kubelet gets no answer from the container runtime.",
+        means "The node is not Ready, because the kubelet gets no response from the container runtime.",
         reads "kubernetes.ready, kubernetes.conditions";
     SILENT: "kubelet-not-reporting" Critical Driver None, "The kubelet of the node does not report",
         Watch "Find out whether {node} is up: the console of the machine or of the cloud, then over SSH `systemctl status kubelet` and \
@@ -53,7 +53,7 @@ rules! {
         reads "kubernetes.no_node, kubernetes.machines";
     NEVER_JOINED: "node-never-joined" Critical Driver None, "The machine has no node in the cluster",
         Watch "Read the conditions of the machine {node}: the first one that is not True says how far it came.",
-        means "A NodeClaim or Machine exists, and no node of this name has joined the cluster.",
+        means "A NodeClaim or Machine exists, but no node of this name has joined the cluster.",
         reads "kubernetes.no_node, kubernetes.machines";
     GONE: "node-gone" Info Driver None, "The cluster has no node of this name; only events are left",
         None "No action for {node} itself. The events say why it left; gpu-syringe nodes lists the nodes of the cluster.",
@@ -83,7 +83,7 @@ const CAUSES: &[(&[&str], Rule)] = &[
     (&["kubelet stopped posting", "kubelet never posted", "nodestatusunknown", "nodestatusneverupdated"], SILENT),
 ];
 
-/// Taints that say why a node is not Ready or will go, by a part of the key, and the rule.
+/// Taints that show why a node is not Ready or is being removed: a part of the key, and the rule.
 const TAINTS: [(&str, Rule); 5] = [
     ("node.cloudprovider.kubernetes.io/shutdown", SHUT_DOWN),
     ("ToBeDeletedByClusterAutoscaler", LEAVING),
@@ -110,12 +110,12 @@ const NOT_JOINED: [(&str, &str); 7] = [
     ("BootstrapReady", "The bootstrap data of {node} is not ready: see the message."),
     (
         "Registered",
-        "The machine of {node} started, and its kubelet did not register: see its console log (user data, image, network to the API \
+        "The machine of {node} started, but its kubelet did not register: see its console log (user data, image, network to the API \
          server, permission of its role to join).",
     ),
     (
         "Initialized",
-        "The node of {node} registered and lacks resources or has start-up taints: see the message (device plugin, CNI).",
+        "The node of {node} registered, but lacks resources or has start-up taints: see the message (device plugin, CNI).",
     ),
 ];
 
@@ -149,7 +149,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The findings about the conditions of a Ready node.
+/// Returns the findings about the conditions of a Ready node.
 fn others(node: &Node<'_>) -> Vec<Draft> {
     let (pressure, other): (Vec<_>, Vec<_>) =
         node.kubernetes.conditions.iter().partition(|condition| condition.name.ends_with("Pressure"));
@@ -243,7 +243,7 @@ fn cause<'a>(node: &Node<'a>) -> (Rule, Option<&'a str>) {
     (rule.unwrap_or(NOT_READY), None)
 }
 
-/// Returns the first taint that says why the node is not Ready or will go.
+/// Returns the first taint that shows why the node is not Ready or is being removed.
 fn taint<'a>(node: &Node<'a>) -> Option<(&'a str, Rule)> {
     let known = |taint: &'a String| {
         TAINTS.iter().find(|(key, _)| taint.starts_with(key)).map(|(_, rule)| (taint.as_str(), *rule))
@@ -257,7 +257,7 @@ fn is_young(node: &Node<'_>, created: Option<Timestamp>) -> bool {
     age.is_some_and(|age| !age.is_negative() && age < JOINING_TIME)
 }
 
-/// The finding about a name without a Node object.
+/// Returns the finding about a name without a Node object.
 fn without_node(node: &Node<'_>) -> Draft {
     let cluster = node.kubernetes;
     let Some(machine) = cluster.machines.first() else {

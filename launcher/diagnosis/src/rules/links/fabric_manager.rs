@@ -11,7 +11,7 @@ rules! {
         "Fabric Manager is not running on an NVSwitch system",
         UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on GPUs \
             that are not registered.",
-        means "The board has NVSwitches, and Fabric Manager is not running. CUDA cannot initialize on the GPUs.",
+        means "The board has NVSwitches, but Fabric Manager is not running. CUDA cannot initialize on the GPUs.",
         reads "topology.nvswitches, topology.fabric, host.daemons, inventory.name";
 }
 
@@ -19,8 +19,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     fabric_manager(node).into_iter().collect()
 }
 
-/// Boards with NVSwitches need Fabric Manager on the node, also those with NVSwitches that are not on the PCI bus (HGX B200). On racks
-/// (GB200) it runs elsewhere.
+/// Boards with NVSwitches need Fabric Manager on the node, even if the NVSwitches are not on the PCI bus (HGX B200). On
+/// racks (GB200) it runs elsewhere.
 pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
     let on_board = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node)));
@@ -33,7 +33,7 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
         0 => "the board has NVSwitches".to_owned(),
         switches => format!("{switches} NVSwitches on PCI"),
     };
-    let draft = Draft::on_node(NO_FABRIC_MANAGER).with_evidence(format!("{switches}, nv-fabricmanager is not running"));
+    let draft = Draft::on_node(NO_FABRIC_MANAGER).with_evidence(format!("{switches}; nv-fabricmanager is not running"));
     Some(if registered {
         // Running work continues, but a GPU cannot be used again after a reset.
         draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")

@@ -39,7 +39,7 @@ rules! {
         means "NVLink or an NVSwitch reported an error that requires no reset.",
         reads "xid: 74, 144 to 150, SXid";
     MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequences",
-        Watch "No action needed on its own. Watch whether events of {gpu} on {node} become frequent.",
+        Watch "This finding alone needs no action. Watch whether events of {gpu} on {node} become frequent.",
         means "NVLink or an NVSwitch reported an event that has no effect.",
         reads "xid: 74, 144 to 150, SXid";
     INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialize",
@@ -62,7 +62,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Most of these lines name a GPU by an internal number only.
+/// Returns a finding from lines that name no address: most of these lines only have an internal number of the GPU.
 fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
     let nameless = node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| event.pci_address.is_none());
     let lines: Vec<&KernelEvent> = nameless.collect();
@@ -116,7 +116,7 @@ fn switch_rule(event: &KernelEvent) -> Rule {
 }
 
 /// NVML does not read the state of a switch. If all GPUs and their links work a day after a fault of a switch, it no longer
-/// stops work. It is over if programs on several GPUs ran since then on each of them, or if it asked for no reset.
+/// stops work. The fault is over if programs that use several GPUs ran on each GPU since then, or if it needed no reset.
 fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let newest = events.iter().filter_map(|event| event.ordered_at()).max();
     let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
@@ -205,7 +205,7 @@ fn quote_xid(event: &KernelEvent) -> String {
     format!("{}{class}{reason}", evidence::event(event))
 }
 
-/// If both ends report, the fault is in the cable or board between them. If one end reports, it is in that device.
+/// If both ends report an error, the fault is in the cable or board between them; otherwise in the device that reports.
 fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let mut ends = node
         .timeline

@@ -18,9 +18,9 @@ rules! {
         DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
         means "Some NVLinks of this GPU are down, although other GPUs of the model have them up, or the model uses them on this board.",
         reads "topology.nvlinks", in_plan WorkContinues;
-    UNBRIDGED: "nvlink-bridge-not-working" Info Fabric FABRIC_DOC, "No NVLink of a card is up, and other cards have a bridge",
-        CheckCabling "No action if {gpu} of {node} has no NVLink bridge. Otherwise check the seating of the bridge: those of other cards work.",
-        means "No NVLink of a card is up, and cards of the same model are connected by a bridge. The card has no bridge, or its bridge does not \
+    UNBRIDGED: "nvlink-bridge-not-working" Info Fabric FABRIC_DOC, "No NVLink of a card is up, but other cards have a bridge",
+        CheckCabling "No action if {gpu} of {node} has no NVLink bridge. Otherwise check the seating of the bridge: the bridges of other cards work.",
+        means "No NVLink of a card is up, but cards of the same model are connected by a bridge. The card has no bridge, or its bridge does not \
             work.",
         reads "topology.nvlinks, inventory.name", in_plan WorkContinues;
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
@@ -148,7 +148,7 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     Some(Draft::on_gpu(DOWN, gpu).with_severity(severity).with_evidence(evidence))
 }
 
-/// Totals since the driver was loaded. A single reading does not show whether they grow, so only severe or outlying
+/// Checks totals since the driver was loaded. One reading does not show whether they grow, so only severe or outlying
 /// counters are a finding.
 fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let mut by_name: BTreeMap<&str, Vec<(u64, &NvlinkGroup)>> = BTreeMap::new();

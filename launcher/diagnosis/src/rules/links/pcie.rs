@@ -51,7 +51,7 @@ rules! {
         reads "xid: PCIe errors (AER)";
     AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
         CheckCabling "Watch {gpu} on {node}. If the count grows, check seating, riser and cables.",
-        means "PCIe reported errors of the GPU or of a port above it that could not be corrected.",
+        means "PCIe reported uncorrected errors of the GPU or of a port above it.",
         reads "xid: PCIe errors (AER)";
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.",
@@ -164,8 +164,8 @@ fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 /// Minimum number of cards with equal slots: workstations have slots of several kinds.
 const EQUAL_SLOTS: usize = 8;
 
-/// Compares the slot of a GPU with the slots of all other GPUs of its model. Boards with NVLink have equal slots, and so have servers with
-/// many cards.
+/// Compares the slot of a GPU with the slots of all other GPUs of its model. Boards with NVLink and servers with many cards
+/// have equal slots.
 fn slot_of_others(node: &Node<'_>, gpu: &Gpu, port: &PcieHop) -> Option<Draft> {
     let others = node.answering().filter(|other| other.name == gpu.name && other.index != gpu.index);
     let slots: Vec<&PcieHop> = others.filter_map(|other| node.topology_of(other)?.pcie_path.get(1)).collect();
@@ -231,7 +231,7 @@ fn at(hop: &PcieHop) -> String {
     hop.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default()
 }
 
-/// The average since the driver was loaded (at most since boot) is a lower bound of the rate.
+/// Checks the replays. Their average since the driver was loaded (at most since boot) is a lower bound of the rate.
 fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let pcie = &node.telemetry_of(gpu)?.pcie;
     let (replays, lanes) = (pcie.replays?, u64::from(pcie.width?));
@@ -243,7 +243,7 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     high.then(|| Draft::on_gpu(REPLAYS, gpu).with_evidence(format!("{replays} replays in {minutes} min, {from}")))
 }
 
-/// AER errors from the counters of the path and from the kernel log.
+/// Returns findings about AER errors in the counters of the path and in the kernel log.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let hops = node.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
     // The GPU and its port. Devices above the port are shared with other devices.
@@ -316,7 +316,7 @@ fn of_link(node: &Node<'_>, gpu: &Gpu, newest: Option<Timestamp>) -> Option<Reco
     node.holds(gpu, RecoveryEvidence::PcieLink, newest)
 }
 
-/// Returns the number of begun days, at least one. A counter without a time covers one day.
+/// Returns the number of started days, at least one. A counter without a time covers one day.
 fn days(seconds: Option<u64>) -> u64 {
     seconds.map_or(1, |seconds| seconds.div_ceil(24 * 3600)).max(1)
 }
@@ -335,10 +335,10 @@ fn rated(node: &Node<'_>, draft: Draft, logged: &[&KernelEvent], is_frequent: bo
     }
 }
 
-/// Number of refused transfers from which on they are not a single mistake.
+/// At least this many refused transfers are more than a single mistake.
 const REPEATED_IOMMU: u64 = 3;
 
-/// Transfers of the GPU that the IOMMU refused.
+/// Returns a finding about transfers of the GPU that the IOMMU refused.
 fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of_gpu = |event: &&KernelEvent| {
         concerns(event, gpu) || event.pci_address.as_ref().zip(gpu.pci.as_ref()).is_some_and(|(a, b)| a == b)
@@ -359,7 +359,7 @@ fn is_of_switch(node: &Node<'_>, event: &KernelEvent) -> bool {
     event.pci_address.as_ref().is_some_and(|address| switches.contains(address))
 }
 
-/// PCIe errors and lost links of NVSwitches, and transfers of NVSwitches that the IOMMU refused.
+/// Returns findings about NVSwitches: PCIe errors, lost links, and transfers that the IOMMU refused.
 fn of_switches(node: &Node<'_>) -> Vec<Draft> {
     let mut by_switch: BTreeMap<(&PciAddress, &str), (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
     for event in node.timeline.current().filter(|event| is_of_switch(node, event)) {
@@ -391,7 +391,8 @@ fn is_link_lost(event: &KernelEvent) -> bool {
         && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
 }
 
-/// Links that went down at addresses of no known GPU. The kernel names the driver of a device that it cannot wake.
+/// Returns findings about links that went down at addresses of no known GPU. The kernel names the driver of a device that it
+/// cannot wake.
 fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines =
@@ -431,7 +432,7 @@ fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
     event.gpu_index.and_then(|index| node.gpu(index)).or_else(|| node.gpu_below(event.pci_address.as_ref()?))
 }
 
-/// Errors of ports and devices above no known GPU.
+/// Returns findings about errors of ports and devices above no known GPU.
 fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines = node.timeline.of_kind(Kind::Aer).filter(|event| below(node, event).is_none());

@@ -1,4 +1,4 @@
-//! Rule about pairs of GPUs that are connected by NVLink and cannot read or write each other's memory.
+//! Rule about pairs of GPUs that are connected by NVLink but cannot read or write each other's memory.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ rules! {
     LACKING: "peer-to-peer-missing" Warning Fabric NVML_DOC, "GPUs with NVLinks between them have no peer-to-peer access",
         Watch "Check driver options and confidential computing of {node} (nvidia-smi topo -p2p r), then reset the GPUs at the next drain. \
             NCCL sends data between these GPUs through the memory of the host.",
-        means "Two GPUs are connected by NVLink, and the driver does not let them read or write each other's memory: transfers between them \
+        means "Two GPUs are connected by NVLink, but the driver does not let them read or write each other's memory: transfers between them \
             are slow.",
         reads "topology.p2p_lacking, topology.matrix";
 }
@@ -22,7 +22,7 @@ rules! {
 /// The capabilities that transfers between GPUs need.
 const NEEDED: [&str; 2] = ["read", "write"];
 
-/// Maximum number of GPUs that are named one by one. If more lack the access, it is the node that does.
+/// Maximum number of GPUs that are named one by one. If more GPUs lack the access, the finding is about the node.
 const FEW: usize = 2;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {

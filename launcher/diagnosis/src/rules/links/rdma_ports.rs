@@ -1,4 +1,4 @@
-//! Rules about the InfiniBand and RoCE ports next to the GPUs: ports that are not active, that are slow, or that are gone.
+//! Rules about the InfiniBand and RoCE ports next to the GPUs: ports that are not active, slow or missing.
 //!
 //! The ports of the other GPUs show how many ports should be active and at which rate. Ports farther away than those next to GPUs
 //! (storage, management) and ports that are unused in the same way next to all GPUs are not judged.
@@ -23,9 +23,9 @@ rules! {
             port.",
         means "An InfiniBand or RoCE port next to a GPU runs at a lower rate than such ports of the other GPUs.",
         reads "topology.nics", in_plan WorkContinues;
-    GONE: "rdma-port-missing" Warning Fabric DEBUG_DOC, "A GPU has no network port next to it, as the other GPUs have",
+    GONE: "rdma-port-missing" Warning Fabric DEBUG_DOC, "A GPU has no network port next to it, unlike the other GPUs",
         CheckCabling "Check whether the network card next to {gpu} of {node} is on the PCI bus (lspci), and its seating.",
-        means "Almost all GPUs of the node have an InfiniBand or RoCE port at the same PCIe switch, and a GPU has none: its card may be gone.",
+        means "Almost all GPUs of the node have an InfiniBand or RoCE port at the same PCIe switch, but one GPU has none: its card may be gone.",
         reads "topology.nics", in_plan WorkContinues;
 }
 
@@ -141,7 +141,7 @@ impl<'n> Rails<'n> {
         let name = format!("{} port {} ({})", evidence::data(&port.device), port.port, self.layer);
         if let Some(rate) = port.rate_gigabits_per_second.filter(|_| self.is_slow(port)) {
             let severity = if self.layer == INFINIBAND { Severity::Warning } else { Severity::Info };
-            let evidence = format!("{name}: {rate} Gbit/s, most ports next to GPUs have {}", self.rate);
+            let evidence = format!("{name}: {rate} Gbit/s, but most ports next to GPUs have {}", self.rate);
             return Draft::on_gpu(SLOW, gpu).with_severity(severity).with_evidence(evidence);
         }
         let state = evidence::data(port.state.as_deref().unwrap_or_default());
@@ -149,7 +149,7 @@ impl<'n> Rails<'n> {
         Draft::on_gpu(NOT_ACTIVE, gpu).with_evidence(evidence)
     }
 
-    /// A few InfiniBand ports without a cable are spare ones. Many of them belong to a network.
+    /// Checks whether no port is active. A few InfiniBand ports without a cable are spare ones; many belong to a network.
     fn none_active(&self) -> Vec<Draft> {
         let names: Vec<String> = self.ports.iter().map(|port| evidence::data(&port.device)).collect();
         if names.is_empty() {
@@ -166,7 +166,8 @@ fn is_active(port: &NicPort) -> bool {
     port.state.as_deref().is_some_and(|state| state.starts_with("ACTIVE"))
 }
 
-/// GPUs without a port at their PCIe switch, although almost all others have one. In a virtual machine the positions are virtual.
+/// Finds GPUs without a port at their PCIe switch, although almost all others have one. In a virtual machine the positions
+/// are virtual.
 fn gone(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
     let near = |gpu: &Gpu| {
         let is_near =

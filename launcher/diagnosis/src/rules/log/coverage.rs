@@ -40,7 +40,7 @@ rules! {
         reads "xid";
 }
 
-/// Findings about the window and the gaps of the log.
+/// Returns findings about the window and the gaps of the log.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> =
         why_too_short(node).map(|words| Draft::on_node(SHORT).with_evidence(words)).into_iter().collect();
@@ -66,7 +66,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 
 const MAY_BE_ERRORS: &str = "Read the quoted lines of {node}: some of them may report an error of a GPU or NVSwitch, so the verdict is not healthy.";
 
-/// Lines about NVIDIA that were not recognized are shown, so that a person can read them.
+/// Returns a finding that shows lines about NVIDIA that were not recognized, so that a person can read them.
 fn unrecognized(node: &Node<'_>) -> Option<Draft> {
     let logs = node.kernel_log()?.coverage.iter().filter(|log| log.unread_lines > 0);
     let lines = logs.flat_map(|log| {
@@ -86,7 +86,7 @@ fn unrecognized(node: &Node<'_>) -> Option<Draft> {
     (!draft.evidence.is_empty()).then_some(draft)
 }
 
-/// Errors in the log that could not be parsed, and a window that is too short.
+/// Returns entries about errors in the log that could not be parsed, and about a window that is too short.
 pub(super) fn unread_log(node: &Node<'_>) -> Vec<Unread> {
     let reasons = undecoded(node).into_iter().chain(why_too_short(node));
     reasons.map(|why| Unread { fact: Unknown::new(SectionName::Xid, why), decides: true }).collect()

@@ -79,14 +79,14 @@ const END_OF_PROGRAM: [u32; 3] = [45, 141, 174];
 /// Codes of commands that arrived at the GPU damaged. NVIDIA names PCIe as the usual cause.
 const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
 
-/// Number of processes with the same name from which on their faults are a pattern. It can be one workload that
-/// restarts, or many jobs.
+/// With at least this many processes of the same name, their faults are a pattern: one workload that restarts, or
+/// many jobs.
 const MANY_PROCESSES: usize = 20;
 
 /// A workload that also fails on other GPUs is the cause itself, unless it fails on this GPU this many times as often.
 const FAR_MORE: usize = 4;
 
-/// Findings from Xids, per GPU and for addresses that no GPU has.
+/// Returns findings from Xids, per GPU and for addresses that no GPU has.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in gpus(node) {
@@ -109,7 +109,7 @@ fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     places
 }
 
-/// Application faults on one GPU as one finding, with a check for a hardware fault.
+/// Returns application faults on one GPU as one finding, with a check for a hardware fault.
 fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let faults: Vec<(usize, &KernelEvent)> = node
         .timeline
@@ -132,7 +132,7 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     }
     if lone_45 {
         draft = draft
-            .with_evidence("no other Xid before it: the process was killed, or exited with work pending on the GPU");
+            .with_evidence("no earlier Xid was found: the process was killed, or exited with work pending on the GPU");
     }
     Some(draft.with_all_evidence(node.timeline.consequences(&positions)))
 }
@@ -226,7 +226,7 @@ fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
     process.pod_uid.as_deref()
 }
 
-/// Xid 43 and 45 of a process that was killed or crashed. The finding is about the kill.
+/// Returns a finding from Xid 43 and 45 of a process that was killed or crashed. The finding is about the kill.
 fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mut kills: Vec<usize> = Vec::new();
     for event in node.timeline.events.iter().filter(|event| event.history.is_none() && concerns(event.fact, gpu)) {
@@ -240,7 +240,7 @@ fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(Draft::on_gpu(KILLED, gpu).with_events(shown).with_evidence(consequences))
 }
 
-/// Xids that are neither application faults nor handled by another group, one finding for each code.
+/// Returns one finding for each code that is neither an application fault nor handled by another group.
 fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let mut by_code: BTreeMap<u32, Vec<(usize, &KernelEvent)>> = BTreeMap::new();
     for (at, event) in node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid)
@@ -253,7 +253,7 @@ fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     by_code.into_iter().filter_map(|(code, events)| of_code(node, gpu, code, &events)).collect()
 }
 
-/// Codes that other groups handle.
+/// Returns codes that other groups handle.
 fn handled_elsewhere(code: u32) -> bool {
     [&xids::MEMORY[..], &xids::NVLINK, &xids::GSP, &[79, 143, 154]].into_iter().any(|codes| codes.contains(&code))
 }

@@ -21,11 +21,11 @@ rules! {
         reads "xid";
     REPEATS: "xid-repeats" Warning Hardware XID_DOC, "The same Xid repeats on one GPU",
         Watch "Open a support case about {gpu} of {node}.",
-        means "An Xid that is no reason for a reset occurred many times on one GPU. Its advice asks to look at repetitions.",
+        means "An Xid that is no reason for a reset occurred many times on one GPU. The advice for this Xid is to look at repetitions.",
         reads "xid";
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
         None "No action: these events do not describe the current state of the GPUs of {node}.",
-        means "Xids from before the last boot, driver load or reset. They do not describe the current state.",
+        means "The log has Xids from before the last boot, driver load or reset. They do not describe the current state.",
         reads "xid";
 }
 
@@ -36,13 +36,13 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         false => draft,
         true => draft.with_action(
             ActionCode::None,
-            "No action needed on its own; see xid-recurring for the Xids that occurred again.",
+            "This finding alone needs no action; see xid-recurring for the Xids that occurred again.",
         ),
     });
     again.into_iter().chain(history).collect()
 }
 
-/// Number of incidents within a day from which on a GPU that works in between is not cured.
+/// With at least this many incidents within a day, a GPU that works in between is not cured.
 const OFTEN: usize = 3;
 
 /// After this time without a new incident, the last cure probably worked. The second time is for a fault that outlived
@@ -52,19 +52,19 @@ const PROBATION: [SignedDuration; 2] = [SignedDuration::from_hours(14 * 24), Sig
 /// Maximum number of times in the evidence.
 const SHOWN: usize = 6;
 
-/// Grave faults that came back after a cure, or that occur often.
+/// Returns findings about grave faults that came back after a cure, or that occur often.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
     let found = recurrences(node);
     found.iter().filter_map(|recurrence| came_back(node, recurrence)).collect()
 }
 
-/// Number of incidents of a warning from which on it repeats, if the newest one is of the last week.
+/// With at least this many incidents, a warning repeats, if the newest one is of the last week.
 const REPEATED: usize = 5;
 
 /// Warnings older than this do not repeat any more.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Warnings that repeat. Their advice names the action.
+/// Returns findings about warnings that repeat. Their advice names the action.
 fn repeats(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let Recurrence { gpu, event, names, incidents, .. } = recurrence;
     let recent = node.age(recurrence.newest()).is_none_or(|age| age <= WEEK);
@@ -149,7 +149,7 @@ struct PastXids {
     places: BTreeSet<String>,
 }
 
-/// All past events as one finding.
+/// Returns all past events as one finding.
 fn history(node: &Node<'_>) -> Option<Draft> {
     let mut past: BTreeMap<(String, &'static str), PastXids> = BTreeMap::new();
     for event in

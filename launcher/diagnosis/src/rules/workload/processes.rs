@@ -1,4 +1,4 @@
-//! Rules about GPU processes outside of pods, processes that cannot be killed, and memory of no listed process.
+//! Rules about GPU processes outside of pods, processes that cannot be killed, and memory that no listed process uses.
 //!
 //! State D is no fault by itself: a process in a driver call can be in this state for a moment. It is stuck if the
 //! kernel reports it, or if its GPU is lost.
@@ -27,12 +27,12 @@ rules! {
         reads "processes.processes";
     ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "GPU process is a zombie",
         RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.",
-        means "A process has ended, and its parent has not collected it. It can keep device files open.",
+        means "A process has ended, but its parent has not collected it. It can keep device files open.",
         reads "processes.processes";
     ENDED: "process-ended-with-memory" Warning Driver DEBUG_DOC, "GPU memory is used by a process that has ended",
         Watch "Run the diagnosis of {node} again: the process may have ended during the reading. If NVML still lists it, reset {gpu} when it \
             is drained.",
-        means "NVML lists a process with GPU memory, and the process does not exist any more: the driver did not free its memory.",
+        means "NVML lists a process with GPU memory, but the process does not exist any more: the driver did not free its memory.",
         reads "processes.processes";
     NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory is used by a process outside of pods",
         Watch "Find out who started the process on {node}, and whether it is needed: Kubernetes may allocate the same GPU \
@@ -41,7 +41,7 @@ rules! {
         reads "processes.processes";
     GONE_POD: "process-of-deleted-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
         Watch "Check again in some minutes: the pod of the process no longer exists on {node}, so the process should exit.",
-        means "A process holds GPU memory, and its pod no longer exists on the node.",
+        means "A process holds GPU memory, but its pod no longer exists on the node.",
         reads "processes.processes, kubernetes.live_pod_uids";
     UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",
         DrainAndReset "Look for processes in other PID namespaces and for MPS servers on {node}. If there are none, \
@@ -154,7 +154,7 @@ fn is_named_nv(name: &str) -> bool {
     name.starts_with("nv") && !OF_KERNEL.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Blocked tasks of NVIDIA programs in the kernel log that the process list does not show.
+/// Finds blocked tasks of NVIDIA programs in the kernel log that the process list does not show.
 fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let listed = |pid: Option<u32>| {
         let has = |process: &GpuProcess| pid.is_some_and(|task| process.has_task(task));
@@ -207,7 +207,7 @@ fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft
         return sees_all.then(|| draft(ENDED, process).with_evidence("NVML lists it, and /proc does not"));
     }
     match (&process.pod_uid, &node.kubernetes.live_pod_uids) {
-        // There is a finding about the match if it fails for every process.
+        // If the match fails for every process, a separate finding reports that.
         (Some(_), Some(_)) if unmatched => None,
         (Some(uid), Some(live)) if !live.contains(uid) => Some(
             draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", evidence::data(uid))),

@@ -34,7 +34,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     waiting(node).into_iter().collect()
 }
 
-/// One finding for all GPUs that wait.
+/// Returns one finding about all GPUs that wait.
 fn waiting(node: &Node<'_>) -> Option<Draft> {
     let gone = node.gpus.iter().find(|gpu| is_gone(node, gpu))?;
     let waiting: Vec<&Gpu> = node.answering().filter(|gpu| *gpu != gone && spins(node, gpu)).collect();

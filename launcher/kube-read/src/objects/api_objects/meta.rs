@@ -59,7 +59,7 @@ pub struct Owner {
     pub controller: Option<bool>,
 }
 
-/// Returns `None` for an empty text.
+/// Returns the text, or `None` if it is empty.
 pub fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }

@@ -74,7 +74,7 @@ pub struct Container {
     /// Requests, limits and claims.
     #[prost(message, required, tag = "8")]
     pub resources: Resources,
-    /// The security context, which contains whether the container is privileged.
+    /// The security context, with the field `privileged`.
     #[prost(message, required, tag = "15")]
     pub security_context: SecurityContext,
     /// `Always` on an init container makes it a sidecar.

@@ -9,8 +9,8 @@ use kube_read::Failure;
 use kube_read::failure::Cause;
 
 /// Repositories whose images have a shell, best first: images with glibc, then images that need the loader of the host.
-/// Registry and path must be equal: otherwise a user who can push to another repository could run a shell in a
-/// privileged pod.
+/// The registry and path of an image must match exactly: otherwise a user who can push to another repository could run a
+/// shell in a privileged pod.
 const WITH_SHELL: [(&str, &[&str]); 13] = [
     ("nvcr.io", &["nvidia/cuda", "nvidia/driver", "nvidia/pytorch"]),
     ("docker.io", &["nvidia/cuda", "library/ubuntu", "library/debian"]),
@@ -37,8 +37,8 @@ fn repositories() -> impl Iterator<Item = (&'static str, &'static str)> {
     WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (*registry, *path)))
 }
 
-/// Returns the image that the settings name, or the best that the node reports. Used only for --via inject. A name does
-/// not prove what an image contains, and a user who requests this method accepts that.
+/// Returns the image that the settings name, or the best image that the node reports. Only --via inject uses this. A name
+/// does not prove what an image contains, and a user who requests this method accepts that risk.
 pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure> {
     if let Some(image) = &settings.base_image {
         return Ok(image.clone());

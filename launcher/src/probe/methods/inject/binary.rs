@@ -63,7 +63,7 @@ pub(super) fn find(settings: &Settings, architecture: &str) -> Result<ProbeBinar
         return match machine(path) {
             Ok(machine) if machine == architecture => Ok(ProbeBinary::File(path.clone())),
             Ok(machine) => failed(
-                format!("{} is for {machine}, the node is {architecture}", path.display()),
+                format!("{} is for {machine}, but the architecture of the node is {architecture}", path.display()),
                 "Name the node-probe of the node's architecture with --probe-binary.",
             ),
             Err(why) => failed(
@@ -81,8 +81,8 @@ pub(super) fn find(settings: &Settings, architecture: &str) -> Result<ProbeBinar
         Ok(path) => Ok(ProbeBinary::File(path)),
         Err(why) => failed(
             why,
-            "Put it there, or name it with --probe-binary (sh deploy/build-probe.sh builds it). The packages of gpu-syringe have \
-             it inside.",
+            "Put node-probe there, or name it with --probe-binary (sh deploy/build-probe.sh builds it). The packages of \
+             gpu-syringe contain node-probe.",
         ),
     }
 }
@@ -126,7 +126,7 @@ fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
     }))
 }
 
-/// Returns whether only root or the owner of this program can have written the file. It runs as root on nodes, and a
+/// Returns whether only root or the owner of this program can have written the file. The file runs as root on nodes, and a
 /// folder such as /tmp contains files of other users.
 #[cfg(unix)]
 fn is_trusted(path: &Path, program: &Path) -> bool {
@@ -145,7 +145,7 @@ fn is_trusted(path: &Path, program: &Path) -> bool {
         && is_own(folder.uid()) && folder.mode() & WRITABLE_BY_OTHERS == 0
 }
 
-/// On other systems permissions are not checked, and no file is used: the packages have the program inside.
+/// On other systems, permissions are not checked, and no file is used: the packages contain the program.
 #[cfg(not(unix))]
 fn is_trusted(_: &Path, _: &Path) -> bool {
     false
@@ -155,11 +155,11 @@ fn is_trusted(_: &Path, _: &Path) -> bool {
 pub(super) fn machine(path: &Path) -> Result<String, String> {
     let mut head = [0; HEAD_BYTES];
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => "it is not a program".to_owned(),
+        std::io::ErrorKind::UnexpectedEof => "the file is not a program".to_owned(),
         _ => error.to_string(),
     })?;
     if !head.starts_with(b"\x7fELF") {
-        return Err("it is not a Linux program (no ELF header)".into());
+        return Err("the file is not a Linux program (no ELF header)".into());
     }
     let bytes = [head[18], head[19]];
     // Byte 5 is the byte order.

@@ -49,7 +49,7 @@ const NOT_EXECUTABLE: i32 = 126;
 /// Exit codes of a failed `chroot` of GNU and of busybox. The probe also uses the second code.
 const CHROOT_FAILED: [i32; 2] = [125, 1];
 /// Next step if the base image has no shell.
-const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep and head or tar with --base-image.";
+const NO_SHELL: &str = "The base image has no shell: use an image that has sh, sleep, and head or tar (--base-image).";
 
 /// A pod into which node-probe is uploaded.
 pub(in crate::probe) struct Inject {
@@ -164,13 +164,13 @@ fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
     }
     if is_closed_root(output) {
         return failed(
-            format!("the base image has no loader for it, and the host's root cannot be entered: {stderr}"),
+            format!("the base image has no loader for node-probe, and the host's root cannot be entered: {stderr}"),
             "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",
         );
     }
     if is_exit(output, NOT_FOUND) {
         return failed(
-            format!("neither the base image nor the host has a loader for it (glibc 2.17 or newer): {stderr}"),
+            format!("neither the base image nor the host has a loader for node-probe (glibc 2.17 or newer): {stderr}"),
             "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",
         );
     }

@@ -57,7 +57,7 @@ fn of_pods(pods: &[Pod]) -> Vec<String> {
     images.into_iter().map(|(_, _, image)| image).take(MAX_IMAGES).collect()
 }
 
-/// Returns whether a privileged container of this pod can be root on the node: it is not if the pod runs in a virtual
+/// Returns whether a privileged container of this pod can be root on the node. It cannot if the pod runs in a virtual
 /// machine or a sandbox of a RuntimeClass, in a user namespace, or under a profile of SELinux, AppArmor or seccomp.
 fn is_on_the_host(pod: &Pod) -> bool {
     let managed_by = pod.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
@@ -78,9 +78,9 @@ fn is_on_the_host(pod: &Pod) -> bool {
         && !pod.metadata.annotations.iter().flatten().any(|(name, value)| confines(name, value))
 }
 
-/// Type of SELinux under which a privileged container runs if no type is set.
+/// SELinux type of a privileged container if no type is set.
 const UNCONFINED_TYPE: &str = "spc_t";
-/// A profile of the node. Runtimes apply it also to a privileged container, but not their default profile.
+/// Type of a profile from a file of the node. Runtimes apply it even to privileged containers, unlike their own profile.
 const LOCALHOST: &str = "Localhost";
 
 /// Returns whether a profile applies to a privileged container.

@@ -170,7 +170,7 @@ fn every_shell_writes_the_whole_program_and_keeps_its_output_open_until_then() {
     }
 }
 
-/// Shows why each script ends with a command that prints: otherwise the shell replaces itself with the command before it.
+/// Shows why each script ends with a command that prints: otherwise the shell replaces itself with the previous command.
 #[test]
 fn a_script_that_only_writes_a_file_closes_its_output_early() {
     let early = Shell::all("")
@@ -256,7 +256,7 @@ fn every_shell_runs_the_probe_with_the_loader_of_process_1() {
         .status()
         .is_ok_and(|ended| ended.success())
     {
-        eprintln!("SKIPPED: this machine does not let users make namespaces");
+        eprintln!("SKIPPED: this machine does not let users create namespaces");
         return;
     }
     for shell in Shell::all("") {

@@ -123,7 +123,7 @@ pub(super) async fn upload(
     }
     failed(
         format!("base image {} lacks {}", probe_container.image, lacking.join(" and ")),
-        "Name an image that has sh, sleep and head or tar with --base-image.",
+        "With --base-image, name an image that has sh, sleep, and head or tar.",
     )
     .map_err(|failure| failure.because_of(Cause::Upload))
 }

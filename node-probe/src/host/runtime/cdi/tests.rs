@@ -24,7 +24,7 @@ fn a_specification_is_compared_with_the_libraries_and_devices_of_the_node() {
     assert_eq!(spec.driver_version.as_deref(), Some("570.124.06"));
     assert_eq!(spec.missing_libraries, ["/usr/lib/libcuda.so.570.124.06"]);
     let uvm = StaleDevice { path: "/dev/nvidia-uvm".to_owned(), in_spec: Some("511:0".to_owned()), on_node: None };
-    assert_eq!(spec.stale_devices, [uvm], "nvidia0 is there, and the file gives it no number");
+    assert_eq!(spec.stale_devices, [uvm], "nvidia0 exists, and has no number in the file");
     // A file that is not a device has the number 0:0.
     tree.file("usr/lib/libcuda.so.570.124.06", "").file("dev/nvidia-uvm", "");
     let spec = &of(&tree).specs[0];
@@ -65,7 +65,7 @@ fn what_cannot_be_read_is_said_and_an_empty_node_has_none() {
     let (tree, outside) = (Tree::new(), Tree::new());
     outside.file("x", SPEC);
     tree.link("etc/cdi/nvidia.yaml", outside.path().join("x").to_str().expect("UTF-8"));
-    assert_eq!((of(&tree).specs.len(), of(&tree).unread.len()), (0, 1), "a link out of the root");
+    assert_eq!((of(&tree).specs.len(), of(&tree).unread.len()), (0, 1), "the link leads out of the root");
 }
 
 #[test]

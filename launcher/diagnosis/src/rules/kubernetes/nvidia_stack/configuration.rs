@@ -46,7 +46,7 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
         return None;
     }
     let why = if cluster.labels.feature_discovery {
-        "node feature discovery labelled the node, and not its NVIDIA PCI devices"
+        "node feature discovery labelled the node, but not its NVIDIA PCI devices"
     } else {
         "the node has no label of node feature discovery"
     };
@@ -169,7 +169,7 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
         return draft;
     }
     if let Some(value) = cluster.labels.deploy.get("device-plugin").filter(|value| *value != "true") {
-        let advice = "Set the label nvidia.com/gpu.deploy.device-plugin=true on {node}, or leave it if no pod is to use its GPUs.";
+        let advice = "Set the label nvidia.com/gpu.deploy.device-plugin=true on {node}, or do nothing if no pod is meant to use its GPUs.";
         return draft
             .with_evidence(format!("label nvidia.com/gpu.deploy.device-plugin={}", evidence::data(value)))
             .with_action(ActionCode::UpdateSoftware, advice);

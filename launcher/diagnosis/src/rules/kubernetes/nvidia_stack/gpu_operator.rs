@@ -137,7 +137,7 @@ fn pod_name<'a>(node: &Node<'a>, uid: &'a str) -> &'a str {
     named.and_then(|allocation| allocation.pod.as_deref()).unwrap_or(uid)
 }
 
-/// Minimum time since the last change of the label.
+/// Returns minimum time since the last change of the label.
 fn at_least(node: &Node<'_>, label: &str) -> Option<SignedDuration> {
     let since = *node.kubernetes.labels.unchanged_since.get(label)?;
     Some(pods::now(node)?.duration_since(since)).filter(|age| !age.is_negative())

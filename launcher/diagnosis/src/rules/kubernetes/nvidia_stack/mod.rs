@@ -35,7 +35,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     own.into_iter().flatten().collect()
 }
 
-/// Returns an entry if only the ResourceSlices of a DRA driver show whether the GPUs are advertised, and were not read.
+/// Returns an entry if only the ResourceSlices of a DRA driver show whether GPUs are advertised, but these were not read.
 pub(super) fn unread_slices(node: &Node<'_>) -> Vec<Unread> {
     let undecided = node.kubernetes.advertises_no_gpus() && node.stack.may_advertise_by_dra;
     if !undecided || node.answering().next().is_none() {
@@ -108,7 +108,7 @@ fn may_be_inotify(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>
     missing && known.is_none_or(|(_, phrase)| phrase.id == "inotify-exhausted")
 }
 
-/// If the driver is missing, a missing runtime configuration is a consequence: the toolkit waits for the driver.
+/// Lowers findings about the runtime if the driver is missing: the toolkit waits for the driver, so they are consequences.
 fn demote_runtime(drafts: &mut [Draft]) {
     let of_runtime =
         |draft: &&mut Draft| draft.severity >= Severity::Warning && draft.rule.about == About::ContainerRuntime;
@@ -142,7 +142,7 @@ fn installs_driver(broken: &Broken<'_>) -> bool {
     of_driver || broken.failing_pod.container_name().contains("driver-installer")
 }
 
-/// The finding about a missing driver, with the state of NVIDIA's stack.
+/// Returns the finding about a missing driver, with the state of NVIDIA's stack.
 fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let unexplained = draft.rule.about == About::DriverAbsent;
     if let Some(of_stack) = configuration::not_deployed(node, &draft.evidence).filter(|_| unexplained) {

@@ -31,8 +31,8 @@ rules! {
             Operator deploys nothing there.",
         reads "host.pci_gpus, kubernetes.labels, kubernetes.pci_label_elsewhere, kubernetes.nvidia_pods";
     PLUGIN_UNFIT: "device-plugin-does-not-fit" Warning Driver PLUGIN_DOC, "No device plugin's DaemonSet fits the node",
-        UpdateSoftware "Give {node} what the DaemonSet of the device plugin requires (its label, or a toleration for its taint), or             change nodeSelector, affinity or tolerations of the DaemonSet.",
-        means "GPUs respond and are not advertised, and the DaemonSets of device plugins and DRA drivers do not select the             node: the evidence names the first requirement that it does not meet.",
+        UpdateSoftware "Give {node} what the DaemonSet of the device plugin requires (its label, or a toleration for its taint), or change nodeSelector, affinity or tolerations of the DaemonSet.",
+        means "GPUs respond and are not advertised, and the DaemonSets of device plugins and DRA drivers do not select the node: the evidence names the first requirement that the node does not meet.",
         reads "kubernetes.daemon_sets, kubernetes.nvidia_pods, inventory.gpus", about Unavailable;
     TWO_PLUGINS: "two-device-plugins" Warning Driver PLUGIN_DOC, "Two device plugins serve the same GPUs",
         UpdateSoftware "Keep one device plugin on {node}: the kubelet uses the one that registered last, and both \

@@ -25,7 +25,7 @@ pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool 
     true
 }
 
-/// The components that are starting, and whether this explains a missing driver.
+/// Returns the components that are starting, and whether this explains a missing driver.
 fn on_its_way(node: &Node<'_>) -> Option<(String, bool)> {
     if let Some(pod) = starting(node, Component::Driver) {
         return Some((words(node, pod), true));

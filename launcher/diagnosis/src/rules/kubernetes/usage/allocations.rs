@@ -27,7 +27,7 @@ impl<'a> Allocations<'a> {
         whole.then_some(Self { kubelet, pods, now })
     }
 
-    /// The allocations of a pod.
+    /// Returns the allocations of a pod.
     pub(super) fn of_pod(&self, pod: &GpuPod) -> impl Iterator<Item = &'a Allocation> {
         let GpuPod { uid, namespace, name, .. } = pod.clone();
         self.kubelet.allocations.iter().filter(move |allocation| allocation.is_of(&uid, &namespace, &name))

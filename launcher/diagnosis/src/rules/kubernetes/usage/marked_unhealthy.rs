@@ -72,7 +72,7 @@ fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
 }
 
 fn last_xid<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<&'a KernelEvent> {
-    // Xid 154 reports what the driver recommends, and no fault.
+    // Xid 154 reports what the driver recommends; it is not a fault.
     let own = |event: &&KernelEvent| {
         event.kind == KernelEventKind::Xid && event.code != Some(154) && event.pci_address == gpu.pci
     };

@@ -21,11 +21,11 @@ rules! {
         means "A container requests GPUs and runs, but the kubelet has allocated no device to it: it was started while \
             the device plugin was not registered, as after a reboot. It does not see a GPU.",
         reads "kubelet.allocations, kubelet.registered, kubernetes.gpu_pods";
-    STALE_ALLOCATIONS: "kubelet-allocations-not-released" Critical Driver PLUGIN_DOC, "The kubelet refuses pods although GPUs are free",
-        UpdateSoftware "Restart the kubelet on {node} (systemctl restart kubelet): running pods continue. Then delete \
-            the refused pods.",
+    STALE_ALLOCATIONS: "kubelet-allocations-not-released" Critical Driver PLUGIN_DOC, "The kubelet rejects pods although GPUs are free",
+        UpdateSoftware "Restart the kubelet on {node} (systemctl restart kubelet): running pods continue. Then delete the \
+            rejected pods.",
         means "The kubelet still has devices allocated to deleted or ended pods, and did not release them when it \
-            admitted later pods. It refuses pods that the scheduler sends to the node for these devices.",
+            admitted later pods. It rejects pods that the scheduler sends to the node for these devices.",
         reads "kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids";
     MARKED_UNHEALTHY: "working-gpu-marked-unhealthy" Warning Driver PLUGIN_DOC, "The device plugin does not advertise a GPU that works",
         UpdateSoftware "Restart the pod of the NVIDIA device plugin on {node}: it marks a GPU as unhealthy after an \
@@ -60,6 +60,6 @@ rules! {
         reads "inventory.virtualization_mode, inventory.vgpu_license, host.uptime_seconds";
     LICENSE_UNKNOWN: "vgpu-license-unknown" Info Driver NVML_DOC, "The license of a vGPU could not be read",
         Watch "Run nvidia-smi -q on {node}: it shows the license status under vGPU Software Licensed Product.",
-        means "The GPU is a vGPU, and its driver does not report whether it is licensed.",
+        means "The GPU is a vGPU, but its driver does not report whether it is licensed.",
         reads "inventory.virtualization_mode, inventory.vgpu_license";
 }

@@ -1,4 +1,4 @@
-//! Rule that finds a kubelet that refuses pods and keeps devices of deleted pods. It replaces `STALE_ALLOCATION`.
+//! Rule that finds a kubelet that rejects pods while it keeps devices of deleted pods. It replaces `STALE_ALLOCATION`.
 //!
 //! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. Such
 //! allocations are a fault if they still exist after such an admission. A pod may have ended after that admission, so one
@@ -59,7 +59,7 @@ fn not_released(node: &Node<'_>) -> Option<Draft> {
     let newest = refused.iter().rev().take(MAX_NAMED).map(|pod| {
         let when = pod.observed.map(evidence::time).unwrap_or_default();
         let words = evidence::reason(pod.message.as_deref().unwrap_or_default());
-        format!("pod {} refused {when}: {words}", evidence::data(&pod.full_name()))
+        format!("pod {} rejected {when}: {words}", evidence::data(&pod.full_name()))
     });
     let counts = node.kubernetes.gpu_capacity.zip(node.kubernetes.gpu_allocatable);
     let counts =

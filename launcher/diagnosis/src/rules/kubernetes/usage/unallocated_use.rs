@@ -51,7 +51,7 @@ pub(super) fn check(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
     strangers.into_values().map(|(pod, uses)| draft(node, all, pod, &uses)).collect()
 }
 
-/// The pod of a process, unless the pod is excluded.
+/// Returns the pod of a process, unless the pod is excluded.
 fn suspect<'a>(all: &Allocations<'a>, process: &GpuProcess) -> Option<&'a GpuPod> {
     let uid = process.pod_uid.as_deref()?;
     let settled = all.is_settled(process.started_at) && !is_service(process) && process.state.as_deref() != Some("Z");

@@ -151,10 +151,14 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     if let Some(words) = configuration::driver_is_off(node).filter(|_| unexplained) {
         return draft.with_evidence(words);
     }
-    if unexplained && !node.kubernetes.nvidia_pods.iter().flatten().any(|pod| pod.component == Component::Driver) {
+    let broken = broken.filter(|broken| installs_driver(broken));
+    if unexplained
+        && broken.is_none()
+        && !node.kubernetes.nvidia_pods.iter().flatten().any(|pod| pod.component == Component::Driver)
+    {
         return draft.with_all_evidence(configuration::unfit(node, DaemonSetRole::GpuDriver));
     }
-    let Some(broken) = broken.filter(|broken| installs_driver(broken)) else {
+    let Some(broken) = broken else {
         return draft;
     };
     let (action, advice) = (draft.action, draft.advice.clone());

@@ -36,8 +36,8 @@ pub mod terminal;
 pub mod tools;
 mod user_dirs;
 
-pub use outcome::{FailOn, Outcome};
 pub use cli::main;
+pub use outcome::{FailOn, Outcome};
 
 /// The definition of the command line. Tests use it to write and check the documents.
 #[doc(hidden)]

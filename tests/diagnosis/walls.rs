@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &[&str]); 5] = [
     ("evidence.rs", &["finding"]),
     ("input", &["evidence", "finding", "stack_stage"]),
     ("rule", &["evidence", "finding", "input"]),
-    ("rules", &["evidence", "finding", "input", "rule", "stack_stage"]),
+    ("rules", &["evidence", "finding", "input", "messages", "rule", "stack_stage"]),
     ("conclusion", &["evidence", "finding", "health", "input", "rule", "stack_stage"]),
 ];
 

@@ -16,8 +16,9 @@
 //! |---|---|---|
 //! | `evidence.rs` | formats facts for findings | |
 //! | `input/` | the facts, prepared for the rules | `evidence` |
+//! | `messages/` | reads error messages: known ones, and the general shapes of error texts | |
 //! | `rule/` | the parts of a rule: declaration, group, draft of a finding, age of events | `evidence`, `input/` |
-//! | `rules/` | the rules, one folder for each subject | `evidence`, `input/`, `rule/`, its own folder |
+//! | `rules/` | the rules, one folder for each subject | `evidence`, `input/`, `messages/`, `rule/`, its own folder |
 //! | `conclusion/` | merged findings, plan, health, stages, summary, unknown, not checked | `evidence`, `input/`, `rule/` |
 //! | [`explanation`] | explains why a pod failed, hangs or waits | all |
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ pub mod finding;
 pub mod fuzzing;
 pub mod health;
 mod input;
+mod messages;
 mod rule;
 mod rules;
 pub mod stack_stage;

@@ -7,8 +7,8 @@ use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
-use crate::outcome::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
+use crate::outcome::{CommandAnswer, Outcome};
 use kube_read::reads::api_only_facts::ApiOnlyFacts;
 use syringe_macros::omit;
 

@@ -1,8 +1,8 @@
 //! `run`: runs the checks of `gpu-syringe doctor`, prints the report, and returns the outcome for the exit status.
 
 use super::output::Output;
-use crate::outcome::Outcome;
 use crate::doctor::{self, DoctorArgs};
+use crate::outcome::Outcome;
 use crate::probe::Prober;
 use crate::settings::Settings;
 use kube_read::Contexts;

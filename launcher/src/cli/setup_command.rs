@@ -1,8 +1,8 @@
 //! `run`: runs `gpu-syringe setup` with a prompt (terminal or `--yes`), and prints its text or its manifests.
 
 use super::output::{Output, note};
-use crate::outcome::Outcome;
 use crate::consent::{AlwaysYes, Prompt, TerminalPrompt};
+use crate::outcome::Outcome;
 use crate::settings::Settings;
 use crate::setup::{self, SetupArgs, SetupOutput};
 use crate::terminal::page::Page;

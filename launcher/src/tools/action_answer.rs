@@ -5,8 +5,8 @@ use serde::Serialize;
 use syringe_macros::omit;
 
 use crate::answer::node_page::foot;
-use crate::outcome::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
 
 /// The answer of a tool that changes a node. `T` is the report of the node.

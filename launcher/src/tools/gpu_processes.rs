@@ -13,10 +13,10 @@ use syringe_core::unknown::Unknown;
 
 use crate::answer::node_page::foot;
 use crate::call::CallContext;
-use crate::outcome::{CommandAnswer, Outcome};
 use crate::consent;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};
+use crate::outcome::{CommandAnswer, Outcome};
 use crate::settings::{Mode, Settings};
 use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, paint};

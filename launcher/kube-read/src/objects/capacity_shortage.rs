@@ -100,13 +100,30 @@ impl Nodes<'_> {
         let never_fits = !too_large.is_empty();
         let changes = if never_fits { too_large } else { self.changes() };
         CapacityShortage {
-            problem: None,
+            problem: self.tied_to(),
             shortage,
             changes,
             needs_all: never_fits,
             never_fits,
             fits_now: Some(self.fits_now()),
         }
+    }
+
+    /// Returns the problem of a pod whose node selector names one node, if that node has too little and another would do.
+    fn tied_to(&self) -> Option<String> {
+        let host = |candidate: &&Candidate| {
+            candidate.rejections.iter().find_map(|rejection| match rejection {
+                RejectionReason::Label(label) => label.strip_prefix("kubernetes.io/hostname=").map(str::to_owned),
+                _ => None,
+            })
+        };
+        let [only] = self.open.as_slice() else { return None };
+        let name = self.candidates.iter().find_map(|candidate| host(&candidate))?;
+        let lacking = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
+        Some(format!(
+            "its nodeSelector ties it to {name} (kubernetes.io/hostname), and {} does not have {lacking} free",
+            only.node
+        ))
     }
 
     /// Returns the largest request of the first insufficient resource that fits on an eligible node now, and on which nodes:
@@ -283,12 +300,32 @@ impl Nodes<'_> {
     }
 }
 
+/// Returns whether a label (`key=value`) says which machine a node is, and where: nobody changes it to make a pod fit.
+fn is_of_machine(label: &str) -> bool {
+    const DOMAINS: [&str; 8] = [
+        "kubernetes.io/",
+        "topology.kubernetes.io/",
+        "node.kubernetes.io/",
+        "failure-domain.beta.kubernetes.io/",
+        "topology.gke.io/",
+        "cloud.google.com/",
+        "karpenter.sh/",
+        "eks.amazonaws.com/",
+    ];
+    DOMAINS.iter().any(|domain| label.starts_with(domain))
+}
+
 /// Returns the change that removes an obstacle.
 fn remedy(rejection: &RejectionReason, node: &str) -> String {
     match rejection {
         RejectionReason::NotReady => format!("repair {node} (not Ready)"),
         RejectionReason::Cordoned => format!("uncordon {node}"),
         RejectionReason::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
+        RejectionReason::Label(label) if is_of_machine(label) => {
+            format!(
+                "remove {label} from its nodeSelector, or the reason for which a controller set it, so that it can use {node}"
+            )
+        }
         RejectionReason::Label(label) => format!("add the label {label} to {node}"),
         RejectionReason::Affinity => format!("change its node affinity so that it matches {node}"),
     }

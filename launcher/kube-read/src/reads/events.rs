@@ -123,7 +123,10 @@ pub async fn left_of_pod(connection: &Connection, namespace: &str, pod: &str) ->
 
 /// Reads the newest warning about a pod, if there is one. The warning contains the reason why the pod does not start.
 pub async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<NodeEvent>, Failure> {
-    Ok(newest_of_severity(connection, namespace, pod, "Warning", 1).await?.into_iter().next())
+    let mut warnings = newest_of_severity(connection, namespace, pod, "Warning", WARNINGS_OF_POD).await?;
+    // Back-off says only that there was a failure before.
+    let telling = warnings.iter().position(|event| event.reason != "BackOff").unwrap_or(0);
+    Ok((!warnings.is_empty()).then(|| warnings.swap_remove(telling)))
 }
 
 /// A warning about a pod of a node.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
-use syringe_core::facts::kubernetes::pod::PodFacts;
+use syringe_core::facts::kubernetes::pod::{PodEvent, PodFacts};
 
 use crate::Failure;
 use crate::client::api_error::{request_failed, timed_out};
@@ -87,11 +87,37 @@ async fn with_events(
     let no_events = match events::of_pod(connection, namespace, &pod.uid().unwrap_or_default()).await {
         Ok(events) => {
             facts.events = events;
+            let of_machine = events_of_nominated(connection, &facts).await;
+            facts.events.splice(0..0, of_machine);
             None
         }
         Err(failure) => Some(failure),
     };
     ReadPod { object: Some(pod), facts, no_events, selected_of }
+}
+
+/// Maximum number of NodeClaims whose events are read.
+const NOMINATED: usize = 2;
+
+/// Reads the warnings about the NodeClaims that Karpenter makes for a pod without a node: why the cloud gives no machine.
+async fn events_of_nominated(connection: &Connection, facts: &PodFacts) -> Vec<PodEvent> {
+    let pending = facts.node.is_none();
+    let nominations = facts.events.iter().rev().filter(|event| pending && event.reason == "Nominated");
+    let words = nominations.flat_map(|event| event.message.split([' ', ',']));
+    let names: Vec<&str> = words.filter_map(|word| word.strip_prefix("nodeclaim/")).take(NOMINATED).collect();
+    let mut found = Vec::new();
+    for name in names {
+        let events = events::about(connection, None, name).await.unwrap_or_default();
+        let warnings = events.into_iter().filter(|event| event.severity == "Warning");
+        found.extend(warnings.map(|event| PodEvent {
+            time: event.last,
+            reason: event.reason,
+            message: format!("NodeClaim {name}: {}", event.message),
+            count: event.count,
+            field: String::new(),
+        }));
+    }
+    found
 }
 
 /// Finds a pod that its controller could not create because a quota or another admission plugin rejected the pod. `name` may

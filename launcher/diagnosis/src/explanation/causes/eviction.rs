@@ -1,8 +1,8 @@
 //! Causes that Kubernetes reports: rejected, evicted, preempted and deleted pods, and nodes that are not Ready.
 
-use crate::explanation::causes::phrases::{self, Part};
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::messages::phrases::{self, Part};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::PodEvent;
 
@@ -121,6 +121,13 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     }
     let is_reason = |name: &str| reason == name || name == "OutOf" && reason.starts_with(name);
     let &(_, cause, code, what, action) = REJECTIONS.iter().find(|(name, ..)| is_reason(name))?;
+    let what = match reason.strip_prefix("OutOf") {
+        Some(resource) => format!(
+            "{what}: too little {resource} was free there when the kubelet admitted it, although {} had placed it there",
+            case.pod.scheduler.as_deref().unwrap_or("the scheduler")
+        ),
+        None => what.to_owned(),
+    };
     Some(
         case.explain(cause, Certainty::Certain, what)
             .with_evidence([format!("pod status: {reason}: {message}")])

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::explanation::causes::{Case, free_gpus};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
+use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::report::Section;
@@ -85,7 +86,10 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
         return Refusal { cause: Cause::Gpu, what, evidence, action: case.action_for(lost) };
     }
     let action = format!("Check the device plugin's log on {node}, then recreate the pod.");
-    let refusal = Refusal::of_node("the device plugin could not allocate its devices", action);
+    let reading = shapes::read(message);
+    let words = reading.as_ref().map_or_else(|| format!("\"{}\"", shapes::words_of(message)), Reading::quoted);
+    let action = reading.map_or(action, |reading| reading.advice(node));
+    let refusal = Refusal::of_node(format!("the device plugin could not allocate its devices: {words}"), action);
     explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal)
 }
 
@@ -110,7 +114,7 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     let free = counts.as_ref().map(|counts| counts.registered.saturating_sub(counts.allocated));
     let mut refusal = match free {
         Some(0) => Refusal::of_node(
-            format!("{what}; all of them are allocated"),
+            format!("{what}; all of them are allocated{}", placed_by(case)),
             format!("Recreate the pod: the scheduler will choose a node with free GPUs; {node} has none."),
         ),
         Some(free) => Refusal::of_node(
@@ -130,6 +134,15 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     };
     refusal.evidence.extend(counted);
     refusal
+}
+
+/// States which scheduler counted a device as free, if it is not the default one.
+fn placed_by(case: &Case<'_>) -> String {
+    case.pod
+        .scheduler
+        .as_deref()
+        .map(|name| format!(", and its scheduler, {name}, placed it there nevertheless"))
+        .unwrap_or_default()
 }
 
 /// Devices of one resource: how many are registered, and how many are allocated to containers.

@@ -14,7 +14,6 @@ mod gpu;
 mod kubelet;
 mod kubelet_admission;
 mod not_created;
-pub(crate) mod phrases;
 mod process;
 mod program_message;
 mod scheduling;
@@ -76,6 +75,15 @@ impl Case<'_> {
     fn explain(&self, cause: Cause, certainty: Certainty, what: impl AsRef<str>) -> Explanation {
         let summary = clean_keeping_end(&format!("{}: {}.", self.name, what.as_ref()), MAX_SUMMARY);
         Explanation { cause, certainty, summary, ..Explanation::default() }
+    }
+
+    /// Returns the lines of the log of the pod's failed container that the probe read on the node, oldest first.
+    fn log_on_node(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
+        let host = self.report.and_then(|report| Section::data_of(&report.sections.host));
+        let log = host.and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == self.pod.uid);
+        let of_failed = |container: &str| self.failed().is_some_and(|end| end.container == container);
+        let log = log.filter(|log| of_failed(&log.container));
+        log.into_iter().flat_map(|log| log.detail_lines.iter().chain(&log.lines)).map(String::as_str)
     }
 
     /// Returns the termination of the pod's container, if one terminated.

@@ -4,9 +4,9 @@
 //! that in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass,
 //! PodSecurity).
 
-use crate::explanation::causes::phrases::{self, Part};
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::messages::phrases::{self, Part};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::PodEvent;
 

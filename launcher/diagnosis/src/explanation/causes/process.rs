@@ -8,6 +8,7 @@ use crate::explanation::causes::{
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use crate::input::processes::Stuck;
+use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Class};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termination};
@@ -171,6 +172,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         143 => "was terminated (SIGTERM); the sender of the signal is not known".to_owned(),
         code => format!("exited with exit code {code}"),
     };
+    let reading = said(case, message);
     let near = case.on_node.node_events.iter().filter(|event| !is_teardown(event)).collect::<Vec<_>>();
     // Another process sends these two signals.
     let sent = matches!(exit_code, 137 | 143);
@@ -182,11 +184,34 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         (true, _) => (Cause::Unknown, ActionCode::Watch),
         // NVIDIA's software is no application: its failure is a fault of the node.
         (false, true) => (Cause::Node, ActionCode::Watch),
-        (false, false) => (Cause::Application, ActionCode::FixApplication),
+        (false, false) => match &reading {
+            Some((reading, _)) => (reading.cause, ActionCode::Watch),
+            // An exit code alone does not blame the program where the node has a fault that ends programs.
+            None if node_ends_programs(case) => (Cause::Unknown, ActionCode::Watch),
+            None => (Cause::Application, ActionCode::FixApplication),
+        },
+    };
+    let certainty = match &reading {
+        Some(_) if sent => Certainty::Possible,
+        Some((_, of_log)) => {
+            if *of_log {
+                Certainty::Possible
+            } else {
+                Certainty::Likely
+            }
+        }
+        None => certainty,
     };
     let now = if case.pod.running().any(|(name, _)| name == container) { "; it is running again" } else { "" };
     // The message of the container does not give the reason, or there is no message.
-    let why = if sent { String::new() } else { format!("; {NOT_IDENTIFIED}") };
+    let why = match &reading {
+        Some((reading, _)) => format!("; it says that {}", reading.quoted()),
+        None if sent => String::new(),
+        None => format!("; {NOT_IDENTIFIED}"),
+    };
+    let advice = reading.map(|(reading, _)| reading.advice(case.node)).unwrap_or_default();
+    let log = format!("Check the log of the container: {}", end.log_command(case.pod));
+    let advice = if advice.is_empty() { log } else { format!("{advice} {log}") };
     Some(
         case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}{why}"))
             .with_evidence(end_quote(case))
@@ -201,8 +226,26 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
                     .into_iter()
                     .map(|finding| format!("{}; nothing shows that it ended the program", finding_quote(finding))),
             )
-            .with_action(code, format!("Check the log of the container: {}", end.log_command(case.pod))),
+            .with_action(code, advice),
     )
+}
+
+/// Returns whether a finding about the whole node ends programs, such as missing device files. A fault of one GPU has its own
+/// causes, which compare its time with the end of the program.
+fn node_ends_programs(case: &Case<'_>) -> bool {
+    let of_node = |finding: &&&Finding| {
+        finding.addresses.is_empty() && finding.scope.gpu.is_none() && finding.scope.pci.is_none()
+    };
+    claims::concerns(case).iter().filter(of_node).any(|finding| effects::ends_programs(finding).is_some())
+}
+
+/// Returns the meaning of the last words of the program by their general shape, and whether they are from its log.
+fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
+    let own = shapes::read_log(message.lines()).map(|(_, reading)| (reading, false));
+    own.or_else(|| {
+        let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
+        shapes::read_log(in_log).map(|(_, reading)| (reading, true))
+    })
 }
 
 /// Explains a pod that runs or completed. It has no problem only if its node was read and no finding concerns it.

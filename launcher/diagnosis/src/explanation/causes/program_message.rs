@@ -3,10 +3,10 @@
 //! The words of a program are its own statement, so the cause is likely and not certain. A finding about its GPU or node gives
 //! the reason.
 
-use crate::explanation::causes::phrases::{self, Part, Phrase};
 use crate::explanation::causes::{Case, claims, end_quote, finding_quote, is_fault, quotes};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
+use crate::messages::phrases::{self, Part, Phrase};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
@@ -32,8 +32,8 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
     // A program that is asked to stop often logs errors that its shutdown causes.
     let asked = matches!(end.exit_code, 137 | 143);
-    let in_log = case.pod.log_lines.iter().rev().filter(|_| !asked);
-    let in_log = in_log.map(|line| (line.as_str(), Certainty::Possible));
+    let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node()).rev().filter(|_| !asked);
+    let in_log = in_log.map(|line| (line, Certainty::Possible));
     let mut texts = std::iter::once((end.message, Certainty::Likely)).chain(in_log);
     let (phrase, text, certainty) =
         texts.find_map(|(text, certainty)| Some((phrases::known(Part::Program, text)?, text, certainty)))?;

@@ -1,16 +1,105 @@
 //! Pods that are not scheduled: the reason in the messages of the scheduler.
 
-use crate::explanation::causes::phrases::{self, Part};
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::messages::phrases::{self, Part};
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
+use syringe_core::facts::kubernetes::pod::{CapacityShortage, PodEvent, Preemption};
+use syringe_core::text::clean;
 
 /// Reasons of events with which the default scheduler, KAI Scheduler and YuniKorn say that no node fits.
 const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedulable"];
 
 /// Reasons of events of the cluster autoscaler and of Karpenter about a pod without a node.
 const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
+
+/// Why no new node comes: words of an autoscaler, in lower case, the meaning, and the advice.
+const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
+    (
+        &[
+            "insufficientinstancecapacity",
+            "insufficient capacity",
+            "insufficientcapacityerror",
+            "out of capacity",
+            "stockout",
+            "zone_resource_pool_exhausted",
+            "skunotavailable",
+            "allocationfailed",
+        ],
+        "the cloud has no capacity of the instance type",
+        "Allow other instance types, zones or capacity types (or reserve capacity), or wait until the cloud has some.",
+    ),
+    (
+        &["vcpulimitexceeded", "instancelimitexceeded", "quotaexceeded", "quota exceeded", "exceeded quota", "quota '"],
+        "a quota of the cloud account is used up",
+        "Raise the quota of the cloud account for these instances.",
+    ),
+    (
+        &[
+            "exceed limits for nodepool",
+            "exceeds limits",
+            "limit exceeded for nodepool",
+            "limits for provisioner",
+            "max cluster",
+            "max total nodes",
+        ],
+        "the limits of the node pool or autoscaler allow no further node",
+        "Raise the limits of the node pool (Karpenter: spec.limits of the NodePool), or remove nodes that are not used.",
+    ),
+    (
+        &["wouldn't fit if a new node is added"],
+        "as far as the autoscaler knows, a new node of no node group has what the pod requests",
+        "Compare the requests with the node groups. An empty node group must declare its GPUs to the autoscaler (by tags or labels of \
+         its node template), as there is no node to learn from; check maximum sizes, too.",
+    ),
+    (
+        &["max node group size reached"],
+        "a node group has its maximum size",
+        "Raise the maximum size of the node group.",
+    ),
+    (
+        &["incompatible with nodepool", "incompatible with provisioner", "no instance type", "did not tolerate"],
+        "no node pool of the autoscaler fits the pod",
+        "Compare the requests, node selector and tolerations of the pod with the requirements and taints of the node pools.",
+    ),
+    (
+        &["in backoff after failed scale-up"],
+        "the node group waits after a failed attempt to grow",
+        "Find out why it failed before (events of the autoscaler, the cloud's activity log).",
+    ),
+    (
+        &["failed to launch", "failed to create", "creating nodeclaim", "launching nodeclaim"],
+        "the cloud did not create a node",
+        "Read the message of the autoscaler: permissions, images, subnets, quota.",
+    ),
+];
+
+/// What an autoscaler says about a new node for the pod.
+struct NoNewNode {
+    what: String,
+    advice: &'static str,
+    quote: String,
+}
+
+/// Returns why no new node comes for the pod. The innermost reason of a message counts: what stands last.
+fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
+    let speaks =
+        |event: &&PodEvent| !event.is_ours() && event.message != of_scheduler && !event.message.starts_with("0/");
+    let found = case.pod.events.iter().rev().filter(speaks).find_map(|event| {
+        let message = event.message.to_ascii_lowercase();
+        let last = |words: &[&str]| words.iter().filter_map(|word| message.rfind(word)).max();
+        let rows = NO_NEW_NODE.iter().filter_map(|row| Some((row, last(row.0)?)));
+        // A reason of the first rows is more exact than those of the later ones.
+        let ((_, what, advice), at) = rows.min_by_key(|(row, _)| NO_NEW_NODE.iter().position(|one| one.0 == row.0))?;
+        let start = event.message[..at].rfind([';', ':']).map_or(at, |mark| mark + 1);
+        let words = clean(event.message[start..].trim(), MAX_WORDS);
+        Some(NoNewNode { what: format!("{what} (\"{words}\")"), advice, quote: event_quote(event) })
+    });
+    found
+}
+
+/// Maximum length of the words of an autoscaler.
+const MAX_WORDS: usize = 200;
 
 pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Pending" || case.pod.node.is_some() {
@@ -73,6 +162,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let room = case.pod.capacity_shortage.as_ref();
     let never = room.is_some_and(|room| room.never_fits);
     let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|fit| fit.what));
+    let machine = no_new_node(case, message);
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
             let what = room.and_then(|room| room.problem.as_deref()).unwrap_or("no node is that big");
@@ -107,11 +197,19 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             })
             .to_owned(),
     };
+    let (what, action) = match &machine {
+        Some(machine) => (
+            format!("{what}; no new node comes for it: {}", machine.what),
+            format!("{action} For a new node: {}", machine.advice),
+        ),
+        None => (what, action),
+    };
     let code = if never { ActionCode::ChangeRequest } else { fit.map_or(ActionCode::Watch, |fit| fit.code) };
     case.explain(cause, certainty, what)
         .with_evidence(room.map(|room| room.shortage.clone()))
         .with_evidence(room.and_then(|room| room.fits_now.clone()))
         .with_evidence([format!("scheduler: {message}")])
+        .with_evidence(machine.map(|machine| machine.quote))
         .with_evidence(case.events(&AUTOSCALER).next().map(event_quote))
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)

@@ -6,13 +6,14 @@
 
 use jiff::Timestamp;
 
-use crate::explanation::causes::phrases::{self, Part, Phrase};
 use crate::explanation::causes::program_message::restart_now;
 use crate::explanation::causes::{
     Case, NOT_IDENTIFIED, cuda_versions, effects, event_quote, finding_quote, unresolved_cdi,
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
+use crate::messages::phrases::{self, Part, Phrase};
+use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kubernetes::pod::known as known_time;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent};
@@ -109,10 +110,20 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let attempt = attempt(case).filter(Attempt::has_failed)?;
     let (part, failure) = attempt.failure();
     let known = attempt.messages.iter().find_map(|message| Some((phrases::known(part, message)?, message)));
-    let Some((phrase, message)) = known else { return Some(not_identified(case, &failure, attempt.messages)) };
+    let Some((phrase, message)) = known else {
+        let read = attempt.messages.iter().find_map(|message| shapes::read(message));
+        return Some(match read {
+            Some(reading) => by_its_shape(case, &failure, reading, attempt.messages),
+            None => not_identified(case, &failure, attempt.messages),
+        });
+    };
     let finding = finding_behind(case, phrase);
     let applied = apply_phrase(case, phrase, message, finding);
-    let what = format!("{failure}: {}", applied.what);
+    // A table names the kind of failure; the words of the message say in which thing.
+    let read = shapes::read(message).filter(|reading| reading.is_specific());
+    let words =
+        read.filter(|_| !applied.is_past).map(|reading| format!(" (\"{}\")", reading.words)).unwrap_or_default();
+    let what = format!("{failure}: {}{words}", applied.what);
     let finding_lines = finding.into_iter().flat_map(|finding| {
         std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
     });
@@ -136,6 +147,17 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
         explanation.action.text = NO_DRIVER_IMAGE.replace("{node}", case.node);
     }
     Some(explanation)
+}
+
+/// Explains a failure whose message is not in the table, by the general shape of its innermost error.
+fn by_its_shape(case: &Case<'_>, failure: &str, reading: Reading, messages: Vec<String>) -> Explanation {
+    // The container runtime and the kubelet speak of the node, unless the shape blames another part by itself.
+    let cause = if reading.cause == Cause::Application { Cause::Unknown } else { reading.cause };
+    let advice = reading.advice(case.node);
+    case.explain(cause, Certainty::Likely, format!("{failure}: {}", reading.quoted()))
+        .with_evidence(messages)
+        .with_evidence(waiting_since(case))
+        .with_action(ActionCode::Watch, advice)
 }
 
 /// Explains a failure whose message is not known: the part and the message. Findings about the node are quoted, but nothing

@@ -7,7 +7,6 @@ use syringe_core::facts::topology::{GpuTopology, NearGpu, NicPort, Topology};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
-use crate::explanation::causes::phrases::{Part, known};
 use crate::explanation::explain;
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, Diagnosis, KernelEvent, OWN_GPU, PodEvent, PodFacts, Report,
@@ -15,6 +14,8 @@ use crate::explanation::tests::{
 };
 use crate::explanation::types::Explanation;
 use crate::finding::{Action, Finding, Scope};
+use crate::messages::phrases::{Part, known};
+use crate::messages::shapes::read;
 
 /// A pod whose container ended with this exit code and termination message.
 fn ended_with(code: i32, words: &str) -> PodFacts {
@@ -339,7 +340,8 @@ fn wording() -> impl Strategy<Value = String> {
 
 fn judge(message: &str, report: &Report) {
     for (part, pod, names_part) in parts(message) {
-        if known(part, message).is_some() {
+        // A general shape of error texts has a meaning, too.
+        if known(part, message).is_some() || read(message).is_some() {
             continue;
         }
         let explained = cause_of(&pod, report);

@@ -112,7 +112,9 @@ fn broken(stage: Stage, component: BrokenComponent, failing_pod: FailingPod<'_>)
 }
 
 fn driver<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
-    Some(broken(Stage::Driver, BrokenComponent::Driver, pods::failing_pod(node, Component::Driver)?))
+    let failing_pod =
+        pods::failing_pod(node, Component::Driver).or_else(|| pods::failing_pod(node, Component::VgpuManager))?;
+    Some(broken(Stage::Driver, BrokenComponent::Driver, failing_pod))
 }
 
 fn toolkit<'a>(node: &Node<'a>) -> Option<Broken<'a>> {

@@ -4,7 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::evidence;
 use crate::input::node::Node;
-use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaContainer, NvidiaPod};
+use syringe_core::facts::kubernetes::node::{
+    Component, ContainerStateKind, NvidiaContainer, NvidiaContainerState, NvidiaPod,
+};
 use syringe_core::text::{clean, clean_keeping_end};
 
 /// A pod younger than this may still be starting.
@@ -143,6 +145,21 @@ impl FailingPod<'_> {
             ContainerStateKind::Running if container.init => "runs and does not end".to_owned(),
             ContainerStateKind::Running => "runs and is not ready".to_owned(),
         }
+    }
+
+    /// The messages of the kubelet and the container runtime about the container, newest first: of its state, of its last end if its
+    /// program never ran, and of the pod's newest warning.
+    pub(crate) fn runtime_messages(&self) -> impl Iterator<Item = &str> {
+        let state = self.container.map(|container| &container.state);
+        let waits = state.filter(|state| state.reason.as_deref() != Some("CrashLoopBackOff"));
+        let last = self.container.and_then(|container| container.last.as_ref());
+        let never_ran = |state: &&NvidiaContainerState| {
+            state.exit_code == Some(128) || matches!(state.reason.as_deref(), Some("StartError" | "ContainerCannotRun"))
+        };
+        let waits = waits.filter(|state| state.kind == ContainerStateKind::Waiting || never_ran(state));
+        let own = waits.into_iter().chain(last.filter(never_ran)).filter_map(|state| state.message.as_deref());
+        let warning = self.pod.warning.as_ref().filter(|warning| warning.reason != "BackOff");
+        own.chain(warning.map(|warning| warning.message.as_str()))
     }
 
     /// Returns the newest warning event of the pod.

@@ -8,6 +8,9 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods::now;
+use crate::messages::phrases;
+use crate::messages::phrases::Part;
+use crate::messages::shapes;
 use crate::rule::{Draft, rules};
 use syringe_core::facts::kubernetes::node::StartingPod;
 use syringe_core::text::clean_keeping_end;
@@ -52,7 +55,17 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         format!("pod {}/{}{since}: {why}", evidence::name(&pod.namespace), evidence::name(&pod.name))
     });
     let more = waiting.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more pods"));
-    vec![Draft::on_node(NOT_STARTING).with_all_evidence(quoted).with_all_evidence(more)]
+    let because = waiting.iter().find_map(|(_, why)| {
+        let reading = shapes::read(why);
+        let phrase = phrases::known(Part::Start, why).map(|phrase| phrase.meaning(why));
+        Some(match (phrase, reading) {
+            (Some(meaning), Some(reading)) => format!("{meaning} (\"{}\")", reading.words),
+            (Some(meaning), None) => meaning,
+            (None, reading) => reading?.quoted(),
+        })
+    });
+    let draft = Draft { because, ..Draft::on_node(NOT_STARTING) };
+    vec![draft.with_all_evidence(quoted).with_all_evidence(more)]
 }
 
 /// Returns why the node cannot start a pod, if the pod has waited for long and a part of the node is the cause.

@@ -118,6 +118,17 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
             .map(|(what, version)| format!("{what} {}", version.as_deref().map_or("none".to_owned(), evidence::data)));
         draft = draft.with_evidence(words.join(", ")).with_all_evidence(module_of_kernel(node, driver));
     }
+    if let Some(driver) = driver.filter(|driver| refusal == Refusal::VersionMismatch && reboot_changes_nothing(driver))
+    {
+        let module = driver.loaded.as_deref().map(evidence::data).unwrap_or_default();
+        draft = draft.with_evidence(format!("module on disk {module}: a reboot loads the same module again")).with_action(
+            ActionCode::UpdateSoftware,
+            format!(
+                "Reinstall the driver of {{node}} in one version: the library on disk has another version than the module on disk \
+                 ({module}), as after two installers. A reboot does not help."
+            ),
+        );
+    }
     let pci = node.host().map_or(0, |host| host.pci_gpus.len());
     if pci > 0 {
         draft = draft.with_evidence(format!("PCI shows {}", evidence::count(pci, "GPU")));
@@ -129,6 +140,12 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
         );
     }
     draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(evidence::event).take(1))
+}
+
+/// Returns whether the module on disk is the loaded one, and the library on disk is another: a reboot loads the same module again.
+fn reboot_changes_nothing(driver: &DriverVersions) -> bool {
+    let same = driver.loaded.is_some() && driver.loaded == driver.module_on_disk;
+    same && driver.library.is_some() && driver.library != driver.loaded
 }
 
 /// Returns whether a module could be loaded, if none is loaded.

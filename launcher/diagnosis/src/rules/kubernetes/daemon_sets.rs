@@ -6,6 +6,7 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, Rule, Unread, rules};
+use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
@@ -104,7 +105,9 @@ fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
     }
     let failing = pods::failing(node, pod)?;
     let warning = warning(node, pod).or_else(|| failing.warning()).map(|text| format!("; {text}")).unwrap_or_default();
-    Some(format!("DaemonSet {}: {}{warning}", full_name(set), failing.description()))
+    let reason = stack_log::reason(node, &failing).and_then(|reason| reason.cause);
+    let reason = reason.map(|reason| format!("; {reason}")).unwrap_or_default();
+    Some(format!("DaemonSet {}: {}{warning}{reason}", full_name(set), failing.description()))
 }
 
 /// Returns the warning about a pod that has not started, which was read with the starting pods.

@@ -8,6 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
+use crate::messages::phrases;
+use crate::messages::phrases::Part;
+use crate::messages::shapes;
 use crate::rule::{Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
@@ -188,6 +191,7 @@ fn not_ready(node: &Node<'_>) -> Draft {
         draft
     };
     let draft = if rule.id == NO_NETWORK.id { draft.with_all_evidence(network_sets(node)) } else { draft };
+    let draft = Draft { because: why_none_starts(node, rule), ..draft };
     let starting = cluster.starting_pods.iter().flatten().filter(|pod| message(pod).is_some()).take(NAMED);
     // A pod on a node that does not report is in the state in which it was last seen.
     let starting = starting.filter(|_| rule.id != SILENT.id).map(starting_line);
@@ -195,6 +199,28 @@ fn not_ready(node: &Node<'_>) -> Draft {
         .with_all_evidence(starting)
         .with_all_evidence(cluster.machines.iter().filter(|one| is_told(one)).map(machine_line))
         .with_all_evidence(warnings(node))
+}
+
+/// Returns why pods of the node did not start last, if the message says that of its container runtime: the reason why the network
+/// plugin is not ready, or why the node stopped to report.
+fn why_none_starts(node: &Node<'_>, rule: Rule) -> Option<String> {
+    if ![NO_NETWORK.id, SILENT.id, NOT_READY.id, RUNTIME_DOWN.id].contains(&rule.id) {
+        return None;
+    }
+    let starting = node.kubernetes.starting_pods.iter().flatten();
+    let starting = starting.filter_map(|pod| Some((format!("{}/{}", pod.namespace, pod.name), message(pod)?.1)));
+    let of_stack = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| !pod.ready);
+    let of_stack = of_stack
+        .filter_map(|pod| Some((format!("{}/{}", pod.namespace, pod.name), pod.warning.as_ref()?.message.as_str())));
+    // A sandbox without a network is the effect, and not the reason.
+    let told = starting.chain(of_stack).filter(|(_, text)| !text.to_lowercase().contains("network"));
+    told.into_iter().find_map(|(pod, text)| {
+        let phrase = phrases::known(Part::Start, text)?;
+        let words = shapes::read(text).map_or_else(|| shapes::words_of(text), |reading| reading.words);
+        let meaning = phrase.meaning(text);
+        let last = if rule.id == SILENT.id { "before that, " } else { "" };
+        Some(format!("{last}pod {} could not start, because {meaning} (\"{words}\")", evidence::name(&pod)))
+    })
 }
 
 /// Returns the rule for a node that is not Ready, and the taint that says so.

@@ -7,7 +7,6 @@ use crate::input::stack::{Broken, BrokenComponent};
 use crate::rule::{Draft, Rule};
 use crate::rules::kubernetes::nvidia_stack::rules::{BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR};
 use crate::rules::kubernetes::stack_log;
-use crate::rules::kubernetes::stack_log::Phrase;
 use syringe_core::classification::Severity;
 
 fn rule_of(component: BrokenComponent) -> Rule {
@@ -27,30 +26,29 @@ pub(super) fn draft(node: &Node<'_>, broken: &Broken<'_>, unavailable: Vec<Strin
     explain(node, broken, draft).with_all_evidence(unavailable)
 }
 
-/// Adds the state of the pod, its events and log, and the action.
+/// Adds the state of the pod, its events and log, and the reason with its action.
 pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Draft {
     let failing_pod = &broken.failing_pod;
     let draft = draft.with_evidence(broken.description.clone()).with_all_evidence(failing_pod.warning());
-    let quote = |line: &str| format!("log of {}: \"{line}\"", evidence::data(failing_pod.container_name()));
-    let known = stack_log::known_line(node, failing_pod.pod);
-    let draft = match &known {
-        Some((line, phrase)) => draft.with_evidence(format!("{}: {}", quote(line), phrase.cause)),
-        None => draft.with_all_evidence(stack_log::last_line(node, failing_pod.pod).map(|line| quote(&line))),
+    let mut advice = draft.advice.clone();
+    let Some(reason) = stack_log::reason(node, failing_pod) else {
+        advice.push_str(&log_command(failing_pod));
+        let action = draft.action;
+        return draft.with_action(action, advice);
     };
-    let phrase = known.map(|(_, phrase)| phrase);
-    let advice = advice(failing_pod, phrase, &draft.advice);
-    let action = phrase.map_or(draft.action, |phrase| phrase.action);
-    draft.with_action(action, advice)
+    let cause = reason.cause.map(|cause| match failing_pod.container_name() {
+        "" => cause,
+        name => format!("{}: {cause}", evidence::data(name)),
+    });
+    let draft = Draft { because: cause, ..draft.with_all_evidence(reason.evidence) };
+    let Some((action, text)) = reason.action else {
+        advice.push_str(&log_command(failing_pod));
+        let action = draft.action;
+        return draft.with_action(action, advice);
+    };
+    draft.with_action(action, format!("{text}{} Then: {}.", log_command(failing_pod), delete_command(failing_pod.pod)))
 }
 
-/// Returns the action of the phrase or else of the rule, followed by the commands.
-fn advice(failing_pod: &FailingPod<'_>, phrase: Option<&Phrase>, default: &str) -> String {
-    let mut advice = phrase.map_or(default, |phrase| phrase.advice).to_owned();
-    if let Some(command) = failing_pod.log_command() {
-        advice.push_str(&format!(" Log: {command}."));
-    }
-    if phrase.is_some() {
-        advice.push_str(&format!(" Then: {}.", delete_command(failing_pod.pod)));
-    }
-    advice
+fn log_command(failing_pod: &FailingPod<'_>) -> String {
+    failing_pod.log_command().map(|command| format!(" Log: {command}.")).unwrap_or_default()
 }

@@ -68,8 +68,8 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
             evidence::data(&pod.namespace),
             evidence::name(&pod.name)
         ));
-        if let Some((line, phrase)) = stack_log::known_line(node, pod) {
-            draft = draft.with_evidence(format!("log of the MIG manager: \"{line}\": {}", phrase.cause));
+        if let Some(reason) = stack_log::of_log(node, pod, "the MIG manager").filter(|reason| reason.action.is_some()) {
+            draft = Draft { because: reason.cause, ..draft.with_all_evidence(reason.evidence) };
         }
     }
     let action = draft.action;

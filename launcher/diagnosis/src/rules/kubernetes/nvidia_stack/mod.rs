@@ -92,13 +92,13 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Adds the state of the toolkit's pod, which may show why the runtime is not configured. The action stays.
+/// Adds the state of the toolkit's pod, which may show why the runtime is not configured. The reason why it fails is then the reason.
 fn with_toolkit(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let of_runtime = draft.rule.about == About::ContainerRuntime;
     let toolkit = broken.filter(|broken| broken.stage == Stage::Runtime && of_runtime);
     let Some(toolkit) = toolkit else { return draft };
-    let (action, advice) = (draft.action, draft.advice.clone());
-    broken::explain(node, toolkit, draft).with_action(action, advice)
+    // The toolkit writes the configuration: the reason why it fails is the reason why there is no handler.
+    broken::explain(node, toolkit, draft)
 }
 
 /// Returns whether a plugin is missing, and no log gives another reason. A node may deliberately advertise no GPU, and the
@@ -137,6 +137,12 @@ fn evidence_of_consequences(drafts: &[Draft]) -> Vec<String> {
     consequences.flat_map(|draft| draft.evidence.iter().cloned()).collect()
 }
 
+/// Returns whether the container that fails installs a driver: that of the GPU Operator, of vGPU, or an installer of the cloud.
+fn installs_driver(broken: &Broken<'_>) -> bool {
+    let of_driver = matches!(broken.failing_pod.pod.component, Component::Driver | Component::VgpuManager);
+    of_driver || broken.failing_pod.container_name().contains("driver-installer")
+}
+
 /// Returns the finding about a missing driver, with the state of NVIDIA's stack.
 fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let unexplained = draft.rule.about == About::DriverAbsent;
@@ -146,10 +152,14 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     if let Some(words) = configuration::driver_is_off(node).filter(|_| unexplained) {
         return draft.with_evidence(words);
     }
-    if unexplained && !node.kubernetes.nvidia_pods.iter().flatten().any(|pod| pod.component == Component::Driver) {
+    let broken = broken.filter(|broken| installs_driver(broken));
+    if unexplained
+        && broken.is_none()
+        && !node.kubernetes.nvidia_pods.iter().flatten().any(|pod| pod.component == Component::Driver)
+    {
         return draft.with_all_evidence(configuration::unfit(node, DaemonSetRole::GpuDriver));
     }
-    let Some(broken) = broken.filter(|broken| broken.failing_pod.pod.component == Component::Driver) else {
+    let Some(broken) = broken else {
         return draft;
     };
     let (action, advice) = (draft.action, draft.advice.clone());

@@ -5,9 +5,15 @@
 
 mod phrase;
 
+use crate::evidence;
 use crate::input::node::Node;
+use crate::input::stack::pods::FailingPod;
+use crate::messages::phrases;
+use crate::messages::phrases::Part;
+use crate::messages::shapes;
 use phrase::PHRASES;
 pub(crate) use phrase::Phrase;
+use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::node::NvidiaPod;
 use syringe_core::facts::stack_log::StackLog;
 use syringe_core::text::clean_keeping_end;
@@ -26,14 +32,73 @@ pub(crate) fn known_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, &'
     Some((clean_keeping_end(line, LINE), phrase))
 }
 
-pub(crate) fn last_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<String> {
-    log_of(node, pod)?.lines.last().map(|line| clean_keeping_end(line, LINE))
+/// Why a component fails.
+pub(crate) struct Reason {
+    /// The cause, for the title. `None` if the log has no line about an error.
+    pub(crate) cause: Option<String>,
+    /// Evidence: the message.
+    pub(crate) evidence: Option<String>,
+    /// The action that the cause calls for.
+    pub(crate) action: Option<(ActionCode, String)>,
 }
 
-/// Returns the first phrase of the table that matches the line. The table lists reasons before symptoms.
+/// Returns why a pod fails: what the container runtime says of a container that it cannot start, or else the log of the container.
+pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
+    of_runtime(failing_pod).or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
+}
+
+/// Returns why the kubelet or the container runtime cannot start the container.
+fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
+    let messages: Vec<&str> = failing_pod.runtime_messages().collect();
+    let parts = [Part::Start, Part::Image, Part::Config, Part::Volume];
+    let known = messages.iter().find_map(|message| {
+        let phrase = parts.iter().find_map(|part| phrases::known(*part, message))?;
+        let reading = shapes::read(message).filter(|reading| reading.is_specific());
+        let words = reading.map_or_else(|| shapes::words_of(message), |reading| reading.words);
+        let cause = format!("{} (\"{words}\")", phrase.meaning(message));
+        Some(Reason {
+            cause: Some(cause),
+            evidence: Some(quoted(message)),
+            action: Some((phrase.code, phrase.action.to_owned())),
+        })
+    });
+    known.or_else(|| {
+        let (message, reading) = messages.iter().find_map(|message| Some((*message, shapes::read(message)?)))?;
+        let action = Some((ActionCode::UpdateSoftware, reading.advice.to_owned()));
+        Some(Reason { cause: Some(reading.quoted()), evidence: Some(quoted(message)), action })
+    })
+}
+
+fn quoted(message: &str) -> String {
+    format!("container runtime: {}", clean_keeping_end(message, LINE))
+}
+
+/// Returns the reason that the log of a container gives.
+pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Option<Reason> {
+    let quote = |line: &str| format!("log of {}: \"{}\"", evidence::data(container), clean_keeping_end(line, LINE));
+    if let Some((line, phrase)) = known_line(node, pod) {
+        let cause = Some(phrase.cause.to_owned());
+        let evidence = Some(format!("{}: {}", quote(&line), phrase.cause));
+        return Some(Reason { cause, evidence, action: Some((phrase.action, phrase.advice.to_owned())) });
+    }
+    let log = log_of(node, pod)?;
+    let lines = log.detail_lines.iter().chain(&log.lines).map(String::as_str);
+    if let Some((line, reading)) = shapes::read_log(lines.clone()) {
+        let action = Some((ActionCode::UpdateSoftware, reading.advice.to_owned()));
+        return Some(Reason { cause: Some(reading.quoted()), evidence: Some(quote(line)), action });
+    }
+    let error = shapes::last_error(lines);
+    let cause = error.map(|line| format!("it says \"{}\"", shapes::words_of(line)));
+    let line = error.or(log.lines.last().map(String::as_str))?;
+    Some(Reason { cause, evidence: Some(quote(line)), action: None })
+}
+
+/// Returns the phrase of the table that matches the innermost error of the line: what stands last. Of equal ones, the first: the
+/// table lists reasons before symptoms.
 fn explain(line: &str) -> Option<&'static Phrase> {
     let line = line.to_ascii_lowercase();
-    PHRASES.iter().find(|phrase| phrase.is_in(&line))
+    let found = PHRASES.iter().filter_map(|phrase| Some((phrase, phrase.end_in(&line)?)));
+    found.min_by_key(|(_, end)| std::cmp::Reverse(*end)).map(|(phrase, _)| phrase)
 }
 
 /// Returns the best line with its phrase: the line whose phrase is first in the table; among equal ones the last, which is

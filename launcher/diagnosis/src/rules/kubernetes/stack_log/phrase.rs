@@ -29,8 +29,10 @@ fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
 }
 
 impl Phrase {
-    /// Returns whether the line, in lower case, matches one of the alternatives.
-    pub(super) fn is_in(&self, lower_case: &str) -> bool {
-        self.any.iter().any(|parts| parts.iter().all(|part| lower_case.contains(part)))
+    /// Returns where the phrase ends in a line, in lower case, if the line matches one of the alternatives.
+    pub(super) fn end_in(&self, lower_case: &str) -> Option<usize> {
+        let end = |part: &&str| lower_case.rfind(*part).map(|at| at + part.len());
+        let ends = self.any.iter().filter_map(|parts| parts.iter().map(end).collect::<Option<Vec<_>>>());
+        ends.filter_map(|ends| ends.into_iter().max()).max()
     }
 }

@@ -63,7 +63,7 @@ struct Names {
     otherwise: &'static str,
 }
 
-const TABLE: &str = include_str!("../../data/phrases.tsv");
+const TABLE: &str = include_str!("../data/phrases.tsv");
 
 static PHRASES: LazyLock<Vec<Phrase>> = LazyLock::new(|| rows(TABLE).filter_map(phrase).collect());
 

@@ -1,0 +1,396 @@
+//! `read`: the meaning of an error message of any program, from the general shapes of error texts in `data/error_shapes.tsv`.
+//!
+//! Programs wrap errors: `starting: reading config: open /etc/x: no such file or directory`. The innermost error stands last, and its
+//! shape is the same in all programs. A message without any such shape has no known meaning.
+
+use std::sync::LazyLock;
+
+use crate::explanation::types::Cause;
+use syringe_core::text::{clean, clean_keeping_end};
+use syringe_core::tsv::{alternatives, rows, word};
+
+/// Maximum length of the words of a program in a title or summary.
+const MAX_WORDS: usize = 180;
+/// Maximum length of a subject.
+const MAX_SUBJECT: usize = 120;
+
+/// The position of the subject of a shape, or its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Subject {
+    None,
+    /// The token after the words.
+    After,
+    /// The token before the words.
+    Before,
+    /// The last token in quotes before the words, or else the token before them.
+    Quoted,
+    Path,
+    Library,
+    Variable,
+    Host,
+    Command,
+}
+
+/// A shape of error texts.
+struct Shape {
+    tier: u8,
+    words: Vec<Vec<&'static str>>,
+    subject: Subject,
+    cause: Cause,
+    what: &'static str,
+    otherwise: &'static str,
+    advice: &'static str,
+}
+
+static SHAPES: LazyLock<Vec<Shape>> =
+    LazyLock::new(|| rows(include_str!("../data/error_shapes.tsv")).filter_map(shape).collect());
+
+fn shape(fields: Vec<&'static str>) -> Option<Shape> {
+    let [tier, words, subject, cause, what, otherwise, advice] = fields[..] else { return None };
+    let (subject, cause) = (word(subject)?, word(cause)?);
+    Some(Shape { tier: tier.parse().ok()?, words: alternatives(words), subject, cause, what, otherwise, advice })
+}
+
+/// The meaning of an error message.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Reading {
+    /// The meaning, with the thing that the message is about.
+    pub(crate) what: String,
+    /// The innermost words of the message.
+    pub(crate) words: String,
+    /// The part of the system that the message blames by itself.
+    pub(crate) cause: Cause,
+    /// Text of the action; `{node}` is the placeholder for the node's name.
+    pub(crate) advice: &'static str,
+    tier: u8,
+}
+
+impl Reading {
+    /// The meaning followed by the words of the program.
+    pub(crate) fn quoted(&self) -> String {
+        format!("{} (\"{}\")", self.what, self.words)
+    }
+
+    /// Returns whether the message is about more than a general state.
+    pub(crate) fn is_specific(&self) -> bool {
+        self.tier < 3
+    }
+
+    /// Returns the action for this node.
+    pub(crate) fn advice(&self, node: &str) -> String {
+        self.advice.replace("{node}", node)
+    }
+}
+
+/// Returns the meaning of a message. `None` if it has no general shape.
+pub(crate) fn read(message: &str) -> Option<Reading> {
+    let message = undecorated(message);
+    let lower = message.to_ascii_lowercase();
+    let found = SHAPES.iter().filter_map(|shape| {
+        let best = shape.words.iter().filter_map(|words| span(words, &lower)).max_by_key(|(_, end)| *end)?;
+        Some((shape, best))
+    });
+    // `min_by_key` keeps the first of equal ones: the order of the table.
+    let (shape, (start, end)) = found.min_by_key(|(shape, (_, end))| (shape.tier, std::cmp::Reverse(*end)))?;
+    let subject = subject(shape.subject, message, start, end);
+    let what = match &subject {
+        Some(subject) => shape.what.replace("{it}", subject),
+        None => shape.otherwise.to_owned(),
+    };
+    let words = innermost(message, start, end);
+    Some(Reading { what, words, cause: shape.cause, advice: shape.advice, tier: shape.tier })
+}
+
+/// Returns the line of a log that gives the reason, with its meaning: of the lines about errors, the last with a shape.
+pub(crate) fn read_log<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clone) -> Option<(&'a str, Reading)> {
+    let readable = || lines.clone().rev().filter_map(|line| Some((line, read(line)?)));
+    let of_errors = readable().filter(|(line, _)| is_error(line));
+    // A general statement often repeats the error before it.
+    of_errors
+        .clone()
+        .find(|(_, reading)| reading.tier < 3)
+        .or_else(|| readable().find(|(_, one)| one.tier < 3))
+        .or_else(|| of_errors.clone().next())
+}
+
+/// Returns the last line of a log about an error.
+pub(crate) fn last_error<'a>(lines: impl DoubleEndedIterator<Item = &'a str>) -> Option<&'a str> {
+    lines.rev().find(|line| is_error(line))
+}
+
+/// Returns the innermost words of a message without a shape: its end.
+pub(crate) fn words_of(message: &str) -> String {
+    let message = undecorated(message);
+    innermost(message, message.len(), message.len())
+}
+
+/// Returns whether a line of a log says that it is about an error.
+fn is_error(line: &str) -> bool {
+    const MARKS: [&str; 12] = [
+        "level=error",
+        "level=fatal",
+        "\"level\":\"error\"",
+        "\"level\":\"fatal\"",
+        "error:",
+        "error ",
+        "fatal",
+        "panic:",
+        "failed",
+        "unable to",
+        "cannot ",
+        "could not ",
+    ];
+    let klog = line.starts_with(['E', 'F'])
+        && line.get(1..5).is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
+    let lower = line.to_ascii_lowercase();
+    // A shell that prints its commands prints the text of messages, too.
+    !line.starts_with("+ ") && (klog || MARKS.iter().any(|mark| lower.contains(mark)) || lower.contains("error"))
+}
+
+/// Returns the position of the parts of `words` in their order, in the last place where the message has them.
+fn span(words: &[&str], message: &str) -> Option<(usize, usize)> {
+    let (first, rest) = words.split_first()?;
+    let mut until = message.len();
+    while let Some(start) = message[..until].rfind(first) {
+        let mut end = start + first.len();
+        let whole = rest.iter().all(|part| match message[end..].find(part) {
+            Some(at) => {
+                end += at + part.len();
+                true
+            }
+            None => false,
+        });
+        if whole && is_bounded(message, start, end) {
+            return Some((start, end));
+        }
+        until = start;
+    }
+    None
+}
+
+/// Returns whether the words are not parts of longer words.
+fn is_bounded(message: &str, start: usize, end: usize) -> bool {
+    let is_inside = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = message.as_bytes();
+    let first = is_inside(bytes.get(start)) && start > 0 && is_inside(bytes.get(start - 1));
+    let last = is_inside(bytes.get(end.saturating_sub(1))) && is_inside(bytes.get(end));
+    !first && !last
+}
+
+/// Removes what a logger writes around a message: time, level, source file.
+fn undecorated(message: &str) -> &str {
+    let message = message.trim();
+    for (field, quote) in [(" msg=\"", '"'), ("\"msg\":\"", '"'), ("\"error\":\"", '"')] {
+        if let Some((_, rest)) = message.split_once(field).filter(|(before, _)| before.len() < 80) {
+            return rest.trim_end().trim_end_matches([quote, '}']).trim_end_matches("\\n");
+        }
+    }
+    // klog: `E1121 02:40:02.611072       1 main.go:173] message`.
+    let klog = message.split_once("] ").filter(|(head, _)| {
+        let mut words = head.split_whitespace();
+        let level = words.next().unwrap_or_default();
+        level.starts_with(['E', 'F', 'W', 'I'])
+            && level.len() == 5
+            && words.last().is_some_and(|place| place.contains(".go:"))
+    });
+    if let Some((_, rest)) = klog {
+        return rest;
+    }
+    // A date and a time before the message.
+    let is_time = |word: &str| {
+        word.len() >= 8
+            && word.bytes().filter(u8::is_ascii_digit).count() >= 6
+            && word.bytes().all(|byte| byte.is_ascii_digit() || b"-/:.,TZ+[]".contains(&byte))
+    };
+    let mut rest = message;
+    while let Some((_, more)) = rest.split_once(' ').filter(|(word, _)| is_time(word)) {
+        rest = more.trim_start();
+    }
+    rest
+}
+
+/// Ends of a chain of errors that say nothing.
+const EMPTY_ENDS: [&str; 3] = [": unknown", ", which is unexpected", "."];
+
+/// Returns the part of the message around its shape: the last links of the chain of errors, and what follows them.
+fn innermost(message: &str, start: usize, end: usize) -> String {
+    let mut message = message;
+    for empty in EMPTY_ENDS {
+        message = message.strip_suffix(empty).unwrap_or(message);
+    }
+    let (start, end) = (start.min(message.len()), end.min(message.len()));
+    // The links before the shape, as far as there is room for them.
+    let least = end.saturating_sub(MAX_WORDS * 2 / 3);
+    let links = message.match_indices(": ").map(|(at, _)| at + 2).filter(|at| *at >= least && *at < start.max(1));
+    let lines = message[..start].rfind('\n').map(|at| at + 1);
+    let from = if least == 0 { 0 } else { links.min().unwrap_or(start) };
+    let from = lines.map_or(from, |line| from.max(line));
+    let from = (0..=from).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+    let tail = message[from..].lines().next().unwrap_or_default();
+    if tail.chars().count() > MAX_WORDS { clean(tail, MAX_WORDS) } else { clean_keeping_end(tail, MAX_WORDS) }
+}
+
+fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<String> {
+    let (before, after) = (message.get(..start)?, message.get(end..)?);
+    let inside = message.get(start..end)?;
+    let found = match kind {
+        Subject::None => None,
+        Subject::After => {
+            // The words may have the name between them: "version `X' not found".
+            let between = inside.split_once('`').map(|(_, rest)| rest).and_then(|rest| rest.split(['\'', '`']).next());
+            between.filter(|name| !name.is_empty()).or_else(|| first_token(after))
+        }
+        Subject::Before => last_token(before),
+        Subject::Quoted => last_quoted(inside)
+            .or_else(|| last_quoted(before))
+            .or_else(|| last_token(before).filter(|token| is_name(token))),
+        Subject::Path => {
+            nearest(before, after, |token| token.contains('/') && token.len() > 2 && !token.contains("://"))
+        }
+        Subject::Library => nearest(before, after, |token| token.contains(".so") || token.starts_with("lib")),
+        Subject::Variable => nearest(before, inside, is_variable).or_else(|| nearest("", after, is_variable)),
+        Subject::Host => nearest(before, after, is_host),
+        Subject::Command => last_quoted(before).or_else(|| bracketed(before)).or_else(|| last_token(before)),
+    };
+    found.map(|found| clean(bare(found), MAX_SUBJECT)).filter(|found| found.len() > 1)
+}
+
+/// Characters around a name.
+const EDGES: [char; 12] = ['"', '\'', '`', ':', ',', ';', '(', ')', '[', ']', '{', ' '];
+
+/// Removes what stands around a name. An address may begin with a colon.
+fn bare(token: &str) -> &str {
+    token.trim_end_matches(EDGES).trim_start_matches(|first| first != ':' && EDGES.contains(&first))
+}
+
+fn is_name(token: &str) -> bool {
+    token.contains(['.', '/', '_', '-', ':']) && token.len() > 2
+}
+
+fn is_variable(token: &str) -> bool {
+    token.len() > 2
+        && token.contains('_')
+        && token.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+fn is_host(token: &str) -> bool {
+    let port = || {
+        token.rsplit_once(':').is_some_and(|(_, port)| port.len() > 1 && port.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let dotted = || token.split('.').count() > 2 && !token.starts_with('/');
+    token.contains("://")
+        || (token.contains('.') && token.contains('/') && !token.starts_with('/'))
+        || token.ends_with(".sock")
+        || port()
+        || dotted()
+}
+
+/// Returns the last token before the words that is of a kind, or else the first one after them.
+fn nearest<'m>(before: &'m str, after: &'m str, is: impl Fn(&str) -> bool) -> Option<&'m str> {
+    let fits = |token: &&str| is(bare(token));
+    let near = before.char_indices().rev().nth(240).map_or(0, |(at, _)| at);
+    let last = before[near..].split(char::is_whitespace).rev().find(fits);
+    last.or_else(|| after.split(char::is_whitespace).take(12).find(fits)).map(bare)
+}
+
+fn last_token(before: &str) -> Option<&str> {
+    before
+        .trim_end_matches([' ', ':', ',', '('])
+        .split(char::is_whitespace)
+        .next_back()
+        .filter(|token| !token.is_empty())
+}
+
+fn first_token(after: &str) -> Option<&str> {
+    after.trim_start_matches([' ', ':', '=']).split(char::is_whitespace).next().filter(|token| !token.is_empty())
+}
+
+/// Returns the last text in quotes, without line breaks.
+fn last_quoted(text: &str) -> Option<&str> {
+    let (head, _) = text.rsplit_once(['"', '\'', '`'])?;
+    let (_, quoted) = head.rsplit_once(['"', '\'', '`'])?;
+    (!quoted.is_empty() && quoted.len() < MAX_SUBJECT && !quoted.contains('\n')).then_some(quoted)
+}
+
+/// Returns the last text in brackets: `failed to run command [a b c]`.
+fn bracketed(text: &str) -> Option<&str> {
+    let (head, _) = text.rsplit_once(']')?;
+    head.rsplit_once('[').map(|(_, inside)| inside).filter(|inside| inside.len() < MAX_SUBJECT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_read_and_complete() {
+        assert_eq!(SHAPES.len(), rows(include_str!("../data/error_shapes.tsv")).count(), "a row has an error");
+        for shape in SHAPES.iter() {
+            let what = shape.what;
+            assert!(shape.words.iter().flatten().all(|word| *word == word.to_ascii_lowercase()), "{what}");
+            assert!(!shape.otherwise.contains("{it}") && shape.advice.ends_with('.'), "{what}");
+            assert!(!what.contains("{it}") || shape.subject != Subject::None, "{what}");
+        }
+    }
+
+    /// Messages of programs that no table knows, with what has to be said of them.
+    #[test]
+    fn the_innermost_error_and_its_subject_are_read() {
+        for (message, named) in [
+            (
+                "time=\"2026-11-21T02:40:04Z\" level=fatal msg=\"starting: open /etc/y/z.conf: no such file or directory\"",
+                "/etc/y/z.conf does not exist",
+            ),
+            (
+                "E1121 02:40:02.611072       1 main.go:173] serving: listen tcp :9400: bind: address already in use",
+                ":9400",
+            ),
+            (
+                "2026/11/21 02:40:02 dial tcp 10.1.2.3:5432: connect: connection refused",
+                "nothing answers at 10.1.2.3:5432",
+            ),
+            (
+                "/usr/bin/x: error while loading shared libraries: libfoo.so.3: cannot open shared object file: No such file or directory",
+                "library libfoo.so.3 is missing",
+            ),
+            ("/opt/x: /lib64/libc.so.6: version `GLIBC_2.34' not found (required by /opt/y.so)", "lacks GLIBC_2.34"),
+            ("/opt/run: line 7: CLUSTER_NAME: unbound variable", "variable CLUSTER_NAME is not set"),
+            ("ModuleNotFoundError: No module named 'flash_attn'", "Python module flash_attn"),
+            (
+                "failed to list nodes: nodes is forbidden: User \"system:serviceaccount:a:b\" cannot list resource \"nodes\"",
+                "the API server forbids",
+            ),
+            (
+                "Get \"https://example.org/v2/\": dial tcp: lookup example.org on 10.0.0.10:53: no such host",
+                "cannot be resolved",
+            ),
+            ("error loading: symlink /a/b /c/d: file exists", "/c/d exists already"),
+            (
+                "/x/y.sh: line 3: /sys/module/a/parameters/b: Read-only file system",
+                "/sys/module/a/parameters/b cannot be written",
+            ),
+            ("Error: unknown flag: --fast", "argument --fast"),
+        ] {
+            let reading = read(message).unwrap_or_else(|| panic!("no shape: {message}"));
+            assert!(reading.what.contains(named), "{message}: {}", reading.what);
+        }
+    }
+
+    #[test]
+    fn words_without_a_shape_have_no_meaning() {
+        for message in
+            ["the frobnicator is sad", "step 12 of 90: loss=0.31", "Waiting for change to the label", "done", ""]
+        {
+            assert_eq!(read(message), None, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_reason_is_found_among_the_lines_of_a_log() {
+        let lines = ["Starting", "error: open /a/b: permission denied", "retrying", "Shutting down"];
+        let (line, reading) = read_log(lines.into_iter()).expect("an error");
+        assert_eq!((line, reading.what.as_str()), (lines[1], "access to /a/b is denied"));
+        assert_eq!(last_error(["a", "it failed: x", "b"].into_iter()), Some("it failed: x"));
+    }
+}

@@ -85,7 +85,7 @@ struct NoNewNode {
 fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     let speaks =
         |event: &&PodEvent| !event.is_ours() && event.message != of_scheduler && !event.message.starts_with("0/");
-    let found = case.pod.events.iter().rev().filter(speaks).find_map(|event| {
+    case.pod.events.iter().rev().filter(speaks).find_map(|event| {
         let message = event.message.to_ascii_lowercase();
         let last = |words: &[&str]| words.iter().filter_map(|word| message.rfind(word)).max();
         let rows = NO_NEW_NODE.iter().filter_map(|row| Some((row, last(row.0)?)));
@@ -94,8 +94,7 @@ fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
         let start = event.message[..at].rfind([';', ':']).map_or(at, |mark| mark + 1);
         let words = clean(event.message[start..].trim(), MAX_WORDS);
         Some(NoNewNode { what: format!("{what} (\"{words}\")"), advice, quote: event_quote(event) })
-    });
-    found
+    })
 }
 
 /// Maximum length of the words of an autoscaler.

@@ -77,6 +77,9 @@ pub struct Finding {
     /// A short title.
     #[schemars(extend("x-text" = "own"))]
     pub title: String,
+    /// The reason of the fault, in the words of the part that failed, if its message was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The facts behind the finding, with their values and times.
     pub evidence: Vec<String>,
     /// The recommended action.
@@ -85,6 +88,13 @@ pub struct Finding {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-text" = "own"))]
     pub reference: Option<String>,
+}
+
+impl Finding {
+    /// Returns the title with the reason, if a reason is known.
+    pub fn headline(&self) -> String {
+        self.reason.as_ref().map_or_else(|| self.title.clone(), |reason| format!("{}: {reason}", self.title))
+    }
 }
 
 /// The object that a finding is about. Empty for the node as a whole.

@@ -17,9 +17,10 @@ pub(crate) fn page(answer: &NodeDescription) -> Page {
     for problem in &answer.kubernetes_problems {
         text.push_str(&format!("  {problem}\n"));
     }
-    for Finding { severity, title, scope, .. } in &answer.findings {
+    for finding in &answer.findings {
+        let Finding { severity, scope, .. } = finding;
         let gpu = scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
-        text.push_str(&format!("  [{}]{gpu} {title}\n", named(*severity)));
+        text.push_str(&format!("  [{}]{gpu} {}\n", named(*severity), finding.headline()));
     }
     if let Some(omitted) = answer.findings_omitted {
         text.push_str(&format!("  … and {omitted} more findings: gpu-syringe diagnose\n"));

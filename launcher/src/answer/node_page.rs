@@ -180,7 +180,7 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
 }
 
 fn finding_lines(finding: &Finding) -> String {
-    let Finding { id, severity, scope, title, evidence, action, .. } = finding;
+    let Finding { id, severity, scope, evidence, action, .. } = finding;
     let severity = named(*severity);
     let place = match (scope.gpu, &scope.pci) {
         (Some(gpu), Some(pci)) => format!(" GPU {gpu} ({})", pci.sysfs()),
@@ -188,7 +188,7 @@ fn finding_lines(finding: &Finding) -> String {
         (None, Some(pci)) => format!(" {}", pci.sysfs()),
         (None, None) => String::new(),
     };
-    let mut lines = format!("\n[{severity}]{place} {title}  ({id})\n");
+    let mut lines = format!("\n[{severity}]{place} {}  ({id})\n", finding.headline());
     for line in evidence {
         lines.push_str(&format!("    {line}\n"));
     }

@@ -87,8 +87,7 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
     let further = draft.further.iter().map(|(_, advice)| advice.as_str());
     let text: Vec<&str> = std::iter::once(draft.advice.as_str()).chain(further).collect();
     let text = text.join(" ").replace("{gpu}", &place).replace("{node}", node);
-    let title = draft.because.map_or(draft.rule.title.to_owned(), |why| format!("{}: {why}", draft.rule.title));
-    let title = if draft.is_over { format!("Earlier: {title}") } else { title };
+    let title = if draft.is_over { format!("Earlier: {}", draft.rule.title) } else { draft.rule.title.to_owned() };
     let finding = Finding {
         id: draft.rule.id.to_owned(),
         severity: draft.severity,
@@ -97,6 +96,7 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
         addresses,
         work_continues: draft.rule.in_plan == InPlan::WorkContinues,
         title,
+        reason: draft.reason,
         evidence,
         action: Action { code: draft.action, text },
         reference: draft.rule.reference.map(str::to_owned),
@@ -119,7 +119,7 @@ fn can_merge(left: &Draft, right: &Draft) -> bool {
         && left.is_over == right.is_over
         && left.action == right.action
         && left.advice == right.advice
-        && left.because == right.because
+        && left.reason == right.reason
         && left.further == right.further
         && left.scope.pid.is_none()
         && right.scope.pid.is_none()

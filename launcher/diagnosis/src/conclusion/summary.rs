@@ -72,7 +72,7 @@ fn coverage(node: &Node<'_>, verdict: Verdict) -> Option<String> {
 fn worst_first(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
     let place = if worst.place.is_empty() { String::new() } else { format!("{}: ", worst.place) };
     let age = evidence::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
-    let first = capital(&format!("{place}{}{age}.", worst.finding.title));
+    let first = capital(&format!("{place}{}{age}.", worst.finding.headline()));
     let mut rest = Vec::new();
     if notable.len() > 1 {
         let mut others: Vec<&str> = notable.iter().skip(1).map(|other| other.finding.id.as_str()).collect();
@@ -268,7 +268,7 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     let short = log_window::why_too_short(node);
     let is_repeated = |note: &Concluded| short.as_ref().is_some_and(|short| note.finding.evidence.contains(short));
     let mut notes: Vec<String> =
-        concluded.iter().filter(|note| !is_repeated(note)).map(|note| note.finding.title.clone()).collect();
+        concluded.iter().filter(|note| !is_repeated(note)).map(|note| note.finding.headline()).collect();
     parts.extend(short);
     notes.dedup();
     parts.extend(notes.into_iter().take(3));

@@ -33,8 +33,8 @@ pub(crate) struct Draft {
     pub(crate) can_wait: bool,
     /// The condition for a return of the GPU to the vendor, if the action is to return it.
     pub(crate) return_if: Option<&'static str>,
-    /// The reason that the facts show, for the title.
-    pub(crate) because: Option<String>,
+    /// The reason of the fault, in the words of the part that failed.
+    pub(crate) reason: Option<String>,
     /// Actions that `action` does not include, with their texts.
     pub(crate) further: Vec<(ActionCode, String)>,
 }
@@ -55,7 +55,7 @@ impl Draft {
             is_over: false,
             can_wait: false,
             return_if: None,
-            because: None,
+            reason: None,
             further: Vec::new(),
         }
     }

@@ -74,7 +74,7 @@ fn of_gpu(
     xids: &[&KernelEvent],
     findings: &[&Finding],
 ) -> Explanation {
-    let title = findings.first().map(|finding| finding.title.clone());
+    let title = findings.first().map(|finding| finding.headline());
     let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
     let unmet =
         (!case.failed_container_had_gpus()).then(|| "the container that terminated does not use the GPUs".to_owned());
@@ -177,7 +177,7 @@ pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase == "Succeeded" {
         return None;
     }
-    let title = &finding.title;
+    let title = finding.headline();
     let cause = if finding.class == Class::Hardware { Cause::Gpu } else { Cause::Node };
     let mut explanation = case
         .explain(cause, Certainty::Certain, format!("it cannot use its GPUs: {title}"))
@@ -255,7 +255,7 @@ pub(crate) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     let certainty = if suffers { inferred(case) } else { Certainty::Possible };
     let quoted = findings.iter().map(|finding| finding_quote(finding));
     let mut explanation = case
-        .explain(Cause::Node, certainty, format!("its node {} has a problem: {}", case.node, first.title))
+        .explain(Cause::Node, certainty, format!("its node {} has a problem: {}", case.node, first.headline()))
         .with_evidence(quoted)
         .with_evidence(first.evidence.iter().take(2).cloned())
         .with_evidence(end_quote(case));

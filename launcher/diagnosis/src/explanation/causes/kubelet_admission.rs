@@ -81,7 +81,7 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
         return Refusal { cause: Cause::Application, what, evidence: Vec::new(), action };
     }
     if let Some(lost) = finding(case, &LOST) {
-        let what = format!("the device plugin could not choose GPUs for it: {}", lost.title);
+        let what = format!("the device plugin could not choose GPUs for it: {}", lost.headline());
         let evidence = quote(lost);
         return Refusal { cause: Cause::Gpu, what, evidence, action: case.action_for(lost) };
     }
@@ -251,7 +251,7 @@ fn explained_by(case: &Case<'_>, starts: &[&str], refusal: Refusal) -> Refusal {
     let Some(finding) = finding(case, starts).filter(|finding| finding.severity > Severity::Info) else {
         return refusal;
     };
-    let what = format!("{} ({})", refusal.what, finding.title);
+    let what = format!("{} ({})", refusal.what, finding.headline());
     let Action { code, text } = case.action_for(finding);
     let action = Action { code, text: format!("{text} Then recreate the pod.") };
     Refusal { what, evidence: quote(finding), action, ..refusal }
@@ -259,7 +259,7 @@ fn explained_by(case: &Case<'_>, starts: &[&str], refusal: Refusal) -> Refusal {
 
 /// Returns title and first evidence of a finding.
 fn quote(finding: &Finding) -> Vec<String> {
-    let title = format!("finding {}: {}", finding.id, finding.title);
+    let title = format!("finding {}: {}", finding.id, finding.headline());
     std::iter::once(title).chain(finding.evidence.first().cloned()).collect()
 }
 

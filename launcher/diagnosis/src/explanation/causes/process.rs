@@ -309,7 +309,7 @@ fn beside_finding(case: &Case<'_>, what: &str, first: &Finding, findings: &[&Fin
         // It is not known whether the finding affects this pod.
         (_, false, false) => (if affects { Cause::Node } else { Cause::Unknown }, "its node"),
     };
-    let what = format!("{what}; there is a finding about {whose}: {}", first.title);
+    let what = format!("{what}; there is a finding about {whose}: {}", first.headline());
     let mut explanation = case
         .explain(cause, Certainty::Possible, what)
         .with_evidence(findings.iter().map(|finding| finding_quote(finding)))

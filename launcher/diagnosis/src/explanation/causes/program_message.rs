@@ -42,7 +42,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let elsewhere = if phrase.is_about_other_ranks() { on_other_gpus(case, &end) } else { Vec::new() };
     let cause = cause_of(case, phrase, finding);
     let container = end.container;
-    let why = finding.map(|finding| format!(" ({})", finding.title)).unwrap_or_default();
+    let why = finding.map(|finding| format!(" ({})", finding.headline())).unwrap_or_default();
     let without = requests_none(case, phrase);
     let note = match (without, past, elsewhere.is_empty()) {
         (true, ..) => "; the pod requests no GPU",
@@ -151,7 +151,7 @@ fn plan_elsewhere(case: &Case<'_>, events: &[&KernelEvent]) -> Option<Action> {
     let of_node = case.diagnosis?.action_for(worst, &places);
     let place = worst.addresses.first().map(|address| format!(" ({})", address.sysfs())).unwrap_or_default();
     let whose = worst.scope.gpu.map_or_else(|| "An NVSwitch".to_owned(), |index| format!("GPU {index}"));
-    let text = format!("{whose}{place} of {} failed: {}. {}", case.node, worst.title, of_node.text);
+    let text = format!("{whose}{place} of {} failed: {}. {}", case.node, worst.headline(), of_node.text);
     Some(Action { code: of_node.code, text })
 }
 

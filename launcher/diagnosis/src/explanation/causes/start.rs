@@ -219,7 +219,7 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
     }
     match finding {
         Some(finding) => ApplicablePhrase {
-            what: format!("{meaning} ({})", finding.title),
+            what: format!("{meaning} ({})", finding.headline()),
             evidence: None,
             action: case.action_for(finding),
             is_past: false,

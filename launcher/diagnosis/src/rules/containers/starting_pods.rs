@@ -55,7 +55,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         format!("pod {}/{}{since}: {why}", evidence::name(&pod.namespace), evidence::name(&pod.name))
     });
     let more = waiting.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more pods"));
-    let because = waiting.iter().find_map(|(_, why)| {
+    let reason = waiting.iter().find_map(|(_, why)| {
         let reading = shapes::read(why);
         let phrase = phrases::known(Part::Start, why).map(|phrase| phrase.meaning(why));
         Some(match (phrase, reading) {
@@ -64,7 +64,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             (None, reading) => reading?.quoted(),
         })
     });
-    let draft = Draft { because, ..Draft::on_node(NOT_STARTING) };
+    let draft = Draft { reason, ..Draft::on_node(NOT_STARTING) };
     vec![draft.with_all_evidence(quoted).with_all_evidence(more)]
 }
 

@@ -191,7 +191,7 @@ fn not_ready(node: &Node<'_>) -> Draft {
         draft
     };
     let draft = if rule.id == NO_NETWORK.id { draft.with_all_evidence(network_sets(node)) } else { draft };
-    let draft = Draft { because: why_none_starts(node, rule), ..draft };
+    let draft = Draft { reason: why_none_starts(node, rule), ..draft };
     let starting = cluster.starting_pods.iter().flatten().filter(|pod| message(pod).is_some()).take(NAMED);
     // A pod on a node that does not report is in the state in which it was last seen.
     let starting = starting.filter(|_| rule.id != SILENT.id).map(starting_line);

@@ -40,7 +40,7 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
         "" => cause,
         name => format!("{}: {cause}", evidence::data(name)),
     });
-    let draft = Draft { because: cause, ..draft.with_all_evidence(reason.evidence) };
+    let draft = Draft { reason: cause, ..draft.with_all_evidence(reason.evidence) };
     let Some((action, text)) = reason.action else {
         advice.push_str(&log_command(failing_pod));
         let action = draft.action;

@@ -69,7 +69,7 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
             evidence::name(&pod.name)
         ));
         if let Some(reason) = stack_log::of_log(node, pod, "the MIG manager").filter(|reason| reason.action.is_some()) {
-            draft = Draft { because: reason.cause, ..draft.with_all_evidence(reason.evidence) };
+            draft = Draft { reason: reason.cause, ..draft.with_all_evidence(reason.evidence) };
         }
     }
     let action = draft.action;

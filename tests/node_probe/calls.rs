@@ -179,3 +179,22 @@ fn a_call_that_returns_after_all_costs_nothing() {
     assert_eq!(data(late.topology), data(whole.topology));
     assert_eq!(data(late.telemetry), data(whole.telemetry));
 }
+
+/// NVML would open the GPUs, and the reset would fail.
+#[test]
+fn nvml_is_not_opened_while_a_reset_is_running() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let bench = two_gpus();
+    std::fs::create_dir_all(bench.directory.path().join("run")).expect("a folder");
+    let path = bench.directory.path().join("run/gpu-syringe-reset.lock");
+    let lock =
+        std::fs::File::options().create(true).truncate(false).write(true).mode(0o600).open(path).expect("a file");
+    lock.lock().expect("nobody has the lock");
+    let sections = bench.run(&["all"], &[]).report.sections;
+    let inventory = sections.inventory.expect("the section");
+    assert_eq!((inventory.status, inventory.problems[0].code.as_str()), (Status::Error, "not_reached"));
+    assert!(inventory.problems[0].why.contains("a GPU reset is running"), "{:?}", inventory.problems);
+    assert!(sections.host.is_some() && sections.kubelet.is_some(), "the other sections are read");
+    lock.unlock().expect("our lock");
+    assert_eq!(bench.run(&["all"], &[]).report.sections.inventory.expect("the section").status, Status::Ok);
+}

@@ -284,7 +284,7 @@ impl Tool for ExplainGpuPod {
         // One rule may return many findings. The JSON contains all of them.
         for alike in answer.node_findings.chunk_by(|one, other| one.id == other.id) {
             let times = if alike.len() > 1 { format!(", {} findings", alike.len()) } else { String::new() };
-            text.push_str(&format!("On the node: {} ({}{times})\n", alike[0].headline(), alike[0].id));
+            text.push_str(&format!("On the node: {} ({}{times})\n", alike[0].title, alike[0].id));
         }
         text.push_omitted(answer.node_findings_omitted, "more findings on the node");
         for unknown in &answer.explanation.unknown {

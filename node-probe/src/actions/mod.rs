@@ -24,7 +24,7 @@ mod replay;
 #[cfg(target_os = "linux")]
 mod reset;
 #[cfg(target_os = "linux")]
-mod reset_lock;
+pub(crate) mod reset_lock;
 #[cfg(target_os = "linux")]
 mod stuck_process_text;
 #[cfg(target_os = "linux")]

@@ -61,7 +61,7 @@ pub(super) fn run(reset_request: &ResetCommand, request: &Request) -> Report {
 }
 
 fn facts(request: &Request, sections: &[SectionName]) -> Report {
-    collect::collect(&request.of(sections.to_vec()))
+    collect::collect_for_reset(&request.of(sections.to_vec()))
 }
 
 fn reset(reset_request: &ResetCommand, request: &Request, facts: &Report) -> ResetAction {

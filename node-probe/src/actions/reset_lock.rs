@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use syringe_core::facts::action::Obstacle;
+use syringe_core::nvml_codes;
+use syringe_core::report::Problem;
 
 /// Path of the lock file below the node's root.
 const FILE: &str = "run/gpu-syringe-reset.lock";
@@ -58,22 +60,34 @@ impl Lock {
     }
 }
 
+/// Returns the problem of reading NVML while a reset is running. NVML would open the GPUs, and the reset would fail.
+pub(crate) fn reset_is_running(host: &Path) -> Option<Problem> {
+    let file = checked(OpenOptions::new().read(true), &host.join(FILE)).ok()?;
+    let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    is_held.then(|| Problem {
+        what: "nvml".into(),
+        why: "a GPU reset is running on this node, so NVML was not opened".into(),
+        next_step: NEXT.into(),
+        code: nvml_codes::NOT_REACHED.into(),
+        ..Problem::default()
+    })
+}
+
 fn open(path: &Path) -> io::Result<File> {
+    let file = checked(OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600), path)?;
+    // This makes the mode independent of the umask.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// Opens the file if only root can open it.
+fn checked(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(path)?;
+    let file = options.custom_flags(flags).open(path)?;
     let found = file.metadata()?;
     if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
         return Err(io::Error::other("users other than root can open or replace the file"));
     }
-    // This makes the mode independent of the umask.
-    file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
 
@@ -99,8 +113,11 @@ mod tests {
         let lock = Lock::take(tree.path()).expect("nobody has it");
         let mode = std::fs::metadata(tree.path().join(FILE)).expect("there").mode();
         assert_eq!((code(&tree).as_str(), mode & 0o777), ("reset_running", 0o600));
+        assert!(reset_is_running(tree.path()).is_some());
         lock.give_back(false);
         assert!(!tree.path().join(FILE).exists());
+        assert_eq!(reset_is_running(tree.path()), None);
+        assert!(!tree.path().join(FILE).exists(), "a reader creates no file");
         Lock::take(tree.path()).expect("it was given back").give_back(true);
         assert!(tree.path().join(FILE).exists(), "a running nvidia-smi keeps the file");
     }

@@ -21,6 +21,7 @@ mod source_threads;
 #[cfg(test)]
 mod test_node;
 
+use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,7 @@ use syringe_core::section_name::SectionName;
 use self::collector::{Collector, LATE_PART};
 use self::needed_sections::NeededSections;
 use self::source_threads::{SectionResult, start_threads};
+use crate::actions::reset_lock::reset_is_running;
 use crate::child_task::NvmlRequest;
 use crate::document::{blank, millis};
 use crate::nvml::{GpuAddress, NvmlProcesses};
@@ -44,8 +46,17 @@ use crate::{bounded, host};
 /// Time that the driver takes to initialize one GPU.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(3);
 
-/// Reads the sections of `request`.
+/// Reads the sections of `request`. NVML is left out while a reset is running.
 pub(crate) fn collect(request: &Request) -> Report {
+    collect_unless(request, reset_is_running)
+}
+
+/// Reads the sections of `request` for the process that carries out the reset.
+pub(crate) fn collect_for_reset(request: &Request) -> Report {
+    collect_unless(request, |_| None)
+}
+
+fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Option<Problem>) -> Report {
     let started = Instant::now();
     bounded::begin(request.timeout);
     let taken_at = Timestamp::now();
@@ -69,7 +80,10 @@ pub(crate) fn collect(request: &Request) -> Report {
         let _ = messages.send(SectionResult::Nvml(Box::new(message)));
     });
     if needed.nvml() {
-        nvml.start();
+        match reason_against_nvml(&paths.host) {
+            Some(problem) => nvml.fail(problem),
+            None => nvml.start(),
+        }
     }
     let identity = host::identity(&paths);
     let mut problems = bounded::take_problems();

@@ -104,7 +104,8 @@ impl NvmlProcesses {
         }
     }
 
-    fn fail(&mut self, problem: Problem) {
+    /// Records the first reason why NVML could not be read.
+    pub(crate) fn fail(&mut self, problem: Problem) {
         self.failure.get_or_insert(problem);
     }
 

@@ -353,7 +353,7 @@ fn quotes(events: &[&KernelEvent]) -> Vec<String> {
 }
 
 fn finding_quote(finding: &Finding) -> String {
-    format!("finding {}: {}", finding.id, finding.headline())
+    format!("finding {}: {}", finding.id, finding.title)
 }
 
 fn end_quote(case: &Case<'_>) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Build script: with the feature `carry`, embeds the compressed node-probe programs of `NODE_PROBE_DIR` and their SHA-256.
+//! Build script: with the feature `carry`, embeds the compressed node-probe programs of `NODE_PROBE_DIR` with SHA-256.
 
 #[cfg(feature = "carry")]
 mod carry {
@@ -10,7 +10,7 @@ mod carry {
     const PROGRAMS: [(&str, u8); 2] = [("x86_64", 62), ("aarch64", 183)];
     /// Compression level: the slowest, with the smallest result.
     const LEVEL: u8 = 10;
-    /// The name of an environment variable that only node-probe-dev reads. Its options can make it run any program.
+    /// An environment variable that only node-probe-dev reads. The options of node-probe-dev can make it run any program.
     const OF_DEVELOPMENT: &[u8] = b"NODE_PROBE_NVML_LIBRARY";
 
     /// Writes `carried.rs` and the compressed programs.
@@ -18,7 +18,7 @@ mod carry {
         println!("cargo::rerun-if-env-changed=NODE_PROBE_DIR");
         let folder = std::env::var_os("NODE_PROBE_DIR").map(PathBuf::from).ok_or(
             "the feature carry needs NODE_PROBE_DIR: the folder with node-probe-x86_64 and node-probe-aarch64, as an absolute \
-             path (sh deploy/build-probe.sh --arch ARCH makes one)",
+             path (to build a program, run: sh deploy/build-probe.sh --arch ARCH)",
         )?;
         let mut entries = String::new();
         for (arch, machine) in PROGRAMS {

@@ -63,7 +63,7 @@ step "administrator: doctor before the set-up" 1 '"id":"namespace","status":"fai
 run "$home/user" -o json doctor
 step "user: doctor without any permission" 1 '"id":"permission-probe-create-pods","status":"failure".*setup --apply --user '$user
 run "$home/user" setup --apply --yes --profile trial
-step "user: setup is refused, nothing is changed" 3 'must run the same command'
+step "user: setup is refused, nothing is changed" 3 'must run the setup command'
 run "$admin" setup --apply --yes --profile trial --user "$user"
 step "administrator: setup, profile trial" 0 'RoleBinding'
 run "$admin" setup --apply --yes --profile trial --user "$user"

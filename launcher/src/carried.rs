@@ -17,7 +17,7 @@ pub(crate) struct CarriedProgram {
 /// The embedded programs.
 #[cfg(feature = "carry")]
 const PROGRAMS: &[CarriedProgram] = include!(concat!(env!("OUT_DIR"), "/carried.rs"));
-/// Without the feature, no program is embedded.
+/// Without the feature `carry`, no program is embedded.
 #[cfg(not(feature = "carry"))]
 const PROGRAMS: &[CarriedProgram] = &[];
 
@@ -34,7 +34,7 @@ impl CarriedProgram {
         let program = inflate(self.deflated, self.size)?;
         let sha256 = sha256(&program);
         if sha256 != self.sha256 {
-            return Err(format!("its SHA-256 is {sha256}, not {}", self.sha256));
+            return Err(format!("the SHA-256 of the program is {sha256}, not {}", self.sha256));
         }
         Ok(program)
     }

@@ -1,7 +1,7 @@
 //! `now`: the time including suspends, from the wall clock. `suspended_beyond`: completes if a suspend exceeds a limit.
 //!
 //! On Linux and macOS, `Instant` and every timer of tokio stop during a suspend, while pods, tokens and users continue.
-//! This matters for only two limits: a consent must not outlive its time, and a call that was suspended beyond its
+//! This matters for only two limits: a consent must not be valid for too long, and a call that was suspended beyond its
 //! deadline must report this. Both limits are compared with the wall clock. If the wall clock is set forward, consents
 //! and calls end early, which is safe.
 

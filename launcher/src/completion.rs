@@ -1,4 +1,4 @@
-//! Shell completions for commands, flags, and the names of nodes, pods, namespaces and contexts.
+//! `answer`, `script`: shell completions of commands, flags, and the names of nodes, pods, namespaces and contexts.
 //! The names come from the cluster. If the cluster does not respond in a short time, no names are completed.
 
 use std::ffi::OsString;
@@ -123,7 +123,7 @@ pub(crate) fn script(shell: &str) -> Result<String, Failure> {
 /// Returns the settings of the command line that is being completed, and the namespace in it.
 fn settings() -> Option<(Settings, Option<String>)> {
     let namespace = clap::Arg::new("namespace").short('n').long("namespace").global(true);
-    // Without an argument for the other words, the parser would stop at the command.
+    // This argument takes all other words; without it, the parser would stop at the command.
     let others = clap::Arg::new("words").num_args(0..);
     let command = Settings::augment_args(Command::new("settings")).args([namespace, others]).ignore_errors(true);
     let matches = command.try_get_matches_from(words()).ok()?;

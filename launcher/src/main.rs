@@ -1,4 +1,4 @@
-//! `main` of the program `gpu-syringe`: only calls `gpu_syringe::main`, which reads the command line and runs a command.
+//! `main` of the program `gpu-syringe`: only calls `gpu_syringe::main`, which parses the command line and runs it.
 
 use std::process::ExitCode;
 

@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(statuses(Outcome::of_verdict(Verdict::Critical)), [1, 1, 0, 0]);
         assert_eq!(statuses(Outcome::of_verdict(Verdict::Fatal)), [1, 1, 1, 0]);
         assert_eq!(statuses(Outcome::of_verdict(Verdict::Unknown)), [3, 3, 3, 0]);
-        assert_eq!(statuses(Outcome::NotDone), [1; 4], "a script must not take it for done");
+        assert_eq!(statuses(Outcome::NotDone), [1; 4], "a script must not take the action for done");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The directories of gpu-syringe for the user: the XDG base directories, or those of Windows.
+//! `config_dir`, `state_dir`, `lock_dir`: the user's directories for gpu-syringe, as defined by XDG or by Windows.
 //! The state directory must be private to the user.
 
 use std::fs;
@@ -15,8 +15,8 @@ pub(crate) fn config_dir() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.config_dir().join(NAME))
 }
 
-/// Returns `$XDG_STATE_HOME/gpu-syringe`, the directory of locks and the audit log. Creates it if it is missing. Only
-/// the user can enter it.
+/// Returns `$XDG_STATE_HOME/gpu-syringe`, the directory of locks and the audit log. A missing directory is
+/// created. Only the user can enter the directory.
 pub(crate) fn state_dir() -> Option<PathBuf> {
     let base = etcetera::choose_base_strategy().ok()?;
     // Windows has no state directory, so `%LOCALAPPDATA%` is used.
@@ -24,11 +24,11 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
     match make_private(&directory) {
         Ok(()) => Some(directory),
         Err(error) => {
-            // Several parts of the program ask for it.
+            // The warning is logged only once, although several parts of the program call this function.
             static TOLD: std::sync::Once = std::sync::Once::new();
             let directory = directory.display();
             TOLD.call_once(|| {
-                tracing::warn!("no audit log: {directory}: {error} (XDG_STATE_HOME names another folder)")
+                tracing::warn!("no audit log: {directory}: {error} (XDG_STATE_HOME sets another folder)")
             });
             None
         }

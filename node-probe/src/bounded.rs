@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean_keeping_end;
 
-/// Time for one read. Kernel files respond in microseconds; the configuration space of a sleeping device takes 0.1 s.
+/// Maximum time for one read. Kernel files take microseconds; the configuration space of a sleeping device takes 0.1 s.
 const READ_TIME: Duration = Duration::from_secs(1);
 /// Divisor of a section's time. The result is the total time that blocked reads of the section may wait.
 const BLOCKED_PART: u32 = 2;
-/// Time for one read after the blocked reads have used their part. Files that do not block are still read.
+/// Maximum time for one read after the blocked reads have used their part. Files that do not block are still read.
 const SHORT_TIME: Duration = Duration::from_millis(50);
-/// Time between the last read and the deadline of a section.
+/// Time that is reserved between the last read and the deadline of a section.
 const ANSWER_TIME: Duration = Duration::from_millis(250);
 /// Maximum number of threads that blocked reads may leave behind. If there are more, all reads fail.
 const MAX_ABANDONED: usize = 64;

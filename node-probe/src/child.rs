@@ -31,7 +31,7 @@ use crate::child_task::ChildTask;
 const PROGRAM: &str = "/proc/self/exe";
 /// Maximum size of a task, which has paths and names, and of an output.
 const MAX_BYTES: u64 = 64 * 1024;
-/// Time for a process to exit after it was killed, and for its last output.
+/// Maximum time for a process to exit after it was killed, and for its last output.
 const KILL_TIME: Duration = Duration::from_millis(200);
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! Reads files of procfs, sysfs and `/dev` with limits on size and time. A cut file is a problem of the section.
+//! `head`, `text`, `names` and others: read files and folders (procfs, sysfs, `/dev`) with limits on size and time.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -18,7 +18,7 @@ pub(crate) const SMALL: usize = 64 * 1024;
 /// Maximum number of entries of a directory. `/proc` of a large node has tens of thousands.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Time for reading the entries of a directory. The rest is left out, so that a part arrives before the read's deadline.
+/// Maximum time for reading a directory. Later entries are left out, so that the others arrive before the deadline.
 const LIST_TIME: Duration = Duration::from_millis(600);
 
 /// The reason why a FIFO or a socket is not read.

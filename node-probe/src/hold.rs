@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// The file that stops a releasable hold. The file is in the writable layer of the container and is deleted with it.
 pub const RELEASE_FILE: &str = "/tmp/.node-probe-released";
 
-/// Time between two checks for the file.
+/// Pause between two checks of whether the file exists.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits for `time`, or until the hold is released.

@@ -22,7 +22,7 @@ use crate::{bounded, files};
 /// The kernel's limit on the number of links in one path.
 const MAX_LINKS: u32 = 40;
 
-/// Time to read the kinds of a folder's entries. A container chooses the number of entries.
+/// Maximum time for reading the types of a folder's entries: a container can create any number of entries.
 const KINDS_TIME: Duration = Duration::from_millis(200);
 
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
@@ -172,7 +172,7 @@ impl HostFile {
             bounded::note("not_a_file", &self.path, "not a regular file", "");
             return Err(io::Error::other("not a regular file"));
         }
-        // The helper has its own reference, so that the path through the descriptor stays valid.
+        // The helper thread has its own reference to the file, so that the path through the descriptor stays valid.
         let handle = Arc::clone(&self.handle);
         bounded::in_time(&self.path, move || read(files::open_now(&descriptor_path(&handle))?))
     }

@@ -51,7 +51,7 @@ pub fn refusal(candidate: &Candidate<'_>) -> Option<Obstacle> {
     if pid <= 1 {
         return protected(
             format!("PID {pid} is the init process of the node"),
-            "If it must be stopped, reboot the node.",
+            "If the process must be stopped, reboot the node.",
         );
     }
     if kernel_thread || pid == 2 || parent == Some(2) {

@@ -1,4 +1,4 @@
-//! `needs`: the conditions of a GPU reset that a drain of the node does not fulfil, for the plan of a diagnosis.
+//! `needs`: whether a GPU needs a reboot, not a reset; the GPUs that are reset with it; the steps before the reset.
 
 pub use super::nvlink_group::ResetGroup;
 use super::nvlink_group::group_of;

@@ -117,7 +117,7 @@ pub struct LicensableFeature {
     pub enabled: bool,
     /// Whether the feature is licensed now.
     pub licensed: bool,
-    /// Text of the driver about the license.
+    /// The driver's text about the license.
     pub info: Option<String>,
 }
 

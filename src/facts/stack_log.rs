@@ -1,4 +1,4 @@
-//! `StackLog`: the last log lines of one container of NVIDIA's software. Source: the kubelet's `/var/log/pods`.
+//! `StackLog`: the last log lines of a container of NVIDIA's software. `names_failure`: whether a line is a failure.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! The catalogue of Xid and SXid codes: meaning, severity, ageing, and recommended action.
+//! The catalogue of Xids and SXids: meaning, severity, action; families of faults, and what shows that one is over.
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for the fatal SXids.

@@ -9,7 +9,7 @@ use crate::facts::kernel_log::KernelEventKind as Kind;
 use crate::kernel_log::line::Line;
 use crate::kernel_log::scan::{between, word_after};
 
-/// Returns whether a text is one of these lines.
+/// Returns whether a text may be a line about a module that the kernel rejected.
 pub(super) fn is_of_module(text: &str) -> bool {
     text.starts_with("Loading of ") && rejected(text).is_some()
         || text.starts_with("Lockdown: ") && text.contains("unsigned module")

@@ -31,7 +31,7 @@ pub(super) enum BootOfLine {
 /// What a line shows about the earlier lines whose boot is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenLines {
-    /// Their boot is not known yet.
+    /// The boot of the open lines is not known yet.
     Stay,
     OfRunningBoot,
     OfEarlierBoot,

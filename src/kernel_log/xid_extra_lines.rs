@@ -7,7 +7,7 @@ use crate::kernel_log::line_parser;
 use crate::kernel_log::line_time::LineTime;
 use crate::kernel_log::sources::Source;
 
-/// Maximum number of minutes with such lines. The lines of further minutes count as not recognized.
+/// Maximum number of minutes with lines that belong to an Xid. The lines of further minutes count as not recognized.
 const MAX_PARTS: usize = 256;
 
 /// One minute, in microseconds.

@@ -12,7 +12,8 @@ async fn the_newest_event_of_a_pod_is_found_on_the_last_page() {
     let node = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
     let pods = workloads_of(&node);
     let pod = pods[0].clone();
-    // The API lists events by name. The newest event is on the last of several pages, and its repeats are only in `series`.
+    // The API lists events in the order of their names. The newest event is on the last of several pages, and its repeats
+    // are only in `series`.
     let events: Vec<Event> = (0..230)
         .map(|number| {
             let (minute, second) = (number / 60, number % 60);

@@ -11,7 +11,7 @@ use syringe_core::report::{Report, Section};
 use super::explained::{allocated, pod};
 use super::{assert_consistent, scenarios};
 
-/// Words of a text that lets work continue, and words of one that ends it at once.
+/// Words of an action that lets work continue, and words of an action that stops work at once.
 const WAITS: [&str; 5] = [
     "Other work on",
     "at the next drain",

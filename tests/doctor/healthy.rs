@@ -1,4 +1,4 @@
-//! Tests of `doctor` on clusters without faults.
+//! Tests of `doctor` on clusters that are set up correctly, of credentials in its output, and of its time limit.
 
 use std::time::{Duration, Instant};
 

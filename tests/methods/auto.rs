@@ -89,14 +89,14 @@ fn cases() -> Vec<Case> {
         Case {
             via: "none",
             pods: 0,
-            passed: &["pod: no --image is set", "inject: no container runs privileged"],
+            passed: &["pod: no --image is set", "inject: no privileged container is running"],
             says: &["--image REGISTRY/node-probe@sha256:DIGEST", "--base-image", "gpu-syringe doctor"],
             ..case("no image, and a trusted name without a digest", &[DEBIAN])
         },
         Case {
             via: "none",
             pods: 0,
-            passed: &["pod: no --image is set", "inject: no container runs privileged"],
+            passed: &["pod: no --image is set", "inject: no privileged container is running"],
             ..case(
                 "another release of the probe, and a trusted name that runs unprivileged",
                 &["ghcr.io/gpu-syringe/node-probe:0.0.1"],
@@ -105,7 +105,7 @@ fn cases() -> Vec<Case> {
         Case {
             via: "none",
             pods: 0,
-            passed: &["pod: no --image is set", "inject: no container runs privileged"],
+            passed: &["pod: no --image is set", "inject: no privileged container is running"],
             ..case("the probe's image, only with a tag", &[OURS[0]])
         },
         Case {
@@ -146,7 +146,7 @@ fn cases() -> Vec<Case> {
             flags: named,
             faults: pull_fails,
             via: "none",
-            passed: &["pod: ErrImagePull|ImagePullBackOff", "inject: no container runs privileged"],
+            passed: &["pod: ErrImagePull|ImagePullBackOff", "inject: no privileged container is running"],
             says: &["--image-pull-secret", "--base-image"],
             ..case("the set image cannot be pulled, and there is no base image", &[DEBIAN])
         },

@@ -49,7 +49,7 @@ async fn only_a_running_gpu_pod_outside_kube_system_is_chosen() {
     let fixture = unfit.into_iter().fold(Fixture::of(nodes), Fixture::with_pod);
     let cluster = Cluster::start(fixture).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "ephemeral"]).failure().await;
-    assert!(said.contains("no pod with a GPU runs on that node outside kube-system"), "{said}");
+    assert!(said.contains("no pod with a GPU is running on the node outside kube-system"), "{said}");
     assert!(!said.contains("Left behind"), "{said}");
     let named = Launcher::start(&cluster, &["--via", "ephemeral", "--ephemeral-pod", "kube-system/gpu"]);
     assert_eq!(named.inventory().await.unwrap()["probe"]["via"], "ephemeral");

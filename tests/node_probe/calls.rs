@@ -1,4 +1,4 @@
-//! Tests that the probe makes few NVML calls, and that fewer calls lead to the same facts.
+//! Tests that the probe makes few NVML calls, that fewer calls give the same facts, and of slow NVML calls.
 //!
 //! The number matters because each call may have to wait for a busy driver.
 

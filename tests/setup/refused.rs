@@ -32,7 +32,7 @@ async fn nothing_is_applied_where_a_permission_is_missing() {
         assert_eq!(refused.code, Some(3), "{verb} {resource}");
         let words = refused.stderr;
         assert!(
-            words.contains(resource) && words.contains("An administrator of the cluster must run the same command"),
+            words.contains(resource) && words.contains("An administrator of the cluster must run the setup command"),
             "{verb} {resource}: {words}"
         );
         assert!(!bed.cluster.requests().iter().any(|request| is_change(request)), "{:?}", bed.cluster.requests());

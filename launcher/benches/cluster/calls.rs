@@ -1,4 +1,4 @@
-//! Measures a tool call with a probe, a minimal pod and `kubectl debug node`, and the same call on a distant cluster.
+//! `measure`: times a tool call, compared with a minimal pod and `kubectl debug node`, and a call on a distant cluster.
 
 use std::path::Path;
 use std::process::Command;
@@ -62,7 +62,7 @@ async fn floor(options: &Options, program: &Program, table: &mut Table, node: &s
     });
 }
 
-/// Measures the same call through a proxy with delay, and subtracts the time of the call without the proxy.
+/// Measures a tool call through a proxy that delays the data, and subtracts the time of the call without the proxy.
 async fn distant(options: &Options, program: &Program, table: &mut Table, node: &str) {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = delay_proxy::start(program.kubeconfig(), ONE_WAY, directory.path()).await;
@@ -75,7 +75,7 @@ async fn distant(options: &Options, program: &Program, table: &mut Table, node: 
     }
     table.add(Row {
         what: format!(
-            "the same with a round-trip time of {} ms, minus the time on the node",
+            "this call with a round-trip time of {} ms, minus the time on the node",
             (2 * ONE_WAY).as_millis()
         ),
         measured: far_time.saturating_sub(near_time),

@@ -1,4 +1,4 @@
-//! Starts a TCP proxy on loopback that delays every byte by the same time, and writes a kubeconfig for the proxy.
+//! `start`: starts a TCP proxy on loopback that delays all bytes by a fixed time, and writes its kubeconfig.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(crate) async fn start(kubeconfig: &Path, one_way: Duration, directory: &Path
 }
 
 async fn connect(client: TcpStream, target: String, one_way: Duration) {
-    // The TCP handshake also takes a round trip, but here the client connects over loopback without delay.
+    // To a distant cluster, the TCP handshake takes a round trip. Over loopback, the handshake takes no time.
     tokio::time::sleep(2 * one_way).await;
     let Ok(server) = TcpStream::connect(target).await else { return };
     for stream in [&client, &server] {

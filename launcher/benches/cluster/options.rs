@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 /// Part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// Tools that only read the API, compared with the same requests without decoding.
+    /// Commands that only read the API, compared with requests to the same paths without decoding.
     Lists,
     /// Calls with a probe, compared with a minimal pod and `kubectl debug node`, and on a distant cluster.
     Calls,

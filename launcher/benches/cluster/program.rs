@@ -33,7 +33,7 @@ impl Program {
         Self { path: options.program.clone(), kubeconfig, args, home: tempfile::tempdir().unwrap() }
     }
 
-    /// Returns the same program with another kubeconfig.
+    /// Returns this program with another kubeconfig.
     pub(crate) fn with_kubeconfig(&self, kubeconfig: PathBuf) -> Self {
         let (path, args) = (self.path.clone(), self.args.clone());
         Self { path, kubeconfig, args, home: tempfile::tempdir().unwrap() }

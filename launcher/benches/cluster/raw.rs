@@ -1,4 +1,4 @@
-//! Functions for reference measurements without gpu-syringe: lists whose bytes are discarded, and a minimal pod.
+//! `read`, `lean_pod`: reference measurements without gpu-syringe: lists whose bytes are discarded, and a minimal pod.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(crate) async fn connect(kubeconfig: &Path) -> Connection {
     settings.contexts().connect(None).await.unwrap()
 }
 
-/// Reads each path as protobuf in a separate process, like gpu-syringe. Returns the time and the number of bytes.
+/// Reads each path as protobuf in a separate process. Returns the time and the number of bytes.
 pub(crate) async fn read_in_process(kubeconfig: &Path, steps: &[Vec<String>]) -> (Duration, u64) {
     let out = tempfile::NamedTempFile::new().unwrap();
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
@@ -87,7 +87,7 @@ pub(crate) async fn ready_node(kubeconfig: &Path) -> String {
     nodes.items.iter().find(is_ready).and_then(|node| node.metadata.name.clone()).expect("a node that is Ready")
 }
 
-/// Measures a minimal pod: creation, an exec that is repeated until the container runs and returns a document, deletion.
+/// Measures a minimal pod: its creation, execs until the container is running and returns a document, and its deletion.
 pub(crate) async fn lean_pod(
     connection: &Connection,
     namespace: &str,

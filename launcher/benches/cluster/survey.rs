@@ -1,4 +1,4 @@
-//! Measures surveys of many nodes in the embedded cluster, whose pods take one second to start.
+//! `measure`: times surveys of many nodes in the embedded cluster, whose pods take one second to start.
 
 use std::time::Duration;
 

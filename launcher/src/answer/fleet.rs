@@ -46,7 +46,7 @@ pub struct FleetAnswer {
     pub skipped: Vec<FailedNodes>,
     /// Reasons left out of `skipped` for space.
     pub skipped_omitted: Option<usize>,
-    /// Nodes that were not read because of the time limit or `limit` of the call. Use a selector to read them.
+    /// Nodes that were not read because of the time limit or the `limit` of the call. Use a selector to read them.
     pub not_reached: Option<NodeNames>,
     /// Nodes with findings or differences, worst first. A node that is neither here nor in `failed`, `skipped` or
     /// `not_reached` has no finding and does not differ from its model.
@@ -59,7 +59,7 @@ pub struct FleetAnswer {
     pub groups_omitted: Option<usize>,
     /// Objects that are left on the cluster, and what to do about them.
     pub left_behind: Vec<String>,
-    /// Entries left out of `left_behind` for space. gpu-syringe sweep deletes these pods.
+    /// Entries left out of `left_behind` for space. To delete these pods, run `gpu-syringe sweep`.
     pub left_behind_omitted: Option<usize>,
     /// How the nodes were read.
     pub probes: ProbesSummary,

@@ -1,4 +1,4 @@
-//! Formats the answer about many nodes as text for a terminal.
+//! `page`: formats the answer about many nodes as text for a terminal.
 
 use diagnosis::finding::Verdict;
 
@@ -112,7 +112,7 @@ fn foot(answer: &FleetAnswer) -> String {
         text.push_str(&format!("{left}\n"));
     }
     if let Some(omitted) = answer.left_behind_omitted {
-        text.push_str(&format!("… and {omitted} more left behind: gpu-syringe sweep\n"));
+        text.push_str(&format!("… and {omitted} more left behind; to delete them, run: gpu-syringe sweep\n"));
     }
     text
 }

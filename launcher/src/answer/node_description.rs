@@ -29,7 +29,7 @@ use syringe_macros::omit;
 
 /// Maximum number of bytes of all pods in one answer.
 const MAX_POD_BYTES: usize = 16_000;
-/// Maximum number of findings in one answer. The worst are kept; `diagnose_gpu_node` returns all.
+/// Maximum number of findings in one answer. The worst findings are kept; `diagnose_gpu_node` returns all of them.
 const MAX_FINDINGS: usize = 10;
 
 #[omit(Option, Vec, BTreeMap, !resources, !pods, !conditions)]
@@ -75,7 +75,7 @@ pub struct NodeDescription {
     pub conditions: Vec<Condition>,
     /// Taints, `key=value:effect`.
     pub taints: Vec<String>,
-    /// Labels about GPUs, with their full names: they can be used as selectors.
+    /// Labels about GPUs, with their full names. Labels can be used as selectors.
     pub labels: BTreeMap<String, String>,
     /// Newest events of the node. The messages are data from the node.
     pub events: Vec<NodeEvent>,

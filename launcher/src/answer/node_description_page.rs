@@ -1,4 +1,4 @@
-//! Formats the description of a node as text.
+//! `page`: formats the description of a node as text for a terminal.
 
 use diagnosis::finding::Finding;
 
@@ -23,7 +23,7 @@ pub(crate) fn page(answer: &NodeDescription) -> Page {
         text.push_str(&format!("  [{}]{gpu} {}\n", named(*severity), finding.headline()));
     }
     if let Some(omitted) = answer.findings_omitted {
-        text.push_str(&format!("  … and {omitted} more findings: gpu-syringe diagnose\n"));
+        text.push_str(&format!("  … and {omitted} more findings; to see them, run: gpu-syringe diagnose\n"));
     }
     for unknown in &answer.unknown {
         text.push_unknown(unknown);

@@ -1,4 +1,4 @@
-//! Formats answers about one node as text: findings first, then how the node was read.
+//! `head`, `foot`, `push_gpus`: format an answer about one node as text: findings, GPU table, how the node was read.
 
 use diagnosis::finding::{Finding, Plan};
 use diagnosis::stack_stage::{StackStage, StageState};
@@ -107,7 +107,7 @@ pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
     if !plan.is_empty() && !not_requested.is_empty() {
         let node = &probe.node;
         text.push_str(&format!(
-            "\nThe plan follows from {} alone: diagnose_gpu_node for {node} reads everything, and decides.\n",
+            "\nThe plan follows from {} alone: diagnose_gpu_node for {node} reads everything and returns the final plan.\n",
             checked.iter().chain(partly_checked).map(ToString::to_string).collect::<Vec<_>>().join(", ")
         ));
     }

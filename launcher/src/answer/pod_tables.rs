@@ -1,4 +1,4 @@
-//! Formats the GPU resources of a node and the pods that use them as tables.
+//! `resources_table`, `pods_table`: format the GPU resources of a node, and the pods that use the resources, as tables.
 
 use crate::terminal::table::{Rows, cell, new_table};
 use kube_read::objects::gpu_requests::{ResourceCounts, ResourceUse};
@@ -21,7 +21,7 @@ pub(crate) fn resources_table(resources: &[ResourceUse]) -> Rows {
 }
 
 pub(crate) fn pods_table(pods: &[PodRow]) -> Rows {
-    // In an answer about one node, no pod has this field.
+    // In an answer about one node, no pod has the field `node`.
     let has_nodes = pods.iter().any(|pod| pod.node.is_some());
     let mut rows = if has_nodes {
         new_table(["pod", "node", "phase", "holds", "container", "requests", "devices", "processes"])
@@ -50,7 +50,7 @@ pub(crate) fn pods_table(pods: &[PodRow]) -> Rows {
 fn container_cells(container: &ContainerRow) -> [String; 4] {
     let device = |device: &DeviceRow| {
         let health = device.health.as_deref().filter(|health| *health != "Healthy").map(|health| format!(" {health}"));
-        // With the index, the beginning of the UUID is enough.
+        // If the index is known, the beginning of the UUID is enough.
         let name = match device.gpu {
             Some(gpu) => format!("{gpu}: {}", device.uuid.chars().take(12).collect::<String>()),
             None => device.uuid.clone(),

@@ -1,4 +1,4 @@
-//! `XidMeaning`: an Xid or SXid from the catalogue, which needs no cluster.
+//! `XidMeaning`: the meaning of an Xid or SXid, from the catalogue alone: no cluster is read.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -51,7 +51,7 @@ pub struct XidRow {
     /// NVIDIA's action for the later investigation.
     #[schemars(extend("x-text" = "own"))]
     pub nvidia_investigation: Option<&'static str>,
-    /// Why severity or action differ from NVIDIA's.
+    /// Why the severity or the action differs from NVIDIA's recommendation.
     #[schemars(extend("x-text" = "own"))]
     pub differs_from_nvidia_because: Option<&'static str>,
     /// Whether drivers also log an Xid 154 with the recovery action.
@@ -63,7 +63,7 @@ pub struct XidRow {
     pub kinds: Vec<XidKindRow>,
 }
 
-/// A kind of an Xid, which the text of the line tells apart.
+/// A kind of an Xid, which is recognized by the text of the kernel log line.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct XidKindRow {
     /// What the line must contain.
@@ -153,7 +153,7 @@ impl XidMeaning {
         let names: Vec<_> = names.into_iter().flatten().map(|(kind, name)| format!("{kind} {code}: {name}")).collect();
         if names.is_empty() {
             let why = "the catalogue has no Xid and no SXid with this number";
-            let next = "docs/xid.md lists all codes. For a node with this name: gpu-syringe xid node/NAME.";
+            let next = "docs/xid.md lists all codes. If this is the name of a node, run: gpu-syringe xid node/NAME.";
             return Err(Failure::new(format!("Looking up {code}"), why, next));
         }
         Ok(Self { summary: names.join("; "), code, xid, sxid })

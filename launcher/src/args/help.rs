@@ -1,4 +1,4 @@
-//! Creates the help texts: the commands in groups on one screen, the options of each command, and the settings.
+//! `arrange`, `of_topic`: create the help texts: all commands on one screen, the options of each command, the settings.
 
 use clap::Command;
 
@@ -64,7 +64,7 @@ const EXAMPLES: [Examples; 24] = [
     ("xid", &[("xid gpu-2 --since 24h", "the last day of the kernel log"), ("xid 79", "what Xid 79 means")]),
     ("telemetry", &[("telemetry gpu-2 --watch", "every 5 s, until Ctrl-C")]),
     ("ecc", &[("ecc gpu-3", "memory errors, remapped rows")]),
-    ("processes", &[("processes gpu-2", "with their pods, and the command that ends each")]),
+    ("processes", &[("processes gpu-2", "with their pods, and the command that ends each process")]),
     ("topology", &[("topology gpu-2", "NVLink, PCIe, NICs, NUMA nodes")]),
     (
         "explain",
@@ -74,14 +74,14 @@ const EXAMPLES: [Examples; 24] = [
         "pods",
         &[
             ("pods -n research", "pods with GPUs of a namespace"),
-            ("pods gpu-2 --resolve-devices", "which GPU each has"),
+            ("pods gpu-2 --resolve-devices", "which GPU each pod has"),
         ],
     ),
     (
         "kill-gpu-process",
         &[(
             "--mode operator kill-gpu-process gpu-2 --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417 --pid 41213 --start-ticks 918273",
-            "gpu-syringe processes gpu-2 prints it",
+            "gpu-syringe processes gpu-2 prints this command",
         )],
     ),
     (
@@ -114,7 +114,7 @@ const EXAMPLES: [Examples; 24] = [
         "pod-spec",
         &[
             ("pod-spec gpu-2", "YAML"),
-            ("pod-spec gpu-2 | kubectl apply --dry-run=server -f -", "would it be admitted?"),
+            ("pod-spec gpu-2 | kubectl apply --dry-run=server -f -", "would the pod be admitted?"),
         ],
     ),
     ("completion", &[("completion bash", "source <(gpu-syringe completion bash)")]),
@@ -122,7 +122,7 @@ const EXAMPLES: [Examples; 24] = [
     ("help", &[("help diagnose", "a command"), ("help settings", "all settings")]),
 ];
 
-/// Settings that matter to one command, beside those of every command.
+/// Settings in the help of one command, in addition to the settings in the help of every command.
 const SETTINGS_OF: [(&str, &[&str]); 3] = [
     ("setup", &["probe_namespace", "image", "image_digest", "registry_mirror", "runtime_class"]),
     ("doctor", &["probe_namespace", "image", "via", "as"]),

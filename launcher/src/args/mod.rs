@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(with_joined_watch(&words("x health -w gpu-1 30")), words("x health -w gpu-1 30"));
     }
 
-    /// All arguments share one namespace: an argument with the id of a setting would replace it.
+    /// All arguments share one namespace: an argument with the id of a setting would replace the setting.
     #[test]
     fn no_argument_of_a_command_has_the_id_of_a_setting() {
         let settings = all_settings();

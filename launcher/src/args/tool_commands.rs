@@ -1,4 +1,4 @@
-//! Defines the commands that run a tool, and converts each of them to a tool call.
+//! `ToolCommand`: the commands that run a tool. `into_call` converts a command to a `ToolCall`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Creates the message for invalid arguments. It replaces clap's usage lines and tips, which list all settings.
+//! `failure`: creates the message for invalid arguments, without clap's usage lines and tips, which list all settings.
 
 use std::ffi::OsString;
 
@@ -26,7 +26,7 @@ const HABITS: [(&[&str], &str); 11] = [
         &["uninstall", "delete", "remove"],
         "gpu-syringe setup --uninstall removes a set-up; gpu-syringe sweep deletes pods that are left.",
     ),
-    (&["why", "debug"], "gpu-syringe explain POD, or gpu-syringe diagnose NODE."),
+    (&["why", "debug"], "Run gpu-syringe explain POD or gpu-syringe diagnose NODE."),
     (
         &["--no-headers", "--sort-by"],
         "A script reads -o name or -o json: gpu-syringe nodes -o json | jq -r '.nodes[].node'.",
@@ -35,7 +35,7 @@ const HABITS: [(&[&str], &str); 11] = [
     (&["--all", "--all-nodes"], "gpu-syringe health reads all GPU nodes."),
 ];
 
-/// Formats of `kubectl -o` with a template. No library in Rust keeps their semantics.
+/// Formats of `kubectl -o` with a template. No Rust library evaluates these templates as kubectl does.
 const TEMPLATES: [&str; 4] = ["jsonpath", "custom-columns", "go-template", "template"];
 
 /// Settings that give more rights. They are never suggested.
@@ -59,7 +59,7 @@ fn habit(sub: &str, words: &[OsString], error: &clap::Error) -> Option<String> {
         });
     let is_missing_node = error.kind() == ErrorKind::MissingRequiredArgument && error.to_string().contains("NODE");
     if is_missing_node {
-        return Some("GPU nodes: gpu-syringe nodes. All of them at once: gpu-syringe health.".to_owned());
+        return Some("Run gpu-syringe nodes to list the GPU nodes, or gpu-syringe health to read them all.".to_owned());
     }
     let value = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(text)) if error.kind() == ErrorKind::InvalidValue => text.as_str(),
@@ -97,7 +97,7 @@ fn subcommand<'a>(command: &'a Command, text: &str) -> Option<&'a Command> {
     usage.split_whitespace().find_map(|word| command.get_subcommands().find(|sub| sub.get_name() == word))
 }
 
-/// Returns the first command among the arguments. The message about a value has no usage line.
+/// Returns the first command among the arguments, because the message about an invalid value has no usage line.
 fn subcommand_in<'a>(command: &'a Command, argv: &[OsString]) -> Option<&'a Command> {
     argv.iter().skip(1).find_map(|word| command.find_subcommand(word))
 }

@@ -44,10 +44,10 @@ impl AuditLog {
         self.file.as_deref()
     }
 
-    /// Does the same as [`Self::write`], but on a thread that may block, because a disk can be slow.
+    /// Appends a line with [`Self::write`] on a thread that may block, because a disk can be slow.
     ///
     /// # Errors
-    /// Same as [`Self::write`].
+    /// The errors of [`Self::write`].
     pub async fn append(&self, line: AuditLine) -> io::Result<()> {
         let log = self.clone();
         tokio::task::spawn_blocking(move || log.write(&line)).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
@@ -60,12 +60,12 @@ impl AuditLog {
         }
     }
 
-    /// Warns that a line could not be written. An action is never without a trace; for reading, the reason is enough, once.
+    /// Warns once that a line could not be written, and why. For an action, the log of the program also gets the line.
     pub(crate) fn warn_unwritten(&self, error: &io::Error, line: &AuditLine) {
         static TOLD: std::sync::Once = std::sync::Once::new();
-        // Without a folder, the reason was told when it was looked for.
+        // If there is no folder, the reason was logged when the folder was looked for.
         if let Some(file) = self.path().map(Path::display) {
-            TOLD.call_once(|| tracing::warn!("no audit log: {file}: {error} (XDG_STATE_HOME names another folder)"));
+            TOLD.call_once(|| tracing::warn!("no audit log: {file}: {error} (XDG_STATE_HOME sets another folder)"));
         }
         if line.event != AuditEvent::Probe {
             let line = serde_json::to_string(line).unwrap_or_default();
@@ -73,7 +73,7 @@ impl AuditLog {
         }
     }
 
-    /// Appends a line and syncs it to the disk. Blocks.
+    /// Appends a line and syncs it to the disk. This function blocks.
     ///
     /// # Errors
     /// If there is no state directory, or writing fails.
@@ -121,8 +121,8 @@ impl AuditLog {
     }
 }
 
-/// Locks a separate file for writing. Returns `None` after [`LOCK_TIME`], because a line is more important than the
-/// order of files.
+/// Locks a separate file for writing. Returns `None` after [`LOCK_TIME`], because writing the
+/// line is more important than the order of the files.
 fn lock(path: &Path) -> Option<File> {
     let lock = open_to_append(&path.with_extension("lock")).ok()?;
     let end = Instant::now() + LOCK_TIME;
@@ -178,7 +178,7 @@ mod tests {
         let audit = AuditLog::at(folder.path());
         assert_eq!(audit.read(10).expect("no file is no lines"), []);
         for number in 0..5 {
-            audit.write(&line(&format!("gpu-{number}"))).expect("it can be written");
+            audit.write(&line(&format!("gpu-{number}"))).expect("the file can be written");
         }
         let nodes: Vec<String> = audit.read(2).expect("readable").into_iter().map(|line| line.node).collect();
         assert_eq!(nodes, ["gpu-3", "gpu-4"]);
@@ -192,10 +192,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let audit = AuditLog::at(folder.path());
         let mode = || fs::metadata(folder.path().join(FILE)).expect("there").permissions().mode() & 0o777;
-        audit.write(&line("gpu-1")).expect("it can be written");
+        audit.write(&line("gpu-1")).expect("the file can be written");
         assert_eq!(mode(), 0o600);
         fs::set_permissions(folder.path().join(FILE), fs::Permissions::from_mode(0o644)).expect("ours");
-        audit.write(&line("gpu-1")).expect("it can be written");
+        audit.write(&line("gpu-1")).expect("the file can be written");
         assert_eq!(mode(), 0o600);
     }
 
@@ -203,11 +203,11 @@ mod tests {
     fn a_long_file_is_rotated_and_still_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let audit = AuditLog::at(folder.path());
-        audit.write(&line("old")).expect("it can be written");
+        audit.write(&line("old")).expect("the file can be written");
         let filler = vec![b'\n'; usize::try_from(MAX_BYTES).expect("fits")];
         let mut file = OpenOptions::new().append(true).open(folder.path().join(FILE)).expect("there");
-        file.write_all(&filler).expect("it can be written");
-        audit.write(&line("new")).expect("it can be written");
+        file.write_all(&filler).expect("the file can be written");
+        audit.write(&line("new")).expect("the file can be written");
         assert!(folder.path().join("audit.jsonl.1").exists());
         assert!(fs::metadata(folder.path().join(FILE)).expect("there").len() < 1000);
         let nodes: Vec<String> = audit.read(10).expect("readable").into_iter().map(|line| line.node).collect();

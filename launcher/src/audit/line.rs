@@ -63,6 +63,6 @@ pub struct AuditLine {
     /// Whether the object of the pod is certainly deleted.
     #[serde(alias = "removed")]
     pub deleted: Option<bool>,
-    /// Duration.
+    /// Duration of the probe or the action.
     pub duration_ms: Option<u64>,
 }

@@ -75,7 +75,7 @@ mod tests {
         assert_eq!((reason("b", now), failure_backoff.skip_reason("t", "a", Instant::now())), (None, None));
         assert_eq!(reason("a", soon), None);
         failure_backoff.record_result("s", "a", Some("hung"));
-        assert!(reason("a", now).is_some(), "the third in a row pauses again at once");
+        assert!(reason("a", now).is_some(), "the third failure in a row pauses the node again");
         failure_backoff.record_result("s", "a", None);
         failure_backoff.record_result("s", "a", Some("hung"));
         assert_eq!(reason("a", now), None, "a success in between resets the count");

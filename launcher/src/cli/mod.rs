@@ -1,4 +1,4 @@
-//! Runs the command line, from arguments to exit status. The program exits only after every pod is deleted.
+//! `main`: runs the command line, from arguments to exit status. The program exits only after every pod is deleted.
 
 mod doctor_command;
 mod logging;
@@ -35,7 +35,7 @@ use kube_read::Failure;
 
 /// Maximum time that the program waits for a running action before it exits, in operator mode.
 const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTLE_TIME);
-/// Time for a cancelled call to send its error message after its pods are deleted.
+/// Maximum time that a cancelled call has to send its error message after its pods are deleted.
 const FINAL_MESSAGE_TIME: Duration = Duration::from_millis(200);
 
 pub fn main() -> ExitCode {
@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
     if !cli.output.quiet {
         progress::show();
     }
-    // These commands work without a cluster, and before anything is started.
+    // These commands need no cluster, and run before anything is started.
     if let Command::Config = cli.command {
         let names: Vec<_> = settings.iter().map(|setting| setting.name().to_owned()).collect();
         let printed =
@@ -166,7 +166,7 @@ async fn dispatch(
         Command::Mcp => {
             if std::io::stdin().is_terminal() {
                 let hint = "gpu-syringe: this is an MCP server, which an AI host starts; it waits for JSON on standard input. Ctrl-D stops \
-                     the server. The configuration for hosts is in README.md. Commands for a terminal: gpu-syringe help.";
+                     the server. The configuration for hosts is in README.md. To see the commands for a terminal, run: gpu-syringe help.";
                 let _ = writeln!(progress::Messages, "{hint}");
             }
             sweep_at_start(contexts.clone(), prober.clone());
@@ -251,7 +251,7 @@ async fn run_tool(
 }
 
 /// Returns the result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases. If `work` has a
-/// pod, its own result is returned; if `work` is waiting for an API server or a person, `work` is dropped.
+/// pod, the result of `work` is returned; if `work` is waiting for an API server or a person, `work` is dropped.
 async fn until_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
     prober: &Prober,
@@ -285,7 +285,7 @@ pub(crate) async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
     })
 }
 
-/// Deletes leftover pods at the start. An unreachable cluster is not an error here.
+/// Deletes leftover pods when the program starts. An unreachable cluster is not an error of this step.
 fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
     tokio::spawn(async move {
         match contexts.connect(None).await {

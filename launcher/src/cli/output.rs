@@ -1,4 +1,4 @@
-//! Writes answers to standard output and messages to standard error.
+//! `Output`: writes answers to standard output in the chosen format, and messages to standard error.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Output {
             OutputFormat::Json => lines.iter().try_for_each(|line| print(&json!(line).to_string())),
             OutputFormat::Yaml => print(&self.structured(&json!(lines))?),
             OutputFormat::Table | OutputFormat::Wide => self.print_page(&page()),
-            OutputFormat::Name => Err(Failure::usage("Printing the log", "its lines have no names", "Use -o json.")),
+            OutputFormat::Name => Err(Failure::usage("Printing the log", "log lines have no names", "Use -o json.")),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Shows progress on a terminal, not in a pipe: a spinner with the phase and its seconds, or a bar for many nodes.
+//! `show`, `of_phases`: show progress on a terminal: a spinner with the phase and its seconds, or a bar for many nodes.
 
 use std::io::Write;
 use std::sync::{Arc, LazyLock};
@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(100);
 const SPINNER: &str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ";
 const ASCII_SPINNER: &str = "-\\|/ ";
 
-/// One line of standard error. It is hidden before [`show`] is called, and if standard error is not a terminal.
+/// The progress line on standard error. The line is hidden before [`show`] is called, and without a terminal.
 static BAR: LazyLock<ProgressBar> = LazyLock::new(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()));
 
 /// Shows the progress of the following calls.

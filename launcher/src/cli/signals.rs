@@ -1,4 +1,4 @@
-//! `Signals`: the signals that stop the program.
+//! `Signals`: waits for the signals that stop the program (SIGINT, SIGTERM, SIGHUP).
 
 #[cfg(unix)]
 pub(super) struct Signals(Vec<tokio::signal::unix::Signal>);

@@ -25,7 +25,7 @@ impl Prompt for TerminalPrompt {
                 let mut line = String::new();
                 std::io::stdin().lock().read_line(&mut line).map(|_| line)
             });
-            // The thread that reads cannot be cancelled. It ends with the program.
+            // The thread that reads cannot be cancelled. This thread ends when the program exits.
             match timeout(TOKEN_LIFETIME, read).await {
                 Err(_) => ConsentAnswer::No(format!("there was no answer within {} s", TOKEN_LIFETIME.as_secs())),
                 Ok(Ok(Ok(line))) if line.trim().eq_ignore_ascii_case("yes") => ConsentAnswer::Yes("user (terminal)"),

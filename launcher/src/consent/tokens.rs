@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 /// Lifetime of a token: long enough to read the plan, and too short for the node to change much.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(120);
-/// Maximum number of open tokens. If there are more, the oldest is dropped.
+/// Maximum number of open tokens. If there are more, the oldest token is dropped.
 const MAX_TOKENS: usize = 64;
-/// Number of bytes of a token, which cannot be guessed.
+/// Length of a token in bytes: long enough that a token cannot be guessed.
 const BYTES: usize = 16;
 
 type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
@@ -64,7 +64,7 @@ impl Tokens {
         Ok(token)
     }
 
-    /// Redeems a token. It is invalid afterwards, even if the content did not match.
+    /// Redeems a token. The token is invalid afterwards, even if the content did not match.
     ///
     /// # Errors
     /// Returns a text with the reason why the token is not valid.

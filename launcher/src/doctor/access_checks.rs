@@ -1,4 +1,4 @@
-//! Doctor checks of the connection, the permissions and the clock.
+//! Creates the doctor checks of the connection, the server version, permissions, exec and the clock from `Observed`.
 
 use jiff::SignedDuration;
 
@@ -38,7 +38,7 @@ pub(super) fn connected(connection: &Connection) -> Check {
 pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) -> Check {
     let Connection { server, .. } = connection;
     let reach = || {
-        let note = "check the address, VPN, proxy and firewall between here and the API server";
+        let note = "check the address, and the VPN, the proxy and the firewall between this machine and the API server";
         Fixes::run(format!("curl -vk {}/version", connection.address()), note)
     };
     match error {
@@ -54,7 +54,7 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
         ),
         Some(error) => {
             let reason = kube_reason(error);
-            // curl -k would accept the certificate.
+            // For a rejected certificate, `curl -k` is no test, because this command accepts every certificate.
             let fix = if reason.contains("invalid peer certificate") {
                 let note = "check certificate-authority of the cluster, and whether a proxy replaces certificates";
                 Fixes::run("kubectl config view --minify", note)
@@ -73,20 +73,20 @@ pub(super) fn version(version: &str, fixes: &Fixes<'_>) -> Check {
         Some(minor) if version.starts_with("v1.") && minor < POLICY_MINOR => Check::warning(
             "server-version",
             format!("Kubernetes {version}: the admission policy needs 1.30 or later"),
-            fixes.setup("--profile trial", "without the policy, whoever may create pods there has root on the nodes"),
+            fixes.setup("--profile trial", "without the policy, every pod of the namespace can get root on the nodes"),
         ),
         _ => Check::ok("server-version", format!("Kubernetes {version}")),
     }
 }
 
 pub(super) fn clock(observed: &Observed) -> Check {
-    let Some(ahead) = observed.ahead else { return Check::undecided("clock", "the API server sent no Date") };
+    let Some(ahead) = observed.ahead else { return Check::undecided("clock", "the API server sent no Date header") };
     let seconds = ahead.as_secs();
     if ahead.abs() <= MAX_SKEW {
         return Check::ok("clock", format!("within {} s of the API server", seconds.abs() + 1));
     }
     let direction = if seconds > 0 { "ahead of" } else { "behind" };
-    let note = "run this on the machine whose clock is wrong; until then, ages and times in answers are wrong";
+    let note = "run this command on the machine whose clock is wrong; until then, ages and times in answers are wrong";
     Check::warning(
         "clock",
         format!("this machine is {} s {direction} the API server", seconds.abs()),
@@ -147,7 +147,7 @@ pub(super) fn is_denied(observed: &Observed, id: &str) -> bool {
 pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
     let id = "exec-websocket";
     match &observed.exec {
-        ExecAnswer::Server => Check::ok(id, "the API server answers an exec"),
+        ExecAnswer::Server => Check::ok(id, "the API server responds to an exec"),
         ExecAnswer::Forbidden => Check::skipped(id, "you may not exec in this namespace: see the permissions"),
         ExecAnswer::Unknown(why) => Check::undecided(id, why),
         ExecAnswer::NotServer(why) => Check::problem(
@@ -161,7 +161,7 @@ pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
             format!("something between here and the API server rejects websockets: {why}"),
             Fixes::run(
                 "gpu-syringe --via logs diagnose NODE",
-                "reads the answer from the log of the pod; or allow websockets in the proxy, or connect to the API server directly",
+                "this command reads the answer from the log of the pod; or allow websockets in the proxy, or connect to the API server directly",
             ),
         ),
     }

@@ -16,7 +16,7 @@ pub(crate) enum Status {
     Warning,
     /// gpu-syringe does not work until this is fixed.
     Failure,
-    /// The check was not made, because it does not matter here or another check failed first.
+    /// The check was not made, because it does not matter with these settings, or because another check failed first.
     Skipped,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Fix {
 #[omit(Option, bool)]
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Check {
-    /// A stable name.
+    /// A stable name of the check.
     pub(crate) id: String,
     pub(crate) status: Status,
     pub(crate) evidence: String,
@@ -70,7 +70,7 @@ impl Check {
         Self { fix: Some(fix), ..Self::new(id, Status::Failure, evidence) }
     }
 
-    /// Creates a failure, or a warning if gpu-syringe also works with the problem.
+    /// Creates a failure, or a warning if gpu-syringe works despite the problem.
     pub(crate) fn problem(is_failure: bool, id: impl Into<String>, evidence: impl AsRef<str>, fix: Fix) -> Self {
         if is_failure { Self::failure(id, evidence, fix) } else { Self::warning(id, evidence, fix) }
     }

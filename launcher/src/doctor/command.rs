@@ -1,4 +1,4 @@
-//! The command `gpu-syringe doctor`: runs all checks within a bounded time.
+//! `DoctorArgs`, `run`: the command `gpu-syringe doctor`, which runs all checks within a time limit.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
         Ok(Ok(connection)) => connection,
         Ok(Err(failure)) => return Report::of(None, vec![access_checks::no_connection(&failure)], None),
         Err(_) => {
-            let why = format!("the connection was not ready within {TIME:?} (a credential plugin that waits?)");
-            let fix = Fixes::run("kubectl get nodes", "with the same context; sign in if kubectl requires it");
+            let why = format!("the connection was not ready within {TIME:?} (a credential plugin may be waiting)");
+            let fix = Fixes::run("kubectl get nodes", "use the context of gpu-syringe; sign in if kubectl requires it");
             return Report::of(None, vec![Check::failure("credentials", why, fix)], None);
         }
     };

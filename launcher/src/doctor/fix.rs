@@ -67,7 +67,7 @@ impl<'a> Fixes<'a> {
         )
     }
 
-    /// Returns the command in a next step: the text that starts with the name of a program.
+    /// Returns the command in the text of a next step: the part that starts with the name of a program.
     pub(super) fn command_in(next: &str) -> Option<String> {
         let start = ["kubectl ", "oc ", "gpu-syringe "].iter().filter_map(|program| next.find(program)).min()?;
         let rest = &next[start..];

@@ -1,4 +1,4 @@
-//! Doctor checks of the probe namespace: Pod Security, quota, policy, and the dry runs of the pods.
+//! `checks`: creates the doctor checks of the probe namespace: Pod Security, quota, policy, and the dry runs of pods.
 
 use kube::ResourceExt;
 
@@ -177,7 +177,7 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) ->
         Seen::Absent => Check::warning(
             id,
             "no ResourceQuota limits the number of pods",
-            fixes.setup("", "a faulty launcher can then create at most 64 pods"),
+            fixes.setup("", "with this quota, a faulty launcher can create at most 64 pods"),
         ),
         Seen::Forbidden => Check::skipped(id, "you may not read the quota, and do not need to"),
         Seen::Unknown(why) => Check::skipped(id, why),
@@ -240,7 +240,7 @@ fn values(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings,
     }
 }
 
-/// Creates the fix that sets the image of the launcher to that of the policy, or the other way round.
+/// Creates the fix that sets the image of the launcher to that of the policy, or sets the image of the policy.
 fn image_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix {
     match image.filter(|image| image_reference::refusal(image).is_none()) {
         Some(image) if !settings.names_image() || pinned_image(settings).is_none() => Fixes::run(

@@ -1,4 +1,4 @@
-//! `gpu-syringe doctor --node`: runs one real probe, and measures the time of each phase.
+//! `probe`: runs one real probe for `gpu-syringe doctor --node`, and measures the time of each phase.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,7 @@ pub(super) async fn probe(
             };
             checks.push(match &result.left_behind {
                 None => Check::ok("probe", probe.text()),
-                Some(left) => Check::warning("probe", left, Fixes::run("gpu-syringe sweep", "deletes what is left")),
+                Some(left) => Check::warning("probe", left, Fixes::run("gpu-syringe sweep", "deletes leftover pods")),
             });
             (checks, Some(probe))
         }

@@ -1,4 +1,4 @@
-//! Doctor checks of the GPU nodes and of the image of the probe.
+//! `checks`: creates the doctor checks of the GPU nodes, of the image of the probe, and of the upload of node-probe.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -42,7 +42,7 @@ fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
         match image {
             Ok(image) => drop(images.insert(image)),
             Err(failure) if has_image => {
-                let why = format!("not needed with an image of the probe, and not possible: {}", failure.why);
+                let why = format!("no upload is needed with a probe image, and none is possible: {}", failure.why);
                 return Check::skipped(id, why);
             }
             Err(failure) => {
@@ -67,7 +67,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
             "no node advertises GPUs or has a GPU label",
             Fixes::run(
                 "kubectl get nodes -L nvidia.com/gpu.present -o custom-columns=NODE:.metadata.name,GPUS:.status.capacity",
-                "without the device plugin and labels, name the node yourself: gpu-syringe diagnose NODE",
+                "without the device plugin and the labels, name the node in the command: run gpu-syringe diagnose NODE",
             ),
         ),
         Seen::Found(nodes) => {
@@ -76,7 +76,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
             if ready > 0 {
                 return Check::ok(id, evidence);
             }
-            let note = "a probe needs a kubelet that works; describe shows what Kubernetes knows";
+            let note = "a probe needs a kubelet that works; gpu-syringe describe NODE shows the data from Kubernetes";
             Check::warning(id, evidence, Fixes::run("kubectl get nodes", note))
         }
         Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not list nodes: see the permissions"),
@@ -145,7 +145,7 @@ fn image_on_nodes(observed: &Observed, settings: &Settings) -> Check {
     )
 }
 
-/// Whether the kubelet reports the image by the same name, or by the same digest of the same repository.
+/// Whether the kubelet reports the image by this name, or by its digest in its repository.
 fn has_image(node: &Node, image: &str) -> bool {
     let by_digest = image.split_once('@').map(|(name, digest)| {
         let start = name.rfind('/').map_or(0, |slash| slash + 1);

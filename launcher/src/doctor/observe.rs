@@ -1,4 +1,4 @@
-//! Reads everything that the doctor checks need from the API server, in parallel. Creates nothing: pods are dry runs.
+//! `observe`: reads from the API server, in parallel, all data for the doctor checks; creates only dry runs of pods.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub(super) enum DryRun {
 pub(super) enum ExecAnswer {
     /// The API server responded.
     Server,
-    /// Something else responded.
+    /// A proxy or another program responded instead of the API server.
     NotServer(String),
     Forbidden,
     Unknown(String),
@@ -87,7 +87,7 @@ pub(super) struct Observed {
     pub(super) nodes: Seen<Vec<Node>>,
     /// Some of the GPU nodes, with the images that their kubelets report.
     pub(super) with_images: Vec<Node>,
-    /// The image to which node-probe would be uploaded, for each of these nodes.
+    /// The image to which node-probe would be uploaded, for each node in `with_images`.
     pub(super) base_images: Vec<(String, Result<String, Failure>)>,
 }
 

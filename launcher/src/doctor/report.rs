@@ -129,7 +129,7 @@ impl Report {
     }
 }
 
-/// Whether the check is of a permission that the user does not have. All of them have the same fix.
+/// Whether the check is of a permission that the user does not have. All missing permissions have the same fix.
 fn is_missing_permission(check: &Check) -> bool {
     check.id.starts_with(PERMISSION) && check.fix.is_some()
 }
@@ -142,7 +142,7 @@ fn push_missing(page: &mut Page, missing: &[&Check]) {
     let word = if needed.is_empty() { paint("WARNING", Paint::Warning) } else { paint("FAILURE", Paint::Fatal) };
     page.push_str(&format!("{word}  {}\n", counted(missing.len(), "missing permission")));
     if !needed.is_empty() {
-        page.push_str("    Without a permission on nodes there are still: gpu-syringe explain POD, pods, xid CODE\n");
+        page.push_str("    Without a permission on nodes, these still work: gpu-syringe explain POD, pods, xid CODE\n");
     }
     for (heading, checks) in [("needed", needed), ("optional", optional)] {
         for Check { evidence, .. } in checks {

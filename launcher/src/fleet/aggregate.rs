@@ -1,4 +1,4 @@
-//! Aggregates the outcomes of all nodes into counts, groups and findings, worst first.
+//! `aggregate`: combines the outcomes of all nodes into a `FleetAnswer` with counts, groups and findings, worst first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::fleet::{outliers, truncate_answer};
 
 /// Maximum number of findings of one node; the others are counted.
 const FINDINGS_OF_NODE: usize = 4;
-/// Maximum bytes of a list of names.
+/// Maximum number of bytes of a list of names.
 const NAMES_BYTES: usize = 400;
 /// Maximum number of lines about methods that were not used.
 const PASSED_OVER: usize = 5;

@@ -111,7 +111,7 @@ fn of_inventory(inventory: &Inventory, traits: &mut BTreeMap<&'static str, Strin
     traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
 }
 
-/// Adds only values that do not depend on the load: an idle GPU lowers its PCIe generation, but not its lanes.
+/// Adds only values that do not depend on the load: an idle GPU lowers its PCIe generation, but not its number of lanes.
 fn of_telemetry(telemetry: &Telemetry, traits: &mut BTreeMap<&'static str, String>) {
     let lanes = all(telemetry.gpus.iter().map(|gpu| gpu.pcie.width));
     let limit = all(telemetry.gpus.iter().map(|gpu| gpu.power.enforced_limit_milliwatts.map(|limit| limit / 1000)));

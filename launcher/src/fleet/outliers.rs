@@ -1,4 +1,4 @@
-//! Finds outliers: a node that differs from most nodes of its GPU model, and a GPU that is hotter than others.
+//! `outliers`: finds nodes that differ from most nodes of their GPU model, or are hotter. `groups`: the nodes by model.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ const MIN_NODES: usize = 3;
 const HOTTER_BY_CELSIUS: i32 = 15;
 /// Minimum temperature of an outlier, because the other nodes may be idle.
 const HOT_CELSIUS: i32 = 75;
-/// Maximum bytes of the names in one outlier.
+/// Maximum number of bytes of the names in one outlier.
 const NAMES_BYTES: usize = 240;
 
 /// Returns the groups by model, largest first.

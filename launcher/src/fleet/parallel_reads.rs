@@ -1,4 +1,4 @@
-//! Reads many nodes in parallel, with a limit on parallel reads and a deadline for each node and for the call.
+//! `ParallelReads`: reads many nodes, a limited number in parallel, with a deadline for each node and for the call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,7 +25,7 @@ use syringe_core::probe_command::ReadCommand;
 const UPLOAD_TIME: Duration = Duration::from_secs(30);
 /// Time of the call that is reserved for building the answer.
 const RESERVED_FOR_ANSWER: Duration = Duration::from_secs(1);
-/// If less time is left, no further pod is created, because that pod would be deleted before it could respond.
+/// If less time than this is left, no further pod is created, because that pod would be deleted before it could respond.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
 /// The result for one node.
@@ -118,7 +118,7 @@ impl ParallelReads<'_> {
         let time = settings.node_time().min(left);
         let upload_time = UPLOAD_TIME.min(left - time);
         let connection = self.connection;
-        // The pods are listed as in a call about one node; otherwise, the same node would have fewer findings here.
+        // The pods are listed as in a call about one node; otherwise, a node would have fewer findings in this call.
         let probed = settings.via != ProbeMethod::None && is_ready(node) && self.command.is_of_everything();
         let existing_pods = match probed {
             true => Some(ExistingPods::on_node(connection, &name, time).await),
@@ -147,7 +147,7 @@ impl ParallelReads<'_> {
                 NodeOutcome::Read(summarise(node, read))
             }
             Err(failure) => {
-                // Such a failure takes no time, and a method may be available a moment later.
+                // A failure because no method is available takes no time, and a method may be available a moment later.
                 let is_fault = !matches!(failure.cause, Cause::NoMethod { .. });
                 if is_fault && !self.call.cancel.is_cancelled() && is_ready(node) {
                     failure_backoff.record_result(server, &name, Some(&failure.why));

@@ -1,4 +1,4 @@
-//! The entry point for calls about many nodes: lists the GPU nodes, reads them, and aggregates the results.
+//! `read_fleet`: answers a call about many nodes: lists the GPU nodes, reads them, and aggregates the results.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -109,7 +109,7 @@ fn common_failure(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Opti
     Some(Failure::new(what, &first.why, first.next_step.clone()).deleted(deleted && left.is_none()).leaving(left))
 }
 
-/// Returns the first entries of what is left behind, and the number of the others.
+/// Returns the first objects that are left behind, and the number of the other objects.
 fn left_behind(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Option<String> {
     let of_node = |outcome: &'_ NodeOutcome<node_row::NodeRow>| match outcome {
         NodeOutcome::Read(row) => row.left_behind.clone(),

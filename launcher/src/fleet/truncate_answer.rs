@@ -1,4 +1,4 @@
-//! Truncates the lists of an answer about many nodes so that the answer fits into its maximum size.
+//! `truncate_lists`: truncates the lists of an answer about many nodes to the maximum size of the answer.
 
 use crate::answer::fleet::FleetAnswer;
 use crate::answer::wire::byte_budget::{MAX_LISTS, size, truncate};

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consent::{Consent, ConsentAnswer, HostAnswer, NoPrompt, PendingQuestion, Prompt, TOKEN_LIFETIME, Tokens};
 
-/// Key of the question. There is only one.
+/// Key of the question. A call asks at most one question.
 const QUESTION: &str = "consent";
 
 /// The form of the question.

@@ -1,4 +1,4 @@
-//! The MCP prompts for common tasks of an SRE: which tools to call in which order, and what to answer.
+//! `list`, `get`: the MCP prompts for common tasks of an SRE: which tools to call in which order, and what to answer.
 
 use rmcp::ErrorData;
 use rmcp::model::{GetPromptRequestParams, GetPromptResult, Prompt, PromptArgument, PromptMessage, Role};

@@ -1,4 +1,4 @@
-//! The MCP resources `xid://` and `sxid://`: the meaning of an Xid or SXid code.
+//! `list`, `templates`, `read`: the MCP resources `xid://` and `sxid://`, with the meaning of an Xid or SXid code.
 
 use rmcp::ErrorData;
 use rmcp::model::{ReadResourceResult, Resource, ResourceContents, ResourceTemplate};

@@ -119,7 +119,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        // Only the kubeconfig is read here, so that a host does not wait for a cluster.
+        // The list of tools needs only the kubeconfig, so that a host does not wait for a cluster.
         Ok(ListToolsResult::with_all_items(definitions(
             &self.tools,
             &self.contexts.names(),
@@ -190,7 +190,7 @@ impl ServerHandler for Server {
         let outcome = tokio::select! {
             biased;
             outcome = entry.call(call, arguments) => outcome,
-            // This stops the call. Its probes are separate tasks, which still delete their pods.
+            // A cancelled call is dropped. Its probes are separate tasks, which still delete their pods.
             () = async { cancelled.cancelled().await; tokio::time::sleep(CANCEL_TIME).await } => {
                 Err(Failure::new("The call", "cancelled by the caller", "Call again to get the answer."))
             }

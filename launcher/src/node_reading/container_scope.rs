@@ -9,7 +9,7 @@ use syringe_core::report::{Extent, Problem, Report, ReportScope, Section, Status
 /// Code of a problem that the container causes, not the GPU. No rule uses this code, so the section becomes unknown.
 const OUT_OF_SIGHT: &str = "out_of_sight";
 
-/// Removes all facts that cannot be compared inside a container from a report and from the cluster facts.
+/// Removes from a report and from the cluster facts all facts that cannot be compared inside a container.
 pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut KubernetesFacts) {
     let Some(ReportScope { gpus, files, .. }) = report.scope else { return };
     let listed = Section::data_of(&report.sections.inventory).map_or(0, |inventory| inventory.gpus.len());

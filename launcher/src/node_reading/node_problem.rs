@@ -16,7 +16,7 @@ use kube_read::Failure;
 /// Maximum length of a quoted text.
 const MAX_TEXT: usize = 400;
 /// Next step for a code that is not in the table.
-const UNKNOWN_CODE: &str = "Run gpu-syringe diagnose for the node to see what else is known. If the image of the probe is older \
+const UNKNOWN_CODE: &str = "Run gpu-syringe diagnose for the node to see what is known. If the image of the probe is older \
      than this launcher, name a newer one with --image.";
 
 /// The next steps by code.
@@ -25,13 +25,13 @@ static NEXT_STEPS: LazyLock<BTreeMap<&'static str, &'static str>> = LazyLock::ne
     rows(include_str!("next_steps.tsv")).filter_map(row).collect()
 });
 
-/// Next step for what a privileged pod cannot read on a node.
+/// Next step for data that a privileged pod cannot read on a node.
 const NESTED: &str = "The probe was a privileged pod. So the node is itself a container (kind, k3d, minikube), or its runtime restricts \
-     privileged pods: read this on a node that is a machine.";
+     privileged pods: read this data on a node that is a machine.";
 /// The option in the next steps for a probe that had too few privileges.
 const VIA_POD: &str = "--via pod";
 
-/// Replaces the advice to use `--via pod` in the report of a probe that came by a privileged pod.
+/// Replaces the advice to use `--via pod` in the report of a probe in a privileged pod.
 pub(crate) fn replace_advice_to_use_a_pod(report: &mut Report) {
     for name in SectionName::ALL {
         for problem in report.sections.get_mut(name).problems_mut() {

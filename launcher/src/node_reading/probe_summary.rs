@@ -37,7 +37,7 @@ pub struct ProbeSummary {
     pub process_left: Option<String>,
     /// Notes about the probe (a retry, a probe that did not exit).
     pub note: Option<String>,
-    /// Methods that `--via auto` passed over and why. Each is listed only in the first answer to which it applies.
+    /// Methods that `--via auto` did not use, and why. Each method is listed only in the first answer to which it applies.
     pub passed_over: Vec<String>,
     /// Duration of each phase.
     pub timings_ms: TimingsMs,

@@ -1,4 +1,4 @@
-//! Functions that read one node: `read` reads the node object, runs the probe and makes the diagnosis.
+//! `read`, `read_or_api_only`: read one node: read the Node object, run the probe, and make the diagnosis.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
 /// Note about kernel lines that cannot be compared with other facts.
 const LOG_FILES: &str = " The kernel lines come from log files that the kubelet serves: these files do not show whether a fault was fixed \
-    since then, unless the driver logged the fix (reload, reset).";
+    later, unless the driver logged the fix (reload, reset).";
 
 /// A node that was read.
 pub(crate) struct NodeReading {
@@ -143,7 +143,7 @@ async fn read_machine(
         return Ok(read);
     }
     if lifecycle.is_empty() {
-        // The failure says that there is no such node.
+        // This failure says that the node does not exist.
         return Err(match nodes::read(connection, name).await {
             Err(failure) => failure,
             Ok(_) => Failure::new(reading_node(name), "the node was created just now", "Try again."),
@@ -268,8 +268,8 @@ impl NodeReading {
         self.diagnosis = diagnosis::diagnose(&self.report, &self.cluster);
     }
 
-    /// Adds kernel messages from the log endpoint of the kubelet if no probe ran. `Err` contains the reason why there
-    /// are none.
+    /// Adds kernel messages from the log endpoint of the kubelet if no probe ran. `Err` contains the reason why no
+    /// message was read.
     pub(crate) async fn add_kernel_log(
         &mut self,
         call: &CallContext,

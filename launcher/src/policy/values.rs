@@ -49,7 +49,7 @@ impl Values {
         self.0.get(IMAGE).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Takes each value that is not set here from `other`.
+    /// Takes from `other` each value that these values lack.
     pub(crate) fn or(mut self, other: &Self) -> Self {
         for (name, value) in &mut self.0 {
             let is_unset = value.as_str().map_or_else(|| value.as_array().is_some_and(Vec::is_empty), str::is_empty);

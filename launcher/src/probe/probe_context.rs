@@ -132,7 +132,7 @@ impl ProbeContext {
         let (why, node) = (self.process_stays.get()?, &self.request.node);
         Some(format!(
             "node-probe on node {node} {why}. The kubelet kills it with its container, but a process that waits in the \
-             driver stays until the driver responds or the node is rebooted. To look for it on the node: \
+             driver stays until the driver responds or the node is rebooted. To look for the process, run on the node: \
              ps -eo pid,stat,etime,args | grep node-probe"
         ))
     }
@@ -201,7 +201,7 @@ impl ProbeContext {
         Failure::new(
             format!("Probing node {} through {server}", self.request.node),
             format!("the connection failed, so it is unknown whether the probe ran: {why}"),
-            format!("Check that {server} can be reached from here (VPN, proxy, firewall), and try again."),
+            format!("Check that {server} can be reached from this machine (VPN, proxy, firewall), and try again."),
         )
     }
 

@@ -35,7 +35,7 @@ pub(crate) const SETTLE_TIME: Duration = pod_lifecycle::CREATE_TIME
     .saturating_add(delete_pod::REMOVAL_TIME)
     .saturating_add(LATE_TIME_AT_END)
     .saturating_add(SLACK);
-/// Time for the deletion of a pod after the deadline of its probe. After that, the caller gets the result that was read.
+/// Maximum time for the deletion of a pod after the deadline of its probe. Then the caller gets the result that was read.
 const DELETION_TIME: Duration = Duration::from_millis(1500);
 /// Additional time for an ephemeral container: see [`SETTLE_TIME`].
 const SLACK: Duration = Duration::from_secs(10);
@@ -186,7 +186,7 @@ impl Prober {
     /// ephemeral containers.
     pub async fn sweep(&self, connection: &Connection) -> Result<SweepResult, Failure> {
         let of_pods = sweep::sweep(connection, &self.settings.probe_namespace, &self.session).await;
-        // This is also done if the user may not list pods in that namespace.
+        // Ended sessions are cleaned up even if the user may not list the pods of the namespace.
         let mut swept = of_pods.as_ref().cloned().unwrap_or_default();
         sweep::sweep_ended_sessions(connection, &self.settings, &self.session, &mut swept).await;
         of_pods.map(|_| swept)

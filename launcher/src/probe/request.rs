@@ -82,7 +82,7 @@ pub struct ProbeRequest {
     pub tool: &'static str,
     /// The container that the call is about.
     pub target: Option<TargetContainer>,
-    /// Time for everything but the deletion.
+    /// Time limit for all steps except the deletion of the pod.
     pub deadline: Duration,
     /// Additional time if node-probe is uploaded.
     pub upload_time: Duration,

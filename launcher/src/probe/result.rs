@@ -1,4 +1,4 @@
-//! `ProbeResult` and `Timings`: the result of a probe. `CleanUp` and `CreateOutcome`: the results of the steps of a probe.
+//! `ProbeResult` and `Timings`: the result of a probe. `CleanUp` and `CreateOutcome`: the results of its steps.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub struct Timings {
     pub create: Duration,
     /// Time from the creation until the probe started.
     pub start: Duration,
-    /// Time from the start until the document was complete.
+    /// Time from the start of the probe until the document was complete.
     pub exec: Duration,
     /// Time from the complete document until the pod was deleted.
     pub remove: Duration,

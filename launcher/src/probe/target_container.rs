@@ -85,7 +85,7 @@ mod tests {
         let inventory = ProbeCommand::Read(SectionName::Inventory.into()).with_container(target.id);
         assert_eq!(inventory.to_args(), ["inventory"]);
         let other: ContainerId = "b2".repeat(32).parse().expect("an ID");
-        assert_eq!(all.clone().with_container(Some(other)), all, "it names one already");
+        assert_eq!(all.clone().with_container(Some(other)), all, "a container is already named");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Converts settings to command line arguments, for a command that the user runs in another terminal.
+//! `as_command_line`: converts settings to command-line arguments, for a command that the user runs in a terminal.
 
 use clap::ValueEnum;
 

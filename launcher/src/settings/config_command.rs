@@ -1,4 +1,4 @@
-//! `gpu-syringe config`: shows every setting, its value and its source.
+//! `SettingValue`: every setting with its value and its source, which `gpu-syringe config` prints as text or JSON.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
@@ -13,7 +13,7 @@ pub(crate) struct SettingValue {
     name: String,
     values: Vec<String>,
     list: bool,
-    /// Whether a settings file may contain it.
+    /// Whether a settings file may contain the setting.
     is_of_files: bool,
     source: String,
 }
@@ -82,7 +82,7 @@ pub(crate) fn text(all: &[SettingValue]) -> String {
             ([one], false) if is_plain(one) => one.clone(),
             (_, false) => quoted.join(", "),
         };
-        // The lines are a settings file: a line that it cannot have is a comment.
+        // The lines form a settings file. A setting that a file cannot contain becomes a comment.
         let is_comment = shown.values.is_empty() && !shown.list || !shown.is_of_files;
         let name = if is_comment { format!("# {}", shown.name) } else { shown.name.clone() };
         format!("{name:<20} = {value:<40} # {}", shown.source)

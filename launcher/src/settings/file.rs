@@ -1,4 +1,4 @@
-//! Reads the settings file. The values in the file become defaults of the flags, which clap validates.
+//! `FileValues`: the values of the settings file, which become the defaults of the flags. clap validates the values.
 //! Flags and environment variables override these defaults.
 
 use std::collections::BTreeMap;

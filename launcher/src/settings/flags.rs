@@ -1,4 +1,4 @@
-//! `Settings`: every setting as a flag, and the values that a setting may have.
+//! `Settings`: the settings of the launcher as flags. Types of their values: `ProbeMethod`, `Mode`, `PullPolicy`, ….
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!(
 /// Digest of the image that was released with this program. The release workflow sets it.
 const RELEASED_DIGEST: Option<&str> = option_env!("GPU_SYRINGE_RELEASED_IMAGE_DIGEST");
 
-/// Maximum number of probes in flight if it is not set: twice the nodes that one call reads at the same time.
+/// Default of the maximum number of probes in flight: twice the number of nodes that one call reads at the same time.
 const DEFAULT_MAX_PROBES: u16 = 16;
 
 /// Settings of the launcher.
@@ -202,7 +202,7 @@ pub enum Mode {
 /// When the kubelet pulls the probe's image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PullPolicy {
-    /// Only when the node does not have it.
+    /// Only when the node does not have the image.
     #[value(alias = "IfNotPresent")]
     IfNotPresent,
     /// At every start.
@@ -289,7 +289,7 @@ impl Settings {
         Duration::from_secs(self.call_timeout)
     }
 
-    /// Returns the settings with this time limit for a call, so that the probe container also runs long enough.
+    /// Returns the settings with this time limit for a call, so that the probe container runs long enough.
     pub fn with_call_time(&self, time: Duration) -> Self {
         Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
     }

@@ -1,4 +1,4 @@
-//! Parses pairs, tolerations, pod names and digests in settings. `image` applies a mirror and a digest to an image.
+//! `KeyValue`, `TolerationArg`, `PodRef`, `digest`: parse values of settings. `image`: applies a mirror and a digest.
 
 use std::convert::Infallible;
 use std::fmt;

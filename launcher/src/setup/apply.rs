@@ -90,11 +90,11 @@ async fn wait_for_policy(connection: &Connection, namespace: &str, image: &str) 
         format!("Waiting until the policies of namespace {namespace} are in effect"),
         format!("after {POLICY_TIME:?}: {answer}"),
         "No user was given permissions. Check kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings, then \
-         run the same command again.",
+         run the setup command again.",
     ))
 }
 
-/// Returns the request that a policy does not reject, or the other image that it admits; `None` if all three are in effect.
+/// Returns the request that a policy does not reject, or another image that it admits; `None` if all policies are in effect.
 async fn missing_effect(connection: &Connection, namespace: &str, image: &str) -> Option<String> {
     let (pod, exec, attach) = tokio::join!(
         check_policy(connection, namespace),

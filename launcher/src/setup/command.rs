@@ -1,4 +1,4 @@
-//! The command `gpu-syringe setup`: prints the manifests, applies them, or removes the objects that they created.
+//! `SetupArgs`, `run`: the command `gpu-syringe setup`: prints the manifests, applies them, or removes their objects.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -301,7 +301,7 @@ fn report(
     if applied.is_empty() {
         text = format!("There is no set-up in namespace {namespace}.");
     } else if profile.is_some() {
-        text.push_str(&format!("\n\nNext: {} doctor", program(settings)));
+        text.push_str(&format!("\n\nNext, run: {} doctor", program(settings)));
     }
     let object = |(ObjectRef { resource, namespace, name }, change): &Applied| {
         let mut object = json!({"kind": resource.kind, "name": name, "result": change.as_str()});

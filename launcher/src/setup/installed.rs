@@ -69,7 +69,7 @@ impl Installed {
                 what(),
                 "the namespace exists and was not created by gpu-syringe; setup would allow privileged pods in it",
                 format!(
-                    "Name another namespace. If this namespace is only for the probes, hand it over: kubectl label namespace {name} \
+                    "Name another namespace. If this namespace is only for the probes, hand it over to setup; run: kubectl label namespace {name} \
                      {}={} (setup --uninstall then deletes the namespace with everything in it).",
                     LABEL.0, LABEL.1
                 ),
@@ -142,14 +142,14 @@ pub(super) fn failed(what: &str, error: &RequestError) -> Failure {
     let next = match error.code() {
         Some(401) => "Sign in again: the credentials of this context are no longer accepted.",
         Some(403) => {
-            "An administrator of the cluster must run the same command. With kubectl: the same arguments without --apply print the \
+            "An administrator of the cluster must run the setup command. To use kubectl, leave out --apply: the command then prints the \
              manifests for kubectl apply -f."
         }
         Some(404) => {
             "This API server does not have the kind: policies need Kubernetes 1.30 or later (--profile trial works without policies)."
         }
-        Some(_) => "See the message of the API server. What was applied before stays; run the same command again.",
-        None => "Check the connection (gpu-syringe doctor), and run the same command again.",
+        Some(_) => "See the message of the API server. Objects applied before stay; run the setup command again.",
+        None => "Check the connection (gpu-syringe doctor), and run the setup command again.",
     };
     error.failure(what.to_owned(), next)
 }

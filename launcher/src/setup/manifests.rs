@@ -1,5 +1,5 @@
-//! `Parameters`: fills the templates of the files in `deploy/` with the values of one set-up.
-//! `gpu-syringe setup` prints and applies the same text, so `kubectl apply` has the same result.
+//! `Parameters`, `Profile`: fill the templates of the files in `deploy/` with the values of one set-up.
+//! `gpu-syringe setup` applies the text that it prints, so `kubectl apply` of the printed text has the same result.
 
 use std::fmt::Write;
 
@@ -34,7 +34,7 @@ impl Profile {
     fn limit(self) -> &'static str {
         match self {
             Self::Trial => {
-                "Trial profile: NOTHING limits the pods of this namespace. Whoever may create one has root on every node."
+                "Trial profile: NOTHING limits the pods of this namespace. Whoever may create a pod in it has root on every node."
             }
             Self::Hardened => {
                 "The namespace of the probe pods. It admits privileged pods; deploy/admission-policy.yaml limits them to the probe."

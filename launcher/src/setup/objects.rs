@@ -1,4 +1,4 @@
-//! Functions that read, apply (server-side) and delete the objects of a set-up.
+//! `ObjectRef`, `get`, `names`, `apply`, `delete`: read, list, apply (server-side) and delete the objects of a set-up.
 
 use std::fmt::Debug;
 use std::time::Duration;

@@ -65,11 +65,11 @@ pub(crate) struct Grant {
     /// The name of the only object, without the suffix of the namespace. `None` for all objects.
     pub(crate) name: Option<&'static str>,
     pub(crate) verbs: Vec<&'static str>,
-    /// Purpose.
+    /// Purpose of the permissions.
     pub(crate) why: &'static str,
     /// Effect of a missing permission.
     pub(crate) without: &'static str,
-    /// Whether gpu-syringe also works without the permission, with a less complete answer or by another method.
+    /// Whether gpu-syringe works without the permission, but with a less complete answer or by another method.
     pub(crate) optional: bool,
 }
 

@@ -171,7 +171,7 @@ fn refusal(refused: &[(ObjectRef, RequestError)]) -> Failure {
         return Failure::new(what, why, "Run the command again.");
     };
     let next_step = if conflicts && first.code() == Some(409) {
-        "Somebody else set these fields to other values. To keep them, set the same values in your manifests; or take the fields \
+        "Somebody else set these fields to other values. To keep these values, set them in your manifests; or take the fields \
          over with --force-conflicts."
             .to_owned()
     } else {

@@ -1,4 +1,4 @@
-//! Functions that find and remove the objects of a set-up, for `gpu-syringe setup --uninstall`.
+//! `find`, `remove`: find and remove the objects of a set-up, for `gpu-syringe setup --uninstall`.
 //! The permissions of users are removed first, then the namespace with its pods, then the policy. So no pod
 //! exists without the policy.
 
@@ -110,7 +110,7 @@ pub(super) async fn note_of_older_pods(connection: &Connection, namespace: &str)
     let names = objects::names::<Pod>(connection, namespace).await.ok()?;
     (!names.is_empty()).then(|| {
         format!(
-            "These pods are older than the policy, which does not limit them: {}. Delete them: kubectl --namespace {namespace} \
+            "These pods are older than the policy, which does not limit them: {}. To delete them, run: kubectl --namespace {namespace} \
              delete pods --all",
             names.join(", ")
         )
@@ -145,7 +145,7 @@ async fn wait_until_gone(connection: &Connection, namespace: &ObjectRef, uid: &s
                 format!("Waiting until {namespace} is gone"),
                 format!("the namespace still exists after {NAMESPACE_TIME:?}; its policy stays until then"),
                 format!(
-                    "See what blocks the deletion: kubectl get namespace {name} -o yaml (conditions), then run the same command again."
+                    "To see what blocks the deletion, run: kubectl get namespace {name} -o yaml (conditions), then run the setup command again."
                 ),
             ));
         }
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn users_lose_their_permissions_first_and_the_policy_is_removed_last() {
         let all = all("gpu-syringe");
-        let at = |kind: &str| all.iter().position(|object| object.resource.kind == kind).expect("it is removed");
+        let at = |kind: &str| all.iter().position(|object| object.resource.kind == kind).expect("in the list");
         assert!(all[..3].iter().all(|object| object.resource.kind.ends_with("RoleBinding")));
         assert!(at("Namespace") < at("ValidatingAdmissionPolicyBinding"));
         assert!(at("ValidatingAdmissionPolicyBinding") < at("ValidatingAdmissionPolicy"));

@@ -1,4 +1,4 @@
-//! `command_of`, `with_commands`: the commands that run the tools, and texts that name the command in place of the tool.
+//! `command_of`: the command of a tool. `with_commands`: replaces the names of tools in a text by their commands.
 //!
 //! Texts name tools, because models read most of them. A person gets the same texts with commands: this module replaces the names
 //! where a text is printed.

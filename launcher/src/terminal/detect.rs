@@ -1,4 +1,4 @@
-//! Detects the width and the character set of the terminal.
+//! `width`, `is_ascii`: detect the width and the character set of the terminal.
 
 use std::ffi::OsString;
 

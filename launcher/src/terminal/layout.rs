@@ -1,4 +1,4 @@
-//! `Layout`: the width, characters and colours of printed text. Also functions that clean text and wrap lines.
+//! `Layout`: the width, characters and colours of printed text. `cleaned`, `broken`: clean a text and wrap a line.
 
 use syringe_core::text::clean_keeping_lines;
 use textwrap::{Options, WordSeparator, WordSplitter};

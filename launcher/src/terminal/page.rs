@@ -9,7 +9,7 @@ use crate::terminal::table::Rows;
 
 /// Maximum length of a line of prose on a wide terminal.
 const MAX_PROSE: usize = 120;
-/// ASCII replacements for the other characters in the texts of this program.
+/// ASCII replacements for the characters in the texts of this program that are not ASCII.
 const IN_ASCII: [(char, &str); 8] =
     [('→', "->"), ('…', "..."), ('°', ""), ('≥', ">="), ('≤', "<="), ('×', "x"), ('·', "-"), ('–', "-")];
 

@@ -13,7 +13,7 @@ const GAP: &str = "  ";
 const NARROW: usize = 100;
 /// Other columns are left out so that cells up to this width stay on one line.
 const MAX_WHOLE: usize = 40;
-/// Minimum width of a column of prose beside the others. If less is left, the column is printed below its row.
+/// Minimum width of a column of prose beside the other columns. If less is left, the column is printed below its row.
 const MIN_NOTE: usize = 28;
 /// Indentation of a line below its row.
 const NOTE_INDENT: &str = "    ";
@@ -73,7 +73,7 @@ impl Rows {
         self.rows.is_empty()
     }
 
-    /// Returns the lines of the table. A table without rows has none.
+    /// Returns the lines of the table. A table without rows has no lines.
     pub(super) fn lines(&self, layout: &Layout) -> String {
         if self.is_empty() {
             return String::new();
@@ -130,7 +130,7 @@ impl Rows {
         shown
     }
 
-    /// Returns the position of the column of prose if the others leave too little space for it.
+    /// Returns the position of the column of prose if the other columns leave too little space for it.
     fn note_below(&self, shown: &[usize], columns: &[Column], width: usize) -> Option<usize> {
         let place = shown.iter().position(|index| Some(*index) == self.note)?;
         let others: usize = columns.iter().enumerate().filter(|(at, _)| *at != place).map(|(_, one)| one.least).sum();

@@ -22,7 +22,7 @@ use crate::tools::tool::Tool;
 use kube_read::Failure;
 use syringe_macros::omit;
 
-/// Maximum number of events in one answer. The newest are kept; the others are counted.
+/// Maximum number of events in one answer. The newest events are kept; the other events are counted.
 const MAX_EVENTS: usize = 60;
 
 pub struct AnalyzeXidErrors;
@@ -124,7 +124,7 @@ impl Tool for AnalyzeXidErrors {
             (None, Some(code)) => return Ok(XidAnswer::Code(Box::new(XidMeaning::of(code)?))),
             (Some(node_name), None) => node_name,
             _ => {
-                let next = "Give one of them: node_name reads the log of a node, code explains an Xid.";
+                let next = "Give one of the two arguments: node_name reads the log of a node, code explains an Xid.";
                 return Err(Failure::new("The arguments", "they must have either node_name or code", next));
             }
         };

@@ -56,7 +56,7 @@ impl FleetArgs {
         let refuse = |why: &str| Err(Failure::new("The arguments", why, "See the input schema of the tool."));
         match (node_name, selector.is_some() || limit.is_some(), limit) {
             (Some(_), true, _) => {
-                refuse("selector and limit are for many nodes: leave out node_name, or leave out both")
+                refuse("selector and limit are for many nodes: leave out node_name, or leave out selector and limit")
             }
             (_, _, Some(0)) => refuse("limit must be at least 1"),
             _ => Ok(()),

@@ -23,7 +23,7 @@ use kube_read::client::api_error::section_unknown;
 use kube_read::objects::name_validation;
 use kube_read::reads::{daemon_sets, events, node_with_pods};
 
-/// Maximum number of events in one answer. The newest are kept.
+/// Maximum number of events in one answer. The newest events are kept.
 const MAX_EVENTS: usize = 15;
 
 pub struct DescribeGpuNode;
@@ -60,7 +60,7 @@ impl Tool for DescribeGpuNode {
         if let Ok(pods) = &view.pods {
             match call.with_deadline(&what, events::warnings_of_pods(&connection, pods)).await {
                 Ok(warnings) => answer.pod_events = warnings,
-                // If the events of the node are denied too, their entry already contains the reason.
+                // If the events of the node are denied too, the entry for these events already contains the reason.
                 Err(failure) if answer.unknown.iter().all(|unknown| unknown.section != "events") => {
                     answer.unknown.push(section_unknown("events", &failure));
                 }

@@ -100,7 +100,7 @@ pub struct PodExplanation {
     pub explanation: Explanation,
     /// The end of the log of the container that failed, if you may read it.
     pub log_tail: Option<LogTail>,
-    /// The pods of the owner that the call named; this answer is about the pod in the worst state.
+    /// The pods of the owner that the call named; this is the pod in the worst state.
     pub selected_of: Option<SelectedOf>,
     /// The pod's phase; `NotCreated` if its controller could not create it.
     pub phase: String,
@@ -137,7 +137,7 @@ impl SelectedOf {
         let pods: usize = phases.values().sum();
         let each: Vec<_> = phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
         let plural = if pods == 1 { "" } else { "s" };
-        format!("{owner} has {pods} pod{plural} ({}); this is the one in the worst state.", each.join(", "))
+        format!("{owner} has {pods} pod{plural} ({}); this is the pod in the worst state.", each.join(", "))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The tool `get_pod_gpu_allocation`: the pods that use the GPUs of a node or of a namespace, optionally with the GPUs of each pod.
+//! The tool `get_pod_gpu_allocation`: the pods with GPUs of a node or namespace, optionally with the GPUs of each pod.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +82,7 @@ pub struct PodAllocation {
     pub taken_at: jiff::Timestamp,
     /// Findings of the probe about the allocation. Only with `resolve_devices`.
     pub findings: Vec<Finding>,
-    /// What could not be read.
+    /// Data that could not be read.
     pub unknown: Vec<Unknown>,
     /// Use of each GPU resource of the node by all pods.
     pub resources: Vec<ResourceUse>,
@@ -156,7 +156,7 @@ impl Tool for GetPodGpuAllocation {
         text.push_table(pods_table(&answer.pods));
         text.push_omitted(answer.pods_omitted, "more pods");
         if answer.node.is_none() && !answer.pods.is_empty() {
-            text.push_str("\nWhy a pod fails, hangs or is Pending: gpu-syringe explain NAMESPACE/POD\n");
+            text.push_str("\nTo see why a pod fails, hangs or is Pending, run: gpu-syringe explain NAMESPACE/POD\n");
         }
         for gone in &answer.leftovers.allocated_to_deleted_pods {
             let pod = gone.pod.as_ref().unwrap_or(&gone.pod_uid);

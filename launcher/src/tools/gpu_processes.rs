@@ -41,7 +41,7 @@ pub struct ProcessList {
     pub node: String,
     /// Processes by GPU. A process on two GPUs is listed twice.
     pub processes: Vec<ProcessOnGpu>,
-    /// What could not be read.
+    /// Data that could not be read.
     pub unknown: Vec<Unknown>,
     /// How the node was read.
     pub probe: ProbeSummary,
@@ -75,7 +75,7 @@ impl Tool for GpuProcesses {
     const NAME: &'static str = "gpu_processes";
     const TITLE: &'static str = "Processes on the GPUs of a node";
     const DESCRIPTION: &'static str =
-        "Processes on the GPUs of a node, with their pods, and the command that kills each.";
+        "Processes on the GPUs of a node, with their pods, and the command that kills each process.";
     const PROBES: bool = true;
     type Args = NodeArgs;
     type Answer = ProcessList;
@@ -137,7 +137,7 @@ impl Tool for GpuProcesses {
         page.push_table(rows);
         answer.unknown.iter().for_each(|unknown| page.push_unknown(unknown));
         if answer.processes.iter().any(|one| one.terminal_command.is_some()) {
-            page.push_str("\nTo kill one of them (this asks first):\n");
+            page.push_str("\nTo kill one of these processes, run its command (gpu-syringe asks first):\n");
         }
         for one in &answer.processes {
             one.terminal_command.iter().for_each(|line| page.push_command(line));

@@ -26,7 +26,7 @@ use kube_read::reads::pod_description;
 const DEFAULT_GRACE: u64 = 10;
 /// Maximum time between SIGTERM and SIGKILL, which is also the limit of node-probe.
 const MAX_GRACE: u64 = 60;
-/// Time for the checks before and after the signals, and for the wait after SIGKILL.
+/// Maximum time for the checks before and after the signals, and for the wait after SIGKILL.
 const CHECK_TIME: Duration = Duration::from_secs(30);
 
 pub struct KillGpuProcess;
@@ -190,15 +190,15 @@ impl OperatorAction for KillArgs {
             plan.push_str(&format!("Command line (may be truncated): \"{}\"\n", clean(command, 120)));
         }
         if let Some(started) = process.and_then(|process| process.started_at) {
-            plan.push_str(&format!("It has been running since {}.\n", crate::terminal::table::second(started)));
+            plan.push_str(&format!("The process started at {}.\n", crate::terminal::table::second(started)));
         }
         if let Some(bytes) = done.memory_before_bytes {
-            plan.push_str(&format!("{} are in use on that GPU.\n", gibibytes(bytes)));
+            plan.push_str(&format!("{} are in use on the GPU.\n", gibibytes(bytes)));
         }
         if let Some(uid) = process.and_then(|process| process.pod_uid.as_deref()) {
             plan.push_str(&match pod_description::describe_pod(connection, node_name, uid).await {
-                Some(pod) => format!("It belongs to pod {pod}\n"),
-                None => format!("It belongs to the pod with UID {}.\n", clean(uid, 40)),
+                Some(pod) => format!("The process belongs to pod {pod}\n"),
+                None => format!("The process belongs to the pod with UID {}.\n", clean(uid, 40)),
             });
         }
         for note in &done.notes {

@@ -63,11 +63,11 @@ pub struct GpuNodes {
     pub totals: NodeCounts,
     /// GPU nodes. Nodes with problems come first.
     pub nodes: Vec<GpuNode>,
-    /// Number of nodes left out of `nodes` for space. They have no problems unless `problems_omitted` says so.
+    /// Number of nodes left out of `nodes` for space. These nodes have no problems unless `problems_omitted` is present.
     pub nodes_omitted: Option<usize>,
     /// Number of nodes with problems that were left out.
     pub problems_omitted: Option<usize>,
-    /// What could not be read.
+    /// Data that could not be read.
     pub unknown: Vec<Unknown>,
 }
 
@@ -301,7 +301,7 @@ impl GpuNodes {
     /// Keeps the nodes with at least `least` free GPUs. The totals are still those of all nodes.
     fn keep_free(&mut self, least: u64) -> Result<(), Failure> {
         if self.totals.allocated.is_none() && !self.nodes.is_empty() {
-            let next = "See the reason with gpu-syringe nodes.";
+            let next = "To see the reason, run gpu-syringe nodes.";
             return Err(Failure::new("Counting the free GPUs", "the pods could not be read", next));
         }
         let free_of = |node: &GpuNode| node.free().map_or(0, |free| free.values().copied().max().unwrap_or(0));

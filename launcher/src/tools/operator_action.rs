@@ -1,4 +1,4 @@
-//! `run`: the steps of an operator tool: check the node, make a plan, get consent, write the audit log, act.
+//! `OperatorAction`, `run`: the steps of an action: check the node, make a plan, get consent, write the audit log, act.
 //!
 //! A tool implements [`OperatorAction`]. All actions share the safety checks in this module.
 
@@ -246,7 +246,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         })
     }
 
-    /// Returns the command that does the same action in a terminal.
+    /// Returns the command that carries out this action in a terminal.
     fn terminal_command(&self) -> String {
         let CallContext { settings, contexts, .. } = self.call;
         let Connection { context, .. } = self.connection;

@@ -22,7 +22,7 @@ use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::objects::node_conditions::is_cordoned;
 
-/// nvidia-smi may take 5 minutes for the reset and 2 minutes for persistence mode. The rest of the time is for the
+/// Time limit: nvidia-smi may take 5 minutes for the reset and 2 minutes for persistence mode. The rest is for the
 /// checks before and after.
 const TIME: Duration = Duration::from_secs(480);
 

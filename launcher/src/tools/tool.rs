@@ -42,7 +42,7 @@ pub trait Tool: Send + Sync + 'static {
     fn page(answer: &Self::Answer) -> Page;
 }
 
-/// An answer in both formats.
+/// An answer as JSON and as text.
 #[derive(Clone, Debug)]
 pub struct RenderedAnswer {
     /// JSON, for a model or a pipe.

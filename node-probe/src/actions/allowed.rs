@@ -27,7 +27,7 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     let mounts = |pid: u32| files::link(&proc.join(format!("{pid}/ns/mnt"))).ok();
     let program =
         |pid: u32| files::metadata(&proc.join(format!("{pid}/exe"))).ok().map(|file| (file.dev(), file.ino()));
-    let Some(own_mounts) = mounts(ours) else { return Some(unknown("its namespaces cannot be read")) };
+    let Some(own_mounts) = mounts(ours) else { return Some(unknown("the namespaces of the container cannot be read")) };
     if mounts(1).as_ref() == Some(&own_mounts) && paths::is_initial_pid_namespace(proc) {
         return None;
     }
@@ -36,11 +36,11 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     let pids = files::pids(proc).unwrap_or_default();
     let in_container = pids.into_iter().filter(|pid| mounts(*pid).as_ref() == Some(&own_mounts));
     let Some((_, main)) = in_container.filter_map(|pid| Some((started(pid)?, pid))).min() else {
-        return Some(unknown("its main process cannot be found"));
+        return Some(unknown("the main process of the container cannot be found"));
     };
     let words = files::head(&proc.join(main.to_string()).join("cmdline"), files::SMALL).unwrap_or_default();
     let (Some(of_main), Some(of_us)) = (program(main), program(ours)) else {
-        return Some(unknown("the program of its main process cannot be read"));
+        return Some(unknown("the program of the main process of the container cannot be read"));
     };
     // If the probe was uploaded into another image, a shell of that image can do the same as the probe.
     let is_allowed = of_main != of_us || words.split(|byte| *byte == 0).any(|word| word == OPERATOR);

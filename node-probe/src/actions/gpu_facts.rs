@@ -15,10 +15,10 @@ use crate::host;
 use crate::nvml::{GpuState, NvmlProcesses};
 use crate::paths::Paths;
 
-/// Time for the NVML process to exit after it is killed.
+/// Maximum time for the NVML process to exit after it is killed.
 const END_TIME: Duration = Duration::from_millis(200);
 
-/// Time between two checks whether NVML hangs.
+/// Pause between two checks of whether NVML hangs.
 const CHECK: Duration = Duration::from_millis(20);
 
 /// The state of a GPU at one moment.

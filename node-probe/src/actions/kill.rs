@@ -27,9 +27,9 @@ use crate::paths::Paths;
 use crate::request::Request;
 use crate::{files, paths};
 
-/// Time for a process to exit after SIGKILL. A process that remains after this time hangs in the kernel.
+/// Maximum time for a process to exit after SIGKILL. A process that remains after this time hangs in the kernel.
 const AFTER_SIGKILL: Duration = Duration::from_secs(10);
-/// Time for the driver to free the memory of a process that has exited, usually one or two seconds.
+/// Maximum time for the driver to free the memory of a process that has exited. It usually takes one or two seconds.
 const MEMORY_TIME: Duration = Duration::from_secs(3);
 /// Pause between two checks of the memory.
 const MEMORY_PAUSE: Duration = Duration::from_millis(250);
@@ -120,7 +120,7 @@ fn absent(kill_request: &KillCommand, paths: &Paths) -> Early {
         return gone(blank(kill_request));
     }
     let why = format!(
-        "cannot determine whether PID {} exists: the probe does not run in the PID namespace of the host",
+        "cannot determine whether PID {} exists: the probe is not in the PID namespace of the host",
         kill_request.pid
     );
     refuse(blank(kill_request), "pid_namespace", why, "Run the probe in the PID namespace of the host (--via pod).")

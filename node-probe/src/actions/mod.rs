@@ -1,4 +1,4 @@
-//! Runs the actions that change the node: `kill` and `reset`. The rest of this program only reads.
+//! `run`: runs an action that changes the node (`kill` or `reset`), or checks the action against a facts file.
 //!
 //! The actions need `--operator`, and a container that was started for actions.
 //!

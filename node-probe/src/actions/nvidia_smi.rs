@@ -39,7 +39,7 @@ const PROGRAMS: [(&str, Option<&str>); 6] = [
 const PAUSE: Duration = Duration::from_millis(50);
 /// Maximum number of bytes that are kept of the output of a command.
 const MAX_SAID: usize = 600;
-/// Time to read the rest of the output after the program has exited: a grandchild process may keep the pipe open.
+/// Maximum time for reading the rest of the output after the program has exited: a grandchild may keep the pipe open.
 const OUTPUT_TIME: Duration = Duration::from_secs(1);
 
 /// The result of a command.

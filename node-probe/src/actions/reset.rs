@@ -21,11 +21,11 @@ use crate::nvml;
 use crate::paths::Paths;
 use crate::request::Request;
 
-/// Time to switch persistence mode. Initializing or closing a GPU takes seconds.
+/// Maximum time for switching persistence mode. Initializing or closing a GPU takes seconds.
 const PERSISTENCE_TIME: Duration = Duration::from_secs(60);
-/// Time for the NVML processes of this program to close the GPU after their last response.
+/// Maximum time for the NVML processes of this program to close the GPU after their last response.
 const LET_GO_TIME: Duration = Duration::from_secs(5);
-/// Time for a GPU to become healthy after a reset: it registers with the fabric again, and links train.
+/// Maximum time for a GPU to become healthy after a reset: it registers with the fabric again, and links train.
 const SETTLE_TIME: Duration = Duration::from_secs(20);
 /// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -199,9 +199,9 @@ impl Execution<'_> {
 
 fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuAfterReset, said: &str, time: Duration) -> String {
     let state = match now.answers {
-        Some(true) if verify::is_in_order(now) => "it responds and has no problem".to_owned(),
-        Some(true) => format!("it responds, but: {}", verify::in_words(now)),
-        Some(false) => "NVML no longer lists it: reboot the node".to_owned(),
+        Some(true) if verify::is_in_order(now) => "the GPU responds and has no problem".to_owned(),
+        Some(true) => format!("the GPU responds, but: {}", verify::in_words(now)),
+        Some(false) => "NVML no longer lists the GPU: reboot the node".to_owned(),
         None => format!("NVML does not work: {}", now.problems.join("; ")),
     };
     match outcome {

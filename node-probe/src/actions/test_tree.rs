@@ -1,4 +1,4 @@
-//! `TEST_TREE`: the environment variable that tests set if their saved file tree replaces the machine.
+//! `TEST_TREE`, `changes_root_in_tree`: the environment variable of tests whose file tree replaces the machine.
 
 /// Tests set this variable if their tree replaces the machine. The variable is only read with a saved tree, and the shipped
 /// program has no option for a saved tree.

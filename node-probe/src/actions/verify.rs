@@ -31,7 +31,7 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuAft
         }
     }
     if now.answers == Some(false) {
-        now.problems.push("the GPU did not come back: NVML does not list its UUID, or it does not respond".to_owned());
+        now.problems.push("the GPU is missing: NVML does not list its UUID, or the GPU does not respond".to_owned());
     }
     repairs(after, plan, &mut now);
     links(before, after, plan, &mut now);

@@ -1,5 +1,5 @@
-//! `node-probe` with the development options, which name files that the probe reads or loads.
-//! No program that can be called in a cluster has these options.
+//! The program `node-probe-dev`: calls `dev_main`, which accepts the development options that `cli` declares.
+//! These options name files that the probe reads or loads. No program that can be called in a cluster has them.
 
 use std::process::ExitCode;
 

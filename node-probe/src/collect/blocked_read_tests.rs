@@ -15,7 +15,7 @@ use crate::bounded::fault;
 use crate::request::{Files, Request};
 use crate::testing::Tree;
 
-/// Time for a run: a read that blocks gets an eighth of this time.
+/// Time limit of a run. A read that blocks gets an eighth of this time.
 const TIME: Duration = Duration::from_secs(8);
 /// Number of parallel runs. The runs mostly wait.
 const PARALLEL: usize = 16;

@@ -19,10 +19,10 @@ use crate::{bounded, child, host};
 const OF_NVML: [SectionName; 5] =
     [SectionName::Inventory, SectionName::Telemetry, SectionName::Ecc, SectionName::Mig, SectionName::Topology];
 
-/// Time for the NVML process to exit after it is killed. A process that hangs in the kernel stays.
+/// Maximum time for the NVML process to exit after it is killed. A process that hangs in the kernel stays.
 const END_TIME: Duration = Duration::from_millis(200);
 
-/// Time between two checks whether NVML hangs.
+/// Pause between two checks of whether NVML hangs.
 const CHECK: Duration = Duration::from_millis(20);
 
 /// Divisor of the timeout: this part may be spent on reads after the deadline.

@@ -11,9 +11,9 @@ use super::test_node::{ID, POD, node};
 use crate::request::{Files, Request};
 use crate::testing::Tree;
 
-/// The limits bound the report far below the maximum of a document.
+/// Maximum size of the report in these tests: far below the maximum size of a document.
 const MOST_BYTES: usize = 1 << 20;
-/// Time of a run on a busy machine.
+/// Maximum time of a run on a busy machine.
 const TIME: Duration = Duration::from_secs(20);
 
 /// The name of what grows, the function that adds it, and a part of the expected problem (empty if none is expected).

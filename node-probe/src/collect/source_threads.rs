@@ -28,7 +28,7 @@ pub(super) enum SectionResult {
     Processes(Section<Processes>),
 }
 
-/// Starts the threads that read the host and the kernel log.
+/// Starts the threads that read the sections `host`, `kubelet` and `xid`, if these sections are requested.
 pub(super) fn start_threads(
     needed: &NeededSections,
     request: &Request,

@@ -1,4 +1,4 @@
-//! Reads facts about a GPU node that do not need NVML: procfs, sysfs, files of the host, the checkpoint of the kubelet.
+//! `read`: reads the `host` section, which does not need NVML. `identity`: host name, boot id and kernel of the node.
 //!
 //! All reads start from [`Paths`], so that a saved file tree is read like a machine. Every wait has a time limit. Only
 //! `container_devices` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own

@@ -1,8 +1,8 @@
 //! Reads the kernel messages of earlier boots with the `journalctl` of the host, run in the root of the host.
 //!
 //! Only journalctl can read the format of the journal. Time and output are limited, and a journalctl that hangs is killed.
-//! The journal is read backwards, the newest entry first. Otherwise, systemd before 254 counts `--lines` from the
-//! start of the window. In this order, a limit leaves out the oldest entries on every version. Limits: a host without
+//! The journal is read backwards, the newest entry first, so that a limit leaves out the oldest entries on every version.
+//! In the other direction, systemd before 254 counts `--lines` from the start of the window. Limits: a host without
 //! systemd has no journal, and programs of a saved file tree are not run.
 
 use std::io::Read;

@@ -77,7 +77,7 @@ pub(crate) fn read_file(path: &Path, options: &Options) -> Section<KernelLog> {
     }
 }
 
-/// Pushes every line. `Err` if nothing could be read; a problem if only a part could be read.
+/// Pushes every line. Returns a problem if only a part of the log could be read, and `Err` if nothing could be read.
 fn push(mut reader: impl Read, name: &str, log: &mut EventLog) -> Result<Option<Problem>, Problem> {
     let started = Instant::now();
     let (mut lines, mut chunk, mut taken) = (Lines::default(), vec![0; CHUNK], 0_u64);

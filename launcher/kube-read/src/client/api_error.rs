@@ -41,7 +41,7 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
             "Check certificate-authority of the cluster in the kubeconfig, and whether a proxy replaces certificates."
                 .to_owned()
         }
-        _ => format!("Check that {} can be reached from here (VPN, proxy, firewall).", connection.server),
+        _ => format!("Check that {} can be reached from this machine (VPN, proxy, firewall).", connection.server),
     };
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
 }
@@ -72,7 +72,7 @@ pub fn silent(connection: &Connection, what: String, time: Duration) -> Failure 
     Failure::new(
         what,
         format!("{server} did not answer within {time:?}"),
-        format!("Check that {server} can be reached from here (VPN, proxy, firewall)."),
+        format!("Check that {server} can be reached from this machine (VPN, proxy, firewall)."),
     )
 }
 

@@ -1,4 +1,4 @@
-//! Computes the size of an answer, and truncates lists to a maximum size.
+//! `size`: computes the size of an answer as JSON. `truncate`: truncates a list to a maximum size.
 //!
 //! A widely used host moves a result above 50,000 characters to a file and shows the model only 2 KB of it. Hosts count
 //! what they pass to the model, which is one copy of the answer: the JSON of `structuredContent` (Claude Code, Codex,

@@ -1,4 +1,4 @@
-//! Truncates an answer to the size that hosts show to a model. This is the final limit for every answer.
+//! `fit`: truncates an answer to the size that hosts show to a model. This is the final limit for every answer.
 //!
 //! The largest list loses its last entries until the answer fits. Lists are sorted (worst entry first); a list in order of
 //! time loses its oldest entries. Lists of GPUs are sorted by severity before they are truncated. `<list>_omitted` counts
@@ -51,7 +51,7 @@ enum Step {
     Index(usize),
 }
 
-/// Returns the paths without indices, each once: `findings`, `telemetry.gpus`.
+/// Returns the paths without indices, each path once: `findings`, `telemetry.gpus`.
 fn names(cut: &[Vec<Step>]) -> Vec<String> {
     let name = |path: &Vec<Step>| {
         let fields = path.iter().filter_map(|step| match step {

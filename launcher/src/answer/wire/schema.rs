@@ -43,7 +43,7 @@ pub(crate) fn input<T: JsonSchema>() -> Value {
 pub(crate) fn output(schema: &Value) -> Value {
     let none = Map::new();
     let definitions = schema["$defs"].as_object().unwrap_or(&none);
-    // An answer has one shape or two alternative shapes. The schema has the fields of both, and requires the common ones.
+    // An answer has one shape or two alternative shapes. The schema has all fields, and requires the common fields.
     let shapes = alternatives(schema)
         .map_or_else(|| vec![schema], |all| all.iter().map(|one| resolve(one, definitions)).collect());
     let mut properties = Map::new();
@@ -103,7 +103,7 @@ fn collect_types(field: &Value, definitions: &Map<String, Value>, types: &mut Ve
     }
 }
 
-/// Returns the first sentence, up to a semicolon or a colon.
+/// Returns the beginning of a description, up to the end of its first sentence, a semicolon or a colon.
 fn first_clause(text: &str) -> String {
     let paragraph = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
     let end = [". ", "; ", ": "].iter().filter_map(|mark| paragraph.find(mark)).min().unwrap_or(paragraph.len());

@@ -1,4 +1,4 @@
-//! `AnswerShape`: the fields and maps of an answer, and who wrote each string, according to the JSON Schema of its type.
+//! `AnswerShape`: the fields and maps of an answer, and who wrote each string, from the JSON Schema of its type.
 //!
 //! A string is third-party text if a node, a tenant or a user of the cluster wrote it, or if it quotes such a text. It is
 //! our own text only if its type is an enum, a time or a PCI address, or if the field has the mark `x-text`. So a new
@@ -30,7 +30,7 @@ pub(crate) enum Text {
 /// The shape of a value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnswerShape {
-    /// Who wrote a string here, or the keys of a map. `None`: the schema allows no string.
+    /// Who wrote a string of this shape, or the keys of a map. `None`: the schema allows no string.
     text: Option<Text>,
     fields: BTreeMap<String, AnswerShape>,
     /// The values of a list or of a map.
@@ -81,7 +81,7 @@ impl AnswerShape {
         }
     }
 
-    /// Returns who wrote a string here, or the keys of a map.
+    /// Returns who wrote a string of this shape, or the keys of a map.
     pub(crate) fn text(&self) -> Text {
         self.text.unwrap_or_default()
     }

@@ -1,7 +1,7 @@
-//! Cleans untrusted text in an answer, and lists the fields that contain third-party text in `quoted`.
+//! `finish`: cleans the untrusted texts of an answer, and adds the list `quoted` of all fields with third-party text.
 //!
-//! Texts are cleaned where they are read. This module cleans them again, because otherwise only the API server would
-//! check some names and labels. [`AnswerShape`] defines which texts are our own.
+//! Most texts are already cleaned where they are read. This module cleans all texts, because some names and labels are
+//! checked only by the API server. [`AnswerShape`] defines which texts are our own.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::answer::wire::shape::{AnswerShape, Text};
 /// The field that lists the fields with third-party text.
 pub(crate) const QUOTED: &str = "quoted";
 
-/// Cleans the texts of an answer, and lists the fields with third-party text in `quoted`.
+/// Cleans the texts of an answer, and adds the list `quoted` of the fields with third-party text.
 pub(crate) fn finish(answer: &mut Value, shape: &AnswerShape) {
     let mut quoted = BTreeSet::new();
     walk(answer, shape, "", &mut quoted);

@@ -117,7 +117,7 @@ impl MethodMemory {
         self.known().admitted.insert(place.cluster.to_owned(), now);
     }
 
-    /// Waits for the first probe of a cluster, because all probes are rejected for the same reason. The caller holds
+    /// Waits for the first probe of a cluster, because all probes may be rejected for one reason. The caller holds
     /// the guard during its probe. `None` if a pod was already admitted, or if the first probe takes too long.
     pub(crate) async fn wait_for_first(&self, place: Place<'_>) -> Option<OwnedMutexGuard<()>> {
         let is_admitted = || {

@@ -1,4 +1,4 @@
-//! `find`: finds the image of the probe among the images that a node reports.
+//! `find`: finds the image of the probe, by its digest, among the images that a node reports (`reported`).
 
 use k8s_openapi::api::core::v1::Node;
 
@@ -42,7 +42,7 @@ mod tests {
         assert_eq!(found(&[&["docker.io/library/debian:13"], &[&ours, tag]]), Some(ours.clone()));
         let mirrored = format!("mirror.example/proxy/node-probe@{digest}");
         assert_eq!(found(&[&[&mirrored]]), Some(mirrored.clone()));
-        // A tenant pulled another image of the same name and tag.
+        // A tenant pulled another image with this name and tag.
         let theirs = format!("ghcr.io/gpu-syringe/node-probe@sha256:{}", "b".repeat(64));
         for names in [&[tag][..], &[&theirs, tag], &["ghcr.io/gpu-syringe/node-probe@sha256:a"]] {
             assert_eq!(found(&[names]), None, "{names:?}");

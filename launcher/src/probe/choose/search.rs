@@ -13,7 +13,7 @@
 //! [`Search::after`]. A policy, a missing permission and a missing namespace end the search: another pod would be an
 //! attempt to bypass them. The call fails if a server was busy, the time is over, the call was cancelled, or an action
 //! may have been done. If the user names an image by digest, no other image is used. `auto` never adds an ephemeral
-//! container, because it would stay in the spec of a pod of another owner, who could enter it.
+//! container, because that container would stay in the spec of a pod of another owner, who could enter the container.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,8 +198,8 @@ impl Search<'_> {
         self.known(Obstructed::Exec).or_else(|| self.known(Obstructed::ExecOnNode))
     }
 
-    /// Returns the base images to try one after the other; `None` stands for a method that does not choose a base image
-    /// here.
+    /// Returns the base images to try one after the other; `None` means that no base image is chosen for
+    /// the method.
     /// If the list is empty, the method is not tried.
     async fn base_images(&mut self, method: ProbeMethod) -> Result<Vec<Option<String>>, Failure> {
         let has_image = self.context.settings.names_image() || self.context.present_image.is_some();
@@ -309,7 +309,7 @@ impl Search<'_> {
             self.pass_over(method, reason);
             return Ok(Tried::Passed);
         }
-        // The lock is held until a failure is remembered, because other probes wait for it.
+        // The lock is held until a failure is remembered, because other probes wait for this lock.
         let mut first = if self.is_auto { self.memory.wait_for_first(self.place()).await } else { None };
         if self.is_refused() {
             return Ok(Tried::Ended);

@@ -1,4 +1,4 @@
-//! Functions that read the state of a container from its pod: whether it can still start, and how it exited.
+//! `fatal_state`, `end_reason`: read from the pod of a container whether it can still start, and how it exited.
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use syringe_core::text::clean;
@@ -9,7 +9,7 @@ use kube_read::failure::Cause;
 
 /// Next step if somebody other than this launcher deleted the pod.
 pub(crate) const BY_OTHERS: &str =
-    "Another user or a controller deleted the probe pod: the audit log of the API server shows who. Then try again.";
+    "Another user or a controller deleted the probe pod: see the audit log of the API server, then try again.";
 /// Next step after an error of the container runtime.
 const RUNTIME_LOG: &str =
     "The container runtime rejected the container: see the message and the runtime's log on the node.";
@@ -124,7 +124,7 @@ fn after_rejection(reason: &str, settings: &Settings) -> &'static str {
                  creates no pod."
         }
         reason if reason.starts_with("OutOf") => {
-            "The node has no more of that resource: free some of it (kubectl describe node), or use --via ephemeral, which \
+            "The node has no more of the requested resource: free some of it (kubectl describe node), or use --via ephemeral, which \
                  creates no pod."
         }
         "Evicted" => "The node evicts pods: check its conditions DiskPressure, MemoryPressure and PIDPressure.",
@@ -135,7 +135,7 @@ fn after_rejection(reason: &str, settings: &Settings) -> &'static str {
 
 /// Returns whether the runtime reports that the image does not contain the program.
 pub(crate) fn is_missing_program(why: &str) -> bool {
-    // A hook of the runtime also reports missing files, such as the libraries of the driver.
+    // The message must name a program: a hook of the runtime may report other missing files, such as driver libraries.
     let program = why.contains("executable file") && why.contains("not found");
     program || why.contains("exec: \"") && why.contains("no such file or directory")
 }
@@ -168,7 +168,7 @@ mod tests {
     fn a_deleted_pod_is_not_a_fault_of_the_kubelet() {
         let ended = |code: i32, is_deleted| {
             let end = serde_json::json!({"terminated": {"exitCode": code, "reason": "Error"}});
-            state(ProbeMethod::Pod, "Failed", is_deleted, end).expect("it has ended")
+            state(ProbeMethod::Pod, "Failed", is_deleted, end).expect("the container has ended")
         };
         let FatalState { why, next_step: next, .. } = ended(143, true);
         assert!(why.contains("the pod was deleted") && next.contains("Another user"), "{why} {next}");
@@ -183,7 +183,7 @@ mod tests {
     fn only_an_image_that_is_not_there_is_a_reason_for_another_method() {
         let cause = |method, reason: &str, message: &str| {
             let waiting = serde_json::json!({"waiting": {"reason": reason, "message": message}});
-            state(method, "Pending", false, waiting).expect("it cannot start").cause
+            state(method, "Pending", false, waiting).expect("the container cannot start").cause
         };
         for (reason, message) in [
             (

@@ -73,7 +73,7 @@ pub(crate) fn slow_upload(context: &ProbeContext, sent: usize, length: usize, to
 
 pub(crate) fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Failure {
     let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
-    let next = "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml). Without them, use --via logs.";
+    let next = "Your user needs get and create on pods/exec in the namespace of the probe (deploy/rbac.yaml); otherwise, use --via logs.";
     // If no permission is missing, an admission plugin rejects the exec, or the credentials are not valid.
     let cause = if is_missing_permission(why) { Cause::ExecForbidden } else { Cause::Refused };
     Failure::new(what, why, next).because_of(cause)
@@ -130,10 +130,10 @@ pub(crate) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
     let refusal = Refusal::of(&why);
     let next = match (error, refusal) {
         (ExecError::TooLarge(TooLarge { section: None }), _) => {
-            "The image contains another program of that name: use the right image with --image."
+            "The image contains another program with the name of the probe: use the right image with --image."
         }
         (ExecError::TooLarge(_), _) => {
-            "Use a probe image of this version. Its probe leaves out a section that is too large."
+            "Use a probe image of this version, whose probe leaves out a section that is too large."
         }
         (_, Refusal::MissingProgram) => probe_container.if_missing,
         (_, Refusal::PodDeleted) => BY_OTHERS,

@@ -1,4 +1,4 @@
-//! Functions that read the JSON document that a probe prints.
+//! `read`, `read_or_retry`, `parse`: read the JSON document that a probe prints.
 //! If the document is incomplete, a probe that reads is run again. For an action, only the outcome is requested.
 
 use std::time::Duration;

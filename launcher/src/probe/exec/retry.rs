@@ -195,7 +195,7 @@ pub(crate) async fn not_started_in_time(
     match newest_warning(context, probe_container).await {
         Some(warning) => {
             let next = if warning.contains("no runtime for") {
-                "The container runtime of the node does not have the handler of that RuntimeClass: use another --runtime-class."
+                "The container runtime of the node does not have the handler of the RuntimeClass: use another --runtime-class."
             } else {
                 "Fix on the node what the warning reports."
             };

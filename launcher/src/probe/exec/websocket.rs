@@ -28,7 +28,7 @@ const CLOSE: u8 = 255;
 const MAX_OUTPUT_BYTES: usize = document_size::MAX_BYTES;
 /// Maximum size of standard error, which is only quoted in messages.
 const MAX_STDERR_BYTES: usize = 4096;
-/// Time to wait for the status after a complete document. A process that is stuck in the driver never exits.
+/// Maximum time to wait for the status after a complete document. A process that is stuck in the driver never exits.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
 
 /// Interval of pings. Proxies and load balancers close a connection that is silent for a minute.
@@ -93,7 +93,7 @@ impl TooLarge {
     pub(crate) fn of(document: &[u8]) -> Self {
         let section = document_size::largest_section(document).map(|(name, size)| {
             let mebibytes = size as f64 / f64::from(1 << 20);
-            format!("; its section {name} has {mebibytes:.1} MiB or more")
+            format!("; the section {name} has {mebibytes:.1} MiB or more")
         });
         Self { section }
     }
@@ -264,9 +264,9 @@ mod tests {
     #[test]
     fn exit_codes_come_from_the_status() {
         let text = |end: Result<ExecEnd, ExecError>| end.expect_err("refused").to_string();
-        assert_eq!(ended(br#"{"status":"Success"}"#).expect("it ran"), ExecEnd::Exit(0));
+        assert_eq!(ended(br#"{"status":"Success"}"#).expect("the command ran"), ExecEnd::Exit(0));
         let failed = br#"{"status":"Failure","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"137"}]}}"#;
-        assert_eq!(ended(failed).expect("it ran"), ExecEnd::Exit(137));
+        assert_eq!(ended(failed).expect("the command ran"), ExecEnd::Exit(137));
         let missing = br#"{"status":"Failure","message":"container not found (\"probe\")"}"#;
         assert_eq!(text(ended(missing)), "container not found (\"probe\")");
         assert_eq!(text(ended(b"\x00\x01junk")), "junk");
@@ -280,8 +280,8 @@ mod tests {
         }
         assert_eq!((output.stdout.as_slice(), output.stderr.as_str()), (b"{\"a\":1}\n".as_slice(), "warning"));
         let flood = [vec![1], vec![b' '; super::MAX_OUTPUT_BYTES]].concat();
-        let Some(Err(ExecError::TooLarge(why))) = output.take(&flood) else { panic!("it is refused") };
-        assert_eq!(why.section, None, "it is not a report");
+        let Some(Err(ExecError::TooLarge(why))) = output.take(&flood) else { panic!("the output is refused") };
+        assert_eq!(why.section, None, "the output is not a report");
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
         assert!(output.take(&[b"\x01", begin.as_bytes()].concat()).is_none());
         let frame = [vec![1], vec![b'x'; 1 << 20]].concat();
         assert!((0..3).all(|_| output.take(&frame).is_none()));
-        let Some(Err(ExecError::TooLarge(why))) = output.take(&frame) else { panic!("it is refused") };
+        let Some(Err(ExecError::TooLarge(why))) = output.take(&frame) else { panic!("the output is refused") };
         let why = why.to_string();
         assert!(why.contains("section processes has 3.0 MiB or more"), "{why}");
     }

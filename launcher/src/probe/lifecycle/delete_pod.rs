@@ -35,7 +35,7 @@ pub(crate) struct DeleteError {
 pub(crate) enum Deletion {
     /// The pod object existed and is deleted.
     Deleted,
-    /// The pod does not exist. If the outcome of its creation was unknown, it did not appear during the waiting time.
+    /// The pod does not exist. If the outcome of its creation was unknown, the pod did not appear during the wait.
     NotFound,
 }
 
@@ -73,7 +73,7 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
                     return Ok(if by_us { Deletion::Deleted } else { Deletion::NotFound });
                 }
             }
-            // Another pod has this name now, so ours is deleted. Other conflicts prove nothing.
+            // Another pod has this name now, so our pod is deleted. Other conflicts prove nothing.
             Ok(Err(kube::Error::Api(status))) if is_conflict(&status) && is_gone(pods, name, uid, end).await => {
                 return Ok(Deletion::Deleted);
             }

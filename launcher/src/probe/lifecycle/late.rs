@@ -39,7 +39,7 @@ struct Attempt {
     deleted: Option<bool>,
     /// Whether a later attempt would have the same outcome.
     is_final: bool,
-    /// Whether the container may still be running after the last attempt. Then the next launcher stops it.
+    /// Whether the container may still be running after the last attempt. In this case, the next launcher stops it.
     may_run: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `LauncherIdentity`: the locked file of a launcher, which shows whether the launcher runs and lists its unaudited probes.
+//! `LauncherIdentity`: a launcher's locked file, which shows whether the launcher is running, and its unaudited probes.
 //!
 //! Each running launcher holds a lock on its own file; the operating system releases the lock when the process exits.
 //! The labels of a pod name the identity of the lock directory (`owner`) and the file (`session`). If the `owner` is
@@ -80,7 +80,7 @@ impl LauncherIdentity {
         Self { id, session, directory: None, lock: None, unaudited: Mutex::default() }
     }
 
-    /// Changes the list of probes without an audit line in the file of this session. Blocks. The list is kept after
+    /// Changes the list of probes without an audit line in the file of this session, and blocks. The list is kept after
     /// this process exits.
     /// If the list contains an ephemeral container, which no label records, the list is also kept after a power failure.
     pub(crate) fn write_unaudited(&self, change: impl FnOnce(&mut Vec<OpenProbe>)) -> io::Result<()> {
@@ -91,7 +91,7 @@ impl LauncherIdentity {
         if unaudited.iter().any(|open| open.container.is_some()) { file.sync_data() } else { Ok(()) }
     }
 
-    /// Returns the ended sessions of this user and machine that left probes without an audit line. Blocks.
+    /// Returns the ended sessions of this user and machine that left probes without an audit line. This function blocks.
     pub(crate) fn ended_sessions(&self) -> Vec<EndedSession> {
         let Some(directory) = &self.directory else { return Vec::new() };
         let (ours, own) = (format!("session-{}-", self.id), lock_file(directory, &self.id, &self.session));
@@ -211,7 +211,7 @@ fn delete_stale_locks(directory: &Path, id: &str) {
             continue;
         }
         let Ok(metadata) = file.metadata() else { continue };
-        // If two machines share the directory, a lock that the other machine holds may look free here. A list is kept
+        // If two machines share the directory, a lock that the other machine holds may look free. A list is kept
         // for the next clean-up on the cluster of the listed probes.
         let limit = if name.starts_with(&ours) && metadata.len() == 0 { FORGET_AFTER } else { FORGET_OTHERS_AFTER };
         let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
@@ -270,7 +270,7 @@ mod tests {
             assert_ne!(here.id, there.id);
             assert!(!there.is_dead(&here.id, &here.session) && !here.is_dead(&there.id, &there.session));
         }
-        assert!(lock_file(home.path(), &here.id, &here.session).exists(), "no other launcher removed it");
+        assert!(lock_file(home.path(), &here.id, &here.session).exists(), "no other launcher removed the file");
     }
 
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! `LauncherSession`: the state that all probes of a process share: identity, open probes, tasks, stop token, audit log.
+//! `LauncherSession`: the state that all probes of a process share: identity, open probes, tasks, stop token, audit.
 
 use std::sync::Arc;
 

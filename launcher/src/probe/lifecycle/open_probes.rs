@@ -22,7 +22,7 @@ pub(crate) struct OpenProbe {
     pub(crate) pod: String,
     /// The ephemeral container; `None` for a probe pod.
     pub(crate) container: Option<String>,
-    /// Maximum run time.
+    /// Maximum run time of the probe, in seconds.
     pub(crate) lifetime_seconds: u64,
     /// Whether the probe changes the node.
     pub(crate) is_action: bool,
@@ -46,7 +46,7 @@ impl OpenProbe {
         let acts =
             if *is_action { format!(" (it changes node {node}: an action may be interrupted)") } else { String::new() };
         format!(
-            "{what}pod {namespace}/{pod}{acts} exits on its own within {lifetime_seconds} s of its start. To stop it now: {}",
+            "{what}pod {namespace}/{pod}{acts} exits on its own within {lifetime_seconds} s of its start. To stop it now, run: {}",
             self.command()
         )
     }

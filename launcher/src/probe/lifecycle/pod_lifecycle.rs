@@ -163,7 +163,7 @@ impl PodLifecycle {
         if let (Ok(Deletion::NotFound), CreateOutcome::Unanswered, Some(open)) = (&deletion, &outcome, &open) {
             let left_behind = Some(format!(
                 "pod {namespace}/{name} may still be created, since its creation was not answered: gpu-syringe looks for it for \
-                 up to {} s and deletes it; it exits on its own within {} s of its start. To make sure: {}",
+                 up to {} s and deletes it; it exits on its own within {} s of its start. To make sure, run: {}",
                 LATE_TIME.as_secs(),
                 open.lifetime_seconds,
                 open.command()

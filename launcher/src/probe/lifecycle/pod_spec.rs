@@ -66,7 +66,7 @@ impl ProbePod {
                 node_name: Some(node.to_owned()),
                 tolerations: Some(tolerations(settings)),
                 runtime_class_name: settings.runtime_class.clone(),
-                // This gives access to the processes of the host, and to its files through /proc/1/root. A pod without
+                // The host's PID namespace gives access to its processes, and to its files by /proc/1/root. A pod without
                 // volumes starts twice as fast.
                 host_pid: privileged,
                 // Without CNI, the pod starts faster, and can start on a node whose network is broken.
@@ -169,7 +169,7 @@ fn container(settings: &Settings) -> Container {
 
 fn security(settings: &Settings) -> SecurityContext {
     if settings.runtime_class.is_some() {
-        // These are the requirements of Pod Security "restricted".
+        // These values are the requirements of Pod Security "restricted".
         return SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
@@ -181,7 +181,7 @@ fn security(settings: &Settings) -> SecurityContext {
         };
     }
     SecurityContext {
-        // This is required for device files, /dev/kmsg and /proc entries of other processes.
+        // A privileged container is required for device files, /dev/kmsg and /proc entries of other processes.
         privileged: Some(true),
         read_only_root_filesystem: Some(true),
         run_as_user: Some(0),

@@ -1,4 +1,4 @@
-//! Functions that return random names for probe pods, containers and sessions.
+//! `probe_name`, `random_suffix`: return random names for probe pods, containers and sessions.
 
 use kube_read::Failure;
 use syringe_core::PROBE_NAME_PREFIX;

@@ -1,4 +1,4 @@
-//! `--via ephemeral`: an ephemeral container in a running GPU pod, for full nodes and to see what a workload sees.
+//! `Ephemeral`: the method `--via ephemeral`, which adds an ephemeral container to a running pod with a GPU.
 //!
 //! Kubernetes cannot remove an ephemeral container from the spec of a pod: the container is stopped, and the result
 //! contains what stays. The probe sees NVML and the processes of that pod, not those of the host.
@@ -100,7 +100,7 @@ impl Ephemeral {
         let list = match retry::read(|| pods.list(&on_node)).await {
             Some(Ok(list)) => list.items,
             Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
-                let next = "Your user needs list on pods where the GPU pods are: see deploy/rbac.yaml.";
+                let next = "Your user needs list on pods in the namespaces of the GPU pods: see deploy/rbac.yaml.";
                 return Err(Self::failed(context, kube_reason(&kube::Error::Api(status)), next));
             }
             Some(Err(error)) => return Err(request_failed(&context.connection, what(), &error)),
@@ -129,11 +129,11 @@ impl Ephemeral {
             Some(asked) => Self::failed(
                 context,
                 format!("pod {asked} is not a running pod with a GPU on that node, or it is a static pod"),
-                "Name another pod with --ephemeral-pod, or any, so that gpu-syringe chooses a pod.",
+                "Name another pod with --ephemeral-pod, or use --ephemeral-pod any, so that gpu-syringe chooses a pod.",
             ),
             None => Self::failed(
                 context,
-                "no pod with a GPU runs on that node outside kube-system",
+                "no pod with a GPU is running on the node outside kube-system",
                 "Use --via pod, or --via none to read only the Kubernetes API.",
             ),
         })
@@ -142,7 +142,7 @@ impl Ephemeral {
     /// Adds the container, with retries. A repeated patch changes nothing, since the name of the container stays the same.
     async fn add(&mut self, context: &ProbeContext, container: &EphemeralContainer) -> Result<(), Failure> {
         let Some(open) = self.open.clone() else { return Err(context.out_of_time("no pod was chosen")) };
-        // This comes before the request: if this launcher is killed, the next launcher must find the container.
+        // This record comes before the request: if this launcher is killed, the next launcher must find the container.
         context.begin(open.clone()).await;
         let pods = context.pods(&open.namespace);
         let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
@@ -190,7 +190,7 @@ impl Ephemeral {
         }
         let next = match error {
             kube::Error::Api(status) if status.code == 403 => {
-                "Your user needs patch on pods/ephemeralcontainers in that namespace: see deploy/rbac.yaml."
+                "Your user needs patch on pods/ephemeralcontainers in the namespace of the pod: see deploy/rbac.yaml."
             }
             kube::Error::Api(status) if status.code == 404 => {
                 "The pod is gone, or the cluster is older than Kubernetes 1.25, which added ephemeral containers. Try again."
@@ -310,7 +310,7 @@ fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
             format!("has not started; if it starts, it exits on its own within {seconds} s, and {looks}")
         }
         FinalState::Unknown => format!(
-            "could not be stopped; it exits on its own within {seconds} s, and {looks}; to stop it now: {}",
+            "could not be stopped; it exits on its own within {seconds} s, and {looks}; to stop it now, run: {}",
             open.command()
         ),
     };

@@ -1,6 +1,6 @@
-//! `--via logs`: the probe is the main process of the pod, and its document is read from the log of the pod.
+//! `Logs`: the method `--via logs`: the probe is the main process of a pod; its document is read from the pod's log.
 //!
-//! This method needs `pods/log` in place of `pods/exec`, and no websocket. It is up to a second slower, because it
+//! This method needs `pods/log` in place of `pods/exec`, and no websocket. The method is up to a second slower, because it
 //! waits until the kubelet reports the start. Log collectors of the cluster get a copy of the document.
 
 use std::sync::atomic::Ordering;
@@ -125,7 +125,7 @@ impl Logs {
             },
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_not_a_status(&status) => {
                 let why = kube_reason(&kube::Error::Api(status));
-                let next = "Your user needs get on pods/log in that namespace: see deploy/rbac.yaml.";
+                let next = "Your user needs get on pods/log in the namespace of the probe: see deploy/rbac.yaml.";
                 let cause = if is_missing_permission(&why) { Cause::LogForbidden } else { Cause::Other };
                 return Err(reading_failed(probe_container, &why, next).because_of(cause));
             }

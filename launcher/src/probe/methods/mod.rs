@@ -1,4 +1,4 @@
-//! Modules of the probe methods. `deploy/METHODS.md` lists where each method works, what it needs and what it leaves behind.
+//! Modules of the probe methods pod, logs, inject and ephemeral, and of their steps. See `deploy/METHODS.md`.
 
 pub(super) mod ephemeral;
 pub(super) mod inject;

@@ -1,4 +1,4 @@
-//! `--via pod`: creates a privileged pod from the image of the probe, and runs the probe in it by exec.
+//! `ExecPod`: the method `--via pod`, which creates a pod from the probe's image, and runs the probe in it by exec.
 
 use super::probe_steps::ProbeSteps;
 use crate::probe::exec::read_report;

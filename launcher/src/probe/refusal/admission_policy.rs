@@ -47,7 +47,7 @@ pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
             "OpenShift's security context constraints",
             PolicyKind::EveryPrivilegedPod,
             format!(
-                "Ask an administrator to grant the privileged SCC in that namespace: oc adm policy add-scc-to-user \
+                "Ask an administrator to grant the privileged SCC in the namespace of the probes: oc adm policy add-scc-to-user \
                  privileged -z default -n {namespace}"
             ),
         );
@@ -72,7 +72,7 @@ pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
         return Denial::new(
             format!("admission webhook {name}"),
             PolicyKind::Unknown,
-            format!("Ask an administrator to exempt namespace {namespace} in the policy of that webhook."),
+            format!("Ask an administrator to exempt namespace {namespace} in the policy of the webhook."),
         );
     }
     None

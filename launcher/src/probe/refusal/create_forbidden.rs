@@ -10,7 +10,7 @@ pub(crate) fn is_missing_permission(why: &str) -> bool {
 
 /// Returns the cause, and what an administrator or the user can change. `why` is the message of the API server.
 pub(crate) fn classify(why: &str, namespace: &str) -> (Cause, String) {
-    // The message of an admission plugin is `pods "NAME" is forbidden: WHY`. These texts are from Kubernetes 1.36.
+    // The message of an admission plugin is `pods "NAME" is forbidden: WHY`. The texts below are from Kubernetes 1.36.
     let cases = [
         (
             "exceeded quota",
@@ -61,7 +61,7 @@ pub(crate) fn classify(why: &str, namespace: &str) -> (Cause, String) {
     }
     let next = format!(
         "An admission plugin of the API server rejects the pod: ask an administrator of the cluster, or use another \
-         namespace than {namespace} (--probe-namespace). Without a probe: --via none."
+         namespace than {namespace} (--probe-namespace). To work without a probe, use --via none."
     );
     (Cause::AdmissionDenied, next)
 }

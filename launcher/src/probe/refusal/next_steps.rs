@@ -1,8 +1,8 @@
-//! Texts of next steps after a rejected probe: set-up commands, Pod Security, permissions, the image of the policy.
+//! `pod_security`, `permission_missing`, `policy_image`, …: the next steps for a user after a cluster rejected a probe.
 
 /// The namespace that is used without `--probe-namespace`.
 const DEFAULT_NAMESPACE: &str = "gpu-syringe";
-pub(crate) const CHECK: &str = "Then check the set-up: gpu-syringe doctor.";
+pub(crate) const CHECK: &str = "Then, to check the set-up, run: gpu-syringe doctor.";
 
 /// Next step if the image does not contain node-probe.
 pub(in crate::probe) const NO_PROBE: &str =
@@ -35,7 +35,7 @@ pub(crate) fn namespace_missing(namespace: &str) -> String {
 /// Returns the next step if the namespace does not admit privileged pods.
 pub(crate) fn pod_security(namespace: &str) -> String {
     format!(
-        "Ask an administrator to admit privileged pods in that namespace: {}; the label alone: kubectl label namespace \
+        "Ask an administrator to admit privileged pods in the namespace: {}; to set only the label, run: kubectl label namespace \
          {namespace} pod-security.kubernetes.io/enforce=privileged. {CHECK}",
         set_up_either(namespace)
     )
@@ -50,8 +50,8 @@ pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
     let user = user.filter(plain).unwrap_or("USER");
     format!(
         "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace} \
-         (deploy/rbac.yaml). Ask an administrator to grant them: gpu-syringe setup --apply{} --user {user}. {CHECK} Without a probe: \
-         --via none.",
+         (deploy/rbac.yaml). Ask an administrator to grant these permissions: gpu-syringe setup --apply{} --user {user}. {CHECK} \
+         To work without a probe, use --via none.",
         other(namespace)
     )
 }

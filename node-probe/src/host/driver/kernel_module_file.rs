@@ -1,4 +1,4 @@
-//! Reads the version of the `nvidia.ko` file that would be loaded next (`version`).
+//! `version`, `has_module`: the version of the `nvidia.ko` file of a kernel, and whether a kernel has such a file.
 //!
 //! `modules.dep` contains the path of this file. An uncompressed module has its version in the `.modinfo` section. A
 //! compressed module is not unpacked, so that the probe needs no decompressor: the version then comes from the DKMS folders,

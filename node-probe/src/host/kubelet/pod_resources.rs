@@ -22,12 +22,12 @@ const POD_LOGS: &str = "var/log/pods";
 /// Maximum size of a response. 250 pods have about 100 KiB.
 const MAX_BYTES: u32 = 16 * 1024 * 1024;
 
-/// Time for a call. The kubelet responds from memory.
+/// Maximum time for a call. The kubelet responds from memory.
 const CALL_TIME: Duration = Duration::from_secs(2);
 
 /// Devices of one resource in one container.
 pub(in crate::host) struct Held {
-    /// Empty unless exactly one log folder has the name of the pod.
+    /// UID of the pod; empty unless exactly one log folder has the name of the pod.
     pub(in crate::host) pod_uid: String,
     pub(in crate::host) namespace: Option<String>,
     pub(in crate::host) pod: Option<String>,

@@ -1,7 +1,7 @@
 //! Parses the fields of a protobuf message that are needed for the kubelet's responses: texts and nested messages.
 
-/// Returns the bytes of every length-delimited field `number`, in order. Other fields are skipped;
-/// `None` if the message is truncated or invalid.
+/// Returns the bytes of every length-delimited field `number`, in order. Other fields are skipped.
+/// Returns `None` if the message is truncated or invalid.
 pub(in crate::host) fn fields(message: &[u8], number: u64) -> Option<Vec<&[u8]>> {
     let mut rest = message;
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Finds the PCIe path from a device to its root port, and the distance between two devices. Source: sysfs.
+//! `hops`, `near`: find the PCIe path from a GPU to its root port, and the distance between two devices, in sysfs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

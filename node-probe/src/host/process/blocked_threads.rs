@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Maximum number of threads of one process. A training process has a few hundred.
 const MAX_THREADS: usize = 1024;
 
-/// Time for the first read of all processes: about 15 µs per thread.
+/// Maximum time for the first read of all processes, which takes about 15 µs per thread.
 const TIME: Duration = Duration::from_millis(500);
 
 /// Maximum number of threads of one process that a report lists.

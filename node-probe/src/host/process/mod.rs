@@ -23,7 +23,7 @@ const TICKS_PER_SECOND: u64 = 100;
 /// Maximum number of bytes that are read of a command line. The report shows less.
 const MAX_COMMAND_BYTES: usize = 4096;
 
-/// Time to read the command line. The read either returns at once or blocks.
+/// Maximum time for reading the command line. The read either returns at once or blocks.
 const COMMAND_TIME: Duration = Duration::from_millis(250);
 
 /// Maximum size of a passwd file.

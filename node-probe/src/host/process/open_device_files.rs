@@ -16,8 +16,7 @@ use rustix::io::Errno;
 use crate::paths::Paths;
 use crate::{bounded, files};
 
-/// Time for the scan. A node with 3,000 processes and 100,000 descriptors takes about 0.2 s. After this time the scan
-/// stops.
+/// Maximum time for the scan, which then stops. A node with 3,000 processes and 100,000 descriptors takes about 0.2 s.
 const TIME: Duration = Duration::from_secs(2);
 
 /// Maximum number of GPUs of one process. Device files in the `/dev` of a container can have any number.
@@ -62,7 +61,7 @@ impl Gpus {
     fn minor(&self, link: &Path) -> Option<u32> {
         let path = || minor(fs::read_link(link).ok()?.to_str()?);
         let Self::Numbers(majors) = self else { return path() };
-        // This opens no file, and sends no request to a file system that a tenant provides.
+        // Reading the link opens no file, and sends no request to a file system that a tenant provides.
         let wanted = StatxFlags::TYPE;
         match statx(CWD, link, AtFlags::STATX_DONT_SYNC, wanted) {
             Ok(file) => {

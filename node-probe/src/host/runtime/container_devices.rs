@@ -33,7 +33,7 @@ const SAVED: &[FileType] = &[FileType::CharacterDevice, FileType::RegularFile];
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
 
-/// Time for the child process, which makes a few hundred system calls.
+/// Maximum time for the child process, which makes a few hundred system calls.
 const CHILD_TIME: Duration = Duration::from_secs(2);
 
 /// Reads the devices of a container, even if its cgroup cannot be entered.

@@ -55,7 +55,8 @@ pub(in crate::host) fn read(host: &Root, path: &str) -> (ContainerRuntime, Optio
     (facts, folders)
 }
 
-/// Returns whether this configuration disables the kubelet's plugin. A containerd for Docker or for the host does this.
+/// Returns whether this configuration disables the CRI plugin, which the kubelet uses. The configuration of a containerd
+/// that serves only Docker, or only programs of the host, does this.
 pub(in crate::host) fn serves_no_kubelet(host: &Root, path: &str) -> bool {
     let Read::Parsed(file) = config_file::read(host, path) else { return false };
     disables_cri(&file.table)

@@ -1,4 +1,4 @@
-//! Limits the list of a container runtime's handlers, and checks whether the handlers' programs exist on the host.
+//! `capped`: limits the list of runtime handlers. `look_for_binaries`: checks that the handlers' programs exist.
 
 use std::collections::BTreeMap;
 

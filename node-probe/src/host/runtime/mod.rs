@@ -2,7 +2,7 @@
 //!
 //! The path of the configuration is in the arguments of the process (`--config`); without a process, the known paths are
 //! read. Several containerds may be running (for Docker, or for the host on Bottlerocket and Talos). A containerd whose
-//! configuration disables the kubelet's plugin is skipped.
+//! configuration disables the CRI plugin, which the kubelet uses, is skipped.
 
 pub(in crate::host) mod cdi;
 mod config_file;

@@ -23,9 +23,9 @@ use crate::nvml::current_call::{OpenCall, SharedPage};
 const MAX_BYTES: u64 = 32 << 20;
 /// Maximum number of bytes of one answer, which is about one GPU.
 const MAX_LINE: u64 = 4 << 20;
-/// Time for a process to exit after it has closed its output.
+/// Maximum time for a process to exit after it has closed its output.
 const END_TIME: Duration = Duration::from_secs(1);
-/// Pause between two checks of whether that process has exited.
+/// Pause between two checks of whether a process has exited.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A process that calls NVML.

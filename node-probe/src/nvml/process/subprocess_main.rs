@@ -60,7 +60,7 @@ fn answer(nvml_request: &NvmlRequest, output: &mut impl Write) -> Result<(), Pro
                 format!("the library belongs to a workload, and this process could not drop its privileges: {error}");
             problem("privileges", why, "Probe the node itself: --via pod.")
         })?;
-        // The change of the user has reset this setting.
+        // The change of the user has reset the signal that this process gets when its parent exits.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
     let session = Session::open_one_of(libraries, nvml_request, recorder, deadline)?;

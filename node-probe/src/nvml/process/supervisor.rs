@@ -26,9 +26,9 @@ const MAX_PROCESSES: usize = 4;
 /// Divisor of the time: after a call has taken this part of the time, another process reads the other GPUs. An early start
 /// does no harm: if the call returns, its process continues.
 const STALL_PART: u32 = 8;
-/// Minimum of that time, because a busy machine delays processes.
+/// Minimum time before another process is started, because a busy machine delays processes.
 const MIN_STALL: Duration = Duration::from_millis(200);
-/// Time for a call that initializes a GPU. The driver takes one to three seconds.
+/// Time limit for a call that initializes a GPU. The driver takes one to three seconds.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(4);
 /// Divisor of the time: a call that has taken this part of the time hangs. A shorter call may only be slow.
 const HUNG_PART: u32 = 4;

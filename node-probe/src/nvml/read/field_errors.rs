@@ -1,6 +1,6 @@
-//! Collects the fields of a section that could not be read (`FieldErrors`): not supported, or failed.
+//! `FieldErrors`: combines the missing fields of all GPUs of a section, with lost GPUs and duplicate UUIDs.
 //!
-//! GPUs with the same fields form one entry.
+//! GPUs with the same missing fields form one entry. `DeviceReader` notes the missing fields of one GPU.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Reads the NVLinks of one GPU (`links`), including inactive ones. Links with the same values form one entry.
+//! `links`: reads the NVLinks of one GPU; equal links form one entry. `between`: counts the links between two GPUs.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ enum Link {
     State(bool),
     /// The link exists, but its state could not be read.
     Unreadable,
-    /// The GPU's numbering has a gap here.
+    /// The GPU has no link with this number, but may have links with higher numbers.
     Gap,
     /// There is no link with this number or a higher number.
     End,

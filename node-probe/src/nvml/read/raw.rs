@@ -20,7 +20,7 @@ use crate::nvml::errors::NvmlError;
 const PROCESS_ROOM: usize = 64;
 const MAX_PROCESSES: usize = 4096;
 
-/// Calls one symbol of the library with the device's handle. A symbol that the library lacks is
+/// Calls one symbol of the library with the device's handle. If the library lacks the symbol, the error is
 /// [`NvmlError::MissingFunction`].
 macro_rules! call {
     ($device:expr, $function:ident $(, $argument:expr)* $(,)?) => {

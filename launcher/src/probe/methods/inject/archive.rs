@@ -50,7 +50,7 @@ impl Archive {
     }
 }
 
-/// Identifies a program without reading it: path, modification time and length of a file, or a program inside this one.
+/// Identifies a program without reading it: path, modification time and length of a file, or an embedded program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     place: ProbeBinary,

@@ -37,7 +37,7 @@ fn repositories() -> impl Iterator<Item = (&'static str, &'static str)> {
     WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (*registry, *path)))
 }
 
-/// Returns the image that the settings name, or the best image that the node reports. Only --via inject uses this. A name
+/// Returns the image that the settings name, or the best image that the node reports. Only --via inject calls it. A name
 /// does not prove what an image contains, and a user who requests this method accepts that risk.
 pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure> {
     if let Some(image) = &settings.base_image {

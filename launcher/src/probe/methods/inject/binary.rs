@@ -81,8 +81,8 @@ pub(super) fn find(settings: &Settings, architecture: &str) -> Result<ProbeBinar
         Ok(path) => Ok(ProbeBinary::File(path)),
         Err(why) => failed(
             why,
-            "Put node-probe there, or name it with --probe-binary (sh deploy/build-probe.sh builds it). The packages of \
-             gpu-syringe contain node-probe.",
+            "Put node-probe into the folder of gpu-syringe, or name it with --probe-binary (to build it, run: sh deploy/build-probe.sh). \
+             The packages of gpu-syringe contain node-probe.",
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! `--via inject`: creates a pod from an image on the node, uploads node-probe, verifies the hash, and runs node-probe.
+//! `Inject`: the method `--via inject`, which uploads node-probe to a pod from an image on the node, and runs it.
 //!
 //! This method needs no registry and no image of node-probe. It is for air-gapped clusters and builds from source.
 

@@ -1,4 +1,4 @@
-//! `find`: the base images for `--via auto`, which are the images of the privileged containers running on the node.
+//! `find`: finds the base images for `--via auto`: images of privileged containers that are running on the node.
 //!
 //! The names in `node.status.images` prove nothing: a mirror of other registries, a registry to which tenants can push,
 //! or an import may change what a name means on a node. An image that runs privileged on the node already has root there,
@@ -42,7 +42,7 @@ pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Resul
     };
     let images = of_pods(&listed);
     if images.is_empty() {
-        let why = "no container runs privileged on the node, so no image on the node is known to be trusted";
+        let why = "no privileged container is running on the node, so no image on the node is known to be trusted";
         let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
         return Err(Failure::new(what(), why, next).because_of(Cause::Upload));
     }

@@ -166,7 +166,7 @@ pub(super) fn upload_result(
         return not_this_image("the base image has no sha256sum, so the upload cannot be verified".into(), next);
     }
     let why = match (hash, &output.ended) {
-        (Some(hash), _) => format!("its SHA-256 is {hash}, not {sha256}"),
+        (Some(hash), _) => format!("the SHA-256 of the uploaded file is {hash}, not {sha256}"),
         (None, ExecEnd::Disconnected) => "the connection was cut".to_owned(),
         (None, _) => format!("no hash was printed; the pod printed: {stderr}"),
     };

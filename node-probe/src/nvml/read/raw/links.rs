@@ -1,4 +1,4 @@
-//! NVML calls for the NVLinks of a GPU, and for the connections between two GPUs.
+//! Raw NVML calls: remote type and error counter of an NVLink; P2P status and common ancestor of two GPUs.
 
 use nvml_wrapper::Device;
 use nvml_wrapper_sys::bindings as sys;

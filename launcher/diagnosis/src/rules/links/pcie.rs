@@ -76,7 +76,7 @@ rules! {
             GPU, check its seating and power.",
         means "The kernel reported that a PCIe link went down. Its device is not known, and may be a GPU.",
         reads "xid: PCIe slots";
-    IOMMU: "iommu-fault" Critical Driver None, "The IOMMU refused transfers of the GPU",
+    IOMMU: "iommu-fault" Critical Driver None, "The IOMMU blocked DMA transfers by the GPU",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If the faults return, check the IOMMU settings \
             of kernel and BIOS (for GPUDirect: iommu=pt, ACS off), then driver and network driver.",
         means "The IOMMU refused direct memory access of the GPU: transfers fail, jobs hang or lose data.",

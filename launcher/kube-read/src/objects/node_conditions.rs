@@ -144,7 +144,9 @@ fn names_fault(condition: &NodeCondition) -> bool {
     const FAULTS: [&str; 8] = ["NotHealthy", "Unhealthy", "Fail", "Error", "Down", "Missing", "Degraded", "NotFound"];
     let reason = condition.reason.as_deref().unwrap_or_default();
     // `NoErrors`, `HasNoFailedLinks`.
-    let denies = reason.starts_with("No") && !reason.starts_with("Not") || reason.contains("HasNo") || reason.contains("Without");
+    let denies = reason.starts_with("No") && !reason.starts_with("Not")
+        || reason.contains("HasNo")
+        || reason.contains("Without");
     !denies && FAULTS.iter().any(|word| reason.contains(word))
 }
 
@@ -192,7 +194,8 @@ mod tests {
             ("", false),
         ] {
             let node: Node = serde_json::from_value(json!({"status": {"conditions": [
-                {"type": "NetworkCheck", "status": "True", "reason": reason}]}})).expect("a node");
+                {"type": "NetworkCheck", "status": "True", "reason": reason}]}}))
+            .expect("a node");
             assert_eq!(!unhealthy_conditions(&node).is_empty(), is_fault, "{reason}");
         }
     }

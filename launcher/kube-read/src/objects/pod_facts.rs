@@ -248,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn devices_of_other_plugins_and_of_the_host_are_read() {
+        let facts = pod(|pod| {
+            pod["spec"]["containers"][1]["resources"]["limits"] =
+                json!({"vpc.amazonaws.com/efa": "4", "memory": "1Gi"});
+            let paths = ["/dev/infiniband/", "/dev/shm", "/var/log"];
+            pod["spec"]["volumes"] =
+                paths.iter().map(|path| json!({"name": "v", "hostPath": {"path": path}})).collect::<Vec<_>>().into();
+        });
+        assert_eq!(facts.other_resources, ["vpc.amazonaws.com/efa"]);
+        assert_eq!(facts.host_devices, ["/dev/infiniband"]);
+    }
+
+    #[test]
     fn readiness_gates_and_static_pods_are_read() {
         let unready = pod(|pod| {
             pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady",

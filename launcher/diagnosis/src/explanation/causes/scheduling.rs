@@ -299,7 +299,7 @@ fn clauses(message: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{clauses, missing_claim};
+    use super::{clauses, missing_claim, missing_of_group};
 
     #[test]
     fn a_message_is_split_into_its_reasons() {
@@ -311,6 +311,15 @@ mod tests {
             available: 1 Preemption is not helpful for scheduling.";
         assert_eq!(clauses(newer), ["1 cannot allocate all claims"]);
         assert_eq!(clauses("x"), ["x"]);
+    }
+
+    #[test]
+    fn a_group_with_too_few_pods_is_not_one_without_room() {
+        let missing = |text: &str| missing_of_group(text).is_some();
+        assert!(missing("pod group is not ready, 1 Pending, 2 minAvailable."));
+        assert!(!missing("pod group is not ready, 1 Pending, 1 Running, 2 minAvailable."));
+        assert!(!missing("pod group is not ready, 4 Pending, 4 minAvailable; Pending: 4 Unschedulable"));
+        assert!(!missing("0/4 nodes are available: 4 Insufficient nvidia.com/gpu."));
     }
 
     #[test]

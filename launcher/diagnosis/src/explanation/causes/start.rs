@@ -467,3 +467,21 @@ fn started(state: &ContainerState) -> Option<Timestamp> {
         ContainerState::Waiting { .. } | ContainerState::Unknown => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{device_of, is_name_of_gpu};
+
+    #[test]
+    fn the_device_that_the_hook_does_not_know_is_a_gpu_or_none() {
+        for (message, device, is_gpu) in [
+            ("device error: unknown device id: no-gpu-has-2MiB-to-run\\\\n", "no-gpu-has-2MiB-to-run", false),
+            ("nvidia-container-cli: device error: GPU-5f1c0001-aa: unknown device: unknown", "GPU-5f1c0001-aa", true),
+            ("device error: unknown device id: MIG-0a1b2c3d-0001\n", "MIG-0a1b2c3d-0001", true),
+            ("device error: 3: unknown device", "3", true),
+        ] {
+            assert_eq!(device_of(message), Some(device), "{message}");
+            assert_eq!(is_name_of_gpu(device), is_gpu, "{device}");
+        }
+    }
+}

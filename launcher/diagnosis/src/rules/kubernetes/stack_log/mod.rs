@@ -197,6 +197,7 @@ mod tests {
             "Error parsing config file: error validating values in 'devices' field: Unsupported MIG Device specified 7g.80gb, expected 7g.79gb instead",
             "mig-profile-not-on-gpu",
         ),
+        ("error setting VGPU config: no parent devices found for GPU at index '1'", "vgpu-types-missing"),
         ("Unable to resolve RHEL version from kernel version", "rhel-version-unresolved"),
         ("Could not locate Linux kernel version string", "kernel-image-unreadable"),
         ("modprobe: ERROR: could not insert 'ipmi_msghandler': Invalid argument", "ipmi-module-not-loaded"),

@@ -142,7 +142,8 @@ pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
 /// `InfiniBandCharDeviceCheck` is True with the reason `InfiniBandCharDeviceCheckIsNotHealthy`.
 fn names_fault(condition: &NodeCondition) -> bool {
     const FAULTS: [&str; 8] = ["NotHealthy", "Unhealthy", "Fail", "Error", "Down", "Missing", "Degraded", "NotFound"];
-    let reason = condition.reason.as_deref().unwrap_or_default();
+    // The reason often repeats the name: `SysLogsXIDErrorIsHealthy`.
+    let reason = condition.reason.as_deref().unwrap_or_default().replace(&condition.type_, "");
     // `NoErrors`, `HasNoFailedLinks`.
     let denies = reason.starts_with("No") && !reason.starts_with("Not")
         || reason.contains("HasNo")
@@ -188,13 +189,14 @@ mod tests {
         for (reason, is_fault) in [
             ("InfiniBandCharDeviceCheckIsNotHealthy", true),
             ("EfaPortDown", true),
+            ("NetworkErrorCheckIsHealthy", false),
             ("InfiniBandCharDeviceCheckIsHealthy", false),
             ("NoErrors", false),
             ("KernelHasNoDeadlock", false),
             ("", false),
         ] {
             let node: Node = serde_json::from_value(json!({"status": {"conditions": [
-                {"type": "NetworkCheck", "status": "True", "reason": reason}]}}))
+                {"type": "NetworkErrorCheck", "status": "True", "reason": reason}]}}))
             .expect("a node");
             assert_eq!(!unhealthy_conditions(&node).is_empty(), is_fault, "{reason}");
         }

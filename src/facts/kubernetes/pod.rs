@@ -31,6 +31,9 @@ pub struct PodFacts {
     /// Containers of the pod, init containers first.
     pub containers: Vec<ContainerFacts>,
     pub events: Vec<PodEvent>,
+    /// Warnings about the custom resource that controls the pod (a virtual machine, a job of an operator), oldest first. The
+    /// messages begin with kind and name of that object.
+    pub owner_warnings: Vec<PodEvent>,
     /// The last lines of the log of the container that failed, oldest first; empty if it was not read.
     pub log_lines: Vec<String>,
     /// Whether the pod is Ready; `None` if the pod has no such condition.
@@ -50,6 +53,10 @@ pub struct PodFacts {
     pub is_device_plugin: bool,
     /// Number of GPUs that the pod requests, of all GPU resources together.
     pub gpus_requested: u64,
+    /// The resources of other device plugins that the pod requests: shares of GPUs, GPUs of other vendors, network devices.
+    pub other_resources: Vec<String>,
+    /// Device files of the host, or folders of them, that containers mount: `/dev/infiniband`.
+    pub host_devices: Vec<String>,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
     /// Handler of the RuntimeClass; `None` if the RuntimeClass was not read.

@@ -129,6 +129,11 @@ impl Phrase {
         self.names.as_ref().filter(|_| self.starts_with("unresolvable cdi devices"))?.find(message)
     }
 
+    /// Returns whether the phrase is about a device that NVIDIA's hook does not know.
+    pub(crate) fn is_about_unknown_device(&self) -> bool {
+        self.starts_with("device error:") && self.what.contains("does not have now")
+    }
+
     /// Returns whether the phrase is about files that a boot removes: DRA drivers build the kind of a claim's CDI device from
     /// `k8s.` and the driver's name.
     pub(crate) fn is_lost_at_boot(&self) -> bool {
@@ -150,6 +155,11 @@ impl Phrase {
     /// Returns whether the phrase says that another rank did not respond.
     pub(crate) fn is_about_other_ranks(&self) -> bool {
         self.cause == Cause::Unknown && self.what.contains("rank")
+    }
+
+    /// Returns whether the phrase says that a connection to another rank failed.
+    pub(crate) fn is_about_connections(&self) -> bool {
+        self.is_about_other_ranks() && self.what.contains("connect")
     }
 
     /// Returns whether the phrase says that the memory of a GPU was used up.

@@ -131,9 +131,24 @@ pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
         let wanted_false = TRUE_IS_BAD.iter().any(|word| name.contains(word));
         let wanted_true = !wanted_false && FALSE_IS_BAD.iter().any(|end| name.ends_with(end));
         !of_gpus.iter().any(|text| text.starts_with(&format!("{name} is ")))
-            && (wanted_false && status == "True" || wanted_true && status != "True")
+            && (wanted_false && status == "True"
+                || wanted_true && status != "True"
+                || !wanted_false && !wanted_true && names_fault(condition))
     };
     reported(node).iter().filter(is_bad).take(MAX_CONDITIONS).map(condition_fact).collect()
+}
+
+/// Returns whether the reason of a condition names a fault. The name of such a condition does not say which status is the healthy one:
+/// `InfiniBandCharDeviceCheck` is True with the reason `InfiniBandCharDeviceCheckIsNotHealthy`.
+fn names_fault(condition: &NodeCondition) -> bool {
+    const FAULTS: [&str; 8] = ["NotHealthy", "Unhealthy", "Fail", "Error", "Down", "Missing", "Degraded", "NotFound"];
+    // The reason often repeats the name: `SysLogsXIDErrorIsHealthy`.
+    let reason = condition.reason.as_deref().unwrap_or_default().replace(&condition.type_, "");
+    // `NoErrors`, `HasNoFailedLinks`.
+    let denies = reason.starts_with("No") && !reason.starts_with("Not")
+        || reason.contains("HasNo")
+        || reason.contains("Without");
+    !denies && FAULTS.iter().any(|word| reason.contains(word))
 }
 
 fn condition_fact(condition: &NodeCondition) -> NodeConditionFact {
@@ -168,6 +183,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_reason_says_whether_a_condition_of_an_unknown_monitor_is_a_fault() {
+        for (reason, is_fault) in [
+            ("InfiniBandCharDeviceCheckIsNotHealthy", true),
+            ("EfaPortDown", true),
+            ("NetworkErrorCheckIsHealthy", false),
+            ("InfiniBandCharDeviceCheckIsHealthy", false),
+            ("NoErrors", false),
+            ("KernelHasNoDeadlock", false),
+            ("", false),
+        ] {
+            let node: Node = serde_json::from_value(json!({"status": {"conditions": [
+                {"type": "NetworkErrorCheck", "status": "True", "reason": reason}]}}))
+            .expect("a node");
+            assert_eq!(!unhealthy_conditions(&node).is_empty(), is_fault, "{reason}");
+        }
+    }
 
     #[test]
     fn only_a_condition_that_is_true_makes_a_node_ready() {

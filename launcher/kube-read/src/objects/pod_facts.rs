@@ -58,6 +58,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         deleted: time(pod.metadata.deletion_timestamp.as_ref()),
         containers: containers.into_iter().flatten().flatten().map(|status| container(&status)).collect(),
         events: Vec::new(),
+        owner_warnings: Vec::new(),
         log_lines: Vec::new(),
         ready: ready.map(|condition| condition.status == "True"),
         not_ready: why_not.filter(|why| !why.is_empty()),
@@ -67,6 +68,8 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         is_gpu_stack: identity.is_nvidia_component(),
         is_device_plugin: identity.is_device_plugin(),
         gpus_requested: gpus_requested(pod),
+        other_resources: other_resources(pod),
+        host_devices: host_devices(pod),
         runtime_class: pod
             .spec
             .as_ref()
@@ -127,6 +130,23 @@ pub fn not_created(namespace: &str, name: &str, controller: String, events: Vec<
 fn gpus_requested(pod: &Pod) -> u64 {
     let of_gpus = scheduler_filters::requested(pod).into_iter().filter(|(resource, _)| is_gpu_resource(resource));
     of_gpus.map(|(_, thousandths)| u64::try_from(thousandths / 1000).unwrap_or(0)).sum()
+}
+
+/// Returns the resources of device plugins that the pod requests and that are not GPUs of NVIDIA's plugin. Their names have a
+/// domain, other than those of Kubernetes.
+fn other_resources(pod: &Pod) -> Vec<String> {
+    let names = scheduler_filters::requested(pod).into_keys().map(|name| clean(&name, NAME_CAP));
+    names.filter(|name| name.contains('/') && !is_gpu_resource(name)).take(MAX_GATES).collect()
+}
+
+/// Returns the device files of the host that the pod mounts. Shared memory, huge pages and the socket of the log are no devices.
+fn host_devices(pod: &Pod) -> Vec<String> {
+    const NO_DEVICES: [&str; 4] = ["/dev/shm", "/dev/hugepages", "/dev/log", "/dev/termination-log"];
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let paths = volumes.filter_map(|volume| volume.host_path.as_ref()).map(|source| source.path.trim_end_matches('/'));
+    let devices = paths.filter(|path| *path == "/dev" || path.starts_with("/dev/"));
+    let devices = devices.filter(|path| !NO_DEVICES.iter().any(|other| path.starts_with(other)));
+    devices.map(|path| clean(path, NAME_CAP)).take(MAX_GATES).collect()
 }
 
 fn preemption(pod: &Pod, nominated_node: Option<&str>) -> Preemption {
@@ -225,6 +245,19 @@ mod tests {
         assert_eq!(inits.gpu_containers, ["main", "side"], "an init container that exits is not listed");
         let other = pod(|pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"amd.com/gpu": "1"}}));
         assert!(!other.wants_gpus && other.gpu_containers.is_empty());
+    }
+
+    #[test]
+    fn devices_of_other_plugins_and_of_the_host_are_read() {
+        let facts = pod(|pod| {
+            pod["spec"]["containers"][1]["resources"]["limits"] =
+                json!({"vpc.amazonaws.com/efa": "4", "memory": "1Gi"});
+            let paths = ["/dev/infiniband/", "/dev/shm", "/var/log"];
+            pod["spec"]["volumes"] =
+                paths.iter().map(|path| json!({"name": "v", "hostPath": {"path": path}})).collect::<Vec<_>>().into();
+        });
+        assert_eq!(facts.other_resources, ["vpc.amazonaws.com/efa"]);
+        assert_eq!(facts.host_devices, ["/dev/infiniband"]);
     }
 
     #[test]

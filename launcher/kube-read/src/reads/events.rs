@@ -88,6 +88,16 @@ pub async fn of_pod(connection: &Connection, namespace: &str, uid: &str) -> Resu
     Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
 }
 
+/// Reads the newest warnings about the object with this UID, oldest first.
+pub async fn warnings_of(connection: &Connection, namespace: &str, uid: &str) -> Result<Vec<PodEvent>, Failure> {
+    let path = format!("/api/v1/namespaces/{namespace}/events");
+    let what = format!("Listing the events of the owner of a pod in namespace {namespace}");
+    let fields = format!("involvedObject.uid={uid},type=Warning");
+    let mut events = newest(connection, &path, &fields, &what, WARNINGS_OF_POD).await?;
+    events.sort_by_key(SlimEvent::last);
+    Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
+}
+
 /// An event of a controller that could not create a pod.
 pub struct FailedCreate {
     /// Kind and name of the controller: `Job train`.

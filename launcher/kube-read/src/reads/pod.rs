@@ -89,11 +89,25 @@ async fn with_events(
             facts.events = events;
             let of_machine = events_of_nominated(connection, &facts).await;
             facts.events.splice(0..0, of_machine);
+            facts.owner_warnings = warnings_of_owner(connection, namespace, &pod).await;
             None
         }
         Err(failure) => Some(failure),
     };
     ReadPod { object: Some(pod), facts, no_events, selected_of }
+}
+
+/// Reads the warnings about the custom resource that controls the pod. The controllers of Kubernetes itself have no warnings that say
+/// more than those of the pod.
+async fn warnings_of_owner(connection: &Connection, namespace: &str, pod: &Pod) -> Vec<PodEvent> {
+    let of_kubernetes = |version: &str| !version.split('/').next().unwrap_or_default().contains('.');
+    let owners = pod.metadata.owner_references.iter().flatten();
+    let mut custom = owners.filter(|owner| owner.controller == Some(true) && !of_kubernetes(&owner.api_version));
+    let Some(owner) = custom.next() else { return Vec::new() };
+    let events = events::warnings_of(connection, namespace, &owner.uid).await.unwrap_or_default();
+    let named =
+        |event: PodEvent| PodEvent { message: format!("{} {}: {}", owner.kind, owner.name, event.message), ..event };
+    events.into_iter().map(named).collect()
 }
 
 /// Maximum number of NodeClaims whose events are read.

@@ -122,6 +122,12 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     let is_reason = |name: &str| reason == name || name == "OutOf" && reason.starts_with(name);
     let &(_, cause, code, what, action) = REJECTIONS.iter().find(|(name, ..)| is_reason(name))?;
     let what = match reason.strip_prefix("OutOf") {
+        // A node that has the resource now did not have it at that time.
+        Some(resource) if message.trim_end_matches('.').ends_with("capacity: 0") => format!(
+            "the kubelet admitted it before the device plugin of its node had registered {resource} (capacity: 0), and {} had \
+             not waited for that",
+            case.pod.scheduler.as_deref().unwrap_or("whoever placed the pod")
+        ),
         Some(resource) => format!(
             "{what}: too little {resource} was free there when the kubelet admitted it, although {} had placed it there",
             case.pod.scheduler.as_deref().unwrap_or("the scheduler")

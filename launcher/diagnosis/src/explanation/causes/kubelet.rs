@@ -112,14 +112,17 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
         return None;
     }
     let failure = case.events(&["Unhealthy"]).find(|event| event.message.to_ascii_lowercase().contains("readiness"));
+    let container = failure.and_then(PodEvent::container);
+    let whose = match container.filter(|_| case.pod.containers.len() > 1) {
+        Some(container) => format!("the readiness probe of its container {container} fails"),
+        None => "its readiness probe fails".to_owned(),
+    };
     let (certainty, what) = match failure {
-        Some(event) if event.count > 1 => {
-            (Certainty::Likely, format!("its readiness probe fails ({} times)", event.count))
-        }
-        Some(_) => (Certainty::Likely, "its readiness probe fails".to_owned()),
+        Some(event) if event.count > 1 => (Certainty::Likely, format!("{whose} ({} times)", event.count)),
+        Some(_) => (Certainty::Likely, whose),
         None => (Certainty::Possible, "it is running but is not Ready; the reason was not found".to_owned()),
     };
-    let name = case.pod.running().next().map_or("", |(name, _)| name);
+    let name = container.or_else(|| Some(case.pod.running().next()?.0)).unwrap_or_default();
     let logs = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);
     Some(
         case.explain(Cause::Application, certainty, what)

@@ -3,15 +3,16 @@
 use crate::explanation::causes::program_message::{before_its_end, speaks_of_gpus};
 use crate::explanation::causes::start::CRASH_LOOP;
 use crate::explanation::causes::{
-    Case, NOT_IDENTIFIED, claims, effects, end_quote, finding_quote, is_fault, is_teardown, quotes,
+    Case, NOT_IDENTIFIED, claims, effects, end_quote, event_quote, finding_quote, is_fault, is_teardown, quotes,
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use crate::input::processes::Stuck;
+use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Class};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
-use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termination};
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, Termination};
 use syringe_core::facts::processes::GpuProcess;
 
 pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
@@ -187,7 +188,9 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         (false, false) => match &reading {
             Some((reading, _)) => (reading.cause, ActionCode::Watch),
             // An exit code alone does not blame the program where the node has a fault that ends programs.
-            None if node_ends_programs(case) => (Cause::Unknown, ActionCode::Watch),
+            None if node_ends_programs(case) || (exit_code > 128 && shares_gpus(case)) => {
+                (Cause::Unknown, ActionCode::Watch)
+            }
             None => (Cause::Application, ActionCode::FixApplication),
         },
     };
@@ -207,6 +210,11 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let why = match &reading {
         Some((reading, _)) => format!("; it says that {}", reading.quoted()),
         None if sent => String::new(),
+        None if exit_code > 128 && shares_gpus(case) => format!(
+            "; {NOT_IDENTIFIED}. Software that shares GPUs ({}) runs a library inside its program; that library, or its replacement by an \
+             update of the device plugin, can crash the program",
+            case.pod.other_resources.join(", ")
+        ),
         None => format!("; {NOT_IDENTIFIED}"),
     };
     let advice = reading.map(|(reading, _)| reading.advice(case.node)).unwrap_or_default();
@@ -228,6 +236,16 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
             )
             .with_action(code, advice),
     )
+}
+
+/// Returns whether the pod requests parts of GPUs from software that shares them (HAMi, gpushare, Volcano and others): memory or
+/// cores of GPUs by name.
+fn shares_gpus(case: &Case<'_>) -> bool {
+    let of_shares = |name: &String| {
+        let name = name.to_ascii_lowercase();
+        name.contains("gpu") && ["mem", "core", "share", "fraction"].iter().any(|part| name.contains(part))
+    };
+    case.pod.other_resources.iter().any(of_shares)
 }
 
 /// Returns whether a finding about the whole node ends programs, such as missing device files. A fault of one GPU has its own
@@ -279,6 +297,9 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
                 .with_action(ActionCode::Watch, format!("See diagnose_gpu_node for {}.", case.node)),
         );
     }
+    if let Some(doubt) = reported_by_owner(case, what).or_else(|| other_devices_visible(case, what)) {
+        return Some(doubt);
+    }
     let what = match case.pod.phase.as_str() {
         "Running" if !needs_gpus || claims::sections_not_read(case).is_empty() => {
             format!("{what}, and no problem was found")
@@ -287,6 +308,54 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         _ => what.to_owned(),
     };
     Some(case.explain(Cause::None, certainty, what).with_action(ActionCode::None, "No action needed."))
+}
+
+/// Explains a running pod whose controller reports a problem: a virtual machine without its GPU, a job that its operator cannot
+/// complete.
+fn reported_by_owner(case: &Case<'_>, what: &str) -> Option<Explanation> {
+    let started = case.pod.running().filter_map(|(_, since)| since).min();
+    let since = |event: &&PodEvent| started.zip(event.time).is_none_or(|(started, time)| time >= started);
+    let event = case.pod.owner_warnings.iter().rev().filter(|_| case.pod.phase == "Running").find(since)?;
+    let phrase = phrases::known(Part::Start, &event.message);
+    let reading = shapes::read(&event.message);
+    let meaning = match (phrase, &reading) {
+        (Some(phrase), _) => format!(": {}", phrase.meaning(&event.message)),
+        (None, Some(reading)) => format!(": {}", reading.quoted()),
+        (None, None) => format!("; {NOT_IDENTIFIED} (\"{}\")", shapes::words_of(&event.message)),
+    };
+    let advice = phrase.map(|phrase| phrase.advice(case.node)).or(reading.map(|reading| reading.advice(case.node)));
+    let advice = advice.filter(|text| !text.is_empty());
+    let cause = phrase.map_or(Cause::Unknown, |phrase| phrase.cause);
+    let code = phrase.map_or(ActionCode::Watch, |phrase| phrase.code);
+    let what = format!("{what}, but the controller of the pod reports {}{meaning}", event.reason);
+    Some(
+        case.explain(cause, Certainty::Likely, what).with_evidence([event_quote(event)]).with_action(
+            code,
+            advice.unwrap_or_else(|| "Resolve the error in the message of the controller.".to_owned()),
+        ),
+    )
+}
+
+/// Explains a running pod that mounts device files of the host beside devices of a plugin: a container sees these devices and may open
+/// only those that it was given.
+fn other_devices_visible(case: &Case<'_>, what: &str) -> Option<Explanation> {
+    let pod = case.pod;
+    if pod.phase != "Running" || pod.is_gpu_stack || pod.host_devices.is_empty() || pod.other_resources.is_empty() {
+        return None;
+    }
+    let (mounted, requested) = (pod.host_devices.join(", "), pod.other_resources.join(", "));
+    let what = format!(
+        "{what}; it mounts {mounted} of its node, so it sees devices that it may not open beside those that it was given \
+         ({requested}): a library such as NCCL or libfabric may choose one of these, fail, and use a slower network"
+    );
+    Some(
+        case.explain(Cause::Application, Certainty::Possible, what)
+            .with_evidence([format!("hostPath volumes: {mounted}"), format!("requested devices: {requested}")])
+            .with_action(
+                ActionCode::FixApplication,
+                format!("If its network is slow or fails, remove the mount of {mounted}: the device plugin adds the device files."),
+            ),
+    )
 }
 
 fn is_of_pod(case: &Case<'_>, finding: &Finding) -> bool {

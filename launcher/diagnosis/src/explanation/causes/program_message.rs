@@ -50,7 +50,12 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         (_, _, false) => "; another GPU or an NVSwitch of its node failed before",
         _ => "",
     };
-    let what = format!("container {container}: {}{why}{note}", phrase.meaning(text));
+    let mesh = sidecar(case).filter(|_| phrase.is_about_connections());
+    let mesh_note = mesh.map(|name| {
+        format!("; its sidecar {name} belongs to a service mesh, which takes the connections of the pod for its own")
+    });
+    let mesh_note = mesh_note.unwrap_or_default();
+    let what = format!("container {container}: {}{why}{note}{mesh_note}", phrase.meaning(text));
     let quoted = (text != end.message).then(|| format!("log of container {container}: {text}"));
     let finding_lines = finding.into_iter().flat_map(|finding| {
         std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
@@ -63,7 +68,16 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(quotes(&elsewhere).into_iter().map(|line| format!("elsewhere on its node: {line}")))
         .with_evidence(before_its_end(case))
         .with_action(phrase.code, phrase.advice(case.node));
-    if without {
+    if let Some(name) = mesh {
+        explanation = explanation.with_action(
+            phrase.code,
+            format!(
+                "Keep the sidecar {name} out of the pods of the job (Istio: annotation sidecar.istio.io/inject: \"false\"; Linkerd: \
+                 linkerd.io/inject: disabled), or exclude the ports of NCCL and the rendezvous. {}",
+                phrase.advice(case.node)
+            ),
+        );
+    } else if without {
         explanation = explanation.with_action(
             ActionCode::ChangeRequest,
             "Request a GPU in the limits of the container (nvidia.com/gpu: 1).",
@@ -78,6 +92,15 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         explanation = explanation.with_action(plan.code, text);
     }
     Some(explanation)
+}
+
+/// Names of the containers that service meshes add to pods.
+const SIDECARS: [&str; 5] = ["istio-proxy", "linkerd-proxy", "kuma-sidecar", "envoy-sidecar", "consul-dataplane"];
+
+/// Returns the container of the pod that belongs to a service mesh.
+fn sidecar<'c>(case: &'c Case<'_>) -> Option<&'c str> {
+    let names = case.pod.containers.iter().map(|container| container.name.as_str());
+    names.into_iter().find(|name| SIDECARS.contains(name))
 }
 
 /// Returns whether the message is about a GPU or driver that the pod never requested.

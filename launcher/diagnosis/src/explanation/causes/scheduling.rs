@@ -160,7 +160,8 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let fit = phrases::known(Part::Scheduler, &reasons.join("\n"));
     let room = case.pod.capacity_shortage.as_ref();
     let never = room.is_some_and(|room| room.never_fits);
-    let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|fit| fit.what));
+    let group = missing_of_group(message);
+    let meaning = room.and_then(|room| room.problem.as_deref()).or(group.as_deref()).or(fit.map(|fit| fit.what));
     let machine = no_new_node(case, message);
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
@@ -248,6 +249,27 @@ fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
     })
 }
 
+/// Returns that pods of a group do not exist yet, if the message of Volcano counts fewer pods than the group needs:
+/// `pod group is not ready, 1 Pending, 2 minAvailable`.
+fn missing_of_group(message: &str) -> Option<String> {
+    let (_, counts) = message.split_once("pod group is not ready")?;
+    let mut known = 0;
+    let mut needed = None;
+    for part in counts.split([',', ';', '.']) {
+        let mut words = part.split_whitespace();
+        let Some(count) = words.next().and_then(|word| word.parse::<u64>().ok()) else { continue };
+        match words.next()? {
+            "minAvailable" => needed = Some(count),
+            _ => known += count,
+        }
+    }
+    let needed = needed.filter(|needed| known > 0 && known < *needed)?;
+    Some(format!(
+        "its pod group needs {needed} pods at the same time, and only {known} of {needed} exist: the controller of the job has not \
+         created the others (some wait until the first pod runs), or their creation failed"
+    ))
+}
+
 /// Returns the name of a missing claim: `persistentvolumeclaim "models" not found`.
 fn missing_claim(message: &str) -> Option<String> {
     let (_, rest) = message.split_once("persistentvolumeclaim \"")?;
@@ -277,7 +299,7 @@ fn clauses(message: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{clauses, missing_claim};
+    use super::{clauses, missing_claim, missing_of_group};
 
     #[test]
     fn a_message_is_split_into_its_reasons() {
@@ -289,6 +311,15 @@ mod tests {
             available: 1 Preemption is not helpful for scheduling.";
         assert_eq!(clauses(newer), ["1 cannot allocate all claims"]);
         assert_eq!(clauses("x"), ["x"]);
+    }
+
+    #[test]
+    fn a_group_with_too_few_pods_is_not_one_without_room() {
+        let missing = |text: &str| missing_of_group(text).is_some();
+        assert!(missing("pod group is not ready, 1 Pending, 2 minAvailable."));
+        assert!(!missing("pod group is not ready, 1 Pending, 1 Running, 2 minAvailable."));
+        assert!(!missing("pod group is not ready, 4 Pending, 4 minAvailable; Pending: 4 Unschedulable"));
+        assert!(!missing("0/4 nodes are available: 4 Insufficient nvidia.com/gpu."));
     }
 
     #[test]

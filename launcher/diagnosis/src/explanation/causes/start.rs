@@ -197,7 +197,12 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
     {
         return applied;
     }
-    let meaning = phrase.meaning(message);
+    if phrase.is_about_unknown_device()
+        && let Some(applied) = unknown_device(case, message)
+    {
+        return applied;
+    }
+    let meaning = format!("{}{}", phrase.meaning(message), hook_without_handler(case, message));
     let wants_none = !case.pod.wants_gpus && !case.pod.is_gpu_stack && case.on_node.addresses.is_empty();
     if phrase.is_about_missing_driver_files() && wants_none {
         let text = "Request a GPU in the limits of the container (nvidia.com/gpu: 1).".to_owned();
@@ -233,6 +238,70 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
             },
             None => ApplicablePhrase { what: meaning, evidence: None, action: action(), is_past: false },
         },
+    }
+}
+
+/// Explains a device that NVIDIA's hook does not know, if it is not simply a GPU that the node lost.
+fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
+    let device = device_of(message)?;
+    let node = case.node;
+    if !is_name_of_gpu(device) {
+        let resources = case.pod.other_resources.join(", ");
+        let whose = if resources.is_empty() { String::new() } else { format!(" (it requests {resources})") };
+        let text = format!(
+            "Check the software that shares the GPUs of {node}{whose}: whether its scheduler or scheduler extender is asked for this pod \
+             (configuration of kube-scheduler, schedulerName), and the logs of that scheduler and of its device plugin."
+        );
+        let what = format!(
+            "no GPU was chosen for it: its device plugin gave the container \"{}\" in place of the name of a GPU{whose}; the \
+             scheduler or extender of the software that shares the GPUs did not assign one",
+            clean(device, MAX_HANDLER)
+        );
+        let action = Action { code: ActionCode::UpdateSoftware, text };
+        return Some(ApplicablePhrase { what, evidence: None, action, is_past: false });
+    }
+    let inventory = Section::data_of(&case.report?.sections.inventory)?;
+    let listed = inventory.gpus.iter().any(|gpu| gpu.uuid.as_deref() == Some(device));
+    listed.then(|| ApplicablePhrase {
+        what: format!("the container runtime was asked for {device}, which NVIDIA's hook did not find at that time; its node has it now"),
+        evidence: None,
+        action: Action { code: ActionCode::RestartPod, text: restart_now(case) },
+        is_past: true,
+    })
+}
+
+/// Returns the device that a message of NVIDIA's hook names: `unknown device id: X` or `X: unknown device`.
+fn device_of(message: &str) -> Option<&str> {
+    let rest = match message.split_once("unknown device id:") {
+        Some((_, rest)) => rest,
+        None => message.split_once("device error:")?.1,
+    };
+    let word = rest.split_whitespace().next()?;
+    let end = word.find(['\\', ',', '"', ':']).unwrap_or(word.len());
+    Some(&word[..end]).filter(|word| !word.is_empty())
+}
+
+/// Returns whether a word is a UUID, an index or a PCI address of a GPU or MIG device.
+fn is_name_of_gpu(word: &str) -> bool {
+    let of_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() || b"-:./".contains(&byte));
+    let uuid = ["GPU-", "MIG-GPU-", "MIG-"].iter().find_map(|start| word.strip_prefix(start));
+    uuid.map_or_else(|| of_digits(word), of_digits)
+}
+
+/// States that NVIDIA's hook ran for a container although no handler of the container runtime calls it: then a file in a folder of
+/// hooks does, which the toolkit leaves there when it is removed by force.
+fn hook_without_handler(case: &Case<'_>, message: &str) -> String {
+    let host = case.report.and_then(|report| Section::data_of(&report.sections.host));
+    let runtime = host.and_then(|host| host.container_runtime.as_ref());
+    let none =
+        runtime.is_some_and(|runtime| runtime.complete && !runtime.handlers.iter().any(|handler| handler.is_nvidia()));
+    let of_hook = message.to_ascii_lowercase().contains("hook") && message.contains("nvidia-container-cli");
+    if none && of_hook && !case.pod.wants_gpus && case.pod.runtime_class.is_none() {
+        "; no handler of the container runtime calls this hook, and the pod requests no GPU: an earlier installation of the toolkit left \
+         the hook in a folder of hooks (hooks.d), where it runs for every container; remove that file"
+            .to_owned()
+    } else {
+        String::new()
     }
 }
 
@@ -396,5 +465,23 @@ fn started(state: &ContainerState) -> Option<Timestamp> {
         ContainerState::Running { since } => known_time(*since),
         ContainerState::Terminated { started, .. } => known_time(*started),
         ContainerState::Waiting { .. } | ContainerState::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{device_of, is_name_of_gpu};
+
+    #[test]
+    fn the_device_that_the_hook_does_not_know_is_a_gpu_or_none() {
+        for (message, device, is_gpu) in [
+            ("device error: unknown device id: no-gpu-has-2MiB-to-run\\\\n", "no-gpu-has-2MiB-to-run", false),
+            ("nvidia-container-cli: device error: GPU-5f1c0001-aa: unknown device: unknown", "GPU-5f1c0001-aa", true),
+            ("device error: unknown device id: MIG-0a1b2c3d-0001\n", "MIG-0a1b2c3d-0001", true),
+            ("device error: 3: unknown device", "3", true),
+        ] {
+            assert_eq!(device_of(message), Some(device), "{message}");
+            assert_eq!(is_name_of_gpu(device), is_gpu, "{device}");
+        }
     }
 }

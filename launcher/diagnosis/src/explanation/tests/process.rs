@@ -219,3 +219,36 @@ fn without_the_pods_of_the_node_no_problem_is_only_possible() {
         assert_eq!((part.cause, part.certainty), (Cause::None, Certainty::Possible), "{input:?}: {}", part.summary);
     }
 }
+
+#[test]
+fn a_pod_that_its_controller_complains_about_or_that_sees_other_devices_has_no_all_clear() {
+    let runs = || PodFacts {
+        phase: "Running".into(),
+        ready: Some(true),
+        containers: vec![ContainerFacts {
+            name: "main".into(),
+            state: ContainerState::Running { since: Some(time("02:00:00")) },
+            ..ContainerFacts::default()
+        }],
+        ..failed(0, "Completed")
+    };
+    let report = node(Vec::new());
+    assert_eq!(cause_of(&runs(), &report).cause, Cause::None);
+    let complaint = |at: &str| {
+        vec![PodEvent {
+            time: Some(time(at)),
+            reason: "SyncFailed".into(),
+            message: "Machine a: the frobnicator is sad".into(),
+            ..PodEvent::default()
+        }]
+    };
+    let explained = cause_of(&PodFacts { owner_warnings: complaint("02:20:00"), ..runs() }, &report);
+    assert_eq!(explained.cause, Cause::Unknown, "{explained:?}");
+    assert!(explained.summary.contains("frobnicator"), "{}", explained.summary);
+    let before = PodFacts { owner_warnings: complaint("01:20:00"), ..runs() };
+    assert_eq!(cause_of(&before, &report).cause, Cause::None, "the warning is about an earlier container");
+    let mounts = PodFacts { host_devices: vec!["/dev/infiniband".into()], ..runs() };
+    assert_eq!(cause_of(&mounts, &report).cause, Cause::None, "without devices of another plugin");
+    let both = PodFacts { other_resources: vec!["vpc.amazonaws.com/efa".into()], ..mounts };
+    assert_eq!(cause_of(&both, &report).cause, Cause::Application);
+}

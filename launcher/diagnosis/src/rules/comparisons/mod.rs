@@ -17,7 +17,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(agreement::RULES, agreement::check),
     RuleGroup::new(&[], references::check),
     RuleGroup::new(kubernetes::RULES, kubernetes::check).with_unread(kubernetes::unread),
-    RuleGroup::new(peers::RULES, peers::check).with_unread(peers::unread),
+    RuleGroup::new(peers::RULES, peers::check).with_refine(peers::fold).with_unread(peers::unread),
     RuleGroup::new(boards::RULES, boards::check),
     RuleGroup::new(layers::RULES, layers::check).with_refine(layers::refine).with_unread(layers::unread),
     RuleGroup::new(mig_layout::RULES, mig_layout::check),

@@ -226,6 +226,35 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
+/// Fields with the beginning of the ids of findings that explain why the values of one GPU differ from those of its peers.
+const EXPLAINED: [(&str, &str); 4] = [
+    ("topology.fabric.", "fabric-"),
+    ("topology.nvlinks.", "nvlink-"),
+    ("topology.pcie_path.", "pcie-"),
+    ("mig.max_devices", "mig-"),
+];
+
+/// Removes the differences that another finding about the same GPU or about the node explains.
+pub(super) fn fold(_node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let others: Vec<(&str, Option<u32>, Severity)> =
+        drafts.iter().map(|draft| (draft.rule.id, draft.scope.gpu, draft.severity)).collect();
+    let is_explained = |draft: &Draft, line: &String| {
+        EXPLAINED.iter().filter(|(field, _)| line.starts_with(field)).any(|(_, start)| {
+            others.iter().any(|(id, gpu, severity)| {
+                id.starts_with(start) && *severity >= draft.severity && (gpu.is_none() || *gpu == draft.scope.gpu)
+            })
+        })
+    };
+    drafts.retain_mut(|draft| {
+        if draft.rule.id != DIFFERS.id || draft.evidence.is_empty() {
+            return true;
+        }
+        let kept: Vec<String> = draft.evidence.iter().filter(|line| !is_explained(draft, line)).cloned().collect();
+        draft.evidence = kept;
+        !draft.evidence.is_empty()
+    });
+}
+
 /// Returns the GPUs whose field differs from that of the others, with both values. If there is no majority, the GPUs are
 /// from batches with different versions.
 fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {

@@ -50,8 +50,13 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         return Vec::new();
     }
     let fitting = || sets.iter().filter(|set| set.mismatch.is_none() && !is_young(node, set.created));
-    let missing: Vec<_> = fitting().filter_map(|set| Some((severity(node, set), missing(node, set)?))).collect();
-    let not_ready: Vec<_> = fitting().filter_map(|set| Some((severity(node, set), not_ready(node, set)?))).collect();
+    let missing: Vec<_> = fitting().filter_map(|set| Some((severity(node, set), missing(node, set)?, None))).collect();
+    let not_ready: Vec<_> = fitting()
+        .filter_map(|set| {
+            let (line, why) = not_ready(node, set)?;
+            Some((severity(node, set), line, why))
+        })
+        .collect();
     [drafts(MISSING, missing), drafts(NOT_READY, not_ready)].into_iter().flatten().collect()
 }
 
@@ -63,12 +68,13 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
 }
 
 /// Returns one finding for each severity.
-fn drafts(rule: Rule, found: Vec<(Severity, String)>) -> Vec<Draft> {
+fn drafts(rule: Rule, found: Vec<(Severity, String, Option<String>)>) -> Vec<Draft> {
     let of = |severity: Severity| {
         let lines: Vec<String> =
-            found.iter().filter(|(own, _)| *own == severity).map(|(_, line)| line.clone()).collect();
+            found.iter().filter(|(own, ..)| *own == severity).map(|(_, line, _)| line.clone()).collect();
+        let reason = found.iter().filter(|(own, ..)| *own == severity).find_map(|(.., why)| why.clone());
         let more = lines.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more"));
-        let draft = Draft::on_node(rule).with_severity(severity);
+        let draft = Draft { reason, ..Draft::on_node(rule) }.with_severity(severity);
         (!lines.is_empty()).then(|| draft.with_all_evidence(lines.into_iter().take(NAMED)).with_all_evidence(more))
     };
     [Severity::Warning, Severity::Info].into_iter().filter_map(of).collect()
@@ -97,7 +103,8 @@ fn missing(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
     Some(format!("DaemonSet {} has no pod on the node{why}", full_name(set)))
 }
 
-fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
+/// Returns the state of the pod of a DaemonSet that is not ready, and why it is not, with the name of the DaemonSet.
+fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<(String, Option<String>)> {
     let pod = set.pod.as_ref().filter(|pod| !pod.ready && !pod.deleting)?;
     let own = node.stack.broken.as_ref().is_some_and(|broken| broken.failing_pod.pod.uid == pod.uid);
     if own || JUDGED_IN_ORDER.contains(&pod.component) {
@@ -105,9 +112,10 @@ fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
     }
     let failing = pods::failing(node, pod)?;
     let warning = warning(node, pod).or_else(|| failing.warning()).map(|text| format!("; {text}")).unwrap_or_default();
-    let reason = stack_log::reason(node, &failing).and_then(|reason| reason.cause);
-    let reason = reason.map(|reason| format!("; {reason}")).unwrap_or_default();
-    Some(format!("DaemonSet {}: {}{warning}{reason}", full_name(set), failing.description()))
+    let cause = stack_log::reason(node, &failing).and_then(|reason| reason.cause);
+    let reason = cause.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+    let line = format!("DaemonSet {}: {}{warning}{reason}", full_name(set), failing.description());
+    Some((line, cause.map(|cause| format!("{}: {cause}", full_name(set)))))
 }
 
 /// Returns the warning about a pod that has not started, which was read with the starting pods.

@@ -7,6 +7,8 @@ use crate::evidence;
 use crate::input::instance_types;
 use crate::input::node::Node;
 use crate::input::pods_match::matching_fails;
+use crate::messages::phrases::{self, Part};
+use crate::messages::shapes;
 use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::RegisteredDevices;
@@ -73,7 +75,13 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(kubelet(node));
     if !node.kubernetes.gpu_conditions.is_empty() {
         let conditions = node.kubernetes.gpu_conditions.iter().map(|text| evidence::reason(text));
-        drafts.push(Draft::on_node(CONDITION).with_all_evidence(conditions));
+        let told = node.kubernetes.gpu_conditions.iter().map(String::as_str);
+        let known = |text: &str| Some(phrases::known(Part::Program, text)?.meaning(text));
+        let reason = told.clone().find_map(known).map(|meaning| format!("its monitor says that {meaning}"));
+        let reason = reason.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.quoted()));
+        let reason = reason
+            .or_else(|| told.clone().next().map(|text| format!("its monitor says \"{}\"", shapes::words_of(text))));
+        drafts.push(Draft { reason, ..Draft::on_node(CONDITION) }.with_all_evidence(conditions));
     }
     drafts
 }

@@ -159,8 +159,10 @@ fn others(node: &Node<'_>) -> Vec<Draft> {
     };
     let network = other.iter().any(|condition| condition.name == "NetworkUnavailable");
     let rule = if network { NO_NETWORK } else { CONDITION };
-    // A monitor that does not report says nothing about the node.
-    let is_told = other.iter().any(|condition| condition.status != "Unknown");
+    // A monitor that does not report says nothing about the node. The name of a check says not which status is the healthy one, and
+    // the check may be wrong for the machine.
+    let is_check = |name: &str| name.ends_with("Check") || name.ends_with("Test");
+    let is_told = other.iter().any(|condition| condition.status != "Unknown" && !is_check(&condition.name));
     let severity = if is_told { Severity::Warning } else { Severity::Info };
     let draft = of(rule, &other).map(|draft| draft.with_severity(severity));
     of(PRESSURE, &pressure).into_iter().chain(draft).collect()

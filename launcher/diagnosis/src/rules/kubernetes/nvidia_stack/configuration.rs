@@ -9,6 +9,7 @@ use crate::rule::Draft;
 use crate::rules::kubernetes::nvidia_stack::rules::{
     INOTIFY, NO_MIG_DEVICES, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
 };
+use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
@@ -184,6 +185,9 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
         let draft = Draft { rule: PLUGIN_UNFIT, ..draft }.with_severity(Severity::Warning);
         return draft.with_all_evidence(unfit).with_action(PLUGIN_UNFIT.action, advice);
     }
+    if let Some(draft) = for_machines(node, &draft) {
+        return draft;
+    }
     let plugins = cluster.daemon_sets.iter().flatten().filter(|set| set.role == DaemonSetRole::GpuPlugin);
     let none = cluster.daemon_sets.is_some() && plugins.count() == 0;
     let draft = draft
@@ -202,6 +206,27 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
              and tolerations against the node's labels and taints.",
         ),
     }
+}
+
+/// Returns the finding for a node whose GPUs the GPU Operator offers to virtual machines: other components than those of
+/// containers advertise them. The reason is that of the component whose log was read.
+fn for_machines(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
+    let parts = [Component::VgpuManager, Component::SandboxDevicePlugin];
+    let all = || node.kubernetes.nvidia_pods.iter().flatten();
+    all().find(|pod| parts.contains(&pod.component))?;
+    let waiting = all().filter(|pod| !pod.ready).map(|pod| format!("pod {} is not ready", pods::name(pod)));
+    let told = all().find_map(|pod| Some((pod, stack_log::of_log(node, pod, &pods::name(pod))?)));
+    let advice = "Find out why the components for virtual machines on {node} (vGPU Manager, vGPU Device Manager, sandbox validator and \
+                  device plugin) do not finish: each one waits for the one before.";
+    let repair = told.as_ref().and_then(|(_, reason)| Some(reason.action.as_ref()?.1.as_str())).unwrap_or_default();
+    let draft = draft.clone().with_evidence("the GPU Operator offers the GPUs of the node to virtual machines");
+    let draft = draft
+        .with_all_evidence(waiting.take(UNFIT))
+        .with_action(ActionCode::UpdateSoftware, format!("{repair} {advice}").trim_start());
+    Some(match told {
+        Some((_, reason)) => Draft { reason: reason.cause, ..draft.with_all_evidence(reason.evidence) },
+        None => draft,
+    })
 }
 
 /// Finds a node whose GPUs are all in MIG mode without a MIG device, so that the device plugin has nothing to offer.

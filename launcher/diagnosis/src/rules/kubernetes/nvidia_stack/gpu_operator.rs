@@ -69,6 +69,10 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
             evidence::name(&pod.name)
         ));
         if let Some(reason) = stack_log::of_log(node, pod, "the MIG manager").filter(|reason| reason.action.is_some()) {
+            // The repair of the cause comes before the next attempt.
+            if let Some((_, repair)) = reason.action.as_ref().filter(|(_, repair)| !repair.is_empty()) {
+                advice = format!("{repair} {advice}");
+            }
             draft = Draft { reason: reason.cause, ..draft.with_all_evidence(reason.evidence) };
         }
     }

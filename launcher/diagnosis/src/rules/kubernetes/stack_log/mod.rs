@@ -191,6 +191,13 @@ mod tests {
             "FATAL: failed to install elfutils-libel-devel. RHEL entitlement may be improperly deployed.",
             "rhel-entitlement-missing",
         ),
+        ("Error: Unable to find a match: elfutils-libelf-devel.x86_64", "rhel-entitlement-missing"),
+        ("Error: No matching repo to modify: rhocp-4.6-for-rhel-8-x86_64-rpms.", "driver-image-for-another-release"),
+        (
+            "Error parsing config file: error validating values in 'devices' field: Unsupported MIG Device specified 7g.80gb, expected 7g.79gb instead",
+            "mig-profile-not-on-gpu",
+        ),
+        ("error setting VGPU config: no parent devices found for GPU at index '1'", "vgpu-types-missing"),
         ("Unable to resolve RHEL version from kernel version", "rhel-version-unresolved"),
         ("Could not locate Linux kernel version string", "kernel-image-unreadable"),
         ("modprobe: ERROR: could not insert 'ipmi_msghandler': Invalid argument", "ipmi-module-not-loaded"),

@@ -23,6 +23,8 @@ mod products;
 mod properties;
 #[path = "diagnosis/refused.rs"]
 mod refused;
+#[path = "diagnosis/rows.rs"]
+mod rows;
 #[path = "diagnosis/single_changes.rs"]
 mod single_changes;
 #[path = "diagnosis/stack.rs"]

@@ -93,7 +93,7 @@ fn crash_in_driver(place: &str) -> Option<Line> {
     let function = function.split_once(':').map_or(function, |(_, function)| function);
     let mut line = Line::of(Kind::Assertion);
     line.put("place", function.split('+').next().unwrap_or(function));
-    line.put("module", &format!("nvidia{module}"));
+    line.put("module", format!("nvidia{module}"));
     line.sub_code = Some("kernel_crash".to_owned());
     Some(line)
 }

@@ -96,7 +96,7 @@ pub(crate) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
 }
 
 /// Returns the GPUs whose device files the process has open.
-fn open_gpus<'n>(node: &'n Node<'_>, process: &GpuProcess) -> Vec<Gpu> {
+fn open_gpus(node: &Node<'_>, process: &GpuProcess) -> Vec<Gpu> {
     let listed = node.inventory().map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();
     let is_open = |number: u32| process.open_device_files.iter().any(|file| *file == format!("/dev/nvidia{number}"));
     let open = listed.iter().filter(|gpu| gpu.minor_number.is_some_and(is_open));

@@ -170,10 +170,9 @@ fn not_ready(node: &Node<'_>) -> Draft {
     let cluster = node.kubernetes;
     let (rule, taint) = cause(node);
     let joins = is_young(node, cluster.created) && rule.id != SHUT_DOWN.id;
-    let reboots = cluster.warnings.iter().filter(|warning| warning.reason == "Rebooted");
+    let mut reboots = cluster.warnings.iter().filter(|warning| warning.reason == "Rebooted");
     let reboot = reboots
-        .filter(|warning| is_young(node, warning.last))
-        .next_back()
+        .rfind(|warning| is_young(node, warning.last))
         .and_then(|warning| evidence::ago(pods::time_of_api(node), warning.last));
     let severity = match () {
         () if joins => Severity::Info,

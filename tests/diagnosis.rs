@@ -23,6 +23,8 @@ mod products;
 mod properties;
 #[path = "diagnosis/refused.rs"]
 mod refused;
+#[path = "diagnosis/rows.rs"]
+mod rows;
 #[path = "diagnosis/single_changes.rs"]
 mod single_changes;
 #[path = "diagnosis/stack.rs"]
@@ -42,13 +44,13 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use ::scenarios::{Expectation, Scenario};
-use diagnosis::finding::{Diagnosis, Verdict};
+use diagnosis::finding::{Diagnosis, Finding, Plan, Rma, Verdict};
 use diagnosis::health::HealthStatus;
 use diagnosis::{catalogue_of_rules, diagnose};
 use insta::assert_json_snapshot;
 use jiff::SignedDuration;
 use serde_json::Value;
-use syringe_core::classification::{Class, Severity};
+use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::gpu_names::gpu_addresses;
 use syringe_core::kernel_log::LogOrigin;
@@ -164,6 +166,29 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
     assert!(agrees, "{name}: verdict {:?}, status {status:?}", diagnosis.verdict);
     assert!(diagnosis.findings.is_sorted_by_key(|finding| std::cmp::Reverse(finding.severity)), "{name}: order");
     assert!(!diagnosis.summary.is_empty(), "{name}");
+    plans_cover_their_findings(name, diagnosis);
+}
+
+/// Checks that each grave finding that asks for a reset or a reboot is in a plan, and that the plan does at least that.
+fn plans_cover_their_findings(name: &str, diagnosis: &Diagnosis) {
+    let asks = |finding: &&Finding| {
+        finding.severity >= Severity::Critical && finding.action.code.includes(ActionCode::ResetGpu)
+    };
+    for finding in diagnosis.findings.iter().filter(asks) {
+        let of_it = |plan: &&Plan| {
+            let same_place = plan.addresses.is_empty()
+                || finding.addresses.is_empty()
+                || plan.addresses.iter().any(|address| finding.addresses.contains(address));
+            same_place && plan.findings.contains(&finding.id)
+        };
+        let plan = diagnosis.plan.iter().find(of_it);
+        let plan = plan.unwrap_or_else(|| panic!("{name}: no plan for {}: {:?}", finding.id, diagnosis.plan));
+        let code = finding.action.code;
+        // A reboot and a return do not include each other: the steps of the plan contain the return.
+        let returns = code == ActionCode::ContactVendor && plan.rma > Rma::No;
+        let covered = plan.action.includes(code) || plan.action == ActionCode::ContactVendor || returns;
+        assert!(covered, "{name}: {} asks for {code:?}, its plan is {:?}", finding.id, plan.action);
+    }
 }
 
 #[test]

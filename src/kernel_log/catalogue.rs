@@ -163,8 +163,12 @@ impl SxidEntry {
         match self.nvidia_action {
             Some("IGNORE") => "No action for this event alone: watch the rate, and check whether a fatal SXid follows",
             Some("CHECK_COOLING") => "Check cooling and airflow of the NVSwitch",
-            Some("CHECK_MECHANICALS") => "Check how board and cables are seated",
-            Some("RESTART_VM") => "Check the fabric's partition and routing configuration, then restart the guest VM",
+            Some("CHECK_MECHANICALS") => {
+                "When the jobs have ended, check how the board and the cables of this link are seated"
+            }
+            Some("RESTART_VM") => {
+                "Check the partition and routing configuration of the fabric; if the node is a virtual machine, restart it afterwards"
+            }
             Some("RESET_SCOPED") => {
                 "Access port: drain and reset the GPUs on that port (or restart the VM). Trunk port: all GPUs and NVSwitches"
             }

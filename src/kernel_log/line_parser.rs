@@ -65,6 +65,7 @@ pub fn family(text: &str) -> Option<Family> {
         b'o' if text.starts_with("oom-kill:") => Family::Oom,
         b'I' if text.starts_with("INFO: task ") => Family::HungTask,
         b't' if text.starts_with("traps: ") => Family::Crash,
+        b'R' if text.starts_with("RIP: ") && text.contains("[nvidia") => Family::Crash,
         _ if is_segfault(text.as_bytes()) => Family::Crash,
         _ => return None,
     };

@@ -190,7 +190,7 @@ fn without_address(rest: &str) -> Option<Line> {
     if rest.starts_with("rm_init_adapter failed") || rest.starts_with("RmInitAdapter failed") {
         return Some(init_failed(rest));
     }
-    if rest.contains("Assertion failed") {
+    if rest.contains("Assertion failed") || (rest.contains("Check failed: ") && rest.contains(RESET_REQUIRED)) {
         return Some(assertion(rest));
     }
     let function = word(rest).0;
@@ -254,15 +254,22 @@ fn is_version(token: &str) -> bool {
     plain && token.contains('.')
 }
 
+/// The status with which the driver refuses a GPU until it is reset.
+const RESET_REQUIRED: &str = "NV_ERR_RESET_REQUIRED";
+
 /// Parses `nvAssertFailedNoLog: Assertion failed: EXPRESSION @ file.c:123`.
 fn assertion(rest: &str) -> Line {
     let mut line = Line::of(Kind::Assertion);
     let (expression, place) = rest.rsplit_once(" @ ").unwrap_or((rest, ""));
-    line.put_some("expression", after(expression, "Assertion failed: "));
+    let failed = after(expression, "Assertion failed: ").or_else(|| after(expression, "Check failed: "));
+    line.put_some("expression", failed);
     line.put_some("status", between(rest, "[NV_", "]").map(|status| format!("NV_{status}")));
     let place = place.split_ascii_whitespace().next();
     line.put_some("place", place);
     line.sub_code = place.map(|place| crate::text::clean(place, 64));
+    if rest.contains(RESET_REQUIRED) {
+        line.sub_code = Some("reset_required".to_owned());
+    }
     line
 }
 

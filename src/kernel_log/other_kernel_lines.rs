@@ -68,6 +68,9 @@ const LIBRARIES: [&str; 11] = [
 
 /// Parses `name[pid]: segfault at … in libcuda.so…[…]`, `traps: name[pid] general protection … in libnccl.so…[…]`.
 pub(super) fn crash(text: &str) -> Option<Line> {
+    if let Some(place) = text.strip_prefix("RIP: ") {
+        return crash_in_driver(place);
+    }
     let body = text.strip_prefix("traps: ").unwrap_or(text);
     let library = after(body, " in ").map(|rest| rest.split('[').next().unwrap_or(rest).trim())?;
     if !LIBRARIES.iter().any(|known| library.starts_with(known)) {
@@ -79,6 +82,19 @@ pub(super) fn crash(text: &str) -> Option<Line> {
     line.set_process(name);
     line.put("library", library);
     line.sub_code = library.split(".so").next().map(|name| crate::text::clean(name, 40));
+    Some(line)
+}
+
+/// Parses `RIP: 0010:uvm_va_block_find+0x1c/0x40 [nvidia_uvm]`: the kernel crashed or hangs in a module of the driver. Such a
+/// line counts as a failed internal check of the driver.
+fn crash_in_driver(place: &str) -> Option<Line> {
+    let (function, rest) = place.split_once(" [nvidia")?;
+    let module = rest.split(']').next().unwrap_or_default();
+    let function = function.split_once(':').map_or(function, |(_, function)| function);
+    let mut line = Line::of(Kind::Assertion);
+    line.put("place", function.split('+').next().unwrap_or(function));
+    line.put("module", format!("nvidia{module}"));
+    line.sub_code = Some("kernel_crash".to_owned());
     Some(line)
 }
 

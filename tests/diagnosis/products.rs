@@ -113,7 +113,7 @@ fn what_all_gpus_of_a_board_lack_is_found() {
             value["sections"][section]["data"][list] = json!([]);
         }
     };
-    check(H100, "seven GPUs", seven, Some(("board-gpu-missing", Severity::Warning)));
+    check(H100, "seven GPUs", seven, Some(("board-gpu-missing", Severity::Critical)));
 }
 
 #[test]
@@ -205,6 +205,15 @@ fn rdma_ports_are_compared_with_those_of_the_other_gpus() {
     check(H100, "gone", |value| drop(nics(value).remove(3)), Some(("rdma-port-missing", Severity::Warning)));
     check(GB200, "no subnet manager", |value| nics(value)[0]["state"] = json!("INIT"), not_active);
     check(GB200, "one down of four", |value| nics(value)[0]["state"] = json!("DOWN"), not_active);
+    let half_down: Change = |value| nics(value).iter_mut().take(4).for_each(|port| port["state"] = json!("DOWN"));
+    check(H100, "half of the rails down", half_down, not_active);
+    let most_down: Change = |value| nics(value).iter_mut().skip(1).for_each(|port| port["state"] = json!("DOWN"));
+    check(H100, "all rails but one down", most_down, not_active);
+    let half_of_tray: Change = |value| nics(value).iter_mut().take(2).for_each(|port| port["state"] = json!("DOWN"));
+    check(GB200, "half of a tray down", half_of_tray, not_active);
+    let half_slow: Change =
+        |value| nics(value).iter_mut().take(4).for_each(|port| port["rate_gigabits_per_second"] = json!(100.0));
+    check(H100, "half of the rails slow", half_slow, Some(("rdma-port-slow", Severity::Warning)));
     let dual: Change = |value| {
         let mut second = nics(value).clone();
         for port in &mut second {
@@ -328,7 +337,7 @@ fn keep(value: &mut Value, count: usize) {
 
 #[test]
 fn a_tray_has_two_or_four_gpus() {
-    let missing = Some(("board-gpu-missing", Severity::Warning));
+    let missing = Some(("board-gpu-missing", Severity::Critical));
     for name in ["NVIDIA GB200", "NVIDIA GB300"] {
         for (count, expected) in [(1, missing), (2, None), (3, missing), (4, None)] {
             let diagnosis = judged(&changed(GB200, |value| {

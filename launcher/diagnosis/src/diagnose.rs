@@ -7,11 +7,14 @@ use syringe_core::section_name::SectionName;
 
 use crate::conclusion::{contradictions, health, merge, not_checked, plan, ruled_out, stack_stages, summary, unknown};
 use crate::finding::{Diagnosis, Scope, Verdict};
+use crate::input::named_causes::with_named_causes;
 use crate::input::node::Node;
 use crate::rules;
 
 /// Diagnoses a node from its report and the data from the Kubernetes API.
 pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
+    let report = with_named_causes(report);
+    let report = report.as_ref();
     let node = Node::new(report, kubernetes);
     let faults = ruled_out::check(&node);
     let (mut unknown, undecided) = unknown::list(&node, rules::unread(&node), &faults);

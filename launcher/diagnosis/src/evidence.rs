@@ -160,6 +160,7 @@ pub(crate) fn event_name(event: &KernelEvent) -> String {
         Kind::GspFailed => "GSP firmware failure".into(),
         Kind::ApiMismatch => "API mismatch".into(),
         Kind::DriverLoaded => "driver loaded".into(),
+        Kind::Assertion if event.sub_code.as_deref() == Some("kernel_crash") => "crash in the NVIDIA driver".into(),
         Kind::Assertion => "NVRM assertion failed".into(),
         Kind::NvlinkInitFailed => "NVLink did not initialize".into(),
         Kind::PeermemError => "nvidia-peermem error".into(),
@@ -194,7 +195,8 @@ pub(crate) fn event(event: &KernelEvent) -> String {
         (None, None) => String::new(),
     };
     let at_least = if event.count_is_lower_bound { "at least " } else { "" };
-    format!("{when}: {}{sub} ({at_least}{}){process}", event_name(event), times(event.count.max(1)))
+    let named = event.details.get("named_by").map(|line| format!(", named by {} only", data(line))).unwrap_or_default();
+    format!("{when}: {}{sub} ({at_least}{}){process}{named}", event_name(event), times(event.count.max(1)))
 }
 
 /// Returns the text with a lower-case first letter, for use within a sentence. Abbreviations such as `NVML` are not changed.

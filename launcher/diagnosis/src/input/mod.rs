@@ -7,6 +7,7 @@ pub(crate) mod gpu;
 pub(crate) mod instance_types;
 pub(crate) mod layers;
 pub(crate) mod log_window;
+pub(crate) mod named_causes;
 pub(crate) mod node;
 pub(crate) mod optional_inputs;
 pub(crate) mod pods_match;

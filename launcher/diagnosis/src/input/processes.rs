@@ -59,6 +59,7 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     let used = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu)).cloned();
     let mut gpus: Vec<Gpu> = used.collect();
     gpus.extend(held);
+    gpus.extend(open_gpus(node, process));
     let fault = gpus.iter().find_map(|gpu| {
         let blocks = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu);
         // An error from which the GPU has recovered blocks no process. A GPU that responds a day later blocks none either.
@@ -92,6 +93,14 @@ pub(crate) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
     let all = node.processes().into_iter().flat_map(|section| &section.processes).filter(of_gpu);
     let stuck = |process: &&GpuProcess| process.is_uninterruptible() && stuck_reason(node, process).is_some();
     all.filter(stuck).map(|process| process.pid).collect()
+}
+
+/// Returns the GPUs whose device files the process has open.
+fn open_gpus(node: &Node<'_>, process: &GpuProcess) -> Vec<Gpu> {
+    let listed = node.inventory().map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();
+    let is_open = |number: u32| process.open_device_files.iter().any(|file| *file == format!("/dev/nvidia{number}"));
+    let open = listed.iter().filter(|gpu| gpu.minor_number.is_some_and(is_open));
+    open.filter_map(|gpu| node.gpu(gpu.index)).cloned().collect()
 }
 
 /// Returns the GPU that does not respond, if the process has a device file open that belongs to no responding GPU. NVML

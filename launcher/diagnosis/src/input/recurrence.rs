@@ -89,7 +89,10 @@ fn weight(event: &KernelEvent) -> Option<Weight> {
     if meaning.severity >= Severity::Critical || meaning.ageing >= Ageing::Never {
         Some(Weight::Grave)
     } else {
-        (meaning.severity == Severity::Warning).then_some(Weight::Notable)
+        // A code that counts only when it repeats counts here as one of several.
+        let repeated = || event_meaning::of(&KernelEvent { count: 2, ..event.clone() }).map(|meaning| meaning.severity);
+        let is_notable = meaning.severity == Severity::Warning || repeated() == Some(Severity::Warning);
+        is_notable.then_some(Weight::Notable)
     }
 }
 

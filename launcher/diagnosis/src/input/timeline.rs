@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::gpu::Gpu;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::Ageing;
 use syringe_core::kernel_log::event_meaning;
@@ -201,6 +202,9 @@ fn cure(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
     if !is_of(event, running) {
         return Some("before the last boot");
     }
+    if ends_by_boot_only(event) {
+        return None;
+    }
     let last = event.ordered_at()?;
     let same_boot = || all.iter().filter(|other| is_of(other, running));
     // Driver loads of one version are one event with the times of the first and the last one.
@@ -219,6 +223,15 @@ fn cure(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
         |other: &&&KernelEvent| ENDS.iter().any(|(end, begin)| is_xid(other, &[*end]) && is_xid(event, &[*begin]));
     let ended = same_boot().filter(end).filter(|other| same_gpu(other, event)).filter_map(|other| other.ordered_at());
     ended.max().is_some_and(|end| last <= end).then_some("before its end was logged")
+}
+
+/// Returns whether only a boot of the node ends a fault: SXids that are always fatal. No driver load and no reset of a GPU
+/// cures the switch.
+pub(crate) fn ends_by_boot_only(event: &KernelEvent) -> bool {
+    event.kind == Kind::Sxid
+        && event_meaning::of(event).is_some_and(|meaning| {
+            meaning.severity >= Severity::Critical && meaning.action == ActionCode::DrainAndReboot
+        })
 }
 
 /// Returns whether an event is of the running boot.

@@ -11,7 +11,7 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::Ageing;
 use syringe_core::kernel_log::event_meaning;
-use syringe_core::kernel_log::event_meaning::EventMeaning;
+pub(crate) use syringe_core::kernel_log::event_meaning::EventMeaning;
 
 /// Meaning of codes that are newer than the catalogue.
 const UNKNOWN: EventMeaning = EventMeaning {
@@ -33,6 +33,13 @@ fn without_code(kind: Kind) -> Ageing {
         Kind::OffBus | Kind::GspFailed | Kind::GspRateLimit | Kind::ProbeFailed => Ageing::WhenWorking,
         _ => Ageing::AfterADay,
     }
+}
+
+/// Meaning of an event that is one of several.
+pub(crate) fn repeated(event: &KernelEvent) -> EventMeaning {
+    let single = of(event);
+    let several = of(&KernelEvent { count: event.count.max(2), ..event.clone() });
+    if several.severity == Severity::Warning { several } else { single }
 }
 
 /// Severity of a new event.
@@ -129,6 +136,7 @@ mod tests {
     use crate::diagnose;
     use crate::finding::Finding;
     use syringe_core::classification::{ActionCode, Severity};
+    use syringe_core::facts::kernel_log::KernelEvent;
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
     use syringe_core::report::Report;
 
@@ -268,7 +276,6 @@ mod tests {
         for (code, details) in [
             (137, json!({})),
             (155, json!({})),
-            (108, json!({})),
             (92, json!({})),
             (74, json!({"register_class": "secondary"})),
             (145, json!({"action": "XID_154_EVAL", "fatal": "false"})),
@@ -306,9 +313,10 @@ mod tests {
         for entry in syringe_core::kernel_log::xids().filter(|entry| entry.severity > Severity::Info) {
             // The meaning of 154 is in its details.
             let details = if entry.code == 154 { json!({"recovery_to": "1"}) } else { json!({}) };
+            let single = KernelEvent { code: Some(entry.code), count: 1, ..KernelEvent::default() };
             let expected = match entry.code {
                 154 => Severity::Critical,
-                _ => entry.severity,
+                _ => super::severity(&single),
             };
             assert!(worst(entry.code, details, 5, None) >= expected, "{}", entry.code);
         }

@@ -85,6 +85,10 @@ pub enum InPlan {
     OtherWorkContinues,
     /// All work on the GPU may continue.
     WorkContinues,
+    /// Other parts need this first: the action is the first step of the plan.
+    ComesFirst,
+    /// The cause lies outside the GPUs: no GPU is returned because of it.
+    SharedCause,
     /// Every program on the GPU may have computed wrong results since the error.
     ResultsSuspect,
 }

@@ -14,7 +14,7 @@ use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU, Plan};
 use crate::input::node::{Gpu, Node};
-use crate::rule::{About, Draft};
+use crate::rule::{About, Draft, InPlan};
 use syringe_core::action_rules::reset_needs::{ResetNeeds, needs};
 use syringe_core::classification::{ActionCode, Severity};
 
@@ -77,7 +77,25 @@ fn needs_plan(draft: &Draft) -> bool {
         let returns = action == ActionCode::ContactVendor;
         is_reset(action) || is_inspection(action) || returns || action == ActionCode::DrainAndReboot
     };
-    draft.actions().any(interrupts) || is_update(draft)
+    draft.actions().any(interrupts) || is_update(draft) || comes_first(draft)
+}
+
+/// Returns whether the plan begins with the action of this draft, because other parts need it.
+fn comes_first(draft: &Draft) -> bool {
+    let acts = draft.action == ActionCode::UpdateSoftware && draft.severity >= Severity::Critical;
+    acts && draft.rule.in_plan == InPlan::ComesFirst
+}
+
+/// Returns the steps that come first.
+fn first_steps(drafts: &[Draft]) -> Vec<String> {
+    let mut groups: Vec<(&str, Vec<Label>)> = Vec::new();
+    for draft in drafts.iter().filter(|draft| comes_first(draft)) {
+        match groups.iter_mut().find(|(advice, _)| *advice == draft.advice) {
+            Some((_, labels)) => labels.push(draft.label()),
+            None => groups.push((&draft.advice, vec![draft.label()])),
+        }
+    }
+    groups.into_iter().map(|(advice, labels)| advice.replace("{gpu}", &evidence::gpus(&labels))).collect()
 }
 
 fn needs_of(node: &Node<'_>, gpu: &Gpu) -> Option<ResetNeeds> {

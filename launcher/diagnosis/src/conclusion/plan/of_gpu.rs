@@ -2,8 +2,8 @@
 
 use crate::conclusion::plan::consequences::{if_pod_deleted, results, return_step, rma, stuck, urgency};
 use crate::conclusion::plan::{
-    further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, support_cases, updates, urgent, wants,
-    wants_reset,
+    first_steps, further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, support_cases, updates,
+    urgent, wants, wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
@@ -63,6 +63,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     // Steps that come before the reset, such as deleting MIG devices. If a finding has such steps, those of the reset rules
     // are left out: both have the same purpose.
     let further = further(own(), ActionCode::DrainAndReset);
+    steps.extend(first_steps(drafts));
     if reset {
         let before = needs.iter().flat_map(|needs| &needs.before).filter(|_| further.is_empty());
         steps.extend(before.cloned());

@@ -2,8 +2,8 @@
 
 use crate::conclusion::plan::consequences::{if_pod_deleted, results, return_step, rma, stuck, urgency};
 use crate::conclusion::plan::{
-    SHOWN, distinct, further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, support_cases, updates,
-    urgent, wants, wants_reset,
+    SHOWN, comes_first, distinct, first_steps, further, ids, is_inspection, is_only, needs_of, needs_plan,
+    refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
@@ -12,12 +12,17 @@ use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, InPlan};
 use syringe_core::classification::{ActionCode, Severity};
 
+/// From this number of GPUs on that fell off the bus, a cause that they share is likelier.
+const SEVERAL: usize = 3;
+
 /// A plan for the whole node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whole {
     Reboot,
     /// Resets all GPUs and NVSwitches together.
     ResetAll,
+    /// Starts a part that the others need, and reads the node again.
+    Start,
 }
 
 /// Returns whether a finding requires a plan for the whole node.
@@ -29,6 +34,10 @@ pub(super) fn whole(node: &Node<'_>, drafts: &[Draft]) -> Option<Whole> {
     let resets = || urgent(drafts).filter(|draft| wants_reset(draft) && draft.severity >= Severity::Critical);
     if urgent(drafts).any(|draft| wants(draft, ActionCode::DrainAndReboot)) || why_not_reset(node, drafts).is_some() {
         return Some(Whole::Reboot);
+    }
+    let needs_more = |draft: &Draft| wants_reset(draft) || wants(draft, ActionCode::ContactVendor);
+    if urgent(drafts).any(comes_first) && !urgent(drafts).any(needs_more) {
+        return Some(Whole::Start);
     }
     // The finding is about a switch, or about a device that no section lists.
     resets().any(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu))).then_some(Whole::ResetAll)
@@ -51,6 +60,9 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let fell = |draft: &&Draft| matches!(draft.rule.in_plan, InPlan::PowerCycle | InPlan::LostBefore);
     let mut fallen: Vec<&Draft> = reboots().filter(fell).collect();
     let stuck: Vec<String> = stuck(drafts, |_| true);
+    if whole == Whole::Start {
+        return start(node, drafts, findings);
+    }
     let mut steps = vec!["Cordon {node}.".to_owned()];
     let name = &node.name;
     steps.push(if stuck.is_empty() {
@@ -69,6 +81,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
             (Whole::ResetAll, _, true) => {
                 "Reset all GPUs and NVSwitches of {node} together (nvidia-smi --gpu-reset), or reboot {node}."
             }
+            (Whole::Start, _, true) => "",
             (_, _, false) => {
                 "Power-cycle {node} (BMC): a plain reboot can wait forever for a process that no signal ends."
             }
@@ -87,11 +100,18 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     if !reset.is_empty() && whole == Whole::Reboot {
         steps.push(format!("{} needs no separate reset: the {verb} resets it.", evidence::gpus(&reset)));
     }
+    steps.extend(first_steps(drafts));
     steps.extend(afterwards(drafts, &places));
     let returned = places(|draft| wants(draft, ActionCode::ContactVendor));
     fallen.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
-    if !fallen.is_empty() {
-        let gpus = distinct(fallen.iter().map(|draft| draft.label()).collect());
+    let gpus = distinct(fallen.iter().map(|draft| draft.label()).collect());
+    let shared = gpus.len() >= SEVERAL || urgent(drafts).any(|draft| draft.rule.in_plan == InPlan::SharedCause);
+    if shared && !gpus.is_empty() {
+        let parts = "check the power supply, the PCIe switches, risers and the baseboard";
+        steps.push(format!(
+            "While {{node}} is down, {parts}: a cause that several GPUs share is likelier than a fault of each."
+        ));
+    } else if !gpus.is_empty() {
         steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&gpus)));
     }
     steps.extend(further(urgent(drafts), lead));
@@ -104,7 +124,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let results = suspect.iter().map(|gpu| results(node, gpu, drafts).replace("{gpu}", &gpu.label()));
     let results = results.collect::<Vec<_>>().join(" ");
     let if_pod_deleted = if_pod_deleted(&stuck, urgency);
-    let rma = rma(urgent(drafts));
+    let rma = if shared { rma(urgent(drafts).filter(|draft| !fell(draft))) } else { rma(urgent(drafts)) };
     let what = format!("the {verb} of {{node}}");
     let adapted = drafts.iter_mut().filter(|draft| !is_only(draft, findings.len(), lead));
     refer_to_plan(adapted, lead, &what, verb);
@@ -118,6 +138,37 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
         if_pod_deleted: fill(if_pod_deleted),
         results,
         rma,
+        findings,
+        addresses: Vec::new(),
+    }
+}
+
+/// Makes the plan of a node on which a part must be started first. It names no reset: what is wrong now can follow from that.
+fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
+    let name = &node.name;
+    let mut steps = first_steps(drafts);
+    steps.push(
+        "Then run this diagnosis of {node} again: other findings of the fabric can follow from this one.".to_owned(),
+    );
+    let inspected =
+        distinct(urgent(drafts).filter(|draft| draft.actions().any(is_inspection)).map(Draft::label).collect());
+    if !inspected.is_empty() {
+        let gpus = evidence::gpus(&inspected);
+        steps.push(format!("When {{node}} is drained, check seating, power, cooling and cables of {gpus}."));
+    }
+    steps.extend(updates(urgent(drafts)));
+    steps.extend(support_cases(drafts.iter()));
+    Plan {
+        subject: name.clone(),
+        action: ActionCode::UpdateSoftware,
+        urgency: urgent(drafts).filter(|draft| needs_plan(draft)).map(urgency).max().unwrap_or_default(),
+        before_plan: format!(
+            "Do not schedule new work on {name} until then; programs that already use the GPUs may continue."
+        ),
+        steps: steps.into_iter().map(|text| text.replace("{node}", name)).collect(),
+        if_pod_deleted: String::new(),
+        results: String::new(),
+        rma: rma(urgent(drafts)),
         findings,
         addresses: Vec::new(),
     }

@@ -153,6 +153,18 @@ fn evicted(case: &Case<'_>, message: &str) -> Explanation {
     };
     let meaning = phrase.meaning(message);
     let (cause, certainty, what, action) = match Usage::of(message).filter(|_| phrase.cause == Cause::Node) {
+        // The kubelet names each container that uses more than it requested, not the one that filled the disk.
+        Some(Usage { container, used, resource, .. }) if resource == "ephemeral-storage" && !is_large(used) => (
+            Cause::Node,
+            Certainty::Likely,
+            format!(
+                "{meaning}; its container {container} used only {used} of it, and what filled the disk is not known"
+            ),
+            format!(
+                "Find out what fills the disk of {} (images, logs, emptyDir and hostPath volumes), and free it.",
+                case.node
+            ),
+        ),
         // The kubelet names only containers that use more than they requested.
         Some(Usage { container, used, request, resource }) => (
             Cause::Application,
@@ -169,6 +181,15 @@ fn evicted(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(status)
         .with_evidence(pressure(case))
         .with_action(phrase.code, action)
+}
+
+/// Returns whether an amount such as `57Gi` can fill the disk of a node.
+fn is_large(used: &str) -> bool {
+    let amount = |unit: &str| used.strip_suffix(unit).and_then(|number| number.parse::<f64>().ok());
+    amount("Gi").is_some_and(|number| number >= 10.0)
+        || amount("Ti").is_some()
+        || amount("Mi").is_some_and(|number| number >= 10_240.0)
+        || amount("Ki").is_some_and(|number| number >= 10_485_760.0)
 }
 
 /// Returns the pressure conditions of the pod's node, including those that are False.

@@ -1,5 +1,7 @@
 //! Causes from a pod's processes (memory, state D, zombie, exit code), and `no_problem` for a pod without a problem.
 
+use jiff::SignedDuration;
+
 use crate::explanation::causes::program_message::{before_its_end, speaks_of_gpus};
 use crate::explanation::causes::start::CRASH_LOOP;
 use crate::explanation::causes::{
@@ -14,6 +16,7 @@ use syringe_core::classification::{ActionCode, Class};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, Termination};
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::report::Section;
 
 pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     let kills: Vec<_> = case.on_node.own_events.iter().filter(|event| event.kind == KernelEventKind::OomKill).collect();
@@ -81,10 +84,30 @@ fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
     case.on_node.processes.iter().filter(|process| process.is_uninterruptible())
 }
 
+/// A pod that is longer in Terminating than this waits for more than its grace period.
+const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
+
 /// Explains a pod whose process may be stuck. One reading does not prove it, because a driver call can be in state D for a
 /// moment.
 pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     let waiting: Vec<_> = waiting(case).collect();
+    // A process that was asked to end long ago does not wait for a moment only.
+    let deleted = case
+        .pod
+        .deleted
+        .zip(case.report.and_then(|report| report.taken_at))
+        .map(|(deleted, now)| now.duration_since(deleted));
+    if !waiting.is_empty() && deleted.is_some_and(|age| age > LONG_TERMINATING) {
+        let explained = case.explain(
+            Cause::Node,
+            Certainty::Likely,
+            "it is being deleted, and its process waits in the kernel, where no signal ends it (state D)",
+        );
+        return Some(explained.with_evidence(waiting.iter().map(|process| in_words(process))).with_action(
+            ActionCode::DrainAndReboot,
+            "Drain and reboot the node (power-cycle it if the reboot hangs): only that ends the process.",
+        ));
+    }
     (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
         case.explain(
             Cause::Node,
@@ -157,6 +180,18 @@ fn ends(container: &ContainerFacts) -> Option<String> {
     Some(format!("container {} ended{at}: {}, exit code {}", end.container, end.reason, end.exit_code))
 }
 
+/// Returns whether the memory of the node ran out when a container ended.
+fn node_ran_out_of_memory(case: &Case<'_>, end: &Termination<'_>) -> bool {
+    let near = |event: &&KernelEvent| {
+        let apart = event.last.zip(end.finished).map(|(kill, end)| kill.duration_since(end).abs());
+        apart.is_some_and(|apart| apart <= SignedDuration::from_secs(60))
+    };
+    let of_node = |event: &&KernelEvent| event.details.get("constraint").is_none_or(|one| one == "CONSTRAINT_NONE");
+    let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
+    let kills = log.into_iter().flat_map(|log| &log.events).filter(|event| event.kind == KernelEventKind::OomKill);
+    kills.filter(of_node).any(|event| near(&event))
+}
+
 /// Explains a program that exited, if no other cause was found.
 pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let end = case.ended().filter(|end| end.exit_code != 0)?;
@@ -166,6 +201,9 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         127 => "did not find a command (exit code 127)".to_owned(),
         134 => "aborted (SIGABRT): an assertion failed, or a library such as NCCL aborted".to_owned(),
         135 => "had a bus error (SIGBUS): /dev/shm is often too small for its workers".to_owned(),
+        137 if node_ran_out_of_memory(case, &end) => {
+            "was killed (SIGKILL); at that time the kernel killed a process because the node had no memory left".to_owned()
+        }
         137 => "was killed (SIGKILL); no OOM kill, eviction or failed probe was found, and the sender of the signal is not \
                 known"
             .to_owned(),

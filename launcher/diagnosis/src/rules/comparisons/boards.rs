@@ -14,11 +14,11 @@ use syringe_core::facts::topology::GpuTopology;
 use syringe_core::section_name::SectionName;
 
 rules! {
-    GPU_MISSING: "board-gpu-missing" Warning Hardware DEBUG_DOC, "The node has fewer GPUs than a board of its product",
+    GPU_MISSING: "board-gpu-missing" Critical Hardware DEBUG_DOC, "The node has fewer GPUs than a board of its product",
         DrainAndReboot "Drain and power-cycle {node}. If the GPU is still missing on the PCI bus, check the hardware log (BMC) and contact \
             the vendor.",
         means "Boards of this product have 2, 4, 8 or 16 GPUs (trays of GB200 2 or 4), but NVML and the PCI bus show another number: a GPU is missing in both.",
-        reads "inventory.name, inventory.module_id, host.pci_gpus";
+        reads "inventory.name, inventory.module_id, host.pci_gpus", in_plan WorkContinues;
     BELOW: "board-below-specification" Warning Fabric FABRIC_DOC, "All GPUs lack something that their product has",
         UpdateSoftware "Check driver options (NVreg_NvLinkDisable), the firmware of the board and Fabric Manager of {node}, then reset \
             all GPUs. If the difference stays, contact the vendor.",

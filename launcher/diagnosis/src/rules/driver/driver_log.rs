@@ -1,7 +1,7 @@
 //! Rules about driver lines in the kernel log other than Xids: nvidia-uvm, nvidia-peermem, assertions, failed probes.
 
 use crate::input::node::Node;
-use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, Rule, XID_DOC, rules};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
@@ -31,6 +31,15 @@ rules! {
             update the driver.",
         means "nvidia-uvm logged errors from which it recovered.",
         reads "xid: nvidia-uvm lines";
+    CRASHED: "driver-crashed-in-kernel" Warning Driver DEBUG_DOC, "The kernel crashed or hung in a module of the NVIDIA driver",
+        DrainAndReboot "Reboot {node} when its jobs have ended: after a crash the driver can hang at any time. If it repeats, update \
+            the driver and send the kernel log to the vendor.",
+        means "The kernel reported a crash (BUG, Oops, general protection fault) or a soft lockup in a function of an NVIDIA module.",
+        reads "xid: lines of a crash";
+    RESET_REQUIRED: "driver-reset-required" Warning Driver XID_DOC, "The driver requires a reset of a GPU",
+        DrainAndReset "Drain {node} and reset its GPUs, or reboot it: the driver refuses work on a GPU until then (NV_ERR_RESET_REQUIRED).",
+        means "The driver logged that a GPU must be reset. New CUDA programs can fail on the GPU until then.",
+        reads "xid: assertion lines";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
         Watch "This finding alone needs no action; it can explain driver problems on {node}. If it repeats, update the \
             driver.",
@@ -42,11 +51,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let broken = node.driver.is_broken();
     let table = [
         (Kind::PeermemError, PEERMEM, false),
-        (Kind::Assertion, ASSERTION, false),
         (Kind::ApiMismatch, API_MISMATCH, true),
         (Kind::ProbeFailed, PROBE_FAILED, true),
     ];
     let mut drafts: Vec<Draft> = uvm(node);
+    drafts.extend(assertions(node));
     for (kind, rule, evidence_of_other) in table {
         // If there is a finding about the driver as a whole, these lines are its evidence, not findings.
         let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);
@@ -67,6 +76,21 @@ fn is_passed_through(node: &Node<'_>) -> bool {
     let bound_to = |driver: &str| gpus.iter().filter(|gpu| gpu.driver.as_deref() == Some(driver)).count();
     let passed_through = bound_to("vfio-pci");
     passed_through > 0 && passed_through + bound_to("nvidia") == gpus.len()
+}
+
+/// Returns findings about failed checks of the driver, and crashes of the kernel in its modules.
+fn assertions(node: &Node<'_>) -> Vec<Draft> {
+    let of = |rule: Rule, wanted: fn(&str) -> bool| {
+        let is_wanted = |event: &&KernelEvent| wanted(event.sub_code.as_deref().unwrap_or_default());
+        let lines: Vec<&KernelEvent> = node.timeline.of_kind(Kind::Assertion).filter(is_wanted).collect();
+        (!lines.is_empty()).then(|| Draft::on_node(rule).with_events(lines.iter().copied()).aged_on_node(node, &lines))
+    };
+    let rules = [
+        of(CRASHED, |sub| sub == "kernel_crash"),
+        of(RESET_REQUIRED, |sub| sub == "reset_required"),
+        of(ASSERTION, |sub| sub != "kernel_crash" && sub != "reset_required"),
+    ];
+    rules.into_iter().flatten().collect()
 }
 
 /// Returns findings about errors of the nvidia-uvm module. A fatal error lasts until the modules are loaded again.

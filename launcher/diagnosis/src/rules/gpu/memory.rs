@@ -7,6 +7,7 @@ use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::timeline::{concerns, is_xid};
 use crate::input::xids;
+use crate::rule::aging;
 use crate::rule::{Draft, MEMORY_DOC, RETIREMENT_DOC, Unread, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
@@ -88,8 +89,8 @@ rules! {
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it, or reload the driver.",
         means "A page of memory with an error is taken out of use at the next reboot.",
         reads "ecc.retired_pages";
-    PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "The limit of retired pages is reached",
-        ContactVendor "Return {gpu} of {node} (RMA): no more pages can be retired.",
+    PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "The limit of retired pages is reached or close",
+        ContactVendor "Return {gpu} of {node} (RMA): no more than 64 pages can be retired.",
         means "The number of retired pages has reached NVIDIA's limit for a return of the board.",
         reads "ecc.retired_pages";
     PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
@@ -131,8 +132,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let ecc = node.ecc_of(gpu);
         if let Some(ecc) = ecc {
             ecc.remapped_rows.iter().for_each(|rows| drafts.extend(remapped(node, gpu, rows)));
-            ecc.retired_pages.iter().for_each(|pages| drafts.extend(retired(gpu, pages)));
-            ecc.sram.iter().for_each(|sram| drafts.extend(sram_threshold(gpu, sram)));
+            ecc.retired_pages.iter().for_each(|pages| drafts.extend(retired(node, gpu, pages)));
+            ecc.sram.iter().for_each(|sram| drafts.extend(sram_threshold(node, gpu, sram)));
             drafts.extend(repairs_waiting(gpu, ecc));
         }
         let events = errors(node, gpu);
@@ -157,7 +158,8 @@ fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
     let mut drafts = Vec::new();
     if *failure_occurred {
         let draft = Draft::on_gpu(REMAP_FAILED, gpu).with_evidence("NVML: row remapping failure flag set");
-        drafts.push(draft.with_evidence(counts.clone()).with_all_evidence(log()));
+        let can_wait = is_lifetime_only(node, gpu);
+        drafts.push(Draft { can_wait, ..draft.with_evidence(counts.clone()).with_all_evidence(log()) });
     }
     if *pending {
         let draft = Draft::on_gpu(REMAP_PENDING, gpu).with_evidence("NVML: row remap pending");
@@ -177,7 +179,15 @@ fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
     drafts
 }
 
-fn retired(gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
+/// Returns whether a state of wear has caused no new error: the log has no grave memory error, and none is counted since the
+/// driver was loaded. Running work may then end before the GPU is returned.
+fn is_lifetime_only(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let counted = node.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
+    let grave = |event: &&KernelEvent| aging::severity(event) >= Severity::Critical;
+    counted == Some(0) && node.timeline.xids(gpu, &xids::MEMORY).find(grave).is_none()
+}
+
+fn retired(node: &Node<'_>, gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
     let RetiredPages { single_bit, double_bit, pending } = *pages;
     let counts = format!("retired pages: {double_bit} for double-bit, {single_bit} for single-bit errors");
     let mut drafts = Vec::new();
@@ -189,19 +199,21 @@ fn retired(gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
         );
     }
     if single_bit.saturating_add(double_bit) >= PAGES_NEAR_LIMIT {
-        drafts.push(Draft::on_gpu(PAGES_LIMIT, gpu).with_evidence(counts).with_evidence("the limit is 64"));
+        let draft = Draft::on_gpu(PAGES_LIMIT, gpu).with_evidence(counts).with_evidence("the limit is 64");
+        drafts.push(Draft { can_wait: is_lifetime_only(node, gpu), ..draft });
     } else if double_bit > DOUBLE_BIT_PAGES {
         drafts.push(Draft::on_gpu(PAGES_MANY, gpu).with_evidence(counts));
     }
     drafts
 }
 
-fn sram_threshold(gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {
+fn sram_threshold(node: &Node<'_>, gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {
     let uncorrected = sram.aggregate_uncorrected_parity.saturating_add(sram.aggregate_uncorrected_secded);
     sram.threshold_exceeded.then(|| {
-        Draft::on_gpu(SRAM_THRESHOLD, gpu)
+        let draft = Draft::on_gpu(SRAM_THRESHOLD, gpu)
             .with_evidence("NVML: SRAM uncorrected error threshold exceeded")
-            .with_evidence(format!("{uncorrected} uncorrected SRAM errors over the lifetime of the board"))
+            .with_evidence(format!("{uncorrected} uncorrected SRAM errors over the lifetime of the board"));
+        Draft { can_wait: is_lifetime_only(node, gpu), ..draft }
     })
 }
 

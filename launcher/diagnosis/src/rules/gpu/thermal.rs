@@ -44,6 +44,12 @@ rules! {
 /// A GPU that is closer than this to its slowdown limit is reported.
 const NEAR_CELSIUS: i32 = 5;
 
+/// A GPU that slows down is at its limit from this distance on.
+const AT_LIMIT: i32 = 2;
+
+/// A GPU that is hotter than the other GPUs by this much has a problem with its cooling.
+const MUCH_HOTTER: i32 = 15;
+
 /// No data center GPU has a slowdown limit below this: a used-up margin at a lower temperature is a quirk of the
 /// firmware.
 const WARM_CELSIUS: i32 = 75;
@@ -78,12 +84,26 @@ fn slowdown(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
         return None;
     };
     let mut draft = Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now));
-    // The driver trims the clock of a GPU near its target temperature. If the GPU is not slower than others, this is normal.
-    if mask & HARDWARE_THERMAL == 0 && is_as_fast_as_others(node, gpu, now) {
+    // The driver trims the clock of a GPU near its target temperature. This is normal if the GPU is not slower than others, not
+    // hotter than others and not close to its limit.
+    let Temperature { gpu_celsius, slowdown_celsius, .. } = now.temperature;
+    let at_limit = gpu_celsius.zip(slowdown_celsius).is_some_and(|(celsius, limit)| celsius + AT_LIMIT >= limit);
+    let is_hot = at_limit || hotter_than_others(node, gpu, now).is_some();
+    if mask & HARDWARE_THERMAL == 0 && !is_hot && is_as_fast_as_others(node, gpu, now) {
         draft = draft.with_severity(Severity::Info);
     }
     let draft = draft.with_all_evidence(temperature(&now.temperature));
+    let draft = draft.with_all_evidence(hotter_than_others(node, gpu, now));
     Some(draft.with_all_evidence(clock(node, gpu, now)))
+}
+
+/// Returns by how much the GPU is hotter than the median of the other GPUs, if it is much hotter.
+fn hotter_than_others(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<String> {
+    let others = node.gpus.iter().filter(|other| other.index != gpu.index);
+    let mut celsius: Vec<i32> = others.filter_map(|other| node.telemetry_of(other)?.temperature.gpu_celsius).collect();
+    celsius.sort_unstable();
+    let (own, usual) = now.temperature.gpu_celsius.zip(celsius.get(celsius.len() / 2).copied())?;
+    (own - usual >= MUCH_HOTTER).then(|| format!("{} °C hotter than the other GPUs", own - usual))
 }
 
 /// Returns the SM clocks of the other GPUs of the node.

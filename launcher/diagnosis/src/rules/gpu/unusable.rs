@@ -196,12 +196,25 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
         Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialized(node, gpu))),
         Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", evidence::data(other)))),
         None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
+        // The driver tried: the GPU did not initialize.
+        None if probe_failed(node).next().is_some() => Some(
+            Draft::on_gpu(INIT_FAILED, gpu)
+                .with_severity(Severity::Critical)
+                .with_events(probe_failed(node))
+                .with_evidence("on the PCI bus, but no driver is bound to it")
+                .with_all_evidence(counted(node)),
+        ),
         None => Some(
             Draft::on_gpu(NOT_BOUND, gpu)
                 .with_evidence("on the PCI bus, but no driver is bound to it")
                 .with_all_evidence(counted(node)),
         ),
     }
+}
+
+/// Returns the lines about devices that the driver tried to initialize and could not.
+fn probe_failed<'n>(node: &Node<'n>) -> impl Iterator<Item = &'n KernelEvent> {
+    node.timeline.of_kind(Kind::ProbeFailed).filter(|event| event.sub_code.as_deref() == Some("failed"))
 }
 
 /// Returns whether no GPU that NVML lists has the device id of this one.

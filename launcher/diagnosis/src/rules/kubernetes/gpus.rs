@@ -30,7 +30,7 @@ rules! {
         means "Fewer GPUs are known to NVML and PCI than Kubernetes counted. Pods may be scheduled to GPUs that no \
             longer exist.",
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
-            kubernetes.instance_type";
+            kubernetes.instance_type", in_plan WorkContinues;
     NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
         None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.",
         means "The node has no NVIDIA GPU, and Kubernetes does not expect one.",

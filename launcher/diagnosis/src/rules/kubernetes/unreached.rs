@@ -172,8 +172,13 @@ fn not_ready(node: &Node<'_>) -> Draft {
     let cluster = node.kubernetes;
     let (rule, taint) = cause(node);
     let joins = is_young(node, cluster.created) && rule.id != SHUT_DOWN.id;
+    let mut reboots = cluster.warnings.iter().filter(|warning| warning.reason == "Rebooted");
+    let reboot = reboots
+        .rfind(|warning| is_young(node, warning.last))
+        .and_then(|warning| evidence::ago(pods::time_of_api(node), warning.last));
     let severity = match () {
         () if joins => Severity::Info,
+        () if reboot.is_some() => Severity::Warning,
         // A probe that ran shows that the kubelet works again, or never stopped.
         () if node.host().is_some() => Severity::Warning,
         () => Severity::Critical,
@@ -194,6 +199,16 @@ fn not_ready(node: &Node<'_>) -> Draft {
     };
     let draft = if rule.id == NO_NETWORK.id { draft.with_all_evidence(network_sets(node)) } else { draft };
     let draft = Draft { reason: why_none_starts(node, rule), ..draft };
+    let draft = match reboot.filter(|_| !joins) {
+        Some(age) => {
+            let advice = format!(
+                "Wait some minutes and read {{node}} again: it was rebooted {age}. If it is still not Ready then: {}",
+                draft.advice
+            );
+            draft.with_action(ActionCode::Watch, advice)
+        }
+        None => draft,
+    };
     let starting = cluster.starting_pods.iter().flatten().filter(|pod| message(pod).is_some()).take(NAMED);
     // A pod on a node that does not report is in the state in which it was last seen.
     let starting = starting.filter(|_| rule.id != SILENT.id).map(starting_line);

@@ -12,7 +12,7 @@ rules! {
         UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on GPUs \
             that are not registered.",
         means "The board has NVSwitches, but Fabric Manager is not running. CUDA cannot initialize on the GPUs.",
-        reads "topology.nvswitches, topology.fabric, host.daemons, inventory.name";
+        reads "topology.nvswitches, topology.fabric, host.daemons, inventory.name", in_plan ComesFirst;
 }
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {

@@ -10,7 +10,7 @@ use crate::evidence;
 use crate::finding::Scope;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::recovery::{Recovery, asks_for_reset};
-use crate::input::timeline::{concerns, follows, is_xid};
+use crate::input::timeline::{concerns, ends_by_boot_only, follows, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
 use crate::rule::{Draft, FABRIC_DOC, Rule, XID_DOC, rules};
@@ -70,8 +70,8 @@ fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
     (!lines.is_empty() && !all_up).then(|| Draft::on_node(INIT).with_events(lines))
 }
 
-/// Address of a switch, with the severity and the rule of its event.
-type SwitchAndGrade = (Option<String>, Severity, &'static str);
+/// Address of a switch, with the severity, the rule and the action of its event.
+type SwitchAndGrade = (Option<String>, Severity, &'static str, ActionCode);
 
 /// Adds a finding for the SXids of each switch, and returns the GPU events that they explain.
 fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
@@ -80,14 +80,16 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
     for (_, event) in node.timeline.unexplained().filter(|(_, event)| event.kind == Kind::Sxid) {
         let pci = event.pci_address.as_ref().map(ToString::to_string);
         let rule = switch_rule(event);
-        by_switch.entry((pci, aging::severity(event), rule.id)).or_insert((rule, Vec::new())).1.push(event);
+        let aging::EventMeaning { severity, action, .. } = aging::of(event);
+        by_switch.entry((pci, severity, rule.id, action)).or_insert((rule, Vec::new())).1.push(event);
     }
-    for ((_, severity, _), (rule, events)) in by_switch {
+    for ((_, severity, _, action), (rule, events)) in by_switch {
         let here = Draft { noun: "NVSwitch", ..Draft::on_node(rule) }.with_severity(severity);
         let mut draft =
             events.iter().fold(here, |draft, event| draft.with_time_of(event).with_evidence(quote_sxid(event)));
         draft.scope = Scope { pci: events.first().and_then(|event| event.pci_address.clone()), ..Scope::default() };
-        if rule.id == WATCHED.id {
+        // The table of SXids decides about the action.
+        if action != rule.action || rule.id == WATCHED.id {
             draft = draft.with_meaning(&aging::worst(&events));
         }
         let ends = node.timeline.unexplained().filter(|(_, end)| {
@@ -126,9 +128,14 @@ fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     };
     let all_work = !node.gpus.is_empty() && node.gpus.iter().all(works);
     let needs_reset = events.iter().any(|event| asks_for_reset(event));
+    let needs_boot = events.iter().any(|event| ends_by_boot_only(event));
     let is_used = |gpu: &Gpu| node.work_since(gpu, WorkEvidence::ProgramOnSeveralGpus, newest).is_some();
     match aging::worst(events).ageing {
         Ageing::AfterADay if long_ago => draft.with_severity(Severity::Info),
+        Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work && needs_boot => {
+            let why = "only a boot of the node ends this fault, and none is in the log since then";
+            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() })
+        }
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work && needs_reset && !node.gpus.iter().all(is_used) => {
             let why = "all GPUs of the node and their NVLinks are up, but no driver load or boot is in the log since then, and no \
                        program that started since then uses several of them";
@@ -193,14 +200,40 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
                 .with_all_evidence(node.timeline.consequences(&positions)),
         );
     }
+    drafts.extend(often(node, gpu, &events));
     drafts
+}
+
+/// From this number of bit-error events a day on, the signal of a link is poor.
+const OFTEN_A_DAY: u64 = 50;
+
+/// Returns a finding if the bit errors of links (`NETIR_BER_EVENT`) are frequent. A single one needs no action.
+fn often(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)]) -> Option<Draft> {
+    let is_ber = |event: &&KernelEvent| event.sub_code.as_deref().is_some_and(|unit| unit.starts_with("NETIR_BER"));
+    let recent = |event: &&KernelEvent| node.age(event.last).is_none_or(|age| age <= STALE_AFTER);
+    let ours: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).filter(is_ber).filter(recent).collect();
+    let days = |event: &KernelEvent| {
+        let span = event.first.zip(event.last).map(|(first, last)| last.duration_since(first).as_hours());
+        u64::try_from(span.unwrap_or_default() / 24).unwrap_or(0) + 1
+    };
+    let a_day: u64 = ours.iter().map(|event| event.count / days(event)).sum();
+    (a_day >= OFTEN_A_DAY).then(|| {
+        Draft::on_gpu(WATCHED, gpu)
+            .with_events(ours.iter().copied())
+            .with_evidence(format!("{a_day} bit-error events within a day"))
+            .with_action(
+                ActionCode::CheckCabling,
+                "Check seating and cables of the links of {gpu} in the evidence at the next maintenance of {node}: bit errors are frequent.",
+            )
+    })
 }
 
 fn quote_xid(event: &KernelEvent) -> String {
     let detail = |name: &str| event.details.get(name).map(|value| evidence::data(value));
     let class =
         detail("register_class").map(|class| format!(", error class from registers: {class}")).unwrap_or_default();
-    let reason = detail("link_down_reason").filter(|_| event.code == Some(149));
+    let is_link_down = event.sub_code.as_deref().is_some_and(|unit| unit.starts_with("NETIR_LINK"));
+    let reason = detail("link_down_reason").filter(|_| event.code == Some(149) && is_link_down);
     let reason = reason.map(|reason| format!(", link-down reason {reason}")).unwrap_or_default();
     format!("{}{class}{reason}", evidence::event(event))
 }

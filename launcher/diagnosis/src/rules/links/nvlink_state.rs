@@ -39,7 +39,7 @@ rules! {
         UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager), in the version of \
             the driver. CUDA cannot start on {gpu}.",
         means "The GPU is not registered with the NVSwitch fabric. CUDA cannot initialize on it (error 802).",
-        reads "topology.fabric";
+        reads "topology.fabric", in_plan ComesFirst;
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
         CheckCabling "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.",
         means "The fabric reports a problem for the GPU: degraded bandwidth, a route, or its configuration.",
@@ -53,6 +53,9 @@ rules! {
 /// A count is high if it is this many times that of the other links, and at least the minimum below.
 const OUTLIER_TIMES: u64 = 10;
 const OUTLIER_LEAST: u64 = 100;
+
+/// The fabric of a node that booted less than this ago may still be starting.
+const STARTING_SECONDS: u64 = 600;
 
 /// Counters for which one error is too many: the link was retrained, or retraining failed.
 const SEVERE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
@@ -145,7 +148,27 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
         return Some(Draft::on_gpu(UNBRIDGED, gpu).with_evidence(evidence));
     }
     let severity = if has_switches { Severity::Critical } else { Severity::Warning };
-    Some(Draft::on_gpu(DOWN, gpu).with_severity(severity).with_evidence(evidence))
+    let draft = Draft::on_gpu(DOWN, gpu).with_severity(severity).with_evidence(evidence);
+    Some(match waits_for_manager(node, topology) {
+        false => draft,
+        true => draft
+            .with_evidence("no link of any GPU is up, and the fabric is not started")
+            .with_action(ActionCode::UpdateSoftware, LATER),
+    })
+}
+
+/// Action for links that are down because nothing has started the fabric.
+const LATER: &str = "No reset now: the fabric starts the NVLinks of {gpu} on {node}. Start it first (see the finding about Fabric Manager or \
+                     the registration), then run this diagnosis again; reset {gpu} only if links are still down.";
+
+/// Returns whether no link of any GPU is up and the GPU is not registered with the fabric: then the links are down because
+/// nothing manages the fabric.
+fn waits_for_manager(node: &Node<'_>, topology: &GpuTopology) -> bool {
+    let all_down = node.answering().all(|gpu| node.topology_of(gpu).is_some_and(|topology| active(topology) == 0));
+    let is_registered = topology.fabric.as_ref().is_some_and(|fabric| fabric.state == "completed");
+    let waits =
+        topology.fabric.as_ref().is_some_and(|fabric| fabric.state == "in_progress" || fabric.state == "not_started");
+    all_down && !is_registered && (waits || fabric_manager::fabric_manager(node).is_some())
 }
 
 /// Checks totals since the driver was loaded. One reading does not show whether they grow, so only severe or outlying
@@ -205,7 +228,18 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
     if let Some(fault) = fault {
         // Without Fabric Manager no GPU can register; `fabric_manager` reports this.
         let managed = fabric_manager::fabric_manager(node).is_none();
-        return managed.then(|| Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault));
+        let draft = Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault);
+        let up = node.host().and_then(|host| host.uptime_seconds).filter(|up| *up < STARTING_SECONDS);
+        let draft = match up.filter(|_| state == "in_progress") {
+            Some(up) => {
+                draft.with_severity(Severity::Warning).with_evidence(format!("the node booted {up} s ago")).with_action(
+                    ActionCode::Watch,
+                    "Wait some minutes and run this diagnosis of {node} again: {gpu} may still be registering.",
+                )
+            }
+            None => draft,
+        };
+        return managed.then_some(draft);
     }
     let issues = evidence::names(health_issues, 6);
     let evidence = |health: &str| format!("fabric health: {health} {issues}").trim_end().to_owned();

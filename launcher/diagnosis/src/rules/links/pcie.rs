@@ -46,7 +46,7 @@ rules! {
         means "The slot or the switch above the GPU offers fewer lanes or a lower generation than the GPU could use.",
         reads "topology.pcie_path, inventory.pcie_max_width";
     AER_FATAL: "pcie-errors-fatal" Critical Fabric AER_DOC, "Fatal PCIe errors",
-        CheckCabling "Drain and reboot {node}. Check seating, riser and cables of {gpu}, then the slot.",
+        DrainAndReboot "Drain and reboot {node}.",
         means "PCIe reported fatal errors of the GPU or of a port above it.",
         reads "xid: PCIe errors (AER)";
     AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
@@ -285,6 +285,10 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         let failed = !lines(&["cannot_recover", "recovery_failed"]).is_empty();
         let draft = Draft::on_gpu(AER_FATAL, gpu).with_events(fatal).with_all_evidence(count("fatal"));
         let recovery = recovery.filter(|_| !failed).or_else(|| rests(node, gpu, newest));
+        let inspect = "Then check seating, riser and cables of {gpu}, and the slot.".to_owned();
+        let further = vec![(ActionCode::CheckCabling, inspect)];
+        // A GPU that responds may finish its work.
+        let draft = Draft { can_wait: node.is_readable(gpu), further, ..draft };
         drafts.push(draft.unless_recovered(recovery.into()));
     }
     let up_for = days(node.host().and_then(|host| host.uptime_seconds));

@@ -1,7 +1,7 @@
 //! Rules about the InfiniBand and RoCE ports next to the GPUs: ports that are not active, slow or missing.
 //!
-//! The ports of the other GPUs show how many ports should be active and at which rate. Ports farther away than those next to GPUs
-//! (storage, management) and ports that are unused in the same way next to all GPUs are not judged.
+//! The ports of the other GPUs show how many ports should be active and at which rate. If each GPU has its own ports, one GPU with an
+//! active port is enough: the rails are equal. Ports farther away than those next to GPUs (storage, management) and ports that are unused in the same way next to all GPUs are not judged.
 
 use std::collections::BTreeMap;
 
@@ -69,8 +69,10 @@ struct Rails<'n> {
     rate: f64,
     /// Number of ports with full rate by GPU.
     full: BTreeMap<u32, usize>,
-    /// Number of such ports that at least half of the GPUs have.
+    /// Number of such ports that at least half of the GPUs have; on symmetric rails, that any GPU has.
     usual: usize,
+    /// Whether each GPU has the same number of ports next to it: then each GPU is a rail, and all rails should be equal.
+    symmetric: bool,
 }
 
 impl<'n> Rails<'n> {
@@ -81,12 +83,15 @@ impl<'n> Rails<'n> {
         let mut rates: Vec<f64> =
             ports.iter().filter(|port| is_active(port)).filter_map(|port| port.rate_gigabits_per_second).collect();
         rates.sort_by(f64::total_cmp);
-        let rate = rates.get(rates.len() / 2).copied().unwrap_or_default();
-        let mut rails = Self { layer, ports, rate, full: BTreeMap::new(), usual: 0 };
+        let symmetric = is_symmetric(node, &ports);
+        let typical = if symmetric { rates.last() } else { rates.get(rates.len() / 2) };
+        let rate = typical.copied().unwrap_or_default();
+        let mut rails = Self { layer, ports, rate, full: BTreeMap::new(), usual: 0, symmetric };
         rails.full = node.answering().filter_map(|gpu| gpu.index).map(|gpu| (gpu, rails.of(gpu))).collect();
         let mut counts: Vec<usize> = rails.full.values().copied().collect();
         counts.sort_unstable();
-        rails.usual = counts.get(counts.len() / 2).copied().unwrap_or_default();
+        let usual = if symmetric { counts.last() } else { counts.get(counts.len() / 2) };
+        rails.usual = usual.copied().unwrap_or_default();
         rails
     }
 
@@ -106,6 +111,10 @@ impl<'n> Rails<'n> {
     fn has_pattern(&self) -> bool {
         let full = self.ports.iter().filter(|port| self.is_full(port)).count();
         let gpus = self.full.values().filter(|count| **count >= self.usual).count();
+        if self.symmetric {
+            let used = self.full.values().filter(|count| **count > 0).count();
+            return used > 0 && (self.layer == INFINIBAND || used * 2 >= self.full.len());
+        }
         if self.layer == INFINIBAND {
             return full * 2 > self.ports.len() || gpus * 2 > self.full.len().max(2);
         }
@@ -140,8 +149,9 @@ impl<'n> Rails<'n> {
         let active = self.ports.iter().filter(|port| is_active(port)).count();
         let name = format!("{} port {} ({})", evidence::data(&port.device), port.port, self.layer);
         if let Some(rate) = port.rate_gigabits_per_second.filter(|_| self.is_slow(port)) {
-            let severity = if self.layer == INFINIBAND { Severity::Warning } else { Severity::Info };
-            let evidence = format!("{name}: {rate} Gbit/s, but most ports next to GPUs have {}", self.rate);
+            let rail = self.layer == INFINIBAND || self.symmetric;
+            let severity = if rail { Severity::Warning } else { Severity::Info };
+            let evidence = format!("{name}: {rate} Gbit/s, but other ports next to GPUs have {}", self.rate);
             return Draft::on_gpu(SLOW, gpu).with_severity(severity).with_evidence(evidence);
         }
         let state = evidence::data(port.state.as_deref().unwrap_or_default());
@@ -160,6 +170,16 @@ impl<'n> Rails<'n> {
             format!("none of {} InfiniBand ports next to GPUs is active: {}", names.len(), evidence::some(&names, 4));
         vec![Draft::on_node(NOT_ACTIVE).with_severity(severity).with_evidence(evidence)]
     }
+}
+
+/// Returns whether there is a port for each of several GPUs, and each GPU has the same number of ports next to it.
+fn is_symmetric(node: &Node<'_>, ports: &[&NicPort]) -> bool {
+    let near = |gpu: &Gpu| ports.iter().filter(|port| port.near.iter().any(|near| Some(near.gpu) == gpu.index)).count();
+    let counts: Vec<usize> = node.answering().map(near).collect();
+    counts.len() >= PATTERN
+        && ports.len() >= counts.len()
+        && counts.windows(2).all(|pair| pair[0] == pair[1])
+        && counts.first().is_some_and(|count| *count > 0)
 }
 
 fn is_active(port: &NicPort) -> bool {

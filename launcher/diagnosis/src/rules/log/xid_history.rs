@@ -24,6 +24,12 @@ rules! {
         Watch "Open a support case about {gpu} of {node}.",
         means "An Xid that is no reason for a reset occurred many times on one GPU. The advice for this Xid is to look at repetitions.",
         reads "xid";
+    SPREAD: "xid-on-different-gpus" Warning Hardware XID_DOC, "The same kind of grave fault occurs on different GPUs",
+        CheckCabling "Check what the GPUs of {node} share: power supply, baseboard, risers and PCIe switches, and the versions of driver and \
+            firmware. Do not return a single GPU for this.",
+        means "The same kind of grave Xid occurred on at least three GPUs at different times within a month: a cause that they share is \
+            likelier than a fault of each GPU.",
+        reads "xid", in_plan SharedCause;
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
         None "No action: these events do not describe the current state of the GPUs of {node}.",
         means "The log has Xids from before the last boot, driver load or reset. They do not describe the current state.",
@@ -40,8 +46,39 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             "This finding alone needs no action; see xid-recurring for the Xids that occurred again.",
         ),
     });
-    again.into_iter().chain(history).collect()
+    again.into_iter().chain(spread(node)).chain(history).collect()
 }
+
+/// Families of faults that power, board, host or driver can cause on any GPU.
+const OF_SHARED_PARTS: [&str; 2] = ["bus", "gsp"];
+
+/// From this number of GPUs on, a fault that moves between GPUs is a pattern.
+const SPREAD_OVER: usize = 3;
+
+/// Returns a finding about faults of one family on several GPUs at different times.
+fn spread(node: &Node<'_>) -> Option<Draft> {
+    let found = recurrences(node);
+    OF_SHARED_PARTS.iter().find_map(|family| {
+        let month = SignedDuration::from_hours(30 * 24);
+        let recent = |time: &jiff::Timestamp| node.age(Some(*time)).is_some_and(|age| age <= month);
+        let grave = found.iter().filter(|one| one.weight == Weight::Grave && one.family.name == *family);
+        let mut times: Vec<(jiff::Timestamp, String, String)> = Vec::new();
+        for one in grave {
+            let newest = one.incidents.iter().copied().filter(recent).max();
+            let names = one.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            times.extend(newest.map(|newest| (newest, one.gpu.label(), names)));
+        }
+        times.sort();
+        let apart = times.windows(2).filter(|pair| pair[1].0.duration_since(pair[0].0) >= APART).count();
+        (apart + 1 >= SPREAD_OVER).then(|| {
+            let lines = times.iter().map(|(time, gpu, names)| format!("{names} on {gpu}, {}", evidence::time(*time)));
+            Draft { when: times.last().map(|(time, ..)| *time), ..Draft::on_node(SPREAD) }.with_all_evidence(lines)
+        })
+    })
+}
+
+/// Faults of several GPUs within this time are one event of the node.
+const APART: SignedDuration = SignedDuration::from_hours(1);
 
 /// With at least this many incidents within a day, a GPU that works in between is not cured.
 const OFTEN: usize = 3;
@@ -73,7 +110,7 @@ fn repeats(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
         let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(REPEATS, gpu) };
         draft
-            .with_meaning(&aging::of(event))
+            .with_meaning(&aging::repeated(event))
             .with_evidence(format!(
                 "{names}: {} times, at most {} within a day",
                 incidents.len(),

@@ -25,6 +25,12 @@ rules! {
         means "A process waits in the kernel and no signal ends it at this moment. Each call into the driver can look \
             like this.",
         reads "processes.processes";
+    WAITING_DELETED: "process-of-terminating-pod-waits" Warning Driver DEBUG_DOC,
+        "A process of a pod that is being deleted waits in the driver",
+        Watch "Check again in a minute. If the process still waits, no signal ends it: the pod stays in Terminating until {node} is drained \
+            and rebooted.",
+        means "The deletion of a pod was requested, but one of its processes waits in the kernel, where no signal ends it.",
+        reads "processes.processes, kubernetes.gpu_pods";
     ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "GPU process is a zombie",
         RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.",
         means "A process has ended, but its parent has not collected it. It can keep device files open.",
@@ -135,14 +141,71 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
             "No signal ends the process in this state. It does not wait in the NVIDIA driver: if it is still in this state \
              in a minute, check disk and network of {node}.",
         ),
+        None if is_being_deleted(node, process) => base(WAITING_DELETED).with_evidence("its pod is being deleted"),
         None => base(WAITING),
     }
 }
 
-/// Returns whether it is known where all threads of the process wait, and none waits in the NVIDIA driver.
+/// Returns whether the deletion of the pod of this process was requested.
+fn is_being_deleted(node: &Node<'_>, process: &GpuProcess) -> bool {
+    let pods = node.kubernetes.gpu_pods.iter().flatten();
+    process.pod_uid.as_ref().is_some_and(|uid| pods.filter(|pod| pod.uid == *uid).any(|pod| pod.deleting))
+}
+
+/// First words of kernel functions that wait for a disk, a file system or the network.
+const DISK_OR_NETWORK: [&str; 46] = [
+    "io_schedule",
+    "folio_",
+    "wait_on_",
+    "__wait_on_",
+    "blk",
+    "bio_",
+    "submit_bio",
+    "jbd2",
+    "ext4_",
+    "xfs_",
+    "xlog_",
+    "btrfs_",
+    "nfs",
+    "rpc_",
+    "request_wait_answer",
+    "fuse_",
+    "ceph_",
+    "cifs_",
+    "smb",
+    "ptlrpc",
+    "ll_",
+    "osc_",
+    "ldlm_",
+    "cxi",
+    "gpfs",
+    "cfs_",
+    "beegfs",
+    "nvme",
+    "nvmet",
+    "nvdimm",
+    "nvram",
+    "balance_dirty",
+    "filemap_",
+    "dm_",
+    "md_",
+    "raid",
+    "vfs_",
+    "iomap_",
+    "squashfs",
+    "ovl_",
+    "sync_",
+    "__lock_page",
+    "lock_page",
+    "tcp_",
+    "sk_",
+    "virtio",
+];
+
+/// Returns whether all threads of the process wait for a disk or the network. A function with another name can be one of the
+/// NVIDIA driver.
 fn waits_outside_driver(process: &GpuProcess) -> bool {
-    const OF_DRIVER: [&str; 4] = ["_nv", "uvm", "os_", "rm_"];
-    let of_driver = |place: &str| is_named_nv(place) || OF_DRIVER.iter().any(|prefix| place.starts_with(prefix));
+    let of_driver = |place: &str| !DISK_OR_NETWORK.iter().any(|prefix| place.starts_with(prefix));
     let mut places = process.waiting_threads().map(|thread| thread.waits_in.as_deref()).peekable();
     places.peek().is_some() && places.all(|place| place.is_some_and(|place| !of_driver(place)))
 }

@@ -30,7 +30,7 @@ pub(super) fn whole(node: &Node<'_>, drafts: &[Draft]) -> Option<Whole> {
     if urgent(drafts).any(|draft| wants(draft, ActionCode::DrainAndReboot)) || why_not_reset(node, drafts).is_some() {
         return Some(Whole::Reboot);
     }
-    // The finding is about a switch, or about a device that no section lists.
+    // The finding is about an NVSwitch, or about a device that no section lists.
     resets().any(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu))).then_some(Whole::ResetAll)
 }
 

@@ -44,7 +44,7 @@ rules! {
 /// A GPU that is closer than this to its slowdown limit is reported.
 const NEAR_CELSIUS: i32 = 5;
 
-/// No data center GPU has a slowdown limit below this: a used-up margin at a lower temperature is a quirk of the
+/// No data center GPU has a slowdown limit below this. A margin of zero at a lower temperature is an error of the
 /// firmware.
 const WARM_CELSIUS: i32 = 75;
 

@@ -1,12 +1,12 @@
-//! The maximum size of a printed report, and functions that find the size of each section in the (truncated) text.
+//! `MAX_BYTES`: the maximum size of a printed report. `section_sizes`, `largest_section`: the sizes of its sections.
 
 use crate::section_name::SectionName;
 
 /// Maximum size of a report. The largest known report of a node with 16 GPUs has about 400 KB.
 pub const MAX_BYTES: usize = 4 << 20;
 
-/// Returns the largest section of a printed report, and its size in bytes. The document may be truncated. `None` if it
-/// has no sections.
+/// Returns the largest section of a printed report, and its size in bytes. The document may be truncated. `None` if the
+/// document has no sections.
 pub fn largest_section(document: &[u8]) -> Option<(SectionName, usize)> {
     section_sizes(document).into_iter().max_by_key(|(_, size)| *size)
 }

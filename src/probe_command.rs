@@ -241,7 +241,7 @@ impl FromStr for ContainerId {
         if plain {
             Ok(Self(text.to_ascii_lowercase()))
         } else {
-            Err("it must be 64 hex digits, without the name of the runtime")
+            Err("a container ID consists of 64 hex digits, without the name of the runtime")
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{json_reader, sanitize};
 /// field is added.
 pub const SCHEMA_VERSION: u32 = 3;
 
-/// The result of one run of `node-probe`. Each run prints exactly one.
+/// The result of one run of `node-probe`. Each run prints exactly one report.
 #[omit(Option, Vec)]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -86,7 +86,7 @@ impl Report {
             format!(" (node-probe {})", clean(probe_version, 40))
         };
         let is_other = *theirs != 0 && *theirs != SCHEMA_VERSION;
-        is_other.then(|| format!("its schema version is {theirs}{by}; this program reads version {SCHEMA_VERSION}"))
+        is_other.then(|| format!("the schema version is {theirs}{by}; this program reads version {SCHEMA_VERSION}"))
     }
 
     /// Reads a document that a probe printed.

@@ -1,4 +1,4 @@
-//! The base scenarios: the nodes of `tests/scenarios/base`, compiled into the program for the demo and the tests.
+//! `Scenario`: the nodes of `tests/scenarios/base`, compiled into the program for the demo and the tests.
 //!
 //! The crate `scenarios` creates more nodes from these nodes.
 //!

@@ -19,7 +19,7 @@ enum Start {
     At(Timestamp),
 }
 
-/// Maximum duration. Kernel buffers and journals are shorter in practice, and the arithmetic cannot overflow.
+/// Maximum duration. Kernel buffers and journals are shorter in practice. The limit prevents an overflow in calculations.
 const MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(10 * 366 * 24);
 
 impl Since {

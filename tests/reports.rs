@@ -37,7 +37,7 @@ use futures_util::StreamExt;
 
 use crate::case::{Case, Outcome, Verdict};
 
-/// Reports about the network, the fabric and libraries inside the container. The answers to them must not be wrong.
+/// Reports about the network, the fabric and libraries inside the container. The answers to these reports must not be wrong.
 const OUT_OF_SCOPE: [u32; 10] = [12, 13, 41, 44, 46, 47, 48, 49, 50, 51];
 /// Minimum number of reports in scope whose cause is named.
 const NAMED_AT_LEAST: usize = 46;

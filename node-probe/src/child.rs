@@ -67,8 +67,8 @@ pub(crate) fn task() -> Option<ChildTask> {
 ///
 /// # Errors
 ///
-/// Fails if the command cannot be started, or does not exit in time. A process that hangs in the kernel stays, and the error
-/// has its ID.
+/// Fails if the command cannot be started, or does not exit in time. A process that hangs in the kernel remains, and the error
+/// contains the ID of this process.
 pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
@@ -76,7 +76,7 @@ pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output>
         Some(status) => status,
         None => {
             let _ = child.kill();
-            let mut why = format!("it did not end within {:.1} s", time.as_secs_f32());
+            let mut why = format!("the process did not end within {:.1} s", time.as_secs_f32());
             if wait(&mut child, KILL_TIME)?.is_none() {
                 why.push_str(&left_behind(child.id()));
             }
@@ -90,7 +90,7 @@ pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output>
 /// Returns the text for a process that cannot be killed.
 pub(crate) fn left_behind(process: u32) -> String {
     format!(
-        "; process {process} of the probe hangs in the kernel and could not be killed: it stays until that call returns"
+        "; process {process} of the probe hangs in the kernel and could not be killed: the process stays until its kernel call returns"
     )
 }
 

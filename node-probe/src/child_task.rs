@@ -1,4 +1,4 @@
-//! The tasks of the child processes of this program (`ChildTask`). `child` starts the processes.
+//! `ChildTask`: the input of each task of a child process (NVML, journalctl, device access, nvidia-smi).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(crate) struct DeviceAccessRequest {
     pub(crate) names: Vec<String>,
 }
 
-/// The sections to read from NVML, or the GPU.
+/// The sections to read from NVML, or the GPU that an action needs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NvmlRequest {
     /// A library to load, instead of searching for it.

@@ -320,7 +320,7 @@ impl FromStr for OnceId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = !text.is_empty() && text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if plain { Ok(Self(text.to_owned())) } else { Err("it must be at most 40 letters and digits") }
+        if plain { Ok(Self(text.to_owned())) } else { Err("an ID consists of 1 to 40 letters and digits") }
     }
 }
 

@@ -28,7 +28,7 @@ fn fit_into(mut report: Report, most: usize) -> Report {
     // Only one section is removed at a time, so that the others stay.
     for _ in 0..=SectionName::ALL.len() {
         let Ok(document) = serde_json::to_vec(&report) else { return report };
-        // One byte is for the newline.
+        // One byte is reserved for the newline.
         if document.len() < most {
             return report;
         }
@@ -42,7 +42,7 @@ fn too_large(name: &str, size: usize, most: usize) -> Problem {
     let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     Problem {
         what: name.to_owned(),
-        why: format!("it has {:.1} MiB, and a report may have at most {:.1} MiB", mebibytes(size), mebibytes(most)),
+        why: format!("{:.1} MiB are more than the limit of {:.1} MiB for a report", mebibytes(size), mebibytes(most)),
         next_step:
             "Read the other sections. Check what has grown on the node: processes, device files, log lines of GPUs."
                 .into(),
@@ -73,7 +73,7 @@ mod tests {
         let host = fitted.sections.host.expect("it is still named");
         assert_eq!((host.status, host.data.is_none()), (Status::Error, true));
         assert_eq!((host.problems[0].code.as_str(), host.problems[0].what.as_str()), ("too_large", "host"));
-        assert_eq!(host.problems[0].why, "it has 6.0 MiB, and a report may have at most 4.0 MiB");
+        assert_eq!(host.problems[0].why, "6.0 MiB are more than the limit of 4.0 MiB for a report");
         assert_eq!(fitted.sections.inventory.map(|section| section.status), Some(Status::Ok));
         assert_eq!(fitted.error, None);
     }

@@ -1,6 +1,6 @@
 //! node-probe: reads a GPU node, prints one JSON document, and exits.
 //!
-//! The program is synchronous and keeps nothing open. It changes nothing, unless `--operator` allows `kill` and `reset`.
+//! The program is synchronous. It changes nothing, unless `--operator` allows `kill` and `reset`.
 //!
 //! ```text
 //!   cli ──▶ Request ──▶ collect (hardware) ─┐
@@ -13,7 +13,7 @@
 //! ```text
 //!   document       the report as JSON, of limited size; its version and units
 //!   request        the sections and files that a run reads
-//!   hold           keeps the probe's container open
+//!   hold           keeps the probe's container running
 //!   bounded        a deadline for every read, and the problems of reads
 //!   files          reads of procfs, sysfs and /dev
 //!   in_root        files of a file system with untrusted links

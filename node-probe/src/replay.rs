@@ -56,12 +56,12 @@ pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
 fn what_instead(text: &[u8], facts: &Report) -> String {
     let names = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default();
     if let Some(problem) = &facts.error {
-        return format!("it has no sections, because the probe failed: {}", clean(&problem.why, 200));
+        return format!("the file has no sections, because the probe failed: {}", clean(&problem.why, 200));
     }
     if names.contains_key("verdict") || names.contains_key("structuredContent") {
-        return "it is output of gpu-syringe, which contains conclusions but not the facts".to_owned();
+        return "the file is output of gpu-syringe, which contains conclusions but not the facts".to_owned();
     }
-    "it has neither a known section nor kernel_log".to_owned()
+    "the file has neither a known section nor kernel_log".to_owned()
 }
 
 /// Returns the requested sections of `facts`, with the kernel log parsed and the window applied.

@@ -22,7 +22,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 #[derive(Debug)]
 pub(crate) struct TrustedFile {
     file: OwnedFd,
-    /// Its real path below the root.
+    /// The real path of the file below the root.
     pub(crate) path: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! The list of processes that the node or the driver needs, and the check that refuses to kill these processes.
+//! `refusal`: why a process (`Candidate`) must not be killed, from the list of processes that node and driver need.
 //! The processes are recognized by their names in the kernel.
 //!
 //! Any process can use such a name. This is harmless: such a process is not killed.

@@ -113,7 +113,7 @@ fn virtualization(_: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut
             "Stop the virtual machines that share the GPU, and reset the GPU on their host.",
         ),
         Some("passthrough") => {
-            plan.notes.push("This node is a virtual machine: its hypervisor may refuse the reset.".to_owned());
+            plan.notes.push("This node is a virtual machine: its hypervisor may reject the reset.".to_owned());
         }
         _ => {}
     }
@@ -202,7 +202,7 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut 
     if stuck {
         plan.block("processes_stuck", format!("{why}; only a reboot ends a process in state D"), REBOOT);
     } else {
-        let next = "Stop them first: delete their pods. This includes monitors (DCGM, exporters).";
+        let next = "Stop these processes first: delete their pods. This includes monitors (DCGM, exporters).";
         plan.block("processes", why, next);
     }
 }

@@ -239,7 +239,7 @@ impl EventGroup {
     /// Adds the lines of the same event that were counted separately.
     pub(super) fn join(&mut self, part: Self) {
         if self.covers(&part) {
-            // The same lines, from another log.
+            // The part has the same lines, from another log.
             return self.absorb(part);
         }
         self.whole = self.whole.saturating_add(part.whole);
@@ -267,7 +267,7 @@ impl EventGroup {
         if let Some((last, newest)) = self.variants.last_mut()
             && Rc::ptr_eq(newest, variant)
         {
-            // The usual case in a storm: the same text as before.
+            // This is the usual case in a storm: the text is the same as before.
             *last = order.max(*last);
             return;
         }
@@ -283,7 +283,7 @@ impl EventGroup {
             let in_order = self.variants.last().is_none_or(|(last, _)| *last < order);
             self.variants.push((order, Rc::clone(variant)));
             if in_order {
-                // The usual case in a storm of different texts: nothing has to be sorted.
+                // This is the usual case in a storm of different texts: nothing has to be sorted.
                 if self.variants.len() > MAX_VARIANTS {
                     self.variants.remove(0);
                 }

@@ -1,4 +1,4 @@
-//! `Line` and `Parsed`: the parsed content of one line of the kernel log. `line_parser` creates them.
+//! `Line` and `Parsed`: the parsed content of one line of the kernel log, with functions that add its details.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `parse`: parses one kernel log text about GPUs. Other functions check whether a text mentions NVIDIA or an error.
+//! `family`, `parse`: classify and parse one kernel log text about GPUs. Others find texts about NVIDIA or an error.
 //!
 //! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the other lines are parsed. A line that
 //! only mentions a GPU does not count: the frame of the driver and valid addresses are required.
@@ -74,7 +74,7 @@ pub fn family(text: &str) -> Option<Family> {
 
 /// Returns whether the text is `name[pid]: segfault at …`. A program chooses its name, so the marker must be after the name.
 fn is_segfault(text: &[u8]) -> bool {
-    /// 15 bytes for the name, 10 for the PID, and the brackets.
+    /// The name has at most 15 bytes, the PID at most 10 digits; the PID is in brackets.
     const REACH: usize = 32;
     let head = &text[..text.len().min(REACH)];
     let Some(close) = memchr::memchr(b']', head) else { return false };

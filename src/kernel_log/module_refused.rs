@@ -1,4 +1,4 @@
-//! Parses lines about modules that the kernel rejects because of their signature, their kernel version or SELinux.
+//! `parse`: parses lines about modules that the kernel rejects (signature, kernel version, SELinux).
 //!
 //! Source: `kernel/module/signing.c`, `kernel/module/version.c` and `security/lockdown/lockdown.c` of the kernel, and the
 //! access vector cache of SELinux. Limits: the line about a rejected signature does not contain the name of the module,

@@ -1,4 +1,4 @@
-//! Decodes the register words of Xid 74: NVLink up to generation 4.
+//! `decode`, `worst`: decode the register words of Xid 74 (NVLink up to generation 4) into `Bit`s and a `RegisterClass`.
 //!
 //! Source: the Xid 74 workflow in NVIDIA's Xid documentation. A line contains seven words, r1 to r7; on Hopper only r1,
 //! r3, r4 and r5 are used. One event is seldom sufficient: several classes count only if they repeat on a link.

@@ -45,7 +45,7 @@ pub(crate) fn fixture() -> Fixture {
     Fixture { pods, programs: Arc::new(ShellImages::default()), ..Fixture::of([node]) }
 }
 
-/// Returns a cluster with another base image, which has its own name.
+/// Returns a cluster whose base image has the name of the Debian image and these programs.
 pub(crate) fn with_image(image: demo_cluster::Image) -> Fixture {
     let mut fixture = fixture();
     for node in &mut fixture.nodes {

@@ -1,4 +1,4 @@
-//! Tests of answers about nodes that no probe reaches, and about machines that never joined: Kubernetes is the only source.
+//! Tests of answers from Kubernetes alone, about nodes that no probe reaches and machines that never joined.
 
 use demo_cluster::{Cluster, Denial, Fixture, workload_pod};
 use jiff::{SignedDuration, Timestamp};
@@ -114,7 +114,7 @@ async fn pods_machine_lease_and_events_of_an_unreached_node_are_in_the_answer() 
         assert!(evidence.contains(words) && told.contains(words), "{words}: {evidence} {told}");
     }
     assert!(evidence.contains("Lease 3 min ago"), "{evidence}");
-    // By the name of the machine, the same node is diagnosed.
+    // A call with the name of the machine diagnoses the same node.
     let by_machine = diagnosed(&cluster, "pool-7xk2p").await;
     assert!(by_machine["probe"]["note"].as_str().unwrap().contains("NodeClaim pool-7xk2p is node gpu-1."));
     finding(&by_machine, "node-network-not-ready");

@@ -58,11 +58,11 @@ pub(crate) struct Host {
     user: User,
     /// All questions to the user.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
-    /// A function that runs while the question is open.
+    /// Runs before the simulated user answers the next question.
     pub(crate) meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
 
-/// A function that runs once.
+/// A function that runs once, while the question to the user is open.
 type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl ClientHandler for Host {

@@ -150,7 +150,7 @@ fn matches(resources: &MatchResources, request: &Request, may_lack_rules: bool) 
     assert!(resources.exclude_resource_rules.is_none(), "excluded rules are not supported");
     let in_namespace = resources.namespace_selector.as_ref().is_none_or(|selector| {
         assert!(selector.match_expressions.is_none(), "expressions in selectors are not supported");
-        // This is the only label that every namespace has.
+        // `kubernetes.io/metadata.name` is the only label that every namespace has.
         let labels = BTreeMap::from([("kubernetes.io/metadata.name", request.namespace.as_str())]);
         selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key.as_str()) == Some(&value.as_str()))
     });

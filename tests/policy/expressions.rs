@@ -31,7 +31,7 @@ fn matches(text: &str, pattern: &str) -> bool {
 /// A compiled expression.
 pub(crate) struct Expression {
     program: Program,
-    /// The variables that the expression uses: only these are passed to it.
+    /// The variables that the expression uses. No other variables are passed to the expression.
     named: Vec<String>,
 }
 

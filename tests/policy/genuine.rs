@@ -167,7 +167,7 @@ async fn reviewed(settings: &[&str]) -> Vec<(Request, Vec<Denial>)> {
         let asked = site.asked(before).await;
         assert!(!asked.is_empty(), "{tool} {arguments} {settings:?}: {:?}", result.err());
         for request in asked {
-            // Only users with the right request actions.
+            // Only users who have the right to act request actions.
             let request = Request { may_act: operator, ..request };
             let denials = policies.review(&request);
             all.push((request, denials));

@@ -1,4 +1,4 @@
-//! Reads the files of `deploy/`, and creates the shipped `Policies` with different values.
+//! `documents`, `shipped`, `with_values`, `usual`: read the files of `deploy/` and create the shipped `Policies`.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Functions for the pod that `gpu-syringe pod-spec` prints, and for the defaults that an API server adds.
+//! `printed`: the pod that `gpu-syringe pod-spec` prints. `defaulted`: a pod with the defaults that an API server adds.
 
 use std::process::Command;
 

@@ -25,7 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Returns a cluster with a pod whose container is the one in the facts.
+/// Returns a cluster with the pod of the container that the facts describe.
 fn with_its_container(name: &str) -> Fixture {
     let mut fixture = scenario(name);
     let id = "c5e1".repeat(16);

@@ -187,7 +187,7 @@ fn admission() -> Vec<Case> {
             .cause("node", &["its node had just booted", "Delete the pod"])
             .twin(twin(1, admission, unhealthy, up_for(10_000))),
         not_admitted(20, 1, admission, preferred, scenario("gpu-lost"))
-            .cause("gpu", &["could not choose GPUs for it"])
+            .cause("gpu", &["could not choose GPUs for the pod"])
             .twin(twin(1, admission, preferred, scenario(HEALTHY))),
         not_admitted(23, 4, "TopologyAffinityError", numa, live(spread(&[0, 1, 4, 5])))
             .cause("node", &["2 on NUMA node 0, 2 on NUMA node 1", "at most 2 of them on one"])

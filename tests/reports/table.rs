@@ -1,4 +1,4 @@
-//! Generates `docs/reports.md`: the table of the reports with their verdicts.
+//! `reports`, `rows`, `stale`: the table of the reports with their verdicts, which `docs/reports.md` must contain.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -106,7 +106,7 @@ async fn a_reader_without_any_setting_uses_the_image_of_the_policy() {
     }
     let reads =
         bed.cluster.requests().iter().filter(|request| request.contains("validatingadmissionpolicies/")).count();
-    assert_eq!(reads, 3, "one in each run");
+    assert_eq!(reads, 3, "one read in each run");
     bed.assert_bare(3);
 }
 

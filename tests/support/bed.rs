@@ -1,4 +1,4 @@
-//! The type `Bed`: a demo cluster with its kubeconfig file and a home directory, and launchers that use them.
+//! `Bed`: a demo cluster, its kubeconfig, a home directory and launchers. `Prints`, `Fails`, `Stuck`: fake node-probes.
 #![allow(dead_code, reason = "each test program uses only some of the functions")]
 
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ impl Programs for Prints {
     }
 }
 
-/// A node-probe that holds the pod open. For all other commands, it exits with code 2 and this error text.
+/// A node-probe that keeps the pod running. For all other commands, it exits with code 2 and this error text.
 pub(crate) struct Fails(pub(crate) &'static str);
 
 impl Programs for Fails {

@@ -68,7 +68,7 @@ fn poison_all<T: DeserializeOwned>(document: &mut Value, keep: &[&str]) {
             *document = with_poison;
             continue;
         }
-        // One of the fields with this name has a type that allows only some texts: the others are poisoned one by one.
+        // One of the fields with this name has a type that allows only some texts: the other fields are poisoned one by one.
         let mut paths = Vec::new();
         paths_of(document, "", name, "", &mut paths);
         for path in paths {
@@ -203,7 +203,7 @@ impl Found {
         }
     }
 
-    /// Checks a JSON answer in the same way. All hostile texts must be in fields that the answer lists in `quoted`.
+    /// Makes the same checks for a JSON answer. All hostile texts must be in fields that the answer lists in `quoted`.
     fn check_answer(&mut self, of: &str, answer: &Value) {
         self.texts(of, answer);
         let quoted: BTreeSet<&str> =

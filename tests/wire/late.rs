@@ -1,4 +1,4 @@
-//! Tests of pods whose create request gets no response: the call reports them, and they are deleted when they appear.
+//! Tests of pods whose create request gets no response: the call reports the pods, which are deleted when they appear.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Functions that validate a new pod, set its defaults and check Pod Security, before the pod is stored.
 //!
-//! These are only the checks that a probe pod can fail, not all checks of Kubernetes.
+//! Only those checks of Kubernetes are included that a probe pod can fail.
 
 use std::collections::BTreeSet;
 

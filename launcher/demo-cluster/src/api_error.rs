@@ -54,7 +54,7 @@ pub(crate) enum ApiError {
     /// 410: a watch or a page of a list starts at a version that is no longer known.
     #[error("{0}")]
     Expired(String),
-    /// 429 with `Retry-After`: there are too many requests.
+    /// 429 with `Retry-After`: the client sends too many requests.
     #[cfg_attr(not(feature = "test-support"), expect(dead_code, reason = "only a fault causes it"))]
     #[error("the server has received too many requests and has asked us to try again later")]
     TooManyRequests { retry_after_seconds: u32 },

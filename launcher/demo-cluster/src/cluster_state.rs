@@ -30,7 +30,7 @@ pub(crate) struct ClusterState {
     pub(crate) in_service: InService,
     /// Number of pods created through the API so far.
     pub(crate) pods_created: AtomicU64,
-    /// The latest version of the store. Watches wait for a change of this value.
+    /// Sender of the latest version of the store. Watches wait for a change of this value.
     pub(crate) changed: watch::Sender<u64>,
     /// The running containers. The API shows changes of their state after a delay.
     pub(crate) runtime: Runtime,

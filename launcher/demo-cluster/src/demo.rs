@@ -1,4 +1,4 @@
-//! `demo`: the fixture of `--demo`: a healthy GPU node, two GPU nodes with problems, a node without GPUs, and workloads.
+//! `demo`: the fixture of `--demo`: a healthy GPU node, two GPU nodes with problems, a node without GPUs, workloads.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
@@ -31,7 +31,7 @@ pub fn demo() -> Fixture {
     of_facts(facts)
 }
 
-/// Returns the fixture with the times of all node facts moved to `now`. Otherwise the facts would be older than the
+/// Returns the fixture with the times of all node facts moved to `now`, so that the facts are not older than the
 /// cluster events.
 pub fn demo_at(now: Timestamp) -> Fixture {
     let facts = NODES.map(|(name, scenario)| (name, facts_of(scenario)));

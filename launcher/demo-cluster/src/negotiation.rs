@@ -1,4 +1,4 @@
-//! `Accepted`: the formats in an `Accept` header. `negotiate`: converts a response to protobuf if the client prefers it.
+//! `Accepted`: the formats in an `Accept` header. `negotiate`: converts a response to protobuf if preferred.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};

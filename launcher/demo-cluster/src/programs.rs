@@ -83,7 +83,7 @@ impl Programs for NodeProbe {
     }
 }
 
-/// Writes output in pieces. Stops if the reader is gone.
+/// Writes output in pieces. Stops if the receiver was dropped.
 async fn write(to: mpsc::Sender<Bytes>, output: Vec<u8>) {
     let mut rest = Bytes::from(output);
     while !rest.is_empty() {

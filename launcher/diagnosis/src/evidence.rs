@@ -1,4 +1,4 @@
-//! Formats facts for evidence: times, ages, kernel events, lists of GPUs, sizes.
+//! Functions that clean text from a node, and format facts for evidence: times, kernel events, lists of GPUs, sizes.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -54,9 +54,9 @@ pub(crate) fn span(duration: SignedDuration) -> String {
     }
 }
 
-/// Formats an age: `14 min ago`. A time in the future is named as such: a clock or time zone is wrong.
+/// Formats an age: `14 min ago`. A time in the future is marked, because a clock or time zone is wrong.
 pub(crate) fn ago(now: Option<Timestamp>, then: Option<Timestamp>) -> Option<String> {
-    /// The kernel's clock drifts by seconds.
+    /// Tolerance for times in the future: the kernel's clock drifts by seconds.
     const DRIFT: SignedDuration = SignedDuration::from_mins(5);
     let age = now?.duration_since(then?);
     if age < -DRIFT {
@@ -143,7 +143,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     if gib >= 1.0 { format!("{gib:.1} GiB") } else { format!("{} MiB", bytes >> 20) }
 }
 
-/// Returns the name of a kernel event: `Xid 79`, `SXid 20034`, `PCIe AER`.
+/// Returns the name of a kernel event, such as `Xid 79`, `SXid 20034` or `PCIe AER`.
 pub(crate) fn event_name(event: &KernelEvent) -> String {
     let code = event.code.map(|code| code.to_string()).unwrap_or_default();
     match event.kind {

@@ -1,4 +1,4 @@
-//! The types of a diagnosis: findings with evidence and action, plans, verdict.
+//! `Diagnosis`, `Finding`, `Scope`, `Action`, `Plan`, `Verdict`: the types of the diagnosis of a node.
 
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -46,7 +46,7 @@ pub struct Diagnosis {
     /// in a separate section.
     #[serde(skip)]
     pub stack: Vec<StackStage>,
-    /// Score and status of the node and of each GPU. `get_gpu_health` shows it.
+    /// Score and status of the node and of each GPU. `get_gpu_health` shows them.
     #[serde(skip)]
     pub health: Health,
     /// True if too little was read to rule out a worse finding than those in `findings`.
@@ -134,7 +134,7 @@ pub struct Action {
     pub text: String,
 }
 
-/// Phrases with which a text refers to the plan of a GPU, to the plan of the node, and to the plan of a place named before.
+/// Phrases with which a text refers to the plan of a GPU, the plan of the node, or the plan of a place named before.
 pub(crate) const PLAN_OF_GPU: &str = "the plan of";
 pub(crate) const PLAN_FOR_NODE: &str = "the plan for";
 pub(crate) const ITS_PLAN: &str = "its plan";
@@ -152,11 +152,11 @@ impl Action {
 pub struct Plan {
     /// Name of the GPU or node.
     pub subject: String,
-    /// The strongest action of its findings.
+    /// The strongest action of the findings that the plan resolves.
     pub action: ActionCode,
     /// When the plan must be carried out.
     pub urgency: Urgency,
-    /// The work that may continue until the first disruptive step.
+    /// The work that may continue until the first step that interrupts work.
     pub before_plan: String,
     /// The steps, in order.
     pub steps: Vec<String>,
@@ -171,7 +171,7 @@ pub struct Plan {
     /// Ids of the findings that the plan resolves.
     #[schemars(extend("x-text" = "own"))]
     pub findings: Vec<String>,
-    /// PCI addresses of its GPUs; empty for a plan of the node.
+    /// PCI addresses of the plan's GPUs; empty for a plan of the node.
     #[serde(skip)]
     pub addresses: Vec<PciAddress>,
 }

@@ -1,4 +1,4 @@
-//! The types of the `health` section: score and status of the node and each GPU, with a reason for each lost point.
+//! `Health`, `GpuHealth`, `Deduction`, `HealthStatus`: score and status of the node and its GPUs, with reasons.
 
 use serde::{Deserialize, Serialize};
 

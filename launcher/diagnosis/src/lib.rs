@@ -1,4 +1,4 @@
-//! Turns the facts of a GPU node into findings, a plan, and the explanation of a pod. Pure functions, no I/O.
+//! Modules of the crate `diagnosis`: the facts of a GPU node become findings, plans and explanations of pods. No I/O.
 //!
 //! Each rule avoids two errors: an alarm about healthy hardware, and a healthy verdict without having read the facts.
 //! Therefore a finding quotes its evidence, and values that could not be read are listed as unknown, never as healthy.

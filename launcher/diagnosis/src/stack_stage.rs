@@ -1,8 +1,8 @@
-//! The types of one stage on the path of a GPU from the PCI bus to the scheduler, as answers show it.
+//! `StackStage`, `Stage`, `StageState`: types for the stages between the PCI bus and the scheduler, in answers.
 
 use serde::{Deserialize, Serialize};
 
-/// One stage of the path.
+/// One stage between the GPUs on the PCI bus and the scheduler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StackStage {
     /// The stage.

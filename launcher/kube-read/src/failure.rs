@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 pub struct Failure {
     /// The step that failed, with the names of the objects.
     pub what: String,
-    /// The reason for the user, with the message of the component that failed or rejected the request. Decisions use
-    /// `cause` instead.
+    /// The reason, as text for the user, with the message of the component that failed or rejected the request. The program
+    /// itself uses `cause`.
     pub why: String,
     pub next_step: String,
-    /// The reason for the program.
+    /// The reason, as a value that the program evaluates.
     pub cause: Cause,
     /// Objects that are or may be left on the cluster.
     pub left_behind: Option<String>,
     /// Whether a probe pod was created for the call and was certainly deleted. The pod's container stops a moment later.
     pub deleted: bool,
-    /// A process of the probe that is still on the node, and how to find it.
+    /// A process of the probe that is still on the node, and how to find this process.
     pub process_left: Option<String>,
     /// The probe method that failed.
     pub via: Option<&'static str>,
@@ -33,7 +33,7 @@ pub enum Cause {
     /// Any other cause, such as a busy server, a timeout, a cancelled call, or a fault of the node or the network.
     #[default]
     Other,
-    /// Arguments or settings are not valid. Nothing was tried.
+    /// Arguments or settings are not valid. No request was sent.
     Usage,
     /// An action was sent to the node before the failure, so the action may have been done.
     ActionSent,
@@ -49,7 +49,7 @@ pub enum Cause {
     AdmissionDenied,
     /// A proxy between this machine and the API server rejects websockets.
     WebsocketsRefused,
-    /// No exec got a response, because a proxy drops websockets or the node hangs.
+    /// No exec got a response: a proxy drops websockets, or the node hangs.
     ExecUnanswered,
     /// The user has no permission to exec.
     ExecForbidden,
@@ -111,7 +111,7 @@ impl Cause {
 }
 
 impl Cause {
-    /// Whether only the probe failed to start: the API server responds, so its data can still be the answer.
+    /// Whether only the probe failed to start. Then the API server responds, and an answer can contain its data.
     pub fn leaves_kubernetes(&self) -> bool {
         matches!(
             self,
@@ -165,7 +165,7 @@ impl Failure {
         })
     }
 
-    /// Marks that `why` quotes text that a node wrote.
+    /// Marks the failure as one whose `why` quotes text that a node wrote.
     #[must_use]
     pub fn quoting_the_node(self) -> Self {
         Self { quotes_node: true, ..self }
@@ -193,7 +193,7 @@ impl Failure {
         Self { cause, ..self }
     }
 
-    /// Changes this into the failure of an action that was sent to its node and may have been done.
+    /// Changes this into the failure of an action that was sent to the node and may have been done.
     #[must_use]
     pub fn of_sent_action(self) -> Self {
         let why = format!("{}; the action was sent to the node and may have been done", self.why.trim_end_matches('.'));

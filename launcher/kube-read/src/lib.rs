@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`failure`] | a failed call: what failed, why, the next step |
+//! | [`failure`] | a failed call: the step that failed, the reason, the next step |
 //! | [`client`] | connection, credentials, proxy, retries, lists, errors of the API |
 //! | [`objects`] | types for nodes, pods and claims, and functions that evaluate them. No I/O |
 //! | [`reads`] | the requests: nodes, pods, events, claims, node logs |

@@ -38,7 +38,7 @@ pub struct NodeAnswer<T> {
     pub not_requested: Vec<SectionName>,
     /// Findings, worst first.
     pub findings: Vec<Finding>,
-    /// Findings left out of `findings` for space.
+    /// Number of findings left out of `findings`.
     pub findings_omitted: Option<usize>,
     /// Steps to take, in this order. There is one plan for each GPU or node that has actions from several findings.
     pub plan: Vec<Plan>,

@@ -47,7 +47,7 @@ pub struct NodeDescription {
     pub context: String,
     /// Findings from the probe, worst first. `diagnose_gpu_node` checks more.
     pub findings: Vec<Finding>,
-    /// Findings left out for space.
+    /// Number of findings left out.
     pub findings_omitted: Option<usize>,
     /// Data that could not be read, including the data of a probe that was not possible.
     pub unknown: Vec<Unknown>,
@@ -69,7 +69,7 @@ pub struct NodeDescription {
     pub resources: Vec<ResourceUse>,
     /// Pods that request or use GPUs.
     pub pods: Vec<PodRow>,
-    /// Pods left out for space; `get_pod_gpu_allocation` has more.
+    /// Number of pods left out; `get_pod_gpu_allocation` has more.
     pub pods_omitted: Option<usize>,
     /// Conditions of the node.
     pub conditions: Vec<Condition>,
@@ -79,7 +79,7 @@ pub struct NodeDescription {
     pub labels: BTreeMap<String, String>,
     /// Newest events of the node. The messages are data from the node.
     pub events: Vec<NodeEvent>,
-    /// Older events left out for space.
+    /// Number of older events left out.
     pub events_omitted: Option<usize>,
     /// Newest warnings about pods of the node; only pods that are not ready or were restarted.
     pub pod_events: Vec<PodEventRow>,

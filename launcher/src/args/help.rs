@@ -39,7 +39,7 @@ const GROUPS: [(&str, &[Usage]); 6] = [
     ),
 ];
 
-/// The group whose commands are on one line.
+/// The group whose commands the short help lists on one line.
 const OTHERS: &str = "Others";
 
 /// Examples of a command: each command line with its purpose.

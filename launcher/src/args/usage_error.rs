@@ -1,4 +1,4 @@
-//! `failure`: creates the message for invalid arguments, without clap's usage lines and tips, which list all settings.
+//! `failure`: the message for invalid arguments, with a similar name or a command for kubectl users; `wants_json`.
 
 use std::ffi::OsString;
 

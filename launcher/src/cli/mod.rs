@@ -196,7 +196,7 @@ async fn dispatch(
         }
         Command::Audit(args) => {
             let lines = prober.audit().read(args.last).map_err(|error| {
-                Failure::new("Reading the audit log", error, "Look at $XDG_STATE_HOME/gpu-syringe/audit.jsonl.")
+                Failure::new("Reading the audit log", error, "Check $XDG_STATE_HOME/gpu-syringe/audit.jsonl.")
             })?;
             output.print_lines(&lines, || audit::table(&lines))?;
         }
@@ -295,8 +295,8 @@ fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
     });
 }
 
-/// The first SIGINT or SIGTERM cancels every call, and the pods are deleted before the program exits. After the second,
-/// the program prints what is left and exits at once.
+/// The first SIGINT or SIGTERM cancels every call, and the pods are deleted before the program exits. After the
+/// second signal, the program prints what is left and exits at once.
 fn watch_signals([stop, interrupted]: [CancellationToken; 2], prober: Prober, serves: bool) {
     tokio::spawn(async move {
         let mut signals = Signals::new();

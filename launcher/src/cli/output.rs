@@ -98,7 +98,7 @@ impl Output {
     }
 
     fn structured(self, json: &Value) -> Result<String, Failure> {
-        let failed = |error: String| Failure::new("Writing the answer", error, "Please report this.");
+        let failed = |error: String| Failure::new("Writing the answer", error, "This is a defect: please report it.");
         if self.format == OutputFormat::Yaml {
             let yaml = serde_saphyr::to_string(json).map_err(|error| failed(error.to_string()))?;
             return Ok(yaml.trim_end().to_owned());

@@ -96,7 +96,7 @@ pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>
 
 fn missing_namespace(observed: &Observed, rejections: &Rejections<'_>) -> Option<&'static str> {
     let is_missing = matches!(observed.namespace, Seen::Absent) || rejections.by(Cause::Namespace).is_some();
-    is_missing.then_some("there is no namespace: see namespace")
+    is_missing.then_some("the namespace does not exist: see the check `namespace`")
 }
 
 fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) -> Check {

@@ -35,7 +35,7 @@ pub(super) async fn probe(
     prober: &Prober,
 ) -> (Vec<Check>, Option<NodeProbe>) {
     if let Err(failure) = check_node(name, connection, settings).await {
-        return (vec![failed("node", &failure), Check::skipped("probe", "see node")], None);
+        return (vec![failed("node", &failure), Check::skipped("probe", "see the check `node`")], None);
     }
     let mut checks = vec![Check::ok("node", format!("{name} is Ready"))];
     if settings.via == ProbeMethod::None {

@@ -1,4 +1,4 @@
-//! `definitions`: the tool definitions for hosts. They are short, because a model reads them on every turn.
+//! `definitions`: the tool definitions for hosts, which are short because a model reads them on every turn.
 
 use std::sync::Arc;
 

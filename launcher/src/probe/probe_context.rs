@@ -21,7 +21,7 @@ use crate::settings::Settings;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// The context of one probe. Nothing cancels the task of the probe; it ends when all objects that it created are deleted.
+/// The context of one probe. Nothing cancels the task of the probe, which ends when all objects that it created are deleted.
 pub(super) struct ProbeContext {
     pub(super) connection: Connection,
     pub(super) settings: Arc<Settings>,
@@ -192,7 +192,7 @@ impl ProbeContext {
     /// Returns the failure of a probe whose code panicked.
     pub(super) fn panicked(&self) -> Failure {
         let what = format!("Probing node {}", self.request.node);
-        Failure::new(what, "gpu-syringe panicked", "This is a defect of gpu-syringe: please report it with its log.")
+        Failure::new(what, "gpu-syringe panicked", "This is a defect of gpu-syringe: please report it with the log.")
     }
 
     /// Returns the failure of a probe if neither its pod nor a response could be read.

@@ -1,4 +1,4 @@
-//! `ProbeResult` and `Timings`: the result of a probe. `CleanUp` and `CreateOutcome`: the results of its steps.
+//! `ProbeResult`, `Timings`: the result of a probe. `ProbeContainer`, `CleanUp`, `CreateOutcome`: results of its steps.
 
 use std::time::Duration;
 

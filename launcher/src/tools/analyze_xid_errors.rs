@@ -1,4 +1,4 @@
-//! The tool `analyze_xid_errors`: explains the kernel log lines about GPUs.
+//! The tool `analyze_xid_errors`: explains the lines of a kernel log about GPUs, or one Xid or SXid code.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -113,7 +113,7 @@ impl Tool for AnalyzeXidErrors {
     const TITLE: &'static str = "Xid errors of a node";
     const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which GPU and process, \
         when and how often, whose fault it is, what to do. Says which time window the log really covers. \
-        Or what a `code` means.";
+        With `code`: explains the code, without a node.";
     const PROBES: bool = true;
     type Args = XidArgs;
     type Answer = XidAnswer;

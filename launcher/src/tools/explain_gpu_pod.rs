@@ -98,9 +98,9 @@ pub struct PodExplanation {
     /// The cause with evidence, actions and timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
-    /// The end of the log of the container that failed, if you may read it.
+    /// The end of the log of the container that failed, if the user may read that log.
     pub log_tail: Option<LogTail>,
-    /// The pods of the owner that the call named; this is the pod in the worst state.
+    /// The pods of the owner that the call named; the answer explains the pod in the worst state.
     pub selected_of: Option<SelectedOf>,
     /// The pod's phase; `NotCreated` if its controller could not create it.
     pub phase: String,

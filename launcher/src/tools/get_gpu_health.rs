@@ -1,4 +1,4 @@
-//! The tool `get_gpu_health`: a score for each GPU with the reasons for lost points, for one node or all GPU nodes.
+//! `GetGpuHealth`, `HealthSection`: the tool `get_gpu_health` and its table: a score for each GPU, and lost points.
 
 use diagnosis::health::Health;
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! The tool `get_gpu_inventory`: the GPUs of one node or of all GPU nodes, with identity and driver.
+//! `GetGpuInventory`, `InventorySection`: the tool `get_gpu_inventory` and its table: the GPUs with identity and driver.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! The tool `get_gpu_telemetry`: current temperature, power, clocks and utilization of the GPUs of a node.
+//! `TelemetrySection`: the description, the facts and the table columns of the tool `get_gpu_telemetry`.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -90,7 +90,7 @@ pub struct PodAllocation {
     pub pods: Vec<PodRow>,
     /// Number of pods left out of `pods` for space.
     pub pods_omitted: Option<usize>,
-    /// Number of pods with GPUs in other namespaces than the requested one.
+    /// Number of pods with GPUs in namespaces other than the requested one.
     pub pods_in_other_namespaces: Option<usize>,
     /// Device allocations and processes that belong to no pod of the node. Only with `resolve_devices`.
     #[serde(skip_serializing_if = "Leftovers::is_empty")]

@@ -1,4 +1,4 @@
-//! The tool `inspect_topology`: how the GPUs of a node are connected to each other, to switches, NICs and CPUs.
+//! `TopologySection`: description, facts and tables of the tool `inspect_topology`: links between GPUs, NICs and CPUs.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -114,7 +114,7 @@ pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Re
     session.act(agreed).await
 }
 
-/// Rejects an API server that is not the one set by `--server`.
+/// Rejects an API server other than the server set by `--server`.
 fn check_server(call: &CallContext, connection: &Connection, tool: &str) -> Result<(), Failure> {
     let Some(server) = call.server.as_deref().filter(|server| *server != connection.address()) else { return Ok(()) };
     let why =

@@ -1,4 +1,4 @@
-//! `all`: returns the list of all tools.
+//! `all`: returns the tools of a mode, in the order in which they are listed.
 
 use crate::settings::Mode;
 use crate::tools::get_gpu_telemetry::TelemetrySection;

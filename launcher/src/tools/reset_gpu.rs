@@ -1,4 +1,4 @@
-//! The tool `reset_gpu`: resets one GPU that nobody uses. Operator mode only.
+//! The tool `reset_gpu` (operator mode only): resets one GPU that nobody uses.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The tool `snapshot_ecc`: memory errors, row remaps and retired pages of the GPUs of a node.
+//! `EccSection`: description, facts and table columns of the tool `snapshot_ecc`: memory errors, remaps, retired pages.
 
 use schemars::JsonSchema;
 use serde::Serialize;

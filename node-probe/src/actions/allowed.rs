@@ -80,7 +80,7 @@ mod tests {
             let program = tree.path().join(program);
             tree.link(&format!("proc/{pid}/exe"), program.to_str().expect("UTF-8"));
         }
-        // A process of a tenant that is older than all others and has different mounts.
+        // This process of a tenant is older than all others, and has different mounts.
         tree.file("proc/5/stat", "5 (x) S 1 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 1 0 0")
             .link("proc/5/ns/mnt", "mnt:[9]");
         tree.file("proc/5/cmdline", "node-probe\0hold\0--operator\0");

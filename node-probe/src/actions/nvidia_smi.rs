@@ -1,4 +1,4 @@
-//! Runs the `nvidia-smi` of the host from the root directory where the driver is installed (`NvidiaSmi`).
+//! `DriverRoot`: finds the root directory where the driver of the host is installed, and runs its `nvidia-smi` there.
 //!
 //! There is no alternative: NVML has no public reset function, and a write to the PCI `reset` file while a driver is bound
 //! makes the GPU unusable.

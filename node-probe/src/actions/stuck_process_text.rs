@@ -1,4 +1,4 @@
-//! Explains why a process does not exit: its state, and whether the kernel reports the process as blocked.
+//! `survivor`, `why`: explain why a process does not exit: its state, and whether the kernel reports it as blocked.
 
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::processes::GpuProcess;
@@ -36,7 +36,7 @@ fn explain_wait(blocked: bool) -> &'static str {
     if blocked {
         "the kernel reports the process as blocked, so no signal ends it; drain and power-cycle the node"
     } else {
-        "it handles no signal until its wait in the kernel ends; if it is still waiting in a minute, the driver hangs, and \
+        "the process handles no signal until its wait in the kernel ends; if it is still waiting in a minute, the driver hangs, and \
          only a reboot of the node ends the process"
     }
 }

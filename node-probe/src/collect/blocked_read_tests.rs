@@ -19,7 +19,7 @@ use crate::testing::Tree;
 const TIME: Duration = Duration::from_secs(8);
 /// Number of parallel runs. The runs mostly wait.
 const PARALLEL: usize = 16;
-/// Tries for each path: on a busy machine a file that does not block may also be late.
+/// Number of attempts for each path: on a busy machine a file that does not block may also be late.
 const TRIES: usize = 4;
 /// Returns the report for a tree, without times, and with `ROOT` instead of the path of the tree.
 fn report(tree: &Tree) -> (Value, Duration) {

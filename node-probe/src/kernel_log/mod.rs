@@ -8,7 +8,7 @@
 //! ```
 //!
 //! No source waits for new records, and every source has a limit on time and size. Other modules interpret the lines.
-//! `syslog(2)` is not used: it has the same buffer, and no safe interface.
+//! `syslog(2)` is not used: it reads the same buffer, and there is no safe interface to it.
 
 #[cfg(any(test, fuzzing))]
 #[path = "../../../fuzz/checks/kernel_log.rs"]

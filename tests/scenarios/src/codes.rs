@@ -9,7 +9,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["nvlink-fault"])
             .node(|| h100(2).xid(ago(hours(1)), 0, 137, UNKNOWN, "NVLink: privilege error")),
         healthy("gsp-timeout-of-last-week", "GSP timed out six days ago, and a program of yesterday runs on the GPU.")
-            .must(finding("gsp-failed").gpu(0).severity(Info).evidence(["which started since then, runs on it"]))
+            .must(
+                finding("gsp-failed")
+                    .gpu(0)
+                    .severity(Info)
+                    .evidence(["which started since then, is running on the GPU"]),
+            )
             .must_not(["severity:warning", "severity:critical", "severity:fatal"])
             .node(|| l40s(2).gsp_timeout(ago(days(6)), 0, 40_981).job_started(0, ago(days(1)))),
         warning("repair-waits-for-a-reset", "A memory repair has been pending for six days: a state does not age.")
@@ -84,7 +89,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| {
                 l40s(2).kernel_line(ago(minutes(40)), "NVRM: Xid (GPU-b6c3b2be): 79, GPU has fallen off the bus.")
             }),
-        healthy("lines-suppressed", "The kernel suppressed lines: the count of the printed ones is a lower bound.")
+        healthy("lines-suppressed", "The kernel suppressed lines: the count of printed lines is a lower bound.")
             .must(finding("application-fault").gpu(0).evidence(["(at least 1 time)"]))
             .must("kernel-log-suppressed-lines")
             .must_not(ALARMS)

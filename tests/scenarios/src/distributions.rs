@@ -139,7 +139,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(KubernetesFacts { gpu_plugin_in_cluster: Some(false), ..l40s_cluster() })
             .node(|| l40s(2).without_jobs().operating_system(UBUNTU).nvidia_stack(stack_with_many_watchers())),
         warning("node-whose-plugin-was-deleted", "The only device plugin was deleted: the capacity is 0.")
-            .must(finding("gpus-not-advertised").evidence(["a device plugin advertised GPUs here before"]))
+            .must(finding("gpus-not-advertised").evidence(["a device plugin advertised GPUs on this node before"]))
             .must_not(["severity:critical", "class:hardware"])
             .cluster(without_plugin_pods())
             .node(|| l40s(2).without_jobs().without_plugin()),
@@ -166,7 +166,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .nvidia_stack(stack_with_many_watchers())
                     .host(|host| host.stack_log = Some(log))
             }),
-        unknown("node-for-virtual-machines", "GPUs for virtual machines. No driver is loaded, but it could be loaded.")
+        unknown("node-for-virtual-machines", "GPUs for virtual machines. No driver is loaded, but one could be.")
             .must_not(["driver-not-loaded", "driver-not-built-for-kernel", "severity:warning", "class:hardware"])
             .more()
             .cluster(KubernetesFacts { other_gpu_resources: true, ..cluster("kubevirt-3") })

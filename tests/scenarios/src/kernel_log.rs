@@ -52,7 +52,7 @@ pub(crate) struct KernelLog {
     pub(crate) earlier: Vec<String>,
     /// Lines after the last record of the kernel, each with its priority.
     pub(crate) appended: Vec<(u8, String)>,
-    /// Time of the oldest record, if older ones were overwritten.
+    /// Time of the oldest record, if older records were overwritten.
     pub(crate) only_since: Option<Timestamp>,
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .more()
             .cluster(with_class("nvidia", none_offered()))
             .node(|| unregistered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary())),
-        warning_for_pods("runtime-program-of-a-part-of-the-files", "The program is missing. A file was not read.")
+        warning_for_pods("runtime-program-of-a-part-of-the-files", "The program is missing, and a file was not read.")
             .must(
                 finding("runtime-binary-missing").severity(Warning).evidence(["not all of the configuration was read"]),
             )

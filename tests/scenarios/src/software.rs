@@ -28,7 +28,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["class:hardware"])
             .node(|| (0..2).fold(h100(2), |node, gpu| node.gsp_timeout(ago(minutes(8)), gpu, 41_210 + gpu))),
         critical("old-driver-recovered", "A driver before R565 does not log resets. A new job shows a reset of GPU 0.")
-            .must(finding("gsp-failed").gpu(0).severity(Warning).evidence(["which started since then, runs on it"]))
+            .must(
+                finding("gsp-failed")
+                    .gpu(0)
+                    .severity(Warning)
+                    .evidence(["which started since then, is running on the GPU"]),
+            )
             .must(finding("ecc-uncontained").gpu(1).severity(Warning).evidence(["Xid 95", "contradicts the log"]))
             .must(finding("ecc-double-bit").gpu(2).severity(Critical).evidence(["uncorrected since driver load: 1"]))
             .must_not(["gsp-failed-on-several", "severity:fatal"])

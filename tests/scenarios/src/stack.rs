@@ -125,7 +125,7 @@ pub(crate) fn plugin_stack<const N: usize>(sockets: [&str; N]) -> NvidiaStack {
     stack(sockets, "nvidia-device-p", Some("nvidia-device-plugin"))
 }
 
-/// Returns the traces of NVIDIA's software: device plugin sockets and one process. Without a pod, it is a service.
+/// Returns the traces of NVIDIA's software: device plugin sockets and one process. Without a pod, the software is a service.
 pub(crate) fn stack<const N: usize>(sockets: [&str; N], process: &str, pod: Option<&str>) -> NvidiaStack {
     NvidiaStack {
         kubelet_started_at: Some(ago(days(9))),

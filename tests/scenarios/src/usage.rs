@@ -81,7 +81,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(alarms_and(["kubelet-allocations-not-released"]))
             .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2))])))
             .node(|| l40s(4).without_job(2).without_job(3)),
-        healthy("refusals-of-another-day", "Two pods were rejected on an earlier day. The others ended a moment ago.")
+        healthy("refusals-of-another-day", "Two pods were rejected on an earlier day. The other pods just ended.")
             .must("allocation-stale")
             .must_not(alarms_and(["kubelet-allocations-not-released"]))
             .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(48)), refused("retry-1", hours(47))])))

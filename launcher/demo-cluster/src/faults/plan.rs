@@ -50,7 +50,7 @@ pub struct ApiFaults {
     pub expired_continues: u32,
     /// The way in which protobuf is rejected.
     pub protobuf_refusal: Option<ProtobufRefusal>,
-    /// The time by which the clock of the API server is behind the clock of this machine. It affects `Date` and
+    /// The time by which the clock of the API server is behind the clock of this machine. This time affects `Date` and
     /// creation times.
     pub clock_behind: Duration,
     /// Faults of single requests. The first fault that matches is used.

@@ -1,4 +1,4 @@
-//! Lists gaps and contradictions in the facts. All of them except a renamed process forbid the verdict `healthy`.
+//! `list`: finds gaps and contradictions in the facts. All except a renamed process exclude the verdict `healthy`.
 
 use crate::evidence;
 use crate::input::boards;
@@ -67,7 +67,7 @@ fn renamed(node: &Node<'_>) -> Option<Unknown> {
 }
 
 /// Returns an event in which the driver reports a lost GPU or a memory error, if no Xid names the GPU and NVML does not show
-/// that all GPUs work.
+/// that all GPUs work. Such an event excludes the verdict `healthy`.
 fn unseen_fault<'a>(node: &Node<'a>) -> Option<&'a KernelEvent> {
     const STATUS: [&str; 2] = ["NV_ERR_GPU_IS_LOST", "NV_ERR_ECC_ERROR"];
     let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));

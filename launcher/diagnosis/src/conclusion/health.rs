@@ -34,7 +34,7 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
     let certain = complete && !gpus.is_empty();
-    // A card that is bound to vfio-pci or nouveau (virtual machines, display) is not used by the work of the node.
+    // The work of the node does not use a card that is bound to vfio-pci (virtual machines) or nouveau (display).
     let in_use = gpus.iter().filter(|entry| {
         let device = node.host().and_then(|host| host.pci_gpus.iter().find(|gpu| gpu.pci_address == entry.pci_address));
         let driver = device.filter(|device| device.pci_address.is_some()).and_then(|device| device.driver.as_deref());

@@ -1,4 +1,4 @@
-//! Turns drafts into findings: merges those of one rule about several GPUs, and fills in the names of GPU and node.
+//! `into_findings`: turns drafts into findings: merges drafts of one rule, and fills in the names of GPU and node.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::rule::{Draft, InPlan};
 use syringe_core::classification::Class;
 use syringe_core::pci::PciAddress;
 
-/// Findings of one rule are merged if they are about at least this many GPUs. Fewer findings are easy to read.
+/// Minimum number of GPUs for merging the findings of one rule. Fewer findings are easy to read.
 const MERGE_FROM: usize = 3;
 
 /// Maximum number of evidence lines of a finding. Further lines are only counted.

@@ -1,4 +1,4 @@
-//! Modules that draw conclusions from all findings: plan, health, summary, unknown and unchecked facts.
+//! Modules that draw conclusions from all findings: merging, plans, health, stages, summary, unchecked facts.
 
 pub(crate) mod contradictions;
 pub(crate) mod health;

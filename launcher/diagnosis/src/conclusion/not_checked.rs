@@ -1,4 +1,4 @@
-//! Lists what a diagnosis does not check (`not_checked`): it reads values once and runs no test.
+//! `list`: what a diagnosis does not check. A diagnosis reads each value only once, and runs no test on the GPUs.
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::evidence;
@@ -19,7 +19,7 @@ pub(crate) fn list(node: &Node<'_>, faults: &FaultsRuledOut) -> Vec<String> {
     entries
 }
 
-/// Returns settings that affect transfers between GPUs and to the network, and that are not read.
+/// Returns the settings that affect transfers between GPUs and to the network, but are not read.
 fn transfers(node: &Node<'_>) -> Vec<&'static str> {
     let Some(topology) = node.topology() else { return Vec::new() };
     let on_pcie_alone = topology.gpus.len() > 1 && topology.gpus.iter().all(|gpu| gpu.nvlinks.is_empty());
@@ -33,7 +33,7 @@ fn transfers(node: &Node<'_>) -> Vec<&'static str> {
     entries
 }
 
-/// Returns an entry about the time before the kernel log, in which repetitions cannot be detected.
+/// Returns an entry about the time before the start of the kernel log: earlier occurrences of a fault are not known.
 fn before_the_log(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let Some(since) = log_window::covered_since(node) else {

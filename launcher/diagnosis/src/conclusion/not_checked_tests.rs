@@ -46,7 +46,7 @@ fn the_start_of_a_window_is_not_called_the_last_boot() {
     assert!(advice(&part).contains("from 2026-11-21T01:45:10Z on"), "{}", advice(&part));
     assert!(advice(&part).contains("earlier occurrences are not known"), "{}", advice(&part));
     assert!(part.kernel_log.iter().all(|log| log.complete_since_boot != Some(true)), "{:?}", part.kernel_log);
-    // A window that is longer than the log removes nothing.
+    // A requested window that is longer than the log removes no events.
     let all = lost(Some(90 * 24 * 60));
     assert!(advice(&all).contains("last boot"), "{}", advice(&all));
 }

@@ -1,4 +1,4 @@
-//! Determines the state of each stage from a GPU on the PCI bus to the scheduler.
+//! `list`: the state of each stage between the PCI bus and the scheduler. `doubts`: the stages that may not work.
 //!
 //! ```text
 //!   PCI ─▶ driver ─▶ runtime ─▶ plugin ─▶ registration ─▶ capacity ─▶ allocatable
@@ -68,7 +68,7 @@ pub(crate) fn doubts(node: &Node<'_>, stages: &[StackStage]) -> Vec<Unknown> {
             StageState::Unknown | StageState::Ok | StageState::Blocked | StageState::NotApplicable => return None,
         };
         let name = format!("{:?}", stage.stage).to_lowercase();
-        let why = format!("the stage {name} of the way from the GPUs to the pods {state}: {}", stage.evidence);
+        let why = format!("the stage {name}, between the GPUs and the pods, {state}: {}", stage.evidence);
         Some(Unknown::new(SectionName::Host, why))
     };
     stages.iter().filter_map(doubt).collect()
@@ -153,7 +153,7 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
     if let Some(file) = cdi.and_then(|cdi| cdi.unread.first()) {
         return stage(Stage::Runtime, StageState::Unknown, format!("could not read {}", evidence::data(file)));
     }
-    // A running container with a GPU shows that the runtime can start such containers, wherever its configuration is.
+    // A running container with a GPU shows that the runtime can start such containers, even without a known configuration.
     let processes = node.processes().into_iter().flat_map(|section| &section.processes);
     let mut in_pods =
         processes.filter(|process| process.pod_uid.is_some() && !process.uses.is_empty() && !is_service(process));

@@ -1,4 +1,4 @@
-//! Writes the summary: the worst finding, or what was checked if there is none.
+//! `write`: the summary of a diagnosis: the worst finding, or the facts that were checked if there is no finding.
 
 use std::collections::BTreeSet;
 
@@ -92,7 +92,7 @@ fn capital(text: &str) -> String {
 
 /// Formats how many GPUs respond: `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
 fn responding(node: &Node<'_>) -> Option<String> {
-    // Without a section of NVML no GPU was asked to respond.
+    // If no section of NVML was requested, it is not known which GPUs respond.
     if OF_NVML.iter().all(|section| node.report.sections.get(*section).status().is_none()) {
         return None;
     }
@@ -113,7 +113,7 @@ fn responding(node: &Node<'_>) -> Option<String> {
     })
 }
 
-/// Returns what was checked without a finding. Only facts that were read are named.
+/// Returns the names of the facts that were checked without a finding. Only facts that were read are named.
 fn checked(node: &Node<'_>, concluded: &[Concluded], faults: &FaultsRuledOut) -> String {
     let mut parts: Vec<String> = responding(node).into_iter().collect();
     let mut clean = faults.ruled_out.clone();
@@ -145,8 +145,8 @@ const DRIVER_PROBLEM: &str = "driver problem";
 /// A claim `no …` of the summary, with the kernel events that contradict it.
 struct Claim {
     words: &'static str,
-    /// Whether a past event also contradicts the claim. A claim about a time since the driver was loaded, or about a
-    /// current value, is not about the past.
+    /// Whether a past event also contradicts the claim. False for a claim about a current value, or about the time since the
+    /// driver was loaded.
     of_past: bool,
     contradicted_by: fn(&KernelEvent) -> bool,
 }

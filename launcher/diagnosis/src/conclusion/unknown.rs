@@ -1,6 +1,6 @@
-//! Lists facts and sections that were not requested or could not be read, and decides whether this rules out `healthy`.
+//! `list`: the facts that could not be read, and whether this rules out `healthy`. `not_requested`: missing sections.
 //!
-//! Only requested sections count: a report with telemetry only is not unknown because ECC is missing. The same cause in
+//! Only requested sections count: a report that has only telemetry is not unknown because ECC is missing. The same cause in
 //! several sections is one entry.
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
@@ -44,7 +44,7 @@ pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<SectionName> {
     sections
 }
 
-/// Returns what could not be read, and whether this rules out `healthy`. `unread`: facts that the rules need.
+/// Returns the facts that could not be read, and whether this rules out `healthy`. `unread`: facts that the rules need.
 pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut) -> (Vec<Unknown>, bool) {
     let mut entries: Vec<(Vec<SectionName>, Unknown)> = Vec::new();
     for (section, problem) in node.report.sections.problems() {

@@ -6,7 +6,7 @@
 //!   Diagnosis (the rules)  ┘                                                  └─▶ timeline
 //! ```
 //!
-//! Pure functions, like the rules of [`diagnosis`](crate). The first cause with evidence is chosen, in the order
+//! The functions are pure, like the rules of [`diagnosis`](crate). The first cause with evidence is chosen, in the order
 //! of `CAUSES` in `causes/evaluate.rs`.
 
 mod causes;

@@ -15,7 +15,7 @@ use syringe_core::kernel_log::{catalogue, event_meaning};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
-/// Tolerance of times: a kernel line can be logged shortly after the exit that it explains; the kubelet rounds to seconds.
+/// Tolerance of times: a kernel line can be logged shortly after an exit, and the kubelet rounds to seconds.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
 
 /// The data of the node about a pod.
@@ -41,11 +41,11 @@ pub(crate) struct PodOnNode {
     pub(crate) own_events: Vec<KernelEvent>,
     /// Kernel events during the pod's run about any GPU of the node, if the pod's own GPUs are not known.
     pub(crate) node_events: Vec<KernelEvent>,
-    /// Kernel events about the pod's GPUs before its run, which cannot have affected the pod.
+    /// Kernel events about the pod's GPUs before the pod's run, which cannot have affected the pod.
     pub(crate) earlier_events: Vec<KernelEvent>,
-    /// Kernel events about the pod's GPUs after its end, which cannot be the cause.
+    /// Kernel events about the pod's GPUs after the pod's end, which cannot be the cause of this end.
     pub(crate) later_events: Vec<KernelEvent>,
-    /// PCIe errors and lost links shortly before one of the pod's GPUs fell off the bus, often of the port above it.
+    /// PCIe errors and lost links (often of the port above the GPU) shortly before a GPU of the pod fell off the bus.
     pub(crate) bus_events: Vec<KernelEvent>,
     /// True if the device allocations of the kubelet were read.
     pub(crate) allocations_read: bool,
@@ -108,7 +108,7 @@ impl PodOnNode {
                 self.indices.insert(gpu.index);
             }
         }
-        // A lost GPU is in no inventory, but its UUID may be in the kernel log.
+        // The inventory does not list a lost GPU, but the kernel log may contain the GPU's UUID.
         let log = Section::data_of(&sections.xid);
         // In an earlier boot the GPU may have been at another address.
         for event in log.iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none()) {

@@ -253,7 +253,7 @@ fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
     let ended = cause_of(&failed(0, "Completed"), &report);
     assert_eq!(ended.cause, Cause::Unknown, "{}", ended.summary);
     assert!(
-        ended.summary.contains("it completed successfully; there is a finding about its node"),
+        ended.summary.contains("the pod completed successfully; there is a finding about its node"),
         "{}",
         ended.summary
     );

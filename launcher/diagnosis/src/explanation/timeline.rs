@@ -47,14 +47,14 @@ pub(crate) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<TimelineEntry> {
         kubernetes(event.time, format!("{}: {}{times}", event.reason, event.message));
     }
     entries.extend(kernel(on_node));
-    // Entries with the same time keep the order in which they happen to a pod.
+    // The sort is stable: entries with the same time keep the order of a pod's phases (assigned, started, ended).
     entries.sort_by_key(|moment| moment.time);
     let mut known = std::collections::HashSet::new();
     entries.retain(|moment| known.insert((moment.time, moment.what.clone())));
     entries
 }
 
-/// Returns the entries of the kernel log. Entries before and after the run are marked, because they are not the cause.
+/// Returns the entries of the kernel log. Entries from before or after the run are marked: they are not the cause.
 fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = TimelineEntry> {
     let PodOnNode { own_events, node_events, bus_events, earlier_events, later_events, .. } = on_node;
     let entries_of = |events: &'_ [KernelEvent], note: &'static str| {
@@ -78,7 +78,7 @@ fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = TimelineEntry> {
     .flatten()
 }
 
-/// Returns the family of a code: Xids and SXids have the same numbers.
+/// Returns `Xid` or `SXid`, because the same number can be a code of both.
 fn family(event: &KernelEvent) -> &'static str {
     match event.kind {
         KernelEventKind::Xid => "Xid",

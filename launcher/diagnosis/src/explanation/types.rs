@@ -20,7 +20,7 @@ pub struct Explanation {
     pub evidence: Vec<String>,
     /// Causes that were ruled out.
     pub ruled_out: Vec<String>,
-    /// What could not be read or ruled out.
+    /// Facts that could not be read, and causes that could not be ruled out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// The recommended action.

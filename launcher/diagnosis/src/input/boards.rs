@@ -1,7 +1,8 @@
-//! `BOARDS`: properties of boards with NVLink by product: NVLinks of a GPU, their speed, NVSwitches, fabric, Fabric Manager.
+//! `Board`: NVLinks, NVSwitches and fabric of boards, by product. `of`, `of_node`: the board of a GPU or of a node.
 //!
-//! A comparison of the GPUs of one node with each other does not show what all of them lack. Sources: NVIDIA's data sheets and HGX
-//! guides for NVLinks, GPUs and NVSwitches; the Fabric Manager guide for fabric and Fabric Manager; NVML field 164 for speeds.
+//! A comparison of the GPUs of one node with each other does not show faults that all of them have. Sources: NVIDIA's data
+//! sheets and HGX guides for NVLinks, GPUs and NVSwitches; the Fabric Manager guide for fabric and Fabric Manager; NVML
+//! field 164 for speeds.
 
 use crate::input::node::{Gpu, Node};
 use syringe_core::report::Extent;
@@ -17,7 +18,7 @@ pub(crate) struct Board {
     pub(crate) link_megabytes_per_second: u32,
     /// For each board with NVSwitches: its number of GPUs, and of its NVSwitches on the PCI bus (0: none).
     pub(crate) switches: &'static [(usize, usize)],
-    /// Numbers of GPUs of a board that no machine gets in parts. Empty: a machine can have any part of a board.
+    /// Numbers of GPUs that a whole board can have, if no machine gets a part of a board. Empty: a machine can have a part.
     pub(crate) sizes: &'static [usize],
     /// Whether GPUs behind NVSwitches register with the fabric through NVML.
     pub(crate) has_fabric: bool,
@@ -39,7 +40,7 @@ const fn board(
     Board { product, links, link_megabytes_per_second, switches, sizes: &[], has_fabric }
 }
 
-/// A compute tray or a superchip: it has no NVSwitches, and is one machine.
+/// Creates the board of a compute tray or a superchip, which is one machine without NVSwitches.
 const fn tray(
     product: &'static str,
     link_megabytes_per_second: u32,
@@ -62,13 +63,13 @@ const BOARDS: &[Board] = &[
     // The NVSwitches of HGX B200 and B300 are managed through network cards and are no PCI devices of the node.
     board("B200", 18, NVLINK_5, &[(8, 0)], true),
     board("B300", 18, NVLINK_5, &[(8, 0)], true),
-    // Racks and superchips: their NVSwitches are elsewhere, or they have none.
+    // Racks and superchips: a node of a rack has no NVSwitches of its own, and a superchip has none at all.
     tray("GB200", NVLINK_5, &[2, 4], true),
     tray("GB300", NVLINK_5, &[2, 4], true),
     tray("GH200", NVLINK_4, &[1, 2, 4], false),
 ];
 
-/// Words in the names of products that are cards, with other connections.
+/// Words in the names of products that are cards. Cards have other connections than boards.
 const CARDS: [&str; 4] = ["PCIe", "NVL", "CNX", "PCIE"];
 
 /// Returns the board of a GPU with this name. `None` for cards and for products that are not in the table.
@@ -91,7 +92,7 @@ pub(crate) fn of_node(node: &Node<'_>) -> Option<&'static Board> {
     (all && is_bare_metal(node) && node.answering().all(|gpu| of(gpu) == Some(board))).then_some(board)
 }
 
-/// Returns the number of GPUs in the node, including those that only the PCI bus shows. Display cards of another kind do not count.
+/// Returns the number of GPUs in the node, including those that only the PCI bus shows. Display cards do not count.
 pub(crate) fn count(node: &Node<'_>) -> usize {
     let device = |gpu: &Gpu| node.pci_of(gpu).and_then(|pci| pci.device_id.as_deref());
     let kinds: Vec<Option<&str>> = node.answering().map(device).collect();
@@ -111,7 +112,8 @@ pub(crate) fn is_bare_metal(node: &Node<'_>) -> bool {
 }
 
 impl Board {
-    /// Returns the number of NVSwitches on the PCI bus of a board with this number of GPUs. `None`: boards of this size have none.
+    /// Returns the number of NVSwitches on the PCI bus of a board with this number of GPUs. `None`: boards of this size
+    /// have none.
     pub(crate) fn switches_of(&self, gpus: usize) -> Option<usize> {
         self.switches.iter().find(|(count, _)| *count == gpus).map(|(_, switches)| *switches)
     }

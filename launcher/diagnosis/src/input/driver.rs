@@ -1,4 +1,4 @@
-//! The state of the driver as a whole (`Driver`), and the reason why NVML cannot be used (`Refusal`).
+//! `Driver`: the state of the driver as a whole. `Refusal`: the reason why NVML cannot be used.
 
 use crate::input::node::Node;
 use syringe_core::facts::kernel_log::KernelEventKind as Kind;
@@ -39,7 +39,7 @@ impl<'a> Driver<'a> {
         if !works && pci_gpus.iter().any(|gpu| gpu.driver.as_deref() == Some("nouveau")) {
             return Self::Nouveau;
         }
-        // A node without GPUs needs no driver. `gpus` in `rules/kubernetes` checks whether it should have GPUs.
+        // A node without GPUs needs no driver. `gpus` in `rules/kubernetes` checks whether the node should have GPUs.
         let unneeded = host.is_some_and(|host| host.pci_gpus.is_empty() && host.driver.loaded.is_none());
         if works || unneeded || node.is_passed_through() {
             return Self::Usable;
@@ -51,7 +51,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Returns whether no GPU can be used because of the driver.
+    /// Returns whether the state of the driver makes all GPUs unusable.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self, Self::Nouveau | Self::Unusable(..))
     }

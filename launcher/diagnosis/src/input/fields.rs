@@ -10,8 +10,8 @@ use crate::input::node::{Gpu, Node};
 /// Values by the name of the section and the path inside the entry of the GPU. Fields without a value are absent.
 pub(crate) type Fields = BTreeMap<String, Value>;
 
-/// Returns the fields of a GPU in all sections that have an entry of it. Lists are not included, except for the number of NVLinks and
-/// their smallest values.
+/// Returns the fields of a GPU in all sections that have an entry of it. Lists are not included, except for the number of
+/// NVLinks and their smallest values.
 pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     let mut fields = Fields::new();
     add(&mut fields, "inventory", node.inventory_of(gpu));
@@ -66,7 +66,7 @@ pub(crate) fn flatten(fields: &mut Fields, path: String, value: Value) {
     }
 }
 
-/// Writes a value of a field for people, with the unit of the field's name.
+/// Formats the value of a field for people, with the unit from the field's name.
 pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => crate::evidence::data(text),

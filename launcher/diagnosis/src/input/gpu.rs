@@ -165,7 +165,7 @@ fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
     let unplaced: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].from_log).collect();
     if let (&[lost], &[named]) = (nameless.as_slice(), unplaced.as_slice()) {
         let named = gpus.remove(named);
-        // GPUs from the log are at the end of the list.
+        // The list is sorted so that GPUs from the log are last.
         gpus[lost].pci = named.pci;
         gpus[lost].uuid = gpus[lost].uuid.take().or(named.uuid);
     }

@@ -1,7 +1,7 @@
 //! `things`: the named things of each layer between GPU and program (PCI, driver, `/dev`, NVML, CDI, kubelet, NVLink).
 //!
-//! Two things of different layers are the same if they have a name in common. Nothing is missing in a layer that was not
-//! read completely.
+//! Two things of different layers are the same if they have a name in common. If a layer was not read completely, no thing
+//! counts as missing there.
 
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::topology::GpuTopology;
@@ -41,11 +41,11 @@ pub(crate) enum Layer {
 /// One thing of a layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Thing {
-    /// Its names: `uuid GPU-…`, `pci 0000:18:00.0`, `index 3`, `file nvidia3`, `module nvidia_uvm`.
+    /// The names of the thing: `uuid GPU-…`, `pci 0000:18:00.0`, `index 3`, `file nvidia3`, `module nvidia_uvm`.
     pub(crate) names: Vec<String>,
-    /// The name for people.
+    /// The name in texts for people.
     pub(crate) label: String,
-    /// The GPU that the thing is, or that contains the thing.
+    /// The GPU itself if the thing is a GPU, or the GPU that contains the thing.
     pub(crate) gpu: Option<Gpu>,
 }
 
@@ -191,7 +191,7 @@ fn schedulable(node: &Node<'_>) -> Vec<Thing> {
         let mig = node.mig_of(gpu).filter(|mig| mig.mode.is_some_and(|mode| mode.current));
         match mig {
             None => things.push(whole_gpu(node, gpu)),
-            // NVML's numbers of MIG devices have gaps, so that only the UUID identifies one.
+            // NVML's numbers of MIG devices have gaps, so only the UUID identifies a MIG device.
             Some(mig) => {
                 things.extend(mig.devices.iter().filter_map(|device| device.uuid.as_ref()).map(|uuid| Thing {
                     names: vec![format!("uuid {uuid}")],
@@ -217,7 +217,7 @@ fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k
     things
 }
 
-/// Returns the name of a device of CDI or of a device plugin, if it is one of NVIDIA: a UUID, an index, `nvidia3`.
+/// Returns the name of a device of CDI or of a device plugin, if the device is from NVIDIA: a UUID, an index, `nvidia3`.
 fn device_name(device: &str) -> Option<String> {
     let device = device.split("::").next().unwrap_or(device);
     let is_index =

@@ -1,6 +1,6 @@
-//! Functions for the time window that the kernel log covers: its start, and the reason if it is too short.
+//! `covered_since`: the start of the period that the kernel log covers. `why_too_short`: why this period is too short.
 //!
-//! "No Xid" is only true for that window. A window of an hour on a machine that has been running for weeks does not show
+//! "No Xid" is only true for that period. A window of an hour on a machine that has been running for weeks does not show
 //! that there were no Xids.
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,10 +10,10 @@ use crate::input::node::Node;
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::kernel_log::window;
 
-/// After this time, an event of a GPU that works is only informational. A log of this length shows all events that count.
+/// After this time, an event of a GPU that works is only informational. A log of this length contains all relevant events.
 const EVENTS_COUNT: SignedDuration = SignedDuration::from_hours(24);
 
-/// If the uptime is not known, only the log was read, and the answer names its window.
+/// Minimum length of the log if the uptime is not known: then only the log was read, and the answer names its period.
 const OF_LOG_ALONE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns the shortest window that is enough: the last day, or half of the time since boot.

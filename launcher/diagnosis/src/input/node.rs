@@ -32,7 +32,7 @@ pub(crate) const UNKNOWN_NODE_NAME: &str = "the node";
 pub(crate) const OF_NVML: [SectionName; 5] =
     [SectionName::Inventory, SectionName::Telemetry, SectionName::Topology, SectionName::Ecc, SectionName::Mig];
 
-/// Counters and responses can be older than an event by up to this time.
+/// Maximum time by which counters and responses can be older than an event.
 pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
 /// After this time without a reset, a warning no longer counts: the fault that it announced would have occurred.

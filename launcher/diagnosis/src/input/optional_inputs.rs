@@ -1,4 +1,4 @@
-//! The table of inputs that the verdict `healthy` does not need (`optional_inputs.tsv`). It requires all other inputs.
+//! `is_optional`: whether the verdict `healthy` does not need an input, according to the table `optional_inputs.tsv`.
 
 use syringe_core::report::Problem;
 use syringe_core::section_name::SectionName;

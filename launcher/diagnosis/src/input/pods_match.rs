@@ -1,8 +1,8 @@
 //! `matching_fails`: checks whether no pod of the node matches the kubelet's allocations or the GPU processes.
 //!
-//! One pod without devices, or one process of a deleted pod, is a fault of its own. If every pod and every process is
-//! unmatched, the identities are not those of the same pods: the API and the node were read at different times, the kubelet's
-//! state is stale, or another node responded. Then nothing may be deleted or ended because of it.
+//! One pod without devices, or one process of a deleted pod, is a separate fault. If every pod and every process is
+//! unmatched, the identities are not those of the same pods: the API and the node were read at different times, the
+//! kubelet's state is stale, or another node responded. Then no pod may be deleted, and no process ended, because of this.
 
 use crate::input::node::Node;
 use crate::input::processes::is_service;

@@ -1,4 +1,4 @@
-//! Classifies GPU processes: services of the node, and processes in state D that cannot be killed.
+//! `is_service`: services of the node. `stuck`, `stuck_reason`: GPU processes in state D that cannot be killed.
 
 use jiff::SignedDuration;
 
@@ -50,7 +50,7 @@ pub(crate) enum StuckReason<'a> {
     GpuNotResponding(Gpu),
 }
 
-/// Returns the reason: the kernel reports the task, or a GPU of the process is lost or hangs.
+/// Returns why the process is stuck: the kernel reports its task as blocked, or a GPU of the process is lost or hangs.
 pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
     if let Some(event) = node.timeline.of_kind(Kind::HungTask).find(|event| is_blocked(node, process, event)) {
         return Some(StuckReason::KernelEvent(event));
@@ -62,7 +62,7 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     gpus.extend(open_gpus(node, process));
     let fault = gpus.iter().find_map(|gpu| {
         let blocks = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu);
-        // An error from which the GPU has recovered blocks no process. A GPU that responds a day later blocks none either.
+        // An error from which the GPU has recovered blocks no process. Nor does a GPU that responds a day later.
         let blocked = |recovery| matches!(recovery, Recovery::Current | Recovery::Unproven { recent: true, .. });
         node.timeline.current().filter(blocks).find(|event| blocked(node.recovery(gpu, &[*event])))
     });
@@ -70,7 +70,7 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     fault.map(StuckReason::KernelEvent).or_else(gone)
 }
 
-/// The times in the kernel log and in the process list can differ by this much.
+/// Maximum difference between a time in the kernel log and the same time in the process list.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
 
 /// Returns whether the kernel reports a task of this process as blocked. A process that started after the line has the id of
@@ -114,7 +114,7 @@ fn open_unresponsive_gpu(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
     silent.next().filter(|_| silent.next().is_none()).cloned()
 }
 
-/// Outcome of a process in state D.
+/// Whether a process in state D can continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
     /// The process may continue. A second reading shows whether it does.

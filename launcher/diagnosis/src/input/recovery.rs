@@ -1,8 +1,9 @@
-//! `Recovery`: decides whether a fault of a GPU is over, from the evidence that the table of fault families requires.
+//! `Recovery`: whether a fault of a GPU is over. `Node::recovery` decides this by the evidence that its family needs.
 //!
-//! A reset, a driver load, a boot and an Xid 154 that withdraws a recommendation make an event part of the past; the timeline
-//! recognizes these. This module is about events after which no such line was logged. If NVIDIA asks for a reset or a reboot
-//! after the fault, the passing of time does not end it: only work that ran on the GPU since then shows that it works.
+//! A reset, a driver load, a boot and an Xid 154 that withdraws a recommendation make an event part of the past; the
+//! timeline recognizes these. This module is about events after which no such line was logged. If NVIDIA asks for a reset
+//! or a reboot after the fault, the passing of time does not end it: only work that ran on the GPU since then shows that it
+//! works.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -21,7 +22,7 @@ use syringe_core::kernel_log::event_meaning;
 /// fault can cause wrong results. `docs/xid.md` names this time.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// A program that has run for a shorter time shows nothing: the driver waits for minutes before it reports a timeout.
+/// Minimum run time of a program that shows that the GPU works: the driver reports a timeout only after minutes.
 const AT_WORK: SignedDuration = SignedDuration::from_mins(5);
 
 /// The first driver branch that logs the reset of a GPU, with Xid 154.
@@ -46,7 +47,7 @@ pub(crate) enum Recovery {
 /// A GPU that works again after an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recovered {
-    /// True if the event was more than a day ago. A newer one may occur again.
+    /// True if the event was more than a day ago. A newer event may occur again.
     pub(crate) long_ago: bool,
     /// The facts that show that the GPU works again.
     pub(crate) shown_by: String,
@@ -67,10 +68,10 @@ impl From<Option<Recovered>> for Recovery {
     }
 }
 
-/// A GPU that hangs repeats its line at shorter intervals than this. After a longer pause, the fault came back.
+/// Maximum interval between the repeated log lines of a GPU that hangs. After a longer pause, the fault came back.
 const PAUSE: SignedDuration = SignedDuration::from_mins(15);
 
-/// Returns how often a fault occurred on the last day, if it came back after a pause: programs ran in between.
+/// Returns how often a fault occurred on the last day, if the fault came back after a pause in which programs ran.
 fn came_back(events: &[&KernelEvent]) -> Option<usize> {
     let mut times: Vec<Timestamp> = events.iter().flat_map(|event| event.occurred_at()).collect();
     times.sort_unstable();
@@ -117,7 +118,7 @@ impl Node<'_> {
             came_back(events).filter(|_| !needed.is_empty() && self.age(newest).is_none_or(|age| age < WEEK))
         {
             let why = format!(
-                "it occurred {times} times within a day and nothing cured it: a program that runs now can fail in the same way"
+                "the fault occurred {times} times within a day and nothing cured it: a program that runs now can fail in the same way"
             );
             return Recovery::Unproven { recent: !held.long_ago, why };
         }
@@ -201,7 +202,7 @@ impl Node<'_> {
             let lives = !process.is_uninterruptible() && process.state.as_deref() != Some("Z");
             lives && self.age(process.started_at).is_some_and(|age| age >= AT_WORK)
         };
-        // NVML has no utilization of a GPU with MIG devices, and a program in one instance says nothing about the others.
+        // NVML reports no utilization for a GPU with MIG devices. A program in one instance says nothing about the others.
         let shows_work = if is_mig { long_ago } else { busy != Some(0) };
         let program = since.iter().find(at_work).filter(|_| shows_work);
         let shows = match work {
@@ -210,10 +211,12 @@ impl Node<'_> {
             WorkEvidence::AfterAWeek => long_ago,
         };
         match program.filter(|_| shows) {
-            Some(process) => Some(format!("{}, which started since then, runs on it", evidence::process(process))),
-            // A program that hangs since the event also shows utilization.
+            Some(process) => {
+                Some(format!("{}, which started since then, is running on the GPU", evidence::process(process)))
+            }
+            // A program that has been hanging since the event also shows utilization.
             None => (long_ago && busy > Some(0) && before.is_empty() && work != WorkEvidence::ProgramOnSeveralGpus)
-                .then(|| "it was still at work more than a week later".to_owned()),
+                .then(|| "the program was still at work more than a week later".to_owned()),
         }
     }
 
@@ -255,7 +258,7 @@ impl Node<'_> {
                  in the log, or the error was not counted"
             ),
             false if self.processes().is_none() => format!(
-                "{none}, and it was not read whether a program that started since then runs on the GPU: diagnose_gpu_node reads \
+                "{none}, and it was not read whether a program that started since then is running on the GPU: diagnose_gpu_node reads \
                  this and may lower the severity"
             ),
             false => format!("{none}, and no program that started since then is at work on the GPU"),

@@ -1,4 +1,4 @@
-//! `Recurrence`: the occurrences of one family of faults on a GPU or NVSwitch, across resets, driver loads and boots.
+//! `recurrences`: the occurrences of each family of faults on a GPU or NVSwitch, across resets, driver loads and boots.
 //!
 //! A reset, a driver load and a reboot are cures: each of them ends a fault. A fault that occurs again after a cure is not
 //! cured. The occurrences of all boots in the log count, whether or not the events describe the current state.
@@ -14,7 +14,7 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily, Rate};
 use syringe_core::kernel_log::event_meaning;
 
-/// Lines within this time are one incident: the driver logs the fault of a hanging GPU whenever a program uses it.
+/// Lines within this time are one incident: the driver logs the fault of a hanging GPU whenever a program uses that GPU.
 const INCIDENT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns the highest number of incidents within this time.
@@ -48,13 +48,13 @@ pub(crate) struct Recurrence<'a> {
     pub(crate) family: &'static FaultFamily,
     /// Names of the events: `Xid 95`.
     pub(crate) names: BTreeSet<String>,
-    /// Number of boots in which it occurred.
+    /// Number of boots in which the fault occurred.
     pub(crate) boots: usize,
-    /// Number of periods between two cures in which it occurred. From the second one on, it came back after a cure.
+    /// Number of periods between two cures in which the fault occurred. If more than 1, the fault came back after a cure.
     pub(crate) periods: usize,
-    /// Times of the incidents, oldest first, as far as they are known.
+    /// Known times of the incidents, oldest first.
     pub(crate) incidents: Vec<Timestamp>,
-    /// The first incident in each period between two cures: a fault that lasts until the cure did not come back in between.
+    /// The first incident in each period between two cures. Further incidents of a period may be the same lasting fault.
     pub(crate) returns: Vec<Timestamp>,
     /// The incidents since the last cure.
     pub(crate) since_cure: Vec<Timestamp>,
@@ -192,15 +192,15 @@ fn cures_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<Tim
     cures.flat_map(KernelEvent::occurred_at).collect()
 }
 
-/// Returns the GPU or the NVSwitch of an event. GPUs that were removed from the node are ignored. An event without a UUID at an address
-/// where the log names several GPUs belongs to none of them.
+/// Returns the GPU or the NVSwitch of an event. GPUs that were removed from the node are ignored. An event without a UUID
+/// at an address where the log names several GPUs belongs to none of them.
 fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
     let pci = event.pci_address.as_ref()?;
     if event.kind == Kind::Sxid {
         return Some(Gpu { pci: Some(pci.clone()), ..Gpu::default() });
     }
     let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
-    // The GPU at the address, with the UUID from the log: events with and without the UUID are about the same GPU.
+    // This is the GPU at the address, with the UUID from the log: events with and without the UUID are about the same GPU.
     let named = |uuid: Option<&String>| {
         let place = of_place().cloned().unwrap_or_else(|| Gpu { pci: Some(pci.clone()), ..Gpu::default() });
         Gpu { uuid: uuid.cloned(), ..place }

@@ -1,6 +1,6 @@
-//! The type `Timeline`: kernel events in the order of time, each with its cause, and whether it is in the past.
+//! `Timeline`: the kernel events in the order of time, each with its cause, and with the reason if it is in the past.
 //!
-//! An Xid 79 is followed by dozens of Xid 45, and a link that goes down by errors of all its users. One finding with
+//! Dozens of Xid 45 follow an Xid 79, and errors of all users of a link follow its failure. One finding with
 //! the cause replaces findings about all of them. Events from before the last boot or driver load do not
 //! describe the current state of the GPU.
 
@@ -42,7 +42,7 @@ pub(crate) struct Event<'a> {
     pub(crate) fact: &'a KernelEvent,
     /// The reason why the event is in the past: it was before the last boot, driver load or GPU reset.
     pub(crate) history: Option<&'static str>,
-    /// Whether a boot, a driver load or a GPU reset followed. A lasting state of the board outlives these.
+    /// Whether a boot, a driver load or a GPU reset followed. None of these ends a lasting state of the board.
     pub(crate) cured: bool,
     /// Index of the cause in the timeline.
     pub(crate) cause: Option<usize>,
@@ -171,7 +171,7 @@ fn order(event: &KernelEvent) -> impl Ord + '_ {
     (last, uptime, rest.and(first.as_ref()), kind, code, pci_address, rest)
 }
 
-/// Returns the sort key of several causes. The first is chosen: the loss of the GPU, then the earliest event.
+/// Returns the sort key for choosing between several causes: the loss of the GPU first, then the earliest event.
 fn rank(cause: &KernelEvent) -> impl Ord + '_ {
     let order = match cause {
         cause if is_xid(cause, &[79]) => 0,
@@ -189,7 +189,7 @@ const BEFORE_LOAD: &str = "before the driver was last loaded";
 const ENDS: [(u32, u32); 1] = [(162, 163)];
 
 fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids: &[&String]) -> Option<&'static str> {
-    // No reboot ends a lasting state of the board.
+    // A reboot does not end a lasting state of the board.
     if event_meaning::of(event).is_some_and(|meaning| meaning.ageing == Ageing::Permanent) && is_here(event, all, uuids)
     {
         return None;
@@ -302,7 +302,7 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool 
     match cause.kind {
         // All later driver lines about a lost GPU are consequences, until it has recovered.
         _ if is_off_bus(cause) && same_gpu(cause, effect) => {
-            // PCIe errors come before the loss and are quoted as such.
+            // PCIe errors come before the loss, and are quoted as errors before the loss.
             let of_bus = matches!(effect.kind, Kind::Aer | Kind::PcieLink);
             let weaker = !is_off_bus(effect) || (is_xid(cause, &[79]) && !is_xid(effect, &[79]));
             !of_bus && weaker && follows(cause, effect, recovered.then_some(AFTERMATH))

@@ -1,4 +1,4 @@
-//! `messages`: reads error messages. `phrases` has the known messages, `shapes` the general shapes of error texts.
+//! Modules that read error messages: `phrases` (table of known messages) and `shapes` (general shapes of error texts).
 
 pub(crate) mod phrases;
 pub(crate) mod shapes;

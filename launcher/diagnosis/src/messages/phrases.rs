@@ -1,4 +1,4 @@
-//! The table of known messages, `data/phrases.tsv`: pattern, part, cause, action, source.
+//! `known`: finds the row of the table `data/phrases.tsv` that matches a message. `Phrase`: its meaning and action.
 //!
 //! A message that no row of its part matches has no known cause: the explanation then names the part and quotes the message.
 
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn similar_messages_of_other_causes_are_not_matched() {
         for (part, message) in [
-            // A module that is not needed for the GPU.
+            // This module is not needed for the GPU.
             (Part::Start, "modprobe: ERROR: could not insert 'nvidia_peermem': Invalid argument"),
             (Part::Image, "Back-off pulling image \"train:1\""),
             (Part::Config, "something not found"),

@@ -1,7 +1,7 @@
-//! `read`: the meaning of an error message of any program, from the general shapes of error texts in `data/error_shapes.tsv`.
+//! `read`: the meaning of an error message of any program, by the shapes of error texts in `data/error_shapes.tsv`.
 //!
-//! Programs wrap errors: `starting: reading config: open /etc/x: no such file or directory`. The innermost error stands last, and its
-//! shape is the same in all programs. A message without any such shape has no known meaning.
+//! Programs wrap errors: `starting: reading config: open /etc/x: no such file or directory`. The innermost error is last,
+//! and its shape is the same in all programs. A message without any such shape has no known meaning.
 
 use std::sync::LazyLock;
 
@@ -72,7 +72,7 @@ impl Reading {
         format!("{} (\"{}\")", self.what, self.words)
     }
 
-    /// Returns whether the message is about more than a general state.
+    /// Returns whether the message says more than a general state.
     pub(crate) fn is_specific(&self) -> bool {
         self.tier < 3
     }
@@ -102,7 +102,7 @@ pub(crate) fn read(message: &str) -> Option<Reading> {
     Some(Reading { what, words, cause: shape.cause, advice: shape.advice, tier: shape.tier })
 }
 
-/// Returns the line of a log that gives the reason, with its meaning: of the lines about errors, the last with a shape.
+/// Returns the line of a log that gives the reason, with its meaning: the last line about an error that has a known shape.
 pub(crate) fn read_log<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clone) -> Option<(&'a str, Reading)> {
     let readable = || lines.clone().rev().filter_map(|line| Some((line, read(line)?)));
     let of_errors = readable().filter(|(line, _)| is_error(line));
@@ -144,7 +144,7 @@ fn is_error(line: &str) -> bool {
     let klog = line.starts_with(['E', 'F'])
         && line.get(1..5).is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
     let lower = line.to_ascii_lowercase();
-    // A shell that prints its commands prints the text of messages, too.
+    // If a shell prints its commands, it also prints the messages that these commands contain.
     !line.starts_with("+ ") && (klog || MARKS.iter().any(|mark| lower.contains(mark)) || lower.contains("error"))
 }
 
@@ -178,7 +178,7 @@ fn is_bounded(message: &str, start: usize, end: usize) -> bool {
     !first && !last
 }
 
-/// Removes what a logger writes around a message: time, level, source file.
+/// Removes the text that a logger adds to a message: time, level, source file.
 fn undecorated(message: &str) -> &str {
     let message = message.trim();
     for (field, quote) in [(" msg=\"", '"'), ("\"msg\":\"", '"'), ("\"error\":\"", '"')] {
@@ -210,17 +210,17 @@ fn undecorated(message: &str) -> &str {
     rest
 }
 
-/// Ends of a chain of errors that say nothing.
+/// Endings of error chains that carry no information.
 const EMPTY_ENDS: [&str; 3] = [": unknown", ", which is unexpected", "."];
 
-/// Returns the part of the message around its shape: the last links of the chain of errors, and what follows them.
+/// Returns the part of the message around its shape: the last errors of the chain, and the text that follows them.
 fn innermost(message: &str, start: usize, end: usize) -> String {
     let mut message = message;
     for empty in EMPTY_ENDS {
         message = message.strip_suffix(empty).unwrap_or(message);
     }
     let (start, end) = (start.min(message.len()), end.min(message.len()));
-    // The links before the shape, as far as there is room for them.
+    // The parts of the chain before the shape are included, if there is room for them.
     let least = end.saturating_sub(MAX_WORDS * 2 / 3);
     let links = message.match_indices(": ").map(|(at, _)| at + 2).filter(|at| *at >= least && *at < start.max(1));
     let lines = message[..start].rfind('\n').map(|at| at + 1);
@@ -237,7 +237,7 @@ fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<Str
     let found = match kind {
         Subject::None => None,
         Subject::After => {
-            // The words may have the name between them: "version `X' not found".
+            // The name may be between the words: "version `X' not found".
             let between = inside.split_once('`').map(|(_, rest)| rest).and_then(|rest| rest.split(['\'', '`']).next());
             between.filter(|name| !name.is_empty()).or_else(|| first_token(after))
         }
@@ -256,10 +256,10 @@ fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<Str
     found.map(|found| clean(bare(found), MAX_SUBJECT)).filter(|found| found.len() > 1)
 }
 
-/// Characters around a name.
+/// Characters that are removed around a name.
 const EDGES: [char; 12] = ['"', '\'', '`', ':', ',', ';', '(', ')', '[', ']', '{', ' '];
 
-/// Removes what stands around a name. An address may begin with a colon.
+/// Removes punctuation around a name. An address may begin with a colon.
 fn bare(token: &str) -> &str {
     token.trim_end_matches(EDGES).trim_start_matches(|first| first != ':' && EDGES.contains(&first))
 }
@@ -334,7 +334,7 @@ mod tests {
         }
     }
 
-    /// Messages of programs that no table knows, with what has to be said of them.
+    /// Tests messages of programs that no table contains: each message has an expected meaning.
     #[test]
     fn the_innermost_error_and_its_subject_are_read() {
         for (message, named) in [
@@ -348,7 +348,7 @@ mod tests {
             ),
             (
                 "2026/11/21 02:40:02 dial tcp 10.1.2.3:5432: connect: connection refused",
-                "nothing answers at 10.1.2.3:5432",
+                "nothing responds at 10.1.2.3:5432",
             ),
             (
                 "/usr/bin/x: error while loading shared libraries: libfoo.so.3: cannot open shared object file: No such file or directory",

@@ -1,7 +1,7 @@
-//! Sets severity and action of a finding from the Xid catalogue, and lowers the severity of old kernel events.
+//! `of`, `worst`: the meaning of kernel events in the Xid catalogue. `Draft::aged`: lowers the severity of old events.
 //!
-//! The catalogue (`src/kernel_log/data`) defines which codes can recover, and for each family of faults which evidence shows
-//! that the GPU works again: see [`Node::recovery`].
+//! The catalogue (`src/kernel_log/data`) defines which codes can recover. It also defines, for each family of faults, the
+//! evidence that the GPU works again: see [`Node::recovery`].
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
@@ -47,7 +47,7 @@ pub(crate) fn severity(event: &KernelEvent) -> Severity {
     of(event).severity
 }
 
-/// Returns the meaning with the highest severity; if equal, the one that ages last.
+/// Returns the meaning with the highest severity; if several have it, the meaning that counts for the longest time.
 pub(crate) fn worst(events: &[&KernelEvent]) -> EventMeaning {
     events.iter().map(|event| of(event)).max_by_key(|meaning| (meaning.severity, meaning.ageing)).unwrap_or(UNKNOWN)
 }
@@ -70,13 +70,13 @@ impl Draft {
     }
 
     /// Adds that a reading of all sections may lower the severity, if the sections that show whether a GPU works were not
-    /// requested. A reading of all sections lowers most events of more than a day ago, so these are warnings only.
+    /// requested. Such a reading lowers most events that are more than a day old, so these events are only warnings.
     pub(crate) fn unless_unread(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
         let waits = matches!(worst(events).ageing, Ageing::WhenWorking | Ageing::WhenWorkingADay);
         if !waits || self.severity <= Severity::Warning || node.shows_recovery() {
             return self;
         }
-        let unread = "it was not read whether the GPU works: diagnose_gpu_node reads this and may lower the severity";
+        let unread = "it is not known whether the GPU works: diagnose_gpu_node reads this and may lower the severity";
         let newest = events.iter().filter_map(|event| event.last).max();
         let draft = self.with_evidence(unread);
         match node.age(newest).is_some_and(|age| age > STALE_AFTER) {
@@ -149,8 +149,8 @@ mod tests {
         of_event(event, recovery_action, false)
     }
 
-    /// The findings of a node with two GPUs that work and this event in its log. `at_work`: a program that started ten minutes ago
-    /// runs on both.
+    /// The findings of a node with two GPUs that work and this event in its log. `at_work`: a program that started ten
+    /// minutes ago runs on both.
     fn of_event(event: Value, recovery_action: Option<&str>, at_work: bool) -> Vec<Finding> {
         let now = NOW;
         let of = |more: Value| {

@@ -1,8 +1,8 @@
-//! `Rule`: the constant part of a finding (id, title, severity, action, …). Macro `rules!`: declares a table of rules.
+//! `Rule`: the constant part of a finding (id, title, severity, action, …). `rules!`: declares a table of rules.
 //!
-//! The file of each group begins with its table; `catalogue_of_rules` lists them all. Programs rely on the ids: an id does
-//! not change its meaning and is not reused. The functions of the group add what depends on the facts: evidence, and
-//! sometimes the severity. The conclusions use the properties of a rule ([`About`], [`InPlan`]), never its id.
+//! The file of each group begins with its table; `catalogue_of_rules` lists all rules. Programs rely on the ids: the
+//! meaning of an id does not change, and an id is not reused. The functions of the group add what depends on the facts:
+//! evidence, and sometimes the severity. The conclusions use the properties of a rule ([`About`], [`InPlan`]), never its id.
 
 use syringe_core::classification::{ActionCode, Class, Severity};
 
@@ -50,7 +50,7 @@ pub enum About {
     Driver,
     /// The driver, which cannot be used for an unknown reason. A finding with the reason replaces it.
     DriverAbsent,
-    /// The way in which containers get GPUs: container runtime, CDI. The GPUs are not at fault.
+    /// The software that gives GPUs to containers: container runtime, CDI. The GPUs are not at fault.
     ContainerRuntime,
     /// One container, or the use of GPUs by pods. The GPUs are not at fault.
     Workload,

@@ -1,4 +1,4 @@
-//! `Draft`: a rule applied to a GPU or the node, with evidence. `conclusion/merge.rs` turns drafts into findings.
+//! `Draft`: a rule applied to a GPU or the node, with evidence, action and times, before it becomes a finding.
 
 use jiff::Timestamp;
 
@@ -27,9 +27,9 @@ pub(crate) struct Draft {
     pub(crate) noun: &'static str,
     /// The text of the action, with the placeholders `{gpu}` and `{node}`.
     pub(crate) advice: String,
-    /// Whether the evidence shows that the fault is over: then the title says so.
+    /// Whether the evidence shows that the fault is over: then the title says that the fault is over.
     pub(crate) is_over: bool,
-    /// Whether running work may end before the action, because the GPU responds.
+    /// Whether the action can wait until running work has finished, because the GPU responds.
     pub(crate) can_wait: bool,
     /// The condition for a return of the GPU to the vendor, if the action is to return it.
     pub(crate) return_if: Option<&'static str>,
@@ -120,7 +120,7 @@ impl Draft {
         }
     }
 
-    /// Returns the action for a fault of which it is not known whether something cured it.
+    /// Returns the action for a fault that something may have cured: first find out whether this is the case.
     fn unless_cured(&self) -> String {
         let cure = match self.action {
             ActionCode::UpdateSoftware => "the versions or settings of {gpu} on {node} were changed",
@@ -149,7 +149,7 @@ impl Draft {
         Self { action, advice: advice.into(), ..self }
     }
 
-    /// Adds an action. Of two actions, the one that includes the other remains; if neither includes the other, both remain.
+    /// Adds an action. If one of the two actions includes the other, only the first remains; otherwise both remain.
     pub(crate) fn joined_with(mut self, action: ActionCode, advice: impl Into<String>) -> Self {
         if self.actions().any(|known| known.includes(action)) {
             return self;

@@ -9,7 +9,7 @@ use syringe_core::unknown::Unknown;
 pub(crate) struct RuleGroup {
     pub(crate) rules: &'static [Rule],
     pub(crate) check: fn(&Node<'_>) -> Vec<Draft>,
-    /// Runs after the checks of all groups: joins findings, or replaces those that another one explains.
+    /// Runs after the checks of all groups: joins findings, or replaces findings that another finding explains.
     pub(crate) refine: fn(&Node<'_>, &mut Vec<Draft>),
     /// Facts that the group needs and that were not read, beyond the problems of the sections.
     pub(crate) unread: fn(&Node<'_>) -> Vec<Unread>,

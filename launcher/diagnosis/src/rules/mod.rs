@@ -1,4 +1,4 @@
-//! Runs all rules (`drafts`, `unread`) and lists them (`catalogue_of_rules`). A folder uses no rules of another one.
+//! Runs all rules (`drafts`, `unread`) and lists them (`catalogue_of_rules`). A folder uses no rules of another folder.
 
 mod comparisons;
 mod containers;

@@ -1,4 +1,4 @@
-//! Functions that create a `Failure` for a failed request to the API server.
+//! Functions that create a `Failure` for a failed API request, or an entry for data that could not be read.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
 }
 
-/// Whether the API server rejected a label selector. It does not always use that word.
+/// Whether the API server rejected a label selector. Not all of these messages contain the word "selector".
 fn is_about_selector(message: &str) -> bool {
     message.contains("selector") || message.contains("unable to parse requirement")
 }

@@ -1,4 +1,4 @@
-//! Logs each request to the API server with its status and duration (`--verbose`).
+//! `ApiLogLayer`, `ApiLog`: log each request to the API server with its status and duration (`--verbose`).
 //! Headers and bodies are never logged, because they contain credentials.
 
 use std::task::{Context, Poll};

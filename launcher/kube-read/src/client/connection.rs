@@ -9,7 +9,7 @@ use crate::client::server_clock::ServerClock;
 
 /// Minimum remaining validity of a client certificate at the start of a call.
 const MIN_VALIDITY: SignedDuration = SignedDuration::from_mins(15);
-/// Start of the text between the address of the API server and the address of its proxy.
+/// Start of the note after the address of the API server. The note contains the address of the proxy.
 pub const PROXY_NOTE_START: &str = " (through the proxy ";
 /// Context name of a connection that uses the service account of the pod.
 pub const IN_CLUSTER: &str = "in-cluster";

@@ -33,7 +33,7 @@ pub struct Contexts {
 }
 
 enum Source {
-    /// Paths of files, which are read again after a change. `named`: whether a setting or the environment sets their paths.
+    /// Kubeconfig files by path. Changed files are read again. `named`: whether a setting or the environment sets the paths.
     Files { files: Vec<PathBuf>, named: bool },
     /// The kubeconfig of the demo cluster, in memory.
     InMemory(Box<Kubeconfig>),
@@ -79,7 +79,7 @@ impl Contexts {
         Self { cache, ..Self::in_memory(Kubeconfig::default(), None) }
     }
 
-    /// Sends every request as this user with these groups, as `kubectl --as`.
+    /// Sends every request as this user with these groups, like `kubectl --as`.
     #[must_use]
     pub fn impersonating(self, user: Option<String>, groups: Vec<String>) -> Self {
         Self { impersonated: (user, groups), ..self }
@@ -112,7 +112,7 @@ impl Contexts {
         default_context == Some(name) || self.allowed.iter().any(|allowed| allowed == "*" || allowed == name)
     }
 
-    /// Rejects a context that a tool argument must not name. A model can only use the allowed clusters.
+    /// Rejects a context that a tool argument must not name, so that a model can use only the allowed clusters.
     fn check_allowed(&self, name: &str) -> Result<(), Failure> {
         let default_context = self.read().ok().and_then(|kubeconfig| self.default_context(&kubeconfig));
         if self.is_allowed(name, default_context.as_deref()) {
@@ -208,7 +208,7 @@ impl Contexts {
         };
         config.connect_timeout = Some(CONNECT_TIME);
         config.read_timeout = None;
-        // The module `retry` does this instead.
+        // The module `retry` repeats requests instead.
         config.default_retry = false;
         let mut server = clean(config.cluster_url.to_string().trim_end_matches('/'), 300);
         let plugin = config.auth_info.exec.as_ref().and_then(credentials::file_name);
@@ -251,9 +251,9 @@ impl Contexts {
         let why = match error {
             KubeconfigError::Parse(error) => match error.location() {
                 Some(place) => {
-                    format!("it is not a valid kubeconfig (line {}, column {})", place.line(), place.column())
+                    format!("the file is not a valid kubeconfig (line {}, column {})", place.line(), place.column())
                 }
-                None => "it is not a valid kubeconfig".to_owned(),
+                None => "the file is not a valid kubeconfig".to_owned(),
             },
             // The path is in the other part of the message.
             KubeconfigError::ReadConfig(error, _) => error.to_string(),
@@ -295,7 +295,7 @@ async fn from_kubeconfig(
             _ if names.is_empty() => {
                 ("the kubeconfig has no contexts".to_owned(), "Use another file with --kubeconfig.".into())
             }
-            Some(name) => (format!("there is no '{name}'"), format!("Use one of: {available}.")),
+            Some(name) => (format!("there is no context '{name}'"), format!("Use one of: {available}.")),
             None => match kubeconfig.current_context.as_deref().filter(|name| !name.is_empty()) {
                 Some(name) => (
                     format!("current-context is '{}', which is not in the kubeconfig", clean(name, 120)),

@@ -1,4 +1,4 @@
-//! `prepare_plugin`: disables standard input for a credential plugin, and finds its program, also outside `PATH`.
+//! `prepare_plugin`: disables standard input for a credential plugin, and finds the plugin's program.
 //!
 //! Plugins run as children of this process, and must not read its standard input, which is the MCP stream. They are
 //! often not found, because a desktop host starts this program with a short `PATH`.
@@ -51,7 +51,7 @@ pub fn prepare_plugin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Fai
                     if command.contains(['/', '\\']) { "" } else { " in PATH or the usual folders" }
                 ),
                 format!(
-                    "Install it, or set its full path in the kubeconfig; a desktop MCP host may need \
+                    "Install the plugin, or set its full path in the kubeconfig; a desktop MCP host may need \
                      PATH set in its configuration.{}",
                     hint.unwrap_or_default()
                 ),

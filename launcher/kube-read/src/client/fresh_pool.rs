@@ -17,7 +17,7 @@ pub(super) struct FreshPool<S> {
 
 struct Pool<S> {
     service: S,
-    /// Number of replacements. With this number, requests that were sent at the same time replace the pool only once.
+    /// Number of replacements. By comparing it, requests that were sent at the same time replace the pool only once.
     number: u64,
 }
 

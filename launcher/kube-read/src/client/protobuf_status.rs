@@ -1,4 +1,4 @@
-//! Decodes the `Status` of a failed request for protobuf, which an API server also sends in protobuf.
+//! `status_of`: decodes the `Status` of a failed request. If the request asked for protobuf, the `Status` is protobuf.
 
 use http::StatusCode;
 use kube::core::Status;

@@ -1,4 +1,4 @@
-//! Chooses the proxy for an API server as kubectl does: from the kubeconfig, or else from the environment.
+//! `from_environment`: the proxy for an API server, chosen as kubectl does. `parse`, `shown`: the address of a proxy.
 //!
 //! kube does this differently: it uses `HTTPS_PROXY` for every server, and compares `NO_PROXY` with the proxy instead of
 //! the server.
@@ -38,7 +38,7 @@ pub fn parse(proxy: &str) -> Result<Uri, Failure> {
         let place = clean(proxy.rsplit('@').next().unwrap_or_default(), 80);
         let next = "Use http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT (proxy-url in the kubeconfig, \
                     HTTPS_PROXY), or exempt the API server with NO_PROXY.";
-        Failure::new(format!("Using the proxy {place}"), "it is not a supported proxy address", next)
+        Failure::new(format!("Using the proxy {place}"), "the address is not a supported proxy address", next)
     })
 }
 

@@ -1,4 +1,4 @@
-//! `read`: repeats a read that a busy or restarting API server rejects, with a time limit. Also classifies errors.
+//! `read`: repeats a read that a busy or restarting API server rejects, with a time limit. Also functions for errors.
 //! A read fails at once if the server cannot be reached.
 //!
 //! A read that fails with 429 is repeated until the time limit. After another error, a read is repeated a few times.

@@ -1,4 +1,4 @@
-//! Copies the `Retry-After` header of a failed request into its `Status`, because kube drops the headers.
+//! `carry`: copies the `Retry-After` header of a response into its `Status`, because kube drops the headers.
 //!
 //! An API server that limits requests (API Priority and Fairness) responds in plain text, as proxies do.
 
@@ -15,7 +15,7 @@ use crate::client::protobuf_status::status_of;
 /// Maximum size of the body of such a response.
 const MAX_BODY: usize = 64 << 10;
 
-/// A layer for the client. It changes only responses with 429 or 503 whose header is a number of seconds.
+/// Copies the header. Changes only responses with 429 or 503 whose header is a number of seconds.
 pub async fn carry<B>(response: Response<B>) -> Result<Response<Either<B, Full<Bytes>>>, BoxError>
 where
     B: http_body_util::BodyExt<Data = Bytes>,

@@ -1,4 +1,4 @@
-//! Explains why a Pending pod does not fit on any GPU node, and lists the changes that would help.
+//! `find`: explains why a Pending pod does not fit on any GPU node, and lists the changes that would help.
 //! The requests of the pod are compared with the free resources of the nodes.
 //!
 //! The comparison is only for pods that request GPUs, because only GPU nodes are read. Only resources in the scheduler's
@@ -74,9 +74,9 @@ fn listed(amounts: impl Iterator<Item = (String, u128)>) -> String {
 /// The nodes, and the resources that are insufficient on them.
 struct Nodes<'a> {
     candidates: &'a [Candidate],
-    /// Nodes that are excluded only because of resources.
+    /// Nodes that are excluded only because of insufficient resources.
     open: Vec<&'a Candidate>,
-    /// Insufficient resources. Nodes are counted by the first one.
+    /// Insufficient resources. Nodes are counted by the first of these resources.
     scarce: Vec<&'a String>,
     wanted: &'a MilliValues,
 }
@@ -121,7 +121,7 @@ impl Nodes<'_> {
         let name = self.candidates.iter().find_map(|candidate| host(&candidate))?;
         let lacking = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
         Some(format!(
-            "its nodeSelector ties it to {name} (kubernetes.io/hostname), and {} does not have {lacking} free",
+            "its nodeSelector ties the pod to {name} (kubernetes.io/hostname), and {} does not have {lacking} free",
             only.node
         ))
     }
@@ -180,14 +180,14 @@ impl Nodes<'_> {
             },
             changes: vec![change],
             needs_all: true,
-            // Without any GPU resource, a device plugin may still register.
+            // If no node has any GPU resource, a device plugin may still register.
             never_fits: !others.is_empty(),
             fits_now: None,
         }
     }
 
-    /// For example `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes
-    /// are full`.
+    /// Describes the shortage, for example `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is
+    /// 2, on gpu-7; 3 nodes are full`.
     fn shortage(&self) -> String {
         let asks = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
         let mut parts = vec![format!("requests {asks} on one node")];
@@ -300,7 +300,7 @@ impl Nodes<'_> {
     }
 }
 
-/// Returns whether a label (`key=value`) says which machine a node is, and where: nobody changes it to make a pod fit.
+/// Returns whether a label (`key=value`) identifies a machine or its place. Nobody changes such a label to make a pod fit.
 fn is_of_machine(label: &str) -> bool {
     const DOMAINS: [&str; 8] = [
         "kubernetes.io/",
@@ -323,11 +323,11 @@ fn remedy(rejection: &RejectionReason, node: &str) -> String {
         RejectionReason::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
         RejectionReason::Label(label) if is_of_machine(label) => {
             format!(
-                "remove {label} from its nodeSelector, or the reason for which a controller set it, so that it can use {node}"
+                "remove {label} from its nodeSelector, or the reason for which a controller set it, so that the pod can use {node}"
             )
         }
         RejectionReason::Label(label) => format!("add the label {label} to {node}"),
-        RejectionReason::Affinity => format!("change its node affinity so that it matches {node}"),
+        RejectionReason::Affinity => format!("change the pod's node affinity so that it matches {node}"),
     }
 }
 

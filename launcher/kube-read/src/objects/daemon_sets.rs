@@ -1,4 +1,4 @@
-//! Evaluates, as the DaemonSet controller does, whether a DaemonSet should have a pod on a node, and finds this pod.
+//! `DaemonSet`, `on_node`: decide, as the DaemonSet controller does, whether a node should have a pod of a DaemonSet.
 //!
 //! The controller checks the name, the node selector, the required node affinity and the taints of a node, but no resources.
 //! It adds tolerations for the taints of the node controller, so its pods also run on nodes that are not Ready or cordoned.

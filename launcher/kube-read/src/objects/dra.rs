@@ -1,4 +1,4 @@
-//! `Dra`: the devices that drivers for dynamic resource allocation publish, and the claims with their devices.
+//! `Dra`, `Device`, `Claim`: the devices that drivers for dynamic resource allocation publish, and claims with devices.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! Reads the node labels of the GPU Operator, its components and node feature discovery, with their age.
+//! `from_node`: the labels of the GPU Operator, its components and node feature discovery on a node, with their age.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Creates the facts about the GPU pods of a node, for the rules about allocated and used GPUs.
+//! `from_pods`: creates the facts about the GPU pods of a node, for the rules about allocated and used GPUs.
 
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
 use syringe_core::text::{clean, clean_keeping_end};
@@ -11,7 +11,7 @@ use crate::objects::pod_owner::is_node_software;
 /// Maximum length of a name and of a message.
 const NAME_CAP: usize = 253;
 const MESSAGE_CAP: usize = 300;
-/// Maximum number of listed containers of one pod that may see GPUs that they did not request.
+/// Maximum number of containers that are listed for one pod because they may see GPUs that they did not request.
 const MOST_NAMED: usize = 2;
 
 /// Returns the pods with allocated resources, and the pods that the kubelet rejected.

@@ -1,4 +1,4 @@
-//! Recognizes names of GPU resources in capacities and requests, and returns the unit of each resource.
+//! `is_gpu_resource`, `unit`, `count`: recognize names of GPU resources, and return the units and amounts of resources.
 
 use std::collections::BTreeMap;
 

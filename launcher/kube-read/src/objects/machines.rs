@@ -1,4 +1,4 @@
-//! Recognizes the machine of a node, and reads its state: a NodeClaim (Karpenter) or a Machine (Cluster API, OpenShift).
+//! `is_of_node`, `facts`: the machine of a node and its state: a NodeClaim (Karpenter) or Machine (Cluster API).
 
 use serde_json::Value;
 use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
@@ -10,7 +10,7 @@ const MAX_MESSAGE: usize = 600;
 /// Maximum number of conditions.
 const MAX_CONDITIONS: usize = 16;
 
-/// Conditions that are not `True` on a machine without a fault.
+/// Conditions that can be other than `True` on a machine without a fault.
 const NORMALLY_FALSE: [&str; 11] = [
     "Consolidatable",
     "Drifted",

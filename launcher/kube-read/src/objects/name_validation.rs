@@ -1,4 +1,4 @@
-//! Validates names of Kubernetes objects before they become part of a request path.
+//! Validates names of objects for request paths. `container_id_without_scheme`: a container ID without its runtime.
 
 use syringe_core::text::clean;
 

@@ -1,4 +1,4 @@
-//! Reads the state of a node: readiness, cordon, and conditions with their ages.
+//! `is_ready`, `is_cordoned`, `conditions`, …: functions for the state of a node, with the age of each condition.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
@@ -109,7 +109,7 @@ pub fn ready_since(node: &Node) -> Option<Timestamp> {
 /// Returns why the node is not Ready: `Ready is False since <time> (<reason>: <message>)`. `None` for a Ready node.
 pub fn why_not_ready(node: &Node) -> Option<String> {
     let Some(condition) = reported(node).iter().find(|condition| condition.type_ == "Ready") else {
-        return Some("it reports no Ready condition".to_owned());
+        return Some("the node has no Ready condition".to_owned());
     };
     if condition.status == "True" {
         return None;

@@ -1,4 +1,4 @@
-//! Facts about one node from Kubernetes: GPU model, driver version, taints, problems, GPU capacity and its use.
+//! Functions that read facts from a Node object: GPU model, driver version, taints, problems, GPU capacity and use.
 //! Device plugins and dynamic resource allocation report GPUs differently. Here, both become amounts by name.
 
 use jiff::Timestamp;

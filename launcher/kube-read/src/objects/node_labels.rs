@@ -1,4 +1,4 @@
-//! Recognizes GPU nodes, and reads node labels about GPUs (GPU Feature Discovery, cloud providers).
+//! `is_gpu_node`: whether a node has GPUs. `gpu_labels`, `replicas`, `label_number`: labels of a node about its GPUs.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub fn is_gpu_node(node: &Node) -> bool {
         || node.labels().keys().any(|name| name.starts_with("feature.node.kubernetes.io/pci-") && name.contains("10de"))
 }
 
-/// Returns the number of replicas of one unit of `resource` on this node (time-slicing, MPS), or 1 if it is not shared.
+/// Returns the number of replicas of one unit of `resource` on this node (time-slicing, MPS), or 1 without sharing.
 pub fn replicas(node: &Node, resource: &str) -> u32 {
     let plain = resource.trim_end_matches(".shared");
     let label = match plain.strip_prefix("nvidia.com/mig-") {

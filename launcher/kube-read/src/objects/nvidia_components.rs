@@ -1,4 +1,4 @@
-//! Recognizes pods of NVIDIA's software (device plugin, driver, DCGM …). They request no GPU, but need the driver.
+//! `PodIdentity`: recognizes the pods of NVIDIA's software (device plugin, driver, DCGM …), which need the driver.
 //!
 //! Such pods have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
 

@@ -1,4 +1,4 @@
-//! Creates the facts about the pods of NVIDIA's software: the component of each pod, and the states of its containers.
+//! `nvidia_pod`, `daemon_pod`, `runtime_classes`: create the facts about the pods of NVIDIA's software and DaemonSets.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! Converts one pod to `PodFacts`: the status, containers and GPU requests of the pod, for an explanation.
+//! `from_pod`: converts a pod to `PodFacts`, for an explanation. `not_created`: facts of a pod that was not created.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
@@ -14,7 +14,7 @@ use crate::objects::scheduler_filters;
 
 /// The phase of a pod that its controller could not create. Kubernetes has no phase for this.
 const NOT_CREATED: &str = "NotCreated";
-/// Maximum length of a message. A longer message keeps its start and its end, where runtimes write the reason.
+/// Maximum length of a message. A longer message is cut in the middle, because runtimes write the reason at the end.
 const MESSAGE_CAP: usize = 1000;
 /// Maximum number of scheduling gates that are listed.
 const MAX_GATES: usize = 8;

@@ -1,4 +1,4 @@
-//! Adds up the requests of a pod for every resource (CPU, memory, GPUs of any vendor) as the scheduler does.
+//! `PodRequests::requested`: the requests of a pod for every resource (CPU, memory, GPUs), added as the scheduler does.
 //!
 //! Amounts are in thousandths of a unit, which is sufficient for Kubernetes quantities (`100m`).
 

@@ -1,4 +1,4 @@
-//! Creates one row per pod that uses GPUs, with its requests by container, its claims, and its devices from the API.
+//! `row`: creates the row of a pod that uses GPUs (`PodRow`): requests by container, claims, and devices from the API.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -56,7 +56,7 @@ pub struct ContainerRow {
     pub limits: Option<ResourceCounts>,
     /// Devices, according to the API or a probe.
     pub devices: Vec<DeviceRow>,
-    /// ID in the container runtime, with which processes are assigned to the container.
+    /// ID in the container runtime, by which processes are assigned to the container.
     #[serde(skip)]
     pub runtime_id: String,
 }

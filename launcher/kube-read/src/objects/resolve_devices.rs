@@ -1,4 +1,4 @@
-//! Joins the kubelet's device allocations with the pods: pod → container → UUID → process.
+//! `resolve`: joins the kubelet's device allocations with the pods: pod → container → UUID → process.
 //! The API contains only the number of GPUs of a container, and not which GPUs these are.
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use crate::objects::pod_rows::{ContainerRow, DeviceRow, PodRow, ProcessRow};
 pub struct Leftovers {
     /// Devices that the kubelet still has allocated to deleted pods.
     pub allocated_to_deleted_pods: Vec<StaleAllocation>,
-    /// Processes on GPUs that are not allocated to them: processes of the host, or of a container without an allocation.
+    /// Processes on GPUs without an allocation: processes of the host, or of a container to which the GPU is not allocated.
     pub processes: Vec<StrayProcess>,
 }
 
@@ -39,7 +39,7 @@ impl Leftovers {
 pub struct StaleAllocation {
     /// UID of the pod. Empty if the kubelet reported the name of the pod instead.
     pub pod_uid: String,
-    /// `NAMESPACE/NAME`, if the kubelet reported it.
+    /// `NAMESPACE/NAME`, if the kubelet reported the name.
     pub pod: Option<String>,
     /// Name of the container.
     pub container: String,

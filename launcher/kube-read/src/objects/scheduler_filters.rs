@@ -1,4 +1,4 @@
-//! Checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters.
+//! `candidate`: checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters.
 //! The result is a list of the reasons against the node.
 //!
 //! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested
@@ -151,7 +151,7 @@ pub fn first_mismatch(spec: &PodSpec, node: &Node) -> Option<String> {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
     if let Some(required) = required.filter(|required| !matches_any(&required.node_selector_terms, node)) {
-        // Of several terms, the one with the fewest unmet requirements is the one that was meant for this node.
+        // Of several terms, the term with the fewest unmet requirements was probably meant for this node.
         let unmet = required.node_selector_terms.iter().map(|term| unmet(term, node));
         let nearest = unmet.filter(|unmet| !unmet.is_empty()).min_by_key(Vec::len).unwrap_or_default();
         let Some(first) = nearest.first() else {
@@ -164,14 +164,14 @@ pub fn first_mismatch(spec: &PodSpec, node: &Node) -> Option<String> {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let taint = taints.iter().find(|taint| is_not_tolerated(taint, spec.tolerations.as_deref().unwrap_or_default()))?;
     let value = taint.value.as_deref().filter(|value| !value.is_empty()).map(|value| format!("={value}"));
-    Some(format!("it does not tolerate the taint {}{}:{}", taint.key, value.unwrap_or_default(), taint.effect))
+    Some(format!("the pod does not tolerate the taint {}{}:{}", taint.key, value.unwrap_or_default(), taint.effect))
 }
 
 /// Formats the value of a label on the node.
 fn of_node(node: &Node, label: &str) -> String {
     match node.labels().get(label) {
         Some(value) => format!("the node has {label}={value}"),
-        None => "the node does not have it".to_owned(),
+        None => "the node does not have this label".to_owned(),
     }
 }
 
@@ -198,8 +198,8 @@ fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<Re
         rejections.push(RejectionReason::Cordoned);
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    // A cordon is also a taint, and was reported above. The scheduler checks taints before resources. So if its message
-    // mentions no taint, no taint excludes a node, e.g. because an admission plugin added a toleration.
+    // A cordon is also a taint, and was reported above. The scheduler checks taints before resources. So if the scheduler's
+    // message mentions no taint, no taint excludes a node, e.g. because an admission plugin added a toleration.
     let unnamed = scheduler_message.is_some_and(|scheduler_message| {
         scheduler_message.contains("nodes are available:") && !scheduler_message.contains("taint")
     });

@@ -1,4 +1,4 @@
-//! `from_pods`: selects the pods of a node of which no container has started, for the rule about such pods.
+//! `from_pods`: selects the pods of a node in which no container has started, for the rule about such pods.
 
 use syringe_core::facts::kubernetes::node::StartingPod;
 use syringe_core::text::{clean, clean_keeping_end};

@@ -1,4 +1,4 @@
-//! Reads facts about a node and its GPUs from the Kubernetes API, for nodes on which no probe can run.
+//! `read`: reads facts about a node and its GPUs from the Kubernetes API, for nodes on which no probe can run.
 //!
 //! Sources: the Node object with its conditions and labels, its Lease, its events, the pods on it, the health of their
 //! devices from device plugins, and the object that provides its machine. gpu-syringe reads none of this from the hardware.
@@ -82,7 +82,7 @@ impl ApiOnlyFacts {
         for list in [machines, pods_not_starting, unhealthy_devices, events] {
             lines.extend(list.iter().cloned());
         }
-        // Nobody is expected to have the right to use the proxy of nodes, so its absence is no news.
+        // Most users have no permission for the proxy of nodes, so a missing permission is not listed.
         let not_read = not_read.iter().filter(|what| !what.contains("\"nodes/proxy\""));
         lines.extend(not_read.map(|what| format!("not read: {what}")));
         lines
@@ -125,7 +125,7 @@ pub async fn read(connection: &Connection, node: &Node, time: Duration) -> Unpro
 }
 
 impl ApiOnlyFacts {
-    /// Returns the facts about a node of which only the machine and events are known.
+    /// Returns the facts about a node if only its machine and its events are known.
     pub fn of(lifecycle: &Lifecycle) -> Self {
         let is_told = |event: &&NodeEvent| event.severity == "Warning" || is_about_gpus(event);
         Self {
@@ -137,7 +137,7 @@ impl ApiOnlyFacts {
         }
     }
 
-    /// Adds the pods that do not start, once their events were read.
+    /// Adds the pods that do not start, with the newest event of each.
     pub fn add_pods_not_starting(&mut self, pods: &[StartingPod]) {
         self.pods_not_starting = pods.iter().map(starting_line).collect();
     }

@@ -1,4 +1,4 @@
-//! Lists all GPU nodes for a Pending pod, with the reasons against each node.
+//! `candidates`: lists all GPU nodes for a Pending pod, with the reasons against each node.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;

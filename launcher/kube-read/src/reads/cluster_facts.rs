@@ -1,8 +1,8 @@
-//! Reads, from the Kubernetes API, the facts about one node that the rules need.
+//! `from_objects`, `add_from_api`, `add_warnings`: read the facts about a node that the rules need from the API.
 //!
 //! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, may use dynamic resource allocation
 //! for its GPUs (also as an extended resource), or may be in a cluster that advertises no GPUs. Only such a node needs
-//! further requests. Each pod that does not start needs one more, for its newest event.
+//! further requests. Each pod that does not start needs one more request, for its newest event.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub async fn add_from_api(
     let name = kubernetes.name_any();
     let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
     let mut sets = facts.daemon_sets.take();
-    // Each request has its own time limit, so that a long list of nodes does not prevent the others.
+    // Each request has its own time limit, so that a long list of nodes does not prevent the other requests.
     let time = time.min(TIME);
     let other_nodes =
         async { if offers { Ok(OtherNodes::default()) } else { other_nodes(connection, kubernetes, &facts).await } };

@@ -1,4 +1,4 @@
-//! Reads the DaemonSets of the cluster, and why one of them has no pod on a node.
+//! `list`: reads the DaemonSets of the cluster. `add_to`, `add_refusals`: add the DaemonSets to the facts of a node.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::reads::existing_pods::ExistingPods;
 const TIME: Duration = Duration::from_secs(5);
 /// Maximum number of namespaces in which the reason for a missing pod is read.
 const NAMESPACES: usize = 3;
-/// Maximum length of a message. The scheduler writes the reasons of all nodes into one.
+/// Maximum length of a message. The scheduler writes the reasons of all nodes into one message.
 const MESSAGE: usize = 600;
 
 /// Lists the DaemonSets of the cluster, within `time`.
@@ -53,7 +53,7 @@ pub fn add_to(
 }
 
 /// Reads why DaemonSets that fit the node have no pod on it: from the events of their controller, and from pods that the
-/// scheduler did not place. Reasons that the user may not read stay unknown.
+/// scheduler did not place. Reasons that the user has no permission to read stay unknown.
 pub async fn add_refusals(connection: &Connection, node: &str, sets: &mut [DaemonSetFacts], time: Duration) {
     let missing = |set: &&mut DaemonSetFacts| set.mismatch.is_none() && set.pod.is_none();
     let mut sets: Vec<&mut DaemonSetFacts> = sets.iter_mut().filter(missing).collect();

@@ -1,4 +1,4 @@
-//! Reads the events of a node or a pod, from the kubelet, the scheduler, node-problem-detector and controllers.
+//! Functions that read the events of a node, a pod or a controller: `of_node`, `of_pod`, `of_failed_creates`, ….
 //!
 //! All lists use one function, which follows pages, counts `series` as well as `count`, and keeps the newest events.
 
@@ -21,7 +21,7 @@ use crate::objects::gpu_pod::{Pod, PodMetadata};
 
 /// Maximum length of the message of a node event. The message is text from a node.
 const NODE_MESSAGE: usize = 300;
-/// Maximum length of the message of a pod event. Longer messages lose the middle, because runtimes write the reason at
+/// Maximum length of the message of a pod event. A longer message is cut in the middle, because runtimes write the reason at
 /// the end.
 const POD_MESSAGE: usize = 1000;
 /// Maximum length of a field path.
@@ -30,7 +30,7 @@ const FIELD: usize = 320;
 const MAX_NODE_EVENTS: usize = 500;
 /// Maximum number of events of a pod.
 const MAX_POD_EVENTS: usize = 50;
-/// Maximum number of events of a pod that is gone.
+/// Maximum number of events of a deleted pod.
 const MAX_LEFT_EVENTS: usize = 3;
 /// Maximum number of events in a namespace about pods that could not be created.
 const MAX_REFUSALS: usize = 100;
@@ -122,7 +122,7 @@ pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Resu
     Ok(events.into_iter().map(refused).collect())
 }
 
-/// Reads the newest events of pods with this name, newest first. They stay for a time after the pod is deleted.
+/// Reads the newest events of pods with this name, newest first. Events stay in the API for some time after a deletion.
 pub async fn left_of_pod(connection: &Connection, namespace: &str, pod: &str) -> Vec<NodeEvent> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let fields = format!("involvedObject.kind=Pod,involvedObject.name={pod}");
@@ -134,7 +134,7 @@ pub async fn left_of_pod(connection: &Connection, namespace: &str, pod: &str) ->
 /// Reads the newest warning about a pod, if there is one. The warning contains the reason why the pod does not start.
 pub async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<NodeEvent>, Failure> {
     let mut warnings = newest_of_severity(connection, namespace, pod, "Warning", WARNINGS_OF_POD).await?;
-    // Back-off says only that there was a failure before.
+    // A back-off event only shows that there was an earlier failure.
     let telling = warnings.iter().position(|event| event.reason != "BackOff").unwrap_or(0);
     Ok((!warnings.is_empty()).then(|| warnings.swap_remove(telling)))
 }

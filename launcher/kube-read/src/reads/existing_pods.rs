@@ -59,7 +59,7 @@ impl ExistingPods {
                 static_pods.entry(static_uid.clone()).or_insert((uid.clone(), name));
             }
         }
-        // The UIDs of the API always win.
+        // The UIDs of the API have priority.
         static_pods.retain(|static_uid, _| !existing_pods.names.contains_key(static_uid));
         for (static_uid, (uid, name)) in static_pods {
             existing_pods.names.insert(static_uid.clone(), name);

@@ -1,4 +1,4 @@
-//! Reads API data about a node that no probe reaches: its Lease, the objects of its machine, and its events.
+//! `read`: reads API data about a node that no probe reaches: its Lease, the objects of its machine, and its events.
 //!
 //! The default permissions include only the events. The other objects are read if the user may read them and the cluster
 //! has them.
@@ -52,7 +52,7 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Returns whether nothing is known of the node.
+    /// Returns whether the API has no data about the node.
     pub fn is_empty(&self) -> bool {
         self.machines.is_empty() && self.events.is_empty() && self.lease_renewed.is_none()
     }

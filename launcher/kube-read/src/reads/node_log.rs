@@ -1,4 +1,4 @@
-//! Reads kernel messages from the log files that a node's kubelet serves, for nodes on which no probe can run.
+//! `read`: reads kernel messages from log files that a node's kubelet serves, for nodes on which no probe can run.
 //!
 //! This needs the permission `get` on `nodes/proxy`, which gives access to the whole API of a kubelet.
 //! `deploy/rbac.yaml` does not grant this permission; gpu-syringe uses it if the user has it. NodeLogQuery is not
@@ -31,7 +31,7 @@ use crate::failure::kube_reason;
 const MAX_BYTES: usize = 4 << 20;
 /// Time limit, because an answer without a probe should be fast.
 const TIME: Duration = Duration::from_secs(8);
-/// Part of this time limit for the rotated file.
+/// The part of `TIME` that is reserved for the rotated file.
 const TIME_FOR_OLDER: Duration = Duration::from_secs(3);
 /// Time zones differ by quarters of an hour, up to 14 h.
 const QUARTER: SignedDuration = SignedDuration::from_mins(15);
@@ -90,7 +90,7 @@ pub async fn read(
         // A file that is no longer written has no information about the current state.
         let ended = log.coverage.iter().filter_map(|coverage| coverage.to).max();
         stale.get_or_insert(match ended {
-            Some(ended) => format!("{name} ends at {ended:.0}: it is no longer written"),
+            Some(ended) => format!("{name} ends at {ended:.0}: the file is no longer written"),
             None => format!("{name} contains no line with a time"),
         });
     }
@@ -158,7 +158,7 @@ async fn tail(connection: &Connection, node: &str, name: &str, most: usize) -> R
         .map_err(|error| error.to_string())?;
     let response = connection.client.send(request).await.map_err(|error| kube_reason(&error))?;
     let (parts, body) = response.into_parts();
-    // If the response has one more byte, the kubelet does not support ranges.
+    // If the response has more than `most` bytes, the kubelet does not support ranges.
     let bytes = Limited::new(body, most + 1).collect().await.map(|body| body.to_bytes());
     match (parts.status, bytes) {
         (StatusCode::NOT_FOUND, _) => Ok(None),

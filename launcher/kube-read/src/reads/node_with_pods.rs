@@ -1,4 +1,4 @@
-//! `NodeWithPods`: reads one node with its pods and claims.
+//! `NodeWithPods`: one node with its pods and claims; `NodeWithPods::read` reads these objects.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;

@@ -1,4 +1,4 @@
-//! Reads one node by name, or all nodes that match a selector and a predicate. `must_be_ready` checks a node.
+//! `read`, `find`, `collect`: read one node by name, or all nodes that match. `must_be_ready`: rejects other nodes.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};
@@ -51,10 +51,10 @@ pub struct NoProbe {
 
 /// Labels and taints of nodes that cannot run an arbitrary pod: name, value (empty for any value), and reason.
 const NOT_A_MACHINE: [(&str, &str, &str); 4] = [
-    ("type", "virtual-kubelet", "it is a virtual node (virtual-kubelet)"),
-    ("virtual-kubelet.io/provider", "", "it is a virtual node (virtual-kubelet)"),
-    ("eks.amazonaws.com/compute-type", "fargate", "it is a Fargate node, and EKS starts only one pod on it"),
-    ("kubernetes.io/os", "windows", "it runs Windows, and node-probe is a program for Linux"),
+    ("type", "virtual-kubelet", "the node is a virtual node (virtual-kubelet)"),
+    ("virtual-kubelet.io/provider", "", "the node is a virtual node (virtual-kubelet)"),
+    ("eks.amazonaws.com/compute-type", "fargate", "the node is a Fargate node, on which EKS starts only one pod"),
+    ("kubernetes.io/os", "windows", "the node runs Windows, but node-probe is a program for Linux"),
 ];
 
 /// Returns why no probe can run on a node, according to its Node object.
@@ -73,7 +73,7 @@ pub fn why_no_probe(node: &Node) -> Option<NoProbe> {
     let why = node_conditions::why_not_ready(node)?;
     Some(NoProbe {
         why: format!("{why}; its kubelet would not start a pod, so nothing was created"),
-        next_step: "Repair the node first (kubelet, network, power). On the node itself, the log of the kubelet says more.",
+        next_step: "Repair the node first (kubelet, network, power). The log of the kubelet on the node has details.",
     })
 }
 

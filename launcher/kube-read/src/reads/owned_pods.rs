@@ -1,4 +1,4 @@
-//! `worst`: finds the pods of a Job, Deployment or another owner in a namespace, and selects the one in the worst state.
+//! `worst`: reads the pods of a Job, Deployment or another owner in a namespace, and selects the worst pod.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ enum State {
     Failed,
 }
 
-/// Returns the pods of an owner; `None` if it has no pod in the namespace. Fails if the pods cannot be listed.
+/// Returns the pods of an owner; `None` if the owner has no pod in the namespace. Fails if the pods cannot be listed.
 pub async fn worst(connection: &Connection, namespace: &str, owner: &NamedOwner) -> Result<Option<OwnedPods>, Failure> {
     let query = Query {
         what: &format!("Listing the pods of namespace {namespace}"),

@@ -46,7 +46,7 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
         .map_err(|error| request_failed(connection, what(), &error))?;
     let pod = pod.filter(|_| target.kind.is_none());
     let Some(pod) = pod else {
-        // The error of the list is not reported: the caller did not ask for a list.
+        // An error of the list is not reported, because the caller did not request a list.
         let owned =
             if target.kind.is_none() { owned_pods::worst(connection, namespace, target).await } else { Ok(None) };
         if let Ok(Some(OwnedPods { worst, phases })) = owned {
@@ -68,7 +68,7 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
     Ok(with_events(connection, namespace, pod, None).await)
 }
 
-/// Formats the events of a pod that is gone.
+/// Formats the events of a deleted pod.
 fn events_left(events: &[events::NodeEvent]) -> String {
     let time = |event: &events::NodeEvent| event.last.map(|last| format!("{last:.0} ")).unwrap_or_default();
     let each: Vec<_> =
@@ -113,7 +113,8 @@ async fn warnings_of_owner(connection: &Connection, namespace: &str, pod: &Pod) 
 /// Maximum number of NodeClaims whose events are read.
 const NOMINATED: usize = 2;
 
-/// Reads the warnings about the NodeClaims that Karpenter makes for a pod without a node: why the cloud gives no machine.
+/// Reads the warnings about the NodeClaims that Karpenter created for a pod without a node: why the cloud provides no
+/// machine.
 async fn events_of_nominated(connection: &Connection, facts: &PodFacts) -> Vec<PodEvent> {
     let pending = facts.node.is_none();
     let nominations = facts.events.iter().rev().filter(|event| pending && event.reason == "Nominated");

@@ -1,4 +1,4 @@
-//! Describes a pod by its UID for the plan of an action: its name, and the controller that may restart it.
+//! `describe_pod`: finds a pod by its UID, for the plan of an action: its name, and the controller that may restart it.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -25,7 +25,7 @@ pub async fn describe_pod(connection: &Connection, node: &str, uid: &str) -> Opt
     let name = name_of(pod);
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     Some(match controller {
-        Some(owner) => clean(&format!("{name}. Its {} {} may restart it.", owner.kind, owner.name), 400),
+        Some(owner) => clean(&format!("{name}. Its {} {} may restart the pod.", owner.kind, owner.name), 400),
         None => clean(&format!("{name}."), 400),
     })
 }

@@ -20,7 +20,7 @@ const MAX_LINE: usize = 300;
 const TIME: Duration = Duration::from_secs(3);
 
 /// Reads the last lines of a container's log, or of its log before the last restart. Returns `None` if the log could not
-/// be read: the user may not read logs, or there is none.
+/// be read: the user has no permission, or there is no log.
 pub async fn tail(
     connection: &Connection,
     namespace: &str,

@@ -1,4 +1,4 @@
-//! Reads the pods of one node with their GPUs, and the allocated and requested amounts of several or all nodes.
+//! Functions that read the pods of a node or namespace, and the allocated and requested amounts of several nodes.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! Reads ResourceSlices and ResourceClaims, in the newest API version that the cluster serves.
+//! `read`: reads ResourceSlices and ResourceClaims, in the newest API version that the cluster serves.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -32,7 +32,7 @@ pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most: usize) -> usize {
     omitted
 }
 
-/// Returns the length of a value's JSON within a JSON string, in bytes. This is never less than its number of characters.
+/// Returns the length of a value's JSON within a JSON string, in bytes: at least its number of characters.
 pub(crate) fn size(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {

@@ -1,4 +1,4 @@
-//! `fit`: truncates an answer to the size that hosts show to a model. This is the final limit for every answer.
+//! `fit`: truncates every answer to the size that hosts show to a model.
 //!
 //! The largest list loses its last entries until the answer fits. Lists are sorted (worst entry first); a list in order of
 //! time loses its oldest entries. Lists of GPUs are sorted by severity before they are truncated. `<list>_omitted` counts

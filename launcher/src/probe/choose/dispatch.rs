@@ -1,4 +1,4 @@
-//! `run_probe`: waits for a free slot, then runs one probe with the first method that works.
+//! `run_probe`: rejects an impossible call, waits for a slot, then runs a probe. `ProberCache`: state between calls.
 
 use std::sync::Arc;
 use std::time::Duration;

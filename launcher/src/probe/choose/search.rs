@@ -373,7 +373,7 @@ impl Search<'_> {
         running.await
     }
 
-    /// Returns the obstacle to remember and the next step; `None` if the call fails.
+    /// Returns what to remember as not working, if anything, and what to try next; `None` if this failure ends the call.
     fn after(&self, failure: &Failure, method: ProbeMethod) -> Option<(Option<Obstructed>, Next)> {
         if !self.is_auto {
             let is_exec = matches!(failure.cause, Cause::WebsocketsRefused | Cause::ExecUnanswered);
@@ -396,7 +396,7 @@ impl Search<'_> {
                 PolicyKind::EveryPrivilegedPod => of_cluster,
                 // The policy may admit the image of the probe.
                 PolicyKind::Shipped if method == ProbeMethod::Inject => (Some(Obstructed::UploadPods), Next::ApiOnly),
-                // Every node gets the same pod.
+                // The pods on all nodes have this image, so the policy rejects all of them.
                 PolicyKind::Shipped if self.context.settings.names_image() => of_cluster,
                 PolicyKind::Shipped | PolicyKind::Unknown => of_this_pod,
             },
@@ -404,7 +404,7 @@ impl Search<'_> {
             Cause::ExecForbidden => (Some(Obstructed::Exec), Next::Method),
             Cause::LogForbidden => (Some(Obstructed::Logs), Next::Method),
             Cause::ImageUnavailable | Cause::ImageNotOnNode => (Some(Obstructed::Image), Next::Method),
-            // If no pod was created, the local program is missing. The method is tried again in the next call.
+            // If no pod was created, this machine has no node-probe to upload. The next call tries the method again.
             Cause::Upload => (failure.deleted.then_some(Obstructed::Upload), Next::Method),
         })
     }

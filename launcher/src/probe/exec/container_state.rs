@@ -28,7 +28,7 @@ pub(crate) struct FatalState {
 pub(crate) fn fatal_state(pod: &Pod, probe_container: &ProbeContainer, settings: &Settings) -> Option<FatalState> {
     let ProbeContainer { container, method, if_missing, .. } = probe_container;
     let fatal = |why, next_step: &str, cause| Some(FatalState { why, next_step: next_step.to_owned(), cause });
-    // Another base image may work: this one is for another architecture, or a hook of the runtime rejects it.
+    // Another base image may work: this image is for another architecture, or a hook of the runtime rejects it.
     let unfit = || if *method == ProbeMethod::Inject { Cause::Upload } else { Cause::Other };
     if let Some(end) = state_of(pod, container).and_then(|state| state.terminated.as_ref()) {
         let words = end_reason(end);

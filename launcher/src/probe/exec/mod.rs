@@ -1,4 +1,4 @@
-//! Modules that run the probe in a container by exec, and read the report from the output of the probe.
+//! Modules for an exec in a probe container: container state, pull progress, retries, websocket, report, failures.
 
 pub(super) mod container_state;
 pub(super) mod failure;

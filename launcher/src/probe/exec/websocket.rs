@@ -165,7 +165,7 @@ pub(crate) async fn run(
     Ok(ExecOutput { ended: ended?, ..output })
 }
 
-/// Sends standard input and signals its end. If the process stops reading, its status shows the error, not this function.
+/// Sends standard input and signals its end. If the process stops reading, the error is in the status of the process.
 async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool, sent: &AtomicUsize) {
     for piece in input.chunks(INPUT_FRAME_BYTES) {
         let mut frame = Vec::with_capacity(piece.len() + 1);

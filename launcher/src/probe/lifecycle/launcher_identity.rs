@@ -202,7 +202,7 @@ fn device_and_inode(file: &Path) -> Option<String> {
 }
 
 /// Deletes the lock files of launchers that were killed long ago. A recent file is kept, because a launcher that is
-/// starting may have created the file but not locked it yet. `is_dead` does not need the file.
+/// starting may have created the file but not locked it yet. A launcher whose file is deleted still counts as dead.
 fn delete_stale_locks(directory: &Path, id: &str) {
     let ours = format!("session-{id}-");
     for file in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {

@@ -66,8 +66,8 @@ impl ProbePod {
                 node_name: Some(node.to_owned()),
                 tolerations: Some(tolerations(settings)),
                 runtime_class_name: settings.runtime_class.clone(),
-                // The host's PID namespace gives access to its processes, and to its files by /proc/1/root. A pod without
-                // volumes starts twice as fast.
+                // The host's PID namespace gives access to the host's processes, and by /proc/1/root to its files. A pod
+                // without volumes starts twice as fast.
                 host_pid: privileged,
                 // Without CNI, the pod starts faster, and can start on a node whose network is broken.
                 host_network: privileged,

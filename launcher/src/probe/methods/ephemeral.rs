@@ -112,7 +112,7 @@ impl Ephemeral {
         };
         let fit = list.iter().filter(|pod| named(pod)).filter_map(TargetContainer::first_with_gpu);
         let first = fit.min_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
-        // The entry stays in the spec of the pod of another owner, so a person names the pod.
+        // The entry stays in the spec of the pod of another owner, so a person must name the pod.
         if let (None, Some(TargetContainer { namespace, pod, .. })) = (setting, &first) {
             return Err(Self::failed(
                 context,

@@ -1,4 +1,4 @@
-//! `Logs`: the method `--via logs`: the probe is the main process of a pod; its document is read from the pod's log.
+//! `Logs`: the method `--via logs`, which runs the probe as the main process of a pod and reads the pod's log.
 //!
 //! This method needs `pods/log` in place of `pods/exec`, and no websocket. The method is up to a second slower, because it
 //! waits until the kubelet reports the start. Log collectors of the cluster get a copy of the document.

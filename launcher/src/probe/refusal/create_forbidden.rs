@@ -1,4 +1,4 @@
-//! `classify`: finds the cause and the next step if the API server answers the creation of a pod with 403.
+//! `classify`: finds the cause and the next step if the API server rejects the creation of a pod with status 403.
 
 use crate::probe::refusal::next_steps;
 use kube_read::failure::Cause;

@@ -19,8 +19,8 @@ const FOLDERS: [&str; 2] = ["nvidia-caps", "nvidia-caps-imex-channels"];
 /// Maximum number of names per sub-folder; the others are counted. MIG creates hundreds of devices, IMEX up to 2048.
 const MAX_PER_FOLDER: usize = 32;
 
-/// Maximum number of files in `/dev` itself; the others are counted. 16 GPUs with 16 vGPUs each have 272. A user who can
-/// create files in the `/dev` of a container chooses their number and names.
+/// Maximum number of files in `/dev` itself; the others are counted. 16 GPUs with 16 vGPUs each have 272 files. A user who
+/// can create files in the `/dev` of a container chooses their number and names.
 const MAX_FILES: usize = 512;
 
 /// Maximum length of a name.

@@ -159,8 +159,8 @@ fn mapped_path(maps: &str) -> Option<&str> {
 }
 
 impl Library {
-    /// Returns the rank: 0 for the version of the loaded module, 1 if unknown, 2 for another version (initialization would
-    /// fail).
+    /// Returns the rank: 0 for the version of the loaded module, 1 for an unknown version, 2 for another version, whose
+    /// initialization would fail.
     fn rank(&self, loaded: Option<&str>) -> u8 {
         match (self.version.as_deref(), loaded) {
             (Some(version), Some(loaded)) if version == loaded => 0,

@@ -1,4 +1,4 @@
-//! Reads the version of the loaded kernel module, and checks the format of driver versions.
+//! `loaded`: the version of the loaded kernel module. `is_version`: whether a text has the format of a driver version.
 
 use syringe_core::text::clean;
 

@@ -1,6 +1,6 @@
-//! Adds data from sysfs to the `topology` section: NUMA, CPUs, the PCIe path of each GPU, NICs and NVSwitches.
+//! `complete_topology`: adds data from sysfs to the `topology` section. `pci_topology`: the GPUs of a node without NVML.
 //!
-//! NVLinks, the fabric and peer-to-peer capabilities come from NVML.
+//! The data are NUMA nodes, CPUs, PCIe paths, NICs and NVSwitches. NVLinks, fabric and peer-to-peer come from NVML.
 
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::pci::PciAddress;
@@ -29,7 +29,7 @@ pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
 }
 
 /// Returns the GPUs on the PCI bus, for a node without NVML. `index` counts the GPUs by address. This is NVML's
-/// order only if NVML sees all of them.
+/// order only if NVML sees all GPUs.
 pub(crate) fn pci_topology(paths: &Paths) -> Vec<GpuTopology> {
     let functions = pci::nvidia(paths).unwrap_or_default();
     let addresses = functions.into_iter().filter(pci::Function::is_gpu).map(|gpu| gpu.address);

@@ -1,4 +1,4 @@
-//! Reads facts for an action: the open GPUs of a process, a description of the process, the minor number of a GPU.
+//! `held_by`, `describe`, `gpu_minor`: the open GPUs and the description of a process, and the minor number of a GPU.
 
 use std::collections::BTreeSet;
 use std::io;

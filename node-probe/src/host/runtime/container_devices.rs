@@ -159,7 +159,7 @@ fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
         (None, None) => return Err(io::Error::other("no cgroup controls devices")),
     };
     if path.split('/').any(|part| part == "..") {
-        return Err(io::Error::other("it is outside the cgroup namespace of the probe"));
+        return Err(io::Error::other("its cgroup is outside the cgroup namespace of the probe"));
     }
     let folder = paths.sys.join("fs/cgroup").join(hierarchy).join(path.trim_start_matches('/'));
     Ok(folder.join("cgroup.procs"))
@@ -232,7 +232,7 @@ mod tests {
         let root = Root::open(&tree.path().join("proc/20/root")).expect("there");
         assert_eq!(device_files::list(&root, SAVED).names, ["nvidia-text"]);
         assert_eq!(device_files::list(&root, DEVICES), DeviceList::default(), "a plain file is not a device");
-        // The same names, as if the links were made after the list.
+        // The names are the same, as if the links were created after the listing.
         tree.file("container_procs", "").file("probe_procs", "");
         let request = |is_saved_tree| DeviceAccessRequest {
             container_procs: tree.path().join("container_procs"),

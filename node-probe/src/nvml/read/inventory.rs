@@ -1,4 +1,4 @@
-//! Reads the `inventory` section: identity and permanent properties of the GPUs.
+//! Reads the `inventory` section: versions of the driver, and identity and permanent properties of the GPUs.
 
 use std::cell::OnceCell;
 use std::ffi::c_char;

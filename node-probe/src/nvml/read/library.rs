@@ -1,4 +1,4 @@
-//! Opens and initializes `libnvidia-ml.so.1` (`open`), which `host::driver::nvml_library` finds.
+//! `open`: opens and initializes the first NVML library that works. `Candidates`: the libraries that may be loaded.
 //!
 //! The library is loaded through the descriptor of the checked file, not through its path. The library only needs an old
 //! glibc, which the probe has.

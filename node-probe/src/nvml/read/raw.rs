@@ -1,4 +1,4 @@
-//! Makes NVML calls that nvml-wrapper lacks or gets wrong, through its raw symbols. The only `unsafe` code.
+//! Makes NVML calls that nvml-wrapper lacks or gets wrong, through its raw symbols: the only `unsafe` code of node-probe.
 //!
 //! Every function here is safe to call. It passes pointers to locals that outlive the call and have the type that the header
 //! states, and only reads what NVML reported as written. Values from the driver are bounded before they are used.
@@ -249,8 +249,8 @@ pub(in crate::nvml) fn repair_status(device: &Device<'_>) -> Result<(bool, bool)
 
 /// Calls `nvmlDeviceGetRetiredPages_v2`: the number of pages that were retired for `cause` (0 single-bit, 1 double-bit).
 pub(in crate::nvml) fn retired_pages(device: &Device<'_>, cause: u32) -> Result<u32, NvmlError> {
-    // If the buffer has no room, NVML returns the number, and "insufficient size" if the number is not zero. The addresses
-    // must not be null.
+    // If the buffer is too small, NVML still sets `count`, and returns "insufficient size" if `count` is not zero. The
+    // pointers must not be null.
     let (mut count, mut address, mut timestamp) = (0, 0, 0);
     match call!(device, nvmlDeviceGetRetiredPages_v2, cause, &mut count, &mut address, &mut timestamp) {
         Ok(()) | Err(NvmlError::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) => Ok(count),

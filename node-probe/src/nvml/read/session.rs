@@ -119,7 +119,7 @@ impl Session {
             identity.pci_address = pci.ok().and_then(|pci| PciAddress::parse(&pci.bus_id));
             identity.uuid = uuid.ok().and_then(|uuid| text(&uuid));
         }
-        // NVML may still return the handle of a lost GPU, but it returns no values.
+        // NVML may still return the handle of a lost GPU, but no values of this GPU.
         let device = match gone.get().or(not_reached.as_ref()) {
             Some(error) => Err(error.clone()),
             None => device,

@@ -31,7 +31,7 @@ pub(super) fn rma<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Rma {
     let of = |draft: &Draft| match draft.rule.class {
         _ if draft.return_if.is_some() => Rma::IfDiagnosticFails,
         _ if wants(draft, ActionCode::ContactVendor) => Rma::Yes,
-        // A repair by a spare says so itself.
+        // The advice about a repair with spare memory says that no RMA is needed.
         _ if draft.advice.contains("No RMA") => Rma::No,
         Class::Hardware if draft.severity >= Severity::Critical => Rma::IfRepeated,
         _ => Rma::No,
@@ -39,7 +39,7 @@ pub(super) fn rma<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Rma {
     drafts.map(of).max().unwrap_or_default()
 }
 
-/// Returns the step that returns the GPUs of these drafts.
+/// Returns the step of a plan in which the GPUs of these drafts are returned to the vendor.
 pub(super) fn return_step<'a>(drafts: impl Iterator<Item = &'a Draft>, gpus: &str) -> String {
     let returns: Vec<&Draft> = drafts.filter(|draft| wants(draft, ActionCode::ContactVendor)).collect();
     let condition = if returns.iter().all(|draft| draft.return_if.is_some()) { returns.first() } else { None };
@@ -60,7 +60,9 @@ pub(super) fn if_pod_deleted(stuck: &[String], urgency: Urgency) -> String {
     match (stuck, urgency) {
         ([_, ..], _) => {
             let pids = evidence::some(stuck, SHOWN);
-            format!("The pod of pid {pids} stays in Terminating: no signal ends the process; only a power cycle does.")
+            format!(
+                "The pod of pid {pids} stays in Terminating: no signal ends the process; only a power cycle ends it."
+            )
         }
         ([], Urgency::Now) => {
             "The next pod on {node} can get the same GPU and fail, too: cordon {node} before you delete a pod."

@@ -1,10 +1,10 @@
-//! Makes one plan for each GPU, or for the node: how urgent it is, which work may continue, and the steps in order.
+//! `make_plans`: makes one plan for each GPU, or for the node: its urgency, the work that may continue, and the steps.
 //!
 //! Each rule has its own action. Two rules about one GPU can contradict each other ("other work may continue", "drain
-//! the work"), or one can require a reboot that a process of another finding blocks. A plan joins the actions of all findings
-//! about its GPUs: the strongest one leads, actions that it does not include remain steps, and the texts of the findings refer
-//! to the plan. The rules of the reset itself (`syringe_core::action_rules`) say which GPUs are reset together, what must be
-//! done before, and whether a reset is sufficient.
+//! the work"), or one can require a reboot that a process of another finding blocks. A plan joins the actions of all
+//! findings about its GPUs: the strongest one leads, actions that it does not include remain steps, and the texts of the
+//! findings refer to the plan. The rules of the reset itself (`syringe_core::action_rules`) say which GPUs are reset
+//! together, what must be done before, and whether a reset is sufficient.
 
 mod consequences;
 mod of_gpu;
@@ -51,7 +51,7 @@ fn wants_reset(draft: &Draft) -> bool {
     draft.actions().any(is_reset)
 }
 
-/// Returns whether the draft is the only finding of a plan: then its text has no other action to contradict.
+/// Returns whether the draft is the only finding of a plan: then the text of the draft cannot contradict another action.
 fn is_only(draft: &Draft, findings: usize, lead: ActionCode) -> bool {
     findings == 1
         && draft.severity > Severity::Info
@@ -59,19 +59,19 @@ fn is_only(draft: &Draft, findings: usize, lead: ActionCode) -> bool {
         && draft.actions().any(|own| own.includes(lead))
 }
 
-/// Returns whether the action is carried out at the machine.
+/// Returns whether a person must carry out the action at the machine.
 fn is_inspection(action: ActionCode) -> bool {
     matches!(action, ActionCode::CheckCabling | ActionCode::CheckCooling)
 }
 
-/// Returns whether a grave fault of a GPU in the kernel log is mended by other versions or settings.
+/// Returns whether a grave fault of a GPU in the kernel log is repaired by other versions or settings.
 fn is_update(draft: &Draft) -> bool {
     let grave = draft.severity >= Severity::Critical && draft.when.is_some();
     grave && draft.scope.gpu.is_some() && draft.rule.about == About::Gpus && wants(draft, ActionCode::UpdateSoftware)
 }
 
-/// Returns whether the action interrupts the work on a GPU or on the node, so that it needs a plan. Every grave fault of a GPU in
-/// the kernel log has one.
+/// Returns whether the action interrupts the work on a GPU or on the node, so that it needs a plan. Every grave fault of a
+/// GPU in the kernel log needs one.
 fn needs_plan(draft: &Draft) -> bool {
     let interrupts = |action| {
         let returns = action == ActionCode::ContactVendor;
@@ -134,7 +134,7 @@ fn support_cases<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
     for draft in drafts {
         let text = match draft.action {
-            // A fault of an application still needs attention; the plan names the work that may continue.
+            // A fault of an application still needs attention: the plan only names the work that may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
                 format!(
                     "Check the log of the application; this does not indicate a fault of {{gpu}}. Otherwise follow {what}."
@@ -164,7 +164,7 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
             draft.action = if lead == ActionCode::DrainAndReboot { lead } else { draft.action };
         }
         draft.advice = text;
-        // The plan has steps for these.
+        // The plan has steps for the further actions.
         draft.further.clear();
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     let contained = own().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
     let mut before_plan = match urgency {
         Urgency::Now if heat => {
-            "Move the work on {gpu} to other GPUs, if there are free ones: the work is slow on this GPU.".to_owned()
+            "Move the work on {gpu} to other GPUs, if some are free: the work is slow on this GPU.".to_owned()
         }
         Urgency::Now => {
             "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may \

@@ -1,6 +1,6 @@
-//! `judge`: states that the GPUs are not the cause, unless an event, a finding or an unread section contradicts that.
+//! `judge`: states whether the pod's GPUs are ruled out as the cause. `concerns`: the findings about the pod.
 //!
-//! A statement is made only if the query over raw events and findings has no result, and if the query could be made.
+//! The GPUs are ruled out only if all facts about them were read, and no event or finding contradicts this.
 
 use crate::explanation::causes::{Case, effects, finding_quote, is_fault, line};
 use crate::finding::{Finding, Scope};
@@ -84,7 +84,7 @@ fn about_gpu(case: &Case<'_>) -> Claim {
         claim.against.extend(events_in_words(&on_node.node_events, " (on the node)"));
         claim.against.extend(events_in_words(&on_node.earlier_events, " (before this run)"));
         claim.against.extend(events_in_words(&on_node.later_events, " (after its end)"));
-        // How GPUs are advertised and given to containers says nothing about the GPUs.
+        // Findings about the advertising of GPUs, or about giving GPUs to containers, are not about the GPUs themselves.
         let of_gpu = |finding: &&&Finding| {
             let of_node = finding.class != Class::Application && !effects::stops_starts(finding);
             case.is_on_its_gpus(finding) || !finding.addresses.is_empty() || of_node
@@ -117,7 +117,7 @@ const OF_GPUS: [SectionName; 6] = [
     SectionName::Xid,
 ];
 
-/// Returns the sections about GPUs that could not be read, or only in part.
+/// Returns the sections about GPUs that could not be read, or were read only in part.
 pub(super) fn sections_not_read(case: &Case<'_>) -> Vec<&'static str> {
     let unknown = case.diagnosis.map(|diagnosis| diagnosis.unknown.as_slice()).unwrap_or_default();
     let of_gpus = OF_GPUS.into_iter().filter(|section| unknown.iter().any(|unknown| unknown.is_of(*section)));

@@ -1,4 +1,4 @@
-//! Reads the CUDA version that an image requires from the toolkit's message; finds the first driver that supports it.
+//! `required`: the CUDA version that an image requires. `first_driver`: the first driver that supports a CUDA version.
 //!
 //! An image states its requirement in `NVIDIA_REQUIRE_CUDA` (`cuda>=12.8 …`). The NVIDIA Container Toolkit compares it with
 //! the CUDA version of the driver, which NVML also reports, before it starts the container.

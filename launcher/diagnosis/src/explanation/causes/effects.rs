@@ -1,4 +1,4 @@
-//! The table `data/effects.tsv`: findings whose faults end running programs, and findings that stop pods from starting.
+//! `ends_programs`, `stops_starts`: whether the fault of a finding ends programs, or stops pods from starting.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use crate::finding::Finding;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Effect {
-    /// Programs on the GPU, or on all GPUs of the node, end or hang, and new ones fail.
+    /// Programs on the GPU, or on all GPUs of the node, end or hang, and new programs fail.
     Ends,
     /// Containers do not start or get no GPU. A program that has its GPU continues.
     Starts,
@@ -38,7 +38,7 @@ impl Row {
     }
 }
 
-/// Returns how a finding ends programs; `None` if there is no mechanism by which it does.
+/// Returns how the fault of a finding ends programs; `None` if this fault does not end programs.
 pub(crate) fn ends_programs(finding: &Finding) -> Option<&'static str> {
     of(finding).filter(|row| row.effect == Effect::Ends && !finding.work_continues).map(|row| row.mechanism)
 }

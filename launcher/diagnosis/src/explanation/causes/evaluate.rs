@@ -104,7 +104,7 @@ pub(crate) fn first_cause(
         || !claims::sections_not_read(&case).is_empty();
     if is_partly_unread && inferred && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
         // If the hardware was not read, a GPU fault is possible. If the pods of the node were not read, a fault of NVIDIA's
-        // stack is possible. Reasons that the kubelet or the scheduler reported stay certain.
+        // stack is possible. A reason that the kubelet or the scheduler reported stays certain.
         explanation.certainty = Certainty::Possible;
     }
     quote_the_failing_part(&case, &mut explanation);
@@ -143,7 +143,7 @@ fn quote_the_failing_part(case: &Case<'_>, explanation: &mut Explanation) {
     *explanation = std::mem::take(explanation).with_evidence(missing);
 }
 
-/// Returns the cleaned end of a message, by which a quote of the message is recognized.
+/// Returns the cleaned end of a message. A text that contains this end already quotes the message.
 fn short(message: &str) -> String {
     let cleaned = clean(message, usize::MAX);
     cleaned.chars().skip(cleaned.chars().count().saturating_sub(RECOGNIZED)).collect()

@@ -1,4 +1,4 @@
-//! Causes that Kubernetes reports: rejected, evicted, preempted and deleted pods, and nodes that are not Ready.
+//! Explains pods that were rejected, evicted, preempted or deleted, and pods on nodes that are not Ready.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -6,10 +6,10 @@ use crate::messages::phrases::{self, Part};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::PodEvent;
 
-/// Reason of a pod's status, the cause, the action, the meaning, and the advice. `OutOf` is the beginning of several reasons.
+/// Reason in a pod's status, cause, action, meaning, and advice. `OutOf` is the beginning of several reasons.
 type Rejection = (&'static str, Cause, ActionCode, &'static str, &'static str);
 
-/// Reasons with which the kubelet or a controller rejects or ends a pod. Source: `pkg/kubelet` and `pkg/scheduler/framework`.
+/// Reasons with which the kubelet or a controller rejects or ends a pod. Source: `pkg/kubelet`, `pkg/scheduler/framework`.
 const REJECTIONS: [Rejection; 18] = [
     ("NodeLost", Cause::Node, ActionCode::Watch, LOST, "Check the node; recreate the pod on another node."),
     ("NodeShutdown", Cause::Node, ActionCode::Watch, LOST, "Check the node; recreate the pod on another node."),
@@ -18,7 +18,7 @@ const REJECTIONS: [Rejection; 18] = [
         "NodeAffinity",
         Cause::Node,
         ActionCode::RestartPod,
-        "its node's labels no longer match its node selector",
+        "the labels of its node no longer match its node selector",
         "Compare the node's labels with the pod's node selector; recreate the pod.",
     ),
     ("Preempting", Cause::Cluster, ActionCode::RestartPod, PREEMPTED, "Recreate the pod, or raise its priority."),
@@ -27,21 +27,21 @@ const REJECTIONS: [Rejection; 18] = [
         "DeadlineExceeded",
         Cause::Application,
         ActionCode::FixLimits,
-        "it ran longer than its activeDeadlineSeconds",
+        "the pod ran longer than its activeDeadlineSeconds",
         "Raise the deadline, or reduce the run time.",
     ),
     (
         "OutOf",
         Cause::Node,
         ActionCode::RestartPod,
-        "its node had too few resources for it",
+        "its node had too few resources for the pod",
         "Recreate the pod: the scheduler will choose a node again.",
     ),
     (
         "SysctlForbidden",
         Cause::Application,
         ActionCode::FixApplication,
-        "it sets a sysctl that the kubelet of its node does not permit",
+        "the pod sets a sysctl that the kubelet of its node does not permit",
         "Remove the sysctl from the pod, or permit it on the node (allowedUnsafeSysctls of the kubelet).",
     ),
     (
@@ -55,7 +55,7 @@ const REJECTIONS: [Rejection; 18] = [
         "NodePorts",
         Cause::Application,
         ActionCode::FixApplication,
-        "a hostPort that it needs is in use on its node",
+        "a hostPort that the pod needs is in use on its node",
         "Remove hostPort, use another port, or run one such pod for each node.",
     ),
     (
@@ -69,21 +69,21 @@ const REJECTIONS: [Rejection; 18] = [
         "TaintToleration",
         Cause::Application,
         ActionCode::FixApplication,
-        "it does not tolerate a taint of its node",
-        "Add the toleration, or do not set spec.nodeName.",
+        "the pod does not tolerate a taint of its node",
+        "Add a toleration for the taint, or do not set spec.nodeName.",
     ),
     (
         "PodOSNotSupported",
         Cause::Application,
         ActionCode::FixApplication,
-        "it is for another operating system than that of its node",
+        "the pod is for another operating system than that of its node",
         "Correct spec.os and the node selector.",
     ),
     (
         "PodOSSelectorNodeLabelDoesNotMatch",
         Cause::Application,
         ActionCode::FixApplication,
-        "it is for another operating system than that of its node",
+        "the pod is for another operating system than that of its node",
         "Correct spec.os and the node selector.",
     ),
     (
@@ -129,7 +129,7 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
             case.pod.scheduler.as_deref().unwrap_or("whoever placed the pod")
         ),
         Some(resource) => format!(
-            "{what}: too little {resource} was free there when the kubelet admitted it, although {} had placed it there",
+            "{what}: too little {resource} was free on the node when the pod arrived, although {} had placed the pod there",
             case.pod.scheduler.as_deref().unwrap_or("the scheduler")
         ),
         None => what.to_owned(),
@@ -146,7 +146,7 @@ fn evicted(case: &Case<'_>, message: &str) -> Explanation {
     let status = [format!("pod status: Evicted: {message}")];
     let Some(phrase) = phrases::known(Part::Eviction, message) else {
         return case
-            .explain(Cause::Unknown, Certainty::Possible, format!("it was evicted; {NOT_IDENTIFIED}"))
+            .explain(Cause::Unknown, Certainty::Possible, format!("the pod was evicted; {NOT_IDENTIFIED}"))
             .with_evidence(status)
             .with_evidence(pressure(case))
             .with_action(ActionCode::Watch, "Read the message of the eviction, and the events of the pod.");
@@ -169,15 +169,15 @@ fn evicted(case: &Case<'_>, message: &str) -> Explanation {
         Some(Usage { container, used, request, resource }) => (
             Cause::Application,
             Certainty::Likely,
-            format!("{meaning}, and its container {container} used {used} of it with a request of {request}"),
+            format!("{meaning}, and container {container} used {used} of this resource with a request of {request}"),
             format!(
-                "Give container {container} a request and a limit of {resource} that fit what it uses ({used}), or let it use \
-                 less (write data to a volume). Pods within their requests are evicted last."
+                "Give container {container} a request and a limit of {resource} that fit its use ({used}), or reduce this use \
+                 (write data to a volume). Pods within their requests are evicted last."
             ),
         ),
         None => (phrase.cause, Certainty::Certain, meaning, phrase.advice(case.node)),
     };
-    case.explain(cause, certainty, format!("it was evicted: {what}"))
+    case.explain(cause, certainty, format!("the pod was evicted: {what}"))
         .with_evidence(status)
         .with_evidence(pressure(case))
         .with_action(phrase.code, action)
@@ -220,7 +220,7 @@ impl<'m> Usage<'m> {
     }
 }
 
-/// Explains a pod whose node is not Ready. Excluded: a container that ended by itself, which the kubelet still reported.
+/// Explains a pod whose node is not Ready, unless a container ended by itself (exit code other than 137 or 143).
 pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed();
     let by_itself = end.is_some_and(|end| !matches!(end.exit_code, 137 | 143));
@@ -252,11 +252,11 @@ pub(crate) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     (asked && (ended || case.pod.deleted.is_some())).then(|| {
         let (what, action) = match preempted_by(event) {
             Some(by) => (
-                format!("it was preempted by pod {by}, which has a higher priority"),
+                format!("the pod was preempted by pod {by}, which has a higher priority"),
                 "This is not a GPU problem. Recreate the pod, or raise its priority.",
             ),
             None => (
-                "Kubernetes terminated it on request".to_owned(),
+                "Kubernetes terminated the pod on request".to_owned(),
                 "This is not a GPU problem. Find out what deleted or preempted the pod.",
             ),
         };

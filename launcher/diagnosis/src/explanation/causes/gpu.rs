@@ -1,4 +1,4 @@
-//! Causes from kernel events and findings: a failed GPU, the driver or the node, and GPU code of the program.
+//! Explains pods by kernel events and findings: a failed GPU, the driver, the node, or GPU code of the program.
 //!
 //! An event is a cause only if it precedes the end of the container and matches it: the same device, the same process if
 //! the error affects one process only, and a time while the failed container ran. Other events are shown, but are not the
@@ -17,8 +17,8 @@ use syringe_core::kernel_log::event_meaning;
 /// Classes of errors of a GPU, its links or its power supply.
 pub(crate) const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
 
-/// Xids of commands that reach the GPU damaged. NVIDIA: "primarily involve quality issues on PCI, and are generally not caused
-/// by user application actions".
+/// Xids about commands that were damaged before they reached the GPU. NVIDIA: "primarily involve quality issues on PCI, and
+/// are generally not caused by user application actions".
 const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
 
 /// Explains a pod by an error of its GPU during its run.
@@ -31,12 +31,15 @@ pub(crate) fn error_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
     let gone = findings.iter().any(|finding| finding.severity == Severity::Fatal);
     let switch = xids.iter().all(|event| is_fault_of_switch(event));
     let (certainty, what) = match (case.pod.phase.as_str(), switch) {
-        ("Succeeded", false) => {
-            (Certainty::Possible, "it completed, but its results may be wrong: its GPU had an error while it ran")
-        }
+        ("Succeeded", false) => (
+            Certainty::Possible,
+            "the pod completed, but its results may be wrong: its GPU had an error while the pod ran",
+        ),
         ("Succeeded", true) => return None,
-        (_, true) if case.failed().is_none() => (Certainty::Possible, "an NVSwitch of its node failed while it ran"),
-        (_, true) => (Certainty::Likely, "an NVSwitch of its node failed while it ran"),
+        (_, true) if case.failed().is_none() => {
+            (Certainty::Possible, "an NVSwitch of its node failed while the pod ran")
+        }
+        (_, true) => (Certainty::Likely, "an NVSwitch of its node failed while the pod ran"),
         (_, false) => (certainty_of(case, &xids), if gone { "its GPU failed" } else { "its GPU had an error" }),
     };
     Some(of_gpu(case, certainty, what, &xids, &findings))
@@ -49,8 +52,8 @@ pub(crate) fn state_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
     Some(of_gpu(case, certainty, what, &[], &findings))
 }
 
-/// Returns the severe events of these classes about the pod's GPUs and their switches that can have ended the pod. A pod
-/// that is still running on a GPU that works again has survived these events.
+/// Returns the severe events of these classes about the pod's GPUs and their switches that can have ended the pod. No event
+/// has ended a pod that is still running on a GPU that works again.
 fn causing<'c>(case: &'c Case<'_>, classes: &[Class]) -> Vec<&'c KernelEvent> {
     if case.pod.phase == "Running" && case.failed().is_none() && case.works_again() {
         return Vec::new();
@@ -99,8 +102,8 @@ fn severe(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
     events.into_iter().filter(is_severe).filter(|event| !xids::lets_work_continue(event)).collect()
 }
 
-/// Returns `Certain` if an error affects all processes on the GPU, or names a process of the pod. An error that affects one
-/// process and names an unknown one may have affected a process of the pod that has ended.
+/// Returns `Certain` if an error affects all processes on the GPU, or names a process of the pod. An error that affects
+/// only one process, and names an unknown process, may have affected a process of the pod that has ended.
 fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
     let matches = |event: &&KernelEvent| {
         !affects_one_process(event) || event.pid.is_none() || case.on_node.names_own_process(event)
@@ -123,7 +126,7 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
     let (earlier, later) = (has_gpu_error(&on_node.earlier_events), has_gpu_error(&on_node.later_events));
     let failed = case.failed().is_some() || case.pod.phase == "Failed";
     match (worst.severity, failed) {
-        // An error after the end did not cause it.
+        // An error after the end of the container did not cause this end.
         _ if later && !earlier => None,
         // A program that uses one GPU does not need the switch.
         _ if case.is_of_switch(worst) => Some((Certainty::Possible, "an NVSwitch of its node has a fault")),
@@ -135,11 +138,11 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
         (_, true) => Some((inferred(case), "its GPU has a fault")),
         // The running pod is not affected: `no_problem` reports the finding.
         (_, false) if earlier => None,
-        (_, false) => Some((Certainty::Possible, "it is running on a GPU that has a fault")),
+        (_, false) => Some((Certainty::Possible, "the pod is running on a GPU that has a fault")),
     }
 }
 
-/// Returns `Likely` if the container ended near the time of the reading, and its message is not about something else.
+/// Returns `Likely` if the container ended near the time of the reading, and its message names no other cause.
 fn inferred(case: &Case<'_>) -> Certainty {
     let Some(end) = case.failed() else { return Certainty::Likely };
     let read = case.report.and_then(|report| report.taken_at);
@@ -156,7 +159,7 @@ pub(crate) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
     }
     let certainty = if case.failed_container_had_gpus() { Certainty::Certain } else { Certainty::Possible };
     Some(
-        case.explain(Cause::Node, certainty, "the driver or the firmware of the GPU failed while it was running")
+        case.explain(Cause::Node, certainty, "the driver or the firmware of the GPU failed while the pod was running")
             .with_evidence(quotes(&xids))
             .with_plan_or(
                 case.plan(),
@@ -180,7 +183,7 @@ pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     let title = finding.headline();
     let cause = if finding.class == Class::Hardware { Cause::Gpu } else { Cause::Node };
     let mut explanation = case
-        .explain(cause, Certainty::Certain, format!("it cannot use its GPUs: {title}"))
+        .explain(cause, Certainty::Certain, format!("the pod cannot use its GPUs: {title}"))
         .with_evidence([finding_quote(finding)])
         .with_evidence(finding.evidence.iter().cloned())
         .with_evidence(end_quote(case));

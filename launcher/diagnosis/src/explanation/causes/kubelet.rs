@@ -1,4 +1,4 @@
-//! Causes that the kubelet reports while a pod runs: failed probes, readiness, and device allocations.
+//! Explains running pods by reports of the kubelet: failed probes, readiness, device allocations, device health.
 
 use jiff::SignedDuration;
 
@@ -7,7 +7,7 @@ use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::PodEvent;
 
-/// Longest time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
+/// Maximum time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
 const MAX_GRACE: SignedDuration = SignedDuration::from_mins(15);
 
 /// A container younger than this is not judged: the report may be older than the allocation of the container's devices.
@@ -18,7 +18,7 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     let kill = case.events(&["Killing"]).find_map(|event| Some((event, failed_probe(&event.message)?)));
     let (kill, probe) = kill?;
     let end = case.ended().filter(|end| is_about(kill, end.container))?;
-    // An event long before or after the end belongs to another termination.
+    // An event long before or after the end of the container belongs to another termination.
     let near =
         kill.time.zip(end.finished).is_none_or(|(killed, ended)| ended.duration_since(killed).abs() <= MAX_GRACE);
     let failure = case.events(&["Unhealthy"]).find(|event| failed_probe(&event.message) == Some(probe));
@@ -34,7 +34,7 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
             .with_action(
                 ActionCode::FixApplication,
                 format!(
-                    "Check in its log why it did not respond ({}). If it is only slow, add a startupProbe, or give the \
+                    "Check in the container's log why the program did not respond ({}). If it is only slow, add a startupProbe, or give the \
                      {probe} probe more time.",
                     end.log_command(case.pod)
                 ),

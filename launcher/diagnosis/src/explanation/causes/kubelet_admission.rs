@@ -1,7 +1,7 @@
-//! Explains pods that the kubelet's device manager or topology manager rejected.
+//! `refused`: explains pods that the kubelet's device manager or topology manager rejected.
 //!
 //! Source of the messages: `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/cm/topologymanager`. A rejected pod
-//! has failed permanently: its controller creates another; a pod without a controller remains in the phase Failed.
+//! has failed permanently: its controller creates a new pod; a pod without a controller remains in the phase Failed.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,8 +20,8 @@ const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(20);
 /// NVML.
 const LOST: [&str; 4] = ["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened"];
 
-/// The finding that the kubelet rejects pods because of allocations of deleted pods. Such allocations alone prove nothing:
-/// the kubelet releases them when it admits the next pod.
+/// The finding about a kubelet that rejects pods because of allocations of deleted pods. Such allocations alone prove
+/// nothing: the kubelet releases these allocations when it admits the next pod.
 const STALE_ALLOCATIONS: [&str; 1] = ["kubelet-allocations-not-released"];
 
 /// The meaning of an admission error.
@@ -67,21 +67,21 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
         return none_registered(case, message);
     }
     if message.contains("previously allocated devices are no longer healthy") {
-        let what = "a device that was allocated to it before is no longer healthy";
+        let what = "a device that was allocated to the pod before is no longer healthy";
         let action = format!("Recreate the pod. Check which GPU of {node} the device plugin reports as unhealthy.");
         return explained_by(case, &LOST, Refusal::of_node(what, action));
     }
     if message.contains("maximum request size for shared resources") {
         let action = Action {
             code: ActionCode::None,
-            text: "Request one replica: the device plugin is configured to refuse more (failRequestsGreaterThanOne)."
+            text: "Request one replica: the device plugin is configured to reject larger requests (failRequestsGreaterThanOne)."
                 .to_owned(),
         };
-        let what = "it requests more than one replica of a shared GPU; extra replicas add no capacity".to_owned();
+        let what = "the pod requests more than one replica of a shared GPU; extra replicas add no capacity".to_owned();
         return Refusal { cause: Cause::Application, what, evidence: Vec::new(), action };
     }
     if let Some(lost) = finding(case, &LOST) {
-        let what = format!("the device plugin could not choose GPUs for it: {}", lost.headline());
+        let what = format!("the device plugin could not choose GPUs for the pod: {}", lost.headline());
         let evidence = quote(lost);
         return Refusal { cause: Cause::Gpu, what, evidence, action: case.action_for(lost) };
     }
@@ -89,7 +89,7 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
     let reading = shapes::read(message);
     let words = reading.as_ref().map_or_else(|| format!("\"{}\"", shapes::words_of(message)), Reading::quoted);
     let action = reading.map_or(action, |reading| reading.advice(node));
-    let refusal = Refusal::of_node(format!("the device plugin could not allocate its devices: {words}"), action);
+    let refusal = Refusal::of_node(format!("the device plugin could not allocate the pod's devices: {words}"), action);
     explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal)
 }
 
@@ -141,7 +141,7 @@ fn placed_by(case: &Case<'_>) -> String {
     case.pod
         .scheduler
         .as_deref()
-        .map(|name| format!(", and its scheduler, {name}, placed it there nevertheless"))
+        .map(|name| format!(", and its scheduler, {name}, placed the pod there nevertheless"))
         .unwrap_or_default()
 }
 
@@ -169,9 +169,9 @@ fn counts<'a>(kubelet: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
 fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
     let what = if message.contains("unregistered") {
-        "no device plugin was registered when the kubelet tried to admit it"
+        "no device plugin was registered when the kubelet tried to admit the pod"
     } else {
-        "no healthy device was registered when the kubelet tried to admit it"
+        "no healthy device was registered when the kubelet tried to admit the pod"
     };
     let boot = case.booted();
     let after = boot.zip(refused_at(case)).map(|(boot, refused)| refused.duration_since(boot));
@@ -237,7 +237,7 @@ fn topology(case: &Case<'_>) -> Refusal {
         let action = format!("Recreate the pod on a node with {wanted} free GPUs: {node} has {total}.");
         Refusal::of_node(what, action)
     };
-    refusal.evidence.push(format!("it requests {wanted} GPUs; free on {node} now: {listed}"));
+    refusal.evidence.push(format!("the pod requests {wanted} GPUs; free on {node} now: {listed}"));
     refusal
 }
 

@@ -1,4 +1,4 @@
-//! `Case`: the input of the rules about the cause of a pod's state, with lookups. `evaluate::first_cause` tries the rules.
+//! `Case`: the input of the rules about the cause of a pod's state. `evaluate::first_cause` applies these rules.
 //!
 //! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The role of an Xid (cause, or end of a
 //! program) and its class in the catalogue determine the cause that it indicates. The reasons of pods and containers are
@@ -50,7 +50,7 @@ const NOT_IDENTIFIED: &str = "cause not identified";
 /// Maximum length of a summary: a scheduler's message may list many reasons.
 const MAX_SUMMARY: usize = 600;
 
-/// An event or state that precedes the end of a container by more than this is not shown as its cause.
+/// An event or state that precedes the end of a container by more than this is not shown as the cause of that end.
 const NEAR: SignedDuration = SignedDuration::from_mins(15);
 
 /// The input of all causes.
@@ -114,14 +114,14 @@ impl Case<'_> {
         self.on_node.processes.iter().filter(move |process| process.state.as_deref() == Some(state))
     }
 
-    /// Returns whether the failed container had a GPU of the pod. If the kubelet names no container, any may have had one.
+    /// Returns whether the failed container may have had a GPU of the pod. True if the kubelet names no container.
     fn failed_container_had_gpus(&self) -> bool {
         let holders = &self.on_node.holders;
         self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
     }
 
-    /// Returns the action of the most severe finding about the pod's GPUs, however severe that is, so that the explanation asks for
-    /// nothing that the diagnosis does not ask for.
+    /// Returns the action of the most severe finding about the pod's GPUs, whatever its severity, so that the explanation
+    /// asks for nothing that the diagnosis does not ask for.
     fn plan(&self) -> Option<Action> {
         let ends =
             |finding: &&Finding| finding.severity >= Severity::Critical || effects::ends_programs(finding).is_some();
@@ -148,12 +148,12 @@ impl Case<'_> {
         faults.peek().is_some() && faults.all(|finding| finding.severity == Severity::Info)
     }
 
-    /// Returns whether a finding is about a GPU of the pod, a process on it, or an NVSwitch of the board.
+    /// Returns whether a finding is about a GPU of the pod, a process on such a GPU, or an NVSwitch of the board.
     fn is_on_its_gpus(&self, finding: &Finding) -> bool {
         self.is_on_own_gpu(finding) || self.is_of_switch(finding)
     }
 
-    /// Returns whether a finding is about a GPU of the pod, or about a process on it.
+    /// Returns whether a finding is about a GPU of the pod, or about a process on such a GPU.
     fn is_on_own_gpu(&self, finding: &Finding) -> bool {
         let PodOnNode { addresses, indices, .. } = self.on_node;
         let processes = self.report.and_then(|report| Section::data_of(&report.sections.processes));
@@ -190,7 +190,7 @@ impl Case<'_> {
         !says_something_else && !of_service
     }
 
-    /// Returns whether the driver of the node works now: NVML lists GPUs, and no finding says that the driver cannot be used.
+    /// Returns whether the driver of the node works now: NVML lists GPUs, and no finding contradicts this.
     fn driver_works(&self) -> bool {
         let inventory = self.report.and_then(|report| report.sections.inventory.as_ref());
         let lists = inventory
@@ -217,7 +217,7 @@ impl Case<'_> {
         })
     }
 
-    /// Returns severe events about the pod's GPUs during its run that cannot have ended it.
+    /// Returns severe events about the pod's GPUs during the pod's run that cannot have ended the pod.
     fn without_effect(&self) -> Vec<&KernelEvent> {
         let of_gpu = |event: &&KernelEvent| is_fault(event) && !self.can_have_ended(event);
         self.on_node.own_events.iter().filter(of_gpu).collect()
@@ -308,7 +308,7 @@ impl Explanation {
         self
     }
 
-    /// Sets the action of the finding if there is one, or else this action.
+    /// Sets the action of the finding if there is a finding, or else this action.
     fn with_plan_or(mut self, plan: Option<Action>, code: ActionCode, text: impl Into<String>) -> Self {
         self.action = plan.unwrap_or_else(|| Action { code, text: text.into() });
         self
@@ -320,8 +320,9 @@ impl Explanation {
     }
 }
 
-/// Xids that the driver logs when it removes the channels of a program, for any reason. NVIDIA about 45: "Control-C, GPU resets,
-/// sigkill"; about 43: the application must end after a fault that another Xid reports. They do not show the cause.
+/// Xids that the driver logs when it removes the channels of a program, for any reason. NVIDIA about 45: "Control-C, GPU
+/// resets, sigkill"; about 43: the application must end after a fault that another Xid reports. These Xids do not show the
+/// cause.
 const TEARDOWN: [u32; 4] = [43, 45, 141, 174];
 
 /// Returns whether an event only says that the driver ended a program.
@@ -370,7 +371,7 @@ fn event_quote(event: &PodEvent) -> String {
     format!("event{at} {reason}{times}: {message}")
 }
 
-/// Returns whether PCI or NVML was read, and lists no GPU.
+/// Returns whether PCI or NVML was read, and no GPU is listed.
 fn has_no_gpu(report: &Report) -> bool {
     let on_pci = Section::data_of(&report.sections.host).map(|host| host.pci_gpus.len());
     let in_nvml = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());

@@ -1,4 +1,4 @@
-//! Pods that their controller could not create: quota, admission, a priority class that does not exist.
+//! `not_created`: explains pods that their controller could not create (quota, admission, missing priority class).
 //!
 //! Such a pod does not exist in the API: the API server denied it, and its controller (a Job, a ReplicaSet, …) reports
 //! that in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass,

@@ -31,17 +31,17 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     let (cause, what, action) = if whole_node {
         (
             Cause::Node,
-            "the node ran out of memory, and the kernel killed it",
+            "the node ran out of memory, and the kernel killed the container",
             "Find out what uses the memory of the node; set memory limits on pods.",
         )
     } else {
         (
             Cause::Application,
-            "it exceeded its memory limit (host memory, not GPU memory)",
+            "the container exceeded its memory limit (host memory, not GPU memory)",
             "Raise the memory limit, or reduce the memory use (data loader workers, pinned memory).",
         )
     };
-    // The kubelet does not report whether the memory of the node or of the pod ran out; the kernel line does.
+    // The kubelet does not report whether the memory of the node or of the pod ran out; the kernel line reports this.
     let certainty = if kills.is_empty() { Certainty::Likely } else { Certainty::Certain };
     Some(
         case.explain(cause, certainty, what)
@@ -118,12 +118,12 @@ pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
         .with_plan_or(
             said_of(case, &waiting),
             ActionCode::Watch,
-            "Run this again in a minute: if the process is still in state D, the driver hangs.",
+            "Explain the pod again in a minute: if the process is still in state D, the driver hangs.",
         )
     })
 }
 
-/// Returns the action of the diagnosis for the GPU, or else for the process: a process that hangs on a lost GPU is a
+/// Returns the action of the diagnosis for the GPU, or else for the process: the hang of a process on a lost GPU is a
 /// consequence of the loss.
 fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
     let of_process =
@@ -221,7 +221,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let certainty = if covered && !sent && !of_gpus { Certainty::Likely } else { Certainty::Possible };
     let (cause, code) = match (sent || of_gpus, case.pod.is_gpu_stack) {
         (true, _) => (Cause::Unknown, ActionCode::Watch),
-        // NVIDIA's software is no application: its failure is a fault of the node.
+        // NVIDIA's software is not an application: its failure is a fault of the node.
         (false, true) => (Cause::Node, ActionCode::Watch),
         (false, false) => match &reading {
             Some((reading, _)) => (reading.cause, ActionCode::Watch),
@@ -243,7 +243,8 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         }
         None => certainty,
     };
-    let now = if case.pod.running().any(|(name, _)| name == container) { "; it is running again" } else { "" };
+    let now =
+        if case.pod.running().any(|(name, _)| name == container) { "; the container is running again" } else { "" };
     // The message of the container does not give the reason, or there is no message.
     let why = match &reading {
         Some((reading, _)) => format!("; it says that {}", reading.quoted()),
@@ -295,7 +296,7 @@ fn node_ends_programs(case: &Case<'_>) -> bool {
     claims::concerns(case).iter().filter(of_node).any(|finding| effects::ends_programs(finding).is_some())
 }
 
-/// Returns the meaning of the last words of the program by their general shape, and whether they are from its log.
+/// Returns the meaning of the program's last words by their general shape, and whether these words are from the log.
 fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     let own = shapes::read_log(message.lines()).map(|(_, reading)| (reading, false));
     own.or_else(|| {
@@ -304,18 +305,18 @@ fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     })
 }
 
-/// Explains a pod that runs or completed. It has no problem only if its node was read and no finding concerns it.
+/// Explains a pod that is running or completed. There is no problem only if its node was read, and no finding is about it.
 pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     let (certainty, what) = match case.pod.phase.as_str() {
-        "Succeeded" => (Certainty::Likely, "it completed successfully"),
+        "Succeeded" => (Certainty::Likely, "the pod completed successfully"),
         // Waiting and failed containers were handled before.
-        "Running" if case.pod.ready == Some(true) => (Certainty::Likely, "it is running and Ready"),
-        "Running" => (Certainty::Possible, "it is running, and it is not known whether it is Ready"),
+        "Running" if case.pod.ready == Some(true) => (Certainty::Likely, "the pod is running and Ready"),
+        "Running" => (Certainty::Possible, "the pod is running, and it is not known whether it is Ready"),
         _ => return None,
     };
     let needs_gpus = case.pod.wants_gpus || case.pod.is_gpu_stack;
     if case.unread && needs_gpus {
-        let what = format!("{what}; its node was not read, so a problem of its GPU or driver is not ruled out");
+        let what = format!("{what}; its node was not read, so a problem of the GPU or the driver is not ruled out");
         return Some(case.explain(Cause::Unknown, Certainty::Possible, what).with_action(
             ActionCode::Watch,
             format!("Diagnose the node when it can be read (diagnose_gpu_node for {}).", case.node),
@@ -328,7 +329,9 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         return Some(beside_finding(case, what, first, &findings).with_evidence(quotes(&faults)));
     }
     if !faults.is_empty() {
-        let what = format!("{what}; the kernel logged an error of its GPU while it ran, which did not end it");
+        let what = format!(
+            "{what}; the kernel logged an error of its GPU while the pod ran, but the error did not end the pod"
+        );
         return Some(
             case.explain(Cause::Gpu, Certainty::Possible, what)
                 .with_evidence(quotes(&faults))

@@ -1,6 +1,6 @@
-//! Causes from known messages of CUDA, NVML, NCCL and loaders in the termination message or the log of a program.
+//! `said_by_the_program`: explains a program that ended with a known message of CUDA, NVML, NCCL or a loader.
 //!
-//! The words of a program are its own statement, so the cause is likely and not certain. A finding about its GPU or node gives
+//! A program can be wrong about the cause, so the cause is likely and not certain. A finding about its GPU or node gives
 //! the reason.
 
 use crate::explanation::causes::{Case, claims, end_quote, finding_quote, is_fault, quotes};
@@ -30,7 +30,7 @@ pub(crate) fn speaks_of_gpus(message: &str) -> bool {
 /// Explains a program that ended with a known message.
 pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
-    // A program that is asked to stop often logs errors that its shutdown causes.
+    // When a program is asked to stop, its shutdown often causes errors in its log.
     let asked = matches!(end.exit_code, 137 | 143);
     let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node()).rev().filter(|_| !asked);
     let in_log = in_log.map(|line| (line, Certainty::Possible));
@@ -119,7 +119,7 @@ fn cause_of(case: &Case<'_>, phrase: &Phrase, finding: Option<&Finding>) -> Caus
     };
     match (phrase.cause, finding) {
         _ if requests_none(case, phrase) => Cause::Application,
-        // NVIDIA's software is no application: its failure is a fault of the node.
+        // NVIDIA's software is not an application: its failure is a fault of the node.
         (Cause::Application, None) if case.pod.is_gpu_stack => Cause::Node,
         (Cause::Application, Some(finding)) if finding.scope.pod_uid.as_ref() != Some(&case.pod.uid) => Cause::Node,
         (Cause::Node | Cause::Unknown, Some(finding)) if of_gpu(finding) => Cause::Gpu,
@@ -130,16 +130,16 @@ fn cause_of(case: &Case<'_>, phrase: &Phrase, finding: Option<&Finding>) -> Caus
     }
 }
 
-/// Returns the action if a message says in the present tense that the driver is faulty, and the driver works now.
+/// Returns the action if the driver works now, although the message says that the driver is faulty.
 pub(super) fn restart_now(case: &Case<'_>) -> String {
     format!(
-        "Restart the pod: the driver of {} is loaded, and its versions agree. If it fails again, its image or its RuntimeClass gives \
+        "Restart the pod: the driver of {} is loaded, and its versions agree. If the pod fails again, its image or RuntimeClass gives \
          it another driver library.",
         case.node
     )
 }
 
-/// Returns the severe errors of the pod's GPUs that occurred long before its end, or in another process.
+/// Returns the severe errors of the pod's GPUs that occurred long before the pod's end, or in another process.
 pub(super) fn before_its_end(case: &Case<'_>) -> Vec<String> {
     let lines = quotes(&case.without_effect());
     lines.into_iter().map(|line| format!("{line}; nothing shows that it ended the program")).collect()

@@ -1,4 +1,4 @@
-//! Pods that are not scheduled: the reason in the messages of the scheduler.
+//! `waiting_for_a_node`: explains pods that are not scheduled, by the messages of schedulers and autoscalers.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -13,7 +13,7 @@ const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedu
 /// Reasons of events of the cluster autoscaler and of Karpenter about a pod without a node.
 const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
 
-/// Why no new node comes: words of an autoscaler, in lower case, the meaning, and the advice.
+/// Reasons why no new node is added: words of an autoscaler, in lower case, the meaning, and the advice.
 const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
     (
         &[
@@ -27,7 +27,7 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
             "allocationfailed",
         ],
         "the cloud has no capacity of the instance type",
-        "Allow other instance types, zones or capacity types (or reserve capacity), or wait until the cloud has some.",
+        "Allow other instance types, zones or capacity types (or reserve capacity), or wait until the cloud has capacity.",
     ),
     (
         &["vcpulimitexceeded", "instancelimitexceeded", "quotaexceeded", "quota exceeded", "exceeded quota", "quota '"],
@@ -65,7 +65,7 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
     (
         &["in backoff after failed scale-up"],
         "the node group waits after a failed attempt to grow",
-        "Find out why it failed before (events of the autoscaler, the cloud's activity log).",
+        "Find out why the earlier attempt failed (events of the autoscaler, the cloud's activity log).",
     ),
     (
         &["failed to launch", "failed to create", "creating nodeclaim", "launching nodeclaim"],
@@ -74,14 +74,14 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
     ),
 ];
 
-/// What an autoscaler says about a new node for the pod.
+/// The statement of an autoscaler about a new node for the pod.
 struct NoNewNode {
     what: String,
     advice: &'static str,
     quote: String,
 }
 
-/// Returns why no new node comes for the pod. The innermost reason of a message counts: what stands last.
+/// Returns why no new node is added for the pod. The innermost reason of a message counts, which is at its end.
 fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     let speaks =
         |event: &&PodEvent| !event.is_ours() && event.message != of_scheduler && !event.message.starts_with("0/");
@@ -89,7 +89,7 @@ fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
         let message = event.message.to_ascii_lowercase();
         let last = |words: &[&str]| words.iter().filter_map(|word| message.rfind(word)).max();
         let rows = NO_NEW_NODE.iter().filter_map(|row| Some((row, last(row.0)?)));
-        // A reason of the first rows is more exact than those of the later ones.
+        // A reason in an earlier row is more exact than a reason in a later row.
         let ((_, what, advice), at) = rows.min_by_key(|(row, _)| NO_NEW_NODE.iter().position(|one| one.0 == row.0))?;
         let start = event.message[..at].rfind([';', ':']).map_or(at, |mark| mark + 1);
         let words = clean(event.message[start..].trim(), MAX_WORDS);
@@ -106,7 +106,7 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     }
     let gates = &case.pod.scheduling_gates;
     if !gates.is_empty() {
-        let what = format!("it has a scheduling gate: {}", gates.join(", "));
+        let what = format!("the pod has a scheduling gate: {}", gates.join(", "));
         return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(
             ActionCode::Watch,
             "Check why the controller that set the gate (a queue such as Kueue, an operator) has not removed it: the scheduler \
@@ -133,7 +133,7 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
         return Some(case.explain(Cause::Cluster, Certainty::Possible, what).with_action(ActionCode::Watch, action));
     };
     if let Some(claim) = missing_claim(&message) {
-        let what = format!("it waits for PersistentVolumeClaim {claim}, which does not exist");
+        let what = format!("the pod waits for PersistentVolumeClaim {claim}, which does not exist");
         return Some(
             case.explain(Cause::Application, Certainty::Certain, what)
                 .with_evidence([format!("scheduler: {message}")])
@@ -141,13 +141,13 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
         );
     }
     if let Some(node) = &case.pod.preemption.nominated_node {
-        let what = format!("pods of lower priority are being preempted on {node} for it");
+        let what = format!("pods of lower priority are being preempted on {node} for this pod");
         return Some(
             case.explain(Cause::Cluster, Certainty::Certain, what)
                 .with_evidence([format!("scheduler: {message}")])
                 .with_action(
                     ActionCode::Watch,
-                    format!("Wait until they have terminated on {node} (their grace period)."),
+                    format!("Wait until the preempted pods on {node} have terminated (at most their grace period)."),
                 ),
         );
     }
@@ -169,27 +169,27 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             (
                 Cause::Cluster,
                 Certainty::Certain,
-                format!("it never fits, however long it waits: {what} ({})", reasons.join("; ")),
+                format!("the pod never fits, however long it waits: {what} ({})", reasons.join("; ")),
             )
         }
         // The scheduler's counts show how many nodes have which problem.
         Some(what) => (
             Cause::Cluster,
             Certainty::Certain,
-            format!("it waits, because no node fits: {what} ({})", reasons.join("; ")),
+            format!("the pod waits, because no node fits: {what} ({})", reasons.join("; ")),
         ),
         None => (
             Cause::Unknown,
             Certainty::Possible,
-            format!("the scheduler finds no node for it; {NOT_IDENTIFIED} ({})", reasons.join("; ")),
+            format!("the scheduler finds no node for the pod; {NOT_IDENTIFIED} ({})", reasons.join("; ")),
         ),
     };
     let action = match room.filter(|room| !room.changes.is_empty()) {
         Some(CapacityShortage { changes, needs_all: true, .. }) => {
-            format!("To start it, all of these are required: {}.", changes.join("; "))
+            format!("To start the pod, do all of these: {}.", changes.join("; "))
         }
         Some(CapacityShortage { changes, .. }) => {
-            format!("To start it, one of these is required: {}.", changes.join("; "))
+            format!("To start the pod, do one of these: {}.", changes.join("; "))
         }
         None => fit
             .map_or("The scheduler's message gives the reason. The details of each GPU node are below.", |fit| {
@@ -199,7 +199,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     };
     let (what, action) = match &machine {
         Some(machine) => (
-            format!("{what}; no new node comes for it: {}", machine.what),
+            format!("{what}; no new node is added for the pod: {}", machine.what),
             format!("{action} For a new node: {}", machine.advice),
         ),
         None => (what, action),
@@ -221,11 +221,11 @@ fn pending_resource_claims(case: &Case<'_>) -> Option<Explanation> {
     (!names.is_empty()).then(|| {
         let names = names.join(", ");
         let what =
-            format!("the scheduler has not processed it; one possible reason is a missing ResourceClaim: {names}");
+            format!("the scheduler has not processed the pod; one possible reason is a missing ResourceClaim: {names}");
         case.explain(Cause::Cluster, Certainty::Possible, what).with_action(
             ActionCode::Watch,
             format!(
-                "Check that these exist (kubectl get resourceclaims,resourceclaimtemplates -n {}).",
+                "Check that these objects exist (kubectl get resourceclaims,resourceclaimtemplates -n {}).",
                 case.pod.namespace
             ),
         )
@@ -241,11 +241,11 @@ fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
         (None, None) => return None,
     };
     if preemption.never {
-        return Some(format!("its preemptionPolicy is Never: it preempts no pod ({priority})"));
+        return Some(format!("its preemptionPolicy is Never: the pod preempts no other pod ({priority})"));
     }
     let tried = message.contains("No preemption victims found");
     tried.then(|| {
-        format!("preemption of pods with a lower priority would not free enough resources for it ({priority})")
+        format!("preemption of pods with a lower priority would not free enough resources for this pod ({priority})")
     })
 }
 
@@ -289,7 +289,7 @@ fn clauses(message: &str) -> Vec<String> {
     let mut clauses: Vec<String> = Vec::new();
     for part in reasons.split(", ") {
         match clauses.last_mut() {
-            // A taint's value may have a comma.
+            // The value of a taint may contain a comma.
             Some(last) if !part.starts_with(|first: char| first.is_ascii_digit()) => *last = format!("{last}, {part}"),
             _ => clauses.push(part.to_owned()),
         }

@@ -1,4 +1,4 @@
-//! Finds out why a container could not be created or started, from its waiting state, termination message or events.
+//! `cannot_start`: explains a container that could not be created or started, by its state or the pod's events.
 //!
 //! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is
 //! used; messages about a container that has started since are ignored. A finding about the same part of the node gives the
@@ -46,7 +46,7 @@ const OF_IMAGE: [&str; 7] = [
 const NO_DRIVER_IMAGE: &str = "Choose a version that has an image for the operating system and kernel of {node} (the end of the \
      tag names them), or correct the repository of the image.";
 
-/// The waiting reason after every termination, whatever the cause was.
+/// The waiting reason after repeated terminations, whatever the cause was.
 pub(crate) const CRASH_LOOP: &str = "CrashLoopBackOff";
 
 /// Maximum number of events whose messages are read.
@@ -119,7 +119,7 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     };
     let finding = finding_behind(case, phrase);
     let applied = apply_phrase(case, phrase, message, finding);
-    // A table names the kind of failure; the words of the message say in which thing.
+    // The table names the kind of failure; the words of the message name the object.
     let read = shapes::read(message).filter(|reading| reading.is_specific());
     let words =
         read.filter(|_| !applied.is_past).map(|reading| format!(" (\"{}\")", reading.words)).unwrap_or_default();
@@ -151,7 +151,7 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
 
 /// Explains a failure whose message is not in the table, by the general shape of its innermost error.
 fn by_its_shape(case: &Case<'_>, failure: &str, reading: Reading, messages: Vec<String>) -> Explanation {
-    // The container runtime and the kubelet speak of the node, unless the shape blames another part by itself.
+    // Messages of the container runtime and the kubelet are about the node, unless the shape names another part.
     let cause = if reading.cause == Cause::Application { Cause::Unknown } else { reading.cause };
     let advice = reading.advice(case.node);
     case.explain(cause, Certainty::Likely, format!("{failure}: {}", reading.quoted()))
@@ -186,7 +186,7 @@ struct ApplicablePhrase {
     what: String,
     evidence: Option<String>,
     action: Action,
-    /// Whether the message was true when it was written, but is not true now.
+    /// Whether the message was true when it was written, but is not true any more.
     is_past: bool,
 }
 
@@ -353,10 +353,10 @@ fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
 /// Returns since when a pod has waited on its node for the start of its containers.
 fn waiting_since(case: &Case<'_>) -> Option<String> {
     let since = known_time(case.pod.scheduled).filter(|_| case.pod.phase == "Pending")?;
-    Some(format!("it has waited since {since:.0}"))
+    Some(format!("the pod has waited since {since:.0}"))
 }
 
-/// Returns the finding about the part of the node that the phrase is about. It gives the reason.
+/// Returns the finding about the part of the node that the phrase is about. This finding gives the reason.
 fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
     let about = |start: &&str| {
         case.all_findings().find(|finding| finding.severity > Severity::Info && finding.id.starts_with(*start))
@@ -389,7 +389,7 @@ fn runtime_class(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     })
 }
 
-/// States that the node booted after the pod was scheduled to it, if the phrase is about files that a boot removes.
+/// States that the node booted after the pod was scheduled, if the phrase is about files that a boot removes.
 fn rebooted_since(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     let booted = case.booted().filter(|_| phrase.is_lost_at_boot())?;
     let scheduled = known_time(case.pod.scheduled)?;
@@ -408,7 +408,7 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     // A crash loop is also a waiting state, but its message gives no reason.
     let refused = waiting.iter().find(|(_, reason, _)| *reason != CRASH_LOOP).copied();
     let event = case.events(&EVENTS).next().filter(|event| !is_history(case, event));
-    // A container that crashed before, and now cannot be created.
+    // The container crashed before, and now cannot be created.
     let looping = || {
         let container = event?.container()?;
         waiting.iter().find(|(name, ..)| *name == container).copied()

@@ -1,4 +1,4 @@
-//! Finds out why the container runtime does not find a CDI device, from the specifications on the node.
+//! `why_unresolved`: finds out why the container runtime does not find a CDI device, from the node's specifications.
 //!
 //! The error message names the device, so the users of CDI on the node are not checked here. The specifications may have
 //! changed since the error: a specification that defines the device now is not the reason.
@@ -38,7 +38,7 @@ pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     let defining: Vec<&CdiSpec> =
         of_kind.iter().copied().filter(|spec| spec.devices.iter().any(|device| device == name)).collect();
     if let Some(last) = defining.last() {
-        // If two folders define the device, the later one is used. If two files of one folder define it, none is used.
+        // If two folders define the device, the later folder is used. If two files of one folder define it, neither is used.
         let other = defining.iter().rev().skip(1).find(|spec| folder(spec) == folder(last))?;
         let why = format!("both {} and {} define it", path(other), path(last));
         return Some(Unresolved { why, advice: REMOVE_ONE });

@@ -81,7 +81,7 @@ fn specifications_that_have_the_device_explain_nothing() {
     for specs in [
         // The specification was written after the last attempt.
         vec![spec(etc, &[DEVICE])],
-        // If two folders define the device, the later one is used.
+        // If specifications in two folders define the device, the later folder is used.
         vec![spec(etc, &[DEVICE]), spec(run, &[DEVICE])],
         // There are more devices than the probe lists: the device may be among the rest.
         vec![spec(etc, &many)],

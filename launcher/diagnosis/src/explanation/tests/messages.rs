@@ -233,7 +233,7 @@ fn an_eviction_is_by_the_pods_own_limit_or_by_pressure_on_the_node() {
             "The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 8Gi. Container main was \
              using 57Gi, request is 0, has larger consumption of ephemeral-storage. ",
             (Cause::Application, Certainty::Likely),
-            "container main used 57Gi of it with a request of 0",
+            "container main used 57Gi of this resource with a request of 0",
         ),
         (
             "The node was low on resource: ephemeral-storage. Container main was using 57Gi, which exceeds its request of 0. ",
@@ -321,14 +321,14 @@ fn parts(message: &str) -> Vec<(Part, PodFacts, &'static str)> {
         (Part::Start, creating("FailedCreatePodSandBox", message), "could not create its sandbox"),
         (Part::Start, creating("FailedPrepareDynamicResources", message), "ResourceClaims"),
         (Part::Volume, creating("FailedMount", message), "one of its volumes cannot be mounted"),
-        (Part::Eviction, status("Evicted"), "it was evicted"),
+        (Part::Eviction, status("Evicted"), "the pod was evicted"),
         (Part::Scheduler, unscheduled, "the scheduler finds no node"),
         (Part::Controller, not_created, "Job train could not create it"),
         (Part::Program, pod(ended_with(1, message)), "container main exited with exit code 1"),
     ]
 }
 
-/// Words of the table, in any order and with others between them.
+/// Words of the table in any order, with other words between them.
 fn wording() -> impl Strategy<Value = String> {
     let of_table = include_str!("../../data/phrases.tsv").lines().filter(|row| !row.starts_with('#'));
     let of_table = of_table.flat_map(|row| row.split('\t').nth(1).unwrap_or_default().split([' ', '|', '+', '!']));

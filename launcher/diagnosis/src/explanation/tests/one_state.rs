@@ -181,5 +181,5 @@ fn a_pod_that_runs_on_a_gpu_that_works_again_has_outlived_the_error() {
     let diagnosis = Diagnosis { findings: vec![finding], ..Diagnosis::default() };
     let explained = explain(&pod, Some((&report, &diagnosis)), None);
     assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
-    assert!(explained.summary.contains("which did not end it"), "{}", explained.summary);
+    assert!(explained.summary.contains("the error did not end the pod"), "{}", explained.summary);
 }

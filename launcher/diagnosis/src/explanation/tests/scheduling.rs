@@ -91,8 +91,7 @@ fn required_changes_contain_numbers() {
     };
     let explained = explain(&pod, None, None);
     assert_eq!(explained.evidence[0], shortage);
-    let action =
-        "To start it, one of these is required: free 2 nvidia.com/gpu on gpu-7; uncordon gpu-8, which has 8 free.";
+    let action = "To start the pod, do one of these: free 2 nvidia.com/gpu on gpu-7; uncordon gpu-8, which has 8 free.";
     assert_eq!(explained.action.text, action);
     let priority = |line: &String| line.contains("lower priority") && line.contains("batch, 100");
     assert!(explained.evidence.iter().any(priority), "{:?}", explained.evidence);
@@ -120,7 +119,7 @@ fn changes_that_are_all_required_are_named_as_such() {
         explained.summary
     );
     assert!(
-        explained.action.text.starts_with("To start it, all of these are required: run diagnose"),
+        explained.action.text.starts_with("To start the pod, do all of these: run diagnose"),
         "{}",
         explained.action.text
     );
@@ -143,8 +142,8 @@ fn a_request_that_never_fits_is_not_one_that_waits() {
         ..PodEvent::default()
     };
     for (never, words, code) in [
-        (true, "it never fits, however long it waits: no node is that big", ActionCode::ChangeRequest),
-        (false, "it waits, because no node fits", ActionCode::Watch),
+        (true, "the pod never fits, however long it waits: no node is that big", ActionCode::ChangeRequest),
+        (false, "the pod waits, because no node fits", ActionCode::Watch),
     ] {
         let events = vec![scaler.clone()];
         let pod = PodFacts { capacity_shortage: Some(room(never)), events, ..waiting(message) };

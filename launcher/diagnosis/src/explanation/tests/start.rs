@@ -82,7 +82,7 @@ fn a_command_that_is_not_in_the_image_is_the_pods_own() {
 #[test]
 fn a_program_can_also_exit_with_128() {
     let explained = cause_of(&failed(128, "Error"), &node(Vec::new()));
-    assert_eq!(explained.cause, Cause::Application, "it ran for half an hour: {}", explained.summary);
+    assert_eq!(explained.cause, Cause::Application, "the program ran for half an hour: {}", explained.summary);
     assert!(explained.action.text.contains("kubectl logs -n research train-0 -c main"), "{}", explained.action.text);
 }
 

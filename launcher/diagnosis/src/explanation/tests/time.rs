@@ -1,4 +1,4 @@
-//! Tests of times: a cause precedes its effect and is about the same process, container or device; summary and timeline.
+//! Tests that a cause precedes its effect and is about the same process, container or device; tests of the timeline.
 
 use crate::explanation::explain;
 use crate::explanation::tests::{

@@ -58,7 +58,7 @@ impl<'a> Stack<'a> {
         stack
     }
 
-    /// Checks the validator's pod. Its checks of CUDA and of the plugin run after the plugin has started.
+    /// Checks the validator's pod. The validator's checks of CUDA and of the plugin run after the plugin has started.
     fn validator(&self, node: &Node<'a>) -> Option<Broken<'a>> {
         let failing_pod = pods::failing_pod(node, Component::Validator)?;
         let stage = validated(&failing_pod).unwrap_or(Stage::Plugin);

@@ -11,9 +11,9 @@ use syringe_core::text::{clean, clean_keeping_end};
 
 /// A pod younger than this may still be starting.
 const STARTING: SignedDuration = SignedDuration::from_mins(5);
-/// Maximum start time of the driver's pod, which compiles modules: its startup probe allows 20 minutes.
+/// Maximum time that the driver's pod takes to start. The pod compiles modules, and its startup probe allows 20 minutes.
 const DRIVER_STARTING: SignedDuration = SignedDuration::from_mins(30);
-/// A node that booted less than this ago may still be starting its pods.
+/// A node that booted more recently than this may still be starting its pods.
 const NODE_STARTING: SignedDuration = SignedDuration::from_mins(10);
 /// Maximum length of a message in the evidence. The reason is at its end.
 const MESSAGE: usize = 300;
@@ -99,7 +99,7 @@ fn fails(container: &NvidiaContainer) -> bool {
 }
 
 impl FailingPod<'_> {
-    /// Returns name of the container that prevents the pod from becoming ready.
+    /// Returns the name of the container that prevents the pod from becoming ready.
     pub(crate) fn container_name(&self) -> &str {
         self.container.map_or("", |container| container.name.as_str())
     }
@@ -140,15 +140,15 @@ impl FailingPod<'_> {
                 format!("ended{code}{message}")
             }
             ContainerStateKind::Running if container.restarts > 0 => {
-                format!("runs and is not ready, {}", restarts(container.restarts))
+                format!("is running but not ready, {}", restarts(container.restarts))
             }
-            ContainerStateKind::Running if container.init => "runs and does not end".to_owned(),
-            ContainerStateKind::Running => "runs and is not ready".to_owned(),
+            ContainerStateKind::Running if container.init => "is still running".to_owned(),
+            ContainerStateKind::Running => "is running but not ready".to_owned(),
         }
     }
 
-    /// The messages of the kubelet and the container runtime about the container, newest first: of its state, of its last end if its
-    /// program never ran, and of the pod's newest warning.
+    /// Returns the messages of the kubelet and the container runtime about the container, newest first: from its state,
+    /// from its last end if its program never ran, and from the pod's newest warning.
     pub(crate) fn runtime_messages(&self) -> impl Iterator<Item = &str> {
         let state = self.container.map(|container| &container.state);
         let waits = state.filter(|state| state.reason.as_deref() != Some("CrashLoopBackOff"));
@@ -186,7 +186,7 @@ pub(crate) fn delete_command(pod: &NvidiaPod) -> String {
     format!("kubectl -n {} delete pod {}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
 }
 
-/// Returns `namespace/name`.
+/// Returns `namespace/name` of a pod.
 pub(crate) fn name(pod: &NvidiaPod) -> String {
     format!("{}/{}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
 }

@@ -1,4 +1,4 @@
-//! Rules about one fact in several sections: if the values differ, a reading is wrong or the fact changed in between.
+//! Rules about one fact in several sections, and about GPUs that report the same identity.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use syringe_core::facts::ecc::LocationErrors;
 
 rules! {
     DISAGREE: "facts-disagree" Warning Driver NVML_DOC, "Two readings of the same fact differ",
-        Watch "Run the diagnosis of {node} again. If the readings still differ, do not rely on them, and check driver and NVML \
+        Watch "Run the diagnosis of {node} again. If the readings still differ, do not rely on them, and check the driver and the NVML \
             library.",
         means "Two sections of the report contain the same fact with different values, so that facts cannot be assigned to a \
             GPU with certainty.",

@@ -1,6 +1,6 @@
 //! Rules that compare a node with the board of its product: numbers of GPUs and NVSwitches, NVLinks and speed, fabric.
 //!
-//! They find what all GPUs of a node lack. What some GPUs lack is found by comparing them with each other.
+//! These rules find faults that all GPUs of a node have. For other faults, GPUs are compared with each other (`peers`).
 
 use crate::evidence;
 use crate::input::boards;
@@ -56,7 +56,7 @@ fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
         node.answering().filter_map(|gpu| node.inventory_of(gpu)?.module_id).filter(|module| *module > 0).collect();
     modules.sort_unstable();
     let has_gap = modules.windows(2).any(|pair| pair[0].saturating_add(1) < pair[1]);
-    // If there are more GPUs than a board has, one of them has two names. Fewer GPUs without a gap can be a part of a board.
+    // If there are more GPUs than a board has, one GPU has two names. Fewer GPUs without a gap can be a part of a board.
     let largest = board.switches.iter().map(|(gpus, _)| *gpus).chain(board.sizes.iter().copied()).max();
     let is_possible = match board.sizes {
         [] => count.is_power_of_two() || (count < PART_OF_A_BOARD && !has_gap),
@@ -132,7 +132,7 @@ fn switches(node: &Node<'_>, board: &Board) -> Option<Draft> {
         present.len(),
         board.product
     );
-    // If the node has no NVSwitch, another virtual machine may have them.
+    // If the node has no NVSwitch, another virtual machine may have the NVSwitches.
     let severity = if present.is_empty() { Severity::Warning } else { Severity::Critical };
     Some(Draft::on_node(SWITCH_MISSING).with_severity(severity).with_evidence(line))
 }

@@ -1,4 +1,4 @@
-//! Rules that compare Kubernetes' data about a node with the node: GPU counts, labels, allocations, plugin.
+//! Rules that compare Kubernetes' data about a node with the node: GPU counts, labels, allocations, restarts, plugin.
 
 use std::collections::BTreeMap;
 
@@ -21,17 +21,17 @@ rules! {
             node.",
         reads "kubelet.registered, kubernetes.gpu_capacity, kubernetes.gpu_allocatable";
     LABEL_DIFFERS: "gpu-label-differs" Info Driver OPERATOR_DOC, "The label with the number of GPUs is wrong or missing",
-        Watch "Read the log of GPU feature discovery on {node}. It writes the labels every minute.",
-        means "The label nvidia.com/gpu.count differs from the number of GPUs in NVML, or feature discovery is running but did not write it.",
+        Watch "Read the log of GPU feature discovery on {node}. GPU feature discovery writes the labels every minute.",
+        means "The label nvidia.com/gpu.count differs from the number of GPUs in NVML, or feature discovery is running but did not write this label.",
         reads "kubernetes.gpu_label_count, kubernetes.nvidia_pods, inventory.gpus";
-    COMPONENT_MISSING: "stack-component-missing" Info Driver OPERATOR_DOC, "A component that the labels ask for has no pod on the node",
+    COMPONENT_MISSING: "stack-component-missing" Info Driver OPERATOR_DOC, "A component that the labels request has no pod on the node",
         Watch "No action if the component is disabled in the GPU Operator. Otherwise check why its DaemonSet has no pod on {node}: \
             taints, node selector, quota, a paused upgrade (`kubectl get daemonsets --all-namespaces`).",
         means "The GPU Operator labelled the node for a component, but no pod of this component is on the node.",
         reads "kubernetes.labels, kubernetes.nvidia_pods";
     REQUEST_DIFFERS: "pod-devices-differ-from-request" Warning Driver PLUGIN_DOC,
         "A container has another number of devices than it requests",
-        Watch "Compare `kubectl get pod -o yaml` with the allocations of the kubelet on {node}: one of them is old.",
+        Watch "Compare `kubectl get pod -o yaml` with the allocations of the kubelet on {node}: one of the two is out of date.",
         means "The kubelet allocated another number of devices to a container than the container requests.",
         reads "kubelet.allocations, kubernetes.gpu_pods";
     RESOURCE_UNKNOWN: "allocated-resource-not-registered" Warning Driver PLUGIN_DOC,
@@ -41,7 +41,7 @@ rules! {
         means "The kubelet allocated devices of a resource to a container, but no device plugin registers this resource.",
         reads "kubelet.allocations, kubelet.registered";
     TWICE: "gpus-offered-twice" Warning Driver PLUGIN_DOC, "A device plugin and a DRA driver both offer the GPUs",
-        UpdateSoftware "Disable one of the two on {node}: device plugin and DRA driver do not know of each other, and allocate the same GPU \
+        UpdateSoftware "Disable one of the two on {node}: neither of them knows which GPUs the other allocates, so both can allocate the same GPU \
             twice.",
         means "GPUs are in the capacity of the node and in ResourceSlices, so that two pods can get the same GPU.",
         reads "kubernetes.gpu_dra, kubernetes.gpu_capacity, kubelet.registered";
@@ -50,7 +50,7 @@ rules! {
         means "A container of NVIDIA's software is ready now, and was restarted many times, the last time less than a day ago.",
         reads "kubernetes.nvidia_pods";
     PLUGIN_GONE: "device-plugin-gone" Warning Driver PLUGIN_DOC, "Devices are registered, but no device plugin is connected",
-        UpdateSoftware "Restart the NVIDIA device plugin on {node}: the kubelet has no socket of it any more.",
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}: the kubelet has no socket of the plugin any more.",
         means "The kubelet lists registered devices, and its folder of device plugins has no socket of a plugin.",
         reads "kubelet.registered, host.nvidia_stack";
 }
@@ -75,7 +75,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 /// Resource of whole GPUs.
 const GPU: &str = "nvidia.com/gpu";
 
-/// No device plugin is configured with more replicas of a GPU.
+/// Maximum number of replicas of a GPU: no device plugin is configured with more.
 const REPLICAS: u32 = 1024;
 
 /// Compares the registered devices with capacity and allocatable, if whole GPUs are the only resource.
@@ -91,7 +91,7 @@ fn counts(node: &Node<'_>) -> Vec<String> {
         return Vec::new();
     }
     let count = u32::try_from(whole.devices.len()).unwrap_or(u32::MAX);
-    // A multiple of the devices is a number of replicas: each GPU is offered several times.
+    // If the capacity is a multiple of the devices, each GPU is offered several times, as replicas.
     let is_multiple = |number: Option<u32>| {
         number.is_some_and(|number| number > count && count > 0 && number % count == 0 && number / count <= REPLICAS)
     };
@@ -149,7 +149,7 @@ fn label(node: &Node<'_>) -> Vec<String> {
     }
 }
 
-/// Labels of the GPU Operator and the components that they ask for.
+/// Labels of the GPU Operator, and the component that each label requests.
 const DEPLOYED: &[(&str, Component)] = &[
     ("driver", Component::Driver),
     ("container-toolkit", Component::ContainerToolkit),
@@ -162,7 +162,7 @@ const DEPLOYED: &[(&str, Component)] = &[
 
 fn components(node: &Node<'_>) -> Vec<String> {
     let (cluster, now) = (node.kubernetes, pods::is_settled(node));
-    // The DaemonSets themselves say which component should be here.
+    // The DaemonSets themselves show which components should be on the node.
     if cluster.nvidia_pods.is_none() || cluster.daemon_sets.is_some() || !now {
         return Vec::new();
     }
@@ -205,7 +205,7 @@ fn requests(node: &Node<'_>) -> Vec<String> {
                 let count = allocation.replicas.map_or(allocation.devices.len() as u64, u64::from);
                 *allocated.entry(allocation.resource.as_str()).or_default() += count;
             }
-            // `pod-gpu-not-allocated` is about a container without any device.
+            // The rule `pod-gpu-not-allocated` is about a container without any device.
             // Other resources, such as network cards, are not in the facts of the pod.
             allocated.retain(|resource, _| *resource == GPU || resource.starts_with("nvidia.com/mig-"));
             for (resource, count) in allocated {
@@ -257,7 +257,7 @@ fn offered_twice(node: &Node<'_>) -> Vec<String> {
     }
 }
 
-/// A container with at least this many restarts was not restarted because of reboots and updates alone.
+/// Minimum number of restarts for a finding: reboots and updates alone do not cause so many.
 const MANY_RESTARTS: u32 = 10;
 
 /// Finds containers that were restarted many times, and recently.

@@ -1,6 +1,7 @@
 //! Rules that compare neighbouring layers (PCI, driver, NVML, CDI, kubelet, NVLink): things missing in the next layer.
 //!
-//! Each difference is a finding. A finding of another group that knows the cause takes over, and keeps the difference as evidence.
+//! Each difference is a finding. If a finding of another group gives the cause, the difference becomes evidence of that
+//! finding.
 
 use crate::evidence;
 use crate::input::boards;
@@ -26,7 +27,7 @@ rules! {
         means "NVML lists a GPU whose device file /dev/nvidiaN does not exist on the node.",
         reads "inventory.minor_number, host.device_nodes";
     FILE_WITHOUT_GPU: "device-file-without-gpu" Info Driver DEBUG_DOC, "A device file belongs to no GPU",
-        Watch "Compare the GPUs on the PCI bus of {node} with NVML: the GPU of the file was removed, passed to a virtual machine, or \
+        Watch "Compare the GPUs on the PCI bus of {node} with NVML: the GPU of the file was removed, was passed through to a virtual machine, or \
             is lost.",
         means "A file /dev/nvidiaN exists, but NVML lists no GPU with this number.",
         reads "inventory.minor_number, host.device_nodes";
@@ -37,13 +38,13 @@ rules! {
         reads "host.modules, host.device_nodes, inventory.gpus";
     NOT_REGISTERED: "gpu-not-registered" Warning Driver PLUGIN_DOC, "A device plugin does not offer a GPU or MIG device",
         Watch "Read the log of the NVIDIA device plugin on {node}: a plugin withdraws a GPU after an Xid. Restart the plugin only if \
-            {gpu} is healthy: a restart offers it to pods again.",
-        means "NVML lists a GPU or MIG device, and device plugins registered others with the kubelet, but not this one.",
+            {gpu} is healthy: after a restart, the plugin offers the GPU to pods again.",
+        means "NVML lists a GPU or MIG device, and device plugins registered other devices with the kubelet, but not this device.",
         reads "inventory.gpus, mig.gpus, kubelet.registered", about Unavailable;
     NOT_IN_CDI: "gpu-not-in-cdi" Warning Driver PLUGIN_DOC, "The CDI specification does not have a GPU or MIG device",
         UpdateSoftware "Generate the CDI specification on {node} again (`nvidia-ctk cdi generate`), or restart the component that \
             writes it. Containers that get the device by CDI do not start.",
-        means "The CDI specification of the node lists other GPUs or MIG devices, but not this one.",
+        means "The CDI specification of the node lists other GPUs or MIG devices, but not this device.",
         reads "inventory.gpus, mig.gpus, host.cdi", about ContainerRuntime;
     CDI_WITHOUT_GPU: "cdi-device-without-gpu" Warning Driver PLUGIN_DOC, "The CDI specification has a device that does not exist",
         UpdateSoftware "Generate the CDI specification on {node} again (`nvidia-ctk cdi generate`), or restart the component that \
@@ -65,7 +66,7 @@ struct Pair {
     from: Layer,
     to: Layer,
     missing: Rule,
-    /// Whether an empty second layer means that it was not read. Otherwise another rule is about the layer as a whole.
+    /// Whether an empty second layer means that the layer was not read. If false, another rule reports the empty layer.
     never_empty: bool,
     /// Description of the second layer, in evidence.
     place: &'static str,
@@ -118,7 +119,7 @@ const PAIRS: &[Pair] = &[
 const NAMED: usize = 4;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    // Without a driver that works, its layers are empty for a known reason.
+    // If the driver does not work, the layers of the driver are empty for this reason.
     if node.driver.is_broken() || node.answering().next().is_none() {
         return Vec::new();
     }
@@ -219,7 +220,7 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the layers that are empty although the layer before has things: they were not read.
+/// Returns the layers that are empty although the layer before is not empty: such a layer was not read.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     // The driver of an integrated GPU has other modules and device files, and no PCI device.
     if node.driver.is_broken() || node.answering().next().is_none() || boards::is_integrated(node) {
@@ -277,8 +278,8 @@ fn form(name: &str) -> String {
     name.split(['-', ' ']).take(if name.starts_with("uuid") { 2 } else { 1 }).collect::<Vec<_>>().join(" ")
 }
 
-/// Moves a difference into the finding that explains it: a finding about the same GPU, a GPU that is gone, or a finding about the driver
-/// or the devices of the node as a whole.
+/// Moves a difference into the finding that explains it: a finding about the same GPU, a GPU that is gone, or a finding
+/// about the driver or the devices of the node as a whole.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
     let rules = || RULES.iter().chain(kubernetes::RULES).chain([&DISAGREE, &SWITCH_MISSING, &GPU_MISSING]);
     let is_difference = |draft: &Draft| rules().any(|rule| rule.id == draft.rule.id);

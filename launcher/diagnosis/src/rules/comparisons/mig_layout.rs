@@ -1,4 +1,4 @@
-//! Rules that compare the MIG mode and layout of each GPU with the label, with equal GPUs, and with what the kubelet offers.
+//! Rules that compare the MIG mode and layout of a GPU with the label, with equal GPUs, and with the kubelet's devices.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ rules! {
     WHOLE: "mig-gpu-offered-whole" Warning Driver MIG_DOC, "A GPU in MIG mode is offered as a whole GPU",
         UpdateSoftware "Set the MIG strategy of the device plugin on {node} to single or mixed, and restart the plugin: a pod that gets \
             {gpu} as a whole sees one MIG device. To offer {gpu} as a whole, disable MIG.",
-        means "The kubelet offers the whole GPU, and the GPU is divided into MIG devices: a CUDA program sees one of them.",
+        means "The kubelet offers the whole GPU, but the GPU is divided into MIG devices: a CUDA program sees only one of them.",
         reads "kubelet.registered, mig.mode, mig.devices", about Unavailable;
     UNLIKE_LABEL: "mig-layout-differs" Warning Driver OPERATOR_DOC, "The MIG layout of the GPU is not that of the label",
         UpdateSoftware "Drain the GPU pods from {node} and let the MIG manager apply the layout again: kubectl label node {node} \
@@ -88,7 +88,7 @@ fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
             return Vec::new();
         };
         for (gpu, layout) in model.iter().filter(|(_, layout)| layout != usual) {
-            let line = format!("it has {layout}, equal GPUs have {usual}");
+            let line = format!("this GPU has {layout}, equal GPUs have {usual}");
             drafts.push(Draft::on_gpu(UNLIKE_LABEL, gpu).with_evidence(line).with_evidence(label.clone()));
         }
     }

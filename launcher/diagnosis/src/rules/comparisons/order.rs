@@ -1,4 +1,4 @@
-//! Rules about times that contradict each other, and components that are older than a component they depend on.
+//! Rules about times that contradict each other, and about components older than a component on which they depend.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,9 +9,9 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::{Component as Part, ContainerStateKind};
 
 rules! {
-    OLDER: "component-older-than-its-base" Warning Driver PLUGIN_DOC, "A component started before something that it depends on",
+    OLDER: "component-older-than-its-base" Warning Driver PLUGIN_DOC, "A component started before something on which it depends",
         UpdateSoftware "Restart the older component of {node}, which the evidence names.",
-        means "A component of the node started before something that it depends on started or changed, so it may use an old \
+        means "A component of the node started before something on which it depends started or changed, so it may use an old \
             state: a driver that was loaded again, a kubelet that restarted.",
         reads "host.nvidia_stack, host.container_runtime, host.cdi, host.uptime_seconds, xid: driver loads, \
             kubernetes.nvidia_pods", about ContainerRuntime;
@@ -55,7 +55,7 @@ const DEPENDS: &[(Event, Event, &str)] = &[
     ),
 ];
 
-/// Times of one start of a node differ by some seconds.
+/// Tolerance: the times of one start of a node differ by some seconds.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
 /// A process of the node cannot be older than the boot. Clocks are often set some hours after boot.
@@ -142,7 +142,7 @@ fn pod_start(node: &Node<'_>, part: Part) -> Option<Timestamp> {
     running.filter_map(|container| container.state.since).min()
 }
 
-/// Removes the finding about the order of times if another one about the runtime, the plugin or the driver gives the cause.
+/// Removes the finding about the order of times if a finding about the runtime, the plugin or the driver gives the cause.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == OLDER.id) else { return };
     let explained = |draft: &Draft| {

@@ -1,7 +1,7 @@
 //! Rules that compare each GPU with the GPUs of the same model: memory, power limit, versions, modes, missing fields.
 //!
-//! A fixed threshold exists for few values. But identical boards of one node have equal sizes, limits, modes and versions, and the
-//! driver offers the same fields for each of them.
+//! A fixed threshold exists for few values. But identical boards of one node have equal sizes, limits, modes and versions,
+//! and the driver offers the same fields for each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -24,7 +24,7 @@ use syringe_core::unknown::Unknown;
 
 rules! {
     DIFFERS: "gpu-differs-from-peers" Warning Driver DEBUG_DOC, "Differs from the other GPUs of the same model",
-        Watch "Find out why {gpu} of {node} differs. If it is a setting, set it as on the other GPUs; otherwise reset the GPU at \
+        Watch "Find out why {gpu} of {node} differs. If a setting differs, use the setting of the other GPUs; otherwise reset the GPU at \
             the next drain, and contact the vendor if the difference stays.",
         means "A size, limit or mode of a GPU differs from those of the other GPUs of its model on this node.",
         reads "inventory, telemetry, ecc, topology, mig";
@@ -47,7 +47,7 @@ rules! {
         means "GPUs of one model have different versions of firmware (VBIOS, InfoROM, GSP) or of the board.",
         reads "inventory.vbios_version, inventory.inforom, inventory.gsp_firmware_version, inventory.board_part_number";
     MODE: "gpu-mode-differs-from-peers" Info Driver DEBUG_DOC, "A mode differs from the other GPUs of the node",
-        None "No action if the mode of {gpu} on {node} was set on purpose. Otherwise set it as on the other GPUs.",
+        None "No action if the mode of {gpu} on {node} was set on purpose. Otherwise set the mode of the other GPUs.",
         means "An administrator can set the mode for each GPU: compute mode, ECC mode, MIG mode, persistence mode, virtualization.",
         reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode, inventory.persistence_mode";
 }
@@ -117,7 +117,7 @@ const EQUAL: &[(&str, Rule)] = &[
 
 /// Fields that a GPU may lack although its peers have them.
 const MAY_LACK: &[&str] = &[
-    // NVML has no utilization of a GPU in MIG mode, and no counters of memory errors of a GPU without ECC.
+    // NVML reports no utilization for a GPU in MIG mode, and no counters of memory errors for a GPU without ECC.
     "telemetry.utilization",
     "inventory.vgpu_license",
     "inventory.display_active",
@@ -128,8 +128,8 @@ const MAY_LACK: &[&str] = &[
     "inventory.gsp_firmware_version",
 ];
 
-/// Fields of a GPU that the probe reads, by section: each one is in the report, or in the list of those that the driver does not support, or
-/// in the list of those that could not be read.
+/// Fields of a GPU that the probe reads, by section: each field is in the report, in the list of fields that the driver does
+/// not support, or in the list of fields that could not be read.
 static FIELDS: LazyLock<Vec<(SectionName, Vec<String>)>> = LazyLock::new(|| {
     vec![
         (SectionName::Inventory, fields::of_schema::<GpuInventory>()),
@@ -138,7 +138,7 @@ static FIELDS: LazyLock<Vec<(SectionName, Vec<String>)>> = LazyLock::new(|| {
     ]
 });
 
-/// Fields that may be absent without a stated reason: the driver then omits their whole group.
+/// Fields that may be absent without a stated reason, because the driver can omit the whole group of such a field.
 const OPTIONAL: &[&str] = &[
     "inventory.vgpu_license",
     "inventory.platform",
@@ -164,7 +164,7 @@ fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
     models.into_values().filter(|model| model.len() > 1).collect()
 }
 
-/// Fields that name the place of the GPUs: one machine has one value of each, however many GPUs have another one. A fabric can
+/// Fields that name the place of the GPUs: all GPUs of one machine must have the same value. A fabric can
 /// be divided between the GPUs of one machine on purpose.
 const OF_THE_MACHINE: [(&str, Severity); 6] = [
     ("topology.fabric.cluster_uuid", Severity::Warning),
@@ -175,7 +175,7 @@ const OF_THE_MACHINE: [(&str, Severity); 6] = [
     ("inventory.platform.host_id", Severity::Warning),
 ];
 
-/// Returns the places of GPUs that are not equal, and of which none is usual.
+/// Returns the places of the GPUs if they differ and no place has a majority.
 fn divided(model: &Model<'_>) -> Option<Draft> {
     let lines = OF_THE_MACHINE.into_iter().filter_map(|(field, severity)| {
         let mut groups: BTreeMap<String, Vec<Label>> = BTreeMap::new();
@@ -207,7 +207,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         }
         for (field, rule) in EQUAL {
             let odd = odd(&model, field);
-            // Several GPUs with another version are from another batch; a single one was replaced.
+            // Several GPUs with another version are from another batch; a single such GPU is a replacement.
             if rule.id == VERSION.id && odd.len() > 1 {
                 continue;
             }
@@ -262,7 +262,7 @@ fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {
         model.iter().filter_map(|(gpu, fields)| Some((*gpu, fields.get(field)?))).collect();
     let Some(usual) = majority(values.iter().map(|(_, value)| *value)) else { return Vec::new() };
     let odd = values.iter().filter(|(_, value)| *value != usual);
-    odd.map(|(gpu, value)| (*gpu, format!("{field} is {}, on the other GPUs {}", text(value), text(usual)))).collect()
+    odd.map(|(gpu, value)| (*gpu, format!("{field} is {}, but {} on other GPUs", text(value), text(usual)))).collect()
 }
 
 /// Returns the value that more than half have.
@@ -271,7 +271,7 @@ fn majority<'v>(values: impl Iterator<Item = &'v Value> + Clone) -> Option<&'v V
     values.clone().find(|value| count(value) * 2 > values.clone().count())
 }
 
-/// Returns the differences of two GPUs. Neither of them is the usual one.
+/// Returns the differences between the two GPUs of a model. With two GPUs, there is no majority.
 fn pair(model: &Model<'_>) -> Option<Draft> {
     let [(first, one), (second, other)] = model.as_slice() else { return None };
     let lines = EQUAL.iter().filter_map(|(field, rule)| {
@@ -311,7 +311,7 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         for field in all.into_iter().filter(|field| !MAY_LACK.iter().any(|free| field.starts_with(free))) {
             let without: Vec<&Gpu> =
                 model.iter().filter(|(_, fields)| !fields.contains_key(field)).map(|(gpu, _)| *gpu).collect();
-            // If half of the GPUs lack it, they are of another kind.
+            // If half of the GPUs lack a field, these GPUs are of another kind.
             if without.len() * 2 <= model.len() {
                 let indices = without.into_iter().filter(|gpu| !is_other_kind(&model, gpu)).filter_map(|gpu| gpu.index);
                 for index in indices {

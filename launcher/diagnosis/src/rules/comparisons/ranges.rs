@@ -1,4 +1,4 @@
-//! Rule about implausible values: a value is outside of the range that its unit allows, or contradicts another value.
+//! Rule about implausible values: values outside of the range of their unit, and values that contradict each other.
 
 use serde_json::Value;
 
@@ -11,17 +11,17 @@ rules! {
     IMPOSSIBLE: "sensor-value-implausible" Warning Driver NVML_DOC, "NVML returns implausible values",
         UpdateSoftware "Do not rely on the NVML values of {gpu} on {node}. Check that the NVML library matches the \
             driver, then run the diagnosis again.",
-        means "NVML returned values that are physically impossible. They are not used.",
+        means "NVML returned values that are physically impossible. These values are not used.",
         reads "telemetry, ecc, topology, inventory, mig, host";
 }
 
-/// Largest possible value by the end of the field's name. The first row that fits is used.
+/// Upper limits of values, selected by the ending of the field's name. The first row that matches is used.
 const LARGEST: &[(&str, f64)] = &[
     ("replays", 1e12),
-    // The speed of a fan can exceed its nominal one.
+    // The speed of a fan can exceed its nominal speed.
     ("fan_percent", 400.0),
     ("percent", 100.0),
-    // No board draws more: 10 kW.
+    // 10 kW: no board draws more power.
     ("milliwatts", 1e7),
     ("millijoules", 1e15),
     ("mhz", 20_000.0),
@@ -50,7 +50,7 @@ const LARGEST: &[(&str, f64)] = &[
     ("slot", 1024.0),
     ("tray", 1024.0),
     ("host_id", 1024.0),
-    // Counters with 32 bits are full at 4 294 967 295. No board lives that long.
+    // The limits are below the full value of a 32-bit counter (4 294 967 295): no board lives long enough for more errors.
     ("uncorrected", 1e6),
     ("corrected", 1e9),
     ("uncorrectable", 1e6),
@@ -158,7 +158,7 @@ fn contradictions(node: &Node<'_>, gpu: &crate::input::node::Gpu) -> Vec<String>
             found.push(format!("{less} is {left}, more than {more}, which is {right}"));
         }
     }
-    // The memory of the GPU is the sum of its parts, except for rounding of the driver.
+    // The memory of the GPU is the sum of its parts, except for rounding by the driver.
     let memory = |name: &str| number(&format!("telemetry.memory.{name}_bytes"));
     if let (Some(total), Some(used), Some(free)) = (memory("total"), memory("used"), memory("free")) {
         let sum = used + free + memory("reserved").unwrap_or(0.0);

@@ -1,4 +1,4 @@
-//! Checks facts that refer to other facts (process to GPU, NIC to GPU, MIG device to profile): both sides must agree.
+//! `check`: compares facts that refer to each other (process and GPU, NIC and GPU, MIG device and profile).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ use syringe_core::facts::clock_events;
 use syringe_core::facts::mig::MigDevice;
 use syringe_core::facts::topology::NvlinkGroup;
 
-/// Maximum number of lines of one subject.
+/// Maximum number of evidence lines about one subject.
 const SHOWN: usize = 3;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    // A GPU that does not respond is missing in some sections only, which its own finding explains.
+    // A GPU that does not respond is missing from some sections, and a finding about this GPU explains that.
     let passed_through = |gpu: &Gpu| node.pci_of(gpu).is_some_and(|pci| pci.driver.as_deref() == Some("vfio-pci"));
     if node.answering().next().is_none() || node.gpus.iter().any(|gpu| !gpu.answers && !passed_through(gpu)) {
         return Vec::new();
@@ -93,7 +93,7 @@ fn processes(node: &Node<'_>) -> Vec<String> {
     }
     for (index, bytes) in used {
         let memory = node.telemetry().and_then(|all| all.gpus.iter().find(|gpu| gpu.index == index)?.memory.used_bytes);
-        // The two readings are not at the same moment: a program can allocate in between.
+        // The two values are read at different moments: a program can allocate memory in between.
         if memory.is_some_and(|memory| bytes > memory.saturating_mul(3) / 2 && bytes > memory + (1 << 30)) {
             lines.push(format!(
                 "the processes of GPU {index} use {}, and the GPU has {} in use",
@@ -130,7 +130,7 @@ fn nics(node: &Node<'_>) -> Vec<String> {
             lines.push(format!("{name} is on NUMA node {numa}, which the node does not have"));
         }
     }
-    // The numbers of NUMA nodes have gaps on some machines, but there are not more of them than nodes.
+    // The numbers of NUMA nodes have gaps on some machines, but there are never more numbers than NUMA nodes.
     let gpus = topology.gpus.iter().filter_map(|gpu| gpu.numa_node);
     let numbers: BTreeSet<u32> = gpus.chain(topology.nics.iter().filter_map(|nic| nic.numa_node)).collect();
     let nodes = node.host().and_then(|host| host.numa_nodes).and_then(|nodes| usize::try_from(nodes).ok());

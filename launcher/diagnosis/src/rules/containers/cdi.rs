@@ -1,4 +1,4 @@
-//! Rules about CDI specifications, which are compared with the node and with the users of their devices.
+//! Rules about CDI specifications: missing, unreadable, outdated, in conflict, or without the requested device names.
 //!
 //! A specification that is not used may be outdated without a problem. So the rules check whether NVIDIA's runtime is in CDI
 //! mode, and which component the specification belongs to. If two specifications define a device, the later folder is used.
@@ -28,7 +28,7 @@ rules! {
         reads "host.cdi, host.container_runtime";
     STALE_SPEC: "cdi-stale" Critical Driver CDI_DOC, "A CDI specification names devices or libraries that are not on the node",
         UpdateSoftware "Regenerate the specification on {node} (`nvidia-ctk cdi generate --output=FILE`, or restart \
-            the container-toolkit pod), then start the pods again. A restart of a pod alone gives it the same wrong \
+            the container-toolkit pod), then start the pods again. If only the pod is restarted, it gets the same wrong \
             devices.",
         means "A CDI specification names device numbers, libraries or a driver version that are not those of the node: \
             containers that get its devices fail at start or at their first CUDA call.",
@@ -50,7 +50,7 @@ rules! {
     UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
         UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, \
             generate it again (`nvidia-ctk cdi generate --output=FILE`).",
-        means "NVIDIA's runtime asks for CDI devices, and the only specifications could not be read: it is \
+        means "NVIDIA's runtime asks for CDI devices, but none of the specifications could be read: it is \
             not known whether containers with GPUs start.",
         reads "host.cdi, host.container_runtime";
 }
@@ -101,8 +101,8 @@ pub(super) fn unread_files(node: &Node<'_>) -> Vec<Unread> {
 /// Modes of NVIDIA's runtime in which it reads no specification of the node.
 const WITHOUT_FILES: [&str; 3] = ["legacy", "jit-cdi", "csv"];
 
-/// Returns whether the runtime resolves devices of CDI files, and nothing shows that containers get GPUs in another way. CRI-O always
-/// resolves them.
+/// Returns whether the runtime resolves devices of CDI files, and nothing shows that containers get GPUs in another way.
+/// CRI-O always resolves them.
 fn resolves_files(runtime: &ContainerRuntime) -> bool {
     let mode = runtime.toolkit.as_ref().and_then(|toolkit| toolkit.mode.as_deref());
     (runtime.name == "cri-o" || runtime.cdi_enabled == Some(true))
@@ -138,7 +138,7 @@ fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool 
     (kind.starts_with("k8s.") && registered()) || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == kind)
 }
 
-/// Returns a finding if no readable specification has the devices, but a file could not be read.
+/// Returns a finding if no readable specification has the devices, and at least one file could not be read.
 fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let known = cdi.specs.iter().any(|spec| spec.kind == kind_of(toolkit));
     let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| evidence::path(file)).collect();

@@ -1,4 +1,4 @@
-//! Rules about single containers that cannot open their GPUs, because of device files or the device cgroup.
+//! Rules about single containers that cannot open their GPUs: missing or outdated device files, or the device cgroup.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -12,7 +12,7 @@ rules! {
             again, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
             (nvidia-ctk system create-dev-char-symlinks).",
         means "The device cgroup of a container does not allow the GPU devices that it has, for example after a reload \
-            of systemd. New CUDA calls in it fail.",
+            of systemd. New CUDA calls in the container fail.",
         reads "host.container";
     NONE: "container-without-devices" Critical Driver TOOLKIT_DOC,
         "A container that requests GPUs has no GPU device files",
@@ -47,11 +47,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let denied = |device: &&ContainerDevice| device.access == Access::Denied && !device.stale;
     let mut drafts = Vec::new();
     if let Some(named) = named(container.devices.iter().filter(denied)) {
-        let denied = format!("its device cgroup denies {named}, which is in its /dev");
+        let denied = format!("its device cgroup denies access to {named} in the container's /dev");
         drafts.push(
             about(DENIED, container)
                 .with_evidence(denied)
-                .with_evidence("programs in it get the NVML error \"Unknown Error\""),
+                .with_evidence("programs in the container get the NVML error \"Unknown Error\""),
         );
     }
     if let Some(named) = named(container.devices.iter().filter(|device| device.stale)) {

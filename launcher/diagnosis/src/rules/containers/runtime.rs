@@ -37,20 +37,20 @@ rules! {
         reads "host.container_runtime, kubernetes.runtime_classes";
     HANDLER_INCOMPLETE: "runtime-handler-incomplete" Critical Driver RUNTIME_DOC,
         "A container runtime handler has no runtime_type",
-        UpdateSoftware "Set runtime_type = \"io.containerd.runc.v2\" for the handler on {node}, in the file that names \
+        UpdateSoftware "Set runtime_type = \"io.containerd.runc.v2\" for the handler on {node}, in the file that defines \
             it, and restart containerd: no pod with this handler can start. Update the NVIDIA container toolkit that \
-            wrote it.",
+            wrote the file.",
         means "A handler that is used has no runtime_type in containerd's configuration: pods with this handler do not \
             start.",
         reads "host.container_runtime, kubernetes.runtime_classes";
     NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
-        "The container runtime runs with an older configuration than its file",
+        "The container runtime is running with an older configuration than its file",
         UpdateSoftware "Restart the container runtime on {node}: it reads its configuration only when it starts.",
         means "The container runtime's configuration was written after the runtime started. The runtime reads it only at \
             its start, so it may not know handlers of the file.",
         reads "host.container_runtime, kubernetes.gpu_capacity, kubernetes.nvidia_pods";
     PLUGIN_RUNTIME: "runtime-class-missing-on-plugin" Critical Driver RUNTIME_DOC,
-        "The device plugin runs without NVIDIA's runtime, so it sees no GPU",
+        "The device plugin is running without NVIDIA's runtime, so it sees no GPU",
         UpdateSoftware "Set runtimeClassName: nvidia for the device plugin (Helm: --set runtimeClassName=nvidia), or \
             make NVIDIA's runtime the default one on {node} (`nvidia-ctk runtime configure --set-as-default`) and \
             restart the runtime.",
@@ -59,10 +59,10 @@ rules! {
         reads "host.container_runtime, kubelet.registered, kubernetes.nvidia_pods, kubernetes.gpu_capacity";
 }
 
-/// A configuration that was written less than this ago may be loaded soon.
+/// A configuration that was written more recently than this may be loaded soon.
 const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 
-/// A node that booted less than this ago may still be configuring its runtime.
+/// A node that booted more recently than this may still be configuring its runtime.
 const BOOTING_SECONDS: u64 = 600;
 
 /// Returns a finding for each handler that cannot work, then findings about the configuration as a whole.
@@ -209,8 +209,8 @@ fn is_newer_than_process(runtime: &ContainerRuntime) -> bool {
 /// The runtime's error about a missing handler.
 const NO_RUNTIME: &str = "no runtime for";
 
-/// Finds a configuration file that is newer than the process. This is a fault only if the node advertises no GPU, or if a
-/// pod of NVIDIA's stack failed because the runtime does not have a handler of the file.
+/// Finds a configuration file that is newer than the runtime's process. This is a fault only if the node advertises no GPU,
+/// or if a pod of NVIDIA's stack failed because the runtime does not have a handler of the file.
 fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let (changed, started) = (runtime.config_changed_at?, runtime.started_at?);
     let settled = node.age(Some(changed)).is_some_and(|age| age > SETTLING);

@@ -22,7 +22,7 @@ rules! {
     CDI_OFF: "runtime-cdi-disabled" Warning Driver PLUGIN_DOC, "The container runtime does not resolve CDI devices, but containers need them",
         UpdateSoftware "Enable CDI in the configuration of the container runtime of {node} (enable_cdi) and restart the runtime: containers \
             of resource claims do not start without it.",
-        means "GPUs are allocated by claims (DRA), which need CDI in the container runtime, but CDI is off.",
+        means "GPUs are allocated by claims (DRA). Claims need CDI in the container runtime, but CDI is off.",
         reads "host.container_runtime, host.cdi, kubernetes.gpu_dra, kubelet.allocations";
     CSV_MODE: "toolkit-mode-for-jetson" Warning Driver PLUGIN_DOC, "NVIDIA's runtime is in the mode for Jetson, on a node with GPUs on PCI",
         UpdateSoftware "Set the mode of NVIDIA's runtime on {node} to auto (`nvidia-ctk config --set nvidia-container-runtime.mode=auto`): \

@@ -18,14 +18,14 @@ use syringe_core::text::clean_keeping_end;
 rules! {
     about ContainerRuntime;
     NOT_STARTING: "pods-not-starting" Warning Driver None, "The node cannot start the containers of a pod",
-        UpdateSoftware "Repair what the message names on {node}, and cordon the node until then: new pods wait there, \
+        UpdateSoftware "Repair the part of {node} that the message names, and cordon the node until then: new pods wait there, \
             too. `kubectl describe pod` shows all events of the pod.",
         means "The kubelet or the container runtime of the node cannot create the containers of a pod that was \
             scheduled to the node. Other pods that need the same part do not start, either.",
         reads "kubernetes.starting_pods";
 }
 
-/// Pods that wait less than this may still start.
+/// Pods that have waited for less time than this may still start.
 const STARTING: SignedDuration = SignedDuration::from_mins(2);
 
 /// Maximum length of a message. The reason is at its end.

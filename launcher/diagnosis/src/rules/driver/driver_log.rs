@@ -41,7 +41,7 @@ rules! {
         means "The driver logged that a GPU must be reset. New CUDA programs can fail on the GPU until then.",
         reads "xid: assertion lines";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
-        Watch "This finding alone needs no action; it can explain driver problems on {node}. If it repeats, update the \
+        Watch "This finding alone needs no action; it can explain driver problems on {node}. If the failures repeat, update the \
             driver.",
         means "An internal check of the driver failed. This alone has no effect.",
         reads "xid: assertion lines";

@@ -16,10 +16,10 @@ const SIGNING_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/modu
 rules! {
     about Driver;
     SECURE_BOOT: "driver-refused-by-secure-boot" Fatal Driver SIGNING_DOC,
-        "The kernel refused a module: it has no signature that the kernel trusts",
+        "The kernel rejected a module without a signature that the kernel trusts",
         UpdateSoftware "Sign the nvidia module with a key that {node} trusts (mokutil --import), use a driver package \
             or precompiled driver image with signed modules, or turn Secure Boot off in the firmware of {node}.",
-        means "The kernel loads only modules with a trusted signature (Secure Boot or lockdown). It refused a module, and \
+        means "The kernel loads only modules with a trusted signature (Secure Boot or lockdown). The kernel rejected a module, and \
             the nvidia module is not loaded: no pod on the node gets a GPU.",
         reads "host.driver, host.pci_gpus, xid: module_refused, host.driver_load";
     SELINUX: "driver-refused-by-selinux" Fatal Driver OPERATOR_DOC, "SELinux prevented the nvidia module from loading",
@@ -31,7 +31,7 @@ rules! {
         reads "host.driver, host.pci_gpus, host.driver_load, xid: module_refused";
     NOT_BUILT: "driver-not-built-for-kernel" Fatal Driver OPERATOR_DOC, "No nvidia module fits the running kernel",
         UpdateSoftware "Build or install the nvidia module for the running kernel of {node} (`dkms autoinstall`, or \
-            the driver package for this kernel), or boot a kernel that has one; then keep kernel and driver updates \
+            the driver package for this kernel), or boot a kernel that has a module; then keep kernel and driver updates \
             together.",
         means "The nvidia module exists for other kernels than the running one, usually after an update of the \
             kernel: no pod on the node gets a GPU.",
@@ -50,7 +50,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.host().is_some() || node.inventory().is_some() {
         return Vec::new();
     }
-    let unread = "it was not read whether the nvidia module is loaded now";
+    let unread = "it is not known whether the nvidia module is loaded now";
     let drafts = reason(node).map(|draft| draft.with_severity(Severity::Warning).with_evidence(unread));
     drafts.into_iter().collect()
 }
@@ -103,7 +103,7 @@ fn unsigned(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     )
 }
 
-/// Returns the newest kernel line, which names the fault, as evidence.
+/// Returns the newest of these kernel lines as evidence. The line names the fault.
 fn newest_line(events: &[&KernelEvent]) -> Option<String> {
     events.last().map(|event| format!("the line: {}", evidence::reason(&event.raw)))
 }
@@ -116,7 +116,8 @@ fn rules_of_kernel(load: &DriverLoad) -> Vec<String> {
     [secure_boot, lockdown, enforced].into_iter().flatten().collect()
 }
 
-/// Finds a denial in the kernel log, or in the audit log if a daemon writes one. The denial must be about an NVIDIA module.
+/// Finds a denial in the kernel log, or in the audit log if an audit daemon writes this log. The denial must be about an
+/// NVIDIA module.
 fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     let permissive = load.is_some_and(|load| load.selinux.as_deref().is_some_and(|mode| mode != "enforcing"));
     if permissive {

@@ -7,7 +7,7 @@ use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
 rules! {
     UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
         None "No action now. Plan a drain of {node}: the version on disk is loaded at the next reboot.",
-        means "The driver version on disk differs from the loaded one and takes over at the next load.",
+        means "The driver version on disk differs from the loaded version, and is used at the next load.",
         reads "host.driver";
     LIBRARY_NEWER: "driver-library-newer" Warning Driver NVML_DOC, "The driver library on disk is newer than the loaded kernel module",
         DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: new containers get the library on disk, which does not work \
@@ -21,9 +21,9 @@ rules! {
         reads "host.device_nodes, inventory.gpus";
     NUMA_BALANCING: "numa-balancing-on-grace" Info Driver GRACE_DOC,
         "Automatic NUMA balancing is on, on a node with Grace processors",
-        UpdateSoftware "Turn it off on {node} (sysctl -w kernel.numa_balancing=0, and in /etc/sysctl.d), if its GPU \
+        UpdateSoftware "Turn NUMA balancing off on {node} (sysctl -w kernel.numa_balancing=0, and in /etc/sysctl.d), if its GPU \
             programs are slow.",
-        means "The kernel moves pages between the memory of Grace and of its GPU by itself, which interrupts programs \
+        means "The kernel automatically moves pages between the memory of Grace and of its GPU, which interrupts programs \
             that use both. NVIDIA recommends turning this off on Grace.",
         reads "host.numa_balancing, inventory.gpus";
 }

@@ -142,7 +142,7 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
     draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(evidence::event).take(1))
 }
 
-/// Returns whether the module on disk is the loaded one, and the library on disk is another: a reboot loads the same module again.
+/// Returns whether the module on disk has the loaded version, and the library on disk another one: a reboot changes nothing.
 fn reboot_changes_nothing(driver: &DriverVersions) -> bool {
     let same = driver.loaded.is_some() && driver.loaded == driver.module_on_disk;
     same && driver.library.is_some() && driver.library != driver.loaded
@@ -158,7 +158,7 @@ fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> 
         .map_or_else(|| "the running kernel".to_owned(), |kernel| format!("kernel {}", evidence::data(kernel)));
     Some(match listed {
         true => format!("nvidia.ko for {kernel} is on disk"),
-        false => format!("modules.dep of {kernel} lists no nvidia.ko: it was not built or installed"),
+        false => format!("modules.dep of {kernel} lists no nvidia.ko: the module was not built or installed"),
     })
 }
 

@@ -12,13 +12,13 @@ rules! {
     GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not respond",
         DrainAndReset "Drain {node}, stop all processes on {gpu} and reset it. If a process cannot be killed, reboot \
             {node}.",
-        means "The firmware processor of a GPU does not respond to the driver. Calls to the GPU hang or fail until it \
+        means "The firmware processor of a GPU does not respond to the driver. Calls to the GPU hang or fail until the GPU \
             is reset.",
         reads "xid: 119, 120";
     GSP_SEVERAL: "gsp-failed-on-several" Fatal Driver XID_DOC, "GSP firmware fails on several GPUs",
         DrainAndReboot "Drain and reboot {node}. Failures on several GPUs indicate the driver, the firmware or the \
             host: compare the driver version with the release notes of NVIDIA.",
-        means "The firmware processors of several GPUs failed together, which points to driver, firmware or host.",
+        means "The firmware processors of several GPUs failed together, which points to the driver, the firmware or the host.",
         reads "xid: 119, 120";
     GSP_LINES: "gsp-errors-logged" Warning Driver XID_DOC, "The driver logged GSP firmware errors",
         Watch "Watch {gpu} of {node} for Xid 119 or 120. If the errors repeat, update the driver.",

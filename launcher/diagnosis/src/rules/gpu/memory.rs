@@ -47,7 +47,7 @@ rules! {
         "The driver could not record a memory repair",
         DrainAndReset "Drain {node}, reset {gpu}, then run the NVIDIA field diagnostic. If the repair fails again, \
             return the GPU (RMA).",
-        means "The driver could not record the repair of a bad row: it is lost at the next reset.",
+        means "The driver could not record the repair of a bad row: the repair is lost at the next reset.",
         reads "xid: 64";
     SRAM_THRESHOLD: "sram-threshold-exceeded" Fatal Hardware MEMORY_DOC, "Too many uncorrected SRAM errors",
         ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).",
@@ -117,13 +117,13 @@ rules! {
         reads "ecc.channel_repair_pending, ecc.tpc_repair_pending", in_plan WorkContinues;
 }
 
-/// Number of rows remapped for uncorrectable errors at which DCGM reports a GPU as failed. All spare rows are used then.
+/// Number of rows remapped for uncorrectable errors at which DCGM reports a GPU as failed. Then all spare rows are used.
 const MAX_REMAPS: u32 = 512;
 
 /// The limit of retired pages is 64. From 60 on it is close.
 const PAGES_NEAR_LIMIT: u32 = 60;
 
-/// NVIDIA's criterion for an RMA is more than 15 double-bit pages whose number still grows.
+/// NVIDIA's criterion for an RMA is more than 15 pages retired for double-bit errors, whose number still grows.
 const DOUBLE_BIT_PAGES: u32 = 15;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -228,7 +228,7 @@ fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     (!waiting.is_empty()).then(|| Draft::on_gpu(REPAIR_PENDING, gpu).with_all_evidence(waiting))
 }
 
-/// Checks the InfoROM: NVML has a check, and other calls fail if the InfoROM is corrupted. Both lead to one finding.
+/// Checks the InfoROM: NVML has a function for this check, and other calls fail if the InfoROM is corrupted.
 fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
     let checked = invalid.then(|| "NVML: the checksum of the InfoROM is wrong".to_owned());
@@ -375,7 +375,7 @@ fn remap_contradicted(draft: Draft) -> Draft {
         .with_action(
             ActionCode::DrainAndReset,
             "Run the NVIDIA field diagnostic on {gpu} when {node} is drained: the log says that its spare rows are used up. Return \
-             it (RMA) if that fails.",
+             it (RMA) if the diagnostic fails.",
         )
 }
 
@@ -385,7 +385,7 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode).or_else(|| inventory.and_then(|gpu| gpu.ecc_mode))?;
     if mode.current != mode.pending {
         let word = |on: bool| if on { "on" } else { "off" };
-        let evidence = format!("ECC is {}, {} after the next reboot", word(mode.current), word(mode.pending));
+        let evidence = format!("ECC is {} now, and {} after the next reboot", word(mode.current), word(mode.pending));
         return Some(Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence));
     }
     // If the product is not known, `unknown` has an entry.

@@ -104,7 +104,7 @@ fn a_gpu_that_the_driver_wants_reset_has_not_recovered() {
     let failing = || xid(95, "2026-11-21T02:30:00Z", json!({}));
     let found = findings(clean(), json!([]), json!([failing(), wish("4", "2026-11-21T02:30:01Z")]));
     assert_eq!(only(&found, "ecc-uncontained").severity, Severity::Fatal);
-    // The recommendation was withdrawn: events before that are history, later events count.
+    // The recommendation was withdrawn: events before the withdrawal no longer count, and later events do.
     let taken_back = json!([wish("1", "2026-11-21T02:20:00Z"), wish("0", "2026-11-21T02:25:00Z"), hung()]);
     assert_eq!(gsp(taken_back), Severity::Critical);
 }

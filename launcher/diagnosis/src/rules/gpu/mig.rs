@@ -27,7 +27,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let Mode { current, pending } = mode;
     let word = |on: bool| if on { "on" } else { "off" };
     if current != pending {
-        let evidence = format!("MIG is {}, {} after the next reset", word(current), word(pending));
+        let evidence = format!("MIG is {} now, and {} after the next reset", word(current), word(pending));
         return Some(Draft::on_gpu(PENDING, gpu).with_evidence(evidence));
     }
     // Only the `mig` section shows missing instances. If the maximum number was not read, the list is not reliable.

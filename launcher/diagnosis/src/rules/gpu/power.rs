@@ -1,7 +1,7 @@
 //! Rules about power and clocks: power brake, missing power, slowdowns, lowered limits, power caps, low clocks.
 //!
-//! A GPU at its power cap under full load works as designed: the power cap is a reason for its clocks, but not a finding. It
-//! does not explain low clocks if the GPU draws far less than its limit.
+//! A GPU at its power cap under full load works as designed: the power cap is a reason for its clocks, but not a finding.
+//! The power cap does not explain low clocks if the GPU draws far less than its limit.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
@@ -41,18 +41,18 @@ rules! {
             limit: another cap is in effect, or its power sensor is wrong.",
         reads "telemetry.clocks, telemetry.power, telemetry.utilization";
     OVER_LIMIT: "power-draw-above-limit" Info Power NVML_DOC, "The GPU draws more power than its limit",
-        Watch "Read the power draw of {gpu} on {node} again. If it stays above the limit, the limit has no effect or the sensor is wrong.",
+        Watch "Read the power draw of {gpu} on {node} again. If the draw stays above the limit, the limit has no effect or the sensor is wrong.",
         means "The average power draw is noticeably above the limit in effect. Short peaks are normal.",
         reads "telemetry.power";
     LIMITED: "clocks-limited-long" Info Power NVML_DOC, "The clocks were limited by the board for a long time",
         Watch "If jobs on {gpu} of {node} are slow, check power supplies and power cables, and the board limit under load.",
-        means "The driver counts the time with reduced clocks by reason: a limit of the board or its reliability was the reason for a \
+        means "The driver counts the time with reduced clocks by reason: a limit of the board or a reliability limit was the reason for a \
             noticeable part of the time.",
         reads "telemetry.throttling.violations";
     MEMORY_CLOCK: "memory-clock-low-under-load" Warning Driver NVML_DOC, "Low memory clock under load, and no fault explains it",
         UpdateSoftware "Check whether the memory clock of {gpu} on {node} is locked (nvidia-smi -q -d CLOCK); reset it with \
-            nvidia-smi -rmc and -rac. If it stays low, reset {gpu} at the next drain.",
-        means "The GPU is under load in a fast performance state, and its memory runs at a lower clock than that of this state.",
+            nvidia-smi -rmc and -rac. If the clock stays low, reset {gpu} at the next drain.",
+        means "The GPU is under load in a fast performance state, but the memory clock is lower than the normal clock of this state.",
         reads "telemetry.clocks, telemetry.utilization";
     CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load, and no fault explains them",
         UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); reset them \
@@ -160,7 +160,7 @@ fn above_limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     above.then(|| Draft::on_gpu(OVER_LIMIT, gpu).with_all_evidence(draw(power)))
 }
 
-/// Reasons for reduced clocks that are not part of normal work. `thermal` has a rule of its own, and a power limit is normal.
+/// Reasons for reduced clocks that are not part of normal work. `thermal` has a separate rule; a power limit is normal.
 const UNUSUAL_POLICIES: [&str; 2] = ["board_limit", "reliability"];
 
 /// Reduced clocks for at least one in this many seconds are a finding.
@@ -195,7 +195,8 @@ fn draws_little(power: &Power) -> bool {
         .is_some_and(|(draw, limit)| u64::from(draw) * 100 < u64::from(limit) * CAPPED_PERCENT)
 }
 
-/// Returns a finding if the clock is below half of its maximum under load, and neither a fault nor the power limit explains it.
+/// Returns a finding if the clock is below half of its maximum under load, and neither a fault nor the power limit explains
+/// it.
 pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
@@ -219,7 +220,7 @@ const FAST_STATES: u32 = 2;
 /// A memory clock below this percentage of the maximum is low.
 const MEMORY_CLOCK_PERCENT: u64 = 90;
 
-/// Returns a finding if the memory clock is low under load. It does not follow the load, as the SM clock does.
+/// Returns a finding if the memory clock is low under load. Unlike the SM clock, the memory clock does not follow the load.
 fn memory_clock(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let (clock, most) = (now.clocks.memory_mhz?, now.clocks.max_memory_mhz?);
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;

@@ -27,7 +27,7 @@ rules! {
         reads "ecc.recovery_action, xid: 154";
     DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver recommends: drain and reset",
         DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset it.",
-        means "The driver recommends that no new work starts on the GPU and that it is reset.",
+        means "The driver recommends that no new work starts on the GPU, and then a reset of the GPU.",
         reads "ecc.recovery_action, xid: 154", in_plan WorkContinues;
     DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",
         DrainAndReset "Stop the peer-to-peer workloads on {gpu} of {node} and check again. If the recommendation \
@@ -39,9 +39,9 @@ rules! {
         means "The driver recommends recovering the IMEX domain of the node.",
         reads "ecc.recovery_action, xid: 154";
     CONTRADICTED: "recovery-contradicted" Warning Driver NVML_DOC, "Kernel log and NVML disagree about the recovery of the GPU",
-        Watch "The kernel log recommends recovering {gpu} of {node}, and no line takes that back, but NVML recommends \
+        Watch "The kernel log recommends recovering {gpu} of {node}, and no later line withdraws this, but NVML recommends \
             nothing. Read the state again (nvidia-smi -q); if work on the GPU fails, drain and reset it.",
-        means "The driver logged a recovery action (Xid 154) and did not take it back, but NVML recommends none.",
+        means "The driver logged a recovery action (Xid 154) and did not withdraw it, but NVML recommends no action.",
         reads "ecc.recovery_action, xid: 154";
     OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
         Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.",
@@ -66,7 +66,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 fn contradicted(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     node.ecc_of(gpu)?.recovery_action.filter(|action| *action == RecoveryAction::None)?;
     let newest = node.timeline.xids(gpu, &[154]).map(KernelEvent::ordered_at).max()?;
-    // Of several lines with one time, the last one counts, and their order may not be known.
+    // If several lines have the same time, the last line counts; but their order may not be known.
     let mut lines = node.timeline.xids(gpu, &[154]).filter(|event| event.ordered_at() == newest);
     if lines.any(|event| !recommends_recovery(event)) {
         return None;
@@ -74,7 +74,7 @@ fn contradicted(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let last =
         node.timeline.xids(gpu, &[154]).filter(|event| event.ordered_at() == newest).max_by_key(|event| &event.raw)?;
     let draft = Draft::on_gpu(CONTRADICTED, gpu).with_event(last).with_evidence("NVML recovery action: none");
-    // After a day on which the GPU worked, the recommendation no longer says anything.
+    // After a day on which the GPU worked, the recommendation has no meaning any more.
     let rests = node.recovered(gpu, &[last]).filter(|recovered| recovered.long_ago);
     Some(if rests.is_some() { draft.with_severity(Severity::Info) } else { draft })
 }
@@ -93,7 +93,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Joins the recommendation with a finding. Neither action replaces the other one, unless it includes the other one.
+/// Joins the recommendation with a finding. One action replaces the other only if it includes the other.
 fn join(draft: &mut Draft, recommendation: Draft) {
     let words = recommendation.evidence.join(", ");
     let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::rule::aging;
 
-    /// The catalogue and this file have the same action for every recommendation.
+    /// Tests that the catalogue and this file have the same action for every recommendation.
     #[test]
     fn the_kinds_of_154_are_the_rules_of_this_file() {
         for (value, name) in [

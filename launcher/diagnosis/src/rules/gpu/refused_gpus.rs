@@ -14,7 +14,7 @@ rules! {
         "The firmware assigned no usable memory region (BAR) to the GPU",
         UpdateSoftware "Enable 'Above 4G Decoding' (and large BARs) in the firmware of {node}, or boot it with \
             pci=realloc. The driver cannot start {gpu} without its BAR.",
-        means "The firmware of the server assigned no memory region (BAR) to the GPU, so the driver refuses it.",
+        means "The firmware of the server assigned no memory region (BAR) to the GPU, so the driver rejects the GPU.",
         reads "xid: driver lines";
     WRONG_DRIVER: "driver-wrong-kernel-module-type" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
         UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other type of kernel \
@@ -55,7 +55,7 @@ fn has_working_peer(node: &Node<'_>, gpu: &Gpu) -> bool {
 /// Smallest PCI device id of Maxwell, the oldest architecture that a driver branch of the last ten years supports.
 const FIRST_MAXWELL: u16 = 0x1340;
 
-/// Whether the GPU is older than every GPU that the driver supports, beside GPUs that work: a card for a display.
+/// Whether the GPU is older than every GPU that the driver supports, and other GPUs work: then it is a card for a display.
 fn is_legacy_card(node: &Node<'_>, gpu: &Gpu) -> bool {
     let id = node.pci_of(gpu).and_then(|entry| u16::from_str_radix(entry.device_id.as_deref()?, 16).ok());
     id.is_some_and(|id| id < FIRST_MAXWELL) && node.gpus.iter().any(|other| other.answers)

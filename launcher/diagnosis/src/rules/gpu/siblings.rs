@@ -1,4 +1,4 @@
-//! Rules about GPUs that are hotter or slower than most GPUs of their model: no fixed threshold exists for this.
+//! Rules about GPUs that are much hotter or slower, or draw much less power, than most GPUs of their model.
 //!
 //! Only GPUs with the same product name are compared. There must be enough of them for a majority, and GPUs under load
 //! are compared with GPUs under load only.
@@ -21,7 +21,7 @@ rules! {
         reads "telemetry.temperature, telemetry.utilization";
     LITTLE_POWER: "gpu-power-below-peers" Info Driver DEBUG_DOC, "Full load at a much lower power draw than the other GPUs",
         Watch "If the job of {gpu} on {node} makes no progress, look at its processes: a kernel that waits for another GPU has this effect.",
-        means "A GPU reports full load but draws far less power than others of its model under full load: its kernel may wait for something.",
+        means "A GPU reports full load but draws far less power than others of its model under full load: its kernel may be waiting for something.",
         reads "telemetry.power, telemetry.utilization";
     SLOW: "gpu-clocks-below-peers" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
         Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.",

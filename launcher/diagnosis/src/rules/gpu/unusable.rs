@@ -19,7 +19,7 @@ rules! {
     OFF_BUS: "gpu-off-bus" Fatal Hardware XID_DOC, "GPU fell off the PCIe bus",
         DrainAndReboot "Cordon and drain {node}, then power-cycle it (a reset cannot reach {gpu}). If it happens \
             again, return the GPU (RMA).",
-        means "The GPU no longer responds on the PCIe bus (Xid 79). Its processes cannot use it.",
+        means "The GPU no longer responds on the PCIe bus (Xid 79). Its processes cannot use the GPU.",
         reads "xid: 79, host.pci_gpus, inventory.gpus", in_plan PowerCycle;
     LOST: "gpu-lost" Fatal Hardware NVML_DOC, "NVML reports the GPU as lost",
         DrainAndReboot "Cordon and drain {node}, then power-cycle it. If {gpu} is lost again, return it (RMA).",
@@ -111,17 +111,17 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
     let mut draft = Draft::on_gpu(OFF_BUS, gpu).with_events(events.iter().map(|(_, event)| *event));
     if silent {
-        draft = draft.with_evidence("its PCI configuration space returns all ones");
+        draft = draft.with_evidence("the PCI configuration space of the GPU returns all ones");
     }
     if gpu.from_log && node.host().is_some() {
-        draft = draft.with_evidence("it is no longer on the PCI bus");
+        draft = draft.with_evidence("the GPU is no longer on the PCI bus");
     }
-    // The GPU fell off the bus and responds again after a bus reset. The cause is still unknown. A response
+    // The GPU fell off the bus and responds again after a bus reset. The cause is still unknown. NVML's response
     // may be older than the loss.
     let settled = node.age(draft.when).is_some_and(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
         draft.rule = draft.rule.in_plan(InPlan::LostBefore);
-        draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read it again").with_action(
+        draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read the GPU again").with_action(
             ActionCode::DrainAndReboot,
             "Drain and reboot {node}: {gpu} fell off the bus and responds again, and a reset is not sufficient. If it happens \
              again, return the GPU (RMA).",
@@ -147,7 +147,7 @@ fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     Some(format!("in use by pod {pod}, container {}", evidence::data(&allocation.container)))
 }
 
-/// Returns the identity of the board, which an RMA needs: `UUID GPU-…, serial 16…`. NVML no longer reports it.
+/// Returns the identity of the board, which an RMA needs: `UUID GPU-…, serial 16…`. NVML no longer reports these values.
 fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let of_gpu = |event: &&KernelEvent| concerns(event, gpu);
     let logged = node.timeline.current().filter(of_gpu).find_map(|event| event.details.get("board_serial"));
@@ -251,7 +251,7 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let old = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if old { Severity::Info } else { Severity::Warning };
     let watch = "No action now: NVML can read {gpu} of {node}. Watch whether it fails to initialize again.";
-    Some(draft.with_severity(severity).with_evidence("NVML can read it now").with_action(ActionCode::Watch, watch))
+    Some(draft.with_severity(severity).with_evidence("NVML can read the GPU now").with_action(ActionCode::Watch, watch))
 }
 
 /// Returns a finding from lines without an address: older drivers only log the minor number of the GPU, or nothing.
@@ -298,7 +298,7 @@ fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
         if drafts.iter().any(|draft| draft.is_on(&gpu)) {
             continue;
         }
-        let gone = node.host().is_some().then(|| "it is no longer on the PCI bus".to_owned());
+        let gone = node.host().is_some().then(|| "the GPU is no longer on the PCI bus".to_owned());
         let draft = Draft::on_gpu(OFF_BUS, &gpu).with_event(event).with_all_evidence(gone);
         drafts.push(draft.with_all_evidence(node.timeline.consequences(&[at])));
     }

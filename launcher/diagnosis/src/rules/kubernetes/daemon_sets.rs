@@ -22,7 +22,7 @@ rules! {
             finding is a warning for GPU software, and informational for other software.",
         reads "kubernetes.daemon_sets";
     NOT_READY: "daemonset-pod-not-ready" Warning Driver None, "The pod of a DaemonSet on the node is not ready",
-        Watch "Repair what the message names; `kubectl describe pod` on {node} shows all events of the pod.",
+        Watch "Repair what the message names on {node}; to see all events of the pod, run `kubectl describe pod`.",
         means "A DaemonSet has a pod on the node that does not become ready. The finding is a warning for GPU software, and \
             informational for other software.",
         reads "kubernetes.daemon_sets";
@@ -30,7 +30,7 @@ rules! {
 
 /// A DaemonSet or node younger than this may still be creating pods.
 const YOUNG: SignedDuration = SignedDuration::from_mins(10);
-/// Maximum length of a message. Schedulers write the reasons of all nodes into one.
+/// Maximum length of a message. Schedulers write the reasons of all nodes into one message.
 const MESSAGE: usize = 600;
 /// Maximum number of DaemonSets in the evidence.
 const NAMED: usize = 4;
@@ -60,8 +60,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     [drafts(MISSING, missing), drafts(NOT_READY, not_ready)].into_iter().flatten().collect()
 }
 
-/// Returns an entry if the DaemonSets could not be read. The verdict does not depend on it, because the resources and the pods
-/// of the node show most of what is missing.
+/// Returns an entry if the DaemonSets could not be read. The verdict does not depend on the DaemonSets, because the
+/// resources and the pods of the node show most of the missing software.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let why = node.kubernetes.daemon_sets_unread.iter();
     why.map(|why| Unread { fact: Unknown::new("daemonsets", why.clone()), decides: false }).collect()
@@ -80,11 +80,11 @@ fn drafts(rule: Rule, found: Vec<(Severity, String, Option<String>)>) -> Vec<Dra
     [Severity::Warning, Severity::Info].into_iter().filter_map(of).collect()
 }
 
-/// A node without its GPU software is worse than one without another DaemonSet. A program that gets no GPU because all GPUs
+/// Missing GPU software on a node is worse than another missing DaemonSet. A program that gets no GPU because all GPUs
 /// are in use does not indicate a fault of the node.
 fn severity(node: &Node<'_>, set: &DaemonSetFacts) -> Severity {
     let has_gpus = !node.gpus.is_empty() || node.stack.advertises_gpus || node.kubernetes.labels.pci_present;
-    // The components after a broken one wait for it.
+    // The components after a broken component wait for the broken component.
     let waits = set.pod.is_some() && node.stack.broken.is_some();
     match set.role {
         role if role.is_of_stack() && has_gpus && !waits => Severity::Warning,

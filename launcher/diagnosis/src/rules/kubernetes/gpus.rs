@@ -53,21 +53,21 @@ rules! {
     STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC,
         "The device plugin advertises GPUs that do not exist",
         UpdateSoftware "Restart the NVIDIA device plugin on {node}.",
-        means "The device plugin advertises GPUs or MIG devices that NVML does not list. A pod that gets one of them \
+        means "The device plugin advertises GPUs or MIG devices that NVML does not list. A pod that gets such a device \
             cannot start.",
         reads "kubelet.registered, inventory.gpus, mig.gpus";
     STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still lists allocations of deleted pods",
-        Watch "No action: the kubelet releases them when it admits the next pod on {node}.",
-        means "The kubelet still has GPUs allocated to pods that do not exist or have ended. It releases them when it \
+        Watch "No action: the kubelet releases these allocations when it admits the next pod on {node}.",
+        means "The kubelet still has GPUs allocated to pods that do not exist or have ended. The kubelet releases them when it \
             admits the next pod with devices.",
         reads "kubelet.allocations, kubernetes.live_pod_uids";
     CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition reports a GPU problem",
-        Watch "Compare the condition with the other findings of {node}: another monitor set it.",
+        Watch "Compare the condition, which another monitor set, with the other findings of {node}.",
         means "A monitor, such as node-problem-detector, set a condition of the node about a GPU problem.",
         reads "kubernetes.gpu_conditions";
 }
 
-/// Devices named in one line of evidence.
+/// Maximum number of devices in one line of evidence.
 const NAMED: usize = 4;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -93,9 +93,9 @@ fn has_mig(node: &Node<'_>) -> bool {
         || node.inventory().is_some_and(|all| all.gpus.iter().any(|gpu| gpu.mig_mode.is_some_and(|mode| mode.current)))
 }
 
-/// Returns whether the capacity is a multiple of the GPUs that the plugin registered, and NVML lists each of these: then the plugin
-/// offers several shares of each GPU (time-slicing of GKE, HAMi, Volcano). A plugin that still offers a lost GPU registers
-/// the name of that GPU.
+/// Returns whether the capacity is a multiple of the GPUs that the plugin registered, and NVML lists each of these: then
+/// the plugin offers several shares of each GPU (time-slicing of GKE, HAMi, Volcano). A plugin that still offers a lost GPU
+/// registers the name of that GPU.
 fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
     let listed = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
     let whole = |one: &&RegisteredDevices| one.resource == "nvidia.com/gpu";
@@ -114,13 +114,13 @@ fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
     // With MIG devices of one size and the strategy single, the label counts these devices.
     let label =
         node.kubernetes.gpu_label_count.filter(|_| !has_mig(node)).map(|count| (count, "label nvidia.com/gpu.count"));
-    // If both numbers are equal, the capacity is named, because it is better known.
+    // If both numbers are equal, the capacity is named, because readers know the capacity better.
     let of_type = node.kubernetes.instance_type.as_deref().and_then(instance_types::gpus_of);
     let of_type = of_type.map(|count| (count, "instance type"));
     of_type.into_iter().chain(label).chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
 }
 
-/// Returns other signs in Kubernetes that the node has or had GPUs. They give no number.
+/// Returns other signs in Kubernetes that the node has or had GPUs. These signs give no number of GPUs.
 fn signs(node: &Node<'_>) -> Vec<String> {
     let cluster = node.kubernetes;
     let mut signs = Vec::new();
@@ -225,7 +225,8 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
         return Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, advice));
     }
-    let before = "a device plugin advertised GPUs here before, and no node of the cluster runs one now";
+    let before =
+        "a device plugin advertised GPUs on this node before, but no node of the cluster runs a device plugin now";
     let gone = (cluster.gpu_plugin_in_cluster == Some(false)).then(|| before.to_owned());
     let draft = draft.with_all_evidence(gone);
     let unknown_dra = cluster.gpu_dra.is_none().then_some("it is not known whether a DRA driver manages the GPUs");
@@ -254,7 +255,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
                 evidence::data(&allocation.container)
             );
             let mut draft =
-                Draft::on_node(ALLOCATED_MISSING).with_evidence(holder).with_evidence("NVML does not list it");
+                Draft::on_node(ALLOCATED_MISSING).with_evidence(holder).with_evidence("NVML does not list the device");
             draft.scope.pod_uid = Some(allocation.pod_uid.clone()).filter(|uid| !uid.is_empty());
             draft.scope.uuid = missing.first().map(|name| evidence::data(name));
             drafts.push(draft);

@@ -1,6 +1,6 @@
 //! Rules about the node as Kubernetes sees it: not Ready, under pressure, leaving, joining, a machine without a node.
 //!
-//! No probe reaches most of these nodes. So the findings quote all that the API says about the reason: the condition with its
+//! No probe reaches most of these nodes. So the findings quote all data of the API about the reason: the condition with its
 //! message, the Lease, the pods that do not start, the machine and the warnings.
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,52 +20,52 @@ use syringe_core::text::{clean, clean_keeping_end};
 rules! {
     NOT_READY: "node-not-ready" Critical Driver None, "The node is not Ready",
         Watch "Find out why {node} is not Ready (kubelet, network, disk): Kubernetes starts no pod there and evicts its pods after \
-            five minutes. The log of the kubelet says more: `journalctl -u kubelet` over SSH.",
+            five minutes. To read the log of the kubelet, run `journalctl -u kubelet` over SSH.",
         means "The condition Ready of the node is not true.",
         reads "kubernetes.ready, kubernetes.conditions";
     NO_NETWORK: "node-network-not-ready" Critical Driver None, "The network plugin (CNI) of the node is not ready",
-        UpdateSoftware "Repair the network plugin on {node}: the pods of its DaemonSet on the node, and its configuration in \
-            /etc/cni/net.d. The kubelet runs, and `journalctl -u kubelet` says more.",
+        UpdateSoftware "Repair the network plugin on {node}: check the pods of its DaemonSet on the node, and its configuration in \
+            /etc/cni/net.d. The kubelet is running; its log (`journalctl -u kubelet`) has details.",
         means "The node is not Ready, because the container runtime has no initialized network plugin. No pod with a network of \
             its own starts there.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.starting_pods";
     RUNTIME_DOWN: "node-runtime-down" Critical Driver None, "The container runtime of the node does not respond",
-        UpdateSoftware "Look at the container runtime on {node} over SSH (`systemctl status containerd` or `crio`, `crictl ps`, its log, \
-            the disk that it writes to), and restart it.",
+        UpdateSoftware "Check the container runtime on {node} over SSH (`systemctl status containerd` or `crio`, `crictl ps`, the log of the runtime, \
+            the disk of the runtime), and restart the runtime.",
         means "The node is not Ready, because the kubelet gets no response from the container runtime.",
         reads "kubernetes.ready, kubernetes.conditions";
     SILENT: "kubelet-not-reporting" Critical Driver None, "The kubelet of the node does not report",
-        Watch "Find out whether {node} is up: the console of the machine or of the cloud, then over SSH `systemctl status kubelet` and \
-            `journalctl -u kubelet`. A machine that is off, hung or cut off from the API server looks the same.",
-        means "The kubelet stopped posting the status of the node, or never did: it is down, or does not reach the API server.",
+        Watch "Find out whether {node} is up: check the console of the machine or of the cloud, then run `systemctl status kubelet` and \
+            `journalctl -u kubelet` over SSH. A machine that is off, hung or cut off from the API server looks the same.",
+        means "The kubelet stopped posting the status of the node, or never posted it: the kubelet is down, or does not reach the API server.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.lease_renewed";
     SHUT_DOWN: "node-shut-down" Critical Driver None, "The machine of the node is off or shutting down",
         Watch "Find out who stopped the machine of {node} (cloud console, maintenance, spot reclaim), and start it or delete the node.",
-        means "The kubelet is in a shutdown of its machine, or the cloud says that the machine is stopped.",
+        means "The kubelet reports that its machine is shutting down, or the cloud reports that the machine is stopped.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.taints";
     LEAVING: "node-leaving" Info Driver None, "The node is being removed",
         None "No action: an autoscaler or an administrator removes {node}.",
         means "The Node object is being deleted, or an autoscaler marked the node for removal.",
         reads "kubernetes.deleting, kubernetes.taints";
     JOINING: "node-joining" Info Driver None, "The machine has not joined the cluster yet",
-        Watch "Wait: the machine {node} was created a few minutes ago. Read it again if it has not joined after ten minutes.",
+        Watch "Wait: the machine {node} was created a few minutes ago. Run the diagnosis again if the machine has not joined after ten minutes.",
         means "A NodeClaim or Machine was created only minutes ago, and has no node yet.",
         reads "kubernetes.no_node, kubernetes.machines";
     NEVER_JOINED: "node-never-joined" Critical Driver None, "The machine has no node in the cluster",
-        Watch "Read the conditions of the machine {node}: the first one that is not True says how far it came.",
+        Watch "Read the conditions of the machine {node}: the first condition that is not True shows which step failed.",
         means "A NodeClaim or Machine exists, but no node of this name has joined the cluster.",
         reads "kubernetes.no_node, kubernetes.machines";
     GONE: "node-gone" Info Driver None, "The cluster has no node of this name; only events are left",
-        None "No action for {node} itself. The events say why it left; gpu-syringe nodes lists the nodes of the cluster.",
+        None "No action for {node} itself. The events show why the node was removed. To list the nodes of the cluster, run gpu-syringe nodes.",
         means "There is no Node object and no machine of this name, only events or a Lease.",
         reads "kubernetes.no_node, kubernetes.warnings, kubernetes.lease_renewed";
     PRESSURE: "node-under-pressure" Warning Driver None, "The node is short of disk space, memory or process IDs",
-        FixLimits "Free what the condition names on {node}. Until then, the kubelet evicts pods, deletes images and accepts few new pods.",
+        FixLimits "On {node}, free the resource that the condition names. Until then, the kubelet evicts pods, deletes images and accepts few new pods.",
         means "A pressure condition of the node is true: the kubelet evicts pods.",
         reads "kubernetes.conditions";
     CONDITION: "node-condition" Warning Driver None, "A condition of the node reports a problem",
-        Watch "Look at what the condition names on {node}; the monitor that set it (node-problem-detector or one of the cloud) says more in \
-            its log.",
+        Watch "Check what the condition names on {node}. The log of the monitor that set the condition (node-problem-detector, or a \
+            monitor of the cloud) has details.",
         means "A condition of the node other than Ready reports a problem that is not about GPUs.",
         reads "kubernetes.conditions";
 }
@@ -110,18 +110,18 @@ const NOT_JOINED: [(&str, &str); 7] = [
     ("BootstrapReady", "The bootstrap data of {node} is not ready: see the message."),
     (
         "Registered",
-        "The machine of {node} started, but its kubelet did not register: see its console log (user data, image, network to the API \
+        "The machine of {node} started, but its kubelet did not register: see the console log of the machine (user data, image, network to the API \
          server, permission of its role to join).",
     ),
     (
         "Initialized",
-        "The node of {node} registered, but lacks resources or has start-up taints: see the message (device plugin, CNI).",
+        "The node {node} registered, but lacks resources or has start-up taints: see the message (device plugin, CNI).",
     ),
 ];
 
-/// A node that was created less than this ago may be joining.
+/// A node that was created more recently than this may be joining.
 const JOINING_TIME: SignedDuration = SignedDuration::from_mins(10);
-/// A node that booted less than this ago may be joining.
+/// A node that booted more recently than this may be joining.
 const JOINING_SECONDS: u64 = 600;
 /// Maximum length of a message. The messages of the kubelet contain several reasons.
 const MESSAGE: usize = 600;
@@ -218,8 +218,8 @@ fn not_ready(node: &Node<'_>) -> Draft {
         .with_all_evidence(warnings(node))
 }
 
-/// Returns why pods of the node did not start last, if the message says that of its container runtime: the reason why the network
-/// plugin is not ready, or why the node stopped to report.
+/// Returns the newest message of the container runtime about pods of the node that did not start. The message can show why
+/// the network plugin is not ready, or why the node stopped reporting.
 fn why_none_starts(node: &Node<'_>, rule: Rule) -> Option<String> {
     if ![NO_NETWORK.id, SILENT.id, NOT_READY.id, RUNTIME_DOWN.id].contains(&rule.id) {
         return None;
@@ -229,7 +229,7 @@ fn why_none_starts(node: &Node<'_>, rule: Rule) -> Option<String> {
     let of_stack = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| !pod.ready);
     let of_stack = of_stack
         .filter_map(|pod| Some((format!("{}/{}", pod.namespace, pod.name), pod.warning.as_ref()?.message.as_str())));
-    // A sandbox without a network is the effect, and not the reason.
+    // A sandbox without a network is the effect, not the reason.
     let told = starting.chain(of_stack).filter(|(_, text)| !text.to_lowercase().contains("network"));
     told.into_iter().find_map(|(pod, text)| {
         let phrase = phrases::known(Part::Start, text)?;
@@ -240,7 +240,7 @@ fn why_none_starts(node: &Node<'_>, rule: Rule) -> Option<String> {
     })
 }
 
-/// Returns the rule for a node that is not Ready, and the taint that says so.
+/// Returns the rule for a node that is not Ready, and the taint that shows the cause.
 fn cause<'a>(node: &Node<'a>) -> (Rule, Option<&'a str>) {
     if let Some((taint, rule)) = taint(node) {
         return (rule, Some(taint));
@@ -315,7 +315,7 @@ const NETWORK: [&str; 14] = [
     "netd",
 ];
 
-/// Returns the state of the DaemonSets that a node without a network needs and lacks.
+/// Returns the state of the DaemonSets of network plugins that have no ready pod on the node.
 fn network_sets(node: &Node<'_>) -> Vec<String> {
     let sets = node.kubernetes.daemon_sets.iter().flatten().filter(|set| set.mismatch.is_none());
     let sets = sets.filter(|set| NETWORK.iter().any(|word| set.name.contains(word)));

@@ -1,4 +1,4 @@
-//! Rule that finds a node with NVSwitches on which Fabric Manager is not running.
+//! Rule about nodes with NVSwitches on which Fabric Manager is not running.
 
 use crate::evidence;
 use crate::input::boards;
@@ -20,7 +20,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// Boards with NVSwitches need Fabric Manager on the node, even if the NVSwitches are not on the PCI bus (HGX B200). On
-/// racks (GB200) it runs elsewhere.
+/// racks (GB200), Fabric Manager runs elsewhere.
 pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
     let on_board = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node)));

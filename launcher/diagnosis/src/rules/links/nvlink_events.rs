@@ -26,7 +26,7 @@ rules! {
         means "An NVLink of the GPU failed. Jobs that use several GPUs fail or hang.",
         reads "xid: 74, 144 to 150";
     SWITCH: "nvswitch-fault" Fatal Fabric FABRIC_DOC, "NVSwitch fault",
-        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together. If it repeats, contact the \
+        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together. If the error repeats, contact the \
             vendor.",
         means "An NVSwitch reported a fatal error. The GPUs on it cannot reach each other.",
         reads "xid: SXid";
@@ -117,8 +117,8 @@ fn switch_rule(event: &KernelEvent) -> Rule {
     }
 }
 
-/// NVML does not read the state of a switch. If all GPUs and their links work a day after a fault of a switch, it no longer
-/// stops work. The fault is over if programs that use several GPUs ran on each GPU since then, or if it needed no reset.
+/// NVML does not read the state of an NVSwitch. If all GPUs and their links work a day after a fault of an NVSwitch, the
+/// fault is less severe. It is over if programs that use several GPUs ran on each GPU since then, or if it needed no reset.
 fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let newest = events.iter().filter_map(|event| event.ordered_at()).max();
     let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
@@ -238,7 +238,7 @@ fn quote_xid(event: &KernelEvent) -> String {
     format!("{}{class}{reason}", evidence::event(event))
 }
 
-/// If both ends report an error, the fault is in the cable or board between them; otherwise in the device that reports.
+/// If both ends of a link report an error, the fault is in the cable or board between them; otherwise in the device.
 fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let mut ends = node
         .timeline

@@ -16,7 +16,7 @@ use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
         DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
-        means "Some NVLinks of this GPU are down, although other GPUs of the model have them up, or the model uses them on this board.",
+        means "Some NVLinks of this GPU are down, although other GPUs of the model have them up, or this model uses these links on its board.",
         reads "topology.nvlinks", in_plan WorkContinues;
     UNBRIDGED: "nvlink-bridge-not-working" Info Fabric FABRIC_DOC, "No NVLink of a card is up, but other cards have a bridge",
         CheckCabling "No action if {gpu} of {node} has no NVLink bridge. Otherwise check the seating of the bridge: the bridges of other cards work.",
@@ -50,7 +50,7 @@ rules! {
         reads "topology.fabric";
 }
 
-/// A count is high if it is this many times that of the other links, and at least the minimum below.
+/// A count is high if it is at least this many times the count of the other links, and at least the minimum below.
 const OUTLIER_TIMES: u64 = 10;
 const OUTLIER_LEAST: u64 = 100;
 

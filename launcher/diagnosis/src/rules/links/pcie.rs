@@ -58,9 +58,9 @@ rules! {
         means "PCIe corrected very many errors of the GPU or of a port above it: the quality of the link is poor.",
         reads "xid: PCIe errors (AER)";
     UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, possibly above a GPU",
-        CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t); these devices were not read. If one of them is a \
             GPU, check its seating, riser and cables.",
-        means "PCIe reported uncorrected errors of a port whose devices are not known. It can be above a GPU.",
+        means "PCIe reported uncorrected errors of a port whose devices are not known. The port may be above a GPU.",
         reads "xid: PCIe errors (AER), topology.pcie_path";
     ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is not a GPU",
         Watch "No action for the GPUs of {node}, unless a GPU is connected below that port.",
@@ -72,14 +72,14 @@ rules! {
         reads "xid: PCIe slots";
     LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC,
         "A PCIe link went down, possibly of a GPU",
-        CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t); these devices were not read. If one of them is a \
             GPU, check its seating and power.",
         means "The kernel reported that a PCIe link went down. Its device is not known, and may be a GPU.",
         reads "xid: PCIe slots";
     IOMMU: "iommu-fault" Critical Driver None, "The IOMMU blocked DMA transfers by the GPU",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If the faults return, check the IOMMU settings \
-            of kernel and BIOS (for GPUDirect: iommu=pt, ACS off), then driver and network driver.",
-        means "The IOMMU refused direct memory access of the GPU: transfers fail, jobs hang or lose data.",
+            of the kernel and the BIOS (for GPUDirect: iommu=pt, ACS off), then the NVIDIA driver and the network driver.",
+        means "The IOMMU blocked direct memory access (DMA) by the GPU: transfers fail, jobs hang or lose data.",
         reads "xid: IOMMU faults (DMAR, AMD-Vi, SMMU)";
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
         CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.",
@@ -125,7 +125,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let now = node.telemetry_of(gpu)?;
     let pcie = &now.pcie;
-    // NVML's maximum can be that of the GPU alone; a finding about the slot says that the slot limits it.
+    // NVML's maximum can be that of the GPU alone; another finding says that the slot limits the GPU.
     let port = node.topology_of(gpu).and_then(|topology| topology.pcie_path.get(1));
     let at_most = |own: u32, port: Option<u32>| port.filter(|port| *port > 0).map_or(own, |port| port.min(own));
     let slot = (port.and_then(|port| port.max_width), port.and_then(|port| port.max_generation));
@@ -136,7 +136,7 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     {
         return Some(Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most}")));
     }
-    // A firmware setting lowers NVML's maximum, but not what both ends of the link can do.
+    // A firmware setting lowers NVML's maximum, but not the maximum that both ends of the link support.
     let both_ends = device.and_then(|device| device.max_generation).zip(slot.1).map(|(device, slot)| device.min(slot));
     let both_ends = both_ends.filter(|_| boards::is_bare_metal(node));
     let (generation, most) = (pcie.generation?, at_most(pcie.max_generation?, slot.1).max(both_ends.unwrap_or(0)));
@@ -349,10 +349,10 @@ fn rated(node: &Node<'_>, draft: Draft, logged: &[&KernelEvent], is_frequent: bo
     }
 }
 
-/// At least this many refused transfers are more than a single mistake.
+/// Minimum number of blocked transfers that cannot be a single mistake of a program.
 const REPEATED_IOMMU: u64 = 3;
 
-/// Returns a finding about transfers of the GPU that the IOMMU refused.
+/// Returns a finding about transfers by the GPU that the IOMMU blocked.
 fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of_gpu = |event: &&KernelEvent| {
         concerns(event, gpu) || event.pci_address.as_ref().zip(gpu.pci.as_ref()).is_some_and(|(a, b)| a == b)
@@ -375,9 +375,9 @@ fn is_of_switch(node: &Node<'_>, event: &KernelEvent) -> bool {
 
 /// An NVSwitch is reset together with all GPUs of its board.
 const IOMMU_OF_SWITCH: &str = "Drain {node}, then reset all its GPUs and NVSwitches together, or reboot it. If the faults return, check \
-     the IOMMU settings of kernel and BIOS.";
+     the IOMMU settings of the kernel and the BIOS.";
 
-/// Returns findings about NVSwitches: PCIe errors, lost links, and transfers that the IOMMU refused.
+/// Returns findings about NVSwitches: PCIe errors, lost links, and transfers that the IOMMU blocked.
 fn of_switches(node: &Node<'_>) -> Vec<Draft> {
     let mut by_switch: BTreeMap<(&PciAddress, &str), (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
     for event in node.timeline.current().filter(|event| is_of_switch(node, event)) {

@@ -58,7 +58,8 @@ fn draft(node: &Node<'_>, lacking: &MissingP2p, pairs: &[[u32; 2]]) -> Option<Dr
     Some(draft.with_evidence(format!("no {capability} access: {} ({status})", shown.join(", "))))
 }
 
-/// Returns whether NVLinks connect two GPUs that programs use as a whole. In MIG mode and with virtual GPUs there is no such access.
+/// Returns whether NVLinks connect two GPUs that programs use as a whole. In MIG mode and with virtual GPUs, there is no
+/// peer-to-peer access.
 fn is_linked(node: &Node<'_>, topology: &Topology, pair: [u32; 2]) -> bool {
     let place = |index: u32| topology.gpus.iter().position(|gpu| gpu.index == index);
     let cell = place(pair[0]).zip(place(pair[1])).and_then(|(row, column)| topology.matrix.get(row)?.get(column));

@@ -15,7 +15,7 @@ use syringe_core::facts::topology::NicPort;
 rules! {
     NOT_ACTIVE: "rdma-port-not-active" Warning Fabric DEBUG_DOC, "A network port next to a GPU is not active",
         CheckCabling "Check cable, transceiver and switch port of the network port of {node} in the evidence. In the state INIT the cable \
-            works, and the subnet manager has not configured the port. Jobs on several nodes that use {gpu} fail or are slow.",
+            works, but the subnet manager has not configured the port. Jobs on several nodes that use {gpu} fail or are slow.",
         means "An InfiniBand or RoCE port next to a GPU is not active, although such ports of the other GPUs are.",
         reads "topology.nics", in_plan WorkContinues;
     SLOW: "rdma-port-slow" Warning Fabric DEBUG_DOC, "A network port next to a GPU is slower than those of the other GPUs",
@@ -25,14 +25,14 @@ rules! {
         reads "topology.nics", in_plan WorkContinues;
     GONE: "rdma-port-missing" Warning Fabric DEBUG_DOC, "A GPU has no network port next to it, unlike the other GPUs",
         CheckCabling "Check whether the network card next to {gpu} of {node} is on the PCI bus (lspci), and its seating.",
-        means "Almost all GPUs of the node have an InfiniBand or RoCE port at the same PCIe switch, but one GPU has none: its card may be gone.",
+        means "Almost all GPUs of the node have an InfiniBand or RoCE port at the same PCIe switch, but one GPU has none: its network card may be gone.",
         reads "topology.nics", in_plan WorkContinues;
 }
 
-/// A node that booted less than this ago may still be waiting for the subnet manager.
+/// A node that booted more recently than this may still be waiting for the subnet manager.
 const BOOTING_SECONDS: u64 = 600;
 
-/// Minimum number of GPUs, or of InfiniBand ports without an active one, from which on a pattern can be seen.
+/// Minimum number of GPUs, or of inactive InfiniBand ports, for recognizing a pattern.
 const PATTERN: usize = 4;
 
 const INFINIBAND: &str = "InfiniBand";
@@ -51,7 +51,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the distance between a port and its nearest GPUs. A PCIe switch above both, or several of them, make no difference.
+/// Returns the distance between a port and its nearest GPUs. One or more PCIe switches above both make no difference.
 fn distance(port: &NicPort) -> Option<u32> {
     let of = |via: &str| match via {
         "PIX" | "PXB" => 0,
@@ -107,7 +107,8 @@ impl<'n> Rails<'n> {
         is_active(port) && port.rate_gigabits_per_second.is_some_and(|rate| rate < self.rate * 0.99)
     }
 
-    /// Returns whether most ports, or the ports of most GPUs, are active at the full rate. RoCE ports are also used for other things.
+    /// Returns whether most ports, or the ports of most GPUs, are active at the full rate. RoCE ports are also used for
+    /// other things.
     fn has_pattern(&self) -> bool {
         let full = self.ports.iter().filter(|port| self.is_full(port)).count();
         let gpus = self.full.values().filter(|count| **count >= self.usual).count();

@@ -1,4 +1,4 @@
-//! Findings about the kernel log itself: how far back it was read, gaps, omitted and unrecognized lines.
+//! Rules about the kernel log itself: the period that it covers, its gaps, omitted lines and unrecognized lines.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -28,7 +28,7 @@ rules! {
     UNTRUSTED: "kernel-log-untrusted-lines" Info Driver None, "A program wrote lines that look like GPU errors",
         Watch "These lines were ignored. Find the program that writes to /dev/kmsg on {node} (a fault-injection \
             test?).",
-        means "A program other than the kernel wrote lines that look like GPU errors. They are not used.",
+        means "A program other than the kernel wrote lines that look like GPU errors. These lines are not used.",
         reads "xid";
     UNREAD: "kernel-log-lines-not-recognized" Info Driver None, "Kernel log lines about NVIDIA were not recognized",
         Watch "Read the quoted lines of {node}. They did not affect the verdict.",
@@ -36,7 +36,7 @@ rules! {
         reads "xid";
     SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel suppressed log lines",
         Watch "Event counts from the kernel log of {node} are lower bounds.",
-        means "The kernel or the driver limits the rate of its messages and left some out.",
+        means "The kernel or the driver limits the rate of its messages, and left out some messages.",
         reads "xid";
 }
 
@@ -102,10 +102,10 @@ fn undecoded(node: &Node<'_>) -> Option<String> {
     (errors > 0).then(|| format!("{errors} kernel {lines} that may report a GPU error could not be parsed{sample}"))
 }
 
-/// Phrases of advice that depend on whether something happened before.
+/// Phrases in advice for a fault that occurs again.
 const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
 
-/// Adds a sentence to advice about a repetition if the log does not show whether it happened before.
+/// Adds a sentence to advice about a repetition if the log does not show whether the fault occurred before.
 #[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
 pub(super) fn add_start_of_log(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(limit) = untold(node) else { return };
@@ -137,7 +137,7 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
         return None;
     }
     let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
-    // Timestamps of the same moment differ because the clock of the kernel drifts.
+    // Timestamps of the same moment can differ, because the clock of the kernel drifts.
     let since_boot = node.booted().is_some_and(|booted| begins.duration_since(booted) >= SignedDuration::from_mins(-5));
     let complete = log
         .coverage

@@ -8,7 +8,7 @@ use syringe_core::facts::kernel_log::KernelEventKind as Kind;
 rules! {
     MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine check: CPU, host memory or PCIe error",
         Watch "Check the hardware log (BMC) of {node}. The GPUs may be affected.",
-        means "The CPU reported machine checks: errors of CPU, host memory or PCIe. They may be related to errors of \
+        means "The CPU reported machine checks: errors of CPU, host memory or PCIe. These errors may be related to errors of \
             GPUs.",
         reads "xid: machine checks";
     NIC: "nic-problem" Warning Fabric None, "A network card reports a problem",

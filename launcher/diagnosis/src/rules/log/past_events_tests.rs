@@ -1,4 +1,4 @@
-//! Tests of findings from past events: GPUs that work again, blocked tasks, PCIe totals, and clean summaries.
+//! Tests of findings from past events: GPUs that work again, blocked tasks, PCIe totals, and summaries without faults.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ fn a_gsp_timeout_that_the_gpu_recovered_from_proves_no_stuck_process() {
     assert_eq!(severity(&asks, "process-stuck"), Some(Severity::Critical), "the driver still asks for a reset");
 }
 
-/// A job is restarted after each occurrence: the program that runs now is the next one that fails.
+/// Tests a job that is restarted after each occurrence of a fault: the program that is running now will fail next.
 #[test]
 fn a_new_program_does_not_end_a_fault_that_comes_back() {
     for code in [79, 109, 119, 120] {
@@ -278,7 +278,8 @@ fn a_gpu_that_is_passed_through_is_no_failed_probe() {
     assert!(with(&[Some("vfio-pci"), None]), "one device is bound on purpose, the other to no driver");
 }
 
-/// A healthy node of eight GPUs, whose programs started an hour ago, with these kernel events and this number of unrecognized lines about NVIDIA.
+/// A healthy node of eight GPUs, whose programs started an hour ago, with these kernel events and this number of
+/// unrecognized lines about NVIDIA.
 fn healthy(events: Vec<Value>, unread_lines: u64) -> Diagnosis {
     let mut report = healthy_report();
     let taken_at = report.taken_at.expect("a time");
@@ -527,7 +528,7 @@ fn every_line_ages_where_all_gpus_are_at_work() {
     }
 }
 
-/// NVML has no utilization of a GPU in MIG mode, and a timeout is reported after minutes.
+/// NVML reports no utilization for a GPU in MIG mode, and the driver reports a timeout only after minutes.
 #[test]
 fn a_program_proves_recovery_after_minutes_of_work_on_the_whole_gpu() {
     let with = |minutes: i64, is_mig: bool| {
@@ -539,10 +540,10 @@ fn a_program_proves_recovery_after_minutes_of_work_on_the_whole_gpu() {
     };
     assert_eq!(with(30, false), Some(Severity::Warning));
     assert_eq!(with(1, false), Some(Severity::Critical), "a minute of work shows nothing");
-    assert_eq!(with(30, true), Some(Severity::Critical), "it can use another instance");
+    assert_eq!(with(30, true), Some(Severity::Critical), "the program can use another instance");
 }
 
-/// Versions that do not fit still do not fit when NVML can read the GPU.
+/// Versions that do not fit together are still a fault when NVML can read the GPU.
 #[test]
 fn a_fault_of_versions_lasts_until_they_change() {
     for code in [78, 166, 170] {
@@ -555,7 +556,7 @@ fn a_fault_of_versions_lasts_until_they_change() {
     }
 }
 
-/// One event, one judgement: the finding about the last occurrence refers to the plan of the fault that comes back.
+/// Tests that the finding about the last occurrence refers to the plan of the fault that comes back.
 #[test]
 fn a_fault_that_comes_back_has_one_plan_that_its_single_event_refers_to() {
     for code in [109, 119, 120] {

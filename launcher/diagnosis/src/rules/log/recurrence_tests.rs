@@ -290,7 +290,7 @@ fn a_wrong_clock_neither_hides_a_fault_nor_makes_an_old_one_new() {
     let loaded = "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  570.124.06  Wed Feb 26 02:29:16 UTC 2025".to_owned();
     let end = || (MINUTE, "eth0: renamed".to_owned(), 0);
     for entry in grave().filter(|entry| entry.ageing != Ageing::Permanent) {
-        // Set back by two hours, by weeks, and to the time of a clock without a battery.
+        // The clock is wrong by minus two hours, by weeks, by years (no battery), or by plus three hours.
         for shift in [-2 * HOUR, -20 * DAY, -6 * 365 * DAY, 3 * HOUR] {
             for with_uptime in [true, false] {
                 let lines = [(2 * HOUR, loaded.clone(), 0), (5 * MINUTE, fault(entry.code), shift), end()];

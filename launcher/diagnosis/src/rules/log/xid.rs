@@ -35,23 +35,23 @@ rules! {
         "Many processes with the same name fault on one GPU only",
         Watch "The cause is a workload that restarts, or the GPU. Run it on another GPU of {node}. If it fails on \
             {gpu} only, run a diagnostic on that GPU (dcgmi diag).",
-        means "Many processes of one program fault on one GPU and not on the others: program or GPU may be at fault.",
+        means "Many processes of one program fault on one GPU and not on the others: the program or the GPU may be at fault.",
         reads "xid: 13, 31 and others, inventory.gpus";
     CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
         means "The GPU could not switch from one program to the next in time (Xid 109).",
         reads "xid: 109";
     DAMAGED: "xid-damaged-commands" Warning Hardware XID_DOC, "Commands arrived at the GPU damaged",
-        RestartPod "Restart the pod. If it repeats, check the PCIe link of {gpu} on {node} and run a diagnostic.",
+        RestartPod "Restart the pod. If the error repeats, check the PCIe link of {gpu} on {node} and run a diagnostic.",
         means "The GPU rejected commands because their content was damaged. The usual cause is the quality of the PCIe \
             link; a program can also write such commands.",
         reads "xid: 32, 80";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If it repeats, update the driver.",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If the error repeats, update the driver.",
         means "The driver or the firmware of the GPU reported an internal error.",
         reads "xid";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
-        DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and run a diagnostic. If it repeats, contact \
+        DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and run a diagnostic. If the error repeats, contact \
             the vendor.",
         means "The driver reported an error of the hardware of the GPU.",
         reads "xid";
@@ -68,7 +68,7 @@ rules! {
         means "The driver reported a power event.",
         reads "xid";
     UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Unknown Xid",
-        Watch "Look up the code in the Xid catalog of NVIDIA; it is newer than this tool.",
+        Watch "Look up the code in NVIDIA's Xid catalog: the code is newer than this tool.",
         means "The driver reported an Xid that this version does not know.",
         reads "xid";
 }
@@ -76,14 +76,14 @@ rules! {
 /// Xids of channels that are closed when a program ends. They follow from the end of the program, whatever the reason.
 const END_OF_PROGRAM: [u32; 3] = [45, 141, 174];
 
-/// Codes of commands that arrived at the GPU damaged. NVIDIA names PCIe as the usual cause.
+/// Codes about commands that were damaged before they reached the GPU. NVIDIA names PCIe as the usual cause.
 const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
 
-/// With at least this many processes of the same name, their faults are a pattern: one workload that restarts, or
+/// Minimum number of processes of the same name whose faults are a pattern: one workload that restarts, or
 /// many jobs.
 const MANY_PROCESSES: usize = 20;
 
-/// A workload that also fails on other GPUs is the cause itself, unless it fails on this GPU this many times as often.
+/// If a workload fails on several GPUs, the workload is the cause, unless it fails this many times as often on one GPU.
 const FAR_MORE: usize = 4;
 
 /// Returns findings from Xids, per GPU and for addresses that no GPU has.
@@ -157,7 +157,7 @@ fn is_application(event: &KernelEvent) -> bool {
 /// A workload that restarts has a new pid each time, so the same name is no second indication, unless there are very
 /// many processes. A workload that fails on several GPUs is the cause itself.
 fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<(Rule, String)> {
-    // Broken hardware can also cause every fault of an application.
+    // Broken hardware can also cause every fault that an application can cause.
     let suspicious =
         |event: &KernelEvent| is_application(event) && event.code.is_some_and(|code| !END_OF_PROGRAM.contains(&code));
     let elsewhere: Vec<&KernelEvent> =
@@ -194,7 +194,7 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     })
 }
 
-/// Returns the number of faults whose lines name no process, if they are many on this GPU and few on the others.
+/// Returns the number of faults whose lines name no process, if there are many on this GPU and few on the other GPUs.
 fn nameless(
     faults: &[(usize, &KernelEvent)],
     elsewhere: &[&KernelEvent],

@@ -1,4 +1,4 @@
-//! Rules about past Xids: grave faults that come back after a cure, and a list of the others.
+//! Rules about past Xids: grave faults that come back after a cure, warnings that repeat, and a list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ rules! {
         reads "xid";
     REPEATS: "xid-repeats" Warning Hardware XID_DOC, "The same Xid repeats on one GPU",
         Watch "Open a support case about {gpu} of {node}.",
-        means "An Xid that is no reason for a reset occurred many times on one GPU. The advice for this Xid is to look at repetitions.",
+        means "An Xid that is no reason for a reset occurred many times on one GPU. The advice for this Xid is to watch for repetitions.",
         reads "xid";
     SPREAD: "xid-on-different-gpus" Warning Hardware XID_DOC, "The same kind of grave fault occurs on different GPUs",
         CheckCabling "Check what the GPUs of {node} share: power supply, baseboard, risers and PCIe switches, and the versions of driver and \
@@ -83,8 +83,8 @@ const APART: SignedDuration = SignedDuration::from_hours(1);
 /// With at least this many incidents within a day, a GPU that works in between is not cured.
 const OFTEN: usize = 3;
 
-/// After this time without a new incident, the last cure probably worked. The second time is for a fault that outlived
-/// several cures.
+/// After this time without a new incident, the last cure probably worked. The second time is for a fault that came back
+/// after several cures.
 const PROBATION: [SignedDuration; 2] = [SignedDuration::from_hours(14 * 24), SignedDuration::from_hours(30 * 24)];
 
 /// Maximum number of times in the evidence.
@@ -96,10 +96,10 @@ fn recurring(node: &Node<'_>) -> Vec<Draft> {
     found.iter().filter_map(|recurrence| came_back(node, recurrence)).collect()
 }
 
-/// With at least this many incidents, a warning repeats, if the newest one is of the last week.
+/// Minimum number of incidents of a warning that repeats. The newest incident must be less than a week old.
 const REPEATED: usize = 5;
 
-/// Warnings older than this do not repeat any more.
+/// A warning whose newest incident is older than this no longer counts as repeating.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Returns findings about warnings that repeat. Their advice names the action.
@@ -163,7 +163,10 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
             draft
                 .with_severity(Severity::Info)
                 .with_evidence(format!("too rare to be a pattern ({})", rates.join(", or ")))
-                .with_action(ActionCode::Watch, "No action now: each cure of {gpu} of {node} worked for a long time."),
+                .with_action(
+                    ActionCode::Watch,
+                    "No action now: each reset, driver load or reboot fixed {gpu} of {node} for a long time.",
+                ),
         );
     }
     let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION[usize::from(*periods > 2)]);
@@ -176,7 +179,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     });
     let advice = format!("{}.", family.advice_if_back);
     let draft = draft.with_action(family.action_if_back, advice);
-    // A fault that nothing cured yet is reset, too. The diagnostic of a vendor includes that.
+    // If nothing has cured the fault yet, a reset is needed, too. The field diagnostic of a vendor includes a reset.
     let is_open = uncured > 0 && asks_for_reset(event) && family.action_if_back == ActionCode::UpdateSoftware;
     Some(match is_open {
         true => draft.joined_with(ActionCode::DrainAndReset, "Drain the workloads on {gpu} of {node} and reset it."),

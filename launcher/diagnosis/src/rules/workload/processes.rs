@@ -1,7 +1,7 @@
 //! Rules about GPU processes outside of pods, processes that cannot be killed, and memory that no listed process uses.
 //!
-//! State D is no fault by itself: a process in a driver call can be in this state for a moment. It is stuck if the
-//! kernel reports it, or if its GPU is lost.
+//! State D is no fault by itself: a process in a driver call can be in this state for a moment. A process is stuck if
+//! the kernel reports it as blocked, or if its GPU is lost.
 
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
@@ -20,7 +20,7 @@ rules! {
             lost.",
         reads "processes.processes, xid", in_plan UnkillableProcess;
     WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process is in uninterruptible sleep at this moment",
-        Watch "No signal ends the process in this state. Check again in a minute: if it is still in this state, the \
+        Watch "No signal ends the process in this state. Check again in a minute: if the process is still in this state, the \
             driver hangs on {node}, and only a reboot helps.",
         means "A process waits in the kernel and no signal ends it at this moment. Each call into the driver can look \
             like this.",
@@ -33,10 +33,10 @@ rules! {
         reads "processes.processes, kubernetes.gpu_pods";
     ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "GPU process is a zombie",
         RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.",
-        means "A process has ended, but its parent has not collected it. It can keep device files open.",
+        means "A process has ended, but its parent has not collected the exit status. The process can keep device files open.",
         reads "processes.processes";
     ENDED: "process-ended-with-memory" Warning Driver DEBUG_DOC, "GPU memory is used by a process that has ended",
-        Watch "Run the diagnosis of {node} again: the process may have ended during the reading. If NVML still lists it, reset {gpu} when it \
+        Watch "Run the diagnosis of {node} again: the process may have ended during the reading. If NVML still lists the process, reset {gpu} when it \
             is drained.",
         means "NVML lists a process with GPU memory, but the process does not exist any more: the driver did not free its memory.",
         reads "processes.processes";
@@ -56,7 +56,7 @@ rules! {
         reads "processes.unaccounted_memory";
     PARTIAL: "process-list-partial" Info Driver None, "The process list is incomplete",
         Watch "Run the probe in the PID namespace of the host (hostPID) on {node}. Without it, NVML omits processes.",
-        means "The process list is not complete, because the probe does not run in the host's PID namespace.",
+        means "The process list is not complete, because the probe is not running in the host's PID namespace.",
         reads "processes.host_pid_namespace";
 }
 
@@ -70,8 +70,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         }
         drafts.extend(memory(node, section));
         if !section.host_pid_namespace {
-            drafts
-                .push(Draft::on_node(PARTIAL).with_evidence("the probe does not run in the PID namespace of the host"));
+            drafts.push(
+                Draft::on_node(PARTIAL).with_evidence("the probe is not running in the PID namespace of the host"),
+            );
         }
     }
     drafts.extend(blocked(node));
@@ -134,11 +135,11 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
     match stuck_reason(node, process) {
         Some(StuckReason::KernelEvent(event)) => base(STUCK).with_event(event),
         Some(StuckReason::GpuNotResponding(gpu)) => {
-            base(STUCK).with_evidence(format!("it uses {}, which does not respond", gpu.label()))
+            base(STUCK).with_evidence(format!("the process uses {}, which does not respond", gpu.label()))
         }
         None if waits_outside_driver(process) => base(WAITING).with_action(
             ActionCode::Watch,
-            "No signal ends the process in this state. It does not wait in the NVIDIA driver: if it is still in this state \
+            "No signal ends the process in this state. The process does not wait in the NVIDIA driver: if it is still in this state \
              in a minute, check disk and network of {node}.",
         ),
         None if is_being_deleted(node, process) => base(WAITING_DELETED).with_evidence("its pod is being deleted"),
@@ -241,7 +242,7 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
         drafts.push(if over {
             draft
                 .with_severity(Severity::Info)
-                .with_evidence("it is no longer in the process list of the node")
+                .with_evidence("the task is no longer in the process list of the node")
                 .with_action(
                     ActionCode::Watch,
                     "No action now. Watch whether the kernel of {node} reports blocked tasks again.",
@@ -267,7 +268,7 @@ fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft
     if process.state.as_deref() == Some("X") {
         // Outside of the PID namespace of the host, processes of others are not in /proc.
         let sees_all = node.processes().is_some_and(|section| section.host_pid_namespace);
-        return sees_all.then(|| draft(ENDED, process).with_evidence("NVML lists it, and /proc does not"));
+        return sees_all.then(|| draft(ENDED, process).with_evidence("NVML lists the process, but /proc does not"));
     }
     match (&process.pod_uid, &node.kubernetes.live_pod_uids) {
         // If the match fails for every process, a separate finding reports that.
@@ -292,7 +293,7 @@ fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
         let mig = node.mig().and_then(|mig| mig.gpus.iter().find(|gpu| gpu.index == index));
         mig.is_some_and(|gpu| gpu.mode.is_some_and(|mode| mode.current))
     };
-    // With MPS the server owns the memory, with MIG the instances do, and without hostPID the list is incomplete.
+    // With MPS, the server owns the memory; with MIG, the instances own it; without hostPID, the list is incomplete.
     if shared || !section.host_pid_namespace {
         return Vec::new();
     }

@@ -1,7 +1,7 @@
-//! Rule about a job in which GPUs wait for a lost GPU: high utilization, low power, no memory traffic.
+//! Rule about a job whose GPUs wait for a lost GPU: high utilization, low power, no memory traffic.
 //!
 //! A collective operation (NCCL) waits in a spinning kernel, which NVML counts as 100 % utilization. A kernel that
-//! works in registers only looks the same, so this reading is a finding only if another GPU is lost.
+//! works only in registers looks the same, so this reading is a finding only if another GPU is lost.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
@@ -11,7 +11,7 @@ use crate::rule::{DEBUG_DOC, Draft, rules};
 
 rules! {
     WAITS: "job-waits-for-lost-gpu" Warning Application DEBUG_DOC, "A job waits for a lost GPU",
-        RestartPod "Stop the job that uses {gpu} and the lost GPU: it waits forever and computes nothing. Restart it \
+        RestartPod "Stop the job that uses {gpu} and the lost GPU: the job waits forever and computes nothing. Restart the job \
             without that GPU.",
         means "Several GPUs show full load at low power while another GPU of the job is lost: the job waits and will \
             not finish.",

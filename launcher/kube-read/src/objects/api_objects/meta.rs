@@ -1,4 +1,4 @@
-//! Types that all objects share: quantities, times, owners.
+//! `Quantity`, `Time`, `Owner`: types that all objects share, with functions that convert them.
 
 use std::collections::BTreeMap;
 

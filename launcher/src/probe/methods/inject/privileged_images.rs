@@ -80,7 +80,7 @@ fn is_on_the_host(pod: &Pod) -> bool {
 
 /// SELinux type of a privileged container if no type is set.
 const UNCONFINED_TYPE: &str = "spc_t";
-/// Type of a profile from a file of the node. Runtimes apply it even to privileged containers, unlike their own profile.
+/// Type of a profile from a file of the node. Runtimes apply it even to privileged containers, unlike their default profile.
 const LOCALHOST: &str = "Localhost";
 
 /// Returns whether a profile applies to a privileged container.

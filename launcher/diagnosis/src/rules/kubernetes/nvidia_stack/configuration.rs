@@ -1,4 +1,4 @@
-//! Rules about the configuration of NVIDIA's stack: components that are missing or deployed twice, exhausted limits.
+//! Checks of NVIDIA's stack: not deployed, switched off, unfit, two plugins, toolkit restarts, inotify, no MIG devices.
 
 use jiff::SignedDuration;
 
@@ -95,7 +95,7 @@ pub(super) fn unfit(node: &Node<'_>, role: DaemonSetRole) -> Vec<String> {
     sets().take(UNFIT).map(line).collect()
 }
 
-/// Finds two device plugins for the same GPUs: two DaemonSets, or one in addition to the plugin of the node image.
+/// Finds two device plugins for the same GPUs: two DaemonSets, or one in addition to the plugin of the node's OS image.
 pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let running: Vec<_> = pods::of(node, Component::DevicePlugin)
         .filter(|pod| pod.ready && pod.containers.iter().all(|one| one.init || pods::is_older(node, one.state.since)))

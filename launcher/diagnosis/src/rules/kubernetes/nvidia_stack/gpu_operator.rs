@@ -1,4 +1,4 @@
-//! Rules about operations of the GPU Operator that do not finish: a change of the MIG layout, a driver upgrade.
+//! `mig_manager_stuck`, `upgrade_stuck`: find changes of the MIG layout and driver upgrades that do not finish.
 
 use jiff::SignedDuration;
 
@@ -141,7 +141,7 @@ fn pod_name<'a>(node: &Node<'a>, uid: &'a str) -> &'a str {
     named.and_then(|allocation| allocation.pod.as_deref()).unwrap_or(uid)
 }
 
-/// Returns minimum time since the last change of the label.
+/// Returns the minimum time since the last change of the label.
 fn at_least(node: &Node<'_>, label: &str) -> Option<SignedDuration> {
     let since = *node.kubernetes.labels.unchanged_since.get(label)?;
     Some(pods::now(node)?.duration_since(since)).filter(|age| !age.is_negative())

@@ -92,7 +92,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Adds the state of the toolkit's pod, which may show why the runtime is not configured. The reason why it fails is then the reason.
+/// Adds the state of the toolkit's pod, which may show why the runtime is not configured.
 fn with_toolkit(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let of_runtime = draft.rule.about == About::ContainerRuntime;
     let toolkit = broken.filter(|broken| broken.stage == Stage::Runtime && of_runtime);
@@ -137,7 +137,7 @@ fn evidence_of_consequences(drafts: &[Draft]) -> Vec<String> {
     consequences.flat_map(|draft| draft.evidence.iter().cloned()).collect()
 }
 
-/// Returns whether the container that fails installs a driver: that of the GPU Operator, of vGPU, or an installer of the cloud.
+/// Returns whether the container that fails installs a driver: that of the GPU Operator, of vGPU, or of the cloud.
 fn installs_driver(broken: &Broken<'_>) -> bool {
     let of_driver = matches!(broken.failing_pod.pod.component, Component::Driver | Component::VgpuManager);
     of_driver || broken.failing_pod.container_name().contains("driver-installer")

@@ -4,8 +4,8 @@ use crate::rule::{MIG_DOC, OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
 
 rules! {
     BROKEN_DRIVER: "stack-broken-at-driver" Critical Driver OPERATOR_DOC, "The driver pod does not start",
-        UpdateSoftware "Read the log of the driver pod on {node}: nothing of NVIDIA's stack starts before it.",
-        means "The driver pod of the GPU Operator does not become ready. Toolkit and device plugin wait for it, so the \
+        UpdateSoftware "Read the log of the driver pod on {node}: no other component of NVIDIA's stack starts before the driver.",
+        means "The driver pod of the GPU Operator does not become ready. The toolkit and the device plugin wait for the driver, so the \
             node advertises no GPU.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
     BROKEN_TOOLKIT: "stack-broken-at-toolkit" Critical Driver OPERATOR_DOC, "The container toolkit's pod does not start",
@@ -49,7 +49,7 @@ rules! {
     MIG_MANAGER_STUCK: "mig-manager-stuck" Critical Driver OPERATOR_DOC, "The MIG manager did not finish",
         UpdateSoftware "Drain the GPU pods from {node}, then let the MIG manager try again: kubectl label node {node} \
             nvidia.com/mig.config=LAYOUT --overwrite. If gpu.deploy labels stay paused, set them to true.",
-        means "A change of the MIG layout failed or does not finish. The MIG manager stopped the device plugin for it and \
+        means "A change of the MIG layout failed or does not finish. The MIG manager stopped the device plugin for the change, and \
             did not start it again.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, host.stack_log";
     UPGRADE_STUCK: "driver-upgrade-stuck" Warning Driver OPERATOR_DOC, "An upgrade of the driver does not finish",

@@ -1,4 +1,4 @@
-//! Explains the log of a failing container of NVIDIA's stack: known phrases, each with its cause and action.
+//! `reason`: explains why a container of NVIDIA's stack fails, from its log or from the container runtime's message.
 //!
 //! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's validator,
 //! the MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
@@ -32,7 +32,7 @@ pub(crate) fn known_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, &'
     Some((clean_keeping_end(line, LINE), phrase))
 }
 
-/// Why a component fails.
+/// The reason why a component fails.
 pub(crate) struct Reason {
     /// The cause, for the title. `None` if the log has no line about an error.
     pub(crate) cause: Option<String>,
@@ -42,7 +42,7 @@ pub(crate) struct Reason {
     pub(crate) action: Option<(ActionCode, String)>,
 }
 
-/// Returns why a pod fails: what the container runtime says of a container that it cannot start, or else the log of the container.
+/// Returns why a pod fails, from the container runtime's message about a failed start, or else from the log.
 pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
     of_runtime(failing_pod).or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
 }
@@ -88,21 +88,21 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
         return Some(Reason { cause: Some(reading.quoted()), evidence: Some(quote(line)), action });
     }
     let error = shapes::last_error(lines);
-    let cause = error.map(|line| format!("it says \"{}\"", shapes::words_of(line)));
+    let cause = error.map(|line| format!("its log says \"{}\"", shapes::words_of(line)));
     let line = error.or(log.lines.last().map(String::as_str))?;
     Some(Reason { cause, evidence: Some(quote(line)), action: None })
 }
 
-/// Returns the phrase of the table that matches the innermost error of the line: what stands last. Of equal ones, the first: the
-/// table lists reasons before symptoms.
+/// Returns the phrase of the table that matches the innermost error of the line, which is at its end. If several phrases
+/// match there, the first is used: the table lists reasons before symptoms.
 fn explain(line: &str) -> Option<&'static Phrase> {
     let line = line.to_ascii_lowercase();
     let found = PHRASES.iter().filter_map(|phrase| Some((phrase, phrase.end_in(&line)?)));
     found.min_by_key(|(_, end)| std::cmp::Reverse(*end)).map(|(phrase, _)| phrase)
 }
 
-/// Returns the best line with its phrase: the line whose phrase is first in the table; among equal ones the last, which is
-/// the newest.
+/// Returns the best line with its phrase: the line whose phrase is first in the table. Of several lines with this phrase,
+/// returns the newest.
 fn most_telling<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, &'static Phrase)> {
     let rank = |phrase: &Phrase| PHRASES.iter().position(|other| other.id == phrase.id);
     let known = lines.into_iter().filter_map(|line| Some((line, explain(line)?)));

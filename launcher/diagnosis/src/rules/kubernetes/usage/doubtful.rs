@@ -1,4 +1,4 @@
-//! Rules about contradictions: pods request more GPUs than exist; no pod matches an allocation or a process.
+//! `check`: finds contradictions (pods request more GPUs than exist; no pod matches a process).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Rules about a vGPU without a license, or with an unknown license state.
+//! `check`: finds vGPUs without a license, or with an unknown license state.
 //!
 //! A guest fetches its license some minutes after its start, so nodes that booted recently are skipped.
 

@@ -1,4 +1,4 @@
-//! Rule about a GPU that works but is not advertised, because the device plugin once marked it as unhealthy.
+//! `refine`: finds a GPU that works, but that the device plugin marks as unhealthy.
 //!
 //! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing one can be named. The
 //! finding replaces `gpus-not-allocatable` if there is no other finding about that GPU.

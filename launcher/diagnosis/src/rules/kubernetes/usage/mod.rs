@@ -1,6 +1,6 @@
 //! `check`, `refine`: run the rules that compare requested, allocated, used and advertised GPUs.
 //!
-//! Each rule compares at least two of these, and reports nothing if one of them was not read completely:
+//! Each rule compares at least two of the following, and reports nothing if one of them was not read completely:
 //!
 //! ```text
 //!   requests (API) ── allocations (kubelet) ── processes (NVML, cgroups) ── capacity and allocatable (API)

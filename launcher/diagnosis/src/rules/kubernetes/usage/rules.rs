@@ -11,7 +11,7 @@ const SHARING_DOC: Option<&str> =
 rules! {
     UNALLOCATED_USE: "gpu-used-without-allocation" Warning Application TOOLKIT_DOC, "A pod uses a GPU that is not allocated to it",
         Watch "Remove the settings that make all GPUs of {node} visible to the pod (privileged, NVIDIA_VISIBLE_DEVICES \
-            in its specification or image), and request GPUs. To prevent it: set \
+            in its specification or image), and request GPUs. To prevent this, set \
             accept-nvidia-visible-devices-envvar-when-unprivileged to false in the container toolkit.",
         means "A process of a pod uses a GPU that the kubelet allocated to another pod or to none. Kubernetes does not \
             count this use: the pod to which the GPU is allocated shares its memory and time.",
@@ -19,7 +19,7 @@ rules! {
     WITHOUT_GPU: "pod-gpu-not-allocated" Warning Driver PLUGIN_DOC, "A running pod has no GPU, although it requests one",
         RestartPod "Delete the pod, so that the kubelet of {node} allocates devices to its successor.",
         means "A container requests GPUs and runs, but the kubelet has allocated no device to it: it was started while \
-            the device plugin was not registered, as after a reboot. It does not see a GPU.",
+            the device plugin was not registered, as after a reboot. The container does not see a GPU.",
         reads "kubelet.allocations, kubelet.registered, kubernetes.gpu_pods";
     STALE_ALLOCATIONS: "kubelet-allocations-not-released" Critical Driver PLUGIN_DOC, "The kubelet rejects pods although GPUs are free",
         UpdateSoftware "Restart the kubelet on {node} (systemctl restart kubelet): running pods continue. Then delete the \
@@ -28,7 +28,7 @@ rules! {
             admitted later pods. It rejects pods that the scheduler sends to the node for these devices.",
         reads "kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids";
     MARKED_UNHEALTHY: "working-gpu-marked-unhealthy" Warning Driver PLUGIN_DOC, "The device plugin does not advertise a GPU that works",
-        UpdateSoftware "Restart the pod of the NVIDIA device plugin on {node}: it marks a GPU as unhealthy after an \
+        UpdateSoftware "Restart the pod of the NVIDIA device plugin on {node}: the plugin marks a GPU as unhealthy after an \
             Xid and does not revoke that.",
         means "Fewer GPUs are allocatable than the node has. The GPU that is not advertised responds, has no \
             uncorrected memory error, and no other finding requires an action.",
@@ -40,7 +40,7 @@ rules! {
             memory. The next allocation of any of them fails with an out-of-memory error.",
         reads "processes.processes, telemetry.memory, kubelet.allocations, host.daemons", about Workload;
     MATCHING_FAILED: "pods-do-not-match-node" Warning Driver PLUGIN_DOC, "No pod of the node matches its devices and processes",
-        Watch "Delete no pod and end no process of {node} because of this. Run the diagnosis again; if it remains, compare \
+        Watch "Delete no pod and end no process of {node} because of this. Run the diagnosis again; if the finding remains, compare \
             /proc/PID/cgroup on {node} with the UIDs of the pods, and restart the kubelet if its state is stale.",
         means "The kubelet has allocated no device to any running pod, and the API has no pod of any process on the GPUs. \
             Both at once show that the identities do not match, not that each pod has a fault of its own.",
@@ -48,7 +48,7 @@ rules! {
     MORE_THAN_EXIST: "more-gpus-requested-than-exist" Warning Driver PLUGIN_DOC, "The pods of the node request more devices than it has",
         Watch "Find the pod that the scheduler did not place on {node} (nodeName in its specification), or the devices \
             that the node lost. The newest of these pods cannot have all devices that it requests.",
-        means "The requests of the pods on the node add up to more devices than the node has. One of the pods has none, or \
+        means "The requests of the pods on the node add up to more devices than the node has. One of the pods has no device, or \
             shares the GPU of another one.",
         reads "kubernetes.gpu_pods, kubernetes.gpu_capacity, kubelet.registered", about Workload;
     UNLICENSED: "vgpu-unlicensed" Critical Driver VGPU_DOC, "The vGPU has no license",

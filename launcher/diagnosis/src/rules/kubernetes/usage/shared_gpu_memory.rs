@@ -1,4 +1,4 @@
-//! Rule about GPUs whose memory is used up by several pods, or by several processes of one pod.
+//! `check`: finds GPUs whose memory several pods or processes use up.
 //!
 //! Excluded: MIG and MPS, which partition the memory, and processes of unknown pods, which have separate findings.
 

@@ -1,4 +1,4 @@
-//! Rule that finds a kubelet that rejects pods while it keeps devices of deleted pods. It replaces `STALE_ALLOCATION`.
+//! `refine`: finds a kubelet that rejects pods because of devices of deleted pods.
 //!
 //! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. Such
 //! allocations are a fault if they still exist after such an admission. A pod may have ended after that admission, so one

@@ -1,4 +1,4 @@
-//! Rule about processes on GPUs that are not allocated to their pods.
+//! `check`: finds processes on GPUs that are not allocated to their pods.
 //!
 //! Excluded: programs of the node itself, pods of the node's software, pods whose GPUs another scheduler assigned, pods with
 //! a claim whose devices are not known, and GPUs of a reservation pod for other pods (Run:ai, KAI). MIG devices of one GPU

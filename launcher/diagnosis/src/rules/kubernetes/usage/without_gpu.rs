@@ -1,4 +1,4 @@
-//! Rule about running containers that request GPUs and have none.
+//! `check`: finds running containers that request GPUs but have none.
 
 use crate::evidence;
 use crate::input::node::Node;

@@ -67,8 +67,8 @@ pub(crate) fn task() -> Option<ChildTask> {
 ///
 /// # Errors
 ///
-/// Fails if the command cannot be started, or does not exit in time. A process that hangs in the kernel remains, and the error
-/// contains the ID of this process.
+/// Fails if the command cannot be started, or does not exit in time. A process that hangs in the kernel remains, and the
+/// error contains the ID of this process.
 pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));

@@ -216,7 +216,7 @@ impl Node<'_> {
             }
             // A program that has been hanging since the event also shows utilization.
             None => (long_ago && busy > Some(0) && before.is_empty() && work != WorkEvidence::ProgramOnSeveralGpus)
-                .then(|| "the program was still at work more than a week later".to_owned()),
+                .then(|| "the program was still running more than a week later".to_owned()),
         }
     }
 

@@ -18,7 +18,7 @@ const UNKNOWN: EventMeaning = EventMeaning {
     severity: Severity::Warning,
     action: ActionCode::Watch,
     ageing: Ageing::AfterADay,
-    advice: "Look the code up in NVIDIA's catalogue; it is newer than this tool",
+    advice: "Look up the code in NVIDIA's catalogue: the code is newer than this tool",
 };
 
 /// Meaning of a new event.

@@ -132,7 +132,7 @@ impl NvmlProcesses {
         }
     }
 
-    /// Starts another process if the last process is in a call that does not return. Must be called several times per second.
+    /// Starts another process if the last process is in a call that does not return. Call this several times per second.
     pub(crate) fn watch(&mut self) {
         let Some(Reading { process, is_open, has_ended: false }) = self.processes.last() else { return };
         let initializes = self.request.slow_start && !is_open;

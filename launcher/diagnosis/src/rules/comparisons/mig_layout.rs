@@ -16,7 +16,7 @@ rules! {
         UpdateSoftware "Drain the GPU pods from {node} and let the MIG manager apply the layout again: kubectl label node {node} \
             nvidia.com/mig.config=LAYOUT --overwrite.",
         means "The label nvidia.com/mig.config names one layout for all GPUs and has the state success, and this GPU has another mode or \
-            other MIG devices than equal GPUs: a part of it is offered to no pod.",
+            other MIG devices than equal GPUs: a part of the GPU is offered to no pod.",
         reads "kubernetes.labels, mig.mode, mig.devices", about Unavailable;
 }
 

@@ -45,7 +45,7 @@ rules! {
         reads "host.container_runtime, kubernetes.runtime_classes";
     NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
         "The container runtime is running with an older configuration than its file",
-        UpdateSoftware "Restart the container runtime on {node}: it reads its configuration only when it starts.",
+        UpdateSoftware "Restart the container runtime on {node}: the runtime reads its configuration only when it starts.",
         means "The container runtime's configuration was written after the runtime started. The runtime reads it only at \
             its start, so it may not know handlers of the file.",
         reads "host.container_runtime, kubernetes.gpu_capacity, kubernetes.nvidia_pods";
@@ -232,7 +232,7 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
         return Some(draft.with_all_evidence(refused));
     }
     let watch = "No action while pods with NVIDIA's handler start; if one fails with \"no runtime for\", restart the container \
-                 runtime of {node}: it reads its configuration only when it starts.";
+                 runtime of {node}: the runtime reads its configuration only when it starts.";
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
 }
 

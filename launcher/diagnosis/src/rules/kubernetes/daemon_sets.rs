@@ -18,7 +18,7 @@ rules! {
     MISSING: "daemonset-pod-missing" Warning Driver None, "A DaemonSet that fits the node has no pod on it",
         Watch "Find out why the DaemonSet has no pod on {node}: `kubectl describe daemonset` shows its events (quota, admission, \
             scheduling).",
-        means "The name, node selector, affinity and tolerations of a DaemonSet fit the node, but it has no pod there. The \
+        means "The name, node selector, affinity and tolerations of a DaemonSet fit the node, but the DaemonSet has no pod there. The \
             finding is a warning for GPU software, and informational for other software.",
         reads "kubernetes.daemon_sets";
     NOT_READY: "daemonset-pod-not-ready" Warning Driver None, "The pod of a DaemonSet on the node is not ready",

@@ -35,7 +35,7 @@ rules! {
         means "An NVSwitch reported that it is too hot.",
         reads "xid: SXid";
     WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that needs no reset",
-        Watch "Watch whether it repeats on the same link of {gpu} on {node}.",
+        Watch "Watch whether the error repeats on the same link of {gpu} on {node}.",
         means "NVLink or an NVSwitch reported an error that requires no reset.",
         reads "xid: 74, 144 to 150, SXid";
     MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequences",

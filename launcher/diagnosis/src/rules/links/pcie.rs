@@ -71,7 +71,7 @@ rules! {
         means "The kernel reported that the PCIe link of the GPU went down.",
         reads "xid: PCIe slots";
     LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC,
-        "A PCIe link went down, possibly of a GPU",
+        "A PCIe link, possibly of a GPU, went down",
         CheckCabling "Find out what is connected below that port of {node} (lspci -t); these devices were not read. If one of them is a \
             GPU, check its seating and power.",
         means "The kernel reported that a PCIe link went down. Its device is not known, and may be a GPU.",

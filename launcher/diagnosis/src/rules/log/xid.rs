@@ -33,7 +33,7 @@ rules! {
         reads "xid: 13, 31 and others, inventory.gpus";
     REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
         "Many processes with the same name fault on one GPU only",
-        Watch "The cause is a workload that restarts, or the GPU. Run it on another GPU of {node}. If it fails on \
+        Watch "The cause is a workload that restarts, or the GPU. Run the workload on another GPU of {node}. If it fails on \
             {gpu} only, run a diagnostic on that GPU (dcgmi diag).",
         means "Many processes of one program fault on one GPU and not on the others: the program or the GPU may be at fault.",
         reads "xid: 13, 31 and others, inventory.gpus";

@@ -32,7 +32,7 @@ rules! {
         reads "xid", in_plan SharedCause;
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
         None "No action: these events do not describe the current state of the GPUs of {node}.",
-        means "The log has Xids from before the last boot, driver load or reset. They do not describe the current state.",
+        means "The log has Xids from before the last boot, driver load or reset. These Xids do not describe the current state.",
         reads "xid";
 }
 

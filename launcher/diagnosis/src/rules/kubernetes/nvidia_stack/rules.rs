@@ -9,12 +9,12 @@ rules! {
             node advertises no GPU.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
     BROKEN_TOOLKIT: "stack-broken-at-toolkit" Critical Driver OPERATOR_DOC, "The container toolkit's pod does not start",
-        UpdateSoftware "Read the log of the container toolkit's pod on {node}: the device plugin waits for it.",
-        means "The pod that configures the container runtime does not become ready. The device plugin waits for it.",
+        UpdateSoftware "Read the log of the container toolkit's pod on {node}: the device plugin waits for the toolkit.",
+        means "The pod that configures the container runtime does not become ready. The device plugin waits for this pod.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
     BROKEN_VALIDATOR: "stack-broken-at-validator" Critical Driver OPERATOR_DOC,
         "The GPU Operator's validation does not succeed",
-        UpdateSoftware "Read the log of the validation on {node}: the components after it wait until it succeeds.",
+        UpdateSoftware "Read the log of the validation on {node}: later components wait until the validation succeeds.",
         means "A validation container of the GPU Operator does not succeed. The components after it wait, although the \
             component that it checks may work.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";

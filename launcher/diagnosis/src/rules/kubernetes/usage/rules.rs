@@ -59,7 +59,7 @@ rules! {
             restricts clocks and memory of an unlicensed vGPU after a grace period.",
         reads "inventory.virtualization_mode, inventory.vgpu_license, host.uptime_seconds";
     LICENSE_UNKNOWN: "vgpu-license-unknown" Info Driver NVML_DOC, "The license of a vGPU could not be read",
-        Watch "Run nvidia-smi -q on {node}: it shows the license status under vGPU Software Licensed Product.",
+        Watch "Run nvidia-smi -q on {node}: the output shows the license status under vGPU Software Licensed Product.",
         means "The GPU is a vGPU, but its driver does not report whether it is licensed.",
         reads "inventory.virtualization_mode, inventory.vgpu_license";
 }

@@ -46,7 +46,7 @@ const FAMILIES: &str = "
 Faults of one family recur together. The state is what must hold now for a fault to be over, and the work is what shows that a
 fault is over although no reset, driver load or boot is in the log. A fault that comes back after a reset, a driver load or a
 reboot is a pattern at one of the rates (`2/30`: two incidents within 30 days), and critical then; below, it is information.
-Without a cure in between, three incidents within a day or since the last cure are a pattern. The GPU is returned only if the
+Without a repair in between, three incidents within a day or since the last repair are a pattern. The GPU is returned only if the
 field diagnostic fails.
 
 | work | meaning |

@@ -86,7 +86,7 @@ pub struct FaultFamily {
     pub recovery: RecoveryEvidence,
     /// The work after the event that shows that the fault is over.
     pub work: WorkEvidence,
-    /// The numbers of incidents after a cure, each within a period, that count as a pattern.
+    /// The numbers of incidents after a repair, each within a period, that count as a pattern.
     pub rates: Vec<Rate>,
     /// Action if the fault came back after a reset, a driver load or a reboot.
     pub action_if_back: ActionCode,

@@ -112,8 +112,8 @@ impl Tool for AnalyzeXidErrors {
     const NAME: &'static str = "analyze_xid_errors";
     const TITLE: &'static str = "Xid errors of a node";
     const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which GPU and process, \
-        when and how often, whose fault it is, what to do. Says which time window the log really covers. \
-        With `code`: explains the code, without a node.";
+        when and how often, whose fault it is, what to do. Says which time window the log covers. \
+        With `code`: explains that code, no node.";
     const PROBES: bool = true;
     type Args = XidArgs;
     type Answer = XidAnswer;

@@ -81,7 +81,7 @@ fn came_back(events: &[&KernelEvent]) -> Option<usize> {
     (returns > 1).then_some(returns + 1)
 }
 
-/// Returns whether an event asks for a cure: a reset, a reboot, or other versions. The fault lasts until then.
+/// Returns whether an event asks for a repair: a reset, a reboot, or other versions. The fault lasts until then.
 fn asks_for_cure(event: &KernelEvent) -> bool {
     let asks_for_versions = event_meaning::of(event)
         .is_some_and(|meaning| meaning.severity >= Severity::Critical && meaning.action == ActionCode::UpdateSoftware);
@@ -118,7 +118,7 @@ impl Node<'_> {
             came_back(events).filter(|_| !needed.is_empty() && self.age(newest).is_none_or(|age| age < WEEK))
         {
             let why = format!(
-                "the fault occurred {times} times within a day and nothing cured it: a program that runs now can fail in the same way"
+                "the fault occurred {times} times within a day and nothing repaired it: a program that runs now can fail in the same way"
             );
             return Recovery::Unproven { recent: !held.long_ago, why };
         }

@@ -1,7 +1,7 @@
 //! `recurrences`: the occurrences of each family of faults on a GPU or NVSwitch, across resets, driver loads and boots.
 //!
-//! A reset, a driver load and a reboot are cures: each of them ends a fault. A fault that occurs again after a cure is not
-//! cured. The occurrences of all boots in the log count, whether or not the events describe the current state.
+//! A reset, a driver load and a reboot are repairs: each of them ends a fault. A fault that occurs again after a repair is not
+//! repaired. The occurrences of all boots in the log count, whether or not the events describe the current state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,13 +50,13 @@ pub(crate) struct Recurrence<'a> {
     pub(crate) names: BTreeSet<String>,
     /// Number of boots in which the fault occurred.
     pub(crate) boots: usize,
-    /// Number of periods between two cures in which the fault occurred. If more than 1, the fault came back after a cure.
+    /// Number of periods between two repairs in which the fault occurred. If more than 1, the fault came back after a repair.
     pub(crate) periods: usize,
     /// Known times of the incidents, oldest first.
     pub(crate) incidents: Vec<Timestamp>,
-    /// The first incident in each period between two cures. Further incidents of a period may be the same lasting fault.
+    /// The first incident in each period between two repairs. Further incidents of a period may be the same lasting fault.
     pub(crate) returns: Vec<Timestamp>,
-    /// The incidents since the last cure.
+    /// The incidents since the last repair.
     pub(crate) since_cure: Vec<Timestamp>,
 }
 
@@ -130,24 +130,24 @@ pub(crate) fn recurrences<'a>(node: &Node<'a>) -> Vec<Recurrence<'a>> {
 
 fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
     let event = *found.events.iter().max_by_key(|event| (event.boot_id.is_none(), event.ordered_at()))?;
-    let mut cures: BTreeMap<Option<&str>, Vec<Timestamp>> = BTreeMap::new();
+    let mut repairs: BTreeMap<Option<&str>, Vec<Timestamp>> = BTreeMap::new();
     let mut periods: BTreeMap<(Option<&str>, usize), Option<Timestamp>> = BTreeMap::new();
     let mut times: Vec<Timestamp> = Vec::new();
     let mut current: Vec<Timestamp> = Vec::new();
     for event in &found.events {
         let boot = boot_of(node, event);
-        let cures = cures.entry(boot).or_insert_with(|| cures_of(node, boot, event));
+        let repairs = repairs.entry(boot).or_insert_with(|| repairs_of(node, boot, event));
         let occurred = event.occurred_at();
         if occurred.is_empty() {
             periods.entry((boot, 0)).or_default();
         }
-        let period = |time: &Timestamp| cures.iter().filter(|cure| *cure <= time).count();
+        let period = |time: &Timestamp| repairs.iter().filter(|repair| *repair <= time).count();
         for time in &occurred {
             let first = periods.entry((boot, period(time))).or_default();
             *first = Some(first.map_or(*time, |first| first.min(*time)));
         }
         if boot.is_none() {
-            current.extend(occurred.iter().filter(|time| period(time) == cures.len()));
+            current.extend(occurred.iter().filter(|time| period(time) == repairs.len()));
         }
         times.extend(occurred);
     }
@@ -186,10 +186,10 @@ fn boot_of<'a>(node: &Node<'_>, event: &'a KernelEvent) -> Option<&'a str> {
 }
 
 /// Returns the times of the driver loads of a boot, and of the resets of the GPU of an event.
-fn cures_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<Timestamp> {
+fn repairs_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<Timestamp> {
     let of_boot = node.timeline.events.iter().map(|other| other.fact).filter(|other| boot_of(node, other) == boot);
-    let cures = of_boot.filter(|other| other.kind == Kind::DriverLoaded || was_reset(other) && same_gpu(other, event));
-    cures.flat_map(KernelEvent::occurred_at).collect()
+    let repairs = of_boot.filter(|other| other.kind == Kind::DriverLoaded || was_reset(other) && same_gpu(other, event));
+    repairs.flat_map(KernelEvent::occurred_at).collect()
 }
 
 /// Returns the GPU or the NVSwitch of an event. GPUs that were removed from the node are ignored. An event without a UUID

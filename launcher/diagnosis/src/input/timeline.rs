@@ -43,7 +43,7 @@ pub(crate) struct Event<'a> {
     /// The reason why the event is in the past: it was before the last boot, driver load or GPU reset.
     pub(crate) history: Option<&'static str>,
     /// Whether a boot, a driver load or a GPU reset followed. None of these ends a lasting state of the board.
-    pub(crate) cured: bool,
+    pub(crate) repaired: bool,
     /// Index of the cause in the timeline.
     pub(crate) cause: Option<usize>,
 }
@@ -82,8 +82,8 @@ impl<'a> Timeline<'a> {
                 *other != at && same_time && explains(cause, fact, recovered[*other])
             });
             let cause = causes.map(|(other, _)| other).min_by_key(|&other| rank(facts[other]));
-            let cured = cure(fact, &facts, running).is_some();
-            Event { fact, history: history[at], cured, cause }
+            let repaired = repair(fact, &facts, running).is_some();
+            Event { fact, history: history[at], repaired, cause }
         });
         Self { events: events.collect() }
     }
@@ -194,11 +194,11 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids:
     {
         return None;
     }
-    cure(event, all, running)
+    repair(event, all, running)
 }
 
 /// Returns why an event is in the past, if it does not describe a lasting state of the board.
-fn cure(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
+fn repair(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
     if !is_of(event, running) {
         return Some("before the last boot");
     }
@@ -226,7 +226,7 @@ fn cure(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
 }
 
 /// Returns whether only a boot of the node ends a fault: SXids that are always fatal. No driver load and no reset of a GPU
-/// cures the switch.
+/// repairs the switch.
 pub(crate) fn ends_by_boot_only(event: &KernelEvent) -> bool {
     event.kind == Kind::Sxid
         && event_meaning::of(event).is_some_and(|meaning| {

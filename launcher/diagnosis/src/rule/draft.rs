@@ -120,9 +120,9 @@ impl Draft {
         }
     }
 
-    /// Returns the action for a fault that something may have cured: first find out whether this is the case.
+    /// Returns the action for a fault that something may have repaired: first find out whether this is the case.
     fn unless_cured(&self) -> String {
-        let cure = match self.action {
+        let repair = match self.action {
             ActionCode::UpdateSoftware => "the versions or settings of {gpu} on {node} were changed",
             ActionCode::DrainAndReboot => "{node} was rebooted",
             _ => "{gpu} of {node} was reset",
@@ -132,7 +132,7 @@ impl Draft {
             _ => "when its jobs have ended",
         };
         format!(
-            "Find out whether {cure} since then; if so, no action is needed. Otherwise, {when}: {}",
+            "Find out whether {repair} since then; if so, no action is needed. Otherwise, {when}: {}",
             evidence::uncapitalized(&self.advice)
         )
     }

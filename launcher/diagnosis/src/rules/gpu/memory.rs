@@ -337,10 +337,10 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
         .filter(|event| event.details.get("row_remap").is_none_or(|state| state != "already_pending"))
         .collect();
     if !failures.is_empty() && !rows.is_some_and(|rows| rows.failure_occurred) {
-        let cured = |fact: &&KernelEvent| {
-            node.timeline.events.iter().any(|event| std::ptr::eq(event.fact, *fact) && event.cured)
+        let repaired = |fact: &&KernelEvent| {
+            node.timeline.events.iter().any(|event| std::ptr::eq(event.fact, *fact) && event.repaired)
         };
-        let contradicted = rows.is_some() && failures.iter().all(cured);
+        let contradicted = rows.is_some() && failures.iter().all(repaired);
         let draft = Draft::on_gpu(REMAP_NOT_RECORDED, gpu).with_events(failures);
         return Some(if contradicted { remap_contradicted(draft) } else { draft });
     }

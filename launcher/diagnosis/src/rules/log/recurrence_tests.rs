@@ -1,4 +1,4 @@
-//! Tests of every grave Xid: repeated with and without a cure, once long ago, and with wrong clocks.
+//! Tests of every grave Xid: repeated with and without a repair, once long ago, and with wrong clocks.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -31,20 +31,20 @@ fn grave() -> impl Iterator<Item = &'static XidEntry> {
 
 /// Something that ends a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cure {
+enum Repair {
     Reset,
     DriverLoad,
     Boot,
 }
 
-const CURES: [Cure; 3] = [Cure::Reset, Cure::DriverLoad, Cure::Boot];
+const REPAIRS: [Repair; 3] = [Repair::Reset, Repair::DriverLoad, Repair::Boot];
 
 fn fault(code: u32) -> String {
     format!("NVRM: Xid (PCI:0000:5d:00): {code}, pid=4711, name=python3, a text")
 }
 
-/// A journal with a fault at each of these times (seconds before now), each followed by a cure after ten minutes.
-fn journal(code: u32, times: &[i64], cure: Cure) -> KernelLog {
+/// A journal with a fault at each of these times (seconds before now), each followed by a repair after ten minutes.
+fn journal(code: u32, times: &[i64], repair: Repair) -> KernelLog {
     let options = Options { running_boot_id: Some("last".into()), ..Options::default() };
     let mut log = EventLog::new(None, options);
     log.source("journal");
@@ -54,14 +54,14 @@ fn journal(code: u32, times: &[i64], cure: Cure) -> KernelLog {
         log.push_line(&entry.to_string());
     };
     for (number, time) in times.iter().enumerate() {
-        let boot = if cure == Cure::Boot { format!("b{number}") } else { "last".to_owned() };
+        let boot = if repair == Repair::Boot { format!("b{number}") } else { "last".to_owned() };
         push(&boot, ago(*time), &fault(code));
-        let text = match cure {
-            Cure::Boot => continue,
-            Cure::Reset => {
+        let text = match repair {
+            Repair::Boot => continue,
+            Repair::Reset => {
                 "NVRM: Xid (PCI:0000:5d:00): 154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)"
             }
-            Cure::DriverLoad => {
+            Repair::DriverLoad => {
                 "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  570.124.06  Wed Feb 26 02:29:16 UTC 2025"
             }
         };
@@ -124,10 +124,10 @@ fn worst(diagnosis: &Diagnosis) -> Severity {
 fn a_grave_fault_that_comes_back_after_each_cure_is_critical() {
     let today: Vec<i64> = (1..=5).rev().map(|number| number * 2 * HOUR).collect();
     for entry in grave() {
-        for cure in CURES {
+        for repair in REPAIRS {
             for has_ecc in [true, false] {
-                let found = judged(journal(entry.code, &today, cure), has_ecc);
-                assert!(worst(&found) >= Severity::Critical, "{} {cure:?}: {found:#?}", entry.code);
+                let found = judged(journal(entry.code, &today, repair), has_ecc);
+                assert!(worst(&found) >= Severity::Critical, "{} {repair:?}: {found:#?}", entry.code);
                 assert!(!found.summary.contains("no Xid"), "{}: {}", entry.code, found.summary);
             }
         }
@@ -138,10 +138,10 @@ fn a_grave_fault_that_comes_back_after_each_cure_is_critical() {
 fn a_grave_fault_that_comes_back_once_in_months_is_no_pattern() {
     let rare = [230 * DAY, 140 * DAY, 50 * DAY];
     for entry in grave().filter(|entry| entry.ageing != Ageing::Permanent) {
-        for cure in CURES {
-            let found = judged(journal(entry.code, &rare, cure), true);
-            assert_eq!(worst(&found), Severity::Info, "{} {cure:?}: {found:#?}", entry.code);
-            assert!(found.plan.is_empty(), "{} {cure:?}: {:#?}", entry.code, found.plan);
+        for repair in REPAIRS {
+            let found = judged(journal(entry.code, &rare, repair), true);
+            assert_eq!(worst(&found), Severity::Info, "{} {repair:?}: {found:#?}", entry.code);
+            assert!(found.plan.is_empty(), "{} {repair:?}: {:#?}", entry.code, found.plan);
         }
     }
 }
@@ -149,7 +149,7 @@ fn a_grave_fault_that_comes_back_once_in_months_is_no_pattern() {
 #[test]
 fn a_gpu_is_returned_only_if_the_diagnostic_fails() {
     for entry in grave().filter(|entry| entry.ageing != Ageing::Permanent) {
-        let found = judged(journal(entry.code, &[3 * DAY, 2 * DAY, DAY], Cure::Reset), true);
+        let found = judged(journal(entry.code, &[3 * DAY, 2 * DAY, DAY], Repair::Reset), true);
         assert!(worst(&found) >= Severity::Critical, "{}", entry.code);
         for plan in &found.plan {
             assert_ne!(plan.rma, Rma::Yes, "{}: {plan:#?}", entry.code);
@@ -164,10 +164,10 @@ fn a_gpu_is_returned_only_if_the_diagnostic_fails() {
 #[test]
 fn a_grave_fault_of_long_ago_that_was_cured_is_information() {
     for entry in grave().filter(|entry| entry.ageing != Ageing::Permanent) {
-        for cure in CURES {
+        for repair in REPAIRS {
             for has_ecc in [true, false] {
-                let found = judged(journal(entry.code, &[6 * DAY], cure), has_ecc);
-                assert_eq!(worst(&found), Severity::Info, "{} {cure:?}: {found:#?}", entry.code);
+                let found = judged(journal(entry.code, &[6 * DAY], repair), has_ecc);
+                assert_eq!(worst(&found), Severity::Info, "{} {repair:?}: {found:#?}", entry.code);
             }
         }
     }
@@ -176,9 +176,9 @@ fn a_grave_fault_of_long_ago_that_was_cured_is_information() {
 #[test]
 fn a_lasting_state_of_the_board_outlives_every_cure() {
     for entry in xids().filter(|entry| entry.ageing == Ageing::Permanent) {
-        for cure in CURES {
-            let found = judged(journal(entry.code, &[6 * DAY], cure), true);
-            assert!(worst(&found) >= entry.severity, "{} {cure:?}: {found:#?}", entry.code);
+        for repair in REPAIRS {
+            let found = judged(journal(entry.code, &[6 * DAY], repair), true);
+            assert!(worst(&found) >= entry.severity, "{} {repair:?}: {found:#?}", entry.code);
         }
     }
 }
@@ -186,7 +186,7 @@ fn a_lasting_state_of_the_board_outlives_every_cure() {
 #[test]
 fn a_lasting_state_of_a_board_that_was_replaced_is_history() {
     for known in [true, false] {
-        let mut log = journal(165, &[6 * DAY], Cure::Boot);
+        let mut log = journal(165, &[6 * DAY], Repair::Boot);
         for event in &mut log.events {
             event.gpu_uuid = known.then(|| "GPU-of-before".to_owned());
         }
@@ -197,19 +197,19 @@ fn a_lasting_state_of_a_board_that_was_replaced_is_history() {
 
 #[test]
 fn a_gpu_that_hung_until_one_cure_did_not_come_back() {
-    // The GPU logs its fault every half hour until it is cured.
+    // The GPU logs its fault every half hour until it is repaired.
     let times: Vec<i64> = (0..12).map(|number| 3 * DAY - number * HOUR / 2).collect();
-    for (code, cure) in [(119, Cure::Boot), (79, Cure::Boot), (119, Cure::DriverLoad)] {
-        let mut log = journal(code, &times, Cure::Reset);
+    for (code, repair) in [(119, Repair::Boot), (79, Repair::Boot), (119, Repair::DriverLoad)] {
+        let mut log = journal(code, &times, Repair::Reset);
         log.events.retain(|event| event.code != Some(154));
         let last = log.events[0].last;
-        match cure {
-            Cure::Boot => log.events.iter_mut().for_each(|event| event.boot_id = Some("b".into())),
-            _ => log.events.extend(journal(31, &[2 * DAY], Cure::DriverLoad).events),
+        match repair {
+            Repair::Boot => log.events.iter_mut().for_each(|event| event.boot_id = Some("b".into())),
+            _ => log.events.extend(journal(31, &[2 * DAY], Repair::DriverLoad).events),
         }
         assert!(log.events[0].last == last && log.events[0].count == 12);
         let found = judged(log, true);
-        assert_eq!(worst(&found), Severity::Info, "{code} {cure:?}: {found:#?}");
+        assert_eq!(worst(&found), Severity::Info, "{code} {repair:?}: {found:#?}");
     }
 }
 
@@ -218,9 +218,9 @@ fn a_hang_of_many_hours_that_was_cured_counts_once() {
     let hang = (0..12).map(|hour| 3 * DAY - hour * HOUR);
     let times: Vec<i64> = std::iter::once(200 * DAY).chain(hang).collect();
     for code in [119, 79, 95] {
-        let mut log = journal(code, &times, Cure::Reset);
-        // The cures are those after the first and after the last incident.
-        let cures: Vec<_> = log.events.iter().filter(|event| event.code == Some(154)).cloned().collect();
+        let mut log = journal(code, &times, Repair::Reset);
+        // The repairs are those after the first and after the last incident.
+        let repairs: Vec<_> = log.events.iter().filter(|event| event.code == Some(154)).cloned().collect();
         log.events.retain(|event| event.code != Some(154));
         let ends = [ago(200 * DAY - 10 * MINUTE), ago(3 * DAY - 12 * HOUR)];
         log.events.extend(ends.map(|end| KernelEvent {
@@ -228,7 +228,7 @@ fn a_hang_of_many_hours_that_was_cured_counts_once() {
             last: Some(end),
             count: 1,
             occurrences: Vec::new(),
-            ..cures[0].clone()
+            ..repairs[0].clone()
         }));
         let found = judged(log, true);
         assert_eq!(worst(&found), Severity::Info, "{code}: {found:#?}");
@@ -239,7 +239,7 @@ fn a_hang_of_many_hours_that_was_cured_counts_once() {
 fn states_of_the_board_in_several_boots_are_critical() {
     let days: Vec<i64> = (1..=6).rev().map(|number| number * DAY).collect();
     for code in [64, 94, 54, 157, 161, 164, 165, 168] {
-        let found = judged(journal(code, &days, Cure::Boot), true);
+        let found = judged(journal(code, &days, Repair::Boot), true);
         assert!(worst(&found) >= Severity::Critical, "{code}: {found:#?}");
     }
 }
@@ -310,12 +310,12 @@ fn a_wrong_clock_neither_hides_a_fault_nor_makes_an_old_one_new() {
 fn a_warning_that_repeats_is_no_longer_information_after_a_day() {
     let days: Vec<i64> = (2..=6).rev().map(|number| number * DAY).collect();
     for entry in xids().filter(|entry| entry.severity == Severity::Warning && entry.class != Some(Class::Application)) {
-        for cure in CURES {
-            let often = judged(journal(entry.code, &days, cure), true);
-            assert!(worst(&often) >= Severity::Warning, "{} {cure:?}: {often:#?}", entry.code);
+        for repair in REPAIRS {
+            let often = judged(journal(entry.code, &days, repair), true);
+            assert!(worst(&often) >= Severity::Warning, "{} {repair:?}: {often:#?}", entry.code);
         }
         if entry.ageing == Ageing::AfterADay {
-            let twice = judged(journal(entry.code, &days[..2], Cure::DriverLoad), true);
+            let twice = judged(journal(entry.code, &days[..2], Repair::DriverLoad), true);
             assert_eq!(worst(&twice), Severity::Info, "{}: {twice:#?}", entry.code);
         }
     }
@@ -323,8 +323,8 @@ fn a_warning_that_repeats_is_no_longer_information_after_a_day() {
 
 #[test]
 fn a_fault_of_a_switch_that_comes_back_is_critical() {
-    let times = |cure| {
-        let mut log = journal(79, &[3 * DAY, 2 * DAY, DAY], cure);
+    let times = |repair| {
+        let mut log = journal(79, &[3 * DAY, 2 * DAY, DAY], repair);
         for event in log.events.iter_mut().filter(|event| event.code == Some(79)) {
             event.kind = syringe_core::facts::kernel_log::KernelEventKind::Sxid;
             event.code = Some(20034);
@@ -332,5 +332,5 @@ fn a_fault_of_a_switch_that_comes_back_is_critical() {
         }
         worst(&judged(log, true))
     };
-    assert!(times(Cure::Boot) >= Severity::Critical && times(Cure::DriverLoad) >= Severity::Critical);
+    assert!(times(Repair::Boot) >= Severity::Critical && times(Repair::DriverLoad) >= Severity::Critical);
 }

@@ -1,4 +1,4 @@
-//! Rules about past Xids: grave faults that come back after a cure, warnings that repeat, and a list of the others.
+//! Rules about past Xids: grave faults that come back after a repair, warnings that repeat, and a list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ rules! {
     RECURRING: "xid-recurring" Critical Hardware XID_DOC, "The same grave fault of a GPU comes back",
         ContactVendor "Run the NVIDIA field diagnostic on {gpu} of {node}: resets and reboots did not fix it.",
         means "The same kind of grave Xid occurred again on the same GPU after a reset, a driver load or a reboot, or \
-            several times within a day: the fault is not cured. The rates are those of the family in `docs/xid.md`; below \
+            several times within a day: the fault is not repaired. The rates are those of the family in `docs/xid.md`; below \
             them the finding is information.",
         reads "xid";
     REPEATS: "xid-repeats" Warning Hardware XID_DOC, "The same Xid repeats on one GPU",
@@ -80,17 +80,17 @@ fn spread(node: &Node<'_>) -> Option<Draft> {
 /// Faults of several GPUs within this time are one event of the node.
 const APART: SignedDuration = SignedDuration::from_hours(1);
 
-/// With at least this many incidents within a day, a GPU that works in between is not cured.
+/// With at least this many incidents within a day, a GPU that works in between is not repaired.
 const OFTEN: usize = 3;
 
-/// After this time without a new incident, the last cure probably worked. The second time is for a fault that came back
-/// after several cures.
+/// After this time without a new incident, the last repair probably worked. The second time is for a fault that came back
+/// after several repairs.
 const PROBATION: [SignedDuration; 2] = [SignedDuration::from_hours(14 * 24), SignedDuration::from_hours(30 * 24)];
 
 /// Maximum number of times in the evidence.
 const SHOWN: usize = 6;
 
-/// Returns findings about grave faults that came back after a cure, or that occur often.
+/// Returns findings about grave faults that came back after a repair, or that occur often.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
     let found = recurrences(node);
     found.iter().filter_map(|recurrence| came_back(node, recurrence)).collect()
@@ -145,7 +145,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     }
     let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let in_boots = (*boots > 1).then(|| format!("{names} in {boots} boots"));
-    let cured = (periods > boots)
+    let repaired = (periods > boots)
         .then(|| format!("{names} came back after a reset or a driver load (in {periods} periods between them)"));
     let in_a_day = most_in_a_day(incidents);
     let rate = (in_a_day > 1).then(|| format!("{names}: {in_a_day} times within a day"));
@@ -153,7 +153,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
         rate.or_else(|| (uncured > 1).then(|| format!("{names}: {uncured} times since the last reset or driver load")));
     let times = newest_times(incidents);
     let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(RECURRING, gpu) };
-    let draft = draft.with_all_evidence(in_boots.into_iter().chain(cured).chain(rate).chain(times));
+    let draft = draft.with_all_evidence(in_boots.into_iter().chain(repaired).chain(rate).chain(times));
     // Without all times the rate is not known.
     let is_timed = recurrence.returns.len() == *periods;
     if !often && is_timed && !recurrence.is_pattern() {
@@ -179,7 +179,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     });
     let advice = format!("{}.", family.advice_if_back);
     let draft = draft.with_action(family.action_if_back, advice);
-    // If nothing has cured the fault yet, a reset is needed, too. The field diagnostic of a vendor includes a reset.
+    // If nothing has repaired the fault yet, a reset is needed, too. The field diagnostic of a vendor includes a reset.
     let is_open = uncured > 0 && asks_for_reset(event) && family.action_if_back == ActionCode::UpdateSoftware;
     Some(match is_open {
         true => draft.joined_with(ActionCode::DrainAndReset, "Drain the workloads on {gpu} of {node} and reset it."),

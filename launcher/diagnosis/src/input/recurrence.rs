@@ -188,7 +188,8 @@ fn boot_of<'a>(node: &Node<'_>, event: &'a KernelEvent) -> Option<&'a str> {
 /// Returns the times of the driver loads of a boot, and of the resets of the GPU of an event.
 fn repairs_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<Timestamp> {
     let of_boot = node.timeline.events.iter().map(|other| other.fact).filter(|other| boot_of(node, other) == boot);
-    let repairs = of_boot.filter(|other| other.kind == Kind::DriverLoaded || was_reset(other) && same_gpu(other, event));
+    let repairs =
+        of_boot.filter(|other| other.kind == Kind::DriverLoaded || was_reset(other) && same_gpu(other, event));
     repairs.flat_map(KernelEvent::occurred_at).collect()
 }
 

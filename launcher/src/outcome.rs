@@ -15,6 +15,8 @@ pub enum Outcome {
     Unknown,
     /// An action was refused, declined or failed. The answer contains the reason.
     NotDone,
+    /// A signal ended `--watch`. The answers are already printed.
+    Interrupted,
 }
 
 /// Provides the outcome and the object names of an answer, for a command.
@@ -68,6 +70,7 @@ impl Outcome {
             FailOn::Critical => Severity::Critical,
             FailOn::Fatal => Severity::Fatal,
             FailOn::Never if self == Self::NotDone => return FOUND,
+            FailOn::Never if self == Self::Interrupted => return INTERRUPTED,
             FailOn::Never => return NOTHING_FOUND,
         };
         match self {
@@ -75,6 +78,7 @@ impl Outcome {
             Self::Found(severity) if severity < least => NOTHING_FOUND,
             Self::Found(_) | Self::NotDone => FOUND,
             Self::Unknown => NOT_KNOWN,
+            Self::Interrupted => INTERRUPTED,
         }
     }
 }
@@ -106,6 +110,7 @@ mod tests {
         assert_eq!(statuses(Outcome::of_verdict(Verdict::Fatal)), [1, 1, 1, 0]);
         assert_eq!(statuses(Outcome::of_verdict(Verdict::Unknown)), [3, 3, 3, 0]);
         assert_eq!(statuses(Outcome::NotDone), [1; 4], "a script must not take the action for done");
+        assert_eq!(statuses(Outcome::Interrupted), [130; 4]);
     }
 
     #[test]

@@ -73,9 +73,10 @@ fn arguments_of(line: &str) -> Option<Vec<String>> {
     Some(rest.to_vec())
 }
 
-/// Returns the error with which the program would reject these arguments.
+/// Returns the error with which the program would reject these arguments. The placeholders for a node are not valid names.
 fn rejection(arguments: &[String]) -> Option<clap::Error> {
-    let argv: Vec<_> = std::iter::once("gpu-syringe").chain(arguments.iter().map(String::as_str)).collect();
+    let words = arguments.iter().map(|word| if ["NODE", "NAME"].contains(&word.as_str()) { "gpu-1" } else { word });
+    let argv: Vec<_> = std::iter::once("gpu-syringe").chain(words).collect();
     let error = documented_call(&argv).err()?;
     (!matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)).then_some(error)
 }

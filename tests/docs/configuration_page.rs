@@ -112,8 +112,9 @@ fn written() -> String {
          A setting is a flag, a variable, or a line of the settings file. A flag overrides a variable, and a variable overrides the \
          file. A switch in a variable or in the file is `true` or `false`; a list is separated by commas in a variable and is an \
          array in the file. An empty variable counts as not set. The file is TOML: `--config FILE`, or `gpu-syringe/config.toml` in \
-         `$XDG_CONFIG_HOME`, `~/.config` or `%APPDATA%`. `gpu-syringe config` shows the value and the source of every setting, and \
-         `gpu-syringe help settings` shows this list.\n\n\
+         `$XDG_CONFIG_HOME`, `~/.config` or `%APPDATA%`. `gpu-syringe config` shows the value and the source of every setting \
+         in the form of this file (`gpu-syringe config > config.toml`; JSON with `-o json`), and `gpu-syringe help settings` \
+         shows this list.\n\n\
          ```toml\n# ~/.config/gpu-syringe/config.toml\ncontext = \"prod\"\nallow_nodes = \"pool=gpu\"\ncall_timeout = 50\n\
          label = [\"team=ml-platform\"]\n```\n\n",
     );

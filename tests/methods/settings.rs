@@ -25,7 +25,7 @@ fn config_shows_each_value_and_its_source() {
     std::fs::write(directory.join("config.toml"), text).unwrap();
     let environment =
         [("GPU_SYRINGE_PROBE_NAMESPACE", "from-environment"), ("GPU_SYRINGE_IMAGE", "from-environment:1")];
-    let shown = json(&run(&["config", "--image", "from-flag:1"], home.path(), &environment));
+    let shown = json(&run(&["config", "-o", "json", "--image", "from-flag:1"], home.path(), &environment));
     let of = |name: &str| (shown[name]["value"].clone(), shown[name]["from"].as_str().unwrap().to_owned());
     assert_eq!(of("image"), ("from-flag:1".into(), "--image".into()));
     assert_eq!(of("probe_namespace"), ("from-environment".into(), "GPU_SYRINGE_PROBE_NAMESPACE".into()));
@@ -33,7 +33,7 @@ fn config_shows_each_value_and_its_source() {
     assert!(via == "inject" && from.ends_with("config.toml"), "{via} {from}");
     assert_eq!(shown["label"]["value"], serde_json::json!(["team=ml"]));
     assert_eq!(of("call_timeout"), ("45".into(), "default".into()));
-    let text = run(&["config", "--output", "table"], home.path(), &[]);
+    let text = run(&["config"], home.path(), &[]);
     assert!(String::from_utf8_lossy(&text.stdout).contains("via                  = \"inject\""));
     // The output is a settings file.
     let file = home.path().join("again.toml");

@@ -40,6 +40,22 @@ async fn nothing_is_applied_where_a_permission_is_missing() {
     }
 }
 
+#[tokio::test]
+async fn who_may_not_remove_the_set_up_gets_the_command_for_an_administrator() {
+    for (verb, resource) in [("get", "rolebindings"), ("delete", "namespaces"), ("delete", "clusterroles")] {
+        let bed = denying(&[(verb, resource)], false).await;
+        let applied = bed.bare_launcher().args(["--probe-namespace", "tools", "setup", "--apply", "--yes"]);
+        let applied = applied.run().await.code;
+        assert_eq!(applied, Some(if verb == "get" { 3 } else { 0 }), "{verb} {resource}");
+        let remove = ["--probe-namespace", "tools", "setup", "--uninstall", "--yes"];
+        let refused = bed.bare_launcher().args(remove).run().await;
+        let words = refused.stderr;
+        let command = "must run: gpu-syringe --probe-namespace tools setup --uninstall";
+        assert!(refused.code == Some(3) && words.contains(command), "{verb} {resource}: {words}");
+        assert!(!words.contains("apply"), "{words}");
+    }
+}
+
 /// A Role must not have permissions that its author lacks. A dry run does not show this if the namespace does not exist.
 #[tokio::test]
 async fn permissions_that_the_user_does_not_hold_cannot_be_given() {

@@ -29,6 +29,18 @@ async fn the_exit_status_says_what_was_found() {
         (&["diagnose", "gpu-1", "--no-such-option"], 2),
         (&["diagnose", "gpu-1", "-n", "ml"], 2),
         (&["explain", "ml/train", "-n", "web"], 2),
+        (&["explain", "my_pod"], 2),
+        (&["diagnose", "gpu 2"], 2),
+        (&["health", "GPU-1"], 2),
+        (&["pods", "node/"], 2),
+        (&["xid", "my_node"], 2),
+        (&["nodes", "-l", "a in ("], 2),
+        (&["health", "-l", "!!x"], 2),
+        (&["nodes", "-l", "no=such-label"], 0),
+        (&["setup", "--probe-namespace", "kube-system"], 2),
+        (&["setup", "--user", ""], 2),
+        (&["setup", "--user", "sre", "--group", " "], 2),
+        (&["reset-gpu", "gpu-1", "--mode", "operator", "--gpu", "5"], 2),
         (&["kill-gpu-process", "gpu-1", "--gpu", "GPU-1", "--pid", "1", "--start-ticks", "1"], 2),
     ] {
         let ended = bed.launcher().args(words.iter().copied()).run().await;
@@ -37,6 +49,16 @@ async fn the_exit_status_says_what_was_found() {
         let is_error = printed["error"].is_string() && printed["next_step"].is_string();
         assert_eq!(is_error, !ended.stderr.is_empty(), "{words:?}: {printed} {}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn a_pasted_kernel_line_is_explained_without_a_cluster() {
+    let bed = Bed::healthy().await;
+    let line = "NVRM: Xid (PCI:0000:3b:00): 63, Row Remapper: new row marked for remapping";
+    let ended = bed.launcher().env("KUBECONFIG", "/nowhere").args(["xid", line]).run().await;
+    assert_eq!(ended.json()["code"], 63, "{}", ended.stderr);
+    let ended = bed.launcher().env("KUBECONFIG", "/nowhere").args(["xid", "Xid", "119"]).run().await;
+    assert!(ended.code == Some(2) && ended.stderr.contains("gpu-syringe xid 119"), "{}", ended.stderr);
 }
 
 #[tokio::test]

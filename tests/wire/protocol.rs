@@ -77,6 +77,30 @@ async fn the_server_sends_instructions() {
 }
 
 #[tokio::test]
+async fn a_request_with_wrong_parameters_is_not_an_unknown_method() {
+    let home = tempfile::tempdir().unwrap();
+    for era in [Era::Initialize, Era::PerRequest] {
+        let mut client = Client::start_in(era, Launcher::alone(home.path())).await;
+        for (method, params, code, words) in [
+            ("tools/call", json!({}), -32602, "missing field `name`"),
+            ("tools/call", json!({"arguments": {}}), -32602, "missing field `name`"),
+            ("tools/call", json!({"name": 5}), -32602, "expected a string"),
+            ("tools/call", json!({"name": "list_gpu_nodes", "arguments": []}), -32602, "expected a map"),
+            ("prompts/get", json!({}), -32602, "missing field `name`"),
+            ("prompts/get", json!({"name": "node_triage", "arguments": 1}), -32602, "expected a map"),
+            ("resources/read", json!({"uri": []}), -32602, "expected a string"),
+            ("tools/remove", json!({}), -32601, "tools/remove"),
+        ] {
+            let answer = client.request(method, params.clone()).await;
+            let error = &answer["error"];
+            assert_eq!(error["code"], code, "{era:?} {method} {params}: {answer}");
+            assert!(error["message"].as_str().unwrap().contains(words), "{era:?} {method} {params}: {answer}");
+        }
+        client.close().await;
+    }
+}
+
+#[tokio::test]
 async fn progress_goes_up_and_ends_before_the_answer() {
     let slow = StartFault::Slow(std::time::Duration::from_millis(100));
     let bed = Bed::with(|faults| faults.everywhere.start = Some(slow.into())).await;

@@ -109,10 +109,57 @@ async fn a_watch_makes_one_probe_for_each_reading_and_ends_with_ctrl_c() {
     }
     running.signal("INT");
     let status = running.exit().await;
-    assert_eq!(status.code(), Some(0), "{}", running.said());
+    assert_eq!(status.code(), Some(130), "{}", running.said());
     let made = bed.audit().iter().filter(|line| line["event"] == "probe").count();
     assert!((2..=3).contains(&made), "{made}");
     assert!(bed.pods().is_empty());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_watch_ends_when_nobody_reads_its_output() {
+    let bed = Bed::healthy().await;
+    let formats = ["json", "yaml", "table", "name"];
+    let commands = [&["telemetry", "gpu-1"][..], &["health"], &["nodes"]];
+    let calls = commands.iter().flat_map(|words| formats.map(|format| (*words, format)));
+    let mut started = Vec::new();
+    for (words, format) in calls {
+        let mut running = bed.launcher().args(words.iter().copied()).args(["--watch=2", "-o", format]).start();
+        running.lines.recv().await.expect("a reading");
+        // The pipe is closed when the next line arrives.
+        running.lines.close();
+        started.push((words, format, running));
+    }
+    for (words, format, mut running) in started {
+        let status = running.exit().await;
+        assert_eq!(status.code(), Some(0), "{words:?} -o {format}: {}", running.said());
+    }
+    assert!(bed.pods().is_empty());
+}
+
+/// Each process removes its own file, also while a task of the program still holds the session.
+#[tokio::test]
+async fn an_ended_command_leaves_no_session_file() {
+    let bed = Bed::healthy().await;
+    for _ in 0..12 {
+        assert_eq!(bed.launcher().args(["nodes"]).run().await.code, Some(0));
+        assert_eq!(bed.launcher().args(["ecc", "gpu-9"]).run().await.code, Some(3));
+    }
+    let mut folders = vec![bed.home().to_owned()];
+    let mut locks = Vec::new();
+    let mut owners = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            owners += usize::from(name == "owner");
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else if name.starts_with("session-") {
+                locks.push(name);
+            }
+        }
+    }
+    assert_eq!((owners, locks), (1, Vec::new()));
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ const EXAMPLES: [Examples; 24] = [
         ],
     ),
     ("mcp", &[("mcp", "an AI host starts this")]),
-    ("config", &[("config -o table > config.toml", "the settings as a file")]),
+    ("config", &[("config > config.toml", "the settings as a file")]),
     ("audit", &[("audit --last 10 -o json", "the newest entries")]),
     ("sweep", &[("sweep", "after gpu-syringe was killed")]),
     (

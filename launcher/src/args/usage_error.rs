@@ -6,6 +6,7 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::help;
+use crate::tools::analyze_xid_errors::code_in;
 use kube_read::Failure;
 
 /// Minimum similarity between a misspelled name and a suggested name.
@@ -44,6 +45,13 @@ const NEVER_SUGGESTED: [&str; 6] = ["--allow-context", "--as", "--token-to-model
 /// Returns the hint for a word of [`HABITS`], or for `describe TYPE NAME`.
 fn habit(sub: &str, words: &[OsString], error: &clap::Error) -> Option<String> {
     let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
+    // A code or a line of the kernel log without quotes is several words.
+    if sub == "xid"
+        && let Some(at) = words.iter().position(|word| *word == "xid")
+        && let Some(code) = code_in(&words[at + 1..].join(" "))
+    {
+        return Some(format!("gpu-syringe xid {code} explains the code"));
+    }
     let object = words.windows(3).find(|three| three[0] == "describe").map(|three| (three[1], three[2]));
     match object {
         Some(("node" | "nodes" | "no", name)) if sub == "describe" => {
@@ -179,7 +187,9 @@ mod tests {
 
     #[test]
     fn habits_of_other_programs_lead_to_the_command() {
-        let cases: [(&[&str], &str); 9] = [
+        let cases: [(&[&str], &str); 11] = [
+            (&["xid", "Xid", "119"], "gpu-syringe xid 119"),
+            (&["xid", "NVRM:", "Xid", "(PCI:0000:3b:00):", "63,", "Row"], "gpu-syringe xid 63"),
             (&["get", "nodes"], "gpu-syringe nodes"),
             (&["version"], "gpu-syringe --version"),
             (&["describe", "node", "gpu-2"], "gpu-syringe describe gpu-2"),

@@ -63,8 +63,7 @@ pub fn main() -> ExitCode {
     // These commands need no cluster, and run before anything is started.
     if let Command::Config = cli.command {
         let names: Vec<_> = settings.iter().map(|setting| setting.name().to_owned()).collect();
-        let printed =
-            output.print(&config_command::json(&settings), &names, || Page::verbatim(config_command::text(&settings)));
+        let printed = output.print_settings(&config_command::json(&settings), &names, config_command::text(&settings));
         return ended(printed, output);
     }
     match &cli.command {
@@ -127,6 +126,7 @@ async fn run(cli: Cli, output: Output) -> u8 {
     if tokio::time::timeout(settle_time, prober.settle()).await.is_err() {
         name_left(&prober, serves);
     }
+    prober.end_session();
     code
 }
 
@@ -223,7 +223,7 @@ async fn run_tool(
     }
     let ask: Arc<dyn Prompt> = if says_yes { Arc::new(AlwaysYes) } else { Arc::new(TerminalPrompt) };
     let on_phase = progress::of_phases(settings.probe_image());
-    let mut last = None;
+    let mut is_first = true;
     loop {
         let consent = Consent::new(ask.clone(), Arc::default());
         let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
@@ -231,21 +231,22 @@ async fn run_tool(
         let call = CallContext { on_phase, cancel: stop.clone(), server, ..call };
         let answer = until_stopped(run(call), prober, stop).await;
         progress::clear();
-        let RenderedAnswer { json, page, names, outcome } = match (answer, last) {
-            (Ok(answer), _) => answer,
-            // Ctrl-C stops a watch. The answers of the watch are already printed.
-            (Err(_), Some(outcome)) if stop.is_cancelled() => return Ok(outcome),
-            (Err(failure), _) => return Err(failure),
+        let RenderedAnswer { json, page, names, outcome } = match answer {
+            Ok(answer) => answer,
+            // The answers of the earlier readings are already printed.
+            Err(_) if stop.is_cancelled() && !is_first => return Ok(Outcome::Interrupted),
+            Err(failure) => return Err(failure),
         };
         if let Some(pause) = watch {
-            output.begin_reading(pause, last.is_none())?;
+            output.begin_reading(pause, is_first)?;
         }
         output.print(&json, &names, || page)?;
-        last = Some(outcome);
-        let Some(pause) = watch else { return Ok(outcome) };
+        is_first = false;
+        // Each reading creates pods, so a watch ends when nobody reads its output.
+        let Some(pause) = watch.filter(|_| !output::is_reader_gone()) else { return Ok(outcome) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return Ok(outcome),
+            () = stop.cancelled() => return Ok(Outcome::Interrupted),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `Output`: writes answers to standard output in the chosen format, and messages to standard error.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
@@ -92,6 +93,12 @@ impl Output {
         print(&Self { format, ..self }.structured(manifest)?)
     }
 
+    /// Prints the settings as a settings file, or as JSON or YAML if the user chose one of them.
+    pub(super) fn print_settings(self, json: &Value, names: &[String], file: String) -> Result<(), Failure> {
+        let format = if self.is_chosen { self.format } else { OutputFormat::Table };
+        Self { format, ..self }.print(json, names, || Page::verbatim(file))
+    }
+
     /// Prints manifests with their comments, or as JSON if the user chose JSON.
     pub(super) fn print_manifests(self, json: &Value, yaml: &str) -> Result<(), Failure> {
         if self.is_chosen && self.format == OutputFormat::Json { print(&self.structured(json)?) } else { print(yaml) }
@@ -125,10 +132,20 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     written(writeln!(std::io::stdout(), "{text}"))
 }
 
+/// Whether a write to standard output failed because the reader of the pipe closed it.
+static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether nobody reads standard output any more. A closed pipe is not an error, but it ends `--watch`.
+pub(super) fn is_reader_gone() -> bool {
+    READER_IS_GONE.load(Ordering::Relaxed)
+}
+
 fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     match result {
-        // The reader closed the pipe.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            READER_IS_GONE.store(true, Ordering::Relaxed);
+            Ok(())
+        }
         Err(error) => Err(Failure::new("Writing the answer", error, "Check where standard output goes.")),
         Ok(()) => Ok(()),
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, GetPromptRequestParams, GetPromptResponse,
-    Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ProgressToken, ReadResourceRequestParams, ReadResourceResponse,
-    ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode,
+    GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ProgressToken,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{Peer, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
@@ -167,6 +167,28 @@ impl ServerHandler for Server {
         resources::read(&request.uri).map(Into::into)
     }
 
+    /// Answers a request that has no known form: a method that the server does not have, or a known method whose parameters
+    /// could not be parsed.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let CustomRequest { method, params, .. } = request;
+        let params = params.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        let wrong = match method.as_str() {
+            "tools/call" => parse_error::<CallToolRequestParams>(params),
+            "prompts/get" => parse_error::<GetPromptRequestParams>(params),
+            "resources/read" => parse_error::<ReadResourceRequestParams>(params),
+            "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
+                parse_error::<PaginatedRequestParams>(params)
+            }
+            _ => return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None)),
+        };
+        let why = syringe_core::text::clean(&wrong, 200);
+        Err(ErrorData::invalid_params(format!("the parameters of {method} are not valid: {why}"), None))
+    }
+
     fn get_tool(&self, name: &str) -> Option<Tool> {
         let entry = self.tools.iter().position(|entry| entry.name == name)?;
         definitions(&self.tools[entry..=entry], &self.contexts.names(), self.settings.token_to_model).pop()
@@ -202,6 +224,11 @@ impl ServerHandler for Server {
         }
         Ok(result(outcome).into())
     }
+}
+
+fn parse_error<T: serde::de::DeserializeOwned>(params: Value) -> String {
+    serde_json::from_value::<T>(params)
+        .map_or_else(|error| error.to_string(), |_| "the request has another form".to_owned())
 }
 
 /// Returns the answer twice: some hosts pass only the structured content to the model, others only the text.

@@ -67,6 +67,11 @@ impl Prober {
         }
     }
 
+    /// Deletes the file of this session. The process may exit before the last clone of the prober is dropped.
+    pub fn end_session(&self) {
+        self.session.identity.end();
+    }
+
     /// Replaces the audit log.
     pub fn with_audit(self, audit: AuditLog) -> Self {
         let session = LauncherSession { audit: Arc::new(audit), ..self.session };

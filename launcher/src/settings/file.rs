@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command};
+use syringe_core::text::clean;
 
 use super::value_parsers;
 use crate::user_dirs::config_dir;
@@ -42,12 +44,12 @@ impl FileValues {
         match std::fs::read_to_string(&path) {
             Ok(text) => Self::read(&path, &text, settings),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(Self::default()),
-            Err(error) => Err(wrong(&path, error)),
+            Err(error) => Err(wrong(&path, None, error)),
         }
     }
 
     fn read(path: &Path, text: &str, settings: &Command) -> Result<Self, Failure> {
-        let table: toml::Table = text.parse().map_err(|error| wrong(path, error))?;
+        let table: toml::Table = text.parse().map_err(|error| wrong(path, None, syntax_error(text, &error)))?;
         let mut values = BTreeMap::new();
         for (key, value) in table {
             let id = key.replace('-', "_");
@@ -55,18 +57,22 @@ impl FileValues {
             if !known || !is_setting_of_files(&id) {
                 let names = settings.get_arguments().map(|arg| arg.get_id().as_str());
                 let names: Vec<_> = names.filter(|name| is_setting_of_files(name)).collect();
-                return Err(wrong(path, format!("there is no setting '{key}'; there are: {}", names.join(", "))));
+                return Err(wrong(
+                    path,
+                    Some(&key),
+                    format!("there is no setting '{key}'; there are: {}", names.join(", ")),
+                ));
             }
             let texts = value_texts(&value).ok_or_else(|| {
-                wrong(path, format!("'{key}' must be a text, a number, true or false, or a list of those"))
+                wrong(path, Some(&key), format!("'{key}' must be a text, a number, true or false, or a list of those"))
             })?;
             values.insert(id, texts);
         }
         let read = Self { path: Some(path.to_owned()), values };
         // The file is first validated alone, so that the message names the file and not a flag.
         settings.clone().no_binary_name(true).try_get_matches_from(read.as_flags(settings)).map_err(|error| {
-            let text = error.to_string();
-            wrong(path, text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+            let (key, why) = of_key(&error);
+            wrong(path, key.as_deref(), why)
         })?;
         Ok(read)
     }
@@ -135,12 +141,47 @@ fn default_path() -> Option<PathBuf> {
     Some(config_dir()?.join("config.toml"))
 }
 
-fn wrong(path: &Path, why: impl std::fmt::Display) -> Failure {
+/// Returns the failure for a settings file. `key`: the setting that is not valid.
+fn wrong(path: &Path, key: Option<&str>, why: impl std::fmt::Display) -> Failure {
+    let key = key.map(|key| format!("{} in ", clean(key, 80))).unwrap_or_default();
+    let path = path.display();
     Failure::usage(
-        format!("Reading the settings file {}", path.display()),
+        format!("Reading the settings file {path}"),
         why,
-        "Correct the file, or use another one (--config). gpu-syringe config shows the current settings.",
+        format!("Correct {key}{path}, or use another file: --config FILE. docs/configuration.md lists the settings."),
     )
+}
+
+/// Describes an error of the syntax with its line. A text without quotes gets the line as it must be.
+fn syntax_error(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let number = text.get(..start).unwrap_or(text).matches('\n').count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    let place = format!("line {}", number + 1);
+    if let Some((key, value)) = line.split_once('=') {
+        let (key, value) = (key.trim(), value.split('#').next().unwrap_or_default().trim());
+        let is_word = value.starts_with(|first: char| first.is_alphabetic() || ['/', '~'].contains(&first));
+        if is_word && !value.contains(['"', '\'', '\\']) {
+            return format!("{place}: the value of {key} is a text without quotes; write {key} = \"{value}\"");
+        }
+    }
+    format!("{place}: {}", error.message())
+}
+
+/// Returns the key of a value that the parser rejected, and the reason with the permitted values.
+fn of_key(error: &clap::Error) -> (Option<String>, String) {
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) => Some(flag.clone()),
+        _ => None,
+    };
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty() && !line.starts_with("Usage:"));
+    let why = lines.collect::<Vec<_>>().join(" ");
+    let why = why.trim_start_matches("error: ");
+    let Some(flag) = flag else { return (None, why.to_owned()) };
+    let key = flag.split([' ', '=']).next().unwrap_or_default().trim_start_matches("--").replace('-', "_");
+    let why = why.replace(&format!("'{flag}'"), &key);
+    (Some(key), why)
 }
 
 #[cfg(test)]
@@ -173,6 +214,40 @@ mod tests {
         assert!(read.no_ephemeral);
         let read = settings(text, &["--probe-namespace", "mine"]);
         assert_eq!((read.probe_namespace.as_str(), read.start_timeout), ("mine", 30));
+    }
+
+    #[test]
+    fn an_error_says_what_to_write() {
+        let failure =
+            |text: &str| FileValues::read(Path::new("x/config.toml"), text, &all_settings()).expect_err("wrong");
+        for (text, why, next) in [
+            (
+                "fail_on = never\n",
+                "line 1: the value of fail_on is a text without quotes; write fail_on = \"never\"",
+                "x/config.toml",
+            ),
+            (
+                "quiet = true\nkubeconfig = ~/k # mine\n",
+                "line 2: the value of kubeconfig is a text without quotes",
+                "x/config.toml",
+            ),
+            (
+                "fail_on = \"often\"\n",
+                "invalid value 'often' for fail_on [possible values: warning, critical, fatal, never]",
+                "fail_on in x/config.toml",
+            ),
+            ("call-timeout = \"soon\"\n", "for call_timeout", "call_timeout in x/config.toml"),
+            ("colour = \"x\"\n", "there is no setting 'colour'", "colour in x/config.toml"),
+            ("quiet = [\n", "line ", "x/config.toml"),
+        ] {
+            let found = failure(text);
+            assert!(found.why.contains(why), "{text}: {}", found.why);
+            assert!(
+                found.next_step.contains(next) && !found.next_step.contains("gpu-syringe config"),
+                "{text}: {}",
+                found.next_step
+            );
+        }
     }
 
     #[test]

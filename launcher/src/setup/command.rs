@@ -14,6 +14,7 @@ use crate::consent::{ConsentAnswer, Prompt, shell_quoted};
 use crate::policy::values::Values;
 use crate::settings::{Settings, image_reference};
 use kube_read::Failure;
+use kube_read::failure::Cause;
 use kube_read::{Connection, Contexts};
 
 /// The risk of the trial profile, which is shown to the user before the profile is applied.
@@ -83,8 +84,17 @@ impl SetupArgs {
         Parameters::new(settings, readers, operators)
     }
 
-    /// Rejects users and groups of [`ANYBODY`].
+    /// Rejects a blank name, which an empty variable of a shell leaves, and users and groups of [`ANYBODY`].
     fn check_subjects(&self) -> Result<(), Failure> {
+        for (option, names) in [("--user", &self.user), ("--group", &self.group)] {
+            if names.iter().any(|name| name.trim().is_empty()) {
+                return Err(Failure::usage(
+                    "Binding the permissions",
+                    format!("the name after {option} is blank"),
+                    format!("Name the user or the group, or leave out {option}."),
+                ));
+            }
+        }
         match self.user.iter().chain(&self.group).find(|name| ANYBODY.contains(&name.as_str())) {
             None => Ok(()),
             Some(name) => Err(Failure::usage(
@@ -126,7 +136,11 @@ pub(crate) async fn run(
     check_name(&settings.probe_namespace)?;
     args.check_subjects()?;
     if args.uninstall {
-        return remove(settings, &contexts.connect(None).await?, prompt).await;
+        let removed = remove(settings, &contexts.connect(None).await?, prompt).await;
+        return removed.map_err(|failure| match failure.cause {
+            Cause::Refused => Failure { next_step: by_administrator(settings), ..failure },
+            _ => failure,
+        });
     }
     if args.apply {
         return apply(args, settings, &contexts.connect(None).await?, prompt).await;
@@ -352,6 +366,11 @@ async fn remove(settings: &Settings, connection: &Connection, prompt: &dyn Promp
     let removed = uninstall::remove(connection, &found.ours).await?;
     notes.extend(found.with_namespace.iter().map(|what| format!("{what} was deleted with the namespace.")));
     Ok(report(&removed, None, connection, settings, notes))
+}
+
+/// Returns the next step of a user who may not remove the set-up.
+fn by_administrator(settings: &Settings) -> String {
+    format!("An administrator of the cluster must run: {} setup --uninstall", program(settings))
 }
 
 /// Returns the program with the settings that select the cluster and the namespace.

@@ -14,6 +14,7 @@ use crate::policy::values::Values;
 use crate::policy::{PROBE_ONLY, cluster_name};
 use kube_read::Connection;
 use kube_read::Failure;
+use kube_read::failure::Cause;
 use kube_read::objects::name_validation::check_namespace;
 
 /// The system namespaces, and the default namespace.
@@ -111,7 +112,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     }
     let why = "this is a system namespace; the probes need their own namespace";
     let next = "Name another namespace, or leave the option out (default: gpu-syringe).";
-    Err(Failure::new(format!("Using namespace {name} for probes"), why, next))
+    Err(Failure::usage(format!("Using namespace {name} for probes"), why, next))
 }
 
 /// Returns whether the object has the label of a set-up.
@@ -151,5 +152,6 @@ pub(super) fn failed(what: &str, error: &RequestError) -> Failure {
         Some(_) => "See the message of the API server. Objects applied before stay; run the setup command again.",
         None => "Check the connection (gpu-syringe doctor), and run the setup command again.",
     };
-    error.failure(what.to_owned(), next)
+    let failure = error.failure(what.to_owned(), next);
+    if error.code() == Some(403) { failure.because_of(Cause::Refused) } else { failure }
 }

@@ -17,7 +17,7 @@ use crate::node_reading::read_node;
 use crate::outcome::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
 use crate::terminal::table::{cell, new_table, pci_cell, second};
-use crate::tools::common_args::node_name;
+use crate::tools::common_args::{node_name, without_node_type};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 use syringe_macros::omit;
@@ -35,7 +35,8 @@ pub struct XidArgs {
     #[arg(
         value_name = "NODE|CODE",
         required = true,
-        help = "Name of the node, or the number of an Xid to explain it without a cluster"
+        help = "Name of the node, or the number of an Xid to explain it without a cluster",
+        value_parser = node_or_code
     )]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: Option<String>,
@@ -51,17 +52,48 @@ pub struct XidArgs {
 }
 
 impl XidArgs {
-    /// Returns the arguments with the code in place of a node that is a number, as in `79` or `xid79`, and with `NAME` in place
-    /// of `node/NAME`.
+    /// Returns the arguments with the code in place of a node that is a code (see [`code_in`]), and with `NAME` in place of
+    /// `node/NAME`.
     pub(crate) fn with_code(self) -> Self {
         let Some(text) = &self.node_name else { return self };
-        let word = text.to_ascii_lowercase();
-        let number = ["sxid", "xid"].iter().find_map(|kind| word.strip_prefix(kind)).unwrap_or(&word);
-        match number.trim_start().parse() {
-            Ok(code) => Self { node_name: None, code: Some(self.code.unwrap_or(code)), ..self },
-            Err(_) => Self { node_name: node_name(text).ok(), ..self },
+        match code_in(text) {
+            Some(code) => Self { node_name: None, code: Some(self.code.unwrap_or(code)), ..self },
+            None => Self { node_name: Some(without_node_type(text)), ..self },
         }
     }
+}
+
+/// Parses the argument of the command: a code in any form, or the name of a node. In `node/79`, the type stays.
+fn node_or_code(text: &str) -> Result<String, &'static str> {
+    match code_in(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => node_name(text).map(|_| text.to_owned()),
+    }
+}
+
+/// Returns the code that a text names: `79`, `xid79`, `Xid 79`, or a line of the kernel log such as
+/// `NVRM: Xid (PCI:0000:3b:00): 63, Row Remapper: …`.
+pub(crate) fn code_in(text: &str) -> Option<u32> {
+    let text = text.trim().to_ascii_lowercase();
+    if let Ok(code) = text.parse() {
+        return Some(code);
+    }
+    let (before, rest) = text.split_once("xid")?;
+    // The name of a node may contain `xid`.
+    if !before.strip_suffix('s').unwrap_or(before).is_empty() && !text.contains([' ', ':']) {
+        return None;
+    }
+    let rest = rest.trim_start();
+    let rest = match rest.strip_prefix('(') {
+        Some(device) => device.split_once(')')?.1,
+        None => rest,
+    };
+    let rest = rest.trim_start_matches([':', ' ', '=']);
+    let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
+    let (code, after) = rest.split_at(digits);
+    let is_word =
+        !after.starts_with(|character: char| character.is_alphanumeric() || character == '-' || character == '.');
+    code.parse().ok().filter(|_| is_word)
 }
 
 /// The part of the answer that only this tool has.
@@ -125,7 +157,7 @@ impl Tool for AnalyzeXidErrors {
             (Some(node_name), None) => node_name,
             _ => {
                 let next = "Give one of the two arguments: node_name reads the log of a node, code explains an Xid.";
-                return Err(Failure::new("The arguments", "they must have either node_name or code", next));
+                return Err(Failure::usage("The arguments", "they must have either node_name or code", next));
             }
         };
         let command = ReadCommand { since, ..SectionName::Xid.into() };
@@ -188,4 +220,28 @@ impl Tool for AnalyzeXidErrors {
 
 fn kind_word(event: &KernelEvent) -> String {
     variant_name(event.kind).replace('_', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_found_in_what_a_person_pastes() {
+        for (text, code) in [
+            ("79", 79),
+            ("xid79", 79),
+            ("Xid 119", 119),
+            ("sxid12028", 12_028),
+            ("SXid: 12028", 12_028),
+            ("NVRM: Xid (PCI:0000:3b:00): 63, Row Remapper: new row marked for remapping", 63),
+            ("[  12.5] NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.", 79),
+            ("nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 28006, Non-fatal, Link 46 MC TS crumbstore MCTO", 28_006),
+        ] {
+            assert_eq!(code_in(text), Some(code), "{text}");
+        }
+        for node in ["gpu-1", "node/79", "xid79.example.com", "my-xid79", "xid-79", "xid", "xid79a", "Xid (PCI", "-5"] {
+            assert_eq!(code_in(node), None, "{node}");
+        }
+    }
 }

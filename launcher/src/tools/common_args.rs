@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use syringe_core::text::clean;
 
 use kube_read::Failure;
+use kube_read::objects::label_selector::LabelSelector;
+use kube_read::objects::name_validation::{NODE_NAME, is_subdomain};
 
 /// Arguments of a tool that reads one node.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -38,8 +40,8 @@ pub struct FleetArgs {
         help = "Only nodes with these labels",
         conflicts_with = "node_name"
     )]
-    #[schemars(length(max = 500))]
-    pub selector: Option<String>,
+    #[schemars(with = "Option<String>", length(max = 500))]
+    pub selector: Option<LabelSelector>,
     /// Without node_name: at most this many nodes
     #[arg(long, value_name = "NODES", help = "At most this many nodes", conflicts_with = "node_name")]
     #[schemars(range(min = 1))]
@@ -53,7 +55,7 @@ impl FleetArgs {
     /// Rejects contradictory arguments. On the command line, clap does this.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let Self { node_name, selector, limit, .. } = self;
-        let refuse = |why: &str| Err(Failure::new("The arguments", why, "See the input schema of the tool."));
+        let refuse = |why: &str| Err(Failure::usage("The arguments", why, "See the input schema of the tool."));
         match (node_name, selector.is_some() || limit.is_some(), limit) {
             (Some(_), true, _) => {
                 refuse("selector and limit are for many nodes: leave out node_name, or leave out selector and limit")
@@ -72,8 +74,13 @@ const NODE_TYPES: [&str; 3] = ["node/", "nodes/", "no/"];
 const POD_TYPES: [&str; 3] = ["pod/", "pods/", "po/"];
 
 /// Parses the node argument of a command line: `NAME` or `node/NAME`.
-pub(super) fn node_name(text: &str) -> Result<String, Infallible> {
-    Ok(without_type(text, &NODE_TYPES))
+pub(super) fn node_name(text: &str) -> Result<String, &'static str> {
+    Some(without_node_type(text)).filter(|name| is_subdomain(name)).ok_or(NODE_NAME)
+}
+
+/// Removes the type of `node/NAME`. The name is checked when the node is read.
+pub(super) fn without_node_type(text: &str) -> String {
+    without_type(text, &NODE_TYPES)
 }
 
 /// Parses the pod argument of a command line: `[NAMESPACE/]NAME` or `pod/NAME`.
@@ -92,7 +99,7 @@ pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let uuid = clean(uuid, 80);
-    Err(Failure::new(
+    Err(Failure::usage(
         format!("The arguments of {tool}"),
         format!("'{uuid}' is not the UUID of a GPU"),
         "Use the UUID (GPU-…) from get_gpu_inventory: an index changes when a GPU is lost.",
@@ -107,6 +114,9 @@ mod tests {
     fn a_node_may_have_its_type() {
         for text in ["gpu-1", "node/gpu-1", "nodes/gpu-1", "no/gpu-1"] {
             assert_eq!(node_name(text), Ok("gpu-1".to_owned()));
+        }
+        for text in ["gpu 1", "", "node/", "GPU-1", "pod/gpu-1"] {
+            assert_eq!(node_name(text), Err(NODE_NAME), "{text}");
         }
     }
 }

@@ -109,11 +109,11 @@ pub struct PodExplanation {
     /// For a pod that needs GPUs: the stages from the GPUs on the PCI bus of the node to the scheduler. Repair the
     /// first stage that is `broken`.
     pub stack: Vec<StackStage>,
-    /// Findings about the node with the severity warning or higher, whatever their cause.
+    /// Findings about the node of severity warning or higher, whatever their cause.
     pub node_findings: Vec<Finding>,
     /// Number of findings left out of `node_findings`; diagnose_gpu_node returns all.
     pub node_findings_omitted: Option<usize>,
-    /// The GPU nodes with the reasons against them, for a Pending pod, most suitable first; nodes with the same reasons are one
+    /// GPU nodes with the reasons against them, for a Pending pod, most suitable first; nodes with the same reasons are one
     /// entry. An empty list of reasons means that no check excludes the nodes; the scheduler may still exclude them.
     pub candidates: Vec<Candidate>,
     /// Number of nodes left out of `candidates` for space.
@@ -263,11 +263,12 @@ impl Tool for ExplainGpuPod {
         for entry in timeline {
             text.push_str(&format!("{}  {:<10}  {}\n", second(entry.time), entry.source, entry.what));
         }
-        for Candidate { node, reasons_against, used_by, .. } in &answer.candidates {
+        for Candidate { node, reasons_against, used_by, used_by_omitted, .. } in &answer.candidates {
             let reasons = if reasons_against.is_empty() { NO_OBJECTION.to_owned() } else { reasons_against.join("; ") };
             text.push_str(&format!("\n{node}: {reasons}"));
             if !used_by.is_empty() {
-                text.push_str(&format!("\n    used by {}", used_by.join(", ")));
+                let more = if *used_by_omitted > 0 { format!(" and {used_by_omitted} more") } else { String::new() };
+                text.push_str(&format!("\n    used by {}{more}", used_by.join(", ")));
             }
         }
         if !answer.candidates.is_empty() {

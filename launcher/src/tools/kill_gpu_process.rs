@@ -106,7 +106,7 @@ impl OperatorAction for KillArgs {
     fn validate(&self) -> Result<(), Failure> {
         if !(1..=MAX_GRACE).contains(&self.grace()) {
             let why = format!("grace_seconds must be from 1 to {MAX_GRACE}, but is {}", self.grace());
-            return Err(Failure::new(format!("The arguments of {}", Self::TOOL), why, "Fix the argument."));
+            return Err(Failure::usage(format!("The arguments of {}", Self::TOOL), why, "Fix the argument."));
         }
         whole_gpu(Self::TOOL, &self.gpu)
     }

@@ -24,6 +24,7 @@ use kube_read::client::connection::Connection;
 use kube_read::objects::dra::Dra;
 use kube_read::objects::gpu_requests;
 use kube_read::objects::gpu_requests::ResourceCounts;
+use kube_read::objects::label_selector::LabelSelector;
 use kube_read::objects::node_conditions::{is_cordoned, is_ready, why_not_ready};
 use kube_read::objects::node_facts as node_gpus;
 use kube_read::objects::node_labels::{is_gpu_node, label_number};
@@ -37,8 +38,8 @@ pub struct ListGpuNodes;
 pub struct ListArgs {
     /// Label selector, e.g. nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3
     #[arg(short = 'l', long, value_name = "SELECTOR")]
-    #[schemars(length(max = 500))]
-    pub selector: Option<String>,
+    #[schemars(with = "Option<String>", length(max = 500))]
+    pub selector: Option<LabelSelector>,
     /// Only nodes with at least this many free GPUs
     // Models do not have this argument: they read `free` in the totals.
     #[arg(long, value_name = "GPUS")]

@@ -88,7 +88,7 @@ pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Re
         let why = "gpu-syringe is in read-only mode";
         return Err(Failure::new(format!("Running {}", D::TOOL), why, "Start gpu-syringe with --mode operator."));
     }
-    action.validate()?;
+    action.validate().map_err(|failure| failure.because_of(Cause::Usage))?;
     let what = format!("Looking at node {}", clean(node_name, 253));
     let connection = call.with_deadline(&what, call.contexts.connect(context)).await?;
     check_server(call, &connection, D::TOOL)?;

@@ -98,7 +98,7 @@ impl ToolEntry {
 
 fn parsed<T: Tool>(args: Value) -> Result<T::Args, Failure> {
     serde_json::from_value(args).map_err(|error| {
-        Failure::new(format!("The arguments of {}", T::NAME), error, "See the input schema of the tool.")
+        Failure::usage(format!("The arguments of {}", T::NAME), error, "See the input schema of the tool.")
     })
 }
 

@@ -350,6 +350,7 @@ mod tests {
             node: name.into(),
             reasons_against: Vec::new(),
             used_by,
+            used_by_omitted: 0,
             rejections,
             free,
             offers: vec![GPU.into()],

@@ -8,6 +8,8 @@ use crate::Failure;
 pub const MAX_LENGTH: usize = 253;
 /// Maximum length of the name of a namespace (a DNS label).
 const MAX_LABEL: usize = 63;
+/// Rule for the name of a node.
+pub const NODE_NAME: &str = "a node name contains only lower-case letters, digits, '-' and '.', at most 253 characters";
 
 /// Whether `name` is a valid name of a node or a pod.
 pub fn is_subdomain(name: &str) -> bool {
@@ -21,6 +23,14 @@ fn is_label(name: &str, longest: usize) -> bool {
         && name.bytes().all(plain)
         && !name.starts_with('-')
         && !name.ends_with('-')
+}
+
+/// Rejects an invalid name of a node.
+pub fn check_node_name(name: &str) -> Result<(), Failure> {
+    if is_subdomain(name) {
+        return Ok(());
+    }
+    Err(Failure { next_step: "Run list_gpu_nodes to see node names.".to_owned(), ..refusal("node", name, NODE_NAME) })
 }
 
 /// Rejects an invalid name of a pod.

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
+use syringe_core::facts::is_zero;
 use syringe_macros::omit;
 
 use crate::objects::api_objects::pod_requests::PodRequests;
@@ -30,7 +31,7 @@ const NAMED: usize = 12;
 const HOLDERS: usize = 3;
 
 /// One GPU node, or several nodes with the same reasons, and the reasons why the pod does not fit.
-#[omit(used_by)]
+#[omit(used_by, used_by_omitted)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
     /// Node name; for several nodes, their names separated by commas.
@@ -39,6 +40,8 @@ pub struct Candidate {
     pub reasons_against: Vec<String>,
     /// Pods that use the missing resource on the node, largest first: `namespace/name (8 nvidia.com/gpu)`.
     pub used_by: Vec<String>,
+    /// Number of pods left out of `used_by`.
+    pub used_by_omitted: usize,
     /// Reasons against the node that do not depend on free resources.
     #[serde(skip)]
     pub rejections: Vec<RejectionReason>,
@@ -65,9 +68,12 @@ pub fn grouped(candidates: Vec<Candidate>) -> Vec<Candidate> {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let node = format!("{}{more}", names.join(", "));
         let holders = if group.len() > 1 { HOLDERS } else { usize::MAX };
-        let used_by = group.iter().flat_map(|candidate| candidate.used_by.clone()).take(holders).collect();
+        let mut used_by: Vec<_> = group.iter().flat_map(|candidate| candidate.used_by.clone()).collect();
+        let omitted_before: usize = group.iter().map(|candidate| candidate.used_by_omitted).sum();
+        let used_by_omitted = omitted_before + used_by.len().saturating_sub(holders);
+        used_by.truncate(holders);
         let first = group.into_iter().next()?;
-        Some(Candidate { node, used_by, ..first })
+        Some(Candidate { node, used_by, used_by_omitted, ..first })
     };
     groups.into_iter().filter_map(join).collect()
 }
@@ -134,7 +140,8 @@ pub fn candidate(
     let all = allocatable.map(pod_requests::milli_values).unwrap_or_default();
     let offers = all.into_iter().filter(|(name, amount)| is_gpu_resource(name) && *amount > 0);
     let offers = offers.map(|(name, _)| name).collect();
-    Candidate { node: node.name_any(), reasons_against, used_by: holders(held, &lacking), rejections, free, offers }
+    let (used_by, used_by_omitted) = holders(held, &lacking);
+    Candidate { node: node.name_any(), reasons_against, used_by, used_by_omitted, rejections, free, offers }
 }
 
 /// Returns the first requirement of a DaemonSet's pods that the node does not meet, in the order of the DaemonSet
@@ -256,23 +263,20 @@ fn by_resources(free: &BTreeMap<String, FreeAmount>, wanted: &MilliValues) -> (V
 }
 
 /// Returns the pods that use the most of the first missing resource, GPUs before other resources.
-fn holders(held: &NodeRequests, lacking: &[String]) -> Vec<String> {
+fn holders(held: &NodeRequests, lacking: &[String]) -> (Vec<String>, usize) {
     let Some(resource) = lacking.iter().find(|name| is_gpu_resource(name)).or(lacking.first()) else {
-        return Vec::new();
+        return (Vec::new(), 0);
     };
     let amount = |asks: &MilliValues| asks.get(resource).copied().unwrap_or(0);
     let mut pods: Vec<_> = held.by_pod.iter().filter(|(_, asks)| amount(asks) > 0).collect();
     pods.sort_by_key(|(name, asks)| (std::cmp::Reverse(amount(asks)), name.clone()));
-    let more = pods.len().saturating_sub(MAX_HOLDERS);
-    let mut named: Vec<_> = pods
+    let omitted = pods.len().saturating_sub(MAX_HOLDERS);
+    let named = pods
         .iter()
         .take(MAX_HOLDERS)
         .map(|(name, asks)| format!("{name} ({})", pod_requests::quantity_text(resource, amount(asks))))
         .collect();
-    if more > 0 {
-        named.push(format!("{more} more pods"));
-    }
-    named
+    (named, omitted)
 }
 
 fn is_not_tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
@@ -351,6 +355,7 @@ mod tests {
             node: node.into(),
             reasons_against: vec![reason.into()],
             used_by: vec![holder.into()],
+            used_by_omitted: 0,
             rejections: Vec::new(),
             free: BTreeMap::new(),
             offers: Vec::new(),
@@ -361,6 +366,10 @@ mod tests {
         assert_eq!(told, [("a, c", "ml/1 ml/3".to_owned()), ("b", "ml/2".to_owned())]);
         let many = grouped((0..20).map(|node| of(&format!("n{node}"), full, "ml/1")).collect());
         assert!(many.len() == 1 && many[0].node.ends_with(" and 8 more"), "{:?}", many[0].node);
+        assert_eq!((many[0].used_by.len(), many[0].used_by_omitted), (3, 17));
+        let cut = |node: &str| Candidate { used_by_omitted: 4, ..of(node, full, "ml/1") };
+        let joined = grouped(vec![cut("a"), cut("b")]);
+        assert_eq!((joined[0].used_by.len(), joined[0].used_by_omitted), (2, 8), "what a node left out still counts");
     }
 
     #[test]

@@ -27,13 +27,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
 /// Reads the node `name`. `None` if the cluster has no such node.
 pub async fn find(connection: &Connection, name: &str) -> Result<Option<Node>, Failure> {
     let what = || format!("Reading node {}", clean(name, name_validation::MAX_LENGTH));
-    if !name_validation::is_subdomain(name) {
-        return Err(Failure::new(
-            what(),
-            "a node name contains only lower-case letters, digits, '-' and '.'",
-            "Run list_gpu_nodes to see node names.",
-        ));
-    }
+    name_validation::check_node_name(name)?;
     let nodes: Api<Node> = Api::all(connection.client.clone());
     match retry::read(|| nodes.get_opt(name)).await {
         Some(Ok(node)) => Ok(node),

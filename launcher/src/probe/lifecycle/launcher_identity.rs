@@ -100,6 +100,15 @@ impl LauncherIdentity {
         others.filter_map(|file| ended_session(&file.path())).collect()
     }
 
+    /// Deletes the file of this session, unless probes without an audit line are left. A process without the file counts as
+    /// exited, so this is the last step of a process.
+    pub(crate) fn end(&self) {
+        let is_done = self.unaudited.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if let Some(directory) = self.directory.as_ref().filter(|_| is_done) {
+            let _ = fs::remove_file(lock_file(directory, &self.id, &self.session));
+        }
+    }
+
     /// Returns whether the process that created a pod with these labels has certainly exited.
     pub fn is_dead(&self, owner: &str, session: &str) -> bool {
         if owner != self.id || session == self.session || !is_plain(session) {
@@ -120,10 +129,7 @@ impl LauncherIdentity {
 impl Drop for LauncherIdentity {
     fn drop(&mut self) {
         drop(self.lock.take());
-        let is_done = self.unaudited.get_mut().unwrap_or_else(PoisonError::into_inner).is_empty();
-        if let Some(directory) = self.directory.as_ref().filter(|_| is_done) {
-            let _ = fs::remove_file(lock_file(directory, &self.id, &self.session));
-        }
+        self.end();
     }
 }
 
@@ -271,6 +277,19 @@ mod tests {
             assert!(!there.is_dead(&here.id, &here.session) && !here.is_dead(&there.id, &there.session));
         }
         assert!(lock_file(home.path(), &here.id, &here.session).exists(), "no other launcher removed the file");
+    }
+
+    /// A task of the program may still hold the identity when the program exits.
+    #[test]
+    fn an_ended_session_leaves_no_file_even_while_it_is_still_held() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let owner = claim(directory.path(), "a");
+        let file = lock_file(directory.path(), &owner.id, &owner.session);
+        assert!(file.exists());
+        owner.end();
+        assert!(!file.exists());
+        drop(owner);
+        assert!(!file.exists());
     }
 
     #[cfg(unix)]

@@ -18,7 +18,7 @@ impl GpuSection for TelemetrySection {
     const TOOL: &'static str = "get_gpu_telemetry";
     const TITLE: &'static str = "GPU telemetry of a node";
     const DESCRIPTION: &'static str = "One reading of the GPUs of a node: temperature and margin to slowdown, power and limits, clocks, \
-        utilization, memory use, PCIe link, and whether and why the GPUs throttle.";
+        utilization, memory use, PCIe link, and why GPUs throttle.";
     of_report!(telemetry: Telemetry of GpuTelemetry);
     const COLUMNS: &'static [Column<GpuTelemetry>] = &[
         ("PState", |gpu| cell(gpu.performance_state)),

@@ -75,7 +75,7 @@ impl Tool for GpuProcesses {
     const NAME: &'static str = "gpu_processes";
     const TITLE: &'static str = "Processes on the GPUs of a node";
     const DESCRIPTION: &'static str =
-        "Processes on the GPUs of a node, with their pods, and the command that kills each process.";
+        "Processes on the GPUs of a node, with their pods, and the commands to kill them.";
     const PROBES: bool = true;
     type Args = NodeArgs;
     type Answer = ProcessList;

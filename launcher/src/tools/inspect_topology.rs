@@ -19,7 +19,7 @@ pub struct TopologySection {
 impl GpuSection for TopologySection {
     const TOOL: &'static str = "inspect_topology";
     const TITLE: &'static str = "GPU topology of a node";
-    const DESCRIPTION: &'static str = "How the GPUs of a node are connected: NVLinks (also inactive ones) with errors, NVSwitch fabric state, \
+    const DESCRIPTION: &'static str = "How the GPUs of a node are connected: NVLinks (also inactive) with errors, NVSwitch fabric state, \
         peer-to-peer matrix, PCIe path with speed and width, NUMA, nearby InfiniBand/RoCE ports.";
     of_report!(topology: Topology of GpuTopology);
     const COLUMNS: &'static [Column<GpuTopology>] = &[

@@ -24,7 +24,7 @@ fn each_reason_of_the_scheduler_is_quoted() {
           victims found for incoming pod.",
             Cause::Cluster,
             "too few GPUs",
-            "Free GPUs",
+            "free GPUs",
         ),
         ("0/4 nodes are available: 4 Insufficient memory.", Cause::Cluster, "too little memory", "less memory"),
         (
@@ -64,7 +64,7 @@ fn each_reason_of_the_scheduler_is_quoted() {
         assert!(explained.summary.contains(what), "{message}: {}", explained.summary);
         assert!(explained.action.text.contains(action), "{message}: {}", explained.action.text);
         let gpus = message.contains("nvidia.com/gpu");
-        assert_eq!(explained.action.text.contains("Free GPUs"), gpus, "{message}: {}", explained.action.text);
+        assert_eq!(explained.action.text.contains("free GPUs"), gpus, "{message}: {}", explained.action.text);
     }
 }
 

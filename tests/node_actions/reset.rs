@@ -71,7 +71,7 @@ fn a_failed_reset_reports_the_state_of_the_gpu_and_restores_persistence_mode() {
     assert_eq!((&action["outcome"], &action["steps"][1]["exit_code"]), (&json!("failed"), &json!(3)), "{action}");
     assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset", "-pm 1"]);
     let summary = action["summary"].as_str().expect("a summary");
-    assert!(summary.contains("in use by another client") && summary.contains("it responds"), "{summary}");
+    assert!(summary.contains("in use by another client") && summary.contains("the GPU responds"), "{summary}");
 }
 
 #[test]

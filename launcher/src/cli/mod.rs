@@ -79,7 +79,10 @@ pub fn main() -> ExitCode {
         }
         _ => {}
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // Without a limit, a survey has a thread for the audit line of each probe, and each thread keeps memory.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             let failure = Failure::new("Starting", error, "Free some memory or threads.");

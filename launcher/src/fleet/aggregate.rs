@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diagnosis::finding::{Finding, Verdict};
-use syringe_core::classification::Severity;
 
 use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, Outlier, ProbesSummary};
 use crate::answer::node_name_ranges::NodeNames;
@@ -110,11 +109,11 @@ fn verdicts(rows: &[NodeRow]) -> BTreeMap<String, usize> {
     verdicts
 }
 
-/// Returns the findings of all nodes by ID. Findings with severity `info` are listed only with their node.
+/// Returns the findings of all nodes by ID.
 fn findings(rows: &[NodeRow]) -> Vec<FleetFinding> {
     let mut by_id: BTreeMap<&str, (&Finding, &str, BTreeSet<&str>)> = BTreeMap::new();
     for row in rows {
-        for finding in row.findings.iter().filter(|finding| finding.severity > Severity::Info) {
+        for finding in &row.findings {
             let entry = by_id.entry(&finding.id).or_insert_with(|| (finding, &row.node, BTreeSet::new()));
             entry.2.insert(&row.node);
             if finding.severity > entry.0.severity {
@@ -154,15 +153,14 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
         if row.verdict <= Verdict::NoFaultFound && differs.is_empty() {
             return None;
         }
-        let notable: Vec<_> = row.findings.iter().filter(|finding| finding.severity > Severity::Info).collect();
         Some(NodeDetail {
             node: row.node.clone(),
             verdict: row.verdict,
             urgency: row.urgency,
             score: row.score,
             summary: syringe_core::text::clean(&row.summary, SENTENCE),
-            findings: notable.iter().take(FINDINGS_OF_NODE).map(|finding| short(finding)).collect(),
-            findings_omitted: Some(notable.len().saturating_sub(FINDINGS_OF_NODE)).filter(|more| *more > 0),
+            findings: row.findings.iter().take(FINDINGS_OF_NODE).map(short).collect(),
+            findings_omitted: Some(row.findings.len().saturating_sub(FINDINGS_OF_NODE)).filter(|more| *more > 0),
             differs,
             unknown: row.unknown,
         })
@@ -244,7 +242,7 @@ fn summary(answer: &FleetAnswer) -> String {
 #[cfg(test)]
 mod tests {
     use diagnosis::finding::{Action, Scope};
-    use syringe_core::classification::ActionCode;
+    use syringe_core::classification::{ActionCode, Severity};
 
     use super::*;
     use kube_read::Failure;

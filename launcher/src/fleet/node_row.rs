@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diagnosis::finding::{Finding, Urgency, Verdict};
 use kube::ResourceExt;
+use syringe_core::classification::Severity;
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
@@ -20,6 +21,7 @@ pub(crate) struct NodeRow {
     pub(crate) summary: String,
     /// Sections that were checked, if not all sections were checked.
     pub(crate) checked_only: Vec<String>,
+    /// Findings above `info`, each with its first line of evidence: the answer contains no more of them.
     pub(crate) findings: Vec<Finding>,
     /// Urgency of the most urgent plan.
     pub(crate) urgency: Option<Urgency>,
@@ -69,7 +71,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         verdict: diagnosis.verdict,
         summary: diagnosis.summary,
         checked_only: if diagnosis.not_requested.is_empty() { Vec::new() } else { checked },
-        findings: diagnosis.findings,
+        findings: diagnosis.findings.into_iter().filter_map(in_fleet).collect(),
         urgency: diagnosis.plan.iter().map(|plan| plan.urgency).max(),
         unknown: diagnosis.unknown.len(),
         score: diagnosis.health.score,
@@ -81,6 +83,11 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         passed_over: note.passed_over,
         took_ms: note.timings_ms.total,
     }
+}
+
+fn in_fleet(finding: Finding) -> Option<Finding> {
+    let evidence = finding.evidence.into_iter().take(1).collect();
+    (finding.severity > Severity::Info).then_some(Finding { evidence, ..finding })
 }
 
 /// Returns the values of all GPUs of a node, each once: `96.00.74.00.01` or `96.00.74.00.01, 96.00.89.00.01`.

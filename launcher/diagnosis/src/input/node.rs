@@ -1,9 +1,12 @@
 //! The type `Node`: a report and the Kubernetes data, with lookups that the rules need.
 
+use std::cell::OnceCell;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::evidence;
 use crate::input::driver::Driver;
+use crate::input::fields::{self, Fields};
 pub(crate) use crate::input::gpu::Gpu;
 use crate::input::gpu::gpus;
 use crate::input::stack::Stack;
@@ -52,6 +55,8 @@ pub(crate) struct Node<'a> {
     pub(crate) timeline: Timeline<'a>,
     pub(crate) driver: Driver<'a>,
     pub(crate) stack: Stack<'a>,
+    /// The fields of each GPU of `gpus`, which several comparisons use.
+    fields: OnceCell<Vec<Fields>>,
 }
 
 impl<'a> Node<'a> {
@@ -67,12 +72,20 @@ impl<'a> Node<'a> {
             timeline: Timeline::default(),
             driver: Driver::Usable,
             stack: Stack::default(),
+            fields: OnceCell::new(),
         };
         let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.is_readable(gpu)).cloned().collect();
         node.timeline = Timeline::new(report, &working);
         node.driver = Driver::new(&node);
         node.stack = Stack::new(&node);
         node
+    }
+
+    /// Returns the fields of a GPU in all sections.
+    pub(crate) fn fields_of(&self, gpu: &Gpu) -> &Fields {
+        static NONE: Fields = Fields::new();
+        let all = self.fields.get_or_init(|| self.gpus.iter().map(|gpu| fields::of_gpu(self, gpu)).collect());
+        self.gpus.iter().position(|one| one == gpu).and_then(|at| all.get(at)).unwrap_or(&NONE)
     }
 
     pub(crate) fn inventory(&self) -> Option<&'a Inventory> {

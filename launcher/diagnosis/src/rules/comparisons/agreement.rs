@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::evidence;
 use crate::input::boards;
-use crate::input::fields::{of_gpu, text};
+use crate::input::fields::text;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, NVML_DOC, rules};
 use syringe_core::facts::ecc::LocationErrors;
@@ -58,7 +58,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let fields = of_gpu(node, gpu);
+    let fields = node.fields_of(gpu);
     let mut lines: Vec<String> = Vec::new();
     for names in SAME {
         let read: Vec<(&str, &serde_json::Value)> =
@@ -112,7 +112,7 @@ fn error_counts(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
 fn same_identity(node: &Node<'_>) -> Option<Draft> {
     let mut holders: BTreeMap<String, Vec<(Option<u32>, String)>> = BTreeMap::new();
     for gpu in node.answering() {
-        let fields = of_gpu(node, gpu);
+        let fields = node.fields_of(gpu);
         // Each baseboard numbers its own modules. Cards without a baseboard all have the same number.
         let on_board = |gpu: &Gpu| boards::of(gpu).is_some();
         let one_board = node.answering().count() <= GPUS_OF_A_BASEBOARD;

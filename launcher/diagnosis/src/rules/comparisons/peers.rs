@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::evidence;
 use crate::evidence::Label;
 use crate::input::fields;
-use crate::input::fields::{Fields, of_gpu, text};
+use crate::input::fields::{Fields, text};
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, Rule, Unread, rules};
 use syringe_core::classification::{ActionCode, Severity};
@@ -128,15 +128,27 @@ const MAY_LACK: &[&str] = &[
     "inventory.gsp_firmware_version",
 ];
 
-/// Fields of a GPU that the probe reads, by section: each field is in the report, in the list of fields that the driver does
-/// not support, or in the list of fields that could not be read.
-static FIELDS: LazyLock<Vec<(SectionName, Vec<String>)>> = LazyLock::new(|| {
+/// Required fields of a GPU, by section: each field is in the report, in the list of fields that the driver does not support,
+/// or in the list of fields that could not be read.
+static REQUIRED: LazyLock<Vec<(SectionName, Vec<Required>)>> = LazyLock::new(|| {
+    let required = |section: SectionName, names: Vec<String>| {
+        let full = |name: String| Required { path: format!("{}.{name}", section.as_str()), name };
+        let is_optional = |one: &Required| OPTIONAL.iter().chain(MAY_LACK).any(|free| one.path.starts_with(free));
+        (section, names.into_iter().map(full).filter(|one| !is_optional(one)).collect())
+    };
     vec![
-        (SectionName::Inventory, fields::of_schema::<GpuInventory>()),
-        (SectionName::Telemetry, fields::of_schema::<GpuTelemetry>()),
-        (SectionName::Ecc, fields::of_schema::<GpuEcc>()),
+        required(SectionName::Inventory, fields::of_schema::<GpuInventory>()),
+        required(SectionName::Telemetry, fields::of_schema::<GpuTelemetry>()),
+        required(SectionName::Ecc, fields::of_schema::<GpuEcc>()),
     ]
 });
+
+struct Required {
+    /// Name in the section.
+    name: String,
+    /// Name with the section.
+    path: String,
+}
 
 /// Fields that may be absent without a stated reason, because the driver can omit the whole group of such a field.
 const OPTIONAL: &[&str] = &[
@@ -148,12 +160,12 @@ const OPTIONAL: &[&str] = &[
 ];
 
 /// GPUs of one model.
-type Model<'n> = Vec<(&'n Gpu, Fields)>;
+type Model<'n> = Vec<(&'n Gpu, &'n Fields)>;
 
 fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
     let mut models: BTreeMap<&str, Model<'n>> = BTreeMap::new();
     for gpu in node.answering() {
-        let fields = of_gpu(node, gpu);
+        let fields = node.fields_of(gpu);
         // GPUs of one model have the same device id, whatever NVML names them.
         let id = node.inventory_of(gpu).and_then(|gpu| gpu.pci_device_id.as_deref()).or(gpu.name.as_deref());
         // Virtual GPUs with different profiles have the same device id.
@@ -321,20 +333,17 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         }
     }
     for gpu in node.answering() {
-        let (Some(index), own) = (gpu.index, of_gpu(node, gpu)) else { continue };
-        for (section, names) in FIELDS.iter() {
+        let (Some(index), own) = (gpu.index, node.fields_of(gpu)) else { continue };
+        for (section, required) in REQUIRED.iter() {
             let read = node.report.sections.get(*section);
-            let paths = names.iter().map(|name| (name, format!("{}.{name}", section.as_str())));
-            let optional = |path: &str| OPTIONAL.iter().chain(MAY_LACK).any(|free| path.starts_with(free));
-            let required: Vec<(&String, String)> = paths.filter(|(_, path)| !optional(path)).collect();
             // A facts file that was written by hand may omit values.
-            let present = required.iter().filter(|(_, path)| own.contains_key(path)).count();
+            let present = required.iter().filter(|field| own.contains_key(&field.path)).count();
             if !read.has_data() || !read.problems().is_empty() || present * 3 < required.len() {
                 continue;
             }
-            for (name, path) in required {
-                if !own.contains_key(&path) && node.availability(*section, index, name) == Availability::Read {
-                    unexplained.entry(index).or_default().insert(path);
+            for Required { name, path } in required {
+                if !own.contains_key(path) && node.availability(*section, index, name) == Availability::Read {
+                    unexplained.entry(index).or_default().insert(path.clone());
                 }
             }
         }

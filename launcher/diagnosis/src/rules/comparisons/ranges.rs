@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::input::fields::{Fields, flatten, of_gpu};
+use crate::input::fields::{Fields, flatten};
 use crate::input::gpu::POSSIBLE_CELSIUS;
 use crate::input::node::Node;
 use crate::rule::{Draft, NVML_DOC, rules};
@@ -86,7 +86,7 @@ const NEVER_ZERO: &[&str] = &[
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in node.answering() {
-        let mut values = impossible(&of_gpu(node, gpu));
+        let mut values = impossible(node.fields_of(gpu));
         values.extend(contradictions(node, gpu));
         if !values.is_empty() {
             drafts.push(Draft::on_gpu(IMPOSSIBLE, gpu).with_all_evidence(values));
@@ -148,7 +148,7 @@ const ORDERED: &[(&str, &str)] = &[
 
 /// Returns the pairs of values that contradict each other.
 fn contradictions(node: &Node<'_>, gpu: &crate::input::node::Gpu) -> Vec<String> {
-    let fields = of_gpu(node, gpu);
+    let fields = node.fields_of(gpu);
     let number = |path: &str| fields.get(path).and_then(Value::as_f64);
     let mut found = Vec::new();
     for (less, more) in ORDERED {

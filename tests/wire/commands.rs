@@ -1,6 +1,6 @@
 //! Tests of command lines in the style of kubectl, and of the exit codes for scripts.
 
-use demo_cluster::{ExecFault, Fixture, workload_pod};
+use demo_cluster::{Denial, ExecFault, Fixture, workload_pod};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, NAMESPACE, node};
@@ -109,4 +109,39 @@ async fn names_and_yaml_are_printed_as_by_kubectl() {
     let json = bed.launcher().args(["ecc", "gpu-2", "-ojson"]).run().await.json();
     let read: Value = serde_saphyr::from_str(&yaml).unwrap();
     assert_eq!((&read["findings"], &read["verdict"]), (&json["findings"], &json["verdict"]));
+}
+
+#[tokio::test]
+async fn a_person_reads_once_why_no_probe_ran() {
+    let pods = vec![workload_pod("jobs", "training", "gpu-1", 1)];
+    let fixture =
+        Fixture { pods, ..Fixture::of([node("gpu-1", "healthy-h100-8"), node("gpu-2", "ecc-remap-pending")]) };
+    let bed = Bed::of(fixture.denying(Denial::of("get", "nodes/proxy"))).await;
+    for words in [
+        &["diagnose", "gpu-1"][..],
+        &["describe", "gpu-1"],
+        &["explain", "jobs/training"],
+        &["processes", "gpu-1"],
+        &["telemetry", "gpu-1"],
+        &["xid", "gpu-1"],
+    ] {
+        let ended = bed.launcher().args(words.iter().copied()).args(["--via", "none", "-o", "table"]).run().await;
+        let text = &ended.stdout;
+        assert_eq!(text.matches("--via none").count(), 1, "{words:?}: {text}");
+        assert!(!text.contains("..") && !text.contains("nodes/proxy"), "{words:?}: {text}");
+        assert_eq!(ended.code, Some(3), "{words:?}: not enough was read for a verdict: {text}");
+    }
+    let ended = bed.launcher().args(["health", "--via", "none"]).run().await;
+    assert_eq!(ended.code, Some(3), "nodes that were not read may have findings: {}", ended.stdout);
+}
+
+#[tokio::test]
+async fn the_pods_of_a_namespace_are_counted_among_those_of_a_node() {
+    let pods = vec![workload_pod("jobs", "training", "gpu-1", 1)];
+    let bed = Bed::of(Fixture { pods, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
+    for (namespace, count) in [("jobs", 1), ("nothing-here", 0)] {
+        let answer = bed.launcher().args(["pods", "gpu-1", "-n", namespace]).run().await.json();
+        let summary = answer["summary"].as_str().unwrap();
+        assert!(summary.ends_with(&format!("{count} of these pods in namespace {namespace}.")), "{summary}");
+    }
 }

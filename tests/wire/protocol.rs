@@ -89,7 +89,7 @@ async fn a_request_with_wrong_parameters_is_not_an_unknown_method() {
             ("prompts/get", json!({}), -32602, "missing field `name`"),
             ("prompts/get", json!({"name": "node_triage", "arguments": 1}), -32602, "expected a map"),
             ("resources/read", json!({"uri": []}), -32602, "expected a string"),
-            ("tools/remove", json!({}), -32601, "tools/remove"),
+            ("tools/remove", json!({}), -32601, "no method 'tools/remove'; there are tools/list"),
         ] {
             let answer = client.request(method, params.clone()).await;
             let error = &answer["error"];

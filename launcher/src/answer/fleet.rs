@@ -10,6 +10,7 @@ use syringe_core::facts::is_zero;
 use syringe_macros::omit;
 
 use crate::answer::node_name_ranges::NodeNames;
+use crate::answer::wire::variant_name::variant_name;
 use crate::outcome::{CommandAnswer, Outcome};
 
 /// An answer about many nodes.
@@ -66,10 +67,12 @@ pub struct FleetAnswer {
 }
 
 impl CommandAnswer for FleetAnswer {
-    /// Returns the outcome. If nodes were not read, the outcome is incomplete, because these nodes may have worse findings.
+    /// Returns the outcome. If nodes were not read, or not enough of them, the outcome is incomplete, because these nodes may have worse
+    /// findings.
     fn outcome(&self) -> Outcome {
         let found = Outcome::of_verdict(self.verdict);
-        let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none();
+        let undecided = self.verdicts.contains_key(&variant_name(Verdict::Unknown));
+        let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none() && !undecided;
         if all_read { found } else { found.of_incomplete() }
     }
 

@@ -7,7 +7,7 @@ use crate::answer::node_page::{foot, stack_line};
 use crate::answer::pod_tables::{pods_table, resources_table};
 use crate::terminal::page::Page;
 use crate::terminal::style::{headline, named};
-use crate::terminal::table::{Rows, cell, new_table, second};
+use crate::terminal::table::{Rows, age, cell, new_table, second};
 use kube_read::objects::node_conditions::Condition;
 use kube_read::reads::events::{NodeEvent, PodEventRow};
 
@@ -63,17 +63,12 @@ fn conditions_table(conditions: &[Condition]) -> Rows {
     let heads = ["condition", "status", "reason", "for", "message"];
     let mut rows = new_table(heads).optional(&["reason"]).note("message");
     for one in conditions {
-        let age = one.for_seconds.map(|seconds| match seconds {
-            ..120 => format!("{seconds} s"),
-            120..7200 => format!("{} min", seconds / 60),
-            7200..172_800 => format!("{} h", seconds / 3600),
-            _ => format!("{} d", seconds / 86_400),
-        });
+        let for_time = one.for_seconds.map(age);
         rows.add_row([
             one.name.clone(),
             one.status.clone(),
             cell(one.reason.clone()),
-            cell(age),
+            cell(for_time),
             one.message.clone().unwrap_or_default(),
         ]);
     }

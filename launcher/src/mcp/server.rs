@@ -83,6 +83,9 @@ impl Server {
 }
 
 /// Serves standard input and output until the host closes them or `stop` is cancelled.
+///
+/// The library ignores a line that is not JSON, as the official libraries of other languages do: an answer to invalid data can come back
+/// as more invalid data (modelcontextprotocol/rust-sdk#938). `GPU_SYRINGE_LOG=rmcp=debug` logs such lines.
 pub async fn serve(server: Server, stop: CancellationToken) -> Result<(), Failure> {
     let failed = |why: String| {
         Failure::new("Serving MCP on standard input and output", why, "Start gpu-syringe mcp from an MCP host.")
@@ -183,7 +186,7 @@ impl ServerHandler for Server {
             "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
                 parse_error::<PaginatedRequestParams>(params)
             }
-            _ => return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None)),
+            _ => return Err(no_method(&method)),
         };
         let why = syringe_core::text::clean(&wrong, 200);
         Err(ErrorData::invalid_params(format!("the parameters of {method} are not valid: {why}"), None))
@@ -224,6 +227,14 @@ impl ServerHandler for Server {
         }
         Ok(result(outcome).into())
     }
+}
+
+fn no_method(method: &str) -> ErrorData {
+    let method = syringe_core::text::clean(method, 80);
+    let message = format!(
+        "no method '{method}'; there are tools/list, tools/call, prompts/list, prompts/get, resources/list, resources/read"
+    );
+    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
 }
 
 fn parse_error<T: serde::de::DeserializeOwned>(params: Value) -> String {

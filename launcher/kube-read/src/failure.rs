@@ -5,6 +5,8 @@ use std::fmt;
 use kube::client::AuthError;
 use serde_json::{Value, json};
 
+use crate::client::api_status::{foreign_response, is_not_a_status};
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The step that failed, with the names of the objects.
@@ -261,6 +263,9 @@ pub fn sign_in_reason(error: &kube::Error, plugin: Option<&str>) -> String {
         return reason;
     }
     if let kube::Error::Api(status) = error {
+        if is_not_a_status(status) {
+            return foreign_response(status);
+        }
         let message = if status.message.is_empty() { &status.reason } else { &status.message };
         return format!("{message} (HTTP {})", status.code);
     }

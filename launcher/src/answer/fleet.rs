@@ -1,6 +1,6 @@
 //! `FleetAnswer`: the answer about many nodes, with findings and outliers first, then groups by model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use diagnosis::finding::{Urgency, Verdict};
 use schemars::JsonSchema;
@@ -10,13 +10,20 @@ use syringe_core::facts::is_zero;
 use syringe_macros::omit;
 
 use crate::answer::node_name_ranges::NodeNames;
-use crate::answer::wire::variant_name::variant_name;
 use crate::outcome::{CommandAnswer, Outcome};
 
 /// An answer about many nodes.
 #[omit(Option, Vec, !nodes, !groups)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FleetAnswer {
+    /// Whether too little was read of a node to rule out a worse finding.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) undecided: bool,
+    /// Names of the nodes that were not read, for `-o name`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) unread: Vec<String>,
     /// The verdict of the worst node; `unknown` if a node was not read and no other node has a worse verdict.
     pub verdict: Verdict,
     /// One or two sentences.
@@ -71,14 +78,15 @@ impl CommandAnswer for FleetAnswer {
     /// findings.
     fn outcome(&self) -> Outcome {
         let found = Outcome::of_verdict(self.verdict);
-        let undecided = self.verdicts.contains_key(&variant_name(Verdict::Unknown));
-        let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none() && !undecided;
-        if all_read { found } else { found.of_incomplete() }
+        let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none();
+        if all_read && !self.undecided { found } else { found.of_incomplete() }
     }
 
-    /// Returns the names of the nodes with findings or differences.
+    /// Returns the names of the nodes with findings or differences, and of those that were not read. So every other node is healthy.
     fn names(&self) -> Vec<String> {
-        self.nodes.iter().map(|one| format!("node/{}", one.node)).collect()
+        let mut known = HashSet::new();
+        let all = self.nodes.iter().map(|one| &one.node).chain(&self.unread);
+        all.filter(|node| known.insert(*node)).map(|node| format!("node/{node}")).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! `page`: formats the description of a node as text for a terminal.
 
-use diagnosis::finding::Finding;
+use diagnosis::finding::{Finding, Verdict};
+use diagnosis::health::HealthStatus;
+use syringe_core::classification::Severity;
 
 use crate::answer::node_description::{GpuRow, NodeDescription};
 use crate::answer::node_page::{foot, stack_line};
@@ -13,7 +15,7 @@ use kube_read::reads::events::{NodeEvent, PodEventRow};
 
 /// Formats the description as text.
 pub(crate) fn page(answer: &NodeDescription) -> Page {
-    let mut text = Page::from(format!("{}  {}\n", headline(answer.overall_health), answer.summary));
+    let mut text = Page::from(format!("{}  {}\n", headline(verdict(answer)), answer.summary));
     for problem in &answer.kubernetes_problems {
         text.push_str(&format!("  {problem}\n"));
     }
@@ -39,6 +41,18 @@ pub(crate) fn page(answer: &NodeDescription) -> Page {
     text.push_table(pod_events_table(&answer.pod_events));
     text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
     text
+}
+
+/// Returns the state of the node as the verdict that all other answers have.
+fn verdict(answer: &NodeDescription) -> Verdict {
+    let worst = answer.findings.iter().map(|finding| finding.severity).max();
+    match (answer.overall_health, worst) {
+        (HealthStatus::Unhealthy, Some(Severity::Fatal)) => Verdict::Fatal,
+        (HealthStatus::Unhealthy, _) => Verdict::Critical,
+        (HealthStatus::Degraded, _) => Verdict::Warning,
+        (HealthStatus::Unknown, _) => Verdict::Unknown,
+        (HealthStatus::Healthy, _) => Verdict::Healthy,
+    }
 }
 
 fn gpus_table(gpus: &[GpuRow]) -> Rows {

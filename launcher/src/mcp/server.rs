@@ -16,6 +16,7 @@ use serde_json::Value;
 use syringe_core::text::clean_keeping_lines;
 use tokio_util::sync::CancellationToken;
 
+use super::json_lines::JsonLines;
 use super::tool_definitions::definitions;
 use super::{elicitation, prompts, resources};
 use crate::call::{CallContext, FailureBackoff};
@@ -83,16 +84,13 @@ impl Server {
 }
 
 /// Serves standard input and output until the host closes them or `stop` is cancelled.
-///
-/// The library ignores a line that is not JSON, as the official libraries of other languages do: an answer to invalid data can come back
-/// as more invalid data (modelcontextprotocol/rust-sdk#938). `GPU_SYRINGE_LOG=rmcp=debug` logs such lines.
 pub async fn serve(server: Server, stop: CancellationToken) -> Result<(), Failure> {
     let failed = |why: String| {
         Failure::new("Serving MCP on standard input and output", why, "Start gpu-syringe mcp from an MCP host.")
     };
     // `stop` also ends the wait for `initialize`, so that a silent host does not delay a SIGTERM.
     let serving = async {
-        match server.serve_with_ct(rmcp::transport::io::stdio_pipes(), stop.clone()).await {
+        match server.serve_with_ct(JsonLines::new(rmcp::transport::io::stdio_pipes()), stop.clone()).await {
             Ok(running) => running.waiting().await.map(|_| ()).map_err(|error| failed(error.to_string())),
             // A signal arrived before the first message of the host.
             Err(_) if stop.is_cancelled() => Ok(()),

@@ -62,8 +62,11 @@ STAND_INS = {
     "docker": r"""
         case "$1 $2" in
             "login "*) cat > /dev/null ;;
-            "buildx create") ;;
-            "buildx build") exec python3 "$REHEARSAL_SCRIPT" --push-image "$@" ;;
+            # Programs that run in a job that may publish are named by hash.
+            "buildx create") [[ "$*" == *image=*@sha256:* ]] || { echo "buildkit has no digest" >&2; exit 1; } ;;
+            "buildx build")
+                [[ "$*" == *generator=*@sha256:* ]] || { echo "the scanner has no digest" >&2; exit 1; }
+                exec python3 "$REHEARSAL_SCRIPT" --push-image "$@" ;;
             *) echo "docker $*: not rehearsed" >&2; exit 1 ;;
         esac""",
     "cosign": r"""

@@ -3,13 +3,14 @@
 use clap::error::ErrorKind;
 use gpu_syringe::command_line::documented_call;
 use serde_json::Value;
+use syringe_core::section_name::SectionName;
 
 use crate::markdown::{Block, Page, pages};
 
 /// The placeholders for a digest in the documents.
 const DIGESTS: [&str; 3] = ["$(cat digest)", "sha256:DIGEST", "sha256:…"];
 /// Words that end the arguments of a program on a command line.
-const ENDS: [&str; 6] = ["|", "||", "&&", ";", ">", "2>"];
+const ENDS: [&str; 7] = ["|", "||", "&&", ";", ">", "2>", "<"];
 
 /// A command of gpu-syringe in a document.
 #[derive(Clone, Debug)]
@@ -234,4 +235,33 @@ fn no_tool_is_named_in_the_text_of_the_command_line() {
             assert!(!text.contains(tool.name), "{source} names {}:\n{text}", tool.name);
         }
     }
+}
+
+/// The sections and commands of node-probe, of which a document may name any.
+#[test]
+fn every_command_of_node_probe_in_a_document_exists() {
+    let commands = ["all", "read", "kill", "reset", "hold", "release"];
+    let known =
+        |word: &str| commands.contains(&word) || SectionName::ALL.iter().any(|section| section.as_str() == word);
+    let mut checked = 0;
+    for page in pages().iter().filter(|page| page.path != "CHANGELOG.md") {
+        let blocks = page.blocks.iter().flat_map(|block| block.text.lines());
+        for line in blocks.chain(page.spans.iter().map(|span| span.text.as_str())) {
+            let Some(words) = shlex::split(line) else { continue };
+            let is_program = |word: &String| ["node-probe", "node-probe-dev"].contains(&word.as_str());
+            if !words.first().is_some_and(is_program) {
+                continue;
+            }
+            // An option has one value.
+            let mut rest = words[1..].iter().take_while(|word| !ENDS.contains(&word.as_str()));
+            let mut command = rest.next();
+            while command.is_some_and(|word| word.starts_with("--") && word != "--version" && word != "--help") {
+                command = rest.nth(1);
+            }
+            let Some(command) = command.filter(|word| !word.starts_with('-') && **word != "…") else { continue };
+            checked += 1;
+            assert!(known(command), "{}: {line}", page.path);
+        }
+    }
+    assert!(checked > 3, "{checked}");
 }

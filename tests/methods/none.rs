@@ -244,3 +244,34 @@ async fn a_pod_on_a_node_that_no_probe_read_has_no_gpu_cleared() {
     assert!(unknown.contains("GPU or driver fault not ruled out") && unknown.contains("--via none"), "{answer}");
     assert_eq!(answer["ruled_out"], json!([]), "{answer}");
 }
+
+/// A call about all nodes has the findings of a call about one node.
+#[tokio::test]
+async fn the_fleet_has_the_findings_that_kubernetes_has_of_a_node() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let hours_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(5);
+    cluster.edit_node("gpu-1", |node| {
+        let conditions = node.status.get_or_insert_default().conditions.get_or_insert_default();
+        let time = || serde_json::from_value(json!(hours_ago)).unwrap();
+        conditions.iter_mut().for_each(|condition| condition.last_transition_time = Some(time()));
+    });
+    let spec = json!({"containers": [{"name": "dcgm-exporter", "image": "nvcr.io/nvidia/k8s/dcgm-exporter:4.2.3"}]});
+    cluster.add_object(json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "dcgm-exporter", "namespace": "gpu", "generation": 1, "creationTimestamp": hours_ago},
+        "spec": {"selector": {}, "template": {"metadata": {"labels": {"app": "dcgm-exporter"}}, "spec": spec}},
+        "status": {"observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3,
+            "currentNumberScheduled": 2, "numberMisscheduled": 0, "numberReady": 2},
+    }));
+    let launcher = Launcher::start(&cluster, &["--via", "none"]);
+    let one = launcher.call("diagnose_gpu_node", json!({ "node_name": "gpu-1" })).await.unwrap();
+    let all = launcher.call("get_gpu_health", json!({})).await.unwrap();
+    let ids = |findings: &serde_json::Value| {
+        let findings = findings.as_array().unwrap().iter().filter(|finding| finding["severity"] != "info");
+        let mut ids: Vec<_> = findings.map(|finding| finding["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    assert!(!ids(&one["findings"]).is_empty(), "{one}");
+    assert_eq!((ids(&all["findings"]), &all["verdict"]), (ids(&one["findings"]), &one["verdict"]), "{all}");
+}

@@ -1,6 +1,6 @@
 //! Tests of command lines in the style of kubectl, and of the exit codes for scripts.
 
-use demo_cluster::{ExecFault, Fixture, workload_pod};
+use demo_cluster::{Denial, ExecFault, Fixture, workload_pod, workloads_of};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, NAMESPACE, node};
@@ -109,4 +109,75 @@ async fn names_and_yaml_are_printed_as_by_kubectl() {
     let json = bed.launcher().args(["ecc", "gpu-2", "-ojson"]).run().await.json();
     let read: Value = serde_saphyr::from_str(&yaml).unwrap();
     assert_eq!((&read["findings"], &read["verdict"]), (&json["findings"], &json["verdict"]));
+}
+
+#[tokio::test]
+async fn a_person_reads_once_why_no_probe_ran() {
+    let pods = vec![workload_pod("jobs", "training", "gpu-1", 1)];
+    let fixture =
+        Fixture { pods, ..Fixture::of([node("gpu-1", "healthy-h100-8"), node("gpu-2", "ecc-remap-pending")]) };
+    let bed = Bed::of(fixture.denying(Denial::of("get", "nodes/proxy"))).await;
+    for words in [
+        &["diagnose", "gpu-1"][..],
+        &["describe", "gpu-1"],
+        &["explain", "jobs/training"],
+        &["processes", "gpu-1"],
+        &["telemetry", "gpu-1"],
+        &["xid", "gpu-1"],
+    ] {
+        let ended = bed.launcher().args(words.iter().copied()).args(["--via", "none", "-o", "table"]).run().await;
+        let text = &ended.stdout;
+        assert_eq!(text.matches("--via none").count(), 1, "{words:?}: {text}");
+        assert!(!text.contains("..") && !text.contains("nodes/proxy"), "{words:?}: {text}");
+        assert_eq!(ended.code, Some(3), "{words:?}: not enough was read for a verdict: {text}");
+    }
+    let ended = bed.launcher().args(["health", "--via", "none"]).run().await;
+    assert_eq!(ended.code, Some(3), "nodes that were not read may have findings: {}", ended.stdout);
+}
+
+#[tokio::test]
+async fn the_pods_of_a_namespace_are_counted_among_those_of_a_node() {
+    let pods = vec![workload_pod("jobs", "training", "gpu-1", 1)];
+    let bed = Bed::of(Fixture { pods, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
+    for (namespace, count) in [("jobs", 1), ("nothing-here", 0)] {
+        let answer = bed.launcher().args(["pods", "gpu-1", "-n", namespace]).run().await.json();
+        let summary = answer["summary"].as_str().unwrap();
+        assert!(summary.ends_with(&format!("{count} of these pods in namespace {namespace}.")), "{summary}");
+    }
+}
+
+#[tokio::test]
+async fn the_nodes_that_health_does_not_name_are_healthy() {
+    let healthy = ["gpu-1", "gpu-4", "gpu-5"].map(|name| node(name, "healthy-h100-8"));
+    let others = [node("gpu-2", "ecc-remap-pending"), node("gpu-3", "healthy-h100-8")];
+    let nodes: Vec<_> = healthy.into_iter().chain(others).collect();
+    let pods = nodes.iter().flat_map(workloads_of).collect();
+    let bed = Bed::of(Fixture { pods, ..Fixture::of(nodes) }).await;
+    bed.cluster.faults(|faults| faults.nodes.entry("gpu-3".into()).or_default().exec = Some(ExecFault::Hang.into()));
+    let args = ["health", "-o", "name", "--node-timeout", "3", "--call-timeout", "20"];
+    let names = bed.launcher().args(args).run().await.stdout;
+    let mut names: Vec<_> = names.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["node/gpu-2", "node/gpu-3"], "gpu-2 has a finding, gpu-3 was not read");
+}
+
+/// A log is analysed without a cluster.
+#[tokio::test]
+async fn a_kernel_log_is_read_from_standard_input_or_refused_with_the_way() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("dmesg.txt");
+    let line = "[  120.5] NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.";
+    std::fs::write(&file, format!("{line}\n{line}\n")).unwrap();
+    let alone = || crate::support::launcher::Launcher::alone(home.path());
+    let mut running = alone().args(["xid", "-", "-o", "table"]).start();
+    running.write(line);
+    running.close_stdin();
+    let mut text = String::new();
+    while let Some(line) = running.lines.recv().await {
+        text.push_str(&line);
+    }
+    assert_eq!(running.exit().await.code(), Some(1), "{text}");
+    assert!(text.contains("gpu-off-bus") && text.contains("the node of this log"), "{text}");
+    let ended = alone().args(["xid", file.to_str().unwrap()]).run().await;
+    assert!(ended.code == Some(2) && ended.stderr.contains("cat FILE | gpu-syringe xid -"), "{}", ended.stderr);
 }

@@ -89,7 +89,7 @@ async fn a_request_with_wrong_parameters_is_not_an_unknown_method() {
             ("prompts/get", json!({}), -32602, "missing field `name`"),
             ("prompts/get", json!({"name": "node_triage", "arguments": 1}), -32602, "expected a map"),
             ("resources/read", json!({"uri": []}), -32602, "expected a string"),
-            ("tools/remove", json!({}), -32601, "tools/remove"),
+            ("tools/remove", json!({}), -32601, "no method 'tools/remove'; there are tools/list"),
         ] {
             let answer = client.request(method, params.clone()).await;
             let error = &answer["error"];
@@ -271,6 +271,8 @@ async fn invalid_lines_do_not_end_the_session() {
     let bed = Bed::healthy().await;
     let mut client = bed.client().await;
     client.program.write("hello?");
+    let answer: Value = serde_json::from_str(&client.program.lines.recv().await.unwrap()).unwrap();
+    assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(-32700), &Value::Null), "{answer}");
     client.program.write("");
     client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     client.close().await;
@@ -399,4 +401,23 @@ async fn a_host_that_breaks_the_protocol_gets_a_log_of_json_lines() {
     for line in running.said().lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }
+}
+
+/// Whatever argument of whatever tool has the wrong type, the message names the argument and no type of Rust.
+#[tokio::test]
+async fn an_argument_of_the_wrong_type_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let mut client = Client::start(Launcher::alone(home.path()).args(["--mode", "operator"])).await;
+    let mut checked = 0;
+    for tool in client.tools().await {
+        let name = tool["name"].as_str().unwrap();
+        for argument in tool["inputSchema"]["properties"].as_object().unwrap().keys() {
+            let wrong = json!({argument: [["no", "such", "type"]]});
+            let text = client.call(name, wrong).await.error().to_owned();
+            let rust = ["u32", "u64", "u16", "f64", "struct", "enum"].iter().any(|word| text.contains(word));
+            assert!(text.contains(argument.as_str()) && !rust, "{name} {argument}: {text}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked}");
 }

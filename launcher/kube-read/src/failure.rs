@@ -5,6 +5,8 @@ use std::fmt;
 use kube::client::AuthError;
 use serde_json::{Value, json};
 
+use crate::client::api_status::{foreign_response, is_not_a_status};
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The step that failed, with the names of the objects.
@@ -261,17 +263,61 @@ pub fn sign_in_reason(error: &kube::Error, plugin: Option<&str>) -> String {
         return reason;
     }
     if let kube::Error::Api(status) = error {
+        if is_not_a_status(status) {
+            return foreign_response(status);
+        }
         let message = if status.message.is_empty() { &status.reason } else { &status.message };
         return format!("{message} (HTTP {})", status.code);
     }
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        let text = next.to_string();
-        if !reason.contains(&text) {
-            reason = format!("{reason}: {text}");
+    let chain = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |&error| error.source());
+    let texts: Vec<String> = chain.map(ToString::to_string).collect();
+    let mut reason = String::new();
+    for (place, text) in texts.iter().enumerate() {
+        // The text of a library around the cause says nothing that a user knows.
+        let wraps = WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)) && place + 1 < texts.len();
+        if !wraps && !reason.contains(text) {
+            reason = if reason.is_empty() { text.clone() } else { format!("{reason}: {text}") };
         }
-        cause = next.source();
     }
     reason
+}
+
+/// Beginnings of the messages with which the libraries for HTTP wrap a cause.
+const WRAPPERS: [&str; 6] = [
+    "ServiceError: ",
+    "HyperError: ",
+    "client error (",
+    "tcp connect error",
+    "error trying to connect",
+    "buffered service failed",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::kube_reason;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Wrapper {
+        text: &'static str,
+        source: io::Error,
+    }
+
+    #[test]
+    fn the_reason_has_no_words_of_a_library() {
+        let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, "Connection refused (os error 111)");
+        for (text, reason) in [
+            ("client error (Connect)", "Connection refused (os error 111)"),
+            ("tcp connect error", "Connection refused (os error 111)"),
+            ("the proxy answered 407", "the proxy answered 407: Connection refused (os error 111)"),
+        ] {
+            let error = kube::Error::Service(Box::new(Wrapper { text, source: refused() }));
+            assert_eq!(kube_reason(&error), reason);
+        }
+        // A wrapper without a cause is all that is known.
+        let alone = kube::Error::Service("client error (Connect)".into());
+        assert_eq!(kube_reason(&alone), "client error (Connect)");
+    }
 }

@@ -1,6 +1,6 @@
 //! `FleetAnswer`: the answer about many nodes, with findings and outliers first, then groups by model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use diagnosis::finding::{Urgency, Verdict};
 use schemars::JsonSchema;
@@ -16,6 +16,14 @@ use crate::outcome::{CommandAnswer, Outcome};
 #[omit(Option, Vec, !nodes, !groups)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FleetAnswer {
+    /// Whether too little was read of a node to rule out a worse finding.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) undecided: bool,
+    /// Names of the nodes that were not read, for `-o name`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) unread: Vec<String>,
     /// The verdict of the worst node; `unknown` if a node was not read and no other node has a worse verdict.
     pub verdict: Verdict,
     /// One or two sentences.
@@ -66,16 +74,19 @@ pub struct FleetAnswer {
 }
 
 impl CommandAnswer for FleetAnswer {
-    /// Returns the outcome. If nodes were not read, the outcome is incomplete, because these nodes may have worse findings.
+    /// Returns the outcome. If nodes were not read, or not enough of them, the outcome is incomplete, because these nodes may have worse
+    /// findings.
     fn outcome(&self) -> Outcome {
         let found = Outcome::of_verdict(self.verdict);
         let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none();
-        if all_read { found } else { found.of_incomplete() }
+        if all_read && !self.undecided { found } else { found.of_incomplete() }
     }
 
-    /// Returns the names of the nodes with findings or differences.
+    /// Returns the names of the nodes with findings or differences, and of those that were not read. So every other node is healthy.
     fn names(&self) -> Vec<String> {
-        self.nodes.iter().map(|one| format!("node/{}", one.node)).collect()
+        let mut known = HashSet::new();
+        let all = self.nodes.iter().map(|one| &one.node).chain(&self.unread);
+        all.filter(|node| known.insert(*node)).map(|node| format!("node/{node}")).collect()
     }
 }
 

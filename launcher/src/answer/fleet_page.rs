@@ -50,13 +50,9 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
     }
     for (heading, list) in [("FAILED", &answer.failed), ("SKIPPED", &answer.skipped)] {
         for one in list {
-            text.push_str(&format!(
-                "\n{}  {}: {}\n  {}\n",
-                paint(heading, Paint::Unknown),
-                one.nodes.names,
-                one.why,
-                one.next_step
-            ));
+            let next_step = if one.next_step.is_empty() { String::new() } else { format!("  {}\n", one.next_step) };
+            let heading = paint(heading, Paint::Unknown);
+            text.push_str(&format!("\n{heading}  {}: {}\n{next_step}", one.nodes.names, one.why));
         }
     }
     if let Some(names) = &answer.not_reached {

@@ -35,6 +35,10 @@ const MAX_FINDINGS: usize = 10;
 #[omit(Option, Vec, BTreeMap, !resources, !pods, !conditions)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeDescription {
+    /// Whether too little was read to rule out a worse finding.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) undecided: bool,
     /// One or two sentences.
     pub summary: String,
     /// Numbers of GPUs.
@@ -134,6 +138,7 @@ impl NodeDescription {
         let total_gpus = view.physical_gpus(&resources);
         let (allocated_gpus, available_gpus) = gpus_in_use(&resources, total_gpus).unzip();
         Self {
+            undecided: true,
             summary: String::new(),
             totals: NodeTotals { total_gpus, allocated_gpus, available_gpus },
             overall_health: HealthStatus::Unknown,
@@ -215,6 +220,7 @@ impl NodeDescription {
                 self.unknown.push(unknown);
             }
         }
+        self.undecided = diagnosis.undecided;
         self.stack = diagnosis.stack;
         self.summary = diagnosis.summary;
         self.probe = Some(note);

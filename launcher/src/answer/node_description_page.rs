@@ -1,19 +1,21 @@
 //! `page`: formats the description of a node as text for a terminal.
 
-use diagnosis::finding::Finding;
+use diagnosis::finding::{Finding, Verdict};
+use diagnosis::health::HealthStatus;
+use syringe_core::classification::Severity;
 
 use crate::answer::node_description::{GpuRow, NodeDescription};
 use crate::answer::node_page::{foot, stack_line};
 use crate::answer::pod_tables::{pods_table, resources_table};
 use crate::terminal::page::Page;
 use crate::terminal::style::{headline, named};
-use crate::terminal::table::{Rows, cell, new_table, second};
+use crate::terminal::table::{Rows, age, cell, new_table, second};
 use kube_read::objects::node_conditions::Condition;
 use kube_read::reads::events::{NodeEvent, PodEventRow};
 
 /// Formats the description as text.
 pub(crate) fn page(answer: &NodeDescription) -> Page {
-    let mut text = Page::from(format!("{}  {}\n", headline(answer.overall_health), answer.summary));
+    let mut text = Page::from(format!("{}  {}\n", headline(verdict(answer)), answer.summary));
     for problem in &answer.kubernetes_problems {
         text.push_str(&format!("  {problem}\n"));
     }
@@ -41,6 +43,18 @@ pub(crate) fn page(answer: &NodeDescription) -> Page {
     text
 }
 
+/// Returns the state of the node as the verdict that all other answers have.
+fn verdict(answer: &NodeDescription) -> Verdict {
+    let worst = answer.findings.iter().map(|finding| finding.severity).max();
+    match (answer.overall_health, worst) {
+        (HealthStatus::Unhealthy, Some(Severity::Fatal)) => Verdict::Fatal,
+        (HealthStatus::Unhealthy, _) => Verdict::Critical,
+        (HealthStatus::Degraded, _) => Verdict::Warning,
+        (HealthStatus::Unknown, _) => Verdict::Unknown,
+        (HealthStatus::Healthy, _) => Verdict::Healthy,
+    }
+}
+
 fn gpus_table(gpus: &[GpuRow]) -> Rows {
     let mut rows =
         new_table(["gpu", "pci address", "status", "score", "°C", "gpu %", "used GiB", "uuid"]).optional(&["uuid"]);
@@ -63,17 +77,12 @@ fn conditions_table(conditions: &[Condition]) -> Rows {
     let heads = ["condition", "status", "reason", "for", "message"];
     let mut rows = new_table(heads).optional(&["reason"]).note("message");
     for one in conditions {
-        let age = one.for_seconds.map(|seconds| match seconds {
-            ..120 => format!("{seconds} s"),
-            120..7200 => format!("{} min", seconds / 60),
-            7200..172_800 => format!("{} h", seconds / 3600),
-            _ => format!("{} d", seconds / 86_400),
-        });
+        let for_time = one.for_seconds.map(age);
         rows.add_row([
             one.name.clone(),
             one.status.clone(),
             cell(one.reason.clone()),
-            cell(age),
+            cell(for_time),
             one.message.clone().unwrap_or_default(),
         ]);
     }

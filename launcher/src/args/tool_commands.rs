@@ -26,38 +26,50 @@ use crate::tools::snapshot_ecc::EccSection;
 use crate::tools::{self, FleetArgs, NodeArgs, RenderedAnswer, Tool};
 use kube_read::Failure;
 
-/// The commands that run a tool. The arguments of a command are those of its tool.
+/// The commands that run a tool. The arguments of a command are those of its tool. The name of the tool works as a command, too, because
+/// the JSON of a command names tools.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
     /// GPU nodes and free GPUs; creates no pod
+    #[command(alias = "list_gpu_nodes")]
     Nodes(Watched<ListArgs>),
     /// Health of a node, or of all GPU nodes
+    #[command(alias = "get_gpu_health")]
     Health(Watched<FleetArgs>),
     /// GPUs of a node, or of all GPU nodes
+    #[command(alias = "get_gpu_inventory")]
     Inventory(FleetArgs),
     /// What is wrong: checks all data with all rules
+    #[command(alias = "diagnose_gpu_node")]
     Diagnose(DiagnoseArgs),
     /// State of a node in Kubernetes and of its GPUs
+    #[command(alias = "describe_gpu_node")]
     Describe(NodeArgs),
     /// Xid errors of a node, or what a code means
+    #[command(alias = "analyze_xid_errors")]
     Xid(XidArgs),
     /// Temperature, power, clocks, utilization
-    #[command(visible_alias = "top")]
+    #[command(visible_alias = "top", alias = "get_gpu_telemetry")]
     Telemetry(Watched<NodeArgs>),
     /// Memory errors and row remaps
+    #[command(alias = "snapshot_ecc")]
     Ecc(NodeArgs),
     /// Processes on the GPUs, and how to stop them
     Processes(NodeArgs),
     /// PCIe, NVLink and NUMA topology
+    #[command(alias = "inspect_topology")]
     Topology(NodeArgs),
     /// Why a pod failed, hangs or is Pending
+    #[command(alias = "explain_gpu_pod")]
     Explain(ExplainArgs),
     /// Pods with GPUs of a node or a namespace
-    #[command(visible_alias = "allocation")]
+    #[command(visible_alias = "allocation", alias = "get_pod_gpu_allocation")]
     Pods(AllocationArgs),
     /// Kill a process on a GPU (--mode operator)
+    #[command(alias = "kill_gpu_process")]
     KillGpuProcess(Confirmed<KillArgs>),
     /// Reset a GPU (--mode operator)
+    #[command(alias = "reset_gpu")]
     ResetGpu(Confirmed<ResetArgs>),
 }
 
@@ -66,7 +78,7 @@ pub(crate) enum ToolCommand {
 pub(crate) struct Watched<T: Args> {
     #[command(flatten)]
     args: T,
-    /// Read again every SECONDS, 5 by default, until Ctrl-C; each reading is one probe
+    /// Read again every SECONDS, 5 by default, until Ctrl-C; a command that probes creates a pod each time
     #[arg(short = 'w', long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "5", value_parser = clap::value_parser!(u64).range(2..=3600))]
     watch: Option<u64>,
 }

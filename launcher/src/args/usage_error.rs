@@ -85,6 +85,7 @@ pub(super) fn failure(command: &Command, argv: &[OsString], error: &clap::Error)
     let text = error.render().to_string();
     let message: Vec<_> = text.lines().take_while(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
     let why = message.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").replace(['<', '>'], "");
+    let why = plain(why);
     let sub = subcommand(command, &text).or_else(|| subcommand_in(command, argv));
     let name = sub.map_or("", Command::get_name);
     let suggestion = match habit(name, argv, error) {
@@ -97,6 +98,14 @@ pub(super) fn failure(command: &Command, argv: &[OsString], error: &clap::Error)
     };
     let what = if name.is_empty() { "The arguments".to_owned() } else { format!("The arguments of {name}") };
     Failure::usage(what, why.trim_start_matches("error: "), next)
+}
+
+/// Replaces the words of the Rust library in messages about numbers.
+fn plain(why: String) -> String {
+    let number = "a whole number is needed";
+    let why =
+        why.replace("invalid digit found in string", number).replace("cannot parse integer from empty string", number);
+    if why.contains("..=") { why.replace(" is not in ", " is not from ").replace("..=", " to ") } else { why }
 }
 
 /// Returns the command whose arguments are wrong. The usage line of the parser contains its name.
@@ -205,6 +214,18 @@ mod tests {
         }
         for words in [&["nodes", "--token", "x"][..], &["nodes", "--mod", "x"]] {
             assert!(!message(words).contains("Did you mean"), "a setting that gives rights: {}", message(words));
+        }
+    }
+
+    #[test]
+    fn a_wrong_number_is_told_in_words() {
+        for (words, expected) in [
+            (&["health", "--watch=1"][..], "1 is not from 2 to 3600"),
+            (&["nodes", "--free", "x"], "a whole number is needed"),
+            (&["nodes", "--free", ""], "is needed"),
+        ] {
+            let message = message(words);
+            assert!(message.contains(expected) && !message.contains("..="), "{message}");
         }
     }
 

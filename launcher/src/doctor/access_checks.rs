@@ -10,7 +10,7 @@ use crate::settings::{ProbeMethod, Settings};
 use crate::setup::permissions::{GrantedBy, Permission};
 use kube_read::Connection;
 use kube_read::Failure;
-use kube_read::client::api_status::is_page_of_proxy;
+use kube_read::client::api_status::{is_page_of_proxy, is_web_page};
 use kube_read::failure::kube_reason;
 
 /// Maximum difference between the clocks. With a larger difference, ages and times of logs are wrong.
@@ -47,7 +47,12 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
             format!("{server} rejects the credentials of this context (HTTP 401)"),
             Fixes::run("kubectl get nodes", "sign in again; if kubectl works, compare the contexts"),
         ),
-        Some(error @ kube::Error::Api(status)) if is_page_of_proxy(status) => Check::failure(
+        Some(error @ kube::Error::Api(status)) if is_page_of_proxy(status) || is_web_page(status) => Check::failure(
+            "server",
+            format!("{server}: {}; this response is not from the API server", kube_reason(error)),
+            reach(),
+        ),
+        Some(error @ kube::Error::SerdeError(json)) if json.is_syntax() => Check::failure(
             "server",
             format!("{server}: {}; this response is not from the API server", kube_reason(error)),
             reach(),

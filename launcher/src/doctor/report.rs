@@ -105,7 +105,7 @@ impl Report {
                 continue;
             }
             let result = if *status == Status::Ok { "ok" } else { "skipped" };
-            rows.add_row([id.clone(), result.to_owned(), evidence.clone()]);
+            rows.add_row([id.clone(), result.to_owned(), with_short_digests(evidence)]);
         }
         if permissions > 0 {
             let found = format!("{} that you have (-o json names them)", counted(permissions, "permission"));
@@ -129,6 +129,22 @@ impl Report {
     }
 }
 
+/// Number of digits of a digest in a table.
+const DIGITS: usize = 12;
+const DIGEST: &str = "@sha256:";
+
+/// Shortens the digests of images, which are wider than the column.
+fn with_short_digests(text: &str) -> String {
+    let mut parts = text.split(DIGEST);
+    let mut short = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        let mark = if digits > DIGITS { "…" } else { "" };
+        short.push_str(&format!("{DIGEST}{}{mark}{}", &part[..digits.min(DIGITS)], &part[digits..]));
+    }
+    short
+}
+
 /// Whether the check is of a permission that the user does not have. All missing permissions have the same fix.
 fn is_missing_permission(check: &Check) -> bool {
     check.id.starts_with(PERMISSION) && check.fix.is_some()
@@ -150,4 +166,19 @@ fn push_missing(page: &mut Page, missing: &[&Check]) {
         }
     }
     page.push_str(&format!("    → {command}\n      {note}\n\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_short_digests;
+
+    #[test]
+    fn a_digest_has_twelve_digits_in_a_table() {
+        let digest = "0123456789abcdef".repeat(4);
+        let short = "r.example/a@sha256:0123456789ab…, r.example/b@sha256:0123456789ab….";
+        assert_eq!(with_short_digests(&format!("r.example/a@sha256:{digest}, r.example/b@sha256:{digest}.")), short);
+        for text in ["no image", "a@sha256:0123", "a@sha256:", "@sha256:é"] {
+            assert_eq!(with_short_digests(text), text);
+        }
+    }
 }

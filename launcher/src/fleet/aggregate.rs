@@ -10,6 +10,7 @@ use crate::answer::wire::variant_name::variant_name;
 use crate::fleet::node_row::NodeRow;
 use crate::fleet::parallel_reads::NodeOutcome;
 use crate::fleet::{outliers, truncate_answer};
+use kube_read::Failure;
 
 /// Maximum number of findings of one node; the others are counted.
 const FINDINGS_OF_NODE: usize = 4;
@@ -37,14 +38,22 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
     let mut skipped: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let mut not_reached = about.beyond_limit;
     let mut left_behind = Vec::new();
+    let mut unprobed = 0;
+    let mut fail = |node: String, failure: Failure| {
+        left_behind.extend(failure.left_behind);
+        let why = failure.why.replace(&node, "the node");
+        failed.entry((why, failure.next_step.replace(&node, "the node"))).or_default().push(node);
+    };
     for (node, outcome) in outcomes {
         match outcome {
             NodeOutcome::Read(row) => rows.push(row),
-            NodeOutcome::Failed(failure) => {
-                left_behind.extend(failure.left_behind);
-                let why = failure.why.replace(&node, "the node");
-                failed.entry((why, failure.next_step.replace(&node, "the node"))).or_default().push(node);
+            NodeOutcome::Unprobed(row, failure) => {
+                unprobed += 1;
+                // The failure has the object that is left behind, too.
+                rows.push(NodeRow { left_behind: None, ..row });
+                fail(node, failure);
             }
+            NodeOutcome::Failed(failure) => fail(node, failure),
             NodeOutcome::Skipped(why) => skipped.entry((why, String::new())).or_default().push(node),
             NodeOutcome::NotReached => not_reached.push(node),
         }
@@ -54,14 +63,18 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
     let count = |all: &BTreeMap<_, Vec<String>>| all.values().map(Vec::len).sum();
     let totals = NodeCounts {
         gpu_nodes: about.gpu_nodes,
-        read: rows.len(),
+        read: rows.len() - unprobed,
         failed: count(&failed),
         skipped: count(&skipped),
         not_reached: not_reached.len(),
         gpus: rows.iter().map(|row| row.gpus).sum(),
     };
     let outliers = outliers::outliers(&rows);
+    let of_reasons = failed.values().chain(skipped.values()).flatten();
+    let unread = of_reasons.chain(&not_reached).cloned().collect();
     let mut answer = FleetAnswer {
+        undecided: rows.iter().any(|row| row.undecided),
+        unread,
         verdict: verdict(&rows, &totals),
         summary: String::new(),
         context: about.context,
@@ -245,7 +258,7 @@ mod tests {
     use syringe_core::classification::{ActionCode, Severity};
 
     use super::*;
-    use kube_read::Failure;
+    use crate::outcome::{CommandAnswer, Outcome};
 
     /// Creates a node with a value in every field.
     fn troubled(number: usize) -> NodeRow {
@@ -268,6 +281,7 @@ mod tests {
             checked_only: Vec::new(),
             findings: (0..12).map(|id| finding(id * 7 + number % 40)).collect(),
             urgency: Some(diagnosis::finding::Urgency::NextMaintenance),
+            undecided: false,
             unknown: 3,
             score: Some(0),
             gpus: 8,
@@ -296,6 +310,28 @@ mod tests {
             total_ms: 1,
         };
         aggregate(about, outcomes)
+    }
+
+    #[test]
+    fn a_node_without_a_probe_has_its_findings_and_the_reason() {
+        let about =
+            CallSummary { context: "c".into(), gpu_nodes: 2, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };
+        let row = NodeRow { verdict: Verdict::Warning, undecided: true, ..troubled(1) };
+        let name = row.node.clone();
+        let failure = Failure::new("Probing", "no image is set", "Set one.");
+        let healthy = NodeRow { verdict: Verdict::Healthy, findings: Vec::new(), ..troubled(2) };
+        let outcomes = vec![
+            (name.clone(), NodeOutcome::Unprobed(row, failure)),
+            (healthy.node.clone(), NodeOutcome::Read(healthy)),
+        ];
+        let answer = aggregate(about, outcomes);
+        assert_eq!(
+            (answer.totals.read, answer.totals.failed, answer.failed[0].why.as_str()),
+            (1, 1, "no image is set")
+        );
+        assert!(!answer.findings.is_empty() && answer.nodes.iter().any(|one| one.node == name), "{:?}", answer.nodes);
+        assert_eq!(answer.names().iter().filter(|named| named.ends_with(&name)).count(), 1);
+        assert_eq!(answer.outcome(), Outcome::Unknown, "a worse finding is not ruled out");
     }
 
     #[test]

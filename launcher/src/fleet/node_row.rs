@@ -26,6 +26,8 @@ pub(crate) struct NodeRow {
     /// Urgency of the most urgent plan.
     pub(crate) urgency: Option<Urgency>,
     pub(crate) unknown: usize,
+    /// Whether too little was read to rule out a worse finding.
+    pub(crate) undecided: bool,
     pub(crate) score: Option<u32>,
     pub(crate) gpus: usize,
     /// GPU model. Only nodes of the same model are compared.
@@ -74,6 +76,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         findings: diagnosis.findings.into_iter().filter_map(in_fleet).collect(),
         urgency: diagnosis.plan.iter().map(|plan| plan.urgency).max(),
         unknown: diagnosis.unknown.len(),
+        undecided: diagnosis.undecided,
         score: diagnosis.health.score,
         gpus,
         model: model.or_else(|| node_gpus::model(node, None)).unwrap_or_else(|| "unknown".into()),

@@ -117,6 +117,7 @@ mod tests {
             checked_only: Vec::new(),
             findings: Vec::new(),
             urgency: None,
+            undecided: false,
             unknown: 0,
             score: None,
             gpus,

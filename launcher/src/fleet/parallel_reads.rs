@@ -32,6 +32,8 @@ const MIN_TIME: Duration = Duration::from_secs(3);
 pub(crate) enum NodeOutcome<R> {
     /// The node was read.
     Read(R),
+    /// Reading the node failed, but the Kubernetes API knows problems of the node.
+    Unprobed(R, Failure),
     /// Reading the node failed.
     Failed(Failure),
     /// The node was skipped, for this reason.
@@ -141,11 +143,17 @@ impl ParallelReads<'_> {
                 settings.probe_namespace
             )))),
         };
+        if read.is_ok() {
+            failure_backoff.record_result(server, &name, None);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        let read = match self.command.is_of_everything() && left >= MIN_TIME {
+            true => read_node::with_kubernetes(connection, node, self.daemon_sets, read, left).await,
+            false => read.map(|read| (read, None)),
+        };
         match read {
-            Ok(read) => {
-                failure_backoff.record_result(server, &name, None);
-                NodeOutcome::Read(summarise(node, read))
-            }
+            Ok((read, None)) => NodeOutcome::Read(summarise(node, read)),
+            Ok((read, Some(failure))) => NodeOutcome::Unprobed(summarise(node, read), failure),
             Err(failure) => {
                 // A failure because no method is available takes no time, and a method may be available a moment later.
                 let is_fault = !matches!(failure.cause, Cause::NoMethod { .. });

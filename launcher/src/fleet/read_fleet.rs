@@ -8,7 +8,6 @@ use crate::answer::fleet::FleetAnswer;
 use crate::call::CallContext;
 use crate::fleet::parallel_reads::{NodeOutcome, ParallelReads};
 use crate::fleet::{aggregate, node_row};
-use crate::settings::ProbeMethod;
 use kube_read::Failure;
 use kube_read::objects::{node_facts as node_gpus, node_labels};
 use kube_read::reads::{daemon_sets, nodes};
@@ -36,8 +35,9 @@ pub(crate) async fn read_fleet(
     let began = Instant::now();
     let connection = call.with_deadline("Listing the GPU nodes", call.contexts.connect(selection.context)).await?;
     let listing = nodes::collect(&connection, selection.selector, node_labels::is_gpu_node, |node| node);
-    let probes = call.settings.via != ProbeMethod::None && command.is_of_everything();
-    let sets = async { if probes { Some(daemon_sets::list(&connection, call.time_left()).await) } else { None } };
+    let sets = async {
+        if command.is_of_everything() { Some(daemon_sets::list(&connection, call.time_left()).await) } else { None }
+    };
     let (listed, daemon_sets) = tokio::join!(call.with_deadline("Listing the GPU nodes", listing), sets);
     let mut nodes = listed?.1;
     if nodes.is_empty() {
@@ -89,7 +89,7 @@ fn common_failure(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Opti
     let mut all_tried = true;
     for (_, outcome) in outcomes {
         match outcome {
-            NodeOutcome::Read(_) | NodeOutcome::Skipped(_) => return None,
+            NodeOutcome::Read(_) | NodeOutcome::Unprobed(..) | NodeOutcome::Skipped(_) => return None,
             NodeOutcome::Failed(failure) => failures.push(failure),
             NodeOutcome::NotReached => all_tried = false,
         }
@@ -113,7 +113,7 @@ fn common_failure(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Opti
 fn left_behind(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Option<String> {
     let of_node = |outcome: &'_ NodeOutcome<node_row::NodeRow>| match outcome {
         NodeOutcome::Read(row) => row.left_behind.clone(),
-        NodeOutcome::Failed(failure) => failure.left_behind.clone(),
+        NodeOutcome::Failed(failure) | NodeOutcome::Unprobed(_, failure) => failure.left_behind.clone(),
         NodeOutcome::Skipped(_) | NodeOutcome::NotReached => None,
     };
     let left: Vec<String> = outcomes.iter().filter_map(|(_, outcome)| of_node(outcome)).collect();

@@ -1,6 +1,7 @@
 //! Modules of the MCP server, which uses standard input and output.
 
 mod elicitation;
+mod json_lines;
 mod prompts;
 mod resources;
 mod server;

@@ -16,6 +16,7 @@ use serde_json::Value;
 use syringe_core::text::clean_keeping_lines;
 use tokio_util::sync::CancellationToken;
 
+use super::json_lines::JsonLines;
 use super::tool_definitions::definitions;
 use super::{elicitation, prompts, resources};
 use crate::call::{CallContext, FailureBackoff};
@@ -89,7 +90,7 @@ pub async fn serve(server: Server, stop: CancellationToken) -> Result<(), Failur
     };
     // `stop` also ends the wait for `initialize`, so that a silent host does not delay a SIGTERM.
     let serving = async {
-        match server.serve_with_ct(rmcp::transport::io::stdio_pipes(), stop.clone()).await {
+        match server.serve_with_ct(JsonLines::new(rmcp::transport::io::stdio_pipes()), stop.clone()).await {
             Ok(running) => running.waiting().await.map(|_| ()).map_err(|error| failed(error.to_string())),
             // A signal arrived before the first message of the host.
             Err(_) if stop.is_cancelled() => Ok(()),
@@ -183,7 +184,7 @@ impl ServerHandler for Server {
             "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
                 parse_error::<PaginatedRequestParams>(params)
             }
-            _ => return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None)),
+            _ => return Err(no_method(&method)),
         };
         let why = syringe_core::text::clean(&wrong, 200);
         Err(ErrorData::invalid_params(format!("the parameters of {method} are not valid: {why}"), None))
@@ -224,6 +225,14 @@ impl ServerHandler for Server {
         }
         Ok(result(outcome).into())
     }
+}
+
+fn no_method(method: &str) -> ErrorData {
+    let method = syringe_core::text::clean(method, 80);
+    let message = format!(
+        "no method '{method}'; there are tools/list, tools/call, prompts/list, prompts/get, resources/list, resources/read"
+    );
+    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
 }
 
 fn parse_error<T: serde::de::DeserializeOwned>(params: Value) -> String {

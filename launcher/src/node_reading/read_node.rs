@@ -6,6 +6,7 @@ use diagnosis::finding::Diagnosis;
 use diagnosis::first_failing_pod;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
+use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput};
 use syringe_core::probe_command::{ReadCommand, StackContainer};
 use syringe_core::report::{Report, Section, Source};
@@ -206,16 +207,39 @@ pub(crate) async fn read_or_api_only(
             if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
         };
         let (unprobed, log) = tokio::join!(api_only_facts::read(connection, kubernetes, call.time_left()), log);
-        let Unprobed { mut facts, lifecycle, existing_pods } = unprobed;
+        let daemon_sets = daemon_sets.as_ref();
+        let mut facts = read
+            .add_unprobed(connection, kubernetes, unprobed, everything.then_some(daemon_sets), call.time_left())
+            .await;
         facts.not_read.extend(log.err());
-        if everything {
-            read.add_pods(connection, kubernetes, existing_pods, daemon_sets.as_ref(), call.time_left()).await;
-            facts.add_pods_not_starting(read.cluster.starting_pods.as_deref().unwrap_or_default());
-        }
-        read.add_lifecycle(&lifecycle);
         read.note.api_only = Some(Box::new(facts));
     }
     Ok(read)
+}
+
+/// Completes the reading of one of many nodes with the findings of the Kubernetes API if no probe ran, as in a call about one node.
+/// A failure stays: with the reading if the API knows a problem of the node, and else alone.
+pub(crate) async fn with_kubernetes(
+    connection: &Connection,
+    kubernetes: &Node,
+    daemon_sets: Option<&Result<Vec<DaemonSet>, Failure>>,
+    read: Result<NodeReading, Failure>,
+    time: Duration,
+) -> Result<(NodeReading, Option<Failure>), Failure> {
+    let (mut read, failure) = match read {
+        Ok(read) if read.report.source == Source::Api => (read, None),
+        Err(failure) if matches!(failure.cause, Cause::NoMethod { .. }) => {
+            (refused(connection, kubernetes, failure.clone()), Some(failure))
+        }
+        read => return read.map(|read| (read, None)),
+    };
+    let unprobed = api_only_facts::read(connection, kubernetes, time).await;
+    read.add_unprobed(connection, kubernetes, unprobed, Some(daemon_sets), time).await;
+    let has_problem = read.diagnosis.findings.iter().any(|finding| finding.severity > Severity::Info);
+    match failure {
+        Some(failure) if !has_problem => Err(failure),
+        failure => Ok((read, failure)),
+    }
 }
 
 /// Returns the result for a node whose probe was rejected or could not start.
@@ -231,6 +255,25 @@ fn refused(connection: &Connection, kubernetes: &Node, failure: Failure) -> Node
 }
 
 impl NodeReading {
+    /// Adds what the Kubernetes API knows about a node without a probe, and makes the diagnosis again. `of_pods`: the DaemonSets of the
+    /// cluster, if the pods of the node are needed.
+    async fn add_unprobed(
+        &mut self,
+        connection: &Connection,
+        kubernetes: &Node,
+        unprobed: Unprobed,
+        of_pods: Option<Option<&Result<Vec<DaemonSet>, Failure>>>,
+        time: Duration,
+    ) -> ApiOnlyFacts {
+        let Unprobed { mut facts, lifecycle, existing_pods } = unprobed;
+        if let Some(daemon_sets) = of_pods {
+            self.add_pods(connection, kubernetes, existing_pods, daemon_sets, time).await;
+            facts.add_pods_not_starting(self.cluster.starting_pods.as_deref().unwrap_or_default());
+        }
+        self.add_lifecycle(&lifecycle);
+        facts
+    }
+
     /// Adds the pods on the node if no probe ran, with the warnings about pods that do not start.
     async fn add_pods(
         &mut self,

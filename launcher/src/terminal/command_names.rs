@@ -92,6 +92,14 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_tool_is_its_command() {
+        let program = crate::args::command();
+        for (tool, command) in COMMANDS {
+            assert_eq!(program.find_subcommand(tool).map(clap::Command::get_name), Some(command), "{tool}");
+        }
+    }
+
+    #[test]
     fn a_text_for_people_names_commands() {
         for (text, expected) in [
             ("Run list_gpu_nodes to see them.", "Run gpu-syringe nodes to see them."),

@@ -8,11 +8,16 @@ use terminal_size::Width;
 pub(crate) fn width() -> Option<usize> {
     let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
     let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
-    terminal.or_else(columns).filter(|width| *width >= MIN_WIDTH)
+    terminal.or_else(columns).and_then(usable)
 }
 
-/// Minimum width. On a narrower terminal, lines are not wrapped.
+/// Minimum width of a page. A narrower terminal wraps its lines.
 const MIN_WIDTH: usize = 40;
+
+/// Returns the width for a page. A terminal of width 0 does not know its width.
+fn usable(width: usize) -> Option<usize> {
+    (width > 0).then(|| width.max(MIN_WIDTH))
+}
 
 /// Whether the locale uses ASCII.
 pub(crate) fn is_ascii() -> bool {
@@ -28,6 +33,11 @@ fn is_ascii_locale(variable: impl Fn(&str) -> Option<OsString>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_fits_a_narrow_terminal_as_well_as_possible() {
+        assert_eq!([0, 1, 39, 40, 200].map(usable), [None, Some(40), Some(40), Some(40), Some(200)]);
+    }
 
     #[test]
     fn only_the_c_locale_is_ascii() {

@@ -107,27 +107,30 @@ impl Rows {
     fn shown_columns(&self, width: Option<usize>) -> Vec<usize> {
         let mut shown: Vec<usize> = (0..self.heads.len()).collect();
         let Some(width) = width else { return shown };
-        let fits = |shown: &[usize]| {
-            let columns: Vec<_> = shown.iter().map(|index| self.measure(*index)).collect();
-            // A table is easier to read with fewer columns than with wrapped cells.
-            let wanted = |column: &Column| match Some(column.index) == self.note {
-                // The column of prose may be printed below its row.
-                true if width < NARROW => 0,
-                true => MIN_NOTE.min(column.natural),
-                false => column.whole_cells,
-            };
-            columns.iter().map(wanted).sum::<usize>() + gaps(columns.len()) <= width
-        };
-        // Columns without a value are left out first.
-        let blank = |index: &usize| self.rows.iter().all(|row| row.get(*index).is_none_or(|cell| is_blank(cell)));
-        let blanks = (0..self.heads.len()).rev().filter(blank);
-        for index in blanks.chain(self.optional.iter().copied()) {
-            if fits(&shown) {
+        // Columns without a value are left out even if they fit.
+        let is_empty = |index: &usize| self.rows.iter().all(|row| row.get(*index).is_none_or(|cell| is_blank(cell)));
+        shown.retain(|index| *index == 0 || !is_empty(index));
+        // A wider terminal never shows fewer columns: those that fit without the column of prose stay.
+        for index in &self.optional {
+            if self.fits(&shown, width) || width >= NARROW && self.fits(&shown, NARROW - 1) {
                 break;
             }
-            shown.retain(|other| *other != index);
+            shown.retain(|other| other != index);
         }
         shown
+    }
+
+    /// Whether these columns fit without wrapped cells.
+    fn fits(&self, shown: &[usize], width: usize) -> bool {
+        let columns: Vec<_> = shown.iter().map(|index| self.measure(*index)).collect();
+        // A table is easier to read with fewer columns than with wrapped cells.
+        let wanted = |column: &Column| match Some(column.index) == self.note {
+            // The column of prose may be printed below its row.
+            true if width < NARROW => 0,
+            true => MIN_NOTE.min(column.natural),
+            false => column.whole_cells,
+        };
+        columns.iter().map(wanted).sum::<usize>() + gaps(columns.len()) <= width
     }
 
     /// Returns the position of the column of prose if the other columns leave too little space for it.
@@ -218,6 +221,16 @@ pub(crate) fn second(time: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(time.as_second()).map_or_else(|_| time.to_string(), |time| time.to_string())
 }
 
+/// Formats a duration in the largest unit that has at least two of it: `90 s`, `5 min`, `3 h`, `2 d`.
+pub(crate) fn age(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// Formats a count with its noun: `1 node`, `2 nodes`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
@@ -280,7 +293,30 @@ mod tests {
         assert!(text.lines().skip(2).all(|line| line.starts_with("    ")) && text.lines().count() == 4, "{text}");
     }
 
+    #[test]
+    fn a_column_without_a_value_is_not_shown_on_a_terminal() {
+        let mut rows = new_table(["pod", "devices", "processes"]);
+        rows.add_row(["ml/train".to_owned(), "-".to_owned(), String::new()]);
+        assert_eq!(rows.lines(&at(200)), "POD\nml/train\n");
+        assert!(
+            rows.lines(&Layout::default()).starts_with("POD       DEVICES  PROCESSES\n"),
+            "a script counts columns"
+        );
+    }
+
     proptest! {
+        /// For any cells, a wider terminal shows the columns of a narrower one.
+        #[test]
+        fn a_wider_terminal_never_shows_fewer_columns(
+            cells in prop::collection::vec(prop::collection::vec("(-|[a-z0-9]{1,30}( [a-z]{1,12}){0,5})", 5), 1..4),
+            width in 40_usize..200,
+        ) {
+            let mut rows = new_table(["one", "two", "three", "four", "five"]).optional(&["two", "four", "three"]).note("five");
+            cells.iter().for_each(|row| rows.add_row(row.clone()));
+            let (narrow, wide) = (rows.shown_columns(Some(width)), rows.shown_columns(Some(width + 1)));
+            prop_assert!(narrow.iter().all(|column| wide.contains(column)), "{width}: {narrow:?}, then {wide:?}");
+        }
+
         /// For any cells, no word is broken, and a line is longer than the terminal only if nothing more can be wrapped.
         #[test]
         fn no_word_is_ever_broken(

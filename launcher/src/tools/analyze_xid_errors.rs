@@ -1,10 +1,15 @@
 //! The tool `analyze_xid_errors`: explains the lines of a kernel log about GPUs, or one Xid or SXid code.
 
+use std::io::Read;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::kernel_log::{self, EventLog, Options};
 use syringe_core::probe_command::ReadCommand;
+use syringe_core::report::{Report, Section, Sections, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::since::Since;
 
@@ -13,6 +18,7 @@ use crate::answer::node_page::{foot, head};
 use crate::answer::wire::variant_name::variant_name;
 use crate::answer::xid_meaning::XidMeaning;
 use crate::call::CallContext;
+use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::outcome::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
@@ -35,7 +41,7 @@ pub struct XidArgs {
     #[arg(
         value_name = "NODE|CODE",
         required = true,
-        help = "Name of the node, or the number of an Xid to explain it without a cluster",
+        help = "Name of the node; or, without a cluster: an Xid, a line of a kernel log in quotes, or - for a log from standard input",
         value_parser = node_or_code
     )]
     #[schemars(length(min = 1, max = 253))]
@@ -43,6 +49,11 @@ pub struct XidArgs {
     /// Xid or SXid to explain, in place of a node
     #[arg(skip)]
     pub code: Option<u32>,
+    /// Whether to read a kernel log from standard input, in place of a node
+    // Models do not have this argument: the standard input of the server belongs to its host.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub(crate) reads_input: bool,
     /// Duration back from now (24h, 7d) or RFC 3339 time; by default the whole log
     #[arg(long, value_name = "WHEN")]
     pub since: Option<Since>,
@@ -57,15 +68,27 @@ impl XidArgs {
     pub(crate) fn with_code(self) -> Self {
         let Some(text) = &self.node_name else { return self };
         match code_in(text) {
+            _ if text == INPUT => Self { node_name: None, reads_input: true, ..self },
             Some(code) => Self { node_name: None, code: Some(self.code.unwrap_or(code)), ..self },
             None => Self { node_name: Some(without_node_type(text)), ..self },
         }
     }
 }
 
-/// Parses the argument of the command: a code in any form, or the name of a node. In `node/79`, the type stays.
+/// The argument of the command for a log from standard input.
+const INPUT: &str = "-";
+/// Maximum size of a log from standard input.
+const MAX_INPUT: u64 = 64 << 20;
+/// Name of the node in an answer about a log from standard input.
+const NODE_OF_INPUT: &str = "the node of this log";
+
+/// Parses the argument of the command: a code in any form, the name of a node, or [`INPUT`]. In `node/79`, the type stays.
 fn node_or_code(text: &str) -> Result<String, &'static str> {
     match code_in(text) {
+        _ if text == INPUT => Ok(text.to_owned()),
+        None if std::path::Path::new(text).is_file() => {
+            Err("this is a file, which is read from standard input: cat FILE | gpu-syringe xid - (a node: node/NAME)")
+        }
         Some(_) => Ok(text.to_owned()),
         None => node_name(text).map(|_| text.to_owned()),
     }
@@ -151,7 +174,10 @@ impl Tool for AnalyzeXidErrors {
     type Answer = XidAnswer;
 
     async fn call(call: CallContext, args: XidArgs) -> Result<Self::Answer, Failure> {
-        let XidArgs { node_name, code, since, context } = args.with_code();
+        let XidArgs { node_name, code, reads_input, since, context } = args.with_code();
+        if reads_input {
+            return Ok(XidAnswer::Node(Box::new(of_text(&read_input().await?, since.as_ref()))));
+        }
         let node_name = match (node_name, code) {
             (None, Some(code)) => return Ok(XidAnswer::Code(Box::new(XidMeaning::of(code)?))),
             (Some(node_name), None) => node_name,
@@ -162,14 +188,8 @@ impl Tool for AnalyzeXidErrors {
         };
         let command = ReadCommand { since, ..SectionName::Xid.into() };
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let KernelLog { mut events, mut events_omitted, untrusted_lines, since, events_before, .. } =
-            read_node::section(&read.note, SectionName::Xid, read.report.sections.xid)?;
-        let events_before = since.map(|_| events_before);
-        let surplus = events.len().saturating_sub(MAX_EVENTS);
-        events.drain(..surplus);
-        events_omitted += surplus as u64;
-        let section = XidSection { events, events_omitted, since, events_before, untrusted_lines };
-        Ok(XidAnswer::Node(Box::new(NodeAnswer::new(read.diagnosis, section, read.note))))
+        let log = read_node::section(&read.note, SectionName::Xid, read.report.sections.xid)?;
+        Ok(XidAnswer::Node(Box::new(NodeAnswer::new(read.diagnosis, XidSection::of(log), read.note))))
     }
 
     fn page(answer: &Self::Answer) -> Page {
@@ -218,13 +238,73 @@ impl Tool for AnalyzeXidErrors {
     }
 }
 
+impl XidSection {
+    fn of(log: KernelLog) -> Self {
+        let KernelLog { mut events, mut events_omitted, untrusted_lines, since, events_before, .. } = log;
+        let surplus = events.len().saturating_sub(MAX_EVENTS);
+        events.drain(..surplus);
+        events_omitted += surplus as u64;
+        Self { events, events_omitted, since, events_before: since.map(|_| events_before), untrusted_lines }
+    }
+}
+
+/// Reads standard input to its end, at most [`MAX_INPUT`] bytes.
+async fn read_input() -> Result<String, Failure> {
+    let read = || {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().take(MAX_INPUT).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let what = "Reading the kernel log from standard input";
+    let next = "Run: cat FILE | gpu-syringe xid -";
+    let bytes = tokio::task::spawn_blocking(read).await.map_err(|panic| Failure::new(what, panic, next))?;
+    let bytes = bytes.map_err(|error| Failure::new(what, error, next))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Returns the answer about the text of a kernel log, in any format that the rules know. Nothing else is known about the node.
+fn of_text(text: &str, since: Option<&Since>) -> NodeAnswer<XidSection> {
+    let now = Timestamp::now();
+    let since = since.map(|since| since.resolve(now));
+    let mut log = EventLog::new(None, Options { now: Some(now), window: since, ..Options::default() });
+    log.source("standard input");
+    text.lines().for_each(|line| log.push_line(line));
+    let mut log = log.finish();
+    if let Some(since) = since {
+        kernel_log::drop_events_before(&mut log, since);
+    }
+    let section = XidSection::of(log.clone());
+    let sections = Sections { xid: Some(Section::read(log, Vec::new())), ..Sections::default() };
+    let hostname = Some(NODE_OF_INPUT.to_owned());
+    let report = Report { source: Source::File, hostname, taken_at: Some(now), sections, ..Report::default() };
+    let diagnosis = diagnosis::diagnose(&report, &KubernetesFacts::default());
+    let note = "Only this log was read. Its lines do not show whether a fault still exists.".to_owned();
+    let probe = ProbeSummary { source: Source::File, ..ProbeSummary::without_probe(NODE_OF_INPUT, "", note) };
+    NodeAnswer::new(diagnosis, section, probe)
+}
+
 fn kind_word(event: &KernelEvent) -> String {
     variant_name(event.kind).replace('_', " ")
 }
 
 #[cfg(test)]
 mod tests {
+    use syringe_core::classification::Severity;
+
     use super::*;
+
+    #[test]
+    fn a_pasted_log_has_the_findings_of_its_lines() {
+        let line =
+            |second: u32| format!("[ 12{second}.5] NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.");
+        let answer = of_text(&format!("boot\n{}\n{}\n", line(1), line(2)), None);
+        let found: Vec<_> = answer.findings.iter().map(|finding| finding.id.as_str()).collect();
+        assert!(found.contains(&"gpu-off-bus"), "{found:?}");
+        assert_eq!(answer.section.events.first().and_then(|event| event.code), Some(79));
+        assert!(!answer.summary.is_empty() && !answer.checked.is_empty());
+        let none = of_text("nothing about GPUs\n", None);
+        let is_fault = |finding: &diagnosis::finding::Finding| finding.severity > Severity::Info;
+        assert!(!none.findings.iter().any(is_fault) && none.section.events.is_empty(), "{:?}", none.findings);
+    }
 
     #[test]
     fn a_code_is_found_in_what_a_person_pastes() {

@@ -55,7 +55,7 @@ impl FleetArgs {
     /// Rejects contradictory arguments. On the command line, clap does this.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let Self { node_name, selector, limit, .. } = self;
-        let refuse = |why: &str| Err(Failure::usage("The arguments", why, "See the input schema of the tool."));
+        let refuse = |why: &str| Err(Failure::usage("The arguments", why, "Correct the argument."));
         match (node_name, selector.is_some() || limit.is_some(), limit) {
             (Some(_), true, _) => {
                 refuse("selector and limit are for many nodes: leave out node_name, or leave out selector and limit")

@@ -21,6 +21,7 @@ use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::objects::name_validation;
+use kube_read::reads::api_only_facts::needs_optional_permission;
 use kube_read::reads::{daemon_sets, events, node_with_pods};
 
 /// Maximum number of events in one answer. The newest events are kept.
@@ -72,6 +73,7 @@ impl Tool for DescribeGpuNode {
             Ok(mut read) => {
                 if read.report.source == Source::Api
                     && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await
+                    && !needs_optional_permission(&why)
                 {
                     answer.unknown.push(Unknown::new(SectionName::Xid, why));
                 }
@@ -95,13 +97,14 @@ impl Tool for DescribeGpuNode {
 impl CommandAnswer for NodeDescription {
     fn outcome(&self) -> Outcome {
         let worst = self.findings.iter().map(|finding| finding.severity).max();
-        match (self.overall_health, worst) {
+        let found = match (self.overall_health, worst) {
             (_, Some(severity @ (Severity::Critical | Severity::Fatal))) => Outcome::Found(severity),
             (HealthStatus::Unhealthy, _) => Outcome::Found(Severity::Critical),
             (HealthStatus::Degraded, _) => Outcome::Found(Severity::Warning),
             (HealthStatus::Unknown, _) => Outcome::Unknown,
             (HealthStatus::Healthy, _) => Outcome::NothingFound,
-        }
+        };
+        if self.undecided { found.of_incomplete() } else { found }
     }
 
     fn names(&self) -> Vec<String> {

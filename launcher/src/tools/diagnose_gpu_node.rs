@@ -33,7 +33,7 @@ pub struct DiagnoseArgs {
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
-    /// Also return every fact that was read (some 7,000 tokens for 8 GPUs)
+    /// Also return every fact that was read (some 9,000 tokens for 8 GPUs)
     #[arg(long, help = "Also return every fact that was read, in JSON and YAML")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detail: bool,

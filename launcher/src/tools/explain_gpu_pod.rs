@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::report::Source;
+use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
 use crate::answer::node_page::{foot, stack_line};
@@ -24,7 +25,7 @@ use crate::outcome::{CommandAnswer, Outcome};
 use crate::probe::TargetContainer;
 use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, paint};
-use crate::terminal::table::second;
+use crate::terminal::table::{age, second};
 use crate::tools::common_args::pod_name;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
@@ -95,6 +96,10 @@ pub struct PodExplanation {
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) name: String,
+    /// The time of the answer, for the ages in the timeline on a terminal.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) taken_at: jiff::Timestamp,
     /// The cause with evidence, actions and timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
@@ -202,12 +207,13 @@ impl Tool for ExplainGpuPod {
         let pending = PendingPod::read(&call, &connection, object.as_ref(), &mut pod).await;
         let node_data = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
         let unread_reason = match &read {
-            Ok(read) if read.report.source == Source::Api => read.note.note.as_deref(),
+            Ok(read) if read.report.source == Source::Api => why_unread(read),
             Ok(_) => None,
             Err(why) => Some(why.as_str()),
         };
         let log_tail = LogTail::read(&connection, &pod).await;
-        pod.log_lines = log_tail.as_ref().map(|tail| tail.log_lines.clone()).unwrap_or_default();
+        let said = log_tail.iter().flat_map(|tail| &tail.log_lines).map(|line| line.trim_start().to_owned());
+        pod.log_lines = said.collect();
         let mut explanation = explanation::explain(&pod, node_data, unread_reason);
         let NodePart { stack, findings, omitted: findings_omitted, unknown, probe } = NodePart::of(read.ok(), &pod);
         let PendingPod { candidates, omitted, not_listed } = pending;
@@ -216,6 +222,7 @@ impl Tool for ExplainGpuPod {
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {
             name,
+            taken_at: jiff::Timestamp::now(),
             explanation,
             log_tail,
             selected_of,
@@ -261,7 +268,9 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("… {} older events left out\n", answer.explanation.timeline_omitted));
         }
         for entry in timeline {
-            text.push_str(&format!("{}  {:<10}  {}\n", second(entry.time), entry.source, entry.what));
+            let seconds = answer.taken_at.duration_since(entry.time).as_secs();
+            let ago = if seconds < 0 { String::new() } else { age(seconds) };
+            text.push_str(&format!("{}  {ago:>7}  {:<10}  {}\n", second(entry.time), entry.source, entry.what));
         }
         for Candidate { node, reasons_against, used_by, used_by_omitted, .. } in &answer.candidates {
             let reasons = if reasons_against.is_empty() { NO_OBJECTION.to_owned() } else { reasons_against.join("; ") };
@@ -354,15 +363,28 @@ struct NodePart {
 impl NodePart {
     fn of(read: Option<read_node::NodeReading>, pod: &PodFacts) -> Self {
         let Some(read) = read else { return Self::default() };
-        let Diagnosis { mut findings, unknown, mut stack, .. } = read.diagnosis;
+        let Diagnosis { mut findings, mut unknown, mut stack, .. } = read.diagnosis;
         if !(pod.wants_gpus || pod.is_gpu_stack) {
             stack.clear();
         }
         findings.retain(|finding| finding.severity > Severity::Info);
+        // If no probe ran, the explanation already has the reason.
+        unknown.retain(|unknown| read.report.source != Source::Api || !is_of_node(unknown));
         let omitted = findings.len().saturating_sub(MAX_FINDINGS);
         findings.truncate(MAX_FINDINGS);
         Self { stack, findings, omitted, unknown, probe: Some(read.note) }
     }
+}
+
+/// Whether the entry is about sections of the node's report.
+fn is_of_node(unknown: &Unknown) -> bool {
+    SectionName::ALL.iter().any(|section| unknown.is_of(*section))
+}
+
+/// Returns why no probe ran on the node.
+fn why_unread(read: &read_node::NodeReading) -> Option<&str> {
+    let of_sections = read.diagnosis.unknown.iter().find(|unknown| is_of_node(unknown));
+    of_sections.map(|unknown| unknown.why.as_str()).or(read.note.note.as_deref())
 }
 
 /// The GPU nodes as candidates for a Pending pod.

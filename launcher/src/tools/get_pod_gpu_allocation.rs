@@ -155,6 +155,9 @@ impl Tool for GetPodGpuAllocation {
         }
         text.push_table(pods_table(&answer.pods));
         text.push_omitted(answer.pods_omitted, "more pods");
+        if answer.has_unread_devices() {
+            text.push_str("\nTo see which GPU each container has, add --resolve-devices.\n");
+        }
         if answer.node.is_none() && !answer.pods.is_empty() {
             text.push_str("\nTo see why a pod fails, hangs or is Pending, run: gpu-syringe explain NAMESPACE/POD\n");
         }
@@ -273,12 +276,20 @@ impl PodAllocation {
         }
     }
 
+    /// Whether a probe could show the devices of the pods, and none was requested.
+    fn has_unread_devices(&self) -> bool {
+        let holds_unknown =
+            |pod: &PodRow| !pod.holds.is_empty() && pod.containers.iter().all(|one| one.devices.is_empty());
+        self.node.is_some() && self.probe.is_none() && self.pods.iter().any(holds_unknown)
+    }
+
     /// Keeps the pods of one namespace, and only as many as fit into the answer.
     fn narrow(&mut self, namespace: Option<&str>) {
         if let Some(namespace) = namespace {
             let all = self.pods.len();
             self.pods.retain(|pod| pod.namespace == namespace);
             self.pods_in_other_namespaces = Some(all - self.pods.len()).filter(|others| *others > 0);
+            self.summary.push_str(&format!(" {} of these pods in namespace {namespace}.", self.pods.len()));
         }
         self.pods_omitted = Some(truncate(&mut self.pods, MAX_LISTS)).filter(|omitted| *omitted > 0);
     }

@@ -105,7 +105,10 @@ impl Tool for GpuProcesses {
             read.diagnosis.unknown.into_iter().filter(|one| one.is_of(SectionName::Processes)).collect();
         let summary = match (listed.is_empty(), unknown.first()) {
             (true, Some(reason)) => {
-                format!("The processes on the GPUs of {node_name} could not be read: {}.", reason.why)
+                format!(
+                    "The processes on the GPUs of {node_name} could not be read: {}.",
+                    reason.why.trim_end_matches('.')
+                )
             }
             (false, Some(_)) => {
                 format!("At least {} on the GPUs of {node_name}; the list is incomplete.", processes_of(&listed))
@@ -117,25 +120,22 @@ impl Tool for GpuProcesses {
 
     fn page(answer: &ProcessList) -> Page {
         let mut page = Page::from(format!("{}\n", answer.summary));
-        let mut rows = new_table(["gpu", "pid", "start ticks", "name", "state", "used MiB", "pod"]).optional(&[
-            "state",
-            "name",
-            "start ticks",
-        ]);
+        let mut rows = new_table(["gpu", "pid", "name", "state", "used MiB", "pod"]).optional(&["state", "name"]);
         for one in &answer.processes {
             let hangs = one.state.as_deref() == Some("D");
             rows.add_row([
                 cell(one.gpu),
                 one.pid.to_string(),
-                cell(one.start_ticks),
-                cell(one.name.clone()),
+                cell(one.name.as_deref().map(shown_name)),
                 one.state.as_deref().map_or("-".to_owned(), |state| paint(state, hangs.then_some(Paint::Critical))),
                 cell(one.memory_bytes.map(|bytes| bytes >> 20)),
-                cell(one.pod.clone()),
+                cell(one.pod.as_deref().map(shown_pod)),
             ]);
         }
         page.push_table(rows);
-        answer.unknown.iter().for_each(|unknown| page.push_unknown(unknown));
+        // Without a process, the summary has the first reason.
+        let in_summary = usize::from(answer.processes.is_empty());
+        answer.unknown.iter().skip(in_summary).for_each(|unknown| page.push_unknown(unknown));
         if answer.processes.iter().any(|one| one.terminal_command.is_some()) {
             page.push_str("\nTo kill one of these processes, run its command (gpu-syringe asks first):\n");
         }
@@ -159,6 +159,20 @@ impl CommandAnswer for ProcessList {
         names.dedup();
         names
     }
+}
+
+/// Length at which the kernel cuts the name of a process.
+const KERNEL_NAME: usize = 15;
+
+/// Marks the name of a process that the kernel has probably cut.
+fn shown_name(name: &str) -> String {
+    let mark = if name.len() == KERNEL_NAME { "…" } else { "" };
+    format!("{name}{mark}")
+}
+
+/// Returns `namespace/name`, or the UID of a pod whose name is not known.
+fn shown_pod(pod: &str) -> String {
+    if pod.contains('/') { pod.to_owned() } else { format!("UID {pod}, not in the list of pods") }
 }
 
 fn processes_of(listed: &[ProcessOnGpu]) -> String {
@@ -225,5 +239,13 @@ mod tests {
         assert_eq!(found, [(Some(0), Some("GPU-a"), 7), (Some(1), Some("GPU-b"), 7), (None, None, 8)]);
         assert_eq!((listed[0].pod.as_deref(), listed[1].memory_bytes), (Some("ml/u"), Some(1 << 20)));
         assert_eq!(processes_of(&listed), "2 processes");
+    }
+
+    #[test]
+    fn a_cell_says_what_its_text_is() {
+        assert_eq!(shown_pod("ml/train-0"), "ml/train-0");
+        let uid = "11111111-2222-3333-4444-555555555555";
+        assert_eq!(shown_pod(uid), format!("UID {uid}, not in the list of pods"));
+        assert_eq!((shown_name("nvidia-persiste"), shown_name("python")), ("nvidia-persiste…".into(), "python".into()));
     }
 }

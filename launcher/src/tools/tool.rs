@@ -97,9 +97,33 @@ impl ToolEntry {
 }
 
 fn parsed<T: Tool>(args: Value) -> Result<T::Args, Failure> {
-    serde_json::from_value(args).map_err(|error| {
-        Failure::usage(format!("The arguments of {}", T::NAME), error, "See the input schema of the tool.")
+    serde_json::from_value(args.clone()).map_err(|error| {
+        let why = error.to_string();
+        let argument = wrong_argument::<T::Args>(&args, &why).map(|name| format!("{name}: ")).unwrap_or_default();
+        let why =
+            NUMBERS.iter().fold(why, |why, number| why.replace(&format!("expected {number}"), "expected a number"));
+        Failure::usage(
+            format!("The arguments of {}", T::NAME),
+            argument + &why,
+            "Correct the argument: the input schema of the tool lists all of them.",
+        )
     })
+}
+
+/// Types of numbers in messages of the parser.
+const NUMBERS: [&str; 4] = ["u64", "u32", "u16", "f64"];
+
+/// Returns the argument that the message is about: the message changes if this argument is left out. `None` if the message
+/// names the argument.
+fn wrong_argument<A: DeserializeOwned>(args: &Value, why: &str) -> Option<String> {
+    let fields = args.as_object()?;
+    let changes = |name: &&String| {
+        let mut others = fields.clone();
+        others.remove(*name);
+        let left = serde_json::from_value::<A>(Value::Object(others));
+        left.map_or_else(|other| other.to_string() != why, |_| true)
+    };
+    fields.keys().filter(|name| !why.contains(&format!("`{name}`"))).find(changes).map(|name| clean(name, 80))
 }
 
 /// Runs the tool and renders its answer.

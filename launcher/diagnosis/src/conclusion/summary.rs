@@ -275,5 +275,7 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if parts.is_empty() {
         return "No section could be read.".to_owned();
     }
-    format!("The node cannot be called healthy, because not enough was read. {}.", capital(&parts.join("; ")))
+    // Headlines are sentences.
+    let sentences: Vec<_> = parts.iter().map(|part| capital(part)).collect();
+    format!("The node cannot be called healthy, because not enough was read. {}.", sentences.join(". "))
 }

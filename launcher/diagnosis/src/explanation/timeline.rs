@@ -6,7 +6,7 @@ use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::TimelineEntry;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::known;
-use syringe_core::facts::kubernetes::pod::{ContainerState, PodFacts, Termination};
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, PodFacts, Termination};
 use syringe_core::text::clean_keeping_end;
 
 /// Maximum length of an entry. Container runtimes put the reason at the end, so the middle is cut.
@@ -42,7 +42,7 @@ pub(crate) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<TimelineEntry> {
             }
         }
     }
-    for event in pod.events.iter().filter(|event| !event.is_ours()) {
+    for event in pod.events.iter().filter(|event| !event.is_ours() && !repeats_status(pod, event)) {
         let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
         kubernetes(event.time, format!("{}: {}{times}", event.reason, event.message));
     }
@@ -52,6 +52,28 @@ pub(crate) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<TimelineEntry> {
     let mut known = std::collections::HashSet::new();
     entries.retain(|moment| known.insert((moment.time, moment.what.clone())));
     entries
+}
+
+/// Events before the start of a container. `Pulled` is one of them only if no image was pulled: otherwise the message has the duration.
+const UNTIL_START: [&str; 3] = ["Pulling", "Created", "Started"];
+
+/// Returns whether the status of the pod says the same as the event: the pod has a node, or the container has started.
+fn repeats_status(pod: &PodFacts, event: &PodEvent) -> bool {
+    if event.reason == "Scheduled" {
+        return known(pod.scheduled).is_some();
+    }
+    let has_started = |container: &ContainerFacts| {
+        let start = match &container.state {
+            ContainerState::Running { since } => known(*since),
+            state => Termination::of(container, state, false).and_then(|end| end.started),
+        };
+        // An event after the start is about a later attempt, which the status does not have yet.
+        start.is_some_and(|start| event.time.is_none_or(|time| time.as_second() <= start.as_second()))
+    };
+    let own = |container: &&ContainerFacts| event.container() == Some(container.name.as_str());
+    let is_step = UNTIL_START.contains(&event.reason.as_str())
+        || (event.reason == "Pulled" && event.message.contains("already present"));
+    is_step && pod.containers.iter().find(own).is_some_and(has_started)
 }
 
 /// Returns the entries of the kernel log. Entries from before or after the run are marked: they are not the cause.

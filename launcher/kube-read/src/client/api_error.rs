@@ -6,7 +6,7 @@ use syringe_core::facts::kubernetes::node::{KubernetesInput, UnreadInput};
 use syringe_core::unknown::Unknown;
 
 use crate::Failure;
-use crate::client::api_status::is_page_of_proxy;
+use crate::client::api_status::{is_page_of_proxy, is_web_page};
 use crate::client::connection::Connection;
 use crate::client::retry;
 use crate::failure::kube_reason;
@@ -14,7 +14,11 @@ use crate::failure::kube_reason;
 /// Creates the failure for a request that failed, with the address of the server and the next step.
 pub fn request_failed(connection: &Connection, what: String, error: &kube::Error) -> Failure {
     let next = match error {
-        kube::Error::Api(status) if is_page_of_proxy(status) => return page_of_proxy(connection, what, error),
+        kube::Error::Api(status) if is_page_of_proxy(status) || is_web_page(status) => {
+            return page_of_proxy(connection, what, error);
+        }
+        // A login page comes with the code of a success.
+        kube::Error::SerdeError(error_of_json) if error_of_json.is_syntax() => return page_of_proxy(connection, what, error),
         kube::Error::Api(status) if status.code == 403 && status.message.contains("\"system:anonymous\"") => {
             "The API server does not know you: the user of this context in the kubeconfig has no credentials. Sign in, or choose \
              another context (--context). Do not grant permissions to system:anonymous."

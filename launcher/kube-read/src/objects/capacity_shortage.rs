@@ -88,19 +88,21 @@ impl Nodes<'_> {
             return self.not_offered(resource);
         }
         let shortage = self.shortage();
-        let too_large: Vec<String> = self
-            .scarce
-            .iter()
-            .filter(|resource| self.largest(resource) < amount(self.wanted, resource))
-            .map(|resource| {
-                let most = pod_requests::quantity_text(resource, self.largest(resource));
-                format!("request at most {most} in one pod: no GPU node has more")
-            })
-            .collect();
+        let too_large: Vec<_> =
+            self.scarce.iter().filter(|resource| self.largest(resource) < amount(self.wanted, resource)).collect();
         let never_fits = !too_large.is_empty();
-        let changes = if never_fits { too_large } else { self.changes() };
+        let at_most = too_large.iter().map(|resource| {
+            let most = pod_requests::quantity_text(resource, self.largest(resource));
+            format!("request at most {most} in one pod: no GPU node has more")
+        });
+        let changes = if never_fits { at_most.collect() } else { self.changes() };
+        let exceeded = too_large.iter().map(|resource| {
+            let wanted = pod_requests::quantity_text(resource, amount(self.wanted, resource));
+            format!("{wanted} (most: {})", pod_requests::amount_text(resource, self.largest(resource)))
+        });
+        let exceeded: Vec<_> = exceeded.collect();
         CapacityShortage {
-            problem: self.tied_to(),
+            problem: if never_fits { Some(format!("no node has {}", exceeded.join(", or "))) } else { self.tied_to() },
             shortage,
             changes,
             needs_all: never_fits,
@@ -384,11 +386,13 @@ mod tests {
     fn more_than_any_node_has_cannot_be_freed() {
         let room = find(&[node("gpu-1", 4, Vec::new())], &asks(16), Some(SHORT)).expect("a shortage");
         assert_eq!(room.changes, ["request at most 8 nvidia.com/gpu in one pod: no GPU node has more"]);
+        assert_eq!(room.problem.as_deref(), Some("no node has 16 nvidia.com/gpu (most: 8)"));
         let mut both = asks(16);
         both.insert("cpu".into(), 96_000);
         let scheduler_message = "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu.";
         let room = find(&[node("gpu-1", 4, Vec::new())], &both, Some(scheduler_message)).expect("a shortage");
         assert!(room.needs_all && room.changes.len() == 2, "{room:?}");
+        assert_eq!(room.problem.as_deref(), Some("no node has 96 cpu (most: 64), or 16 nvidia.com/gpu (most: 8)"));
         let words = "requests 16 nvidia.com/gpu and 96 cpu on one node; the most of nvidia.com/gpu that any GPU node has free \
                      is 4, on gpu-1; the most of cpu that any GPU node has free is 32, on gpu-1";
         assert_eq!(room.shortage, words);

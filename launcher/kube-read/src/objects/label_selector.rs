@@ -90,7 +90,7 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 fn requirement(text: &str) -> Result<Requirement, String> {
     let wrong = || {
         format!(
-            "'{text}' is not a requirement; use key, !key, key=value, key!=value, key in (a, b) or key notin (a, b)"
+            "'{text}' is not a requirement; use NAME, !NAME, NAME=VALUE, NAME!=VALUE, NAME in (A, B) or NAME notin (A, B)"
         )
     };
     let words = tokens(text);

@@ -82,11 +82,16 @@ impl ApiOnlyFacts {
         for list in [machines, pods_not_starting, unhealthy_devices, events] {
             lines.extend(list.iter().cloned());
         }
-        // Most users have no permission for the proxy of nodes, so a missing permission is not listed.
-        let not_read = not_read.iter().filter(|what| !what.contains("\"nodes/proxy\""));
+        let not_read = not_read.iter().filter(|what| !needs_optional_permission(what));
         lines.extend(not_read.map(|what| format!("not read: {what}")));
         lines
     }
+}
+
+/// Whether data was not read because the user has no permission for the proxy of nodes. Most users have none, and gpu-syringe never asks
+/// for it, so a person is not told.
+pub fn needs_optional_permission(why: &str) -> bool {
+    why.contains("\"nodes/proxy\"")
 }
 
 /// A node without a probe: the facts for the answer, and those for the rules.

@@ -16,6 +16,10 @@ const LINES: i64 = 20;
 const MAX_BYTES: i64 = 16 * 1024;
 /// Maximum length of a line, in characters.
 const MAX_LINE: usize = 300;
+/// Maximum indentation of a line, in blanks.
+const MAX_INDENTATION: usize = 24;
+/// Number of blanks in place of a tab.
+const TAB: usize = 4;
 /// Time limit for the request. The explanation does not depend on the log.
 const TIME: Duration = Duration::from_secs(3);
 
@@ -45,12 +49,34 @@ pub async fn tail(
 /// Returns the lines of a log that may be shown.
 fn shown(log: &str) -> Vec<String> {
     let lines = without_private_keys(log.lines()).into_iter();
-    lines.map(|line| clean(&line, MAX_LINE)).filter(|line| !line.is_empty()).collect()
+    lines.map(|line| indented(&line)).filter(|line| !line.is_empty()).collect()
+}
+
+/// Cleans a line and keeps its indentation, which is a part of a traceback.
+fn indented(line: &str) -> String {
+    let cleaned = clean(line, MAX_LINE);
+    let blanks = line.chars().take_while(|character| matches!(character, ' ' | '\t'));
+    let indentation: usize = blanks.map(|blank| if blank == '\t' { TAB } else { 1 }).sum();
+    if cleaned.is_empty() { cleaned } else { " ".repeat(indentation.min(MAX_INDENTATION)) + &cleaned }
 }
 
 #[cfg(test)]
 mod tests {
     use super::shown;
+
+    #[test]
+    fn a_traceback_keeps_its_indentation() {
+        let log =
+            "Traceback (most recent call last):\n  File \"train.py\", line 3, in <module>\n    main()\n\tat x\n   \n";
+        let lines = [
+            "Traceback (most recent call last):",
+            "  File \"train.py\", line 3, in <module>",
+            "    main()",
+            "    at x",
+        ];
+        assert_eq!(shown(log), lines);
+        assert_eq!(shown(&format!("{}x", " ".repeat(400))), [format!("{}x", " ".repeat(24))]);
+    }
 
     #[test]
     fn a_private_key_over_several_lines_is_not_shown() {

@@ -66,12 +66,44 @@ fn events_of_our_own_probe_are_not_in_the_timeline() {
         count: 1,
         field: field.into(),
     };
-    let fields = ["spec.containers{main}", "spec.ephemeralContainers{gpu-syringe-abcdefghij}", ""];
+    let fields = ["spec.containers{other}", "spec.ephemeralContainers{gpu-syringe-abcdefghij}", ""];
     let pod = PodFacts { events: fields.map(started).to_vec(), ..failed(1, "Error") };
     let told = cause_of(&pod, &node(Vec::new())).timeline;
     let started = told.iter().filter(|moment| moment.what.starts_with("Started:")).count();
     assert_eq!(started, 2, "{told:?}");
     assert!(!told.iter().any(|moment| moment.what.contains("gpu-syringe-")));
+}
+
+#[test]
+fn an_event_that_repeats_the_status_is_not_in_the_timeline() {
+    let event = |reason: &str, message: &str, at: &str, field: &str| PodEvent {
+        time: Some(time(at)),
+        reason: reason.into(),
+        message: message.into(),
+        count: 1,
+        field: field.into(),
+    };
+    let main = "spec.containers{main}";
+    let events = [
+        event("Scheduled", "Successfully assigned research/train-0 to gpu-2", "02:00:00", ""),
+        event("Pulling", "Pulling image \"train\"", "02:00:01", main),
+        event("Pulled", "Successfully pulled image \"train\" in 2.9s", "02:00:04", main),
+        event("Pulled", "Container image \"train\" already present on machine", "02:00:04", main),
+        event("Created", "Created container: main", "02:00:05", main),
+        event("Started", "Started container main", "02:00:05", main),
+        event("Started", "Started container main", "02:31:00", main),
+        event("Killing", "Stopping container main", "02:29:00", main),
+    ];
+    let shown = |pod: PodFacts| -> Vec<String> {
+        let told = cause_of(&pod, &node(Vec::new())).timeline;
+        told.into_iter().filter_map(|entry| Some(entry.what.split_once(": ")?.0.to_owned())).collect()
+    };
+    let pod = PodFacts { events: events.to_vec(), ..failed(1, "Error") };
+    assert_eq!(shown(pod.clone()), ["Pulled", "Killing", "container main ended", "Started"]);
+    // Without a status, the events are all that is known.
+    let mut waits = PodFacts { scheduled: None, ..pod };
+    waits.containers[0].state = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
+    assert_eq!(shown(waits).len(), events.len());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::messages::phrases::{self, Part};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, PodEvent, Preemption};
-use syringe_core::text::clean;
+use syringe_core::text::{clean, clean_keeping_end};
 
 /// Reasons of events with which the default scheduler, KAI Scheduler and YuniKorn say that no node fits.
 const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedulable"];
@@ -197,6 +197,8 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             })
             .to_owned(),
     };
+    let reported = reported_beside(case, message).filter(|_| machine.is_none());
+    let what = reported.iter().fold(what, |what, reported| format!("{what}; {reported}"));
     let (what, action) = match &machine {
         Some(machine) => (
             format!("{what}; no new node is added for the pod: {}", machine.what),
@@ -213,6 +215,22 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(case.events(&AUTOSCALER).next().map(event_quote))
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
+}
+
+/// Returns the newest warning about the pod that another component than its scheduler reports: an autoscaler, a machine, a queue, its
+/// group.
+fn reported_beside(case: &Case<'_>, of_scheduler: &str) -> Option<String> {
+    let pod = case.pod;
+    let speaks = |event: &&PodEvent| {
+        event.warning
+            && !event.is_ours()
+            && !SCHEDULERS.contains(&event.reason.as_str())
+            && event.message != of_scheduler
+            && !event.message.starts_with("0/")
+    };
+    let own = pod.events.iter().rev().find(speaks);
+    let event = pod.related_warnings.iter().rev().find(speaks).or(own)?;
+    Some(format!("{} is reported: \"{}\"", event.reason, clean_keeping_end(&event.message, MAX_WORDS)))
 }
 
 /// Explains a pod whose claims do not exist. The scheduler ignores such a pod, and reports no reason.

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use crate::rules::kubernetes::stack_log::counter_facts::CounterFact;
 use syringe_core::classification::{ActionCode, Class};
 use syringe_core::tsv::{alternatives, rows, word};
 
@@ -17,6 +18,8 @@ pub(crate) struct Phrase {
     pub(crate) cause: &'static str,
     /// Text of the action; `{node}` is the placeholder for the node's name.
     pub(crate) advice: &'static str,
+    /// Facts that contradict the cause.
+    pub(super) unless: Vec<CounterFact>,
 }
 
 /// The phrases, causes before symptoms.
@@ -24,8 +27,9 @@ pub(crate) static PHRASES: LazyLock<Vec<Phrase>> =
     LazyLock::new(|| rows(include_str!("../../../data/stack_phrases.tsv")).filter_map(phrase).collect());
 
 fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
-    let [id, words, class, action, cause, advice] = fields[..] else { return None };
-    Some(Phrase { id, any: alternatives(words), class: word(class)?, action: word(action)?, cause, advice })
+    let (&[id, words, class, action, cause, advice], unless) = fields.split_first_chunk()?;
+    let unless = unless.first().map_or_else(|| Some(Vec::new()), |names| names.split(' ').map(word).collect())?;
+    Some(Phrase { id, any: alternatives(words), class: word(class)?, action: word(action)?, cause, advice, unless })
 }
 
 impl Phrase {

@@ -419,12 +419,11 @@ impl PendingPod {
                 return Self { not_listed: Some(format!("{what}: {why}")), ..Self::default() };
             }
         };
-        let not_offered = candidate_nodes::not_offered(connection, object, &candidates, call.time_left());
+        let message = scheduler_message.as_deref();
+        let not_offered = candidate_nodes::not_offered(connection, object, &candidates, message, call.time_left());
         let not_offered = call.with_deadline("Reading the nodes", async { Ok(not_offered.await) }).await.ok().flatten();
-        let insufficient =
-            scheduler_message.as_ref().is_none_or(|message| message.contains("Insufficient nvidia.com/"));
-        let short = || capacity_shortage::find(&candidates, &requested(object), scheduler_message.as_deref());
-        pod.capacity_shortage = not_offered.filter(|_| insufficient).or_else(short);
+        pod.capacity_shortage =
+            not_offered.or_else(|| capacity_shortage::find(&candidates, &requested(object), message));
         candidates = grouped(candidates);
         let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
         candidates.truncate(MAX_CANDIDATES);

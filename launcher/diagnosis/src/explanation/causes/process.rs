@@ -248,7 +248,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         if case.pod.running().any(|(name, _)| name == container) { "; the container is running again" } else { "" };
     // The message of the container does not give the reason, or there is no message.
     let why = match &reading {
-        Some((reading, _)) => format!("; it says that {}", reading.quoted()),
+        Some((reading, _)) => format!("; it says that {}", reading.what),
         None if sent => String::new(),
         None if exit_code > 128 && shares_gpus(case) => format!(
             "; {NOT_IDENTIFIED}. Software that shares GPUs ({}) runs a library inside its program; that library, or its replacement by an \

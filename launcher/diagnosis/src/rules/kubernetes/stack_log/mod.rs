@@ -13,10 +13,11 @@ use crate::input::stack::pods::FailingPod;
 use crate::messages::phrases;
 use crate::messages::phrases::Part;
 use crate::messages::shapes;
+use counter_facts::CounterFact;
 use phrase::PHRASES;
 pub(crate) use phrase::Phrase;
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::node::NvidiaPod;
+use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::facts::stack_log::StackLog;
 use syringe_core::text::clean_keeping_end;
 
@@ -30,7 +31,7 @@ fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<&'a StackLog> {
 /// Returns the line of a pod's log that gives the reason, with its phrase.
 pub(crate) fn known_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, &'static Phrase)> {
     let log = log_of(node, pod)?;
-    let (line, phrase) = most_telling(log.detail_lines.iter().chain(&log.lines).map(String::as_str))?;
+    let (line, phrase) = most_telling(pod.component, log.detail_lines.iter().chain(&log.lines).map(String::as_str))?;
     Some((clean_keeping_end(line, LINE), phrase))
 }
 
@@ -93,14 +94,16 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
         let others = shapes::telling_lines(lines()).into_iter().filter(|line| *line != told.trim()).map(quote);
         std::iter::once(first).chain(others.take(OTHER_LINES)).collect::<Vec<_>>()
     };
-    if let Some((line, phrase)) = most_telling(lines()) {
+    if let Some((line, phrase)) = most_telling(pod.component, lines()) {
         let earlier = || lines().take_while(|other| *other != line);
         let against = phrase.unless.iter().find_map(|fact| fact.holds(node, pod, earlier()));
         let told = clean_keeping_end(line, LINE);
         let Some(against) = against else {
             let evidence = with_others(format!("{}: {}", quote(&told), phrase.cause), line);
-            let action = Some((phrase.action, phrase.advice.to_owned()));
-            return Some(Reason { cause: Some(phrase.cause.to_owned()), evidence, action });
+            let lacks = no_handler(node).filter(|_| phrase.unless.contains(&CounterFact::NvidiaHandler));
+            let cause = lacks.map_or(phrase.cause.to_owned(), |lacks| format!("{}; {lacks}", phrase.cause));
+            let advice = lacks.map_or(phrase.advice, |_| CONFIGURE).to_owned();
+            return Some(Reason { cause: Some(cause), evidence, action: Some((phrase.action, advice)) });
         };
         // The way that failed first has the reason.
         let first = lines().find(|line| counter_facts::is_fallback(line)).unwrap_or(line);
@@ -118,22 +121,37 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
     Some(Reason { cause, evidence: with_others(quote(line), line), action: None })
 }
 
+/// Action for a node whose container runtime has no handler of NVIDIA.
+const CONFIGURE: &str = "Configure NVIDIA's runtime as a handler of the container runtime of {node} (nvidia-ctk runtime configure, the \
+     container toolkit's pod, or the setting of the image of the node), restart the runtime, then delete the pod.";
+
+/// Returns that the container runtime has no handler of NVIDIA, if its configuration was read whole.
+fn no_handler(node: &Node<'_>) -> Option<&'static str> {
+    let runtime = node.host()?.container_runtime.as_ref().filter(|runtime| runtime.complete)?;
+    let has_one = runtime.handlers.iter().any(|handler| handler.is_nvidia());
+    (!has_one).then_some("the container runtime of the node has no handler of NVIDIA")
+}
+
 /// Number of lines of a log that are quoted besides the one that gives the reason.
 const OTHER_LINES: usize = 2;
 
 /// Returns the phrase of the table that matches the innermost error of the line, which is at its end. If several phrases
 /// match there, the first is used: the table lists reasons before symptoms.
-fn explain(line: &str) -> Option<&'static Phrase> {
+fn explain(component: Component, line: &str) -> Option<&'static Phrase> {
     let line = line.to_ascii_lowercase();
-    let found = PHRASES.iter().filter_map(|phrase| Some((phrase, phrase.end_in(&line)?)));
+    let of_component = PHRASES.iter().filter(|phrase| phrase.is_of(component));
+    let found = of_component.filter_map(|phrase| Some((phrase, phrase.end_in(&line)?)));
     found.min_by_key(|(_, end)| std::cmp::Reverse(*end)).map(|(phrase, _)| phrase)
 }
 
 /// Returns the best line with its phrase: the line whose phrase is first in the table. Of several lines with this phrase,
 /// returns the newest.
-fn most_telling<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, &'static Phrase)> {
+fn most_telling<'a>(
+    component: Component,
+    lines: impl IntoIterator<Item = &'a str>,
+) -> Option<(&'a str, &'static Phrase)> {
     let rank = |phrase: &Phrase| PHRASES.iter().position(|other| other.id == phrase.id);
-    let known = lines.into_iter().filter_map(|line| Some((line, explain(line)?)));
+    let known = lines.into_iter().filter_map(|line| Some((line, explain(component, line)?)));
     // `min_by_key` keeps the first of equal ones, so the order is reversed.
     known.collect::<Vec<_>>().into_iter().rev().min_by_key(|(_, phrase)| rank(phrase))
 }
@@ -388,7 +406,8 @@ mod tests {
     #[test]
     fn every_line_of_the_reports_has_its_explanation() {
         for (line, id) in LINES {
-            assert_eq!(explain(line).map(|phrase| phrase.id), Some(*id), "{line}");
+            let of = PHRASES.iter().find(|phrase| phrase.id == *id).map(Phrase::example_of).unwrap_or_default();
+            assert_eq!(explain(of, line).map(|phrase| phrase.id), Some(*id), "{line}");
             assert!(syringe_core::facts::stack_log::names_failure(line), "node-probe would not keep it: {line}");
         }
     }
@@ -405,7 +424,7 @@ mod tests {
             "Loading NVML",
             "",
         ] {
-            assert_eq!(explain(line), None, "{line}");
+            assert_eq!(explain(Component::Driver, line), None, "{line}");
         }
     }
 
@@ -431,8 +450,8 @@ mod tests {
             "E2 Incompatible strategy detected auto",
             "I3 No devices found. Waiting indefinitely.",
         ];
-        let (line, phrase) = most_telling(lines).expect("an explanation");
+        let (line, phrase) = most_telling(Component::DevicePlugin, lines).expect("an explanation");
         assert_eq!((line, phrase.id), (lines[1], "plugin-without-driver-libraries"));
-        assert_eq!(most_telling(["all is well"]), None);
+        assert_eq!(most_telling(Component::Other, ["all is well"]), None);
     }
 }

@@ -86,11 +86,13 @@ pub(crate) struct ReadRequest {
     command: ReadCommand,
     /// The container that the request is about.
     target: Option<TargetContainer>,
+    /// A container whose log is read if no container of NVIDIA's software fails.
+    quiet_log: Option<StackContainer>,
 }
 
 impl<C: Into<ReadCommand>> From<C> for ReadRequest {
     fn from(command: C) -> Self {
-        Self { command: command.into(), target: None }
+        Self { command: command.into(), target: None, quiet_log: None }
     }
 }
 
@@ -98,7 +100,18 @@ impl ReadRequest {
     /// Returns a request for all sections, and for details of one container.
     pub(crate) fn everything_about(target: Option<TargetContainer>) -> Self {
         let id = target.as_ref().and_then(|target| target.id.clone());
-        Self { command: ReadCommand::everything().with_container(id), target }
+        Self { command: ReadCommand::everything().with_container(id), target, quiet_log: None }
+    }
+
+    /// Adds the log of a container of NVIDIA's software: of the pod that is asked about. The log of a container that `failed` is read in
+    /// place of the log of the first container of the node that fails.
+    pub(crate) fn with_log(mut self, container: Option<StackContainer>, failed: bool) -> Self {
+        if failed {
+            self.command.stack_log = container;
+        } else {
+            self.quiet_log = container;
+        }
+        self
     }
 }
 
@@ -376,7 +389,7 @@ pub(crate) async fn read_or_refused(
         return Ok(without_probe(connection, kubernetes, Some(why.clone()), &why, next_step));
     }
     let name = kubernetes.name_any();
-    let ReadRequest { mut command, target } = ask.into();
+    let ReadRequest { mut command, target, quiet_log } = ask.into();
     // If pods cannot be listed, the rules about pods have no result.
     let (existing_pods, mut not_listed) = match existing_pods.transpose() {
         Ok(existing_pods) => (existing_pods, None),
@@ -388,7 +401,7 @@ pub(crate) async fn read_or_refused(
     }
     let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
     if command.is_of_everything() {
-        command.stack_log = stack_log(&facts);
+        command.stack_log = command.stack_log.or_else(|| stack_log(&facts)).or(quiet_log);
     }
     let deadline = time.saturating_sub(RESERVED_FOR_DELETION);
     let request = ProbeRequest { node: name.clone(), command: command.into(), tool, target, deadline, upload_time };

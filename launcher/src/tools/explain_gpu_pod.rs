@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
-use syringe_core::facts::kubernetes::pod::PodFacts;
+use syringe_core::facts::kubernetes::pod::{ContainerLog, PodFacts, Termination};
 use syringe_core::report::Source;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
@@ -162,11 +162,36 @@ impl LogTail {
     /// could not be read.
     async fn read(connection: &Connection, pod: &PodFacts) -> Option<Self> {
         let end = pod.end().filter(|end| end.exit_code != 0 && !end.never_ran())?;
-        let (container, previous) = (end.container.to_owned(), end.was_restarted);
-        let log_lines = pod_log::tail(connection, &pod.namespace, &pod.name, &container, previous).await?;
-        Some(Self { container, previous, log_lines })
+        Self::of(connection, pod, end.container, end.was_restarted).await
+    }
+
+    async fn of(connection: &Connection, pod: &PodFacts, container: &str, previous: bool) -> Option<Self> {
+        let log_lines = pod_log::tail(connection, &pod.namespace, &pod.name, container, previous).await?;
+        Some(Self { container: container.to_owned(), previous, log_lines })
+    }
+
+    /// Reads the logs of the containers that run, and of those that failed besides the first.
+    async fn read_others(connection: &Connection, pod: &PodFacts, first: Option<&str>) -> Vec<ContainerLog> {
+        let wanted = pod.containers.iter().filter_map(|container| {
+            let name = container.name.as_str();
+            let runs = pod.running().any(|(running, _)| running == name);
+            let failed = |state, restarted| {
+                Termination::of(container, state, restarted).is_some_and(|end| end.exit_code != 0 && !end.never_ran())
+            };
+            let before = container.last.as_ref().is_some_and(|last| failed(last, true));
+            let previous = before && !failed(&container.state, false);
+            let told = runs || previous || failed(&container.state, false);
+            (told && Some(name) != first).then_some((name, previous))
+        });
+        let reads = wanted.take(MAX_LOGS).map(|(name, previous)| Self::of(connection, pod, name, previous));
+        let logs = futures_util::future::join_all(reads).await.into_iter().flatten();
+        let as_fact = |Self { container, previous, log_lines: lines }| ContainerLog { container, previous, lines };
+        logs.map(as_fact).collect()
     }
 }
+
+/// Maximum number of logs that are read besides that of the container that failed.
+const MAX_LOGS: usize = 3;
 
 impl Tool for ExplainGpuPod {
     const NAME: &'static str = "explain_gpu_pod";
@@ -212,6 +237,8 @@ impl Tool for ExplainGpuPod {
             Err(why) => Some(why.as_str()),
         };
         let log_tail = LogTail::read(&connection, &pod).await;
+        let first = log_tail.as_ref().map(|tail| tail.container.as_str());
+        pod.other_logs = LogTail::read_others(&connection, &pod, first).await;
         let said = log_tail.iter().flat_map(|tail| &tail.log_lines).map(|line| line.trim_start().to_owned());
         pod.log_lines = said.collect();
         let mut explanation = explanation::explain(&pod, node_data, unread_reason);
@@ -334,7 +361,11 @@ async fn read_node_of(
     pod.node_ready = object_of_node.as_ref().ok().map(is_ready);
     pod.node_not_ready = object_of_node.as_ref().ok().and_then(why_not_ready);
     pod.node_pressure = object_of_node.as_ref().map(pressure).unwrap_or_default();
+    let failed = pod.end().filter(|end| end.exit_code != 0 && !end.never_ran()).map(|end| end.container);
+    let container = failed.or_else(|| Some(pod.running().next()?.0)).filter(|_| pod.is_gpu_stack);
+    let log = container.and_then(|container| format!("{}/{container}", pod.uid).parse().ok());
     let ask = ReadRequest::everything_about(object.and_then(TargetContainer::first_with_gpu));
+    let ask = ask.with_log(log, failed.is_some());
     let read = match object_of_node {
         Ok(node) => read_node::read_or_api_only(call, connection, &node, ExplainGpuPod::NAME, ask).await,
         Err(failure) => Err(failure),
@@ -410,7 +441,11 @@ impl PendingPod {
                 return Self { not_listed: Some(format!("{what}: {why}")), ..Self::default() };
             }
         };
-        pod.capacity_shortage = capacity_shortage::find(&candidates, &requested(object), scheduler_message.as_deref());
+        let message = scheduler_message.as_deref();
+        let not_offered = candidate_nodes::not_offered(connection, object, &candidates, message, call.time_left());
+        let not_offered = call.with_deadline("Reading the nodes", async { Ok(not_offered.await) }).await.ok().flatten();
+        pod.capacity_shortage =
+            not_offered.or_else(|| capacity_shortage::find(&candidates, &requested(object), message));
         candidates = grouped(candidates);
         let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
         candidates.truncate(MAX_CANDIDATES);

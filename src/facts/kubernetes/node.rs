@@ -74,6 +74,8 @@ pub struct KubernetesFacts {
     pub conditions: Vec<NodeConditionFact>,
     /// Taints as `key=value:effect`.
     pub taints: Vec<String>,
+    /// Labels and annotations with which operators and monitors report a state that is neither done nor healthy, as `key=value`.
+    pub states: Vec<String>,
     /// Time at which the Node object was created.
     pub created: Option<Timestamp>,
     /// Whether the Node object is being deleted.

@@ -31,13 +31,19 @@ pub struct PodFacts {
     /// Containers of the pod, init containers first.
     pub containers: Vec<ContainerFacts>,
     pub events: Vec<PodEvent>,
-    /// Warnings about the custom resource that controls the pod (a virtual machine, a job of an operator), oldest first. The
-    /// messages begin with kind and name of that object.
-    pub owner_warnings: Vec<PodEvent>,
+    /// Warnings about other objects that name the pod or that the pod belongs to (a virtual machine, a job, a group of pods, a
+    /// claim), oldest first. The messages begin with kind and name of that object.
+    pub related_warnings: Vec<PodEvent>,
     /// The last lines of the log of the container that failed, oldest first; empty if it was not read.
     pub log_lines: Vec<String>,
+    /// The last lines of the logs of other containers.
+    pub other_logs: Vec<ContainerLog>,
     /// Whether the pod is Ready; `None` if the pod has no such condition.
     pub ready: Option<bool>,
+    /// Since when the condition `Ready` has its status.
+    pub ready_since: Option<Timestamp>,
+    /// Conditions other than `Ready` and `PodScheduled` that are `False` or `Unknown`: `type is status: reason: message`.
+    pub other_conditions: Vec<String>,
     /// Reason and message of the condition `Ready`, if the pod is not Ready.
     pub not_ready: Option<String>,
     /// Scheduling gates that are not removed yet.
@@ -57,6 +63,8 @@ pub struct PodFacts {
     pub other_resources: Vec<String>,
     /// Device files of the host, or folders of them, that containers mount: `/dev/infiniband`.
     pub host_devices: Vec<String>,
+    /// The specifications of the containers, init containers first.
+    pub specs: Vec<ContainerSpec>,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
     /// Handler of the RuntimeClass; `None` if the RuntimeClass was not read.
@@ -105,6 +113,37 @@ pub struct CapacityShortage {
     pub never_fits: bool,
     /// The largest request that would start now, e.g. `fits now: at most 2 nvidia.com/gpu in one pod: 2 on gpu-7, 1 on gpu-8`.
     pub fits_now: Option<String>,
+}
+
+/// The last lines of the log of a container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerLog {
+    pub container: String,
+    /// Whether this is the log from before the last restart.
+    pub previous: bool,
+    /// Oldest first.
+    pub lines: Vec<String>,
+}
+
+/// The specification of a container, as far as messages can be about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerSpec {
+    pub name: String,
+    pub image: String,
+    /// `command` and `args`, one after the other.
+    pub arguments: Vec<String>,
+    /// Names and plain values of environment variables. A value can be a secret: it is compared, and shown only as a part of a
+    /// message that has it already.
+    pub environment: Vec<(String, String)>,
+    /// Paths at which volumes are mounted, each with its volume in words: `hostPath /dev (volume dev)`.
+    pub mounts: Vec<(String, String)>,
+    pub privileged: bool,
+    /// `runAsUser` of the container or the pod.
+    pub user: Option<i64>,
+    /// Dropped capabilities.
+    pub dropped: Vec<String>,
+    /// Whether it requests GPUs, of a device plugin or by a claim.
+    pub requests_gpus: bool,
 }
 
 /// One container of a pod.
@@ -156,6 +195,8 @@ pub struct PodEvent {
     pub count: u32,
     /// `involvedObject.fieldPath`: the part of the pod, e.g. `spec.containers{main}`. Empty for the whole pod.
     pub field: String,
+    /// Whether its type is `Warning`.
+    pub warning: bool,
 }
 
 impl PodEvent {

@@ -46,6 +46,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .cdi([spec_at("/var/run/cdi/management.nvidia.com-gpu.yaml", kind)])
                     .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
             }),
+        healthy("node-with-a-driver-of-its-image", "The GPU Operator leaves the driver to the image of the node.")
+            .must(finding("node-label-reports-a-state").severity(Info).evidence(["gpu.deploy.driver=pre-installed"]))
+            .must_not(ANY_WARNING)
+            .cluster(KubernetesFacts {
+                states: vec!["nvidia.com/gpu.deploy.driver=pre-installed".into()],
+                ..l40s_with_class(OPERATOR_PLUGIN)
+            })
+            .node(|| healthy_l40s(UBUNTU, containerd("/etc/containerd/config.toml", 3, [nvidia(TOOLKIT)]))),
         healthy("node-of-talos", "Talos: configuration and driver are not in the usual folders.")
             .must_not(ANY_WARNING)
             .cluster(l40s_with_class(PLUGIN))

@@ -10,6 +10,7 @@ mod scheduling;
 mod stack;
 mod start;
 mod time;
+mod verbatim;
 
 use jiff::Timestamp;
 

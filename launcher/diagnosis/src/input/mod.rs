@@ -10,6 +10,7 @@ pub(crate) mod log_window;
 pub(crate) mod named_causes;
 pub(crate) mod node;
 pub(crate) mod optional_inputs;
+pub(crate) mod platforms;
 pub(crate) mod pods_match;
 pub(crate) mod processes;
 pub(crate) mod recovery;

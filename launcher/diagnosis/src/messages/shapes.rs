@@ -83,16 +83,21 @@ impl Reading {
     }
 }
 
-/// Returns the meaning of a message. `None` if it has no general shape.
-pub(crate) fn read(message: &str) -> Option<Reading> {
-    let message = undecorated(message);
+/// Returns the shape of a message, and where its words are.
+fn found(message: &str) -> Option<(&'static Shape, (usize, usize))> {
     let lower = message.to_ascii_lowercase();
     let found = SHAPES.iter().filter_map(|shape| {
         let best = shape.words.iter().filter_map(|words| span(words, &lower)).max_by_key(|(_, end)| *end)?;
         Some((shape, best))
     });
     // `min_by_key` keeps the first of equal ones: the order of the table.
-    let (shape, (start, end)) = found.min_by_key(|(shape, (_, end))| (shape.tier, std::cmp::Reverse(*end)))?;
+    found.min_by_key(|(shape, (_, end))| (shape.tier, std::cmp::Reverse(*end)))
+}
+
+/// Returns the meaning of a message. `None` if it has no general shape.
+pub(crate) fn read(message: &str) -> Option<Reading> {
+    let message = undecorated(message);
+    let (shape, (start, end)) = found(message)?;
     let subject = subject(shape.subject, message, start, end);
     let what = match &subject {
         Some(subject) => shape.what.replace("{it}", subject),
@@ -119,6 +124,66 @@ pub(crate) fn last_error<'a>(lines: impl DoubleEndedIterator<Item = &'a str>) ->
     lines.rev().find(|line| is_error(line))
 }
 
+/// Returns whether a message is about a file, a device, a command or a library that is missing or cannot be used.
+pub(crate) fn is_about_files(message: &str) -> bool {
+    message
+        .lines()
+        .filter_map(found)
+        .any(|(shape, _)| matches!(shape.subject, Subject::Path | Subject::Library | Subject::Command))
+}
+
+/// Returns the lines of a log or message that tell most, oldest first: the first and the last line about an error, each with the line
+/// before it that belongs to it, or else the last lines.
+pub(crate) fn telling_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
+    let errors: Vec<usize> = (0..lines.len()).filter(|at| is_error(lines[*at])).collect();
+    let specific = || errors.iter().copied().find(|at| read(lines[*at]).is_some_and(|reading| reading.is_specific()));
+    let (Some(first), Some(last)) = (specific().or(errors.first().copied()), errors.last().copied()) else {
+        return lines[lines.len().saturating_sub(LAST_LINES)..].to_vec();
+    };
+    let mut told: Vec<usize> = vec![first.saturating_sub(1), first, last, (last + 1).min(lines.len() - 1)];
+    told.sort_unstable();
+    told.dedup();
+    told.into_iter().map(|at| lines[at]).collect()
+}
+
+/// Number of last lines of a log without an error.
+const LAST_LINES: usize = 3;
+
+/// Returns the last line of the log of a running program that its logger marks as an error. With `warnings`, also one that it marks
+/// as a warning.
+pub(crate) fn marked_error<'a>(mut lines: impl DoubleEndedIterator<Item = &'a str>, warnings: bool) -> Option<&'a str> {
+    lines.rfind(|line| {
+        is_marked(line, &["error", "fatal", "critical", "panic"], &['E', 'F'])
+            || (warnings && is_marked(line, &["warning", "warn"], &['W']))
+    })
+}
+
+/// Returns whether a logger marks a line with one of these levels: `ERROR`, `Error:`, `level=error`, `"error"`, klog's first letter, or
+/// the name of an exception.
+fn is_marked(line: &str, levels: &[&str], letters: &[char]) -> bool {
+    let klog =
+        line.starts_with(letters) && line.get(1..5).is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_mark = |at: usize, word: &str| {
+        let (before, after) = (line[..at].chars().next_back(), line[at + word.len()..].chars().next());
+        let is_level = levels.iter().any(|level| word.eq_ignore_ascii_case(level));
+        let is_exception = letters.contains(&'E')
+            && word.len() > 5
+            && (word.ends_with("Error") || word.ends_with("Exception"))
+            && after == Some(':');
+        let in_capitals = word.bytes().all(|byte| byte.is_ascii_uppercase());
+        is_exception || (is_level && (in_capitals || after == Some(':') || matches!(before, Some('=' | '"' | '['))))
+    };
+    let mut words =
+        line.split(|character: char| !character.is_ascii_alphanumeric()).map(|word| (offset_in(line, word), word));
+    klog || words.any(|(at, word)| !word.is_empty() && is_mark(at, word))
+}
+
+/// Returns where a part of a text begins in it.
+fn offset_in(text: &str, part: &str) -> usize {
+    (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
+}
+
 /// Returns the innermost words of a message without a shape: its end.
 pub(crate) fn words_of(message: &str) -> String {
     let message = undecorated(message);
@@ -126,8 +191,8 @@ pub(crate) fn words_of(message: &str) -> String {
 }
 
 /// Returns whether a line of a log says that it is about an error.
-fn is_error(line: &str) -> bool {
-    const MARKS: [&str; 12] = [
+pub(crate) fn is_error(line: &str) -> bool {
+    const MARKS: [&str; 16] = [
         "level=error",
         "level=fatal",
         "\"level\":\"error\"",
@@ -140,6 +205,10 @@ fn is_error(line: &str) -> bool {
         "unable to",
         "cannot ",
         "could not ",
+        "exception",
+        "refused",
+        "denied",
+        "not found",
     ];
     let klog = line.starts_with(['E', 'F'])
         && line.get(1..5).is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
@@ -179,7 +248,7 @@ fn is_bounded(message: &str, start: usize, end: usize) -> bool {
 }
 
 /// Removes the text that a logger adds to a message: time, level, source file.
-fn undecorated(message: &str) -> &str {
+pub(crate) fn undecorated(message: &str) -> &str {
     let message = message.trim();
     for (field, quote) in [(" msg=\"", '"'), ("\"msg\":\"", '"'), ("\"error\":\"", '"')] {
         if let Some((_, rest)) = message.split_once(field).filter(|(before, _)| before.len() < 80) {

@@ -13,7 +13,7 @@ use crate::objects::gpu_requests;
 use crate::objects::gpu_requests::{ResourceCounts, ResourceUse};
 use crate::objects::gpu_resource_names::{GPU_RESOURCE, gpu_count, gpu_resources};
 use crate::objects::node_conditions::{gpu_conditions, is_ready, ready_since, unhealthy_conditions};
-use crate::objects::node_labels::{label_number, replicas};
+use crate::objects::node_labels::{self, label_number, replicas};
 
 /// Labels with the GPU model, the most reliable first: GPU Feature Discovery, then the cloud providers.
 const MODEL_LABELS: [&str; 4] = [
@@ -135,6 +135,7 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
         labels: gpu_operator_labels::from_node(node),
         conditions: unhealthy_conditions(node),
         taints: taints(node),
+        states: node_labels::states(node),
         created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
         deleting: node.metadata.deletion_timestamp.is_some(),
         // The other fields are not in the Node object.

@@ -8,13 +8,11 @@ use syringe_core::text::clean;
 
 use crate::objects::gpu_resource_names::is_gpu_resource;
 
-/// Labels of cloud providers and Karpenter on nodes with GPUs of NVIDIA. They are set before any software of NVIDIA runs.
-const CLOUD_LABELS: [&str; 4] = [
-    "cloud.google.com/gke-accelerator",
-    "k8s.amazonaws.com/accelerator",
-    "kubernetes.azure.com/accelerator",
-    "karpenter.k8s.aws/instance-gpu-manufacturer",
-];
+/// Whether a label names NVIDIA as the vendor of the node's GPUs. Cloud providers and Karpenter set such labels before any software of
+/// NVIDIA runs: `cloud.google.com/gke-accelerator`, `karpenter.k8s.aws/instance-gpu-manufacturer`.
+fn names_vendor(name: &str, value: &str) -> bool {
+    (name.contains("accelerator") || name.contains("gpu")) && value.starts_with("nvidia")
+}
 
 /// Whether a node has GPUs, according to its capacity, or to labels that remain when the device plugin is down.
 pub fn is_gpu_node(node: &Node) -> bool {
@@ -22,8 +20,58 @@ pub fn is_gpu_node(node: &Node) -> bool {
     capacity.is_some_and(|resources| resources.keys().any(|name| is_gpu_resource(name)))
         || node.labels().get("nvidia.com/gpu.present").is_some_and(|present| present == "true")
         || label_number(node, "nvidia.com/gpu.count").is_some_and(|count| count > 0)
-        || CLOUD_LABELS.iter().filter_map(|name| node.labels().get(*name)).any(|value| value.starts_with("nvidia"))
+        || node.labels().iter().any(|(name, value)| names_vendor(name, value))
         || node.labels().keys().any(|name| name.starts_with("feature.node.kubernetes.io/pci-") && name.contains("10de"))
+}
+
+/// Maximum number of states of one node.
+const MAX_STATES: usize = 8;
+/// Words in the name of a label or annotation whose value is a state.
+const OF_STATE: [&str; 7] = ["state", "status", "health", "upgrade", "remediation", "quarantine", "phase"];
+/// Values of a state that need no attention, or that are no states. Those of the GPU Operator's own labels have rules of their own.
+const IN_ORDER: [&str; 22] = [
+    "true",
+    "false",
+    "success",
+    "succeeded",
+    "upgrade-done",
+    "done",
+    "ready",
+    "completed",
+    "complete",
+    "idle",
+    "enabled",
+    "disabled",
+    "none",
+    "healthy",
+    "ok",
+    "pass",
+    "passed",
+    "running",
+    "active",
+    "installed",
+    "deployed",
+    "normal",
+];
+/// Beginnings of values that report a failure or a pause, whatever the name of the label.
+const FAILURES: [&str; 7] = ["fail", "error", "paused", "unhealthy", "degraded", "stuck", "pre-installed"];
+/// Names of labels that rules judge.
+const JUDGED: [&str; 2] = ["nvidia.com/mig.config.state", "nvidia.com/gpu-driver-upgrade-state"];
+
+/// Returns the labels and annotations with which operators and monitors report a state that is neither done nor healthy.
+pub fn states(node: &Node) -> Vec<String> {
+    let all = node.labels().iter().chain(node.annotations());
+    let reports = |(name, value): &(&String, &String)| {
+        let (key, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
+        let is_word =
+            value.len() < 64 && value.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_ ".contains(&byte));
+        let failure = FAILURES.iter().any(|start| value.starts_with(start));
+        let of_state = OF_STATE.iter().any(|word| key.contains(word));
+        let judged =
+            JUDGED.contains(&name.as_str()) || (name.starts_with("nvidia.com/") && value.starts_with("paused"));
+        is_word && !value.is_empty() && !judged && (failure || (of_state && !IN_ORDER.contains(&value.as_str())))
+    };
+    all.filter(reports).map(|(name, value)| clean(&format!("{name}={value}"), 320)).take(MAX_STATES).collect()
 }
 
 /// Returns the number of replicas of one unit of `resource` on this node (time-slicing, MPS), or 1 without sharing.
@@ -61,6 +109,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn states_that_are_neither_done_nor_healthy_are_kept() {
+        let node: Node = serde_json::from_value(serde_json::json!({"metadata": {"name": "n",
+            "labels": {"nvidia.com/gpu.deploy.driver": "pre-installed", "nvidia.com/gpu.deploy.dcgm": "true",
+                "nvidia.com/mig.config.state": "failed", "x.io/upgrade-state": "done"},
+            "annotations": {"x.io/last-state": "drain-failed", "x.io/state-hash": "0f3c91", "machine.io/state": "Done"}}}))
+        .expect("a node");
+        assert_eq!(states(&node), ["nvidia.com/gpu.deploy.driver=pre-installed", "x.io/last-state=drain-failed"]);
+    }
 
     #[test]
     fn labels_keep_their_names_and_what_holds_something_back_is_no_noise() {

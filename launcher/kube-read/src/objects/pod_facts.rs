@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, PodFacts, Preemption};
+use syringe_core::facts::kubernetes::pod::{
+    ContainerFacts, ContainerSpec, ContainerState, PodEvent, PodFacts, Preemption,
+};
 use syringe_core::text::{clean, clean_keeping_end};
 
 use crate::objects::gpu_resource_names::{is_gpu_resource, requests_gpus};
@@ -58,9 +60,12 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         deleted: time(pod.metadata.deletion_timestamp.as_ref()),
         containers: containers.into_iter().flatten().flatten().map(|status| container(&status)).collect(),
         events: Vec::new(),
-        owner_warnings: Vec::new(),
+        related_warnings: Vec::new(),
         log_lines: Vec::new(),
+        other_logs: Vec::new(),
         ready: ready.map(|condition| condition.status == "True"),
+        ready_since: time(ready.and_then(|condition| condition.last_transition_time.as_ref())),
+        other_conditions: other_conditions(conditions),
         not_ready: why_not.filter(|why| !why.is_empty()),
         scheduling_gates: gates.map(|gate| clean(&gate.name, NAME_CAP)).take(MAX_GATES).collect(),
         wants_gpus: wants_gpus(pod),
@@ -70,6 +75,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         gpus_requested: gpus_requested(pod),
         other_resources: other_resources(pod),
         host_devices: host_devices(pod),
+        specs: specs(pod),
         runtime_class: pod
             .spec
             .as_ref()
@@ -84,6 +90,94 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         live_pod_uids: None,
         not_created_by: None,
     }
+}
+
+/// Maximum number of arguments, variables or mounts of one container.
+const MAX_OF_SPEC: usize = 64;
+
+/// Returns the conditions other than `Ready` that say that something is not as it should be. A condition about disruption is True when
+/// the pod is to be ended, and has its events.
+fn other_conditions(conditions: &[core::PodCondition]) -> Vec<String> {
+    const KNOWN: [&str; 4] = ["Ready", "PodScheduled", "DisruptionTarget", "ContainersReady"];
+    let not_true = conditions.iter().filter(|one| one.status != "True" && !KNOWN.contains(&one.type_.as_str()));
+    // While a container of the pod restarts or is resized, a condition with these names is True.
+    let not_true =
+        not_true.filter(|one| !one.type_.starts_with("PodResize") && !one.type_.starts_with("AllContainers"));
+    let in_words = |one: &core::PodCondition| {
+        let why = [&one.reason, &one.message].map(|text| text.as_deref().unwrap_or_default());
+        let why = why.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
+        clean_keeping_end(format!("{} is {}: {why}", one.type_, one.status).trim_end_matches([':', ' ']), MESSAGE_CAP)
+    };
+    not_true.map(in_words).take(MAX_GATES).collect()
+}
+
+/// Returns the names and UIDs by which other objects are related to the pod: owners, and names of groups, claims and volumes.
+pub fn related_names(pod: &Pod) -> Vec<String> {
+    let meta = &pod.metadata;
+    let owners = meta.owner_references.iter().flatten().flat_map(|owner| [owner.name.clone(), owner.uid.clone()]);
+    let of_group = |name: &str| ["group", "workload", "job-name"].iter().any(|word| name.contains(word));
+    let maps = meta.labels.iter().chain(&meta.annotations).flatten();
+    // A label such as `app` has names that many objects share.
+    let named =
+        maps.filter(|(key, value)| key.contains('/') && of_group(key) && !value.is_empty() && value.len() < 254);
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let claims = volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.clone()));
+    let of_status = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
+    let devices = of_status.filter_map(|claim| claim.resource_claim_name.clone());
+    let direct = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let devices = devices.chain(direct.filter_map(|claim| claim.resource_claim_name.clone()));
+    owners.chain(named.map(|(_, value)| value.clone())).chain(claims).chain(devices).collect()
+}
+
+/// Returns the specifications of the containers, init containers first.
+fn specs(pod: &Pod) -> Vec<ContainerSpec> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let user = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let volumes = spec.volumes.as_deref().unwrap_or_default();
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    containers.map(|container| container_spec(container, volumes, user)).take(MAX_OF_SPEC).collect()
+}
+
+fn container_spec(container: &core::Container, volumes: &[core::Volume], user: Option<i64>) -> ContainerSpec {
+    let arguments = container.command.iter().chain(&container.args).flatten();
+    let variables = container.env.iter().flatten();
+    let variables = variables.filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)));
+    let mounts = container.volume_mounts.iter().flatten().map(|mount| {
+        let volume = volumes.iter().find(|volume| volume.name == mount.name);
+        (clean(&mount.mount_path, NAME_CAP), volume.map_or_else(|| mount.name.clone(), volume_in_words))
+    });
+    let context = container.security_context.as_ref();
+    let dropped = context.and_then(|context| context.capabilities.as_ref()?.drop.clone()).unwrap_or_default();
+    let claims = container.resources.as_ref().and_then(|resources| resources.claims.as_ref());
+    ContainerSpec {
+        name: clean(&container.name, 63),
+        image: clean(container.image.as_deref().unwrap_or_default(), NAME_CAP),
+        arguments: arguments.cloned().take(MAX_OF_SPEC).collect(),
+        environment: variables.take(MAX_OF_SPEC).collect(),
+        mounts: mounts.take(MAX_OF_SPEC).collect(),
+        privileged: context.and_then(|context| context.privileged).unwrap_or(false),
+        user: context.and_then(|context| context.run_as_user).or(user),
+        dropped: dropped.iter().map(|name| clean(name, 63)).take(MAX_GATES).collect(),
+        requests_gpus: requests_gpus(container) || claims.is_some_and(|claims| !claims.is_empty()),
+    }
+}
+
+/// Returns the kind and name of a volume: `hostPath /dev (volume dev)`.
+fn volume_in_words(volume: &core::Volume) -> String {
+    let source = if let Some(path) = &volume.host_path {
+        format!("hostPath {}", path.path)
+    } else if let Some(map) = &volume.config_map {
+        format!("ConfigMap {}", map.name)
+    } else if let Some(secret) = &volume.secret {
+        format!("Secret {}", secret.secret_name.as_deref().unwrap_or_default())
+    } else if let Some(claim) = &volume.persistent_volume_claim {
+        format!("PersistentVolumeClaim {}", claim.claim_name)
+    } else if volume.empty_dir.is_some() {
+        "emptyDir".to_owned()
+    } else {
+        String::new()
+    };
+    clean(format!("{source} (volume {})", volume.name).trim(), NAME_CAP)
 }
 
 /// Returns the scheduler of the pod if it is not the default one.

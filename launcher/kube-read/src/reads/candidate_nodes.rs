@@ -1,14 +1,23 @@
-//! `candidates`: lists all GPU nodes for a Pending pod, with the reasons against each node.
+//! `candidates`: lists all GPU nodes for a Pending pod, with the reasons against each node. `offer`: why no node has the resource.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
+use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
+use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
+use syringe_core::facts::kubernetes::pod::CapacityShortage;
+use syringe_core::text::clean_keeping_end;
 
 use crate::Failure;
 use crate::client::connection::Connection;
+use crate::objects::daemon_sets::{self, DaemonSet};
+use crate::objects::gpu_resource_names::is_gpu_resource;
 use crate::objects::node_labels::is_gpu_node;
 use crate::objects::pod_requests::NodeRequests;
 use crate::objects::scheduler_filters::{Candidate, candidate, requested};
-use crate::reads::{nodes, pods};
+use crate::reads::existing_pods::ExistingPods;
+use crate::reads::{daemon_sets as daemon_set_list, events, nodes, pods};
 
 /// Returns every GPU node of the cluster, sorted by the number of reasons against the node (fewest first).
 pub async fn candidates(
@@ -31,4 +40,136 @@ pub async fn candidates(
     candidates
         .sort_by(|one, other| (one.reasons_against.len(), &one.node).cmp(&(other.reasons_against.len(), &other.node)));
     Ok(candidates)
+}
+
+/// Maximum number of nodes that are named, and of nodes whose pods are read.
+const NAMED: usize = 3;
+const NODES_READ: usize = 2;
+/// Parts of names of resources that many resources share.
+const COMMON: [&str; 9] = ["com", "nvidia", "gpu", "amazonaws", "vpc", "shared", "devices", "intel", "mellanox"];
+
+/// Returns that no node of the cluster has a resource of a device plugin that the pod requests, and what would offer it there. `None` if
+/// a node has it, or if this could not be read.
+pub async fn not_offered(
+    connection: &Connection,
+    pod: &Pod,
+    candidates: &[Candidate],
+    scheduler_message: Option<&str>,
+    time: Duration,
+) -> Option<CapacityShortage> {
+    let wanted = requested(pod);
+    let insufficient =
+        |name: &&String| scheduler_message.is_none_or(|message| message.contains(&format!("Insufficient {name}")));
+    let resource = wanted.keys().filter(|name| name.contains('/')).find(insufficient)?;
+    let of_gpus = is_gpu_resource(resource);
+    let has_it = |candidate: &Candidate| candidate.free.get(resource).is_some_and(|amount| amount.allocatable > 0);
+    let offers_others = of_gpus && candidates.iter().any(|candidate| !candidate.offers.is_empty());
+    if offers_others || candidates.iter().any(has_it) {
+        return None;
+    }
+    // A node without any sign of GPUs may have them: then nothing has found them yet.
+    let (count, mut nodes) = nodes::collect(connection, None, |_| true, |node| node).await.ok()?;
+    let nobody = NodeRequests::default();
+    let judged = |node: &Node| candidate(pod, node, &wanted, &nobody, None);
+    if nodes.iter().any(|node| has_it(&judged(node))) {
+        return None;
+    }
+    nodes.retain(|node| judged(node).rejections.is_empty());
+    // Nodes that the pod selects, or that look like nodes with GPUs.
+    let selector = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
+    if selector.is_none_or(|selector| selector.is_empty()) && nodes.iter().any(is_gpu_node) {
+        nodes.retain(is_gpu_node);
+    }
+    let read = nodes.iter().take(NODES_READ).map(|node| providers_on(connection, node, resource, time));
+    let pods: Vec<String> = futures_util::future::join_all(read).await.into_iter().flatten().collect();
+    let sets = daemon_set_list::list(connection, time).await.ok().filter(|_| of_gpus);
+    let sets = sets.as_deref().map(|sets| plugins_on(sets, &nodes));
+    let names: Vec<String> = nodes.iter().take(NAMED).map(ResourceExt::name_any).collect();
+    let few = names.len() == nodes.len();
+    let of_nodes = if names.is_empty() || !few { String::new() } else { format!(" on {}", names.join(", ")) };
+    let example = names.first().map(|name| format!(" (diagnose_gpu_node for {name})")).unwrap_or_default();
+    let changes = match (pods.is_empty(), sets.filter(|_| of_gpus)) {
+        (false, _) => vec![
+            format!("repair what offers {resource}{of_nodes}: {}", pods.join("; ")),
+            format!("find out whether the device is there{example}"),
+        ],
+        (true, Some(sets)) if sets.is_empty() => vec![
+            format!(
+                "if a node has GPUs, install what offers them{of_nodes}{example}: the cluster has no DaemonSet of a device plugin or DRA \
+                 driver of NVIDIA (device plugin, or the GPU Operator)"
+            ),
+            "otherwise add nodes with GPUs".to_owned(),
+        ],
+        (true, Some(sets)) => vec![
+            format!("find out why the device plugin registers no GPU{of_nodes}{example}: {}", sets.join("; ")),
+            "if no node has a GPU, add one that has".to_owned(),
+        ],
+        (true, None) => vec![
+            format!("run the device plugin that offers {resource}{of_nodes}: no pod of one was found there"),
+            "request a resource that the nodes offer".to_owned(),
+        ],
+    };
+    let whole = match count {
+        1 => "the only node of the cluster does not offer it".to_owned(),
+        _ => format!("none of the {count} nodes of the cluster offers it"),
+    };
+    Some(CapacityShortage {
+        problem: Some(format!("no node offers {resource}")),
+        shortage: format!("requests {resource}, and {whole}"),
+        changes,
+        needs_all: false,
+        never_fits: false,
+        fits_now: None,
+    })
+}
+
+/// Returns the pods of DaemonSets on a node that may offer the resource, each with its state: pods of device plugins, and pods whose
+/// name has a part of the resource's name.
+async fn providers_on(connection: &Connection, node: &Node, resource: &str, time: Duration) -> Vec<String> {
+    let name = node.name_any();
+    let Ok(pods) = ExistingPods::on_node(connection, &name, time).await else { return Vec::new() };
+    let parts = resource.split(|character: char| !character.is_ascii_alphanumeric());
+    let parts: Vec<&str> = parts.filter(|part| part.len() > 2 && !COMMON.contains(part)).collect();
+    let of_gpus = is_gpu_resource(resource);
+    let provides = |pod: &&NvidiaPod| match pod.component {
+        Component::DevicePlugin | Component::DraDriver | Component::SandboxDevicePlugin => of_gpus,
+        Component::Other => !of_gpus && parts.iter().any(|part| pod.name.contains(part) || pod.owner.contains(part)),
+        _ => false,
+    };
+    let mut told = Vec::new();
+    for pod in pods.daemon_pods().iter().filter(provides).take(NAMED) {
+        let warning = events::newest_warning(connection, &pod.namespace, &pod.name).await.ok().flatten();
+        let waits = pod.containers.iter().find_map(|container| {
+            let state = [Some(&container.state), container.last.as_ref()].into_iter().flatten();
+            let message = state.filter_map(|state| state.message.clone().or(state.reason.clone())).next();
+            (!container.ready)
+                .then(|| format!("container {} is not ready ({})", container.name, message.unwrap_or_default()))
+        });
+        let state = match (pod.ready, waits, warning) {
+            (true, ..) => "is ready and has registered none".to_owned(),
+            (false, waits, Some(warning)) => {
+                format!("{}; {}: {}", waits.unwrap_or_default(), warning.reason, warning.message)
+            }
+            (false, Some(waits), None) => waits,
+            (false, None, None) => format!("is {}", pod.phase),
+        };
+        told.push(clean_keeping_end(&format!("pod {}/{} on {name}: {state}", pod.namespace, pod.name), MAX_STATE));
+    }
+    told
+}
+
+/// Maximum length of the state of a pod.
+const MAX_STATE: usize = 600;
+
+/// Returns the DaemonSets that offer GPUs, each with the reason why it has no pod on the nodes.
+fn plugins_on(sets: &[DaemonSet], nodes: &[Node]) -> Vec<String> {
+    let any = Node::default();
+    let node = nodes.first().unwrap_or(&any);
+    let facts = daemon_sets::on_node(sets, node, &[]).into_iter().filter(|set| set.role == DaemonSetRole::GpuPlugin);
+    let in_words = |set: DaemonSetFacts| {
+        let why = set.mismatch.filter(|_| !nodes.is_empty());
+        let why = why.map(|why| format!(" has no pod on {}: {why}", node.name_any()));
+        format!("DaemonSet {}/{}{}", set.namespace, set.name, why.unwrap_or_default())
+    };
+    facts.map(in_words).take(NAMED).collect()
 }

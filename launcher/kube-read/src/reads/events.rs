@@ -88,14 +88,42 @@ pub async fn of_pod(connection: &Connection, namespace: &str, uid: &str) -> Resu
     Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
 }
 
-/// Reads the newest warnings about the object with this UID, oldest first.
-pub async fn warnings_of(connection: &Connection, namespace: &str, uid: &str) -> Result<Vec<PodEvent>, Failure> {
+/// Kinds of objects that are not about a pod, although their names may be the beginning of its name.
+const NOT_OF_PODS: [&str; 10] = [
+    "Pod",
+    "Node",
+    "Service",
+    "HorizontalPodAutoscaler",
+    "VerticalPodAutoscaler",
+    "PodDisruptionBudget",
+    "Ingress",
+    "Endpoints",
+    "EndpointSlice",
+    "Certificate",
+];
+
+/// Names by which other objects refer to a pod.
+pub struct PodNames<'a> {
+    pub name: &'a str,
+    pub uid: &'a str,
+    /// Names and UIDs of owners, and names in labels, annotations, volumes and claims of the pod.
+    pub related: &'a [String],
+}
+
+/// Reads the newest warnings about other objects that name the pod, or that the pod names, oldest first. Kind and name of the
+/// object are put before each message.
+pub async fn warnings_beside(
+    connection: &Connection,
+    namespace: &str,
+    pod: &PodNames<'_>,
+) -> Result<Vec<PodEvent>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
-    let what = format!("Listing the events of the owner of a pod in namespace {namespace}");
-    let fields = format!("involvedObject.uid={uid},type=Warning");
-    let mut events = newest(connection, &path, &fields, &what, WARNINGS_OF_POD).await?;
+    let what = format!("Listing the warnings in namespace {namespace}");
+    let mut events = newest(connection, &path, "type=Warning", &what, MAX_NODE_EVENTS).await?;
+    events.retain(|event| event.is_beside(pod));
+    events.truncate(WARNINGS_OF_POD);
     events.sort_by_key(SlimEvent::last);
-    Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
+    Ok(events.into_iter().map(SlimEvent::into_named_event).collect())
 }
 
 /// An event of a controller that could not create a pod.
@@ -262,6 +290,7 @@ struct Series {
 struct InvolvedObject {
     kind: Option<String>,
     name: Option<String>,
+    uid: Option<String>,
     field_path: Option<String>,
 }
 
@@ -289,6 +318,33 @@ impl SlimEvent {
         }
     }
 
+    /// Returns whether the event is about another object that names the pod, or that the pod names. The name of a controller is the
+    /// beginning of the names of its pods.
+    fn is_beside(&self, pod: &PodNames<'_>) -> bool {
+        let InvolvedObject { kind, name, uid, .. } = &self.involved_object;
+        let [kind, name, uid] = [kind, name, uid].map(|text| text.as_deref().unwrap_or_default());
+        if name.is_empty() || uid == pod.uid || (kind == "Pod" && name == pod.name) {
+            return false;
+        }
+        let is_related = pod.related.iter().any(|one| one == name || one == uid);
+        let controls = pod.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+        // An autoscaler or a budget of the same name says nothing of a pod; a controller that cannot create a pod means another one.
+        let of_others = NOT_OF_PODS.contains(&kind) || self.reason.as_deref().is_some_and(|why| why == "FailedCreate");
+        let words = self.message.as_deref().unwrap_or_default();
+        let names_it = words
+            .split(|character: char| !(character.is_ascii_alphanumeric() || "-.".contains(character)))
+            .any(|word| word.trim_matches('.') == pod.name);
+        names_it || (!of_others && (is_related || controls))
+    }
+
+    /// Returns the event with kind and name of its object before the message.
+    fn into_named_event(self) -> PodEvent {
+        let InvolvedObject { kind, name, .. } = &self.involved_object;
+        let [kind, name] = [kind, name].map(|text| clean(text.as_deref().unwrap_or_default(), FIELD));
+        let event = self.into_pod_event();
+        PodEvent { message: format!("{kind} {name}: {}", event.message), ..event }
+    }
+
     fn into_pod_event(self) -> PodEvent {
         PodEvent {
             time: self.last(),
@@ -296,6 +352,7 @@ impl SlimEvent {
             message: clean_keeping_end(self.message.as_deref().unwrap_or_default(), POD_MESSAGE),
             count: self.count(),
             field: clean(self.involved_object.field_path.as_deref().unwrap_or_default(), FIELD),
+            warning: self.severity.as_deref() == Some("Warning"),
         }
     }
 }

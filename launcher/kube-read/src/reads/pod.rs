@@ -89,7 +89,7 @@ async fn with_events(
             facts.events = events;
             let of_machine = events_of_nominated(connection, &facts).await;
             facts.events.splice(0..0, of_machine);
-            facts.owner_warnings = warnings_of_owner(connection, namespace, &pod).await;
+            facts.related_warnings = warnings_beside(connection, namespace, &pod).await;
             None
         }
         Err(failure) => Some(failure),
@@ -97,17 +97,12 @@ async fn with_events(
     ReadPod { object: Some(pod), facts, no_events, selected_of }
 }
 
-/// Reads the warnings about the custom resource that controls the pod. The controllers of Kubernetes itself have no warnings that say
-/// more than those of the pod.
-async fn warnings_of_owner(connection: &Connection, namespace: &str, pod: &Pod) -> Vec<PodEvent> {
-    let of_kubernetes = |version: &str| !version.split('/').next().unwrap_or_default().contains('.');
-    let owners = pod.metadata.owner_references.iter().flatten();
-    let mut custom = owners.filter(|owner| owner.controller == Some(true) && !of_kubernetes(&owner.api_version));
-    let Some(owner) = custom.next() else { return Vec::new() };
-    let events = events::warnings_of(connection, namespace, &owner.uid).await.unwrap_or_default();
-    let named =
-        |event: PodEvent| PodEvent { message: format!("{} {}: {}", owner.kind, owner.name, event.message), ..event };
-    events.into_iter().map(named).collect()
+/// Reads the warnings about objects that name the pod or that the pod belongs to. Not having them leaves the explanation as it is.
+async fn warnings_beside(connection: &Connection, namespace: &str, pod: &Pod) -> Vec<PodEvent> {
+    let related = pod_facts::related_names(pod);
+    let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
+    let names = events::PodNames { name: &name, uid: &uid, related: &related };
+    events::warnings_beside(connection, namespace, &names).await.unwrap_or_default()
 }
 
 /// Maximum number of NodeClaims whose events are read.
@@ -130,6 +125,7 @@ async fn events_of_nominated(connection: &Connection, facts: &PodFacts) -> Vec<P
             message: format!("NodeClaim {name}: {}", event.message),
             count: event.count,
             field: String::new(),
+            warning: true,
         }));
     }
     found

@@ -1,16 +1,15 @@
 //! `first_cause`: tries the causes of a pod's state in order. The first one with evidence is the explanation.
 
 use crate::explanation::causes::{
-    Case, CauseRule, MAX_EVIDENCE, NOT_IDENTIFIED, claims, end_quote, event_quote, eviction, gpu, has_no_gpu, kubelet,
-    kubelet_admission, not_created, process, program_message, scheduling, start, state,
+    Case, CauseRule, NOT_IDENTIFIED, claims, eviction, failing_part, gpu, has_no_gpu, kubelet, kubelet_admission,
+    not_created, process, program_message, scheduling, start, state, subject_owner,
 };
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::Diagnosis;
 use syringe_core::facts::kubernetes::node::KubernetesInput;
-use syringe_core::facts::kubernetes::pod::{ContainerState, PodFacts};
+use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::report::{Report, Source};
-use syringe_core::text::clean;
 
 /// Kind of evidence of a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,69 +106,10 @@ pub(crate) fn first_cause(
         // stack is possible. A reason that the kubelet or the scheduler reported stays certain.
         explanation.certainty = Certainty::Possible;
     }
-    quote_the_failing_part(&case, &mut explanation);
+    failing_part::quote(&case, &mut explanation);
+    subject_owner::add(&case, &mut explanation);
     explanation
 }
-
-/// Adds the messages of the failing part that are not in the evidence yet: every explanation contains them.
-fn quote_the_failing_part(case: &Case<'_>, explanation: &mut Explanation) {
-    let pod = case.pod;
-    let status = pod.reason.as_ref().map(|reason| match &pod.message {
-        Some(message) => (message.clone(), format!("pod status: {reason}: {message}")),
-        None => (reason.clone(), format!("pod status: {reason}")),
-    });
-    let waiting = pod.containers.iter().filter_map(|container| match &container.state {
-        ContainerState::Waiting { reason, message } if !message.is_empty() => {
-            Some((message.clone(), format!("container {}: {reason}: {message}", container.name)))
-        }
-        _ => None,
-    });
-    let end = case.failed().filter(|end| !end.message.is_empty());
-    let end = end.and_then(|end| Some((end.message.to_owned(), end_quote(case)?)));
-    let failing = explanation.cause != Cause::None;
-    let warnings = pod.events.iter().rev().filter(|event| {
-        failing && !event.message.is_empty() && !event.is_ours() && !NORMAL_EVENTS.contains(&event.reason.as_str())
-    });
-    let warning = warnings.take(MAX_WARNINGS).map(|event| (event.message.clone(), event_quote(event)));
-    let missing: Vec<String> = status
-        .into_iter()
-        .chain(waiting)
-        .chain(end)
-        .chain(warning)
-        .filter(|(message, _)| !explanation.evidence.iter().any(|line| line.contains(&short(message))))
-        .map(|(_, quote)| quote)
-        .collect();
-    explanation.evidence.truncate(MAX_EVIDENCE.saturating_sub(missing.len()).max(1));
-    *explanation = std::mem::take(explanation).with_evidence(missing);
-}
-
-/// Returns the cleaned end of a message. A text that contains this end already quotes the message.
-fn short(message: &str) -> String {
-    let cleaned = clean(message, usize::MAX);
-    cleaned.chars().skip(cleaned.chars().count().saturating_sub(RECOGNIZED)).collect()
-}
-
-/// Number of characters at the end of a message that identify it.
-const RECOGNIZED: usize = 60;
-
-/// Maximum number of events that are quoted besides the evidence of a cause.
-const MAX_WARNINGS: usize = 2;
-
-/// Reasons of events that report no problem.
-const NORMAL_EVENTS: [&str; 12] = [
-    "Scheduled",
-    "Pulling",
-    "Pulled",
-    "Created",
-    "Started",
-    "Killing",
-    "SuccessfulAttachVolume",
-    "AddedInterface",
-    "SuccessfulCreate",
-    "SuccessfulDelete",
-    "TriggeredScaleUp",
-    "SandboxChanged",
-];
 
 /// Returns whether data from Kubernetes that the rules need was not read.
 fn lacks_kubernetes_input(diagnosis: &Diagnosis) -> bool {

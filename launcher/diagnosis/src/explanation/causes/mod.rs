@@ -9,8 +9,10 @@ mod cuda_versions;
 mod effects;
 pub(crate) mod evaluate;
 mod eviction;
+mod failing_part;
 mod free_gpus;
 mod gpu;
+mod injection;
 mod kubelet;
 mod kubelet_admission;
 mod not_created;
@@ -18,6 +20,7 @@ mod process;
 mod program_message;
 mod scheduling;
 mod start;
+mod subject_owner;
 mod unresolved_cdi;
 
 use jiff::{SignedDuration, Timestamp};
@@ -84,6 +87,13 @@ impl Case<'_> {
         let of_failed = |container: &str| self.failed().is_some_and(|end| end.container == container);
         let log = log.filter(|log| of_failed(&log.container));
         log.into_iter().flat_map(|log| log.detail_lines.iter().chain(&log.lines)).map(String::as_str)
+    }
+
+    /// Returns the container of the pod whose log the probe read on the node, with its lines.
+    fn any_log_on_node(&self) -> Option<(&str, Vec<&str>)> {
+        let host = self.report.and_then(|report| Section::data_of(&report.sections.host));
+        let log = host.and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == self.pod.uid)?;
+        Some((log.container.as_str(), log.detail_lines.iter().chain(&log.lines).map(String::as_str).collect()))
     }
 
     /// Returns the termination of the pod's container, if one terminated.

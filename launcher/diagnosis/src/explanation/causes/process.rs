@@ -2,10 +2,11 @@
 
 use jiff::SignedDuration;
 
+use crate::explanation::causes::failing_part::{self, Doubt};
 use crate::explanation::causes::program_message::{before_its_end, speaks_of_gpus};
 use crate::explanation::causes::start::CRASH_LOOP;
 use crate::explanation::causes::{
-    Case, NOT_IDENTIFIED, claims, effects, end_quote, event_quote, finding_quote, is_fault, is_teardown, quotes,
+    Case, NOT_IDENTIFIED, claims, effects, end_quote, finding_quote, injection, is_fault, is_teardown, quotes,
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
@@ -14,7 +15,7 @@ use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Class};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
-use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, Termination};
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termination};
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::report::Section;
 
@@ -247,7 +248,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         if case.pod.running().any(|(name, _)| name == container) { "; the container is running again" } else { "" };
     // The message of the container does not give the reason, or there is no message.
     let why = match &reading {
-        Some((reading, _)) => format!("; it says that {}", reading.quoted()),
+        Some((reading, _)) => format!("; it says that {}", reading.what),
         None if sent => String::new(),
         None if exit_code > 128 && shares_gpus(case) => format!(
             "; {NOT_IDENTIFIED}. Software that shares GPUs ({}) runs a library inside its program; that library, or its replacement by an \
@@ -338,7 +339,7 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
                 .with_action(ActionCode::Watch, format!("See diagnose_gpu_node for {}.", case.node)),
         );
     }
-    if let Some(doubt) = reported_by_owner(case, what).or_else(|| other_devices_visible(case, what)) {
+    if let Some(doubt) = doubtful(case, what).or_else(|| other_devices_visible(case, what)) {
         return Some(doubt);
     }
     let what = match case.pod.phase.as_str() {
@@ -351,31 +352,41 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     Some(case.explain(Cause::None, certainty, what).with_action(ActionCode::None, "No action needed."))
 }
 
-/// Explains a running pod whose controller reports a problem: a virtual machine without its GPU, a job that its operator cannot
-/// complete.
-fn reported_by_owner(case: &Case<'_>, what: &str) -> Option<Explanation> {
-    let started = case.pod.running().filter_map(|(_, since)| since).min();
-    let since = |event: &&PodEvent| started.zip(event.time).is_none_or(|(started, time)| time >= started);
-    let event = case.pod.owner_warnings.iter().rev().filter(|_| case.pod.phase == "Running").find(since)?;
-    let phrase = phrases::known(Part::Start, &event.message);
-    let reading = shapes::read(&event.message);
+/// Explains a pod that runs or has completed, and about which a message reports a problem: a virtual machine without its GPU, a job that
+/// its operator cannot complete, an error in its log.
+fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
+    let doubts = failing_part::doubts(case);
+    let Doubt { source, message, .. } = doubts.first()?;
+    let phrase = phrases::known(Part::Start, message);
+    let reading = shapes::read(message);
     let meaning = match (phrase, &reading) {
-        (Some(phrase), _) => format!(": {}", phrase.meaning(&event.message)),
-        (None, Some(reading)) => format!(": {}", reading.quoted()),
-        (None, None) => format!("; {NOT_IDENTIFIED} (\"{}\")", shapes::words_of(&event.message)),
+        _ if message.is_empty() => format!("; {NOT_IDENTIFIED}"),
+        (Some(phrase), _) => format!(": {} (\"{}\")", phrase.meaning(message), shapes::words_of(message)),
+        (None, Some(reading)) => format!(": {} (\"{}\")", reading.what, shapes::words_of(message)),
+        (None, None) => format!(": \"{}\"; {NOT_IDENTIFIED}", shapes::words_of(message)),
     };
     let advice = phrase.map(|phrase| phrase.advice(case.node)).or(reading.map(|reading| reading.advice(case.node)));
     let advice = advice.filter(|text| !text.is_empty());
     let cause = phrase.map_or(Cause::Unknown, |phrase| phrase.cause);
     let code = phrase.map_or(ActionCode::Watch, |phrase| phrase.code);
-    let what = format!("{what}, but the controller of the pod reports {}{meaning}", event.reason);
+    let what = format!("{what}, but {source}{meaning}");
+    let certainty = if phrase.is_some() { Certainty::Likely } else { Certainty::Possible };
+    let lack = if case.pod.is_gpu_stack { injection::doubt(case) } else { None };
+    let advice = lack.or(advice);
     Some(
-        case.explain(cause, Certainty::Likely, what).with_evidence([event_quote(event)]).with_action(
-            code,
-            advice.unwrap_or_else(|| "Resolve the error in the message of the controller.".to_owned()),
-        ),
+        case.explain(cause, certainty, what)
+            .with_evidence(doubts.into_iter().take(SHOWN_DOUBTS).map(|doubt| doubt.quote))
+            .with_action(
+                code,
+                advice.unwrap_or_else(|| {
+                    "Read the message: nothing else shows a problem of the pod, and it may have no effect.".to_owned()
+                }),
+            ),
     )
 }
+
+/// Maximum number of messages about a pod that runs.
+const SHOWN_DOUBTS: usize = 4;
 
 /// Explains a running pod that mounts device files of the host beside devices of a plugin: a container sees these devices and may open
 /// only those that it was given.

@@ -5,7 +5,7 @@ use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::messages::phrases::{self, Part};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, PodEvent, Preemption};
-use syringe_core::text::clean;
+use syringe_core::text::{clean, clean_keeping_end};
 
 /// Reasons of events with which the default scheduler, KAI Scheduler and YuniKorn say that no node fits.
 const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedulable"];
@@ -158,10 +158,12 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(message);
     let fit = phrases::known(Part::Scheduler, &reasons.join("\n"));
-    let room = case.pod.capacity_shortage.as_ref();
+    let share = of_another_scheduler(case, message);
+    let room = case.pod.capacity_shortage.as_ref().filter(|_| share.is_none());
     let never = room.is_some_and(|room| room.never_fits);
     let group = missing_of_group(message);
-    let meaning = room.and_then(|room| room.problem.as_deref()).or(group.as_deref()).or(fit.map(|fit| fit.what));
+    let problem = room.and_then(|room| room.problem.as_deref());
+    let meaning = share.as_deref().or(problem).or(group.as_deref()).or(fit.map(|fit| fit.what));
     let machine = no_new_node(case, message);
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
@@ -185,6 +187,10 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         ),
     };
     let action = match room.filter(|room| !room.changes.is_empty()) {
+        _ if share.is_some() => {
+            "Check the admission webhook of that software and its namespaceSelector, and the schedulerName of the pod; then recreate the pod."
+                .to_owned()
+        }
         Some(CapacityShortage { changes, needs_all: true, .. }) => {
             format!("To start the pod, do all of these: {}.", changes.join("; "))
         }
@@ -197,6 +203,8 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             })
             .to_owned(),
     };
+    let reported = reported_beside(case, message).filter(|_| machine.is_none());
+    let what = reported.iter().fold(what, |what, reported| format!("{what}; {reported}"));
     let (what, action) = match &machine {
         Some(machine) => (
             format!("{what}; no new node is added for the pod: {}", machine.what),
@@ -213,6 +221,42 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(case.events(&AUTOSCALER).next().map(event_quote))
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
+}
+
+/// Parts of names of resources that only the scheduler of the software that shares GPUs counts, and a part of that scheduler's name.
+const SHARES: [(&str, &str, &str); 4] = [
+    ("nvidia.com/gpumem", "hami", "HAMi"),
+    ("nvidia.com/gpucores", "hami", "HAMi"),
+    ("aliyun.com/gpu-", "gpushare", "gpushare"),
+    ("volcano.sh/vgpu", "volcano", "Volcano"),
+];
+
+/// Returns that a scheduler looks for a resource which only another scheduler counts.
+fn of_another_scheduler(case: &Case<'_>, message: &str) -> Option<String> {
+    let scheduler = case.pod.scheduler.as_deref().unwrap_or("default-scheduler");
+    let insufficient = |resource: &str| message.contains(&format!("Insufficient {resource}"));
+    let (resource, _, software) =
+        SHARES.iter().find(|(resource, part, _)| insufficient(resource) && !scheduler.contains(part))?;
+    Some(format!(
+        "no node offers {resource}*: only the scheduler or extender of {software} counts it, and the scheduler of the pod is {scheduler}; \
+         the admission webhook of {software}, which sets schedulerName, did not change the pod, or the scheduler is not set up to ask it"
+    ))
+}
+
+/// Returns the newest warning about the pod that another component than its scheduler reports: an autoscaler, a machine, a queue, its
+/// group.
+fn reported_beside(case: &Case<'_>, of_scheduler: &str) -> Option<String> {
+    let pod = case.pod;
+    let speaks = |event: &&PodEvent| {
+        event.warning
+            && !event.is_ours()
+            && !SCHEDULERS.contains(&event.reason.as_str())
+            && event.message != of_scheduler
+            && !event.message.starts_with("0/")
+    };
+    let own = pod.events.iter().rev().find(speaks);
+    let event = pod.related_warnings.iter().rev().find(speaks).or(own)?;
+    Some(format!("{} is reported: \"{}\"", event.reason, clean_keeping_end(&event.message, MAX_WORDS)))
 }
 
 /// Explains a pod whose claims do not exist. The scheduler ignores such a pod, and reports no reason.

@@ -168,8 +168,11 @@ fn not_identified(case: &Case<'_>, failure: &str, messages: Vec<String>) -> Expl
             && (effects::stops_starts(finding) || effects::ends_programs(finding).is_some())
     });
     let beside = beside.map(|finding| format!("{}; nothing links it to the message", finding_quote(finding)));
-    case.explain(Cause::Unknown, Certainty::Possible, format!("{failure}; {NOT_IDENTIFIED}"))
+    let words = messages.first().map(|message| format!(" (\"{}\")", shapes::words_of(message))).unwrap_or_default();
+    let class = case.pod.runtime_class.iter().map(|class| format!("the pod's RuntimeClass is {class}"));
+    case.explain(Cause::Unknown, Certainty::Possible, format!("{failure}; {NOT_IDENTIFIED}{words}"))
         .with_evidence(messages)
+        .with_evidence(class)
         .with_evidence(beside.take(FINDING_LINES))
         .with_evidence(waiting_since(case))
         .with_action(

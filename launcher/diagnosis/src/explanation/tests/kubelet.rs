@@ -13,6 +13,7 @@ fn event(reason: &str, message: &str, at: &str, count: u32) -> PodEvent {
         message: message.into(),
         count,
         field: "spec.containers{main}".into(),
+        warning: true,
     }
 }
 

@@ -65,6 +65,7 @@ fn events_of_our_own_probe_are_not_in_the_timeline() {
         message: format!("Started container: {field}"),
         count: 1,
         field: field.into(),
+        warning: false,
     };
     let fields = ["spec.containers{other}", "spec.ephemeralContainers{gpu-syringe-abcdefghij}", ""];
     let pod = PodFacts { events: fields.map(started).to_vec(), ..failed(1, "Error") };
@@ -274,10 +275,10 @@ fn a_pod_that_its_controller_complains_about_or_that_sees_other_devices_has_no_a
             ..PodEvent::default()
         }]
     };
-    let explained = cause_of(&PodFacts { owner_warnings: complaint("02:20:00"), ..runs() }, &report);
+    let explained = cause_of(&PodFacts { related_warnings: complaint("02:20:00"), ..runs() }, &report);
     assert_eq!(explained.cause, Cause::Unknown, "{explained:?}");
     assert!(explained.summary.contains("frobnicator"), "{}", explained.summary);
-    let before = PodFacts { owner_warnings: complaint("01:20:00"), ..runs() };
+    let before = PodFacts { related_warnings: complaint("01:20:00"), ..runs() };
     assert_eq!(cause_of(&before, &report).cause, Cause::None, "the warning is about an earlier container");
     let mounts = PodFacts { host_devices: vec!["/dev/infiniband".into()], ..runs() };
     assert_eq!(cause_of(&mounts, &report).cause, Cause::None, "without devices of another plugin");

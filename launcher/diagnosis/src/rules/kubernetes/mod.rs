@@ -2,6 +2,7 @@
 
 mod daemon_sets;
 mod gpus;
+mod notices;
 mod nvidia_stack;
 mod stack_log;
 mod unreached;
@@ -16,5 +17,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
         .with_unread(nvidia_stack::unread_slices),
     RuleGroup::new(daemon_sets::RULES, daemon_sets::check).with_unread(daemon_sets::unread),
     RuleGroup::new(unreached::RULES, unreached::check),
+    RuleGroup::new(notices::RULES, notices::check),
     RuleGroup::new(usage::RULES, usage::check).with_refine(usage::refine),
 ];

@@ -143,6 +143,9 @@ fn installs_driver(broken: &Broken<'_>) -> bool {
     of_driver || broken.failing_pod.container_name().contains("driver-installer")
 }
 
+/// Id of the finding about a loaded module without its library.
+const LIBRARY_MISSING: &str = "nvml-library-missing";
+
 /// Returns the finding about a missing driver, with the state of NVIDIA's stack.
 fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let unexplained = draft.rule.about == About::DriverAbsent;
@@ -162,10 +165,10 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     let Some(broken) = broken else {
         return draft;
     };
-    let (action, advice) = (draft.action, draft.advice.clone());
+    let (action, advice, draft_id) = (draft.action, draft.advice.clone(), draft.rule.id);
     let explained = broken::explain(node, broken, draft);
-    // A finding with a reason keeps its own action.
-    if unexplained { explained } else { explained.with_action(action, advice) }
+    // The pod that installs the driver brings its library, too. Any other finding with a reason keeps its own action.
+    if unexplained || draft_id == LIBRARY_MISSING { explained } else { explained.with_action(action, advice) }
 }
 
 #[cfg(test)]

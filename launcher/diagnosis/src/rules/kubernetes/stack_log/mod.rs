@@ -3,18 +3,21 @@
 //! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's validator,
 //! the MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
 
+mod counter_facts;
 mod phrase;
 
 use crate::evidence;
 use crate::input::node::Node;
+use crate::input::platforms;
 use crate::input::stack::pods::FailingPod;
 use crate::messages::phrases;
 use crate::messages::phrases::Part;
 use crate::messages::shapes;
+use counter_facts::CounterFact;
 use phrase::PHRASES;
 pub(crate) use phrase::Phrase;
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::node::NvidiaPod;
+use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::facts::stack_log::StackLog;
 use syringe_core::text::clean_keeping_end;
 
@@ -28,23 +31,31 @@ fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<&'a StackLog> {
 /// Returns the line of a pod's log that gives the reason, with its phrase.
 pub(crate) fn known_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, &'static Phrase)> {
     let log = log_of(node, pod)?;
-    let (line, phrase) = most_telling(log.detail_lines.iter().chain(&log.lines).map(String::as_str))?;
+    let (line, phrase) = most_telling(pod.component, log.detail_lines.iter().chain(&log.lines).map(String::as_str))?;
     Some((clean_keeping_end(line, LINE), phrase))
 }
 
 /// The reason why a component fails.
 pub(crate) struct Reason {
-    /// The cause, for the title. `None` if the log has no line about an error.
+    /// The cause, for the title: of a table, or the words of the log.
     pub(crate) cause: Option<String>,
-    /// Evidence: the message.
-    pub(crate) evidence: Option<String>,
+    /// Evidence: the messages.
+    pub(crate) evidence: Vec<String>,
     /// The action that the cause calls for.
     pub(crate) action: Option<(ActionCode, String)>,
 }
 
-/// Returns why a pod fails, from the container runtime's message about a failed start, or else from the log.
+/// Returns why a pod fails, from the container runtime's message about a failed start, or else from the log, with what is different on
+/// the platform of the node.
 pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
-    of_runtime(failing_pod).or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
+    let reason = of_runtime(failing_pod).or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))?;
+    let note = platforms::note(node.report);
+    let action = match (reason.action, note) {
+        (Some((code, text)), Some(note)) => Some((code, format!("{text} {note}"))),
+        (None, Some(note)) => Some((ActionCode::UpdateSoftware, note)),
+        (action, None) => action,
+    };
+    Some(Reason { action, ..reason })
 }
 
 /// Returns why the kubelet or the container runtime cannot start the container.
@@ -58,14 +69,14 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
         let cause = format!("{} (\"{words}\")", phrase.meaning(message));
         Some(Reason {
             cause: Some(cause),
-            evidence: Some(quoted(message)),
+            evidence: vec![quoted(message)],
             action: Some((phrase.code, phrase.action.to_owned())),
         })
     });
     known.or_else(|| {
         let (message, reading) = messages.iter().find_map(|message| Some((*message, shapes::read(message)?)))?;
         let action = Some((ActionCode::UpdateSoftware, reading.advice.to_owned()));
-        Some(Reason { cause: Some(reading.quoted()), evidence: Some(quoted(message)), action })
+        Some(Reason { cause: Some(reading.quoted()), evidence: vec![quoted(message)], action })
     })
 }
 
@@ -76,36 +87,71 @@ fn quoted(message: &str) -> String {
 /// Returns the reason that the log of a container gives.
 pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Option<Reason> {
     let quote = |line: &str| format!("log of {}: \"{}\"", evidence::data(container), clean_keeping_end(line, LINE));
-    if let Some((line, phrase)) = known_line(node, pod) {
-        let cause = Some(phrase.cause.to_owned());
-        let evidence = Some(format!("{}: {}", quote(&line), phrase.cause));
-        return Some(Reason { cause, evidence, action: Some((phrase.action, phrase.advice.to_owned())) });
-    }
     let log = log_of(node, pod)?;
-    let lines = log.detail_lines.iter().chain(&log.lines).map(String::as_str);
-    if let Some((line, reading)) = shapes::read_log(lines.clone()) {
-        let action = Some((ActionCode::UpdateSoftware, reading.advice.to_owned()));
-        return Some(Reason { cause: Some(reading.quoted()), evidence: Some(quote(line)), action });
+    let lines = || log.detail_lines.iter().chain(&log.lines).map(String::as_str);
+    // The lines that tell most are in the evidence, whatever is concluded from one of them.
+    let with_others = |first: String, told: &str| {
+        let others = shapes::telling_lines(lines()).into_iter().filter(|line| *line != told.trim()).map(quote);
+        std::iter::once(first).chain(others.take(OTHER_LINES)).collect::<Vec<_>>()
+    };
+    if let Some((line, phrase)) = most_telling(pod.component, lines()) {
+        let earlier = || lines().take_while(|other| *other != line);
+        let against = phrase.unless.iter().find_map(|fact| fact.holds(node, pod, earlier()));
+        let told = clean_keeping_end(line, LINE);
+        let Some(against) = against else {
+            let evidence = with_others(format!("{}: {}", quote(&told), phrase.cause), line);
+            let lacks = no_handler(node).filter(|_| phrase.unless.contains(&CounterFact::NvidiaHandler));
+            let cause = lacks.map_or(phrase.cause.to_owned(), |lacks| format!("{}; {lacks}", phrase.cause));
+            let advice = lacks.map_or(phrase.advice, |_| CONFIGURE).to_owned();
+            return Some(Reason { cause: Some(cause), evidence, action: Some((phrase.action, advice)) });
+        };
+        // The way that failed first has the reason.
+        let first = lines().find(|line| counter_facts::is_fallback(line)).unwrap_or(line);
+        let cause = Some(format!("its log says \"{}\"; cause not identified", shapes::words_of(first)));
+        let evidence = with_others(format!("{}; {against}", quote(&told)), line);
+        return Some(Reason { cause, evidence, action: None });
     }
-    let error = shapes::last_error(lines);
-    let cause = error.map(|line| format!("its log says \"{}\"", shapes::words_of(line)));
+    if let Some((line, reading)) = shapes::read_log(lines()) {
+        let action = Some((ActionCode::UpdateSoftware, reading.advice.to_owned()));
+        return Some(Reason { cause: Some(reading.quoted()), evidence: with_others(quote(line), line), action });
+    }
+    let error = shapes::last_error(lines());
     let line = error.or(log.lines.last().map(String::as_str))?;
-    Some(Reason { cause, evidence: Some(quote(line)), action: None })
+    let cause = Some(format!("its log says \"{}\"", shapes::words_of(line)));
+    Some(Reason { cause, evidence: with_others(quote(line), line), action: None })
 }
+
+/// Action for a node whose container runtime has no handler of NVIDIA.
+const CONFIGURE: &str = "Configure NVIDIA's runtime as a handler of the container runtime of {node} (nvidia-ctk runtime configure, the \
+     container toolkit's pod, or the setting of the image of the node), restart the runtime, then delete the pod.";
+
+/// Returns that the container runtime has no handler of NVIDIA, if its configuration was read whole.
+fn no_handler(node: &Node<'_>) -> Option<&'static str> {
+    let runtime = node.host()?.container_runtime.as_ref().filter(|runtime| runtime.complete)?;
+    let has_one = runtime.handlers.iter().any(|handler| handler.is_nvidia());
+    (!has_one).then_some("the container runtime of the node has no handler of NVIDIA")
+}
+
+/// Number of lines of a log that are quoted besides the one that gives the reason.
+const OTHER_LINES: usize = 2;
 
 /// Returns the phrase of the table that matches the innermost error of the line, which is at its end. If several phrases
 /// match there, the first is used: the table lists reasons before symptoms.
-fn explain(line: &str) -> Option<&'static Phrase> {
+fn explain(component: Component, line: &str) -> Option<&'static Phrase> {
     let line = line.to_ascii_lowercase();
-    let found = PHRASES.iter().filter_map(|phrase| Some((phrase, phrase.end_in(&line)?)));
+    let of_component = PHRASES.iter().filter(|phrase| phrase.is_of(component));
+    let found = of_component.filter_map(|phrase| Some((phrase, phrase.end_in(&line)?)));
     found.min_by_key(|(_, end)| std::cmp::Reverse(*end)).map(|(phrase, _)| phrase)
 }
 
 /// Returns the best line with its phrase: the line whose phrase is first in the table. Of several lines with this phrase,
 /// returns the newest.
-fn most_telling<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, &'static Phrase)> {
+fn most_telling<'a>(
+    component: Component,
+    lines: impl IntoIterator<Item = &'a str>,
+) -> Option<(&'a str, &'static Phrase)> {
     let rank = |phrase: &Phrase| PHRASES.iter().position(|other| other.id == phrase.id);
-    let known = lines.into_iter().filter_map(|line| Some((line, explain(line)?)));
+    let known = lines.into_iter().filter_map(|line| Some((line, explain(component, line)?)));
     // `min_by_key` keeps the first of equal ones, so the order is reversed.
     known.collect::<Vec<_>>().into_iter().rev().min_by_key(|(_, phrase)| rank(phrase))
 }
@@ -185,7 +231,7 @@ mod tests {
         ("write /run/nvidia/driver/lib: no space left on device", "disk-full"),
         (
             "FATAL: failed to reach RHEL package repositories. Ensure that the cluster can access the proper networks.",
-            "rhel-entitlement-missing",
+            "package-repository-unreachable",
         ),
         (
             "FATAL: failed to install elfutils-libel-devel. RHEL entitlement may be improperly deployed.",
@@ -360,7 +406,8 @@ mod tests {
     #[test]
     fn every_line_of_the_reports_has_its_explanation() {
         for (line, id) in LINES {
-            assert_eq!(explain(line).map(|phrase| phrase.id), Some(*id), "{line}");
+            let of = PHRASES.iter().find(|phrase| phrase.id == *id).map(Phrase::example_of).unwrap_or_default();
+            assert_eq!(explain(of, line).map(|phrase| phrase.id), Some(*id), "{line}");
             assert!(syringe_core::facts::stack_log::names_failure(line), "node-probe would not keep it: {line}");
         }
     }
@@ -377,7 +424,7 @@ mod tests {
             "Loading NVML",
             "",
         ] {
-            assert_eq!(explain(line), None, "{line}");
+            assert_eq!(explain(Component::Driver, line), None, "{line}");
         }
     }
 
@@ -403,8 +450,8 @@ mod tests {
             "E2 Incompatible strategy detected auto",
             "I3 No devices found. Waiting indefinitely.",
         ];
-        let (line, phrase) = most_telling(lines).expect("an explanation");
+        let (line, phrase) = most_telling(Component::DevicePlugin, lines).expect("an explanation");
         assert_eq!((line, phrase.id), (lines[1], "plugin-without-driver-libraries"));
-        assert_eq!(most_telling(["all is well"]), None);
+        assert_eq!(most_telling(Component::Other, ["all is well"]), None);
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::LazyLock;
 
+use crate::rules::kubernetes::stack_log::counter_facts::CounterFact;
 use syringe_core::classification::{ActionCode, Class};
+use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::tsv::{alternatives, rows, word};
 
 /// A known phrase in the logs of NVIDIA's stack.
@@ -17,6 +19,10 @@ pub(crate) struct Phrase {
     pub(crate) cause: &'static str,
     /// Text of the action; `{node}` is the placeholder for the node's name.
     pub(crate) advice: &'static str,
+    /// Facts that contradict the cause.
+    pub(super) unless: Vec<CounterFact>,
+    /// The components in whose logs the words have this cause; empty for all.
+    of: Vec<Component>,
 }
 
 /// The phrases, causes before symptoms.
@@ -24,11 +30,25 @@ pub(crate) static PHRASES: LazyLock<Vec<Phrase>> =
     LazyLock::new(|| rows(include_str!("../../../data/stack_phrases.tsv")).filter_map(phrase).collect());
 
 fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
-    let [id, words, class, action, cause, advice] = fields[..] else { return None };
-    Some(Phrase { id, any: alternatives(words), class: word(class)?, action: word(action)?, cause, advice })
+    let (&[id, words, class, action, cause, advice], rest) = fields.split_first_chunk()?;
+    let names = |at: usize| rest.get(at).copied().unwrap_or_default().split_whitespace();
+    let unless = names(0).map(word).collect::<Option<_>>()?;
+    let of = names(1).map(word).collect::<Option<_>>()?;
+    Some(Phrase { id, any: alternatives(words), class: word(class)?, action: word(action)?, cause, advice, unless, of })
 }
 
 impl Phrase {
+    /// Returns a component in whose log the words have this cause.
+    #[cfg(test)]
+    pub(super) fn example_of(&self) -> Component {
+        self.of.first().copied().unwrap_or_default()
+    }
+
+    /// Returns whether the words have this cause in the log of a component.
+    pub(super) fn is_of(&self, component: Component) -> bool {
+        self.of.is_empty() || self.of.contains(&component)
+    }
+
     /// Returns where the phrase ends in a line, in lower case, if the line matches one of the alternatives.
     pub(super) fn end_in(&self, lower_case: &str) -> Option<usize> {
         let end = |part: &&str| lower_case.rfind(*part).map(|at| at + part.len());

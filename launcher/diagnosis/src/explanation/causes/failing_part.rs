@@ -1,0 +1,213 @@
+//! `quote`: adds the messages of the failing part to an explanation. `doubts`: messages that exclude "no problem".
+//!
+//! Whatever the cause is, an explanation contains the words of the part that failed: of the kubelet, of the scheduler, of the
+//! program and its log, and of objects that name the pod.
+
+use crate::explanation::causes::{Case, MAX_EVIDENCE, end_quote, event_quote};
+use crate::explanation::types::{Cause, Explanation};
+use crate::messages::shapes;
+use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent};
+use syringe_core::text::{clean, clean_keeping_end};
+
+/// Number of characters at the end of a message that identify it.
+const RECOGNIZED: usize = 60;
+/// Maximum number of events that are quoted besides the evidence of a cause.
+const MAX_WARNINGS: usize = 2;
+/// Maximum length of the words of a message in a summary.
+const MAX_WORDS: usize = 300;
+/// Maximum length of a summary with the words of a message.
+const MAX_SUMMARY: usize = 900;
+/// Maximum length of a quoted line of a log.
+const MAX_LINE: usize = 400;
+
+/// Reasons of events that report no problem, if the type of the event is not known.
+const NORMAL_EVENTS: [&str; 12] = [
+    "Scheduled",
+    "Pulling",
+    "Pulled",
+    "Created",
+    "Started",
+    "Killing",
+    "SuccessfulAttachVolume",
+    "AddedInterface",
+    "SuccessfulCreate",
+    "SuccessfulDelete",
+    "TriggeredScaleUp",
+    "SandboxChanged",
+];
+
+/// A message with its source.
+struct Message {
+    text: String,
+    quote: String,
+}
+
+/// Returns the lines of the logs that were read, with the container of each log. The first one is of the container that failed.
+fn logs<'c>(case: &'c Case<'_>) -> Vec<(String, Vec<&'c str>)> {
+    let pod = case.pod;
+    let failed = case.failed().map(|end| end.container);
+    let mut logs: Vec<(String, Vec<&str>)> = Vec::new();
+    if let Some(container) = failed.filter(|_| !pod.log_lines.is_empty()) {
+        logs.push((container.to_owned(), pod.log_lines.iter().map(String::as_str).collect()));
+    }
+    if let Some((container, lines)) =
+        case.any_log_on_node().filter(|(container, _)| !logs.iter().any(|(name, _)| name == container))
+    {
+        logs.push((container.to_owned(), lines));
+    }
+    let others = pod.other_logs.iter().filter(|log| failed != Some(log.container.as_str()));
+    logs.extend(others.map(|log| (log.container.clone(), log.lines.iter().map(String::as_str).collect())));
+    logs
+}
+
+/// Returns the lines of the logs of containers that failed which tell most.
+fn of_logs(case: &Case<'_>) -> Vec<Message> {
+    let fails = |container: &str| {
+        case.pod.containers.iter().filter(|one| one.name == container).any(|one| {
+            let ends = [Some(&one.state), one.last.as_ref()].into_iter().flatten();
+            ends.into_iter()
+                .any(|state| matches!(state, ContainerState::Terminated { exit_code, .. } if *exit_code != 0))
+        })
+    };
+    let told = logs(case).into_iter().filter(|(container, _)| fails(container));
+    told.flat_map(|(container, lines)| {
+        let lines = shapes::telling_lines(lines.into_iter());
+        lines.into_iter().map(move |line| {
+            let text = clean_keeping_end(line, MAX_LINE);
+            Message { quote: format!("log of container {container}: {text}"), text }
+        })
+    })
+    .collect()
+}
+
+/// Adds the messages of the failing part that are not in the evidence yet, and the words of the one that tells most to the summary.
+pub(super) fn quote(case: &Case<'_>, explanation: &mut Explanation) {
+    let pod = case.pod;
+    let failing = explanation.cause != Cause::None;
+    let status = pod.reason.as_ref().map(|reason| match &pod.message {
+        Some(message) => Message { text: message.clone(), quote: format!("pod status: {reason}: {message}") },
+        None => Message { text: reason.clone(), quote: format!("pod status: {reason}") },
+    });
+    let waiting = pod.containers.iter().filter_map(|container| match &container.state {
+        ContainerState::Waiting { reason, message } if !message.is_empty() => {
+            Some(Message { text: message.clone(), quote: format!("container {}: {reason}: {message}", container.name) })
+        }
+        _ => None,
+    });
+    let end = case.failed().filter(|end| !end.message.is_empty());
+    let end = end.and_then(|end| Some(Message { text: end.message.to_owned(), quote: end_quote(case)? }));
+    let of_event = |event: &PodEvent| Message { text: event.message.clone(), quote: event_quote(event) };
+    let warnings = pod.events.iter().rev().filter(|event| {
+        let known = event.warning || !NORMAL_EVENTS.contains(&event.reason.as_str());
+        failing && known && !event.message.is_empty() && !event.is_ours()
+    });
+    let related = pod.related_warnings.iter().rev().filter(|_| failing).take(MAX_WARNINGS).map(of_event);
+    let logs = if failing { of_logs(case) } else { Vec::new() };
+    let all: Vec<Message> = status
+        .into_iter()
+        .chain(end)
+        .chain(logs)
+        .chain(waiting)
+        .chain(warnings.take(MAX_WARNINGS).map(of_event))
+        .chain(related)
+        .collect();
+    let mut missing: Vec<String> = Vec::new();
+    for message in &all {
+        let known = short(&message.text);
+        if !explanation.evidence.iter().chain(&missing).any(|line| line.contains(&known)) {
+            missing.push(message.quote.clone());
+        }
+    }
+    explanation.evidence.truncate(MAX_EVIDENCE.saturating_sub(missing.len()).max(MAX_EVIDENCE / 2));
+    *explanation = std::mem::take(explanation).with_evidence(missing);
+    explanation.evidence.truncate(MAX_EVIDENCE * 2);
+    if failing {
+        add_words(case, explanation);
+    }
+}
+
+/// Returns the cleaned end of a message. A text that contains this end already quotes the message.
+fn short(message: &str) -> String {
+    let cleaned = clean(message, usize::MAX);
+    cleaned.chars().skip(cleaned.chars().count().saturating_sub(RECOGNIZED)).collect()
+}
+
+/// Adds the words of the program to a summary that has none of them.
+fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
+    let Some(end) = case.failed() else { return };
+    let logs = logs(case);
+    let of_container =
+        logs.iter().filter(|(container, _)| container == end.container).flat_map(|(_, lines)| lines.iter().copied());
+    let mut lines = shapes::telling_lines(end.message.lines());
+    if lines.is_empty() {
+        lines = shapes::telling_lines(of_container);
+    }
+    let errors: Vec<&str> = lines.iter().copied().filter(|line| shapes::is_error(line)).collect();
+    let chosen = if errors.is_empty() { lines.last().copied().into_iter().collect() } else { errors };
+    let words = chosen.into_iter().map(|line| clean_keeping_end(shapes::undecorated(line), MAX_WORDS));
+    let said: Vec<String> =
+        words.filter(|words| !words.is_empty() && !explanation.summary.contains(&short(words))).take(2).collect();
+    if said.is_empty() || end.never_ran() {
+        return;
+    }
+    let said = said.iter().map(|words| format!("\"{words}\"")).collect::<Vec<_>>().join(", ");
+    let summary = explanation.summary.trim_end_matches('.');
+    explanation.summary = clean_keeping_end(&format!("{summary}; its last words: {said}."), MAX_SUMMARY);
+}
+
+/// Returns kind and name of the object of an event about another object: `VirtualMachineInstance vm`.
+fn object_of(event: &PodEvent) -> String {
+    let object = event.message.split_once(": ").map_or("another object", |(object, _)| object);
+    clean(object, RECOGNIZED * 2)
+}
+
+/// A message that excludes the statement that a pod has no problem.
+pub(super) struct Doubt {
+    /// What reports it: `its log (container main) says`.
+    pub(super) source: String,
+    pub(super) message: String,
+    pub(super) quote: String,
+}
+
+/// Returns the messages about a pod that runs or has completed, the most telling first: of objects that name it, of its events, of its
+/// conditions, and of its log. A message from before the start of its containers is history.
+pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
+    let pod = case.pod;
+    let started = pod.running().filter_map(|(_, since)| since).min();
+    // A pod becomes Ready after failures of its readiness probe.
+    let settled = [started, pod.ready_since.filter(|_| pod.ready == Some(true))].into_iter().flatten().max();
+    let since = |event: &&PodEvent| settled.zip(event.time).is_none_or(|(settled, time)| time >= settled);
+    let from_start = |event: &&PodEvent| started.zip(event.time).is_none_or(|(started, time)| time >= started);
+    let of_event =
+        |event: &PodEvent, source: String| Doubt { source, message: event.message.clone(), quote: event_quote(event) };
+    let related = pod.related_warnings.iter().rev().filter(from_start);
+    let mut doubts: Vec<Doubt> =
+        related.map(|event| of_event(event, format!("{} reports {}", object_of(event), event.reason))).collect();
+    let own = pod.events.iter().rev().filter(|event| event.warning && !event.is_ours()).filter(since);
+    doubts.extend(own.map(|event| of_event(event, format!("its newest warning is {}", event.reason))));
+    if pod.phase == "Running" {
+        let condition = |text: &String| Doubt {
+            source: "one of its conditions is not as it should be".to_owned(),
+            message: text.clone(),
+            quote: format!("condition {text}"),
+        };
+        doubts.extend(pod.other_conditions.iter().map(condition));
+        let restarted = pod.containers.iter().filter(|one| one.restarts > 0 && one.last.is_none());
+        doubts.extend(restarted.map(|one| Doubt {
+            source: format!("its container {} was restarted {} times", one.name, one.restarts),
+            message: String::new(),
+            quote: format!("container {}: {} restarts, and no record of the last end", one.name, one.restarts),
+        }));
+        let warnings = pod.is_gpu_stack;
+        for (container, lines) in logs(case) {
+            let Some(line) = shapes::marked_error(lines.into_iter(), warnings) else { continue };
+            let line = clean_keeping_end(line, MAX_LINE);
+            doubts.push(Doubt {
+                source: format!("the log of its container {container} has an error or warning"),
+                quote: format!("log of container {container}: {line}"),
+                message: line,
+            });
+        }
+    }
+    doubts
+}

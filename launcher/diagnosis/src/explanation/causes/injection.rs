@@ -1,0 +1,104 @@
+//! `why_without_driver`, `doubt`: why a container may have got no GPU and no driver from NVIDIA's runtime, by its specification.
+//!
+//! A container gets them if a handler of NVIDIA starts it, and if it asks for GPUs in a way that the runtime accepts: by a request, or
+//! by the variable `NVIDIA_VISIBLE_DEVICES` if it is privileged or the configuration accepts the variable from any container.
+
+use crate::explanation::causes::Case;
+use syringe_core::facts::container_runtime::ContainerRuntime;
+use syringe_core::facts::kubernetes::pod::ContainerSpec;
+use syringe_core::report::Section;
+use syringe_core::text::clean;
+
+/// Words of messages about a driver or GPU that a container does not have, in lower case.
+const LACKS_DRIVER: [&str; 8] = [
+    "nvml",
+    "libnvidia",
+    "libcuda",
+    "nvidia-smi",
+    "no cuda-capable device",
+    "error_library_not_found",
+    "no nvidia gpu",
+    "no cuda gpus",
+];
+
+/// Folder of the volume mounts by which a container asks for GPUs.
+const BY_MOUNTS: &str = "/var/run/nvidia-container-devices";
+
+/// Maximum length of a name.
+const MAX_NAME: usize = 63;
+
+/// Returns why the container that failed may have no driver, if its message is about that and the driver of the node works.
+pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<String> {
+    let message = message.to_ascii_lowercase();
+    let lacks = LACKS_DRIVER.iter().any(|words| message.contains(words));
+    if !lacks || !case.driver_works() {
+        return None;
+    }
+    let container = case.failed()?.container;
+    let spec = case.pod.specs.iter().find(|spec| spec.name == container)?;
+    other_handler(case).or_else(|| not_accepted(spec, case.node))
+}
+
+/// Returns why a component of NVIDIA's software that runs may see no GPU.
+pub(super) fn doubt(case: &Case<'_>) -> Option<String> {
+    other_handler(case).filter(|_| case.driver_works())
+}
+
+fn runtime<'c>(case: &'c Case<'_>) -> Option<&'c ContainerRuntime> {
+    let host = Section::data_of(&case.report?.sections.host)?;
+    host.container_runtime.as_ref().filter(|runtime| runtime.complete)
+}
+
+/// Returns that the handler of the pod is not one of NVIDIA's runtime.
+fn other_handler(case: &Case<'_>) -> Option<String> {
+    let runtime = runtime(case)?;
+    let is_nvidia = |name: &str| {
+        runtime.handlers.iter().find(|handler| handler.name == name).is_some_and(|handler| handler.is_nvidia())
+    };
+    let class = case.pod.runtime_class.as_deref();
+    match (class, &runtime.default_handler) {
+        (Some(class), _) => {
+            let handler = case.pod.runtime_handler.as_deref().unwrap_or(class);
+            (!is_nvidia(handler)).then(|| {
+                format!(
+                    "Its RuntimeClass {} has the handler {}, which is not NVIDIA's runtime: it adds no driver and no GPU to the container.",
+                    clean(class, MAX_NAME),
+                    clean(handler, MAX_NAME)
+                )
+            })
+        }
+        (None, Some(handler)) if !is_nvidia(handler) => Some(format!(
+            "The pod has no runtimeClassName, and the default handler of {} is {}, which is not NVIDIA's runtime: it adds no driver and no \
+             GPU to a container. Set runtimeClassName to the class of NVIDIA's handler, or make that handler the default.",
+            case.node,
+            clean(handler, MAX_NAME)
+        )),
+        _ => None,
+    }
+}
+
+/// Returns that the container asks for GPUs in a way that NVIDIA's runtime may not accept.
+fn not_accepted(spec: &ContainerSpec, node: &str) -> Option<String> {
+    let by_mounts = spec.mounts.iter().any(|(path, _)| path.starts_with(BY_MOUNTS));
+    if spec.requests_gpus || spec.privileged || by_mounts {
+        return None;
+    }
+    let visible = spec.environment.iter().any(|(name, _)| name == "NVIDIA_VISIBLE_DEVICES");
+    let asks = if visible {
+        "asks for GPUs by the variable NVIDIA_VISIBLE_DEVICES"
+    } else {
+        "requests no GPU (at most its image asks for GPUs by the variable NVIDIA_VISIBLE_DEVICES)"
+    };
+    let dropped = if spec.dropped.is_empty() {
+        String::new()
+    } else {
+        format!(" and drops the capabilities {}", spec.dropped.join(", "))
+    };
+    Some(format!(
+        "Container {} {asks}, and it is not privileged{dropped}: NVIDIA's runtime on {node} gives the driver to such a container only if \
+         its configuration accepts the variable from containers without privileges \
+         (accept-nvidia-visible-devices-envvar-when-unprivileged; Bottlerocket and others do not). Make the container privileged \
+         (securityContext.privileged, or the capability SYS_ADMIN), or let it ask by volume mounts below {BY_MOUNTS}.",
+        spec.name
+    ))
+}

@@ -1,0 +1,50 @@
+//! `note`: returns how the platform of a node differs from a plain Linux for NVIDIA's software, from `data/platforms.tsv`.
+
+use std::sync::LazyLock;
+
+use syringe_core::report::{Report, Section};
+use syringe_core::tsv::rows;
+
+/// Words by which a platform is recognized, and the note about it.
+static PLATFORMS: LazyLock<Vec<(Vec<&str>, &str)>> = LazyLock::new(|| {
+    let rows = rows(include_str!("../data/platforms.tsv"));
+    rows.filter_map(|row| {
+        let [words, _name, note, _source] = row[..] else { return None };
+        Some((words.split(" | ").collect(), note))
+    })
+    .collect()
+});
+
+/// Returns the note about the platform of a node. `None` on a plain Linux.
+pub(crate) fn note(report: &Report) -> Option<String> {
+    let host = Section::data_of(&report.sections.host)?;
+    let runtime = host.container_runtime.as_ref().and_then(|runtime| runtime.config_path.as_deref());
+    let texts = [host.operating_system.as_deref(), report.kernel.as_deref(), runtime];
+    let texts: Vec<String> = texts.into_iter().flatten().map(str::to_ascii_lowercase).collect();
+    let is_of = |words: &Vec<&str>| words.iter().any(|word| texts.iter().any(|text| text.contains(word)));
+    PLATFORMS.iter().find(|(words, _)| is_of(words)).map(|(_, note)| (*note).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PLATFORMS, note};
+    use syringe_core::facts::host::Host;
+    use syringe_core::report::{Report, Section};
+    use syringe_core::tsv::rows;
+
+    #[test]
+    fn platforms_are_recognized_by_name_kernel_or_configuration() {
+        assert_eq!(PLATFORMS.len(), rows(include_str!("../data/platforms.tsv")).count(), "a row has an error");
+        let of = |system: &str, kernel: &str| {
+            let host = Host { operating_system: Some(system.to_owned()), ..Host::default() };
+            let mut report = Report { kernel: Some(kernel.to_owned()), ..Report::default() };
+            report.sections.host = Some(Section::read(host, Vec::new()));
+            note(&report)
+        };
+        assert!(of("Talos (v1.13.0)", "6.18.9-talos").is_some_and(|note| note.contains("/usr/local/bin")));
+        assert!(
+            of("Ubuntu 22.04.4 LTS", "5.10.102.1-microsoft-standard-WSL2").is_some_and(|note| note.contains("WSL"))
+        );
+        assert_eq!(of("Ubuntu 22.04.4 LTS", "5.15.0-1066-azure"), None);
+    }
+}

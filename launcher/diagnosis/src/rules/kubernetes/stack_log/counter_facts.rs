@@ -1,0 +1,113 @@
+//! `CounterFact`: a fact of the node that contradicts a cause of the table of phrases.
+
+use serde::Deserialize;
+use syringe_core::facts::kubernetes::node::NvidiaPod;
+
+use crate::evidence;
+use crate::input::node::Node;
+
+/// A fact that contradicts the usual cause of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CounterFact {
+    /// An earlier line says that another way failed, and that this one is tried in its place.
+    Fallback,
+    /// The operating system is not one of Red Hat's, or made from it.
+    NotRhel,
+    /// Secure Boot is off, and the kernel enforces no signatures.
+    SecureBootOff,
+    /// The loaded module is the open one.
+    OpenModule,
+    /// The module nouveau is not loaded.
+    NoNouveau,
+    /// The module vfio-pci is loaded.
+    VfioLoaded,
+    /// Each GPU in MIG mode has MIG devices.
+    MigInstances,
+    /// The loaded module and the library have one version.
+    VersionsAgree,
+    /// The handler of the pod is one of NVIDIA's runtime.
+    NvidiaHandler,
+    /// NVML lists GPUs.
+    DriverAnswers,
+    /// The modules of the driver are loaded.
+    UvmLoaded,
+}
+
+/// Words in the names of operating systems that are made from Red Hat's.
+const OF_RHEL: [&str; 7] = ["red hat", "rhel", "centos", "rocky", "alma", "oracle", "coreos"];
+
+impl CounterFact {
+    /// Returns the fact in words, if it is true on this node.
+    pub(super) fn holds<'l>(
+        self,
+        node: &Node<'_>,
+        pod: &NvidiaPod,
+        mut earlier: impl Iterator<Item = &'l str>,
+    ) -> Option<String> {
+        let host = node.host();
+        let has_module = |name: &str| host.is_some_and(|host| host.modules.iter().any(|module| module == name));
+        let said = |is: bool, words: &str| is.then(|| words.to_owned());
+        match self {
+            Self::Fallback => {
+                let line = earlier.find(|line| is_fallback(line))?;
+                Some(format!("its log says before that another way failed: \"{}\"", evidence::reason(line)))
+            }
+            Self::NotRhel => {
+                let system = host?.operating_system.as_deref()?;
+                let lower = system.to_ascii_lowercase();
+                let of_rhel = OF_RHEL.iter().any(|word| lower.contains(word));
+                (!of_rhel).then(|| format!("the operating system of the node is {}", evidence::data(system)))
+            }
+            Self::SecureBootOff => {
+                let load = host?.driver_load.as_ref()?;
+                let off = load.secure_boot == Some(false) && load.signature_enforced != Some(true);
+                said(off, "Secure Boot is off, and the kernel enforces no signatures")
+            }
+            Self::OpenModule => {
+                let open = host?.driver.flavor.as_deref() == Some("open");
+                said(open, "the loaded kernel module is the open one")
+            }
+            Self::NoNouveau => said(host.is_some() && !has_module("nouveau"), "the module nouveau is not loaded now"),
+            Self::VfioLoaded => said(has_module("vfio_pci"), "the module vfio-pci is loaded"),
+            Self::MigInstances => {
+                let mut on = node.mig()?.gpus.iter().filter(|gpu| gpu.mode.is_some_and(|mode| mode.current)).peekable();
+                let all = on.peek().is_some() && on.all(|gpu| !gpu.devices.is_empty());
+                said(all, "each GPU in MIG mode has MIG devices now")
+            }
+            Self::VersionsAgree => {
+                let driver = &host?.driver;
+                let same = driver.loaded.is_some() && driver.loaded == driver.library;
+                said(same && node.answering().next().is_some(), "module and library have the same version now")
+            }
+            Self::NvidiaHandler => {
+                let runtime = host?.container_runtime.as_ref()?;
+                let class = pod.runtime_class.as_deref();
+                let classes = node.kubernetes.runtime_classes.as_deref().unwrap_or_default();
+                let handler = class.map(|class| {
+                    let used = classes.iter().find(|used| used.name == class);
+                    used.and_then(|used| used.handler.as_deref()).unwrap_or(class)
+                });
+                let name = handler.or(runtime.default_handler.as_deref())?;
+                let is = runtime.handlers.iter().any(|handler| handler.name == name && handler.is_nvidia());
+                is.then(|| {
+                    format!(
+                        "the handler {} of its pod is NVIDIA's runtime; it gives no driver to a container that is not privileged and \
+                         requests no GPU, where its configuration does not accept that",
+                        evidence::data(name)
+                    )
+                })
+            }
+            Self::DriverAnswers => said(node.answering().next().is_some(), "NVML of the node lists its GPUs"),
+            Self::UvmLoaded => {
+                said(has_module("nvidia") && has_module("nvidia_uvm"), "nvidia and nvidia_uvm are loaded")
+            }
+        }
+    }
+}
+
+/// Returns whether a line says that a program continues in another way after a failure.
+pub(super) fn is_fallback(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    ["fallback", "falling back", "fall back"].iter().any(|words| line.contains(words))
+}

@@ -25,7 +25,7 @@ const GROUPS: [(&str, &[Usage]); 6] = [
     ),
     ("Pod", &[("explain", "POD"), ("pods", "[NODE]")]),
     ("Change", &[("kill-gpu-process", "NODE"), ("reset-gpu", "NODE")]),
-    ("Program", &[("doctor", ""), ("setup", ""), ("mcp", "")]),
+    ("Program", &[("doctor", ""), ("setup", ""), ("mcp", ""), ("save", "[NODE…]")]),
     (
         OTHERS,
         &[
@@ -46,7 +46,7 @@ const OTHERS: &str = "Others";
 type Examples = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// The examples in the help and the manual page of each command.
-const EXAMPLES: [Examples; 24] = [
+const EXAMPLES: [Examples; 25] = [
     (
         "nodes",
         &[("nodes --free 4", "nodes with at least 4 free GPUs"), ("nodes -o json | jq -r '.nodes[].node'", "names")],
@@ -107,6 +107,13 @@ const EXAMPLES: [Examples; 24] = [
         ],
     ),
     ("mcp", &[("mcp", "an AI host starts this")]),
+    (
+        "save",
+        &[
+            ("save gpu-2 -f case.tar.gz", "later: gpu-syringe --from case.tar.gz diagnose gpu-2"),
+            ("save --redact", "all GPU nodes, names replaced by pseudonyms"),
+        ],
+    ),
     ("config", &[("config > config.toml", "the settings as a file")]),
     ("audit", &[("audit --last 10 -o json", "the newest entries")]),
     ("sweep", &[("sweep", "after gpu-syringe was killed")]),

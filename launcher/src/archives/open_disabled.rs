@@ -1,0 +1,17 @@
+//! Replaces the module `open` in builds without the feature `demo`: there is no embedded cluster, and no setting that names an archive.
+
+use kube_read::{Contexts, Failure};
+
+use crate::settings::Settings;
+
+/// The cluster of the settings.
+pub(crate) struct Opened {
+    pub(crate) settings: Settings,
+    pub(crate) contexts: Contexts,
+    pub(crate) cluster: Option<std::convert::Infallible>,
+}
+
+#[expect(clippy::unused_async, reason = "the module with the feature `demo` starts a cluster")]
+pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
+    Ok(Opened { contexts: settings.contexts(), settings, cluster: None })
+}

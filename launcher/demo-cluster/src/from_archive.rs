@@ -53,7 +53,10 @@ impl Fixture {
         // A report without a Node object gets the object that would follow from the report.
         for (name, node) in nodes {
             let report = Report::from_node(&node.report).map_err(|error| format!("the report of {name}: {error}"))?;
-            fixtures.push(NodeFixture::from_facts(&name, report));
+            let mut fixture = NodeFixture::from_facts(&name, report);
+            // Which GPUs Kubernetes can allocate is not known.
+            fixture.resources.values_mut().for_each(|(capacity, allocatable)| *allocatable = *capacity);
+            fixtures.push(fixture);
         }
         let mut others = Vec::new();
         for (kind, name) in KINDS {

@@ -180,6 +180,12 @@ impl Cluster {
         self.state.store(|store| store.pods.all().filter(is_in_namespace).map(|pod| Pod::clone(pod)).collect())
     }
 
+    /// Returns the names of the nodes.
+    #[cfg(feature = "test-support")]
+    pub fn node_names(&self) -> Vec<String> {
+        self.state.store(|store| store.nodes.all().filter_map(|node| node.metadata.name.clone()).collect())
+    }
+
     /// Returns the number of pods that were created through the API, without dry runs.
     pub fn pods_created(&self) -> u64 {
         self.state.pods_created.load(Ordering::Relaxed)

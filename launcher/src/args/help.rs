@@ -25,7 +25,7 @@ const GROUPS: [(&str, &[Usage]); 6] = [
     ),
     ("Pod", &[("explain", "POD"), ("pods", "[NODE]")]),
     ("Change", &[("kill-gpu-process", "NODE"), ("reset-gpu", "NODE")]),
-    ("Program", &[("doctor", ""), ("setup", ""), ("mcp", ""), ("save", "[NODE…]")]),
+    ("Program", &[("doctor", ""), ("setup", ""), ("mcp", ""), ("save", "[NODE]")]),
     (
         OTHERS,
         &[

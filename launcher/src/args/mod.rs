@@ -50,7 +50,7 @@ pub(crate) enum Command {
     Mcp,
     /// Show every setting, its value, and where it came from
     Config,
-    /// Save nodes into an archive, to be asked with --from
+    /// Save nodes into an archive, for --from
     Save(SaveArgs),
     /// Check what probes need, and show the fixes
     Doctor(DoctorArgs),

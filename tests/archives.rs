@@ -4,6 +4,8 @@
 
 #[path = "support/bed.rs"]
 mod bed;
+#[path = "archives/compare.rs"]
+mod compare;
 #[path = "snapshots/pods.rs"]
 mod pods;
 #[path = "archives/refused.rs"]

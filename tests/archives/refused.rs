@@ -44,10 +44,17 @@ async fn an_action_is_refused_on_an_archive_but_not_on_the_demo() {
     let from = ["--mode", "operator", "--from", file.to_str().unwrap()];
     let mut client = Client::start(Launcher::alone(home.path()).args(from)).await;
     let arguments = json!({"node_name": "gpu-3", "gpu": "GPU-1906b427-fa8b-452e-a9fb-861e895b635f"});
-    client.call("reset_gpu", arguments.clone()).await.error_with(&["archive", "nothing can be changed", "without --from"]);
+    client.call("reset_gpu", arguments.clone()).await.error_with(&[
+        "archive",
+        "nothing can be changed",
+        "without --from",
+    ]);
     let mut client = Client::start(Launcher::alone(home.path()).args(["--mode", "operator", "--demo"])).await;
     let answer = client.call("reset_gpu", arguments).await;
-    assert!(!answer.is_error || !answer.error().contains("archive"), "the demo makes a plan, or says why there is none");
+    assert!(
+        !answer.is_error || !answer.error().contains("archive"),
+        "the demo makes a plan, or says why there is none"
+    );
 }
 
 #[tokio::test]

@@ -146,8 +146,7 @@ async fn every_tool_answers_from_an_archive_as_from_the_cluster() {
     let (mut live, mut archived) = (bed.client().await, from(bed.home(), &file).await);
     let mut compared = 0;
     for (tool, arguments) in calls(&names) {
-        let (here, there) =
-            tokio::join!(answer(&mut live, tool, &arguments), answer(&mut archived, tool, &arguments));
+        let (here, there) = tokio::join!(answer(&mut live, tool, &arguments), answer(&mut archived, tool, &arguments));
         if there.is_object() {
             assert_eq!(there["archive"]["version"], env!("CARGO_PKG_VERSION"), "{tool} {arguments}");
             assert!(here.get("archive").is_none());
@@ -268,6 +267,7 @@ async fn a_report_is_an_archive_of_one_node() {
     assert_eq!(answer["findings"][0]["id"], "gpu-off-bus", "{answer}");
     assert_eq!(answer["archive"]["taken_at"], "2026-11-21T02:45:10Z");
     let findings = answer["findings"].as_array().unwrap();
-    let about_kubernetes = |finding: &&Value| finding["reference"].as_str().is_some_and(|url| url.contains("kubernetes.io"));
+    let about_kubernetes =
+        |finding: &&Value| finding["reference"].as_str().is_some_and(|url| url.contains("kubernetes.io"));
     assert_eq!(findings.iter().find(about_kubernetes), None, "nothing follows from objects that are unknown");
 }

@@ -26,7 +26,7 @@ mod tests {
     use archive::SavedNode;
     use jiff::Timestamp;
     use k8s_openapi::api::core::v1::{
-        Event, EventSource, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Taint, Toleration,
+        Event, EventSource, Node, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Taint, Toleration,
     };
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -65,7 +65,7 @@ mod tests {
         let objects: Vec<_> = nodes
             .iter()
             .enumerate()
-            .map(|(index, node)| node.object(index, &archive.manifest.kubernetes_version, now))
+            .map(|(index, node)| ready_since_creation(node.object(index, &archive.manifest.kubernetes_version, now)))
             .collect();
         for (kind, list) in
             [("nodes", at(now, &objects)), ("pods", at(now, &pods)), ("events", at(now, &[failed_scheduling(now)]))]
@@ -82,6 +82,13 @@ mod tests {
             archive.add_node(&node.name, SavedNode { report, kernel_log }, None);
         }
         archive
+    }
+
+    fn ready_since_creation(mut node: Node) -> Node {
+        let created = node.metadata.creation_timestamp.clone();
+        let conditions = node.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten());
+        conditions.for_each(|condition| condition.last_transition_time = created.clone());
+        node
     }
 
     /// Returns objects as JSON. Times of this moment become `now`.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use archive::Archive;
@@ -17,6 +18,16 @@ pub(crate) struct Opened {
     pub(crate) contexts: Contexts,
     /// The embedded cluster, if the cluster is an archive.
     pub(crate) cluster: Option<Cluster>,
+    /// The nodes of the archive that were read.
+    pub(crate) nodes: Vec<String>,
+}
+
+/// Opens an archive in place of the cluster of the settings.
+///
+/// # Errors
+/// See [`open`].
+pub(crate) async fn open_file(settings: Settings, path: PathBuf) -> Result<Opened, Failure> {
+    open(Settings { demo: false, from: Some(path), ..settings }).await
 }
 
 /// Opens the cluster of the settings.
@@ -37,7 +48,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
             let defect = "This is a defect of gpu-syringe: please report it.";
             ("Starting the demo".to_owned(), archive.map_err(|error| Failure::new("Starting the demo", error, defect))?)
         }
-        None => return Ok(Opened { contexts: settings.contexts(), settings, cluster: None }),
+        None => return Ok(Opened { contexts: settings.contexts(), settings, cluster: None, nodes: Vec::new() }),
     };
     let manifest = &archive.manifest;
     let note = ArchiveNote {
@@ -47,13 +58,14 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
         redacted: manifest.redacted,
     };
     let settings = for_archive(settings, note);
+    let nodes = archive.nodes.keys().cloned().collect();
     let fixture = Fixture::of_archive(archive)
         .map_err(|why| Failure::new(&*what, why, "Save the nodes again, with this version of gpu-syringe."))?;
     let cluster = Cluster::start(fixture).await;
     let cluster = cluster.map_err(|error| Failure::new(what, error, "Free a port on the loopback interface."))?;
     let contexts = Contexts::in_memory(cluster.kubeconfig(), settings.context.clone());
     let contexts = contexts.with_allowed(settings.allow_context.clone());
-    Ok(Opened { settings, contexts, cluster: Some(cluster) })
+    Ok(Opened { settings, contexts, cluster: Some(cluster), nodes })
 }
 
 /// Returns the settings without those that describe the set-up of a real cluster.

@@ -21,6 +21,7 @@ const GROUPS: [(&str, &[Usage]); 6] = [
             ("ecc", "NODE"),
             ("processes", "NODE"),
             ("topology", "NODE"),
+            ("compare", "A B"),
         ],
     ),
     ("Pod", &[("explain", "POD"), ("pods", "[NODE]")]),
@@ -46,7 +47,7 @@ const OTHERS: &str = "Others";
 type Examples = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// The examples in the help and the manual page of each command.
-const EXAMPLES: [Examples; 25] = [
+const EXAMPLES: [Examples; 26] = [
     (
         "nodes",
         &[("nodes --free 4", "nodes with at least 4 free GPUs"), ("nodes -o json | jq -r '.nodes[].node'", "names")],
@@ -104,6 +105,13 @@ const EXAMPLES: [Examples; 25] = [
         &[
             ("setup --profile hardened --image REGISTRY/node-probe@sha256:DIGEST", "print"),
             ("setup --apply --user sre", "apply"),
+        ],
+    ),
+    (
+        "compare",
+        &[
+            ("compare before.tar.gz gpu-2", "a node then and now"),
+            ("compare before.tar.gz after.tar.gz --fail-on warning", "all nodes; exit code 1: something got worse"),
         ],
     ),
     ("mcp", &[("mcp", "an AI host starts this")]),
@@ -214,7 +222,7 @@ fn short_help(command: &Command) -> String {
             heading = "";
         }
     }
-    text + "\n-n NAMESPACE  -l SELECTOR  --context NAME  -o table|wide|json|yaml|name\n\
+    text + "-n NAMESPACE  -l SELECTOR  --context NAME  -o table|wide|json|yaml|name\n\
             Settings: gpu-syringe help settings      Try: gpu-syringe --demo diagnose gpu-2\n"
 }
 

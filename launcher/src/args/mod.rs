@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::archives::SaveArgs;
+use crate::compare::CompareArgs;
 use crate::completion;
 use crate::doctor::DoctorArgs;
 use crate::settings::config_command::{self, SettingValue};
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Config,
     /// Save nodes into an archive, for --from
     Save(SaveArgs),
+    /// What changed on nodes, or what counts up
+    Compare(CompareArgs),
     /// Check what probes need, and show the fixes
     Doctor(DoctorArgs),
     /// Namespace, permissions, policy: print or apply

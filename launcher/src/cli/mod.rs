@@ -1,5 +1,6 @@
 //! `main`: runs the command line, from arguments to exit status. The program exits only after every pod is deleted.
 
+mod compare_command;
 mod doctor_command;
 mod logging;
 mod output;
@@ -142,7 +143,7 @@ async fn run_command(
     prober: &Prober,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    let Opened { settings, contexts, cluster } = opened;
+    let Opened { settings, contexts, cluster, nodes: _ } = opened;
     let (settings, contexts) = (Arc::new(settings), Arc::new(contexts));
     let done = dispatch(command, namespace, output, &settings, &contexts, prober, stop).await;
     // The embedded cluster must outlive the pods.
@@ -197,6 +198,7 @@ async fn dispatch(
             output.print(&json!(saved), &saved.names(), || saved.page())?;
             return Ok(saved.outcome());
         }
+        Command::Compare(args) => return compare_command::run(&args, output, settings, contexts, prober, stop).await,
         Command::Sweep => {
             let sweeping = async { prober.sweep(&contexts.connect(None).await?).await };
             let swept = until_stopped(sweeping, prober, stop).await?;

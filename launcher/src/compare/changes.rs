@@ -113,6 +113,17 @@ pub(super) fn between(before: &Reading, after: &Reading, same_node: bool) -> Vec
                 }
             }
         }
+        if one.is_in_nvml() && !two.is_in_nvml() {
+            let name = gpu.and_then(|gpu| gpu.uuid.clone().or(gpu.pci.clone()));
+            changes.push(Change::of(
+                Severity::Critical,
+                Kind::Gpu,
+                Some(&one.identity),
+                "NVML does not list the GPU",
+                [name, None],
+            ));
+            continue;
+        }
         values(gpu, &one.values, &two.values, same_node, &mut changes);
     }
     let is_in = |gpu: &GpuValues, pick: fn(&(&GpuValues, &GpuValues)) -> Identity| {

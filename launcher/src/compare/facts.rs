@@ -71,13 +71,14 @@ impl NodeValues {
         for (name, text) in [("boot_id", boot_id), ("kernel", kernel)] {
             values.node.extend(text.clone().map(|text| (name.to_owned(), Value::String(text))));
         }
+        // The sections that show which GPUs there are come first.
+        values.add("host", &sections.host);
         values.add("inventory", &sections.inventory);
         values.add("telemetry", &sections.telemetry);
         values.add("topology", &sections.topology);
         values.add("ecc", &sections.ecc);
         values.add("mig", &sections.mig);
         values.add("kubelet", &sections.kubelet);
-        values.add("host", &sections.host);
         values.events = Section::data_of(&sections.xid).map(|log| log.events.clone()).unwrap_or_default();
         values
     }
@@ -102,10 +103,17 @@ impl NodeValues {
             pci: text("pci_address"),
             index: gpu["index"].as_u64(),
         };
-        let at = self.gpus.iter().position(|known| known.identity.is_of(&identity)).unwrap_or(self.gpus.len());
-        if at == self.gpus.len() {
-            self.gpus.push(GpuValues::default());
-        }
+        let known = self.gpus.iter().position(|known| known.identity.is_of(&identity));
+        let shows_gpus = matches!(section, "host" | "inventory");
+        let at = match known {
+            Some(at) => at,
+            // The MIG devices of a GPU that is gone can still be listed.
+            None if !shows_gpus && !self.gpus.is_empty() => return,
+            None => {
+                self.gpus.push(GpuValues::default());
+                self.gpus.len() - 1
+            }
+        };
         let GpuValues { identity: known, values } = &mut self.gpus[at];
         known.uuid = known.uuid.take().or(identity.uuid);
         known.serial = known.serial.take().or(identity.serial);
@@ -116,6 +124,13 @@ impl NodeValues {
                 flatten(&format!("{section}.{field}"), value, values);
             }
         }
+    }
+}
+
+impl GpuValues {
+    /// Whether NVML lists the GPU.
+    pub(super) fn is_in_nvml(&self) -> bool {
+        self.values.keys().any(|path| path.starts_with("inventory."))
     }
 }
 

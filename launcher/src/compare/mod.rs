@@ -16,6 +16,7 @@ use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::{Report, Source};
 
 use self::changes::Change;
+use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
 use crate::node_reading::read_node;
 use crate::outcome::Outcome;
@@ -115,8 +116,11 @@ pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Fa
     let worst = nodes.iter().flat_map(|node| &node.changes).map(|change| change.severity).max();
     nodes.sort_by_key(|node| std::cmp::Reverse(node.changes.first().map(|change| change.severity)));
     let summary = match worst {
-        None => format!("{} nodes compared: no change.", nodes.len()),
-        Some(worst) => format!("{changed} of {} nodes changed; the worst change is {}.", nodes.len(), named(worst)),
+        None => format!("Nodes compared: {}; no change.", nodes.len()),
+        Some(worst) => {
+            let worst = variant_name(worst);
+            format!("Nodes compared: {}; changed: {changed}; the worst change is {worst}.", nodes.len())
+        }
     };
     Ok(Comparison { summary, nodes, only_earlier, only_later, not_compared })
 }
@@ -169,13 +173,10 @@ impl Comparison {
             page.push_str(&format!("\n{node}{} → {later_node}{}\n", time(earlier_at), time(later_at)));
             let mut rows = new_table(["severity", "gpu", "what", "before", "after"]).note("after");
             for Change { severity, gpu, what, before, after, .. } in changes {
-                rows.add_row([
-                    named(*severity),
-                    cell(gpu.clone()),
-                    what.clone(),
-                    cell(before.clone()),
-                    cell(after.clone()),
-                ]);
+                // The domain of a PCI address has four digits, as in other tables.
+                let short =
+                    gpu.as_deref().map(|gpu| gpu.strip_prefix("0000").filter(|_| gpu.len() > 12).unwrap_or(gpu));
+                rows.add_row([named(*severity), cell(short), what.clone(), cell(before.clone()), cell(after.clone())]);
             }
             page.push_table(rows);
             page.push_omitted(*changes_omitted, "more changes");

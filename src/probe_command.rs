@@ -38,6 +38,8 @@ pub struct ReadCommand {
     pub container: Option<ContainerId>,
     /// A container whose log is also read.
     pub stack_log: Option<StackContainer>,
+    /// Whether the report also has the records of the kernel log. Only with all sections.
+    pub raw_log: bool,
 }
 
 /// An action. A second action with the same `once` does not run in the same container.
@@ -151,7 +153,7 @@ impl From<ReadCommand> for ProbeCommand {
 
 impl ReadCommand {
     pub fn of(sections: impl Into<Vec<SectionName>>) -> Self {
-        Self { sections: sections.into(), since: None, container: None, stack_log: None }
+        Self { sections: sections.into(), since: None, container: None, stack_log: None, raw_log: false }
     }
 
     pub fn everything() -> Self {
@@ -171,7 +173,7 @@ impl ReadCommand {
     }
 
     fn to_args(&self) -> Vec<String> {
-        let Self { sections, since, container, stack_log } = self;
+        let Self { sections, since, container, stack_log, raw_log } = self;
         let mut args = match sections.as_slice() {
             _ if self.is_of_everything() => words(&["all"]),
             [section] => words(&[section.as_str()]),
@@ -180,6 +182,7 @@ impl ReadCommand {
         args.extend(option("--since", since.as_ref().map(Since::word)));
         args.extend(option("--container", container.as_ref().map(|id| id.0.clone())));
         args.extend(option("--stack-log", stack_log.as_ref().map(StackContainer::to_string)));
+        args.extend(flag(*raw_log, "--raw-log"));
         args
     }
 }

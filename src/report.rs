@@ -52,8 +52,8 @@ pub struct Report {
     /// The part of the node that the probe could see. Absent if the probe could see the whole node.
     pub scope: Option<ReportScope>,
     pub sections: Sections,
-    /// In facts files only: raw kernel log records, one string each, in any format that `xid --kernel-log` reads. If
-    /// present, the section `xid` is parsed from them.
+    /// Raw kernel log records, one string each, in any format that `xid --kernel-log` reads: in facts files, and in reports with
+    /// `--raw-log`. If a facts file has them, the section `xid` is parsed from them.
     pub kernel_log: Vec<String>,
     /// The result or the plan of `kill` or `reset`. Absent in reports of other commands.
     pub action: Option<Action>,

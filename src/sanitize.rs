@@ -15,6 +15,8 @@ const MAX_OF_ACTION: usize = 600;
 const MAX_NAME: usize = 80;
 /// Maximum length of a list. This is also the maximum number of processes that is requested from NVML.
 const MAX_LIST: usize = 4096;
+/// Maximum number of records of a kernel log. They have at most 2 MiB.
+const MAX_RECORDS: usize = 64 << 10;
 /// Maximum length of a list of an action.
 const MAX_LIST_OF_ACTION: usize = 64;
 /// Maximum number of fields of an object.
@@ -27,7 +29,11 @@ pub(crate) fn sanitize(document: &mut Value) -> Result<(), Error> {
     let Value::Object(fields) = document else { return Ok(()) };
     let mut cut = Vec::new();
     for (name, value) in fields.iter_mut() {
-        let rules = if name == "action" { OF_ACTION } else { OF_SECTION };
+        let rules = match name.as_str() {
+            "action" => OF_ACTION,
+            "kernel_log" => OF_LOG,
+            _ => OF_SECTION,
+        };
         match (name.as_str(), value) {
             ("sections", Value::Object(sections)) => {
                 for section in sections.values_mut() {
@@ -50,6 +56,7 @@ struct Rules {
 }
 
 const OF_SECTION: Rules = Rules { text: MAX_TEXT, list: MAX_LIST };
+const OF_LOG: Rules = Rules { text: MAX_TEXT, list: MAX_RECORDS };
 const OF_ACTION: Rules = Rules { text: MAX_OF_ACTION, list: MAX_LIST_OF_ACTION };
 
 /// A list that was truncated: its name, and the original number of entries.

@@ -7,14 +7,15 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// The crates of the workspace, each with the crates of the workspace that it links.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("syringe-macros", &[]),
     ("syringe-core", &["syringe-macros"]),
     ("node-probe", &["syringe-core"]),
     ("diagnosis", &["syringe-core"]),
     ("kube-read", &["syringe-core", "syringe-macros"]),
-    ("demo-cluster", &["node-probe", "syringe-core"]),
-    ("gpu-syringe", &["demo-cluster", "diagnosis", "kube-read", "syringe-core", "syringe-macros"]),
+    ("archive", &["syringe-core"]),
+    ("demo-cluster", &["archive", "node-probe", "syringe-core"]),
+    ("gpu-syringe", &["archive", "demo-cluster", "diagnosis", "kube-read", "syringe-core", "syringe-macros"]),
     ("fake-nvml", &["syringe-core"]),
 ];
 

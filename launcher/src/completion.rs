@@ -14,10 +14,11 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::time::timeout;
 
+use crate::archives;
 use crate::settings::Settings;
 use kube_read::objects::node_labels::is_gpu_node;
 use kube_read::reads::nodes;
-use kube_read::{Connection, Contexts, Failure};
+use kube_read::{Connection, Failure};
 
 /// Variable that a shell sets to request completions.
 pub(crate) const VARIABLE: &str = "COMPLETE";
@@ -179,21 +180,15 @@ where
         .map_or_else(|_| Vec::new(), |list| list.items.into_iter().filter_map(|object| object.metadata.name).collect())
 }
 
-/// Returns the names that `read` reads from the cluster of the command line, or of the demo cluster.
+/// Returns the names that `read` reads from the cluster of the command line, or of its archive.
 fn of_cluster<F>(read: impl FnOnce(Connection, Option<String>) -> F) -> Vec<CompletionCandidate>
 where
     F: Future<Output = Vec<String>>,
 {
     let Some((settings, namespace)) = settings() else { return Vec::new() };
     let reading = async {
-        #[cfg(feature = "demo")]
-        let demo = if settings.demo { crate::cli::start_demo().await.ok() } else { None };
-        #[cfg(feature = "demo")]
-        let contexts = demo.as_ref().map(|cluster| Contexts::in_memory(cluster.kubeconfig(), None));
-        #[cfg(not(feature = "demo"))]
-        let contexts: Option<Contexts> = None;
-        let contexts = contexts.unwrap_or_else(|| settings.contexts());
-        let connection = contexts.connect(None).await.ok()?;
+        let opened = archives::open(settings).await.ok()?;
+        let connection = opened.contexts.connect(None).await.ok()?;
         Some(read(connection, namespace).await)
     };
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() else {

@@ -4,6 +4,7 @@
 //! - `probe`: a pod on a node: create, exec, read, delete
 //! - `node_reading`: a node, its probe and the diagnosis of both
 //! - `answer`, `fleet`: the answer about one node, and the answer about many nodes
+//! - `archives`: a cluster or a node in one file, to be asked later; `compare`: the differences between two readings
 //! - `tools`: one file per tool; `call` has the context of one call
 //! - `mcp`, `args`, `cli`, `completion`: front ends
 //! - `settings`, `setup`, `doctor`: configuration, the objects that a cluster needs, and checks of both
@@ -12,12 +13,14 @@
 //! - `terminal`: tables and pages of text
 
 mod answer;
+mod archives;
 mod args;
 pub mod audit;
 pub mod call;
 mod carried;
 mod cli;
 mod clock;
+mod compare;
 mod completion;
 pub mod consent;
 mod doctor;

@@ -106,6 +106,9 @@ enum Command {
         window: WindowArgs,
         #[command(flatten)]
         container_args: ContainerArgs,
+        /// Also print the records of the kernel log, at most 2 MiB
+        #[arg(long)]
+        raw_log: bool,
     },
     /// Several sections in one pass: inventory,kubelet,processes
     Read {
@@ -261,8 +264,8 @@ fn probe_command(command: Command, operator: bool) -> ProbeCommand {
         Command::Kubelet => SectionName::Kubelet.into(),
         Command::Host(container_args) => container_args.with(vec![SectionName::Host]),
         Command::Xid(WindowArgs { since }) => ReadCommand { since, ..SectionName::Xid.into() },
-        Command::All { window: WindowArgs { since }, container_args } => {
-            ReadCommand { since, ..container_args.with(SectionName::ALL.to_vec()) }
+        Command::All { window: WindowArgs { since }, container_args, raw_log } => {
+            ReadCommand { since, raw_log, ..container_args.with(SectionName::ALL.to_vec()) }
         }
         Command::Read { sections, container_args } => container_args.with(sections),
         Command::Kill(Kill { gpu, pid, start_ticks, grace_seconds, action_args: ActionArgs { plan, once } }) => {

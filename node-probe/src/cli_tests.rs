@@ -129,6 +129,9 @@ fn commands() -> Vec<ProbeCommand> {
             reads.push(ReadCommand { stack_log: stack_log(), ..read.clone() });
             reads.push(ReadCommand { stack_log: stack_log(), ..read.clone() }.with_container(Some(container.clone())));
         }
+        if read.is_of_everything() {
+            reads.push(ReadCommand { stack_log: stack_log(), raw_log: true, ..read.clone() });
+        }
         if read.is_of_everything() || read.sections == [SectionName::Xid] {
             reads.push(ReadCommand { since: since("24h"), ..read.clone() });
             reads.push(ReadCommand { since: since("2026-11-20T00:00:00Z"), ..read });

@@ -26,11 +26,16 @@ pub(crate) fn fit(report: Report) -> Report {
 
 fn fit_into(mut report: Report, most: usize) -> Report {
     // Only one section is removed at a time, so that the others stay.
-    for _ in 0..=SectionName::ALL.len() {
+    for _ in 0..=SectionName::ALL.len() + 1 {
         let Ok(document) = serde_json::to_vec(&report) else { return report };
         // One byte is reserved for the newline.
         if document.len() < most {
             return report;
+        }
+        // The facts are more important than the raw records.
+        if !report.kernel_log.is_empty() {
+            report.kernel_log.clear();
+            continue;
         }
         let Some((name, size)) = largest_section(&document) else { break };
         report.sections.get_mut(name).fail(too_large(name.as_str(), size, most));

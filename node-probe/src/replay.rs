@@ -66,6 +66,9 @@ fn what_instead(text: &[u8], facts: &Report) -> String {
 
 /// Returns the requested sections of `facts`, with the kernel log parsed and the window applied.
 pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
+    if let Some(problem) = &facts.error {
+        return Report { source: Source::File, error: Some(problem.clone()), ..blank() };
+    }
     let mut sections = facts.sections.clone();
     for name in SectionName::ALL {
         let section = sections.get_mut(name);
@@ -78,6 +81,7 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
     if request.read.sections.contains(&SectionName::Xid) {
         sections.xid = Some(kernel_log(facts, request));
     }
+    let kernel_log = if request.read.raw_log { facts.kernel_log.clone() } else { Vec::new() };
     let Report { hostname, boot_id, kernel, taken_at, duration_ms, probe_version, .. } = facts.clone();
     let probe_version = if probe_version.is_empty() { VERSION.into() } else { probe_version };
     Report {
@@ -89,6 +93,7 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
         taken_at,
         duration_ms,
         sections,
+        kernel_log,
         ..blank()
     }
 }

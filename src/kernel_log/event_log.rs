@@ -25,6 +25,7 @@ use crate::kernel_log::line_time::LineTime;
 use crate::kernel_log::multiline;
 use crate::kernel_log::multiline::{LineUse, PartialMessage};
 pub use crate::kernel_log::options::{Clock, Options};
+use crate::kernel_log::raw_lines::RawLines;
 use crate::kernel_log::record::{Origin, Record};
 use crate::kernel_log::record_parser;
 use crate::kernel_log::scan;
@@ -80,12 +81,13 @@ pub struct EventLog {
     /// Lines that belong to the message of an Xid. The Xid may follow later.
     parts: XidExtraLines,
     untrusted: u64,
+    raw: RawLines,
 }
 
 impl EventLog {
     /// Creates an empty log. Without a clock, a line that has only an uptime gets no wall-clock time.
     pub fn new(clock: Option<Clock>, options: Options) -> Self {
-        let Options { running_boot_id, now, since, window, max_events } = options;
+        let Options { running_boot_id, now, since, window, max_events, raw_bytes } = options;
         Self {
             boot_time: clock.map(|clock| clock.boot_wall_time.as_microsecond()),
             now: now.map(Timestamp::as_microsecond),
@@ -104,6 +106,7 @@ impl EventLog {
             suppressed: Suppressed::default(),
             parts: XidExtraLines::default(),
             untrusted: 0,
+            raw: RawLines::new(raw_bytes),
         }
     }
 
@@ -112,6 +115,7 @@ impl EventLog {
         self.end_message();
         self.end_text_boots();
         self.previous = PreviousRecord::default();
+        self.raw.source(name);
         self.sources.push(Source::named(name));
     }
 
@@ -133,6 +137,7 @@ impl EventLog {
         let continues = self.previous.exists && !record.has_prefix && record.text.starts_with([' ', '\t']);
         let (moment, boot) =
             if continues { (self.previous.moment, self.previous.boot) } else { self.time_and_boot(record) };
+        self.raw.push(record, moment.wall);
         // A line without prefixes in a text log continues the previous line and has the same origin.
         let of_before = self.previous.origin.filter(|_| !record.has_prefix && record.origin == Origin::Kernel);
         let origin = of_before.unwrap_or(record.origin);
@@ -208,6 +213,11 @@ impl EventLog {
             }
         }
         self.last_source().count_unread(text);
+    }
+
+    /// Returns the records as text, without those that a program wrote.
+    pub fn raw_lines(&mut self) -> Vec<String> {
+        self.raw.take()
     }
 
     /// Returns the facts from all pushed lines.

@@ -36,6 +36,7 @@ mod nvrm;
 mod options;
 mod other_kernel_lines;
 mod pcie;
+mod raw_lines;
 pub mod record;
 pub mod record_parser;
 mod scan;

@@ -22,10 +22,14 @@ pub struct Options {
     pub window: Option<Timestamp>,
     /// Maximum number of distinct events that are kept.
     pub max_events: usize,
+    /// Maximum size of the records that [`EventLog::raw_lines`] returns; 0 for none.
+    ///
+    /// [`EventLog::raw_lines`]: super::EventLog::raw_lines
+    pub raw_bytes: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { running_boot_id: None, now: None, since: None, window: None, max_events: 512 }
+        Self { running_boot_id: None, now: None, since: None, window: None, max_events: 512, raw_bytes: 0 }
     }
 }

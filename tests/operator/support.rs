@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
-use demo_cluster::{Cluster, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams, Timing};
+use demo_cluster::{
+    Cluster, Fixture, Invocation, NodeFacts, NodeFixture, NodeProbe, Process, Programs, Streams, Timing,
+};
 use gpu_syringe::audit::{AuditLine, AuditLog};
 use gpu_syringe::consent::Tokens;
 use gpu_syringe::mcp::Server;
@@ -191,7 +193,8 @@ fn fixture(programs: Watched) -> Fixture {
     idle.unschedulable = true;
     let mut open = NodeFixture::from_facts("open", empty);
     for node in [&mut busy, &mut idle, &mut open] {
-        node.facts = Arc::new(Report { hostname: Some(node.name.clone()), ..(*node.facts).clone() });
+        let facts = (*node.facts.report()).clone();
+        node.facts = NodeFacts::Known(Arc::new(Report { hostname: Some(node.name.clone()), ..facts }));
     }
     Fixture {
         cluster_name: "test".to_owned(),

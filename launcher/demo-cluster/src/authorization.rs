@@ -10,10 +10,16 @@ use crate::request_body::parse;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, json};
 
-/// Returns whether a denial matches. `namespace` is `None` for a request to all namespaces.
-fn is_denied(denials: &[Denial], verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> bool {
+/// Returns the denial that matches. `namespace` is `None` for a request to all namespaces.
+fn denial<'a>(
+    denials: &'a [Denial],
+    verb: &str,
+    group: &str,
+    resource: &str,
+    namespace: Option<&str>,
+) -> Option<&'a Denial> {
     let is_match = |pattern: &str, value: &str| pattern.is_empty() || pattern == "*" || pattern == value;
-    denials.iter().any(|denial| {
+    denials.iter().find(|denial| {
         is_match(&denial.verb, verb)
             && denial.group.as_deref().is_none_or(|wanted| wanted == "*" || wanted == group)
             && is_match(&denial.resource, resource)
@@ -30,12 +36,14 @@ pub(crate) fn authorize(state: &ClusterState, info: &RequestInfo) -> Result<(), 
         (_, verb) => &[verb],
     };
     let namespace = info.namespace.as_deref();
-    let denied = verbs.iter().find(|verb| is_denied(&state.denied, verb, &info.group, &resource, namespace));
-    let Some(verb) = denied else { return Ok(()) };
+    let mut denied =
+        verbs.iter().filter_map(|verb| Some((verb, denial(&state.denied, verb, &info.group, &resource, namespace)?)));
+    let Some((verb, Denial { why, .. })) = denied.next() else { return Ok(()) };
     let scope = namespace
         .map_or_else(|| "at the cluster scope".to_owned(), |namespace| format!("in the namespace \"{namespace}\""));
     let (user, group) = (&state.user, &info.group);
     let reason = format!("User \"{user}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}");
+    let reason = why.iter().fold(reason, |reason, why| format!("{reason}: {why}"));
     Err(ApiError::AuthorizationDenied { resource: info.resource.clone(), name: info.name.clone(), reason })
 }
 
@@ -49,7 +57,7 @@ pub(crate) fn review(state: &ClusterState, body: &[u8]) -> Result<Response<Body>
             _ => text(&attributes.resource),
         };
         let namespace = attributes.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-        is_denied(&state.denied, &text(&attributes.verb), &text(&attributes.group), &resource, namespace)
+        denial(&state.denied, &text(&attributes.verb), &text(&attributes.group), &resource, namespace).is_some()
     });
     review.status = Some(SubjectAccessReviewStatus { allowed: !denied, ..SubjectAccessReviewStatus::default() });
     Ok(json(201, &review))

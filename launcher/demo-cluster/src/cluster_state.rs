@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use syringe_core::report::Report;
+use archive::ContainerLog;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,8 @@ use crate::collection::Key;
 use crate::container_runtime::Runtime;
 use crate::faults::Injector;
 use crate::fixture::{Denial, ExecRefusals, Fixture, Timing};
-use crate::node_fixture::NodeFixture;
+use crate::json_objects;
+use crate::node_fixture::{NodeFacts, NodeFixture};
 use crate::programs::Programs;
 use crate::store::{Store, Stored};
 
@@ -40,6 +42,9 @@ pub(crate) struct ClusterState {
     pub(crate) exec_refusals: ExecRefusals,
     pub(crate) half_close: bool,
     pub(crate) denied: Vec<Denial>,
+    pub(crate) serves_dra: bool,
+    /// The time by which the clock of the cluster is behind the clock of this machine.
+    clock_behind: SignedDuration,
     pub(crate) programs: Arc<dyn Programs>,
     pub(crate) user: String,
     pub(crate) version: String,
@@ -48,7 +53,7 @@ pub(crate) struct ClusterState {
 
 /// The facts and settings of a node that are not in its `Node` object.
 pub(crate) struct Host {
-    pub(crate) facts: Arc<Report>,
+    pub(crate) facts: NodeFacts,
     pub(crate) images: Vec<String>,
     pub(crate) unpullable_images: Vec<String>,
     pub(crate) log_files: BTreeMap<String, String>,
@@ -88,6 +93,10 @@ impl ClusterState {
             namespaces,
             resource_claims,
             resource_slices,
+            serves_dra,
+            objects,
+            logs,
+            clock_behind,
             denied,
             timing,
             exec_refusals,
@@ -97,12 +106,21 @@ impl ClusterState {
         let mut store = Store::default();
         (store.claims, store.slices) = (resource_claims, resource_slices);
         for (index, node) in nodes.iter().enumerate() {
-            store.put(node.object(index, &kubernetes_version));
+            store.put(node.object(index, &kubernetes_version, Timestamp::now() - clock_behind));
         }
         namespaces.into_iter().for_each(|namespace| drop(store.put(namespace)));
         ["default", "kube-system"].into_iter().for_each(|name| store.ensure_namespace(name));
         pods.into_iter().for_each(|pod| store.put_existing(pod));
         events.into_iter().for_each(|event| store.put_existing(event));
+        objects.into_iter().for_each(|object| json_objects::put_existing(&mut store, object));
+        let runtime = Runtime::default();
+        for ContainerLog { namespace, pod, container, text } in logs {
+            let uid = store.pods.get(&(namespace, pod)).and_then(|pod| pod.metadata.uid.clone());
+            if let Some(uid) = uid {
+                runtime.add(&uid, [container.clone()]);
+                runtime.write_log(&uid, &container, text.as_bytes());
+            }
+        }
         let host = |NodeFixture { name, facts, images, unpullable_images, log_files, .. }| {
             (name, Host { facts, images, unpullable_images, log_files })
         };
@@ -116,12 +134,14 @@ impl ClusterState {
             #[cfg(feature = "test-support")]
             in_service: InService::default(),
             pods_created: AtomicU64::new(0),
-            runtime: Runtime::default(),
+            runtime,
             stop: CancellationToken::new(),
             timing,
             exec_refusals,
             half_close,
             denied,
+            serves_dra,
+            clock_behind,
             programs,
             user,
             version: kubernetes_version,
@@ -145,6 +165,16 @@ impl ClusterState {
     /// Returns the object with this key.
     pub(crate) fn get<K: Stored>(&self, key: &Key) -> Option<Arc<K>> {
         self.store(|store| K::collection(store).get(key).cloned())
+    }
+
+    /// Returns the time of the cluster.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::now() - self.clock_behind()
+    }
+
+    /// Returns the time by which the clock of the cluster is behind the clock of this machine.
+    pub(crate) fn clock_behind(&self) -> SignedDuration {
+        self.clock_behind + SignedDuration::try_from(self.injector.clock_behind()).unwrap_or_default()
     }
 
     /// Returns the host of a node.

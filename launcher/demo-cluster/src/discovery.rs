@@ -44,18 +44,24 @@ pub(crate) fn serve(state: &ClusterState, method: &Method, path: &str) -> Result
         ["api"] => Some(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
         ["api", "v1"] => Some(resources("v1", CORE)),
         ["apis"] => {
-            let groups: Vec<_> = GROUPS.iter().map(|(name, _)| group(name)).collect();
+            let groups: Vec<_> = groups(state).map(|(name, _)| group(name)).collect();
             Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
-        ["apis", name] => group_resources(name).map(|_| group(name)),
-        ["apis", name, "v1"] => group_resources(name).map(|all| resources(&format!("{name}/v1"), all)),
+        ["apis", name] => group_resources(state, name).map(|_| group(name)),
+        ["apis", name, "v1"] => group_resources(state, name).map(|all| resources(&format!("{name}/v1"), all)),
         _ => None,
     };
     found.map(|value| response::json(200, &value)).ok_or(ApiError::NoSuchPath)
 }
 
-fn group_resources(name: &str) -> Option<&'static [Resource]> {
-    GROUPS.iter().find(|(group, _)| *group == name).map(|(_, resources)| *resources)
+/// Returns the API groups of the cluster.
+fn groups(state: &ClusterState) -> impl Iterator<Item = &'static (&'static str, &'static [Resource])> {
+    let serves_dra = state.serves_dra;
+    GROUPS.iter().filter(move |(name, _)| serves_dra || *name != "resource.k8s.io")
+}
+
+fn group_resources(state: &ClusterState, name: &str) -> Option<&'static [Resource]> {
+    groups(state).find(|(group, _)| *group == name).map(|(_, resources)| *resources)
 }
 
 fn group(name: &str) -> Value {

@@ -29,8 +29,6 @@ impl Injector {
         Ok(accepted)
     }
 
-    pub(crate) fn set_date(&self, _: &mut Response<Body>) {}
-
     pub(crate) fn clock_behind(&self) -> Duration {
         Duration::ZERO
     }

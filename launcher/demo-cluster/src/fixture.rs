@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use archive::ContainerLog;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::Value;
 
 use crate::node_fixture::NodeFixture;
@@ -28,6 +30,14 @@ pub struct Fixture {
     pub resource_claims: Vec<Value>,
     /// `resource.k8s.io/v1` ResourceSlices.
     pub resource_slices: Vec<Value>,
+    /// Whether the API server has the group `resource.k8s.io`.
+    pub serves_dra: bool,
+    /// Objects of other kinds: DaemonSets, Leases, NodeClaims, Machines.
+    pub objects: Vec<Value>,
+    /// Logs of containers.
+    pub logs: Vec<ContainerLog>,
+    /// The time by which the clock of the cluster is behind the clock of this machine.
+    pub clock_behind: SignedDuration,
     /// The requests that the user is not allowed to make.
     pub denied: Vec<Denial>,
     /// The duration of each step.
@@ -52,6 +62,10 @@ impl Default for Fixture {
             namespaces: vec![probe_namespace()],
             resource_claims: Vec::new(),
             resource_slices: Vec::new(),
+            serves_dra: true,
+            objects: Vec::new(),
+            logs: Vec::new(),
+            clock_behind: SignedDuration::ZERO,
             denied: Vec::new(),
             timing: Timing::default(),
             exec_refusals: ExecRefusals::default(),
@@ -123,6 +137,12 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// Returns no time for any step.
+    pub fn none() -> Self {
+        let none = Duration::ZERO;
+        Self { kubelet_sees: none, container_start: none, status_lag: none, pull_back_off: none, termination: none }
+    }
+
     /// Returns a few milliseconds for each step, so that the steps happen in the same order.
     pub fn fast() -> Self {
         Self {
@@ -156,6 +176,8 @@ pub struct Denial {
     pub resource: String,
     /// The namespace; `None` for any namespace.
     pub namespace: Option<String>,
+    /// The reason, which is added to the message.
+    pub why: Option<String>,
 }
 
 impl Denial {

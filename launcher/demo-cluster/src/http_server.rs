@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -89,8 +90,16 @@ async fn respond(state: &Arc<ClusterState>, request: Request<Incoming>, hang_up:
         Err(error) if is_document => negotiation::negotiate(error.response(), accepted).await,
         Err(error) => error.response(),
     };
-    state.injector.set_date(&mut response);
+    set_date(state, &mut response);
     response
+}
+
+/// Sets the `Date` of a response, if the clock of the cluster differs. Otherwise the HTTP library sets the date.
+fn set_date(state: &ClusterState, response: &mut Response<Body>) {
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&state.now());
+    if let (false, Ok(date)) = (state.clock_behind().is_zero(), date.map(|date| HeaderValue::from_str(&date))) {
+        response.headers_mut().extend(date.ok().map(|date| (header::DATE, date)));
+    }
 }
 
 /// Serves a request to a resource.

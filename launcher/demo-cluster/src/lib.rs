@@ -25,7 +25,7 @@
 //!   authentication, request_body, collection, programs  token and Host; bodies; objects of one kind; programs of images
 //!   json_store, store, node_fixture, shell_images       all objects; nodes of a fixture; images with a shell (tests)
 //!   workload, fixture, container_runtime, faults        pods of a fixture; fixture; running containers; faults (tests)
-//!   cluster_state, demo                                 the state of server and kubelets; the fixture of --demo
+//!   cluster_state, from_archive, demo                   the state of server and kubelets; the fixture of an archive
 //!   kubelet, kubelet_connection                         pods on nodes; the node and container of an exec or log
 //!   admission, probe_policy, authorization              checks of a request
 //!   get_and_list, json_objects                          get and list; objects that are stored as JSON
@@ -58,6 +58,7 @@ mod faults;
 #[path = "faults_disabled.rs"]
 mod faults;
 mod fixture;
+mod from_archive;
 mod generated_metadata;
 mod get_and_list;
 mod http_server;
@@ -99,13 +100,13 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 
 pub use self::container_files::{ContainerFile, ContainerFiles};
-pub use self::demo::{demo, demo_at};
+pub use self::demo::{DEMO, demo};
 #[cfg(feature = "test-support")]
 pub use self::faults::{
     AnswerFault, ApiFaults, CountedFault, ExecFault, Faults, NodeFaults, ProtobufRefusal, RequestFault, StartFault,
 };
 pub use self::fixture::{Denial, ExecRefusals, Fixture, Timing};
-pub use self::node_fixture::{NodeFixture, PROBE_IMAGE, PROBE_IMAGE_PINNED, probe_image_digest};
+pub use self::node_fixture::{NodeFacts, NodeFixture, PROBE_IMAGE, PROBE_IMAGE_PINNED, probe_image_digest};
 pub use self::programs::{Invocation, NodeProbe, Process, Programs, Streams};
 #[cfg(feature = "test-support")]
 pub use self::shell_images::{Image, ShellImages, Tmp};
@@ -177,6 +178,12 @@ impl Cluster {
     pub fn pods(&self, namespace: &str) -> Vec<Pod> {
         let is_in_namespace = |pod: &&Arc<Pod>| pod.metadata.namespace.as_deref() == Some(namespace);
         self.state.store(|store| store.pods.all().filter(is_in_namespace).map(|pod| Pod::clone(pod)).collect())
+    }
+
+    /// Returns the names of the nodes.
+    #[cfg(feature = "test-support")]
+    pub fn node_names(&self) -> Vec<String> {
+        self.state.store(|store| store.nodes.all().filter_map(|node| node.metadata.name.clone()).collect())
     }
 
     /// Returns the number of pods that were created through the API, without dry runs.

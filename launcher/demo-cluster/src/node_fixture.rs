@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use k8s_openapi::api::core::v1::{
     ContainerImage, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
@@ -10,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use syringe_core::report::Report;
+use syringe_core::report::{Problem, Report};
 
-use crate::{advertised_gpus, generated_metadata, node_object};
+use crate::{advertised_gpus, node_object};
 
 /// The image of this version of the probe, which every node of a fixture has.
 pub const PROBE_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
@@ -27,12 +28,48 @@ pub fn probe_image_digest() -> &'static str {
     PROBE_IMAGE_PINNED.split_once('@').map_or("", |(_, digest)| digest)
 }
 
+/// The facts that a probe reads on a node.
+#[derive(Clone, Debug)]
+pub enum NodeFacts {
+    Known(Arc<Report>),
+    /// A document of node-probe, which is parsed at each probe: an archive can have thousands of them.
+    Document(Bytes),
+    /// The archive has no report of the node, for this reason.
+    Missing(String),
+}
+
+impl NodeFacts {
+    /// Returns the facts. A document that cannot be parsed is the error of the report.
+    pub fn report(&self) -> Arc<Report> {
+        let failed = |why: String| {
+            let problem = Problem {
+                what: "the node".to_owned(),
+                why,
+                next_step: "Ask about another node, or save the node again.".to_owned(),
+                code: "not_in_archive".to_owned(),
+                gpu: None,
+            };
+            Arc::new(Report { error: Some(problem), ..Report::default() })
+        };
+        match self {
+            Self::Known(report) => Arc::clone(report),
+            Self::Missing(why) => failed(format!("the archive has no report of this node: {why}")),
+            Self::Document(document) => match Report::from_node(document) {
+                Ok(report) => Arc::new(report),
+                Err(error) => failed(format!("the report in the archive cannot be parsed: {error}")),
+            },
+        }
+    }
+}
+
 /// A node, and the facts that a probe reads on the node.
 #[derive(Clone, Debug)]
 pub struct NodeFixture {
     pub name: String,
     /// The facts that a probe reads.
-    pub facts: Arc<Report>,
+    pub facts: NodeFacts,
+    /// The `Node` object of an archive. Replaces the object that the other fields describe.
+    pub object: Option<Box<Node>>,
     /// Labels in addition to those that every node has.
     pub labels: BTreeMap<String, String>,
     pub taints: Vec<Taint>,
@@ -66,7 +103,8 @@ impl NodeFixture {
     pub fn new(name: &str, facts: Report) -> Self {
         Self {
             name: name.to_owned(),
-            facts: Arc::new(facts),
+            facts: NodeFacts::Known(Arc::new(facts)),
+            object: None,
             labels: BTreeMap::new(),
             taints: Vec::new(),
             conditions: Vec::new(),
@@ -109,7 +147,12 @@ impl NodeFixture {
     }
 
     /// Returns the `Node` object. The address is derived from `index`, the position of the node in the fixture.
-    pub(crate) fn object(&self, index: usize, version: &str) -> Node {
+    pub(crate) fn object(&self, index: usize, version: &str, now: Timestamp) -> Node {
+        if let Some(object) = &self.object {
+            let mut node = Node::clone(object);
+            node.status.get_or_insert_default().images = Some(self.reported_images());
+            return node;
+        }
         let labels = [("kubernetes.io/hostname", self.name.as_str()), ("kubernetes.io/os", "linux")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()));
         let mut all = BTreeMap::from(labels);
@@ -122,7 +165,7 @@ impl NodeFixture {
             amounts.extend(own);
             Some(amounts)
         };
-        let mut conditions = vec![node_object::ready_condition(true)];
+        let mut conditions = vec![node_object::ready_condition(true, now)];
         conditions.extend(self.conditions.clone());
         Node {
             metadata: ObjectMeta {
@@ -130,7 +173,7 @@ impl NodeFixture {
                 labels: Some(all),
                 managed_fields: self.managed_fields(),
                 // The node was created long before the facts were read, so it does not count as a node that is joining.
-                creation_timestamp: Some(Time(generated_metadata::now() - SignedDuration::from_hours(30 * 24))),
+                creation_timestamp: Some(Time(now - SignedDuration::from_hours(30 * 24))),
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {
@@ -185,7 +228,7 @@ impl NodeFixture {
             architecture: "amd64".to_owned(),
             operating_system: "linux".to_owned(),
             os_image: self.os_image.clone().unwrap_or_else(|| "Ubuntu 24.04.3 LTS".to_owned()),
-            kernel_version: self.facts.kernel.clone().unwrap_or_else(|| "6.8.0-79-generic".to_owned()),
+            kernel_version: self.facts.report().kernel.clone().unwrap_or_else(|| "6.8.0-79-generic".to_owned()),
             kubelet_version: version.to_owned(),
             container_runtime_version: "containerd://2.1.4".to_owned(),
             ..NodeSystemInfo::default()

@@ -2,17 +2,16 @@
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-use crate::generated_metadata;
+use k8s_openapi::jiff::Timestamp;
 
 /// Returns the `Ready` condition of a node whose kubelet reports, or no longer reports.
-pub(crate) fn ready_condition(is_reporting: bool) -> NodeCondition {
+pub(crate) fn ready_condition(is_reporting: bool, now: Timestamp) -> NodeCondition {
     let (status, reason, message) = if is_reporting {
         ("True", "KubeletReady", "kubelet is posting ready status")
     } else {
         ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
     };
-    let now = Some(Time(generated_metadata::now()));
+    let now = Some(Time(now));
     NodeCondition {
         type_: "Ready".to_owned(),
         status: status.to_owned(),
@@ -44,7 +43,7 @@ pub(crate) fn is_unknown(node: &Node) -> bool {
 pub(crate) fn set_ready(node: &mut Node, is_reporting: bool) {
     let conditions = node.status.get_or_insert_default().conditions.get_or_insert_default();
     conditions.retain(|condition| condition.type_ != "Ready");
-    conditions.push(ready_condition(is_reporting));
+    conditions.push(ready_condition(is_reporting, Timestamp::now()));
 }
 
 /// Returns the internal address; empty if the node has no address.

@@ -25,8 +25,11 @@ pub(crate) async fn serve(
     let name = get_and_list::key(info).1;
     let node = kubelet_connection::node_name(&pod, &name)?;
     kubelet_connection::check_reachable(state, node)?;
-    // A real kubelet also uses the status, which is updated later than the runtime.
-    if !has_started(&pod, &container) {
+    let saved =
+        || pod.metadata.uid.as_ref().and_then(|uid| state.runtime.log(uid, &container)).filter(|log| !log.is_empty());
+    // A real kubelet also uses the status, which is updated later than the runtime. A container that waits for its next start can
+    // have the log of its last run.
+    if !has_started(&pod, &container) && saved().is_none() {
         let reason = waiting_reason(&pod, &container).unwrap_or_else(|| "ContainerCreating".to_owned());
         return Err(ApiError::BadRequest(format!(
             "container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"

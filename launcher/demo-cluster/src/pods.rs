@@ -42,7 +42,7 @@ pub(crate) fn create(
     probe_policy::check(state, &pod, &name)?;
     let metadata = &mut pod.metadata;
     (metadata.uid, metadata.resource_version) = (None, None);
-    metadata.creation_timestamp = Some(Time(generated_metadata::now() - state.injector.clock_behind()));
+    metadata.creation_timestamp = Some(Time(state.now()));
     if query.get("dryRun").is_some() {
         return dry_run(state, pod, &name);
     }
@@ -74,7 +74,7 @@ fn dry_run(state: &ClusterState, mut pod: Pod, name: &str) -> Result<Response<Bo
         return Err(ApiError::AlreadyExists { resource: "pods", name: name.to_owned() });
     }
     pod.metadata.uid = Some(generated_metadata::uid(state.store(|store| store.next_number())));
-    pod.metadata.creation_timestamp = Some(Time(generated_metadata::now()));
+    pod.metadata.creation_timestamp = Some(Time(state.now()));
     Ok(json(201, &pod))
 }
 
@@ -186,7 +186,7 @@ fn remove(state: &Arc<ClusterState>, key: &Key, options: &DeleteOptions) -> Resu
         }
         let marked = store.edit(key, |pod: &mut Pod| {
             let seconds = jiff::SignedDuration::from_secs(grace);
-            let end = generated_metadata::now().checked_add(seconds).unwrap_or_else(|_| generated_metadata::now());
+            let end = state.now().checked_add(seconds).unwrap_or_else(|_| state.now());
             pod.metadata.deletion_timestamp.get_or_insert(Time(end));
             pod.metadata.deletion_grace_period_seconds = Some(grace);
         });

@@ -30,7 +30,7 @@ pub fn workload_pod(namespace: &str, name: &str, node: &str, gpus: u64) -> Pod {
 /// Returns the pods that have kubelet allocations in the facts of a node, with UIDs, containers and resources. A pod
 /// whose name is not in the facts is named after its node, container and index.
 pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
-    let facts: &Report = &node.facts;
+    let facts: &Report = &node.facts.report();
     let allocations = facts.sections.kubelet.iter().filter_map(|section| section.data.as_ref());
     let mut pods: Vec<(&str, Vec<&Allocation>)> = Vec::new();
     let named =

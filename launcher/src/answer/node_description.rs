@@ -16,6 +16,7 @@ use syringe_core::unknown::Unknown;
 use crate::answer::wire::byte_budget;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::NodeReading;
+use kube_read::Connection;
 use kube_read::objects::gpu_requests::ResourceUse;
 use kube_read::objects::gpu_resource_names::Unit;
 use kube_read::objects::node_conditions::{Condition, conditions, is_cordoned, is_ready};
@@ -129,7 +130,7 @@ pub struct GpuRow {
 
 impl NodeDescription {
     /// Creates the part of the description that comes from Kubernetes.
-    pub(crate) fn of(view: &NodeWithPods, context: String) -> Self {
+    pub(crate) fn of(view: &NodeWithPods, connection: &Connection) -> Self {
         let node = &view.node;
         let resources = view.uses();
         let (capacity, allocatable) = node_gpus::capacity_and_allocatable(node, view.dra.as_ref());
@@ -143,7 +144,7 @@ impl NodeDescription {
             totals: NodeTotals { total_gpus, allocated_gpus, available_gpus },
             overall_health: HealthStatus::Unknown,
             node: node.name_any(),
-            context,
+            context: connection.context.clone(),
             findings: Vec::new(),
             findings_omitted: None,
             unknown: view.unknown.clone(),
@@ -157,7 +158,7 @@ impl NodeDescription {
             resources,
             pods,
             pods_omitted: (omitted > 0).then_some(omitted),
-            conditions: conditions(node),
+            conditions: conditions(node, connection.now()),
             taints: node_gpus::taints(node),
             labels: gpu_labels(node),
             events: Vec::new(),

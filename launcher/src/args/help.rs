@@ -21,11 +21,12 @@ const GROUPS: [(&str, &[Usage]); 6] = [
             ("ecc", "NODE"),
             ("processes", "NODE"),
             ("topology", "NODE"),
+            ("compare", "A B"),
         ],
     ),
     ("Pod", &[("explain", "POD"), ("pods", "[NODE]")]),
     ("Change", &[("kill-gpu-process", "NODE"), ("reset-gpu", "NODE")]),
-    ("Program", &[("doctor", ""), ("setup", ""), ("mcp", "")]),
+    ("Program", &[("doctor", ""), ("setup", ""), ("mcp", ""), ("save", "[NODE]")]),
     (
         OTHERS,
         &[
@@ -46,7 +47,7 @@ const OTHERS: &str = "Others";
 type Examples = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// The examples in the help and the manual page of each command.
-const EXAMPLES: [Examples; 24] = [
+const EXAMPLES: [Examples; 26] = [
     (
         "nodes",
         &[("nodes --free 4", "nodes with at least 4 free GPUs"), ("nodes -o json | jq -r '.nodes[].node'", "names")],
@@ -106,7 +107,21 @@ const EXAMPLES: [Examples; 24] = [
             ("setup --apply --user sre", "apply"),
         ],
     ),
+    (
+        "compare",
+        &[
+            ("compare before.tar.gz gpu-2", "a node then and now"),
+            ("compare before.tar.gz after.tar.gz --fail-on warning", "all nodes; exit code 1: something got worse"),
+        ],
+    ),
     ("mcp", &[("mcp", "an AI host starts this")]),
+    (
+        "save",
+        &[
+            ("save gpu-2 -f case.tar.gz", "later: gpu-syringe --from case.tar.gz diagnose gpu-2"),
+            ("save --redact", "all GPU nodes, names replaced by pseudonyms"),
+        ],
+    ),
     ("config", &[("config > config.toml", "the settings as a file")]),
     ("audit", &[("audit --last 10 -o json", "the newest entries")]),
     ("sweep", &[("sweep", "after gpu-syringe was killed")]),
@@ -207,7 +222,7 @@ fn short_help(command: &Command) -> String {
             heading = "";
         }
     }
-    text + "\n-n NAMESPACE  -l SELECTOR  --context NAME  -o table|wide|json|yaml|name\n\
+    text + "-n NAMESPACE  -l SELECTOR  --context NAME  -o table|wide|json|yaml|name\n\
             Settings: gpu-syringe help settings      Try: gpu-syringe --demo diagnose gpu-2\n"
 }
 

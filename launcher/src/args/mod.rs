@@ -12,6 +12,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
+use crate::archives::SaveArgs;
+use crate::compare::CompareArgs;
 use crate::completion;
 use crate::doctor::DoctorArgs;
 use crate::settings::config_command::{self, SettingValue};
@@ -49,6 +51,10 @@ pub(crate) enum Command {
     Mcp,
     /// Show every setting, its value, and where it came from
     Config,
+    /// Save nodes into an archive, for --from
+    Save(SaveArgs),
+    /// What changed on nodes, or what counts up
+    Compare(CompareArgs),
     /// Check what probes need, and show the fixes
     Doctor(DoctorArgs),
     /// Namespace, permissions, policy: print or apply

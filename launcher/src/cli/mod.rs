@@ -1,5 +1,6 @@
 //! `main`: runs the command line, from arguments to exit status. The program exits only after every pod is deleted.
 
+mod compare_command;
 mod doctor_command;
 mod logging;
 mod output;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use syringe_core::text;
 use tokio_util::sync::CancellationToken;
 
+use crate::archives::{self, Opened};
 use crate::args::{self, Arguments, Cli, Command, Read, ToolCall};
 use crate::audit;
 use crate::call::CallContext;
@@ -101,22 +103,25 @@ fn ended(printed: Result<(), Failure>, output: Output) -> ExitCode {
 
 /// Runs the command, and waits until its pods are deleted.
 async fn run(cli: Cli, output: Output) -> u8 {
-    #[cfg(feature = "demo")]
-    let cli = with_image_of_demo(cli);
+    let Cli { settings, output: OutputSettings { fail_on, .. }, namespace, command } = cli;
+    let serves = matches!(command, Command::Mcp);
+    // The standard error of the server is a log that contains only JSON lines.
+    let log = |failure: &Failure| {
+        tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
+        if failure.is_usage() { USAGE } else { NOT_KNOWN }
+    };
+    let opened = match archives::open(settings).await {
+        Ok(opened) => opened,
+        Err(failure) => return if serves { log(&failure) } else { output.complain(&failure) },
+    };
     let stop = CancellationToken::new();
     let interrupted = CancellationToken::new();
-    let prober = Prober::new(Arc::new(cli.settings.clone()), stop.clone());
-    let serves = matches!(cli.command, Command::Mcp);
-    let fail_on = cli.output.fail_on;
+    let prober = Prober::new(Arc::new(opened.settings.clone()), stop.clone());
     watch_signals([stop.clone(), interrupted.clone()], prober.clone(), serves);
-    let settle_time = if cli.settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
-    let code = match run_command(cli, output, &prober, &stop).await {
+    let settle_time = if opened.settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
+    let code = match run_command(opened, namespace, command, output, &prober, &stop).await {
         Ok(outcome) => outcome.exit_status(fail_on),
-        // The standard error of the server is a log that contains only JSON lines.
-        Err(failure) if serves => {
-            tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
-            if failure.is_usage() { USAGE } else { NOT_KNOWN }
-        }
+        Err(failure) if serves => log(&failure),
         Err(failure) => {
             let code = output.complain(&failure);
             if interrupted.is_cancelled() { INTERRUPTED } else { code }
@@ -133,23 +138,19 @@ async fn run(cli: Cli, output: Output) -> u8 {
     code
 }
 
-async fn run_command(cli: Cli, output: Output, prober: &Prober, stop: &CancellationToken) -> Result<Outcome, Failure> {
-    let Cli { settings, namespace, command, .. } = cli;
-    // The demo cluster runs until this variable is dropped.
-    #[cfg(feature = "demo")]
-    let demo = if settings.demo { Some(start_demo().await?) } else { None };
-    #[cfg(feature = "demo")]
-    let given = demo.as_ref().map(|cluster| {
-        Contexts::in_memory(cluster.kubeconfig(), settings.context.clone()).with_allowed(settings.allow_context.clone())
-    });
-    #[cfg(not(feature = "demo"))]
-    let given = None;
-    let contexts = Arc::new(given.unwrap_or_else(|| settings.contexts()));
-    let settings = Arc::new(settings);
+async fn run_command(
+    opened: Opened,
+    namespace: Option<String>,
+    command: Command,
+    output: Output,
+    prober: &Prober,
+    stop: &CancellationToken,
+) -> Result<Outcome, Failure> {
+    let Opened { settings, contexts, cluster, nodes: _ } = opened;
+    let (settings, contexts) = (Arc::new(settings), Arc::new(contexts));
     let done = dispatch(command, namespace, output, &settings, &contexts, prober, stop).await;
-    // The demo cluster must outlive the pods.
-    #[cfg(feature = "demo")]
-    if demo.is_some() {
+    // The embedded cluster must outlive the pods.
+    if cluster.is_some() {
         stop.cancel();
         let _ = tokio::time::timeout(SETTLE_TIME, prober.settle()).await;
     }
@@ -189,6 +190,18 @@ async fn dispatch(
         Command::Setup(args) => {
             return until_stopped(setup_command::run(&args, output, settings, contexts), prober, stop).await;
         }
+        Command::Save(args) => {
+            let on_phase = progress::of_phases(settings.probe_image());
+            let consent = Consent::new(Arc::new(TerminalPrompt), Arc::default());
+            let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
+            let call = CallContext { on_phase, cancel: stop.clone(), ..call };
+            let saved = until_stopped(archives::save(call, args), prober, stop).await;
+            progress::clear();
+            let saved = saved?;
+            output.print(&json!(saved), &saved.names(), || saved.page())?;
+            return Ok(saved.outcome());
+        }
+        Command::Compare(args) => return compare_command::run(&args, output, settings, contexts, prober, stop).await,
         Command::Sweep => {
             let sweeping = async { prober.sweep(&contexts.connect(None).await?).await };
             let swept = until_stopped(sweeping, prober, stop).await?;
@@ -271,22 +284,6 @@ async fn until_stopped<T>(
         done = work => done,
         () = stopped => Err(Failure::new("The command", "gpu-syringe was interrupted", "Run the command again to get the answer.")),
     }
-}
-
-/// Sets the image of this launcher to the image that the nodes of the demo cluster have.
-#[cfg(feature = "demo")]
-fn with_image_of_demo(cli: Cli) -> Cli {
-    if !cli.settings.demo {
-        return cli;
-    }
-    Cli { settings: cli.settings.with_released_digest(demo_cluster::probe_image_digest()), ..cli }
-}
-
-#[cfg(feature = "demo")]
-pub(crate) async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
-    demo_cluster::Cluster::start(demo_cluster::demo_at(jiff::Timestamp::now())).await.map_err(|error| {
-        Failure::new("Starting the demo cluster", error, "The demo needs a free port on the loopback interface.")
-    })
 }
 
 /// Deletes leftover pods when the program starts. An unreachable cluster is not an error of this step.

@@ -29,7 +29,7 @@ pub(crate) fn terminal_command_line(
     }
     argv.extend(server.into_iter().flat_map(|server| ["--server".to_owned(), server.to_owned()]));
     let command = argv.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ");
-    match kubeconfig.filter(|_| settings.kubeconfig.is_none() && !settings.is_demo()) {
+    match kubeconfig.filter(|_| settings.kubeconfig.is_none() && !settings.names_archive()) {
         Some(files) => format!("KUBECONFIG={} {command}", shell_quoted(files)),
         None => command,
     }

@@ -6,8 +6,8 @@ use syringe_core::report::{Report, ReportScope, Source};
 
 use crate::probe::{ProbeResult, Timings};
 use crate::settings::ProbeMethod;
-use kube_read::Failure;
 use kube_read::reads::api_only_facts::ApiOnlyFacts;
+use kube_read::{Connection, Failure};
 use syringe_macros::omit;
 
 /// How the facts were read, and what remains in the cluster.
@@ -100,15 +100,15 @@ impl ProbeSummary {
     }
 
     /// Returns the summary if no probe ran, with the reason.
-    pub(crate) fn without_probe(node: &str, context: &str, note: String) -> Self {
+    pub(crate) fn without_probe(node: &str, connection: &Connection, note: String) -> Self {
         Self {
             via: ProbeMethod::None.as_str(),
             node: node.to_owned(),
-            context: context.to_owned(),
+            context: connection.context.clone(),
             source: Source::Api,
             version: String::new(),
             scope: None,
-            taken_at: Some(jiff::Timestamp::now()),
+            taken_at: Some(connection.now()),
             deleted: true,
             left_behind: None,
             process_left: None,
@@ -120,12 +120,17 @@ impl ProbeSummary {
     }
 
     /// Returns the summary of a probe that returned no facts; `None` if no probe was created.
-    pub(crate) fn of_failed_probe(via: ProbeMethod, node: &str, context: &str, failure: &Failure) -> Option<Self> {
+    pub(crate) fn of_failed_probe(
+        via: ProbeMethod,
+        node: &str,
+        connection: &Connection,
+        failure: &Failure,
+    ) -> Option<Self> {
         let Failure { why, deleted, left_behind, process_left, .. } = failure;
         if !deleted && left_behind.is_none() {
             return None;
         }
-        let note = Self::without_probe(node, context, format!("the probe returned no facts: {why}"));
+        let note = Self::without_probe(node, connection, format!("the probe returned no facts: {why}"));
         let via = failure.via.unwrap_or(via.as_str());
         let (left_behind, process_left) = (left_behind.clone(), process_left.clone());
         Some(Self { via, deleted: left_behind.is_none(), left_behind, process_left, ..note })

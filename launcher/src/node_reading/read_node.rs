@@ -300,7 +300,7 @@ impl NodeReading {
             Ok(existing_pods) => (Some(existing_pods), None),
             Err(failure) => (None, Some(failure)),
         };
-        let of_pods = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
+        let of_pods = cluster_facts::from_objects(kubernetes, existing_pods.as_ref(), connection.now());
         let KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, .. } = of_pods;
         let known = std::mem::take(&mut self.cluster);
         let mut facts = KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, ..known };
@@ -340,7 +340,7 @@ impl NodeReading {
         }
         // The settings that restrict probes to some nodes also restrict the log files of the kubelet.
         call.settings.check_node_allowed(kubernetes).map_err(|refusal| failed(refusal.why))?;
-        let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
+        let since = since.map(|since| since.resolve(connection.now()));
         let log = node_log::read(connection, &kubernetes.name_any(), since, call.time_left()).await;
         let log = log.map_err(failed)?;
         self.report.sections.xid = Some(Section::read(log, Vec::new()));
@@ -395,7 +395,7 @@ pub(crate) async fn read_or_refused(
         Ok(existing_pods) => (existing_pods, None),
         Err(failure) => (None, Some(failure)),
     };
-    let mut facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
+    let mut facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref(), connection.now());
     if let Some(daemon_sets) = daemon_sets {
         daemon_sets::add_to(&mut facts, kubernetes, daemon_sets, existing_pods.as_ref());
     }
@@ -458,14 +458,15 @@ fn without_probe(
     why: &str,
     next_step: &str,
 ) -> NodeReading {
-    let report = api_only::report(why, next_step);
-    let cluster = KubernetesFacts { no_probe: of_node, ..node_gpus::cluster_facts(kubernetes) };
+    let now = connection.now();
+    let report = api_only::report(why, next_step, now);
+    let cluster = KubernetesFacts { no_probe: of_node, read_at: Some(now), ..node_gpus::cluster_facts(kubernetes) };
     let diagnosis = diagnosis::diagnose(&report, &cluster);
     let note = format!(
         "No probe ran: {}. Nothing was read on the node: this answer has only what Kubernetes knows. {next_step}",
         why.trim_end_matches('.')
     );
-    let note = ProbeSummary::without_probe(&kubernetes.name_any(), &connection.context, note);
+    let note = ProbeSummary::without_probe(&kubernetes.name_any(), connection, note);
     NodeReading { report, diagnosis, note, existing_pods: None, cluster }
 }
 

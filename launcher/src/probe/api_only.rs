@@ -1,5 +1,6 @@
 //! `report`: creates a report without a probe, whose sections are unknown. `refusal`: the failure if a probe is needed.
 
+use jiff::Timestamp;
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source};
 use syringe_core::section_name::SectionName;
 
@@ -9,7 +10,7 @@ use kube_read::Failure;
 pub(crate) const CODE: &str = "no_probe";
 
 /// Returns a report in which every section has this problem.
-pub(crate) fn report(why: &str, next_step: &str) -> Report {
+pub(crate) fn report(why: &str, next_step: &str, now: Timestamp) -> Report {
     let mut sections = Sections::default();
     for name in SectionName::ALL {
         sections.get_mut(name).fail(Problem {
@@ -20,13 +21,7 @@ pub(crate) fn report(why: &str, next_step: &str) -> Report {
             gpu: None,
         });
     }
-    Report {
-        schema_version: SCHEMA_VERSION,
-        source: Source::Api,
-        taken_at: Some(jiff::Timestamp::now()),
-        sections,
-        ..Report::default()
-    }
+    Report { schema_version: SCHEMA_VERSION, source: Source::Api, taken_at: Some(now), sections, ..Report::default() }
 }
 
 /// Returns the failure of a call that needs a probe.

@@ -55,7 +55,9 @@ pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
     // There is no `..` here, so that the code does not compile until a new setting is handled.
     let Settings {
         #[cfg(feature = "demo")]
-            demo: _,
+        demo,
+        #[cfg(feature = "demo")]
+        from,
         config,
         kubeconfig,
         context,
@@ -86,10 +88,15 @@ pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
         mode,
         drain_check,
         token_to_model: _,
+        archive: _,
         released_digest: _,
     } = settings;
     let mut args = ArgList::default();
-    args.switch("demo", settings.is_demo());
+    #[cfg(feature = "demo")]
+    {
+        args.switch("demo", *demo);
+        args.maybe("from", path(from));
+    }
     args.maybe("config", path(config));
     args.maybe("kubeconfig", path(kubeconfig));
     args.maybe("context", context.as_ref());

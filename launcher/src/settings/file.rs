@@ -14,7 +14,7 @@ use crate::user_dirs::config_dir;
 use kube_read::Failure;
 
 /// Settings that a settings file cannot contain.
-const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
+const NOT_IN_FILES: [&str; 3] = ["config", "demo", "from"];
 
 /// Whether a settings file may contain this setting.
 pub fn is_setting_of_files(id: &str) -> bool {

@@ -1,12 +1,15 @@
 //! `Settings`: the settings of the launcher as flags. Types of their values: `ProbeMethod`, `Mode`, `PullPolicy`, ….
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use k8s_openapi::api::core::v1::Node;
 use kube_read::Contexts;
+
+use crate::archives::note::ArchiveNote;
 
 use super::node_selector::{self, NodeSelector};
 use super::value_parsers::{self, EphemeralPod, KeyValue, TolerationArg};
@@ -25,10 +28,14 @@ const DEFAULT_MAX_PROBES: u16 = 16;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
-    /// Use a built-in demo cluster instead of a real one
+    /// Use the built-in archive of a demo cluster instead of a cluster
     #[cfg(feature = "demo")]
-    #[arg(long, global = true)]
+    #[arg(long, global = true, conflicts_with = "from")]
     pub demo: bool,
+    /// Answer from an archive of `gpu-syringe save`, or from a report of node-probe, instead of a cluster
+    #[cfg(feature = "demo")]
+    #[arg(long, global = true, value_name = "ARCHIVE", value_parser = value_parsers::path)]
+    pub from: Option<PathBuf>,
     /// File with settings, in TOML: `probe_namespace = "gpu-tools"`; by default gpu-syringe/config.toml in the user's config directory
     #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_CONFIG", value_parser = value_parsers::path)]
     pub config: Option<PathBuf>,
@@ -145,6 +152,9 @@ pub struct Settings {
     /// Operator mode: if the host cannot ask its user, give the consent token to the model, which can redeem it at once
     #[arg(long, global = true, env = "GPU_SYRINGE_TOKEN_TO_MODEL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub token_to_model: bool,
+    /// The origin of answers from an archive.
+    #[arg(skip)]
+    pub(crate) archive: Option<Arc<ArchiveNote>>,
     /// Digest of the image released with this program. Only an image with this digest counts as the image of the probe.
     #[arg(skip = RELEASED_DIGEST.map(str::to_owned))]
     pub released_digest: Option<String>,
@@ -241,10 +251,18 @@ impl Settings {
             .impersonating(self.impersonate.clone(), self.impersonate_group.clone())
     }
 
-    /// Whether the demo cluster is used. Always `false` without the feature `demo`.
-    pub(crate) fn is_demo(&self) -> bool {
+    /// Whether the settings name an archive: that of `--from`, or that of the demo.
+    pub(crate) fn names_archive(&self) -> bool {
         #[cfg(feature = "demo")]
-        return self.demo;
+        return self.demo || self.from.is_some();
+        #[cfg(not(feature = "demo"))]
+        false
+    }
+
+    /// Whether actions are refused, because they would change nothing: the cluster is an archive, but not the demo.
+    pub(crate) fn refuses_actions(&self) -> bool {
+        #[cfg(feature = "demo")]
+        return self.from.is_some();
         #[cfg(not(feature = "demo"))]
         false
     }

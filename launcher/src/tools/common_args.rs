@@ -74,7 +74,7 @@ const NODE_TYPES: [&str; 3] = ["node/", "nodes/", "no/"];
 const POD_TYPES: [&str; 3] = ["pod/", "pods/", "po/"];
 
 /// Parses the node argument of a command line: `NAME` or `node/NAME`.
-pub(super) fn node_name(text: &str) -> Result<String, &'static str> {
+pub(crate) fn node_name(text: &str) -> Result<String, &'static str> {
     Some(without_node_type(text)).filter(|name| is_subdomain(name)).ok_or(NODE_NAME)
 }
 

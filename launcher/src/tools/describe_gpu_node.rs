@@ -48,7 +48,7 @@ impl Tool for DescribeGpuNode {
             daemon_sets::list(&connection, call.time_left())
         );
         let view = view?;
-        let mut answer = NodeDescription::of(&view, connection.context.clone());
+        let mut answer = NodeDescription::of(&view, &connection);
         match events {
             Ok(mut events) => {
                 let omitted = events.len().saturating_sub(MAX_EVENTS);
@@ -81,8 +81,7 @@ impl Tool for DescribeGpuNode {
             }
             Err(failure) => {
                 answer.unknown.push(section_unknown("probe", &failure));
-                answer.probe =
-                    ProbeSummary::of_failed_probe(call.settings.via, &answer.node, &answer.context, &failure);
+                answer.probe = ProbeSummary::of_failed_probe(call.settings.via, &answer.node, &connection, &failure);
             }
         }
         answer.set_summary();

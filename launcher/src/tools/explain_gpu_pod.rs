@@ -226,7 +226,7 @@ impl Tool for ExplainGpuPod {
         let mut failed_probe = None;
         let read = read_node_of(&call, &connection, object.as_ref(), &mut pod).await.map_err(|failure| {
             let node = pod.node.clone().unwrap_or_default();
-            failed_probe = ProbeSummary::of_failed_probe(call.settings.via, &node, &connection.context, &failure);
+            failed_probe = ProbeSummary::of_failed_probe(call.settings.via, &node, &connection, &failure);
             failure.to_string()
         });
         let pending = PendingPod::read(&call, &connection, object.as_ref(), &mut pod).await;

@@ -21,7 +21,6 @@ use crate::outcome::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
 use crate::tools::common_args::node_name;
 use crate::tools::tool::Tool;
-use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::objects::gpu_pod::Pod;
 use kube_read::objects::gpu_requests::ResourceUse;
@@ -32,6 +31,7 @@ use kube_read::objects::resolve_devices::Leftovers;
 use kube_read::reads::existing_pods::ExistingPods;
 use kube_read::reads::node_with_pods::NodeWithPods;
 use kube_read::reads::{node_with_pods, pods, resource_claims};
+use kube_read::{Connection, Failure};
 use syringe_macros::omit;
 
 /// The sections that show which container has which device.
@@ -119,7 +119,7 @@ impl Tool for GetPodGpuAllocation {
         let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
         let mut view = call.with_deadline(&what, node_with_pods::read(&connection, &node_name)).await?;
         let node = node_name.clone();
-        let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
+        let mut answer = PodAllocation::of(&view, node_name, &connection);
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
             call.prober.sweep_in_background(&connection);
@@ -138,8 +138,7 @@ impl Tool for GetPodGpuAllocation {
                 }
                 Err(failure) => {
                     answer.unknown.push(section_unknown("devices", &failure));
-                    answer.probe =
-                        ProbeSummary::of_failed_probe(call.settings.via, &node, &connection.context, &failure);
+                    answer.probe = ProbeSummary::of_failed_probe(call.settings.via, &node, &connection, &failure);
                 }
             }
         }
@@ -232,7 +231,7 @@ async fn read_namespace(call: &CallContext, place: Place) -> Result<PodAllocatio
         summary,
         node: None,
         context: connection.context.clone(),
-        taken_at: jiff::Timestamp::now(),
+        taken_at: connection.now(),
         findings: Vec::new(),
         unknown,
         resources: Vec::new(),
@@ -247,7 +246,7 @@ async fn read_namespace(call: &CallContext, place: Place) -> Result<PodAllocatio
 }
 
 impl PodAllocation {
-    fn of(view: &NodeWithPods, node: String, context: String) -> Self {
+    fn of(view: &NodeWithPods, node: String, connection: &Connection) -> Self {
         let resources = view.uses();
         let pods = view.rows();
         let parts: Vec<_> = resources
@@ -263,8 +262,8 @@ impl PodAllocation {
         Self {
             summary,
             node: Some(node),
-            context,
-            taken_at: jiff::Timestamp::now(),
+            context: connection.context.clone(),
+            taken_at: connection.now(),
             findings: Vec::new(),
             unknown: Vec::new(),
             resources,

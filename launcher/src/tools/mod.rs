@@ -22,6 +22,7 @@ pub mod reset_gpu;
 pub mod snapshot_ecc;
 pub mod tool;
 
+pub(crate) use common_args::node_name;
 pub use common_args::{FleetArgs, NodeArgs};
 pub(crate) use operator_action::MAX_ACTION_TIME;
 pub use registry::all;

@@ -88,6 +88,14 @@ pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Re
         let why = "gpu-syringe is in read-only mode";
         return Err(Failure::new(format!("Running {}", D::TOOL), why, "Start gpu-syringe with --mode operator."));
     }
+    if call.settings.refuses_actions() {
+        let why = "the answers come from an archive, in which nothing can be changed";
+        return Err(Failure::new(
+            format!("Running {}", D::TOOL),
+            why,
+            "Run the command on the cluster, without --from.",
+        ));
+    }
     action.validate().map_err(|failure| failure.because_of(Cause::Usage))?;
     let what = format!("Looking at node {}", clean(node_name, 253));
     let connection = call.with_deadline(&what, call.contexts.connect(context)).await?;
@@ -255,7 +263,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         settings.context = Some(context.clone()).filter(|context| context != IN_CLUSTER);
         settings.allow_context.clear();
         // The address of the demo cluster changes with each start.
-        let server = Some(self.connection.address()).filter(|_| !settings.is_demo());
+        let server = Some(self.connection.address()).filter(|_| !settings.names_archive());
         let kubeconfig = contexts.kubeconfig_variable();
         let node = self.action.target().node_name;
         consent::terminal_command_line(

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use syringe_core::text::clean;
 use tokio::time::Instant;
 
@@ -19,8 +19,8 @@ use kube_read::Failure;
 /// Maximum length of a name, which consists of the type and the name of an object.
 const MAX_NAME: usize = 260;
 
-/// The field that marks an answer about the demo cluster.
-const DEMO: &str = "demo";
+/// The field that marks an answer from an archive.
+const ARCHIVE: &str = "archive";
 
 pub trait Tool: Send + Sync + 'static {
     /// Name in MCP. The name of the command has dashes in place of underscores.
@@ -129,7 +129,7 @@ fn wrong_argument<A: DeserializeOwned>(args: &Value, why: &str) -> Option<String
 /// Runs the tool and renders its answer.
 pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<RenderedAnswer, Failure> {
     let call = CallContext { end: Instant::now() + call.settings.call_time(), ..call };
-    let is_demo = call.settings.is_demo();
+    let archive = call.settings.archive.clone();
     let answer = T::call(call, args).await?;
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
@@ -137,9 +137,9 @@ pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<Ren
     let shape = AnswerShape::from_schema(&schema_of::<T::Answer>());
     untrusted_text::finish(&mut json, &shape);
     let mut page = T::page(&answer);
-    if let (true, Some(fields)) = (is_demo, json.as_object_mut()) {
-        fields.insert(DEMO.to_owned(), true.into());
-        page.push_str("\nThis is demo data, not a real cluster.\n");
+    if let (Some(archive), Some(fields)) = (archive, json.as_object_mut()) {
+        fields.insert(ARCHIVE.to_owned(), json!(archive));
+        page.push_str(&format!("\n{}\n", archive.line()));
     }
     fit_answer::fit(&mut json, &shape);
     let names = answer.names().iter().map(|name| clean(name, MAX_NAME)).collect();

@@ -32,6 +32,7 @@ pub(super) const LATE_PART: u32 = 4;
 pub(super) struct Collector {
     needed: NeededSections,
     pub(super) sections: Sections,
+    pub(super) raw_log: Vec<String>,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
     nvml_ended: bool,
@@ -61,6 +62,7 @@ impl Collector {
             deadline,
             left_behind: None,
             sections: Sections::default(),
+            raw_log: Vec::new(),
             nvml_problem: None,
             nvml_settled: false,
             nvml_ended: false,
@@ -122,6 +124,7 @@ impl Collector {
             SectionResult::Kubelet(section) => self.sections.kubelet = Some(section),
             SectionResult::Host(section) => self.sections.host = Some(*section),
             SectionResult::Xid(section) => self.sections.xid = Some(section),
+            SectionResult::RawLog(lines) => self.raw_log = lines,
             SectionResult::Processes(section) => self.sections.processes = Some(section),
         }
     }

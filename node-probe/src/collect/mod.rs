@@ -99,6 +99,7 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
         // A saved tree has no scope.
         scope: request.files.root.is_none().then(|| host::scope(&collector.paths)).flatten(),
         sections: collector.sections,
+        kernel_log: collector.raw_log,
         ..blank()
     };
     if foreign {

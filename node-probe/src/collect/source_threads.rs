@@ -25,6 +25,8 @@ pub(super) enum SectionResult {
     Kubelet(Section<Kubelet>),
     Host(Box<Section<Host>>),
     Xid(Section<KernelLog>),
+    /// The records of the kernel log, before its section.
+    RawLog(Vec<String>),
     Processes(Section<Processes>),
 }
 
@@ -57,11 +59,18 @@ pub(super) fn start_threads(
     if needed.has(SectionName::Xid) {
         let (paths, sender, file) = (paths.clone(), sender.clone(), request.files.kernel_log.clone());
         let since = request.read.since.as_ref().map(|since| since.resolve(taken_at));
+        let with_raw = request.read.raw_log;
         thread::spawn(move || {
             deliver(&sender, time, SectionResult::Xid, || {
                 let options = kernel_log::Options { since, journal: true };
                 match &file {
                     Some(file) => kernel_log::read_file(file, &options),
+                    None if with_raw => {
+                        let mut raw = Vec::new();
+                        let section = kernel_log::read_with_raw(&paths, &options, Some(&mut raw));
+                        let _ = sender.send(SectionResult::RawLog(raw));
+                        section
+                    }
                     None => kernel_log::read(&paths, &options),
                 }
             });

@@ -44,6 +44,9 @@ use crate::{files, host};
 /// Maximum size of the `dev/kmsg` file in saved trees.
 const MAX_SAVED: usize = 64 * 1024 * 1024;
 
+/// Maximum size of the records in a report: half of the largest report.
+const MAX_RAW: usize = 2 << 20;
+
 /// The kernel's buffer, open for reading.
 struct Buffer {
     file: File,
@@ -54,6 +57,11 @@ struct Buffer {
 
 /// Reads this machine's kernel log.
 pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
+    read_with_raw(paths, options, None)
+}
+
+/// Reads this machine's kernel log, and adds its records to `raw`.
+pub(crate) fn read_with_raw(paths: &Paths, options: &Options, raw: Option<&mut Vec<String>>) -> Section<KernelLog> {
     let now = Timestamp::now();
     let opened = open(paths);
     let (began, clock) = match &opened {
@@ -67,9 +75,11 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     // A state of a GPU may have begun before the requested window. So the logs are always read for at least the default
     // window, and the events are filtered later.
     let since = options.since.map(|since| since.min(now.checked_sub(journal::LOOK_BACK).unwrap_or(since)));
+    let raw_bytes = if raw.is_some() { MAX_RAW } else { 0 };
+    let window = options.since;
     let mut log = EventLog::new(
         clock,
-        xid::Options { running_boot_id, now: Some(now), window: options.since, ..xid::Options::default() },
+        xid::Options { running_boot_id, now: Some(now), window, raw_bytes, ..xid::Options::default() },
     );
     let mut problems = Vec::new();
     let buffer = opened.and_then(|buffer| kernel_buffer(buffer, &mut log, began, &mut problems));
@@ -93,6 +103,9 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
         if others == 0 {
             return Section { problems, ..Section::failed(Problem::default()) };
         }
+    }
+    if let Some(raw) = raw {
+        *raw = log.raw_lines();
     }
     let mut facts = log.finish();
     for coverage in facts.coverage.iter_mut().filter(|coverage| note.names.contains(&coverage.source)) {

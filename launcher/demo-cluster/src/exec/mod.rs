@@ -103,7 +103,7 @@ fn start(
     let Some(host) = state.host(&node) else {
         return Start::Failed(error_text(ExecTargetError::ContainerNotFound, container));
     };
-    let facts = Arc::clone(&host.facts);
+    let facts = host.facts.report();
     let files = state.runtime.files(pod, container);
     let invocation = Invocation { argv, image: image(pod, container), node, facts, files };
     Start::Process { programs: Arc::clone(&state.programs), invocation, ended, injection }

@@ -9,8 +9,6 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt, Collected, StreamBody};
 use hyper::body::Frame;
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimePrinter;
 use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
 
@@ -128,15 +126,6 @@ impl Injector {
             }
             Some(ProtobufRefusal::JsonInstead) => Ok(accepted.without_protobuf()),
             _ => Ok(accepted),
-        }
-    }
-
-    /// Sets the `Date` of a response, if the clock of the API server differs. Otherwise the HTTP server sets the date.
-    pub(crate) fn set_date(&self, response: &mut Response<Body>) {
-        let behind = self.clock_behind();
-        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&(Timestamp::now() - behind));
-        if let (false, Ok(date)) = (behind.is_zero(), date.map(|date| HeaderValue::from_str(&date))) {
-            response.headers_mut().extend(date.ok().map(|date| (header::DATE, date)));
         }
     }
 

@@ -43,7 +43,7 @@ impl ScheduledPod {
 
     /// Records an event about the pod.
     pub(super) fn record_event(&self, state: &ClusterState, kind: &str, reason: &str, message: String) {
-        let now = Time(generated_metadata::now());
+        let now = Time(state.now());
         let text = |text: &str| Some(text.to_owned());
         state.store(|store| {
             let name = format!("{}.{}", self.key.1, generated_metadata::suffix(store.next_number()));

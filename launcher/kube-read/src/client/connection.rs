@@ -34,6 +34,11 @@ impl Connection {
         self.server.split(PROXY_NOTE_START).next().unwrap_or_default()
     }
 
+    /// Returns the time of the API server, or of this machine before the first response.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now().unwrap_or_else(Timestamp::now)
+    }
+
     /// Whether the connection can be used for another call. A client certificate from a plugin may expire.
     pub fn is_valid(&self) -> bool {
         self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > MIN_VALIDITY)

@@ -27,4 +27,5 @@ pub mod pod_requests;
 pub mod pod_rows;
 pub mod resolve_devices;
 pub mod scheduler_filters;
+pub mod slim_objects;
 pub mod starting_pods;

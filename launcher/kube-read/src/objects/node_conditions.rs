@@ -36,11 +36,10 @@ pub struct Condition {
     pub for_seconds: Option<i64>,
 }
 
-/// Returns the conditions of a node, with their ages.
-pub fn conditions(node: &Node) -> Vec<Condition> {
+/// Returns the conditions of a node, with their ages at the time `now`.
+pub fn conditions(node: &Node, now: Timestamp) -> Vec<Condition> {
     let conditions = reported(node);
     let trouble = gpu_conditions(node);
-    let now = Timestamp::now();
     let one = |condition: &NodeCondition| {
         let as_it_should = match condition.type_.as_str() {
             "Ready" => condition.status == "True",

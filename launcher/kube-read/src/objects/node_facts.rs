@@ -1,7 +1,6 @@
 //! Functions that read facts from a Node object: GPU model, driver version, taints, problems, GPU capacity and use.
 //! Device plugins and dynamic resource allocation report GPUs differently. Here, both become amounts by name.
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
@@ -127,7 +126,6 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
         instance_type: node.labels().get("node.kubernetes.io/instance-type").map(|name| clean(name, 63)),
         other_gpu_resources: offers_others(node),
         gpu_conditions: gpu_conditions(node),
-        read_at: Some(Timestamp::now()),
         ready: Some(is_ready(node)),
         ready_since: ready_since(node),
         os_image: info.map(|info| clean(&info.os_image, 120)),
@@ -138,7 +136,7 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
         states: node_labels::states(node),
         created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
         deleting: node.metadata.deletion_timestamp.is_some(),
-        // The other fields are not in the Node object.
+        // The other fields, also the time of the read, are not in the Node object.
         ..KubernetesFacts::default()
     }
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput, NvidiaPod, PodWarning, UnreadInput};
@@ -29,9 +30,9 @@ const STARTING_PODS: usize = 3;
 /// Next step if dynamic resource allocation could not be read.
 const DRA_STEP: &str = "See deploy/rbac.yaml for the permissions.";
 
-/// Returns the facts from the Node object, and from the pods on the node if they were listed.
-pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> KubernetesFacts {
-    let mut facts = node_gpus::cluster_facts(kubernetes);
+/// Returns the facts from the Node object that was read at the time `now`, and from the pods on the node if they were listed.
+pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>, now: Timestamp) -> KubernetesFacts {
+    let mut facts = KubernetesFacts { read_at: Some(now), ..node_gpus::cluster_facts(kubernetes) };
     facts.nvidia_pods = existing_pods.map(|existing_pods| existing_pods.nvidia_pods().to_vec());
     facts.runtime_classes = existing_pods.map(|existing_pods| existing_pods.runtime_classes().to_vec());
     facts.starting_pods = existing_pods.map(|existing_pods| existing_pods.starting_pods().to_vec());

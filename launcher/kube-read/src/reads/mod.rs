@@ -16,3 +16,4 @@ pub mod pod_description;
 pub mod pod_log;
 pub mod pods;
 pub mod resource_claims;
+pub mod saved_objects;

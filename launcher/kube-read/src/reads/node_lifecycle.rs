@@ -59,7 +59,7 @@ impl Lifecycle {
 }
 
 /// The response to a request for objects that the cluster may not have.
-enum Found<T> {
+pub(crate) enum Found<T> {
     Some(T),
     /// The cluster does not have the object or the kind.
     Absent,
@@ -123,7 +123,7 @@ async fn of_node(
     let is_own = |object: &Value| machines::is_of_node(object, name, provider);
     let each = KINDS.map(|(kind, paths)| async move {
         for path in paths {
-            match within(time, list(connection, path, is_own)).await {
+            match within(time, list(connection, path, is_own, MAX_PAGES)).await {
                 Found::Some(objects) => return (objects, None),
                 Found::NotRead(why) => return (Vec::new(), Some((kind, why))),
                 Found::Absent => {}
@@ -163,10 +163,15 @@ async fn get(connection: &Connection, path: &str) -> Found<Value> {
 }
 
 /// Lists the objects for which `is_own` is true, page by page.
-async fn list(connection: &Connection, path: &str, is_own: impl Fn(&Value) -> bool) -> Found<Vec<Value>> {
+pub(crate) async fn list(
+    connection: &Connection,
+    path: &str,
+    is_own: impl Fn(&Value) -> bool,
+    max_pages: usize,
+) -> Found<Vec<Value>> {
     let mut own = Vec::new();
     let mut next = String::new();
-    for _ in 0..MAX_PAGES {
+    for _ in 0..max_pages {
         let mut page = match get(connection, &format!("{path}?limit={PAGE}{next}")).await {
             Found::Some(page) => page,
             Found::Absent => return Found::Absent,

@@ -65,7 +65,7 @@ pub async fn read(
     since: Option<Timestamp>,
     time: Duration,
 ) -> Result<KernelLog, String> {
-    let (now, time) = (Timestamp::now(), time.min(TIME));
+    let (now, time) = (connection.now(), time.min(TIME));
     let end = Instant::now() + time;
     let late = || format!("no answer within {time:?}");
     let mut stale = None;

@@ -1,0 +1,65 @@
+//! `Archive`: the reports of nodes and the objects of Kubernetes in one file, which `--from` uses in place of a cluster.
+//!
+//! An archive is a tar file (ustar) that is compressed with gzip. `docs/archive.md` documents the format:
+//!
+//! ```text
+//!   manifest.json                 first: version, time, context, nodes, what could not be read
+//!   nodes/FOLDER/report.json      the document that node-probe printed
+//!   nodes/FOLDER/kernel.log       the kernel log, one record in each line
+//!   kubernetes/KIND.json          the objects of one kind (see [`KINDS`]), as a JSON list
+//!   logs.json                     the ends of logs of containers
+//! ```
+//!
+//! The reader keeps everything in memory and writes nothing. An archive can be written by anyone, so that the reader accepts only
+//! plain files with these names, within the limits of `read`.
+//!
+//! Modules: `manifest`; `read`, `write`: the file; `redact`: stable pseudonyms in place of names and identifiers.
+
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/checks/saved_archive.rs"]
+pub mod fuzzing;
+mod manifest;
+mod read;
+mod redact;
+mod write;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::manifest::{FORMAT_VERSION, Manifest, NodeEntry};
+pub use self::read::ArchiveError;
+pub use self::redact::redact;
+
+/// The kinds of objects in an archive, by their plural names.
+pub const KINDS: [&str; 9] =
+    ["nodes", "pods", "events", "daemonsets", "leases", "nodeclaims", "machines", "resourceclaims", "resourceslices"];
+
+/// The content of an archive.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Archive {
+    pub manifest: Manifest,
+    /// The nodes that were read, by name.
+    pub nodes: BTreeMap<String, SavedNode>,
+    /// JSON lists of objects, by kind. A kind that is absent was not saved.
+    pub objects: BTreeMap<String, Vec<u8>>,
+    pub logs: Vec<ContainerLog>,
+}
+
+/// The data of one node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SavedNode {
+    /// The JSON document that node-probe printed.
+    pub report: Vec<u8>,
+    /// The kernel log. Empty if the log was not saved, or was not wanted by the reader.
+    pub kernel_log: Vec<u8>,
+}
+
+/// The end of the log of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerLog {
+    pub namespace: String,
+    pub pod: String,
+    pub container: String,
+    pub text: String,
+}

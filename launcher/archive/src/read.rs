@@ -1,0 +1,336 @@
+//! `Archive::read`: reads an archive, or the report of one node, from an untrusted file.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use flate2::read::GzDecoder;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use syringe_core::report::{Problem, Report};
+use syringe_core::text::clean;
+use tar::EntryType;
+use thiserror::Error;
+
+use crate::manifest::FORMAT;
+use crate::{Archive, ContainerLog, FORMAT_VERSION, KINDS, Manifest, NodeEntry, SavedNode};
+
+/// Maximum size of the unpacked archive. The raw kernel logs of 1,000 nodes have 256 MiB.
+const MAX_UNPACKED: u64 = 2 << 30;
+/// Maximum size of the files that are kept in memory.
+const MAX_KEPT: u64 = 512 << 20;
+/// Maximum number of files and folders: three for each of 10,000 nodes.
+const MAX_FILES: usize = 30_000;
+const MAX_MANIFEST: u64 = 8 << 20;
+/// Maximum size of a report. A probe prints at most 4 MiB.
+const MAX_REPORT: u64 = 8 << 20;
+const MAX_KERNEL_LOG: u64 = 64 << 20;
+const MAX_OBJECTS: u64 = 256 << 20;
+const MAX_LOGS: u64 = 16 << 20;
+/// Maximum length of a name in a message.
+const MAX_NAME: usize = 120;
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Why a file is not an archive that this program can use.
+#[derive(Debug, Error)]
+pub enum ArchiveError {
+    #[error("the file cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    #[error("the file is neither an archive of gpu-syringe nor a report of node-probe")]
+    Unknown,
+    #[error("the archive is damaged: {0}")]
+    Damaged(#[source] io::Error),
+    #[error("{path} is not a plain file")]
+    NotAFile { path: String },
+    #[error("{path} does not belong into an archive")]
+    UnexpectedPath { path: String },
+    #[error("{path} is in the archive twice")]
+    Twice { path: String },
+    #[error("{what} is larger than {limit} bytes")]
+    TooLarge { what: String, limit: u64 },
+    #[error("the archive has more than {MAX_FILES} files")]
+    TooManyFiles,
+    #[error("{path} cannot be parsed: {why}")]
+    Invalid { path: String, why: String },
+    #[error("{path}: {why}")]
+    OtherVersion { path: String, why: String },
+    #[error("manifest.json is not the first file of the archive")]
+    NoManifest,
+}
+
+/// A file of an archive.
+enum Place {
+    Manifest,
+    Report(String),
+    KernelLog(String),
+    Objects(&'static str),
+    Logs,
+}
+
+impl Place {
+    fn of(path: &str) -> Option<Self> {
+        let parts: Vec<&str> = path.split('/').collect();
+        Some(match parts[..] {
+            ["manifest.json"] => Self::Manifest,
+            ["logs.json"] => Self::Logs,
+            ["nodes", folder, "report.json"] if is_plain(folder) => Self::Report(folder.to_owned()),
+            ["nodes", folder, "kernel.log"] if is_plain(folder) => Self::KernelLog(folder.to_owned()),
+            ["kubernetes", file] => {
+                let kind = file.strip_suffix(".json")?;
+                Self::Objects(KINDS.into_iter().find(|known| *known == kind)?)
+            }
+            _ => return None,
+        })
+    }
+
+    fn limit(&self) -> u64 {
+        match self {
+            Self::Manifest => MAX_MANIFEST,
+            Self::Report(_) => MAX_REPORT,
+            Self::KernelLog(_) => MAX_KERNEL_LOG,
+            Self::Objects(_) => MAX_OBJECTS,
+            Self::Logs => MAX_LOGS,
+        }
+    }
+}
+
+/// Returns whether a text can be the name of a folder: the characters of the name of a node, and no leading dot.
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    !name.is_empty() && name.len() <= 253 && !name.starts_with('.') && name.bytes().all(plain)
+}
+
+/// Limits the size of the unpacked archive.
+struct Limited<R> {
+    from: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::FileTooLarge, format!("it unpacks to more than {MAX_UNPACKED} bytes"))
+        })?;
+        Ok(count)
+    }
+}
+
+impl Archive {
+    /// Reads an archive, or the report of one node. Kernel logs are checked, and kept only `with_kernel_logs`.
+    ///
+    /// # Errors
+    /// If the file is not an archive, or is beyond a limit.
+    pub fn read(mut from: impl Read, with_kernel_logs: bool) -> Result<Self, ArchiveError> {
+        let mut start = [0; 2];
+        from.read_exact(&mut start).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => ArchiveError::Unknown,
+            _ => ArchiveError::Unreadable(error),
+        })?;
+        let mut from = start.chain(from);
+        if start == GZIP {
+            return packed(Limited { from: GzDecoder::new(from), left: MAX_UNPACKED }, with_kernel_logs);
+        }
+        let mut document = Vec::new();
+        from.by_ref().take(MAX_REPORT + 1).read_to_end(&mut document).map_err(ArchiveError::Unreadable)?;
+        if !document.trim_ascii_start().starts_with(b"{") {
+            return Err(ArchiveError::Unknown);
+        }
+        if document.len() as u64 > MAX_REPORT {
+            return Err(ArchiveError::TooLarge { what: "the report".into(), limit: MAX_REPORT });
+        }
+        of_report(document)
+    }
+}
+
+fn packed(unpacked: impl Read, with_kernel_logs: bool) -> Result<Archive, ArchiveError> {
+    let mut tar = tar::Archive::new(unpacked);
+    let mut manifest = None;
+    let mut archive = Archive::default();
+    // The folders of the manifest, with the names of their nodes.
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let (mut files, mut kept) = (0, 0);
+    // Extended headers are not followed: they could contain other paths and sizes.
+    for entry in tar.entries().map_err(ArchiveError::Damaged)?.raw(true) {
+        let mut entry = entry.map_err(ArchiveError::Damaged)?;
+        files += 1;
+        if files > MAX_FILES {
+            return Err(ArchiveError::TooManyFiles);
+        }
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let shown = || clean(&path, MAX_NAME);
+        match entry.header().entry_type() {
+            EntryType::Directory => continue,
+            EntryType::Regular => {}
+            _ => return Err(ArchiveError::NotAFile { path: shown() }),
+        }
+        let plain = path.strip_prefix("./").unwrap_or(&path);
+        let place = Place::of(plain).ok_or_else(|| ArchiveError::UnexpectedPath { path: shown() })?;
+        let is_kept = with_kernel_logs || !matches!(place, Place::KernelLog(_));
+        kept += if is_kept { entry.size() } else { 0 };
+        if entry.size() > place.limit() {
+            return Err(ArchiveError::TooLarge { what: shown(), limit: place.limit() });
+        }
+        if kept > MAX_KEPT {
+            return Err(ArchiveError::TooLarge { what: "the content of the archive".into(), limit: MAX_KEPT });
+        }
+        if manifest.is_none() && !matches!(place, Place::Manifest) {
+            return Err(ArchiveError::NoManifest);
+        }
+        let mut content = Vec::new();
+        if is_kept {
+            entry.read_to_end(&mut content).map_err(ArchiveError::Damaged)?;
+        }
+        let of_folder = |folder: &str| {
+            names.get(folder).cloned().ok_or_else(|| ArchiveError::UnexpectedPath { path: clean(&path, MAX_NAME) })
+        };
+        let is_new = match place {
+            Place::Manifest => {
+                let read = manifest_of(&content)?;
+                let folders = read.nodes.iter().filter_map(|entry| Some((entry.folder.clone()?, entry.name.clone())));
+                names = folders.collect();
+                manifest.replace(read).is_none()
+            }
+            Place::Report(folder) => {
+                check_report(&content, plain)?;
+                let node = archive.nodes.entry(of_folder(&folder)?).or_default();
+                std::mem::replace(&mut node.report, content).is_empty()
+            }
+            Place::KernelLog(folder) => {
+                let node = archive.nodes.entry(of_folder(&folder)?).or_default();
+                std::mem::replace(&mut node.kernel_log, content).is_empty()
+            }
+            Place::Objects(kind) => archive.objects.insert(kind.to_owned(), content).is_none(),
+            Place::Logs => {
+                let read: Vec<ContainerLog> = parsed(&content, plain)?;
+                std::mem::replace(&mut archive.logs, read).is_empty()
+            }
+        };
+        if !is_new {
+            return Err(ArchiveError::Twice { path: clean(&path, MAX_NAME) });
+        }
+    }
+    archive.manifest = manifest.ok_or(ArchiveError::NoManifest)?;
+    for entry in &mut archive.manifest.nodes {
+        if archive.nodes.get(&entry.name).is_none_or(|node| node.report.is_empty()) {
+            archive.nodes.remove(&entry.name);
+            entry.folder = None;
+            entry.unread.get_or_insert_with(|| "the archive has no report of the node".to_owned());
+        }
+    }
+    Ok(archive)
+}
+
+fn parsed<'a, T: Deserialize<'a>>(content: &'a [u8], path: &str) -> Result<T, ArchiveError> {
+    serde_json::from_slice(content)
+        .map_err(|error| ArchiveError::Invalid { path: path.to_owned(), why: clean(&error.to_string(), MAX_NAME) })
+}
+
+fn manifest_of(content: &[u8]) -> Result<Manifest, ArchiveError> {
+    /// The fields that every version of the format has.
+    #[derive(Deserialize)]
+    struct Start {
+        format: String,
+        format_version: u32,
+    }
+    let path = "manifest.json";
+    let Start { format, format_version } = parsed(content, path)?;
+    if format != FORMAT {
+        let why = format!("the format is '{}'", clean(&format, MAX_NAME));
+        return Err(ArchiveError::OtherVersion { path: path.into(), why });
+    }
+    if format_version != FORMAT_VERSION {
+        let why = format!("the version of the format is {format_version}; this program reads version {FORMAT_VERSION}");
+        return Err(ArchiveError::OtherVersion { path: path.into(), why });
+    }
+    let mut manifest: Manifest = parsed(content, path)?;
+    let invalid = |why: &str| ArchiveError::Invalid { path: path.into(), why: why.into() };
+    let mut names = std::collections::BTreeSet::new();
+    for entry in &mut manifest.nodes {
+        if !is_plain(&entry.name) || !names.insert(entry.name.clone()) {
+            return Err(invalid("a node has an invalid name, or is listed twice"));
+        }
+        entry.unread = entry.unread.take().map(|why| clean(&why, 400));
+    }
+    let shown = [&mut manifest.version, &mut manifest.context, &mut manifest.kubernetes_version];
+    shown.into_iter().for_each(|text| *text = clean(text, MAX_NAME));
+    manifest.note = manifest.note.map(|note| clean(&note, 200));
+    manifest.unread.values_mut().for_each(|why| *why = clean(why, 400));
+    Ok(manifest)
+}
+
+/// The start of a report. The sections are only checked for syntax here; the probe of the node reads them.
+#[derive(Deserialize)]
+struct ReportStart {
+    #[serde(default)]
+    schema_version: u32,
+    #[serde(default)]
+    probe_version: String,
+    #[serde(default)]
+    taken_at: Option<Timestamp>,
+    #[serde(default)]
+    hostname: Option<String>,
+    #[serde(default)]
+    sections: BTreeMap<String, IgnoredAny>,
+    #[serde(default)]
+    kernel_log: Vec<IgnoredAny>,
+    #[serde(default)]
+    error: Option<Problem>,
+}
+
+fn check_report(document: &[u8], path: &str) -> Result<ReportStart, ArchiveError> {
+    let start: ReportStart = parsed(document, path)?;
+    let ReportStart { schema_version, probe_version, .. } = &start;
+    let report = Report { schema_version: *schema_version, probe_version: probe_version.clone(), ..Report::default() };
+    if let Some(why) = report.other_version() {
+        return Err(ArchiveError::OtherVersion { path: path.to_owned(), why });
+    }
+    // A document without sections would be replayed as a node without faults.
+    if start.sections.is_empty() && start.kernel_log.is_empty() {
+        let why = match &start.error {
+            Some(problem) => format!("the probe failed: {}", clean(&problem.why, 200)),
+            None => "the document is not a report: it has neither sections nor kernel_log".to_owned(),
+        };
+        return Err(ArchiveError::Invalid { path: path.to_owned(), why });
+    }
+    Ok(start)
+}
+
+/// Returns the archive of one node. Its Kubernetes objects are not known.
+fn of_report(report: Vec<u8>) -> Result<Archive, ArchiveError> {
+    const WHY: &str = "the archive is a report of node-probe, which has no objects of Kubernetes";
+    let ReportStart { probe_version, taken_at, hostname, .. } = check_report(&report, "the report")?;
+    let name = hostname.map(|name| name.to_ascii_lowercase()).filter(|name| is_plain(name));
+    let mut archive = Archive {
+        manifest: Manifest {
+            version: clean(&probe_version, 40),
+            taken_at: taken_at.unwrap_or_else(Timestamp::now),
+            context: "report".to_owned(),
+            unread: KINDS.iter().filter(|kind| **kind != "nodes").map(|kind| ((*kind).into(), WHY.into())).collect(),
+            ..Manifest::default()
+        },
+        ..Archive::default()
+    };
+    archive.add_node(&name.unwrap_or_else(|| "node".to_owned()), SavedNode { report, ..SavedNode::default() }, None);
+    Ok(archive)
+}
+
+impl Manifest {
+    /// Returns the entry of a node.
+    pub fn node(&self, name: &str) -> Option<&NodeEntry> {
+        self.nodes.iter().find(|entry| entry.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unpacking_stops_at_the_limit() {
+        let mut limited = Limited { from: io::repeat(0), left: 100_000 };
+        let error = io::copy(&mut limited, &mut io::sink()).expect_err("a limit");
+        assert!(error.to_string().contains("unpacks to more than"), "{error}");
+    }
+}

@@ -1,0 +1,590 @@
+//! `redact`: replaces names, identifiers, network addresses and command lines by pseudonyms.
+//!
+//! The same text has the same pseudonym in the whole archive, and a pseudonym has the form of what it replaces: a UUID stays a
+//! UUID, a name stays a valid name, and names keep their order. So the answers stay the same, apart from the pseudonyms.
+//!
+//! There are two steps. First, the fields that contain names (see `FIELDS`, and the metadata and labels of objects) are collected.
+//! Then every text is replaced: collected names wherever they occur as a word, and UUIDs, long hexadecimal identifiers, network
+//! addresses and mail addresses by their form. PCI addresses, models, versions and times stay. The raw kernel log is removed,
+//! because lines of other drivers and programs contain names in forms that nobody knows in advance.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::{Map, Value};
+
+use crate::{Archive, ArchiveError};
+
+/// Fields of reports and objects that contain a name, and the start of its pseudonym.
+const FIELDS: [(&str, &str); 25] = [
+    ("hostname", "node"),
+    ("nodeName", "node"),
+    ("host", "node"),
+    ("holderIdentity", "node"),
+    ("nominatedNodeName", "node"),
+    ("serial", "serial"),
+    ("chassis_serial", "serial"),
+    ("board_serial", "serial"),
+    ("guid", "guid"),
+    ("node_guid", "guid"),
+    ("port_guid", "guid"),
+    ("system_guid", "guid"),
+    ("pod", "pod"),
+    ("namespace", "namespace"),
+    ("claim", "claim"),
+    ("user", "user"),
+    ("container", "container"),
+    ("cgroup", "cgroup"),
+    ("providerID", "provider"),
+    ("reportingInstance", "node"),
+    ("schedulerName", "scheduler"),
+    ("priorityClassName", "priority-class"),
+    ("serviceAccountName", "account"),
+    ("workload", "workload"),
+    ("cluster", "cluster"),
+];
+
+/// Names that stay: they belong to Kubernetes, to NVIDIA's software and to common programs, and rules know some of them.
+const PUBLIC: [&str; 42] = [
+    "default",
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "gpu-operator",
+    "gpu-syringe",
+    "kubelet",
+    "containerd",
+    "crio",
+    "default-scheduler",
+    "system-node-critical",
+    "system-cluster-critical",
+    "root",
+    "nobody",
+    "main",
+    "app",
+    "python",
+    "python3",
+    "java",
+    "node",
+    "bash",
+    "sh",
+    "sleep",
+    "systemd",
+    "dockerd",
+    "Xorg",
+    "true",
+    "false",
+    "none",
+    "all",
+    "linux",
+    "amd64",
+    "arm64",
+    "dcgm",
+    "dcgm-exporter",
+    "nv-hostengine",
+    "nv-fabricmanager",
+    "nvsm_core",
+    "data",
+    "server",
+    "worker",
+    "gpu",
+];
+
+/// The start of names, labels and images that stay.
+const PUBLIC_STARTS: [&str; 4] = ["nvidia", "gpu-feature-discovery", "gpu-operator", "k8s-device-plugin"];
+
+/// Registries whose images stay.
+const PUBLIC_IMAGES: [&str; 5] =
+    ["nvcr.io/nvidia/", "registry.k8s.io/", "ghcr.io/gpu-syringe/", "public.ecr.aws/", "gcr.io/gke-release/"];
+
+/// The ends of domains of labels that stay.
+const PUBLIC_DOMAINS: [&str; 6] =
+    ["kubernetes.io", "k8s.io", "nvidia.com", "karpenter.sh", "amazonaws.com", "cloud.google.com"];
+
+/// Labels without a domain that stay.
+const PUBLIC_LABELS: [&str; 10] = [
+    "app",
+    "name",
+    "component",
+    "k8s-app",
+    "tier",
+    "role",
+    "controller-revision-hash",
+    "pod-template-hash",
+    "pod-template-generation",
+    "job-name",
+];
+
+/// Minimum length of a hexadecimal identifier: longer than a register or an address in memory.
+const MIN_HEX: usize = 20;
+/// Maximum length of a name that is searched for in texts.
+const MAX_NAME: usize = 512;
+
+/// Replaces names, identifiers, network addresses and command lines in the whole archive.
+///
+/// # Errors
+/// If a document of the archive is not valid JSON.
+pub fn redact(archive: &mut Archive) -> Result<(), ArchiveError> {
+    let parse = |content: &[u8], path: &str| -> Result<Value, ArchiveError> {
+        serde_json::from_slice(content)
+            .map_err(|error| ArchiveError::Invalid { path: path.to_owned(), why: error.to_string() })
+    };
+    let mut reports = BTreeMap::new();
+    for (name, node) in &archive.nodes {
+        reports.insert(name.clone(), parse(&node.report, name)?);
+    }
+    let mut objects = BTreeMap::new();
+    for (kind, list) in &archive.objects {
+        objects.insert(kind.clone(), parse(list, kind)?);
+    }
+    let mut found = Found::default();
+    archive.manifest.nodes.iter().for_each(|entry| found.add("node", &entry.name));
+    found.add("context", &archive.manifest.context);
+    reports.values().for_each(|report| found.collect(report));
+    for (kind, list) in &objects {
+        list.as_array().into_iter().flatten().for_each(|object| found.collect_object(kind, object));
+    }
+    for log in &archive.logs {
+        [("namespace", &log.namespace), ("pod", &log.pod), ("container", &log.container)]
+            .into_iter()
+            .for_each(|(kind, name)| found.add(kind, name));
+    }
+    let mut pseudonyms = Pseudonyms::of(found);
+    let text = |value: &mut String, pseudonyms: &mut Pseudonyms| *value = pseudonyms.value("name", value);
+    let mut nodes = BTreeMap::new();
+    for (name, mut report) in reports {
+        pseudonyms.apply("", &mut report);
+        let node = crate::SavedNode { report: to_json(&report), kernel_log: Vec::new() };
+        nodes.insert(pseudonyms.value("name", &name), node);
+    }
+    archive.nodes = nodes;
+    for (kind, mut list) in objects {
+        pseudonyms.apply("", &mut list);
+        archive.objects.insert(kind, to_json(&list));
+    }
+    for log in &mut archive.logs {
+        [&mut log.namespace, &mut log.pod, &mut log.container, &mut log.text]
+            .into_iter()
+            .for_each(|value| text(value, &mut pseudonyms));
+    }
+    let manifest = &mut archive.manifest;
+    for entry in &mut manifest.nodes {
+        text(&mut entry.name, &mut pseudonyms);
+        entry.folder = entry.folder.as_ref().map(|_| entry.name.clone());
+        entry.unread = entry.unread.take().map(|why| pseudonyms.replace(&why));
+    }
+    text(&mut manifest.context, &mut pseudonyms);
+    manifest.unread.values_mut().for_each(|why| text(why, &mut pseudonyms));
+    manifest.redacted = true;
+    Ok(())
+}
+
+fn to_json(value: &Value) -> Vec<u8> {
+    // A value has only string keys, so writing it to memory cannot fail.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn is_public(name: &str) -> bool {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    is_number && name.len() < 6 || PUBLIC.contains(&name) || PUBLIC_STARTS.iter().any(|start| name.starts_with(start))
+}
+
+fn is_public_label(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((domain, _)) => {
+            PUBLIC_DOMAINS.iter().any(|known| domain == *known || domain.ends_with(&format!(".{known}")))
+        }
+        None => PUBLIC_LABELS.contains(&key),
+    }
+}
+
+/// The names of an archive, each with the start of its pseudonym. The first kind of a name counts.
+#[derive(Default)]
+struct Found(BTreeMap<String, &'static str>);
+
+impl Found {
+    fn add(&mut self, kind: &'static str, name: &str) {
+        if !name.is_empty() && name.len() <= MAX_NAME && !is_public(name) {
+            self.0.entry(name.to_owned()).or_insert(kind);
+        }
+    }
+
+    /// Collects the names in a report, or in a part of an object.
+    fn collect(&mut self, value: &Value) {
+        match value {
+            Value::Array(entries) => entries.iter().for_each(|entry| self.collect(entry)),
+            Value::Object(fields) => {
+                for (field, value) in fields {
+                    match (FIELDS.iter().find(|(known, _)| known == field), value) {
+                        (Some((_, kind)), Value::String(name)) => self.add(kind, name),
+                        _ => self.collect(value),
+                    }
+                }
+                // A process has a PID and the name of its program.
+                if let (true, Some(Value::String(name))) = (fields.contains_key("pid"), fields.get("name")) {
+                    self.add("program", name);
+                }
+                if let Some(Value::String(process)) = fields.get("process") {
+                    self.add("program", process);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn collect_object(&mut self, kind: &str, object: &Value) {
+        let metadata = &object["metadata"];
+        let name = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let namespace = name(&metadata["namespace"]);
+        let singular = match kind {
+            "nodes" | "leases" => "node",
+            "pods" => "pod",
+            "daemonsets" => "daemon-set",
+            "resourceclaims" => "claim",
+            _ => "object",
+        };
+        // The pods of the system belong to software that everybody has.
+        if namespace.is_empty() || !is_public(&namespace) || kind == "leases" {
+            self.add(singular, &name(&metadata["name"]));
+            self.add("namespace", &namespace);
+            for owner in metadata["ownerReferences"].as_array().into_iter().flatten() {
+                self.add("owner", &name(&owner["name"]));
+            }
+        }
+        if kind == "events" && !is_public(&name(&object["involvedObject"]["namespace"])) {
+            self.add("object", &name(&object["involvedObject"]["name"]));
+        }
+        self.labels(object);
+        self.collect(object);
+    }
+
+    /// Collects labels, selectors and images anywhere in an object.
+    fn labels(&mut self, value: &Value) {
+        match value {
+            Value::Array(entries) => entries.iter().for_each(|entry| self.labels(entry)),
+            Value::Object(fields) => {
+                for (field, value) in fields {
+                    match (field.as_str(), value) {
+                        (map, Value::Object(labels)) if LABEL_MAPS.contains(&map) => self.label_map(labels),
+                        // The key of a taint, of a toleration or of an expression is a label.
+                        ("key", Value::String(key)) if !is_public_label(key) => {
+                            self.add("label", key);
+                            let values = fields.get("values").and_then(Value::as_array).into_iter().flatten();
+                            let own = values.chain(fields.get("value")).filter_map(Value::as_str);
+                            own.filter(|text| text.len() > 2).for_each(|text| self.add("value", text));
+                        }
+                        ("image" | "imageID", Value::String(image)) => self.image(image),
+                        _ => self.labels(value),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn label_map(&mut self, labels: &Map<String, Value>) {
+        for (key, value) in labels.iter().filter(|(key, _)| !is_public_label(key)) {
+            self.add("label", key);
+            value.as_str().filter(|text| text.len() > 2).into_iter().for_each(|text| self.add("value", text));
+        }
+    }
+
+    /// Collects the registry and the folders of an image. The last part of a known program stays.
+    fn image(&mut self, image: &str) {
+        if PUBLIC_IMAGES.iter().any(|start| image.starts_with(start)) {
+            return;
+        }
+        let is_known = |part: &str| PUBLIC_STARTS.iter().chain(&["dcgm", "gpu"]).any(|known| part.contains(known));
+        let (folders, last) = image.rsplit_once('/').unwrap_or(("", image));
+        self.add("registry", folders);
+        if !is_known(last) {
+            self.add("image", image);
+        }
+    }
+}
+
+/// Returns whether names of this kind are replaced in texts. A label or a program can have the name of a usual word.
+fn is_in_texts(kind: &str, name: &str) -> bool {
+    let is_common = matches!(kind, "label" | "value" | "program" | "container" | "object" | "owner");
+    !is_common || name.len() > 4 && !name.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
+/// Returns whether a text is one of the words of an enumeration, such as `ok` or `drain_and_reset`.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// Fields of objects whose whole value can be a name or a label.
+const NAMING: [&str; 8] = ["name", "key", "value", "values", "image", "imageID", "process", "component"];
+
+/// Fields that map labels to values.
+const LABEL_MAPS: [&str; 4] = ["labels", "annotations", "nodeSelector", "matchLabels"];
+
+/// The pseudonyms of the names that were found, and of the identifiers that are found by their form.
+struct Pseudonyms {
+    names: HashMap<String, String>,
+    /// The names that are replaced in texts.
+    in_texts: HashMap<String, String>,
+    /// The lengths of the names in texts, longest first.
+    lengths: Vec<usize>,
+    /// Number of pseudonyms for each form.
+    counts: HashMap<&'static str, usize>,
+    identifiers: HashMap<String, String>,
+    commands: HashMap<String, String>,
+}
+
+impl Pseudonyms {
+    fn of(found: Found) -> Self {
+        let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
+        found.0.values().for_each(|kind| *totals.entry(kind).or_default() += 1);
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let (mut names, mut in_texts) = (HashMap::new(), HashMap::new());
+        // The names are sorted, and the numbers have the same width: so the pseudonyms have the same order as the names.
+        for (name, kind) in found.0 {
+            let count = counts.entry(kind).or_default();
+            *count += 1;
+            let width = totals[kind].to_string().len();
+            let pseudonym = match kind {
+                // A serial number stays a number, because lines of the kernel log have it as a number.
+                "serial" => format!("{:0>1$}", count, name.len().max(width)),
+                "guid" => format!("0x{count:016x}"),
+                _ => format!("{kind}-{count:0width$}"),
+            };
+            if is_in_texts(kind, &name) {
+                in_texts.insert(name.clone(), pseudonym.clone());
+            }
+            names.insert(name, pseudonym);
+        }
+        let lengths: BTreeSet<_> = in_texts.keys().map(String::len).collect();
+        let lengths = lengths.into_iter().rev().collect();
+        let (counts, identifiers, commands) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { names, in_texts, lengths, counts, identifiers, commands }
+    }
+
+    /// Replaces every text of a document in the field `of`, and removes the raw kernel log.
+    fn apply(&mut self, of: &str, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.value(of, text),
+            Value::Array(entries) => entries.iter_mut().for_each(|entry| self.apply(of, entry)),
+            Value::Object(fields) => {
+                fields.remove("kernel_log");
+                for (field, mut value) in std::mem::take(fields) {
+                    match &mut value {
+                        Value::String(command) if field == "command" => *command = self.command(command),
+                        // A command of a container is a list.
+                        Value::Array(_) if matches!(field.as_str(), "command" | "args") => self.words(&mut value),
+                        value => self.apply(if LABEL_MAPS.contains(&of) { of } else { &field }, value),
+                    }
+                    let field = if LABEL_MAPS.contains(&of) { self.value(of, &field) } else { field };
+                    fields.insert(field, value);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    /// Replaces the value of a field: a name, a word of an enumeration, or a text.
+    fn value(&mut self, field: &str, text: &str) -> String {
+        let is_naming =
+            FIELDS.iter().any(|(known, _)| *known == field) || NAMING.contains(&field) || LABEL_MAPS.contains(&field);
+        match self.names.get(text) {
+            Some(pseudonym) if is_naming => pseudonym.clone(),
+            _ if !is_naming && is_word(text) => text.to_owned(),
+            _ => self.replace(text),
+        }
+    }
+
+    /// Returns the pseudonym of a command line. The name of a public program stays.
+    fn command(&mut self, command: &str) -> String {
+        let next = self.commands.len() + 1;
+        let program = command.split_whitespace().next().unwrap_or_default();
+        let base = program.rsplit('/').next().unwrap_or_default();
+        let start = if is_public(base) { format!("{base} ") } else { String::new() };
+        self.commands.entry(command.to_owned()).or_insert_with(|| format!("{start}command-{next}")).clone()
+    }
+
+    /// Keeps only the words of a command that name the software of GPUs.
+    fn words(&mut self, command: &mut Value) {
+        const WORDS: [&str; 9] = ["nvidia", "gpu", "cuda", "amd", "rocm", "intel", "habana", "gaudi", "neuron"];
+        let text = command.to_string().to_lowercase();
+        *command = WORDS.into_iter().filter(|word| text.contains(word)).collect();
+    }
+
+    /// Replaces the names and identifiers in a text.
+    fn replace(&mut self, text: &str) -> String {
+        let mut replaced = String::with_capacity(text.len());
+        let bytes = text.as_bytes();
+        let is_word = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
+        let mut at = 0;
+        while at < text.len() {
+            let starts = at == 0 || !is_word(at - 1) || !is_word(at);
+            if starts && let Some((length, pseudonym)) = self.found_at(text, at) {
+                replaced.push_str(&pseudonym);
+                at += length;
+                continue;
+            }
+            let character = text[at..].chars().next().unwrap_or_default();
+            replaced.push(character);
+            at += character.len_utf8();
+        }
+        replaced
+    }
+
+    /// Returns the length of the name or identifier at this position, and its pseudonym.
+    fn found_at(&mut self, text: &str, at: usize) -> Option<(usize, String)> {
+        let bytes = text.as_bytes();
+        let ends = |end: usize| {
+            !(bytes.get(end).is_some_and(u8::is_ascii_alphanumeric) && bytes[end - 1].is_ascii_alphanumeric())
+        };
+        for length in &self.lengths {
+            if let Some(name) = text.get(at..at + length)
+                && ends(at + length)
+                && let Some(pseudonym) = self.in_texts.get(name)
+            {
+                return Some((*length, pseudonym.clone()));
+            }
+        }
+        let rest = &text[at..];
+        let (form, length) = form_of(rest, at.checked_sub(1).and_then(|before| bytes.get(before)).copied())?;
+        ends(at + length).then(|| (length, self.identifier(form, &rest[..length])))
+    }
+
+    fn identifier(&mut self, form: Form, text: &str) -> String {
+        // Systems write the same UUID in upper case and in lower case.
+        let key = text.to_ascii_lowercase();
+        if let Some(known) = self.identifiers.get(&key) {
+            return known.clone();
+        }
+        let count = self.counts.entry(form.name()).or_default();
+        *count += 1;
+        let pseudonym = match form {
+            Form::Uuid => format!("{count:08x}-0000-4000-8000-{count:012x}"),
+            Form::Hex => format!("{count:0>width$x}", width = text.len()),
+            Form::Ip4 => format!("192.0.2.{}", *count % 256),
+            Form::Ip6 => format!("2001:db8::{count:x}"),
+            Form::Mac => format!("02:00:00:00:{:02x}:{:02x}", *count >> 8 & 0xff, *count & 0xff),
+            Form::Mail => format!("user-{count}@example.com"),
+            Form::Home => format!("/home/user-{count}"),
+        };
+        self.identifiers.insert(key, pseudonym.clone());
+        pseudonym
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Uuid,
+    Hex,
+    Ip4,
+    Ip6,
+    Mac,
+    Mail,
+    Home,
+}
+
+impl Form {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Hex => "hex",
+            Self::Ip4 => "ip4",
+            Self::Ip6 => "ip6",
+            Self::Mac => "mac",
+            Self::Mail => "mail",
+            Self::Home => "home",
+        }
+    }
+}
+
+/// Returns the form and the length of an identifier at the start of a text.
+fn form_of(text: &str, before: Option<u8>) -> Option<(Form, usize)> {
+    const UUID: usize = 36;
+    let run = |part: fn(&u8) -> bool| text.bytes().take_while(part).count();
+    let is_uuid = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    if text.len() >= UUID && text.bytes().take(UUID).enumerate().all(is_uuid) {
+        return Some((Form::Uuid, UUID));
+    }
+    let home = text.strip_prefix("/home/").map(|rest| rest.bytes().take_while(|byte| is_name(*byte)).count());
+    if let Some(length) = home.filter(|length| *length > 0) {
+        return Some((Form::Home, "/home/".len() + length));
+    }
+    let hex = run(u8::is_ascii_hexdigit);
+    if hex >= MIN_HEX {
+        return Some((Form::Hex, hex));
+    }
+    let colons = run(|byte| byte.is_ascii_hexdigit() || *byte == b':');
+    let groups: Vec<&str> = text[..colons].trim_end_matches(':').split(':').collect();
+    if groups.len() == 6 && groups.iter().all(|group| group.len() == 2) {
+        return Some((Form::Mac, 17));
+    }
+    let is_ip6 = text[..colons].contains("::") && groups.len() > 2 || groups.len() == 8;
+    if is_ip6 && before != Some(b':') && groups.iter().all(|group| group.len() <= 4) {
+        return Some((Form::Ip6, text[..colons].trim_end_matches(':').len()));
+    }
+    let dots = run(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let octets: Vec<&str> = text[..dots].trim_end_matches('.').split('.').collect();
+    // A version can have zeros at the start of a group, or more groups.
+    let is_octet = |octet: &&str| octet.parse::<u8>().is_ok() && (octet.len() == 1 || !octet.starts_with('0'));
+    if octets.len() == 4 && octets.iter().all(is_octet) && before != Some(b'.') {
+        return Some((Form::Ip4, text[..dots].trim_end_matches('.').len()));
+    }
+    let name = text.bytes().take_while(|byte| is_name(*byte)).count();
+    let domain = text[name..].strip_prefix('@').map(|rest| rest.bytes().take_while(|byte| is_name(*byte)).count());
+    // The digest of an image also stands after an at sign.
+    let is_mail = name > 0 && domain.is_some_and(|length| length > 3) && !text[name..].starts_with("@sha256");
+    is_mail.then(|| (Form::Mail, name + 1 + domain.unwrap_or_default()))
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replaced(names: &[(&'static str, &str)], text: &str) -> String {
+        let mut found = Found::default();
+        names.iter().for_each(|(kind, name)| found.add(kind, name));
+        Pseudonyms::of(found).replace(text)
+    }
+
+    #[test]
+    fn a_name_is_replaced_as_a_word_and_the_longest_name_first() {
+        let names = [("node", "gpu-1"), ("pod", "gpu-1-trainer-0"), ("namespace", "ml")];
+        assert_eq!(
+            replaced(&names, "gpu-1-trainer-0 of ml on gpu-1.example, html, gpu-12"),
+            "pod-1 of namespace-1 on node-1.example, html, gpu-12"
+        );
+    }
+
+    #[test]
+    fn identifiers_are_replaced_by_their_form() {
+        for (text, expected) in [
+            ("GPU-5b0e3c11-3f0c-4a3e-9f8e-0123456789ab", "GPU-00000001-0000-4000-8000-000000000001"),
+            ("dial tcp 10.1.2.3:6443", "dial tcp 192.0.2.1:6443"),
+            ("mac aa:bb:cc:dd:ee:0f", "mac 02:00:00:00:00:01"),
+            ("from fe80::1 to x", "from 2001:db8::1 to x"),
+            ("mail a.b@acme.example now", "mail user-1@example.com now"),
+            ("in /home/alice/x", "in /home/user-1/x"),
+        ] {
+            assert_eq!(replaced(&[], text), expected);
+        }
+        for same in
+            ["570.124.06", "92.00.45.00.03", "00000000:5d:00.0", "2026-11-21T02:45:10Z", "12:30:01", "G183.0200.00.02"]
+        {
+            assert_eq!(replaced(&[], same), same);
+        }
+    }
+
+    #[test]
+    fn pseudonyms_have_the_order_of_the_names() {
+        let names: Vec<String> = (0..30).map(|number| format!("rack{number:02}-gpu")).collect();
+        let named: Vec<_> = names.iter().map(|name| ("node", name.as_str())).collect();
+        let text = replaced(&named, &names.join(" "));
+        let words: Vec<_> = text.split(' ').collect();
+        assert!(words.is_sorted() && words.len() == 30 && words[29] == "node-30", "{text}");
+    }
+}

@@ -1,0 +1,267 @@
+//! `slim`: removes from an object what no answer needs: environment variables, commands, volumes, managed fields, annotations.
+//!
+//! The fields that stay are listed, so that a field that Kubernetes adds later, or that contains a secret, is left out.
+
+use serde_json::Value;
+use syringe_core::text::command;
+
+/// Fields of all objects.
+const METADATA: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "metadata.generation",
+    "metadata.creationTimestamp",
+    "metadata.deletionTimestamp",
+    "metadata.labels",
+    "metadata.ownerReferences",
+];
+
+const NODE: &[&str] = &[
+    "metadata.managedFields",
+    "spec.unschedulable",
+    "spec.taints",
+    "spec.providerID",
+    "status.capacity",
+    "status.allocatable",
+    "status.conditions",
+    "status.nodeInfo.architecture",
+    "status.nodeInfo.containerRuntimeVersion",
+    "status.nodeInfo.kernelVersion",
+    "status.nodeInfo.kubeProxyVersion",
+    "status.nodeInfo.kubeletVersion",
+    "status.nodeInfo.operatingSystem",
+    "status.nodeInfo.osImage",
+    "status.nodeInfo.bootID",
+    "status.nodeInfo.machineID",
+    "status.nodeInfo.systemUUID",
+];
+
+/// Fields of a pod, which the template of a DaemonSet also has.
+const POD: &[&str] = &[
+    "metadata.annotations",
+    "spec.activeDeadlineSeconds",
+    "spec.affinity",
+    "spec.hostNetwork",
+    "spec.hostPID",
+    "spec.hostUsers",
+    "spec.nodeName",
+    "spec.nodeSelector",
+    "spec.overhead",
+    "spec.preemptionPolicy",
+    "spec.priority",
+    "spec.priorityClassName",
+    "spec.resourceClaims",
+    "spec.resources",
+    "spec.restartPolicy",
+    "spec.runtimeClassName",
+    "spec.schedulerName",
+    "spec.schedulingGates",
+    "spec.securityContext",
+    "spec.tolerations",
+    "spec.volumes.hostPath",
+    "spec.volumes.name",
+    "status.conditions",
+    "status.containerStatuses",
+    "status.ephemeralContainerStatuses",
+    "status.initContainerStatuses",
+    "status.message",
+    "status.nominatedNodeName",
+    "status.phase",
+    "status.qosClass",
+    "status.reason",
+    "status.resourceClaimStatuses",
+    "status.startTime",
+];
+
+/// The lists of containers of a pod, and the fields of a container.
+const CONTAINERS: [&str; 3] = ["spec.containers", "spec.initContainers", "spec.ephemeralContainers"];
+const CONTAINER: [&str; 7] =
+    ["name", "image", "resources", "restartPolicy", "securityContext", "env", "targetContainerName"];
+
+const DAEMON_SET: &[&str] = &["spec.selector", "spec.updateStrategy", "spec.template.metadata.labels", "status"];
+
+/// Fields of objects that provide machines, and of the Lease of a node.
+const MACHINE: &[&str] = &["spec.providerID", "spec.holderIdentity", "spec.renewTime", "status"];
+
+/// The variable that gives GPUs to a container.
+const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
+/// Annotations with which a kubelet describes a static pod.
+const STATIC_POD: &str = "kubernetes.io/config.";
+
+/// Removes what no answer needs from an object of this kind (plural name).
+pub fn slim(kind: &str, object: &mut Value) {
+    match kind {
+        "nodes" => {
+            keep(object, "", &|path| METADATA.contains(&path) || NODE.contains(&path), &starts_any(&[METADATA, NODE]));
+            let entries = object["metadata"]["managedFields"].as_array_mut().into_iter().flatten();
+            entries.for_each(only_labels);
+        }
+        "pods" => {
+            keep(object, "", &is_of_pod, &starts_pod);
+            slim_pod(object);
+        }
+        "daemonsets" => {
+            let inner = |path: &str| path.strip_prefix("spec.template.").map(str::to_owned);
+            let is_kept = |path: &str| {
+                METADATA.contains(&path)
+                    || DAEMON_SET.contains(&path)
+                    || inner(path)
+                        .is_some_and(|path| path.starts_with("spec.") && is_of_pod(&path) || is_command(&path))
+            };
+            let is_start = |path: &str| {
+                starts_any(&[METADATA, DAEMON_SET])(path)
+                    || inner(path).is_some_and(|path| path == "spec" || path.starts_with("spec.") && starts_pod(&path))
+            };
+            keep(object, "", &is_kept, &is_start);
+            slim_pod(&mut object["spec"]["template"]);
+        }
+        "leases" | "nodeclaims" | "machines" => {
+            let is_kept = |path: &str| METADATA.contains(&path) || MACHINE.contains(&path);
+            keep(object, "", &is_kept, &starts_any(&[METADATA, MACHINE]));
+        }
+        _ => {
+            if let Some(metadata) = object["metadata"].as_object_mut() {
+                metadata.remove("managedFields");
+                metadata.remove("annotations");
+            }
+        }
+    }
+}
+
+fn is_of_pod(path: &str) -> bool {
+    let of_container = |list: &&str| {
+        path.strip_prefix(*list).and_then(|rest| rest.strip_prefix('.')).is_some_and(|field| CONTAINER.contains(&field))
+    };
+    METADATA.contains(&path) || POD.contains(&path) || CONTAINERS.iter().any(|list| of_container(&list))
+}
+
+fn starts_pod(path: &str) -> bool {
+    starts_any(&[METADATA, POD, &CONTAINERS])(path) || CONTAINERS.contains(&path)
+}
+
+/// The words in the command of a device plugin tell which devices it serves.
+fn is_command(path: &str) -> bool {
+    CONTAINERS.iter().any(|list| path == format!("{list}.command") || path == format!("{list}.args"))
+}
+
+/// Returns a test whether a path leads to one of these paths.
+fn starts_any<'a>(lists: &'a [&'a [&'a str]]) -> impl Fn(&str) -> bool + 'a {
+    move |path| {
+        lists
+            .iter()
+            .flat_map(|list| list.iter())
+            .any(|known| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+    }
+}
+
+/// Removes the fields for which `is_kept` is false. Lists are transparent: their entries have the path of the list.
+fn keep(value: &mut Value, path: &str, is_kept: &dyn Fn(&str) -> bool, is_start: &dyn Fn(&str) -> bool) {
+    match value {
+        Value::Array(entries) => entries.iter_mut().for_each(|entry| keep(entry, path, is_kept, is_start)),
+        Value::Object(fields) => fields.retain(|field, value| {
+            let path = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
+            if is_kept(&path) {
+                return true;
+            }
+            let leads = is_start(&path);
+            if leads {
+                keep(value, &path, is_kept, is_start);
+            }
+            leads
+        }),
+        _ => {}
+    }
+}
+
+/// Keeps the times at which labels were written.
+fn only_labels(entry: &mut Value) {
+    let labels = entry["fieldsV1"]["f:metadata"]["f:labels"].take();
+    entry["fieldsV1"] = serde_json::json!({"f:metadata": {"f:labels": labels}});
+}
+
+fn slim_pod(pod: &mut Value) {
+    if let Some(annotations) = pod["metadata"].get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, value| {
+            if key.starts_with(STATIC_POD) {
+                return true;
+            }
+            let text = value.as_str().unwrap_or_default();
+            // A scheduler writes the GPUs of a pod into annotations. What else stands there is not needed.
+            let is_uuid = |word: &&str| word.starts_with("GPU-") || word.starts_with("MIG-");
+            let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+            let uuids: Vec<_> = words.filter(is_uuid).collect();
+            let is_kept = !uuids.is_empty() && !key.starts_with("kubectl.kubernetes.io/");
+            *value = uuids.join(",").into();
+            is_kept
+        });
+    }
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(variables) = container.get_mut("env").and_then(Value::as_array_mut) {
+                variables.retain(|variable| variable["name"] == VISIBLE_DEVICES);
+            }
+            for field in ["command", "args"] {
+                if let Some(words) = container.get_mut(field).and_then(Value::as_array_mut) {
+                    let short = command::shorten(words.iter().filter_map(Value::as_str));
+                    *words = vec![short.into()];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_slim_pod_has_no_secrets_and_what_answers_need() {
+        let mut pod = json!({
+            "metadata": {
+                "name": "p", "labels": {"app": "x"}, "managedFields": [{}],
+                "annotations": {
+                    "kubectl.kubernetes.io/last-applied-configuration": "hunter2 GPU-1", "vendor/devices": "{\"GPU-abc-1\": hunter2}",
+                    "team": "hunter2",
+                },
+            },
+            "spec": {
+                "nodeName": "n", "volumes": [{"name": "v", "secret": {"secretName": "hunter2"}}], "imagePullSecrets": ["hunter2"],
+                "containers": [{"name": "c", "image": "i", "args": ["hunter2"], "env": [
+                    {"name": "TOKEN", "value": "hunter2"}, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"},
+                ], "resources": {"limits": {"nvidia.com/gpu": "1"}}, "livenessProbe": {"exec": "hunter2"}}],
+            },
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [{"name": "c", "restartCount": 1}]},
+        });
+        slim("pods", &mut pod);
+        assert_eq!(
+            pod,
+            json!({
+                "metadata": {"name": "p", "labels": {"app": "x"}, "annotations": {"vendor/devices": "GPU-abc-1"}},
+                "spec": {
+                    "nodeName": "n", "volumes": [{"name": "v"}],
+                    "containers": [{"name": "c", "image": "i", "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}],
+                        "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
+                },
+                "status": {"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": 1}]},
+            })
+        );
+    }
+
+    #[test]
+    fn a_slim_daemon_set_keeps_the_placement_and_the_words_of_its_command() {
+        let mut set = json!({"metadata": {"name": "d"}, "spec": {"template": {"metadata": {"labels": {"app": "d"}, "name": "x"},
+            "spec": {"nodeSelector": {"a": "b"}, "hostNetwork": true, "serviceAccountName": "s",
+                "containers": [{"name": "c", "image": "i", "args": ["gpu-plugin", "--token=hunter2"]}]}}}});
+        slim("daemonsets", &mut set);
+        let template = &set["spec"]["template"];
+        assert_eq!(template["spec"]["nodeSelector"], json!({"a": "b"}));
+        assert_eq!(template["metadata"], json!({"labels": {"app": "d"}}));
+        let text = set.to_string();
+        assert!(text.contains("gpu-plugin") && !text.contains("hunter2") && !text.contains("serviceAccount"), "{text}");
+    }
+}

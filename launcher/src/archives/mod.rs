@@ -1,0 +1,12 @@
+//! Modules for archives: `save` collects one, `open` starts the embedded cluster on one, `note` marks its answers.
+
+pub(crate) mod note;
+#[cfg(feature = "demo")]
+mod open;
+#[cfg(not(feature = "demo"))]
+#[path = "open_disabled.rs"]
+mod open;
+mod save;
+
+pub(crate) use self::open::{Opened, open, open_file};
+pub(crate) use self::save::{SaveArgs, save};

@@ -1,0 +1,79 @@
+//! `open`: opens the cluster of the settings: that of the kubeconfig, or the embedded cluster on the archive of `--from` or `--demo`.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use archive::Archive;
+use demo_cluster::{Cluster, DEMO, Fixture};
+use kube_read::{Contexts, Failure};
+
+use crate::archives::note::ArchiveNote;
+use crate::settings::{ProbeMethod, Settings};
+
+/// The cluster of the settings. The embedded cluster runs until this value is dropped.
+pub(crate) struct Opened {
+    pub(crate) settings: Settings,
+    pub(crate) contexts: Contexts,
+    /// The embedded cluster, if the cluster is an archive.
+    pub(crate) cluster: Option<Cluster>,
+    /// The nodes of the archive that were read.
+    pub(crate) nodes: Vec<String>,
+}
+
+/// Opens an archive in place of the cluster of the settings.
+///
+/// # Errors
+/// See [`open`].
+pub(crate) async fn open_file(settings: Settings, path: PathBuf) -> Result<Opened, Failure> {
+    open(Settings { demo: false, from: Some(path), ..settings }).await
+}
+
+/// Opens the cluster of the settings.
+///
+/// # Errors
+/// If the archive cannot be used, or no port is free.
+pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
+    let (what, archive) = match &settings.from {
+        Some(path) => {
+            let what = format!("Opening the archive {}", path.display());
+            let next = "Use a file that gpu-syringe save or node-probe all wrote (docs/archive.md).";
+            let file = File::open(path).map_err(|error| Failure::new(&*what, error, "Check the path after --from."))?;
+            let archive = Archive::read(BufReader::new(file), false);
+            (what.clone(), archive.map_err(|error| Failure::new(what, error, next))?)
+        }
+        None if settings.demo => {
+            let archive = Archive::read(DEMO, false);
+            let defect = "This is a defect of gpu-syringe: please report it.";
+            ("Starting the demo".to_owned(), archive.map_err(|error| Failure::new("Starting the demo", error, defect))?)
+        }
+        None => return Ok(Opened { contexts: settings.contexts(), settings, cluster: None, nodes: Vec::new() }),
+    };
+    let manifest = &archive.manifest;
+    let note = ArchiveNote {
+        taken_at: manifest.taken_at,
+        version: manifest.version.clone(),
+        note: manifest.note.clone(),
+        redacted: manifest.redacted,
+    };
+    let settings = for_archive(settings, note);
+    let nodes = archive.nodes.keys().cloned().collect();
+    let fixture = Fixture::of_archive(archive)
+        .map_err(|why| Failure::new(&*what, why, "Save the nodes again, with this version of gpu-syringe."))?;
+    let cluster = Cluster::start(fixture).await;
+    let cluster = cluster.map_err(|error| Failure::new(what, error, "Free a port on the loopback interface."))?;
+    let contexts = Contexts::in_memory(cluster.kubeconfig(), settings.context.clone());
+    let contexts = contexts.with_allowed(settings.allow_context.clone());
+    Ok(Opened { settings, contexts, cluster: Some(cluster), nodes })
+}
+
+/// Returns the settings without those that describe the set-up of a real cluster.
+fn for_archive(settings: Settings, note: ArchiveNote) -> Settings {
+    let defaults = Settings { image: None, image_digest: None, registry_mirror: None, runtime_class: None, ..settings };
+    let via = if defaults.via == ProbeMethod::Inject { ProbeMethod::Auto } else { defaults.via };
+    let probe_namespace = "gpu-syringe".to_owned();
+    // The nodes of the embedded cluster have this image.
+    Settings { via, probe_namespace, archive: Some(Arc::new(note)), ..defaults }
+        .with_released_digest(demo_cluster::probe_image_digest())
+}

@@ -1,0 +1,26 @@
+//! Replaces the module `open` in builds without the feature `demo`: there is no embedded cluster, and no setting that names an archive.
+
+use std::path::PathBuf;
+
+use kube_read::{Contexts, Failure};
+
+use crate::settings::Settings;
+
+/// The cluster of the settings.
+pub(crate) struct Opened {
+    pub(crate) settings: Settings,
+    pub(crate) contexts: Contexts,
+    pub(crate) cluster: Option<std::convert::Infallible>,
+    pub(crate) nodes: Vec<String>,
+}
+
+#[expect(clippy::unused_async, reason = "the module with the feature `demo` starts a cluster")]
+pub(crate) async fn open_file(_: Settings, path: PathBuf) -> Result<Opened, Failure> {
+    let why = "this program was built without the embedded cluster";
+    Err(Failure::new(format!("Opening the archive {}", path.display()), why, "Build it with the feature demo."))
+}
+
+#[expect(clippy::unused_async, reason = "the module with the feature `demo` starts a cluster")]
+pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
+    Ok(Opened { contexts: settings.contexts(), settings, cluster: None, nodes: Vec::new() })
+}

@@ -1,0 +1,238 @@
+//! `save`: reads nodes and the objects of Kubernetes, as the tools do, and writes them into an archive.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use archive::{Archive, ContainerLog, SavedNode};
+use futures_util::{StreamExt, stream};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::ResourceExt;
+use kube_read::objects::label_selector::LabelSelector;
+use kube_read::objects::node_labels::is_gpu_node;
+use kube_read::objects::nvidia_components::PodIdentity;
+use kube_read::objects::pod_facts;
+use kube_read::reads::existing_pods::ExistingPods;
+use kube_read::reads::{daemon_sets, nodes, pod_log, saved_objects};
+use kube_read::{Connection, Failure};
+use serde::Serialize;
+use serde_json::Value;
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::report::Source;
+use syringe_core::text::clean;
+use tokio::time::Instant;
+
+use crate::call::CallContext;
+use crate::node_reading::read_node::{self, NodeToRead};
+use crate::outcome::Outcome;
+use crate::probe::{MANAGED_BY, Phase};
+use crate::terminal::page::Page;
+use crate::tools::node_name;
+
+/// Time for the lists of objects and for writing the file.
+const TIME_FOR_OBJECTS: Duration = Duration::from_secs(120);
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct SaveArgs {
+    /// Nodes to save, or `all`; by default all GPU nodes
+    #[arg(value_name = "NODE", value_parser = node_name)]
+    save_nodes: Vec<String>,
+    /// Only nodes with these labels
+    #[arg(short = 'l', long = "selector", value_name = "SELECTOR", conflicts_with = "save_nodes")]
+    save_selector: Option<LabelSelector>,
+    /// File to write; by default gpu-syringe-CONTEXT-TIME.tar.gz in this folder
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Replace names, identifiers, network addresses and command lines by pseudonyms, and leave out the raw kernel log
+    #[arg(long)]
+    redact: bool,
+}
+
+/// The archive that was written.
+#[derive(Debug, Serialize)]
+pub(crate) struct Saved {
+    file: PathBuf,
+    bytes: u64,
+    redacted: bool,
+    /// The names of the nodes that were read.
+    nodes: Vec<String>,
+    /// What could not be read, with the reason.
+    unread: Vec<String>,
+}
+
+impl Saved {
+    pub(crate) fn names(&self) -> Vec<String> {
+        vec![self.file.display().to_string()]
+    }
+
+    pub(crate) fn page(&self) -> Page {
+        let Self { file, bytes, redacted, nodes, unread } = self;
+        let redacted = if *redacted { ", with pseudonyms" } else { "" };
+        let mut text = format!("{}: {} nodes, {} KiB{redacted}\n", file.display(), nodes.len(), bytes.div_ceil(1024));
+        unread.iter().for_each(|line| text.push_str(&format!("not read: {line}\n")));
+        let first = nodes.first().map_or("NODE", String::as_str);
+        text.push_str(&format!("To ask it: gpu-syringe --from {} diagnose {first}\n", file.display()));
+        Page::from(text)
+    }
+
+    /// An archive without a part that was asked for is incomplete.
+    pub(crate) fn outcome(&self) -> Outcome {
+        if self.unread.is_empty() { Outcome::NothingFound } else { Outcome::Unknown }
+    }
+}
+
+/// Saves the nodes that the arguments select.
+pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Failure> {
+    let SaveArgs { save_nodes: names, save_selector: selector, file, redact } = args;
+    let call = CallContext { end: Instant::now() + TIME_FOR_OBJECTS, ..call };
+    let connection = call.with_deadline("Saving nodes", call.contexts.connect(None)).await?;
+    let taken_at = connection.now();
+    let is_all = names.is_empty() || names == ["all"];
+    let listing = nodes::collect(&connection, selector.as_deref(), |_| true, |node| node);
+    let (_, mut found) = call.with_deadline("Listing the nodes", listing).await?;
+    let taken_at = connection.clock.now().unwrap_or(taken_at);
+    if !is_all {
+        if let Some(missing) = names.iter().find(|name| found.iter().all(|node| node.name_any() != **name)) {
+            // This failure says that the node does not exist.
+            nodes::read(&connection, missing).await?;
+        }
+        found.retain(|node| names.contains(&node.name_any()));
+    }
+    let only: Option<BTreeSet<String>> =
+        (!is_all || selector.is_some()).then(|| found.iter().map(ResourceExt::name_any).collect());
+    // The other nodes of the cluster are saved as objects.
+    found.retain(|node| !is_all || is_gpu_node(node));
+    if found.is_empty() {
+        let next = "Name the nodes. gpu-syringe nodes lists the GPU nodes.";
+        return Err(Failure::new("Saving nodes", format!("context {} has no such GPU node", connection.context), next));
+    }
+    let mut archive = Archive::default();
+    archive.manifest.taken_at = taken_at;
+    archive.manifest.context.clone_from(&connection.context);
+    let version = call.with_deadline("Reading the version", async {
+        let version = connection.client.apiserver_version().await;
+        Ok(version.map(|info| info.git_version).unwrap_or_default())
+    });
+    archive.manifest.kubernetes_version = version.await?;
+    let nodes_failed = read_nodes(&call, &connection, &found, &mut archive).await;
+    let logs = read_objects(&call, &connection, only.as_ref(), &mut archive).await?;
+    archive.logs = logs;
+    let mut unread: Vec<_> = archive.manifest.unread.iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
+    unread.splice(0..0, nodes_failed);
+    if redact {
+        archive::redact(&mut archive).map_err(|error| {
+            Failure::new("Redacting the archive", error, "This is a defect of gpu-syringe: please report it.")
+        })?;
+    }
+    let file = file.unwrap_or_else(|| {
+        let context: String =
+            connection.context.chars().filter(|letter| letter.is_ascii_alphanumeric()).take(40).collect();
+        let context = if redact { "redacted".to_owned() } else { context };
+        PathBuf::from(format!("gpu-syringe-{context}-{}.tar.gz", taken_at.strftime("%Y%m%dT%H%M%SZ")))
+    });
+    let bytes = write(&archive, &file)?;
+    let nodes = archive.nodes.into_keys().collect();
+    Ok(Saved { file, bytes, redacted: redact, nodes, unread })
+}
+
+/// Probes the nodes, and adds their reports. Returns what could not be read.
+async fn read_nodes(call: &CallContext, connection: &Connection, found: &[Node], archive: &mut Archive) -> Vec<String> {
+    let total = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    let at_once = usize::from(call.settings.nodes_at_once());
+    let quiet = CallContext { on_phase: std::sync::Arc::new(|_| ()), ..call.clone() };
+    let daemon_sets = daemon_sets::list(connection, call.settings.node_time()).await;
+    let (quiet, daemon_sets) = (&quiet, &daemon_sets);
+    let mut reads = stream::iter(found)
+        .map(|node| async move { (node.name_any(), read_one(quiet, connection, node, daemon_sets).await) })
+        .buffered(at_once);
+    let mut failed = Vec::new();
+    let mut done = 0;
+    while let Some((name, read)) = reads.next().await {
+        match read {
+            Ok(node) => archive.add_node(&name, node, None),
+            Err(why) => {
+                failed.push(format!("node {name}: {why}"));
+                archive.add_unread_node(&name, why);
+            }
+        }
+        done += 1;
+        (call.on_phase)(Phase::Nodes { done, total });
+    }
+    failed
+}
+
+async fn read_one(
+    call: &CallContext,
+    connection: &Connection,
+    node: &Node,
+    daemon_sets: &Result<Vec<kube_read::objects::daemon_sets::DaemonSet>, Failure>,
+) -> Result<SavedNode, String> {
+    let (name, time) = (node.name_any(), call.settings.node_time());
+    let pods = ExistingPods::on_node(connection, &name, time).await;
+    let known = NodeToRead { time, ..NodeToRead::new(call, connection, node, Some(pods), Some(daemon_sets)) };
+    let call = CallContext { end: Instant::now() + time, ..call.clone() };
+    let command = ReadCommand { raw_log: true, ..ReadCommand::everything() };
+    let read = read_node::read_with_object(&call, known, "save", command).await;
+    let mut report = read.map_err(|failure| format!("{}: {}", failure.what, failure.why))?;
+    if report.report.source == Source::Api {
+        return Err(report.note.note.unwrap_or_else(|| "no probe ran".to_owned()));
+    }
+    let kernel_log = std::mem::take(&mut report.report.kernel_log);
+    let kernel_log = kernel_log.iter().flat_map(|line| [line.as_bytes(), b"\n"]).flatten().copied().collect();
+    // A report has strings, numbers, lists and maps with string keys, so writing it to memory cannot fail.
+    Ok(SavedNode { report: serde_json::to_vec(&report.report).unwrap_or_default(), kernel_log })
+}
+
+/// Adds the objects of Kubernetes, and returns the logs of NVIDIA's containers that fail.
+async fn read_objects(
+    call: &CallContext,
+    connection: &Connection,
+    only: Option<&BTreeSet<String>>,
+    archive: &mut Archive,
+) -> Result<Vec<ContainerLog>, Failure> {
+    let call = CallContext { end: Instant::now() + TIME_FOR_OBJECTS, ..call.clone() };
+    let listing = async { Ok(saved_objects::read(connection, only).await) };
+    let mut objects = call.with_deadline("Listing the objects of the cluster", listing).await?;
+    let mut logs = Vec::new();
+    if let Some(pods) = objects.lists.get_mut("pods") {
+        pods.retain(|pod| pod["metadata"]["labels"]["app.kubernetes.io/managed-by"] != MANAGED_BY);
+        let failing: Vec<_> = pods.iter().filter_map(failing_component).collect();
+        for (namespace, pod, container, previous) in failing {
+            let Some(lines) = pod_log::tail(connection, &namespace, &pod, &container, previous).await else { continue };
+            logs.push(ContainerLog { namespace, pod, container, text: lines.join("\n") + "\n" });
+        }
+    }
+    for (kind, list) in objects.lists {
+        archive.objects.insert(kind.to_owned(), serde_json::to_vec(&list).unwrap_or_default());
+    }
+    archive.manifest.unread =
+        objects.unread.into_iter().map(|(kind, why)| (kind.to_owned(), clean(&why, 400))).collect();
+    Ok(logs)
+}
+
+/// Returns namespace, pod and container of a failed container of NVIDIA's software, and whether it was restarted.
+fn failing_component(pod: &Value) -> Option<(String, String, String, bool)> {
+    let pod: Pod = serde_json::from_value(pod.clone()).ok()?;
+    if !PodIdentity::from(&pod).is_nvidia_component() {
+        return None;
+    }
+    let facts = pod_facts::from_pod(&pod);
+    let end = facts.end().filter(|end| end.exit_code != 0 && !end.never_ran())?;
+    Some((facts.namespace.clone(), facts.name.clone(), end.container.to_owned(), end.was_restarted))
+}
+
+/// Writes the file, readable only by the user. An existing file is replaced only by a complete archive.
+fn write(archive: &Archive, path: &Path) -> Result<u64, Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = |error: std::io::Error| {
+        Failure::new(
+            format!("Writing {}", path.display()),
+            error,
+            "Name a file in a folder that you can write, with -f.",
+        )
+    };
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    archive.write(std::io::BufWriter::new(file.as_file_mut())).map_err(failed)?;
+    let file = file.persist(path).map_err(|error| failed(error.error))?;
+    file.metadata().map(|metadata| metadata.len()).map_err(failed)
+}

@@ -1,0 +1,83 @@
+//! `run`: runs `gpu-syringe compare`: opens the two states, each an archive or the cluster, and prints the differences.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kube_read::{Contexts, Failure};
+use tokio_util::sync::CancellationToken;
+
+use super::output::Output;
+use super::{progress, until_stopped};
+use crate::archives::{self, Opened};
+use crate::call::CallContext;
+use crate::compare::{self, CompareArgs, Side};
+use crate::consent::{Consent, TerminalPrompt};
+use crate::outcome::Outcome;
+use crate::probe::{Prober, SETTLE_TIME};
+use crate::settings::Settings;
+use crate::tools::node_name;
+
+pub(super) async fn run(
+    args: &CompareArgs,
+    output: Output,
+    settings: &Arc<Settings>,
+    contexts: &Arc<Contexts>,
+    prober: &Prober,
+    stop: &CancellationToken,
+) -> Result<Outcome, Failure> {
+    // The embedded clusters and their probers must outlive the calls.
+    let mut opened = Vec::new();
+    let mut sides = Vec::new();
+    for name in [&args.earlier, &args.later] {
+        let side = match archive(name) {
+            Some(path) => {
+                let Opened { settings, contexts, cluster, nodes } =
+                    archives::open_file(Settings::clone(settings), path).await?;
+                let settings = Arc::new(settings);
+                let prober = Prober::new(Arc::clone(&settings), stop.clone());
+                opened.push((cluster, prober.clone()));
+                Side { name: name.clone(), call: call(&settings, &Arc::new(contexts), prober, stop), nodes }
+            }
+            None => {
+                let node = node_name(name).map_err(|why| {
+                    let next = "Name a node, or an archive: its name contains a slash or ends in .gz, .tgz or .json.";
+                    Failure::usage(format!("Comparing {name}"), why, next)
+                })?;
+                let call = call(settings, contexts, prober.clone(), stop);
+                Side { name: name.clone(), call, nodes: vec![node] }
+            }
+        };
+        sides.push(side);
+    }
+    let (Some(later), Some(mut earlier)) = (sides.pop(), sides.pop()) else { return Ok(Outcome::Unknown) };
+    // A node is compared with the node of the same name in an archive of many nodes.
+    let mut later = later;
+    for (side, other) in [(&mut earlier, &args.later), (&mut later, &args.earlier)] {
+        if archive(&side.name).is_some() && archive(other).is_none() && side.nodes.len() > 1 {
+            side.nodes.retain(|node| node_name(other).is_ok_and(|name| name == *node));
+        }
+    }
+    let compared = until_stopped(compare::compare(earlier, later), prober, stop).await;
+    for (_, prober) in &opened {
+        let _ = tokio::time::timeout(SETTLE_TIME, prober.settle()).await;
+        prober.end_session();
+    }
+    progress::clear();
+    let compared = compared?;
+    output.print(&serde_json::json!(compared), &compared.names(), || compared.page())?;
+    Ok(compared.outcome())
+}
+
+/// Returns the path, if an argument names an archive and not a node.
+fn archive(name: &str) -> Option<PathBuf> {
+    let ends = [".gz", ".tgz", ".json"].iter().any(|end| name.ends_with(end));
+    let is_path = ends || name.contains(std::path::MAIN_SEPARATOR) && !name.starts_with("node/");
+    (is_path || Path::new(name).is_file()).then(|| PathBuf::from(name))
+}
+
+fn call(settings: &Arc<Settings>, contexts: &Arc<Contexts>, prober: Prober, stop: &CancellationToken) -> CallContext {
+    let consent = Consent::new(Arc::new(TerminalPrompt), Arc::default());
+    let on_phase = progress::of_phases(settings.probe_image());
+    let call = CallContext::new(Arc::clone(settings), Arc::clone(contexts), prober, consent);
+    CallContext { on_phase, cancel: stop.clone(), ..call }
+}

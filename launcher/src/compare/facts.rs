@@ -1,0 +1,168 @@
+//! `NodeValues`: the values of a node and of each GPU by path, without those that change all the time.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::report::{Report, Section};
+
+/// The start of paths whose values change all the time, or are compared elsewhere.
+const VOLATILE: [&str; 21] = [
+    "telemetry.temperature",
+    "telemetry.utilization",
+    "telemetry.memory",
+    "telemetry.clocks.graphics_mhz",
+    "telemetry.clocks.sm_mhz",
+    "telemetry.clocks.memory_mhz",
+    "telemetry.clocks.video_mhz",
+    "telemetry.power.draw",
+    "telemetry.power.instant",
+    "telemetry.power.energy",
+    "telemetry.power.margin",
+    "telemetry.performance_state",
+    "telemetry.throttling.active",
+    "telemetry.throttling.reasons",
+    "telemetry.pcie.generation",
+    "host.uptime_seconds",
+    "host.memory_available_bytes",
+    "host.hugepages",
+    "host.stack",
+    "kubelet.allocations",
+    "topology.matrix",
+];
+
+/// Fields that number the GPUs, or that another field of the same GPU repeats.
+const NUMBERS: [&str; 4] = ["index", "minor_number", "memory_used_bytes", "duration_ms"];
+
+/// Fields that identify an entry of a list.
+const KEYS: [&str; 9] =
+    ["uuid", "device", "pci_address", "remote_pci_address", "link", "policy", "location", "resource", "name"];
+
+/// The identity of a GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) uuid: Option<String>,
+    pub(super) serial: Option<String>,
+    pub(super) pci: Option<String>,
+    /// NVML index, by which the GPUs of two nodes are compared.
+    pub(super) index: Option<u64>,
+}
+
+/// The values of a GPU by path, such as `ecc.aggregate.uncorrected`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GpuValues {
+    pub(super) identity: Identity,
+    pub(super) values: BTreeMap<String, Value>,
+}
+
+/// The values of a node.
+#[derive(Debug, Default)]
+pub(super) struct NodeValues {
+    pub(super) node: BTreeMap<String, Value>,
+    pub(super) gpus: Vec<GpuValues>,
+    pub(super) events: Vec<KernelEvent>,
+}
+
+impl NodeValues {
+    pub(super) fn of(report: &Report) -> Self {
+        let Report { boot_id, kernel, sections, .. } = report;
+        let mut values = Self::default();
+        for (name, text) in [("boot_id", boot_id), ("kernel", kernel)] {
+            values.node.extend(text.clone().map(|text| (name.to_owned(), Value::String(text))));
+        }
+        // The sections that show which GPUs there are come first.
+        values.add("host", &sections.host);
+        values.add("inventory", &sections.inventory);
+        values.add("telemetry", &sections.telemetry);
+        values.add("topology", &sections.topology);
+        values.add("ecc", &sections.ecc);
+        values.add("mig", &sections.mig);
+        values.add("kubelet", &sections.kubelet);
+        values.events = Section::data_of(&sections.xid).map(|log| log.events.clone()).unwrap_or_default();
+        values
+    }
+
+    fn add<T: Serialize>(&mut self, section: &str, read: &Option<Section<T>>) {
+        let Some(Ok(Value::Object(data))) = Section::data_of(read).map(serde_json::to_value) else { return };
+        for (field, value) in data {
+            match (field.as_str(), value) {
+                ("gpus" | "pci_gpus", Value::Array(gpus)) => gpus.iter().for_each(|gpu| self.add_gpu(section, gpu)),
+                // The findings say which GPUs are lost, and the values say what could not be read.
+                ("lost" | "unsupported" | "unread", _) => {}
+                (field, value) => flatten(&format!("{section}.{field}"), &value, &mut self.node),
+            }
+        }
+    }
+
+    fn add_gpu(&mut self, section: &str, gpu: &Value) {
+        let text = |field: &str| gpu[field].as_str().map(str::to_owned);
+        let identity = Identity {
+            uuid: text("uuid"),
+            serial: text("serial"),
+            pci: text("pci_address"),
+            index: gpu["index"].as_u64(),
+        };
+        let known = self.gpus.iter().position(|known| known.identity.is_of(&identity));
+        let shows_gpus = matches!(section, "host" | "inventory");
+        let at = match known {
+            Some(at) => at,
+            // The MIG devices of a GPU that is gone can still be listed.
+            None if !shows_gpus && !self.gpus.is_empty() => return,
+            None => {
+                self.gpus.push(GpuValues::default());
+                self.gpus.len() - 1
+            }
+        };
+        let GpuValues { identity: known, values } = &mut self.gpus[at];
+        known.uuid = known.uuid.take().or(identity.uuid);
+        known.serial = known.serial.take().or(identity.serial);
+        known.pci = known.pci.take().or(identity.pci);
+        known.index = known.index.or(identity.index);
+        for (field, value) in gpu.as_object().into_iter().flatten() {
+            if !matches!(field.as_str(), "uuid" | "serial" | "pci_address") {
+                flatten(&format!("{section}.{field}"), value, values);
+            }
+        }
+    }
+}
+
+impl GpuValues {
+    /// Whether NVML lists the GPU.
+    pub(super) fn is_in_nvml(&self) -> bool {
+        self.values.keys().any(|path| path.starts_with("inventory."))
+    }
+}
+
+impl Identity {
+    /// Whether both are the same GPU: by UUID if both have one, or else by PCI address.
+    fn is_of(&self, other: &Self) -> bool {
+        match (&self.uuid, &other.uuid) {
+            (Some(one), Some(two)) => one == two,
+            _ => self.pci.is_some() && self.pci == other.pci,
+        }
+    }
+}
+
+/// Adds the leaves of a value by path. An entry of a list has the path of the field that identifies it.
+fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let is_counter = path.contains("violations");
+    if VOLATILE.iter().any(|start| path.starts_with(start)) || NUMBERS.contains(&last) && !is_counter {
+        return;
+    }
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(field, value)| flatten(&format!("{path}.{field}"), value, into))
+        }
+        Value::Array(entries) if entries.iter().any(Value::is_object) => {
+            for (at, entry) in entries.iter().enumerate() {
+                let key = KEYS.iter().find_map(|key| entry[*key].as_str().map(str::to_owned));
+                flatten(&format!("{path}[{}]", key.unwrap_or_else(|| at.to_string())), entry, into);
+            }
+        }
+        // A value that was not read is not a change.
+        Value::Null => {}
+        value => drop(into.insert(path.to_owned(), value.clone())),
+    }
+}

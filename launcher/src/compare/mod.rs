@@ -1,0 +1,193 @@
+//! `compare`: compares two readings of a node, or of the nodes of two archives: what changed, and what counts up.
+//!
+//! Modules: `facts`: the values of a node and of each GPU, with the identity of the GPU. `changes`: the differences, worst first.
+
+mod changes;
+mod facts;
+
+use std::collections::BTreeSet;
+
+use diagnosis::Diagnosis;
+use jiff::Timestamp;
+use kube_read::Failure;
+use serde::Serialize;
+use syringe_core::classification::Severity;
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::report::{Report, Source};
+
+use self::changes::Change;
+use crate::answer::wire::variant_name::variant_name;
+use crate::call::CallContext;
+use crate::node_reading::read_node;
+use crate::outcome::Outcome;
+use crate::terminal::page::Page;
+use crate::terminal::style::named;
+use crate::terminal::table::{cell, new_table};
+
+/// Maximum number of changes of one node in an answer.
+const MAX_CHANGES: usize = 60;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CompareArgs {
+    /// The earlier state: an archive, a report of node-probe, or a node
+    #[arg(value_name = "A")]
+    pub(crate) earlier: String,
+    /// The later state: an archive, a report of node-probe, or a node
+    #[arg(value_name = "B")]
+    pub(crate) later: String,
+}
+
+/// One of the two states: where to read it, and the names of its nodes.
+pub(crate) struct Side {
+    /// The argument of the user.
+    pub(crate) name: String,
+    pub(crate) call: CallContext,
+    pub(crate) nodes: Vec<String>,
+}
+
+/// The differences between two states.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Comparison {
+    summary: String,
+    nodes: Vec<NodeComparison>,
+    /// Nodes that only one of the two archives has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    only_earlier: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    only_later: Vec<String>,
+    /// Nodes that could not be compared, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_compared: Vec<String>,
+}
+
+/// The differences of one node.
+#[derive(Clone, Debug, Serialize)]
+struct NodeComparison {
+    node: String,
+    /// The name of the node in the later state, if it is another node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    later_node: Option<String>,
+    earlier_at: Option<Timestamp>,
+    later_at: Option<Timestamp>,
+    /// The changes, worst first.
+    changes: Vec<Change>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes_omitted: Option<usize>,
+}
+
+/// One reading of a node.
+pub(crate) struct Reading {
+    pub(crate) report: Report,
+    pub(crate) diagnosis: Diagnosis,
+}
+
+/// Compares the nodes of two states.
+pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Failure> {
+    let names = |side: &Side| -> BTreeSet<String> { side.nodes.iter().cloned().collect() };
+    let (before, after) = (names(&earlier), names(&later));
+    let mut pairs: Vec<(String, String)> =
+        before.intersection(&after).map(|name| (name.clone(), name.clone())).collect();
+    let (mut only_earlier, mut only_later): (Vec<_>, Vec<_>) =
+        (before.difference(&after).cloned().collect(), after.difference(&before).cloned().collect());
+    // Two single nodes are compared, also if they are different nodes or the names are pseudonyms.
+    if pairs.is_empty() && before.len() == 1 && after.len() == 1 {
+        pairs.extend(only_earlier.drain(..).zip(only_later.drain(..)));
+    }
+    if pairs.is_empty() {
+        let why = format!("{} and {} have no node with the same name", earlier.name, later.name);
+        return Err(Failure::usage("Comparing nodes", why, "Give two states of a node, or two nodes."));
+    }
+    let (mut nodes, mut not_compared) = (Vec::new(), Vec::new());
+    for (one, two) in pairs {
+        let (first, second) = tokio::join!(read(&earlier, &one), read(&later, &two));
+        match (first, second) {
+            (Ok(first), Ok(second)) => nodes.push(NodeComparison::of(&one, &two, &first, &second)),
+            (first, second) => {
+                let why = first
+                    .err()
+                    .into_iter()
+                    .chain(second.err())
+                    .map(|failure| format!("{}: {}", failure.what, failure.why));
+                not_compared.push(why.collect::<Vec<_>>().join("; "));
+            }
+        }
+    }
+    let changed = nodes.iter().filter(|node| !node.changes.is_empty()).count();
+    let worst = nodes.iter().flat_map(|node| &node.changes).map(|change| change.severity).max();
+    nodes.sort_by_key(|node| std::cmp::Reverse(node.changes.first().map(|change| change.severity)));
+    let summary = match worst {
+        None => format!("Nodes compared: {}; no change.", nodes.len()),
+        Some(worst) => {
+            let worst = variant_name(worst);
+            format!("Nodes compared: {}; changed: {changed}; the worst change is {worst}.", nodes.len())
+        }
+    };
+    Ok(Comparison { summary, nodes, only_earlier, only_later, not_compared })
+}
+
+async fn read(side: &Side, node: &str) -> Result<Reading, Failure> {
+    let read = read_node::read(&side.call, None, node, "compare", ReadCommand::everything()).await?;
+    if read.report.source == Source::Api {
+        let why = read.note.note.unwrap_or_else(|| "no probe ran".to_owned());
+        return Err(Failure::new(format!("Reading node {node} of {}", side.name), why, "Compare other nodes."));
+    }
+    Ok(Reading { report: read.report, diagnosis: read.diagnosis })
+}
+
+impl NodeComparison {
+    fn of(node: &str, later_node: &str, before: &Reading, after: &Reading) -> Self {
+        let mut changes = changes::between(before, after, node == later_node);
+        let omitted = changes.len().saturating_sub(MAX_CHANGES);
+        changes.truncate(MAX_CHANGES);
+        Self {
+            node: node.to_owned(),
+            later_node: (node != later_node).then(|| later_node.to_owned()),
+            earlier_at: before.report.taken_at,
+            later_at: after.report.taken_at,
+            changes,
+            changes_omitted: (omitted > 0).then_some(omitted),
+        }
+    }
+}
+
+impl Comparison {
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.nodes.iter().filter(|node| !node.changes.is_empty()).map(|node| format!("node/{}", node.node)).collect()
+    }
+
+    /// The worst change. A comparison without some of the nodes is incomplete.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let changes = self.nodes.iter().flat_map(|node| &node.changes);
+        let worst = changes.map(|change| change.severity).max().filter(|severity| *severity > Severity::Info);
+        let outcome = worst.map_or(Outcome::NothingFound, Outcome::Found);
+        if self.not_compared.is_empty() { outcome } else { outcome.of_incomplete() }
+    }
+
+    pub(crate) fn page(&self) -> Page {
+        let Self { summary, nodes, only_earlier, only_later, not_compared } = self;
+        let mut page = Page::from(format!("{summary}\n"));
+        for node in nodes.iter().filter(|node| !node.changes.is_empty()) {
+            let NodeComparison { node, later_node, earlier_at, later_at, changes, changes_omitted } = node;
+            let time = |time: &Option<Timestamp>| time.map(|time| format!(" at {time:.0}")).unwrap_or_default();
+            let later_node = later_node.as_ref().unwrap_or(node);
+            page.push_str(&format!("\n{node}{} → {later_node}{}\n", time(earlier_at), time(later_at)));
+            let mut rows = new_table(["severity", "gpu", "what", "before", "after"]).note("after");
+            for Change { severity, gpu, what, before, after, .. } in changes {
+                // The domain of a PCI address has four digits, as in other tables.
+                let short =
+                    gpu.as_deref().map(|gpu| gpu.strip_prefix("0000").filter(|_| gpu.len() > 12).unwrap_or(gpu));
+                rows.add_row([named(*severity), cell(short), what.clone(), cell(before.clone()), cell(after.clone())]);
+            }
+            page.push_table(rows);
+            page.push_omitted(*changes_omitted, "more changes");
+        }
+        for (label, names) in [("only in the earlier archive", only_earlier), ("only in the later archive", only_later)]
+        {
+            if !names.is_empty() {
+                page.push_str(&format!("{label}: {}\n", names.join(", ")));
+            }
+        }
+        not_compared.iter().for_each(|why| page.push_str(&format!("not compared: {why}\n")));
+        page
+    }
+}

@@ -1,0 +1,16 @@
+//! Tests of `gpu-syringe save` and `--from`: an archive answers every question as the cluster did, and says that it is an archive.
+#![cfg(feature = "demo")]
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/bed.rs"]
+mod bed;
+#[path = "archives/compare.rs"]
+mod compare;
+#[path = "snapshots/pods.rs"]
+mod pods;
+#[path = "archives/refused.rs"]
+mod refused;
+#[path = "archives/same_answers.rs"]
+mod same_answers;
+#[path = "support/mod.rs"]
+mod support;

@@ -1,0 +1,134 @@
+//! Tests of `gpu-syringe compare`: only what changed, worst first, matched by the identity of the GPU, with exit codes.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use syringe_core::scenarios;
+
+use crate::bed::{Bed, node};
+use crate::support::launcher::Launcher;
+
+/// Two reports of a node, and the home directory of the launchers.
+struct Reports {
+    home: tempfile::TempDir,
+    earlier: Value,
+    later: Value,
+}
+
+impl Reports {
+    /// Returns two equal reports of a healthy node. The kernel log is parsed, as in a report from a node.
+    fn equal() -> Self {
+        let facts = scenarios::named("healthy-h100-8").unwrap().report();
+        let report = node_probe::run(&["all".to_owned()], Some(&facts)).stdout;
+        let earlier: Value = serde_json::from_slice(&report).unwrap();
+        let mut later = earlier.clone();
+        later["taken_at"] = json!("2026-11-21T04:00:00Z");
+        Self { home: tempfile::tempdir().unwrap(), earlier, later }
+    }
+
+    /// Returns the GPU with this index in a section of the later report.
+    fn gpu(&mut self, section: &str, index: usize) -> &mut Value {
+        &mut self.later["sections"][section]["data"]["gpus"][index]
+    }
+
+    async fn compare(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        let file = |name: &str, report: &Value| -> PathBuf {
+            let path = self.home.path().join(name);
+            std::fs::write(&path, report.to_string()).unwrap();
+            path
+        };
+        let (one, two) = (file("a.json", &self.earlier), file("b.json", &self.later));
+        let words = ["compare", one.to_str().unwrap(), two.to_str().unwrap()];
+        let ended =
+            Launcher::alone(self.home.path()).args(words.into_iter().chain(arguments.iter().copied())).run().await;
+        let answer = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{}", ended.stderr));
+        (ended.code, answer)
+    }
+}
+
+fn what(answer: &Value) -> Vec<&str> {
+    answer["nodes"][0]["changes"].as_array().unwrap().iter().map(|change| change["what"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_unchanged_node_has_no_change_although_temperatures_differ() {
+    let mut reports = Reports::equal();
+    reports.gpu("telemetry", 0)["temperature"]["gpu_celsius"] = json!(64);
+    let draw = &mut reports.gpu("telemetry", 1)["power"]["draw_milliwatts"];
+    *draw = json!(draw.as_u64().unwrap() - 3_000);
+    reports.later["sections"]["host"]["data"]["uptime_seconds"] = json!(99_999_999);
+    let (code, answer) = reports.compare(&["--fail-on", "warning"]).await;
+    assert_eq!((code, what(&answer)), (Some(0), Vec::new()), "{answer}");
+}
+
+#[tokio::test]
+async fn counters_that_grow_are_changes_worst_first() {
+    let mut reports = Reports::equal();
+    reports.gpu("ecc", 5)["aggregate"]["uncorrected"] = json!(2);
+    reports.gpu("ecc", 1)["aggregate"]["corrected"] = json!(900);
+    for gpu in 0..8 {
+        reports.gpu("inventory", gpu)["vbios_version"] = json!("96.00.99.00.01");
+    }
+    let (code, answer) = reports.compare(&[]).await;
+    assert_eq!(code, Some(0), "a warning is below the default of --fail-on");
+    let found = what(&answer);
+    assert_eq!(found[0], "ecc.aggregate.uncorrected", "{answer}");
+    let change = &answer["nodes"][0]["changes"][0];
+    assert_eq!((change["severity"].as_str(), change["after"].as_str()), (Some("warning"), Some("2")));
+    for expected in ["ecc.aggregate.corrected", "inventory.vbios_version"] {
+        assert!(found.contains(&expected), "{found:?}");
+    }
+    assert_eq!(reports.compare(&["--fail-on", "warning"]).await.0, Some(1));
+}
+
+#[tokio::test]
+async fn gpus_are_matched_by_identity_and_not_by_index() {
+    let mut reports = Reports::equal();
+    let lists = ["inventory", "telemetry", "ecc", "topology", "mig"];
+    for section in lists {
+        let gpus = reports.later["sections"][section]["data"]["gpus"].as_array_mut().unwrap();
+        gpus.remove(2);
+        for (index, gpu) in gpus.iter_mut().enumerate() {
+            gpu["index"] = json!(index);
+        }
+    }
+    reports.later["sections"]["host"]["data"]["pci_gpus"].as_array_mut().unwrap().remove(2);
+    let (code, answer) = reports.compare(&[]).await;
+    assert_eq!(code, Some(1), "{answer}");
+    assert!(what(&answer).contains(&"the GPU is missing"), "{answer}");
+    assert!(!what(&answer).iter().any(|what| what.starts_with("ecc.")), "no value of another GPU: {answer}");
+    // A replaced board has another UUID and serial number at the same address.
+    let mut reports = Reports::equal();
+    let uuid = reports.gpu("inventory", 2)["uuid"].as_str().unwrap().to_owned();
+    let later = reports.later.to_string().replace(&uuid, "GPU-00000000-1111-2222-3333-444444444444");
+    reports.later = serde_json::from_str(&later).unwrap();
+    reports.gpu("inventory", 2)["serial"] = json!("1999999999999");
+    let (_, answer) = reports.compare(&[]).await;
+    assert_eq!(what(&answer)[..2], ["UUID", "serial number"], "{answer}");
+}
+
+#[tokio::test]
+async fn archives_nodes_and_both_can_be_compared() {
+    let bed =
+        Bed::of(demo_cluster::Fixture::of([node("gpu-1", "healthy-h100-8"), node("gpu-2", "xid79-off-bus")])).await;
+    let file = bed.home().join("before.tar.gz");
+    let file = file.to_str().unwrap();
+    let ended = bed.launcher().args(["save", "-f", file]).run().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    for (arguments, code, changed) in [
+        ([file, "gpu-1"], 0, false),
+        (["gpu-2", file], 0, false),
+        ([file, file], 0, false),
+        (["gpu-1", "gpu-2"], 1, true),
+    ] {
+        let ended = bed.launcher().args(["compare"].into_iter().chain(arguments)).run().await;
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {} {}", ended.stdout, ended.stderr);
+        let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let has_changes =
+            answer["nodes"].as_array().unwrap().iter().any(|node| !node["changes"].as_array().unwrap().is_empty());
+        assert_eq!(has_changes, changed, "{arguments:?}: {answer}");
+    }
+    let ended = bed.launcher().args(["compare", "gpu-1", file.replace("before", "nosuch").as_str()]).run().await;
+    assert_eq!(ended.code, Some(3), "{}", ended.stdout);
+    bed.until_bare().await;
+}

@@ -1,0 +1,70 @@
+//! Tests of files that are no archives, and of actions on archives.
+
+use serde_json::json;
+
+use crate::bed::Bed;
+use crate::support::client::Client;
+use crate::support::launcher::Launcher;
+
+#[tokio::test]
+async fn a_file_that_is_no_archive_is_refused_with_its_reason_and_nothing_is_written() {
+    let home = tempfile::tempdir().unwrap();
+    let good = demo_cluster::DEMO;
+    let mut packed = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    packed.append_link(&mut header, "nodes/gpu-1/report.json", "/etc/passwd").unwrap();
+    let link = packed.into_inner().unwrap().finish().unwrap();
+    for (file, content, why) in [
+        ("absent", None, "No such file"),
+        ("text", Some(&b"hello"[..]), "neither an archive"),
+        ("answer", Some(br#"{"verdict": "healthy"}"#), "not a report"),
+        ("cut", Some(&good[..good.len() / 2]), "damaged"),
+        ("link", Some(&link), "is not a plain file"),
+    ] {
+        let path = home.path().join(file);
+        content.into_iter().for_each(|content| std::fs::write(&path, content).unwrap());
+        let path = path.to_str().unwrap();
+        let ended = Launcher::alone(home.path()).args(["--from", path, "diagnose", "gpu-1", "-o", "table"]).run().await;
+        assert_eq!(ended.code, Some(3), "{file}: {}", ended.stderr);
+        assert!(ended.stderr.contains(why) && ended.stderr.contains("archive"), "{file}: {}", ended.stderr);
+        assert!(ended.stdout.is_empty(), "{file}: {}", ended.stdout);
+    }
+    let mut found: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    found.sort();
+    assert_eq!(found, ["answer", "cut", "link", "text"]);
+}
+
+#[tokio::test]
+async fn an_action_is_refused_on_an_archive_but_not_on_the_demo() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("demo.tar.gz");
+    std::fs::write(&file, demo_cluster::DEMO).unwrap();
+    let from = ["--mode", "operator", "--from", file.to_str().unwrap()];
+    let mut client = Client::start(Launcher::alone(home.path()).args(from)).await;
+    let arguments = json!({"node_name": "gpu-3", "gpu": "GPU-1906b427-fa8b-452e-a9fb-861e895b635f"});
+    client.call("reset_gpu", arguments.clone()).await.error_with(&[
+        "archive",
+        "nothing can be changed",
+        "without --from",
+    ]);
+    let mut client = Client::start(Launcher::alone(home.path()).args(["--mode", "operator", "--demo"])).await;
+    let answer = client.call("reset_gpu", arguments).await;
+    assert!(
+        !answer.is_error || !answer.error().contains("archive"),
+        "the demo makes a plan, or says why there is none"
+    );
+}
+
+#[tokio::test]
+async fn an_archive_is_written_completely_or_not_at_all() {
+    let bed = Bed::healthy().await;
+    let path = bed.home().join("nosuch/archive.tar.gz");
+    let ended = bed.launcher().args(["save", "-f", path.to_str().unwrap(), "-o", "table"]).run().await;
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("with -f"), "{}", ended.stderr);
+    let ended = bed.launcher().args(["save", "nosuch", "-o", "table"]).run().await;
+    assert!(ended.stderr.contains("no such node"), "{}", ended.stderr);
+    bed.until_bare().await;
+}

@@ -185,7 +185,10 @@ impl LogTail {
         });
         let reads = wanted.take(MAX_LOGS).map(|(name, previous)| Self::of(connection, pod, name, previous));
         let logs = futures_util::future::join_all(reads).await.into_iter().flatten();
-        let as_fact = |Self { container, previous, log_lines: lines }| ContainerLog { container, previous, lines };
+        let as_fact = |Self { container, previous, log_lines }| {
+            let lines = log_lines.iter().map(|line| line.trim_start().to_owned()).collect();
+            ContainerLog { container, previous, lines }
+        };
         logs.map(as_fact).collect()
     }
 }

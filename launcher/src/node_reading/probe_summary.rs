@@ -1,5 +1,6 @@
 //! `ProbeSummary`: the field `probe` of an answer, with how the facts were read and what remains in the cluster.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::report::{Report, ReportScope, Source};
@@ -100,15 +101,15 @@ impl ProbeSummary {
     }
 
     /// Returns the summary if no probe ran, with the reason.
-    pub(crate) fn without_probe(node: &str, connection: &Connection, note: String) -> Self {
+    pub(crate) fn without_probe(node: &str, context: &str, taken_at: Timestamp, note: String) -> Self {
         Self {
             via: ProbeMethod::None.as_str(),
             node: node.to_owned(),
-            context: connection.context.clone(),
+            context: context.to_owned(),
             source: Source::Api,
             version: String::new(),
             scope: None,
-            taken_at: Some(connection.now()),
+            taken_at: Some(taken_at),
             deleted: true,
             left_behind: None,
             process_left: None,
@@ -130,7 +131,8 @@ impl ProbeSummary {
         if !deleted && left_behind.is_none() {
             return None;
         }
-        let note = Self::without_probe(node, connection, format!("the probe returned no facts: {why}"));
+        let note = format!("the probe returned no facts: {why}");
+        let note = Self::without_probe(node, &connection.context, connection.now(), note);
         let via = failure.via.unwrap_or(via.as_str());
         let (left_behind, process_left) = (left_behind.clone(), process_left.clone());
         Some(Self { via, deleted: left_behind.is_none(), left_behind, process_left, ..note })

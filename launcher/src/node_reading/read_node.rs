@@ -466,7 +466,7 @@ fn without_probe(
         "No probe ran: {}. Nothing was read on the node: this answer has only what Kubernetes knows. {next_step}",
         why.trim_end_matches('.')
     );
-    let note = ProbeSummary::without_probe(&kubernetes.name_any(), connection, note);
+    let note = ProbeSummary::without_probe(&kubernetes.name_any(), &connection.context, connection.now(), note);
     NodeReading { report, diagnosis, note, existing_pods: None, cluster }
 }
 

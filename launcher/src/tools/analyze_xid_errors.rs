@@ -278,7 +278,7 @@ fn of_text(text: &str, since: Option<&Since>) -> NodeAnswer<XidSection> {
     let report = Report { source: Source::File, hostname, taken_at: Some(now), sections, ..Report::default() };
     let diagnosis = diagnosis::diagnose(&report, &KubernetesFacts::default());
     let note = "Only this log was read. Its lines do not show whether a fault still exists.".to_owned();
-    let probe = ProbeSummary { source: Source::File, ..ProbeSummary::without_probe(NODE_OF_INPUT, "", note) };
+    let probe = ProbeSummary { source: Source::File, ..ProbeSummary::without_probe(NODE_OF_INPUT, "", now, note) };
     NodeAnswer::new(diagnosis, section, probe)
 }
 

@@ -392,7 +392,7 @@ mod tests {
         let scheduler_message = "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu.";
         let room = find(&[node("gpu-1", 4, Vec::new())], &both, Some(scheduler_message)).expect("a shortage");
         assert!(room.needs_all && room.changes.len() == 2, "{room:?}");
-        assert_eq!(room.problem.as_deref(), Some("no node has 96 cpu (most: 64), or 16 nvidia.com/gpu (most: 8)"));
+        assert_eq!(room.problem.as_deref(), Some("no node has 16 nvidia.com/gpu (most: 8), or 96 cpu (most: 64)"));
         let words = "requests 16 nvidia.com/gpu and 96 cpu on one node; the most of nvidia.com/gpu that any GPU node has free \
                      is 4, on gpu-1; the most of cpu that any GPU node has free is 32, on gpu-1";
         assert_eq!(room.shortage, words);

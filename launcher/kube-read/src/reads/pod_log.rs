@@ -66,14 +66,9 @@ mod tests {
 
     #[test]
     fn a_traceback_keeps_its_indentation() {
-        let log =
-            "Traceback (most recent call last):\n  File \"train.py\", line 3, in <module>\n    main()\n\tat x\n   \n";
-        let lines = [
-            "Traceback (most recent call last):",
-            "  File \"train.py\", line 3, in <module>",
-            "    main()",
-            "    at x",
-        ];
+        let log = "Traceback (most recent call last):\n  File \"train.py\", line 3, in main\n    main()\n\tat x\n   \n";
+        let lines =
+            ["Traceback (most recent call last):", "  File \"train.py\", line 3, in main", "    main()", "    at x"];
         assert_eq!(shown(log), lines);
         assert_eq!(shown(&format!("{}x", " ".repeat(400))), [format!("{}x", " ".repeat(24))]);
     }

@@ -90,8 +90,14 @@ mod tests {
     }
 
     #[test]
+    fn raw_records_are_removed_before_sections() {
+        let large = Report { kernel_log: vec!["x".repeat(100); 1000], ..report(1000) };
+        assert_eq!(fit_into(large, 70_000), report(1000));
+    }
+
+    #[test]
     fn what_is_too_large_without_sections_is_an_error() {
-        let report = Report { kernel_log: vec!["x".repeat(100); 100], ..Report::default() };
+        let report = Report { hostname: Some("x".repeat(10_000)), ..Report::default() };
         assert_eq!(fit_into(report, 4000).error.map(|error| error.code), Some("too_large".to_owned()));
     }
 }

@@ -37,7 +37,7 @@ const GROUPS: [(&str, &str, &[&str]); 7] = [
     (
         "Program",
         "The command line itself.",
-        &["config", "demo", "output", "color", "fail_on", "quiet", "verbose", "log_format"],
+        &["config", "demo", "from", "output", "color", "fail_on", "quiet", "verbose", "log_format"],
     ),
 ];
 

@@ -188,7 +188,7 @@ fn inotify() -> Case {
         NvidiaStack { inotify: Some(inotify), ..NvidiaStack::default() }
     };
     let mut node = with_log(PLUGIN, "nvidia-device-plugin", &[line]);
-    let mut report = (*node.facts).clone();
+    let mut report = Report::clone(&node.facts.report());
     section(&mut report.sections.host).nvidia_stack = Some(full(128));
     node.facts = report.into();
     let mut quiet = facts("healthy-h100-8");

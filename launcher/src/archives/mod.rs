@@ -1,6 +1,5 @@
-//! Modules for archives: `save` collects one, `open` starts the embedded cluster on one, `note` marks its answers.
+//! Modules for archives: `save` collects one, `open` starts the embedded cluster on one.
 
-pub(crate) mod note;
 #[cfg(feature = "demo")]
 mod open;
 #[cfg(not(feature = "demo"))]

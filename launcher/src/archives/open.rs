@@ -9,8 +9,7 @@ use archive::Archive;
 use demo_cluster::{Cluster, DEMO, Fixture};
 use kube_read::{Contexts, Failure};
 
-use crate::archives::note::ArchiveNote;
-use crate::settings::{ProbeMethod, Settings};
+use crate::settings::{ArchiveNote, ProbeMethod, Settings};
 
 /// The cluster of the settings. The embedded cluster runs until this value is dropped.
 pub(crate) struct Opened {

@@ -32,6 +32,9 @@ use crate::tools::node_name;
 /// Time for the lists of objects and for writing the file.
 const TIME_FOR_OBJECTS: Duration = Duration::from_secs(120);
 
+/// Kinds that a reader may not list with the permissions of `gpu-syringe setup`. Answers of the cluster lack them, too.
+const OPTIONAL: [&str; 3] = ["leases", "nodeclaims", "machines"];
+
 #[derive(clap::Args, Debug)]
 pub(crate) struct SaveArgs {
     /// Nodes to save, or `all`; by default all GPU nodes
@@ -58,6 +61,8 @@ pub(crate) struct Saved {
     nodes: Vec<String>,
     /// What could not be read, with the reason.
     unread: Vec<String>,
+    #[serde(skip)]
+    is_complete: bool,
 }
 
 impl Saved {
@@ -66,7 +71,7 @@ impl Saved {
     }
 
     pub(crate) fn page(&self) -> Page {
-        let Self { file, bytes, redacted, nodes, unread } = self;
+        let Self { file, bytes, redacted, nodes, unread, is_complete: _ } = self;
         let redacted = if *redacted { ", with pseudonyms" } else { "" };
         let mut text = format!("{}: {} nodes, {} KiB{redacted}\n", file.display(), nodes.len(), bytes.div_ceil(1024));
         unread.iter().for_each(|line| text.push_str(&format!("not read: {line}\n")));
@@ -77,7 +82,7 @@ impl Saved {
 
     /// An archive without a part that was asked for is incomplete.
     pub(crate) fn outcome(&self) -> Outcome {
-        if self.unread.is_empty() { Outcome::NothingFound } else { Outcome::Unknown }
+        if self.is_complete { Outcome::NothingFound } else { Outcome::Unknown }
     }
 }
 
@@ -118,6 +123,8 @@ pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Fai
     let logs = read_objects(&call, &connection, only.as_ref(), &mut archive).await?;
     archive.logs = logs;
     let mut unread: Vec<_> = archive.manifest.unread.iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
+    let is_complete =
+        nodes_failed.is_empty() && archive.manifest.unread.keys().all(|kind| OPTIONAL.contains(&kind.as_str()));
     unread.splice(0..0, nodes_failed);
     if redact {
         archive::redact(&mut archive).map_err(|error| {
@@ -132,7 +139,7 @@ pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Fai
     });
     let bytes = write(&archive, &file)?;
     let nodes = archive.nodes.into_keys().collect();
-    Ok(Saved { file, bytes, redacted: redact, nodes, unread })
+    Ok(Saved { file, bytes, redacted: redact, nodes, unread, is_complete })
 }
 
 /// Probes the nodes, and adds their reports. Returns what could not be read.

@@ -9,8 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use k8s_openapi::api::core::v1::Node;
 use kube_read::Contexts;
 
-use crate::archives::note::ArchiveNote;
-
+use super::archive_note::ArchiveNote;
 use super::node_selector::{self, NodeSelector};
 use super::value_parsers::{self, EphemeralPod, KeyValue, TolerationArg};
 use kube_read::Failure;

@@ -1,6 +1,7 @@
 //! Modules for the settings of the person who starts gpu-syringe. Tools cannot change these settings.
 //! Order of precedence: flags, environment, settings file, defaults.
 
+mod archive_note;
 mod as_command_line;
 pub(crate) mod config_command;
 pub(crate) mod file;
@@ -10,6 +11,7 @@ mod node_selector;
 mod output_flags;
 mod value_parsers;
 
+pub(crate) use archive_note::ArchiveNote;
 pub(crate) use as_command_line::as_command_line;
 pub use flags::{DEFAULT_IMAGE, DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};
 pub use node_selector::NodeSelector;

@@ -190,7 +190,7 @@ fn inotify() -> Case {
     let mut node = with_log(PLUGIN, "nvidia-device-plugin", &[line]);
     let mut report = Report::clone(&node.facts.report());
     section(&mut report.sections.host).nvidia_stack = Some(full(128));
-    node.facts = report.into();
+    node.facts = demo_cluster::NodeFacts::Known(report.into());
     let mut quiet = facts("healthy-h100-8");
     section(&mut quiet.sections.host).nvidia_stack = Some(full(100));
     Case::of_node(22, with_pods(node, vec![plugin(waiting("CrashLoopBackOff", 14))]))

@@ -152,7 +152,7 @@ fn container_spec(container: &core::Container, volumes: &[core::Volume], user: O
     ContainerSpec {
         name: clean(&container.name, 63),
         image: clean(container.image.as_deref().unwrap_or_default(), NAME_CAP),
-        arguments: arguments.cloned().take(MAX_OF_SPEC).collect(),
+        arguments: arguments.take(MAX_OF_SPEC).cloned().collect(),
         environment: variables.take(MAX_OF_SPEC).collect(),
         mounts: mounts.take(MAX_OF_SPEC).collect(),
         privileged: context.and_then(|context| context.privileged).unwrap_or(false),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use demo_cluster::{Cluster, Fixture, NodeFixture, Timing, workload_pod};
+use demo_cluster::{Cluster, Fixture, NodeFacts, NodeFixture, Timing, workload_pod};
 use syringe_core::report::Report;
 use syringe_core::scenarios;
 
@@ -33,7 +33,7 @@ pub(crate) fn nodes(count: usize) -> Vec<NodeFixture> {
     let facts: Arc<Report> = Arc::new(scenarios::named("healthy-h100-8").unwrap().report());
     let node = |number: usize| {
         let node = NodeFixture::from_facts(&format!("node-{number:04}"), Report::clone(&facts));
-        NodeFixture { facts: facts.clone(), ..node }
+        NodeFixture { facts: NodeFacts::Known(facts.clone()), ..node }
     };
     (0..count).map(node).collect()
 }

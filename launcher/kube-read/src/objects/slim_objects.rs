@@ -135,7 +135,7 @@ fn is_of_pod(path: &str) -> bool {
     let of_container = |list: &&str| {
         path.strip_prefix(*list).and_then(|rest| rest.strip_prefix('.')).is_some_and(|field| CONTAINER.contains(&field))
     };
-    METADATA.contains(&path) || POD.contains(&path) || CONTAINERS.iter().any(|list| of_container(&list))
+    METADATA.contains(&path) || POD.contains(&path) || CONTAINERS.iter().any(of_container)
 }
 
 fn starts_pod(path: &str) -> bool {

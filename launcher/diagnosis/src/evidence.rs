@@ -172,6 +172,7 @@ pub(crate) fn event_name(event: &KernelEvent) -> String {
         Kind::Segfault => "segmentation fault in a CUDA library".into(),
         Kind::Nic => "network card".into(),
         Kind::Iommu => "IOMMU fault".into(),
+        Kind::Host => "host".into(),
     }
 }
 

@@ -86,7 +86,7 @@ pub struct KubernetesFacts {
     pub lease_renewed: Option<Timestamp>,
     /// The NodeClaims and Machines of the node. Read only if no probe ran.
     pub machines: Vec<MachineFacts>,
-    /// Warnings about the node, its machine and the autoscaler, newest first. Read only if no probe ran.
+    /// Warnings about the node, newest first; if no probe ran, also about its machine and the autoscaler.
     pub warnings: Vec<PodWarning>,
     /// Whether the cluster has no Node object of this name.
     pub no_node: bool,
@@ -176,6 +176,11 @@ pub struct GpuLabels {
     pub pci_present: bool,
     /// Whether the node has any label of node feature discovery.
     pub feature_discovery: bool,
+    /// Release of the operating system according to node feature discovery (`system-os_release.OSTREE_VERSION`), which selects the
+    /// image of the driver on OpenShift.
+    pub os_release: Option<String>,
+    /// Version of the kernel according to node feature discovery (`kernel-version.full`), which selects precompiled drivers.
+    pub kernel: Option<String>,
     /// Version of the driver that GKE installs (`cloud.google.com/gke-gpu-driver-version`); `disabled` if GKE installs none.
     pub gke_driver_version: Option<String>,
     /// For some of these labels (by full name): the last time at which the writer of the label changed anything on the

@@ -2,7 +2,7 @@
 
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
 use syringe_core::facts::driver_load::DriverLoad;
-use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaPod};
+use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, GpuLabels, NvidiaPod, PodWarning};
 use syringe_core::facts::nvidia_stack::NvidiaStack;
 use syringe_core::facts::stack_log::StackLog;
 
@@ -54,6 +54,31 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ..l40s_with_class(OPERATOR_PLUGIN)
             })
             .node(|| healthy_l40s(UBUNTU, containerd("/etc/containerd/config.toml", 3, [nvidia(TOOLKIT)]))),
+        warning(
+            "node-label-of-the-kernel-before",
+            "Feature discovery did not write its labels again after an update of the kernel.",
+        )
+        .must(finding("node-label-of-another-release").severity(Info).evidence(["5.15.0-1"]))
+        .cluster(KubernetesFacts {
+            labels: GpuLabels {
+                kernel: Some("5.15.0-1-generic".into()),
+                feature_discovery: true,
+                ..GpuLabels::default()
+            },
+            ..l40s_with_class(OPERATOR_PLUGIN)
+        })
+        .node(|| healthy_l40s(UBUNTU, containerd("/etc/containerd/config.toml", 3, [nvidia(TOOLKIT)]))),
+        healthy(
+            "node-with-warnings",
+            "The kubelet reported a warning about the node an hour ago, and one before its start.",
+        )
+        .must(finding("node-warnings").severity(Info).evidence(["ImageGCFailed"]))
+        .must_not(ANY_WARNING)
+        .cluster(KubernetesFacts {
+            warnings: ["ImageGCFailed", "InvalidDiskCapacity"].map(node_warning).to_vec(),
+            ..l40s_with_class(OPERATOR_PLUGIN)
+        })
+        .node(|| healthy_l40s(UBUNTU, containerd("/etc/containerd/config.toml", 3, [nvidia(TOOLKIT)]))),
         healthy("node-of-talos", "Talos: configuration and driver are not in the usual folders.")
             .must_not(ANY_WARNING)
             .cluster(l40s_with_class(PLUGIN))
@@ -304,4 +329,9 @@ impl Node {
             Some("containerd"),
         ))
     }
+}
+
+fn node_warning(reason: &str) -> PodWarning {
+    let message = "failed to garbage collect required amount of images".to_owned();
+    PodWarning { reason: reason.to_owned(), message, count: 3, last: None }
 }

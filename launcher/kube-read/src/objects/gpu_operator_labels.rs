@@ -14,6 +14,8 @@ const MIG_CONFIG: &str = "nvidia.com/mig.config";
 const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
 const GKE_DRIVER: &str = "cloud.google.com/gke-gpu-driver-version";
+const OS_RELEASE: &str = "feature.node.kubernetes.io/system-os_release.OSTREE_VERSION";
+const KERNEL: &str = "feature.node.kubernetes.io/kernel-version.full";
 const FEATURES: &str = "feature.node.kubernetes.io/";
 /// Maximum number of labels of one kind. The operator has about a dozen components.
 const MAX_LABELS: usize = 24;
@@ -36,6 +38,8 @@ pub fn from_node(node: &Node) -> GpuLabels {
         driver_upgrade_state: value(UPGRADE_STATE),
         pci_present: has_pci_label(node),
         feature_discovery: labels.keys().any(|name| name.starts_with(FEATURES)),
+        os_release: value(OS_RELEASE),
+        kernel: value(KERNEL),
         gke_driver_version: value(GKE_DRIVER),
         unchanged_since: dated.filter_map(|name| unchanged_since(node, &name).map(|time| (name, time))).collect(),
         deploy,

@@ -56,13 +56,17 @@ pub async fn add_from_api(
     let other_nodes =
         async { if offers { Ok(OtherNodes::default()) } else { other_nodes(connection, kubernetes, &facts).await } };
     let by_dra = async { if offers { Ok(None) } else { by_dra(connection, &name).await.map(Some) } };
-    let (warnings, (), dra, other_nodes) = tokio::join!(
+    let (of_node, warnings, (), dra, other_nodes) = tokio::join!(
+        within(connection, time, "Listing the events of the node", events::of_node(connection, &name)),
         Warnings::read(connection, &facts, failing, time),
         daemon_sets::add_refusals(connection, &name, sets.as_deref_mut().unwrap_or_default(), time),
         within(connection, time, "Listing resource slices", by_dra),
         within(connection, time, "Listing the other nodes", other_nodes)
     );
     facts.daemon_sets = sets;
+    // The verdict does not depend on these events.
+    let of_node = of_node.unwrap_or_default().into_iter().filter(|event| event.severity == "Warning");
+    facts.warnings = of_node.map(warning_of).collect();
     warnings.add_to(&mut facts);
     let mut unread = Vec::new();
     if !offers {

@@ -98,7 +98,7 @@ fn not_accepted(spec: &ContainerSpec, node: &str) -> Option<String> {
         "Container {} {asks}, and it is not privileged{dropped}: NVIDIA's runtime on {node} gives the driver to such a container only if \
          its configuration accepts the variable from containers without privileges \
          (accept-nvidia-visible-devices-envvar-when-unprivileged; Bottlerocket and others do not). Make the container privileged \
-         (securityContext.privileged, or the capability SYS_ADMIN), or let it ask by volume mounts below {BY_MOUNTS}.",
+         (securityContext.privileged), or let it ask by volume mounts below {BY_MOUNTS}.",
         spec.name
     ))
 }

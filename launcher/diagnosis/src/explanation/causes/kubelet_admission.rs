@@ -48,13 +48,37 @@ pub(crate) fn refused(case: &Case<'_>) -> Option<Explanation> {
         "TopologyAffinityError" => topology(case),
         _ => return None,
     };
-    let Refusal { cause, what, evidence, action } = refusal;
+    let Refusal { cause, what, mut evidence, action } = refusal;
+    let again = admitted_again(case);
+    let what = again.iter().fold(what, |what, again| format!("{what}; {again}"));
+    evidence.extend(again);
     let mut explanation = case
         .explain(cause, Certainty::Certain, what)
         .with_evidence([format!("pod status: {reason}: {message}")])
         .with_evidence(evidence);
     explanation.action = action;
     Some(explanation)
+}
+
+/// Time after the start of a kubelet in which it admits the pods that are bound to its node.
+const ADMITS: SignedDuration = SignedDuration::from_mins(3);
+
+/// Returns that the kubelet was restarted just before it rejected a pod that existed already: a kubelet admits all pods of its node
+/// again when it starts.
+fn admitted_again(case: &Case<'_>) -> Option<String> {
+    let host = Section::data_of(&case.report?.sections.host)?;
+    let started = host.nvidia_stack.as_ref()?.kubelet_started_at?;
+    let existed = case.pod.created.is_some_and(|created| started.duration_since(created) > ADMITS);
+    let rejected =
+        case.pod.events.iter().rev().find(|event| event.reason == case.pod.reason.clone().unwrap_or_default());
+    let rejected = rejected.and_then(|event| event.time).or(case.pod.scheduled)?;
+    let after = rejected.duration_since(started);
+    (existed && !after.is_negative() && after <= ADMITS).then(|| {
+        format!(
+            "the kubelet was restarted at {started:.0} and admitted the pods of its node again, this older one with them; it may have ended \
+             before, and others have its devices now"
+        )
+    })
 }
 
 /// Returns the meaning of a message of the device manager.

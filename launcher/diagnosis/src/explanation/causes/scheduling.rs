@@ -203,6 +203,17 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             })
             .to_owned(),
     };
+    // The messages of the pods that would offer the resource.
+    let told = room.map(|room| room.changes.join("\n")).filter(|_| room.is_some_and(|room| !room.never_fits));
+    let known = |text: &String| {
+        let parts = [Part::Volume, Part::Image, Part::Config, Part::Start];
+        parts.into_iter().find_map(|part| phrases::known(part, text)).map(|phrase| phrase.meaning(text))
+    };
+    let what = told
+        .as_ref()
+        .and_then(known)
+        .iter()
+        .fold(what, |what, why| format!("{what}; what offers it does not start: {why}"));
     let reported = reported_beside(case, message).filter(|_| machine.is_none());
     let what = reported.iter().fold(what, |what, reported| format!("{what}; {reported}"));
     let (what, action) = match &machine {

@@ -83,6 +83,7 @@ fn an_event_that_repeats_the_status_is_not_in_the_timeline() {
         message: message.into(),
         count: 1,
         field: field.into(),
+        warning: false,
     };
     let main = "spec.containers{main}";
     let events = [

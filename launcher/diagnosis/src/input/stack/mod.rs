@@ -91,21 +91,33 @@ impl<'a> Stack<'a> {
     }
 
     /// Returns the container whose log may contain the reason why no GPU is advertised: of the first failing pod, of a
-    /// device plugin that registered no GPU, or of the MIG manager.
+    /// device plugin that registered no GPU, of a manager that did not finish, or of any other pod of NVIDIA's software that fails.
     pub(crate) fn log_to_read(&self, node: &Node<'a>) -> Option<(&'a NvidiaPod, &'a str)> {
         if let Some(broken) = &self.broken {
             return Some((broken.failing_pod.pod, broken.failing_pod.container?.name.as_str()));
         }
         let unfinished = node.kubernetes.labels.mig_config_state.as_deref().is_some_and(|state| state != "success");
         let component = match () {
-            () if unfinished => Component::MigManager,
-            () if !self.advertises_gpus => Component::DevicePlugin,
-            () => return None,
+            () if unfinished => Some(Component::MigManager),
+            () if !self.advertises_gpus => Some(Component::DevicePlugin),
+            () => None,
         };
-        let pod = pods::of(node, component).next()?;
-        Some((pod, pod.containers.iter().find(|container| !container.init)?.name.as_str()))
+        let all = || node.kubernetes.nvidia_pods.as_deref().unwrap_or_default().iter();
+        let of_vgpu = node.kubernetes.states.iter().any(|state| state.starts_with(VGPU_STATE));
+        let manager = || all().find(|pod| of_vgpu && pod.name.contains("vgpu-device-manager"));
+        let pod = component.and_then(|component| pods::of(node, component).next()).or_else(manager);
+        let main =
+            |pod: &'a NvidiaPod| Some((pod, pod.containers.iter().find(|container| !container.init)?.name.as_str()));
+        let failing = || {
+            let failing = all().find_map(|pod| pods::failing(node, pod))?;
+            Some((failing.pod, failing.container?.name.as_str()))
+        };
+        pod.and_then(main).or_else(failing)
     }
 }
+
+/// Label in which the vGPU Device Manager reports that it did not finish.
+const VGPU_STATE: &str = "nvidia.com/vgpu.config.state=";
 
 fn broken(stage: Stage, component: BrokenComponent, failing_pod: FailingPod<'_>) -> Broken<'_> {
     Broken { component, stage, failing_pod, description: failing_pod.description() }

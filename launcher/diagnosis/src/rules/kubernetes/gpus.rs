@@ -81,7 +81,15 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let reason = reason.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.quoted()));
         let reason = reason
             .or_else(|| told.clone().next().map(|text| format!("its monitor says \"{}\"", shapes::words_of(text))));
-        drafts.push(Draft { reason, ..Draft::on_node(CONDITION) }.with_all_evidence(conditions));
+        let repair = told.clone().find_map(|text| phrases::known(Part::Program, text)).map(|phrase| phrase.action);
+        let repair = repair.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.advice));
+        let draft = Draft { reason, ..Draft::on_node(CONDITION) }.with_all_evidence(conditions);
+        let advice = repair.map(|repair| format!("{} {repair}", draft.advice));
+        let action = draft.action;
+        drafts.push(match advice {
+            Some(advice) => draft.with_action(action, advice),
+            None => draft,
+        });
     }
     drafts
 }

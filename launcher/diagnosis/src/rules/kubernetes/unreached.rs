@@ -14,7 +14,7 @@ use crate::messages::shapes;
 use crate::rule::{Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
-use syringe_core::facts::kubernetes::node::StartingPod;
+use syringe_core::facts::kubernetes::node::{PodWarning, StartingPod};
 use syringe_core::text::{clean, clean_keeping_end};
 
 rules! {
@@ -59,6 +59,10 @@ rules! {
         None "No action for {node} itself. The events show why the node was removed. To list the nodes of the cluster, run gpu-syringe nodes.",
         means "There is no Node object and no machine of this name, only events or a Lease.",
         reads "kubernetes.no_node, kubernetes.warnings, kubernetes.lease_renewed";
+    NOTICED: "node-warnings" Info Driver None, "Kubernetes reports warnings about the node",
+        Watch "Read the messages: nothing else shows that they affect the GPUs of {node}.",
+        means "In the last hours, the kubelet or a monitor reported warnings about a Ready node.",
+        reads "kubernetes.warnings";
     PRESSURE: "node-under-pressure" Warning Driver None, "The node is short of disk space, memory or process IDs",
         FixLimits "On {node}, free the resource that the condition names. Until then, the kubelet evicts pods, deletes images and accepts few new pods.",
         means "A pressure condition of the node is true: the kubelet evicts pods.",
@@ -145,8 +149,22 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     // The finding about a node that is not Ready quotes all conditions.
     if node.kubernetes.ready != Some(false) {
         drafts.extend(others(node));
+        let noticed = warnings(node, |event| is_noticed(node, event));
+        drafts.extend((!noticed.is_empty()).then(|| Draft::on_node(NOTICED).with_all_evidence(noticed)));
     }
     drafts
+}
+
+/// A warning about a Ready node that is older than this is history.
+const NOTICED_FOR: SignedDuration = SignedDuration::from_hours(6);
+
+/// Reasons of warnings that follow each start of a kubelet or node.
+const OF_STARTS: [&str; 2] = ["InvalidDiskCapacity", "Rebooted"];
+
+/// Returns whether a warning about a Ready node is shown.
+fn is_noticed(node: &Node<'_>, event: &PodWarning) -> bool {
+    let age = pods::time_of_api(node).zip(event.last).map(|(now, last)| now.duration_since(last));
+    age.is_none_or(|age| age < NOTICED_FOR) && !OF_STARTS.contains(&event.reason.as_str())
 }
 
 /// Returns the findings about the conditions of a Ready node.
@@ -215,7 +233,7 @@ fn not_ready(node: &Node<'_>) -> Draft {
     draft
         .with_all_evidence(starting)
         .with_all_evidence(cluster.machines.iter().filter(|one| is_told(one)).map(machine_line))
-        .with_all_evidence(warnings(node))
+        .with_all_evidence(warnings(node, |_| true))
 }
 
 /// Returns the newest message of the container runtime about pods of the node that did not start. The message can show why
@@ -281,7 +299,7 @@ fn without_node(node: &Node<'_>) -> Draft {
         let lease = cluster.lease_renewed.and_then(|time| evidence::ago(pods::time_of_api(node), Some(time)));
         return Draft::on_node(GONE)
             .with_all_evidence(lease.map(|age| format!("the kubelet last renewed its Lease {age}")))
-            .with_all_evidence(warnings(node));
+            .with_all_evidence(warnings(node, |_| true));
     };
     let rule = match () {
         () if machine.deleting => LEAVING,
@@ -289,7 +307,7 @@ fn without_node(node: &Node<'_>) -> Draft {
         () => NEVER_JOINED,
     };
     let lines = cluster.machines.iter().map(machine_line);
-    let draft = Draft::on_node(rule).with_all_evidence(lines).with_all_evidence(warnings(node));
+    let draft = Draft::on_node(rule).with_all_evidence(lines).with_all_evidence(warnings(node, |_| true));
     let first = NOT_JOINED.iter().find(|(name, _)| machine.conditions.iter().any(|condition| condition.name == *name));
     match first.filter(|_| rule.id == NEVER_JOINED.id) {
         Some((_, advice)) => draft.with_action(ActionCode::Watch, *advice),
@@ -372,10 +390,10 @@ fn machine_line(machine: &MachineFacts) -> String {
 }
 
 /// Returns the newest warnings, in the words of the events.
-fn warnings(node: &Node<'_>) -> Vec<String> {
+fn warnings(node: &Node<'_>, is_shown: impl Fn(&PodWarning) -> bool) -> Vec<String> {
     let mut told: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
-    for event in &node.kubernetes.warnings {
+    for event in node.kubernetes.warnings.iter().filter(|event| is_shown(event)) {
         if told.contains(&event.reason.as_str()) || lines.len() == NAMED {
             continue;
         }

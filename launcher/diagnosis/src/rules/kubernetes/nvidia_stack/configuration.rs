@@ -216,13 +216,26 @@ fn for_machines(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
     all().find(|pod| parts.contains(&pod.component))?;
     let waiting = all().filter(|pod| !pod.ready).map(|pod| format!("pod {} is not ready", pods::name(pod)));
     let told = all().find_map(|pod| Some((pod, stack_log::of_log(node, pod, &pods::name(pod))?)));
+    let deploy = node.kubernetes.labels.deploy.iter().filter(|(_, value)| value.starts_with("paused"));
+    let paused: Vec<String> = deploy
+        .map(|(name, value)| format!("nvidia.com/gpu.deploy.{}={}", evidence::data(name), evidence::data(value)))
+        .collect();
+    let unpause = if paused.is_empty() {
+        String::new()
+    } else {
+        format!(
+            " Components with a label that is paused have no pod: if no change is going on, set these labels to true ({}).",
+            paused.join(", ")
+        )
+    };
     let advice = "Find out why the components for virtual machines on {node} (vGPU Manager, vGPU Device Manager, sandbox validator and \
                   device plugin) do not finish: each one waits for the one before.";
     let repair = told.as_ref().and_then(|(_, reason)| Some(reason.action.as_ref()?.1.as_str())).unwrap_or_default();
     let draft = draft.clone().with_evidence("the GPU Operator offers the GPUs of the node to virtual machines");
     let draft = draft
         .with_all_evidence(waiting.take(UNFIT))
-        .with_action(ActionCode::UpdateSoftware, format!("{repair} {advice}").trim_start());
+        .with_all_evidence(paused.iter().map(|label| format!("label {label}")))
+        .with_action(ActionCode::UpdateSoftware, format!("{repair} {advice}{unpause}").trim_start());
     Some(match told {
         Some((_, reason)) => Draft { reason: reason.cause, ..draft.with_all_evidence(reason.evidence) },
         None => draft,

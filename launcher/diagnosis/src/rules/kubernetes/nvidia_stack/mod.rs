@@ -143,9 +143,6 @@ fn installs_driver(broken: &Broken<'_>) -> bool {
     of_driver || broken.failing_pod.container_name().contains("driver-installer")
 }
 
-/// Id of the finding about a loaded module without its library.
-const LIBRARY_MISSING: &str = "nvml-library-missing";
-
 /// Returns the finding about a missing driver, with the state of NVIDIA's stack.
 fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let unexplained = draft.rule.about == About::DriverAbsent;
@@ -165,10 +162,11 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     let Some(broken) = broken else {
         return draft;
     };
-    let (action, advice, draft_id) = (draft.action, draft.advice.clone(), draft.rule.id);
+    let (action, advice) = (draft.action, draft.advice.clone());
     let explained = broken::explain(node, broken, draft);
     // The pod that installs the driver brings its library, too. Any other finding with a reason keeps its own action.
-    if unexplained || draft_id == LIBRARY_MISSING { explained } else { explained.with_action(action, advice) }
+    let without_library = node.host().is_some_and(|host| host.driver.loaded.is_some() && host.driver.library.is_none());
+    if unexplained || without_library { explained } else { explained.with_action(action, advice) }
 }
 
 #[cfg(test)]

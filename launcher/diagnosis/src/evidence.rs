@@ -200,6 +200,11 @@ pub(crate) fn event(event: &KernelEvent) -> String {
     format!("{when}: {}{sub} ({at_least}{}){process}{named}", event_name(event), times(event.count.max(1)))
 }
 
+/// Quotes the last line of a kernel event.
+pub(crate) fn kernel_line(event: &KernelEvent) -> String {
+    format!("kernel line: {}", clean(&event.raw, 200))
+}
+
 /// Returns the text with a lower-case first letter, for use within a sentence. Abbreviations such as `NVML` are not changed.
 pub(crate) fn uncapitalized(text: &str) -> String {
     let mut characters = text.chars();

@@ -86,7 +86,7 @@ fn draft(rule: Rule, mut events: Vec<(Severity, &KernelEvent, &str)>) -> Draft {
     let more = events.len().saturating_sub(SHOWN);
     let draft =
         events.iter().take(SHOWN).fold(Draft::on_node(rule).with_severity(severity), |draft, (_, event, meaning)| {
-            let line = format!("kernel line: {}", syringe_core::text::clean(&event.raw, 200));
+            let line = evidence::kernel_line(event);
             let meaning = if meaning.is_empty() { String::new() } else { format!("{meaning}: ") };
             let place = event.pci_address.as_ref().map(|pci| format!(", {}", pci.sysfs())).unwrap_or_default();
             draft

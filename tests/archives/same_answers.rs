@@ -107,7 +107,6 @@ fn calls(nodes: &[String]) -> Vec<(&'static str, Value)> {
     ];
     for node in nodes {
         let of_node = [
-            "diagnose_gpu_node",
             "describe_gpu_node",
             "get_gpu_health",
             "get_gpu_inventory",

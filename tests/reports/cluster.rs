@@ -27,8 +27,8 @@ pub(crate) fn node(facts: Report) -> NodeFixture {
 /// Returns a cluster of this node, with the pods of the kubelet's allocations and of other GPU processes.
 pub(crate) fn cluster(node: NodeFixture) -> Fixture {
     let mut pods = workloads_of(&node);
-    let report = node.facts.report();
-    let processes = Section::data_of(&report.sections.processes).into_iter().flat_map(|all| &all.processes);
+    let facts = node.facts.report();
+    let processes = Section::data_of(&facts.sections.processes).into_iter().flat_map(|all| &all.processes);
     for uid in processes.filter_map(|process| process.pod_uid.as_ref()) {
         if pods.iter().all(|pod| pod.metadata.uid.as_ref() != Some(uid)) {
             let mut pod = workload_pod("workloads", &format!("pod-{}", &uid[..8]), &node.name, 0);

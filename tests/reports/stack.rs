@@ -2,7 +2,7 @@
 //!
 //! The numbers of the reports are those of `docs/reports.md`.
 
-use demo_cluster::{Fixture, NodeFixture};
+use demo_cluster::{Fixture, NodeFacts, NodeFixture};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use syringe_core::facts::container_runtime::ContainerRuntime;
@@ -190,7 +190,7 @@ fn inotify() -> Case {
     let mut node = with_log(PLUGIN, "nvidia-device-plugin", &[line]);
     let mut report = Report::clone(&node.facts.report());
     section(&mut report.sections.host).nvidia_stack = Some(full(128));
-    node.facts = demo_cluster::NodeFacts::Known(report.into());
+    node.facts = NodeFacts::Known(report.into());
     let mut quiet = facts("healthy-h100-8");
     section(&mut quiet.sections.host).nvidia_stack = Some(full(100));
     Case::of_node(22, with_pods(node, vec![plugin(waiting("CrashLoopBackOff", 14))]))

@@ -246,6 +246,7 @@ fn manifest_of(content: &[u8]) -> Result<Manifest, ArchiveError> {
     }
     let mut manifest: Manifest = parsed(content, path)?;
     let invalid = |why: &str| ArchiveError::Invalid { path: path.into(), why: why.into() };
+    check_time(manifest.taken_at, path)?;
     let mut names = std::collections::BTreeSet::new();
     for entry in &mut manifest.nodes {
         if !is_plain(&entry.name) || !names.insert(entry.name.clone()) {
@@ -255,9 +256,21 @@ fn manifest_of(content: &[u8]) -> Result<Manifest, ArchiveError> {
     }
     let shown = [&mut manifest.version, &mut manifest.context, &mut manifest.kubernetes_version];
     shown.into_iter().for_each(|text| *text = clean(text, MAX_NAME));
+    if manifest.context.is_empty() {
+        manifest.context = "archive".to_owned();
+    }
     manifest.note = manifest.note.map(|note| clean(&note, 200));
     manifest.unread.values_mut().for_each(|why| *why = clean(why, 400));
     Ok(manifest)
+}
+
+/// Rejects a time that is not in this century. The clock of the cluster shows this time, and times are computed from it.
+fn check_time(time: Timestamp, path: &str) -> Result<(), ArchiveError> {
+    let years = 946_684_800..4_102_444_800;
+    if years.contains(&time.as_second()) {
+        return Ok(());
+    }
+    Err(ArchiveError::Invalid { path: path.to_owned(), why: format!("the time of the archive is {time}") })
 }
 
 /// The start of a report. The sections are only checked for syntax here; the probe of the node reads them.
@@ -301,11 +314,13 @@ fn check_report(document: &[u8], path: &str) -> Result<ReportStart, ArchiveError
 fn of_report(report: Vec<u8>) -> Result<Archive, ArchiveError> {
     const WHY: &str = "the archive is a report of node-probe, which has no objects of Kubernetes";
     let ReportStart { probe_version, taken_at, hostname, .. } = check_report(&report, "the report")?;
+    let taken_at = taken_at.unwrap_or_else(Timestamp::now);
+    check_time(taken_at, "the report")?;
     let name = hostname.map(|name| name.to_ascii_lowercase()).filter(|name| is_plain(name));
     let mut archive = Archive {
         manifest: Manifest {
             version: clean(&probe_version, 40),
-            taken_at: taken_at.unwrap_or_else(Timestamp::now),
+            taken_at,
             context: "report".to_owned(),
             unread: KINDS.iter().filter(|kind| **kind != "nodes").map(|kind| ((*kind).into(), WHY.into())).collect(),
             ..Manifest::default()

@@ -61,6 +61,7 @@ fn refusal(file: &[u8]) -> String {
 fn an_archive_is_read_as_it_was_written() {
     let mut archive = Archive::default();
     archive.manifest.context = "prod".into();
+    archive.manifest.taken_at = "2026-11-21T02:45:10Z".parse().expect("a time");
     let node = SavedNode { report: report(), kernel_log: b"6,1,2,-;line\n".to_vec() };
     archive.add_node("gpu-1", node.clone(), None);
     archive.add_node(&format!("gpu-{}", "x".repeat(200)), node, Some("no kubelet section".into()));
@@ -153,6 +154,10 @@ fn another_schema_is_named() {
     let why = refusal(&with_manifest(|manifest| manifest["format_version"] = json!(FORMAT_VERSION + 1)));
     assert!(why.contains("version of the format is 2"), "{why}");
     assert!(refusal(&with_manifest(|manifest| manifest["format"] = json!("must-gather"))).contains("must-gather"));
+    for time in ["9999-12-30T22:00:00Z", "-009999-01-02T01:59:59Z"] {
+        let why = refusal(&with_manifest(|manifest| manifest["taken_at"] = json!(time)));
+        assert!(why.contains("the time of the archive"), "{why}");
+    }
     for name in ["../x", "", "GPU", "a/b", "gpu-1"] {
         let why = refusal(&with_manifest(|manifest| {
             manifest["nodes"] = json!([{"name": "gpu-1"}, {"name": name}]);

@@ -14,13 +14,11 @@ pub(crate) struct Opened {
     pub(crate) nodes: Vec<String>,
 }
 
-#[expect(clippy::unused_async, reason = "the module with the feature `demo` starts a cluster")]
 pub(crate) async fn open_file(_: Settings, path: PathBuf) -> Result<Opened, Failure> {
     let why = "this program was built without the embedded cluster";
     Err(Failure::new(format!("Opening the archive {}", path.display()), why, "Build it with the feature demo."))
 }
 
-#[expect(clippy::unused_async, reason = "the module with the feature `demo` starts a cluster")]
 pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     Ok(Opened { contexts: settings.contexts(), settings, cluster: None, nodes: Vec::new() })
 }

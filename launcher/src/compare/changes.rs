@@ -232,11 +232,13 @@ fn values(
     }
 }
 
+/// Kind, code and PCI address of kernel events.
+type EventKey = (String, Option<u32>, Option<String>);
+
 /// Returns the kernel events that were logged after the earlier reading, or more often than before.
 fn events(old: &[KernelEvent], new: &[KernelEvent]) -> Vec<Change> {
     let count = |events: &[KernelEvent]| {
-        type Key = (String, Option<u32>, Option<String>);
-        let mut counts: BTreeMap<Key, (u64, String)> = BTreeMap::new();
+        let mut counts: BTreeMap<EventKey, (u64, String)> = BTreeMap::new();
         for event in events {
             let gpu = event.pci_address.as_ref().map(ToString::to_string);
             let entry = counts.entry((variant_name(event.kind), event.code, gpu)).or_default();

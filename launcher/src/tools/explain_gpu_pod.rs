@@ -252,7 +252,7 @@ impl Tool for ExplainGpuPod {
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {
             name,
-            taken_at: jiff::Timestamp::now(),
+            taken_at: connection.now(),
             explanation,
             log_tail,
             selected_of,

@@ -54,7 +54,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ..l40s_with_class(OPERATOR_PLUGIN)
             })
             .node(|| healthy_l40s(UBUNTU, containerd("/etc/containerd/config.toml", 3, [nvidia(TOOLKIT)]))),
-        warning(
+        healthy(
             "node-label-of-the-kernel-before",
             "Feature discovery did not write its labels again after an update of the kernel.",
         )

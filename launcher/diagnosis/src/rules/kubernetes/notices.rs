@@ -4,7 +4,6 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, rules};
-use syringe_core::classification::Severity;
 
 rules! {
     about Workload;
@@ -27,9 +26,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let lines = states.iter().map(|state| evidence::reason(state));
     let reported = (!states.is_empty()).then(|| Draft::on_node(STATE).with_all_evidence(lines));
     let differs: Vec<String> = other_release(node).into_iter().chain(other_kernel(node)).collect();
+    // Where the GPUs respond, the label had no effect so far.
+    let severity = if node.answering().next().is_some() { Severity::Info } else { Severity::Warning };
     // Feature discovery writes its labels some minutes after a boot.
     let differs = (!differs.is_empty() && pods::is_settled(node))
-        .then(|| Draft::on_node(OTHER_RELEASE).with_all_evidence(differs));
+        .then(|| Draft::on_node(OTHER_RELEASE).with_severity(severity).with_all_evidence(differs));
     reported.into_iter().chain(differs).collect()
 }
 

@@ -13,6 +13,8 @@ mod inject;
 mod logs;
 #[path = "methods/none.rs"]
 mod none;
+#[path = "methods/owned.rs"]
+mod owned;
 #[path = "methods/settings.rs"]
 mod settings;
 #[path = "methods/suite.rs"]

@@ -40,7 +40,7 @@ const NEWS: [&str; 6] = [
     "nvidia-nvswitch1: SXid (PCI:0000:0a:00.0): 22013, Non-fatal, Link 57 Minion Link DLREQ interrupt",
 ];
 
-/// A function that creates the line at a position of a log.
+/// A function that creates the log line with a given number.
 type Spelling = fn(usize) -> String;
 
 const LINES: usize = 100_000;
@@ -71,7 +71,8 @@ fn journal(at: usize) -> String {
     )
 }
 
-/// Creates a line of a storm with 29 distinct events. Each line has its own text, because an address changes.
+/// Creates a line of a storm with 29 distinct events. The text of each line is different, because it contains another
+/// address.
 fn storm(at: usize) -> String {
     let gpu = at % 29;
     format!(
@@ -81,7 +82,7 @@ fn storm(at: usize) -> String {
     )
 }
 
-/// Creates a line of a storm whose texts repeat, as in NVLink storms.
+/// Creates a line of a storm in which the same texts repeat, as in NVLink storms.
 fn repeating_storm(at: usize) -> String {
     let link = at % 29;
     format!(

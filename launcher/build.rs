@@ -1,4 +1,4 @@
-//! Build script: with the feature `carry`, embeds the compressed node-probe programs of `NODE_PROBE_DIR` with SHA-256.
+//! Build script: with the feature `carry`, embeds compressed node-probe programs and their SHA-256 digests.
 
 #[cfg(feature = "carry")]
 mod carry {

@@ -90,8 +90,8 @@ impl ActionCode {
         Self::ContactVendor,
     ];
 
-    /// The actions that each action includes besides itself, [`Self::None`] and [`Self::Watch`]. A drain stops the pods, a
-    /// reboot resets every GPU, and a GPU is drained before it is returned.
+    /// The other actions that each action includes. [`Self::None`] and [`Self::Watch`] are not listed. A drain stops
+    /// the pods, a reboot resets every GPU, and a GPU is drained before it is returned.
     const INCLUDED: &[(Self, &[Self])] = &[
         (Self::DrainAndReset, &[Self::ResetGpu, Self::RestartPod]),
         (Self::DrainAndReboot, &[Self::DrainAndReset, Self::ResetGpu, Self::RestartPod]),

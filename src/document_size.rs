@@ -11,7 +11,8 @@ pub fn largest_section(document: &[u8]) -> Option<(SectionName, usize)> {
     section_sizes(document).into_iter().max_by_key(|(_, size)| *size)
 }
 
-/// Returns the name and size of each section, in document order. A truncated section counts with its available part.
+/// Returns the name and size of each section, in document order. For a truncated section, the size is that of the
+/// available part.
 pub fn section_sizes(document: &[u8]) -> Vec<(SectionName, usize)> {
     let mut sizes = Vec::new();
     // `depth` is the nesting depth at the current position; `in_sections` is true inside the object `sections`.
@@ -51,7 +52,7 @@ pub fn section_sizes(document: &[u8]) -> Vec<(SectionName, usize)> {
     sizes
 }
 
-/// Returns the section with this name. Messages never contain text that is not the name of a section.
+/// Returns the section with this name; `None` for other text, so that messages contain only names of sections.
 fn name(text: &[u8]) -> Option<SectionName> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -36,8 +36,9 @@ impl<'a> GpuNames<'a> {
         allocation.devices.iter().any(|device| self.match_device(device, allocation.claim.is_some()))
     }
 
-    /// Returns whether a device is this GPU or a part of it. `claimed`: the name of the device is from a DRA driver. Such a
-    /// name (`gpu-3`, `gpu-3-mig-…`) contains the minor number or, in some versions, the index of the GPU.
+    /// Returns whether a device is this GPU or a part of it. `claimed`: whether the name of the device comes from a DRA
+    /// driver. Such a name (`gpu-3`, `gpu-3-mig-…`) contains the minor number or, in some versions, the index of the
+    /// GPU.
     fn match_device(&self, device: &str, claimed: bool) -> bool {
         let device = device.split("::").next().unwrap_or_default();
         let named = |prefix: &str, number: Option<u32>, separator: char| {
@@ -51,7 +52,7 @@ impl<'a> GpuNames<'a> {
     }
 }
 
-/// Returns PCI address, index and UUID of every GPU in the inventory, which are used to find the GPU of a kernel event.
+/// Returns PCI address, index and UUID of every GPU in the inventory. They are used to find the GPU of a kernel event.
 pub fn gpu_addresses(report: &Report) -> Vec<(PciAddress, u32, Option<String>)> {
     let inventory = Section::data_of(&report.sections.inventory);
     let gpus = inventory.map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();

@@ -34,7 +34,7 @@ pub mod facts;
 #[cfg(any(test, fuzzing))]
 #[path = "../fuzz/checks/core.rs"]
 pub mod fuzzing;
-// Lets `fuzz/checks` import this crate by the same name as in other crates.
+// Lets `fuzz/checks` import this crate under the same name as other crates do.
 #[cfg(any(test, fuzzing))]
 extern crate self as syringe_core;
 pub mod gpu_names;

@@ -15,11 +15,11 @@ pub const INSUFFICIENT_SIZE: &str = "insufficient_size";
 pub const INSUFFICIENT_POWER: &str = "insufficient_power";
 /// Code 9.
 pub const DRIVER_NOT_LOADED: &str = "driver_not_loaded";
-/// Code 10; also used for a call for which the probe no longer waits.
+/// Code 10. Also used for a call that did not return before the probe stopped waiting for it.
 pub const TIMEOUT: &str = "timeout";
 /// Code 11.
 pub const INTERRUPT_ISSUE: &str = "interrupt_issue";
-/// Code 12; also used if no library was found or could be opened.
+/// Code 12; also used if no library was found, or if none could be opened.
 pub const LIBRARY_NOT_FOUND: &str = "library_not_found";
 /// Code 14.
 pub const CORRUPTED_INFOROM: &str = "corrupted_inforom";
@@ -47,7 +47,8 @@ pub const INVALID_STATE: &str = "invalid_state";
 pub const UNKNOWN: &str = "unknown";
 /// The returned value is impossible.
 pub const UNREADABLE: &str = "unreadable";
-/// The probe reached its time limit before the call. This gives no information about the GPU, so it is not in [`FAILURES`].
+/// The probe reached its time limit and did not make the call. This gives no information about the GPU, so the code is
+/// not in [`FAILURES`].
 pub const NOT_REACHED: &str = "not_reached";
 
 /// All failures. `diagnosis` has a finding for each of them.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct PciAddress(String);
 
 impl PciAddress {
-    /// Parses all formats above. A missing domain or function is 0.
+    /// Parses every format that is described for [`PciAddress`]. A missing domain or function is 0.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_prefix("PCI:").unwrap_or(text);

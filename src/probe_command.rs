@@ -24,7 +24,7 @@ pub enum ProbeCommand {
     Act(ActionCommand),
     /// Waits. This is the main process of the probe container.
     Hold(HoldCommand),
-    /// Stops the releasable hold in the same container.
+    /// Stops the `hold` command that is running in the same container, if that command is releasable.
     Release,
 }
 
@@ -32,7 +32,7 @@ pub enum ProbeCommand {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadCommand {
     pub sections: Vec<SectionName>,
-    /// Start of the window for kernel events. Only with all sections, or with [`SectionName::Xid`] alone.
+    /// Start of the window for kernel events. Allowed only with all sections, or with [`SectionName::Xid`] alone.
     pub since: Option<Since>,
     /// A container whose devices are also read.
     pub container: Option<ContainerId>,
@@ -62,7 +62,7 @@ pub struct KillCommand {
     /// UUID of the GPU that the process uses.
     pub gpu: String,
     pub pid: u32,
-    /// `start_ticks` of the process in the processes section. If another process has this PID, the action is refused.
+    /// `start_ticks` of the process in the processes section. If another process has this PID, the action is rejected.
     pub start_ticks: u64,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
@@ -79,13 +79,13 @@ pub struct ResetCommand {
     pub plan: bool,
     /// Whether the node is cordoned (unschedulable).
     pub cordoned: bool,
-    /// Whether to refuse the reset while the node is schedulable or the GPU is allocated to pods.
+    /// Whether to reject the reset while the node is schedulable or the GPU is allocated to pods.
     pub drain_check: bool,
     /// Time limit for nvidia-smi. A reset usually takes 5 to 60 seconds. The result of a reset that takes longer is unknown.
     pub time: Duration,
 }
 
-/// A wait that stops by itself.
+/// A wait that ends after a fixed time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldCommand {
     pub seconds: u64,
@@ -130,7 +130,7 @@ impl ProbeCommand {
         std::iter::once(NODE_PROBE.to_owned()).chain(self.to_args()).collect()
     }
 
-    /// Adds a container to a read command that has an option for it.
+    /// Adds a container to a read command, if the command has an option for a container.
     #[must_use]
     pub fn with_container(self, container: Option<ContainerId>) -> Self {
         match self {
@@ -164,7 +164,7 @@ impl ReadCommand {
         self.sections == SectionName::ALL
     }
 
-    /// Adds a container, if the command has an option for it and does not name another container.
+    /// Adds a container, if the command has an option for a container and does not already specify another one.
     #[must_use]
     pub fn with_container(mut self, container: Option<ContainerId>) -> Self {
         let is_possible = self.sections.len() > 1 || self.sections == [SectionName::Host];
@@ -249,12 +249,12 @@ impl FromStr for ContainerId {
     }
 }
 
-/// Both parts are validated, because they become parts of a path and must not leave the folder.
+/// The UID and the name are validated, because they become parts of a path that must stay inside its folder.
 impl FromStr for StackContainer {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        /// A static pod has the 32 hex digits of a hash instead of a UUID.
+        /// Minimum and maximum length of a UID. The UID of a static pod is a hash of 32 hex digits.
         const UID: std::ops::RangeInclusive<usize> = 32..=36;
         const LABEL: std::ops::RangeInclusive<usize> = 1..=63;
         let uid = |uid: &str| {

@@ -62,8 +62,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns the boot id of the newest events: the boot id of the node, or, for the log of another machine in which all
-    /// events have a boot id, the newest one.
+    /// Returns the boot id of the newest events. This is the boot id of the node, if it is known. For a log of another
+    /// machine, it is the boot id of the newest event, if every event has a boot id.
     pub fn running_boot(&self) -> Option<&str> {
         if self.boot_id.is_some() {
             return self.boot_id.as_deref();
@@ -72,7 +72,7 @@ impl Report {
         if events.iter().any(|event| event.boot_id.is_none()) {
             return None;
         }
-        // Events of all earlier boots in a text log have this id.
+        // Events of all earlier boots in a text log have the boot id `earlier`.
         events.iter().max_by_key(|event| event.last)?.boot_id.as_deref().filter(|boot| *boot != "earlier")
     }
 
@@ -119,7 +119,7 @@ pub struct ReportScope {
     pub files: Extent,
 }
 
-/// Whether something is the whole node or only a container.
+/// Whether the probe could see the GPUs, processes or files of the whole node, or only those of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -290,9 +290,9 @@ pub trait AnySection {
 
     fn has_data(&self) -> bool;
 
-    /// Returns the problems of the section, with each value that could not be read.
+    /// Returns the problems of the section. There is a problem for each value that could not be read.
     fn problems(&self) -> &[Problem];
-    /// Returns the problems, to change them.
+    /// Returns the problems as a mutable slice.
     fn problems_mut(&mut self) -> &mut [Problem];
 
     /// Adds problems. Returns `false` if the section is absent.

@@ -21,7 +21,8 @@ const MAX_RECORDS: usize = 64 << 10;
 const MAX_LIST_OF_ACTION: usize = 64;
 /// Maximum number of fields of an object.
 const MAX_FIELDS: usize = 512;
-/// Maximum size of the common values of a list. The limit is needed because reading copies them into each entry.
+/// Maximum size of the common values of a list. The limit is needed because these values are copied into each entry
+/// when the document is read.
 const MAX_COMMON: usize = 16 << 10;
 
 /// Cleans a document from a node.
@@ -92,7 +93,7 @@ impl Rules {
                 return Err(Error::custom(format_args!("{name} is longer than {MAX_COMMON} bytes")));
             }
             match &mut value {
-                // The steps of an action are commands of the probe.
+                // Command lines are shortened, except in the steps of an action: those are commands of the probe.
                 Value::String(line) if name == "command" && of != "steps" => *line = command::shorten([line.as_str()]),
                 value => self.apply(value, &name, cut)?,
             }

@@ -9,10 +9,11 @@ mod secrets;
 pub use hidden::is_hidden;
 pub use private_keys::without_private_keys;
 
-/// Number of characters after the limit that are also checked, to find a secret that begins before the limit.
+/// Number of characters after the limit that are also checked. They are needed to find a secret that begins before the
+/// limit.
 const BEHIND_CAP: usize = 256;
 
-/// Returns `text` without control characters (each run becomes one blank), truncated to `cap` characters with `…`.
+/// Returns `text` without control characters (each run becomes one space), truncated to `cap` characters with `…`.
 ///
 /// Invisible characters are also removed (see [`is_hidden`]), because they change what a person reads. Text that looks
 /// like a secret becomes `[redacted]`. Images, links and tags of Markdown and HTML are broken up, so that no program
@@ -24,7 +25,7 @@ pub fn clean(text: &str, cap: usize) -> String {
     cut(plain.trim_end(), cap)
 }
 
-/// Cleans text that was composed of clean parts. Line breaks and blanks are kept.
+/// Cleans text that was composed of clean parts. Line breaks and spaces are kept.
 pub fn clean_keeping_lines(text: &str) -> String {
     let line = |line: &str| {
         let seen: String = line.chars().map(|character| if is_hidden(character) { ' ' } else { character }).collect();
@@ -33,7 +34,7 @@ pub fn clean_keeping_lines(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns up to `most` visible characters. Each run of invisible characters becomes one blank.
+/// Returns up to `most` visible characters. Each run of invisible characters becomes one space.
 fn visible(text: &str, most: usize) -> String {
     let mut seen = String::with_capacity(text.len().min(most.saturating_mul(4)));
     let mut blank = true;

@@ -14,7 +14,7 @@ pub fn list(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().filter(|line| !line.starts_with('#'))
 }
 
-/// Returns the variant of an enum with this name.
+/// Returns the enum variant with this name.
 pub fn word<T: Deserialize<'static>>(name: &'static str) -> Option<T> {
     T::deserialize(IntoDeserializer::<Error>::into_deserializer(name)).ok()
 }

@@ -1,4 +1,4 @@
-//! Modules of the tests that no answer, for any node or cluster, is longer than what MCP hosts pass to a model.
+//! Modules of tests that check that no answer, for any node or cluster, is too long for MCP hosts to pass to a model.
 #![allow(clippy::unwrap_used)]
 
 #[path = "answer_size/enlarge.rs"]

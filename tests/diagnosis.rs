@@ -60,7 +60,7 @@ use syringe_core::kernel_log::event_log::{Clock, EventLog, Options};
 use syringe_core::report::{Problem, Report, Section};
 use syringe_core::section_name::SectionName;
 
-/// Returns every scenario: the report as the rules see it, and the expectation.
+/// Returns every scenario: the report as the rules get it, and the expectation.
 fn scenarios() -> BTreeMap<String, (Report, Expectation)> {
     static ALL: LazyLock<BTreeMap<String, (Report, Expectation)>> = LazyLock::new(|| {
         let read = |one: &Scenario| (one.name.to_owned(), (replayed(one.report()), one.expected.clone()));
@@ -171,7 +171,8 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
     plans_cover_their_findings(name, diagnosis);
 }
 
-/// Checks that each grave finding that asks for a reset or a reboot is in a plan, and that the plan does at least that.
+/// Checks that each critical or fatal finding that asks for a reset or a reboot is in a plan, and that the plan
+/// includes this action.
 fn plans_cover_their_findings(name: &str, diagnosis: &Diagnosis) {
     let asks = |finding: &&Finding| {
         finding.severity >= Severity::Critical && finding.action.code.includes(ActionCode::ResetGpu)
@@ -186,7 +187,8 @@ fn plans_cover_their_findings(name: &str, diagnosis: &Diagnosis) {
         let plan = diagnosis.plan.iter().find(of_it);
         let plan = plan.unwrap_or_else(|| panic!("{name}: no plan for {}: {:?}", finding.id, diagnosis.plan));
         let code = finding.action.code;
-        // A reboot and a return do not include each other: the steps of the plan contain the return.
+        // A reboot does not include the return of the board, and a return does not include a reboot. The steps of the
+        // plan contain the return.
         let returns = code == ActionCode::ContactVendor && plan.rma > Rma::No;
         let covered = plan.action.includes(code) || plan.action == ActionCode::ContactVendor || returns;
         assert!(covered, "{name}: {} asks for {code:?}, its plan is {:?}", finding.id, plan.action);
@@ -206,7 +208,8 @@ fn every_scenario_meets_its_expectation() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// Tests that every word in an expectation exists, because a misspelled word would forbid nothing.
+/// Tests that every word in an expectation exists, because a misspelled word in the list of forbidden findings would
+/// have no effect.
 #[test]
 fn every_word_of_an_expectation_exists() {
     let words = |of: &str, values: Vec<Value>| {
@@ -223,7 +226,7 @@ fn every_word_of_an_expectation_exists() {
     }
 }
 
-/// The probe and the rules must know the same codes: a code that only the probe knows would be a fault without a finding.
+/// The probe and the rules must use the same codes: a code that only the probe uses would be a fault without a finding.
 #[test]
 fn every_failure_of_nvml_has_a_finding() {
     let (base, _) = &scenarios()["l40s-4-idle"];

@@ -146,7 +146,7 @@ async fn the_next_start_sweeps_the_pod_of_a_launcher_that_was_killed() {
 #[tokio::test]
 #[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
 async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
-    // The policy would reject the image before a kubelet sees the pod.
+    // The policy would reject the pod before a kubelet pulls the image.
     let site = Site::open().await.in_a_namespace_without_policy().await;
     // Nothing listens on this port: a connection is refused immediately on any network.
     let image = "127.0.0.1:1/gpu-syringe/nothing:0";

@@ -36,7 +36,7 @@ fn log_of(sample: &Value) -> KernelLog {
     log.finish()
 }
 
-/// Parses the line of a sample without the accumulator.
+/// Parses the line of a sample without an [`EventLog`].
 fn parsed(sample: &Value) -> Option<Parsed> {
     let mut whole = text(sample, "line").to_owned();
     for line in sample["then"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -97,7 +97,7 @@ fn every_answer_of_every_sample_is_found() {
     }
 }
 
-/// Checks the parsed line, and the event that the accumulator creates from the line.
+/// Checks the parsed line, and the event that an [`EventLog`] creates from the line.
 fn check_event(sample: &Value) {
     let line = text(sample, "line");
     let Some(Parsed::Event(found)) = parsed(sample) else { panic!("not an event: {line}") };
@@ -110,7 +110,7 @@ fn check_event(sample: &Value) {
         (found.kind, found.code, &found.pci, found.pid, &found.process)
     );
     assert_eq!((sub_code, *count), (&found.sub_code, 1), "{line}");
-    // The accumulator adds further details, such as the locations of a graphics exception.
+    // The `EventLog` adds further details, such as the locations of a graphics exception.
     assert!(found.details.iter().all(|(name, value)| details.get(*name) == Some(value)), "{line}: {details:?}");
     assert!(raw.ends_with(text(sample, "message")), "{line}: {raw}");
     assert_eq!(event.name.is_some(), code.is_some() && sample["known"] != false, "{line}");

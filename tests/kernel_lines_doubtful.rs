@@ -1,4 +1,4 @@
-//! Tests of lines that may be GPU errors, but that the parser does not know or does not trust.
+//! Tests of lines that may be GPU errors, but that the parser does not recognize or does not trust.
 //!
 //! If the meaning of a line is not certain, the line must not become an event, and the verdict must not be `healthy`.
 
@@ -87,7 +87,8 @@ fn so_are_lines_of_switches_ports_and_exported_entries() {
     }
 }
 
-/// A line that a program wrote is not a fault. Because of its tag, it does not count as unread. A host may have any name.
+/// A line that a program wrote is not evidence of a fault. The tag shows the writer, so the line does not count as
+/// unread. A host may have any name.
 #[test]
 fn a_line_of_a_program_is_no_evidence() {
     let forged = [
@@ -240,7 +241,7 @@ fn an_sxid_of_an_unknown_code_that_the_driver_calls_fatal_is_fatal() {
     assert_eq!(told.verdict, Verdict::Fatal, "{}", told.summary);
 }
 
-/// Lines of programs over five hours, up to the time of the report.
+/// Lines of programs from a period of five hours that ends at the time of the report.
 const OF_PROGRAMS: [&str; 3] = [
     "2026-11-20T22:01:07+00:00 gpu-1 systemd[1]: Started Session 1",
     "2026-11-21T01:00:00+00:00 gpu-1 sshd[99]: Accepted publickey for root",

@@ -1,4 +1,4 @@
-//! Modules of the tests that every probe method gives the same answers on the demo cluster and leaves no pod behind.
+//! Modules of tests that check that all probe methods give the same answers on a demo cluster and leave no pod.
 #![allow(clippy::unwrap_used)]
 
 #[path = "methods/auto.rs"]

@@ -297,7 +297,7 @@ fn a_facts_file_that_cannot_be_used_says_why() {
     };
     let broken = file("broken.json", "{\"schema_version\": 1,");
     let newer = file("newer.json", "{\"schema_version\": 99}");
-    // This document is from the version in which some fields had other names.
+    // This document has an old schema version, in which some fields had other names.
     let old = r#"{"schema_version":1,"probe_version":"0.1.0","sections":{"processes":{"status":"ok","data":{}}}}"#;
     let older = file("older.json", old);
     let empty = file("empty.json", "{}");

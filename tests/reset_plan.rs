@@ -85,7 +85,7 @@ fn situations() -> Vec<Situation> {
     [presence(), allocations(), users(), modes(), nvlinks(), errors()].into_iter().flatten().collect()
 }
 
-/// Situations: the GPU exists or not, and the driver controls the GPU or not.
+/// Situations in which the GPU exists or not, and the driver controls it or not.
 fn presence() -> Vec<Situation> {
     vec![
         ("an idle H100", idle("Hopper"), vec![]),
@@ -115,7 +115,7 @@ fn presence() -> Vec<Situation> {
     ]
 }
 
-/// Situations: pods and claims to which the GPU is allocated.
+/// Situations with pods and claims to which the GPU is allocated.
 fn allocations() -> Vec<Situation> {
     let allocation =
         |device: &str| json!({"pod_uid": "0f8a", "container": "c", "resource": "nvidia.com/gpu", "devices": [device]});
@@ -150,7 +150,7 @@ fn allocations() -> Vec<Situation> {
     ]
 }
 
-/// Situations: processes that use the GPU.
+/// Situations with processes that use the GPU.
 fn users() -> Vec<Situation> {
     let use_of = |gpu: u32| json!({"uses": [{"gpu": gpu, "kind": "compute"}]});
     let uses = |pid: u32, name: &str, state: &str, more: Value| {
@@ -180,7 +180,7 @@ fn users() -> Vec<Situation> {
     ]
 }
 
-/// Situations: displays, MIG, and mode changes that a reset applies.
+/// Situations with displays, MIG, and mode changes that a reset applies.
 fn modes() -> Vec<Situation> {
     let mig_mode = json!({"current": true, "pending": true});
     let lacks = |field: &str| {
@@ -220,7 +220,7 @@ fn modes() -> Vec<Situation> {
     ]
 }
 
-/// Situations: GPUs that can only be reset together with others.
+/// Situations with GPUs that can only be reset together with other GPUs.
 fn nvlinks() -> Vec<Situation> {
     let ampere = idle("Ampere");
     let links = "/topology/data/gpus/0/nvlinks";
@@ -257,7 +257,7 @@ fn nvlinks() -> Vec<Situation> {
     ]
 }
 
-/// Situations: errors, and actions that the driver recommends.
+/// Situations with errors, and with actions that the driver recommends.
 fn errors() -> Vec<Situation> {
     let asked = |action: &str| h100("/ecc/data/gpus/0/recovery_action", json!(action));
     let xid79 = |more: Value| {

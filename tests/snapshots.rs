@@ -30,7 +30,7 @@ fn bind(folder: &str, assert: impl FnOnce()) {
     settings.set_snapshot_path(format!("../snapshots/{folder}"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    // The last line of a table contains the time of the call.
+    // The last line of a table contains the duration of the call.
     settings.add_filter(r" via pod in \d+ ms", " via pod in [time] ms");
     // The age of a condition of the demo cluster is the time since the cluster was started.
     settings.add_filter(r"(KubeletReady +)\d+ s", "$1[age]");
@@ -77,7 +77,7 @@ fn steady(mut answer: Value) -> Value {
         probe["timings_ms"] = json!("[timings]");
         probe["version"] = json!("[version]");
     }
-    // This field contains the time of the API requests.
+    // This field contains the time at which the API was read.
     if let Some(taken_at) = answer.get_mut("taken_at") {
         *taken_at = json!("[now]");
     }

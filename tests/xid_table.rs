@@ -170,7 +170,8 @@ fn every_action_that_differs_from_nvidias_has_a_reason() {
         assert!(!differs || entry.differs.is_some(), "{}: {:?} {:?}", entry.code, entry.nvidia_action, entry.action);
     }
     for entry in sxids() {
-        // A node without a hypervisor has no guest to restart: the cause is the configuration of the fabric.
+        // `RESTART_VM` is not compared: a node without a hypervisor has no virtual machine to restart, so the
+        // configuration of the fabric must be checked.
         let nvidia = entry.nvidia_action.filter(|word| *word != "RESTART_VM").and_then(meant);
         assert!(nvidia.is_none_or(|nvidia| nvidia == entry.action), "{}", entry.code);
     }

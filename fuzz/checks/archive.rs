@@ -12,7 +12,7 @@ pub fn archive(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path().join("program");
     std::fs::write(&path, data).expect("a file");
-    // The architecture is only known for an ELF file.
+    // The architecture is known only if the file is an ELF file.
     let machine = machine(&path);
     assert!(machine.is_err() || data.starts_with(b"\x7fELF"), "{machine:?}");
     let archive = Archive::pack(data).expect("an archive");

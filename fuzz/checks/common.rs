@@ -13,7 +13,7 @@ const TIME: Duration = Duration::from_secs(5);
 /// Maximum length of a text in the output: the limit of `Report::from_node`.
 const MAX_TEXT: usize = 1000;
 
-/// Runs `body`, which must return in time.
+/// Runs `body`, and fails if it takes longer than [`TIME`].
 pub(crate) fn in_time<T>(body: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let result = body();
@@ -21,7 +21,8 @@ pub(crate) fn in_time<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Asserts that no text in `facts` is long or has a hidden character. Returns the length of `facts` as JSON.
+/// Asserts that no text in `facts` is longer than [`MAX_TEXT`] or has a hidden character. Returns the length of `facts`
+/// as JSON.
 pub(crate) fn assert_clean(facts: &impl Serialize) -> usize {
     let value = serde_json::to_value(facts).expect("facts are JSON");
     assert_texts_clean(&value);

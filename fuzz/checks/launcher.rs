@@ -54,7 +54,8 @@ pub fn tool_arguments(data: &[u8]) {
     let tools = tools::all(Mode::Operator);
     let tool = &tools[usize::from(*number) % tools.len()];
     let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-    // The client starts a task, which needs a runtime. The calls do not wait.
+    // Creating the client starts a task, which needs a runtime. The simulated API server responds at once, so the calls
+    // do not wait.
     let answer = in_time(|| RUNTIME.block_on(async { tool.call(context(requests.clone()), arguments).await }));
     for request in requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         assert_reads(request);

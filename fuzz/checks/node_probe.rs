@@ -17,7 +17,8 @@ pub(crate) fn assert_clean(facts: &impl Serialize, input: usize) {
     assert!(length <= 4096 + 64 * input, "{length} bytes of facts from {input} bytes");
 }
 
-/// Fuzz target `cgroup`. `data` is `/proc/PID/cgroup` of a process and, after a line `--`, of the probe.
+/// Fuzz target `cgroup`. `data` contains two `/proc/PID/cgroup` files, separated by a line `--`: that of a process,
+/// then that of the probe.
 pub fn cgroup(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (of_process, own) = text.split_once("\n--\n").unwrap_or((&text, "0::/\n"));

@@ -45,7 +45,7 @@ fn decode_pieces<T: Message + Default>(sizes: &[u8], bytes: &[u8]) -> Result<Vec
     Ok(items)
 }
 
-/// Returns whether the list is complete before `cut`: the rest of the envelope is not needed.
+/// Returns whether the content of the list ends at or before `cut`. The rest of the envelope is not needed.
 fn may_end_at(bytes: &[u8], cut: usize) -> bool {
     let mut envelope = &bytes[crate::client::protobuf_list::MAGIC.len().min(bytes.len())..];
     let total = envelope.len();

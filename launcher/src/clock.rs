@@ -1,9 +1,9 @@
 //! `now`: the time including suspends, from the wall clock. `suspended_beyond`: completes if a suspend exceeds a limit.
 //!
-//! On Linux and macOS, `Instant` and every timer of tokio stop during a suspend, while pods, tokens and users continue.
-//! This matters for only two limits: a consent must not be valid for too long, and a call that was suspended beyond its
-//! deadline must report this. Both limits are compared with the wall clock. If the wall clock is set forward, consents
-//! and calls end early, which is safe.
+//! On Linux and macOS, `Instant` and every timer of tokio stop during a suspend, but pods continue to run and tokens
+//! continue to age. Two limits must include the suspend: a consent must not be valid for too long, and a call that was
+//! suspended beyond its deadline must report this. Both limits are compared with the wall clock. If the wall clock is
+//! set forward, consents and calls end early, which is safe.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,8 +20,8 @@ pub(crate) fn now() -> Instant {
     monotonic + monotonic.elapsed().max(wall.elapsed().unwrap_or_default())
 }
 
-/// Completes when `limit` has passed on the wall clock but not on the monotonic clock, which means a suspend. Returns the
-/// length of the suspend.
+/// Completes when `limit` has passed on the wall clock but not on the monotonic clock: the computer was suspended.
+/// Returns the length of the suspend.
 pub(crate) async fn suspended_beyond(limit: Duration) -> Duration {
     suspended_beyond_by(limit, SystemTime::now).await
 }

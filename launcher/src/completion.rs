@@ -32,9 +32,9 @@ const PLUGIN: &str = "kubectl-gpu_syringe";
 const PLUGIN_COMPLETER: &str = "kubectl_complete-gpu_syringe";
 /// Directive for kubectl: do not complete file names.
 const NO_FILES: &str = ":4";
-/// Arguments that are the name of a node, in tools and in other commands.
+/// Arguments that contain a node name, in tools and in other commands.
 const NODE_ARGUMENTS: [&str; 2] = ["node", "node_name"];
-/// Arguments that are the name of a context.
+/// Arguments that contain the name of a context.
 const CONTEXT_ARGUMENTS: [&str; 2] = ["context", "allow_context"];
 
 /// Returns the command with completions of names.
@@ -51,7 +51,7 @@ pub(crate) fn with_names(command: Command) -> Command {
     command.mut_args(add).mut_subcommands(|sub| sub.mut_args(add))
 }
 
-/// Returns the command as the completions see it: each command has one name, and flags are hidden until a `-` is typed.
+/// Returns the command as the completions use it: each command has one name, and flags are hidden until a `-` is typed.
 fn as_completed(command: Command) -> Command {
     let typed = words().last().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let hide = move |arg: clap::Arg| {

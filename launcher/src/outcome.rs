@@ -13,7 +13,7 @@ pub enum Outcome {
     Found(Severity),
     /// Too little could be read for a verdict.
     Unknown,
-    /// An action was refused, declined or failed. The answer contains the reason.
+    /// An action was rejected or declined, or it failed. The answer contains the reason.
     NotDone,
     /// A signal ended `--watch`. The answers are already printed.
     Interrupted,
@@ -38,7 +38,7 @@ pub enum FailOn {
     Critical,
     /// Fatal findings only
     Fatal,
-    /// No finding: every answer has the exit status 0
+    /// No severity: findings and missing data do not change the exit status
     Never,
 }
 

@@ -10,7 +10,8 @@ use etcetera::BaseStrategy;
 /// Name of the directory of gpu-syringe in each base directory.
 const NAME: &str = "gpu-syringe";
 
-/// Returns `$XDG_CONFIG_HOME/gpu-syringe`, the directory of the settings file. It may not exist.
+/// Returns `$XDG_CONFIG_HOME/gpu-syringe`, the directory of the settings file. The directory is not created, and may be
+/// missing.
 pub(crate) fn config_dir() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.config_dir().join(NAME))
 }
@@ -40,7 +41,7 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
 pub(crate) fn lock_dir() -> Option<PathBuf> {
     let runtime = etcetera::choose_base_strategy().ok().and_then(|base| base.runtime_dir());
     let runtime = runtime.filter(|directory| directory.is_absolute()).map(|directory| directory.join(NAME));
-    // The name contains the user, because other users have their own directories in the same place.
+    // The name contains the user ID, because other users have their own directories in the same parent directory.
     let temporary = std::env::temp_dir().join(format!("{NAME}-{}", user()?));
     runtime.into_iter().chain([temporary]).find(|directory| {
         // Another user can put a link into a directory for temporary files.
@@ -89,7 +90,7 @@ fn close_to_others(directory: &Path, metadata: fs::Metadata) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        // A new file shows the user ID of this process.
+        // The owner of a new file is the user ID of this process.
         if tempfile::tempfile_in(directory)?.metadata()?.uid() != metadata.uid() {
             return Err(io::Error::other("the directory belongs to another user"));
         }
@@ -131,7 +132,7 @@ mod tests {
         assert!(close_to_others(&target, fs::symlink_metadata(&target).expect("there")).is_ok());
     }
 
-    /// Only root can create a directory of another user.
+    /// Only root can create a directory that belongs to another user; other users skip the check.
     #[test]
     fn a_directory_of_another_user_is_refused() {
         use std::os::unix::fs::chown;

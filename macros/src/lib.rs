@@ -48,7 +48,7 @@ fn output(item: Result<DeriveInput>) -> TokenStream {
     item.map_or_else(Error::into_compile_error, ToTokens::into_token_stream).into()
 }
 
-/// A type or a field, or `!` and a field.
+/// An entry of the list: a type or a field, or `!` and a field that is always written.
 struct Name {
     except: bool,
     ident: Ident,

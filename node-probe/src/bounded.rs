@@ -135,7 +135,7 @@ pub(crate) fn in_time<T: Send + 'static>(
     in_time_of(READ_TIME, path, read)
 }
 
-/// Like [`in_time`], with a shorter time.
+/// Works like [`in_time`], but with a shorter time limit.
 pub(crate) fn in_time_of<T: Send + 'static>(
     most: Duration,
     path: &Path,
@@ -314,7 +314,8 @@ mod tests {
         let problems = take_problems();
         assert_eq!(problems.len(), MAX_PROBLEMS + 1);
         assert_eq!(problems[MAX_PROBLEMS].what, "4 more files");
-        // On a busy machine, a thread may not get to run in this time.
+        // Several reads are tried: on a busy machine, a helper thread may not run at all within the time limit of one
+        // read.
         let other = |number| in_time(&PathBuf::from(format!("/bounded-test/many/other/{number}")), || Ok(7)).ok();
         assert_eq!((0..100).find_map(other), Some(7), "other files are still read");
     }
@@ -354,7 +355,8 @@ mod tests {
 
     #[test]
     fn the_host_is_only_read_with_a_deadline() {
-        // These files read in a closure of `in_time`, or in a child process that is killed after a time limit.
+        // The code in these files reads in a closure of `in_time`, or in a child process that is killed after a time
+        // limit.
         const OTHERS: [&str; 3] = ["open_device_files.rs", "nvidia_stack.rs", "container_devices.rs"];
         const DIRECT: [&str; 12] = [
             "fs::read",

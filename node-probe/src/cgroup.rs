@@ -18,7 +18,8 @@ pub(crate) struct Membership {
 /// Reads the whole file: one line per hierarchy, `number:controllers:path`.
 pub(crate) fn parse(text: &str) -> Membership {
     let memberships = paths(text).map(membership);
-    // cgroup v1 has a line per controller, and some of the lines are at the root. The line with the most information counts.
+    // cgroup v1 has a line for each controller, and some lines contain only the root path. The line with the most
+    // information counts.
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
 }
 
@@ -80,7 +81,8 @@ fn is_container(part: &str) -> bool {
 }
 
 fn membership(path: &str) -> Membership {
-    // Without its systemd driver, containerd below a systemd kubelet writes `…-pod<uid>.slice:cri-containerd:<id>`.
+    // If the kubelet uses the systemd driver but containerd does not, containerd writes
+    // `…-pod<uid>.slice:cri-containerd:<id>`.
     let parts: Vec<&str> = path.split(['/', ':']).filter(|part| !part.is_empty()).collect();
     let pod = parts.iter().enumerate().rev().find_map(|(at, part)| Some((at, pod_uid(part)?)));
     let Some((at, pod_uid)) = pod else {

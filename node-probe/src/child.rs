@@ -29,7 +29,7 @@ use crate::child_task::ChildTask;
 
 /// The executable of this program, even if the file was renamed or deleted.
 const PROGRAM: &str = "/proc/self/exe";
-/// Maximum size of a task, which has paths and names, and of an output.
+/// Maximum size of a task (which contains paths and names), and maximum size of an output.
 const MAX_BYTES: u64 = 64 * 1024;
 /// Maximum time for a process to exit after it was killed, and for its last output.
 const KILL_TIME: Duration = Duration::from_millis(200);
@@ -43,7 +43,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Fails if no socket can be created, or if the task is too large for the socket.
 pub(crate) fn command(task: &ChildTask) -> io::Result<Command> {
     let (ours, theirs) = UnixStream::pair()?;
-    // There is no reader yet: a task that does not fit into the socket must fail and not block.
+    // Nothing reads from the socket yet, so writing a task that is too large for the socket must fail instead of
+    // blocking.
     ours.set_nonblocking(true)?;
     (&ours).write_all(&serde_json::to_vec(task)?)?;
     // In a test, the executable is the test program, which would run all tests again.

@@ -25,7 +25,7 @@ pub(crate) enum ChildTask {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Journal {
     pub(crate) root: PathBuf,
-    /// Path of journalctl below that root.
+    /// Path of journalctl below `root`.
     pub(crate) tool: PathBuf,
     /// Start of the window, seconds since 1970.
     pub(crate) since: i64,
@@ -62,7 +62,7 @@ pub(crate) struct NvmlRequest {
     pub(crate) slow_start: bool,
     /// NVML indices of the GPUs that are left out, because a call for the GPU hangs in another process or crashed it.
     pub(crate) without: Vec<u32>,
-    /// Parts that another process has already read.
+    /// Parts of sections that another process has already read.
     pub(crate) have: Vec<(SectionName, u32)>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct NvidiaSmi {
     pub(crate) host: PathBuf,
     /// Root directory of the driver, relative to the host's root
     pub(crate) below: String,
-    /// Path of nvidia-smi below that root
+    /// Path of nvidia-smi below the driver's root directory
     pub(crate) program: PathBuf,
     /// Folder of the driver's libraries, if the loader does not search it
     pub(crate) library_path: Option<String>,

@@ -55,17 +55,18 @@ struct Cli {
     #[arg(long, value_name = "MS", global = true, default_value_t = 8000,
         value_parser = clap::value_parser!(u64).range(100..=60_000))]
     timeout_ms: u64,
-    /// Allow kill and reset, which change the node. In the probe's container they also need a hold with this option
+    /// Allow kill and reset, which change the node. In the probe's container, the main process (hold) must also have
+    /// this option
     #[arg(long, global = true)]
     operator: bool,
     #[command(subcommand)]
     command: Command,
 }
 
-/// Only events that ended after this
+/// Only events that ended after this time
 #[derive(Args)]
 struct WindowArgs {
-    /// Only events that ended after this: 24h, 7d, or an RFC 3339 time
+    /// Only events that ended after this time: a duration back from now (24h, 7d), or an RFC 3339 time
     #[arg(long, value_name = "WHEN")]
     since: Option<Since>,
 }
@@ -118,13 +119,13 @@ enum Command {
         #[command(flatten)]
         container_args: ContainerArgs,
     },
-    /// End a process that uses a GPU (needs --operator)
+    /// Stop a process that uses a GPU (needs --operator)
     Kill(Kill),
     /// Reset a GPU (needs --operator)
     Reset(Reset),
     /// Wait: the main process of the probe's container
     Hold(Hold),
-    /// Stop the releasable hold of this container
+    /// Stop the process that runs hold --releasable in this container
     Release,
 }
 
@@ -154,7 +155,7 @@ struct Reset {
     /// The node is cordoned (unschedulable)
     #[arg(long)]
     cordoned: bool,
-    /// Refuse while the node is schedulable or pods hold the GPU: on or off
+    /// Reject the reset while the node is schedulable or pods hold the GPU: on or off
     #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On, hide_possible_values = true)]
     drain_check: Switch,
     /// Time for nvidia-smi: 1 to 600; a reset that takes longer has an unknown result
@@ -175,7 +176,7 @@ struct ActionArgs {
     /// Check everything and print the plan, without acting
     #[arg(long)]
     plan: bool,
-    /// Refuse if an action with this ID was run in this container before
+    /// Reject the action if an action with this ID was run in this container before
     #[arg(long, value_name = "ID")]
     once: Option<OnceId>,
 }
@@ -185,7 +186,7 @@ struct Hold {
     /// Time until the wait stops on its own: 1 to 3600
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Exit early if node-probe release runs in the same container
+    /// Exit early when the command release is run in the same container
     #[arg(long)]
     releasable: bool,
 }
@@ -297,7 +298,7 @@ impl ContainerArgs {
     }
 }
 
-/// A GPU UUID (`GPU-…`). The value cannot be an option of another program.
+/// A GPU UUID (`GPU-…` or `MIG-…`). The prefix ensures that no program reads the value as an option.
 #[derive(Clone)]
 struct GpuUuid(String);
 

@@ -18,7 +18,8 @@ pub(crate) const SMALL: usize = 64 * 1024;
 /// Maximum number of entries of a directory. `/proc` of a large node has tens of thousands.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Maximum time for reading a directory. Later entries are left out, so that the others arrive before the deadline.
+/// Maximum time for reading a directory. Entries after this time are left out, so that the entries that were read
+/// arrive before the deadline.
 const LIST_TIME: Duration = Duration::from_millis(600);
 
 /// The reason why a FIFO or a socket is not read.
@@ -31,7 +32,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     note_kind(path, file)
 }
 
-/// Like [`open`] without a deadline, for the helper thread.
+/// Works like [`open`], but without a deadline, for the helper thread.
 pub(crate) fn open_now(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
@@ -147,7 +148,7 @@ pub(crate) fn text(path: &Path) -> Option<String> {
     trimmed(&head(path, SMALL).ok()?)
 }
 
-/// Returns the text without surrounding blanks; `None` if nothing is left.
+/// Returns the text without leading and trailing white space; `None` if nothing is left.
 pub(crate) fn trimmed(data: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(data);
     let text = text.trim();

@@ -92,7 +92,7 @@ impl Root {
         Some(Self { handle, path: self.path.join(path) })
     }
 
-    /// Opens one component of `path` after another, including this directory, and calls `check` for each component. Returns
+    /// Opens this directory and then one component of `path` after another, and calls `check` for each of them. Returns
     /// the file and its path below this root.
     pub(crate) fn walk<E: From<Errno> + Send + 'static>(
         &self,
@@ -131,7 +131,8 @@ impl Root {
                 Some(Component::Normal(name)) => {
                     let folder = held.last().unwrap_or(&self.handle).as_fd();
                     let next = openat(folder, name, HANDLE | OFlags::NOFOLLOW, Mode::empty())?;
-                    // For a link that is opened this way, the result describes the link itself.
+                    // The component was opened without following links, so for a link the result describes the link
+                    // itself.
                     let stat = statat(&next, "", AtFlags::EMPTY_PATH)?;
                     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                         links += 1;
@@ -201,8 +202,8 @@ impl HostFile {
         files::names_of(&self.descriptor_path(), &self.path)
     }
 
-    /// Returns the sorted names of the folder's entries that have one of these kinds and begin with `prefix`, and the number
-    /// of entries for which there was no time. A link is not followed: it has its own kind.
+    /// Returns the sorted names of the folder's entries that have one of these kinds and begin with `prefix`, and the
+    /// number of entries that were not checked in time. A link is not followed: it has its own kind.
     pub(crate) fn names_of_kinds(
         &self,
         prefix: &'static str,
@@ -269,7 +270,7 @@ fn descriptor_path(handle: &OwnedFd) -> PathBuf {
     format!("/proc/self/fd/{}", handle.as_raw_fd()).into()
 }
 
-/// Returns the components of a path, last one first.
+/// Returns the components of a path in reverse order.
 fn parts(path: &Path) -> Vec<PathBuf> {
     let mut parts: Vec<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
     parts.reverse();

@@ -113,7 +113,7 @@ pub fn main() -> ExitCode {
     run_program(cli::shipped)
 }
 
-/// Runs the development program, which has additional options that name files.
+/// Runs the development program, which has additional options for the paths of files.
 pub fn dev_main() -> ExitCode {
     run_program(cli::development)
 }
@@ -137,7 +137,8 @@ fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<I
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
     let _ = std::io::stderr().write_all(&outcome.stderr);
     let code = if written.is_ok() { outcome.exit_code } else { NOTHING_READ };
-    // A thread that hangs in the kernel keeps the process and its open files. Closing the outputs ends the exec stream.
+    // A thread that hangs in the kernel keeps the process alive and its files open. Closing the outputs ends the exec
+    // stream.
     #[cfg(target_os = "linux")]
     close_output();
     std::process::exit(code)
@@ -197,8 +198,8 @@ fn print_panic(panic: &str) {
     std::process::exit(outcome.exit_code)
 }
 
-/// Runs one command line of the shipped program (without its name) instead of a container. `replay` replaces the hardware of
-/// the node. `hold` and `release` return at once, because the caller implements the wait.
+/// Runs one command line of the shipped program (without the name of the program) in place of a container. `replay`
+/// replaces the hardware of the node. `hold` and `release` return at once, because the caller implements the wait.
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match cli::shipped(args.iter().map(OsString::from)).map_err(usage_outcome) {
         // These tasks have no output for the caller.
@@ -211,7 +212,8 @@ pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     }
 }
 
-/// Returns the command of a command line of the shipped program (without its name); `None` if it is wrong.
+/// Parses a command line of the shipped program (without the name of the program) and returns its command; `None` if
+/// the command line is invalid.
 pub fn parse(args: &[String]) -> Option<ProbeCommand> {
     cli::command(args.iter().map(OsString::from))
 }

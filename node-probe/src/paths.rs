@@ -65,7 +65,8 @@ fn host(proc: &Path) -> (PathBuf, Owner) {
     let opens = |root: &Path| files::names(&root.join("etc")).is_ok();
     let mounts = |process: &str| files::link(&proc.join(process).join("ns/mnt")).ok();
     let (own, init) = (PathBuf::from("/"), proc.join("1/root"));
-    // If process 1 and the probe have the same mounts, the probe is on the node itself, or process 1 is in its container.
+    // If process 1 and the probe have the same mounts, the probe is on the node itself, or process 1 is in the probe's
+    // container.
     if mounts("self").is_some_and(|ours| mounts("1") == Some(ours)) {
         return (own, Owner::Node);
     }

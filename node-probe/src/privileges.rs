@@ -27,7 +27,8 @@ pub(crate) fn drop_all() -> io::Result<()> {
         return Err(io::Error::other("the process has more than one thread"));
     }
     for number in 0..MAX_CAPABILITIES {
-        // Errors are ignored: the call fails without privileges, and for capabilities that this kernel does not have.
+        // Errors are ignored: the call fails if the process has no privileges, or if the kernel does not have the
+        // capability.
         let _ = remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number));
     }
     let _ = clear_ambient_capability_set();

@@ -32,7 +32,10 @@ pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
     };
     let size = fs::metadata(path).map_err(|error| failed(error.to_string(), "Use a readable file."))?.len();
     if size > LARGEST_FILE_BYTES {
-        return Err(failed(format!("{size} bytes are more than {LARGEST_FILE_BYTES}"), "Use a report of node-probe."));
+        return Err(failed(
+            format!("the file has {size} bytes, more than the maximum of {LARGEST_FILE_BYTES}"),
+            "Use a report of node-probe.",
+        ));
     }
     let text = fs::read(path).map_err(|error| failed(error.to_string(), "Use a readable file."))?;
     const MAKE_ONE: &str = "Create a report with: node-probe all > FILE";
@@ -59,7 +62,7 @@ fn what_instead(text: &[u8], facts: &Report) -> String {
         return format!("the file has no sections, because the probe failed: {}", clean(&problem.why, 200));
     }
     if names.contains_key("verdict") || names.contains_key("structuredContent") {
-        return "the file is output of gpu-syringe, which contains conclusions but not the facts".to_owned();
+        return "the file is output of gpu-syringe: it contains conclusions, but not the facts".to_owned();
     }
     "the file has neither a known section nor kernel_log".to_owned()
 }

@@ -53,7 +53,8 @@ impl Tree {
         self
     }
 
-    /// Creates a PCI function at `below` (a path under `sys/devices`, its last part the address), with its link in sysfs.
+    /// Creates a PCI function at `below` (a path under `sys/devices` that ends with the address), with its link in
+    /// sysfs.
     pub(crate) fn pci(&self, below: &str, vendor: &str, device: &str, class: &str) -> &Self {
         let address = below.rsplit('/').next().expect("a path has a last part");
         let folder = format!("sys/devices/{below}");

@@ -69,7 +69,8 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan
             plan.together_with = peers;
             let state = if running == Some(false) { "is not running" } else { "could not be checked" };
             let why = format!(
-                "an Ampere GPU with NVSwitches can only be reset alone if Fabric Manager is running; it {state}"
+                "an Ampere GPU with NVSwitches can only be reset alone if Fabric Manager is running; Fabric Manager \
+                    {state}"
             );
             plan.block("nvlink_group", why, "Start nvidia-fabricmanager on the node, or reboot the node.");
         }
@@ -81,7 +82,8 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan
             plan.block(
                 "nvlink_group",
                 why,
-                "Drain the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot the node.",
+                "Drain the node and reset all of its GPUs (run nvidia-smi --gpu-reset on the node), or reboot the \
+                    node.",
             );
         }
     }

@@ -1,14 +1,14 @@
-//! `refusal`: why a process (`Candidate`) must not be killed, from the list of processes that node and driver need.
-//! The processes are recognized by their names in the kernel.
+//! `refusal`: the reason why a process (`Candidate`) that the node or the driver needs must not be killed.
 //!
-//! Any process can use such a name. This is harmless: such a process is not killed.
+//! These processes are recognized by their names in the kernel. Any process can use such a name. This is harmless: a
+//! process with such a name is not killed.
 
 use std::sync::LazyLock;
 
 use crate::facts::action::Obstacle;
 use crate::tsv::{parts, rows};
 
-/// Length of a process name in the kernel.
+/// Maximum length of a process name in the kernel.
 const COMM_BYTES: usize = 15;
 
 /// A protected process, and what to do instead of a kill.
@@ -61,7 +61,11 @@ pub fn refusal(candidate: &Candidate<'_>) -> Option<Obstacle> {
         );
     }
     if ours {
-        return protected(format!("PID {pid} ({comm}) is gpu-syringe itself"), "Its probes exit on their own.");
+        return protected(
+            format!("PID {pid} ({comm}) is gpu-syringe itself"),
+            "The probes of gpu-syringe exit on their \
+            own.",
+        );
     }
     let entry =
         PROTECTED.iter().find(|entry| [Some(comm), executable].into_iter().flatten().any(|name| entry.is(name)))?;

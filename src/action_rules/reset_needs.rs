@@ -1,4 +1,4 @@
-//! `needs`: whether a GPU needs a reboot, not a reset; the GPUs that are reset with it; the steps before the reset.
+//! `needs`: whether a GPU needs a reboot instead of a reset; GPUs that are reset with it; the steps before the reset.
 
 pub use super::nvlink_group::ResetGroup;
 use super::nvlink_group::group_of;

@@ -109,7 +109,7 @@ fn virtualization(_: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut
     match gpu.virtualization_mode.as_deref() {
         Some(mode @ ("vgpu" | "host_vgpu" | "host_vsga")) => plan.block(
             "vgpu",
-            format!("virtualization mode {mode}: a GPU that virtual machines share cannot be reset from here"),
+            format!("virtualization mode {mode}: a GPU that virtual machines share cannot be reset by the probe"),
             "Stop the virtual machines that share the GPU, and reset the GPU on their host.",
         ),
         Some("passthrough") => {
@@ -200,7 +200,7 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut 
     };
     let why = format!("{} processes are on the GPU: {}{more}", in_the_way.len(), named.join(", "));
     if stuck {
-        plan.block("processes_stuck", format!("{why}; only a reboot ends a process in state D"), REBOOT);
+        plan.block("processes_stuck", format!("{why}; only a reboot stops a process in state D"), REBOOT);
     } else {
         let next = "Stop these processes first: delete their pods. This includes monitors (DCGM, exporters).";
         plan.block("processes", why, next);
@@ -266,7 +266,7 @@ fn mig(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetP
         );
     }
     if mode.current != mode.pending {
-        plan.reasons.push(format!("MIG mode becomes {} with the reset.", if mode.pending { "on" } else { "off" }));
+        plan.reasons.push(format!("MIG mode will be {} after the reset.", if mode.pending { "on" } else { "off" }));
     }
 }
 
@@ -274,7 +274,7 @@ fn modes(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut Rese
     let mode = gpu.ecc_mode.or_else(|| ecc(facts, gpu).and_then(|ecc| ecc.mode));
     if let Some(mode) = mode.filter(|mode| mode.current != mode.pending) {
         let word = if mode.pending { "on" } else { "off" };
-        plan.block("mode_change_pending", format!("ECC becomes {word} with the next reboot"), REBOOT);
+        plan.block("mode_change_pending", format!("ECC will be {word} after the next reboot"), REBOOT);
     }
 }
 
@@ -331,7 +331,7 @@ fn remaps(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut Res
     }
 }
 
-/// Blocks the reset of a GPU that fell off the bus since the last boot, even if the GPU responds again.
+/// Blocks the reset of a GPU that has fallen off the bus since the last boot, even if the GPU responds again.
 fn history(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
     let Some(log) = Section::data_of(&facts.sections.xid) else {
         plan.notes.push("The kernel log could not be read: earlier errors of the GPU are not known.".to_owned());
@@ -340,6 +340,6 @@ fn history(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut Re
     let ours = log.events.iter().filter(|event| event.boot_id.is_none() && event.gpu_index == Some(gpu.index));
     let off_bus = ours.into_iter().any(KernelEvent::is_off_bus);
     if off_bus && !plan.blockers.iter().any(|blocker| blocker.code == "gpu_lost") {
-        plan.block("fell_off_bus", "the GPU fell off the PCI bus since the last boot (Xid 79)", REBOOT);
+        plan.block("fell_off_bus", "the GPU has fallen off the PCI bus since the last boot (Xid 79)", REBOOT);
     }
 }

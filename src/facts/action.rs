@@ -44,7 +44,7 @@ pub struct KillAction {
     pub outcome: KillOutcome,
     /// UUID of the GPU in the request.
     pub gpu: String,
-    /// NVML index of that GPU, if it is known.
+    /// NVML index of the GPU in the request, if it is known.
     pub gpu_index: Option<u32>,
     /// Process id.
     pub pid: u32,
@@ -136,7 +136,7 @@ impl ResetPlan {
         self.blockers.push(Obstacle::new(code, why, next_step));
     }
 
-    /// Returns a sentence that says that nothing was done, and gives the first reason.
+    /// Returns a sentence: the GPU was not reset, and the first reason.
     pub fn refusal(&self) -> String {
         let first = self.blockers.first().map_or("the reset is blocked", |blocker| blocker.why.as_str());
         let more = self.blockers.len().saturating_sub(1);

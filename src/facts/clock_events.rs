@@ -10,7 +10,7 @@ pub const SLOWDOWN: u64 = 0x8;
 pub const SOFTWARE_THERMAL: u64 = 0x20;
 /// Thermal slowdown by the hardware.
 pub const HARDWARE_THERMAL: u64 = 0x40;
-/// The power brake: an external signal of the power supply.
+/// The power brake: an external signal from the power supply.
 pub const POWER_BRAKE: u64 = 0x80;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,7 +43,7 @@ pub struct RuntimeHandler {
     pub runtime_type: Option<String>,
     /// Program of the handler (`BinaryName`, `runtime_path`).
     pub binary: Option<String>,
-    /// Whether that program exists. `None` if the handler sets no path, or if this is not known.
+    /// Whether the program of the handler exists. `None` if the handler sets no path, or if the existence is not known.
     pub binary_exists: Option<bool>,
 }
 
@@ -59,7 +59,7 @@ impl RuntimeHandler {
 pub struct ToolkitConfig {
     /// Path of the file.
     pub path: String,
-    /// `auto`, `legacy`, `cdi`, `jit-cdi` or `csv`; `None` if the file does not set it.
+    /// `auto`, `legacy`, `cdi`, `jit-cdi` or `csv`; `None` if the file does not set the mode.
     pub mode: Option<String>,
     /// Kind of the CDI devices, if the mode is `cdi`.
     pub default_kind: Option<String>,

@@ -16,7 +16,7 @@ pub struct DriverLoad {
     pub selinux: Option<String>,
     /// The newest SELinux denial to load a module in this boot, from `/var/log/audit/audit.log`.
     pub selinux_denial: Option<SelinuxDenial>,
-    /// Whether `/lib/modules` could be listed, so that the two lists below are complete.
+    /// Whether `/lib/modules` could be listed, so that `kernels_with_module` and `kernels_without_module` are complete.
     pub modules_listed: bool,
     /// Kernels in `/lib/modules` that have an `nvidia.ko`, compressed or not.
     pub kernels_with_module: Vec<String>,

@@ -163,7 +163,7 @@ pub enum RecoveryAction {
     NodeReboot,
     /// Stop peer-to-peer traffic, then check again.
     DrainP2p,
-    /// Schedule no new work, let the running work finish, then reset the GPU.
+    /// Do not schedule new work, let the running work finish, then reset the GPU.
     DrainAndReset,
     /// Recover the IMEX domain.
     RecoverImex,
@@ -171,7 +171,7 @@ pub enum RecoveryAction {
     BusReset,
     /// Reboot the whole system.
     SystemReboot,
-    /// A value that this version does not know.
+    /// A value that is unknown to this version of gpu-syringe.
     Unknown,
 }
 

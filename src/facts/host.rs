@@ -70,7 +70,8 @@ pub struct Host {
     pub driver_load: Option<DriverLoad>,
     /// Traces of NVIDIA's software for Kubernetes on the node: sockets, registrations, processes.
     pub nvidia_stack: Option<NvidiaStack>,
-    /// The last log lines of one container of that software, if the probe request contains the container.
+    /// The last log lines of one container of NVIDIA's software for Kubernetes, if the probe request specifies the
+    /// container.
     pub stack_log: Option<StackLog>,
 }
 

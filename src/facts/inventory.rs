@@ -109,7 +109,7 @@ pub struct VgpuLicense {
 /// One licensable feature.
 #[facts(omit(Option))]
 pub struct LicensableFeature {
-    /// Name of the feature: `vgpu`, `rtx`, `gaming` or `compute`. An unknown feature has its number as name.
+    /// Name of the feature: `vgpu`, `rtx`, `gaming` or `compute`. An unknown feature has its number as its name.
     pub name: String,
     /// Product, e.g. `NVIDIA Virtual Compute Server`.
     pub product: Option<String>,

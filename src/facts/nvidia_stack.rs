@@ -14,7 +14,7 @@ pub struct NvidiaStack {
     pub registry_sockets: Option<Vec<TimestampedFile>>,
     /// Files that the validator of the GPU Operator writes (`/run/nvidia/validations`): `driver-ready`, `toolkit-ready`, …
     pub validations: Vec<TimestampedFile>,
-    /// Processes with names of NVIDIA's software for Kubernetes. A name is not a proof: `pod_uid` identifies the pod.
+    /// Processes with names of NVIDIA's software for Kubernetes. A name is not proof: `pod_uid` identifies the pod.
     pub processes: Vec<StackProcess>,
     /// Limits of inotify, and the number of instances in use.
     pub inotify: Option<Inotify>,
@@ -32,7 +32,7 @@ pub struct TimestampedFile {
 /// One process of NVIDIA's software.
 #[facts(omit(Option))]
 pub struct StackProcess {
-    /// Name in the kernel (`comm`), at most 15 bytes, e.g. `nvidia-device-p`.
+    /// Name of the process in the kernel (`comm`), at most 15 bytes, e.g. `nvidia-device-p`.
     pub name: String,
     /// Process id on the host.
     pub pid: u32,
@@ -49,7 +49,7 @@ pub struct Inotify {
     pub max_user_instances: Option<u64>,
     /// `max_user_watches`.
     pub max_user_watches: Option<u64>,
-    /// Number of instances that processes of root hold. `None`: not counted because an NVIDIA plugin has its socket, or not
-    /// all processes could be read.
+    /// Number of instances that processes of root hold. `None` if the instances were not counted because the socket of
+    /// an NVIDIA plugin exists, or if not all processes could be read.
     pub instances_of_root: Option<u64>,
 }

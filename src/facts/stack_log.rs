@@ -1,4 +1,5 @@
-//! `StackLog`: the last log lines of a container of NVIDIA's software. `names_failure`: whether a line is a failure.
+//! `StackLog`: the last log lines of a container of NVIDIA's software. `names_failure`: whether a line is about a
+//! failure.
 
 use std::sync::LazyLock;
 
@@ -16,7 +17,7 @@ pub struct StackLog {
     pub container: String,
     /// Name of the newest log file that was read, e.g. `3.log` after the third restart of the container.
     pub file: Option<String>,
-    /// Time of the last change of that file.
+    /// Time of the last change of the newest log file.
     pub changed_at: Option<Timestamp>,
     /// The last lines of the log.
     pub lines: Vec<String>,

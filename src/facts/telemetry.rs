@@ -67,7 +67,7 @@ pub struct Temperature {
     /// Margin to the highest operating temperature, as reported by the driver (`nvmlDeviceGetMarginTemperature`, R570 and
     /// later; `T.Limit` in nvidia-smi). The margin decreases as the GPU warms up.
     pub tlimit_margin_celsius: Option<i32>,
-    /// Thresholds on the `T.Limit` scale (Ada and later). They replace the limits in degrees above.
+    /// Thresholds on the `T.Limit` scale (Ada and later). On these GPUs, they replace the limits in degrees Celsius.
     pub tlimit_thresholds: Option<TlimitThresholds>,
     /// Computed: `slowdown_celsius - gpu_celsius`. If the driver supports only `T.Limit`: `tlimit_margin_celsius` minus
     /// the slowdown threshold, or only the margin if that threshold is unknown.
@@ -171,42 +171,44 @@ pub struct MemoryUse {
     pub bar1_used_bytes: Option<u64>,
 }
 
-/// The PCIe link. An idle GPU reduces the generation. The width of a healthy link does not change.
+/// The PCIe link. An idle GPU reduces the PCIe generation. The width of a healthy link does not change.
 #[facts]
 pub struct PcieLink {
     /// Current generation.
     pub generation: Option<u32>,
     /// Current number of lanes.
     pub width: Option<u32>,
-    /// Highest generation that both the GPU and the slot support.
+    /// Highest PCIe generation that both the GPU and the slot support.
     pub max_generation: Option<u32>,
-    /// Number of lanes that both the GPU and the slot support.
+    /// Number of PCIe lanes that both the GPU and the slot support.
     pub max_width: Option<u32>,
-    /// Number of replays since the driver was loaded.
+    /// Number of PCIe replays since the driver was loaded.
     pub replays: Option<u64>,
-    /// Number of rollovers of the replay counter.
+    /// Number of rollovers of the PCIe replay counter.
     pub replay_rollovers: Option<u64>,
 }
 
 /// Clock event reasons (`nvmlDeviceGetCurrentClocksEventReasons`).
 #[facts(omit(violations))]
 pub struct Throttling {
-    /// Whether the clocks are reduced because of a fault: hardware slowdown, thermal slowdown or power brake. Idle, a
-    /// setting or a power cap at full load are reasons but not throttling. `None` if the driver does not report the reasons.
+    /// Whether the clocks are reduced because of a fault: hardware slowdown, thermal slowdown or power brake. Reduced
+    /// clocks of an idle GPU, because of a setting or at a power cap are not a fault. `None` if the driver does not
+    /// report the reasons.
     pub active: Option<bool>,
-    /// All reasons as texts, faults first.
+    /// All reasons for reduced clocks as texts. Faults come first.
     pub reasons: Vec<String>,
     /// Bit mask of the driver.
     pub reasons_mask: Option<u64>,
-    /// Time with each reason since the driver was loaded, if the driver counts it (`nvmlDeviceGetViolationStatus`).
-    /// The list is also empty if the times could not be read: see [`Telemetry::availability`].
+    /// Time for which each reason reduced the clocks since the driver was loaded, if the driver counts it
+    /// (`nvmlDeviceGetViolationStatus`). The list is also empty if the times could not be read: see
+    /// [`Telemetry::availability`].
     pub violations: Vec<Violation>,
 }
 
 /// Time for which one policy reduced the clocks since the driver was loaded. A time of zero is omitted.
 #[facts]
 pub struct Violation {
-    /// `power`, `thermal`, `sync_boost`, `board_limit`, `low_utilization`, `reliability`.
+    /// Name of the policy: `power`, `thermal`, `sync_boost`, `board_limit`, `low_utilization` or `reliability`.
     pub policy: String,
     /// Time with reduced clocks.
     pub duration_ms: u64,

@@ -115,7 +115,7 @@ pub struct PcieHop {
     pub aer: BTreeMap<String, u64>,
 }
 
-/// A peer-to-peer capability that is missing between pairs of GPUs, all for the same reason.
+/// A peer-to-peer capability that is missing between some pairs of GPUs, for one common reason.
 #[facts]
 pub struct MissingP2p {
     /// The missing capability: `read`, `write` or `atomics`.

@@ -1,10 +1,10 @@
-//! The catalogue of Xids and SXids: meaning, severity, action; families of faults, and what shows that one is over.
+//! The catalogue of Xids and SXids: meaning, severity, action; fault families, and the evidence that a fault is over.
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
-//! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for the fatal SXids.
-//! Names, classes, severities, ageing and advice are our own work. If the advice differs from NVIDIA's, the row contains
-//! the reason. The tables are `data/xid.tsv` and `data/sxid.tsv`, with one row per code. They are parsed once, at first
-//! use. `docs/xid.md` is generated from them.
+//! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for the fatal
+//! SXids. Names, classes, severities, ageing and advice are our own work. If the advice differs from NVIDIA's, the row
+//! contains the reason. The tables are `data/xid.tsv` and `data/sxid.tsv`, with one row per code. They are parsed once,
+//! at first use. `docs/xid.md` is generated from them.
 //!
 //! Limits: a row describes the usual case. If the severity depends on the log line (64, 74, 144 to 150, 154, SXid), use
 //! [`crate::kernel_log::event_meaning::of`].
@@ -50,22 +50,23 @@ pub enum RecoveryEvidence {
     Counters,
     /// NVML can read the GPU, and its PCIe link has all lanes.
     PcieLink,
-    /// NVML can read the GPU, and as many NVLinks are up as on the other GPUs of the model.
+    /// NVML can read the GPU, and as many NVLinks are up as on other GPUs of the same model.
     Nvlinks,
     /// NVML can read the GPU, and its clocks are not reduced because of power or temperature.
     Power,
 }
 
-/// Work that shows that a fault is over, if the fault requires a reset or a reboot, but the log contains none. Time alone
-/// shows nothing.
+/// The work that shows that a fault is over. It is checked if the fault requires a reset or a reboot, but the log
+/// contains neither. Elapsed time alone is not sufficient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkEvidence {
-    /// A program that started after the event runs on the GPU.
+    /// A program that started after the event is running on the GPU.
     Program,
-    /// Such a program runs on several GPUs, so that it needs their links.
+    /// A program that started after the event is running on several GPUs, and therefore needs their links.
     ProgramOnSeveralGpus,
-    /// One program shows nothing, because it may compute wrong results. After a week of work, the GPU counts as working.
+    /// A program on the GPU is not sufficient evidence, because it may compute wrong results. The GPU counts as working
+    /// after a week of work.
     AfterAWeek,
 }
 
@@ -86,7 +87,8 @@ pub struct FaultFamily {
     pub recovery: RecoveryEvidence,
     /// The work after the event that shows that the fault is over.
     pub work: WorkEvidence,
-    /// The numbers of incidents after a repair, each within a period, that count as a pattern.
+    /// Each entry is a number of incidents within a period after a repair. If one of these numbers is reached, the
+    /// incidents count as a pattern.
     pub rates: Vec<Rate>,
     /// Action if the fault came back after a reset, a driver load or a reboot.
     pub action_if_back: ActionCode,
@@ -124,7 +126,7 @@ pub struct XidEntry {
     pub ageing: Ageing,
     /// The action on a Kubernetes node.
     pub sre_action: &'static str,
-    /// Why severity or action differ from NVIDIA's.
+    /// Why the severity or the action differs from NVIDIA's.
     pub differs: Option<&'static str>,
     /// Whether drivers from R565 on (for some codes later) also log an Xid 154 with the recovery action.
     pub raises_recovery_action: bool,

@@ -68,7 +68,8 @@ fn is_state(event: &KernelEvent) -> bool {
     permanent || event.boot_id.is_none() && (grave || lasting || of_driver || of_host || is_state_of_bus(event))
 }
 
-/// Returns whether a PCIe line describes a port below which no device responds until the link is restored.
+/// Returns whether a PCIe line describes a fault of a port: until the link is restored, no device below the port
+/// responds.
 fn is_state_of_bus(event: &KernelEvent) -> bool {
     let sub_code = event.sub_code.as_deref().unwrap_or_default();
     match event.kind {

@@ -61,14 +61,14 @@ impl Key {
         self.kind == KernelEventKind::OomKill || self.kind == KernelEventKind::Xid && self.code == Some(13)
     }
 
-    /// Returns whether the other key is for the same graphics exception, but with a process.
+    /// Returns whether `other` is the key of the same graphics exception, but includes the process.
     pub(super) fn is_anonymous_part_of(&self, other: &Self) -> bool {
         let exception = self.kind == KernelEventKind::Xid && self.code == Some(13);
         let named = Self { pid: other.pid, process: other.process.clone(), ..self.clone() };
         exception && self.pid.is_none() && other.pid.is_some() && named == *other
     }
 
-    /// Returns whether this is the second line, without codes, of the failed initialization of the other key.
+    /// Returns whether this is the second line, without codes, of the failed initialization that `other` is about.
     pub(super) fn is_second_line_of(&self, other: &Self) -> bool {
         let failed = self.kind == KernelEventKind::RmInitFailed && self.sub_code.is_none() && other.sub_code.is_some();
         failed && Self { sub_code: None, ..other.clone() } == *self
@@ -239,7 +239,7 @@ impl EventGroup {
     /// Adds the lines of the same event that were counted separately.
     pub(super) fn join(&mut self, part: Self) {
         if self.covers(&part) {
-            // The part has the same lines, from another log.
+            // All lines of `part` are within the times of this event: they are the same lines, read from another log.
             return self.absorb(part);
         }
         self.whole = self.whole.saturating_add(part.whole);
@@ -296,7 +296,7 @@ impl EventGroup {
         }
     }
 
-    /// Returns whether the times of a part are within the times of this event.
+    /// Returns whether the times of another group of lines are within the times of this event.
     pub(super) fn covers(&self, part: &Self) -> bool {
         match (self.span, part.span) {
             (Some((first, last)), Some((from, to))) => first - BURST <= from && to <= last.saturating_add(BURST),
@@ -304,13 +304,13 @@ impl EventGroup {
         }
     }
 
-    /// Merges a part into this event, and keeps the larger of the two counts.
+    /// Merges another group with the same lines into this event, and keeps the larger of the two counts.
     pub(super) fn absorb(&mut self, part: Self) {
         self.whole = self.whole.max(part.times());
         self.take_texts(part);
     }
 
-    /// Merges the texts of a part, without its count.
+    /// Merges the texts of another group into this event, but does not add its count.
     pub(super) fn take_texts(&mut self, part: Self) {
         if let Some((first, last)) = part.span {
             self.span = widen(widen(self.span, Some(first)), Some(last));

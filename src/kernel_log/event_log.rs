@@ -40,7 +40,7 @@ use crate::kernel_log::xid_extra_lines::XidExtraLines;
 /// Name of all boots before the running boot in a log without boot ids.
 const EARLIER: &str = "earlier";
 
-/// Name of a boot of a text log that may be the running one.
+/// Name of a boot that may be the running boot, in a text log.
 const OPEN: &str = "open";
 
 /// Maximum number of bytes of a text. The kernel limits a record to 1 KiB.
@@ -71,7 +71,7 @@ pub struct EventLog {
     /// The boot ID of the last line, as it was written, and the index of that boot.
     last_boot: Option<(String, usize)>,
     sources: Vec<Source>,
-    /// The boots of the text log that is read.
+    /// The boots of the text log that is being read.
     text_boots: TextBoots,
     pending: Option<(PartialMessage, LineTime, usize)>,
     previous: PreviousRecord,
@@ -142,7 +142,7 @@ impl EventLog {
         let (moment, boot) =
             if continues { (self.previous.moment, self.previous.boot) } else { self.time_and_boot(record) };
         self.raw.push(record, moment.wall);
-        // A line without prefixes in a text log continues the previous line and has the same origin.
+        // In a text log, a line without prefixes continues the previous line and has the origin of that line.
         let of_before = self.previous.origin.filter(|_| !record.has_prefix && record.origin == Origin::Kernel);
         let origin = of_before.unwrap_or(record.origin);
         let text_log = record.seq.is_none() && record.boot_id.is_none();
@@ -276,7 +276,8 @@ impl EventLog {
         let by_uptime = uptime.and_then(|uptime| self.boot_time?.checked_add(uptime)).filter(|_| boot == 0);
         let stamped = record.wall.and_then(|wall| wall.microseconds(self.now));
         let by_delta = record.delta_us.and_then(|delta| self.previous.moment.wall?.checked_add(delta.try_into().ok()?));
-        // The wall-clock time in the journal is the time of reception. Within the running boot, the uptime is exact.
+        // The wall-clock time in the journal is the time at which journald received the line. Within the running boot,
+        // the uptime is exact.
         let exact = by_uptime.filter(|_| stamped.is_none() || record.boot_id.is_some());
         let wall = exact.or(stamped).or(by_delta);
         let moment = LineTime { wall, uptime: record.uptime_us, not_before: None };
@@ -295,7 +296,7 @@ impl EventLog {
         if of_line == BootOfLine::Running { (moment, 0) } else { (moment, self.boot(OPEN)) }
     }
 
-    /// Ends the text log that was read.
+    /// Ends the text log that is being read.
     fn end_text_boots(&mut self) {
         let boots = std::mem::take(&mut self.text_boots);
         if let Some(boot_time) = self.boot_time {
@@ -303,7 +304,7 @@ impl EventLog {
         }
     }
 
-    /// Moves the lines whose boot was open to the running boot or to the earlier boots.
+    /// Moves the lines whose boot was not known yet to the running boot or to the earlier boots.
     fn settle(&mut self, meaning: OpenLines) {
         if meaning == OpenLines::Stay || !self.boots.iter().any(|name| name == OPEN) {
             return;
@@ -337,7 +338,7 @@ impl EventLog {
         let bare = bare_id(&crate::text::clean(id, 64));
         let known = self.boots.iter().position(|known| *known == bare);
         let at = known.unwrap_or_else(|| {
-            // All further boots share the last index.
+            // If there are too many boots, all further boots share the last index.
             if self.boots.len() < 256 {
                 self.boots.push(bare);
             }

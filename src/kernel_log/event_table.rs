@@ -1,4 +1,4 @@
-//! `EventTable`: the events of a log while the log is read, and the texts that were already parsed.
+//! `EventTable`: the events of a log while the log is being read, and the texts that were already parsed.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -94,7 +94,7 @@ impl EventTable {
         self.groups.len() - 1
     }
 
-    /// Moves the events of one boot to another. `correct`: corrects the times of an event.
+    /// Moves the events of one boot to another boot. `correct`: corrects the times of an event.
     pub(super) fn move_boot(&mut self, from: usize, to: usize, correct: impl Fn(&mut EventGroup)) {
         for at in 0..self.groups.len() {
             if self.groups[at].key.boot != from {

@@ -49,7 +49,8 @@ pub(super) fn is_unread_device(text: &str) -> bool {
         && !is_status_bit(text.splitn(3, ' ').nth(2).unwrap_or_default())
 }
 
-/// Returns whether a text is the name of an AER status bit. The kernel prints one per line below an error, after `[ 6] `.
+/// Returns whether a text is the name of an AER status bit. The kernel prints each name on a separate line below the
+/// error, after `[ 6] `.
 fn is_status_bit(text: &str) -> bool {
     let Some((bit, name)) = text.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
         return false;
@@ -63,7 +64,7 @@ fn is_status_bit(text: &str) -> bool {
 pub(super) enum Meaning {
     /// The line is harmless.
     Nothing,
-    /// The line has details of an Xid, which is in a separate line.
+    /// The line contains details of an Xid. The Xid itself is in another line.
     PartOfXid,
     /// The line is not in any table.
     Unknown,
@@ -110,7 +111,7 @@ fn is_of_others(text: &str) -> bool {
         let rest = rest.strip_prefix("AER: ").unwrap_or(rest);
         return DEVICE_CHAT.iter().any(|words| text.contains(words.as_str())) || is_status_bit(rest);
     }
-    // A monitor with a wrong description of itself is no fault of the GPU.
+    // A monitor that describes itself incorrectly is not a fault of the GPU.
     if text.starts_with("nvidia-modeset: ") && text.contains("EDID") {
         return true;
     }

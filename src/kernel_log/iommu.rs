@@ -19,7 +19,7 @@ pub(super) fn is_of_iommu(text: &str) -> bool {
     BEGINS.iter().any(|begin| text.starts_with(begin)) || after_device()
 }
 
-/// Parses a fault line. `None` for other lines, and for lines that do not name the device.
+/// Parses a fault line. `None` for other lines, and for lines that do not contain the device.
 pub(super) fn parse(text: &str) -> Option<Line> {
     let (device, fault) = dmar(text).or_else(|| amd(text)).or_else(|| smmu(text))?;
     let mut line = Line { pci: Some(PciAddress::parse(device)?), ..Line::of(Kind::Iommu) };

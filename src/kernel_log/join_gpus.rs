@@ -36,7 +36,7 @@ pub fn join_gpus(
         if let Some(gpu) = below {
             event.details.insert("gpu_below".to_owned(), gpu.as_str().to_owned());
         }
-        // The kernel may report another PCI function of a GPU (audio or USB). The driver only knows function 0.
+        // The kernel may report another PCI function of a GPU (audio or USB). The driver uses only function 0.
         let Some(&(index, uuid)) = gpus.get(below.unwrap_or(&pci)) else { continue };
         let swapped = event.gpu_uuid.as_ref().zip(uuid).is_some_and(|(then, now)| then != now);
         event.gpu_index = (!swapped).then_some(index);

@@ -47,7 +47,7 @@ pub(super) fn parse(line: &str) -> Option<Record<'_>> {
     let facility = number(entry.facility.as_ref());
     let kernel = matches!(&entry.transport, Some(Field::Text(transport)) if transport == "kernel");
     let of_kernel = facility.unwrap_or(0) == 0;
-    // An export may not contain the fields of journald. Then the origin is unknown.
+    // If an export does not contain the fields of journald, the origin is unknown.
     let origin = match entry.transport {
         _ if kernel && of_kernel => Origin::Kernel,
         None if of_kernel => Origin::Unclear,

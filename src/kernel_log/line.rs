@@ -14,7 +14,8 @@ pub(super) const VALUE_CAP: usize = 160;
 /// Maximum length of a process name. The kernel keeps 15 bytes, but some lines print the full name.
 const PROCESS_CAP: usize = 64;
 
-/// The part of an event that a line contains. For events with two lines, the part with more lines is counted.
+/// The part of an event that a line contains. If an event has header lines and detail lines, only the more frequent
+/// part is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
     #[default]
@@ -50,7 +51,7 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     Event(Line),
-    /// Details of an event that has a separate line. The event is not counted again.
+    /// Details of an event, in addition to the line of the event itself. The event is not counted again.
     Companion(Line),
     /// The line of the driver with the address and UUID of a GPU.
     GpuUuid {
@@ -112,7 +113,8 @@ impl Line {
     }
 }
 
-/// Returns a PCI address at the start of `text` (with or without `PCI:`) that ends with a blank or `: `, and the rest.
+/// Returns a PCI address at the start of `text`, and the rest. `PCI:` may precede the address. A space or `: ` must
+/// follow the address.
 pub(super) fn leading_address(text: &str) -> Option<(PciAddress, &str)> {
     let token = text.split_once(' ').map_or(text, |(token, _)| token);
     let rest = text.get(token.len()..)?;

@@ -1,7 +1,8 @@
-//! `family`, `parse`: classify and parse one kernel log text about GPUs. Others find texts about NVIDIA or an error.
+//! `family`, `parse`: classify and parse one kernel log text about GPUs. Other functions find texts about NVIDIA or
+//! errors.
 //!
-//! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the other lines are parsed. A line that
-//! only mentions a GPU does not count: the frame of the driver and valid addresses are required.
+//! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the remaining lines are parsed. A
+//! line that only mentions a GPU does not count: the frame of the driver and valid addresses are required.
 
 use std::sync::LazyLock;
 
@@ -91,8 +92,9 @@ pub(super) fn mentions_nvidia(text: &str) -> bool {
         && ["nvidia", "NVRM", "nvrm", "NVSwitch", "SXid"].iter().any(|name| text.contains(name))
 }
 
-/// Returns whether `nvi`, `nvr`, `NV` or `SX` occurs. For speed, only the rarer letter of each pair is searched. This
-/// function runs for every line of a busy log, and a search for each name would take as long as all other work on the line.
+/// Returns whether `nvi`, `nvr`, `NV` or `SX` occurs. For speed, the function searches only for the rarer letter of
+/// each pair. It runs for every line of a busy log, and a search for each name would take as long as all other work on
+/// the line.
 #[inline]
 fn may_mention_nvidia(text: &[u8]) -> bool {
     memchr::memchr3_iter(b'v', b'V', b'X', text).any(|at| {
@@ -109,7 +111,7 @@ fn may_mention_nvidia(text: &[u8]) -> bool {
 /// The frame of the driver's messages.
 static FRAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("NVRM: "));
 
-/// Returns whether a text contains the frame of an error, also with different blanks or different case.
+/// Returns whether a text contains the frame of an error message, even if spaces or upper and lower case differ.
 pub(super) fn has_error_frame(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let followed = |name: &str, by: &str| {
@@ -130,7 +132,8 @@ pub(super) fn speaks_of_error(text: &str) -> bool {
 
 /// Returns the second driver frame in a text, for two lines that were joined because the line break was lost.
 ///
-/// A process can have such a name, so the second frame is not a separate event. Messages of several lines repeat the frame.
+/// The name of a process can look like a frame, so the second frame is not a separate event. Messages of several lines
+/// repeat the frame.
 pub(super) fn second_frame(text: &str) -> Option<&str> {
     let from = text.len().min(1);
     let at = from + FRAME.find(text.as_bytes().get(from..)?)?;
@@ -186,7 +189,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
     }
 }
 
-/// Returns whether a text that a program wrote looks like a GPU error, because it contains a driver frame.
+/// Returns whether a text that was written by a program looks like a GPU error, because it contains a driver frame.
 pub fn looks_like_gpu_error(text: &str) -> bool {
     let frame = ["NVRM: ", "nvidia-nvswitch"].iter().filter_map(|marker| text.find(marker)).min();
     frame.and_then(|at| text.get(at..)).is_some_and(|frame| matches!(parse(frame), Some(Parsed::Event(_))))

@@ -111,7 +111,8 @@ pub(super) fn syslog(text: &str) -> Option<(WallTime, &str)> {
 /// An ISO 8601 time at the start of a line.
 pub(super) struct Iso<'a> {
     pub(super) wall: WallTime,
-    /// Whether a comma precedes the fraction, as in `dmesg`, whose lines have no host and tag. Other logs use a point.
+    /// Whether a comma precedes the fraction, as in `dmesg`. Lines of `dmesg` have no host name and no tag. Other logs
+    /// use a point.
     pub(super) comma: bool,
     pub(super) rest: &'a str,
 }
@@ -130,7 +131,7 @@ pub(super) fn iso(text: &str) -> Option<Iso<'_>> {
 
 /// Parses `Sun 2025-02-23 16:24:18 UTC rest` (`journalctl -o short-full`).
 pub(super) fn short_full(text: &str) -> Option<(WallTime, &str)> {
-    // Most lines that begin with a capital letter do not contain a time: the fourth byte rejects them.
+    // Most lines that begin with a capital letter do not contain a time. The check of the fourth byte rejects them.
     if text.as_bytes().get(3) != Some(&b' ') {
         return None;
     }

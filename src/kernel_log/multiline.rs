@@ -7,7 +7,7 @@
 struct Shape {
     /// Prefix of the first line.
     begins: &'static str,
-    /// The complete text contains one of these parts.
+    /// A text is complete if it contains one of these parts.
     whole: &'static [&'static str],
     /// Parts of the lines after the first one.
     further: &'static [&'static str],
@@ -34,7 +34,7 @@ const SHAPES: [Shape; 3] = [
     },
 ];
 
-/// Maximum number of driver lines after the first line within which a message must be complete.
+/// Maximum number of driver lines after the first line of a message. The message must be complete within these lines.
 const REACH: u32 = 4;
 
 #[derive(Debug)]
@@ -57,7 +57,8 @@ pub(super) enum LineUse {
     GivenUp(String),
 }
 
-/// Returns an incomplete message if a text is the first line of such a message.
+/// If a text is the first line of a message of several lines, and the message is not complete yet, returns the
+/// incomplete message.
 pub(super) fn start(text: &str) -> Option<PartialMessage> {
     if !text.starts_with("NVRM: ") {
         return None;

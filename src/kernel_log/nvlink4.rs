@@ -6,13 +6,13 @@
 /// The meaning of a set bit, in order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegisterClass {
-    /// The bit has no meaning of its own.
+    /// The bit alone has no meaning.
     Ignore,
     /// Corrected errors reached their threshold. No action.
     Corrected,
-    /// A consequence of an error elsewhere.
+    /// The error is a consequence of another error, in another component.
     Secondary,
-    /// A consequence of an error elsewhere, but the fabric must be reset.
+    /// The error is a consequence of another error, in another component, but the fabric must be reset.
     SecondaryFabricReset,
     /// The signal is marginal: watch the link, or reseat the board.
     SignalIntegrity,
@@ -22,7 +22,7 @@ pub enum RegisterClass {
     DiagnoseRepeated,
     /// The fault may be mechanical: reseat the board, then report.
     Mechanical,
-    /// The error must not happen: report it.
+    /// The error should never occur: report it.
     Unexpected,
     /// Hardware ECC or parity error: more than two on the same link lead to an RMA.
     Hardware,

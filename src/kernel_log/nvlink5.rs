@@ -107,7 +107,7 @@ impl Row {
     fn matches(&self, line: &XidLine<'_>, new_layout: bool) -> bool {
         let pattern = if new_layout { &self.from_r575 } else { &self.before_r575 };
         let bits = pattern.as_ref().is_none_or(|pattern| line.intr_info & pattern.mask == pattern.value);
-        // 149 and 150 report a state; the other codes report one bit each.
+        // Xids 149 and 150 report a state; the other codes report one bit each.
         let status = match self.xid {
             149 | 150 => line.error_status == self.status,
             _ => line.error_status & self.status != 0,

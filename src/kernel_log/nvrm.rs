@@ -254,7 +254,7 @@ fn is_version(token: &str) -> bool {
     plain && token.contains('.')
 }
 
-/// The status with which the driver refuses a GPU until it is reset.
+/// The status that the driver returns for a GPU that must be reset.
 const RESET_REQUIRED: &str = "NV_ERR_RESET_REQUIRED";
 
 /// Parses `nvAssertFailedNoLog: Assertion failed: EXPRESSION @ file.c:123`.

@@ -1,8 +1,8 @@
 //! Parses kernel lines that explain GPU problems: OOM kills, blocked tasks, crashes, machine checks, network cards.
 //!
 //! Source: `mm/oom_kill.c`, `kernel/hung_task.c` and `arch/x86/mm/fault.c` of the kernel, firmware error records (GHES)
-//! and the mlx5 driver. Limits: the stack of a blocked task is in later lines. Therefore this module does not know
-//! whether the task waits in the GPU driver.
+//! and the mlx5 driver. Limits: the stack of a blocked task is in later lines. Therefore this module cannot determine
+//! whether the task is waiting in the GPU driver.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
@@ -27,7 +27,8 @@ pub(super) fn out_of_memory(text: &str) -> Option<Line> {
         }
         return Some(line);
     }
-    // Older kernels print the candidate first (`Kill process … or sacrifice child`). It may kill a child instead.
+    // Older kernels print the candidate first (`Kill process … or sacrifice child`). The kernel may then kill a child
+    // of the candidate instead.
     let killed = after(text, "Killed process ")?;
     let (pid, rest) = decimal(killed)?;
     line.pid = u32::try_from(pid).ok();

@@ -92,7 +92,7 @@ impl<'a> Record<'a> {
         Timestamp::from_microsecond(wall.microseconds(Some(now.as_microsecond()))?).ok()
     }
 
-    /// Sets the time zone of a local time.
+    /// Sets the time from a local time in this time zone.
     pub fn localise(&mut self, zone: &TimeZone, now: Timestamp) {
         if let Some(local) = self.local_time(now)
             && let Ok(time) = zone.to_timestamp(TimeZone::UTC.to_datetime(local))

@@ -6,7 +6,7 @@ pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
     text.get(at + marker.len()..)
 }
 
-/// Returns the text before and after the first comma that is followed by a blank.
+/// Returns the text before and after the first comma that is followed by a space.
 pub(super) fn split_list(text: &str) -> Option<(&str, &str)> {
     let mut commas = memchr::memchr_iter(b',', text.as_bytes());
     let at = commas.find(|at| text.as_bytes().get(at + 1) == Some(&b' '))?;
@@ -15,7 +15,7 @@ pub(super) fn split_list(text: &str) -> Option<(&str, &str)> {
 
 /// Returns the text before and after the first occurrence of an ASCII character. Faster than `str::split_once` on long text.
 pub(super) fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
-    debug_assert!(byte.is_ascii(), "a byte of a longer character would split it");
+    debug_assert!(byte.is_ascii(), "the separator must be ASCII: any other byte is only a part of a character");
     let at = memchr::memchr(byte, text.as_bytes())?;
     Some((text.get(..at)?, text.get(at + 1..)?))
 }

@@ -12,7 +12,7 @@ const MAX_SAMPLES: usize = 3;
 
 const SAMPLE_CAP: usize = 200;
 
-/// One log while it is read.
+/// One log while it is being read.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     name: String,
@@ -48,7 +48,8 @@ impl Source {
             self.complete = complete(record);
         }
         if let Some(seq) = record.seq {
-            // A lower number than in the previous record means another capture in the same file, not a loss.
+            // A sequence number that is lower than the previous number means another capture in the same file, not lost
+            // records.
             let expected = self.last_seq.and_then(|last| last.checked_add(1));
             self.lost = self.lost.saturating_add(expected.map_or(0, |expected| seq.saturating_sub(expected)));
             self.last_seq = Some(seq);
@@ -75,7 +76,7 @@ impl Source {
         }
     }
 
-    /// Ends the time span of open lines. `valid`: whether the times of these lines are correct.
+    /// Ends the time span of the lines whose boot was not known. `valid`: whether the times of these lines are correct.
     pub(super) fn close_open(&mut self, valid: bool) {
         if let Some((from, to)) = self.open.take().filter(|_| valid) {
             self.from = Some(self.from.map_or(from, |known| known.min(from)));
@@ -101,7 +102,7 @@ impl Source {
     fn count_lines(&mut self, text: &str, lines: u64, error: bool) {
         self.unread = self.unread.saturating_add(lines);
         self.unread_errors = self.unread_errors.saturating_add(if error { lines } else { 0 });
-        // Lines that differ only in numbers count as one sample. A line with an error is preferred.
+        // Lines that differ only in hexadecimal digits have one common sample. A line with an error is preferred.
         let shape = |text: &str| text.chars().filter(|letter| !letter.is_ascii_hexdigit()).collect::<String>();
         let sample = clean(text, SAMPLE_CAP);
         if self.samples.iter().any(|(_, known)| shape(known) == shape(&sample)) {

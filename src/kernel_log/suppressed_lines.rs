@@ -10,8 +10,8 @@ use crate::facts::kernel_log::KernelEvent;
 use crate::kernel_log::line_time::LineTime;
 use crate::kernel_log::scan::decimal;
 
-/// Maximum time between an event and the line about suppressed lines. A rate limit has windows of 5 s, and the kernel prints
-/// the line with the first message of the next window.
+/// Maximum time between an event and the line that reports suppressed lines. A rate limit has windows of 5 s, and the
+/// kernel prints this line with the first message of the next window.
 const NEAR: i64 = 10_000_000;
 
 /// Maximum number of time spans. If there are more, the last one is extended.
@@ -29,7 +29,7 @@ pub(super) struct Suppressed {
 /// Returns how many lines were suppressed according to a text.
 #[inline]
 pub(super) fn count(text: &str) -> Option<u64> {
-    // Almost all lines are rejected here.
+    // For almost all lines, the function returns at this check.
     if !["suppressed", "suppressed.", "ratelimiting"].iter().any(|end| text.ends_with(end)) {
         return None;
     }
@@ -59,7 +59,7 @@ impl Suppressed {
         }
     }
 
-    /// Moves the times of one boot to another.
+    /// Moves the times of one boot to another boot.
     pub(super) fn move_boot(&mut self, from: usize, to: usize) {
         self.spans.iter_mut().filter(|(boot, ..)| *boot == from).for_each(|(boot, ..)| *boot = to);
     }

@@ -145,7 +145,7 @@ fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
         record.caller = Some(trimmed.trim_end());
         return true;
     }
-    // The time was removed from a quoted line, or `dmesg` printed an empty delta.
+    // The brackets are empty: the time was removed from a quoted line, or `dmesg` printed an empty delta.
     trimmed == "..." || before_delta().trim().is_empty()
 }
 
@@ -207,7 +207,8 @@ fn is_driver(tag: &str) -> bool {
     tag.starts_with("NVRM") || tag.starts_with("nvidia-nvswitch")
 }
 
-/// Returns the text if there is no tag, but the time since boot, a driver frame, or the stream of a container instead.
+/// Returns the text if there is no tag, but the time since boot, a driver frame, or the name of a container's output
+/// stream.
 fn untagged<'a>(text: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
     match text.bytes().next()? {
         b'[' => {

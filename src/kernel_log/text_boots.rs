@@ -28,20 +28,21 @@ pub(super) enum BootOfLine {
     Open,
 }
 
-/// What a line shows about the earlier lines whose boot is open.
+/// What a line shows about the earlier lines whose boot is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenLines {
-    /// The boot of the open lines is not known yet.
+    /// The boot of these lines is still not known.
     Stay,
     OfRunningBoot,
     OfEarlierBoot,
 }
 
-/// The boots of one text log while it is read.
+/// The boots of one text log while it is being read.
 #[derive(Debug, Default)]
 pub(super) struct TextBoots {
     running: bool,
-    /// Whether the lines since the last banner, or a similar line, are open.
+    /// Whether the lines that are being read began with a boot: its banner, a lower uptime, or a clock that was set
+    /// back.
     begins_with_boot: bool,
     wall: Option<i64>,
     newest_wall: Option<i64>,
@@ -49,8 +50,8 @@ pub(super) struct TextBoots {
 }
 
 impl TextBoots {
-    /// Returns the boot of the next line, what it shows about the earlier open lines, and its time. `boot_time`: the time at
-    /// uptime 0 of the running boot. `stamped`: the time in the line.
+    /// Returns the boot of the next line, what the line shows about the earlier lines with an unknown boot, and its
+    /// time. `boot_time`: the time at uptime 0 of the running boot. `stamped`: the time in the line.
     pub(super) fn next(
         &mut self,
         stamped: Option<i64>,
@@ -91,8 +92,9 @@ impl TextBoots {
         (BootOfLine::Running, before, LineTime { wall: Some(wall), uptime: None, not_before })
     }
 
-    /// Returns what the end of the log shows about its open lines. No text log is kept for years, so a time of years ago
-    /// with an uptime that the running boot has reached is from a wrong clock.
+    /// Returns what the end of the log shows about the lines with an unknown boot. If such lines are more than half a
+    /// year old, but have an uptime that the running boot has reached, their clock was wrong, because no text log is
+    /// kept for so long.
     pub(super) fn end(&self, boot_time: i64, now: Option<i64>) -> OpenLines {
         let reached = self.uptime.zip(now).is_some_and(|(uptime, now)| boot_time.saturating_add(uptime) <= now);
         let years_ago = self.wall.zip(now).is_some_and(|(wall, now)| now.saturating_sub(wall) > SILENCE);

@@ -29,7 +29,7 @@ impl ValueByAddress {
         }
     }
 
-    /// Moves the values of one boot to another.
+    /// Moves the values of one boot to another boot.
     pub(super) fn move_boot(&mut self, from: usize, to: usize) {
         let moved = self.0.get_mut(from).map(std::mem::take).unwrap_or_default();
         moved.into_iter().for_each(|(pci, value)| self.insert(to, pci, value));

@@ -30,15 +30,16 @@ pub const CUT: &str = "cut: the newest entries are missing";
 /// Note for a log of which only the newest part was read: `from` is the start of that part.
 pub const CUT_BEFORE: &str = "cut: older entries were not read";
 
-/// Returns the earliest time from which on the logs cover everything until now. `None` if no log covers the present, or
-/// if the times of the logs are not known.
+/// Returns the time since which the logs cover everything. `None` if no log covers the present, or if the times of the
+/// logs are not known.
 pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     reach_of(&seamless(logs), now)
 }
 
 fn reach_of(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     let dated = || logs.iter().filter(|log| log.from.is_some());
-    // The kernel buffer contains the newest records. A log that does not reach the buffer ended earlier.
+    // The kernel buffer contains the newest records, so the covered time is computed back from the buffer. A log that
+    // ended before the buffer begins does not extend this time.
     let buffer = dated().filter(|log| log.complete_since_boot.is_some()).min_by_key(|log| log.from);
     let newest = buffer.or_else(|| {
         let newest = dated().max_by_key(|log| (log.to, log.from))?;
@@ -54,8 +55,8 @@ pub fn covers(logs: &[Coverage], from: Timestamp, until: Timestamp, now: Timesta
     reach_of(&logs, now).is_some_and(|reach| reach <= from) || back(&logs, until, DRIFT) <= from
 }
 
-/// Returns the logs, with each text log extended back to the end of the rotated log before it: a kernel that logs nothing
-/// after a rotation leaves no gap. Only records of the kernel define the times.
+/// Returns the logs. Each text log is extended back to the end of the rotated log before it, because a kernel that logs
+/// nothing after a rotation leaves no gap. Only records of the kernel define the times.
 fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
     let rotated = |log: &Coverage| logs.iter().find(|other| other.source == format!("{}.1", log.source))?.to;
     let begins = |log: &Coverage, from: Timestamp| {
@@ -86,7 +87,8 @@ fn is_cut(log: &Coverage) -> bool {
     log.note.contains(CUT)
 }
 
-/// Returns whether the log continues until `moment`, except for a pause. A truncated log has more records.
+/// Returns whether the log continues until `moment`, except for a pause. The newest records of a truncated log are
+/// missing, so only a very short pause is allowed.
 fn meets(log: &Coverage, moment: Timestamp, pause: SignedDuration) -> bool {
     let pause = if is_cut(log) { pause.min(DRIFT) } else { pause };
     log.to.is_some_and(|to| moment.duration_since(to) <= pause)
@@ -144,7 +146,7 @@ mod tests {
         ];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
         assert_eq!(last_before(&logs, time("21T01:00")), Some(time("17T00:00")));
-        // The same applies to a journal that ended.
+        // A journal that ended days ago does not extend the time that the kernel buffer covers.
         let logs = [Coverage { source: "journal".to_owned(), ..logs[0].clone() }, logs[1].clone()];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
     }

@@ -13,7 +13,7 @@ const MAX_PARTS: usize = 256;
 /// One minute, in microseconds.
 const MINUTE: u64 = 60_000_000;
 
-/// Lines of one minute that belong to the message of an Xid, if there is one.
+/// Lines of one minute that belong to the message of an Xid, if the log contains this Xid.
 #[derive(Debug)]
 struct XidExtraLine {
     source: usize,
@@ -50,7 +50,8 @@ impl XidExtraLines {
         true
     }
 
-    /// Moves the lines of one boot to another. Their times are from a wrong clock, or are no longer needed.
+    /// Moves the lines of one boot to another boot. If `to` is the running boot, the times of the lines are removed,
+    /// because their clock was wrong.
     pub(super) fn move_boot(&mut self, from: usize, to: usize) {
         for part in self.0.iter_mut().filter(|part| part.boot == from) {
             (part.boot, part.order) = (to, part.order.filter(|_| to != 0));

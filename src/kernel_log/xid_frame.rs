@@ -62,7 +62,7 @@ fn process<'a>(text: &'a str, line: &mut Line) -> &'a str {
     line.pid = pid.trim().parse().ok().filter(|&pid| pid > 0);
     let rest = rest.trim_start();
     let Some(rest) = rest.strip_prefix("name=") else { return rest };
-    // A name may contain colons, brackets, blanks, and commas without a blank; ", " ends the name.
+    // A name may contain colons, brackets, spaces, and commas without a space. The name ends at ", ".
     let (name, rest) = scan::split_list(rest).unwrap_or((rest.trim_end_matches(','), ""));
     line.set_process(name);
     rest

@@ -351,7 +351,7 @@ fn recovery_name(action: u64) -> &'static str {
     u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from).name()
 }
 
-/// Parses the retired resource, and the step that activates the spare.
+/// Parses the location of the retired resource, and the action that activates the spare (reboot or reset).
 fn retirement(text: &str, line: &mut Line) {
     line.put_some("gpc", decimal_after(text, "GPC "));
     line.put_some("tpc", decimal_after(text, "TPC "));
@@ -370,7 +370,7 @@ fn retired_location(text: &str) -> Option<String> {
     }
 }
 
-/// Returns the hex words in the last pair of round or square brackets that begins with `0x`.
+/// Returns the hex words in the first `(0x…)`, or in the first `[0x…]` if there are no round brackets.
 fn words(text: &str) -> Vec<u32> {
     let open = text.find("(0x").or_else(|| text.find("[0x"));
     let Some(list) = open.and_then(|at| text.get(at + 1..)) else { return Vec::new() };

@@ -24,16 +24,17 @@ const MAX_FILE: usize = 64;
 /// Endings of scripts.
 const SCRIPTS: [&str; 8] = [".py", ".sh", ".jar", ".js", ".rb", ".pl", ".lua", ".jl"];
 
-/// Options whose values only describe the layout of a job, with dashes instead of underscores.
+/// Options whose values only describe the layout of a job. The names are written with dashes instead of underscores.
 static HARMLESS: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/layout_options.tsv")).collect());
 
 /// Words that are allowed as values.
 const WORDS: [&str; 12] =
     ["auto", "true", "false", "half", "bf16", "fp8", "fp16", "fp32", "float16", "bfloat16", "float32", "gpu"];
 
-/// Shortens a command line. Applying it twice changes nothing.
+/// Shortens a command line. A command line that was already shortened is not changed.
 pub fn shorten<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    // A program can put all words into one argument. Values with blanks are split and omitted.
+    // A program can put all its words into one argument. Therefore, arguments that contain spaces are split, and each
+    // word is checked.
     let mut words = words.into_iter().flat_map(str::split_whitespace).filter(|word| !word.is_empty());
     let Some(program) = words.next() else { return String::new() };
     let program = file_name(program).unwrap_or(LEFT_OUT);
@@ -94,7 +95,7 @@ fn option(word: &str) -> Option<String> {
     }
 }
 
-/// Returns a short option such as `-u`. In a longer word, it is not known where the name of the option ends.
+/// Returns a short option such as `-u`. `None` for a longer word, because the end of the option's name is unknown.
 fn short(word: &str) -> Option<&str> {
     word.get(..2).filter(|start| word.len() == 2 && start.as_bytes()[1].is_ascii_alphabetic())
 }

@@ -32,8 +32,8 @@ const HIDDEN: [(u32, u32); 25] = [
     (0xe_0000, 0xe_0fff),
 ];
 
-/// Returns whether cleaning removes the character: controls (C0 and C1), white space other than the blank, category
-/// `Cf`, and all characters that Unicode allows a renderer to ignore.
+/// Returns whether cleaning replaces the character with a space. True for control characters (C0 and C1), all white
+/// space (including the space), category `Cf`, and all characters that Unicode allows a renderer to ignore.
 pub fn is_hidden(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control() || character == ' ';

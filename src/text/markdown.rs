@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// Placeholders in angle brackets that are not tags. The kernel and Kubernetes write them.
 const PLACEHOLDERS: [&str; 3] = ["unknown>", "none>", "nil>"];
 
-/// Returns the text with a blank inserted in everything that would be rendered.
+/// Returns the text with a space inserted in everything that would be rendered.
 pub(super) fn defuse(text: &str) -> Cow<'_, str> {
     if !text.contains(['[', '<', '!']) {
         return Cow::Borrowed(text);

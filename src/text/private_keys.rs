@@ -51,7 +51,7 @@ pub fn without_private_keys<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec
     kept
 }
 
-/// Returns whether the line can be inside of a key: base64, a header such as `Proc-Type: 4,ENCRYPTED`, or empty.
+/// Returns whether the line can be inside a key: base64, a header such as `Proc-Type: 4,ENCRYPTED`, or an empty line.
 fn is_of_key(line: &str) -> bool {
     let header = |line: &str| ["Proc-Type:", "DEK-Info:"].iter().any(|name| line.starts_with(name));
     line.trim().is_empty() || is_base64(line) || header(line.trim())

@@ -20,7 +20,7 @@ static SHAPES: LazyLock<Vec<(&str, usize)>> = LazyLock::new(|| {
 /// Placeholder for words that were already omitted.
 const LEFT_OUT: &str = "…";
 
-/// The information in the previous word about the next word.
+/// What the previous word shows about the next word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     /// Nothing.
@@ -35,7 +35,7 @@ enum Next {
     UntilPemEnd,
 }
 
-/// Returns `text` without secrets. Its words must be separated by single blanks.
+/// Returns `text` without secrets. Its words must be separated by single spaces.
 pub(super) fn redact(text: &str) -> Cow<'_, str> {
     if !is_suspicious(text) {
         return Cow::Borrowed(text);
@@ -62,7 +62,7 @@ fn is_suspicious(text: &str) -> bool {
         || ["BEARER", "BASIC"].iter().any(|scheme| text.contains(scheme))
 }
 
-/// Returns the word without secrets, and the information in the word about the next word.
+/// Returns the word without secrets, and what the word shows about the next word.
 fn word_after(before: Next, word: &str) -> (String, Next) {
     if word.is_empty() {
         return (String::new(), before);
@@ -92,7 +92,8 @@ fn word_after(before: Next, word: &str) -> (String, Next) {
     (without_shapes(&word), then)
 }
 
-/// Returns [`Next`] for the word after an authentication scheme, which is the credential.
+/// If `word` is an authentication scheme, returns how to treat the next word, because that is the credential. `None`
+/// for other words.
 fn scheme(word: &str) -> Option<Next> {
     let bare = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
     match bare.to_ascii_lowercase().as_str() {
@@ -108,7 +109,7 @@ fn is_random(word: &str) -> bool {
     bare.len() >= 24 || (bare.len() >= 8 && bare.bytes().any(|byte| byte.is_ascii_digit()))
 }
 
-/// Returns `https://user:password@host` without the part before the `@`.
+/// Replaces `user:password` in `https://user:password@host` with [`REDACTED`].
 fn without_userinfo(word: &str) -> Cow<'_, str> {
     let Some(start) = word.find("://").map(|at| at + 3) else { return Cow::Borrowed(word) };
     let end = word[start..].find(['/', '?', '#']).map_or(word.len(), |at| start + at);
@@ -128,8 +129,8 @@ fn has_port(authority: &str) -> bool {
     !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Removes the values of `name=value`, `name:value` and similar, if the name is the name of a secret. Also returns the
-/// information about the next word if the text ends with a name.
+/// Removes the values of `name=value`, `name:value` and similar, if the name is the name of a secret. Also returns what
+/// the text shows about the next word: a secret, if the text ends with such a name.
 fn without_values(word: &str) -> (String, Next) {
     let mut shown = String::new();
     let mut rest = word;
@@ -238,7 +239,7 @@ mod tests {
     use super::redact;
     use crate::text::clean;
 
-    /// A secret that has no recognizable format.
+    /// A secret without a recognizable format.
     const SECRET: &str = "Tr0ub4dor";
 
     #[test]

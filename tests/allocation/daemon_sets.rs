@@ -1,4 +1,4 @@
-//! Tests of DaemonSets whose pod on a node is missing or not ready, that do not fit the node, or that cannot be read.
+//! Tests of DaemonSets: a pod is missing or not ready, the DaemonSet does not fit the node, or it cannot be read.
 
 use demo_cluster::{Cluster, Denial, Fixture, NodeFixture, workload_pod, workloads_of};
 use jiff::{SignedDuration, Timestamp};
@@ -23,7 +23,7 @@ fn facts() -> Report {
     Report { hostname: Some(NODE.to_owned()), ..facts }
 }
 
-/// Returns a cluster of a healthy node with its workloads.
+/// Returns a cluster that consists of a healthy node and the pods on it.
 fn healthy() -> Fixture {
     let node = NodeFixture::from_facts(NODE, facts());
     Fixture { pods: workloads_of(&node), ..Fixture::of([node]) }

@@ -188,7 +188,8 @@ async fn a_static_pod_is_identified_by_the_uid_of_the_kubelet() {
     assert_eq!((devices.len(), &devices[0]["processes"][0]["pid"]), (8, &json!(41210)));
 }
 
-/// A tenant writes the UID of another pod into an annotation: the tenant's pod gets no processes or devices of that pod.
+/// A tenant writes the UID of another pod into an annotation. The tenant's pod must not get the processes or devices of
+/// the other pod.
 #[tokio::test]
 async fn no_annotation_takes_over_the_processes_of_another_pod() {
     let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
@@ -235,7 +236,7 @@ async fn unreadable_amounts_are_unknown_and_not_zero() {
     assert!(answer["summary"].as_str().unwrap().contains("unknown"), "{answer}");
 }
 
-/// Returns a pod of an owner, in this phase.
+/// Returns a pod in this phase that has this owner.
 fn owned(name: &str, phase: &str, kind: &str, owner: &str, labels: &Value) -> Pod {
     let mut pod = simple(name, phase, 1);
     let reference = json!([{"apiVersion": "batch/v1", "kind": kind, "name": owner, "uid": "u", "controller": true}]);

@@ -57,7 +57,7 @@ impl Bench {
         Ok(answer.json)
     }
 
-    /// Returns the answer of a call that must succeed.
+    /// Returns the answer to a call that must succeed.
     pub(crate) async fn ask(&self, tool: &str, args: Value) -> Value {
         self.call(tool, args).await.unwrap_or_else(|failure| panic!("{tool}: {failure}"))
     }

@@ -8,7 +8,8 @@ use syringe_core::report::Report;
 
 /// Number of copies of each GPU of a scenario.
 const COPIES: u64 = 8;
-/// The text that is appended to other texts. Quotation marks take two characters in a text block.
+/// The text that is appended to other texts. It contains quotation marks, because JSON needs two characters for each of
+/// them.
 const PADDING: &str = " \"padding\" é";
 /// Fields with texts of tenants or drivers.
 const TEXTS: [&str; 7] = ["command", "message", "name", "user", "user_name", "status_message", "why"];

@@ -43,7 +43,8 @@ fn check(tool: &str, about: &str, json: &Value) -> bool {
     let result = serde_json::to_value(mcp::tool_result(json.clone())).unwrap();
     assert_eq!(&result["structuredContent"], json);
     assert_eq!(serde_json::from_str::<Value>(result["content"][0]["text"].as_str().unwrap()).unwrap(), *json);
-    // The larger form: the text block as JSON, with escaped quotation marks.
+    // The text block must also be below the limit. It is longer than the structured content, because its quotation
+    // marks are escaped.
     for copy in ["structuredContent", "content"] {
         let length = result[copy].to_string().chars().count();
         assert!(length <= MOST, "{tool} {about}: {copy} has {length} characters");
@@ -62,7 +63,8 @@ fn check(tool: &str, about: &str, json: &Value) -> bool {
     true
 }
 
-/// Returns whether `<list>_omitted` exists beside the list. For a list in several entries of another list, one is enough.
+/// Returns whether `<list>_omitted` exists beside the list. If the path contains another list, it is sufficient that
+/// one entry of that list has this field.
 fn is_counted(value: &Value, path: &[&str]) -> bool {
     match (value, path) {
         (Value::Array(list), _) => list.iter().any(|entry| is_counted(entry, path)),
@@ -131,8 +133,8 @@ async fn every_answer_about_a_node_with_64_gpus_and_long_texts_fits() {
         facts.iter().filter_map(|(name, facts)| Some(NodeFixture::from_facts(name, report(facts)?))).collect();
     assert!(nodes.len() > 150, "{} of {} scenarios were enlarged", nodes.len(), facts.len());
     let library: Vec<_> = syringe_core::scenarios::all().iter().map(|scenario| scenario.name).collect();
-    // Every tool is called for the scenarios of the library. For each other scenario, one tool is called, in turn; the tool
-    // with the largest answer is called most often.
+    // Every tool is called for the scenarios of `syringe_core`. Of the other scenarios, a third is used with the tool
+    // that has the largest answer, and a third with one of the other tools, in turn. The rest is not used.
     let calls = nodes.iter().enumerate().flat_map(|(number, node)| {
         let name = node.name.clone();
         let in_turn = 1 + number / 3 % (OF_A_NODE.len() - 1);

@@ -1,6 +1,6 @@
 //! The action of a chaos run, `kill_gpu_process`: its arguments, and checks of its answers and audit lines.
 //!
-//! The action is simulated on the healthy embedded node, and refused on other nodes.
+//! The action is simulated on the healthy embedded node, and rejected on other nodes.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub(crate) fn words<'a>() -> impl Iterator<Item = &'a str> {
     JOB.into_iter().chain(["--yes"])
 }
 
-/// Returns the reason why an answer is wrong.
+/// Returns the reason why an answer is wrong. `None`: the answer is correct.
 pub(crate) fn wrong(step: &Step, answer: &Value) -> Option<String> {
     let simulated = answer["outcome"] == "simulated";
     (simulated != step.healthy).then(|| format!("wrong outcome on a {} node: {answer:.300}", step.healthy))

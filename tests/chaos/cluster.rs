@@ -39,7 +39,7 @@ impl Site {
             pair
         });
         let nodes: Vec<_> = nodes.collect();
-        // The pods of the processes on the nodes, with different names on each node.
+        // The pods that own the processes on the nodes. The names of the pods are different on each node.
         let pods = nodes.iter().flat_map(|node| {
             workloads_of(node).into_iter().map(|mut pod| {
                 pod.metadata.name = pod.metadata.name.map(|name| format!("{name}-{}", node.name));
@@ -82,7 +82,7 @@ impl Site {
         self.embedded.is_some()
     }
 
-    /// Returns the name of the healthy or of the other node of a worker.
+    /// Returns the name of a worker's healthy or faulty node.
     pub(crate) fn node(&self, worker: usize, healthy: bool) -> String {
         let kind = if healthy { "healthy" } else { "faulty" };
         self.node.clone().unwrap_or_else(|| format!("{kind}-{worker}"))

@@ -16,7 +16,8 @@ pub(crate) struct Container {
     pub(crate) is_open: bool,
 }
 
-/// Returns the launchers' ephemeral containers on the nodes of a worker. On a real cluster there are none: no pod has a GPU.
+/// Returns the launchers' ephemeral containers on the nodes of a worker. A real cluster has no such containers, because
+/// no pod in it has a GPU.
 pub(crate) async fn of_worker(site: &Site, worker: usize) -> Vec<Container> {
     if !site.is_embedded() {
         return Vec::new();

@@ -34,7 +34,7 @@ pub(crate) enum Way {
 pub(crate) enum Event {
     /// Nothing.
     Nothing,
-    /// This many calls run at the same time.
+    /// This number of calls runs at the same time.
     Together(usize),
     /// The client cancels the call.
     Cancel(Duration),
@@ -74,7 +74,7 @@ pub(crate) struct Options {
 }
 
 impl Step {
-    /// Returns a step without faults and disturbances.
+    /// Returns a step without faults or disturbances.
     pub(crate) fn without_faults(via: &'static str) -> Self {
         let (way, tool) = (Way::Mcp, PROBING[0]);
         Self { number: usize::MAX, way, via, tool, healthy: true, event: Event::Nothing, rules: Vec::new() }
@@ -93,7 +93,7 @@ impl Step {
             _ => "pod",
         };
         let tool = if random.percent(88) { random.of(&PROBING) } else { random.of(&ASKING) };
-        // An ephemeral container cannot see the processes of the host, so the probe refuses actions there.
+        // An ephemeral container cannot see the processes of the host, so the probe rejects actions in it.
         let acts = options.whole && way == Way::Command && via != "ephemeral" && random.percent(15);
         let tool = if acts { KILL } else { tool };
         let longest = Duration::from_millis(if patient { 3_000 } else { 500 });

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::plan::Step;
 
-/// Maximum length of an answer, in characters. MCP hosts move longer answers into a file.
+/// Maximum length of an answer, in characters. Some MCP hosts save a longer answer to a file instead of passing it to
+/// the model.
 const MAX_ANSWER: usize = 45_000;
 
 /// A violated property, with the step and the faults.

@@ -17,7 +17,7 @@ const HOW: [&str; 2] = ["probe", "context"];
 /// The answers without faults.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
-    /// Answers by method (whether it reads inside a pod), tool and state of the node (healthy or not).
+    /// Answers by method (whether the probe reads inside a pod), tool and state of the node (healthy or not).
     answers: BTreeMap<(bool, &'static str, bool), Value>,
     /// Whether whole answers are compared. On a real node they are not, because values change from second to second.
     whole: bool,
@@ -58,7 +58,7 @@ impl Reference {
     }
 
     /// Returns the reason why an answer is wrong. An answer that reports itself as incomplete is not wrong.
-    /// `disturbed`: the kubelet was stopped during the call, and the answer may show that.
+    /// `disturbed`: the kubelet was stopped during the call, so the answer may report a fault of the kubelet.
     pub(crate) fn wrong(&self, step: &Step, node: &str, answer: &Value, disturbed: bool) -> Option<String> {
         if step.tool == KILL {
             return actions::wrong(step, answer);
@@ -68,7 +68,7 @@ impl Reference {
             return Some("there is an answer, but without faults there was an error".to_owned());
         }
         if step.tool == "list_gpu_nodes" {
-            // The nodes of the other workers may be stopped.
+            // The kubelets of other workers may be stopped, so only the number of nodes is compared.
             let count = |answer: &Value| answer["nodes"].as_array().map(Vec::len);
             let differs = count(expected) != count(answer) && !is_incomplete(answer);
             return differs.then(|| format!("{:?} nodes, not {:?}", count(answer), count(expected)));
@@ -156,7 +156,7 @@ fn mask_differences(one: &mut Value, other: &Value) {
     }
 }
 
-/// Sets values to null that are null in `pattern`.
+/// Sets a value to null if the value at the same path in `pattern` is null.
 fn mask(value: &mut Value, pattern: &Value) {
     match (value, pattern) {
         (value, Value::Null) => *value = Value::Null,

@@ -65,7 +65,7 @@ impl Session {
         self.notify("notifications/cancelled", json!({"requestId": id, "reason": "chaos"}));
     }
 
-    /// Waits for the outcome of a call, but not longer than until `end`.
+    /// Waits for the outcome of a call, at most until `end`.
     pub(crate) async fn reply(&mut self, id: u64, end: Instant) -> Reply {
         loop {
             if let Some(answer) = self.answers.remove(&id) {

@@ -22,7 +22,7 @@ pub(crate) struct Seen {
     created: Timestamp,
     deadline_seconds: Option<i64>,
     ended: Option<Timestamp>,
-    /// Whether the pod was reported as missing in the audit log.
+    /// Whether the test has already reported that the audit log has no entry for this pod.
     reported: bool,
 }
 
@@ -92,7 +92,8 @@ impl Truth {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Returns the names of the pods that must be in the audit log: all except these.
+    /// Returns the names of the pods that must be in the audit log: all pods that have not been reported yet, except
+    /// the pods with these UIDs.
     pub(crate) fn unaudited(&self, but: &BTreeSet<String>) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = all.iter().filter(|(uid, seen)| !but.contains(*uid) && !seen.reported);

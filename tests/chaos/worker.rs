@@ -266,7 +266,7 @@ impl Worker {
         }
     }
 
-    /// Calls `adopt` when the requests of a killed launcher have arrived.
+    /// Waits until the requests of a killed launcher have arrived, then calls `adopt`.
     async fn adopt_of_killed(&mut self) {
         self.was_killed = true;
         sleep(ARRIVAL_TIME).await;
@@ -320,7 +320,7 @@ impl Worker {
         if self.open().await.is_empty() {
             return;
         }
-        // A session does not clean up the pods that the session itself could not delete.
+        // A session does not clean up pods that it could not delete itself, so a new session is started.
         self.end_session(&Step::without_faults("pod")).await;
         self.adopt().await;
         self.session = Session::start(self.launcher("pod"), "pod", Duration::from_secs(20)).await;
@@ -377,7 +377,7 @@ impl Worker {
         audit_log(&self.home.path().join("state/gpu-syringe"))
     }
 
-    /// Lets a last launcher clean up. Then no pod may be left, and the audit log must contain all pods.
+    /// Lets one more launcher clean up. Afterwards, no pod may be left, and the audit log must contain all pods.
     pub(crate) async fn finish(&mut self, last: &Step) {
         self.end_session(&Step::without_faults("pod")).await;
         self.sweep(last).await;

@@ -216,7 +216,7 @@ fn a_blocked_task_that_ended_a_day_ago_is_history() {
     assert_eq!(worst(&judged(&with(vec![hung(8 * 24 * 60)]))), Some(Severity::Info));
 }
 
-/// Returns the diagnosis of the last hour of a log in which this line is six hours old.
+/// Returns the diagnosis of a log for its last hour. In this log, the line is six hours old.
 fn last_hour(line: &str) -> Diagnosis {
     let mut report = Report { taken_at: "2026-11-21T02:45:10Z".parse().ok(), ..Report::default() };
     report.kernel_log = [
@@ -349,7 +349,8 @@ fn an_old_event_is_no_emergency_where_the_present_was_not_read() {
     }
 }
 
-/// If a part of a section could not be read, nothing is concluded from that part, even if the problem names no GPU.
+/// If a part of a section could not be read, the diagnosis draws no conclusion from that part, even if the problem is
+/// not assigned to a GPU.
 #[test]
 fn a_partial_section_forbids_healthy_unless_the_input_is_declared_optional() {
     let verdict = |section: &str, code: &str| {

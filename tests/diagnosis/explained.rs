@@ -1,4 +1,4 @@
-//! Tests that, in every scenario, a pod is not explained as free of problems if there is a finding about its GPU.
+//! Tests for every scenario: if there is a finding about a GPU, no pod with this GPU is explained as free of problems.
 
 use diagnosis::diagnose;
 use diagnosis::explanation::{Cause, Explanation, explain};
@@ -48,7 +48,7 @@ pub(super) fn pod(now: Timestamp, phase: &str, words: &str) -> PodFacts {
     }
 }
 
-/// Returns the report with this GPU allocated to the pod by the kubelet.
+/// Returns the report, changed so that the kubelet has allocated this GPU to the pod.
 pub(super) fn allocated(report: &Report, uuid: &str) -> Report {
     let mut report = report.clone();
     let held = Allocation {
@@ -108,7 +108,8 @@ fn check(name: &str, report: &Report, cluster: &KubernetesFacts, most: usize) ->
             let ids: Vec<&str> = found.iter().map(|finding| finding.id.as_str()).collect();
             let free = is_free_of_problems(&explained);
             assert!(found.is_empty() || !free, "{name}, GPU {}, {phase} {words}: {ids:?} {explained:#?}", gpu.index);
-            // A statement about the pod's GPUs says so, and names what other GPUs have.
+            // A line that rules out an Xid must be limited to the pod's GPUs, and must mention the other GPUs if they
+            // have faults.
             let elsewhere = diagnosis.findings.iter().any(|one| {
                 one.severity >= Severity::Critical && !one.addresses.is_empty() && !one.addresses.contains(address)
             });

@@ -337,7 +337,7 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
     assert!(waits.evidence[0].contains("GPUs 0-2, 4-7"), "{waits:?}");
     let lost = finding(&diagnosis, "gpu-off-bus").evidence.join("; ");
     assert!(lost.contains("UUID GPU-ad0124a1") && lost.contains("serial 1675710730620"), "{lost}");
-    // A program that computes in registers also causes these values on a GPU that is not lost.
+    // A program that computes in registers also causes a low power draw without memory access, but its GPU is not lost.
     let spinning = changed("healthy-h100-8", |value| {
         for gpu in gpus(value, "telemetry") {
             gpu["utilization"]["memory_percent"] = json!(0);
@@ -345,7 +345,7 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
         }
     });
     assert!(!has(&judged(&spinning), "job-waits-for-lost-gpu"));
-    // GPUs that work have no such finding.
+    // GPUs with a high power draw are working, so there is no finding about a job that waits for a lost GPU.
     let working = changed("xid79-off-bus", |value| {
         for gpu in gpus(value, "telemetry") {
             gpu["power"]["draw_milliwatts"] = json!(600_000);
@@ -376,7 +376,7 @@ fn every_tool_judges_a_stuck_process_alike() {
     assert_eq!(diagnosis::stuck(&moment, pid), Some(diagnosis::Stuck::Possible));
 }
 
-// ---- GPUs that are gone, and cards that are no GPUs of the node
+// ---- GPUs that are gone, and cards that are not GPUs of the node
 
 #[test]
 fn every_sign_of_gpus_forbids_to_call_a_node_one_without_gpus() {
@@ -448,7 +448,7 @@ fn impossible_numbers_are_told_and_nothing_is_ended_because_of_them() {
     });
     let diagnosis = judged(&report);
     assert!(diagnosis.unknown.iter().any(|one| one.why.contains("not reliable")), "{}", told(&diagnosis));
-    // None of the pods in the API has an allocation of the kubelet or a process.
+    // In the API data, no pod has a GPU process or an allocation of the kubelet.
     let whole = scenarios().remove("healthy-h100-8").expect("it").0;
     let pod = |uid: &str| {
         let running = "2026-11-21T00:00:00Z";
@@ -514,7 +514,7 @@ fn every_critical_finding_that_interrupts_work_has_a_plan() {
     }
 }
 
-/// `reset_gpu` refuses a GPU that only a reboot can repair, so no plan may ask for a reset of such a GPU.
+/// `reset_gpu` rejects a GPU that only a reboot can repair, so no plan may ask for a reset of this GPU.
 #[test]
 fn no_plan_contradicts_the_rules_of_the_reset() {
     for (name, (report, expected)) in scenarios() {

@@ -1,4 +1,4 @@
-//! Tests that missing data from Kubernetes is listed, and improves no verdict unless the summary reports the gap.
+//! Tests that missing data from Kubernetes is listed, and improves a verdict only if the summary reports the gap.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Verdict;
@@ -36,7 +36,8 @@ fn no_verdict_is_better_without_an_input_and_the_input_is_named() {
             let part = diagnose(&report, &without(&expected.cluster, input));
             lost += usize::from(whole.findings.len() > part.findings.len());
             let named = part.unknown.iter().any(|one| one.section == input.section() && one.why.contains(WHY));
-            // Without an input, the verdict may only be better if it is `unknown`, or if the summary says what was not read.
+            // If an input is missing, the verdict must not be better. Exceptions: the verdict is `unknown`, or the
+            // summary reports what was not read.
             let admits = part.verdict == Verdict::Unknown || part.summary.contains("Not read in Kubernetes");
             let better = rank(part.verdict) < rank(whole.verdict) && !admits;
             if better || !named || rank(part.verdict) < rank(Verdict::Unknown) {

@@ -60,7 +60,8 @@ fn what_was_not_read_is_no_reason() {
     }
 }
 
-/// A reason replaces the finding that it explains, and there is only one reason.
+/// A finding with the reason for a missing driver replaces the finding `driver-not-loaded`, and there is only one such
+/// finding.
 #[test]
 fn an_absent_driver_has_one_finding() {
     const ABSENT: [&str; 5] = [
@@ -80,7 +81,7 @@ fn an_absent_driver_has_one_finding() {
             continue;
         }
         seen += 1;
-        // If the driver is loaded, there is no reason why it is not loaded.
+        // If the driver is loaded, there must be no finding with a reason for a missing driver.
         host(&mut report).driver.loaded = Some("580.95.05".to_owned());
         let why = diagnose(&report, &expected.cluster).findings;
         assert!(!why.iter().any(|finding| is_reason(&finding.id) && !told_not_loaded(&report)), "{name}");

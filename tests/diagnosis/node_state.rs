@@ -87,7 +87,7 @@ proptest! {
         prop_assert_eq!(named[0].evidence.iter().any(|line| line.contains("disk pressure")), pressure);
         prop_assert_eq!(diagnosis.verdict, Verdict::Critical);
         prop_assert!(diagnosis.summary.contains("Nothing was read on the node"), "{}", diagnosis.summary);
-        // Only a phrase of the table names a cause.
+        // A cause is found only if the message contains a phrase of the table, or the status is unknown.
         let known = !phrase.is_empty() || status == "Unknown";
         prop_assert_eq!(named[0].id != "node-not-ready", known, "{}", named[0].id);
     }
@@ -147,7 +147,7 @@ fn a_daemon_set_is_a_finding_only_if_it_fits_and_has_no_ready_pod() {
         let severity = if role.is_of_stack() { Severity::Warning } else { Severity::Info };
         assert_eq!(ids(&failing), [("daemonset-pod-not-ready", severity)], "{role:?}");
     }
-    // A program that waits for a free GPU is no fault of the node.
+    // A program that waits for a free GPU is not a fault of the node.
     let full = DaemonSetFacts { refusal: Some("Insufficient nvidia.com/gpu".into()), ..set(DaemonSetRole::UsesGpus) };
     assert_eq!(ids(&with_sets(vec![full])), [("daemonset-pod-missing", Severity::Info)]);
 }

@@ -33,7 +33,7 @@ fn plans_of<'d>(diagnosis: &'d Diagnosis, finding: &Finding) -> Vec<&'d Plan> {
     diagnosis.plan.iter().filter(covers).collect()
 }
 
-/// Asserts that the findings of a diagnosis and its plans ask for the same.
+/// Asserts that the findings of a diagnosis and its plans ask for the same actions.
 pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
     for plan in &diagnosis.plan {
         let text = format!("{} {}", plan.before_plan, plan.steps.join(" "));
@@ -70,7 +70,7 @@ pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
             let asks = |one: &&Finding| plan.findings.contains(&one.id) && one.action.code.includes(plan.action);
             assert!(diagnosis.findings.iter().any(|one| asks(&one)), "no finding asks for the plan. {}", told());
             match plan.urgency {
-                // The urgency is that of the worst finding: others refer to the plan.
+                // The urgency is that of the worst finding: the other findings refer to the plan.
                 Urgency::Now => assert!(!says(text, &WAITS), "{}", told()),
                 Urgency::WhenJobsEnd | Urgency::NextMaintenance => assert!(!says(text, &AT_ONCE), "{}", told()),
             }
@@ -78,7 +78,7 @@ pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
     }
 }
 
-/// An Xid of GPU 0 of a node whose job began long before, or after the Xid.
+/// An Xid of GPU 0, on a node whose job began either long before or after the Xid.
 fn node_with(base: &Report, code: u32, minutes: i64, readable: bool, new_program: bool) -> Report {
     let mut report = base.clone();
     let now = report.taken_at.expect("a time");
@@ -112,7 +112,7 @@ fn each_xid_has_one_action_in_finding_plan_and_explanation() {
     let uuid = uuid.expect("a UUID");
     let mut planned = 0;
     for entry in syringe_core::kernel_log::xids() {
-        // Codes that are information differ in their text only.
+        // Codes of severity information differ only in their text.
         let is_fault = entry.severity > Severity::Info;
         let ages = if is_fault { &[2, 20, 26 * 60][..] } else { &[20] };
         let states = [(true, false), (true, true), (false, false), (false, true)];

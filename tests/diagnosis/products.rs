@@ -319,7 +319,7 @@ fn counters_and_processes_that_contradict_each_other_are_found() {
     check("l40s-4-idle", "a bridge", pair, Some(("nvlink-bridge-not-working", Severity::Info)));
 }
 
-/// Removes all GPUs from this index on everywhere.
+/// Keeps the first `count` GPUs in all sections, and removes all processes and allocations.
 fn keep(value: &mut Value, count: usize) {
     for section in ["inventory", "telemetry", "topology", "ecc", "mig"] {
         gpus(value, section).truncate(count);
@@ -352,7 +352,8 @@ fn a_tray_has_two_or_four_gpus() {
     }
 }
 
-/// Without a majority, a place that one machine cannot have twice is still a difference.
+/// If parts of one machine report different values of a property that the machine can have only once, there is a
+/// finding, even if neither value has a majority.
 #[test]
 fn two_halves_of_one_machine_are_found() {
     for (section, path, severity) in [

@@ -1,4 +1,4 @@
-//! Property: what the diagnosis says about one event follows the row of its code in `xid.tsv`, `sxid.tsv` and `nvlink5.tsv`.
+//! Tests that the conclusions about one event follow the row of its code in `xid.tsv`, `sxid.tsv` or `nvlink5.tsv`.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Urgency};
@@ -16,7 +16,7 @@ use super::scenarios;
 
 const NVLINK5: &str = include_str!("../../src/kernel_log/data/nvlink5.tsv");
 
-/// Xids whose finding differs from the row, because other facts of the healthy node decide.
+/// Xids whose finding differs from the row, because other facts of the healthy node have priority.
 const BY_STATE: [(u32, &str); 4] = [
     (63, "NVML says whether the remap is pending"),
     (64, "NVML says whether the remap failed"),
@@ -24,7 +24,8 @@ const BY_STATE: [(u32, &str); 4] = [
     (154, "the details name the action"),
 ];
 
-/// Returns the healthy node with this event five minutes ago, and a driver load after it.
+/// Returns the healthy node with this event five minutes ago. If `loaded` is set, the driver was loaded after the
+/// event.
 fn node(event: KernelEvent, loaded: bool) -> Report {
     let (mut report, _) = scenarios()["healthy-h100-8"].clone();
     let taken = report.taken_at.expect("a time");
@@ -98,7 +99,7 @@ fn contradictions(row: &EventMeaning, event: &KernelEvent) -> Vec<String> {
     found
 }
 
-/// Returns what is stronger or weaker in the plans than in the row.
+/// Returns how the plans differ from the row: another action, a higher urgency, or a missing plan.
 fn of_plans(row: &EventMeaning, diagnosis: &Diagnosis) -> Option<String> {
     let interrupts = |action: ActionCode| action.includes(ActionCode::ResetGpu);
     let planned = diagnosis.plan.iter().find(|plan| plan.action != row.action);
@@ -124,7 +125,7 @@ fn finding_and_plan_follow_the_row_of_each_code() {
     assert!(found.is_empty(), "{} contradictions:\n{}", found.len(), found.join("\n"));
 }
 
-/// The guide to Fabric Manager asks for a restart of the host for these codes.
+/// For these codes, the Fabric Manager user guide asks for a restart of the host.
 #[test]
 fn no_driver_load_ends_an_sxid_that_is_always_fatal() {
     let always = || sxids().filter(|entry| entry.nvidia_action == Some("RESTART_HOST"));
@@ -136,7 +137,7 @@ fn no_driver_load_ends_an_sxid_that_is_always_fatal() {
     }
 }
 
-/// A line can name the Xid that caused it although the line of that Xid is missing.
+/// The line of an Xid can mention another Xid as its cause. That Xid counts even if its own line is missing.
 #[test]
 fn an_xid_that_is_only_named_as_the_cause_counts() {
     for code in [48, 79, 94, 95, 119] {

@@ -247,7 +247,7 @@ fn a_cdi_file_that_was_not_understood_is_no_working_runtime() {
     assert_eq!((state, evidence.as_str()), (StageState::Unknown, "could not read /etc/cdi/nvidia.yaml"));
 }
 
-/// A node with the program of NVIDIA's runtime, on which nothing shows that a pod with a GPU can start.
+/// The node has the program of NVIDIA's runtime. This does not show that a pod with a GPU can start.
 #[test]
 fn the_program_of_the_runtime_alone_is_no_working_runtime() {
     let verdict = |change: fn(&mut Report)| {
@@ -336,7 +336,7 @@ fn work_of_the_operator_that_goes_on_is_no_fault() {
     }
 }
 
-/// Tests which container is selected, whose log the probe then reads.
+/// Tests the selection of the container whose log the probe reads.
 #[test]
 fn the_log_that_is_read_is_that_of_the_first_broken_pod() {
     let report = unregistered();

@@ -99,7 +99,8 @@ fn is_of_this_boot(event: &KernelEvent) -> bool {
         && event.last.is_none_or(|last| now().duration_since(last).abs() < SignedDuration::from_hours(1))
 }
 
-/// Checks the diagnosis of one line. `Ok(false)`: the line's format gives the event a past time.
+/// Checks the diagnosis of one line. `Ok(false)`: the event gets a wrong time, because the format of the line does not
+/// contain the zone or the year.
 fn check_code(
     entry: &XidEntry,
     format: &Format,
@@ -220,12 +221,12 @@ proptest! {
     }
 }
 
-/// Returns the sections that contain the evidence of a finding. The evidence of a finding that quotes the kernel is in
-/// `xid`, unless the kernel line is only a message about a client.
+/// Returns the sections that contain the evidence of a finding. If the evidence quotes a kernel line, `xid` is one of
+/// them, except for the line `API mismatch`, which is only about a client.
 fn sections_with_evidence(finding: &Finding) -> Vec<&'static str> {
     let quotes = |line: &String| line.starts_with("kernel ") && !line.contains("API mismatch");
     let log = finding.evidence.iter().any(quotes).then_some("xid");
-    // An Xid alone does not change NVML's counters, and these may be zero again.
+    // A finding that is based only on an Xid does not depend on NVML's counters: they may be zero.
     let counted = finding.evidence.iter().any(|line| line.contains("since driver load: "));
     if finding.id.starts_with("ecc-") && log.is_some() && !counted {
         return log.into_iter().collect();
@@ -254,7 +255,7 @@ fn sections_with_evidence(finding: &Finding) -> Vec<&'static str> {
     row.map_or(&[][..], |(_, sections)| sections).iter().copied().chain(log).collect()
 }
 
-/// Findings that are based on a failed call: each section contains the failures of its own calls.
+/// Findings that are based on a failed call. Each section contains the failures of its own calls.
 const OF_FAILED_CALLS: [&str; 5] =
     ["gpu-unresponsive", "gpu-cannot-be-opened", "gpu-reset-required", "gpu-lost", "nvml-not-answering"];
 

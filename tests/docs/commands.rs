@@ -44,7 +44,7 @@ fn of_line(page: &Page, line: usize, text: &str) -> Option<Shown> {
     Some(Shown { page: page.path.clone(), line, arguments, comment: comment.to_owned() })
 }
 
-/// Replaces the placeholders for a digest by a digest.
+/// Replaces the placeholders for a digest with a digest.
 pub(crate) fn with_digests(text: &str) -> String {
     let digest = format!("sha256:{}", "0".repeat(64));
     DIGESTS.iter().fold(text.to_owned(), |text, placeholder| text.replace(placeholder, &digest))
@@ -74,7 +74,8 @@ fn arguments_of(line: &str) -> Option<Vec<String>> {
     Some(rest.to_vec())
 }
 
-/// Returns the error with which the program would reject these arguments. The placeholders for a node are not valid names.
+/// Returns the error with which the program rejects these arguments. Placeholders for a node are first replaced with
+/// the name of a node.
 fn rejection(arguments: &[String]) -> Option<clap::Error> {
     let words = arguments.iter().map(|word| if ["NODE", "NAME"].contains(&word.as_str()) { "gpu-1" } else { word });
     let argv: Vec<_> = std::iter::once("gpu-syringe").chain(words).collect();
@@ -188,7 +189,7 @@ fn text_for_people(arguments: &[&str]) -> String {
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
-/// A person knows the commands and not the tools.
+/// The output of the command line must not mention tools, because its users work with commands.
 #[test]
 fn no_tool_is_named_in_the_text_of_the_command_line() {
     let mut texts: Vec<(String, String)> = Vec::new();
@@ -225,7 +226,7 @@ fn no_tool_is_named_in_the_text_of_the_command_line() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            // The head of a snapshot names the test and its expression.
+            // The header of a snapshot contains the name of the test and its expression.
             texts.push((name, text.splitn(3, "---\n").last().unwrap_or_default().to_owned()));
         }
     }

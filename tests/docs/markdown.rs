@@ -77,7 +77,8 @@ fn read(file: &Path) -> Page {
     parse(path, without_front_matter(&text))
 }
 
-/// Replaces the lines between the two `---` at the start of a skill by empty lines, so that line numbers do not change.
+/// Replaces the lines between the two `---` at the start of a skill with empty lines, so that line numbers do not
+/// change.
 fn without_front_matter(text: &str) -> String {
     let Some(end) = text.strip_prefix("---\n").and_then(|rest| rest.find("\n---\n")) else { return text.to_owned() };
     let end = end + "---\n".len() + "\n---\n".len();

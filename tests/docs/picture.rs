@@ -56,7 +56,7 @@ fn picture() -> String {
     let mut lines = Vec::new();
     for arguments in COMMANDS {
         lines.push(format!("<tspan fill=\"#8b949e\">$</tspan> gpu-syringe {}", arguments.join(" ")));
-        // Codes that follow each other are one code.
+        // Consecutive colour codes are joined into one code.
         let text = printed(arguments).replace("m\x1b[", ";");
         let all: Vec<_> = text.lines().collect();
         lines.extend(all.iter().take(LINES).map(|line| spans(line)));

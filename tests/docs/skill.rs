@@ -5,7 +5,7 @@ use crate::markdown::root;
 const FILE: &str = "deploy/skill/gpu-syringe/SKILL.md";
 /// Maximum number of lines of the skill, because the skill takes space in the context of a model.
 const MOST_LINES: usize = 120;
-/// Words of users with which a host finds the skill. The description must contain these words.
+/// Words in users' requests. A host selects the skill because of these words, so the description must contain them.
 const WORDS: [&str; 8] = ["Xid", "NCCL", "MIG", "stuck", "pending", "slow", "ECC", "NVLink"];
 
 #[test]
@@ -17,7 +17,7 @@ fn a_host_finds_the_skill_by_the_words_that_people_type() {
         |name: &str| front.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
     assert_eq!(field("name: "), "gpu-syringe", "the skill must have the name of its folder");
     let description = field("description: ");
-    // This is the limit of the format.
+    // The skill format limits the description to this length.
     assert!(description.len() <= 1024, "{} bytes", description.len());
     for word in WORDS {
         assert!(description.contains(word), "the description lacks {word}");

@@ -16,7 +16,7 @@ struct About {
     tool: &'static str,
     /// The text about what the tool creates, if the default text ("one probe pod" or "nothing") is not correct.
     creates: Option<&'static str>,
-    /// The command line of an example. The arguments of the same MCP call are derived from it.
+    /// The command line of an example. The arguments of the corresponding MCP call are derived from it.
     command: &'static str,
     arguments: fn() -> Value,
     /// Fields of the answer, in the order in which they should be read.
@@ -207,7 +207,8 @@ fn on_the_command_line(command: &clap::Command, argument: &str) -> String {
         (None, _) => {
             let positional =
                 command.get_positionals().find(|arg| !arg.is_hide_set()).unwrap_or_else(|| panic!("{argument}"));
-            // The value is a node, or is not an argument of the tool.
+            // The name of the value can have alternatives (`A|B`). Only the first alternative, e.g. a node, is an
+            // argument of the tool.
             let value = value(positional);
             format!("`{}`", value.split('|').next().unwrap_or_default().trim())
         }

@@ -33,7 +33,8 @@ fn joined(text: &str) -> String {
     lines.replace_all(text, "").replace("\\\"", "\"")
 }
 
-/// Returns whether the parts of a message follow each other closely in a file.
+/// Returns whether a file contains the parts of a message in their order, with at most 300 characters between two
+/// parts.
 fn contains(text: &str, message: &str) -> bool {
     let parts: Vec<_> = message.split('…').map(str::trim).filter(|part| !part.is_empty()).map(regex::escape).collect();
     regex::RegexBuilder::new(&parts.join(r"(?s:.{0,300}?)")).build().unwrap().is_match(text)

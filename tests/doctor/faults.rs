@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::bed::{Bed, NAMESPACE};
 use crate::cluster::{Answer, IMAGE, denying, doctor, fixture, hardened, hardened_of, set_up};
 
-/// Asserts which checks fail or warn, and that the first failing check names this command.
+/// Asserts which checks fail or warn, and that the first failing check contains this command.
 fn check(fault: &str, answer: &Answer, failures: &[&str], warnings: &[&str], command: &str) {
     assert_eq!(answer.ids("failure"), failures, "{fault}: {}", answer.json);
     assert_eq!(answer.ids("warning"), warnings, "{fault}: {}", answer.json);
@@ -19,7 +19,7 @@ fn check(fault: &str, answer: &Answer, failures: &[&str], warnings: &[&str], com
     }
 }
 
-/// Makes the cluster respond to matching requests with this fault.
+/// Makes the cluster respond with this fault to requests with this verb and resource.
 fn answering(bed: &Bed, verb: &'static str, resource: &'static str, answer: AnswerFault) {
     let fault = RequestFault { verb: Some(verb), resource: Some(resource), answer: CountedFault::always(answer) };
     bed.cluster.faults(|faults| faults.api.requests.push(fault));
@@ -183,7 +183,7 @@ async fn the_policy_and_its_values() {
         bed.cluster.remove_object(kind, "gpu-syringe-probe-only");
         check(kind, &doctor(&bed, &[]).await, &["policy"], &[], "setup --apply --profile hardened");
     }
-    // The other policies limit what runs in a probe: a successful probe does not show that they exist.
+    // The other policies limit what runs in a probe. A successful probe does not show that these policies exist.
     for name in ["gpu-syringe-exec-only", "gpu-syringe-nothing-else"] {
         let bed = hardened().await;
         bed.cluster.remove_object("ValidatingAdmissionPolicyBinding", name);

@@ -20,7 +20,7 @@ async fn a_cluster_that_is_set_up_as_hardened_has_no_problem() {
     bed.assert_bare(1);
 }
 
-/// If no image is set, the image of the policy is used.
+/// If no image is set, the image in the policy is used.
 #[tokio::test]
 async fn a_cluster_that_is_set_up_as_hardened_needs_no_setting() {
     let bed = hardened().await;

@@ -101,7 +101,7 @@ async fn the_installed_policy_is_the_shipped_one() {
         let warnings = installed.status.as_ref().and_then(|status| status.type_checking.clone()).unwrap_or_default();
         assert_eq!(warnings.expression_warnings, None, "{name}");
         let installed = serde_json::to_value(installed.spec).unwrap();
-        // The first variables are the values of the cluster, which differ.
+        // These variables are settings of the cluster, so their values differ between clusters.
         let rest = |spec: &Value| {
             let variables = spec["variables"].as_array().into_iter().flatten();
             let is_value = |one: &&Value| {

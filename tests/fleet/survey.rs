@@ -111,7 +111,7 @@ async fn what_was_read_stays_if_the_deletion_is_slow() {
     assert_eq!(answer["probes"]["deleted"], false);
     let left = answer["left_behind"].as_array().unwrap();
     assert!(left.len() == 3 && left[0].as_str().unwrap().contains("still being deleted"), "{left:?}");
-    // The same applies to a call about one node.
+    // The data is also used in a call about one node.
     let answer = bench.ask("get_gpu_inventory", json!({"node_name": "gpu-001"})).await;
     assert_eq!(
         (&answer["probe"]["deleted"], answer["inventory"]["gpus"].as_array().map(Vec::len)),
@@ -149,7 +149,7 @@ async fn a_failure_of_every_node_is_one_error_after_a_few_tries() {
 
 #[tokio::test]
 async fn fifty_nodes_fit_in_ten_thousand_tokens() {
-    // Every second node has a problem: an unusually large number.
+    // Half of the nodes have a problem, which is an unusually large share.
     let trouble = ["xid79-off-bus", "ecc-remap-pending", "driver-mismatch", "no-driver"];
     let node = |number: usize| {
         let scenario = if number.is_multiple_of(2) { "healthy-h100-8" } else { trouble[number / 2 % trouble.len()] };

@@ -12,7 +12,8 @@ use crate::support::{PROBE, Running, document, facts_in, library_in, may_unshare
 
 const GPU: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
 
-/// Each of these arguments once ran a program of the caller as root, or changed a file of the caller's choice.
+/// In earlier versions, each of these arguments ran a program of the caller as root, or changed a file of the caller's
+/// choice.
 #[test]
 fn no_argument_loads_runs_or_writes_a_file() {
     let folder = open_folder();
@@ -79,7 +80,8 @@ fn only_tasks_of_the_probe_itself_are_run() {
     std::fs::write(at("host-file"), "before").expect("a file");
     for task in tasks(folder.path().to_str().expect("UTF-8")) {
         std::fs::write(at("task"), task.to_string()).expect("a file");
-        // The parent has the other socket of the pair, as for the probe's own children, but the parent is another program.
+        // The other socket of the pair belongs to the parent, as for the probe's own children. However, this parent is
+        // not the probe.
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         ours.write_all(task.to_string().as_bytes()).expect("written");
         drop(ours);
@@ -126,7 +128,7 @@ fn a_container_that_was_not_started_for_actions_does_not_act() {
         let document = document(&output);
         assert_eq!(document["error"]["code"] == json!("not_for_actions"), refused, "{document}");
         assert_eq!(output.status.code(), Some(if refused { 2 } else { 0 }), "{document}");
-        // In a container that was started for actions, the probe examines the process. The action is refused, because
+        // In a container that was started for actions, the probe examines the process. It rejects the action, because
         // neither the GPU nor the process exists.
         assert_eq!(document["action"]["pid"], if refused { Value::Null } else { json!(999_999) }, "{document}");
         assert_eq!(document["error"].is_null(), !refused, "{document}");

@@ -11,7 +11,7 @@ use crate::support::{DEBIAN, DEBIAN_PINNED, Launcher, OURS, fixture, ours, privi
 
 /// An image of NVIDIA with a digest.
 const DRIVER: &str = "nvcr.io/nvidia/driver@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-/// The image that the settings contain.
+/// The image in the settings.
 pub(crate) const NAMED: &str = "registry.example/node-probe:9";
 const POLICY: &str = "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: no probe is admitted \
     until variable image of ValidatingAdmissionPolicy gpu-syringe-probe-only is REGISTRY/PATH@sha256:DIGEST";
@@ -157,7 +157,7 @@ fn cases() -> Vec<Case> {
             says: &["--base-image"],
             ..case("the base image has no shell", &[])
         },
-        // The cluster rejects the pod: no other pod is tried.
+        // If the cluster rejects the pod, no other pod is tried.
         Case {
             faults: |faults| faults.api.pod_security = true,
             via: "none",
@@ -247,7 +247,7 @@ fn cases() -> Vec<Case> {
             says: &["deploy/rbac.yaml"],
             ..case("the user may neither exec nor read logs", &[])
         },
-        // These are faults for which another method would not help, or would make the situation worse.
+        // For these faults, another method would not help or would make the situation worse.
         Case {
             faults: |faults| faults.api.requests.push(fault("create", "pods", AnswerFault::TooManyRequests(1))),
             via: "error",
@@ -308,10 +308,10 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Returns the reason in the note of an answer without a probe.
+/// Returns the reason why no probe ran, from the note of the answer.
 fn no_probe(note: &str) -> String {
     let why = note.strip_prefix("No probe ran: ").and_then(|note| {
-        note.split_once(". Nothing was read on the node: this answer has only what Kubernetes knows.")
+        note.split_once(". Nothing was read on the node: this answer has only data from the Kubernetes API.")
     });
     why.unwrap_or_else(|| panic!("{note}")).0.to_owned()
 }
@@ -375,8 +375,8 @@ async fn each_situation_has_its_methods_and_its_answer() {
     }
 }
 
-/// A tenant can make a node pull any image of any name, so a name is not trusted: neither another digest of the same name,
-/// nor a tag alone. A launcher that knows no digest skips the step.
+/// A tenant can make a node pull an image with any name. Therefore, an image with the name of the probe is not trusted
+/// if it has another digest or only a tag. A launcher without a known digest skips this method.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_only_has_the_name_of_the_probe_is_never_started() {
     let theirs = format!("{}@sha256:{}", OURS[1].split_once('@').unwrap().0, "f".repeat(64));

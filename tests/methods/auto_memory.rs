@@ -144,7 +144,7 @@ async fn nodes_that_cannot_pull_an_image_do_not_change_the_method_of_the_others(
     }
 }
 
-/// A policy that rejects the pod of an action, because the user may not act, does not prevent reads.
+/// A policy that rejects the pod of an action, because the user has no permission for actions, does not prevent reads.
 #[tokio::test]
 async fn a_refused_pod_of_an_action_is_not_remembered_for_reads() {
     let cluster = Cluster::start(with_images(&OURS)).await.unwrap();

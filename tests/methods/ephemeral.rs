@@ -91,7 +91,7 @@ async fn no_ephemeral_forbids_the_method_and_its_suggestion() {
     assert!(said.contains("OutOfpods") && said.contains("--via ephemeral"), "{said}");
     let said = Launcher::start(&cluster, &["--no-ephemeral"]).failure().await;
     assert!(said.contains("OutOfpods") && !said.contains("--via ephemeral"), "{said}");
-    // The proposed method works on that node.
+    // The method that the error proposes works on the same node.
     let answer = Launcher::start(&cluster, &["--via", "ephemeral"]).inventory().await.unwrap();
     assert_eq!(answer["probe"]["via"], "ephemeral");
 }

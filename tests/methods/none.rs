@@ -44,7 +44,7 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
     fixture.pods.push(holder);
     let cluster = Cluster::start(fixture).await.unwrap();
     let launcher = Launcher::start(&cluster, &["--via", "none"]);
-    // Tools that only probe on request give the usual answer.
+    // `get_pod_gpu_allocation` is omitted, because it starts a probe only on request.
     for tool in node_tools().into_iter().filter(|tool| *tool != "get_pod_gpu_allocation") {
         let answer = launcher.call(tool, json!({ "node_name": "gpu-1" })).await;
         let answer = answer.unwrap_or_else(|failure| panic!("{tool}: {failure}"));
@@ -55,7 +55,7 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
         }
         assert!(unknown.contains("--via none"), "{tool}: {unknown}");
         assert_eq!((&answer["probe"]["via"], &answer["probe"]["source"]), (&json!("none"), &json!("api")), "{tool}");
-        // This tool has the same data and more, but in other fields.
+        // `describe_gpu_node` returns the data from Kubernetes in other fields than the other tools.
         if tool == "describe_gpu_node" {
             assert_ne!(answer["overall_health"], "healthy", "{}", answer["summary"]);
             continue;
@@ -208,7 +208,7 @@ async fn a_file_that_is_no_longer_written_is_skipped() {
     let answer = launcher.call("analyze_xid_errors", json!({ "node_name": "gpu-1" })).await.unwrap();
     let codes: Vec<_> = answer["events"].as_array().unwrap().iter().map(|event| &event["code"]).collect();
     assert_eq!(codes, [94], "{answer}");
-    // If this is the only log, old events do not lead to a fault.
+    // If `kern.log` is the only log, its old events do not lead to a fault.
     let cluster = Cluster::start(with_files(&[("kern.log", old)])).await.unwrap();
     let launcher = Launcher::start(&cluster, &["--via", "none"]);
     let answer = launcher.call("diagnose_gpu_node", json!({ "node_name": "gpu-1" })).await.unwrap();

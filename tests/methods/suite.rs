@@ -164,7 +164,7 @@ async fn an_action_is_refused_if_the_host_is_not_visible() {
     assert_eq!(cluster.pods_created(), 0);
     for way in ["pod", "inject", "logs"] {
         let launcher = Launcher::start(&cluster, &["--via", way, "--mode", "operator"]);
-        // The process does not exist on this node: the probe reports that with each method.
+        // The process does not exist on this node: the probe reports this with every method.
         let answer = launcher.call("kill_gpu_process", kill.clone()).await;
         let said = answer.map_or_else(|failure| failure.to_string(), |answer| answer.to_string());
         assert!(said.contains("41210") && !said.contains("not those of the host"), "{way}: {said}");

@@ -124,7 +124,7 @@ impl Launcher {
         Self::with_settings(cluster, settings.with_released_digest(probe_image_digest()))
     }
 
-    /// Starts a launcher that knows no image by digest, like one that was built without a release.
+    /// Starts a launcher that has no image digest, like a launcher that was built without a release.
     pub(crate) fn without_digest(cluster: &Cluster) -> Self {
         let binary = probe_binary("amd64");
         let settings = Settings::from_args(["--probe-binary", binary.to_str().unwrap()]).unwrap();

@@ -83,7 +83,7 @@ async fn a_node_that_is_not_ready_is_named_by_the_cause_with_the_message() {
         let told = answer["kubernetes"]["conditions"][0].as_str().unwrap();
         assert!(told.contains(message), "{told}");
         assert!(answer["summary"].as_str().unwrap().contains("Nothing was read on the node"), "{}", answer["summary"]);
-        // The answer about all nodes must have the same finding.
+        // The answer about all nodes must contain the same finding as the answer about this node.
         let survey = Launcher::start(&cluster, &[]).call("get_gpu_health", json!({})).await.unwrap();
         assert!(survey.to_string().contains(id), "{id}: {survey}");
         assert_eq!(survey["verdict"], "critical", "{id}: {survey}");
@@ -157,7 +157,7 @@ async fn a_machine_that_never_joined_is_explained_by_its_conditions() {
     let answer = diagnosed(&cluster, "gpu-pool-abcde").await;
     finding(&answer, "node-joining");
     assert_eq!(answer["verdict"], "unknown", "{answer}");
-    // Only the events of this node still exist.
+    // The node no longer exists, but its events still exist.
     cluster.add_event(warning("Node", "gpu-9", "DeletingNode", "the node does not exist in the cloud provider"));
     let answer = diagnosed(&cluster, "gpu-9").await;
     assert!(finding(&answer, "node-gone")["evidence"].to_string().contains("does not exist in the cloud provider"));

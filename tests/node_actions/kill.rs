@@ -1,4 +1,4 @@
-//! Tests of `node-probe kill` (processes from NVML or an open device file, refusals, one run per id) and of `reset --gpu`.
+//! Tests of `node-probe kill` (processes from NVML or a device file, rejections, one run per id) and of `reset --gpu`.
 
 use std::fs;
 

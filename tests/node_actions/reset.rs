@@ -208,7 +208,7 @@ fn a_tenant_that_locks_nvidia_smi_blocks_no_reset() {
 #[test]
 fn nvidia_smi_is_run_below_the_root_of_the_node() {
     let Some(node) = Node::new(&facts()).with_its_own_shell() else { return };
-    // Inside that root, the file `$log` of the usual script header does not exist.
+    // Inside the root folder of the node, the file `$log` of the usual script header does not exist.
     node.nvidia_smi("echo \"$*\" >> /smi.log; case \"$*\" in *--gpu-reset*) echo from below; exit 7;; esac");
     let action = node.act(&RESET);
     assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset", "-pm 1"], "{action}");

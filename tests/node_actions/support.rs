@@ -18,7 +18,8 @@ const ADDRESSES: [&str; 2] = ["0000:3b:00.0", "0000:3c:00.0"];
 /// the file changes the GPU.
 pub(crate) struct Node {
     root: TempDir,
-    /// The program's option for the tree, which determines whether the root directory is changed for the driver's tool.
+    /// Value of `NODE_PROBE_TEST_TREE`. It determines whether the root directory is changed when the driver's tool
+    /// runs.
     tree: &'static str,
     /// The NVML call that does not return.
     pub(crate) block: &'static str,

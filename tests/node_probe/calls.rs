@@ -1,4 +1,4 @@
-//! Tests that the probe makes few NVML calls, that fewer calls give the same facts, and of slow NVML calls.
+//! Tests of the number of NVML calls, of the facts that are read with fewer calls, and of slow NVML calls.
 //!
 //! The number matters because each call may have to wait for a busy driver.
 
@@ -11,7 +11,7 @@ use syringe_core::report::{Report, Sections, Status};
 use crate::reading::{availability, calls, two_gpus, with};
 use crate::{Bench, Run, data};
 
-/// Returns the fields of NVLinks whose values the functions for single links also return.
+/// Returns the NVLink fields whose values are also returned by functions for single links.
 fn link_fields() -> Vec<u32> {
     let ranges = [32..=37, 39..=44, 96..=107, 148..=159, 161..=162, 165..=166, 91..=91, 147..=147];
     ranges.into_iter().flatten().collect()
@@ -142,7 +142,8 @@ fn gpus_of_different_products_share_nothing() {
     }
 }
 
-/// Adds the driver's file about a GPU that no process has open, without persistence mode.
+/// Adds the driver's file about a GPU that is not initialized, because persistence mode is off and no process has the
+/// GPU open.
 fn with_uninitialized_gpu(bench: &Bench) {
     let folder = bench.directory.path().join("proc/driver/nvidia/gpus/0000:18:00.0");
     std::fs::create_dir_all(&folder).expect("a folder");

@@ -1,4 +1,4 @@
-//! Tests of the conditions under which `kill-gpu-process` acts (`--mode operator`, `--yes`, the named server).
+//! Tests of the conditions under which `kill-gpu-process` acts (`--mode operator`, `--yes`, the matching `--server`).
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,4 +1,4 @@
-//! Tests of the tools and arguments in each mode, of refused plans, and of the cordon state that the probe gets.
+//! Tests of the tools and arguments in each mode, of rejected plans, and of the cordon state that the probe gets.
 
 use serde_json::json;
 

@@ -39,7 +39,7 @@ pub(crate) const IDLE_GPU: &str = "GPU-0ef073d2-8b0d-4220-a630-44b3db6f98bb";
 pub(crate) enum User {
     /// The user agrees.
     Agrees,
-    /// The user fills in the form with no.
+    /// The user answers the form with "no".
     SaysNo,
     /// The user closes the form.
     Declines,
@@ -150,7 +150,8 @@ pub(crate) struct Setup {
     /// Whether the folder of the audit log is missing.
     pub(crate) no_audit: bool,
     pub(crate) linger: Duration,
-    /// Number of repeated requests for an action with a lost answer that arrive before the action has ended.
+    /// Number of repeated requests for an action that get the response "already run", because the action is still
+    /// running. Used if the response to the first request is lost.
     pub(crate) asked_in_vain: u32,
 }
 

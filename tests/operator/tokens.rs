@@ -136,7 +136,7 @@ async fn a_token_expires_after_two_minutes() {
     assert!(bed.done().is_empty());
 }
 
-/// Returns the answer of an action whose connection is cut. The next `refused` attempts to connect fail.
+/// Returns the answer to an action call whose connection is cut. The next `refused` attempts to connect fail.
 async fn cut(setup: Setup, refused: u32) -> (Bed, Value) {
     let bed = Bed::new(setup).await;
     let token = token(&bed, "kill_gpu_process", &kill()).await;
@@ -186,7 +186,7 @@ async fn an_action_is_never_moved_to_another_pod() {
         let token = token(&bed, "kill_gpu_process", &kill()).await;
         bed.cluster.faults(fault);
         let said = format!("{:?}", bed.call("kill_gpu_process", &with(kill(), "token", token)).await);
-        // A second request with the same name only requests the outcome of the first.
+        // A second request with the same name only requests the outcome of the first request.
         let done = bed.done();
         let runs: BTreeSet<_> =
             done.iter().filter_map(|line| line.split_once("--once")).map(|(_, name)| name).collect();

@@ -1,7 +1,7 @@
-//! The type `Policies`: evaluates ValidatingAdmissionPolicies with their bindings like an API server.
+//! The type `Policies`: evaluates ValidatingAdmissionPolicies with their bindings as an API server does.
 //!
-//! The code follows `k8s.io/apiserver/pkg/admission/plugin/policy`. Features that the shipped policies do not use lead to a
-//! panic, so that they are not silently ignored.
+//! The code follows `k8s.io/apiserver/pkg/admission/plugin/policy`. Features that the shipped policies do not use lead
+//! to a panic, so that they are not silently ignored.
 
 use std::collections::BTreeMap;
 

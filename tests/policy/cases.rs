@@ -30,7 +30,7 @@ pub(crate) struct Case {
     /// Other values of the variables of the policy.
     #[serde(default)]
     pub(crate) values: Value,
-    /// Whether an API server drops the field if its feature gate is off. The remaining pod is genuine.
+    /// Whether an API server drops the field if its feature gate is off. The pod without the field is genuine.
     #[serde(default)]
     #[allow(dead_code, reason = "for the tests with a real cluster")]
     pub(crate) gated: bool,

@@ -1,6 +1,6 @@
 //! The types `Expression` and `Scope`: CEL as in an API server, with the strings library and a minimal authorizer.
 //!
-//! The authorizer only knows the right to act.
+//! The authorizer only checks the right to act.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -55,7 +55,7 @@ impl Scope {
     pub(crate) fn new(may_act: bool) -> Self {
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         context.add_variable_from_value("authorizer", "");
-        // The calls of a check build a text step by step; access is granted only if the text equals `RIGHT`.
+        // Each call of a check adds a word to a text. Access is granted only if the complete text equals `RIGHT`.
         let step = |before: &str, after: &str, word: &str| format!("{before}{after}{word}");
         let text = |context: &mut Context<'static, 'static>, name: &str, after: &'static str| {
             let add = move |This(before): This<Arc<String>>, word: Arc<String>| step(&before, after, &word);

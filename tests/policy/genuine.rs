@@ -84,7 +84,7 @@ impl Site {
     }
 }
 
-/// Parses `PodExecOptions` from a query like the API server.
+/// Parses `PodExecOptions` from a query as the API server does.
 fn exec_options(query: &str) -> Value {
     let mut options = json!({"kind": "PodExecOptions", "apiVersion": "v1", "command": []});
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -167,7 +167,7 @@ async fn reviewed(settings: &[&str]) -> Vec<(Request, Vec<Denial>)> {
         let asked = site.asked(before).await;
         assert!(!asked.is_empty(), "{tool} {arguments} {settings:?}: {:?}", result.err());
         for request in asked {
-            // Only users who have the right to act request actions.
+            // With operator settings, actions are requested, and the user has the right to act.
             let request = Request { may_act: operator, ..request };
             let denials = policies.review(&request);
             all.push((request, denials));
@@ -176,7 +176,7 @@ async fn reviewed(settings: &[&str]) -> Vec<(Request, Vec<Denial>)> {
     all
 }
 
-/// Settings that change the pod. With the values above, the policy must admit each of them.
+/// Settings that change the pod. With the variables of [`opened`], the policy must admit the pods of each entry.
 const MODES: [&[&str]; 8] = [
     &["--via", "pod", "--mode", "operator"],
     &["--via", "logs", "--mode", "operator"],

@@ -62,7 +62,8 @@ fn every_hostile_request_is_denied_with_its_message_and_every_validation_is_need
     let (cases, genuine, policies) = (cases::all(), Genuine::new(), usual());
     assert!(cases.len() >= 60, "{}", cases.len());
     let mut wrong = Vec::new();
-    // If only one validation rejects a request, the request would be admitted without it: this validation is needed.
+    // If only one validation rejects a request, the request would be admitted without that validation. Therefore, the
+    // validation is needed.
     let mut alone = BTreeSet::new();
     for case in &cases {
         let others = (!case.values.is_null()).then(|| with_values(&case.values));
@@ -164,7 +165,7 @@ fn defaults_of_a_cluster_in_a_genuine_pod_are_admitted() {
         cases::merge(&mut pod, &addition);
         assert_eq!(policies.review(&request("CREATE", "", pod)), [], "{addition}");
     }
-    // These are a status update of the kubelet, and an eviction by a drain.
+    // The first request is a status update of the kubelet, the second is an eviction during a drain.
     for (operation, subresource) in [("UPDATE", "status"), ("CREATE", "eviction")] {
         assert_eq!(policies.review(&request(operation, subresource, defaulted(printed(&[])))), []);
     }

@@ -24,7 +24,7 @@ fn of_kind<T: serde::de::DeserializeOwned>(documents: &[Value], kind: &str) -> V
     found.map(|document| serde_json::from_value(document).unwrap()).collect()
 }
 
-/// Returns the shipped policies, which name no image.
+/// Returns the shipped policies, which contain no image.
 pub(crate) fn shipped() -> Policies {
     with_variables(&json!({}))
 }

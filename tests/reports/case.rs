@@ -28,7 +28,7 @@ enum Question {
     Pod(String, String),
 }
 
-/// The part of an answer that names the cause, with words that it must contain.
+/// The part of an answer that must name the cause, and the words that this part must contain.
 #[derive(Clone, Debug)]
 enum Name {
     /// A finding with this id.
@@ -88,8 +88,8 @@ impl Case {
         self
     }
 
-    /// Adds findings that are also true and do not blame something else. Any other finding above `info` makes the answer
-    /// wrong. For a pod, adds causes that are not false, but not precise.
+    /// Adds findings that are also true and do not blame something else. Any other finding above `info` makes the
+    /// answer wrong. For a pod, adds causes that are correct but not precise.
     pub(crate) fn beside(mut self, ids: &[&'static str]) -> Self {
         self.beside.extend(ids);
         self

@@ -24,7 +24,7 @@ pub(crate) fn node(facts: Report) -> NodeFixture {
     NodeFixture::from_facts("gpu-1", facts)
 }
 
-/// Returns a cluster of this node, with the pods of the kubelet's allocations and of other GPU processes.
+/// Returns a cluster of this node, with the pods that have allocations of the kubelet or other GPU processes.
 pub(crate) fn cluster(node: NodeFixture) -> Fixture {
     let mut pods = workloads_of(&node);
     let facts = node.facts.report();

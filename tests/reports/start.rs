@@ -22,7 +22,7 @@ const PREPARE: &str = "Failed to prepare dynamic resources: NodePrepareResources
 
 const CLAIM_DEVICE: &str = "k8s.gpu.nvidia.com/claim=0b7a5c1e-1111-4222-8333-123456789abc-gpu-0";
 
-/// Returns a cluster with the pods and events of the base, and with these pods and events.
+/// Returns a cluster with the pods of the base cluster and these pods, and with these events.
 fn with(base: Fixture, pods: Vec<Pod>, events: Vec<Event>) -> Fixture {
     Fixture { pods: base.pods.into_iter().chain(pods).collect(), events, ..base }
 }
@@ -36,7 +36,7 @@ fn waits(reason: &str, message: &str) -> Pod {
     pod("start", 1, status("Pending", json!({"waiting": {"reason": reason, "message": message}})))
 }
 
-/// Returns a pod in a crash loop whose container the runtime never started.
+/// Returns a pod in a crash loop. The runtime has never started its container.
 fn never_started(message: &str) -> Pod {
     let mut status = status("Running", json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}));
     status["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 128, "reason": "StartError",
@@ -52,14 +52,15 @@ fn runs() -> Pod {
     pod("start", 0, status)
 }
 
-/// Creates a case of a pod in ContainerCreating, with an event that contains the reason. In the twin, the pod is running.
+/// Creates a case of a pod in ContainerCreating, with an event that contains the reason. In the same cluster without
+/// the fault, the pod is running.
 fn creating(row: u32, reason: &str, message: &str) -> Case {
     let events = || vec![event("start", reason, message)];
     Case::of_pod(row, "research/start", healthy_with(vec![waits("ContainerCreating", "")], events()))
         .twin(healthy_with(vec![runs()], events()))
 }
 
-/// Creates a case of a pod whose container the runtime refused to start.
+/// Creates a case of a pod with a container that the runtime failed to start.
 fn refused_start(row: u32, message: &str) -> Case {
     Case::of_pod(row, "research/start", healthy_with(vec![never_started(message)], Vec::new()))
         .never(&["kubectl logs"])
@@ -93,7 +94,7 @@ fn booked(report: &mut Report, uid: &str, indexes: &[usize]) {
                 "devices": [uuids[*index]]}))
         })
         .collect();
-    // Processes of pods that do not exist in this cluster would be another fault.
+    // This cluster does not contain the pods of these processes. Processes without a pod would be another fault.
     section(&mut report.sections.processes).processes.clear();
 }
 

@@ -35,7 +35,8 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Returns a node whose privileged notebook uses a GPU of another pod. `is_stranger`: the GPU is only allocated to that pod.
+/// Returns a node whose privileged notebook uses a GPU of another pod. `is_stranger`: the notebook has no replica of
+/// this GPU.
 fn stranger(is_stranger: bool) -> Fixture {
     let scenario = if is_stranger { "stranger-on-a-gpu" } else { "neighbour-on-a-shared-gpu" };
     let mut fixture = self::scenario(scenario);

@@ -54,7 +54,7 @@ async fn a_second_user_is_added_and_the_first_one_stays() {
     let second = applied(&bed, &["--group", "operators", "--operator"]).await;
     assert_eq!(only(&second, "created"), ["RoleBinding gpu-syringe-operator"]);
     assert_eq!(only(&second, "changed"), ["RoleBinding gpu-syringe-reader", "ClusterRoleBinding gpu-syringe-read"]);
-    // With the same arguments, or without names, no user loses a permission.
+    // With the same arguments, or without users and groups, no user loses a permission.
     for args in [&["--user", "alice"][..], &[]] {
         let third = applied(&bed, args).await;
         assert_eq!(only(&third, "unchanged").len(), third.len(), "{third:?}");
@@ -65,7 +65,7 @@ async fn a_second_user_is_added_and_the_first_one_stays() {
 async fn hardened_admits_the_image_alone_and_keeps_its_values() {
     let bed = bare().await;
     applied(&bed, &["--image", IMAGE]).await;
-    // Without a profile and an image, the installed profile and image stay.
+    // Without a profile and an image in the arguments, the installed profile and image are kept.
     let again = applied(&bed, &[]).await;
     assert_eq!(only(&again, "unchanged").len(), again.len(), "{again:?}");
     assert!(again.iter().any(|(object, _)| object == "ValidatingAdmissionPolicy gpu-syringe-probe-only"), "{again:?}");
@@ -89,7 +89,7 @@ async fn an_image_of_localhost_is_admitted() {
     assert!(refused.stderr.contains("it names no registry"), "{}", refused.stderr);
 }
 
-/// A user without any setting gets an answer on a hardened cluster, and needs only the rights of a reader.
+/// A user without any settings gets an answer on a hardened cluster, and needs only the rights of a reader.
 #[tokio::test]
 async fn a_reader_without_any_setting_uses_the_image_of_the_policy() {
     let mut fixture = Fixture { namespaces: Vec::new(), ..Fixture::of([node("gpu-1", "healthy-h100-8")]) };
@@ -148,7 +148,7 @@ async fn install(bed: &Bed, args: &[&str]) {
 }
 
 /// Permissions are granted only after the API server uses the applied policies, with their image. A cluster can have
-/// several API servers, so one refusal is not enough.
+/// several API servers, so one rejection is not sufficient.
 #[tokio::test]
 async fn nobody_is_granted_anything_before_all_policies_are_in_effect() {
     let old = format!(
@@ -278,5 +278,5 @@ async fn the_policy_stays_with_a_namespace_that_somebody_else_took_over() {
     assert_eq!(kinds("ValidatingAdmissionPolicyBinding"), 3, "{left:?}");
     assert_eq!(kinds("ValidatingAdmissionPolicy"), 3, "{left:?}");
     assert_eq!((kinds("ConfigMap"), kinds("RoleBinding"), kinds("ClusterRoleBinding")), (0, 0, 0), "{left:?}");
-    assert!(removed["notes"].to_string().contains("Kept, because namespace"), "{removed}");
+    assert!(removed["notes"].to_string().contains("These objects are kept, because without them namespace"), "{removed}");
 }

@@ -15,7 +15,8 @@ async fn denying(denials: &[(&str, &str)], namespaces: bool) -> Bed {
     Bed::of(fixture).await
 }
 
-/// Each missing permission stops the set-up before the first change, even if the permission is needed late.
+/// Each missing permission stops the set-up before the first change, even if the permission is only needed for a later
+/// step.
 #[tokio::test]
 async fn nothing_is_applied_where_a_permission_is_missing() {
     let cases = [
@@ -149,7 +150,7 @@ async fn what_would_give_more_than_was_asked_for_is_a_usage_error() {
     assert_eq!(asked.code, Some(0), "{}", asked.stderr);
 }
 
-/// A user who may write bindings in the namespace must not get rights in the whole cluster with the next set-up.
+/// A user who may write bindings in the namespace must not get rights in the whole cluster when `setup` runs again.
 #[tokio::test]
 async fn subjects_of_a_binding_of_somebody_else_get_nothing() {
     let bed = bare().await;

@@ -65,7 +65,8 @@ fn at(time: &str) -> String {
     format!("2026-11-21T{time}Z")
 }
 
-/// Returns the state of a terminated container. `started`: `None` means 1970, as in the API.
+/// Returns the state of a terminated container. If `started` is `None`, the start time is in 1970, as the API returns
+/// it.
 fn ended(code: i32, reason: &str, message: &str, started: Option<&str>) -> Value {
     let started = started.map_or("1970-01-01T00:00:00Z".to_owned(), at);
     json!({"terminated": {"exitCode": code, "reason": reason, "message": message, "startedAt": started,
@@ -134,7 +135,7 @@ pub(crate) fn fixture() -> Fixture {
     let again = json!({"running": {"startedAt": at("02:30:02")}});
     let mut no_device = on("no-device", "Running", status(running.clone(), Value::Null, 0));
     no_device.status.as_mut().unwrap().conditions = serde_json::from_value(conditions(true)).unwrap();
-    // The pod does not request a GPU: its only problem is the probe.
+    // The pod does not request a GPU. Its only problem is the failed readiness probe.
     let mut not_ready = on("not-ready", "Running", status(running, Value::Null, 0));
     not_ready.spec.as_mut().unwrap().containers[0].resources = None;
     let refused = |reason: &str, message: &str| {

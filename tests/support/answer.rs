@@ -26,7 +26,7 @@ impl Answer {
         }
     }
 
-    /// Returns the answer of a successful call. The text block and the structured content must be equal.
+    /// Returns the answer to a successful call. The text block and the structured content must be equal.
     pub(crate) fn success(&self) -> &Value {
         assert!(!self.is_error, "the call failed: {}", self.text);
         let structured = self.structured.as_ref().expect("structuredContent");
@@ -35,7 +35,7 @@ impl Answer {
         structured
     }
 
-    /// Returns the answer of a successful call that left nothing behind.
+    /// Returns the answer to a successful call that left nothing behind.
     pub(crate) fn deleted(&self) -> &Value {
         let answer = self.success();
         assert_eq!(answer["probe"]["deleted"], true, "{}", answer["probe"]);

@@ -72,7 +72,7 @@ impl Bed {
         Launcher::alone(self.home()).env("KUBECONFIG", self.kubeconfig())
     }
 
-    /// Starts a session with such a launcher.
+    /// Starts a session with a launcher that has the kubeconfig and the image digest.
     pub(crate) async fn client(&self) -> Client {
         Client::start(self.launcher()).await
     }

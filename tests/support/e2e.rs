@@ -73,7 +73,7 @@ impl Site {
             .env("GPU_SYRINGE_ALLOW_NODES", "*")
     }
 
-    /// Starts a session with such a launcher.
+    /// Starts a session with a launcher for the cluster.
     pub(crate) async fn client(&self) -> Client {
         Client::start(self.launcher()).await
     }

@@ -137,7 +137,7 @@ impl Running {
         }
     }
 
-    /// Waits until the program exits, but not longer than until `end`.
+    /// Waits until the program exits, at most until `end`.
     pub(crate) async fn exit_by(&mut self, end: Instant) -> Option<ExitStatus> {
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().expect("a child") {

@@ -10,7 +10,7 @@ pub(crate) async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -
     within(LONGEST, what, look).await
 }
 
-/// Calls `look` until it returns a value, but not longer than `time`.
+/// Calls `look` until it returns a value, for at most `time`.
 pub(crate) async fn within<T>(time: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + time;
     loop {

@@ -108,7 +108,7 @@ async fn a_failed_plugin_is_reported_with_file_name_and_status_only() {
     let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
     let said = answer.error_with(&["Signing in", "'plugin.sh' failed with exit status: 3", "kubectl"]);
     assert!(!said.contains("S3cr3t") && !said.contains("CLIENT_SECRET"), "{said}");
-    // The log must still be JSON, and must not contain more.
+    // The log must still be JSON, and must not contain the secret.
     let log = client.close().await;
     assert!(!serde_json::to_string(&log).unwrap().contains("S3cr3t"), "{log:?}");
     bed.assert_bare(0);

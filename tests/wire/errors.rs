@@ -1,4 +1,4 @@
-//! Tests of faults between API server and container: each leads to a fast error with a next step, and no pod is left.
+//! Tests of faults between the API server and a container: a fast error with a next step, and no pod is left.
 
 use std::time::{Duration, Instant};
 

@@ -33,7 +33,8 @@ const COMMAND: &str = "python3 -u train.py --api-key S3cr3tE S3cr3tF --password=
 const PID: u32 = 41_210;
 const GPU: &str = "GPU-f632d18c-0e6a-418b-a0c2-b2d54a0e1ddd";
 
-/// Fields that connect the parts of a report with each other and the cluster. They are poisoned only on the second node.
+/// Fields that connect the parts of a report with each other and with the cluster. They are poisoned only on the second
+/// node.
 const KEYS: [&str; 9] =
     ["uuid", "uuids", "gpu_uuid", "pod_uid", "container_id", "pod", "namespace", "resource", "hostname"];
 
@@ -68,7 +69,8 @@ fn poison_all<T: DeserializeOwned>(document: &mut Value, keep: &[&str]) {
             *document = with_poison;
             continue;
         }
-        // One of the fields with this name has a type that allows only some texts: the other fields are poisoned one by one.
+        // At least one field with this name has a type that allows only some texts. Therefore, the fields are poisoned
+        // one by one.
         let mut paths = Vec::new();
         paths_of(document, "", name, "", &mut paths);
         for path in paths {
@@ -203,7 +205,8 @@ impl Found {
         }
     }
 
-    /// Makes the same checks for a JSON answer. All hostile texts must be in fields that the answer lists in `quoted`.
+    /// Checks a JSON answer like other text. In addition, all hostile texts must be in fields that the answer lists in
+    /// `quoted`.
     fn check_answer(&mut self, of: &str, answer: &Value) {
         self.texts(of, answer);
         let quoted: BTreeSet<&str> =
@@ -371,7 +374,7 @@ fn calls() -> Vec<(&'static str, Value)> {
     calls
 }
 
-/// Returns the same call as arguments of a command line.
+/// Returns the call of a tool as arguments of a command line.
 fn words(tool: &str, arguments: &Value) -> Vec<String> {
     let mut words = vec![command_of(tool).to_owned()];
     for (name, value) in arguments.as_object().unwrap() {

@@ -29,7 +29,7 @@ fn assert_declared(said: &str) {
     assert!(!said.contains("was deleted"), "{said}");
 }
 
-/// Checks the lines of the audit log about the pod: one of the call, and one of the late deletion.
+/// Checks the lines of the audit log about the pod: one for the call, and one for the late deletion.
 fn assert_audited(bed: &Bed) {
     let lines = bed.audit();
     let [call, late] = lines.as_slice() else { panic!("{lines:?}") };

@@ -39,7 +39,8 @@ async fn many_calls_at_once_are_all_answered() {
     client.close().await;
 }
 
-/// If a host makes many calls, pods are created only as fast as others are deleted, in the order of the calls.
+/// If a host makes many calls, the number of probe pods is limited: a new pod is created when another pod is deleted.
+/// The calls wait in their order.
 #[tokio::test]
 async fn probes_in_flight_are_limited_and_later_calls_wait_in_order() {
     for (flags, limit) in [(&[][..], 16), (&["--max-probes", "3"], 3)] {

@@ -67,7 +67,8 @@ async fn answer_connect(client: &mut TcpStream) -> io::Result<()> {
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await
 }
 
-/// Starts a cluster and a session behind such a proxy. `as_proxy`: the kubeconfig has the proxy as `proxy-url`.
+/// Starts a cluster, and a session behind a proxy whose connections can be frozen. `as_proxy`: the kubeconfig has the
+/// proxy as `proxy-url`.
 async fn through_a_network(as_proxy: bool) -> (Bed, Network, Client) {
     let bed = Bed::healthy().await;
     let url = bed.cluster.url();

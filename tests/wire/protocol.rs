@@ -286,7 +286,7 @@ async fn the_context_argument_exists_only_with_several_contexts() {
     assert_eq!(client.tools().await[0]["inputSchema"]["properties"].get("context"), None);
     let mut one: Value = serde_json::from_str(&bed.cluster.kubeconfig_yaml()).unwrap();
     let mut two: Value = serde_json::from_str(&other.cluster.kubeconfig_yaml()).unwrap();
-    // The user is copied as well, because each cluster has its own token.
+    // The user is also copied, because each cluster has its own token.
     for part in ["clusters", "contexts", "users"] {
         let mut entry = two[part][0].take();
         entry["name"] = json!("west");
@@ -296,7 +296,7 @@ async fn the_context_argument_exists_only_with_several_contexts() {
         }
         one[part].as_array_mut().unwrap().push(entry);
     }
-    // The file changes while the server is running, as if a user adds a cluster.
+    // The file changes while the server is running, as when a user adds a cluster.
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     std::fs::write(bed.kubeconfig(), one.to_string()).unwrap();
     let tools = client.tools().await;

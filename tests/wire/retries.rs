@@ -126,7 +126,8 @@ async fn a_creation_that_succeeded_without_its_answer_is_used() {
     }
 }
 
-/// The pod is deleted, but the launcher does not know that: only NotFound of the API server proves the deletion.
+/// The pod is deleted, but the launcher gets no response. Only the response NotFound of the API server proves the
+/// deletion.
 #[tokio::test]
 async fn a_deletion_that_succeeded_without_its_answer_is_one() {
     for lost in [AnswerFault::Lost, AnswerFault::ServedAndClosed] {
@@ -140,7 +141,7 @@ async fn a_conflict_of_a_quota_is_repeated() {
     survives([fault("create", "pods", AnswerFault::Conflict, 3)]).await;
 }
 
-/// A proxy that gets no response from the API server reports this, and forwards later requests.
+/// A proxy forwards the request late, and returns no response. The launcher must find the created pod.
 #[tokio::test]
 async fn a_creation_whose_answer_never_comes_is_found() {
     let gone = AnswerFault::Late(Duration::from_secs(2));
@@ -175,7 +176,8 @@ async fn a_failed_deletion_is_repeated() {
     bed.assert_bare(1);
 }
 
-/// Each test waits for all attempts of a deletion. The tests run in parallel, so that the time is needed only once.
+/// Each of these tests waits for all attempts of a deletion. The tests run in parallel, so the waiting time is not
+/// added up.
 #[tokio::test]
 async fn a_failed_deletion_is_reported_with_the_command_to_delete_the_pod() {
     tokio::join!(

@@ -126,7 +126,7 @@ async fn a_watch_ends_when_nobody_reads_its_output() {
     for (words, format) in calls {
         let mut running = bed.launcher().args(words.iter().copied()).args(["--watch=2", "-o", format]).start();
         running.lines.recv().await.expect("a reading");
-        // The pipe is closed when the next line arrives.
+        // The program gets a closed pipe when it prints its next line.
         running.lines.close();
         started.push((words, format, running));
     }
@@ -137,7 +137,7 @@ async fn a_watch_ends_when_nobody_reads_its_output() {
     assert!(bed.pods().is_empty());
 }
 
-/// Each process removes its own file, also while a task of the program still holds the session.
+/// Each process removes its own session file, even if one of its tasks is still using the session.
 #[tokio::test]
 async fn an_ended_command_leaves_no_session_file() {
     let bed = Bed::healthy().await;

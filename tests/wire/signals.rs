@@ -131,7 +131,7 @@ async fn an_idle_server_ends_at_once_with_sigterm() {
 async fn a_server_without_any_message_of_the_host_ends_with_sigterm() {
     let bed = Bed::healthy().await;
     let mut running = bed.launcher().args(["mcp"]).start();
-    // When the server has listed pods, its signal handlers are installed.
+    // When the server has sent its first request to the API server, its signal handlers are installed.
     wait::until("the first clean-up", async || (!bed.cluster.requests().is_empty()).then_some(())).await;
     running.signal("TERM");
     assert!(running.exit().await.success(), "{}", running.said());

@@ -164,7 +164,7 @@ async fn every_swept_pod_has_an_audit_line() {
     assert!(line["pod_uid"].is_string() && line["server"].is_string(), "{line}");
 }
 
-/// Returns a fault: the deletion is served, but there is no response in time.
+/// Returns a fault: deletions are served, but no response is sent.
 fn unanswered_deletion() -> RequestFault {
     let answer = CountedFault::always(AnswerFault::Late(Duration::from_millis(10)));
     RequestFault { verb: Some("delete"), resource: Some("pods"), answer }
@@ -270,7 +270,8 @@ async fn a_wrong_clock_deletes_no_pod_of_a_running_launcher() {
     bed.assert_bare(2);
 }
 
-/// The clock of this machine is behind: the age is still calculated with the clock of the API server.
+/// The clock of this machine is behind the clock of the API server. The age of a pod is still calculated with the clock
+/// of the API server.
 #[tokio::test]
 async fn the_age_of_a_pod_counts_by_the_clock_of_the_api_server() {
     let (bed, _) = after_kill().await;

@@ -1,4 +1,4 @@
-//! Tests with an unreachable cluster: errors come within 10 s with the address, and the tools are still listed.
+//! Tests with an unreachable cluster: errors with the address come within 10 s, and the tools are still listed.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -43,7 +43,7 @@ async fn names_the_server(server: &str) {
         assert!(began.elapsed() < ERROR_COMES, "{:?}", began.elapsed());
         answer.error_with(&[server, "can be reached"]);
     }
-    // A cluster that does not respond must not delay the exit of the program either.
+    // A cluster that does not respond must not delay the exit of the program.
     let began = Instant::now();
     client.close().await;
     assert!(began.elapsed() < ERROR_COMES, "{:?}", began.elapsed());

@@ -1,4 +1,4 @@
-//! Tests with rejected or faulty reads of the API: the verdict does not improve, and the answer names the missing data.
+//! Tests with rejected or faulty API reads: the verdict does not improve, and the answer lists the missing data.
 
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ async fn diagnosed(bed: &Bed) -> Value {
     bed.client().await.call("diagnose_gpu_node", on_gpu_1()).await.success().clone()
 }
 
-/// Calls the tool with and without a fault of the lists of `resource`. With the fault, `section` must be in `unknown`.
+/// Calls the tool with and without a fault of the list requests for `resource`. With the fault, `section` must be in
+/// `unknown`.
 async fn no_better(fixture: Fixture, resource: &'static str, section: &str, fault: AnswerFault) {
     let bed = Bed::of(fixture).await;
     let whole = diagnosed(&bed).await;
@@ -79,7 +80,7 @@ async fn refused_lists_of_pods_make_no_verdict_better() {
     tokio::join!(refused(AnswerFault::InternalError), refused(AnswerFault::Slow(Duration::from_secs(7))));
 }
 
-/// The second list is exact, and is only read if the report contains a pod that is not in the first list.
+/// The second list of pods is exact. It is only read if the report contains a pod that is not in the first list.
 #[tokio::test]
 async fn a_refused_second_list_of_pods_makes_no_verdict_better() {
     let bed = Bed::of(with_processes_of_deleted_pods()).await;

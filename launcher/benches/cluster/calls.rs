@@ -1,4 +1,4 @@
-//! `measure`: times a tool call, compared with a minimal pod and `kubectl debug node`, and a call on a distant cluster.
+//! `measure`: compares a tool call with a minimal pod and `kubectl debug node`, and times a call on a distant cluster.
 
 use std::path::Path;
 use std::process::Command;

@@ -37,7 +37,7 @@ pub(crate) async fn start(kubeconfig: &Path, one_way: Duration, directory: &Path
 }
 
 async fn connect(client: TcpStream, target: String, one_way: Duration) {
-    // To a distant cluster, the TCP handshake takes a round trip. Over loopback, the handshake takes no time.
+    // The TCP handshake with a distant cluster takes a round trip. Over loopback, the handshake takes almost no time.
     tokio::time::sleep(2 * one_way).await;
     let Ok(server) = TcpStream::connect(target).await else { return };
     for stream in [&client, &server] {

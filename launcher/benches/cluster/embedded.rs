@@ -1,4 +1,5 @@
-//! `Embedded`: a demo cluster in this process with its kubeconfig. `large` starts one with many GPU nodes and pods.
+//! `Embedded`: a demo cluster in this process with its kubeconfig. `large` starts a cluster with many GPU nodes and
+//! pods.
 
 use std::path::PathBuf;
 use std::sync::Arc;

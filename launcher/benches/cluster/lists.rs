@@ -30,7 +30,8 @@ pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Ta
         format!("/api/v1/events?fieldSelector=involvedObject.kind%3DNode%2CinvolvedObject.name%3D{node}&limit=100"),
         "/apis/resource.k8s.io".to_owned(),
     ];
-    // The request for ResourceSlices needs the API version from the first step. The log is requested if there are no faults.
+    // The request for ResourceSlices needs the API version from the first step. The kernel log is requested if there
+    // are no faults.
     let then = vec![
         format!("/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3D{node}&limit=100"),
         format!("/api/v1/nodes/{node}{}", raw::LOG),

@@ -110,7 +110,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Calls a tool, and returns the time until the answer.
+    /// Calls a tool, and returns the time until the response arrives.
     pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Duration {
         let began = Instant::now();
         let answer = self.request("tools/call", &json!({"name": tool, "arguments": arguments}));

@@ -9,7 +9,7 @@ pub(crate) struct Row {
     pub(crate) measured: Duration,
     pub(crate) against: String,
     pub(crate) other: Duration,
-    /// Maximum ratio of the first time to the second.
+    /// Maximum ratio of `measured` to `other`.
     pub(crate) target: Option<f64>,
     /// Peak resident memory in MiB. The next field is its limit.
     pub(crate) peak_mib: Option<u64>,

@@ -1,6 +1,6 @@
 //! Functions that validate a new pod, set its defaults and check Pod Security, before the pod is stored.
 //!
-//! Only those checks of Kubernetes are included that a probe pod can fail.
+//! The module includes only the checks of Kubernetes that a probe pod can fail.
 
 use std::collections::BTreeSet;
 

@@ -68,7 +68,8 @@ pub(crate) fn labels(facts: &Report) -> BTreeMap<String, String> {
     labels
 }
 
-/// Returns capacity and allocatable by resource, from the kubelet checkpoint if the facts contain it, else from the GPUs.
+/// Returns the capacity and the allocatable amount by resource: from the kubelet checkpoint if the facts contain one,
+/// otherwise from the GPUs.
 pub(crate) fn resources(facts: &Report) -> BTreeMap<String, (u64, u64)> {
     let kubelet = Section::data_of(&facts.sections.kubelet);
     let registered = kubelet.map_or(&[][..], |kubelet| &kubelet.registered);

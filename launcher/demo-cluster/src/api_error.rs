@@ -45,7 +45,7 @@ pub(crate) enum ApiError {
     /// 400: the request is invalid.
     #[error("{0}")]
     BadRequest(String),
-    /// 406: the client accepts no available format.
+    /// 406: the client accepts none of the available formats.
     #[error("406: Not Acceptable\n\nAvailable representations: application/json, application/vnd.kubernetes.protobuf")]
     NotAcceptable,
     /// 415: the format of the body is not supported.

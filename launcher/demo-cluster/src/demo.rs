@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn node(name: &str, facts: Report) -> NodeFixture {
-        // The host name in the scenario belongs to another machine.
+        // The scenario contains the host name of another machine, so the name of the node replaces it.
         let node = NodeFixture::from_facts(name, Report { hostname: Some(name.to_owned()), ..facts });
         if node.resources.is_empty() {
             return node;

@@ -1,4 +1,4 @@
-//! Replaces the module `faults` in builds without `test-support`: it has the same functions, but they inject no faults.
+//! Replaces the module `faults` in builds without `test-support`: the same functions, which inject no faults.
 
 use std::time::Duration;
 

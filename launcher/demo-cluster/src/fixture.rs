@@ -42,7 +42,7 @@ pub struct Fixture {
     pub denied: Vec<Denial>,
     /// The duration of each step.
     pub timing: Timing,
-    /// The way in which an exec into a container that is not running is rejected.
+    /// How an exec is rejected if the container is not running.
     pub exec_refusals: ExecRefusals,
     /// Whether exec supports `v5.channel.k8s.io`, with which a client can close standard input.
     pub half_close: bool,
@@ -155,13 +155,13 @@ impl Timing {
     }
 }
 
-/// The way in which an exec into a container that is not running is rejected.
+/// How an exec is rejected if the container is not running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExecRefusals {
     /// An HTTP error before the upgrade, as in Kubernetes 1.36, where the kubelet gets the request itself.
     #[default]
     BeforeUpgrade,
-    /// A failure on the status channel after the upgrade, as up to Kubernetes 1.35, where the API server uses SPDY.
+    /// A failure on the status channel after the upgrade, as in Kubernetes up to 1.35, where the API server uses SPDY.
     OnStatusChannel,
 }
 

@@ -30,7 +30,8 @@ use crate::{
 /// Accepts connections until the cluster stops.
 pub(crate) async fn accept(state: Arc<ClusterState>, listener: TcpListener) {
     loop {
-        // An accept fails if the process has no free file descriptors. Other connections may release some.
+        // Accepting a connection fails if the process has no free file descriptors. Closed connections may release some
+        // after a short wait.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             continue;
@@ -41,7 +42,8 @@ pub(crate) async fn accept(state: Arc<ClusterState>, listener: TcpListener) {
 }
 
 async fn connection(state: Arc<ClusterState>, stream: TcpStream) {
-    // Without this option, the small frames of an exec wait for acknowledgements from the client.
+    // Without this socket option (`TCP_NODELAY`), the small frames of an exec wait for acknowledgements from the
+    // client.
     let _ = stream.set_nodelay(true);
     let hang_up = CancellationToken::new();
     let service = service_fn(|request| {

@@ -62,7 +62,7 @@ pub(crate) fn serve(
     })
 }
 
-/// Stores an object of a fixture. Its fields belong to another field manager.
+/// Stores an object of a fixture. The fields of the object belong to a field manager other than the client.
 pub(crate) fn put_existing(store: &mut Store, mut value: Value) {
     let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
     let Some((_, plural, _)) = KINDS.iter().find(|(_, _, kind)| value["kind"] == *kind) else { return };
@@ -97,7 +97,7 @@ fn list(state: &ClusterState, key: &JsonKey, kind: &str) -> Response<Body> {
     response::json(200, &json!({"kind": format!("{kind}List"), "apiVersion": "v1", "metadata": {}, "items": items}))
 }
 
-/// Sets UID, creation time and version of a stored object.
+/// Sets the UID, the creation time and the version of a stored object.
 fn stamp(store: &mut Store, value: &mut Value, before: Option<&Value>) {
     let version = store.next_version().to_string();
     let number = store.next_number();

@@ -213,13 +213,13 @@ impl Cluster {
         self.state.store(|store| store.put_existing(pod));
     }
 
-    /// Adds an object of a set-up (Role, ConfigMap, ResourceQuota, …) as another field manager, or replaces the object
-    /// with the same name.
+    /// Adds an object that is stored as JSON (Role, ConfigMap, ResourceQuota, …), or replaces the object with the same
+    /// name. The fields of the object belong to a field manager other than gpu-syringe.
     pub fn add_object(&self, object: serde_json::Value) {
         self.state.store(|store| json_objects::put_existing(store, object));
     }
 
-    /// Removes an object of a set-up.
+    /// Removes an object that is stored as JSON (Role, ConfigMap, ResourceQuota, …).
     #[cfg(feature = "test-support")]
     pub fn remove_object(&self, kind: &str, name: &str) {
         self.state.store(|store| store.json.retain(|key, object| object.value["kind"] != kind || key.2 != name));
@@ -240,7 +240,7 @@ impl Cluster {
         self.state.store(|store| drop(store.edit(&(String::new(), name.to_owned()), edit)));
     }
 
-    /// Returns kind and name of the objects of a set-up.
+    /// Returns the kind and the name of each object that is stored as JSON (Role, ConfigMap, ResourceQuota, …).
     #[cfg(feature = "test-support")]
     pub fn objects(&self) -> Vec<(String, String)> {
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();

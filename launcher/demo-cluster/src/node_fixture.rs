@@ -15,7 +15,7 @@ use syringe_core::report::{Problem, Report};
 
 use crate::{advertised_gpus, node_object};
 
-/// The image of this version of the probe, which every node of a fixture has.
+/// The probe image of the current gpu-syringe version. Every node of a fixture has this image.
 pub const PROBE_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
 
 /// The image of the probe by digest.
@@ -92,14 +92,14 @@ pub struct NodeFixture {
 }
 
 impl NodeFixture {
-    /// Returns a node with these facts, the labels of GPU feature discovery, and the resources of the device plugin. A
-    /// GPU that NVML does not list counts in the capacity, but is not allocatable.
+    /// Returns a node with these facts, the labels of GPU feature discovery, and the resources of the device plugin.
+    /// The capacity includes the GPUs that NVML does not list, but these GPUs are not allocatable.
     pub fn from_facts(name: &str, facts: Report) -> Self {
         let (labels, resources) = (advertised_gpus::labels(&facts), advertised_gpus::resources(&facts));
         Self { labels, resources, ..Self::new(name, facts) }
     }
 
-    /// Returns a node with these facts, without GPU labels and GPU resources.
+    /// Returns a node with these facts, without GPU labels or GPU resources.
     pub fn new(name: &str, facts: Report) -> Self {
         Self {
             name: name.to_owned(),
@@ -197,7 +197,8 @@ impl NodeFixture {
         }
     }
 
-    /// Returns one entry for each repository, because a fixture has at most one image per repository.
+    /// Returns the images for the status of the node: one entry for each repository, because a fixture has at most one
+    /// image per repository.
     fn reported_images(&self) -> Vec<ContainerImage> {
         let mut images: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for name in &self.images {
@@ -209,7 +210,7 @@ impl NodeFixture {
         images.into_values().map(|names| ContainerImage { names: Some(names), size_bytes: Some(12_000_000) }).collect()
     }
 
-    /// Returns one entry for each label whose time is known.
+    /// Returns the `managedFields` of the node: one entry for each label whose time is known.
     fn managed_fields(&self) -> Option<Vec<ManagedFieldsEntry>> {
         let entry = |(label, time): (&String, &Timestamp)| ManagedFieldsEntry {
             manager: Some("operator".to_owned()),

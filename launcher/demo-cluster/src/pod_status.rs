@@ -69,7 +69,7 @@ fn set_condition(pod: &mut Pod, kind: &str, holds: bool, reason: Option<&str>) {
     });
 }
 
-/// Writes that the kubelet is creating the containers.
+/// Sets the status of a pod whose containers the kubelet is creating.
 pub(crate) fn creating(pod: &mut Pod, host_ip: &str) {
     let names: Vec<_> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.clone()).collect();
     for name in names {
@@ -91,7 +91,7 @@ pub(crate) fn creating(pod: &mut Pod, host_ip: &str) {
     }
 }
 
-/// Writes that a container is waiting to start.
+/// Sets the status of a container that is waiting to start.
 pub(crate) fn waiting(pod: &mut Pod, container: &str, reason: &str, message: Option<String>) {
     let entry = container_status(pod, container);
     (entry.ready, entry.started) = (false, Some(false));
@@ -101,7 +101,7 @@ pub(crate) fn waiting(pod: &mut Pod, container: &str, reason: &str, message: Opt
     });
 }
 
-/// Writes that a container is running.
+/// Sets the status of a container that is running.
 pub(crate) fn running(pod: &mut Pod, container: &str) {
     let entry = container_status(pod, container);
     (entry.ready, entry.started) = (true, Some(true));
@@ -114,7 +114,7 @@ pub(crate) fn running(pod: &mut Pod, container: &str) {
     update_phase(pod);
 }
 
-/// Writes that a container has terminated.
+/// Sets the status of a container that has terminated.
 pub(crate) fn terminated(pod: &mut Pod, container: &str, end: &Termination) {
     let entry = container_status(pod, container);
     let running = entry.state.take().and_then(|state| state.running);
@@ -133,7 +133,7 @@ pub(crate) fn terminated(pod: &mut Pod, container: &str, end: &Termination) {
     update_phase(pod);
 }
 
-/// Sets phase and conditions from the states of the containers that are not ephemeral.
+/// Sets the phase and the conditions from the states of the containers that are not ephemeral.
 fn update_phase(pod: &mut Pod) {
     let expected = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
     let states = status(pod).container_statuses.as_deref().unwrap_or_default();
@@ -159,7 +159,7 @@ fn update_phase(pod: &mut Pod) {
     set_condition(pod, "ContainersReady", all_ready, reason);
 }
 
-/// Writes that the kubelet rejected the pod.
+/// Sets the status of a pod that the kubelet rejected.
 pub(crate) fn rejected(pod: &mut Pod, reason: &str, message: &str) {
     let status = status(pod);
     status.phase = Some("Failed".to_owned());
@@ -168,7 +168,7 @@ pub(crate) fn rejected(pod: &mut Pod, reason: &str, message: &str) {
     status.start_time.get_or_insert_with(now);
 }
 
-/// Writes that the pod ran longer than `activeDeadlineSeconds` and its containers were killed.
+/// Sets the status of a pod that ran longer than `activeDeadlineSeconds`, and whose containers were therefore killed.
 pub(crate) fn deadline_exceeded(pod: &mut Pod) {
     let names: Vec<_> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.clone()).collect();
     for name in names {

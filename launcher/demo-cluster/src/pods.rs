@@ -68,7 +68,7 @@ fn ensure_name(state: &ClusterState, pod: &mut Pod) -> Result<String, ApiError> 
     Ok(metadata.name.clone().unwrap_or_default())
 }
 
-/// Returns the pod that a creation would store, with UID and time, without a resource version.
+/// Returns the pod as a creation would store it: with UID and creation time, but without a resource version.
 fn dry_run(state: &ClusterState, mut pod: Pod, name: &str) -> Result<Response<Body>, ApiError> {
     if state.get::<Pod>(&key_of(&pod)).is_some() {
         return Err(ApiError::AlreadyExists { resource: "pods", name: name.to_owned() });
@@ -218,7 +218,7 @@ fn check_preconditions(pod: &Pod, key: &Key, options: &DeleteOptions) -> Result<
     Ok(())
 }
 
-/// Returns the grace period of a deletion, which is zero for a pod that has terminated or has no node.
+/// Returns the grace period of a deletion: zero if the pod has terminated or has no node.
 fn grace_seconds(pod: &Pod, options: &DeleteOptions) -> i64 {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let spec = pod.spec.as_ref();

@@ -11,7 +11,7 @@ use crate::cluster_state::ClusterState;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
 
-/// Names of the policies, without the suffix of a namespace.
+/// Names of the policies, without the suffix for the namespace.
 const PROBE_ONLY: &str = "gpu-syringe-probe-only";
 const EXEC_ONLY: &str = "gpu-syringe-exec-only";
 const NOTHING_ELSE: &str = "gpu-syringe-nothing-else";
@@ -45,7 +45,8 @@ impl Bound {
         ApiError::AdmissionDenied { resource: "pods", name: pod.to_owned(), reason }
     }
 
-    /// Returns the image from the policy's variable, whose expression is a string literal in JSON syntax.
+    /// Returns the image from the variable `image` of the policy. The expression of this variable is a string literal
+    /// in JSON syntax.
     fn image(&self) -> String {
         let variables = self.policy["spec"]["variables"].as_array().into_iter().flatten();
         let image = variables.filter(|one| one["name"] == "image").find_map(|one| one["expression"].as_str());

@@ -51,7 +51,7 @@ impl RequestInfo {
         })
     }
 
-    /// Returns resource and subresource as in RBAC rules, such as `pods/exec`.
+    /// Returns the resource and the subresource as in RBAC rules, such as `pods/exec`.
     pub(crate) fn full_resource(&self) -> String {
         match &self.subresource {
             Some(subresource) => format!("{}/{subresource}", self.resource),

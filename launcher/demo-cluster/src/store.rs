@@ -21,7 +21,8 @@ pub(crate) struct Store {
     pub(crate) nodes: Collection<Node>,
     pub(crate) events: Collection<Event>,
     pub(crate) namespaces: Collection<Namespace>,
-    /// `resource.k8s.io/v1` ResourceClaims as JSON: the client library has no type for these objects in its oldest version.
+    /// `resource.k8s.io/v1` ResourceClaims as JSON: the client library is built for Kubernetes 1.33, which has no type
+    /// for these objects.
     pub(crate) claims: Vec<Value>,
     /// `resource.k8s.io/v1` ResourceSlices as JSON, for the same reason as `claims`.
     pub(crate) slices: Vec<Value>,
@@ -32,7 +33,7 @@ pub(crate) struct Store {
 pub(crate) trait Stored: Kind {
     /// Returns the collection of this kind.
     fn collection(store: &Store) -> &Collection<Self>;
-    /// Returns the collection of this kind for a change.
+    /// Returns the collection of this kind as a mutable reference.
     fn collection_mut(store: &mut Store) -> &mut Collection<Self>;
 }
 
@@ -69,8 +70,8 @@ impl Store {
         self.identities
     }
 
-    /// Stores `object`, and replaces an object with the same namespace and name. Sets UID and creation time if they are
-    /// absent.
+    /// Stores `object`, and replaces an object with the same namespace and name. Sets the UID and the creation time if
+    /// they are absent.
     pub(crate) fn put<K: Stored>(&mut self, mut object: K) -> Arc<K> {
         self.version += 1;
         let identity = self.next_number();

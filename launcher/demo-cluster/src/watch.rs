@@ -36,7 +36,7 @@ struct WatchEvent<'a, T> {
 }
 
 fn write_event(into: &mut BytesMut, kind: &'static str, object: &impl Serialize) {
-    // Serialization of these types does not fail.
+    // The serialization of a watch event does not fail.
     if let Ok(bytes) = serde_json::to_vec(&WatchEvent { kind, object }) {
         into.put_slice(&bytes);
         into.put_u8(b'\n');

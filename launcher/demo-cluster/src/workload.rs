@@ -54,7 +54,8 @@ pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
     pods.into_iter().enumerate().map(one).collect()
 }
 
-/// Returns the start time of the first process of the pod in the facts. This time can be long ago.
+/// Returns the start time of the first process of the pod in the facts. If the pod has no process there, returns an
+/// assumed time.
 fn started(facts: &Report, pod_uid: &str) -> Option<Timestamp> {
     let processes = facts.sections.processes.as_ref()?.data.as_ref()?;
     let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(pod_uid));

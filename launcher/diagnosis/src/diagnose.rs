@@ -22,7 +22,7 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     unknown.extend(contradictions.iter().cloned());
     let mut drafts = rules::drafts(&node);
     let stack = stack_stages::list(&node, &drafts);
-    // If there is a finding, it reports the same fault with its reason.
+    // If there is a finding, it already reports the fault of the stage, with the reason.
     let found = drafts.iter().any(|draft| draft.severity > Severity::Info);
     let doubts = if found { Vec::new() } else { stack_stages::doubts(&node, &stack) };
     let decisive = contradictions.iter().any(|one| one.section != SectionName::Processes.as_str());
@@ -36,7 +36,7 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
         *pod = pod_uid.as_deref().and_then(|uid| node.pod_name(uid));
     }
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
-    // A node without GPUs is not healthy.
+    // A node without GPUs does not get the verdict `healthy`.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
     let mut partly_checked = node.partly_checked();

@@ -15,11 +15,12 @@ use syringe_core::section_name::SectionName;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Diagnosis {
-    /// Severity of the worst finding. If no finding is above `info`, it depends on how much was read.
+    /// Severity of the worst finding. If no finding is above `info`, the verdict depends on how much was read.
     pub verdict: Verdict,
     /// The diagnosis in one or two sentences.
     pub summary: String,
-    /// Sections of the report that were read in full and evaluated. The verdict is about these and `partly_checked` only.
+    /// Sections of the report that were read in full and evaluated. The verdict is only about these sections and those
+    /// in `partly_checked`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub checked: Vec<SectionName>,
     /// Sections that were read in part: see `unknown`.
@@ -67,11 +68,11 @@ pub struct Finding {
     pub class: Class,
     /// The node, GPU, process or pod that the finding is about.
     pub scope: Scope,
-    /// PCI addresses of the GPUs that the finding is about. A finding about several GPUs has an empty scope and lists
-    /// them in its evidence; these addresses join it to the GPUs.
+    /// PCI addresses of the GPUs that the finding is about. They are needed if there are several GPUs: then the scope
+    /// is empty, and only the evidence lists the GPUs.
     #[serde(skip)]
     pub addresses: Vec<PciAddress>,
-    /// True if the programs on the GPU continue although the finding is grave.
+    /// True if the programs on the GPU continue to run although the finding is critical or fatal.
     #[serde(skip)]
     pub work_continues: bool,
     /// A short title.
@@ -134,7 +135,8 @@ pub struct Action {
     pub text: String,
 }
 
-/// Phrases with which a text refers to the plan of a GPU, the plan of the node, or the plan of a place named before.
+/// Phrases with which a text refers to the plan of a GPU, to the plan of the node, or to the plan of a GPU or node that
+/// the text has already mentioned.
 pub(crate) const PLAN_OF_GPU: &str = "the plan of";
 pub(crate) const PLAN_FOR_NODE: &str = "the plan for";
 pub(crate) const ITS_PLAN: &str = "its plan";
@@ -236,7 +238,8 @@ impl Diagnosis {
 pub enum Verdict {
     /// No finding is above `info`, all sections were requested, and those that decide about health were read.
     Healthy,
-    /// No finding is above `info`, but not all sections were requested. Nothing is known about the others.
+    /// No finding is above `info`, but not all sections were requested. Nothing is known about the sections that were
+    /// not requested.
     NoFaultFound,
     /// Not enough was read for `healthy`.
     #[default]

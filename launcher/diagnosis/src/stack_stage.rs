@@ -44,7 +44,7 @@ pub enum StageState {
     Broken,
     /// The stage does not work because of an earlier stage.
     Blocked,
-    /// The stage was not read, or the facts do not show its state.
+    /// The facts about the stage were not read, or do not show its state.
     Unknown,
     /// This node does not need the stage.
     NotApplicable,

@@ -72,7 +72,7 @@ pub enum Cause {
 /// A cluster policy that denies a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// The name for the user, including the kind of the policy.
+    /// The name of the policy in messages, including the kind of the policy.
     pub name: String,
     pub kind: PolicyKind,
 }
@@ -113,7 +113,8 @@ impl Cause {
 }
 
 impl Cause {
-    /// Whether only the probe failed to start. Then the API server responds, and an answer can contain its data.
+    /// Whether only the probe failed to start. If so, the API server responds, and an answer can contain data from the
+    /// API.
     pub fn leaves_kubernetes(&self) -> bool {
         matches!(
             self,
@@ -195,7 +196,7 @@ impl Failure {
         Self { cause, ..self }
     }
 
-    /// Changes this into the failure of an action that was sent to the node and may have been done.
+    /// Converts the failure into the failure of an action that was sent to the node and may have been done.
     #[must_use]
     pub fn of_sent_action(self) -> Self {
         let why = format!("{}; the action was sent to the node and may have been done", self.why.trim_end_matches('.'));
@@ -247,7 +248,7 @@ fn plugin_reason(error: &AuthError, plugin: Option<&str>) -> Option<String> {
     Some(format!("the credential plugin{plugin} {outcome}"))
 }
 
-/// Returns the first authentication error of a chain.
+/// Returns the first authentication error in a chain of errors.
 fn sign_in_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a AuthError> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }

@@ -173,7 +173,7 @@ impl NodeDescription {
     pub(crate) fn add(&mut self, read: NodeReading) {
         let NodeReading { report, diagnosis, note, existing_pods: _, cluster: _ } = read;
         let totals = &mut self.totals;
-        // Without a running device plugin the node advertises no GPUs, although it has some.
+        // Without a running device plugin, the node advertises no GPUs, even if it has GPUs.
         let found = found_gpus(&report.sections);
         if found > totals.total_gpus {
             totals.total_gpus = found;
@@ -213,7 +213,7 @@ impl NodeDescription {
         let omitted = self.findings.len().saturating_sub(MAX_FINDINGS);
         self.findings_omitted = (omitted > 0).then_some(omitted);
         self.findings.truncate(MAX_FINDINGS);
-        // The Kubernetes part of the description already reports these inputs if they could not be read.
+        // The Kubernetes part of the description already reports pods and ResourceSlices that could not be read.
         let shared = [KubernetesInput::Pods, KubernetesInput::ResourceSlices].map(KubernetesInput::section);
         for unknown in diagnosis.unknown {
             let is_known = self.unknown.iter().any(|known| known.section == unknown.section);

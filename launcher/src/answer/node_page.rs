@@ -153,7 +153,8 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
     let gone = match (*deleted, *via) {
         (_, "none") => "probe not created".to_owned(),
         (true, _) => "probe pod deleted".to_owned(),
-        // The container has stopped or will stop. A line below describes its entry, which stays in the spec of the pod.
+        // The container has stopped or will stop, but its entry stays in the spec of the pod. A later line of the
+        // answer describes this entry.
         (false, "ephemeral") => "probe container not deletable".to_owned(),
         (false, _) => paint("probe pod NOT DELETED", Paint::Fatal),
     };
@@ -170,7 +171,7 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
     // If no probe ran, the note repeats the reason that is given for the unread sections.
     let note = note.as_ref().filter(|_| !is_api);
     if is_api {
-        text.push_str("Nothing was read on the node: this answer has only what Kubernetes knows.\n");
+        text.push_str("Nothing was read on the node: this answer has only data from the Kubernetes API.\n");
     }
     for more in [note, left_behind.as_ref(), process_left.as_ref()].into_iter().flatten() {
         text.push_str(more);

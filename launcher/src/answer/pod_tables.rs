@@ -50,7 +50,7 @@ pub(crate) fn pods_table(pods: &[PodRow]) -> Rows {
 fn container_cells(container: &ContainerRow) -> [String; 4] {
     let device = |device: &DeviceRow| {
         let health = device.health.as_deref().filter(|health| *health != "Healthy").map(|health| format!(" {health}"));
-        // If the index is known, the beginning of the UUID is enough.
+        // If the index of the GPU is known, the beginning of its UUID is enough to identify it.
         let name = match device.gpu {
             Some(gpu) => format!("{gpu}: {}", device.uuid.chars().take(12).collect::<String>()),
             None => device.uuid.clone(),

@@ -86,7 +86,7 @@ pub struct SxidRow {
     /// Name in the driver.
     #[schemars(extend("x-text" = "own"))]
     pub mnemonic: &'static str,
-    /// Effect, if the code alone decides it.
+    /// Effect of the error, if the code alone determines it.
     #[schemars(extend("x-text" = "own"))]
     pub fatality: Option<String>,
     /// Severity if the line has neither Fatal nor Non-fatal.

@@ -65,7 +65,7 @@ const EXAMPLES: [Examples; 26] = [
     ("xid", &[("xid gpu-2 --since 24h", "the last day of the kernel log"), ("xid 79", "what Xid 79 means")]),
     ("telemetry", &[("telemetry gpu-2 --watch", "every 5 s, until Ctrl-C")]),
     ("ecc", &[("ecc gpu-3", "memory errors, remapped rows")]),
-    ("processes", &[("processes gpu-2", "with their pods, and the command that ends each process")]),
+    ("processes", &[("processes gpu-2", "with their pods, and the command that kills each process")]),
     ("topology", &[("topology gpu-2", "NVLink, PCIe, NICs, NUMA nodes")]),
     (
         "explain",
@@ -82,14 +82,14 @@ const EXAMPLES: [Examples; 26] = [
         "kill-gpu-process",
         &[(
             "--mode operator kill-gpu-process gpu-2 --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417 --pid 41213 --start-ticks 918273",
-            "gpu-syringe processes gpu-2 prints this command",
+            "to print this command: gpu-syringe processes gpu-2",
         )],
     ),
     (
         "reset-gpu",
         &[(
             "--mode operator reset-gpu gpu-3 --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417",
-            "the UUID is in gpu-syringe inventory gpu-3",
+            "to print the UUID: gpu-syringe inventory gpu-3",
         )],
     ),
     (
@@ -238,15 +238,15 @@ pub(super) fn of_topic(mut command: Command, topic: Option<&str>) -> Result<Stri
         None => Err(Failure::usage(
             format!("Showing the help of {topic}"),
             "there is no such command",
-            "gpu-syringe help shows the commands; gpu-syringe help settings shows the settings.",
+            "To see the commands, run: gpu-syringe help. To see the settings, run: gpu-syringe help settings.",
         )),
     }
 }
 
 fn settings_help(width: usize) -> String {
-    let about = "A setting is a flag, a variable, or a line of the settings file: --call-timeout 60, GPU_SYRINGE_CALL_TIMEOUT=60, \
-                 call_timeout = 60. A flag overrides a variable, and a variable overrides the file. gpu-syringe config shows the values and \
-                 where they come from.";
+    let about = "A setting is a flag, a variable, or a line of the settings file: --call-timeout 60, \
+        GPU_SYRINGE_CALL_TIMEOUT=60, call_timeout = 60. A flag overrides a variable, and a variable overrides the \
+        file. To see the values and their sources, run: gpu-syringe config.";
     let mut settings = all_settings()
         .about(about)
         .disable_help_flag(true)

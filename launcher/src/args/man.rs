@@ -14,7 +14,7 @@ use kube_read::Failure;
 
 /// The exit statuses and their meaning.
 const EXIT_STATUSES: [(u8, &str); 5] = [
-    (NOTHING_FOUND, "nothing was found, or nothing of the severity of --fail-on"),
+    (NOTHING_FOUND, "nothing was found, or nothing at or above the severity of --fail-on"),
     (FOUND, "there is a finding, or an action was not done"),
     (USAGE, "the arguments or the settings are not valid"),
     (NOT_KNOWN, "the command failed, or too little could be read for a verdict"),
@@ -51,7 +51,7 @@ fn page(command: Command) -> std::io::Result<(String, Vec<u8>)> {
     let name = format!("{}.1", command.get_name());
     let sub = command.get_name().strip_prefix("gpu-syringe-").unwrap_or_default().to_owned();
     let mut text = Vec::new();
-    // The examples have a section of their own.
+    // The examples are in a separate section.
     let command = command.after_help(Resettable::Reset).disable_help_flag(true).disable_version_flag(true);
     Man::new(command).source(concat!("gpu-syringe ", env!("CARGO_PKG_VERSION"))).render(&mut text)?;
     let mut more = Roff::new();

@@ -91,7 +91,7 @@ pub(crate) struct Confirmed<T: Args> {
     /// Skip the confirmation prompt
     #[arg(long)]
     yes: bool,
-    /// Expected address of the API server; the command fails if the context has another one
+    /// Expected address of the API server; the command fails if the context has another address
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 }

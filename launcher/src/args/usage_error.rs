@@ -14,26 +14,39 @@ const SIMILAR: f64 = 0.7;
 
 /// Words that users of kubectl and other programs type, and the command of gpu-syringe for the same purpose.
 const HABITS: [(&[&str], &str); 11] = [
-    (&["get", "ls", "list"], "gpu-syringe nodes lists the GPU nodes; gpu-syringe pods lists the pods with GPUs."),
+    (
+        &["get", "ls", "list"],
+        "To list the GPU nodes, run: gpu-syringe nodes. To list the pods with GPUs, run: \
+        gpu-syringe pods.",
+    ),
     (&["version"], "gpu-syringe --version prints the version."),
-    (&["status", "check", "top-nodes"], "gpu-syringe health reads all GPU nodes."),
-    (&["smi", "nvidia-smi", "stats"], "gpu-syringe telemetry NODE shows temperature, power, clocks and utilization."),
+    (&["status", "check", "top-nodes"], "To read all GPU nodes, run: gpu-syringe health."),
+    (
+        &["smi", "nvidia-smi", "stats"],
+        "To see temperature, power, clocks and utilization, run: gpu-syringe telemetry \
+        NODE.",
+    ),
     (
         &["logs", "log", "dmesg", "events"],
-        "gpu-syringe xid NODE decodes the kernel log of a node; gpu-syringe explain POD shows events and log of a pod.",
+        "To decode the kernel log of a node, run: gpu-syringe xid NODE. To see the events and the log of a pod, run: \
+            gpu-syringe explain POD.",
     ),
-    (&["install", "init", "apply"], "gpu-syringe setup prints the manifests; gpu-syringe setup --apply applies them."),
+    (
+        &["install", "init", "apply"],
+        "To print the manifests, run: gpu-syringe setup. To apply the manifests, run: \
+        gpu-syringe setup --apply.",
+    ),
     (
         &["uninstall", "delete", "remove"],
-        "gpu-syringe setup --uninstall removes a set-up; gpu-syringe sweep deletes pods that are left.",
+        "To remove a set-up, run: gpu-syringe setup --uninstall. To delete pods that are left, run: gpu-syringe sweep.",
     ),
     (&["why", "debug"], "Run gpu-syringe explain POD or gpu-syringe diagnose NODE."),
     (
         &["--no-headers", "--sort-by"],
-        "A script reads -o name or -o json: gpu-syringe nodes -o json | jq -r '.nodes[].node'.",
+        "In a script, use -o name or -o json: gpu-syringe nodes -o json | jq -r '.nodes[].node'.",
     ),
     (&["--timeout", "--request-timeout"], "--call-timeout SECONDS limits a call."),
-    (&["--all", "--all-nodes"], "gpu-syringe health reads all GPU nodes."),
+    (&["--all", "--all-nodes"], "To read all GPU nodes, run: gpu-syringe health."),
 ];
 
 /// Formats of `kubectl -o` with a template. No Rust library evaluates these templates as kubectl does.
@@ -42,15 +55,16 @@ const TEMPLATES: [&str; 4] = ["jsonpath", "custom-columns", "go-template", "temp
 /// Settings that give more rights. They are never suggested.
 const NEVER_SUGGESTED: [&str; 6] = ["--allow-context", "--as", "--token-to-model", "--mode", "--yes", "--drain-check"];
 
-/// Returns the hint for a word of [`HABITS`], or for `describe TYPE NAME`.
+/// Returns a hint for a common mistake: a word of [`HABITS`], `describe TYPE NAME`, an `xid` line without quotes, a
+/// missing node, or a kubectl template.
 fn habit(sub: &str, words: &[OsString], error: &clap::Error) -> Option<String> {
     let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
-    // A code or a line of the kernel log without quotes is several words.
+    // Without quotes, a code or a line of the kernel log is parsed as several words.
     if sub == "xid"
         && let Some(at) = words.iter().position(|word| *word == "xid")
         && let Some(code) = code_in(&words[at + 1..].join(" "))
     {
-        return Some(format!("gpu-syringe xid {code} explains the code"));
+        return Some(format!("To explain the code, run: gpu-syringe xid {code}"));
     }
     let object = words.windows(3).find(|three| three[0] == "describe").map(|three| (three[1], three[2]));
     match object {
@@ -74,7 +88,7 @@ fn habit(sub: &str, words: &[OsString], error: &clap::Error) -> Option<String> {
         _ => "",
     };
     if TEMPLATES.iter().any(|format| value.starts_with(format)) {
-        return Some("Templates of kubectl are not supported: -o json | jq selects fields.".to_owned());
+        return Some("Templates of kubectl are not supported. To select fields, use -o json | jq.".to_owned());
     }
     let wrong = wrong?;
     HABITS.iter().find(|(known, _)| known.contains(&wrong)).map(|(_, hint)| (*hint).to_owned())
@@ -108,7 +122,7 @@ fn plain(why: String) -> String {
     if why.contains("..=") { why.replace(" is not in ", " is not from ").replace("..=", " to ") } else { why }
 }
 
-/// Returns the command whose arguments are wrong. The usage line of the parser contains its name.
+/// Returns the command whose arguments are wrong. The usage line of the parser contains the name of the command.
 fn subcommand<'a>(command: &'a Command, text: &str) -> Option<&'a Command> {
     let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "))?;
     usage.split_whitespace().find_map(|word| command.get_subcommands().find(|sub| sub.get_name() == word))
@@ -154,7 +168,8 @@ fn suggestion(command: &Command, sub: Option<&Command>, error: &clap::Error) -> 
     longer.or_else(similar).cloned()
 }
 
-/// Returns whether arguments that could not be parsed request JSON or YAML. `None` if they set no output format.
+/// Returns whether the arguments request JSON or YAML, although they could not be parsed. `None` if they set no output
+/// format.
 pub(crate) fn wants_json(argv: &[OsString]) -> Option<bool> {
     let words: Vec<_> = argv.iter().filter_map(|word| word.to_str()).collect();
     let joined = |word: &str| {

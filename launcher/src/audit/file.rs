@@ -63,7 +63,7 @@ impl AuditLog {
     /// Warns once that a line could not be written, and why. For an action, the log of the program also gets the line.
     pub(crate) fn warn_unwritten(&self, error: &io::Error, line: &AuditLine) {
         static TOLD: std::sync::Once = std::sync::Once::new();
-        // If there is no folder, the reason was logged when the folder was looked for.
+        // If there is no folder, the reason was already logged by the search for the folder.
         if let Some(file) = self.path().map(Path::display) {
             TOLD.call_once(|| tracing::warn!("no audit log: {file}: {error} (XDG_STATE_HOME sets another folder)"));
         }
@@ -82,8 +82,8 @@ impl AuditLog {
             self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
         let mut text = serde_json::to_vec(&AuditLine { time: Some(Timestamp::now()), ..line.clone() })?;
         text.push(b'\n');
-        // The lock is held until the line is written. Two launchers that rotate at the same time would drop a file that is
-        // almost empty, and a line must not go to a file that another launcher has just renamed.
+        // The lock is held until the line is written. Otherwise, two launchers could rotate at the same time and drop a
+        // file that is almost empty, or a line could go to a file that another launcher has just renamed.
         let _lock = lock(path);
         let mut file = open_to_append(path)?;
         if file.metadata()?.len() >= MAX_BYTES {

@@ -24,7 +24,7 @@ pub struct CallContext {
     pub prober: Prober,
     /// Callback for each phase.
     pub on_phase: OnPhase,
-    /// This token is cancelled when the caller no longer wants the answer.
+    /// This token is cancelled when the caller cancels the call.
     pub cancel: CancellationToken,
     /// The consent for a tool that changes a node.
     pub consent: Consent,

@@ -8,7 +8,8 @@ use super::progress::Messages;
 use crate::settings::{LogFormat, OutputSettings};
 use kube_read::client::api_log;
 
-/// Default filter: warnings, except kube's message for each rejected exec, because a starting pod causes a few of these.
+/// Default filter: warnings, except kube's message for each rejected exec, because a few execs are rejected while a pod
+/// is starting.
 const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";
 
 /// Starts logging. The MCP server writes JSON lines, and so does a command whose standard error is not a terminal.

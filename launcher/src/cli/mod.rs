@@ -322,7 +322,7 @@ fn watch_signals([stop, interrupted]: [CancellationToken; 2], prober: Prober, se
 fn name_left(prober: &Prober, serves: bool) {
     let left = prober.open_probes();
     let what = match left.len() {
-        0 => "interrupted again, exited at once; no probe is left".to_owned(),
+        0 => "exited at once after the second interrupt; no probe is left".to_owned(),
         count => format!("exited before everything was deleted; left: {count}"),
     };
     say(&what, serves);

@@ -49,7 +49,7 @@ impl Consent {
         &self.tokens
     }
 
-    /// Stores a question that is sent as the answer of this call.
+    /// Stores a question, which becomes the result of this call.
     pub fn set_pending(&self, pending: PendingQuestion) {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
     }

@@ -5,13 +5,13 @@ use futures_util::future::BoxFuture;
 /// The result of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsentAnswer {
-    /// A person agreed, in this way.
+    /// A person agreed. The text describes how, for example by `--yes`.
     Yes(&'static str),
     /// A person declined or did not answer, for this reason.
     No(String),
     /// No person can be asked.
     Nobody,
-    /// The question is sent as the answer of the call. The host asks the user and calls again.
+    /// The question is sent as the result of the call. The host asks the user and calls again.
     Deferred,
 }
 
@@ -48,10 +48,10 @@ pub struct HostAnswer {
     pub accepted: bool,
 }
 
-/// A question that is sent with the answer of a call.
+/// A question to the user, which is part of the result of a tool call.
 #[derive(Clone, Debug)]
 pub struct PendingQuestion {
-    /// Token that the host sends back with the answer.
+    /// Token that the host sends back with the user's answer.
     pub token: String,
     /// The plan in plain words.
     pub plan: String,

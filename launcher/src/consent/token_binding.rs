@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// Who may redeem a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Redeemer {
-    /// The host, with the answer of its user.
+    /// The host redeems the token, together with the answer of its user.
     Host,
     /// The model, as an argument.
     Model,

@@ -59,7 +59,8 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
         ),
         Some(error) => {
             let reason = kube_reason(error);
-            // For a rejected certificate, `curl -k` is no test, because this command accepts every certificate.
+            // For a rejected certificate, `curl -k` is not a valid test, because this command accepts every
+            // certificate.
             let fix = if reason.contains("invalid peer certificate") {
                 let note = "check certificate-authority of the cluster, and whether a proxy replaces certificates";
                 Fixes::run("kubectl config view --minify", note)
@@ -90,13 +91,16 @@ pub(super) fn clock(observed: &Observed) -> Check {
     };
     let seconds = ahead.as_secs();
     if ahead.abs() <= MAX_SKEW {
-        return Check::ok("clock", format!("within {} s of the API server", seconds.abs() + 1));
+        return Check::ok(
+            "clock",
+            format!("the clock of this machine is within {} s of the API server's clock", seconds.abs() + 1),
+        );
     }
     let direction = if seconds > 0 { "ahead of" } else { "behind" };
     let note = "run this command on the machine whose clock is wrong; until then, ages and times in answers are wrong";
     Check::warning(
         "clock",
-        format!("this machine is {} s {direction} the API server", seconds.abs()),
+        format!("the clock of this machine is {} s {direction} the clock of the API server", seconds.abs()),
         Fixes::run("sudo timedatectl set-ntp true", note),
     )
 }
@@ -160,12 +164,12 @@ pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
         ExecAnswer::NotServer(why) => Check::problem(
             match settings.via {
                 ProbeMethod::Logs | ProbeMethod::None => false,
-                // In this case, gpu-syringe reads the log of the pod instead.
+                // If an image is set, `--via auto` reads the log of the pod instead of an exec.
                 ProbeMethod::Auto => !settings.names_image(),
                 ProbeMethod::Pod | ProbeMethod::Inject | ProbeMethod::Ephemeral => true,
             },
             id,
-            format!("something between here and the API server rejects websockets: {why}"),
+            format!("something between this machine and the API server rejects websockets: {why}"),
             Fixes::run(
                 "gpu-syringe --via logs diagnose NODE",
                 "this command reads the answer from the log of the pod; or allow websockets in the proxy, or connect to the API server directly",

@@ -34,7 +34,11 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
         Ok(Err(failure)) => return Report::of(None, vec![access_checks::no_connection(&failure)], None),
         Err(_) => {
             let why = format!("the connection was not ready within {TIME:?} (a credential plugin may be waiting)");
-            let fix = Fixes::run("kubectl get nodes", "use the context of gpu-syringe; sign in if kubectl requires it");
+            let fix = Fixes::run(
+                "kubectl get nodes",
+                "this command uses the context of gpu-syringe; sign in if \
+                kubectl requires it",
+            );
             return Report::of(None, vec![Check::failure("credentials", why, fix)], None);
         }
     };
@@ -62,7 +66,7 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
     Report::of(Some(&connection), checks, probe)
 }
 
-/// Returns the settings with the image that the policy admits, if the settings name no image.
+/// Returns the settings with the image that the policy admits, if the settings specify no image.
 async fn image_of_policy(connection: &Connection, settings: &Settings) -> Option<Settings> {
     if settings.names_image() {
         return None;

@@ -7,7 +7,7 @@ use crate::settings::Settings;
 /// Creates commands with the namespace and context of this launcher.
 pub(super) struct Fixes<'a> {
     settings: &'a Settings,
-    /// The name by which the API server knows the user.
+    /// Name of the user, as reported by the API server.
     user: Option<&'a str>,
 }
 

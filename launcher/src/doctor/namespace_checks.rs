@@ -122,7 +122,8 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>
     match &observed.namespace {
         Seen::Found(_) => Check::ok(id, name),
         Seen::Unknown(why) => Check::undecided(id, why),
-        // Readers may not read the namespace. A response to a pod in it shows that the namespace exists.
+        // Readers have no permission to read the namespace, but the response to a dry run in it can show that the
+        // namespace exists.
         Seen::Absent | Seen::Forbidden if observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) => {
             Check::ok(id, format!("{name} (you may not read it; the API server admits pods to it)"))
         }

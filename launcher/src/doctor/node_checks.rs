@@ -67,7 +67,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
             "no node advertises GPUs or has a GPU label",
             Fixes::run(
                 "kubectl get nodes -L nvidia.com/gpu.present -o custom-columns=NODE:.metadata.name,GPUS:.status.capacity",
-                "without the device plugin and the labels, name the node in the command: run gpu-syringe diagnose NODE",
+                "without the device plugin and the labels, specify the node in the command: gpu-syringe diagnose NODE",
             ),
         ),
         Seen::Found(nodes) => {

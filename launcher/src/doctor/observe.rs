@@ -79,7 +79,7 @@ pub(super) struct Observed {
     /// The policies and bindings of the hardened profile that do not exist. Also empty if the user may not read them.
     pub(super) missing_policies: Vec<String>,
     pub(super) quota: Seen<DynamicObject>,
-    /// The response to a pod that is not a probe. `None` if there was no response.
+    /// The response to the dry run of a pod that is not a probe. `None` if there was no response.
     pub(super) other_pod: Option<PolicyState>,
     pub(super) dry_runs: Vec<(ProbeMethod, DryRun)>,
     pub(super) exec: ExecAnswer,
@@ -87,7 +87,7 @@ pub(super) struct Observed {
     pub(super) nodes: Seen<Vec<Node>>,
     /// Some of the GPU nodes, with the images that their kubelets report.
     pub(super) with_images: Vec<Node>,
-    /// The image to which node-probe would be uploaded, for each node in `with_images`.
+    /// The base image of the container into which node-probe would be uploaded, for each node in `with_images`.
     pub(super) base_images: Vec<(String, Result<String, Failure>)>,
 }
 
@@ -111,9 +111,9 @@ impl Observed {
 /// Number of nodes whose images are read.
 const NODES_WITH_IMAGES: usize = 8;
 
-/// The methods whose pod is checked.
+/// The probe methods for which a dry run of the pod is made.
 const METHODS: [ProbeMethod; 3] = [ProbeMethod::Pod, ProbeMethod::Logs, ProbeMethod::Inject];
-/// Reason for a request that got no response within the time of all checks.
+/// Reason for a request that got no response within the time limit of all checks.
 const LATE: &str = "no answer in time";
 
 /// Reads the version of the API server.
@@ -182,7 +182,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
     }
 }
 
-/// Returns the name by which the API server knows the user (Kubernetes 1.28 or later).
+/// Returns the name of the user, as reported by the API server (Kubernetes 1.28 or later).
 async fn user(connection: &Connection, end: Instant) -> Option<String> {
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let request = http::Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")

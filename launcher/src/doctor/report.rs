@@ -108,7 +108,7 @@ impl Report {
             rows.add_row([id.clone(), result.to_owned(), with_short_digests(evidence)]);
         }
         if permissions > 0 {
-            let found = format!("{} that you have (-o json names them)", counted(permissions, "permission"));
+            let found = format!("{} that you have (-o json lists them)", counted(permissions, "permission"));
             rows.add_row([format!("{PERMISSION}…"), "ok".to_owned(), found]);
         }
         page.push_table(rows);

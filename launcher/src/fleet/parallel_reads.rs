@@ -155,7 +155,8 @@ impl ParallelReads<'_> {
             Ok((read, None)) => NodeOutcome::Read(summarise(node, read)),
             Ok((read, Some(failure))) => NodeOutcome::Unprobed(summarise(node, read), failure),
             Err(failure) => {
-                // A failure because no method is available takes no time, and a method may be available a moment later.
+                // A failure because no method is available does not count: it takes no time, and a method may be
+                // available a moment later.
                 let is_fault = !matches!(failure.cause, Cause::NoMethod { .. });
                 if is_fault && !self.call.cancel.is_cancelled() && is_ready(node) {
                     failure_backoff.record_result(server, &name, Some(&failure.why));

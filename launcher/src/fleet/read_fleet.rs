@@ -100,7 +100,7 @@ fn common_failure(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Opti
         return None;
     }
     let what = format!(
-        "Reading {} GPU nodes (the first {} failed for the same reason; for one: {})",
+        "Reading {} GPU nodes (the first {} failed for the same reason; for example: {})",
         outcomes.len(),
         failures.len(),
         first.what

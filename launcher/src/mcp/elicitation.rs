@@ -1,6 +1,6 @@
-//! `consent`: asks the user of an MCP host, in both generations of the protocol.
-//! Up to version 2025-11-25, the question is a request while the call waits (elicitation). In version 2026-07-28, the
-//! question is an answer that requires input, and the host sends the input with a second call.
+//! `consent`: asks the user of an MCP host, in both generations of the protocol. Up to version 2025-11-25, the question
+//! is a request while the call waits (elicitation). In version 2026-07-28, the question is the result of the call, and
+//! the host sends the user's answer with a second call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ fn answer(request: &CallToolRequestParams) -> Option<HostAnswer> {
     Some(HostAnswer { token, accepted })
 }
 
-/// Returns the answer to a call that requires the consent of the user.
+/// Returns the result of a call that requires the consent of the user.
 pub(super) fn input_required(pending: &PendingQuestion) -> Result<InputRequiredResult, ErrorData> {
     let requested_schema = ElicitationSchema::from_type::<Agreement>()
         .map_err(|error| ErrorData::internal_error(format!("the question's schema: {error}"), None))?;
@@ -66,7 +66,7 @@ pub(super) fn input_required(pending: &PendingQuestion) -> Result<InputRequiredR
     Ok(InputRequiredResult::new(Some(requests), Some(pending.token.clone())))
 }
 
-/// The prompt for the newer protocol: the question is in the answer to the call.
+/// The prompt for the newer protocol: the question is in the result of the call.
 struct DeferredPrompt;
 
 impl Prompt for DeferredPrompt {

@@ -44,7 +44,7 @@ const PROMPTS: &[PromptTemplate] = &[
     PromptTemplate {
         name: "is_this_gpu_to_be_returned",
         title: "Does this GPU need an RMA?",
-        description: "Collects the facts that a vendor asks for, and decides",
+        description: "Collects the facts that a vendor asks for, and decides whether to return the GPU",
         arguments: &[("node_name", "Kubernetes node", true), ("gpu", "GPU index, UUID, serial or PCI address", true)],
         text: "Decide whether to return GPU {gpu} of node {node_name} to the vendor.\n\
             1. Call get_gpu_inventory for serial, part number, VBIOS and driver; snapshot_ecc for remapped rows, spare rows, \

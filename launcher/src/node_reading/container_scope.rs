@@ -9,7 +9,7 @@ use syringe_core::report::{Extent, Problem, Report, ReportScope, Section, Status
 /// Code of a problem that the container causes, not the GPU. No rule uses this code, so the section becomes unknown.
 const OUT_OF_SIGHT: &str = "out_of_sight";
 
-/// Removes from a report and from the cluster facts all facts that cannot be compared inside a container.
+/// Removes from a report and from the cluster facts everything that depends on what is outside the container.
 pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut KubernetesFacts) {
     let Some(ReportScope { gpus, files, .. }) = report.scope else { return };
     let listed = Section::data_of(&report.sections.inventory).map_or(0, |inventory| inventory.gpus.len());
@@ -63,7 +63,7 @@ fn mark_unknown<T>(section: &mut Option<Section<T>>) {
     section.problems = vec![Problem {
         what: "NVML".into(),
         why: format!("the probe ran inside a container in which no GPU is visible{why}"),
-        next_step: "Name a pod with a GPU (--ephemeral-pod), or use --via pod to read all GPUs of the node.".into(),
+        next_step: "Specify a pod with a GPU (--ephemeral-pod), or use --via pod to read all GPUs of the node.".into(),
         gpu: None,
         code: OUT_OF_SIGHT.into(),
     }];

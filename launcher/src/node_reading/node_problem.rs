@@ -16,8 +16,8 @@ use kube_read::Failure;
 /// Maximum length of a quoted text.
 const MAX_TEXT: usize = 400;
 /// Next step for a code that is not in the table.
-const UNKNOWN_CODE: &str = "Run gpu-syringe diagnose for the node to see what is known. If the image of the probe is older \
-     than this launcher, name a newer one with --image.";
+const UNKNOWN_CODE: &str = "Run gpu-syringe diagnose for the node to see what is known. If the image of the probe is \
+    older than this launcher, specify a newer image with --image.";
 
 /// The next steps by code.
 static NEXT_STEPS: LazyLock<BTreeMap<&'static str, &'static str>> = LazyLock::new(|| {
@@ -26,8 +26,8 @@ static NEXT_STEPS: LazyLock<BTreeMap<&'static str, &'static str>> = LazyLock::ne
 });
 
 /// Next step for data that a privileged pod cannot read on a node.
-const NESTED: &str = "The probe was a privileged pod. So the node is itself a container (kind, k3d, minikube), or its runtime restricts \
-     privileged pods: read this data on a node that is a machine.";
+const NESTED: &str = "The probe was a privileged pod. So the node is itself a container (kind, k3d, minikube), or its \
+    runtime restricts privileged pods: read this data on a node that is not a container.";
 /// The option in the next steps for a probe that had too few privileges.
 const VIA_POD: &str = "--via pod";
 

@@ -51,13 +51,13 @@ pub struct ProbeSummary {
 /// Duration of each phase in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct TimingsMs {
-    /// Until the pod was created in the API.
+    /// Time until the pod was created in the API.
     pub create: u64,
-    /// From the creation to the start of the probe.
+    /// Time from the creation to the start of the probe.
     pub start: u64,
-    /// From the start of the probe until the report was complete.
+    /// Time from the start of the probe until the report was complete.
     pub exec: u64,
-    /// From the complete report until the pod was deleted.
+    /// Time from the complete report until the pod was deleted.
     pub remove: u64,
     /// Total.
     pub total: u64,

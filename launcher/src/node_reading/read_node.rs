@@ -81,7 +81,7 @@ impl<'a> NodeToRead<'a> {
     }
 }
 
-/// The request for a probe that reads.
+/// The request for a probe that only reads the node.
 pub(crate) struct ReadRequest {
     command: ReadCommand,
     /// The container that the request is about.
@@ -137,8 +137,8 @@ pub(crate) async fn read(
     }
 }
 
-/// Reads a name that is not the name of a node: a NodeClaim or Machine, or a node that left or never joined. Fails if the API
-/// knows nothing about the name.
+/// Reads a name that is not the name of a node: a NodeClaim or Machine, or a node that left or never joined. Fails if
+/// the API has no data about the name.
 async fn read_machine(
     call: &CallContext,
     connection: &Connection,
@@ -157,7 +157,7 @@ async fn read_machine(
         return Ok(read);
     }
     if lifecycle.is_empty() {
-        // This failure says that the node does not exist.
+        // `nodes::read` returns the failure for a node that does not exist.
         return Err(match nodes::read(connection, name).await {
             Err(failure) => failure,
             Ok(_) => Failure::new(reading_node(name), "the node was created just now", "Try again."),
@@ -174,7 +174,7 @@ async fn read_machine(
 }
 
 /// Next step for a name without a Node object.
-const NO_NODE_STEP: &str = "See the findings. gpu-syringe nodes lists the nodes that joined the cluster.";
+const NO_NODE_STEP: &str = "See the findings. To list the nodes that joined the cluster, run: gpu-syringe nodes.";
 
 fn reading_node(node_name: &str) -> String {
     format!("Looking at node {}", clean(node_name, 253))
@@ -334,7 +334,7 @@ impl NodeReading {
         since: Option<&Since>,
     ) -> Result<(), String> {
         let failed = |why: String| format!("kernel lines in the node's log files: {why}");
-        // A kubelet that does not report serves no log, either.
+        // A kubelet that does not report does not serve its log either.
         if is_silent(kubernetes) {
             return Err(failed("the kubelet of the node does not report".to_owned()));
         }
@@ -450,7 +450,7 @@ fn stack_log(facts: &KubernetesFacts) -> Option<StackContainer> {
 }
 
 /// Returns the result for a node on which no probe ran: all facts of the node itself are unknown, with the reason.
-/// `of_node`: the reason, if no probe can run on this node.
+/// `of_node`: the reason, if the cause is that no probe can run on this node.
 fn without_probe(
     connection: &Connection,
     kubernetes: &Node,
@@ -463,7 +463,8 @@ fn without_probe(
     let cluster = KubernetesFacts { no_probe: of_node, read_at: Some(now), ..node_gpus::cluster_facts(kubernetes) };
     let diagnosis = diagnosis::diagnose(&report, &cluster);
     let note = format!(
-        "No probe ran: {}. Nothing was read on the node: this answer has only what Kubernetes knows. {next_step}",
+        "No probe ran: {}. Nothing was read on the node: this answer has only data from the Kubernetes API. \
+            {next_step}",
         why.trim_end_matches('.')
     );
     let note = ProbeSummary::without_probe(&kubernetes.name_any(), &connection.context, connection.now(), note);
@@ -481,8 +482,9 @@ async fn probe(call: &CallContext, connection: &Connection, request: ProbeReques
     Ok(probed)
 }
 
-/// Returns the section of a report, or the failure to read it, with what the probe left behind. The section is empty if no
-/// probe ran: in that case, the answer itself contains the reason and the data from the Kubernetes API.
+/// Returns the section of a report, or the failure to read it, together with a note about the objects that the probe
+/// left behind. The section is empty if no probe ran: in that case, the answer itself contains the reason and the data
+/// from the Kubernetes API.
 pub(crate) fn section<T: Default>(
     note: &ProbeSummary,
     name: SectionName,
@@ -506,4 +508,4 @@ fn data_of<T: Default>(node: &str, name: SectionName, section: Option<Section<T>
     })
 }
 
-const OLD_PROBE: &str = "The probe's image may be older than this launcher: name a newer one with --image.";
+const OLD_PROBE: &str = "The probe's image may be older than this launcher: specify a newer image with --image.";

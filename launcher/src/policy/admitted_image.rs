@@ -16,14 +16,14 @@ use kube_read::Connection;
 
 /// Time limit of the request.
 const TIME: Duration = Duration::from_secs(5);
-/// Time for which an answer is reused.
+/// Time for which a response of the API server is reused.
 const MEMORY: Duration = Duration::from_secs(300);
 
 /// The images that the policies admit, by cluster and namespace.
 #[derive(Debug, Default)]
 pub(crate) struct AdmittedImages(Mutex<HashMap<(String, String), Answer>>);
 
-/// An answer of the API server.
+/// A response of the API server.
 #[derive(Debug)]
 struct Answer {
     at: Instant,
@@ -31,8 +31,9 @@ struct Answer {
 }
 
 impl AdmittedImages {
-    /// Returns the image that the policy of the namespace admits; `None` if there is no policy, if the user may not read
-    /// it, or if it names no image by digest. Asks the API server only once every few minutes.
+    /// Returns the image that the policy of the namespace admits; `None` if there is no policy, if the user may not
+    /// read the policy, or if the policy contains no image with a digest. Asks the API server only once every few
+    /// minutes.
     pub(crate) async fn get(&self, cluster: &str, connection: &Connection, namespace: &str) -> Option<String> {
         let key = (cluster.to_owned(), namespace.to_owned());
         // The lock is held during the request, so that the probes of many nodes send one request.
@@ -65,7 +66,7 @@ pub(crate) async fn read(connection: &Connection, namespace: &str) -> Result<Opt
     }
 }
 
-/// Returns the image, if it names a registry and a digest.
+/// Returns the image if it has a registry and a digest.
 fn usable(image: &str) -> Option<String> {
     image_reference::refusal(image).is_none().then(|| image.to_owned())
 }

@@ -19,12 +19,12 @@ pub(crate) fn cluster_name(name: &str, namespace: &str) -> String {
     if namespace == DEFAULT_NAMESPACE { name.to_owned() } else { format!("{name}-{namespace}") }
 }
 
-/// Returns whether the message of the API server is a refusal by this policy of the namespace.
+/// Returns whether the message of the API server is a rejection by this policy of the namespace.
 pub(crate) fn is_refusal_of(message: &str, policy: &str, namespace: &str) -> bool {
     message.contains(&format!("ValidatingAdmissionPolicy '{}'", cluster_name(policy, namespace)))
 }
 
-/// Returns the words with which a message of the policy names one of its variables.
+/// Returns the text by which a message of the policy mentions the variable `name`.
 pub(crate) fn variable(name: &str) -> String {
     format!("variable {name} of ValidatingAdmissionPolicy")
 }

@@ -36,7 +36,7 @@ pub(super) struct ProbeContext {
     pub(super) end: Instant,
     /// Receives the result if the pod is not yet deleted at the time `answer_by`.
     pub(super) early: Mutex<Option<oneshot::Sender<ProbeResult>>>,
-    /// The time at which the caller gets a result that was read, even if the pod is still being deleted.
+    /// The time at which the caller gets the result that was read, even if the pod is still being deleted.
     pub(super) answer_by: Instant,
     /// The record for the audit log.
     pub(super) record: Arc<AuditRecord>,
@@ -60,7 +60,7 @@ pub(super) struct ProbeContext {
     pub(super) process_stays: OnceLock<&'static str>,
 }
 
-/// Returns context, API server and user of a connection.
+/// Returns the context, API server and user of a connection.
 pub(super) fn cluster_of(connection: &Connection) -> String {
     format!("{} {} {}", connection.context, connection.server, connection.user.as_deref().unwrap_or_default())
 }
@@ -78,7 +78,7 @@ impl ProbeContext {
         Ok(if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod })
     }
 
-    /// Returns whether the command needs operator mode, like an action or the plan of an action.
+    /// Returns whether the command needs operator mode, as actions and plans of actions do.
     pub(super) fn is_for_actions(&self) -> bool {
         self.request.command.is_for_actions()
     }
@@ -154,7 +154,7 @@ impl ProbeContext {
         }
     }
 
-    /// Returns context, API server and user.
+    /// Returns the context, API server and user.
     pub(super) fn cluster(&self) -> String {
         cluster_of(&self.connection)
     }

@@ -12,7 +12,7 @@ use super::probe_context::ProbeContext;
 use crate::probe::request::Phase;
 use kube_read::Failure;
 
-/// If less time than this is left, no pod is created, because it would be deleted before the probe could respond.
+/// If less time than this is left, no pod is created, because the pod would be deleted before the probe could respond.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
 /// The slots for probes. The permit of a slot is held until the pod is deleted.
@@ -45,10 +45,12 @@ impl ProbeSlots {
         taken.ok().and_then(Result::ok).ok_or_else(|| {
             let limit = self.limit;
             let why = format!(
-                "{limit} probes of this launcher were in flight until too little of the time of this call was left (--max-probes \
-                 {limit}); nothing was created"
+                "{limit} probes of this launcher were in flight until this call had too little time left (--max-probes \
+                    {limit}); nothing was created"
             );
-            context.out_of_time(&why).with_next_step("Call again with fewer calls at the same time, or raise --max-probes.")
+            context
+                .out_of_time(&why)
+                .with_next_step("Call again with fewer calls at the same time, or raise --max-probes.")
         })
     }
 }

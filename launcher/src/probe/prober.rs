@@ -29,8 +29,8 @@ use kube_read::Connection;
 use kube_read::Failure;
 
 /// Maximum time that an exiting program waits for pods: the creation of a pod, the search for a pod whose creation was
-/// not answered, and the deletion with all retries. The slack is for an ephemeral container, which takes more steps to
-/// stop.
+/// not answered, and the deletion with all retries. The rest of the time is for an ephemeral container, which takes
+/// more steps to stop.
 pub(crate) const SETTLE_TIME: Duration = pod_lifecycle::CREATE_TIME
     .saturating_add(delete_pod::REMOVAL_TIME)
     .saturating_add(LATE_TIME_AT_END)
@@ -50,8 +50,8 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Returns a prober with these settings. `stop` cancels every probe that reads, and its pod is deleted at once. An
-    /// action continues.
+    /// Returns a prober with these settings. `stop` cancels every probe that only reads, and the pods of these probes
+    /// are deleted at once. An action continues.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
             slots: Arc::new(ProbeSlots::new(settings.probes_in_flight())),
@@ -107,7 +107,7 @@ impl Prober {
         self.spawn(ProbeContext { cancel, ..context }).await
     }
 
-    /// Returns the context of a probe that reads. Only the exit of the program cancels the probe.
+    /// Returns the context of a probe that only reads. Only the exit of the program cancels the probe.
     fn reading_context(
         &self,
         connection: &Connection,
@@ -159,7 +159,7 @@ impl Prober {
         let settings = Arc::new(self.settings.with_call_time(request.deadline));
         let record =
             AuditRecord::new(self.session.audit.clone(), connection, &settings.probe_namespace, &request, Some(note));
-        // The token is taken before `stop` is checked, so that a program that exits later waits for this action.
+        // The token is taken before `stop` is checked, so that a shutdown that begins later waits for this action.
         let _held = self.session.tasks.token();
         if self.session.stop.is_cancelled() {
             return Err(Failure::new("The action", "gpu-syringe is shutting down", "Restart gpu-syringe and retry."));

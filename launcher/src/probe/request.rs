@@ -56,7 +56,10 @@ impl Phase {
     pub fn description(self) -> String {
         match self {
             Self::Queue { before, limit } => {
-                format!("waiting: {limit} probes are in flight (--max-probes), and {before} calls wait before this one")
+                format!(
+                    "waiting: {limit} probes are in flight (--max-probes), and {before} calls are waiting before \
+                    this one"
+                )
             }
             Self::Create => "creating the probe pod".into(),
             Self::Start => "waiting for the probe container to start".into(),

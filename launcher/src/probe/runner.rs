@@ -200,7 +200,8 @@ mod tests {
             let folder = tempfile::tempdir().expect("a directory");
             let log = AuditLog::at(folder.path());
             let prober = Prober::new(settings, CancellationToken::new()).with_audit(log.clone());
-            // A pod that is left stays in the session file, so the test does not use the session directory of the user.
+            // A pod that is left on the cluster stays in the session file, so the test does not use the session
+            // directory of the user.
             let prober = prober.with_session_in(folder.path().to_owned());
             let (node, deadline) = ("gpu-1".to_owned(), Duration::from_secs(20));
             let command = ProbeCommand::Read(SectionName::Xid.into());

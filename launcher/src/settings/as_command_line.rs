@@ -52,7 +52,7 @@ fn path(path: &Option<std::path::PathBuf>) -> Option<String> {
 
 /// Returns the arguments that produce these settings. Defaults are left out.
 pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
-    // There is no `..` here, so that the code does not compile until a new setting is handled.
+    // The pattern has no `..`, so that the code does not compile until every new setting is handled.
     let Settings {
         #[cfg(feature = "demo")]
         demo,

@@ -69,7 +69,7 @@ impl FileValues {
             values.insert(id, texts);
         }
         let read = Self { path: Some(path.to_owned()), values };
-        // The file is first validated alone, so that the message names the file and not a flag.
+        // The file is first validated alone, so that the message mentions the file and not a flag.
         settings.clone().no_binary_name(true).try_get_matches_from(read.as_flags(settings)).map_err(|error| {
             let (key, why) = of_key(&error);
             wrong(path, key.as_deref(), why)
@@ -152,7 +152,7 @@ fn wrong(path: &Path, key: Option<&str>, why: impl std::fmt::Display) -> Failure
     )
 }
 
-/// Describes an error of the syntax with its line. A text without quotes gets the line as it must be.
+/// Describes a syntax error with its line. For a text without quotes, the message contains the corrected line.
 fn syntax_error(text: &str, error: &toml::de::Error) -> String {
     let start = error.span().map_or(0, |span| span.start);
     let number = text.get(..start).unwrap_or(text).matches('\n').count();

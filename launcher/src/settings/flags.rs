@@ -41,7 +41,7 @@ pub struct Settings {
     /// Kubeconfig file; by default $KUBECONFIG, ~/.kube/config, then the service account of the pod
     #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_KUBECONFIG", value_parser = value_parsers::path)]
     pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig; by default its current one, which is never changed
+    /// Context of the kubeconfig; by default the current context, which is never changed
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_CONTEXT")]
     pub context: Option<String>,
     /// User that every request impersonates, as in kubectl
@@ -58,7 +58,7 @@ pub struct Settings {
         requires = "as"
     )]
     pub impersonate_group: Vec<String>,
-    /// Additional context that a tool argument may name, or * for all (repeatable)
+    /// Additional context that a tool argument may specify, or * for all (repeatable)
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_ALLOW_CONTEXT", value_delimiter = ',')]
     pub allow_context: Vec<String>,
     /// Label selector of the nodes that may be probed, or * for all; by default all except control plane nodes
@@ -91,7 +91,8 @@ pub struct Settings {
         default_value = "gpu-syringe"
     )]
     pub probe_namespace: String,
-    /// Image of the probe, pinned by digest; by default the one that the admission policy names. With --via auto no other image is pulled
+    /// Image of the probe, pinned by digest; by default the image in the admission policy. With --via auto no other
+    /// image is pulled
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_IMAGE")]
     pub image: Option<String>,
     /// Digest of the image; replaces its tag (sha256:…)
@@ -145,7 +146,7 @@ pub struct Settings {
     /// read-only, or operator to allow kill and reset
     #[arg(long, global = true, value_name = "MODE", env = "GPU_SYRINGE_MODE", default_value = "read-only")]
     pub mode: Mode,
-    /// Operator mode: refuse a reset while the node is schedulable or pods hold the GPU
+    /// Operator mode: reject a reset while the node is schedulable or pods hold the GPU
     #[arg(long, global = true, value_name = "WHETHER", env = "GPU_SYRINGE_DRAIN_CHECK", default_value = "on")]
     pub drain_check: DrainCheck,
     /// Operator mode: if the host cannot ask its user, give the consent token to the model, which can redeem it at once
@@ -274,7 +275,7 @@ impl Settings {
         value_parsers::image(image, self.registry_mirror.as_deref(), digest.map(String::as_str))
     }
 
-    /// Returns the settings with this image in place of the image that they name.
+    /// Returns the settings with their image replaced by this image.
     pub(crate) fn with_image(&self, image: String) -> Self {
         Self { image: Some(image), image_digest: None, registry_mirror: None, ..self.clone() }
     }

@@ -33,7 +33,7 @@ impl<'a> ImageReference<'a> {
         self.registry == registry && self.path == path
     }
 
-    /// Returns the digest; `None` without a whole SHA-256.
+    /// Returns the digest; `None` if there is no complete SHA-256.
     pub(crate) fn sha256(&self) -> Option<&'a str> {
         self.digest.filter(|digest| is_sha256(digest))
     }
@@ -63,7 +63,7 @@ pub(crate) fn refusal(name: &str) -> Option<String> {
         (Some(digest), _) if !is_sha256(digest) => "its digest is not sha256: and 64 hexadecimal digits in lower case",
         (_, Some(registry)) if is_registry(registry) => "its path or tag has characters that an image name cannot have",
         (_, Some(registry)) if registry.contains(['.', ':']) => "its registry is not HOST or HOST:PORT in lower case",
-        _ => "it names no registry, and each container runtime completes such a name in its own way",
+        _ => "it has no registry, and each container runtime completes such a name in its own way",
     };
     Some(why.to_owned())
 }

@@ -68,7 +68,7 @@ pub(super) fn check(allowed: Option<&NodeSelector>, node: &Node) -> Result<(), F
         Some(selector) if selector.matches(node) => return Ok(()),
         Some(selector) => (
             format!("the labels of the node do not match --allow-nodes {selector}"),
-            "Name another node, or start gpu-syringe with another --allow-nodes.",
+            "Choose another node, or start gpu-syringe with another --allow-nodes.",
         ),
         None if !is_of_control_plane(node) => return Ok(()),
         None => (

@@ -68,7 +68,7 @@ pub(super) async fn apply(
 
 fn so_far(applied: &[Applied]) -> String {
     let changed = applied.iter().filter(|(_, change)| *change != Change::Unchanged).count();
-    format!("{changed} objects were applied before it")
+    format!("{changed} objects were applied before this object")
 }
 
 /// Waits until the three policies are in effect, with this image. Before that, a user could create any other pod.
@@ -89,12 +89,13 @@ async fn wait_for_policy(connection: &Connection, namespace: &str, image: &str) 
     Err(Failure::new(
         format!("Waiting until the policies of namespace {namespace} are in effect"),
         format!("after {POLICY_TIME:?}: {answer}"),
-        "No user was given permissions. Check kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings, then \
-         run the setup command again.",
+        "No user was given permissions. Check the policies (kubectl get \
+            validatingadmissionpolicies,validatingadmissionpolicybindings), then run the setup command again.",
     ))
 }
 
-/// Returns the request that a policy does not reject, or another image that it admits; `None` if all policies are in effect.
+/// Returns why a policy is not in effect: a request that it does not reject, or another image that it admits. `None` if
+/// all policies are in effect.
 async fn missing_effect(connection: &Connection, namespace: &str, image: &str) -> Option<String> {
     let (pod, exec, attach) = tokio::join!(
         check_policy(connection, namespace),
@@ -105,10 +106,10 @@ async fn missing_effect(connection: &Connection, namespace: &str, image: &str) -
         PolicyState::InEffect { image: found } if found.as_deref() == Some(image) => {}
         PolicyState::InEffect { image: found } => {
             let found = found.unwrap_or_else(|| "no image".to_owned());
-            return Some(format!("the API server still decides by an older policy, which admits {found}"));
+            return Some(format!("the API server still applies an older policy, which admits {found}"));
         }
         PolicyState::NotInEffect(answer) => {
-            return Some(format!("the API server answers a pod that is not a probe with: {answer}"));
+            return Some(format!("the API server's response to the creation of a pod that is not a probe: {answer}"));
         }
     }
     [(exec, EXEC_ONLY, "an exec of a shell"), (attach, NOTHING_ELSE, "an attach to a pod")].into_iter().find_map(

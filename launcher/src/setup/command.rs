@@ -84,14 +84,14 @@ impl SetupArgs {
         Parameters::new(settings, readers, operators)
     }
 
-    /// Rejects a blank name, which an empty variable of a shell leaves, and users and groups of [`ANYBODY`].
+    /// Rejects a blank name, which can result from an empty shell variable, and users and groups of [`ANYBODY`].
     fn check_subjects(&self) -> Result<(), Failure> {
         for (option, names) in [("--user", &self.user), ("--group", &self.group)] {
             if names.iter().any(|name| name.trim().is_empty()) {
                 return Err(Failure::usage(
                     "Binding the permissions",
                     format!("the name after {option} is blank"),
-                    format!("Name the user or the group, or leave out {option}."),
+                    format!("Specify the user or the group, or leave out {option}."),
                 ));
             }
         }
@@ -100,7 +100,7 @@ impl SetupArgs {
             Some(name) => Err(Failure::usage(
                 "Binding the permissions",
                 format!("{name} includes too many users, and all of them would have root on the nodes"),
-                "Name the users or the group of the people who operate GPU nodes.",
+                "Specify the users or the group of the people who operate GPU nodes.",
             )),
         }
     }
@@ -115,15 +115,17 @@ impl SetupArgs {
         Err(Failure::usage(
             "Setting up the hardened profile",
             format!("the policy cannot admit the image {image}: {why}"),
-            "Name the image by registry and digest (--image REGISTRY/PATH@sha256:DIGEST; localhost/PATH@… for an image that was \
-             loaded into the nodes), or use --profile trial.",
+            "Specify the image by registry and digest (--image REGISTRY/PATH@sha256:DIGEST; localhost/PATH@… for an \
+                image that was loaded into the nodes), or use --profile trial.",
         ))
     }
 
     /// Returns a note if no bindings are created.
     fn binding_note(&self) -> Option<String> {
         let none = self.user.is_empty() && self.group.is_empty();
-        none.then(|| "No user or group is named, so no binding is created: add --user NAME or --group NAME.".to_owned())
+        none.then(|| {
+            "No user or group is specified, so no binding is created: add --user NAME or --group NAME.".to_owned()
+        })
     }
 }
 
@@ -154,11 +156,12 @@ fn print(args: &SetupArgs, settings: &Settings) -> Result<SetupOutput, Failure> 
     let has_image = !parameters.policy.image().is_empty();
     let profile = args.profile.unwrap_or(if has_image { Profile::Hardened } else { Profile::Trial });
     let items = parameters.objects(profile)?;
-    let mut notes = vec![format!("Profile {}; nothing was changed. --apply applies the manifests.", profile.as_str())];
+    let mut notes =
+        vec![format!("Profile {}; nothing was changed. To apply the manifests, add --apply.", profile.as_str())];
     match profile {
         Profile::Trial => notes.push(TRIAL_RISK.to_owned()),
         Profile::Hardened if !has_image => notes.push(
-            "The policy admits no probe until its variable image names the image: add --image REGISTRY/PATH@sha256:DIGEST."
+            "The policy admits no probe until its variable image is set: add --image REGISTRY/PATH@sha256:DIGEST."
                 .to_owned(),
         ),
         Profile::Hardened => {}
@@ -233,7 +236,7 @@ async fn apply(
     if weakens && args.yes && !args.remove_policy {
         return Err(Failure::usage(
             format!("Setting up namespace {namespace} without its policy"),
-            format!("the hardened profile is installed, and trial would remove its policy. {TRIAL_RISK}"),
+            format!("the hardened profile is installed, and the trial profile would remove its policy. {TRIAL_RISK}"),
             "To remove the policy without a prompt, add --remove-policy to --yes.",
         ));
     }
@@ -276,7 +279,7 @@ fn check_image(profile: Profile, parameters: &Parameters) -> Result<(), Failure>
     let why = match parameters.policy.image() {
         "" => "no image is pinned by digest, and the policy would admit no probe".to_owned(),
         image => match image_reference::refusal(image) {
-            Some(why) => format!("the installed policy names the image {image}, which it cannot admit: {why}"),
+            Some(why) => format!("the installed policy contains the image {image}, which it cannot admit: {why}"),
             None => return Ok(()),
         },
     };
@@ -345,8 +348,8 @@ async fn remove(settings: &Settings, connection: &Connection, prompt: &dyn Promp
     if !found.kept.is_empty() {
         let names: Vec<_> = found.kept.iter().map(ToString::to_string).collect();
         notes.push(format!(
-            "Kept, because namespace {namespace} stays and would otherwise admit every pod: {}. Delete the namespace first, or \
-             restore the label of the namespace.",
+            "These objects are kept, because without them namespace {namespace} would admit every pod: {}. Delete the \
+                namespace first, or restore the label of the namespace.",
             names.join(", ")
         ));
     }

@@ -70,8 +70,9 @@ impl Installed {
                 what(),
                 "the namespace exists and was not created by gpu-syringe; setup would allow privileged pods in it",
                 format!(
-                    "Name another namespace. If this namespace is only for the probes, hand it over to setup; run: kubectl label namespace {name} \
-                     {}={} (setup --uninstall then deletes the namespace with everything in it).",
+                    "Choose another namespace. If this namespace is only for the probes, hand it over to setup; run: \
+                        kubectl label namespace {name} {}={} (setup --uninstall then deletes the namespace with \
+                        everything in it).",
                     LABEL.0, LABEL.1
                 ),
             )),
@@ -79,7 +80,8 @@ impl Installed {
         }
     }
 
-    /// Keeps policy values and subjects of bindings that an administrator set and that the command line does not name.
+    /// Keeps policy values and subjects of bindings that an administrator set and that the command line does not
+    /// specify.
     pub(super) fn keep(&self, parameters: &mut Parameters) {
         parameters.policy = std::mem::take(&mut parameters.policy).or(&self.policy);
         if parameters.readers.is_empty() && parameters.operators.is_empty() {
@@ -98,7 +100,7 @@ impl Installed {
         parameters.readers.retain(|subject| !parameters.operators.contains(subject));
     }
 
-    /// Returns the profile to set up if the command line names no profile.
+    /// Returns the profile to set up if the command line specifies no profile.
     pub(super) fn profile(&self, parameters: &Parameters) -> Profile {
         if self.has_policy || !parameters.policy.image().is_empty() { Profile::Hardened } else { Profile::Trial }
     }
@@ -111,7 +113,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let why = "this is a system namespace; the probes need their own namespace";
-    let next = "Name another namespace, or leave the option out (default: gpu-syringe).";
+    let next = "Choose another namespace, or leave the option out (default: gpu-syringe).";
     Err(Failure::usage(format!("Using namespace {name} for probes"), why, next))
 }
 
@@ -149,7 +151,10 @@ pub(super) fn failed(what: &str, error: &RequestError) -> Failure {
         Some(404) => {
             "This API server does not have the kind: policies need Kubernetes 1.30 or later (--profile trial works without policies)."
         }
-        Some(_) => "See the message of the API server. Objects applied before stay; run the setup command again.",
+        Some(_) => {
+            "See the message of the API server. Objects that were already applied stay; run the setup command \
+            again."
+        }
         None => "Check the connection (gpu-syringe doctor), and run the setup command again.",
     };
     let failure = error.failure(what.to_owned(), next);

@@ -25,7 +25,7 @@ pub(crate) const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "gpu-syr
 pub(crate) enum Profile {
     /// Namespace, permissions and quota: no image of node-probe is needed. Users of gpu-syringe have root on the nodes
     Trial,
-    /// The same with a policy that admits only the probe, from one image pinned by digest (recommended)
+    /// The objects of trial, and a policy that admits only the probe, from one image pinned by digest (recommended)
     Hardened,
 }
 
@@ -115,7 +115,7 @@ impl Parameters {
 
     fn rbac(&self) -> String {
         let note = if self.example { " Set your groups in the bindings at the end." } else { "" };
-        // This step precedes the values, because a name may contain text that looks like a placeholder.
+        // The rules are inserted before the values, because a name may contain text that looks like a placeholder.
         let template = RBAC
             .replace("@BINDINGS_NOTE@", note)
             .replace("@RULES_READER@", &permissions::rules(GrantedBy::Reader))
@@ -213,7 +213,8 @@ fn replaced(template: &str, values: &[(&str, String)]) -> String {
     text + rest
 }
 
-/// Returns the text as a YAML string in single quotes, which a person can read, if it has no special characters.
+/// Returns the text as a YAML string. A text without special characters is in single quotes, which a person can read
+/// more easily.
 fn quoted_once(text: &str) -> String {
     let is_plain = text.chars().all(|one| matches!(one, ' '..='~'));
     if is_plain { format!("'{}'", text.replace('\'', "''")) } else { quoted(text) }

@@ -139,7 +139,8 @@ pub(super) async fn names<K: Resource<DynamicType = ()>>(
     Ok(list.items.into_iter().filter_map(|object| object.metadata.name).collect())
 }
 
-/// Applies a manifest. Setup becomes the field manager of the fields in the manifest; other fields of the object stay.
+/// Applies a manifest. Setup becomes the field manager of the fields in the manifest; other fields of the object are
+/// not changed.
 pub(super) async fn apply(
     connection: &Connection,
     object: &ObjectRef,
@@ -160,8 +161,9 @@ where
     within_time(api.create(&params, object)).await.map(drop)
 }
 
-/// Sends a request to a subresource of a pod as `kubectl exec` and `kubectl attach` do, on a connection of its own and without
-/// the upgrade that would start a session. If the pod does not exist, the response shows the decision of admission.
+/// Sends a request to a subresource of a pod as `kubectl exec` and `kubectl attach` do, but on a separate connection
+/// and without the upgrade that would start a session. If the pod does not exist, the response shows the decision of
+/// admission.
 pub(super) async fn connect(
     connection: &Connection,
     namespace: &str,

@@ -62,7 +62,8 @@ pub(crate) struct Grant {
     pub(crate) group: &'static str,
     /// Resources, with subresources such as `pods/exec`.
     pub(crate) resources: Vec<&'static str>,
-    /// The name of the only object, without the suffix of the namespace. `None` for all objects.
+    /// The name of the only object that the permission covers, without the suffix of the namespace. `None` for all
+    /// objects.
     pub(crate) name: Option<&'static str>,
     pub(crate) verbs: Vec<&'static str>,
     /// Purpose of the permissions.

@@ -30,11 +30,11 @@ const OF_EVERY_NAMESPACE: [&str; 2] = ["kube-root-ca.crt", "openshift-service-ca
 pub(super) struct Removal {
     /// Objects that setup created, with their UIDs, in the order of their removal.
     pub(super) ours: Vec<(ObjectRef, String)>,
-    /// Objects with these names that setup did not create.
+    /// Objects that have the name of an object of the set-up, but were not created by setup.
     pub(super) others: Vec<ObjectRef>,
-    /// Objects that setup created and that stay, because the namespace that they protect stays.
+    /// Objects that setup created and that are kept to protect a namespace that stays.
     pub(super) kept: Vec<ObjectRef>,
-    /// Other objects of the namespace, which are deleted with the namespace.
+    /// Objects in the namespace that are not part of the set-up. They are deleted with the namespace.
     pub(super) with_namespace: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn find(connection: &Connection, namespace: &str) -> Result<Rem
     Ok(Removal { with_namespace, ..removal })
 }
 
-/// Returns those objects that exist and may be deleted.
+/// Finds the objects of the list that exist, and checks that those created by setup may be deleted.
 pub(super) async fn select(connection: &Connection, objects: Vec<ObjectRef>) -> Result<Removal, Failure> {
     let mut removal = Removal::default();
     let reads = objects.iter().map(async |object| objects::get(connection, object).await);
@@ -143,7 +143,10 @@ async fn wait_until_gone(connection: &Connection, namespace: &ObjectRef, uid: &s
             let name = &namespace.name;
             return Err(Failure::new(
                 format!("Waiting until {namespace} is gone"),
-                format!("the namespace still exists after {NAMESPACE_TIME:?}; its policy stays until then"),
+                format!(
+                    "the namespace still exists after {NAMESPACE_TIME:?}; its policy is kept until the namespace \
+                    is deleted"
+                ),
                 format!(
                     "To see what blocks the deletion, run: kubectl get namespace {name} -o yaml (conditions), then run the setup command again."
                 ),

@@ -1,7 +1,7 @@
-//! `command_of`: the command of a tool. `with_commands`: replaces the names of tools in a text by their commands.
+//! `command_of`: the command of a tool. `with_commands`: replaces the names of tools in a text with their commands.
 //!
-//! Texts name tools, because models read most of them. A person gets the same texts with commands: this module replaces the names
-//! where a text is printed.
+//! Texts contain names of tools, because most texts are read by models. For a person, this module replaces these names
+//! with commands when a text is printed.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ pub fn command_of(tool: &str) -> &str {
     COMMANDS.iter().find(|(name, _)| *name == tool).map_or(tool, |(_, command)| command)
 }
 
-/// Words after `TOOL for` that are no name of a node.
+/// Words after `TOOL for` that are not the name of a node.
 const NO_NAMES: [&str; 5] = ["a", "an", "it", "the", "this"];
 
 /// Returns the text with the command of each tool that it names: `gpu-syringe diagnose gpu-2` for `diagnose_gpu_node for gpu-2`.
@@ -66,7 +66,7 @@ fn replaced(text: &str) -> Cow<'_, str> {
     Cow::Owned(result + rest)
 }
 
-/// Returns start and end of the first name of a tool in a text, and the command of the tool.
+/// Returns the start and end of the first name of a tool in a text, and the command of the tool.
 fn first_tool(text: &str) -> Option<(usize, usize, &'static str)> {
     let part_of_word = |letter: char| letter.is_alphanumeric() || letter == '_';
     let found = |(tool, command): &(&'static str, &'static str)| {

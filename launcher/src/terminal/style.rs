@@ -102,7 +102,7 @@ pub(crate) fn headline(value: impl HasPaint) -> String {
     paint(&variant_name(value).replace('_', " ").to_uppercase(), value.paint())
 }
 
-/// Calls `plain` with each part between two marks.
+/// Replaces each part of the text outside the marks with the result of `plain`, and keeps the marks.
 pub(super) fn map_plain(text: &str, mut plain: impl FnMut(&str) -> String) -> String {
     let mut mapped = String::with_capacity(text.len());
     let mut rest = text;
@@ -115,7 +115,7 @@ pub(super) fn map_plain(text: &str, mut plain: impl FnMut(&str) -> String) -> St
     mapped + &plain(rest)
 }
 
-/// Replaces the marks by escape sequences, or removes them.
+/// Replaces the marks with escape sequences, or removes them.
 pub(super) fn without_marks(text: &str, colored: bool) -> String {
     let mut printed = String::with_capacity(text.len());
     let mut open = None;

@@ -11,7 +11,7 @@ use crate::terminal::style::without_marks;
 const GAP: &str = "  ";
 /// Below this width, a column of prose may be printed below its row.
 const NARROW: usize = 100;
-/// Other columns are left out so that cells up to this width stay on one line.
+/// Optional columns are left out so that cells up to this width stay on one line.
 const MAX_WHOLE: usize = 40;
 /// Minimum width of a column of prose beside the other columns. If less is left, the column is printed below its row.
 const MIN_NOTE: usize = 28;
@@ -29,7 +29,7 @@ pub struct Rows {
     note: Option<usize>,
 }
 
-/// Creates a table with these column heads.
+/// Creates a table with these column heads, in upper case.
 pub(crate) fn new_table<'a>(heads: impl IntoIterator<Item = &'a str>) -> Rows {
     Rows::new(heads.into_iter().map(str::to_uppercase))
 }

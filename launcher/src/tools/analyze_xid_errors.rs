@@ -63,8 +63,8 @@ pub struct XidArgs {
 }
 
 impl XidArgs {
-    /// Returns the arguments with the code in place of a node that is a code (see [`code_in`]), and with `NAME` in place of
-    /// `node/NAME`.
+    /// Returns the arguments in their final form: a node argument that is a code (see [`code_in`]) becomes `code`, and
+    /// `node/NAME` becomes `NAME`.
     pub(crate) fn with_code(self) -> Self {
         let Some(text) = &self.node_name else { return self };
         match code_in(text) {
@@ -171,9 +171,9 @@ impl CommandAnswer for XidAnswer {
 impl Tool for AnalyzeXidErrors {
     const NAME: &'static str = "analyze_xid_errors";
     const TITLE: &'static str = "Xid errors of a node";
-    const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which GPU and process, \
-        when and how often, whose fault it is, what to do. Says which time window the log covers. \
-        With `code`: explains that code, no node.";
+    const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which \
+        GPU and process, when and how often, whose fault it is, what to do. Says which time window the log covers. \
+        With `code`: explains this code and reads no node.";
     const PROBES: bool = true;
     type Args = XidArgs;
     type Answer = XidAnswer;
@@ -188,8 +188,9 @@ impl Tool for AnalyzeXidErrors {
             (None, Some(code)) => return Ok(XidAnswer::Code(Box::new(XidMeaning::of(code)?))),
             (Some(node_name), None) => node_name,
             _ => {
-                let next = "Give one of the two arguments: node_name reads the log of a node, code explains an Xid.";
-                return Err(Failure::usage("The arguments", "they must have either node_name or code", next));
+                let next = "Give one of the two arguments: node_name (to read the log of a node) or code (to explain \
+                    an Xid).";
+                return Err(Failure::usage("The arguments", "exactly one of node_name and code must be set", next));
             }
         };
         let command = ReadCommand { since, ..SectionName::Xid.into() };

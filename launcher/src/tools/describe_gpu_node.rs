@@ -61,7 +61,7 @@ impl Tool for DescribeGpuNode {
         if let Ok(pods) = &view.pods {
             match call.with_deadline(&what, events::warnings_of_pods(&connection, pods)).await {
                 Ok(warnings) => answer.pod_events = warnings,
-                // If the events of the node are denied too, the entry for these events already contains the reason.
+                // If reading the events of the node also failed, `unknown` already has an entry for the events.
                 Err(failure) if answer.unknown.iter().all(|unknown| unknown.section != "events") => {
                     answer.unknown.push(section_unknown("events", &failure));
                 }

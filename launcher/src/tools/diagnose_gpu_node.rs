@@ -48,7 +48,7 @@ pub struct DiagnoseArgs {
 pub struct DiagnosisSection {
     /// Sections that were read, with their status.
     pub sections_read: Vec<SectionStatus>,
-    /// Number of GPUs that NVML or the PCI bus shows.
+    /// Number of GPUs that NVML lists or that are on the PCI bus.
     pub gpus: u32,
     /// Score of the node, 0 to 100. Absent if nothing was checked.
     pub score: Option<u32>,

@@ -69,12 +69,12 @@ pub struct ExplainArgs {
 }
 
 impl ExplainArgs {
-    /// Returns the pod or the owner that the arguments name.
+    /// Returns the pod or the owner that the arguments specify.
     fn target(&self) -> NamedOwner {
         NamedOwner::of_kind(&self.pod).unwrap_or_else(|| NamedOwner::named(&self.pod))
     }
 
-    /// Moves the namespace of `NAMESPACE/NAME` into its own argument. `KIND/NAME` stays.
+    /// Moves the namespace of `NAMESPACE/NAME` into a separate argument. `KIND/NAME` is not changed.
     pub(crate) fn with_namespace_of_pod(self) -> Result<Self, Failure> {
         let Some((prefix, name)) = self.pod.split_once('/').filter(|_| NamedOwner::of_kind(&self.pod).is_none()) else {
             return Ok(self);

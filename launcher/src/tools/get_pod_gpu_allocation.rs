@@ -198,7 +198,7 @@ fn no_node() -> Failure {
     Failure::usage(
         "The arguments",
         "the devices of containers can only be read on one node",
-        "Name the node, or leave out resolve_devices.",
+        "Specify the node, or leave out resolve_devices.",
     )
 }
 

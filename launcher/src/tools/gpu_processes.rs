@@ -149,7 +149,7 @@ impl Tool for GpuProcesses {
 
 impl CommandAnswer for ProcessList {
     fn outcome(&self) -> Outcome {
-        // This list has no verdict. No process was read if the list is empty and a part of it is unknown.
+        // This list has no verdict. If the list is empty and a part of it is unknown, no process was read.
         if self.processes.is_empty() && !self.unknown.is_empty() { Outcome::Unknown } else { Outcome::NothingFound }
     }
 

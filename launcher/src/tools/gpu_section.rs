@@ -54,7 +54,8 @@ pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
     fn after_table(&self, _page: &mut Page) {}
 }
 
-/// The parts of a [`GpuSection`] that follow from the field of the report: the answer has a field of the same name.
+/// The parts of a [`GpuSection`] that can be generated from the name of the report's field. The answer has a field of
+/// the same name.
 macro_rules! of_report {
     ($field:ident: $facts:ident of $gpu:ident) => {
         const SECTION: syringe_core::section_name::SectionName = syringe_core::section_name::SectionName::$facts;

@@ -45,7 +45,7 @@ pub struct KillArgs {
     /// Process ID on the node
     #[arg(long, value_name = "N")]
     pub pid: u32,
-    /// start_ticks of the process from a report; a later process with the same ID is refused
+    /// start_ticks of the process from a report; a later process with the same ID is rejected
     #[arg(long, value_name = "TICKS")]
     pub start_ticks: u64,
     /// Seconds between SIGTERM and SIGKILL, 10 by default
@@ -63,7 +63,10 @@ pub struct KillArgs {
 impl Tool for KillGpuProcess {
     const NAME: &'static str = "kill_gpu_process";
     const TITLE: &'static str = "Kill a GPU process";
-    const DESCRIPTION: &'static str = "Kills one process on one GPU of a node: SIGTERM, then SIGKILL. Needs pid and start_ticks from a report. Refuses a recycled pid, a process that is not on that GPU, and processes that the node needs. The user is asked first; if the host cannot ask, the answer has plan and terminal_command: show both to the user.";
+    const DESCRIPTION: &'static str = "Kills one process on one GPU of a node: SIGTERM, then SIGKILL. Needs pid and \
+        start_ticks from a report. Rejects a recycled pid, a process that is not on that GPU, and processes that the \
+        node needs. The user is asked first; if the host cannot ask, the answer has plan and terminal_command: show \
+        both to the user.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = KillArgs;
@@ -164,7 +167,7 @@ impl OperatorAction for KillArgs {
             KillOutcome::Ended => {
                 let signal = done.ended_by.as_deref().unwrap_or("a signal");
                 let seconds = done.waited_ms.unwrap_or(0) as f64 / 1000.0;
-                format!("Process {pid} ended by {signal} after {seconds:.1} s.{}", freed(done))
+                format!("Process {pid} was terminated by {signal} after {seconds:.1} s.{}", freed(done))
             }
             KillOutcome::AlreadyGone => format!("Process {pid} no longer exists. Nothing was done."),
             KillOutcome::Survived => format!("Process {pid} did not exit after SIGKILL."),
@@ -217,7 +220,7 @@ fn gibibytes(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1_u32 << 30))
 }
 
-/// Returns the GPU memory in use before and after, if both are known.
+/// Returns the GPU memory in use before and after the kill, if both values are known.
 fn freed(done: &KillAction) -> String {
     match (done.memory_before_bytes, done.memory_after_bytes) {
         (Some(before), Some(after)) => {

@@ -111,7 +111,7 @@ pub struct GpuNode {
     pub problems: Vec<String>,
     /// GPU model (GPU Feature Discovery).
     pub model: Option<String>,
-    /// Number of GPUs (GPU Feature Discovery).
+    /// Number of GPUs, from the labels of GPU Feature Discovery.
     pub gpu_count: Option<u32>,
     /// Driver version (GPU Feature Discovery).
     pub driver_version: Option<String>,
@@ -123,10 +123,10 @@ pub struct GpuNode {
     pub allocatable: ResourceCounts,
     /// Allocated amount of each GPU resource. Absent if the pods could not be read.
     pub allocated: Option<ResourceCounts>,
-    /// Amount of each GPU resource that a new pod can get: the allocatable minus the allocated amount; zero on a node that
-    /// takes no pods. Absent if the pods could not be read.
+    /// Amount of each GPU resource that a new pod can get: the allocatable minus the allocated amount; zero on a node
+    /// that accepts no pods. Absent if the pods could not be read.
     pub free: Option<ResourceCounts>,
-    /// Why the node takes no pods: it is cordoned or not Ready.
+    /// Why the node accepts no pods: it is cordoned or not Ready.
     pub takes_no_pods: Option<String>,
     /// Whether the node is cordoned.
     pub cordoned: bool,

@@ -117,7 +117,7 @@ pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Re
     if call.cancel.is_cancelled() {
         return Ok(session.declined(agreed.plan, "the call was cancelled", None).await);
     }
-    // The node may have changed while the user was asked: it may no longer be Ready or cordoned.
+    // The node may have changed while the user was asked: for example, it may no longer be cordoned.
     session.kubernetes = read_actionable_node(call, &connection, node_name).await?;
     session.act(agreed).await
 }
@@ -259,7 +259,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let CallContext { settings, contexts, .. } = self.call;
         let Connection { context, .. } = self.connection;
         let mut settings = Settings::clone(settings);
-        // Only the context of the plan is used; a service account has no context.
+        // The command uses only the context of the plan. With a service account, there is no context.
         settings.context = Some(context.clone()).filter(|context| context != IN_CLUSTER);
         settings.allow_context.clear();
         // The address of the demo cluster changes with each start.
@@ -380,7 +380,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             None => Err(Failure::new(
                 what,
                 "the probe did not report the action",
-                "The image of the probe may be older than this gpu-syringe: use a newer one with --image.",
+                "The image of the probe may be older than this gpu-syringe: use a newer image with --image.",
             )
             .deleted(probed.deleted)
             .leaving(probed.left_behind)),

@@ -16,7 +16,7 @@ use crate::outcome::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
 use kube_read::Failure;
 
-/// Maximum length of a name, which consists of the type and the name of an object.
+/// Maximum length of the name of an object in an answer, including the type of the object (`TYPE/NAME`).
 const MAX_NAME: usize = 260;
 
 /// The field that marks an answer from an archive.
@@ -86,7 +86,7 @@ impl ToolEntry {
         }
     }
 
-    /// Returns the short JSON Schema of the answer, which hosts get.
+    /// Returns the short JSON Schema of the answer. Hosts get only this short form.
     pub fn output_schema(&self) -> Value {
         crate::answer::wire::schema::output(&(self.answer_schema)())
     }

@@ -45,8 +45,8 @@ pub(super) struct GpuReader {
 }
 
 impl GpuReader {
-    /// Returns the GPU with this UUID; `None` if neither NVML nor the kernel module has such a GPU. If NVML does not
-    /// respond, or has lost the GPU, the device file is read from the files of the kernel module.
+    /// Returns the GPU with this UUID; `None` if neither NVML nor the kernel module has this GPU. If NVML does not
+    /// respond, or has lost the GPU, the number of its device file comes from the files of the kernel module.
     pub(super) fn read(&self, uuid: &str) -> Option<GpuFacts> {
         let problem = match self.ask(uuid) {
             Ok(Some(GpuState { index, minor, memory_used, uses, problem })) => {

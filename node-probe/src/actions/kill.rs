@@ -187,7 +187,10 @@ impl Target {
         if is_zombie(paths, kill_request.pid, &stat) {
             let parent = stat.parent.unwrap_or(0);
             let why = format!("PID {} is a zombie: it has ended, and its GPU memory is free", kill_request.pid);
-            let next = format!("Its parent, PID {parent}, must reap it. Ending the parent also removes the zombie.");
+            let next = format!(
+                "The parent of the zombie, PID {parent}, must reap it. Stopping the parent also removes \
+                the zombie."
+            );
             return Err(refuse(action, "zombie", why, &next));
         }
         self.on_gpu(kill_request, action, view, paths)
@@ -218,7 +221,7 @@ impl Target {
     ) -> Result<Checked, Early> {
         action.gpu_index = view.index;
         action.memory_before_bytes = view.memory_used;
-        // NVML reports IDs of this PID namespace, old drivers report IDs of the host. So the IDs are used only if both
+        // NVML reports IDs of this PID namespace; old drivers report IDs of the host. So the IDs are used only if both
         // namespaces are the same.
         let numbers_agree = paths::is_initial_pid_namespace(&paths.proc);
         let listed = |pid: u32| numbers_agree && view.uses.iter().any(|(on, _)| *on == pid);
@@ -250,7 +253,7 @@ impl Target {
         }
         if !action.children_on_gpu.is_empty() {
             action.notes.push(format!(
-                "Its descendants {:?} also use the GPU, and are not stopped with it.",
+                "The descendants {:?} of the process also use the GPU, and are not stopped with the process.",
                 action.children_on_gpu
             ));
         }
@@ -293,7 +296,7 @@ fn not_on_gpu(action: KillAction, view: &GpuFacts) -> Early {
     }
     let why =
         format!("PID {pid} does not use this GPU: NVML does not list it, and it does not have the device file open");
-    refuse(action, "no_gpu", why, "List the processes of the node again, and use the GPU of the process.")
+    refuse(action, "no_gpu", why, "List the processes of the node again, and specify the GPU that the process uses.")
 }
 
 impl Checked {

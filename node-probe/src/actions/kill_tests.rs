@@ -1,5 +1,7 @@
-//! Tests of the kill action with real processes. Their GPU is a regular file below a temporary `dev`.
-//! Their `/proc` is the real one, linked process by process into a tree that also has the kernel module's list of GPUs.
+//! Tests of the kill action with real processes, and with a regular file in a temporary `dev` as the GPU.
+//!
+//! The test tree has a `proc` folder with links to the real `/proc/PID` folders, and with the kernel module's list of
+//! GPUs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -74,7 +76,7 @@ impl Node {
     }
 
     fn gpu_reader(&self) -> GpuReader {
-        // A library that does not exist, because the test machine may have NVML.
+        // The path of a library that does not exist, so that the tests do not load an NVML of the test machine.
         let library = Some(self.tree.path().join("no-nvml"));
         GpuReader { paths: self.tree.paths(), library, time: Duration::from_secs(2) }
     }
@@ -306,7 +308,7 @@ fn state_d_is_reported_and_the_signals_are_still_sent() {
     let process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
     let kill_request = node.kill_request(process.pid(), GPU);
-    // The same process, with a `stat` file of this test in the node's `/proc`.
+    // Replaces the process in the node's `/proc` with a copy that has a `stat` file of this test.
     let folder = node.tree.path().join(format!("proc/{}", kill_request.pid));
     fs::remove_file(&folder).expect("the link");
     let stat = fs::read_to_string(format!("/proc/{}/stat", kill_request.pid)).expect("it runs");

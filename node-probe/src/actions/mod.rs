@@ -79,7 +79,7 @@ fn hardware(act: &ActionRequest) -> Report {
             "Remove --root.",
         );
     }
-    // The development program is not in the image of the probe, so the check is not needed there.
+    // The development program skips this check, because it is not in the image of the probe.
     if let Some(Obstacle { code, why, next_step }) = allowed::refusal().filter(|_| !act.request.development) {
         return refused(&code, &why, &next_step);
     }

@@ -58,9 +58,9 @@ pub(super) struct DriverRoot {
     /// The root of the host, and the path of the driver's root below it.
     host: PathBuf,
     below: String,
-    /// The root, as this process sees it.
+    /// The path of the driver's root in the file system of this process.
     root: PathBuf,
-    /// The program, as seen below the root.
+    /// The path of nvidia-smi below the driver's root.
     program: PathBuf,
     library_path: Option<&'static str>,
     /// Whether the root directory must be changed. Not needed in a saved file tree, or if the directory is already the root.

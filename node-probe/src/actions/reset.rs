@@ -25,7 +25,8 @@ use crate::request::Request;
 const PERSISTENCE_TIME: Duration = Duration::from_secs(60);
 /// Maximum time for the NVML processes of this program to close the GPU after their last response.
 const LET_GO_TIME: Duration = Duration::from_secs(5);
-/// Maximum time for a GPU to become healthy after a reset: it registers with the fabric again, and links train.
+/// Maximum time for a GPU to become healthy after a reset: the GPU must register with the fabric again, and its links
+/// must come up.
 const SETTLE_TIME: Duration = Duration::from_secs(20);
 /// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -169,7 +170,8 @@ impl Execution<'_> {
         end == End::Code(0)
     }
 
-    /// Returns the result if nvidia-smi failed or hung while it switched persistence mode off. The mode may be off anyway.
+    /// Returns the result if nvidia-smi failed or hung while it switched persistence mode off. The mode may be off
+    /// nevertheless.
     fn not_switched_off(self, end: End, mut steps: Vec<CompletedStep>) -> ResetAction {
         let said = steps.last().map(|step| step.message.as_str()).unwrap_or_default();
         let why = match end {
@@ -210,8 +212,8 @@ fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuAfterReset, said: &str, ti
         ResetOutcome::Failed => format!("nvidia-smi could not reset GPU {gpu} ({said}); {state}."),
         ResetOutcome::TimedOut => {
             format!(
-                "nvidia-smi did not end within {} s. It continues while the container of the probe exists. GPU {gpu} now: \
-             {state}.",
+                "nvidia-smi did not finish within {} s, and continues while the container of the probe exists. GPU \
+                    {gpu} now: {state}.",
                 time.as_secs()
             )
         }

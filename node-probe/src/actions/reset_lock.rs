@@ -18,9 +18,9 @@ use syringe_core::report::Problem;
 const FILE: &str = "run/gpu-syringe-reset.lock";
 /// Number of attempts to lock the file, in case another reset releases the lock and deletes the file in between.
 const TRIES: u32 = 5;
-const NEXT: &str = "Wait until that reset has finished, then try again.";
+const NEXT: &str = "Wait until the running reset has finished, then try again.";
 
-/// The lock, held until this value is given back.
+/// The lock, held until this value is released.
 #[derive(Debug)]
 pub(super) struct Lock {
     pub(super) file: File,
@@ -60,7 +60,8 @@ impl Lock {
     }
 }
 
-/// Returns the problem of reading NVML while a reset is running. NVML would open the GPUs, and the reset would fail.
+/// Returns a problem if a reset is running. In this case NVML must not be read: NVML would open the GPUs, and the reset
+/// would fail.
 pub(crate) fn reset_is_running(host: &Path) -> Option<Problem> {
     let file = checked(OpenOptions::new().read(true), &host.join(FILE)).ok()?;
     let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
@@ -75,7 +76,7 @@ pub(crate) fn reset_is_running(host: &Path) -> Option<Problem> {
 
 fn open(path: &Path) -> io::Result<File> {
     let file = checked(OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600), path)?;
-    // This makes the mode independent of the umask.
+    // The mode is set explicitly, so that it does not depend on the umask.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }

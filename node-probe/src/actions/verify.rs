@@ -60,7 +60,7 @@ fn whole<T>(section: &Option<Section<T>>, plan: &ResetPlan) -> bool {
     section.as_ref().is_some_and(|section| section.data.is_some() && !section.problems.iter().any(concerns))
 }
 
-/// Checks that NVLinks, fabric and PCIe lanes are no fewer than before.
+/// Checks that there are no fewer NVLinks and PCIe lanes than before, and that the fabric has registered the GPU.
 fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let of_gpu = |report: &'_ Report| -> Option<GpuTopology> {
         let topology = Section::data_of(&report.sections.topology)?;

@@ -1,5 +1,7 @@
 //! The program `node-probe-dev`: calls `dev_main`, which accepts the development options that `cli` declares.
-//! These options name files that the probe reads or loads. No program that can be called in a cluster has them.
+//!
+//! These options specify files that the probe reads or loads. A program that can be called in a cluster does not have
+//! these options.
 
 use std::process::ExitCode;
 

@@ -25,7 +25,7 @@ const END_TIME: Duration = Duration::from_millis(200);
 /// Pause between two checks of whether NVML hangs.
 const CHECK: Duration = Duration::from_millis(20);
 
-/// Divisor of the timeout: this part may be spent on reads after the deadline.
+/// Divisor of the timeout. The result is the time that reads after the deadline may take.
 pub(super) const LATE_PART: u32 = 4;
 
 /// The results so far.
@@ -224,8 +224,8 @@ impl Collector {
         if let Some(process) = self.left_behind.filter(|_| needs_nvml) {
             why.push_str(&child::left_behind(process));
         }
-        let next_step = "Try again: without persistence mode the first call can take half a minute. If it hangs again, check for Xid 79, \
-            Xid 119 and processes in state D, and reboot the node.";
+        let next_step = "Try again: without persistence mode, the first call can take half a minute. If NVML hangs \
+            again, check for Xid 79, Xid 119 and processes in state D, and reboot the node.";
         Problem { what: name.to_string(), why, next_step: next_step.into(), gpu: None, code: "timeout".into() }
     }
 }

@@ -1,4 +1,4 @@
-//! Tests that the report is small, on time and lists omissions even if a tenant creates many files or processes.
+//! Tests that the report is small and on time, and lists omissions, even if a tenant creates many files or processes.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ fn allocations(tree: &Tree) {
         let entry = r#""ResourceName":"nvidia.com/gpu","DeviceIDs":{"0":["GPU-5d5d"]}"#;
         write!(entries, r#"{comma}{{"PodUID":"{name}{number}","ContainerName":"{name}",{entry}}}"#).expect("a string");
     }
-    // If the file were above its size limit, the whole file would be one problem.
+    // The names are shortened if the file would exceed its size limit: the whole file would then be a single problem.
     let text = format!(r#"{{"Data":{{"PodDeviceEntries":[{entries}],"RegisteredDevices":{{}}}},"Checksum":1}}"#);
     let text = if text.len() > 16 << 20 { text.replace(&"n".repeat(10_000), &"n".repeat(1_000)) } else { text };
     tree.file("var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", text);

@@ -96,7 +96,7 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
-        // A saved tree has no scope.
+        // For a saved tree it is not determined how much of a node is visible.
         scope: request.files.root.is_none().then(|| host::scope(&collector.paths)).flatten(),
         sections: collector.sections,
         kernel_log: collector.raw_log,

@@ -78,7 +78,8 @@ pub(super) fn start_threads(
     }
 }
 
-/// Returns the problem for the root of a workload, which has no kubelet and whose files could be fake.
+/// Returns the problem that is reported if only the root of a workload is visible: a workload has no kubelet, and its
+/// files could be fake.
 fn no_kubelet() -> Problem {
     Problem {
         what: SectionName::Kubelet.to_string(),
@@ -89,8 +90,8 @@ fn no_kubelet() -> Problem {
     }
 }
 
-/// Sends a section with its duration and the problems of its reads. It is not an error if the receiver is gone after the
-/// deadline.
+/// Sends a section with its duration and the problems of its reads. It is not an error if the receiver no longer exists
+/// after the deadline.
 pub(super) fn deliver<T>(
     sender: &Sender<SectionResult>,
     time: Duration,

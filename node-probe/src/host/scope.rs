@@ -23,7 +23,7 @@ fn sees_a_kubelet(paths: &Paths) -> bool {
     files::pids(&paths.proc).unwrap_or_default().into_iter().any(|pid| KUBELETS.contains(&comm(pid).as_str()))
 }
 
-/// Returns whether there is a device file for each GPU of the driver. Without a driver, no file is missing.
+/// Returns [`Extent::Node`] if there is a device file for each GPU of the driver, or if there is no driver.
 fn gpus(paths: &Paths) -> Extent {
     let Ok(addresses) = files::names(&paths.proc.join(device_files::GPUS)) else { return Extent::Node };
     let minor = |address: &String| device_files::driver_information(paths, address, "Device Minor")?.parse().ok();

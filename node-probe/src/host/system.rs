@@ -40,7 +40,7 @@ pub(super) fn uptime_seconds(paths: &Paths) -> Option<u64> {
     files::text(&paths.proc.join("uptime"))?.split('.').next()?.parse().ok()
 }
 
-/// Returns the loaded modules of interest, in the order of the list above.
+/// Returns the loaded modules of interest, in the order of [`MODULES`].
 pub(super) fn modules(paths: &Paths) -> io::Result<Vec<String>> {
     let text = files::whole(&paths.proc.join("modules"), MAX_MODULES)?;
     let text = String::from_utf8_lossy(&text);

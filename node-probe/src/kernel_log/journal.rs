@@ -1,9 +1,9 @@
 //! Reads the kernel messages of earlier boots with the `journalctl` of the host, run in the root of the host.
 //!
-//! Only journalctl can read the format of the journal. Time and output are limited, and a journalctl that hangs is killed.
-//! The journal is read backwards, the newest entry first, so that a limit leaves out the oldest entries on every version.
-//! In the other direction, systemd before 254 counts `--lines` from the start of the window. Limits: a host without
-//! systemd has no journal, and programs of a saved file tree are not run.
+//! Only journalctl can read the format of the journal. Time and output are limited, and a journalctl that hangs is
+//! killed. The journal is read backwards, the newest entry first, so that a limit leaves out the oldest entries with
+//! every version of systemd: in the other direction, systemd before 254 counts `--lines` from the start of the window.
+//! Limits: a host without systemd has no journal, and programs of a saved file tree are not run.
 
 use std::io::Read;
 use std::path::Path;
@@ -25,7 +25,7 @@ use crate::{files, in_root, trusted_file};
 /// Time limit: half of the default deadline of the probe.
 pub(super) const TIME: Duration = Duration::from_secs(4);
 
-/// Maximum number of entries, newest first: about 40 MiB.
+/// Maximum number of entries, counted from the newest entry. They have about 40 MiB.
 const MAX_ENTRIES: u32 = 100_000;
 
 /// Maximum number of bytes of output.
@@ -70,7 +70,7 @@ pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> 
         set_environment(&mut command);
         return Some(command);
     }
-    // This program starts journalctl in another root itself, because the image of the probe has no `chroot`.
+    // This program itself changes the root directory for journalctl, because the image of the probe has no `chroot`.
     let tool = Path::new("/").join(tool.strip_prefix(host).ok()?);
     child::command(&ChildTask::Journal(Journal { root: host.to_owned(), tool, since })).ok()
 }
@@ -85,7 +85,8 @@ fn arguments(since: i64) -> Vec<String> {
     fixed.into_iter().chain([format!("--lines={MAX_ENTRIES}"), format!("--since=@{since}")]).collect()
 }
 
-/// Changes to the root of the host and executes its `journalctl` with the arguments above. Returns only if that fails.
+/// Changes to the root of the host and executes its `journalctl` with the options for reading the journal. Returns only
+/// if that fails.
 pub(crate) fn become_in_root(journal: &Journal) -> std::io::Error {
     use std::os::unix::process::CommandExt;
     let Journal { root, tool, since } = journal;
@@ -127,8 +128,8 @@ impl Newest {
     }
 }
 
-/// Runs the command, which prints the newest entry first, and pushes its output. Returns whether older entries were left
-/// out. If the command fails, the entries that were read before stay pushed.
+/// Runs the command, which prints the newest entry first, and pushes its output. Returns whether older entries were
+/// left out. If the command fails, the entries that were already read remain in the log.
 pub(super) fn run(command: Command, log: &mut EventLog, time: Duration) -> Result<bool, Problem> {
     let mut newest = Newest::default();
     let result = print(command, log, &mut newest, time);
@@ -138,7 +139,7 @@ pub(super) fn run(command: Command, log: &mut EventLog, time: Duration) -> Resul
 
 fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Duration) -> Result<(), Problem> {
     let deadline = Instant::now() + time;
-    // The creator of the command set its standard input.
+    // The standard input was set when the command was created.
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| {
         let tool = command.get_program().to_string_lossy().into_owned();
@@ -204,8 +205,8 @@ fn end(mut child: Child) {
 }
 
 fn failed(why: String) -> Problem {
-    let next_step = "Only this boot is covered, as far as the kernel's ring buffer reaches. To get older entries, run on the node: \
-         journalctl -o json _TRANSPORT=kernel, and analyze that file.";
+    let next_step = "Only this boot is covered, as far as the kernel's ring buffer reaches. To get older entries, run \
+        on the node: journalctl -o json _TRANSPORT=kernel > FILE, and analyze FILE.";
     files::problem("journal", "kernel log of earlier boots (journal)", why, next_step)
 }
 

@@ -60,7 +60,8 @@ pub(super) fn drain(device: &mut impl Read, log: &mut EventLog, began: u64, time
                 let Some(record) = record_parser::parse_kmsg(&text) else { continue };
                 log.push_record(&record);
                 first = first.or(record.seq);
-                // The read stops here, because the kernel may print faster than this function reads.
+                // The read stops at the first record after the start of the read, because the kernel may print faster
+                // than this function reads.
                 if record.uptime_us.is_some_and(|at| at > began.saturating_add(DRIFT_US)) {
                     return done(End::Complete, first);
                 }

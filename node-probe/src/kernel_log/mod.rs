@@ -146,7 +146,7 @@ fn open_one(place: &Path) -> io::Result<Buffer> {
     }
 }
 
-/// Pushes the kernel's buffer. Returns whether the buffer still had this boot's first record.
+/// Pushes the records of the kernel's buffer. Returns whether the buffer still had the first record of this boot.
 fn kernel_buffer(buffer: Buffer, log: &mut EventLog, began: u64, problems: &mut Vec<Problem>) -> io::Result<bool> {
     let Buffer { mut file, path, live } = buffer;
     log.source("/dev/kmsg");
@@ -172,7 +172,7 @@ fn read_all(file: files::BoundedReader) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Returns the boot time of the machine of a saved tree.
+/// Returns the boot time of the machine that a saved tree is from.
 fn boot_of_tree(paths: &Paths) -> Option<Clock> {
     let stat = files::text(&paths.proc.join("stat"))?;
     let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())?;
@@ -236,7 +236,7 @@ fn from_text_logs(
 fn no_buffer(error: &io::Error) -> Problem {
     let next_step = match error.kind() {
         io::ErrorKind::NotFound => {
-            "A privileged pod has /dev/kmsg. Without it, the kernel log of this boot cannot be read."
+            "A privileged pod has /dev/kmsg. Without this file, the kernel log of this boot cannot be read."
         }
         io::ErrorKind::PermissionDenied => {
             "kernel.dmesg_restrict=1 requires CAP_SYSLOG: run the probe privileged to read the Xids of this boot."

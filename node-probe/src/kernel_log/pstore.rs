@@ -1,6 +1,6 @@
 //! Detects crash records of the kernel (`coverage`) in `/sys/fs/pstore`, or in the folder of systemd-pstore.
 //!
-//! The records are counted and not read, because they are compressed and truncated.
+//! The records are counted but not read, because they are compressed and truncated.
 
 use syringe_core::facts::kernel_log::Coverage;
 

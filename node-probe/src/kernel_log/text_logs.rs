@@ -51,7 +51,7 @@ pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, no
         let without_year = push(&file, log, &zone, now, deadline)?;
         if without_year {
             found.note =
-                "the log has no year, so the latest possible one is assumed; times are in the time zone of the host";
+                "the log has no year, so the latest possible year is assumed; times are in the time zone of the host";
         }
     }
     Ok(found)
@@ -116,8 +116,8 @@ mod tests {
         (found, log.finish())
     }
 
-    /// Returns the smallest zone file: no transitions, always `+02`. The data comes twice, as in version 2, with the rule at
-    /// the end.
+    /// Returns a minimal time zone file: no transitions, always `+02`. As in version 2 of the format, the file contains
+    /// the data twice and ends with the rule.
     fn two_hours_east() -> Vec<u8> {
         let mut block = b"TZif2".to_vec();
         block.extend([0; 15]);

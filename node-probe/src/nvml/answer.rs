@@ -50,7 +50,7 @@ impl Answer {
     pub(super) fn send(&self, output: &mut impl Write) {
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
-        // On an error, the parent no longer reads, and kills this process.
+        // If the write fails, the parent is no longer reading, and will kill this process.
         let _ = output.write_all(&line);
     }
 }

@@ -24,7 +24,7 @@ const QUOTED: usize = 200;
 #[derive(Debug, Default)]
 pub(crate) struct CallRecorder {
     page: Option<File>,
-    /// Number of calls for GPUs that returned.
+    /// Number of GPU calls that have returned.
     returned: Cell<u32>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct OpenCall {
     /// Text such as `nvmlDeviceGetMemoryInfo_v2 on GPU 3`.
     pub(crate) text: String,
     pub(super) duration: Duration,
-    /// Number of earlier calls for GPUs that returned in the same process.
+    /// Number of GPU calls of the same process that returned before this call.
     pub(super) returned: u32,
 }
 
@@ -116,7 +116,7 @@ impl CallRecorder {
         Ok(Self { page: Some(File::from(page)), returned: Cell::new(0) })
     }
 
-    /// Records that `function` is called, for no, one or two GPUs.
+    /// Records that `function` is being called, for zero, one or two GPUs.
     pub(super) fn record(&self, function: &'static str, gpu: Option<u32>, other: Option<u32>) -> CurrentCall<'_> {
         if let Some(page) = &self.page {
             let on = gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();

@@ -24,7 +24,7 @@ pub(super) enum NvmlError {
     Code(u32),
     /// The library does not have the function, because the library is older.
     MissingFunction,
-    /// The answer is not valid for this version.
+    /// NVML's answer cannot be read, for this reason.
     Unreadable(String),
     /// The dynamic loader could not open the library.
     Unloadable(String),
@@ -71,7 +71,7 @@ fn meaning(row: Vec<&'static str>) -> Option<Meaning> {
 /// The value of `NVML_ERROR_FUNCTION_NOT_FOUND`.
 const FUNCTION_NOT_FOUND: u32 = 13;
 
-/// The highest code that nvml-wrapper knows; see [`NvmlError::from`].
+/// The highest code that nvml-wrapper defines; see [`NvmlError::from`].
 const LAST_NAMED: u32 = 22;
 
 impl NvmlError {
@@ -83,7 +83,7 @@ impl NvmlError {
     /// The value of `NVML_ERROR_NOT_SUPPORTED`.
     pub(super) const NOT_SUPPORTED: Self = Self::Code(3);
 
-    /// Returns `Ok` for `NVML_SUCCESS`. A function that only returns `NVML_ERROR_FUNCTION_NOT_FOUND` counts as missing.
+    /// Returns `Ok` for `NVML_SUCCESS`. If the code is `NVML_ERROR_FUNCTION_NOT_FOUND`, the function counts as missing.
     pub(super) fn check(code: nvmlReturn_t) -> Result<(), Self> {
         match code {
             0 => Ok(()),
@@ -101,7 +101,7 @@ impl NvmlError {
         MEANINGS.iter().find(|meaning| meaning.number == *number)
     }
 
-    /// Returns the meaning for the report.
+    /// Returns whether the value is absent, the GPU is gone, or the call failed.
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::MissingFunction => Kind::Absent,

@@ -41,11 +41,13 @@ pub struct DaemonSetFacts {
     pub mismatch: Option<String>,
     /// Time at which the DaemonSet was created.
     pub created: Option<Timestamp>,
-    /// Whether the controller is replacing the pods of the DaemonSet, or has not seen its newest version yet.
+    /// Whether the controller is replacing the pods of the DaemonSet, or has not processed the newest version of the
+    /// DaemonSet yet.
     pub rolling_out: bool,
-    /// The pod on the node, the ready one if there are several. A pod that the scheduler did not place has only its message.
+    /// The pod on the node, the ready one if there are several. For a pod that the scheduler did not place, only
+    /// `refusal` is set.
     pub pod: Option<NvidiaPod>,
-    /// Why the controller could not create a pod, or why the scheduler did not place it, in their words. Read only for
-    /// some of the DaemonSets without a pod.
+    /// The message of the controller that could not create a pod, or of the scheduler that did not place the pod. Read
+    /// only for some of the DaemonSets without a pod.
     pub refusal: Option<String>,
 }

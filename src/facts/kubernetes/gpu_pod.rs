@@ -19,7 +19,7 @@ pub struct GpuPod {
     pub created: Option<Timestamp>,
     /// Time at which the kubelet first saw the pod (`status.startTime`). The kubelet rejects pods at that time.
     pub observed: Option<Timestamp>,
-    /// Reason for which the kubelet rejected the pod, e.g. `UnexpectedAdmissionError`.
+    /// The reason why the kubelet rejected the pod, e.g. `UnexpectedAdmissionError`.
     pub reason: Option<String>,
     /// Message of the kubelet about the rejection.
     pub message: Option<String>,
@@ -34,7 +34,8 @@ pub struct GpuPod {
     /// Settings in the pod specification that make other GPUs visible: `container main is privileged`,
     /// `container main sets NVIDIA_VISIBLE_DEVICES=all`.
     pub extra_devices_reason: Vec<String>,
-    /// Whether the pod belongs to NVIDIA's software on the node, or to another controller of node software.
+    /// Whether the controller of the pod is a controller for software of the node, e.g. a DaemonSet or a ClusterPolicy
+    /// of the GPU Operator.
     pub is_node_software: bool,
 }
 

@@ -27,10 +27,10 @@ pub struct MachineFacts {
     /// Namespace, if the kind has one.
     pub namespace: Option<String>,
     pub name: String,
-    /// Name of the node, once it joined the cluster.
+    /// Name of the node, once the machine has joined the cluster.
     pub node: Option<String>,
     pub phase: Option<String>,
-    /// Reason and message of a failure, in the words of the object.
+    /// Reason and message of a failure, as the object reports them.
     pub failure: Option<String>,
     pub created: Option<Timestamp>,
     pub deleting: bool,

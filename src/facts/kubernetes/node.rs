@@ -62,12 +62,12 @@ pub struct KubernetesFacts {
     /// Pods on the node with allocated resources, and pods that the kubelet rejected.
     pub gpu_pods: Option<Vec<GpuPod>>,
 
-    /// Pods on the node of which no container has started yet, other than those of NVIDIA's software.
+    /// Pods on the node that have not started any container yet, except pods of NVIDIA's software.
     pub starting_pods: Option<Vec<StartingPod>>,
 
     /// The DaemonSets of the cluster, as seen from this node. `None` if they or the pods on the node were not read.
     pub daemon_sets: Option<Vec<DaemonSetFacts>>,
-    /// Why the DaemonSets could not be read. The verdict does not depend on them alone.
+    /// Why the DaemonSets could not be read. This missing input alone does not change the verdict about the node.
     pub daemon_sets_unread: Option<String>,
 
     /// Conditions of the node that are not in their healthy state, except those about GPUs.
@@ -80,7 +80,7 @@ pub struct KubernetesFacts {
     pub created: Option<Timestamp>,
     /// Whether the Node object is being deleted.
     pub deleting: bool,
-    /// Why no probe could run on the node. Then everything that is known of the node comes from the API.
+    /// Why no probe could run on the node. In this case, everything that is known about the node comes from the API.
     pub no_probe: Option<String>,
     /// Time at which the kubelet last renewed the Lease of the node. Read only if no probe ran.
     pub lease_renewed: Option<Timestamp>,
@@ -88,7 +88,7 @@ pub struct KubernetesFacts {
     pub machines: Vec<MachineFacts>,
     /// Warnings about the node, newest first; if no probe ran, also about its machine and the autoscaler.
     pub warnings: Vec<PodWarning>,
-    /// Whether the cluster has no Node object of this name.
+    /// Whether the cluster has no Node object with this name.
     pub no_node: bool,
 
     /// Inputs from the API that could not be read. The rules that need them do not run, so the node is not `healthy`.
@@ -183,8 +183,8 @@ pub struct GpuLabels {
     pub kernel: Option<String>,
     /// Version of the driver that GKE installs (`cloud.google.com/gke-gpu-driver-version`); `disabled` if GKE installs none.
     pub gke_driver_version: Option<String>,
-    /// For some of these labels (by full name): the last time at which the writer of the label changed anything on the
-    /// node (`managedFields`). The label has not changed since then.
+    /// For some of the node's labels (by full name): the last time at which the writer of the label changed anything on
+    /// the node (`managedFields`). The label has not changed since then.
     pub unchanged_since: BTreeMap<String, Timestamp>,
 }
 
@@ -299,7 +299,7 @@ pub struct PodWarning {
     pub last: Option<Timestamp>,
 }
 
-/// A pod on the node of which no container has started yet.
+/// A pod on the node that has not started any container yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StartingPod {
@@ -307,9 +307,10 @@ pub struct StartingPod {
     pub name: String,
     /// Time at which the kubelet first saw the pod, or its creation time.
     pub since: Option<Timestamp>,
-    /// Reason for which its first container waits, e.g. `ContainerCreating`, `CreateContainerError`.
+    /// Reason why the first waiting container of the pod has not started, e.g. `ContainerCreating`,
+    /// `CreateContainerError`.
     pub reason: Option<String>,
-    /// Message of the container that waits.
+    /// Message of the first waiting container of the pod.
     pub message: Option<String>,
     /// The newest warning event of the pod. It is read for the pods that have waited longest.
     pub warning: Option<PodWarning>,

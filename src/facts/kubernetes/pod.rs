@@ -10,11 +10,11 @@ pub struct PodFacts {
     pub uid: String,
     /// Node to which the pod was scheduled.
     pub node: Option<String>,
-    /// Whether that node is Ready; `None` if the node was not read.
+    /// Whether the node of the pod is Ready; `None` if the node was not read.
     pub node_ready: Option<bool>,
-    /// The condition `Ready` of that node with its reason, message and time, if the node is not Ready.
+    /// The condition `Ready` of the pod's node with its reason, message and time, if the node is not Ready.
     pub node_not_ready: Option<String>,
-    /// The pressure conditions of that node: name (`DiskPressure`, `MemoryPressure`, `PIDPressure`) and status.
+    /// The pressure conditions of the pod's node: name (`DiskPressure`, `MemoryPressure`, `PIDPressure`) and status.
     pub node_pressure: Vec<(String, String)>,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
     pub phase: String,
@@ -59,7 +59,8 @@ pub struct PodFacts {
     pub is_device_plugin: bool,
     /// Number of GPUs that the pod requests, of all GPU resources together.
     pub gpus_requested: u64,
-    /// The resources of other device plugins that the pod requests: shares of GPUs, GPUs of other vendors, network devices.
+    /// The resources of device plugins that the pod requests in addition to NVIDIA's GPUs: shares of GPUs, GPUs of
+    /// other vendors, network devices.
     pub other_resources: Vec<String>,
     /// Device files of the host, or folders of them, that containers mount: `/dev/infiniband`.
     pub host_devices: Vec<String>,
@@ -109,7 +110,7 @@ pub struct CapacityShortage {
     pub changes: Vec<String>,
     /// Whether all changes are needed. If `false`, one of them is sufficient.
     pub needs_all: bool,
-    /// Whether no node is large enough, or has the resource at all: waiting does not help.
+    /// Whether no node is large enough, or no node has the resource at all. In both cases, waiting does not help.
     pub never_fits: bool,
     /// The largest request that would start now, e.g. `fits now: at most 2 nvidia.com/gpu in one pod: 2 on gpu-7, 1 on gpu-8`.
     pub fits_now: Option<String>,

@@ -36,7 +36,7 @@ gpu_values! {
     nvmlDeviceGetNumGpuCores: c_uint => |gpu| gpu.inventory()?.cores;
     nvmlDeviceGetMaxPcieLinkGeneration: c_uint => |gpu| gpu.inventory()?.pcie_max_generation;
     nvmlDeviceGetMaxPcieLinkWidth: c_uint => |gpu| gpu.inventory()?.pcie_max_width;
-    // This is the limit of the GPU, independent of the limit of its slot.
+    // This value is the limit of the GPU, regardless of the limit of the slot.
     nvmlDeviceGetGpuMaxPcieLinkGeneration: c_uint => |gpu| {
         gpu.topology().and_then(|topology| topology.pcie_path.first()?.max_generation)
             .or_else(|| gpu.inventory()?.pcie_max_generation)

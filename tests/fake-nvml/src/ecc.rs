@@ -54,7 +54,8 @@ extern "C" fn nvmlDeviceGetTotalEccErrors(
     on_gpu("nvmlDeviceGetTotalEccErrors", device, |gpu| put(out, total(counts(gpu, counter)?, error)?))
 }
 
-/// Returns the counter of one location. The facts omit locations without errors; if there is a total, their count is zero.
+/// Returns the counter of one location. The facts omit locations without errors: if the facts have a total, the count
+/// of an omitted location is zero.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMemoryErrorCounter(
     device: nvmlDevice_t,

@@ -46,7 +46,7 @@ pub(crate) struct Gpu<'r> {
     pub(crate) report: &'r Report,
     /// NVML index of the GPU.
     pub(crate) index: u32,
-    /// Position in the GPU's list of MIG devices. `None`: this is the whole GPU.
+    /// Position in the GPU's list of MIG devices. `None` for the whole GPU.
     pub(crate) mig_index: Option<u32>,
 }
 
@@ -111,15 +111,15 @@ impl<'r> Gpu<'r> {
         }
     }
 
-    /// Returns whether the GPU has more than a handle, an index and a PCI address: a lost GPU or one that needs a reset does
-    /// not. A problem with one field does not affect the other fields.
+    /// Returns whether the GPU has more than a handle, an index and a PCI address. A lost GPU, or a GPU that needs a
+    /// reset, has only these three. A problem with one field does not affect the other fields.
     pub(crate) fn answers(&self) -> Answer {
         self.opens()?;
         let whole = [nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST, nvmlReturn_enum_NVML_ERROR_RESET_REQUIRED];
         self.refusals().find(|code| whole.contains(code)).map_or(Ok(()), Err)
     }
 
-    /// Returns the return codes of the problems with this GPU in the inventory.
+    /// Returns the NVML return codes of the problems that the inventory lists for this GPU.
     fn refusals(&self) -> impl Iterator<Item = nvmlReturn_t> {
         let problems = self.report.sections.inventory.iter().flat_map(|section| &section.problems);
         problems.filter(|problem| problem.gpu == Some(self.index)).map(|problem| return_code(&problem.code))

@@ -23,7 +23,8 @@ pub(crate) const INVALID_ARGUMENT: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_INV
 pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE;
 pub(crate) const NOT_FOUND: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_NOT_FOUND;
 
-/// Handles are numbers that are never dereferenced: this + GPU index × `HANDLE_STRIDE`, + 1 + index of the MIG device.
+/// Handles are numbers that are never dereferenced: this constant + GPU index × `HANDLE_STRIDE`, + 1 + index of the MIG
+/// device.
 const FIRST_HANDLE: usize = 0x10_0000;
 const HANDLE_STRIDE: usize = 0x100;
 
@@ -42,7 +43,7 @@ pub(crate) fn resolve(session: &Session, device: nvmlDevice_t) -> Answer<Gpu<'_>
     if gpu.mig_index.is_some() && gpu.mig_device().is_none() { Err(INVALID_ARGUMENT) } else { Ok(gpu) }
 }
 
-/// Returns the return code of an answer.
+/// Returns the NVML return code for the result of a call.
 pub(crate) fn finish(answer: Answer) -> nvmlReturn_t {
     answer.err().unwrap_or(nvmlReturn_enum_NVML_SUCCESS)
 }
@@ -82,7 +83,8 @@ pub(crate) fn on_gpu(function: &str, device: nvmlDevice_t, work: impl FnOnce(&Gp
     on_device(function, device, |gpu| if gpu.mig_index.is_some() { Err(NOT_SUPPORTED) } else { work(gpu) })
 }
 
-/// Looks up a fact. If the fact is absent, the call is not supported. The signature gives closures their types.
+/// Looks up a fact. If the fact is absent, the call is not supported. The types of the closures are inferred from this
+/// signature.
 pub(crate) fn ask<'g, 'r, T>(gpu: &'g Gpu<'r>, fact: impl FnOnce(&'g Gpu<'r>) -> Option<T>) -> Answer<T> {
     fact(gpu).ok_or(NOT_SUPPORTED)
 }
@@ -123,20 +125,23 @@ pub(crate) fn text_argument<'a>(text: *const c_char) -> Answer<&'a str> {
     if text.is_null() {
         return Err(INVALID_ARGUMENT);
     }
-    // SAFETY: not null, and the caller passes a NUL-terminated string that lives for the length of the call.
+    // SAFETY: the pointer is not null, and the caller passes a NUL-terminated string that exists until the call
+    // returns.
     unsafe { CStr::from_ptr(text) }.to_str().map_err(|_| INVALID_ARGUMENT)
 }
 
-/// Returns an array of which the caller owns `length` elements.
+/// Returns the array at `pointer`. The caller owns `length` elements there.
 pub(crate) fn array<'a, T>(pointer: *mut T, length: usize) -> Answer<&'a mut [MaybeUninit<T>]> {
     if pointer.is_null() {
         return Err(INVALID_ARGUMENT);
     }
-    // SAFETY: not null, and the caller owns `length` elements there, which need not be initialised.
+    // SAFETY: the pointer is not null, and the caller owns `length` elements at this address. They need not be
+    // initialised.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), length) })
 }
 
-/// Fills an array as NVML does: `count` contains the number of elements that fit, and is set to the number of elements.
+/// Fills an array as NVML does. On input, `count` is the capacity of the array; on output, it is the number of
+/// elements.
 pub(crate) fn put_list<T>(count: Option<&mut c_uint>, pointer: *mut T, items: Vec<T>) -> Answer {
     let count = count.ok_or(INVALID_ARGUMENT)?;
     let room = std::mem::replace(count, items.len() as c_uint) as usize;
@@ -157,12 +162,14 @@ pub(crate) fn versioned<'a, T: Copy>(pointer: *mut T, version: u32) -> Answer<&'
     if pointer.is_null() {
         return Err(INVALID_ARGUMENT);
     }
-    // SAFETY: not null, and every version of every such struct begins with this field, which the caller has set.
+    // SAFETY: the pointer is not null. Each of these structs begins with this field in every version, and the caller
+    // has set the field.
     let stated = unsafe { pointer.cast::<c_uint>().read() };
     if stated != size_of::<T>() as u32 | (version << 24) {
         return Err(nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH);
     }
-    // SAFETY: the caller has stated that there is a whole `T`, which is plain data and valid with any bytes.
+    // SAFETY: the caller has stated that the pointer refers to a whole `T`. This type is plain data and valid with any
+    // bytes.
     Ok(unsafe { &mut *pointer })
 }
 

@@ -60,7 +60,7 @@ static LOADED: extern "C" fn() = loaded;
 
 extern "C" fn loaded() {
     if let Some(file) = std::env::var_os("FAKE_NVML_LOADED") {
-        // If the file cannot be written, the test that expects it fails.
+        // If the file cannot be written, the test that reads the file fails.
         let _ = std::fs::copy("/proc/self/status", file);
     }
 }

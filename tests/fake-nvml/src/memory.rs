@@ -27,7 +27,7 @@ fn frame_buffer(gpu: &Gpu<'_>) -> Option<FrameBuffer> {
     Some(FrameBuffer { total, reserved, free, used })
 }
 
-/// Version 1 counts the memory that the driver reserves as used.
+/// Version 1 of the struct counts the memory that is reserved for the driver as used memory.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMemoryInfo(device: nvmlDevice_t, memory: Out<'_, nvmlMemory_t>) -> nvmlReturn_t {
     on_device("nvmlDeviceGetMemoryInfo", device, |gpu| {

@@ -25,7 +25,7 @@ gpu_pairs! {
         let listed = gpu.inventory().and_then(|gpu| gpu.mig_mode);
         listed.or_else(|| gpu.mig()?.mode).map(both)
     };
-    // The second value is the default mode, which equals the current mode here.
+    // The second value is the default mode. In this library, the default mode always equals the current mode.
     nvmlDeviceGetGspFirmwareMode => |gpu| gpu.inventory()?.gsp_enabled.map(|on| (u32::from(on), u32::from(on)));
 }
 

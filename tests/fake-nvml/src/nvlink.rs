@@ -41,7 +41,7 @@ const NVLINK4_COUNTERS: [(u32, &str); 4] = [(160, "ecc"), (161, "replay"), (162,
 
 gpu_selected! {
     nvmlDeviceGetNvLinkState: nvmlEnableState_t => |gpu, link| {
-        // A link with an unknown state exists, so the error differs from the error for a missing link.
+        // A link with an unknown state exists. Therefore, the error is not the error for a missing link.
         group(gpu, link)?.active.map(u32::from).ok_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN)
     };
     nvmlDeviceGetNvLinkVersion: c_uint => |gpu, link| group(gpu, link)?.version.ok_or(NOT_SUPPORTED);
@@ -120,7 +120,7 @@ fn errors(group: &NvlinkGroup, name: &str) -> u64 {
     group.errors.get(name).copied().unwrap_or(0)
 }
 
-/// Returns the value of a field about NVLinks. `None`: the field is about something else.
+/// Returns the value of a field about NVLinks. `None` for all other fields.
 pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>> {
     let find = |table: &[(u32, &'static str)]| table.iter().find(|(field, _)| *field == id).map(|(_, name)| *name);
     Some(match id {

@@ -143,7 +143,7 @@ impl Switches {
         }
         let meant = |(name, only): &(String, Option<u32>)| name == function && (only.is_none() || *only == gpu);
         if self.crash.iter().any(meant) {
-            // SAFETY: none. The write to an unmapped page crashes the process, as a damaged library might.
+            // SAFETY: none. The write to an unmapped page crashes the process, as a defect of a real library might do.
             unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) };
         }
         while self.block.iter().any(meant) {

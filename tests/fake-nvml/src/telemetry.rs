@@ -139,7 +139,8 @@ extern "C" fn nvmlDeviceGetClock(
     })
 }
 
-/// Returns the time that a policy was active: zero if the facts omit the policy. Without clock facts there is no counter.
+/// Returns the time for which a policy was active. The time is zero if the facts omit the policy. If the facts contain
+/// neither throttle reasons nor times, the call is not supported.
 fn violation(gpu: &Gpu<'_>, policy: nvmlPerfPolicyType_t) -> Answer<nvmlViolationTime_t> {
     let name = match policy {
         nvmlPerfPolicyType_enum_NVML_PERF_POLICY_POWER => "power",

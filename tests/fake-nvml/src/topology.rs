@@ -77,7 +77,8 @@ extern "C" fn nvmlDeviceGetTopologyNearestGpus(
     })
 }
 
-/// Returns a P2P capability. The facts list capabilities that all pairs have, and the pairs that lack one of the others.
+/// Returns a P2P capability. The facts list the capabilities that all pairs have and, for each missing capability, the
+/// pairs that lack it.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetP2PStatus(
     device: nvmlDevice_t,

@@ -1,4 +1,4 @@
-//! Scenarios of nodes of several Kubernetes distributions, most of them healthy, some without a working device plugin.
+//! Scenarios of nodes of several Kubernetes distributions. Most nodes are healthy; some have no working device plugin.
 
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
 use syringe_core::facts::driver_load::DriverLoad;

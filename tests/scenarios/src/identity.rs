@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 /// The time of every report: 2026-11-21T02:45:10Z.
 pub(crate) const TAKEN_AT: Timestamp = Timestamp::constant(1_795_229_110, 0);
 
-/// Returns a hash of the words in hexadecimal: the same in every run, and different for different words.
+/// Returns a hash of the words in hexadecimal. The hash is the same in every run, and different words have different
+/// hashes.
 pub(crate) fn hash(words: &[&str]) -> String {
     Sha256::digest(words.join("/")).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

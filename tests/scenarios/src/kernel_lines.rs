@@ -6,7 +6,7 @@ use syringe_core::report::Section;
 
 use crate::node::Node;
 
-/// The process of an Xid if the driver does not know the process.
+/// The text in an Xid line in place of the process, if the driver does not know the process.
 pub(crate) const UNKNOWN: &str = "pid='<unknown>', name=<unknown>";
 
 impl Node {

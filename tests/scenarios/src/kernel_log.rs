@@ -1,4 +1,4 @@
-//! `KernelLog`: writes the `/dev/kmsg` records of a node: lines of the boot, of the driver, and of its incidents.
+//! `KernelLog`: writes the `/dev/kmsg` records of a node: lines of the boot, of the driver, and of incidents.
 //!
 //! The records have the format of /dev/kmsg: `priority,sequence,microseconds since boot,flags;text`.
 

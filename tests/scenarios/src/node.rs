@@ -83,7 +83,8 @@ impl Node {
             gpu.numa_node = Some(numa_of(index));
         }
 
-        // The daemons have all device files open; all other processes are jobs.
+        // The daemons have all device files open. They are the only processes that are kept: all other processes are
+        // jobs.
         let processes = &mut data(&mut node.report.sections.processes).processes;
         processes.retain(|process| DAEMONS.contains(&process.name.as_deref().unwrap_or_default()));
         for process in processes {

@@ -34,9 +34,9 @@ impl Part {
 
 /// A report section that NVML fills.
 pub(crate) trait NvmlSection {
-    /// Removes the entries of all other GPUs.
+    /// Keeps the entries of the GPUs for which `keep` returns true, and removes all other entries.
     fn retain_gpus(&mut self, keep: &dyn Fn(u32) -> bool);
-    /// Removes all other GPUs from the list of unsupported fields.
+    /// In the list of unsupported fields, keeps the GPUs for which `keep` returns true.
     fn retain_unsupported(&mut self, keep: &dyn Fn(u32) -> bool);
     /// Removes all values of a GPU except its identity.
     fn clear_gpu(&mut self, index: u32);

@@ -1,4 +1,4 @@
-//! Scenarios of stuck threads, of values that NVML refuses or delivers late, and of GPUs that hang in one call.
+//! Scenarios of stuck threads, of values that NVML does not return or returns late, and of GPUs that hang in one call.
 
 use syringe_core::facts::processes::{GpuProcess, Thread, Threads};
 use syringe_core::facts::{LostGpu, Unread};

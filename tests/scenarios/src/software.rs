@@ -220,7 +220,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// Returns a node with a checked container. For each device: name, access, and whether the node now has another device.
+/// Returns a node with a container whose devices the probe has read. `devices`: name, access, and whether the node now
+/// has another device with this name.
 fn container(visible_devices: &str, devices: &[(&str, Access, bool)]) -> Node {
     let device =
         |&(name, access, stale): &(&str, Access, bool)| ContainerDevice { name: name.to_owned(), access, stale };

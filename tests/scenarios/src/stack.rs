@@ -152,7 +152,8 @@ pub(crate) fn validated(stack: NvidiaStack) -> NvidiaStack {
     NvidiaStack { validations: names.map(file_of_nine_days).to_vec(), ..stack }
 }
 
-/// Returns the traces of a node without a device plugin, and with more inotify instances than one user may have.
+/// Returns the traces of a node without a device plugin, on which root has more inotify instances than one user may
+/// have.
 pub(crate) fn stack_with_many_watchers() -> NvidiaStack {
     let (max_user_instances, instances_of_root) = (Some(128), Some(130));
     let inotify = Inotify { max_user_instances, max_user_watches: None, instances_of_root };

@@ -100,7 +100,7 @@ impl Node {
         self
     }
 
-    /// Removes the information whether NVML lists the GPUs on the PCI bus.
+    /// Removes the facts that show whether NVML lists the GPUs on the PCI bus.
     pub(crate) fn nvml_not_available(self) -> Self {
         self.host(|host| host.pci_gpus.iter_mut().for_each(|gpu| gpu.in_nvml = None))
     }

@@ -300,7 +300,8 @@ static ALL: &[Unusual] = &[
 // ---- the nodes
 
 fn idle_without_persistence() -> Healthy {
-    // The first read finds the GPUs in P0, at full clocks and full PCIe speed, with counters that start at zero.
+    // When the GPUs are read for the first time, they are in P0, at full clocks and full PCIe speed, and their counters
+    // start at zero.
     let node = l40s(4).idle().of_no_daemons().each_telemetry(|gpu| {
         gpu.performance_state = Some(0);
         (gpu.clocks.graphics_mhz, gpu.clocks.sm_mhz) = (Some(2520), Some(2520));
@@ -319,7 +320,7 @@ fn idle_without_persistence() -> Healthy {
 }
 
 fn idle_board_at_idle_clocks() -> Healthy {
-    // Some drivers report the power cap for an idle GPU.
+    // Some drivers report the power cap as a throttle reason of an idle GPU.
     let node = h100(8).idle().of_base_ports("healthy-h100-8").telemetry(2, |gpu| {
         gpu.throttling.reasons = vec!["SW power cap".to_owned()];
         gpu.throttling.reasons_mask = Some(0x4);
@@ -402,7 +403,7 @@ fn time_slicing() -> Healthy {
     (node, KubernetesFacts { gpu_capacity: Some(2), gpu_allocatable: Some(2), ..cluster })
 }
 
-/// Returns a node whose GPUs are each used by several services, which use `mib` MiB each.
+/// Returns a node on which several services share each GPU. Each service uses `mib` MiB.
 fn shared(gpus: u32, replicas: u32, mib: u64) -> Node {
     let used = (u64::from(replicas) * mib + 523) as f64 / 45_477.0;
     let node = l40s(gpus).without_processes().loads(|index, load| *load = Load { used, ..serving(index) });
@@ -448,7 +449,7 @@ fn shared_with_mps() -> Healthy {
 }
 
 impl Node {
-    /// Removes ports that are near none of the first `count` GPUs.
+    /// Removes ports that are not near any of the first `count` GPUs.
     fn topology_of(mut self, count: u32) -> Self {
         data(&mut self.report.sections.topology).nics.retain(|port| port.near.iter().any(|near| near.gpu < count));
         self
@@ -809,7 +810,7 @@ const A2: Product = Product {
 };
 
 impl Node {
-    /// Changes the product of a GPU. The load stays, relative to the memory and the power of the product.
+    /// Changes the product of a GPU. The load stays the same in relation to the memory and the power of the product.
     fn of_product(mut self, gpu: u32, product: &Product) -> Self {
         let reserved = product.mib / 60 * MIB;
         let total = product.mib * MIB;
@@ -1639,7 +1640,7 @@ fn t4_with_driver_470() -> Healthy {
         .system("Ubuntu 20.04.6 LTS", "5.4.0-216-generic")
         .of_pre_ampere(&[0])
         .each_telemetry(|gpu| {
-            // This driver counts the reserved memory as used.
+            // The driver of this node counts the reserved memory as used.
             let memory = &mut gpu.memory;
             memory.used_bytes = memory.used_bytes.zip(memory.reserved_bytes).map(|(used, reserved)| used + reserved);
             (memory.reserved_bytes, gpu.throttling.violations) = (None, Vec::new());
@@ -1686,7 +1687,7 @@ fn v100_cube_mesh() -> Healthy {
     let topology = data(&mut node.report.sections.topology);
     let addresses: Vec<Option<PciAddress>> = topology.gpus.iter().map(|gpu| gpu.pci_address.clone()).collect();
     for (gpu, peers) in topology.gpus.iter_mut().zip(mesh) {
-        // The ports and switches of this generation of servers are of generation 3.
+        // In this generation of servers, the ports and switches support at most PCIe generation 3.
         gpu.pcie_path.iter_mut().for_each(|hop| hop.max_generation = hop.max_generation.map(|most| most.min(3)));
         let mut next = 0;
         gpu.nvlinks = Vec::new();
@@ -1863,7 +1864,7 @@ fn consumer_cards_on_k3s() -> Healthy {
         .of_no_ecc(&all)
         .each_inventory(|gpu| {
             (gpu.serial, gpu.board_part_number, gpu.inforom.oem) = (None, None, None);
-            // Cards return the same number in every slot.
+            // PCIe cards return the same module number in every slot.
             gpu.module_id = Some(1);
         })
         .inventory_lacks(&all, &["serial", "board_part_number", "inforom.oem"])
@@ -2403,7 +2404,7 @@ impl Node {
         let gpus = data_of(&self.report.sections.inventory).gpus.iter();
         let whole = gpus.filter(|gpu| divided.iter().all(|one| one.index != gpu.index));
         let names = whole.flat_map(|gpu| gpu.uuid.clone().into_iter().chain([gpu.index.to_string()]));
-        // A GPU with MIG devices has no name of its own in a specification.
+        // A GPU with MIG devices does not have its own name in a specification.
         let parts = divided.iter().flat_map(|gpu| {
             let devices = gpu.devices.iter().zip(0..);
             devices

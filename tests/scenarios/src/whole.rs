@@ -48,7 +48,8 @@ fn devices(base: &str) -> Vec<String> {
     kubelet.registered.iter().flat_map(|registered| registered.devices.clone()).collect()
 }
 
-/// Returns the data of the API about such a node: labels and pods of the GPU Operator, and the pods that use GPUs.
+/// Returns the data of the API about a node with the GPU Operator: labels and pods of the operator, and the pods that
+/// use GPUs.
 fn kubernetes(base: &str) -> KubernetesFacts {
     let report = Node::of_base(base).report;
     let name = report.hostname.clone().expect("a name");

@@ -130,7 +130,8 @@ pub(crate) fn on_gpu(gpu: u32, bytes: u64) -> Vec<GpuUse> {
     vec![GpuUse { gpu, kind: "compute".to_owned(), memory_bytes: Some(bytes), ..GpuUse::default() }]
 }
 
-/// Returns the process of a job. It uses all used memory of its GPU except the overhead of the driver.
+/// Returns the process of a job. The process uses all used memory of its GPU, except for the memory that the driver
+/// needs.
 fn job(gpu: &GpuTelemetry, load: &Load) -> GpuProcess {
     let memory = load.used_bytes(gpu).saturating_sub(523 * MIB).max(MIB);
     process(FIRST_JOB + gpu.index, "python3", "python3 train.py", 4180, on_gpu(gpu.index, memory))

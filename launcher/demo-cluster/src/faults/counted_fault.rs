@@ -1,6 +1,6 @@
 //! `CountedFault`: a fault that happens always, or a given number of times.
 
-/// A fault, and the number of times that it still happens.
+/// A fault, and how many more times the fault happens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CountedFault<T> {
     fault: T,
@@ -28,7 +28,7 @@ impl<T: Clone> CountedFault<T> {
         Self { fault, skip, left: None }
     }
 
-    /// Returns the fault if it still happens, and counts down.
+    /// Returns the fault if the current request gets it, and decrements the counters of the fault.
     pub(super) fn take(&mut self) -> Option<T> {
         if self.skip > 0 {
             self.skip -= 1;

@@ -21,7 +21,7 @@ pub enum ExecFault {
     InputGarbled,
     /// Standard input ends early.
     InputCut {
-        /// Number of bytes that are still passed on.
+        /// Number of bytes that are passed on before standard input ends.
         after_bytes: usize,
     },
     /// The exec is accepted, but nothing is sent until the client disconnects.

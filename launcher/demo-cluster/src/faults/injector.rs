@@ -157,7 +157,8 @@ impl Injector {
         ExecInjection(self.faults().take_exec(node))
     }
 
-    /// Returns when the main process of a container on this node must be killed.
+    /// Completes when the main process of a container on this node must be killed. Never completes if there is no such
+    /// fault.
     pub(crate) async fn main_process_killed(&self, node: &str) {
         let killed = self.faults().take_main_process_killed(node);
         match killed {

@@ -44,9 +44,9 @@ pub struct NodeFaults {
 /// Faults of the API server.
 #[derive(Clone, Debug, Default)]
 pub struct ApiFaults {
-    /// Every namespace enforces Pod Security `baseline`, with any labels.
+    /// Every namespace enforces Pod Security `baseline`, regardless of its labels.
     pub pod_security: bool,
-    /// This number of `continue` tokens get 410, as if they were too old.
+    /// Number of `continue` tokens that get 410, as if they were too old.
     pub expired_continues: u32,
     /// The way in which protobuf is rejected.
     pub protobuf_refusal: Option<ProtobufRefusal>,

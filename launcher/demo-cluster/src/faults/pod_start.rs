@@ -20,7 +20,7 @@ pub enum StartFault {
     HungRuntime,
     /// The start of the container takes this additional time.
     Slow(Duration),
-    /// No sandbox can be created, for this reason. The pod stays Pending, and an event has the reason.
+    /// No sandbox can be created. The pod stays Pending, and an event contains this reason.
     NoSandbox(String),
 }
 

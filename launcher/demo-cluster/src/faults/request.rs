@@ -51,7 +51,8 @@ pub enum AnswerFault {
     CutBody,
     /// The request is served, but the response is 500.
     Lost,
-    /// A proxy delays the request, which is served after this time even if the client no longer waits. No response is sent.
+    /// A proxy delays the request: the request is served after this time, even if the client is no longer waiting. No
+    /// response is sent.
     Late(Duration),
     /// The request gets 409 from an admission plugin whose object, such as a ResourceQuota, was changed in the
     /// meantime. Nothing is stored.

@@ -14,7 +14,8 @@ use crate::programs::{Invocation, Streams};
 /// Capacity of the channel to the log, in pieces of output.
 const OUTPUT_CHANNEL: usize = 16;
 
-/// Runs a container until it exits. The API shows start and exit later, because of the relist interval of the kubelet.
+/// Runs a container until it exits. The API shows the start and the exit later, because of the relist interval of the
+/// kubelet.
 pub(super) async fn run(state: &ClusterState, pod_ref: &ScheduledPod, config: &ContainerConfig) {
     state.runtime.set_running(&pod_ref.uid, &config.name);
     let main = main_process(state, pod_ref, config);

@@ -84,7 +84,7 @@ async fn run_pod(state: &ClusterState, pod_ref: ScheduledPod) {
     let Some(spec) = pod.spec.as_ref() else { return };
     let injection = state.injector.start(&pod_ref.node);
     let killed = state.runtime.add(&pod_ref.uid, spec.containers.iter().map(|container| container.name.clone()));
-    // A pod that was deleted before it was added to the runtime must be removed from the runtime here.
+    // If the pod was deleted before it was added to the runtime, nothing else removes it from the runtime.
     if pod_ref.pod(state).is_none() {
         state.runtime.remove(&pod_ref.uid);
         return;

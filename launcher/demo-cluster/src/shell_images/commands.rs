@@ -73,7 +73,7 @@ pub(super) async fn run(container: &Container, argv: &[String], input: &mut Inpu
             tokio::time::sleep(Duration::from_secs(seconds.parse().unwrap_or(0))).await;
             Output::default()
         }
-        // The path is the root of the container, as procfs of the host shows it.
+        // The path begins with the root of the container, as procfs of the host shows it (`/proc/PID/root`).
         ("chroot", [root, path, arguments @ ..]) => {
             let process = root.strip_suffix("/root");
             if process.is_none() || process != container.image.host_process {

@@ -1,10 +1,10 @@
 //! `ShellImages`: simulates containers whose image has a shell and a few programs, for tests of `--via inject`.
 //!
-//! The simulated shell only runs the scripts of `--via inject`, and the scripts with which tests show why these scripts
-//! are needed in this form.
+//! The simulated shell runs only the scripts of `--via inject`, and the scripts of tests that show why simpler scripts
+//! would fail.
 //!
 //! ```text
-//!   image, input ─▶ container ─▶ commands ─▶ shell ─▶ this module
+//! image, input ─▶ container ─▶ commands ─▶ shell ─▶ this module
 //! ```
 
 mod commands;

@@ -83,7 +83,7 @@ impl Statement {
     }
 }
 
-/// Expands `"$@"`, `$$` and `$?`, and removes `exec`, which has no effect here.
+/// Expands `"$@"`, `$$` and `$?`, and removes `exec`, which has no effect in the simulated shell.
 fn expand(argv: &[String], arguments: &[String], code: i32) -> Vec<String> {
     let argv = argv.iter().filter(|word| *word != "exec");
     let one = |word: &String| match word.as_str() {

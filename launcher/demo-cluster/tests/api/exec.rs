@@ -1,4 +1,4 @@
-//! Tests of exec: both websocket protocols (v4, v5), refusals before the start, standard input, many execs at once.
+//! Tests of exec: both websocket protocols (v4, v5), rejections before the start, standard input, many execs at once.
 
 use std::time::Duration;
 

@@ -117,7 +117,7 @@ async fn a_graceful_deletion_keeps_the_object_until_the_kubelet_is_done() {
     assert_eq!(kept.metadata.deletion_grace_period_seconds, Some(5));
     assert!(kept.metadata.deletion_timestamp.is_some());
     until("gone", async || cluster.pods(NAMESPACE).is_empty().then_some(())).await;
-    // A pod that has terminated is deleted at once, with any grace period.
+    // A pod that has terminated is deleted at once, regardless of the grace period.
     create(&client, probe_running("gpu-1", "b", &["sleep", "0"])).await;
     until_phase(&client, "b", "Succeeded").await;
     pods(&client).delete("b", &DeleteParams::default()).await.unwrap();

@@ -186,7 +186,7 @@ async fn the_demo_has_gpu_nodes_with_problems_and_pods_with_gpus() {
     assert_eq!(about.items[0].reason.as_deref(), Some("FailedScheduling"));
 }
 
-/// Returns content type, code and body of the response to a request with this `Accept` header.
+/// Returns the content type, code and body of the response to a request with this `Accept` header.
 async fn accepting(client: &kube::Client, path: &str, accept: &str) -> (String, u16, Vec<u8>) {
     let request =
         http::Request::get(path).header(http::header::ACCEPT, accept).body(kube::client::Body::empty()).unwrap();

@@ -1,4 +1,5 @@
-//! `list`: finds gaps and contradictions in the facts. All except a renamed process exclude the verdict `healthy`.
+//! `list`: finds gaps and contradictions in the facts. Each of them, except a renamed process, excludes the verdict
+//! `healthy`.
 
 use crate::evidence;
 use crate::input::boards;
@@ -45,8 +46,8 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     found
 }
 
-/// Returns an entry about a process that the kernel log and the process list name differently, although the process started
-/// before the event. A thread may have its own name, so the names of threads count as well.
+/// Returns an entry for a process that has different names in the kernel log and in the process list, although the
+/// process started before the event. The names of threads are also compared, because a thread can have its own name.
 fn renamed(node: &Node<'_>) -> Option<Unknown> {
     let all = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
     let of_event = |event: &KernelEvent| {
@@ -57,7 +58,8 @@ fn renamed(node: &Node<'_>) -> Option<Unknown> {
         (is_same && logged != listed && !of_thread && !logged.starts_with('<')).then(|| {
             let (logged, listed) = (evidence::data(logged), evidence::data(listed));
             let why = format!(
-                "the kernel log names pid {} '{logged}', but the process list names it '{listed}': stop no process because of the log alone",
+                "the kernel log names pid {} '{logged}', but the process list names it '{listed}': do not stop a \
+                    process because of the log alone",
                 process.pid
             );
             Unknown::new(SectionName::Processes, why)

@@ -25,7 +25,8 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let gpus: Vec<GpuHealth> = node
         .gpus
         .iter()
-        // A GPU that only the log names may not be a separate GPU. It has a row only if there is a finding about it.
+        // A GPU that only the log mentions is possibly not a separate GPU. It has a row only if there is a finding
+        // about it.
         .filter(|gpu| !gpu.from_log || drafts.iter().any(|draft| draft.is_on(gpu)))
         .map(|gpu| of_gpu(node, gpu, drafts))
         .collect();
@@ -43,7 +44,7 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let gpu_status = in_use.map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
     // A node without GPUs and without faults has no score.
     let score = (!gpus.is_empty() || lost > 0).then(|| base.saturating_sub(lost));
-    // The status is that of the verdict. Findings about pods and the container runtime do not lower the score of the GPUs.
+    // The status follows the verdict. Findings about pods and the container runtime do not lower the score of the GPUs.
     let worst = drafts.iter().map(|draft| draft.severity).max().unwrap_or(worst);
     Health { score, status: status(worst, certain).max(gpu_status), deductions, gpus }
 }
@@ -65,8 +66,8 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
 const DECISIVE_FOR_GPU: [SectionName; 4] =
     [SectionName::Inventory, SectionName::Ecc, SectionName::Telemetry, SectionName::Xid];
 
-/// Returns whether enough was read of one GPU: it responds, all of its values could be read, and no section failed as a
-/// whole.
+/// Returns whether enough is known about one GPU: it responds, all of its values could be read, and no section failed
+/// completely.
 fn is_certain(node: &Node<'_>, gpu: &Gpu) -> bool {
     let passed_on = node.pci_of(gpu).is_some_and(|device| device.driver.as_deref() == Some("vfio-pci"));
     let failed = node.problems().any(|problem| problem.gpu.is_some() && problem.gpu == gpu.index);

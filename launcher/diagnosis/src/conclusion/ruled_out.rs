@@ -84,7 +84,7 @@ const FAULTS: &[Fault] = &[
             node.telemetry_of(gpu).is_some_and(|now| {
                 let now = &now.temperature;
                 let limit = now.slowdown_celsius.is_some_and(|limit| PLAUSIBLE_CELSIUS.contains(&limit));
-                // A margin is only useful with the threshold on the same scale.
+                // The T.Limit margin is only useful if the slowdown threshold on the T.Limit scale was also read.
                 let threshold = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
                 let margin = now.tlimit_margin_celsius.is_some() && threshold.is_some();
                 now.gpu_celsius.is_some_and(|celsius| POSSIBLE_CELSIUS.contains(&celsius)) && (limit || margin)

@@ -54,7 +54,8 @@ pub(crate) fn list(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackStage> {
     stages
 }
 
-/// Returns the stages that are not known to work although the node was read from Kubernetes: such a node is not healthy.
+/// Returns the stages that are not known to work, if the Kubernetes data about the node was read. A node with such a
+/// stage is not healthy.
 pub(crate) fn doubts(node: &Node<'_>, stages: &[StackStage]) -> Vec<Unknown> {
     let cluster = node.kubernetes;
     let unused = cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none();
@@ -81,7 +82,7 @@ fn stage(stage: Stage, state: StageState, evidence: impl Into<String>) -> StackS
     StackStage { stage, state, evidence: evidence.into() }
 }
 
-/// Sets the stage of a component that does not work to broken.
+/// Sets a stage to broken if its component does not work.
 fn mark(stages: &mut [StackStage], broken: &Broken<'_>) {
     let Some(stage) = stages.iter_mut().find(|stage| stage.stage == broken.stage) else { return };
     stage.state = StageState::Broken;
@@ -135,7 +136,8 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
         .and_then(|host| host.container_runtime.as_ref())
         .and_then(|runtime| runtime.handlers.iter().find(|handler| handler.is_nvidia()));
     let cdi = host.and_then(|host| host.cdi.as_ref());
-    // A file name alone is not a specification. If the probe reads specifications, only those that it read count.
+    // A file name alone is not a specification. If the probe reads specifications, only the specifications that it read
+    // count.
     let spec = match cdi {
         Some(cdi) => cdi.specs.first().map(|spec| spec.path.as_str()),
         None => host.and_then(|host| host.cdi_spec.as_deref()),
@@ -218,7 +220,8 @@ fn registration(node: &Node<'_>) -> StackStage {
     }
 }
 
-/// Returns the number of NVIDIA devices in the kubelet's checkpoint, if it was read. The state of claims does not list them.
+/// Returns the number of NVIDIA devices in the kubelet's checkpoint, if it was read. The kubelet's state of claims does
+/// not list registered devices.
 fn registered_devices(node: &Node<'_>) -> Option<usize> {
     let kubelet = node.kubelet().filter(|kubelet| kubelet.source == "checkpoint")?;
     let of_nvidia = kubelet.registered.iter().filter(|registered| registered.resource.starts_with("nvidia.com/"));

@@ -36,7 +36,7 @@ pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], 
 /// Returns a sentence about a node that no probe can reach.
 fn unreached(node: &Node<'_>) -> Option<String> {
     let nothing = node.kubernetes.no_probe.is_some() || node.kubernetes.no_node;
-    nothing.then(|| "Nothing was read on the node: this is all that Kubernetes says.".to_owned())
+    nothing.then(|| "Nothing was read on the node: this diagnosis uses only data from Kubernetes.".to_owned())
 }
 
 /// Returns a sentence about data from Kubernetes that was not read: this data may show a more severe fault than the
@@ -229,7 +229,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     if other.is_empty() {
         return Some(format!("no hardware or driver Xid{since}"));
     }
-    // Errors that no longer count are named.
+    // The summary also mentions errors that no longer count.
     let mut names: Vec<String> = Vec::new();
     for event in other.iter().rev() {
         let age = evidence::ago(node.now, event.last).map(|age| format!(" ({age})")).unwrap_or_default();

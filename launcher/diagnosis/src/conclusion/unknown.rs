@@ -30,7 +30,7 @@ const MAX: usize = 12;
 const WHY: usize = 240;
 
 /// Returns the sections that were not requested. A missing section may hide the only fault of a node. For sections that
-/// could not be read see [`list`].
+/// could not be read, see [`list`].
 pub(crate) fn not_requested(node: &Node<'_>) -> Vec<SectionName> {
     let is_absent = |section: &SectionName| node.report.sections.get(*section).status().is_none();
     SectionName::ALL.into_iter().filter(is_absent).collect()

@@ -41,9 +41,9 @@ pub(crate) struct PodOnNode {
     pub(crate) own_events: Vec<KernelEvent>,
     /// Kernel events during the pod's run about any GPU of the node, if the pod's own GPUs are not known.
     pub(crate) node_events: Vec<KernelEvent>,
-    /// Kernel events about the pod's GPUs before the pod's run, which cannot have affected the pod.
+    /// Kernel events about the pod's GPUs before the pod's run. These events cannot have affected the pod.
     pub(crate) earlier_events: Vec<KernelEvent>,
-    /// Kernel events about the pod's GPUs after the pod's end, which cannot be the cause of this end.
+    /// Kernel events about the pod's GPUs after the pod's end. These events cannot be the cause of this end.
     pub(crate) later_events: Vec<KernelEvent>,
     /// PCIe errors and lost links (often of the port above the GPU) shortly before a GPU of the pod fell off the bus.
     pub(crate) bus_events: Vec<KernelEvent>,

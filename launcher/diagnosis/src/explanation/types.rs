@@ -63,7 +63,7 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
-    /// The kernel, the kubelet or the driver reported it for this pod, its container, its process or its GPU.
+    /// The kernel, the kubelet or the driver reported the cause for this pod, its container, its process or its GPU.
     Certain,
     /// Time and place match, and no other cause was found.
     Likely,

@@ -12,11 +12,12 @@ use syringe_core::report::Extent;
 pub(crate) struct Board {
     /// A word in the product's name in NVML.
     pub(crate) product: &'static str,
-    /// NVLinks that the board uses of each GPU.
+    /// Number of NVLinks of each GPU that the board uses.
     pub(crate) links: u32,
     /// Speed of one NVLink in one direction, as NVML reports it.
     pub(crate) link_megabytes_per_second: u32,
-    /// For each board with NVSwitches: its number of GPUs, and of its NVSwitches on the PCI bus (0: none).
+    /// For each board with NVSwitches: the number of its GPUs, and the number of its NVSwitches on the PCI bus (0:
+    /// none).
     pub(crate) switches: &'static [(usize, usize)],
     /// Numbers of GPUs that a whole board can have, if no machine gets a part of a board. Empty: a machine can have a part.
     pub(crate) sizes: &'static [usize],
@@ -60,10 +61,10 @@ const BOARDS: &[Board] = &[
     board("H100", 18, NVLINK_4, &[(8, 4)], true),
     board("H200", 18, NVLINK_4, &[(8, 4)], true),
     board("H20", 18, NVLINK_4, &[(8, 4)], true),
-    // The NVSwitches of HGX B200 and B300 are managed through network cards and are no PCI devices of the node.
+    // The NVSwitches of HGX B200 and B300 are managed through network cards and are not PCI devices of the node.
     board("B200", 18, NVLINK_5, &[(8, 0)], true),
     board("B300", 18, NVLINK_5, &[(8, 0)], true),
-    // Racks and superchips: a node of a rack has no NVSwitches of its own, and a superchip has none at all.
+    // Racks and superchips: the NVSwitches of a rack are not in its GPU nodes, and a superchip has no NVSwitches.
     tray("GB200", NVLINK_5, &[2, 4], true),
     tray("GB300", NVLINK_5, &[2, 4], true),
     tray("GH200", NVLINK_4, &[1, 2, 4], false),
@@ -105,7 +106,7 @@ pub(crate) fn is_integrated(node: &Node<'_>) -> bool {
     node.answering().next().is_some() && node.answering().all(is_part)
 }
 
-/// Returns whether NVML says of every GPU that no virtualization is used.
+/// Returns whether NVML reports for every GPU that no virtualization is used.
 pub(crate) fn is_bare_metal(node: &Node<'_>) -> bool {
     let mode = |gpu: &Gpu| node.inventory_of(gpu)?.virtualization_mode.as_deref();
     node.answering().next().is_some() && node.answering().all(|gpu| mode(gpu) == Some("none"))

@@ -10,8 +10,8 @@ use crate::input::node::{Gpu, Node};
 /// Values by the name of the section and the path inside the entry of the GPU. Fields without a value are absent.
 pub(crate) type Fields = BTreeMap<String, Value>;
 
-/// Returns the fields of a GPU in all sections that have an entry of it. Lists are not included, except for the number of
-/// NVLinks and their smallest values.
+/// Returns the fields of a GPU from all sections that have an entry for the GPU. Lists are not included; of the
+/// NVLinks, only their number and their smallest values are included.
 pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     let mut fields = Fields::new();
     add(&mut fields, "inventory", node.inventory_of(gpu));
@@ -21,7 +21,7 @@ pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     add(&mut fields, "mig", node.mig_of(gpu));
     let rows = node.ecc_of(gpu).and_then(|ecc| ecc.remapped_rows.as_ref()?.histogram.as_ref());
     if let Some(rows) = rows {
-        // Number of banks, which is the same for all GPUs of a model.
+        // The sum is the number of banks, which is the same for all GPUs of a model.
         let sum = [rows.max, rows.high, rows.partial, rows.low, rows.none].map(u64::from).iter().sum::<u64>();
         fields.insert("ecc.remapped_rows.histogram.sum".to_owned(), sum.into());
     }
@@ -86,7 +86,7 @@ pub(crate) fn of_schema<T: schemars::JsonSchema>() -> Vec<String> {
 }
 
 fn add_paths(paths: &mut Vec<String>, path: &str, schema: &Value) {
-    // An optional object is one of two alternatives.
+    // In a schema, an optional object is one of two alternatives (`anyOf`).
     let alternatives = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
     alternatives.for_each(|one| add_paths(paths, path, one));
     let properties = schema.get("properties").and_then(Value::as_object);

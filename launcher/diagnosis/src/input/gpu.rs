@@ -16,7 +16,7 @@ use syringe_core::text::clean;
 /// Possible temperatures of a GPU.
 pub(crate) const POSSIBLE_CELSIUS: RangeInclusive<i32> = -20..=150;
 
-/// Temperatures and limits of sensors that work. Failed sensors report values outside of this range.
+/// Range of the temperatures and limits that working sensors report. Failed sensors report values outside this range.
 pub(crate) const PLAUSIBLE_CELSIUS: RangeInclusive<i32> = 1..=150;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -123,7 +123,7 @@ fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
     }
 }
 
-/// Kernel lines in which the driver names a GPU. AER and link lines name ports, SXids name switches.
+/// Kernel lines in which the driver names a GPU. AER and link lines name ports, and SXids name switches.
 const NAMES_A_GPU: [KernelEventKind; 8] = [
     KernelEventKind::Xid,
     KernelEventKind::OffBus,
@@ -160,12 +160,12 @@ fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
             ..Gpu::default()
         });
     }
-    // If one GPU in NVML has no address and one address belongs to no known GPU, they are the same GPU.
+    // If exactly one GPU of NVML has no address, and exactly one GPU is known only from the log, they are the same GPU.
     let nameless: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].pci.is_none() && !gpus[at].from_log).collect();
     let unplaced: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].from_log).collect();
     if let (&[lost], &[named]) = (nameless.as_slice(), unplaced.as_slice()) {
         let named = gpus.remove(named);
-        // The list is sorted so that GPUs from the log are last.
+        // GPUs from the log were appended last, so removing one of them does not change the index `lost`.
         gpus[lost].pci = named.pci;
         gpus[lost].uuid = gpus[lost].uuid.take().or(named.uuid);
     }

@@ -21,7 +21,7 @@ fn shortest(uptime: Option<i64>) -> SignedDuration {
     uptime.map_or(OF_LOG_ALONE, |uptime| SignedDuration::from_secs(uptime / 2).min(EVENTS_COUNT))
 }
 
-/// Returns the start of the period up to the report that the log covers without a gap.
+/// Returns the start of the period that ends with the report and that the log covers without a gap.
 pub(crate) fn covered_since(node: &Node<'_>) -> Option<Timestamp> {
     let log = node.kernel_log()?;
     // If a window was requested, the text is about that window.

@@ -10,7 +10,7 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
 use syringe_core::report::{Report, Section};
 
-/// Returns the report with one event for each grave Xid that is only named as a cause.
+/// Returns the report with one event for each severe Xid that is mentioned only as a cause.
 pub(crate) fn with_named_causes(report: &Report) -> Cow<'_, Report> {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     let mut named: Vec<KernelEvent> = Vec::new();

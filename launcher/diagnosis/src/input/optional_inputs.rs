@@ -1,4 +1,4 @@
-//! `is_optional`: whether the verdict `healthy` does not need an input, according to the table `optional_inputs.tsv`.
+//! `is_optional`: whether the verdict `healthy` is possible without an input, from the table `optional_inputs.tsv`.
 
 use syringe_core::report::Problem;
 use syringe_core::section_name::SectionName;

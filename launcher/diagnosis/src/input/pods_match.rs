@@ -2,7 +2,8 @@
 //!
 //! One pod without devices, or one process of a deleted pod, is a separate fault. If every pod and every process is
 //! unmatched, the identities are not those of the same pods: the API and the node were read at different times, the
-//! kubelet's state is stale, or another node responded. Then no pod may be deleted, and no process ended, because of this.
+//! kubelet's state is stale, or another node responded. This mismatch is not a reason to delete a pod or to stop a
+//! process.
 
 use crate::input::node::Node;
 use crate::input::processes::is_service;
@@ -11,11 +12,12 @@ use crate::input::processes::is_service;
 pub(crate) struct Unmatched {
     /// Running pods that request GPUs and to which the kubelet has allocated none.
     pub(crate) pods: usize,
-    /// Processes on GPUs whose pod the API does not have.
+    /// GPU processes of pods that the API does not list.
     pub(crate) processes: usize,
 }
 
-/// Returns the numbers if there are such pods and processes, and no pod matches an allocation or a process.
+/// Returns the numbers of unmatched pods and processes if there are both, and no pod matches an allocation or a
+/// process.
 pub(crate) fn matching_fails(node: &Node<'_>) -> Option<Unmatched> {
     let live = node.kubernetes.live_pod_uids.as_ref()?;
     let running = node.kubernetes.gpu_pods.iter().flatten().filter(|pod| {

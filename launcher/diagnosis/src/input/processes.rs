@@ -62,7 +62,8 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     gpus.extend(open_gpus(node, process));
     let fault = gpus.iter().find_map(|gpu| {
         let blocks = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu);
-        // An error from which the GPU has recovered blocks no process. Nor does a GPU that responds a day later.
+        // An error does not block a process if the GPU has recovered from the error, or if the GPU still responds a day
+        // after the error.
         let blocked = |recovery| matches!(recovery, Recovery::Current | Recovery::Unproven { recent: true, .. });
         node.timeline.current().filter(blocks).find(|event| blocked(node.recovery(gpu, &[*event])))
     });
@@ -73,8 +74,9 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
 /// Maximum difference between a time in the kernel log and the same time in the process list.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
 
-/// Returns whether the kernel reports a task of this process as blocked. A process that started after the line has the id of
-/// a task that ended. After a day, the line counts only if two readings show that the same process still waits.
+/// Returns whether the kernel reports a task of this process as blocked. A process that started after the line has the
+/// id of a task that ended. After a day, the line counts only if two readings show that the same process is still
+/// waiting.
 fn is_blocked(node: &Node<'_>, process: &GpuProcess, event: &KernelEvent) -> bool {
     if !event.pid.is_some_and(|task| process.has_task(task)) {
         return false;

@@ -18,8 +18,8 @@ use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::catalogue::{self, RecoveryEvidence, WorkEvidence};
 use syringe_core::kernel_log::event_meaning;
 
-/// After this time, work on a GPU shows that the GPU works, even if the start time of the program is not known, or if the
-/// fault can cause wrong results. `docs/xid.md` names this time.
+/// After this time, work on a GPU shows that the GPU works, even if the start time of the program is not known, or if
+/// the fault can cause wrong results. `docs/xid.md` documents this time.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Minimum run time of a program that shows that the GPU works: the driver reports a timeout only after minutes.
@@ -71,7 +71,8 @@ impl From<Option<Recovered>> for Recovery {
 /// Maximum interval between the repeated log lines of a GPU that hangs. After a longer pause, the fault came back.
 const PAUSE: SignedDuration = SignedDuration::from_mins(15);
 
-/// Returns how often a fault occurred on the last day, if the fault came back after a pause in which programs ran.
+/// Returns how often a fault occurred within a day before its newest log line. `None` if the fault came back fewer than
+/// two times after a pause of [`PAUSE`].
 fn came_back(events: &[&KernelEvent]) -> Option<usize> {
     let mut times: Vec<Timestamp> = events.iter().flat_map(|event| event.occurred_at()).collect();
     times.sort_unstable();
@@ -118,7 +119,8 @@ impl Node<'_> {
             came_back(events).filter(|_| !needed.is_empty() && self.age(newest).is_none_or(|age| age < WEEK))
         {
             let why = format!(
-                "the fault occurred {times} times within a day and nothing repaired it: a program that runs now can fail in the same way"
+                "the fault occurred {times} times within a day and nothing repaired it: a program that is running now \
+                    can fail in the same way"
             );
             return Recovery::Unproven { recent: !held.long_ago, why };
         }
@@ -137,8 +139,9 @@ impl Node<'_> {
         self.recovery(gpu, events).shown()
     }
 
-    /// Returns whether the state of a GPU shows no fault of this kind: NVML can read it, the driver recommends no
-    /// action (in NVML since R570, in Xid 154 since R565), and the last event is not too new.
+    /// Returns the evidence that a GPU no longer has a fault of this kind: NVML can read the GPU, the driver recommends
+    /// no action (in NVML since R570, in Xid 154 since R565), and the last event is old enough. `None` if one of these
+    /// conditions is not met.
     pub(crate) fn holds(&self, gpu: &Gpu, evidence: RecoveryEvidence, last: Option<Timestamp>) -> Option<Recovered> {
         if self.has_recovery_action(gpu) || !self.is_readable(gpu) {
             return None;
@@ -148,7 +151,8 @@ impl Node<'_> {
         (age > SETTLE_TIME).then_some(Recovered { long_ago: age > STALE_AFTER, shown_by })
     }
 
-    /// Returns the facts that show that a GPU which NVML can read is not in the state of such a fault.
+    /// Returns the fact that shows that a readable GPU no longer has a fault of this kind; `None` if there is no such
+    /// fact.
     fn state(&self, gpu: &Gpu, evidence: RecoveryEvidence) -> Option<&'static str> {
         // A known uncorrected error is a reason for doubt, whatever the fault was.
         let uncorrected = self.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
@@ -180,7 +184,7 @@ impl Node<'_> {
         }
     }
 
-    /// Returns whether as many NVLinks of the GPU are up as on each GPU of the same model.
+    /// Returns whether the GPU has at least as many active NVLinks as each GPU of the same model.
     fn has_links_of_siblings(&self, gpu: &Gpu) -> bool {
         let up = |gpu: &Gpu| {
             let groups = self.topology_of(gpu)?.nvlinks.iter().filter(|group| group.active == Some(true));
@@ -202,7 +206,8 @@ impl Node<'_> {
             let lives = !process.is_uninterruptible() && process.state.as_deref() != Some("Z");
             lives && self.age(process.started_at).is_some_and(|age| age >= AT_WORK)
         };
-        // NVML reports no utilization for a GPU with MIG devices. A program in one instance says nothing about the others.
+        // NVML reports no utilization for a GPU with MIG devices. A program in one MIG instance does not show that the
+        // other instances work.
         let shows_work = if is_mig { long_ago } else { busy != Some(0) };
         let program = since.iter().find(at_work).filter(|_| shows_work);
         let shows = match work {
@@ -261,7 +266,7 @@ impl Node<'_> {
                 "{none}, and it was not read whether a program that started since then is running on the GPU: diagnose_gpu_node reads \
                  this and may lower the severity"
             ),
-            false => format!("{none}, and no program that started since then is at work on the GPU"),
+            false => format!("{none}, and no program that started since then is using the GPU"),
         }
     }
 }

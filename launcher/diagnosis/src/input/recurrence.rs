@@ -17,7 +17,7 @@ use syringe_core::kernel_log::event_meaning;
 /// Lines within this time are one incident: the driver logs the fault of a hanging GPU whenever a program uses that GPU.
 const INCIDENT: SignedDuration = SignedDuration::from_hours(1);
 
-/// Returns the highest number of incidents within this time.
+/// Returns the highest number of incidents within a period of length `time`.
 pub(crate) fn most_within(incidents: &[Timestamp], time: SignedDuration) -> usize {
     let since = |first: &Timestamp| {
         incidents.iter().filter(|other| *other >= first && other.duration_since(*first) <= time).count()
@@ -33,9 +33,9 @@ pub(crate) fn most_in_a_day(incidents: &[Timestamp]) -> usize {
 /// Weight of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weight {
-    /// A critical fault, or a state of the board that does not age. The codes of a family count together.
+    /// A critical fault, or a lasting state of the board. The codes of a family are counted together.
     Grave,
-    /// A warning. Each code counts by itself.
+    /// A warning. Each code is counted separately.
     Notable,
 }
 
@@ -79,7 +79,7 @@ impl Recurrence<'_> {
 fn weight(event: &KernelEvent) -> Option<Weight> {
     let class = event.code.and_then(catalogue::xid).and_then(|entry| entry.class);
     match event.kind {
-        // A failed attempt to load the driver repeats the loss that came before.
+        // A failed attempt to load the driver reports an earlier loss of the GPU again.
         Kind::OffBus => return (event.sub_code.as_deref() != Some("probe")).then_some(Weight::Grave),
         Kind::Sxid => {}
         Kind::Xid if event.code != Some(154) && class != Some(Class::Application) => {}
@@ -89,7 +89,8 @@ fn weight(event: &KernelEvent) -> Option<Weight> {
     if meaning.severity >= Severity::Critical || meaning.ageing >= Ageing::Never {
         Some(Weight::Grave)
     } else {
-        // A code that counts only when it repeats counts here as one of several.
+        // If the catalogue rates a code as a warning only when the code repeats, a single event with this code is also
+        // counted.
         let repeated = || event_meaning::of(&KernelEvent { count: 2, ..event.clone() }).map(|meaning| meaning.severity);
         let is_notable = meaning.severity == Severity::Warning || repeated() == Some(Severity::Warning);
         is_notable.then_some(Weight::Notable)

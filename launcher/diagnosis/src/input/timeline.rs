@@ -19,7 +19,7 @@ use syringe_core::report::{Report, Section};
 /// the Xid catalogue: "follow the other Xid"). 30 s is enough for a driver that tears down hundreds of channels.
 const TEARDOWN: SignedDuration = SignedDuration::from_secs(30);
 
-/// After the loss of a GPU, the driver runs into timeouts for minutes. If the GPU has recovered, later events are new.
+/// After the loss of a GPU, the driver reports timeouts for minutes. If the GPU has recovered, later events are new.
 pub(crate) const AFTERMATH: SignedDuration = SignedDuration::from_mins(10);
 
 /// NVLink errors within this time after a link-down are consequences (NVLink workflow of NVIDIA).
@@ -31,7 +31,7 @@ const KILL: SignedDuration = SignedDuration::from_secs(60);
 /// PCIe errors within this time before a GPU fell off the bus are evidence of that fault.
 const PRECEDING_WINDOW: SignedDuration = SignedDuration::from_secs(300);
 
-/// Records of the same moment can have timestamps in any order.
+/// Tolerance for timestamps: records that were written at the same moment can have timestamps in any order.
 const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
 
 /// Xids that report the end of a channel, whatever the cause.
@@ -119,7 +119,7 @@ impl<'a> Timeline<'a> {
     pub(crate) fn consequences(&self, causes: &[usize]) -> Option<String> {
         let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
         for event in &self.events {
-            // The off-bus line without a code repeats its Xid 79.
+            // The line without a code about a GPU that fell off the bus repeats the Xid 79 of that GPU.
             if event.cause.is_some_and(|cause| causes.contains(&cause)) && event.fact.kind != Kind::OffBus {
                 *counts.entry(evidence::event_name(event.fact)).or_default() += event.fact.count.max(1);
             }
@@ -235,7 +235,7 @@ pub(crate) fn ends_by_boot_only(event: &KernelEvent) -> bool {
         })
 }
 
-/// Returns whether an event is of the running boot.
+/// Returns whether an event belongs to the running boot.
 fn is_of(event: &KernelEvent, running: Option<&str>) -> bool {
     event.boot_id.is_none() || event.boot_id.as_deref() == running
 }

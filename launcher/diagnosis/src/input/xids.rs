@@ -24,10 +24,10 @@ pub(crate) fn class(event: &KernelEvent) -> Option<Class> {
     event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid)?.class
 }
 
-/// Families of faults that end no program: repairs that wait for a reset, and limits of power.
+/// Families of faults that do not stop programs: repairs that wait for a reset, and limits of power.
 const WITHOUT_EFFECT: [&str; 2] = ["repair", "power"];
 
-/// Returns whether the programs on the GPU continue after the event, although the GPU must be reset or repaired.
+/// Returns whether the programs on the GPU continue to run after the event, although the GPU must be reset or repaired.
 pub(crate) fn lets_work_continue(event: &KernelEvent) -> bool {
     event.kind == Kind::Xid && catalogue::family_of(event).is_some_and(|family| WITHOUT_EFFECT.contains(&family.name))
 }

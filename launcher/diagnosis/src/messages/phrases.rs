@@ -47,7 +47,7 @@ pub(crate) struct Phrase {
     /// Text of the action; `{node}` is the placeholder for the node's name.
     pub(crate) action: &'static str,
     names: Option<Names>,
-    /// Prefixes of the ids of findings about the node that give the reason.
+    /// Prefixes of the ids of those findings about the node that give the reason for the message.
     pub(crate) findings: Vec<&'static str>,
     #[cfg(test)]
     source: &'static str,
@@ -124,7 +124,7 @@ impl Phrase {
         self.starts_with("unsatisfied condition: cuda")
     }
 
-    /// Returns the CDI device that was not found, if the phrase is about that.
+    /// Returns the CDI device that was not found, if the phrase is about a missing CDI device.
     pub(crate) fn unresolved_cdi_device(&self, message: &str) -> Option<String> {
         self.names.as_ref().filter(|_| self.starts_with("unresolvable cdi devices"))?.find(message)
     }
@@ -134,8 +134,8 @@ impl Phrase {
         self.starts_with("device error:") && self.what.contains("does not have now")
     }
 
-    /// Returns whether the phrase is about files that a boot removes: DRA drivers build the kind of a claim's CDI device from
-    /// `k8s.` and the driver's name.
+    /// Returns whether the phrase is about a CDI device of a DRA driver (kind `k8s.` and the driver's name): a boot
+    /// removes the specifications of such devices.
     pub(crate) fn is_lost_at_boot(&self) -> bool {
         self.starts_with("unresolvable cdi devices k8s.")
     }
@@ -179,7 +179,7 @@ impl Phrase {
 
 impl Names {
     fn find(&self, message: &str) -> Option<String> {
-        // Converting ASCII letters to lower case keeps all byte offsets.
+        // Converting ASCII letters to lower case does not change byte offsets.
         let at = message.to_ascii_lowercase().find(&self.after)? + self.after.len();
         let rest = &message[at..];
         let name = rest[..rest.find(self.until.as_slice()).unwrap_or(rest.len())].trim_matches([' ', ':', ',', '"']);
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn similar_messages_of_other_causes_are_not_matched() {
         for (part, message) in [
-            // This module is not needed for the GPU.
+            // `nvidia_peermem` is not needed for the GPU.
             (Part::Start, "modprobe: ERROR: could not insert 'nvidia_peermem': Invalid argument"),
             (Part::Image, "Back-off pulling image \"train:1\""),
             (Part::Config, "something not found"),
@@ -235,7 +235,7 @@ mod tests {
         ] {
             assert!(known(part, message).is_none(), "{message}");
         }
-        // A hook that does not exist is not the command of the image.
+        // A missing hook must not be treated as a missing command of the image.
         let hook = "error running createContainer hook #0: fork/exec /usr/bin/x-hook: no such file or directory";
         assert!(known(Part::Start, hook).is_some_and(|phrase| phrase.what.contains("hook")));
     }

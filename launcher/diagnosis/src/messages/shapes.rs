@@ -14,7 +14,7 @@ const MAX_WORDS: usize = 180;
 /// Maximum length of a subject.
 const MAX_SUBJECT: usize = 120;
 
-/// The position of the subject of a shape, or its kind.
+/// Where the subject of a shape is in the message, or what kind of text the subject is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Subject {
@@ -59,7 +59,7 @@ pub(crate) struct Reading {
     pub(crate) what: String,
     /// The innermost words of the message.
     pub(crate) words: String,
-    /// The part of the system that the message blames by itself.
+    /// The part of the system that the message alone indicates as the cause.
     pub(crate) cause: Cause,
     /// Text of the action; `{node}` is the placeholder for the node's name.
     pub(crate) advice: &'static str,
@@ -72,7 +72,7 @@ impl Reading {
         format!("{} (\"{}\")", self.what, self.words)
     }
 
-    /// Returns whether the message says more than a general state.
+    /// Returns whether the message is more specific than a general statement such as `403 forbidden`.
     pub(crate) fn is_specific(&self) -> bool {
         self.tier < 3
     }
@@ -90,7 +90,7 @@ fn found(message: &str) -> Option<(&'static Shape, (usize, usize))> {
         let best = shape.words.iter().filter_map(|words| span(words, &lower)).max_by_key(|(_, end)| *end)?;
         Some((shape, best))
     });
-    // `min_by_key` keeps the first of equal ones: the order of the table.
+    // `min_by_key` keeps the first of equal elements, so the order of the table decides.
     found.min_by_key(|(shape, (_, end))| (shape.tier, std::cmp::Reverse(*end)))
 }
 
@@ -217,7 +217,7 @@ pub(crate) fn is_error(line: &str) -> bool {
     !line.starts_with("+ ") && (klog || MARKS.iter().any(|mark| lower.contains(mark)) || lower.contains("error"))
 }
 
-/// Returns the position of the parts of `words` in their order, in the last place where the message has them.
+/// Returns the last position at which the message contains the parts of `words` in their order.
 fn span(words: &[&str], message: &str) -> Option<(usize, usize)> {
     let (first, rest) = words.split_first()?;
     let mut until = message.len();
@@ -355,7 +355,7 @@ fn is_host(token: &str) -> bool {
         || dotted()
 }
 
-/// Returns the last token before the words that is of a kind, or else the first one after them.
+/// Returns the last token before the words, or else the first token after them, for which `is` returns true.
 fn nearest<'m>(before: &'m str, after: &'m str, is: impl Fn(&str) -> bool) -> Option<&'m str> {
     let fits = |token: &&str| is(bare(token));
     let near = before.char_indices().rev().nth(240).map_or(0, |(at, _)| at);

@@ -35,7 +35,8 @@ fn without_code(kind: Kind) -> Ageing {
     }
 }
 
-/// Meaning of an event that is one of several.
+/// Returns the meaning that an event has if it repeats, if that meaning is a warning; otherwise, the meaning of the
+/// single event.
 pub(crate) fn repeated(event: &KernelEvent) -> EventMeaning {
     let single = of(event);
     let several = of(&KernelEvent { count: event.count.max(2), ..event.clone() });
@@ -53,13 +54,13 @@ pub(crate) fn worst(events: &[&KernelEvent]) -> EventMeaning {
 }
 
 impl Draft {
-    /// Sets severity and action from the catalogue.
+    /// Sets the severity and the action from the catalogue.
     pub(crate) fn with_meaning(self, meaning: &EventMeaning) -> Self {
         let advice = format!("{{gpu}} of {{node}}: {}.", evidence::uncapitalized(meaning.advice));
         self.with_severity(meaning.severity).with_action(meaning.action, advice)
     }
 
-    /// Lowers the severity of old events. `works`: whether the other facts allow this.
+    /// Lowers the severity of old events. `works`: false if other facts show that the fault is not over.
     pub(crate) fn aged(self, node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent], works: bool) -> Self {
         let recovery = || if works { node.recovery(gpu, events) } else { Recovery::Current };
         match age(node, events, recovery) {
@@ -69,8 +70,9 @@ impl Draft {
         }
     }
 
-    /// Adds that a reading of all sections may lower the severity, if the sections that show whether a GPU works were not
-    /// requested. Such a reading lowers most events that are more than a day old, so these events are only warnings.
+    /// If the sections that show whether a GPU works were not requested, adds that a reading of all sections may lower
+    /// the severity. Such a reading usually lowers the severity of events more than a day old, so these events are only
+    /// warnings.
     pub(crate) fn unless_unread(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
         let waits = matches!(worst(events).ageing, Ageing::WhenWorking | Ageing::WhenWorkingADay);
         if !waits || self.severity <= Severity::Warning || node.shows_recovery() {
@@ -91,7 +93,7 @@ impl Draft {
 
     /// Lowers the severity of old events that name no GPU.
     pub(crate) fn aged_on_node(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
-        // If all GPUs work again, each of them has the age of the event.
+        // If all GPUs work again, the result for any of them can be used: it depends on the age of the event.
         let all = || {
             let recovered: Option<Recovered> =
                 node.listed().map(|gpu| node.recovered(gpu, events)).reduce(Option::and).flatten();
@@ -103,7 +105,7 @@ impl Draft {
                 let severity = if recovered.long_ago { Severity::Info } else { Severity::Warning };
                 self.with_severity(severity).with_evidence("all GPUs of the node work now").with_action(
                     ActionCode::Watch,
-                    "No action now: all GPUs of {node} work. Watch whether the kernel logs it again.",
+                    "No action now: all GPUs of {node} work. Watch whether the kernel logs the event again.",
                 )
             }
             Age::Of(Recovery::Current | Recovery::Unproven { .. }) => self,
@@ -149,8 +151,8 @@ mod tests {
         of_event(event, recovery_action, false)
     }
 
-    /// The findings of a node with two GPUs that work and this event in its log. `at_work`: a program that started ten
-    /// minutes ago runs on both.
+    /// The findings of a node with this event in its log, and with two GPUs that work. `at_work`: a program that
+    /// started ten minutes ago is running on both GPUs.
     fn of_event(event: Value, recovery_action: Option<&str>, at_work: bool) -> Vec<Finding> {
         let now = NOW;
         let of = |more: Value| {
@@ -226,7 +228,7 @@ mod tests {
         }
     }
 
-    /// Tests every code for which NVIDIA asks for a reset or a reboot, and every fatal SXid.
+    /// Tests every critical or fatal Xid and SXid for which NVIDIA asks for a reset or a reboot, except RESET_SCOPED.
     #[test]
     fn time_alone_ends_no_fault_that_asks_for_a_reset() {
         let asks =
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn every_code_has_a_finding_of_its_severity() {
         for entry in syringe_core::kernel_log::xids().filter(|entry| entry.severity > Severity::Info) {
-            // The meaning of 154 is in its details.
+            // The meaning of Xid 154 is in the details of the event.
             let details = if entry.code == 154 { json!({"recovery_to": "1"}) } else { json!({}) };
             let single = KernelEvent { code: Some(entry.code), count: 1, ..KernelEvent::default() };
             let expected = match entry.code {

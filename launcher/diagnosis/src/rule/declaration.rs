@@ -12,7 +12,7 @@ pub struct Rule {
     /// Stable id of its findings.
     pub id: &'static str,
     pub title: &'static str,
-    /// Highest severity of its findings. The facts can lower it.
+    /// Highest severity of the findings of this rule. The facts can lower the severity.
     pub severity: Severity,
     pub class: Class,
     pub action: ActionCode,
@@ -48,13 +48,14 @@ pub enum About {
     Gpus,
     /// The driver: no GPU can be used.
     Driver,
-    /// The driver, which cannot be used for an unknown reason. A finding with the reason replaces it.
+    /// The driver cannot be used, and the reason is not known. A finding that gives the reason replaces a finding of
+    /// this kind.
     DriverAbsent,
     /// The software that gives GPUs to containers: container runtime, CDI. The GPUs are not at fault.
     ContainerRuntime,
     /// One container, or the use of GPUs by pods. The GPUs are not at fault.
     Workload,
-    /// GPUs that pods cannot get. A finding with the reason replaces it.
+    /// Pods cannot get the GPUs. A finding that gives the reason replaces a finding of this kind.
     Unavailable,
 }
 
@@ -85,7 +86,7 @@ pub enum InPlan {
     OtherWorkContinues,
     /// All work on the GPU may continue.
     WorkContinues,
-    /// Other parts need this first: the action is the first step of the plan.
+    /// Other components depend on the repair: the action is the first step of the plan.
     ComesFirst,
     /// The cause lies outside the GPUs: no GPU is returned because of it.
     SharedCause,

@@ -86,7 +86,7 @@ impl Draft {
         events.into_iter().fold(self, Self::with_event)
     }
 
-    /// Adds only the time of a kernel event, which is quoted elsewhere.
+    /// Adds only the time of a kernel event. The event itself is quoted elsewhere.
     pub(crate) fn with_time_of(self, event: &KernelEvent) -> Self {
         let first = event.first.or(event.last);
         let since = self.since.into_iter().chain(first).min();
@@ -173,7 +173,7 @@ impl Draft {
         (pci.is_some() && *pci == gpu.pci) || (index.is_some() && *index == gpu.index)
     }
 
-    /// Returns the index and the name of its GPU.
+    /// Returns the index of the draft's GPU, and the name of the GPU or node.
     pub(crate) fn label(&self) -> Label {
         (self.scope.gpu, evidence::place(&self.scope, self.noun))
     }

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use crate::input::node::Node;
 use crate::rule::{Draft, Rule, RuleGroup, Unread};
 
-/// All groups, in the order in which they check and refine. `log` is last: it refines the texts of all others.
+/// All groups, in the order in which they check and refine. `log` is last: it refines the texts of all other groups.
 fn groups() -> impl Iterator<Item = &'static RuleGroup> {
     let folders = [
         gpu::GROUPS,

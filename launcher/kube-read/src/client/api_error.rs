@@ -20,13 +20,13 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
         // A login page comes with the code of a success.
         kube::Error::SerdeError(error_of_json) if error_of_json.is_syntax() => return page_of_proxy(connection, what, error),
         kube::Error::Api(status) if status.code == 403 && status.message.contains("\"system:anonymous\"") => {
-            "The API server does not know you: the user of this context in the kubeconfig has no credentials. Sign in, or choose \
-             another context (--context). Do not grant permissions to system:anonymous."
+            "The API server does not recognize you: the user of this context in the kubeconfig has no credentials. \
+                Sign in, or choose another context (--context). Do not grant permissions to system:anonymous."
                 .to_owned()
         }
         kube::Error::Api(status) if status.code == 403 => {
-            "Ask an administrator of the cluster for that permission: gpu-syringe setup --apply --user NAME grants everything that \
-             gpu-syringe needs."
+            "Ask an administrator of the cluster for the missing permission. The command gpu-syringe setup --apply \
+                --user NAME grants everything that gpu-syringe needs."
                 .to_owned()
         }
         kube::Error::Api(status) if status.code == 400 && what.contains("nodes") && is_about_selector(&status.message) => {
@@ -50,7 +50,8 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
 }
 
-/// Whether the API server rejected a label selector. Not all of these messages contain the word "selector".
+/// Whether the API server rejected a label selector. Not all messages about rejected label selectors contain the word
+/// "selector".
 fn is_about_selector(message: &str) -> bool {
     message.contains("selector") || message.contains("unable to parse requirement")
 }
@@ -61,7 +62,10 @@ pub fn page_of_proxy(connection: &Connection, what: String, error: &kube::Error)
     Failure::new(
         what,
         format!("{server}: {}; this response is not from the API server", kube_reason(error)),
-        format!("Check the proxy or load balancer between here and {server}, or connect to the API server directly."),
+        format!(
+            "Check the proxy or load balancer between this machine and {server}, or connect to the API server \
+            directly."
+        ),
     )
 }
 
@@ -70,7 +74,7 @@ pub fn timed_out(connection: &Connection, what: String) -> Failure {
     silent(connection, what, retry::READ_TIME)
 }
 
-/// Creates the failure for an API server that did not respond, or stopped sending data, for this time.
+/// Creates the failure for an API server that sent no response, or no more data, within `time`.
 pub fn silent(connection: &Connection, what: String, time: Duration) -> Failure {
     let Connection { server, .. } = connection;
     Failure::new(
@@ -80,7 +84,7 @@ pub fn silent(connection: &Connection, what: String, time: Duration) -> Failure 
     )
 }
 
-/// Creates the entry for a section of an answer that is unknown because of a failure.
+/// Creates the entry for a section that is unknown in an answer because of a failure.
 pub fn section_unknown(section: &str, failure: &Failure) -> Unknown {
     Unknown::new(section, reason(failure))
 }

@@ -48,8 +48,8 @@ struct ClientCache {
 }
 
 impl Contexts {
-    /// Uses the contexts of a kubeconfig file, or, if there is no such file, of the files that kubectl reads. Reads
-    /// nothing yet.
+    /// Uses the contexts of a kubeconfig file or, if there is no such file, of the files that kubectl reads. The files
+    /// are not read yet.
     pub fn new(kubeconfig: Option<&Path>, preferred: Option<String>, allowed: Vec<String>) -> Self {
         let (files, named) = kubeconfig_files(kubeconfig);
         Self {
@@ -132,7 +132,8 @@ impl Contexts {
         std::env::var("KUBECONFIG").ok().filter(|list| !list.is_empty())
     }
 
-    /// Returns the client of `context`, which comes from a tool argument, or else of the default context.
+    /// Returns the client for `context`, which comes from a tool argument, or for the default context if the argument
+    /// is absent.
     pub async fn connect(&self, context: Option<&str>) -> Result<Connection, Failure> {
         context.map_or(Ok(()), |name| self.check_allowed(name))?;
         let wanted = context.map(str::to_owned).or_else(|| self.preferred.clone());
@@ -208,7 +209,7 @@ impl Contexts {
         };
         config.connect_timeout = Some(CONNECT_TIME);
         config.read_timeout = None;
-        // The module `retry` repeats requests instead.
+        // kube's retries are disabled, because the module `retry` repeats requests.
         config.default_retry = false;
         let mut server = clean(config.cluster_url.to_string().trim_end_matches('/'), 300);
         let plugin = config.auth_info.exec.as_ref().and_then(credentials::file_name);
@@ -255,7 +256,7 @@ impl Contexts {
                 }
                 None => "the file is not a valid kubeconfig".to_owned(),
             },
-            // The path is in the other part of the message.
+            // The message does not repeat the path, because the description of the failed step contains the path.
             KubeconfigError::ReadConfig(error, _) => error.to_string(),
             error => error.to_string(),
         };
@@ -358,7 +359,8 @@ fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, context: &str) -> Option<&'a Clust
     kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()
 }
 
-/// Returns the kubeconfig files in the order of kubectl, and whether a setting or the environment sets them.
+/// Returns the kubeconfig files in the order in which kubectl reads them, and whether a setting or the environment sets
+/// them.
 fn kubeconfig_files(named: Option<&Path>) -> (Vec<PathBuf>, bool) {
     if let Some(file) = named {
         return (vec![file.to_owned()], true);

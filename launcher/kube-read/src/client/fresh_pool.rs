@@ -17,7 +17,8 @@ pub(super) struct FreshPool<S> {
 
 struct Pool<S> {
     service: S,
-    /// Number of replacements. By comparing it, requests that were sent at the same time replace the pool only once.
+    /// Number of replacements. Requests that were sent at the same time compare this number, so that they replace the
+    /// pool only once.
     number: u64,
 }
 
@@ -78,7 +79,7 @@ where
             (current.service.clone(), current.number)
         };
         let unanswered = Unanswered { pool: self.clone(), number, answered: false };
-        // The future is created here, because it holds no reference to the service.
+        // The call is made outside the async block, so that the block holds no reference to the service.
         let asked = service.call(request);
         Box::pin(async move {
             let mut unanswered = unanswered;

@@ -44,7 +44,7 @@ pub enum Freshness {
 /// The response of a server to a request for protobuf.
 enum ListAnswer<S> {
     Complete(S),
-    /// The server sent another content type, 406, 410, or a page of the list.
+    /// The server sent another content type, status 406 or 410, or only one page of the list.
     Refused,
     /// The server sent no data for a long time.
     Silence,
@@ -119,7 +119,7 @@ async fn list<T: Message + Default, S>(
     }
     match reader.finish().map_err(invalid)? {
         None => Ok(ListAnswer::Complete(state)),
-        // The request did not ask for pages.
+        // The request did not ask for pages, so a token for the next page is unexpected.
         Some(_) => Ok(ListAnswer::Refused),
     }
 }

@@ -20,7 +20,7 @@ const MAX_OBJECT_BYTES: u64 = 16 << 20;
 const MAX_METADATA_BYTES: u64 = 1 << 20;
 /// Maximum size of a varint.
 const MAX_VARINT_BYTES: usize = 10;
-/// Maximum size of the key and length of a field, which are two varints.
+/// Maximum size of the header of a field: its key and its length, which are two varints.
 const MAX_HEADER_BYTES: usize = 2 * MAX_VARINT_BYTES;
 /// Field number of the list in the envelope, and of an object in the list.
 const CONTENT: u32 = 2;

@@ -34,7 +34,7 @@ pub fn from_environment(server: &Uri, variable: impl Fn(&str) -> Option<String>)
 pub fn parse(proxy: &str) -> Result<Uri, Failure> {
     let uri: Option<Uri> = proxy.parse().ok();
     uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https" | "socks5"))).ok_or_else(|| {
-        // Only the part without user and password is quoted.
+        // The message quotes only the part of the address without user and password.
         let place = clean(proxy.rsplit('@').next().unwrap_or_default(), 80);
         let next = "Use http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT (proxy-url in the kubeconfig, \
                     HTTPS_PROXY), or exempt the API server with NO_PROXY.";
@@ -61,7 +61,7 @@ fn exempts(list: &str, server: &Uri) -> bool {
         (wanted.is_none() || wanted == port).then(|| name.trim_start_matches("*.").to_owned())
     };
     let entries: Vec<String> = list.split(',').filter_map(entry_for_port).collect();
-    // The matcher needs a proxy address, but only the exemption of the server is used.
+    // The matcher requires a proxy address. The address is not used: only the result for `NO_PROXY` is needed.
     Matcher::builder().all("http://proxy").no(entries.join(",")).build().intercept(server).is_none()
 }
 

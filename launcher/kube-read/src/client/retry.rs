@@ -28,7 +28,7 @@ const MAX_UNANSWERED: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Maximum pause for a `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Maximum number of attempts that do not fail with 429.
+/// Maximum number of attempts, not counting those that fail with 429.
 const MAX_TRIES: u32 = 4;
 
 /// Reads with retries. Returns `None` if there was no response in time.
@@ -71,7 +71,8 @@ where
             match answer {
                 Err(error) => match retry_pause(&error) {
                     Some(pause) if is_busy(&error) || tries < MAX_TRIES => {
-                        // This error is more specific than a timeout.
+                        // If no time is left for another attempt, this error is returned, because it is more specific
+                        // than a timeout.
                         if Instant::now() + pause >= end {
                             return Some(Err(error));
                         }
@@ -96,7 +97,7 @@ pub fn retry_pause(error: &kube::Error) -> Option<Duration> {
     }
 }
 
-/// Whether there are too many requests, or the server is starting or stopping.
+/// Whether the error reports too many requests, or a server that is starting or stopping.
 pub fn is_retryable(status: &Status) -> bool {
     matches!(status.code, 429 | 500 | 502 | 503 | 504)
 }
@@ -115,7 +116,7 @@ pub fn is_busy(error: &kube::Error) -> bool {
 /// Whether an open connection was closed before the response was complete. False if a connection cannot be opened,
 /// because a wrong address or a closed port does not change within seconds.
 pub fn is_closed(error: &kube::Error) -> bool {
-    /// Phrases in hyper errors that are only available as text.
+    /// Phrases in the messages of hyper errors that have no `ErrorKind`.
     const PHRASES: [&str; 3] = ["connection closed", "reset", "broken pipe"];
     const KINDS: [ErrorKind; 4] =
         [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];

@@ -12,7 +12,7 @@ use tower::BoxError;
 
 use crate::client::protobuf_status::status_of;
 
-/// Maximum size of the body of such a response.
+/// Maximum size of the body of a response with a `Retry-After` header.
 const MAX_BODY: usize = 64 << 10;
 
 /// Copies the header. Changes only responses with 429 or 503 whose header is a number of seconds.

@@ -67,7 +67,8 @@ fn kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, kube::
     }
     let namespace = config.default_namespace.clone();
     let pool = FreshPool::new(move || {
-        // A client starts a task. While the program exits, there is no runtime for this task, and no next request.
+        // Creating a client starts a task. While the program exits, there is no runtime for this task, and no further
+        // request follows.
         let fresh = Handle::try_current().ok().and_then(|_| one_kube_client(config.clone(), Arc::clone(&clock)).ok());
         let client = fresh.unwrap_or_else(|| first.clone());
         service_fn(move |request: Request<Body>| {

@@ -13,7 +13,7 @@ use crate::objects::pod_requests;
 use crate::objects::pod_requests::MilliValues;
 use crate::objects::scheduler_filters::{Candidate, FreeAmount, RejectionReason};
 
-/// Maximum number of named nodes with free resources.
+/// Maximum number of nodes with free resources that are listed.
 const MAX_NODES: usize = 4;
 /// Maximum number of suggested changes.
 const MAX_CHANGES: usize = 4;
@@ -32,7 +32,7 @@ pub fn find(
     let open: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.rejections.is_empty()).collect();
     let mut scarce = scarce(&open, wanted, scheduler_message);
     if scarce.is_empty() && open.is_empty() && names_rejections(scheduler_message) {
-        // All nodes are excluded for other reasons, so the free GPUs of those nodes are shown.
+        // All nodes are excluded for reasons other than resources, so the free GPUs of these nodes are shown.
         scarce.extend(gpus().next());
     }
     let nodes = Nodes { candidates, open, scarce, wanted };
@@ -120,7 +120,8 @@ impl Nodes<'_> {
         self.open.iter().find(fits).map(|candidate| candidate.node.clone())
     }
 
-    /// Returns the problem of a pod whose node selector names one node, if that node has too little and another would do.
+    /// Returns the problem of a pod whose node selector allows only one node, if that node lacks resources and another
+    /// node has enough.
     fn tied_to(&self) -> Option<String> {
         let host = |candidate: &&Candidate| {
             candidate.rejections.iter().find_map(|rejection| match rejection {
@@ -132,7 +133,7 @@ impl Nodes<'_> {
         let name = self.candidates.iter().find_map(|candidate| host(&candidate))?;
         let lacking = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
         Some(format!(
-            "its nodeSelector ties the pod to {name} (kubernetes.io/hostname), and {} does not have {lacking} free",
+            "the pod's nodeSelector allows only {name} (kubernetes.io/hostname), and {} does not have {lacking} free",
             only.node
         ))
     }
@@ -352,7 +353,8 @@ fn remedy(rejection: &RejectionReason, node: &str) -> String {
         RejectionReason::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
         RejectionReason::Label(label) if is_of_machine(label) => {
             format!(
-                "remove {label} from its nodeSelector, or the reason for which a controller set it, so that the pod can use {node}"
+                "remove {label} from the pod's nodeSelector (if a controller added it, change the setting that causes \
+                    this), so that the pod can use {node}"
             )
         }
         RejectionReason::Label(label) if is_discovered(label) => {

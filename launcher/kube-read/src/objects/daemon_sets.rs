@@ -21,7 +21,8 @@ const MAX_NAME: usize = 253;
 const MAX_MISMATCH: usize = 400;
 /// Folder of the sockets of device plugins.
 const PLUGIN_FOLDER: &str = "/kubelet/device-plugins";
-/// Words in the name, images or command of a device plugin for NVIDIA GPUs, including other vendors' sharing layers.
+/// Words in the name, images or command of a device plugin for NVIDIA GPUs, including GPU sharing software of other
+/// vendors.
 const OF_GPUS: [&str; 3] = ["nvidia", "gpu", "cuda"];
 /// Words in the name, images or command of a device plugin for other devices.
 const OF_OTHERS: [&str; 6] = ["amd", "rocm", "intel", "habana", "gaudi", "neuron"];
@@ -108,8 +109,8 @@ pub fn on_node(sets: &[DaemonSet], node: &Node, pods: &[NvidiaPod]) -> Vec<Daemo
     sets.iter().map(facts).collect()
 }
 
-/// Whether the controller has not seen the newest version of the DaemonSet, or is replacing its pods. With `OnDelete`,
-/// pods of an older version stay.
+/// Whether the controller has not yet processed the newest version of the DaemonSet, or is still replacing its pods.
+/// With `OnDelete`, pods of an older version stay.
 fn is_rolling_out(object: &apps::DaemonSet) -> bool {
     let Some(status) = &object.status else { return true };
     let unseen = status.observed_generation.zip(object.metadata.generation).is_some_and(|(seen, newest)| seen < newest);

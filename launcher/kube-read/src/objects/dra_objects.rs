@@ -154,7 +154,8 @@ pub fn newest(slices: Vec<SliceSpec>) -> BTreeMap<DeviceName, Device> {
     devices
 }
 
-/// Returns the value of an attribute of any type. A qualified name (`gpu.nvidia.com/uuid`) means the same attribute.
+/// Returns the value of an attribute of any type. A name with a domain (`gpu.nvidia.com/uuid`) means the same attribute
+/// as the name alone (`uuid`).
 fn attribute(attributes: &BTreeMap<String, Value>, key: &str) -> Option<String> {
     let named = attributes.iter().find(|(name, _)| name.rsplit('/').next() == Some(key))?.1;
     let value = named.as_object()?.values().next()?;

@@ -26,7 +26,7 @@ pub struct Pod {
     pub status: PodStatus,
     /// Data about the pod if it is a part of NVIDIA's stack.
     pub nvidia: Option<Box<NvidiaPod>>,
-    /// The same data, if the pod belongs to a DaemonSet.
+    /// The same data as in `nvidia`, if the pod belongs to a DaemonSet.
     pub daemon: Option<Box<NvidiaPod>>,
 }
 

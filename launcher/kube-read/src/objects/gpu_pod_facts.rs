@@ -11,7 +11,7 @@ use crate::objects::pod_owner::is_node_software;
 /// Maximum length of a name and of a message.
 const NAME_CAP: usize = 253;
 const MESSAGE_CAP: usize = 300;
-/// Maximum number of containers that are listed for one pod because they may see GPUs that they did not request.
+/// Maximum number of containers of one pod in the list of containers that may have access to GPUs without a request.
 const MOST_NAMED: usize = 2;
 
 /// Returns the pods with allocated resources, and the pods that the kubelet rejected.
@@ -54,7 +54,7 @@ fn gpu_container(pod: &Pod, container: &Container) -> Option<GpuContainer> {
     (!requests.is_empty()).then(|| GpuContainer { name: clean(&container.name, 63), requests, running_since })
 }
 
-/// Returns why a container may see GPUs that it did not request.
+/// Returns why a container may have access to GPUs that it did not request.
 fn extra_devices_reason(container: &Container) -> Option<String> {
     let name = clean(&container.name, 63);
     if container.is_privileged {

@@ -10,7 +10,7 @@ const MAX_MESSAGE: usize = 600;
 /// Maximum number of conditions.
 const MAX_CONDITIONS: usize = 16;
 
-/// Conditions that can be other than `True` on a machine without a fault.
+/// Conditions that may have a status other than `True` on a machine without a fault.
 const NORMALLY_FALSE: [&str; 11] = [
     "Consolidatable",
     "Drifted",

@@ -47,7 +47,7 @@ const LABELS: [(&str, &[&str]); 12] = [
     ("sparkoperator.k8s.io/app-name", &["SparkApplication"]),
 ];
 
-/// An owner of pods by name, and by kind if the caller gave one.
+/// An owner of pods: its name, and its kind if a kind was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedOwner {
     pub kind: Option<&'static str>,
@@ -55,7 +55,8 @@ pub struct NamedOwner {
 }
 
 impl NamedOwner {
-    /// Parses `KIND/NAME` with a kind of [`KINDS`], also with its API group (`pytorchjobs.kubeflow.org/NAME`).
+    /// Parses `KIND/NAME` if the kind is one of [`KINDS`]. The kind may have its API group as a suffix
+    /// (`pytorchjobs.kubeflow.org/NAME`).
     pub fn of_kind(text: &str) -> Option<Self> {
         let (kind, name) = text.split_once('/')?;
         let word = kind.split('.').next().unwrap_or_default().to_ascii_lowercase();
@@ -63,12 +64,12 @@ impl NamedOwner {
         Some(Self { kind: Some(kind), name: name.to_owned() })
     }
 
-    /// Returns an owner of any kind.
+    /// Returns an owner with this name, of any kind.
     pub fn named(name: &str) -> Self {
         Self { kind: None, name: name.to_owned() }
     }
 
-    /// Returns the owner as kubectl writes it.
+    /// Returns the owner as `KIND/NAME`, as in kubectl, or only the name if the kind is not known.
     pub fn text(&self) -> String {
         self.kind.map_or_else(|| self.name.clone(), |kind| format!("{}/{}", kind.to_ascii_lowercase(), self.name))
     }

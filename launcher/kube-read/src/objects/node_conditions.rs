@@ -30,7 +30,7 @@ pub struct Condition {
     pub status: String,
     /// Reason in one word.
     pub reason: Option<String>,
-    /// Message. Only a condition that is not in its healthy state has one.
+    /// Message of a condition that is not in its healthy state. Other conditions have no message.
     pub message: Option<String>,
     /// Time since the last transition.
     pub for_seconds: Option<i64>,
@@ -119,10 +119,11 @@ pub fn why_not_ready(node: &Node) -> Option<String> {
     Some(format!("Ready is {}{since} ({reason}: {message})", condition.status))
 }
 
-/// Returns the conditions that are not in their healthy state, except those about GPUs, with their messages.
+/// Returns the conditions that show a fault, with their messages, except those about GPUs.
 ///
-/// The meaning of other conditions is not known. While the kubelet does not report, its pressure conditions are `Unknown`,
-/// which says no more than the condition `Ready`.
+/// If the name of a condition does not show which status is the healthy one, the condition counts only if its reason
+/// describes a fault. While the kubelet does not report, its pressure conditions are `Unknown`, which says no more than
+/// the condition `Ready`.
 pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
     let of_gpus = gpu_conditions(node);
     let is_bad = |condition: &&NodeCondition| {
@@ -137,11 +138,12 @@ pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
     reported(node).iter().filter(is_bad).take(MAX_CONDITIONS).map(condition_fact).collect()
 }
 
-/// Returns whether the reason of a condition names a fault. The name of such a condition does not say which status is the healthy one:
-/// `InfiniBandCharDeviceCheck` is True with the reason `InfiniBandCharDeviceCheckIsNotHealthy`.
+/// Returns whether the reason of a condition describes a fault. Used if the name of the condition does not show which
+/// status is the healthy one: `InfiniBandCharDeviceCheck` is True with the reason
+/// `InfiniBandCharDeviceCheckIsNotHealthy`.
 fn names_fault(condition: &NodeCondition) -> bool {
     const FAULTS: [&str; 8] = ["NotHealthy", "Unhealthy", "Fail", "Error", "Down", "Missing", "Degraded", "NotFound"];
-    // The reason often repeats the name: `SysLogsXIDErrorIsHealthy`.
+    // The name of the condition is removed from the reason, for example from `SysLogsXIDErrorIsHealthy`.
     let reason = condition.reason.as_deref().unwrap_or_default().replace(&condition.type_, "");
     // `NoErrors`, `HasNoFailedLinks`.
     let denies = reason.starts_with("No") && !reason.starts_with("Not")

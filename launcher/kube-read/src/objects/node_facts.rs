@@ -1,5 +1,5 @@
 //! Functions that read facts from a Node object: GPU model, driver version, taints, problems, GPU capacity and use.
-//! Device plugins and dynamic resource allocation report GPUs differently. Here, both become amounts by name.
+//! GPUs of device plugins and GPUs of dynamic resource allocation are both converted to amounts by name.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;

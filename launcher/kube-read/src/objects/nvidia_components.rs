@@ -15,7 +15,7 @@ use crate::objects::pod_owner::is_node_software;
 /// Labels with the name of a component.
 const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "k8s-app", "name"];
 
-/// Values of these labels, or prefixes of the values.
+/// Values of the labels in [`LABELS`], or prefixes of these values.
 static COMPONENTS: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/component_labels.tsv")).collect());
 
 /// Parts of image names.

@@ -226,14 +226,15 @@ fn gpus_requested(pod: &Pod) -> u64 {
     of_gpus.map(|(_, thousandths)| u64::try_from(thousandths / 1000).unwrap_or(0)).sum()
 }
 
-/// Returns the resources of device plugins that the pod requests and that are not GPUs of NVIDIA's plugin. Their names have a
-/// domain, other than those of Kubernetes.
+/// Returns the resources of device plugins that the pod requests, except NVIDIA's GPU resources. Unlike Kubernetes' own
+/// resources, their names contain a domain.
 fn other_resources(pod: &Pod) -> Vec<String> {
     let names = scheduler_filters::requested(pod).into_keys().map(|name| clean(&name, NAME_CAP));
     names.filter(|name| name.contains('/') && !is_gpu_resource(name)).take(MAX_GATES).collect()
 }
 
-/// Returns the device files of the host that the pod mounts. Shared memory, huge pages and the socket of the log are no devices.
+/// Returns the device files of the host that the pod mounts. Shared memory, huge pages and the socket of the log are
+/// not devices.
 fn host_devices(pod: &Pod) -> Vec<String> {
     const NO_DEVICES: [&str; 4] = ["/dev/shm", "/dev/hugepages", "/dev/log", "/dev/termination-log"];
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());

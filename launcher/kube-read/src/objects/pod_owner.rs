@@ -11,7 +11,7 @@ use crate::objects::api_objects::meta::Owner;
 
 /// Annotation with the UID that a static pod has in the kubelet and in cgroups.
 const STATIC_UID: &str = "kubernetes.io/config.hash";
-/// Annotation of the mirror pod of a static pod, with the same value.
+/// Annotation of the mirror pod of a static pod, with the UID of the static pod in the kubelet.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Length of the UID of a static pod: an MD5. A UID of the API is longer and has dashes.
 const STATIC_UID_LENGTH: usize = 32;

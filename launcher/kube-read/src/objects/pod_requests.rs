@@ -124,7 +124,7 @@ fn thousandths(text: &str) -> Option<u128> {
     let (number, factor) = suffix.or_else(|| Some((text.strip_suffix('E')?, 1e18))).unwrap_or((text, 1.0));
     let number: f64 = number.parse().ok()?;
     let value = (number * factor * 1000.0).ceil();
-    // An amount that is larger than any cluster has is an error.
+    // An amount that is too large for any cluster is an error.
     (value.is_finite() && (0.0..1e30).contains(&value)).then_some(value as u128)
 }
 

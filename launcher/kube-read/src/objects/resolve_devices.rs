@@ -124,7 +124,7 @@ pub fn allocated_gpus(sections: &Sections) -> u64 {
 
 /// Sets the devices from the kubelet in the container's row. They replace the devices from the API.
 fn set_allocation(row: &mut PodRow, allocation: &Allocation, devices: &Devices) {
-    // A claim belongs to a pod. Its devices are already in the row, from the API.
+    // A claim belongs to a pod, not to a container. The devices of the claim are already in the row, from the API.
     if allocation.claim.is_some() || allocation.container.is_empty() {
         return;
     }

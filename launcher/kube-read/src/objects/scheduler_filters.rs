@@ -25,9 +25,9 @@ use crate::objects::pod_requests::{MilliValues, NodeRequests};
 /// Maximum number of pods that are listed as users of one node's resources.
 const MAX_HOLDERS: usize = 4;
 
-/// Maximum number of nodes that a group of candidates names.
+/// Maximum number of nodes that are listed in a group of candidates.
 const NAMED: usize = 12;
-/// Maximum number of pods that a group of candidates names.
+/// Maximum number of pods that are listed in a group of candidates.
 const HOLDERS: usize = 3;
 
 /// One GPU node, or several nodes with the same reasons, and the reasons why the pod does not fit.
@@ -162,7 +162,7 @@ pub fn first_mismatch(spec: &PodSpec, node: &Node) -> Option<String> {
         let unmet = required.node_selector_terms.iter().map(|term| unmet(term, node));
         let nearest = unmet.filter(|unmet| !unmet.is_empty()).min_by_key(Vec::len).unwrap_or_default();
         let Some(first) = nearest.first() else {
-            return Some("its required node affinity has no expression, which matches no node".to_owned());
+            return Some("its required node affinity has no expression, so it matches no node".to_owned());
         };
         let values = first.values.as_deref().unwrap_or_default().join(", ");
         let wanted = format!("{} {} {values}", first.key, first.operator);
@@ -205,8 +205,9 @@ fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<Re
         rejections.push(RejectionReason::Cordoned);
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    // A cordon is also a taint, and was reported above. The scheduler checks taints before resources. So if the scheduler's
-    // message mentions no taint, no taint excludes a node, e.g. because an admission plugin added a toleration.
+    // A cordon is also a taint, and was reported above. The scheduler checks taints before resources. So if the
+    // scheduler's message mentions no taint, no taint excludes a node (an admission plugin may have added a
+    // toleration).
     let unnamed = scheduler_message.is_some_and(|scheduler_message| {
         scheduler_message.contains("nodes are available:") && !scheduler_message.contains("taint")
     });

@@ -30,7 +30,7 @@ fn one(pod: &Pod) -> StartingPod {
     let status = &pod.status;
     let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
     let waiting = statuses.filter_map(|status| status.state.waiting.as_ref());
-    // A container that waits for another one has no message.
+    // A container that waits for another container has no message.
     let waiting = waiting.max_by_key(|waiting| !waiting.message.is_empty());
     StartingPod {
         namespace: clean(&pod.metadata.namespace, NAME_CAP),

@@ -202,7 +202,7 @@ async fn other_nodes(
     let row = |node: Node| (offers(&node), gpu_operator_labels::has_pci_label(&node));
     let (_, rows) = nodes::collect(connection, None, is_sign, row).await?;
     let plugin = here || rows.iter().any(|(offers, _)| *offers);
-    // A pod on this node may be able to advertise GPUs although no node advertises any.
+    // If no other node advertises GPUs, the pods of this node decide: it is an error if they could not be read.
     if !plugin {
         pod?;
     }

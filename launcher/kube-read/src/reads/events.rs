@@ -72,7 +72,7 @@ pub async fn about(connection: &Connection, namespace: Option<&str>, name: &str)
     let what = format!("Listing the events of {name}");
     let fields = format!("involvedObject.name={name}");
     let mut events = newest(connection, &path, &fields, &what, MAX_NODE_EVENTS).await?;
-    // A pod can have the same name.
+    // A pod can have the same name as a node or a machine.
     let kind = |event: &SlimEvent| event.involved_object.kind.clone().unwrap_or_default();
     events.retain(|event| ABOUT_NODES.contains(&kind(event).as_str()));
     Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
@@ -183,7 +183,7 @@ pub struct PodEventRow {
     pub last: Option<Timestamp>,
 }
 
-/// Maximum number of pods of one node whose warnings are read, and of warnings of one pod.
+/// Maximum number of pods on one node for which warnings are read, and maximum number of warnings for one pod.
 const PODS_WITH_WARNINGS: usize = 8;
 const WARNINGS_OF_POD: usize = 3;
 

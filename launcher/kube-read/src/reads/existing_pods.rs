@@ -1,9 +1,9 @@
 //! `ExistingPods`: the pods that exist on a node while it is probed.
 //!
-//! Allocations and processes of other pods are leftovers. A pod may be created or deleted while the probe is running. So
-//! the pods are listed before the probe, and again afterwards if the report contains a pod that is not in the first list.
-//! A pod in either list does not count as deleted. If a list could not be read, no pod is reported as deleted. The first
-//! list comes from the cache of the API server, the second is exact.
+//! Allocations and processes of other pods are leftovers. A pod may be created or deleted while the probe is running.
+//! So the pods are listed before the probe, and again afterwards if the report contains a pod that is not in the first
+//! list. A pod in either list does not count as deleted. If a list could not be read, no pod is reported as deleted.
+//! The first list comes from the cache of the API server; the second list is exact.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl ExistingPods {
         existing_pods
     }
 
-    /// Lists the pods of a node, within `time` but at most a few seconds.
+    /// Lists the pods of a node. Waits for at most `time`, and never for more than a few seconds.
     pub async fn on_node(connection: &Connection, node: &str, time: Duration) -> Result<Self, Failure> {
         Self::list(connection, node, Freshness::Cached, time).await
     }

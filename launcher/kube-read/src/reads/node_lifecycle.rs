@@ -202,6 +202,6 @@ pub fn machine_line(machine: &MachineFacts) -> String {
     let phase = phase.as_ref().map(|phase| format!(", phase {phase}")).unwrap_or_default();
     let deleting = if *deleting { ", being deleted" } else { "" };
     let state: Vec<_> = failure.iter().cloned().chain(conditions.iter().map(condition_line)).collect();
-    let state = if state.is_empty() { "no condition that is not True".to_owned() } else { state.join("; ") };
+    let state = if state.is_empty() { "every condition is True".to_owned() } else { state.join("; ") };
     format!("{kind} {name}{created}{node}{phase}{deleting}: {state}")
 }

@@ -53,7 +53,7 @@ struct Tail {
 enum Zone {
     /// The lines contain the time zone.
     Named,
-    /// Computed from the newest line and the modification time of the file.
+    /// The time zone, computed from the newest line and the modification time of the file.
     Computed(TimeZone),
     Unknown,
 }
@@ -69,7 +69,7 @@ pub async fn read(
     let end = Instant::now() + time;
     let late = || format!("no answer within {time:?}");
     let mut stale = None;
-    // The first file that is still being written is read.
+    // The log files are tried in this order, until one is found that is still being written.
     for name in TEXT_LOGS {
         let newest = timeout_at(end, tail(connection, node, name, MAX_BYTES)).await.map_err(|_| late())??;
         let Some(newest) = newest else { continue };
@@ -80,7 +80,7 @@ pub async fn read(
             None
         } else {
             let left = end.saturating_duration_since(Instant::now()).min(TIME_FOR_OLDER);
-            // The lines that were read are more useful than the error.
+            // If the older file cannot be read, the lines of the newest file are used without it.
             timeout(left, tail(connection, node, &rotated, room)).await.ok().and_then(Result::ok).flatten()
         };
         let log = parsed([(rotated.as_str(), older.as_ref()), (name, Some(&newest))], since, now);
@@ -95,11 +95,14 @@ pub async fn read(
         });
     }
     Err(stale.unwrap_or_else(|| {
-        format!("its kubelet serves none of {} in /var/log; the node may have only a journal", TEXT_LOGS.join(", "))
+        format!(
+            "the kubelet of the node serves none of {} in /var/log; the node may have only a journal",
+            TEXT_LOGS.join(", ")
+        )
     }))
 }
 
-/// Parses the events of log files, older file first.
+/// Parses the events of log files, the older file first.
 fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Timestamp) -> KernelLog {
     let files = files.into_iter().filter_map(|(name, tail)| Some((name, tail?)));
     let zone = zone(files.clone().rev().map(|(_, tail)| tail), now);

@@ -1,4 +1,5 @@
-//! `read`, `find`, `collect`: read one node by name, or all nodes that match. `must_be_ready`: rejects other nodes.
+//! `read`, `find`, `collect`: read one node by name, or all nodes that match. `must_be_ready`: rejects a node on which
+//! no probe can run.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};

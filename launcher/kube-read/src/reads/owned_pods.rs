@@ -60,7 +60,7 @@ fn select(pods: Vec<Pod>) -> Option<OwnedPods> {
             (state(&facts), since(&facts), pod)
         })
         .collect();
-    // Of several pods in the same state, the first one is more likely a cause than a consequence of the others.
+    // If several pods are in the same state, the first pod that failed is probably the cause of the other failures.
     ranked.sort_by_key(|(state, since, pod)| (std::cmp::Reverse(*state), *since, pod.name_any()));
     let mut ranked = ranked.into_iter();
     let (_, _, worst) = ranked.next()?;

@@ -23,7 +23,7 @@ pub struct ReadPod {
     pub facts: PodFacts,
     /// The failure, if the events could not be read.
     pub no_events: Option<Failure>,
-    /// If the caller named an owner: the number of the owner's pods in each phase.
+    /// If the caller specified an owner instead of a pod: the number of the owner's pods in each phase.
     pub selected_of: Option<BTreeMap<String, usize>>,
     /// Names of the other pods of the owner that have a node, the worst first.
     pub others: Vec<String>,
@@ -48,7 +48,7 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
         .map_err(|error| request_failed(connection, what(), &error))?;
     let pod = pod.filter(|_| target.kind.is_none());
     let Some(pod) = pod else {
-        // An error of the list is not reported, because the caller did not request a list.
+        // A failure to list the owner's pods is not reported, because the caller did not request a list.
         let owned =
             if target.kind.is_none() { owned_pods::worst(connection, namespace, target).await } else { Ok(None) };
         if let Ok(Some(owned)) = owned {
@@ -110,8 +110,8 @@ async fn warnings_beside(connection: &Connection, namespace: &str, pod: &Pod) ->
 /// Maximum number of NodeClaims whose events are read.
 const NOMINATED: usize = 2;
 
-/// Reads the warnings about the NodeClaims that Karpenter created for a pod without a node: why the cloud provides no
-/// machine.
+/// Reads the warnings about the NodeClaims that Karpenter created for a pod without a node. These warnings contain the
+/// reason why the cloud provides no machine.
 async fn events_of_nominated(connection: &Connection, facts: &PodFacts) -> Vec<PodEvent> {
     let pending = facts.node.is_none();
     let nominations = facts.events.iter().rev().filter(|event| pending && event.reason == "Nominated");
@@ -138,7 +138,7 @@ async fn events_of_nominated(connection: &Connection, facts: &PodFacts) -> Vec<P
 async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Option<PodFacts> {
     let refused = events::of_failed_creates(connection, namespace).await.ok()?;
     let names_the_pod = |refused: &&events::FailedCreate| refused.event.message.contains(&format!("\"{name}\""));
-    // If the names of several controllers match, the longest one is used.
+    // If the names of several controllers match, the longest name is used.
     let controls =
         |refused: &&events::FailedCreate| is_named_after(name, &refused.name) || is_named_after(&refused.name, name);
     let by_name = || refused.iter().filter(controls).max_by_key(|refused| refused.name.len());

@@ -1,4 +1,4 @@
-//! `describe_pod`: finds a pod by its UID, for the plan of an action: its name, and the controller that may restart it.
+//! `describe_pod`: finds a pod by UID; returns its name and the controller that may restart it, for an action's plan.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;

@@ -56,7 +56,8 @@ pub async fn of_namespace(connection: &Connection, namespace: Option<&str>) -> R
     .await
 }
 
-/// Returns the allocated amounts of each of `nodes`, from one list for each. A node without an entry has nothing allocated.
+/// Returns the allocated amounts of each of `nodes`, from one list of pods per node. A node without an entry has no
+/// allocated resources.
 pub async fn allocated_on(
     connection: &Connection,
     nodes: &BTreeSet<String>,

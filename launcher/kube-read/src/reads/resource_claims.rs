@@ -1,4 +1,4 @@
-//! `read`: reads ResourceSlices and ResourceClaims, in the newest API version that the cluster serves.
+//! `read`: reads ResourceSlices and ResourceClaims in the newest supported API version that the cluster serves.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -83,7 +83,8 @@ async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<O
     }
 }
 
-/// Whether the API server does not serve the API group. Its response is plain text, which differs from the text of a proxy.
+/// Whether the API server itself reports that it does not serve the API group. Its response is plain text, and differs
+/// from the response of a proxy.
 fn is_unknown_group(status: &Status) -> bool {
     status.code == 404 && (!is_not_a_status(status) || status.message.trim() == "404 page not found")
 }

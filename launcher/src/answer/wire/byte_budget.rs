@@ -1,13 +1,13 @@
 //! `size`: computes the size of an answer as JSON. `truncate`: truncates a list to a maximum size.
 //!
-//! A widely used host moves a result above 50,000 characters to a file and shows the model only 2 KB of it. Hosts count
-//! what they pass to the model, which is one copy of the answer: the JSON of `structuredContent` (Claude Code, Codex,
-//! Copilot CLI, VS Code) or the text block (other hosts). The limit here applies to the larger form of a copy: the text
-//! block as JSON, in which each quotation mark of the answer takes two characters.
+//! Some hosts save a result of more than 50,000 characters to a file, and show the model only 2 KB of it. A host counts
+//! only what it passes to the model: the JSON of `structuredContent` (Claude Code, Codex, Copilot CLI, VS Code) or the
+//! text block (other hosts). The limit in this module applies to the text block, which is the larger of the two: it is
+//! a JSON string, in which each quotation mark of the answer takes two characters.
 
 use serde::Serialize;
 
-/// Maximum number of characters of a copy of an answer, including its frame.
+/// Maximum number of characters of the text block with the answer, including the JSON around the answer.
 pub(crate) const MAX_ANSWER: usize = 45_000;
 /// Number of characters around the answer in the list of content blocks (`[{"type":"text","text":""}]`), plus a reserve.
 const FRAME: usize = 100;
@@ -16,7 +16,8 @@ pub(crate) const MAX_SIZE: usize = MAX_ANSWER - FRAME;
 /// Maximum size of the lists that a tool truncates itself. The rest is for the other fields of the answer.
 pub(crate) const MAX_LISTS: usize = 38_000;
 
-/// Truncates `list` to the entries whose JSON takes at most `most` bytes together. Returns how many were removed.
+/// Truncates `list` so that the JSON of its entries takes at most `most` bytes in total. Returns the number of removed
+/// entries.
 pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most: usize) -> usize {
     let mut left = most;
     let fitting = list.iter().take_while(|entry| match left.checked_sub(size(entry) + 1) {
@@ -32,7 +33,8 @@ pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most: usize) -> usize {
     omitted
 }
 
-/// Returns the length of a value's JSON within a JSON string, in bytes: at least its number of characters.
+/// Returns the length in bytes of a value's JSON after it is escaped as a JSON string. This is at least the number of
+/// characters.
 pub(crate) fn size(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {

@@ -27,7 +27,7 @@ pub(crate) struct ProberCache {
 }
 
 impl ProberCache {
-    /// Removes from a result the lines that an earlier answer already contained.
+    /// Removes from a result the lines about unused methods that an earlier answer already contained.
     pub(crate) fn with_new_lines(&self, connection: &Connection, mut result: ProbeResult) -> ProbeResult {
         let cluster = cluster_of(connection);
         result.passed_over.retain(|line| self.memory.is_new(&cluster, line));
@@ -55,7 +55,8 @@ pub(crate) async fn run_probe(
     search::run(context, &cache).await
 }
 
-/// Rejects an action if the probe does not see the host, because a process ID inside a pod is not that of the host.
+/// Rejects an action if the probe does not see the host, because process IDs inside a pod differ from those on the
+/// host.
 fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
     let is_in_container = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
     if !context.is_for_actions() || !is_in_container {

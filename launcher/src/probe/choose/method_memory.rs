@@ -20,7 +20,7 @@ pub(crate) enum Obstructed {
     Pods,
     /// The pod of --via inject in the whole cluster, because of a policy.
     UploadPods,
-    /// Exec in the whole cluster, because of a permission, or of a proxy through which only the log could be read.
+    /// Exec in the whole cluster, because a permission is missing or a proxy lets only the request for the log pass.
     Exec,
     /// Exec on one node, because websockets were rejected, perhaps by its kubelet.
     ExecOnNode,

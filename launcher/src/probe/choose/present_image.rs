@@ -13,8 +13,8 @@ pub(crate) fn reported(node: &Node) -> impl Iterator<Item = Names<'_>> {
     images.iter().map(|image| image.names.iter().flatten().map(String::as_str).collect())
 }
 
-/// Returns the reference by digest of the node's image with this digest. A name proves nothing: everybody who may create
-/// pods can make the node pull an image of any name.
+/// Finds the image with this digest on the node, and returns its reference by digest. A name proves nothing: everybody
+/// who may create pods can make the node pull an image of any name.
 pub(crate) fn find(node: &Node, digest: &str) -> Option<String> {
     let mut names = reported(node).flatten().filter_map(ImageReference::of);
     names.find(|image| image.sha256() == Some(digest))?.pinned()

@@ -69,7 +69,7 @@ impl PassedOver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Method,
-    /// Create no other pod: use only the API server.
+    /// No other pod is created: only the API server is used.
     ApiOnly,
 }
 
@@ -97,7 +97,7 @@ struct Search<'a> {
     cluster: String,
     memory: &'a MethodMemory,
     admitted: &'a AdmittedImages,
-    /// Whether the image is the image that the policy names.
+    /// Whether the image is the image in the policy.
     is_image_of_policy: bool,
     archives: Arc<Archives>,
     passed: Vec<PassedOver>,
@@ -161,7 +161,7 @@ impl Search<'_> {
                 match self.try_method(method).await? {
                     Tried::Found(result) => return Ok(Some(*result)),
                     Tried::Ended => return Ok(None),
-                    // Websockets would be rejected with the next image as well.
+                    // Websockets would also be rejected with the next image.
                     Tried::Passed if self.exec_obstacle().is_some() => break,
                     Tried::Passed => {}
                 }
@@ -170,7 +170,7 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// If no image is set, uses the image that the policy of the namespace admits, like an image that a person named.
+    /// If no image is set, uses the image that the policy of the namespace admits, as if a person had set this image.
     async fn take_image_of_policy(&mut self) -> Result<(), Failure> {
         let (settings, connection) = (self.context.settings.clone(), self.context.connection.clone());
         let is_wanted = matches!(settings.via, ProbeMethod::Auto | ProbeMethod::Pod | ProbeMethod::Logs);
@@ -198,9 +198,8 @@ impl Search<'_> {
         self.known(Obstructed::Exec).or_else(|| self.known(Obstructed::ExecOnNode))
     }
 
-    /// Returns the base images to try one after the other; `None` means that no base image is chosen for
-    /// the method.
-    /// If the list is empty, the method is not tried.
+    /// Returns the base images to try one after the other. The entry `None` means that the search chooses no base
+    /// image: the method needs none or chooses it itself. If the list is empty, the method is not tried.
     async fn base_images(&mut self, method: ProbeMethod) -> Result<Vec<Option<String>>, Failure> {
         let has_image = self.context.settings.names_image() || self.context.present_image.is_some();
         let is_tried = match method {
@@ -210,7 +209,7 @@ impl Search<'_> {
                 true
             }
             ProbeMethod::Pod if self.is_auto => self.finds_image().await?,
-            // The method logs is used only if exec is unavailable.
+            // The method `logs` is used only if exec is unavailable.
             ProbeMethod::Logs if self.is_auto => has_image && self.exec_obstacle().is_some(),
             _ => true,
         };
@@ -232,10 +231,10 @@ impl Search<'_> {
                 Some(digest) => {
                     format!("no --image is set, and the node does not list an image with the digest {digest}")
                 }
-                None => "no --image is set, and this build knows no image by digest".to_owned(),
+                None => "no --image is set, and this build contains no digest of an image".to_owned(),
             };
             let next_step =
-                "Name an image of node-probe that the node can pull: --image REGISTRY/node-probe@sha256:DIGEST.";
+                "Specify an image of node-probe that the node can pull: --image REGISTRY/node-probe@sha256:DIGEST.";
             self.pass_over(ProbeMethod::Pod, Reason { why, next_step: next_step.to_owned() });
         }
         Ok(self.context.present_image.is_some())
@@ -270,14 +269,14 @@ impl Search<'_> {
         }
     }
 
-    /// Returns the reason why inject is not allowed, if the user or the policy named the only image that may run.
+    /// Returns the reason why inject is not allowed, if the user or the policy specified the only image that may run.
     fn pinned_image(&self) -> Option<Reason> {
         let Settings { base_image, .. } = &*self.context.settings;
         let is_pinned = self.context.settings.names_image() && self.context.settings.probe_image().contains('@');
         (is_pinned && base_image.is_none()).then(|| Reason {
             why: match self.is_image_of_policy {
-                true => "the policy of the namespace names the image, and nothing else may run".to_owned(),
-                false => "the settings name the image by its digest, and nothing else may run".to_owned(),
+                true => "the policy of the namespace specifies the image, and no other image may run".to_owned(),
+                false => "the settings specify the image by its digest, and no other image may run".to_owned(),
             },
             next_step: "Start gpu-syringe without the digest, or with --base-image or --via inject.".to_owned(),
         })
@@ -294,7 +293,7 @@ impl Search<'_> {
         }
     }
 
-    /// Returns the obstacles that rule out a method. A method that is the last one in the list is tried in any case.
+    /// Returns the obstacles that rule out a method. The last method in the list is tried in any case.
     fn needs(&self, method: ProbeMethod) -> &'static [Obstructed] {
         match method {
             ProbeMethod::Pod if self.is_auto => &[Obstructed::Image, Obstructed::Exec, Obstructed::ExecOnNode],
@@ -334,7 +333,8 @@ impl Search<'_> {
         }
     }
 
-    /// Returns the reason why the log is read instead of an exec, unless the reason is a missing permission.
+    /// Returns the reason why the report is read from the log and not by an exec, unless the reason is a missing
+    /// permission.
     fn refused_websocket(&self) -> Option<Reason> {
         if self.is_auto {
             self.known(Obstructed::ExecOnNode)

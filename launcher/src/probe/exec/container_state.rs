@@ -57,7 +57,7 @@ pub(crate) fn fatal_state(pod: &Pod, probe_container: &ProbeContainer, settings:
     let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
     let (next, cause) = match reason {
         "ErrImageNeverPull" if *method == ProbeMethod::Inject => {
-            ("The node no longer has that image: name another image of the node with --base-image.", Cause::Upload)
+            ("The node no longer has that image: specify another image of the node with --base-image.", Cause::Upload)
         }
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => (
             "Use an image that the node can pull (--image, --image-pull-secret, --registry-mirror), or --via inject, which \
@@ -135,7 +135,8 @@ fn after_rejection(reason: &str, settings: &Settings) -> &'static str {
 
 /// Returns whether the runtime reports that the image does not contain the program.
 pub(crate) fn is_missing_program(why: &str) -> bool {
-    // The message must name a program: a hook of the runtime may report other missing files, such as driver libraries.
+    // The message must mention a program: a hook of the runtime may report other missing files, such as driver
+    // libraries.
     let program = why.contains("executable file") && why.contains("not found");
     program || why.contains("exec: \"") && why.contains("no such file or directory")
 }

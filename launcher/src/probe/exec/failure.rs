@@ -82,7 +82,7 @@ pub(crate) fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Fai
 pub(crate) fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     let what = format!("Opening a websocket to node {} through {}", context.request.node, context.connection.server);
     if Refusal::of(why) == Refusal::KubeletUnreachable {
-        // The API server also needs the kubelet to read the log, so no other method helps.
+        // To read the log, the API server also needs the kubelet, so no other method helps.
         let next = "The API server cannot reach the kubelet of the node (port 10250): check the firewall between them, or \
              konnectivity.";
         return Failure::new(what, why, next);
@@ -133,7 +133,8 @@ pub(crate) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
             "The image contains another program with the name of the probe: use the right image with --image."
         }
         (ExecError::TooLarge(_), _) => {
-            "Use a probe image of this version, whose probe leaves out a section that is too large."
+            "Use the probe image of the same version as gpu-syringe: its node-probe leaves out sections that are too \
+                large."
         }
         (_, Refusal::MissingProgram) => probe_container.if_missing,
         (_, Refusal::PodDeleted) => BY_OTHERS,

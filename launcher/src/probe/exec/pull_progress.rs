@@ -1,4 +1,4 @@
-//! `report_pull`: tells the caller that the node is pulling the image, which the status of a pod does not show.
+//! `report_pull`: reports to the caller that the node is pulling the image, which the status of a pod does not show.
 
 use std::time::Duration;
 

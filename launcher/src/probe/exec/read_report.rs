@@ -150,7 +150,7 @@ pub(crate) fn incomplete(context: &ProbeContext, method: ProbeMethod, why: &str)
         why,
         match method {
             ProbeMethod::Logs => {
-                "Check the container runtime and the disk of the node, which keeps the log, and try again."
+                "Check the container runtime of the node and its disk, on which the log is stored, and try again."
             }
             _ => {
                 "A proxy or load balancer may close websocket streams, or the node has a problem: try again, connect from a \

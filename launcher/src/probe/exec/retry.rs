@@ -1,4 +1,4 @@
-//! `exec`: repeats an exec until the container is running, and reads the pod for reasons to stop.
+//! `exec`: repeats an exec until the container is running. Reads the pod to find out whether it can still start.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,7 +28,7 @@ use kube_read::reads::events;
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
 /// First pause between two attempts. A container whose image is on the node is running after about 170 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// Maximum pause in the beginning: most containers start within a second.
+/// Maximum pause at the beginning: most containers start within a second.
 const YOUNG_PAUSE: Duration = Duration::from_millis(30);
 const MAX_PAUSE: Duration = Duration::from_millis(400);
 /// Divisor for pauses: a pause is at most the time waited so far, divided by this number.
@@ -186,7 +186,7 @@ pub(crate) async fn not_started_in_time(
     last: &str,
 ) -> Failure {
     let late = not_started_after(context, waited);
-    // The status of the pod does not show that a pull takes long.
+    // The status of the pod does not show that a pull takes a long time.
     let pull = async {
         let ProbeContainer { namespace, pod, .. } = probe_container;
         let looking = events::unfinished_pull(&context.connection, namespace, pod);
@@ -197,7 +197,7 @@ pub(crate) async fn not_started_in_time(
             let next = if warning.contains("no runtime for") {
                 "The container runtime of the node does not have the handler of the RuntimeClass: use another --runtime-class."
             } else {
-                "Fix on the node what the warning reports."
+                "On the node, fix the problem that the warning describes."
             };
             let why = format!("{late}; the pod's newest warning is {warning}");
             Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
@@ -230,9 +230,9 @@ fn not_started_after(context: &ProbeContext, waited: Duration) -> String {
     let limit = if waited >= context.settings.start_time() {
         format!("--start-timeout {}", context.settings.start_timeout)
     } else {
-        "the time of this call or node".to_owned()
+        "the time limit of this call or node".to_owned()
     };
-    format!("the probe container did not start within {:.1} s, the limit of {limit}", waited.as_secs_f64())
+    format!("the probe container did not start within {:.1} s ({limit})", waited.as_secs_f64())
 }
 
 /// Returns the pause before the next attempt after a rejected exec; an error if retrying is useless.

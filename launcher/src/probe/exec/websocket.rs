@@ -63,7 +63,7 @@ pub(crate) enum ExecEnd {
     Disconnected,
 }
 
-/// The reason why a command did not run until it exited.
+/// The reason why a command did not run, or did not run until it exited.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExecError {
     /// The API server or a proxy rejected the request.

@@ -39,7 +39,7 @@ pub(crate) enum Deletion {
     NotFound,
 }
 
-/// Deletes the pod `name`. If the UID is known, a later pod with the same name is left alone. If the outcome of the
+/// Deletes the pod `name`. If the UID is known, a later pod with the same name is not deleted. If the outcome of the
 /// creation is unknown, waits for the pod, because it may still appear.
 pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutcome) -> Result<Deletion, DeleteError> {
     let uid = if let CreateOutcome::Created { uid } = outcome { uid.as_deref() } else { None };

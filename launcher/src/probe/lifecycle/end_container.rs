@@ -47,7 +47,7 @@ pub(crate) struct AddedContainer {
     pub(crate) client: Client,
     pub(crate) settings: Arc<Settings>,
     pub(crate) probe_container: ProbeContainer,
-    /// UID of the pod, once the container was added.
+    /// UID of the pod; `None` until the container is added.
     pub(crate) uid: Option<String>,
 }
 
@@ -118,7 +118,8 @@ impl AddedContainer {
                 Ok(Err(error)) => Refusal::of(&error.to_string()) == Refusal::NotYet,
                 Err(_) => false,
             };
-            // Before the release, a missing container may not have started yet.
+            // A missing container has exited only if the release command was sent. Otherwise, it may not have started
+            // yet.
             if gone && released {
                 return true;
             }

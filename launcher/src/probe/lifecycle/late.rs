@@ -16,7 +16,7 @@ use crate::probe::lifecycle::open_probes::OpenProbe;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::result::CreateOutcome;
 
-/// Time after the client gave up in which an object may still be created. An API server ends a request after 60 s.
+/// Time in which an object may still be created after the client gave up. An API server ends a request after 60 s.
 pub(crate) const LATE_TIME: Duration = Duration::from_secs(70);
 /// Time for which a program that is exiting waits for the object.
 pub(crate) const LATE_TIME_AT_END: Duration = Duration::from_secs(20);

@@ -1,7 +1,7 @@
-//! `LauncherIdentity`: a launcher's locked file, which shows whether the launcher is running, and its unaudited probes.
+//! `LauncherIdentity`: a launcher's locked file: shows whether the launcher is running, and lists its open probes.
 //!
 //! Each running launcher holds a lock on its own file; the operating system releases the lock when the process exits.
-//! The labels of a pod name the identity of the lock directory (`owner`) and the file (`session`). If the `owner` is
+//! The labels of a pod contain the identity of the lock directory (`owner`) and the file (`session`). If the `owner` is
 //! ours and the file can be locked, the process that created the pod has exited.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -18,8 +18,8 @@ use crate::user_dirs::{lock_dir, state_dir};
 
 /// Age after which the lock file of a dead session is deleted.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// Age after which a lock file of another machine or of an earlier boot is deleted. The age is high because the process may
-/// be running.
+/// Age after which a lock file of another machine or of an earlier boot is deleted. The age is high because the process
+/// may still be running.
 const FORGET_OTHERS_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Maximum size of a list of open probes that is read.
 const MAX_LIST_BYTES: u64 = 1 << 20;
@@ -177,7 +177,8 @@ fn identity(directory: &Path, machine: &str) -> Option<String> {
     let file = directory.join("owner");
     let read = || fs::read_to_string(&file).ok().map(|id| id.trim().to_owned()).filter(|id| is_plain(id));
     let word = read().or_else(|| {
-        // Two launchers may start for the first time at the same moment: the first link is kept, and both read that file.
+        // Two launchers may start for the first time at the same moment: only the first link is created, and both
+        // launchers read that file.
         let mine = directory.join(format!("owner.{}", random_suffix().ok()?));
         create_private(&mine).ok()?.write_all(random_suffix().ok()?.as_bytes()).ok()?;
         let _ = fs::hard_link(&mine, &file).or_else(|_| fs::copy(&mine, &file).map(|_| ()));
@@ -190,7 +191,7 @@ fn identity(directory: &Path, machine: &str) -> Option<String> {
     Some(id[..ID_LENGTH].to_owned())
 }
 
-/// Returns device and inode of the file, which differ in a copy. Makes the file private.
+/// Returns the device and inode numbers of the file; a copy has other numbers. Makes the file private.
 #[cfg(unix)]
 fn device_and_inode(file: &Path) -> Option<String> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -217,8 +218,8 @@ fn delete_stale_locks(directory: &Path, id: &str) {
             continue;
         }
         let Ok(metadata) = file.metadata() else { continue };
-        // If two machines share the directory, a lock that the other machine holds may look free. A list is kept
-        // for the next clean-up on the cluster of the listed probes.
+        // If two machines share the directory, a lock that the other machine holds may look free. A file that lists
+        // probes is kept longer, for the next clean-up on the cluster of these probes.
         let limit = if name.starts_with(&ours) && metadata.len() == 0 { FORGET_AFTER } else { FORGET_OTHERS_AFTER };
         let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
         let dead = || File::open(file.path()).is_ok_and(|lock| lock.try_lock().is_ok());

@@ -101,7 +101,8 @@ impl PodLifecycle {
             if (is_taken || may_exist.is_some() && is_closed(&error)) && self.is_found(context).await {
                 return Ok(());
             }
-            // The cause is HTTP 429, a starting server, a quota that changed in the meantime, or a closed connection.
+            // The cause is HTTP 429, a server that is starting, a quota that changed in the meantime, or a closed
+            // connection.
             if let Some(pause) = create_pause(&error).filter(|pause| Instant::now() + *pause < end) {
                 tokio::select! {
                     () = sleep(pause) => {}
@@ -162,8 +163,9 @@ impl PodLifecycle {
         let deletion = delete_pod(&context.pods(namespace), name, &outcome).await;
         if let (Ok(Deletion::NotFound), CreateOutcome::Unanswered, Some(open)) = (&deletion, &outcome, &open) {
             let left_behind = Some(format!(
-                "pod {namespace}/{name} may still be created, since its creation was not answered: gpu-syringe looks for it for \
-                 up to {} s and deletes it; it exits on its own within {} s of its start. To make sure, run: {}",
+                "pod {namespace}/{name} may still be created, since the request to create it was not answered: \
+                    gpu-syringe looks for the pod for up to {} s and deletes it; it exits on its own within {} s of \
+                    its start. To make sure, run: {}",
                 LATE_TIME.as_secs(),
                 open.lifetime_seconds,
                 open.command()
@@ -176,7 +178,7 @@ impl PodLifecycle {
         let left_behind = deletion.err().map(|reason| {
             tracing::warn!(pod = %name, %reason, "the probe pod could not be deleted");
             let by = if reason.is_forbidden {
-                "a user who may delete pods there can run"
+                "a user who may delete pods in this namespace can run"
             } else {
                 "the next call or start of gpu-syringe deletes it, or run"
             };
@@ -212,7 +214,7 @@ impl PodLifecycle {
     }
 }
 
-/// Returns whether the pod may exist after this error; `None` if it was not created.
+/// Returns what the error shows about the creation of the pod; `None` if the request did not create it.
 fn outcome_of(error: &kube::Error) -> Option<CreateOutcome> {
     match error {
         // The name is unique, so an earlier attempt succeeded, or a proxy sent this request twice.

@@ -23,7 +23,7 @@ pub const CONTAINER: &str = "probe";
 pub const MANAGED_BY: &str = "gpu-syringe";
 /// Label with the identity of the lock directory of the launcher.
 pub(crate) const OWNER_LABEL: &str = "gpu-syringe.dev/owner";
-/// Label with the launcher process that created the pod.
+/// Label that identifies the launcher process that created the pod.
 pub(crate) const SESSION_LABEL: &str = "gpu-syringe.dev/session";
 /// Label with the name of the tool.
 pub(crate) const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
@@ -66,8 +66,8 @@ impl ProbePod {
                 node_name: Some(node.to_owned()),
                 tolerations: Some(tolerations(settings)),
                 runtime_class_name: settings.runtime_class.clone(),
-                // The host's PID namespace gives access to the host's processes, and by /proc/1/root to its files. A pod
-                // without volumes starts twice as fast.
+                // The host's PID namespace gives access to the host's processes and, through /proc/1/root, to the
+                // host's files. A pod without volumes starts twice as fast.
                 host_pid: privileged,
                 // Without CNI, the pod starts faster, and can start on a node whose network is broken.
                 host_network: privileged,
@@ -119,7 +119,7 @@ impl ProbePod {
     pub(crate) fn with_present_image(mut self, image: &str) -> Self {
         if let Some(container) = self.container() {
             container.image = Some(image.to_owned());
-            // No setting names this image, so it must not be pulled.
+            // This image is not in the settings, so it must not be pulled.
             container.image_pull_policy = Some("Never".into());
         }
         self
@@ -155,8 +155,8 @@ fn container(settings: &Settings) -> Container {
         image_pull_policy: Some(settings.image_pull_policy.as_str().into()),
         command: Some(hold(settings, false)),
         resources: Some(ResourceRequirements {
-            // The requests are explicitly zero: otherwise a LimitRange sets defaults, with which a full node rejects
-            // the pod.
+            // The requests are explicitly zero: otherwise a LimitRange sets default requests, and a full node rejects
+            // the pod because of them.
             requests: quantities(&[("cpu", "0"), ("memory", "0")]),
             limits: quantities(&[("memory", MEMORY_LIMIT)]),
             ..ResourceRequirements::default()
@@ -169,7 +169,7 @@ fn container(settings: &Settings) -> Container {
 
 fn security(settings: &Settings) -> SecurityContext {
     if settings.runtime_class.is_some() {
-        // These values are the requirements of Pod Security "restricted".
+        // These values are required by the Pod Security level "restricted".
         return SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
@@ -216,7 +216,7 @@ fn labels(settings: &Settings, owner: &LauncherIdentity, tool: &str) -> BTreeMap
         (TOOL_LABEL, tool),
         (OWNER_LABEL, owner.id.as_str()),
         (SESSION_LABEL, owner.session.as_str()),
-        // Newer versions of Istio read the label, older versions read the annotation.
+        // Newer versions of Istio read the label; older versions read the annotation.
         ("sidecar.istio.io/inject", "false"),
     ];
     // Our labels come last, so that settings cannot replace the labels by which the clean-up finds pods.

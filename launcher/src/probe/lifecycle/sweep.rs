@@ -46,8 +46,8 @@ pub struct SweepResult {
     pub failed: Vec<(String, String)>,
 }
 
-/// Stops the probes of killed launchers that have no audit line, and writes these lines. The probes are found in the
-/// session files, because an ephemeral container has no labels, and a pod may already be deleted or be in another
+/// Stops the probes that killed launchers left without an audit line, and writes these lines. The probes are found in
+/// the session files, because an ephemeral container has no labels, and a pod may already be deleted or be in another
 /// namespace.
 pub(crate) async fn sweep_ended_sessions(
     connection: &Connection,

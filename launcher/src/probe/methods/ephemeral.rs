@@ -33,7 +33,7 @@ use kube_read::client::api_status::{is_conflict, is_not_a_status, is_page_of_pro
 use kube_read::client::retry;
 use kube_read::failure::kube_reason;
 
-/// A pod in this namespace is used only if --ephemeral-pod names it.
+/// A pod in this namespace is used only if --ephemeral-pod specifies it.
 const SYSTEM_NAMESPACE: &str = "kube-system";
 /// Time limit for adding the container, with all retries.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ pub(in crate::probe) struct Ephemeral {
     /// The container whose process namespace our container shares.
     target: Option<TargetContainer>,
     added: Added,
-    /// UID of the pod, once the container was added.
+    /// UID of the pod; `None` until the container is added.
     uid: Option<String>,
     /// The entry among the open probes, which is added before the first request.
     open: Option<OpenProbe>,
@@ -81,12 +81,12 @@ impl Ephemeral {
             Some(EphemeralPod::Any) | None => None,
         };
         if let (None, Some(target)) = (asked, &context.request.target) {
-            // A model can specify this pod, so the pod must not be in this namespace either.
+            // A model can specify this pod, so the pod must not be in [`SYSTEM_NAMESPACE`].
             if target.namespace == SYSTEM_NAMESPACE {
                 return Err(Self::failed(
                     context,
                     format!("pod {}/{} is in {SYSTEM_NAMESPACE}; nothing was created", target.namespace, target.pod),
-                    "To allow this pod, name it with --ephemeral-pod; or use --via pod.",
+                    "To allow this pod, specify it with --ephemeral-pod; or use --via pod.",
                 ));
             }
             return Ok(target.clone());
@@ -112,16 +112,17 @@ impl Ephemeral {
         };
         let fit = list.iter().filter(|pod| named(pod)).filter_map(TargetContainer::first_with_gpu);
         let first = fit.min_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
-        // The entry stays in the spec of the pod of another owner, so a person must name the pod.
+        // The entry stays in the spec of the pod of another owner, so a person must specify the pod.
         if let (None, Some(TargetContainer { namespace, pod, .. })) = (setting, &first) {
             return Err(Self::failed(
                 context,
                 format!(
-                    "no pod is named, and the entry of an ephemeral container stays in the pod until the pod is deleted; \
-                     {namespace}/{pod} has a GPU there; nothing was created"
+                    "no pod is specified, and the entry of an ephemeral container stays in the pod until the pod is \
+                        deleted; on this node, {namespace}/{pod} has a GPU; nothing was created"
                 ),
                 format!(
-                    "Name the pod: --ephemeral-pod {namespace}/{pod}, or --ephemeral-pod any to have one chosen on each node."
+                    "Specify the pod: --ephemeral-pod {namespace}/{pod}; or use --ephemeral-pod any, so that \
+                        gpu-syringe chooses a pod on each node."
                 ),
             ));
         }
@@ -129,7 +130,8 @@ impl Ephemeral {
             Some(asked) => Self::failed(
                 context,
                 format!("pod {asked} is not a running pod with a GPU on that node, or it is a static pod"),
-                "Name another pod with --ephemeral-pod, or use --ephemeral-pod any, so that gpu-syringe chooses a pod.",
+                "Specify another pod with --ephemeral-pod, or use --ephemeral-pod any, so that gpu-syringe chooses a \
+                    pod.",
             ),
             None => Self::failed(
                 context,
@@ -142,7 +144,8 @@ impl Ephemeral {
     /// Adds the container, with retries. A repeated patch changes nothing, since the name of the container stays the same.
     async fn add(&mut self, context: &ProbeContext, container: &EphemeralContainer) -> Result<(), Failure> {
         let Some(open) = self.open.clone() else { return Err(context.out_of_time("no pod was chosen")) };
-        // This record comes before the request: if this launcher is killed, the next launcher must find the container.
+        // The probe is recorded before the request: if this launcher is killed, the next launcher must find the
+        // container.
         context.begin(open.clone()).await;
         let pods = context.pods(&open.namespace);
         let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
@@ -195,7 +198,7 @@ impl Ephemeral {
             kube::Error::Api(status) if status.code == 404 => {
                 "The pod is gone, or the cluster is older than Kubernetes 1.25, which added ephemeral containers. Try again."
             }
-            _ => "See the message, or name another pod with --ephemeral-pod.",
+            _ => "See the message, or specify another pod with --ephemeral-pod.",
         };
         Self::failed(context, why, next)
     }

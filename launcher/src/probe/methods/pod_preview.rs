@@ -21,7 +21,7 @@ pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failu
         ProbeMethod::Ephemeral | ProbeMethod::None => Err(Failure::new(
             "Printing the pod",
             format!("--via {} creates no pod", settings.via.as_str()),
-            "deploy/METHODS.md says what each method creates on the cluster.",
+            "deploy/METHODS.md describes what each method creates on the cluster.",
         )),
     }
 }

@@ -88,8 +88,8 @@ fn next_step_of_shipped(why: &str, namespace: &str) -> String {
     if why.contains(&variable(values::IMAGE)) {
         next_steps::policy_image(namespace)
     } else if is_of_variable(why) {
-        "Ask an administrator to set the variable that the message names to the value that this launcher uses: gpu-syringe setup \
-         --apply with the settings of this launcher."
+        "Ask an administrator to set the variable in the policy's message to the value that this launcher uses: \
+            gpu-syringe setup --apply with the settings of this launcher."
             .to_owned()
     } else if why.contains("actions.gpu-syringe.dev") {
         format!("Ask an administrator to bind Role gpu-syringe-operator of namespace {namespace} to your user.")

@@ -15,8 +15,8 @@ pub(crate) fn classify(why: &str, namespace: &str) -> (Cause, String) {
         (
             "exceeded quota",
             format!(
-                "The quota of namespace {namespace} is used up: raise it (kubectl -n {namespace} describe quota), or use \
-                 another namespace (--probe-namespace)."
+                "The quota of namespace {namespace} is used up: raise it (see kubectl -n {namespace} describe quota), \
+                    or use another namespace (--probe-namespace)."
             ),
         ),
         (
@@ -29,8 +29,8 @@ pub(crate) fn classify(why: &str, namespace: &str) -> (Cause, String) {
         (
             "usage per ",
             format!(
-                "A LimitRange of namespace {namespace} does not allow the resources of the probe pod: change it, or use \
-                 another namespace (--probe-namespace)."
+                "A LimitRange of namespace {namespace} does not allow the resources of the probe pod: change the \
+                    LimitRange, or use another namespace (--probe-namespace)."
             ),
         ),
         (
@@ -60,8 +60,8 @@ pub(crate) fn classify(why: &str, namespace: &str) -> (Cause, String) {
         return (Cause::CreateForbidden, next_steps::permission_missing(namespace, why));
     }
     let next = format!(
-        "An admission plugin of the API server rejects the pod: ask an administrator of the cluster, or use another \
-         namespace than {namespace} (--probe-namespace). To work without a probe, use --via none."
+        "An admission plugin of the API server rejects the pod: ask an administrator of the cluster, or use a \
+            namespace other than {namespace} (--probe-namespace). To work without a probe, use --via none."
     );
     (Cause::AdmissionDenied, next)
 }

@@ -70,7 +70,7 @@ pub(in crate::host) fn read(
 }
 
 /// Returns the device files in the `/dev` of a container and its sub-folders. The container chooses the content of this
-/// folder, so links are resolved inside the container's root, and only files of these kinds are listed.
+/// folder, so links are resolved inside the container's root, and only files whose type is in `kinds` are listed.
 pub(in crate::host) fn list(root: &Root, kinds: &'static [FileType]) -> DeviceList {
     let names = |folder: &str, prefix| {
         let names = root.find(folder).and_then(|folder| folder.names_of_kinds(prefix, kinds).ok());
@@ -201,7 +201,8 @@ mod tests {
         let nodes = read(&tree.paths(), &[], &["nvidia".into()], &mut problems);
         assert_eq!((nodes.present.len(), nodes.missing), (MAX_FILES, Vec::<String>::new()));
         assert!(nodes.present.iter().all(|name| name.chars().count() <= MAX_NAME), "{:?}", nodes.present[0]);
-        // On a busy machine, the listing may stop before the last file.
+        // On a busy machine, the listing may stop before the last file, so the number of files in the message is not
+        // checked.
         assert!(problems[0].code == "too_many_devices" && problems[0].why.contains("more files"), "{problems:?}");
         let listed = list(&Root::open(tree.path()).expect("there"), &[FileType::RegularFile]);
         assert!(!listed.names.is_empty() && listed.names.len() <= MAX_FILES && listed.more > 1000, "{}", listed.more);

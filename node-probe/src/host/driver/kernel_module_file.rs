@@ -50,8 +50,8 @@ const PLACES: [&str; 8] = [
     "updates/dkms/nvidia-current",
 ];
 
-/// Returns whether there is an nvidia.ko for the kernel `release` below `root`, according to `modules.dep` or in one of the
-/// usual folders; `None` if none of these folders has the file and `modules.dep` could not be read.
+/// Returns whether the kernel `release` below `root` has an nvidia.ko, in `modules.dep` or in one of the usual folders.
+/// `None` if `modules.dep` could not be read and none of the folders has the file.
 pub(in crate::host) fn has_module(root: &Root, release: &str) -> Option<bool> {
     let listed = is_listed(root, release);
     if listed == Some(true) || !is_release(release) {

@@ -15,8 +15,8 @@ pub(crate) const DRIVER_ROOTS: [&str; 2] = ["run/nvidia/driver", ""];
 /// Library folders below a root. `{arch}` is the architecture of this machine (`x86_64`, `aarch64`).
 static FOLDERS: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/library_folders.tsv")).collect());
 
-/// Maximum number of lists of folders, and of folders. A distribution has about ten of each. The root may belong to a
-/// workload.
+/// Maximum number of folder lists, and maximum number of folders. A distribution has about ten of each. The root may
+/// belong to a workload.
 const MAX_LISTS: usize = 64;
 const MAX_FOLDERS: usize = 128;
 
@@ -38,7 +38,7 @@ pub(in crate::host) fn folders(root: &Root, foreign: bool) -> Vec<String> {
         let opened = trusted_file::open_in(root, &file, !foreign);
         let Some(text) = opened.ok().and_then(|file| file.text()) else { continue };
         for folder in text.lines().filter_map(|line| line.trim().strip_prefix('/')) {
-            // One folder more than the maximum is kept, so that the cut is noticed.
+            // One more folder than the maximum is kept, so that `bounded::cut` notes that folders were left out.
             if folders.len() <= MAX_FOLDERS && !folders.iter().any(|known| known == folder) {
                 folders.push(folder.to_owned());
             }

@@ -1,7 +1,7 @@
 //! Reads facts about why the nvidia module is not loaded (`read`): the kernel's requirements, and available modules.
 //!
-//! The requirements are Secure Boot, lockdown and SELinux. The facts are only read if there are GPUs and the module is not
-//! loaded, because EFI variables are slow.
+//! The requirements are Secure Boot, lockdown and SELinux. The facts are only read if there are GPUs and the module is
+//! not loaded, because reading EFI variables is slow.
 
 use jiff::Timestamp;
 use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};

@@ -31,7 +31,7 @@ const FIRMWARE_FOLDERS: [&str; 4] = [
 /// Folders of CDI specifications, below the host's root.
 const CDI_FOLDERS: [&str; 2] = ["etc/cdi", "var/run/cdi"];
 
-/// Number of bytes that are read of a specification, whose kind is in the first lines.
+/// Maximum number of bytes that are read of a CDI specification. The kind of the devices is in its first lines.
 const CDI_HEAD: usize = 64 * 1024;
 
 /// Paths of NVIDIA's container runtime, below the host's root.
@@ -46,8 +46,8 @@ const TOOLKIT: [&str; 5] = [
 pub(in crate::host) fn versions(paths: &Paths) -> DriverVersions {
     let banner = version::banner(paths);
     let loaded = version::loaded(paths);
-    // NVML is loaded from this library, unless the library's version differs from the kernel module. A library that must not
-    // be loaded is still reported.
+    // NVML is loaded from this library, unless its version differs from the version of the kernel module. A library
+    // that must not be loaded is still reported.
     let library = libraries(paths, loaded.as_deref()).into_iter().find(|library| library.version.is_some());
     let by_operator = library.as_ref().is_some_and(|library| library.path.starts_with(paths.host.join(OPERATOR_ROOT)));
     let (first, second) = if by_operator { (OPERATOR_ROOT, "") } else { ("", OPERATOR_ROOT) };
@@ -182,7 +182,8 @@ mod tests {
         outside.file("x", "kind: nvidia.com/gpu\n");
         tree.link("etc/cdi/x.yaml", outside.path().join("x").to_str().expect("UTF-8"));
         assert_eq!(cdi_spec(&tree.paths()), None);
-        // The same file is read if it is inside the root. So the link was the reason why it was ignored.
+        // The same file inside the root is read, so the first file was ignored only because its link leads out of the
+        // root.
         tree.file("etc/cdi/y.yaml", "kind: nvidia.com/gpu\n");
         assert_eq!(cdi_spec(&tree.paths()).as_deref(), Some("/etc/cdi/y.yaml"));
     }

@@ -17,7 +17,7 @@ use crate::{bounded, cgroup, files};
 const NAME: &str = "libnvidia-ml.so.1";
 /// The part of the real file name before the version.
 const PREFIX: &str = "libnvidia-ml.so.";
-/// Maximum bytes that are read of a memory map of a process.
+/// Maximum number of bytes that are read of the memory map of one process.
 const MAX_MAPS_BYTES: usize = 4 << 20;
 
 /// Maximum number of versions of the library in one folder.
@@ -68,7 +68,8 @@ pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     found
 }
 
-/// Searches one root of the node. If users other than root could have created it, the root is reported with the reason.
+/// Searches one root directory of the node. If users other than root could have created the directory, it is reported
+/// with the reason.
 fn found_in(root: Result<Root, Distrust>, path: &Path, loaded: Option<&str>, found: &mut Vec<Library>) {
     match root {
         Ok(root) => search(&root, loaded, false, found),
@@ -122,8 +123,9 @@ fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
 /// Returns libraries that processes of the node have mapped, in the root of the node. This search comes last, to find a
 /// driver that is installed in an unknown folder.
 ///
-/// The path comes from a process. A process of a pod could provide the path of a file of its own image below the runtime's
-/// folder, which root owns on the node. So processes of pods, and processes with an unreadable cgroup, are skipped.
+/// The path comes from a process, and a process of a pod could provide the path of a file of its own image: the runtime
+/// unpacks images into a folder of the node, and root owns these files. So processes of pods, and processes with an
+/// unreadable cgroup, are skipped.
 pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
     let mut found = Vec::new();
     if paths.owner == Owner::Workload {
@@ -159,8 +161,8 @@ fn mapped_path(maps: &str) -> Option<&str> {
 }
 
 impl Library {
-    /// Returns the rank: 0 for the version of the loaded module, 1 for an unknown version, 2 for another version, whose
-    /// initialization would fail.
+    /// Returns the rank of a library: 0 if it has the version of the loaded module, 1 if its version is unknown, 2 if
+    /// it has another version and could not be initialized.
     fn rank(&self, loaded: Option<&str>) -> u8 {
         match (self.version.as_deref(), loaded) {
             (Some(version), Some(loaded)) if version == loaded => 0,

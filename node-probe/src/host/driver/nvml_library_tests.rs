@@ -117,7 +117,7 @@ fn a_library_that_a_process_of_the_node_has_open_is_found_in_the_nodes_root() {
     assert_eq!(shown(&tree, mapped_libraries(&workload)), [""; 0]);
 }
 
-/// Root owns the files of every image, so the owner is not sufficient.
+/// Root owns the files of every image, so it is not sufficient to check the owner.
 #[test]
 fn a_library_below_the_folders_of_images_is_not_opened() {
     for folder in IMAGES {

@@ -32,7 +32,7 @@ const MAX_PODS: usize = 256;
 struct Checkpoint {
     #[serde(rename = "Data")]
     data: Option<String>,
-    /// Before Kubernetes 1.32 the claims were in this field, in another format.
+    /// Before Kubernetes 1.32, this field contained the claims, in another format.
     #[serde(default)]
     entries: Option<Vec<IgnoredAny>>,
 }
@@ -74,14 +74,14 @@ pub(in crate::host) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec
         Err((path, error)) => {
             let what = format!("claims of dynamic resource allocation (/{path})");
             let next_step =
-                "GPUs of resource claims are missing here; see the status of the ResourceClaims in the API.";
+                "GPUs of resource claims are missing in this report; see the status of the ResourceClaims in the API.";
             problems.push(files::problem("dra_state_unreadable", what, error, next_step));
             Vec::new()
         }
     }
 }
 
-/// Returns the claims, or the path of the file that could not be read and the error.
+/// Returns the claims. If the file cannot be read, returns its path and the error.
 fn read(paths: &Paths) -> Result<Vec<Claim>, (&'static str, io::Error)> {
     let Ok(host) = Root::open(&paths.host) else { return Ok(Vec::new()) };
     for path in STATE {
@@ -97,7 +97,7 @@ fn parse(text: &[u8]) -> io::Result<Vec<Claim>> {
     match data {
         Some(data) => Ok(serde_json::from_str::<Data>(&data)?.claims.unwrap_or_default()),
         None if entries.is_none_or(|entries| entries.is_empty()) => Ok(Vec::new()),
-        None => Err(io::Error::other("written by a kubelet before 1.32")),
+        None => Err(io::Error::other("the file was written by a kubelet older than 1.32")),
     }
 }
 

@@ -21,7 +21,7 @@ const PING: u8 = 0x6;
 const GOAWAY: u8 = 0x7;
 const WINDOW_UPDATE: u8 = 0x8;
 
-/// Flags. `END_STREAM` and `ACK` share a bit, on different frames.
+/// Flags of HTTP/2 frames. `END_STREAM` and `ACK` are the same bit, in different types of frames.
 const END_STREAM: u8 = 0x1;
 const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -58,7 +58,7 @@ fn connect(socket: &Path, name: &Path) -> io::Result<UnixStream> {
 /// Returns all frames of the request as one buffer. The flow control windows have `most` bytes, so that no updates are
 /// needed.
 fn request(path: &str, most: u32) -> Vec<u8> {
-    // Identifiers and values: no header table, no server push, the window of the stream.
+    // Identifiers and values of the settings: no header table, no server push, the window of the stream.
     let settings: [(u16, u32); 3] = [(1, 0), (2, 0), (4, most)];
     let settings: Vec<u8> =
         settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();

@@ -32,7 +32,7 @@ use crate::{bounded, files};
 /// The folder of the device manager is fixed in the kubelet, independent of its root directory.
 const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
 
-/// The socket on which plugins register, in the same folder.
+/// The socket on which plugins register, in the folder of the device manager.
 const SOCKET: &str = "var/lib/kubelet/device-plugins/kubelet.sock";
 
 /// Maximum size of the checkpoint. With 250 pods of 8 devices each, it has about 1 MiB, including the plugins' responses.
@@ -41,7 +41,7 @@ const MAX_CHECKPOINT: usize = 16 * 1024 * 1024;
 /// Maximum number of allocations. A node has up to a few hundred pods.
 const MAX_ALLOCATIONS: usize = 2048;
 
-/// Maximum number of resources of GPUs. A node with every MIG profile has about ten.
+/// Maximum number of GPU resources. A node with every MIG profile has about ten.
 const MAX_RESOURCES: usize = 64;
 
 /// Maximum number of devices of one resource. 16 GPUs with 7 MIG devices have 112.

@@ -86,7 +86,7 @@ pub(in crate::host) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> O
     })
 }
 
-/// Returns the sockets in a folder, except for one; `None` if the folder does not exist.
+/// Returns the sockets in a folder, except for `but`; `None` if the folder does not exist.
 fn sockets(host: &Root, folder: &str, but: &str) -> Option<Vec<TimestampedFile>> {
     listed(host, folder, |name| name.ends_with(".sock") && name != but)
 }

@@ -19,7 +19,7 @@ const SOCKET: [&str; 2] =
 /// Folder with one folder `NAMESPACE_NAME_UID` per pod.
 const POD_LOGS: &str = "var/log/pods";
 
-/// Maximum size of a response. 250 pods have about 100 KiB.
+/// Maximum size of a response. A response with 250 pods has about 100 KiB.
 const MAX_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Maximum time for a call. The kubelet responds from memory.

@@ -32,11 +32,11 @@ const LINE_CAP: usize = 400;
 /// Maximum number of restarts whose logs are read: the kubelet keeps one or two.
 const MAX_FILES: usize = 3;
 
-/// Reads the log. If the log cannot be read, there is a problem with the reason.
+/// Reads the log. If the log cannot be read, adds a problem with the reason.
 pub(in crate::host) fn read(paths: &Paths, of: &StackContainer, problems: &mut Vec<Problem>) -> Option<StackLog> {
     let what = || format!("log of container {} of pod {}", of.container, of.pod_uid);
     let mut refuse = |code: &str, why: &str| {
-        let next_step = "kubectl logs -n NAMESPACE POD -c CONTAINER --previous shows the log.";
+        let next_step = "To read the log, run: kubectl logs -n NAMESPACE POD -c CONTAINER --previous";
         problems.push(files::problem(code, what(), why, next_step));
         None
     };

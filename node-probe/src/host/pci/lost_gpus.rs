@@ -86,8 +86,8 @@ impl Bus {
         }
     }
 
-    /// Returns the driver's GPUs that NVML does not count; empty if one of them may be a lost GPU without an address. GPUs
-    /// that are excluded in the driver are not missing.
+    /// Returns the driver's GPUs that NVML does not list, without GPUs that are excluded in the driver. Empty if `lost`
+    /// has a GPU without an address, because that GPU could be any of them.
     fn uncounted(&self, paths: &Paths, lost: &[LostGpu], listed: &[Listed]) -> Vec<LostGpu> {
         if lost.iter().any(|gpu| gpu.pci_address.is_none()) {
             return Vec::new();
@@ -109,7 +109,7 @@ impl Bus {
         .collect()
     }
 
-    /// Adds the identity of a GPU, found by its address.
+    /// Adds the identity of a lost GPU, which is found by the address of the GPU.
     fn complete(&self, paths: &Paths, gpu: &mut LostGpu, log: Option<&KernelLog>) {
         let Some(address) = &gpu.pci_address else { return };
         let events = || {
@@ -125,7 +125,7 @@ impl Bus {
             gpu.uuid = told.or_else(|| events().find_map(|event| event.gpu_uuid.clone()));
         }
         gpu.serial = events().find_map(|event| event.details.get("board_serial").cloned());
-        // A slot has the address of a device, without the function.
+        // The address of a slot is the address of a device without the function number.
         let device = address.sysfs().rsplit_once('.').map_or(address.sysfs(), |(device, _)| device);
         gpu.slot = self.slots.get(device).cloned();
     }
@@ -136,7 +136,8 @@ fn information(paths: &Paths, address: &PciAddress) -> PathBuf {
     paths.proc.join(INFORMATION).join(address.sysfs()).join("information")
 }
 
-/// Returns the UUID in the driver's information about a GPU. A GPU that was never initialized has question marks instead.
+/// Returns the UUID in the driver's information about a GPU. A GPU that was never initialized has question marks
+/// instead of a UUID.
 fn uuid(lines: &str) -> Option<String> {
     let uuid = lines.lines().find_map(|line| line.trim().strip_prefix("GPU UUID:"))?.trim();
     (uuid.starts_with("GPU-") && !uuid.contains('?')).then(|| clean(uuid, 64))

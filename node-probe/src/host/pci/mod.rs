@@ -53,7 +53,8 @@ pub(in crate::host) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
         .iter()
         .filter_map(|name| {
             let folder = bus.join(name);
-            // By the SR-IOV standard, all bits of a virtual function's vendor and device are one, as on a lost GPU.
+            // According to the SR-IOV standard, all bits of the vendor and device IDs of a virtual function are one, as
+            // on a lost GPU.
             if files::link_metadata(&folder.join("physfn")).is_ok() {
                 return None;
             }
@@ -103,7 +104,7 @@ pub(in crate::host) fn port_type(folder: &Path) -> Option<u8> {
     /// Offset of the pointer to the first capability.
     const FIRST: usize = 0x34;
     const EXPRESS: u8 = 0x10;
-    /// The 192 bytes have at most 48 capabilities. A longer list is a cycle.
+    /// The 192 bytes after the header have space for at most 48 capabilities. A longer list must contain a cycle.
     const MAX_CAPABILITIES: usize = 48;
 
     let config = files::head(&folder.join("config"), 256).ok()?;

@@ -53,7 +53,7 @@ fn ports(folder: &Path, device: &str, gpus: &[(u32, Place)]) -> Vec<NicPort> {
     numbers.into_iter().map(port).collect()
 }
 
-/// Returns the nearest GPUs; an empty list if all GPUs are on other NUMA nodes.
+/// Returns the GPUs that are nearest to a NIC; an empty list if all GPUs are on NUMA nodes other than that of the NIC.
 fn nearest(nic: &Place, gpus: &[(u32, Place)]) -> Vec<NearGpu> {
     let measured: Vec<(u32, Near)> =
         gpus.iter().filter_map(|(index, gpu)| Some((*index, pcie_path::near(nic, gpu)?))).collect();

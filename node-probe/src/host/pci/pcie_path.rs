@@ -62,7 +62,8 @@ pub(in crate::host) fn place(folder: &Path) -> Option<Place> {
         let name = folder.file_name()?.to_str()?;
         match PciAddress::parse(name) {
             Some(address) => chain.push((address, folder.to_owned())),
-            // This is the host bridge, or, for devices behind a VMD, the bridge of the VMD, which its devices share.
+            // A folder `pci…` is the host bridge. For devices behind an Intel VMD, it is the bridge that the VMD
+            // provides, which is common to these devices.
             None if name.starts_with("pci") && !chain.is_empty() => {
                 chain.reverse();
                 return Some(Place { root: name.to_owned(), chain, numa_node: pci::numa_node(&real) });
@@ -107,7 +108,8 @@ fn bridge_kind(folder: &Path, depth: usize) -> &'static str {
         Some(4) => "root_port",
         Some(5) => "switch_upstream",
         Some(6) => "switch_downstream",
-        // If the capability is not readable, the position decides: only root ports are directly below the host bridge.
+        // If the capability is not readable, the type follows from the position: only root ports are directly below the
+        // host bridge.
         None if depth == 0 => "root_port",
         _ => "bridge",
     }

@@ -10,7 +10,7 @@ use crate::files;
 use crate::host::pci;
 use crate::paths::Paths;
 
-/// Adds the data from sysfs to a topology from NVML. Existing values stay.
+/// Adds the data from sysfs to a topology from NVML. Existing values are kept.
 pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
     let Topology { gpus, nics, nvswitches, .. } = topology;
     for gpu in gpus.iter_mut() {
@@ -28,8 +28,8 @@ pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
     }
 }
 
-/// Returns the GPUs on the PCI bus, for a node without NVML. `index` counts the GPUs by address. This is NVML's
-/// order only if NVML sees all GPUs.
+/// Returns the GPUs on the PCI bus, for a node without NVML. `index` counts the GPUs by address. This is NVML's order
+/// only if NVML lists all GPUs.
 pub(crate) fn pci_topology(paths: &Paths) -> Vec<GpuTopology> {
     let functions = pci::nvidia(paths).unwrap_or_default();
     let addresses = functions.into_iter().filter(pci::Function::is_gpu).map(|gpu| gpu.address);

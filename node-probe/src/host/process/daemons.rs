@@ -12,7 +12,7 @@ use syringe_core::facts::host::Daemons;
 use crate::paths::Paths;
 use crate::{cgroup, files, paths};
 
-/// Names of programs other than the daemons.
+/// Names of the programs that are searched in addition to the daemons.
 const NAMED: [&str; 14] = [
     "containerd",
     "crio",
@@ -39,7 +39,7 @@ struct Daemon {
     running: bool,
 }
 
-/// A process that has one of the names above.
+/// A process that has the name of a daemon or of another listed program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) struct Named {
     /// The kernel's name of the process.
@@ -81,7 +81,7 @@ pub(in crate::host) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
         let comm = match files::head(&process.join("comm"), 32) {
             Ok(comm) => comm,
             Err(error) => {
-                // Any other error means that the process has exited.
+                // Any error other than a timeout means that the process has exited.
                 complete &= error.kind() != ErrorKind::TimedOut;
                 continue;
             }

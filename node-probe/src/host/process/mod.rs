@@ -117,12 +117,12 @@ pub(crate) fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
     Some(stat(&files::text(&proc.join(pid.to_string()).join("stat"))?))
 }
 
-/// Parses `pid (comm) state ppid …`. `comm` may contain blanks and parentheses, so fields are counted from the last
+/// Parses `pid (comm) state ppid …`. `comm` may contain spaces and parentheses, so fields are counted from the last
 /// `)`.
 fn stat(text: &str) -> Stat {
     let Some((_, rest)) = text.rsplit_once(')') else { return Stat::default() };
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    // In the manual, the first field of this list is field 3 (state).
+    // `fields` begins with the state, which is field 3 in the manual page of `/proc/PID/stat`.
     let field = |number: usize| fields.get(number - 3).copied();
     Stat {
         state: field(3).filter(|state| state.len() == 1).map(|state| clean(state, 1)),

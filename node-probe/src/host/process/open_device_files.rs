@@ -43,7 +43,7 @@ pub(in crate::host) struct Holders {
     pub(in crate::host) skipped: usize,
 }
 
-/// The property of an open file that identifies it as a GPU.
+/// The property that identifies an open file as the device file of a GPU.
 #[derive(Clone, Debug)]
 enum Gpus {
     /// A character device with one of these major numbers.
@@ -110,7 +110,7 @@ pub(in crate::host) fn scan(paths: &Paths) -> io::Result<Holders> {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => holders.refused += 1,
-            // This error is a problem of the section.
+            // A timeout is reported separately, as a problem of the section.
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
             // The process has exited.
             Err(_) => {}
@@ -126,7 +126,8 @@ pub(in crate::host) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u
     if complete { Ok(minors) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
-/// Returns the minor numbers in a `/proc/PID/fd`, and whether all descriptors were read in time.
+/// Returns the minor numbers of the GPU device files that a `/proc/PID/fd` folder lists, and whether all descriptors
+/// were read in time.
 fn minors(folder: &Path, gpus: &Gpus, started: Instant) -> io::Result<(BTreeSet<u32>, bool)> {
     let (at, gpus) = (folder.to_owned(), gpus.clone());
     bounded::in_time(folder, move || {
@@ -173,7 +174,7 @@ mod tests {
         }
     }
 
-    /// A tenant can name any file like a GPU, and a GPU like any file.
+    /// A tenant can give any file the name of a GPU's device file, and can give a GPU's device file any name.
     #[test]
     fn the_device_number_decides_and_not_the_name() {
         let tree = Tree::new();

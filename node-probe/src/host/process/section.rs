@@ -81,7 +81,7 @@ pub(crate) fn processes(
 /// Returns the problem for a process with so many threads that not all were checked.
 fn not_all_threads(process: &GpuProcess) -> Option<Problem> {
     let threads = process.threads.as_ref().filter(|threads| threads.not_checked > 0)?;
-    let why = format!("{} were checked, {} were not", threads.checked, threads.not_checked);
+    let why = format!("{} threads were checked, and {} were not", threads.checked, threads.not_checked);
     Some(files::problem("threads_capped", format!("threads of pid {}", process.pid), why, ""))
 }
 
@@ -89,8 +89,9 @@ fn namespace_problem() -> Problem {
     files::problem(
         "pid_namespace",
         "process ids",
-        "the probe is not in the PID namespace of the host: NVML does not list processes that are not visible here",
-        "Run the probe with hostPID. On a node that is itself a container (kind, k3d) this cannot be avoided.",
+        "the probe is not in the PID namespace of the host: NVML does not list processes that are not visible in the \
+            probe's PID namespace",
+        "Run the probe with hostPID. On a node that is itself a container (kind, k3d), this problem cannot be avoided.",
     )
 }
 

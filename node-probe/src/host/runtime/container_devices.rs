@@ -133,8 +133,9 @@ fn access_in_cgroup(
     Ok(output.stdout.iter().map(|answer| if *answer == b'y' { Access::Allowed } else { Access::Denied }).collect())
 }
 
-/// Returns an error if the cgroup is frozen, as for a paused container, because a process that enters it would stop there.
-/// Only cgroup v2 has this file. cgroup v1 freezes in a separate hierarchy, which the child does not enter.
+/// Returns an error if the cgroup is frozen, as for a paused container, because a process that enters it would stop
+/// there. Only cgroup v2 has the file `cgroup.events`. cgroup v1 freezes in a separate hierarchy, which the child does
+/// not enter.
 fn not_frozen(procs: &Path) -> io::Result<()> {
     let events = files::text(&procs.with_file_name("cgroup.events")).unwrap_or_default();
     if events.lines().any(|line| line == "frozen 1") {
@@ -165,8 +166,8 @@ fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
     Ok(folder.join("cgroup.procs"))
 }
 
-/// Runs in the process that enters the cgroup, and returns `y` or `n` for each device. All files are opened before, so that
-/// almost nothing is charged to the memory of the container.
+/// Runs in the process that enters the cgroup, and returns `y` or `n` for each device. All files are opened before the
+/// process enters the cgroup, so that almost no memory is charged to the container.
 pub(crate) fn check_access(request: &DeviceAccessRequest) -> io::Result<String> {
     // A child that stops in the cgroup must not outlive the probe.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
@@ -174,7 +175,7 @@ pub(crate) fn check_access(request: &DeviceAccessRequest) -> io::Result<String> 
     let (mut container_procs, mut probe_procs) = (procs(&request.container_procs)?, procs(&request.probe_procs)?);
     let root = Root::open(&request.root)?;
     let kinds = if request.is_saved_tree { SAVED } else { DEVICES };
-    // The container may have replaced a file by a link or by another file since it was listed.
+    // Since the file was listed, the container may have replaced it with a link or with another file.
     let found = |name: &String| root.find(&format!("dev/{name}")).filter(|file| file.is_of(kinds));
     let files: Vec<Option<HostFile>> = request.names.iter().map(found).collect();
     let mut answers = String::with_capacity(files.len());
@@ -232,7 +233,7 @@ mod tests {
         let root = Root::open(&tree.path().join("proc/20/root")).expect("there");
         assert_eq!(device_files::list(&root, SAVED).names, ["nvidia-text"]);
         assert_eq!(device_files::list(&root, DEVICES), DeviceList::default(), "a plain file is not a device");
-        // The names are the same, as if the links were created after the listing.
+        // The request contains the names of the links, as if the links were created after the listing.
         tree.file("container_procs", "").file("probe_procs", "");
         let request = |is_saved_tree| DeviceAccessRequest {
             container_procs: tree.path().join("container_procs"),

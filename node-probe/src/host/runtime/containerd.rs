@@ -1,7 +1,7 @@
 //! Reads containerd's configuration (`read`): versions 1, 2 and 3, with `imports`.
 //!
-//! Limits: imported files are merged key by key. containerd 1 replaces the whole section of a plugin, so containerd may not
-//! have a handler that is listed here. No rule concludes that a listed handler works.
+//! Limits: imported files are merged key by key. containerd 1 replaces the whole section of a plugin, so containerd may
+//! lack a handler that is listed here. No rule concludes that a listed handler works.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ const PLUGINS: [&str; 3] = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.
 /// The handler that containerd has without a configuration.
 const BUILT_IN: &str = "runc";
 
-/// Folder from which containerd 2.2 and newer import by default.
+/// Folder from which containerd 2.2 and newer import configuration files by default.
 const DEFAULT_IMPORTS: &str = "/etc/containerd/conf.d/*.toml";
 
 /// Returns the configuration at `path`, and the CDI folders in this configuration.
@@ -55,8 +55,8 @@ pub(in crate::host) fn read(host: &Root, path: &str) -> (ContainerRuntime, Optio
     (facts, folders)
 }
 
-/// Returns whether this configuration disables the CRI plugin, which the kubelet uses. The configuration of a containerd
-/// that serves only Docker, or only programs of the host, does this.
+/// Returns whether this configuration disables the CRI plugin, which the kubelet uses. This is usual for a containerd
+/// that serves only Docker, or only programs of the host.
 pub(in crate::host) fn serves_no_kubelet(host: &Root, path: &str) -> bool {
     let Read::Parsed(file) = config_file::read(host, path) else { return false };
     disables_cri(&file.table)
@@ -146,7 +146,7 @@ impl Found {
                 if let Some(kind) = text(&["runtime_type"]) {
                     handler.runtime_type = Some(clean(kind, 64));
                 }
-                // Version 1 calls this field `runtime_engine`.
+                // In version 1 of containerd's configuration, the name of this field is `runtime_engine`.
                 if let Some(binary) = text(&["options", "BinaryName"]).or_else(|| text(&["runtime_engine"])) {
                     handler.binary = Some(clean(binary, 160));
                 }

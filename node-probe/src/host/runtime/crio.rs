@@ -32,7 +32,7 @@ pub(in crate::host) fn read(host: &Root) -> (ContainerRuntime, Option<Vec<String
             Read::Unreadable => complete = false,
         }
     }
-    // If no file exists, the configuration has another path.
+    // If none of these files exists, the configuration is at another path.
     complete &= !files.is_empty();
     let mut found: BTreeMap<String, RuntimeHandler> = BTreeMap::new();
     let (mut default_handler, mut folders) = (None, None);

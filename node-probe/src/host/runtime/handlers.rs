@@ -10,7 +10,8 @@ use crate::in_root::Root;
 /// Maximum number of handlers. A node with Kata, gVisor and NVIDIA's handlers has about ten.
 const MAX_HANDLERS: usize = 32;
 
-/// Returns the handlers in order. If there are too many, NVIDIA's handlers are first.
+/// Returns the handlers in order. If there are more than [`MAX_HANDLERS`], NVIDIA's handlers come first, and the last
+/// handlers are left out.
 pub(in crate::host) fn capped(handlers: BTreeMap<String, RuntimeHandler>) -> Vec<RuntimeHandler> {
     let mut handlers: Vec<RuntimeHandler> = handlers.into_values().collect();
     if handlers.len() > MAX_HANDLERS {

@@ -47,7 +47,8 @@ pub(in crate::host) fn read(paths: &Paths, named: &[Named]) -> Option<(Container
         (!containerd::serves_no_kubelet(&host, &path)).then_some((Some(process), path))
     });
     let (mut facts, folders, process) = match (containerd, crio) {
-        // Docker's containerd may run in addition to CRI-O, so a configuration without any plugin is not sufficient.
+        // CRI-O has priority over containerd: Docker's containerd may run in addition to CRI-O, with a configuration
+        // that does not disable the CRI plugin.
         (_, Some(crio)) => {
             let (facts, folders) = crio::read(&host);
             (facts, folders, Some(crio))

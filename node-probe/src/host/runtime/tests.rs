@@ -1,4 +1,4 @@
-//! Tests of which runtime configuration is read: that of the kubelet's containerd process, for each distribution.
+//! Tests that the configuration of the kubelet's containerd process is chosen, on each distribution.
 
 use syringe_core::facts::container_runtime::ContainerRuntime;
 

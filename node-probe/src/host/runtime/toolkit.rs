@@ -12,7 +12,8 @@ const OF_HOST: &str = "/etc/nvidia-container-runtime/config.toml";
 /// Path of the configuration that the GPU Operator's toolkit installs.
 const OF_OPERATOR: &str = "/usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml";
 
-/// Returns the configuration next to the handlers' program if the GPU Operator installed it, otherwise that of the host.
+/// Returns the first configuration that can be read: next to a program of NVIDIA's handlers, then that of NVIDIA's
+/// packages, then that of the GPU Operator.
 pub(in crate::host) fn read(host: &Root, handlers: &[RuntimeHandler]) -> Option<ToolkitConfig> {
     let binaries =
         handlers.iter().filter(|handler| handler.is_nvidia()).filter_map(|handler| handler.binary.as_deref());

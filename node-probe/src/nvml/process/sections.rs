@@ -292,7 +292,7 @@ impl Parts {
                 matrix[column][row].clone_from(word);
             }
             peers.add(pairs);
-            // All sections have the same problems of the GPU itself.
+            // Problems of the GPU itself are the same in all sections.
             let mut missing = part.missing;
             missing.problems.retain(|problem| !field_errors.problems.contains(problem));
             missing.lost = missing.lost.filter(|lost| !field_errors.lost.contains(lost));

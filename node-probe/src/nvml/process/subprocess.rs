@@ -81,8 +81,8 @@ impl NvmlProcess {
         problem(
             "nvml_crashed",
             format!("the process that calls NVML {ended}{call}{stderr}"),
-            "The report has the values that were read before. Check the kernel log (xid section). If it happens again, the \
-             library is damaged or does not match the driver: reinstall the driver.",
+            "The report has the values that were read before the process stopped. Check the kernel log (xid section). \
+                If the process stops again, the library is damaged or does not match the driver: reinstall the driver.",
         )
     }
 

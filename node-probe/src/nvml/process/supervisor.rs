@@ -23,14 +23,15 @@ use syringe_core::section_name::SectionName;
 
 /// Maximum number of processes of one read.
 const MAX_PROCESSES: usize = 4;
-/// Divisor of the time: after a call has taken this part of the time, another process reads the other GPUs. An early start
-/// does no harm: if the call returns, its process continues.
+/// Divisor of the time limit: after a call has taken this fraction of the limit, another process reads the other GPUs.
+/// An early start does no harm: if the call returns, its process continues.
 const STALL_PART: u32 = 8;
 /// Minimum time before another process is started, because a busy machine delays processes.
 const MIN_STALL: Duration = Duration::from_millis(200);
 /// Time limit for a call that initializes a GPU. The driver takes one to three seconds.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(4);
-/// Divisor of the time: a call that has taken this part of the time hangs. A shorter call may only be slow.
+/// Divisor of the time limit: a call that has taken this fraction of the limit counts as hung. A shorter call may only
+/// be slow.
 const HUNG_PART: u32 = 4;
 
 /// The processes of one read, and the parts that these processes sent.
@@ -47,7 +48,7 @@ pub(crate) struct NvmlProcesses {
     send: Arc<dyn Fn(Message) + Send + Sync>,
 }
 
-/// A message of a process (by its number): an answer, or the end of its answers.
+/// A message of a process, which is identified by its number: an answer, or the end of the answers.
 pub(crate) struct Message {
     process: usize,
     answer: Option<Answer>,
@@ -152,8 +153,8 @@ impl NvmlProcesses {
         Duration::from_millis(self.request.time_ms)
     }
 
-    /// Returns whether a call does not return because of its own GPU. If no call for another GPU has returned in a later
-    /// process (by its number), the call may be waiting for the call of an earlier process.
+    /// Returns whether a call hangs because of its own GPU. If the process is not the first one (`number`) and none of
+    /// its GPU calls has returned, the call may be waiting for a call of an earlier process.
     fn is_of_its_gpu(&self, number: usize, call: &OpenCall) -> bool {
         number == 1 || call.returned > 0
     }
@@ -235,7 +236,8 @@ impl NvmlProcesses {
     /// Kills the processes. Returns the ID of a process that does not exit in `time`, because it hangs in the kernel.
     pub(crate) fn end(&mut self, time: Duration) -> Option<u32> {
         self.hung_at_end = Some(self.hung());
-        // All processes are killed before the first ID is taken.
+        // The IDs are collected in a list, so that every process is killed, not only those before the first process
+        // that hangs.
         let left: Vec<u32> = self.processes.iter().filter_map(|reading| reading.process.end(time)).collect();
         left.first().copied()
     }

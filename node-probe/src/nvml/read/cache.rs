@@ -13,7 +13,7 @@ use crate::nvml::errors::{Kind, NvmlError};
 /// Identifies an answer: the name of the function, and the field for a function with arguments.
 type Key = (&'static str, &'static str);
 
-/// The answer of a call: a `Result<T, NvmlError>`. The type is erased, so that the cache code exists only once.
+/// The result of a call: a `Result<T, NvmlError>`. The type is erased, so that the cache code exists only once.
 pub(in crate::nvml) type Answer = Rc<dyn Any>;
 
 /// The cached answers of one GPU or product.
@@ -43,7 +43,7 @@ impl From<&'static str> for Function {
 }
 
 impl Function {
-    /// Returns a function whose answer several sections use.
+    /// Returns a function whose answer is used in several sections.
     pub(in crate::nvml) fn of_gpu(name: &'static str) -> Self {
         Self { cached: Cached::ForGpu, ..name.into() }
     }
@@ -65,7 +65,7 @@ impl Cache {
         if error.is_some_and(|error| error.kind() != Kind::Absent) {
             return;
         }
-        // A value with all bits set, or a negative number, is a defect of one GPU.
+        // A value with all bits set, or a negative number, is a defect of one GPU and is not stored for other GPUs.
         let number = answer.downcast_ref::<Result<u32, NvmlError>>();
         if number.is_some_and(|number| number.as_ref().is_ok_and(|number| i32::try_from(*number).is_err())) {
             return;

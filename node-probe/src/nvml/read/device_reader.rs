@@ -19,7 +19,7 @@ pub(in crate::nvml) struct Context<'a> {
     /// NVML index; `None` for calls about the installation as a whole.
     pub(in crate::nvml) gpu: Option<u32>,
     pub(in crate::nvml) recorder: &'a CallRecorder,
-    /// The error from which it is known that the GPU no longer responds.
+    /// The error that shows that the GPU no longer responds.
     pub(in crate::nvml) gone: &'a OnceCell<NvmlError>,
     /// Cached answers that several sections use.
     pub(in crate::nvml) cache: &'a Cache,
@@ -77,7 +77,7 @@ impl<'a> DeviceReader<'a> {
         }
     }
 
-    /// Returns the answer of one NVML call that some GPUs do not support. Only a failure is noted.
+    /// Returns the answer to one NVML call that some GPUs do not support. Only a failure is noted.
     pub(in crate::nvml) fn call_if_supported<T: Clone + 'static, E: Into<NvmlError>>(
         &mut self,
         function: impl Into<Function>,
@@ -141,7 +141,8 @@ impl<'a> DeviceReader<'a> {
         self.checked(answer)
     }
 
-    /// Returns the cached answer, if there is one. Fails if NVML must not be called: the GPU is gone, or the time is over.
+    /// Returns the cached answer, if there is one. Fails if NVML must not be called: the GPU is gone, or the time limit
+    /// is reached.
     #[inline(never)]
     fn known(&self, function: Function) -> Result<Option<Answer>, NvmlError> {
         if let Some(error) = self.context.gone.get() {
@@ -155,7 +156,7 @@ impl<'a> DeviceReader<'a> {
         Ok(cached)
     }
 
-    /// Returns the cache for the answer of a function.
+    /// Returns the cache for the result of a function.
     fn cache(&self, function: Function) -> Option<&'a Cache> {
         match function.cached {
             Cached::No => None,
@@ -190,7 +191,7 @@ impl<'a> DeviceReader<'a> {
         add(&mut self.unsupported, fields);
     }
 
-    /// Notes that `fields` are missing, as a failure even if `error` only means that they are not supported.
+    /// Notes a failure for `fields`, even if `error` only means that they are not supported.
     pub(in crate::nvml) fn note_failure(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
         match self.failed.iter_mut().find(|known| known.error == *error) {
             Some(known) => {

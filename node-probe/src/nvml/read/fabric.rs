@@ -1,4 +1,4 @@
-//! `describe`: converts the values of `nvmlDeviceGetGpuFabricInfoV` that are valid in the current state into facts.
+//! `describe`: converts a result of `nvmlDeviceGetGpuFabricInfoV` to facts, without values that the state rules out.
 
 use syringe_core::facts::topology::Fabric;
 

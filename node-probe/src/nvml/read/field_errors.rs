@@ -119,7 +119,7 @@ where
     field_errors
 }
 
-/// Returns the first names, and the number of the others.
+/// Returns the first names, and the number of the remaining names.
 fn names(all: &[&'static str], most: usize) -> String {
     let named = all.iter().take(most).copied().collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(most) {

@@ -91,7 +91,7 @@ pub(in crate::nvml) fn of_link(
     }
 }
 
-/// Returns the values of answers. An unsupported value is `None` without a note; a failure is noted under `path`.
+/// Returns the value of each answer. An unsupported value is `None` without a note; a failure is noted under `path`.
 pub(in crate::nvml) fn numbers(
     reader: &mut DeviceReader<'_>,
     answers: impl Iterator<Item = Result<i128, NvmlError>>,

@@ -121,7 +121,8 @@ fn initialise_file(path: &Path, unattached: bool) -> Result<Nvml, NvmlError> {
         result => result?,
     };
     if nvml.lib().nvmlShutdown.is_err() {
-        // Dropping `nvml` would panic in the wrapper. A library without this function is not NVML.
+        // Without `nvmlShutdown`, dropping `nvml` would panic in the wrapper. A library without this function is not
+        // NVML.
         std::mem::forget(nvml);
         return Err(NvmlError::MissingFunction);
     }
@@ -147,7 +148,7 @@ fn unopened(tried: &[(PathBuf, NvmlError)], paths: &Paths, loaded: Option<&str>)
         let list: Vec<_> = others.map(|(_, (path, why))| format!("{}: {}", path.display(), why.why())).collect();
         clean(&list.join("; "), TRIED_TEXT)
     };
-    // An error of the driver is more specific than a library that was not found.
+    // An error of the driver is more specific than the error for a library that was not found.
     if let Some(at) = tried.iter().rposition(|(_, error)| matches!(error, NvmlError::Code(_))) {
         let (path, error) = &tried[at];
         let problem = error.problem("NVML", None);

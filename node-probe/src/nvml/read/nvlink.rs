@@ -136,8 +136,8 @@ impl LinkReader<'_, '_, '_> {
         }
     }
 
-    /// Reads a value that some drivers do not return for working links. Its absence is not an error. If the call was not
-    /// made, that is noted.
+    /// Reads a value that some drivers do not return for working links. A missing value is not an error, but a call
+    /// that was not made is noted.
     fn far_end<T: Clone + 'static>(
         &mut self,
         function: &'static str,
@@ -274,7 +274,7 @@ pub(in crate::nvml) fn between(own: &GpuTopology, other: &GpuTopology) -> Option
         let switched = |group: &&NvlinkGroup| group.remote_type.as_deref() == Some("switch");
         active(&gpu.nvlinks).filter(switched).map(|group| group.links.len()).sum::<usize>()
     };
-    // One end of a link may not have the address of its partner.
+    // One end of a link may lack the address of its partner.
     let direct = to(own, other).max(to(other, own));
     let switched = to_switches(own).min(to_switches(other));
     Some(if direct > 0 { direct } else { switched }).filter(|links| *links > 0)

@@ -55,7 +55,7 @@ impl PeerToPeer {
     fn note_error(&mut self, error: NvmlError) {
         match error.kind() {
             Kind::Absent => self.absent = true,
-            // One of the two GPUs was lost, which other sections report.
+            // One of the two GPUs was lost. Other sections report the loss.
             Kind::Gone => {}
             Kind::Failed => {
                 self.failed.get_or_insert(error);
@@ -73,7 +73,7 @@ impl PeerToPeer {
         }
     }
 
-    /// Returns the capabilities that all pairs that were read have.
+    /// Returns the capabilities that are common to all pairs that were read.
     pub(in crate::nvml) fn common_to_all_pairs(&self) -> Vec<String> {
         let lacks = |name: &str| self.lacking.iter().any(|lack| lack.capability == name);
         let everywhere = |name: &&str| self.answered > 0 && !lacks(name);

@@ -35,7 +35,8 @@ const NO_INSTANCE: u32 = u32::MAX;
 pub(in crate::nvml) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuUses) {
     lists(device, reader, &mut gpu.uses);
     if gpu.uses.len() >= MAX_USES {
-        let error = NvmlError::Unreadable(format!("more than {} uses are not listed", MAX_USES - 1));
+        let error =
+            NvmlError::Unreadable(format!("there are more than {} uses, and some may not be listed", MAX_USES - 1));
         reader.note_failure(LISTS[0].2, &error, &[WHAT]);
     }
     gpu.memory_used = reader

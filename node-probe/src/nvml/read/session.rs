@@ -41,7 +41,8 @@ pub(in crate::nvml) struct Session {
     pub(in crate::nvml) count: u32,
     /// The GPUs to read.
     pub(in crate::nvml) gpus: Vec<Gpu>,
-    /// Whether answers are cached for products: there are several GPUs, and a section has such values.
+    /// Whether answers are cached for each product: only if there are several GPUs, and a section has values that
+    /// depend on the product.
     shares_products: bool,
     products: RefCell<Vec<(Product, &'static Cache)>>,
     /// Whether NVML does not support peer-to-peer capabilities. In that case they are not read again.
@@ -52,7 +53,7 @@ pub(in crate::nvml) struct Gpu {
     pub(in crate::nvml) identity: Identity,
     /// The GPU's handle, or the reason why it has no handle.
     device: Result<&'static Device<'static>, NvmlError>,
-    /// The first error from which it is known that the GPU no longer responds.
+    /// The first error that shows that the GPU no longer responds.
     gone: OnceCell<NvmlError>,
     cache: Cache,
     of_product: Option<&'static Cache>,
@@ -76,7 +77,8 @@ impl Session {
         deadline: Instant,
     ) -> Result<Self, Problem> {
         let NvmlRequest { paths, sections, without, .. } = request;
-        // The initialization would also stop at a GPU that hangs.
+        // If a GPU is left out because it hangs, the initialization must tolerate GPUs that do not attach: it would
+        // also hang at this GPU.
         let (nvml, library) = library::open(libraries, paths, &recorder, !without.is_empty())?;
         let count = {
             let _current = recorder.record("nvmlDeviceGetCount_v2", None, None);
@@ -195,7 +197,7 @@ impl Gpu {
         self.device.as_ref().ok().copied().filter(|_| self.gone.get().is_none())
     }
 
-    /// Returns whether the GPU has an entry in sections.
+    /// Returns whether the GPU has an entry in the sections.
     pub(in crate::nvml) fn is_open(&self) -> bool {
         self.device.is_ok()
     }

@@ -31,7 +31,7 @@ const POLICIES: &[(PerformancePolicy, &str)] = &[
 
 pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
     gpu.performance_state = performance_state(device, reader);
-    // One call reads all values that only have a field ID.
+    // One call reads all values that NVML returns only by field ID.
     let ids = [
         field_values::MEMORY_TEMPERATURE,
         field_values::POWER_INSTANT,
@@ -103,7 +103,7 @@ fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Opti
     reader.check_range(FUNCTION, "performance_state", Some(state), value_ranges::PERFORMANCE_STATE)
 }
 
-/// Adds the temperatures and limits that have their own functions to the values from fields.
+/// Reads the temperatures and limits that have their own NVML functions, and adds them to the values from fields.
 fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Temperature) -> Temperature {
     let mut celsius = |function: Function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
         let value = reader.call(function, &[field], call).map(u32::cast_signed);

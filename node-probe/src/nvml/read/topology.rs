@@ -48,7 +48,7 @@ impl Session {
             }
             (pairs.answered, pairs.lacking, pairs.absent) = (peers.answered, peers.lacking, peers.absent);
         });
-        // Another process may read the pairs that include a GPU that is left out here.
+        // Another process may read the pairs that include a GPU that this process leaves out.
         part.complete &= usize::try_from(self.count) == Ok(self.gpus.len());
         part
     }

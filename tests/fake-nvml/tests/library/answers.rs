@@ -157,7 +157,7 @@ fn field(device: &Device<'_>, id: u32, scope: u32) -> Result<i64, nvml_wrapper::
         device.nvml().lib().nvmlDeviceGetFieldValues(device.handle(), 1, &mut value)
     })?;
     nvml_wrapper::error::nvml_try(value.nvmlReturn)?;
-    // SAFETY: the library has set the union, and `valueType` names the member.
+    // SAFETY: the library has set the union, and `valueType` identifies the member.
     Ok(unsafe {
         match value.valueType {
             nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT => value.value.uiVal.into(),
@@ -185,7 +185,7 @@ fn nvlinks_fabric_and_neighbours_are_those_of_the_facts() {
                         said(field(&device, 164, *number)).map(|speed| speed as u32),
                         group.speed_megabytes_per_second
                     );
-                    // The counters of NVLink 4 and of NVLink 5 exclude each other.
+                    // A link has either the counters of NVLink 4 or those of NVLink 5.
                     assert_eq!(said(field(&device, 163, *number)).is_some(), group.version < Some(5));
                     assert_eq!(said(field(&device, 221, *number)).is_some(), group.version >= Some(5));
                 }

@@ -18,7 +18,7 @@ pub(super) fn urgency(draft: &Draft) -> Urgency {
     };
     match draft.severity {
         Severity::Info => Urgency::NextMaintenance,
-        // Work that continues reads and writes wrong data.
+        // If the work continues, it reads and writes wrong data.
         _ if draft.rule.in_plan == InPlan::ResultsSuspect => Urgency::Now,
         _ if draft.can_wait => Urgency::WhenJobsEnd,
         Severity::Warning => Urgency::NextMaintenance,
@@ -49,7 +49,7 @@ pub(super) fn return_step<'a>(drafts: impl Iterator<Item = &'a Draft>, gpus: &st
     }
 }
 
-/// Returns the pids of the processes that no signal ends, from the drafts that `of` selects.
+/// Returns the pids of the processes that cannot be killed by a signal, from the drafts that `of` selects.
 pub(super) fn stuck(drafts: &[Draft], of: impl Fn(&Draft) -> bool) -> Vec<String> {
     let unkillable = |draft: &&Draft| draft.rule.in_plan == InPlan::UnkillableProcess && of(draft);
     urgent(drafts).filter(unkillable).filter_map(|draft| draft.scope.pid).map(|pid| pid.to_string()).collect()

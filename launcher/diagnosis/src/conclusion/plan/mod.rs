@@ -64,14 +64,14 @@ fn is_inspection(action: ActionCode) -> bool {
     matches!(action, ActionCode::CheckCabling | ActionCode::CheckCooling)
 }
 
-/// Returns whether a grave fault of a GPU in the kernel log is repaired by other versions or settings.
+/// Returns whether a change of versions or settings repairs a severe GPU fault from the kernel log.
 fn is_update(draft: &Draft) -> bool {
     let grave = draft.severity >= Severity::Critical && draft.when.is_some();
     grave && draft.scope.gpu.is_some() && draft.rule.about == About::Gpus && wants(draft, ActionCode::UpdateSoftware)
 }
 
-/// Returns whether the action interrupts the work on a GPU or on the node, so that it needs a plan. Every grave fault of a
-/// GPU in the kernel log needs one.
+/// Returns whether the action interrupts the work on a GPU or on the node, so that it needs a plan. Every severe fault
+/// of a GPU in the kernel log needs a plan.
 fn needs_plan(draft: &Draft) -> bool {
     let interrupts = |action| {
         let returns = action == ActionCode::ContactVendor;
@@ -80,7 +80,7 @@ fn needs_plan(draft: &Draft) -> bool {
     draft.actions().any(interrupts) || is_update(draft) || comes_first(draft)
 }
 
-/// Returns whether the plan begins with the action of this draft, because other parts need it.
+/// Returns whether the plan begins with the action of this draft, because other components depend on this action.
 fn comes_first(draft: &Draft) -> bool {
     let acts = draft.action == ActionCode::UpdateSoftware && draft.severity >= Severity::Critical;
     acts && draft.rule.in_plan == InPlan::ComesFirst
@@ -134,10 +134,11 @@ fn support_cases<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
     for draft in drafts {
         let text = match draft.action {
-            // A fault of an application still needs attention: the plan only names the work that may continue.
+            // A fault of an application still needs attention: the plan only describes which work may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
                 format!(
-                    "Check the log of the application; this does not indicate a fault of {{gpu}}. Otherwise follow {what}."
+                    "Check the log of the application; this error does not indicate a fault of {{gpu}}. For the other \
+                        findings, follow {what}."
                 )
             }
             ActionCode::RestartPod => format!("Stop the work of the pod and start it elsewhere; then follow {what}."),
@@ -164,7 +165,7 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
             draft.action = if lead == ActionCode::DrainAndReboot { lead } else { draft.action };
         }
         draft.advice = text;
-        // The plan has steps for the further actions.
+        // The plan contains the steps for the further actions of the draft.
         draft.further.clear();
     }
 }

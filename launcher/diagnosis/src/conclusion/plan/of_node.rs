@@ -12,7 +12,7 @@ use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, InPlan};
 use syringe_core::classification::{ActionCode, Severity};
 
-/// From this number of GPUs on that fell off the bus, a cause that they share is likelier.
+/// If at least this number of GPUs fell off the bus, a cause that they share is likelier than separate faults.
 const SEVERAL: usize = 3;
 
 /// A plan for the whole node.
@@ -21,7 +21,7 @@ pub(super) enum Whole {
     Reboot,
     /// Resets all GPUs and NVSwitches together.
     ResetAll,
-    /// Starts a part that the others need, and reads the node again.
+    /// Starts a component that other components need, and reads the node again.
     Start,
 }
 
@@ -52,7 +52,8 @@ fn why_not_reset(node: &Node<'_>, drafts: &[Draft]) -> Option<(Label, String)> {
     node.gpus.iter().filter(reset).find_map(|gpu| Some(((gpu.index, gpu.label()), needs_of(node, gpu)?.reboot?)))
 }
 
-/// Makes the plan of a node that must be rebooted, or whose GPUs are all reset. This plan includes the resets of its GPUs.
+/// Makes the plan of a node that must be rebooted, or on which all GPUs must be reset. The plan includes the resets of
+/// single GPUs.
 pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Plan {
     let findings = ids(urgent(drafts));
     let reboots = || urgent(drafts).filter(|draft| wants(draft, ActionCode::DrainAndReboot));
@@ -143,12 +144,14 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     }
 }
 
-/// Makes the plan of a node on which a part must be started first. It names no reset: what is wrong now can follow from that.
+/// Makes the plan of a node on which a component must be started first. The plan contains no reset, because the other
+/// faults may only be consequences of the missing component.
 fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
     let name = &node.name;
     let mut steps = first_steps(drafts);
     steps.push(
-        "Then run this diagnosis of {node} again: other findings of the fabric can follow from this one.".to_owned(),
+        "Then run this diagnosis of {node} again: other findings about the fabric can be consequences of this fault."
+            .to_owned(),
     );
     let inspected =
         distinct(urgent(drafts).filter(|draft| draft.actions().any(is_inspection)).map(Draft::label).collect());

@@ -95,7 +95,8 @@ fn about_gpu(case: &Case<'_>) -> Claim {
     claim
 }
 
-/// Returns the grave findings about other GPUs of the node, which the statement about the pod's GPUs does not rule out.
+/// Returns the severe findings about other GPUs of the node, which the statement about the pod's GPUs does not rule
+/// out.
 fn others(case: &Case<'_>) -> String {
     let elsewhere = |finding: &&Finding| !finding.addresses.is_empty() && !case.is_on_its_gpus(finding);
     let mut ids: Vec<&str> = case.severe_findings().filter(elsewhere).map(|finding| finding.id.as_str()).collect();

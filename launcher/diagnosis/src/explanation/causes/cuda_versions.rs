@@ -1,7 +1,7 @@
 //! `required`: the CUDA version that an image requires. `first_driver`: the first driver that supports a CUDA version.
 //!
-//! An image states its requirement in `NVIDIA_REQUIRE_CUDA` (`cuda>=12.8 …`). The NVIDIA Container Toolkit compares it with
-//! the CUDA version of the driver, which NVML also reports, before it starts the container.
+//! An image states its requirement in `NVIDIA_REQUIRE_CUDA` (`cuda>=12.8 …`). Before the NVIDIA Container Toolkit
+//! starts a container, it compares this requirement with the CUDA version of the driver, which NVML also reports.
 
 /// CUDA versions (major, minor) and the first Linux driver that supports each, newest first.
 ///

@@ -13,11 +13,11 @@ use crate::finding::Finding;
 pub(crate) enum Effect {
     /// Programs on the GPU, or on all GPUs of the node, end or hang, and new programs fail.
     Ends,
-    /// Containers do not start or get no GPU. A program that has its GPU continues.
+    /// Containers do not start or get no GPU. A program that already has its GPU continues to run.
     Starts,
 }
 
-/// One row: id of a rule or its start, effect, and the mechanism.
+/// One row: the id of a rule or the beginning of such ids, the effect, and the mechanism.
 struct Row {
     id: &'static str,
     effect: Effect,

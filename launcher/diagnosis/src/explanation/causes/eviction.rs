@@ -6,7 +6,8 @@ use crate::messages::phrases::{self, Part};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::PodEvent;
 
-/// Reason in a pod's status, cause, action, meaning, and advice. `OutOf` is the beginning of several reasons.
+/// One row: the reason in a pod's status, the cause, the action, the meaning and the advice. `OutOf` is the beginning
+/// of several reasons.
 type Rejection = (&'static str, Cause, ActionCode, &'static str, &'static str);
 
 /// Reasons with which the kubelet or a controller rejects or ends a pod. Source: `pkg/kubelet`, `pkg/scheduler/framework`.
@@ -56,7 +57,7 @@ const REJECTIONS: [Rejection; 18] = [
         Cause::Application,
         ActionCode::FixApplication,
         "a hostPort that the pod needs is in use on its node",
-        "Remove hostPort, use another port, or run one such pod for each node.",
+        "Remove hostPort, use another port, or run at most one pod with this port on each node.",
     ),
     (
         "NodeName",
@@ -122,10 +123,10 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     let is_reason = |name: &str| reason == name || name == "OutOf" && reason.starts_with(name);
     let &(_, cause, code, what, action) = REJECTIONS.iter().find(|(name, ..)| is_reason(name))?;
     let what = match reason.strip_prefix("OutOf") {
-        // A node that has the resource now did not have it at that time.
+        // If the node has the resource now, the node did not have it when it rejected the pod.
         Some(resource) if message.trim_end_matches('.').ends_with("capacity: 0") => format!(
-            "the kubelet admitted it before the device plugin of its node had registered {resource} (capacity: 0), and {} had \
-             not waited for that",
+            "the kubelet tried to admit it before the device plugin of its node had registered {resource} (capacity: \
+                0), and {} had not waited for the registration",
             case.pod.scheduler.as_deref().unwrap_or("whoever placed the pod")
         ),
         Some(resource) => format!(
@@ -153,12 +154,14 @@ fn evicted(case: &Case<'_>, message: &str) -> Explanation {
     };
     let meaning = phrase.meaning(message);
     let (cause, certainty, what, action) = match Usage::of(message).filter(|_| phrase.cause == Cause::Node) {
-        // The kubelet names each container that uses more than it requested, not the one that filled the disk.
+        // The kubelet names each container that uses more than it requested. The container that filled the disk may be
+        // a different one.
         Some(Usage { container, used, resource, .. }) if resource == "ephemeral-storage" && !is_large(used) => (
             Cause::Node,
             Certainty::Likely,
             format!(
-                "{meaning}; its container {container} used only {used} of it, and what filled the disk is not known"
+                "{meaning}; its container {container} used only {used} of this resource, and what filled the disk is \
+                    not known"
             ),
             format!(
                 "Find out what fills the disk of {} (images, logs, emptyDir and hostPath volumes), and free it.",

@@ -52,8 +52,8 @@ pub(crate) fn state_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
     Some(of_gpu(case, certainty, what, &[], &findings))
 }
 
-/// Returns the severe events of these classes about the pod's GPUs and their switches that can have ended the pod. No event
-/// has ended a pod that is still running on a GPU that works again.
+/// Returns the severe events of these classes about the pod's GPUs and their switches that may have ended the pod; none
+/// if the pod is still running and its GPU works again.
 fn causing<'c>(case: &'c Case<'_>, classes: &[Class]) -> Vec<&'c KernelEvent> {
     if case.pod.phase == "Running" && case.failed().is_none() && case.works_again() {
         return Vec::new();
@@ -130,7 +130,7 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
         _ if later && !earlier => None,
         // A program that uses one GPU does not need the switch.
         _ if case.is_of_switch(worst) => Some((Certainty::Possible, "an NVSwitch of its node has a fault")),
-        // No program works on such a GPU, whenever the fault occurred.
+        // No program works on a GPU with a fatal fault, whenever the fault occurred.
         (Severity::Fatal, _) => Some((inferred(case), "its GPU is out of service")),
         (_, true) if earlier => {
             Some((Certainty::Possible, "its GPU had a fault before the pod started, and still has it"))
@@ -142,7 +142,7 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
     }
 }
 
-/// Returns `Likely` if the container ended near the time of the reading, and its message names no other cause.
+/// Returns `Likely` if the container ended shortly before the node was read, and its message names no other cause.
 fn inferred(case: &Case<'_>) -> Certainty {
     let Some(end) = case.failed() else { return Certainty::Likely };
     let read = case.report.and_then(|report| report.taken_at);
@@ -199,7 +199,8 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     let mut damaged = case.own_xids(&[Class::Application, Class::Hardware]);
     damaged.retain(|event| event.code.is_some_and(|code| DAMAGED_COMMANDS.contains(&code)));
     if !damaged.is_empty() {
-        let what = "its GPU received damaged commands: NVIDIA names the quality of the PCIe link as the usual reason";
+        let what = "its GPU received damaged commands: according to NVIDIA, the usual reason is the quality of the \
+            PCIe link";
         return Some(
             case.explain(Cause::Gpu, Certainty::Possible, what)
                 .with_evidence(quotes(&damaged))
@@ -219,7 +220,7 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     let what = if failed {
         "its own GPU code caused a fault"
     } else {
-        "one of its processes caused a GPU fault, and the pod continues"
+        "one of its processes caused a GPU fault, and the pod continues to run"
     };
     let matches = xids.iter().any(|event| event.pid.is_none() || case.on_node.names_own_process(event));
     // A terminated container has no process left to compare.

@@ -151,8 +151,8 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
         None => Refusal::of_node(
             what,
             format!(
-                "Recreate the pod. If Kubernetes shows more free GPUs on {node} than the message does, the allocations of the \
-                 kubelet are stale: restart the kubelet of {node} (systemctl restart kubelet)."
+                "Recreate the pod. If Kubernetes shows more free GPUs on {node} than the kubelet's message does, the \
+                    allocations of the kubelet are stale: restart the kubelet of {node} (systemctl restart kubelet)."
             ),
         ),
     };
@@ -160,7 +160,7 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     refusal
 }
 
-/// States which scheduler counted a device as free, if it is not the default one.
+/// States which scheduler counted a device as free, unless it was the default scheduler.
 fn placed_by(case: &Case<'_>) -> String {
     case.pod
         .scheduler
@@ -252,11 +252,11 @@ fn topology(case: &Case<'_>) -> Refusal {
         Refusal::of_node(what, action)
     } else if total >= wanted {
         let action = format!(
-            "Recreate the pod on a node with {wanted} free GPUs of one NUMA node, free {} more on one of {node}, or request at \
-             most {most}; {policy} rejects GPUs of several NUMA nodes.",
+            "Recreate the pod on a node with {wanted} free GPUs on one NUMA node, free {} more GPUs on one NUMA node \
+                of {node}, or request at most {most}; {policy} rejects GPUs of several NUMA nodes.",
             wanted - most
         );
-        Refusal::of_node(format!("{what}: {total} GPUs are free, at most {most} of them on one"), action)
+        Refusal::of_node(format!("{what}: {total} GPUs are free, at most {most} of them on one NUMA node"), action)
     } else {
         let action = format!("Recreate the pod on a node with {wanted} free GPUs: {node} has {total}.");
         Refusal::of_node(what, action)
@@ -281,7 +281,7 @@ fn explained_by(case: &Case<'_>, starts: &[&str], refusal: Refusal) -> Refusal {
     Refusal { what, evidence: quote(finding), action, ..refusal }
 }
 
-/// Returns title and first evidence of a finding.
+/// Returns the title and the first evidence of a finding.
 fn quote(finding: &Finding) -> Vec<String> {
     let title = format!("finding {}: {}", finding.id, finding.headline());
     std::iter::once(title).chain(finding.evidence.first().cloned()).collect()

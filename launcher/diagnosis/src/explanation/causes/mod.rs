@@ -130,8 +130,8 @@ impl Case<'_> {
         self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
     }
 
-    /// Returns the action of the most severe finding about the pod's GPUs, whatever its severity, so that the explanation
-    /// asks for nothing that the diagnosis does not ask for.
+    /// Returns the action of the most severe finding about the pod's GPUs, whatever its severity, so that the
+    /// explanation does not recommend more than the diagnosis.
     fn plan(&self) -> Option<Action> {
         let ends =
             |finding: &&Finding| finding.severity >= Severity::Critical || effects::ends_programs(finding).is_some();
@@ -187,8 +187,8 @@ impl Case<'_> {
         of_fabric && pci.is_some() && !names_gpu && !self.on_node.addresses.is_empty()
     }
 
-    /// Returns whether an event can have ended the container. An error of another process does not count if it occurred long
-    /// before the end and the container's message is about something else.
+    /// Returns whether an event may have ended the container. An error of another process does not count if it occurred
+    /// long before the end of the container, and the container's message is not about GPUs.
     fn can_have_ended(&self, event: &KernelEvent) -> bool {
         let Some(end) = self.failed() else { return true };
         let gap = end.finished.zip(event.last).map(|(finished, last)| finished.duration_since(last));
@@ -233,7 +233,8 @@ impl Case<'_> {
         self.on_node.own_events.iter().filter(of_gpu).collect()
     }
 
-    /// Returns the action of a finding according to the plan of the diagnosis, so that the explanation recommends the same.
+    /// Returns the action of a finding according to the plan of the diagnosis, so that the explanation recommends the
+    /// same action.
     fn action_for(&self, finding: &Finding) -> Action {
         let gpus: Vec<PciAddress> = self.on_node.addresses.iter().cloned().collect();
         self.diagnosis.map_or_else(|| finding.action.clone(), |diagnosis| diagnosis.action_for(finding, &gpus))
@@ -335,7 +336,7 @@ impl Explanation {
 /// cause.
 const TEARDOWN: [u32; 4] = [43, 45, 141, 174];
 
-/// Returns whether an event only says that the driver ended a program.
+/// Returns whether an event only reports that the driver ended a program.
 fn is_teardown(event: &KernelEvent) -> bool {
     event.kind == KernelEventKind::Xid && event.code.is_some_and(|code| TEARDOWN.contains(&code))
 }
@@ -381,7 +382,7 @@ fn event_quote(event: &PodEvent) -> String {
     format!("event{at} {reason}{times}: {message}")
 }
 
-/// Returns whether PCI or NVML was read, and no GPU is listed.
+/// Returns whether the node has no GPU: PCI or NVML was read, and neither of them lists a GPU.
 fn has_no_gpu(report: &Report) -> bool {
     let on_pci = Section::data_of(&report.sections.host).map(|host| host.pci_gpus.len());
     let in_nvml = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());

@@ -85,14 +85,14 @@ fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
     case.on_node.processes.iter().filter(|process| process.is_uninterruptible())
 }
 
-/// A pod that is longer in Terminating than this waits for more than its grace period.
+/// If a pod stays in Terminating for longer than this, its grace period is not the only reason.
 const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
 
 /// Explains a pod whose process may be stuck. One reading does not prove it, because a driver call can be in state D for a
 /// moment.
 pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     let waiting: Vec<_> = waiting(case).collect();
-    // A process that was asked to end long ago does not wait for a moment only.
+    // If a process was asked to end long ago, its wait in the kernel is not short.
     let deleted = case
         .pod
         .deleted
@@ -158,7 +158,7 @@ pub(crate) fn ends_without_error(case: &Case<'_>) -> Option<Explanation> {
     }
     let container = case.pod.containers.iter().find(|container| ends_well(container).is_some())?;
     let (name, restarts) = (&container.name, container.restarts);
-    // An init container that was restarted once and completed is no loop.
+    // An init container that was restarted once and then completed is not in a restart loop.
     let waits = matches!(&container.state, ContainerState::Waiting { .. });
     waits.then(|| {
         let what = format!(
@@ -226,7 +226,8 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         (false, true) => (Cause::Node, ActionCode::Watch),
         (false, false) => match &reading {
             Some((reading, _)) => (reading.cause, ActionCode::Watch),
-            // An exit code alone does not blame the program where the node has a fault that ends programs.
+            // If the node has a fault that ends programs, an exit code alone does not show that the program is the
+            // cause.
             None if node_ends_programs(case) || (exit_code > 128 && shares_gpus(case)) => {
                 (Cause::Unknown, ActionCode::Watch)
             }
@@ -288,8 +289,8 @@ fn shares_gpus(case: &Case<'_>) -> bool {
     case.pod.other_resources.iter().any(of_shares)
 }
 
-/// Returns whether a finding about the whole node ends programs, such as missing device files. A fault of one GPU has its own
-/// causes, which compare its time with the end of the program.
+/// Returns whether a finding about the whole node ends programs, such as missing device files. Faults of one GPU are
+/// handled by other causes, which compare the time of the fault with the end of the program.
 fn node_ends_programs(case: &Case<'_>) -> bool {
     let of_node = |finding: &&&Finding| {
         finding.addresses.is_empty() && finding.scope.gpu.is_none() && finding.scope.pci.is_none()
@@ -297,7 +298,8 @@ fn node_ends_programs(case: &Case<'_>) -> bool {
     claims::concerns(case).iter().filter(of_node).any(|finding| effects::ends_programs(finding).is_some())
 }
 
-/// Returns the meaning of the program's last words by their general shape, and whether these words are from the log.
+/// Returns the meaning of the last error message of the program, found by its general form, and whether this message is
+/// from the log.
 fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     let own = shapes::read_log(message.lines()).map(|(_, reading)| (reading, false));
     own.or_else(|| {
@@ -388,8 +390,8 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
 /// Maximum number of messages about a pod that runs.
 const SHOWN_DOUBTS: usize = 4;
 
-/// Explains a running pod that mounts device files of the host beside devices of a plugin: a container sees these devices and may open
-/// only those that it was given.
+/// Explains a running pod that mounts device files of the host in addition to the devices of a plugin: a container sees
+/// all these devices, but may open only those that it was given.
 fn other_devices_visible(case: &Case<'_>, what: &str) -> Option<Explanation> {
     let pod = case.pod;
     if pod.phase != "Running" || pod.is_gpu_stack || pod.host_devices.is_empty() || pod.other_resources.is_empty() {
@@ -397,8 +399,9 @@ fn other_devices_visible(case: &Case<'_>, what: &str) -> Option<Explanation> {
     }
     let (mounted, requested) = (pod.host_devices.join(", "), pod.other_resources.join(", "));
     let what = format!(
-        "{what}; it mounts {mounted} of its node, so it sees devices that it may not open beside those that it was given \
-         ({requested}): a library such as NCCL or libfabric may choose one of these, fail, and use a slower network"
+        "{what}; it mounts {mounted} of its node, so in addition to the devices that it was given ({requested}), it \
+            can see devices that it may not open: a library such as NCCL or libfabric may choose one of the latter, \
+            fail, and use a slower network"
     );
     Some(
         case.explain(Cause::Application, Certainty::Possible, what)

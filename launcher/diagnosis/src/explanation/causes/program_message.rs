@@ -52,7 +52,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     };
     let mesh = sidecar(case).filter(|_| phrase.is_about_connections());
     let mesh_note = mesh.map(|name| {
-        format!("; its sidecar {name} belongs to a service mesh, which takes the connections of the pod for its own")
+        format!("; its sidecar {name} belongs to a service mesh, which intercepts the connections of the pod")
     });
     let mesh_note = mesh_note.unwrap_or_default();
     let what = format!("container {container}: {}{why}{note}{mesh_note}", phrase.meaning(text));
@@ -148,7 +148,8 @@ pub(super) fn before_its_end(case: &Case<'_>) -> Vec<String> {
 /// If another GPU failed within this time before the end of a rank, its failure can be the reason.
 const BEFORE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Returns the severe errors of other GPUs of the node shortly before a program waited in vain for another rank.
+/// Returns the severe errors of other GPUs of the node shortly before a program reported that another rank did not
+/// respond.
 fn on_other_gpus<'c>(case: &'c Case<'_>, end: &Termination<'_>) -> Vec<&'c KernelEvent> {
     let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
     let before = |event: &&KernelEvent| {

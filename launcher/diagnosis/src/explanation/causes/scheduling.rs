@@ -48,7 +48,7 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
     ),
     (
         &["wouldn't fit if a new node is added"],
-        "as far as the autoscaler knows, a new node of no node group has what the pod requests",
+        "according to the autoscaler, no node group can add a node that has what the pod requests",
         "Compare the requests with the node groups. An empty node group must declare its GPUs to the autoscaler (by tags or labels of \
          its node template), as there is no node to learn from; check maximum sizes, too.",
     ),
@@ -81,7 +81,7 @@ struct NoNewNode {
     quote: String,
 }
 
-/// Returns why no new node is added for the pod. The innermost reason of a message counts, which is at its end.
+/// Returns why no new node is added for the pod. Only the innermost reason is used; it is at the end of the message.
 fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     let speaks =
         |event: &&PodEvent| !event.is_ours() && event.message != of_scheduler && !event.message.starts_with("0/");
@@ -298,7 +298,7 @@ fn pending_resource_claims(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// Returns why the pod does not preempt others, if the scheduler reports that.
+/// Returns why the pod does not preempt other pods, if the scheduler reports the reason.
 fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
     let priority = match (&preemption.class, preemption.priority) {
         (Some(class), Some(priority)) => format!("priority class {class}, {priority}"),
@@ -315,8 +315,8 @@ fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
     })
 }
 
-/// Returns that pods of a group do not exist yet, if the message of Volcano counts fewer pods than the group needs:
-/// `pod group is not ready, 1 Pending, 2 minAvailable`.
+/// If the message of Volcano counts fewer pods than the group needs, returns the reason: pods of the group do not exist
+/// yet. Example: `pod group is not ready, 1 Pending, 2 minAvailable`.
 fn missing_of_group(message: &str) -> Option<String> {
     let (_, counts) = message.split_once("pod group is not ready")?;
     let mut known = 0;
@@ -331,8 +331,9 @@ fn missing_of_group(message: &str) -> Option<String> {
     }
     let needed = needed.filter(|needed| known > 0 && known < *needed)?;
     Some(format!(
-        "its pod group needs {needed} pods at the same time, and only {known} of {needed} exist: the controller of the job has not \
-         created the others (some wait until the first pod runs), or their creation failed"
+        "its pod group needs {needed} pods at the same time, and only {known} of {needed} exist: the controller of the \
+            job has not created the others (some controllers wait until the first pod is running), or their creation \
+            failed"
     ))
 }
 

@@ -142,7 +142,7 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(waiting_since(case))
         .with_evidence(finding_lines);
     explanation.action = applied.action;
-    // The operator builds the tag from the driver version, the distribution and the kernel.
+    // The GPU Operator builds the tag of the driver image from the driver version, the distribution and the kernel.
     if case.pod.is_gpu_stack && part == Part::Image && phrase.cause == Cause::Application {
         explanation.action.text = NO_DRIVER_IMAGE.replace("{node}", case.node);
     }
@@ -151,7 +151,8 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
 
 /// Explains a failure whose message is not in the table, by the general shape of its innermost error.
 fn by_its_shape(case: &Case<'_>, failure: &str, reading: Reading, messages: Vec<String>) -> Explanation {
-    // Messages of the container runtime and the kubelet are about the node, unless the shape names another part.
+    // Messages of the container runtime and the kubelet are about the node, unless the form of the error indicates
+    // another part of the system.
     let cause = if reading.cause == Cause::Application { Cause::Unknown } else { reading.cause };
     let advice = reading.advice(case.node);
     case.explain(cause, Certainty::Likely, format!("{failure}: {}", reading.quoted()))
@@ -160,8 +161,8 @@ fn by_its_shape(case: &Case<'_>, failure: &str, reading: Reading, messages: Vec<
         .with_action(ActionCode::Watch, advice)
 }
 
-/// Explains a failure whose message is not known: the part and the message. Findings about the node are quoted, but nothing
-/// links them to the message.
+/// Explains a failure with an unknown message: states the part that failed, and quotes the message. Findings about the
+/// node are quoted, but nothing links them to the message.
 fn not_identified(case: &Case<'_>, failure: &str, messages: Vec<String>) -> Explanation {
     let beside = case.all_findings().filter(|finding| {
         finding.severity > Severity::Info
@@ -184,7 +185,7 @@ fn not_identified(case: &Case<'_>, failure: &str, messages: Vec<String>) -> Expl
         )
 }
 
-/// A phrase, applied to this pod.
+/// The meaning of a known message for this pod, with evidence and action.
 struct ApplicablePhrase {
     what: String,
     evidence: Option<String>,
@@ -244,7 +245,7 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
     }
 }
 
-/// Explains a device that NVIDIA's hook does not know, if it is not simply a GPU that the node lost.
+/// Explains a device that NVIDIA's hook does not know, unless the device is simply a GPU that the node lost.
 fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
     let device = device_of(message)?;
     let node = case.node;
@@ -252,12 +253,13 @@ fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
         let resources = case.pod.other_resources.join(", ");
         let whose = if resources.is_empty() { String::new() } else { format!(" (it requests {resources})") };
         let text = format!(
-            "Check the software that shares the GPUs of {node}{whose}: whether its scheduler or scheduler extender is asked for this pod \
-             (configuration of kube-scheduler, schedulerName), and the logs of that scheduler and of its device plugin."
+            "Check the software that shares the GPUs of {node}{whose}: its scheduler or scheduler extender must handle \
+                this pod (configuration of kube-scheduler, schedulerName). Read the logs of that scheduler and of the \
+                device plugin of the software."
         );
         let what = format!(
-            "no GPU was chosen for it: its device plugin gave the container \"{}\" in place of the name of a GPU{whose}; the \
-             scheduler or extender of the software that shares the GPUs did not assign one",
+            "no GPU was chosen for it: the device plugin gave the container \"{}\" in place of the name of a \
+                GPU{whose}; the scheduler or extender of the software that shares the GPUs did not assign a GPU",
             clean(device, MAX_HANDLER)
         );
         let action = Action { code: ActionCode::UpdateSoftware, text };
@@ -291,8 +293,8 @@ fn is_name_of_gpu(word: &str) -> bool {
     uuid.map_or_else(|| of_digits(word), of_digits)
 }
 
-/// States that NVIDIA's hook ran for a container although no handler of the container runtime calls it: then a file in a folder of
-/// hooks does, which the toolkit leaves there when it is removed by force.
+/// States that NVIDIA's hook ran for a container although no handler of the container runtime calls it. The reason is a
+/// file in a folder of hooks, which the toolkit leaves there when it is removed by force.
 fn hook_without_handler(case: &Case<'_>, message: &str) -> String {
     let host = case.report.and_then(|report| Section::data_of(&report.sections.host));
     let runtime = host.and_then(|host| host.container_runtime.as_ref());
@@ -308,7 +310,7 @@ fn hook_without_handler(case: &Case<'_>, message: &str) -> String {
     }
 }
 
-/// Returns why the node's CDI specifications do not have the device of the message.
+/// Returns why the node's CDI specifications do not define the device that the message names.
 fn why_unresolved(case: &Case<'_>, phrase: &Phrase, message: &str) -> Option<unresolved_cdi::Unresolved> {
     let device = phrase.unresolved_cdi_device(message)?;
     let host = Section::data_of(&case.report?.sections.host)?;
@@ -441,7 +443,7 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     Some(Attempt { container, reason, messages, event, never_ran: end.is_some() })
 }
 
-/// Returns name, reason and message of a waiting container.
+/// Returns the name, the reason and the message of a waiting container.
 fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
     match &container.state {
         ContainerState::Waiting { reason, message } => Some((&container.name, reason, message)),

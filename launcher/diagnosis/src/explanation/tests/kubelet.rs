@@ -84,9 +84,9 @@ fn a_running_pod_without_its_requested_gpu_is_explained() {
     let young = ContainerFacts { name: "main".into(), state: young, ..ContainerFacts::default() };
     let young = PodFacts { containers: vec![young], ..pod.clone() };
     assert_eq!(cause_of(&young, &report).cause, Cause::None);
-    // A pod that requests no GPU, or requests it through a claim, has no such allocation.
+    // The kubelet allocates no device to a pod that requests no GPU, or that requests a GPU through a claim.
     assert_eq!(cause_of(&PodFacts { gpu_containers: Vec::new(), ..pod.clone() }, &report).cause, Cause::None);
-    // There is no such cause if the allocations could not be read, or if they contain the pod.
+    // No allocation is reported as missing if the allocations could not be read, or if they contain the pod.
     report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("allocations").source =
         "claims".into();
     assert_eq!(cause_of(&pod, &report).cause, Cause::None);

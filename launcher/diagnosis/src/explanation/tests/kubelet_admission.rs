@@ -244,7 +244,7 @@ fn more_shares_than_one_are_the_pods_own() {
 fn the_event_tells_when_it_was_refused() {
     let mut pod = refused("UnexpectedAdmissionError", UNHEALTHY);
     pod.events.clear();
-    // Without the event, the time at which the kubelet first saw the pod counts: 02:00.
+    // Without the event, the time at which the kubelet first saw the pod is used: 02:00.
     let first_look: Timestamp = pod.scheduled.expect("a time");
     assert_eq!(first_look, time("02:00:00"));
     let explained = explained(&pod, &booted("01:59:00"), &[]);

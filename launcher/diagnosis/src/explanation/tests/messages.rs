@@ -147,7 +147,8 @@ fn a_finding_gives_the_reason_for_a_known_message_and_ends_no_program_without_a_
             assert!(explained.unknown[0].why.contains(id), "{id}: {:?}", explained.unknown);
         }
     }
-    // A state can end a program, but the message is about something else, or the program ended long before.
+    // A lost GPU can end a program. Here, the message is about something else, or the program ended long before the
+    // report.
     let lost = || finding("gpu-lost", Class::Hardware, &[OWN_GPU]);
     let certainty = |pod: &PodFacts| with(pod, Vec::new(), lost()).certainty;
     assert_eq!(certainty(&ended_with(1, "")), Certainty::Likely);
@@ -340,7 +341,7 @@ fn wording() -> impl Strategy<Value = String> {
 
 fn judge(message: &str, report: &Report) {
     for (part, pod, names_part) in parts(message) {
-        // A general shape of error texts has a meaning, too.
+        // A message that only has a general form of error texts also has a meaning.
         if known(part, message).is_some() || read(message).is_some() {
             continue;
         }

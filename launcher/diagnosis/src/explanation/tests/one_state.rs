@@ -1,4 +1,5 @@
-//! Tests that explanation and diagnosis of the node agree: switches, processes on the GPU, present state of the driver.
+//! Tests that the explanation of a pod and the diagnosis of its node agree: switches, processes on the GPU, driver
+//! state.
 
 use syringe_core::classification::Severity;
 use syringe_core::facts::container_runtime::ContainerRuntime;

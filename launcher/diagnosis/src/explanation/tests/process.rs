@@ -130,13 +130,13 @@ fn without_the_node_the_gpu_is_not_cleared() {
     let explained = explain(&failed(1, "Error"), None, Some("pods is forbidden"));
     assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Possible));
     assert!(explained.ruled_out.is_empty() && explained.unknown[0].why.contains("forbidden"), "{explained:?}");
-    // It is not known either whether a running pod has a problem.
+    // It is also not known whether a running pod has a problem.
     let (pod, _) = running("S", Vec::new());
     let explained = explain(&pod, None, Some("pods is forbidden"));
     assert_eq!((explained.cause, explained.certainty), (Cause::Unknown, Certainty::Possible), "{}", explained.summary);
 }
 
-/// A running pod, and its node with one process of it in this state.
+/// A running pod, and its node, on which one process of the pod is in this state.
 pub(crate) fn running(state: &str, events: Vec<KernelEvent>) -> (PodFacts, Report) {
     let mut report = node(events);
     let process = GpuProcess { pid: 7, state: Some(state.into()), pod_uid: Some(POD.into()), ..GpuProcess::default() };
@@ -216,7 +216,7 @@ fn kubernetes_own_reasons_come_first() {
         (explained.cause, explained.certainty)
     };
     assert_eq!(of(143), (Cause::Node, Certainty::Likely));
-    // The kubelet still reported this end, so the node was working at that time.
+    // The kubelet still reported the end of the container, so the node was working at that time.
     assert_eq!(of(1), (Cause::Application, Certainty::Possible));
 }
 

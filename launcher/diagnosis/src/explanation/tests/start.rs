@@ -17,7 +17,7 @@ fn framed(reason: &str) -> String {
     )
 }
 
-/// A pod whose container the runtime could not start, as the API shows it: started in 1970.
+/// A pod whose container the runtime could not start. The API reports a start time in 1970 for such a container.
 fn never_ran(message: &str) -> PodFacts {
     let state = ContainerState::Terminated {
         exit_code: 128,
@@ -46,7 +46,7 @@ fn a_start_error_is_not_the_applications_and_keeps_its_reason() {
     ] {
         let message = framed(reason);
         assert!(message.len() > 300, "as long as a real message");
-        // Nothing of the present state contradicts the message.
+        // Nothing in the current state of the node contradicts the message.
         let mut report = node(Vec::new());
         report.sections.inventory = None;
         let explained = cause_of(&never_ran(&message), &report);

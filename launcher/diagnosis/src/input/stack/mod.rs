@@ -18,7 +18,7 @@ pub(crate) struct Stack<'a> {
     pub(crate) may_advertise_by_dra: bool,
     /// True if the node has been Ready for long enough that its pods should have started.
     pub(crate) is_settled: bool,
-    /// The first component, in the order of their dependencies, that does not work.
+    /// The first component that does not work, in the order in which the components depend on each other.
     pub(crate) broken: Option<Broken<'a>>,
 }
 

@@ -28,12 +28,14 @@ pub(crate) struct FailingPod<'a> {
     pub(crate) container: Option<&'a NvidiaContainer>,
 }
 
-/// Returns the current time, for ages.
+/// Returns the time from which ages are computed: the time at which the facts were taken or, if that is not known, the
+/// time at which the API was read.
 pub(crate) fn now(node: &Node<'_>) -> Option<Timestamp> {
     node.now.or(node.kubernetes.read_at)
 }
 
-/// Returns the time at which the API was read, for the ages of its objects. A replayed report is older.
+/// Returns the time at which the API was read, from which the ages of API objects are computed. The facts of a replayed
+/// report are older.
 pub(crate) fn time_of_api(node: &Node<'_>) -> Option<Timestamp> {
     node.kubernetes.read_at.or(node.now)
 }
@@ -181,7 +183,7 @@ impl FailingPod<'_> {
     }
 }
 
-/// Returns the command after which the controller recreates the pod.
+/// Returns the command that deletes the pod, so that its controller recreates it.
 pub(crate) fn delete_command(pod: &NvidiaPod) -> String {
     format!("kubectl -n {} delete pod {}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
 }

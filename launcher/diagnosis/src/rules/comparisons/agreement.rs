@@ -25,7 +25,7 @@ rules! {
         reads "inventory.gpus";
 }
 
-/// Fields that are the same fact.
+/// Fields that contain the same fact.
 const SAME: &[&[&str]] = &[
     &["inventory.uuid", "telemetry.uuid", "ecc.uuid", "topology.uuid", "mig.uuid"],
     &["inventory.pci_address", "telemetry.pci_address", "ecc.pci_address", "topology.pci_address"],
@@ -90,7 +90,7 @@ fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_gpu(DISAGREE, gpu).with_all_evidence(lines))
 }
 
-/// Compares the errors at each location with the total, of which each location is a part.
+/// Compares the number of errors at each location with the total number, which cannot be smaller.
 fn error_counts(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(ecc) = node.ecc_of(gpu) else { return Vec::new() };
     let mut lines = Vec::new();

@@ -45,7 +45,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Fewer GPUs than this can be a part of a board on purpose.
+/// A node with fewer GPUs than this may intentionally have only a part of a board.
 const PART_OF_A_BOARD: usize = 5;
 
 /// Returns a finding if no board has this number of GPUs. GPUs that only the PCI bus shows are counted, too.
@@ -56,7 +56,8 @@ fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
         node.answering().filter_map(|gpu| node.inventory_of(gpu)?.module_id).filter(|module| *module > 0).collect();
     modules.sort_unstable();
     let has_gap = modules.windows(2).any(|pair| pair[0].saturating_add(1) < pair[1]);
-    // If there are more GPUs than a board has, one GPU has two names. Fewer GPUs without a gap can be a part of a board.
+    // If there are more GPUs than a board has, a GPU was counted twice. Fewer GPUs without a gap in their module ids
+    // can be a part of a board.
     let largest = board.switches.iter().map(|(gpus, _)| *gpus).chain(board.sizes.iter().copied()).max();
     let is_possible = match board.sizes {
         [] => count.is_power_of_two() || (count < PART_OF_A_BOARD && !has_gap),
@@ -90,7 +91,7 @@ fn links(node: &Node<'_>, board: &Board) -> Option<String> {
     // In MIG mode some GPUs have no NVLinks.
     let is_cut = node.answering().any(|gpu| is_mig(node, gpu));
     (is_connected(node) && !is_cut && gpus.iter().all(|gpu| gpu.nvlinks.is_empty()))
-        .then(|| format!("no GPU has NVLinks, but a {} has {}", board.product, board.links))
+        .then(|| format!("no GPU has NVLinks, but each {} on a board has {}", board.product, board.links))
 }
 
 fn is_mig(node: &Node<'_>, gpu: &Gpu) -> bool {
@@ -102,7 +103,10 @@ fn speed(node: &Node<'_>, board: &Board) -> Option<String> {
     let speeds = gpus.iter().flat_map(|gpu| &gpu.nvlinks).filter_map(|group| group.speed_megabytes_per_second);
     let best = speeds.max()?;
     (u64::from(best) * 10 < u64::from(board.link_megabytes_per_second) * 9).then(|| {
-        format!("NVLinks at {best} MB/s at most; those of a {} have {}", board.product, board.link_megabytes_per_second)
+        format!(
+            "NVLinks at {best} MB/s at most; those of {} boards have {}",
+            board.product, board.link_megabytes_per_second
+        )
     })
 }
 
@@ -114,7 +118,10 @@ fn fabric(node: &Node<'_>, board: &Board) -> Option<String> {
     let is_switched = gpus.iter().any(|gpu| is_on_switch(gpu)) || !node.topology()?.nvswitches.is_empty();
     let has_none = |gpu: &GpuTopology| gpu.fabric.as_ref().is_none_or(|fabric| fabric.state == "not_supported");
     (is_switched && gpus.iter().all(|gpu| has_none(gpu))).then(|| {
-        format!("the driver reports no fabric for any GPU, but the NVLinks of a {} lead to NVSwitches", board.product)
+        format!(
+            "the driver reports no fabric for any GPU, but the NVLinks of {} boards lead to NVSwitches",
+            board.product
+        )
     })
 }
 

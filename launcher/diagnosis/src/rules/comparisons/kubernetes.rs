@@ -30,12 +30,13 @@ rules! {
         means "The GPU Operator labelled the node for a component, but no pod of this component is on the node.",
         reads "kubernetes.labels, kubernetes.nvidia_pods";
     REQUEST_DIFFERS: "pod-devices-differ-from-request" Warning Driver PLUGIN_DOC,
-        "A container has another number of devices than it requests",
+        "A container has a different number of devices than it requests",
         Watch "Compare `kubectl get pod -o yaml` with the allocations of the kubelet on {node}: one of the two is out of date.",
-        means "The kubelet allocated another number of devices to a container than the container requests.",
+        means "The number of devices that the kubelet allocated to a container differs from the number that the \
+            container requests.",
         reads "kubelet.allocations, kubernetes.gpu_pods";
     RESOURCE_UNKNOWN: "allocated-resource-not-registered" Warning Driver PLUGIN_DOC,
-        "Devices of a resource are allocated that no plugin registers",
+        "A container has devices of a resource that no plugin registers",
         Watch "Check whether the configuration of the device plugin on {node} was changed (MIG strategy, renamed resources) while \
             pods used the old resource.",
         means "The kubelet allocated devices of a resource to a container, but no device plugin registers this resource.",
@@ -99,7 +100,8 @@ fn counts(node: &Node<'_>) -> Vec<String> {
         return Vec::new();
     }
     let mut lines = Vec::new();
-    // The kubelet adds the devices that a plugin marks as unhealthy to the capacity, and the checkpoint does not list them.
+    // The capacity includes the devices that a plugin marks as unhealthy, but the checkpoint does not list these
+    // devices.
     if let Some(capacity) = cluster.gpu_capacity.filter(|capacity| *capacity < count) {
         lines.push(format!("{count} devices are registered, but the capacity is {capacity}"));
     }
@@ -166,14 +168,15 @@ fn components(node: &Node<'_>) -> Vec<String> {
     if cluster.nvidia_pods.is_none() || cluster.daemon_sets.is_some() || !now {
         return Vec::new();
     }
-    // A component that the cluster does not use has no pod on any node, so two other components must be on this node.
+    // A component that the cluster does not use has no pod on any node, so the check requires two other components on
+    // this node.
     let has = |component| pods::of(node, component).next().is_some();
     let others = DEPLOYED.iter().filter(|(_, component)| has(*component)).count();
     let missing = DEPLOYED.iter().filter(|(label, component)| {
         let asked = cluster.labels.deploy.get(*label).is_some_and(|value| value == "true");
         asked && !has(*component)
     });
-    // A driver or toolkit of the host is not deployed, although the label is set.
+    // The GPU Operator does not deploy a driver or toolkit that the host already has, although the label is set.
     let of_host =
         |component| matches!(component, Component::Driver | Component::ContainerToolkit | Component::MigManager);
     let missing: Vec<&str> = missing.filter(|(_, component)| !of_host(*component)).map(|(label, _)| *label).collect();
@@ -182,7 +185,7 @@ fn components(node: &Node<'_>) -> Vec<String> {
     }
     missing
         .into_iter()
-        .map(|label| format!("label nvidia.com/gpu.deploy.{label}=true, and no such pod on the node"))
+        .map(|label| format!("label nvidia.com/gpu.deploy.{label}=true, but the node has no pod of this component"))
         .collect()
 }
 

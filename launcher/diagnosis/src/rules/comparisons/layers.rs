@@ -22,8 +22,8 @@ rules! {
         means "NVML lists a GPU, but the PCI bus does not show it with the nvidia driver: one of the two readings is wrong.",
         reads "inventory.gpus, host.pci_gpus";
     FILE_MISSING: "gpu-device-file-missing" Warning Driver DEBUG_DOC, "The device file of a GPU is missing in /dev",
-        UpdateSoftware "Create the device file on {node} (nvidia-modprobe -c 0 -u), or restart the component that creates it. \
-            Containers cannot get the GPU without it.",
+        UpdateSoftware "Create the device file on {node} (nvidia-modprobe -c 0 -u), or restart the component that \
+            creates it. Containers cannot get the GPU without the device file.",
         means "NVML lists a GPU whose device file /dev/nvidiaN does not exist on the node.",
         reads "inventory.minor_number, host.device_nodes";
     FILE_WITHOUT_GPU: "device-file-without-gpu" Info Driver DEBUG_DOC, "A device file belongs to no GPU",
@@ -41,7 +41,7 @@ rules! {
             {gpu} is healthy: after a restart, the plugin offers the GPU to pods again.",
         means "NVML lists a GPU or MIG device, and device plugins registered other devices with the kubelet, but not this device.",
         reads "inventory.gpus, mig.gpus, kubelet.registered", about Unavailable;
-    NOT_IN_CDI: "gpu-not-in-cdi" Warning Driver PLUGIN_DOC, "The CDI specification does not have a GPU or MIG device",
+    NOT_IN_CDI: "gpu-not-in-cdi" Warning Driver PLUGIN_DOC, "A GPU or MIG device is missing from the CDI specification",
         UpdateSoftware "Generate the CDI specification on {node} again (`nvidia-ctk cdi generate`), or restart the component that \
             writes it. Containers that get the device by CDI do not start.",
         means "The CDI specification of the node lists other GPUs or MIG devices, but not this device.",
@@ -49,7 +49,7 @@ rules! {
     CDI_WITHOUT_GPU: "cdi-device-without-gpu" Warning Driver PLUGIN_DOC, "The CDI specification has a device that does not exist",
         UpdateSoftware "Generate the CDI specification on {node} again (`nvidia-ctk cdi generate`), or restart the component that \
             writes it.",
-        means "The CDI specification names a GPU or MIG device that NVML does not list.",
+        means "The CDI specification lists a GPU or MIG device that NVML does not list.",
         reads "inventory.gpus, mig.gpus, host.cdi", about ContainerRuntime;
     NOT_OFFERED: "allocated-device-not-registered" Warning Driver PLUGIN_DOC, "An allocated device is no longer registered",
         Watch "Check the log of the device plugin on {node}: the plugin withdrew a device that a pod uses.",
@@ -198,7 +198,7 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     if is_switch && !from.iter().any(is_in) {
         return Vec::new();
     }
-    // A GPU in MIG mode that is offered as a whole has a finding of its own.
+    // A GPU in MIG mode that is offered as a whole has a separate finding.
     let is_offered = |thing: &Thing| {
         let uuid = thing.gpu.as_ref().and_then(|gpu| gpu.uuid.as_ref()).map(|uuid| format!("uuid {uuid}"));
         uuid.is_some_and(|uuid| to.iter().any(|other| other.names.contains(&uuid)))
@@ -230,7 +230,7 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         let has = |layer| things(node, layer).map(|things| !things.is_empty());
         pair.never_empty && has(pair.from) == Some(true) && has(pair.to) == Some(false)
     });
-    let why = |pair: &Pair| format!("NVML lists GPUs, but nothing of the driver was found in {}", pair.place);
+    let why = |pair: &Pair| format!("NVML lists GPUs, but no part of the driver was found in {}", pair.place);
     let empty = empty.map(|pair| Unread { fact: Unknown::new(SectionName::Host, why(pair)), decides: false });
     let lacking = OF_EVERY_NODE.iter().filter_map(|(section, names)| {
         let value = match section {
@@ -257,7 +257,7 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     empty.chain(lacking).collect()
 }
 
-/// Facts that every node with a driver that works has.
+/// Facts that every node with a working driver has.
 const OF_EVERY_NODE: &[(SectionName, &[&str])] = &[
     (
         SectionName::Host,

@@ -8,15 +8,17 @@ use crate::rule::{Draft, MIG_DOC, OPERATOR_DOC, rules};
 
 rules! {
     WHOLE: "mig-gpu-offered-whole" Warning Driver MIG_DOC, "A GPU in MIG mode is offered as a whole GPU",
-        UpdateSoftware "Set the MIG strategy of the device plugin on {node} to single or mixed, and restart the plugin: a pod that gets \
-            {gpu} as a whole sees one MIG device. To offer {gpu} as a whole, disable MIG.",
-        means "The kubelet offers the whole GPU, but the GPU is divided into MIG devices: a CUDA program sees only one of them.",
+        UpdateSoftware "Set the MIG strategy of the device plugin on {node} to single or mixed, and restart the \
+            plugin: a pod that gets {gpu} as a whole can use only one MIG device. To offer {gpu} as a whole, disable \
+            MIG.",
+        means "The kubelet offers the whole GPU, but the GPU is divided into MIG devices: a CUDA program can use only \
+            one of them.",
         reads "kubelet.registered, mig.mode, mig.devices", about Unavailable;
     UNLIKE_LABEL: "mig-layout-differs" Warning Driver OPERATOR_DOC, "The MIG layout of the GPU is not that of the label",
         UpdateSoftware "Drain the GPU pods from {node} and let the MIG manager apply the layout again: kubectl label node {node} \
             nvidia.com/mig.config=LAYOUT --overwrite.",
-        means "The label nvidia.com/mig.config names one layout for all GPUs and has the state success, and this GPU has another mode or \
-            other MIG devices than equal GPUs: a part of the GPU is offered to no pod.",
+        means "The label nvidia.com/mig.config specifies one layout for all GPUs and has the state success, but this \
+            GPU has another mode or other MIG devices than equal GPUs: a part of the GPU is not offered to pods.",
         reads "kubernetes.labels, mig.mode, mig.devices", about Unavailable;
 }
 
@@ -58,7 +60,8 @@ fn layout(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     Some(if words.is_empty() { "no MIG device".to_owned() } else { words.join(", ") })
 }
 
-/// Compares the GPUs with a label that names one layout for all of them. Other layouts can be different for each GPU.
+/// Compares the GPUs with the label `nvidia.com/mig.config` if it specifies one layout for all GPUs (`all-…`). Other
+/// layouts can differ between GPUs, so they are not compared.
 fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
     let labels = &node.kubernetes.labels;
     let applied = labels.mig_config_state.as_deref() == Some("success");
@@ -83,7 +86,7 @@ fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
     }
     for model in by_model.into_values() {
         let count = |layout: &String| model.iter().filter(|(_, other)| other == layout).count();
-        // Without a majority, the label is older than the layout.
+        // If no layout has a majority, the label is assumed to be older than the layouts.
         let Some((_, usual)) = model.iter().find(|(_, layout)| count(layout) * 2 > model.len()) else {
             return Vec::new();
         };

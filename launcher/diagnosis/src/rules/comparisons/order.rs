@@ -10,18 +10,18 @@ use syringe_core::facts::kubernetes::node::{Component as Part, ContainerStateKin
 
 rules! {
     OLDER: "component-older-than-its-base" Warning Driver PLUGIN_DOC, "A component started before something on which it depends",
-        UpdateSoftware "Restart the older component of {node}, which the evidence names.",
-        means "A component of the node started before something on which it depends started or changed, so it may use an old \
-            state: a driver that was loaded again, a kubelet that restarted.",
+        UpdateSoftware "Restart the older component on {node}: the evidence shows which component this is.",
+        means "A component of the node started before something on which it depends (for example, the driver or the \
+            kubelet) was started or changed. The component may use an old state.",
         reads "host.nvidia_stack, host.container_runtime, host.cdi, host.uptime_seconds, xid: driver loads, \
             kubernetes.nvidia_pods", about ContainerRuntime;
     IMPOSSIBLE: "times-contradict" Info Driver None, "Times of the node contradict each other",
         Watch "Check the clock of {node}: ages in this diagnosis may be wrong.",
-        means "Something on the node is older than its boot or newer than the report: a clock was wrong.",
+        means "The time of a component or event on the node is before the boot or after the report: a clock was wrong.",
         reads "host.nvidia_stack, host.container_runtime, host.cdi, host.uptime_seconds";
 }
 
-/// Something that starts or changes on a node.
+/// The boot of a node, or the start or change of one of its components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     Boot,
@@ -35,7 +35,8 @@ enum Event {
     ValidatorFile,
 }
 
-/// Pairs of events: the first must be later than the second. The text gives the reason, and the component to restart.
+/// Pairs of events of which the first must be the later one. The text describes the wrong order, and names the
+/// component to restart.
 const DEPENDS: &[(Event, Event, &str)] = &[
     (
         Event::PluginProcess,
@@ -67,7 +68,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     }
     let older = DEPENDS.iter().filter_map(|(component, base, reason)| {
         let (own, base) = (time(node, *component)?, time(node, *base)?);
-        // A component that is older than the boot has the time of a wrong clock.
+        // If a component seems to be older than the boot, its time was taken from a wrong clock.
         let of_this_boot = node.booted().is_some_and(|boot| own.duration_since(boot) > -TOLERANCE);
         // A plugin that registered after the driver was loaded waited for the driver.
         let waited = *component != Event::PluginSocket
@@ -87,7 +88,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Events that a process or a memory file system shows, and that are therefore after the boot.
+/// Events that must be later than the boot, because a process, or a file in a file system in memory, does not survive a
+/// reboot.
 const AFTER_BOOT: &[(Event, &str)] = &[
     (Event::KubeletStart, "the kubelet"),
     (Event::RuntimeStart, "the container runtime"),
@@ -134,7 +136,7 @@ fn time(node: &Node<'_>, event: Event) -> Option<Timestamp> {
     }
 }
 
-/// Returns when the containers of a component started: the oldest of those that are running.
+/// Returns the start time of the oldest running container of a component.
 fn pod_start(node: &Node<'_>, part: Part) -> Option<Timestamp> {
     let pods = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| pod.component == part && !pod.deleting);
     let containers = pods.flat_map(|pod| &pod.containers).filter(|container| !container.init);

@@ -52,7 +52,7 @@ rules! {
         reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode, inventory.persistence_mode";
 }
 
-/// Fields that are equal on all GPUs of one model, with the rule of a difference.
+/// Fields that must be equal on all GPUs of one model, each with the rule to report if the field differs.
 const EQUAL: &[(&str, Rule)] = &[
     ("inventory.memory_total_bytes", MEMORY),
     ("telemetry.power.limit_milliwatts", POWER_LIMIT),
@@ -121,7 +121,7 @@ const MAY_LACK: &[&str] = &[
     "telemetry.utilization",
     "inventory.vgpu_license",
     "inventory.display_active",
-    // A bridge can connect two of several cards.
+    // A bridge can connect two of several cards: the other cards have no NVLinks.
     "topology.nvlinks",
     "ecc.recovery_action",
     "telemetry.clocks.application",
@@ -150,7 +150,7 @@ struct Required {
     path: String,
 }
 
-/// Fields that may be absent without a stated reason, because the driver can omit the whole group of such a field.
+/// Groups of values that the driver can omit: their fields may be absent without a stated reason.
 const OPTIONAL: &[&str] = &[
     "inventory.vgpu_license",
     "inventory.platform",
@@ -166,7 +166,7 @@ fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
     let mut models: BTreeMap<&str, Model<'n>> = BTreeMap::new();
     for gpu in node.answering() {
         let fields = node.fields_of(gpu);
-        // GPUs of one model have the same device id, whatever NVML names them.
+        // GPUs of one model have the same device id, whatever product names NVML reports.
         let id = node.inventory_of(gpu).and_then(|gpu| gpu.pci_device_id.as_deref()).or(gpu.name.as_deref());
         // Virtual GPUs with different profiles have the same device id.
         let is_virtual = node.inventory_of(gpu).is_some_and(|gpu| gpu.virtualization_mode.as_deref() == Some("vgpu"));
@@ -176,8 +176,8 @@ fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
     models.into_values().filter(|model| model.len() > 1).collect()
 }
 
-/// Fields that name the place of the GPUs: all GPUs of one machine must have the same value. A fabric can
-/// be divided between the GPUs of one machine on purpose.
+/// Fields that identify the place of a GPU, with the severity if the GPUs of one machine differ. The clique can differ
+/// on purpose: a fabric can be divided between the GPUs of a machine.
 const OF_THE_MACHINE: [(&str, Severity); 6] = [
     ("topology.fabric.cluster_uuid", Severity::Warning),
     ("topology.fabric.clique_id", Severity::Info),
@@ -201,8 +201,8 @@ fn divided(model: &Model<'_>) -> Option<Draft> {
     });
     let lines: Vec<(Severity, String)> = lines.collect();
     let worst = lines.iter().map(|(severity, _)| *severity).max()?;
-    let advice = "Find out why the GPUs of {node} belong to different fabrics or places: GPUs of two parts cannot use NVLink with \
-                  each other. If it was not set on purpose, reset all GPUs of {node} together.";
+    let advice = "Find out why the GPUs of {node} belong to different fabrics or places: GPUs of different fabrics \
+        cannot use NVLink with each other. If this was not configured on purpose, reset all GPUs of {node} together.";
     let draft = Draft::on_node(DIFFERS).with_severity(worst).with_action(ActionCode::Watch, advice);
     Some(draft.with_all_evidence(lines.into_iter().map(|(_, line)| line)))
 }
@@ -238,7 +238,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Fields with the beginning of the ids of findings that explain why the values of one GPU differ from those of its peers.
+/// Fields, each with a prefix of finding ids: the findings with this prefix explain why the values of one GPU differ
+/// from those of its peers.
 const EXPLAINED: [(&str, &str); 4] = [
     ("topology.fabric.", "fabric-"),
     ("topology.nvlinks.", "nvlink-"),
@@ -267,8 +268,8 @@ pub(super) fn fold(_node: &Node<'_>, drafts: &mut Vec<Draft>) {
     });
 }
 
-/// Returns the GPUs whose field differs from that of the others, with both values. If there is no majority, the GPUs are
-/// from batches with different versions.
+/// Returns the GPUs for which the field differs from the value of the majority, with both values. Returns none if no
+/// value has a majority: then the GPUs are from batches with different versions.
 fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {
     let values: Vec<(&Gpu, &Value)> =
         model.iter().filter_map(|(gpu, fields)| Some((*gpu, fields.get(field)?))).collect();
@@ -277,13 +278,14 @@ fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {
     odd.map(|(gpu, value)| (*gpu, format!("{field} is {}, but {} on other GPUs", text(value), text(usual)))).collect()
 }
 
-/// Returns the value that more than half have.
+/// Returns the value that more than half of the GPUs have.
 fn majority<'v>(values: impl Iterator<Item = &'v Value> + Clone) -> Option<&'v Value> {
     let count = |value: &Value| values.clone().filter(|other| *other == value).count();
     values.clone().find(|value| count(value) * 2 > values.clone().count())
 }
 
-/// Returns the differences between the two GPUs of a model. With two GPUs, there is no majority.
+/// Returns a finding about the differences between the GPUs of a model that has exactly two GPUs: neither value has a
+/// majority.
 fn pair(model: &Model<'_>) -> Option<Draft> {
     let [(first, one), (second, other)] = model.as_slice() else { return None };
     let lines = EQUAL.iter().filter_map(|(field, rule)| {
@@ -323,7 +325,7 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         for field in all.into_iter().filter(|field| !MAY_LACK.iter().any(|free| field.starts_with(free))) {
             let without: Vec<&Gpu> =
                 model.iter().filter(|(_, fields)| !fields.contains_key(field)).map(|(gpu, _)| *gpu).collect();
-            // If half of the GPUs lack a field, these GPUs are of another kind.
+            // A field that more than half of the GPUs lack is not reported: the GPUs that have it are of another kind.
             if without.len() * 2 <= model.len() {
                 let indices = without.into_iter().filter(|gpu| !is_other_kind(&model, gpu)).filter_map(|gpu| gpu.index);
                 for index in indices {
@@ -364,7 +366,7 @@ const NAMED: usize = 4;
 
 /// Returns the entry for the fields that a GPU lacks. If its peers have them, the GPU cannot be called healthy.
 fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>, peers_have: bool) -> Option<Unread> {
-    // A section with a problem of this GPU is in the list of what could not be read.
+    // A problem with this GPU in a section is already in the list of what could not be read.
     let has_problem = |field: &str| {
         let mut problems = node.report.sections.problems().into_iter();
         problems.any(|(section, problem)| field.starts_with(section.as_str()) && problem.gpu == Some(gpu))
@@ -373,7 +375,7 @@ fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>, peers_have: bool) 
     let first = names.first()?.split('.').next().unwrap_or_default();
     let section = SectionName::ALL.into_iter().find(|section| section.as_str() == first)?;
     let cause =
-        if peers_have { "not read, but other GPUs have it" } else { "not in the report, and no reason is given" };
+        if peers_have { "not read, but present on other GPUs" } else { "not in the report, and no reason is given" };
     let why = format!("{cause}: {}", crate::evidence::some(&names, NAMED));
     Some(Unread { fact: Unknown { gpu: Some(gpu), ..Unknown::new(section, why) }, decides: peers_have })
 }

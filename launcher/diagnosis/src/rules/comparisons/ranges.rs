@@ -50,7 +50,8 @@ const LARGEST: &[(&str, f64)] = &[
     ("slot", 1024.0),
     ("tray", 1024.0),
     ("host_id", 1024.0),
-    // The limits are below the full value of a 32-bit counter (4 294 967 295): no board lives long enough for more errors.
+    // The limits are below the full value of a 32-bit counter (4 294 967 295): no board counts more errors in its
+    // lifetime.
     ("uncorrected", 1e6),
     ("corrected", 1e9),
     ("uncorrectable", 1e6),
@@ -61,7 +62,7 @@ const LARGEST: &[(&str, f64)] = &[
     ("rollovers", 1e6),
 ];
 
-/// Values that are zero on no GPU that responds.
+/// Values that are never zero on a GPU that responds.
 const NEVER_ZERO: &[&str] = &[
     "clocks.sm_mhz",
     "clocks.memory_mhz",

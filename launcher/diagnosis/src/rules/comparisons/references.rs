@@ -67,7 +67,8 @@ fn processes(node: &Node<'_>) -> Vec<String> {
                 lines.push(format!("process {pid} uses GPU {}, which NVML does not list", one.gpu));
             }
             if one.kind != "graphics" && one.mig_gpu_instance.is_none() {
-                // A process can be in several lists of NVML, each with the same memory.
+                // A process can be in several lists of NVML, with the same memory in each list: its memory is counted
+                // only once.
                 let own = of_process.entry(one.gpu).or_default();
                 *own = (*own).max(one.memory_bytes.unwrap_or(0));
             }
@@ -105,7 +106,8 @@ fn processes(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Linux supports at most this many NUMA nodes. The number of nodes is not the limit: some machines leave out numbers.
+/// Linux limits the number of NUMA nodes to this value. The number of a node can exceed the number of nodes of a
+/// machine, because some machines skip numbers.
 const NUMA_NODES: u32 = 1024;
 
 /// Maximum number of NVLinks of a GPU.
@@ -130,7 +132,7 @@ fn nics(node: &Node<'_>) -> Vec<String> {
             lines.push(format!("{name} is on NUMA node {numa}, which the node does not have"));
         }
     }
-    // The numbers of NUMA nodes have gaps on some machines, but there are never more numbers than NUMA nodes.
+    // The numbers of NUMA nodes have gaps on some machines, but there are never more different numbers than NUMA nodes.
     let gpus = topology.gpus.iter().filter_map(|gpu| gpu.numa_node);
     let numbers: BTreeSet<u32> = gpus.chain(topology.nics.iter().filter_map(|nic| nic.numa_node)).collect();
     let nodes = node.host().and_then(|host| host.numa_nodes).and_then(|nodes| usize::try_from(nodes).ok());
@@ -179,7 +181,7 @@ fn matrix(node: &Node<'_>) -> Vec<String> {
             let is_connection = cell.starts_with("NV") || cell == "?";
             if at < other && is_switched(at) && is_switched(other) && !is_connection {
                 lines.push(format!(
-                    "the connection of GPUs {at} and {other} is {}, and both have NVLinks to NVSwitches that are up",
+                    "the connection of GPUs {at} and {other} is {}, but both have active NVLinks to NVSwitches",
                     evidence::data(cell)
                 ));
             }

@@ -22,7 +22,7 @@ rules! {
     MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, but there is no CDI specification",
         UpdateSoftware "Generate the specification on {node}: `nvidia-ctk cdi generate \
             --output=/var/run/cdi/nvidia.yaml` (restart nvidia-cdi-refresh.service, or the container-toolkit pod of \
-            the GPU Operator), and find out why it failed at boot.",
+            the GPU Operator), and find out why the specification was not generated at boot.",
         means "NVIDIA's runtime requests CDI devices, but no specification of NVIDIA devices exists: containers with \
             GPUs do not start, or have no device.",
         reads "host.cdi, host.container_runtime";
@@ -91,7 +91,7 @@ pub(super) fn unread_files(node: &Node<'_>) -> Vec<Unread> {
         return Vec::new();
     }
     let why = format!(
-        "{} could not be read, or is no valid CDI specification: containers that request its devices do not start",
+        "{} could not be read, or is not a valid CDI specification: containers that request its devices do not start",
         evidence::some(&names, NAMED)
     );
     let decides = runtime::of_node(node).is_some_and(resolves_files);
@@ -128,8 +128,8 @@ fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
     cdi.specs.iter().enumerate().filter(|(at, spec)| !shadowed(*at, spec)).map(|(_, spec)| spec).collect()
 }
 
-/// Returns whether the facts show that devices of this kind are used. The device plugin and the DRA driver have their own
-/// kinds, which are used only while they are registered with the kubelet.
+/// Returns whether the facts show that devices of this kind are used. The device plugin and the DRA driver have
+/// separate kinds, which count as used only while an NVIDIA plugin is registered with the kubelet.
 fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool {
     let stack = node.host().and_then(|host| host.nvidia_stack.as_ref());
     let sockets =
@@ -150,7 +150,8 @@ fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     })
 }
 
-/// Finds two files of the same folder and kind that define the same device. If the folders differ, the later one is used.
+/// Finds two files of the same folder and kind that define the same device. If the folders differ, the definition in
+/// the later folder is used.
 fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
     let folder = |spec: &CdiSpec| spec.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
     let pairs = cdi.specs.iter().enumerate().flat_map(|(at, one)| {
@@ -165,7 +166,7 @@ fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Optio
         (evidence::path(&one.path), evidence::path(&other.path), evidence::data(&one.kind), evidence::data(device));
     let draft = Draft::on_node(CONFLICT)
         .with_evidence(format!("{} and {} both have {}={}", named.0, named.1, named.2, named.3));
-    // A definition in a later folder replaces both.
+    // A definition in a later folder replaces both definitions.
     let redefined = cdi
         .specs
         .iter()
@@ -227,12 +228,16 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED))
 }
 
-/// Formats the difference: `/dev/nvidia-uvm is 511:0 there, 508:0 on the node`.
+/// Formats the difference: `/dev/nvidia-uvm is 511:0 in the specification, 508:0 on the node`.
 fn device(stale: &StaleDevice) -> String {
     let path = evidence::data(&stale.path);
     match (stale.in_spec.as_deref(), stale.on_node.as_deref()) {
         (Some(in_spec), Some(on_node)) => {
-            format!("{path} is {} there, {} on the node", evidence::data(in_spec), evidence::data(on_node))
+            format!(
+                "{path} is {} in the specification, {} on the node",
+                evidence::data(in_spec),
+                evidence::data(on_node)
+            )
         }
         _ => format!("{path} is not on the node"),
     }

@@ -11,8 +11,8 @@ rules! {
         RestartPod "Restart the pod to restore access; the GPUs are healthy. A systemd reload removes the access \
             again, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
             (nvidia-ctk system create-dev-char-symlinks).",
-        means "The device cgroup of a container does not allow the GPU devices that it has, for example after a reload \
-            of systemd. New CUDA calls in the container fail.",
+        means "The device cgroup of a container does not allow access to the GPU devices of the container, for example \
+            after a reload of systemd. New CUDA calls in the container fail.",
         reads "host.container";
     NONE: "container-without-devices" Critical Driver TOOLKIT_DOC,
         "A container that requests GPUs has no GPU device files",
@@ -41,7 +41,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };
     let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));
     if let (Some(wanted), true) = (wanted, container.devices.is_empty()) {
-        let wanted = format!("NVIDIA_VISIBLE_DEVICES={}, but it has no /dev/nvidia*", evidence::data(wanted));
+        let wanted =
+            format!("NVIDIA_VISIBLE_DEVICES={}, but the container has no /dev/nvidia*", evidence::data(wanted));
         return vec![about(NONE, container).with_evidence(wanted)];
     }
     let denied = |device: &&ContainerDevice| device.access == Access::Denied && !device.stale;

@@ -46,11 +46,11 @@ rules! {
     NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
         "The container runtime is running with an older configuration than its file",
         UpdateSoftware "Restart the container runtime on {node}: the runtime reads its configuration only when it starts.",
-        means "The container runtime's configuration was written after the runtime started. The runtime reads it only at \
-            its start, so it may not know handlers of the file.",
+        means "The container runtime's configuration was written after the runtime started. The runtime reads it only \
+            at its start, so handlers of the file may not be loaded.",
         reads "host.container_runtime, kubernetes.gpu_capacity, kubernetes.nvidia_pods";
     PLUGIN_RUNTIME: "runtime-class-missing-on-plugin" Critical Driver RUNTIME_DOC,
-        "The device plugin is running without NVIDIA's runtime, so it sees no GPU",
+        "The device plugin is running without NVIDIA's runtime, so it finds no GPU",
         UpdateSoftware "Set runtimeClassName: nvidia for the device plugin (Helm: --set runtimeClassName=nvidia), or \
             make NVIDIA's runtime the default one on {node} (`nvidia-ctk runtime configure --set-as-default`) and \
             restart the runtime.",
@@ -65,7 +65,8 @@ const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 /// A node that booted more recently than this may still be configuring its runtime.
 const BOOTING_SECONDS: u64 = 600;
 
-/// Returns a finding for each handler that cannot work, then findings about the configuration as a whole.
+/// Returns a finding for each handler that cannot work. If there is none, returns findings about the configuration as a
+/// whole.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !is_booting(node)) else {
         return Vec::new();
@@ -79,7 +80,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the runtime of the node, if the probe read the files of the node and not those of a container.
+/// Returns the container runtime of the node, if the probe read the files and GPUs of the node and not those of a
+/// container.
 pub(super) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
     let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
     node.host().filter(|_| all)?.container_runtime.as_ref()
@@ -93,7 +95,7 @@ pub(super) fn is_booting(node: &Node<'_>) -> bool {
 /// A handler that is used on the node.
 struct Used {
     handler: String,
-    /// False if the RuntimeClass could not be read: then the handler may have another name.
+    /// False if the RuntimeClass could not be read: its handler may have another name than the RuntimeClass.
     certain: bool,
     /// Evidence that the handler is used.
     by: String,
@@ -152,7 +154,8 @@ fn default_of(runtime: &ContainerRuntime) -> Option<&RuntimeHandler> {
 fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
     let name = evidence::data(&used.handler);
     let Some(found) = runtime.handlers.iter().find(|handler| handler.name == used.handler) else {
-        // The RuntimeClass may have another name than its handler, and NVIDIA's handler is there under another name.
+        // True if the RuntimeClass was not read and the runtime has a handler of NVIDIA: the RuntimeClass may refer to
+        // this handler, which has another name.
         let other = !used.certain && runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
         return (runtime.complete && !other).then(|| {
             let others: Vec<String> =
@@ -219,7 +222,7 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     }
     let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), evidence::path);
     let draft = Draft::on_node(NOT_LOADED).with_evidence(format!(
-        "{file} was written {}, {} has been running since {}",
+        "{file} was written {}, but {} has been running since {}",
         evidence::time(changed),
         evidence::data(&runtime.name),
         evidence::time(started)
@@ -236,8 +239,9 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
 }
 
-/// If the default handler is not NVIDIA's, a device plugin that uses it sees neither the driver libraries nor the devices. A
-/// plugin that gets them in another way (a volume of the driver root, as on GKE) registers, and is excluded.
+/// If the default handler is not NVIDIA's, a device plugin that uses it gets neither the driver libraries nor the
+/// devices. A plugin that gets them in another way (a volume of the driver root, as on GKE) registers with the kubelet,
+/// and is excluded.
 fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let default = default_of(runtime).filter(|default| runtime.complete && !default.is_nvidia())?;
     let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));

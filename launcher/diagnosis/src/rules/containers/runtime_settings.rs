@@ -17,17 +17,19 @@ rules! {
     NOT_NVIDIAS: "runtime-handler-runs-other-program" Warning Driver PLUGIN_DOC, "The handler nvidia does not run NVIDIA's runtime",
         UpdateSoftware "Set the program of the handler on {node} to nvidia-container-runtime (`nvidia-ctk runtime configure`), and restart \
             the runtime: the present program gives containers no GPU.",
-        means "The handler with the name nvidia runs another program than NVIDIA's runtime, which adds no devices to containers.",
+        means "The handler named nvidia does not run NVIDIA's runtime but another program, which adds no devices to \
+            containers.",
         reads "host.container_runtime";
     CDI_OFF: "runtime-cdi-disabled" Warning Driver PLUGIN_DOC, "The container runtime does not resolve CDI devices, but containers need them",
-        UpdateSoftware "Enable CDI in the configuration of the container runtime of {node} (enable_cdi) and restart the runtime: containers \
-            of resource claims do not start without it.",
+        UpdateSoftware "Enable CDI (enable_cdi) in the configuration of the container runtime of {node}, and restart \
+            the runtime: containers that use resource claims do not start without CDI.",
         means "GPUs are allocated by claims (DRA). Claims need CDI in the container runtime, but CDI is off.",
         reads "host.container_runtime, host.cdi, kubernetes.gpu_dra, kubelet.allocations";
     CSV_MODE: "toolkit-mode-for-jetson" Warning Driver PLUGIN_DOC, "NVIDIA's runtime is in the mode for Jetson, on a node with GPUs on PCI",
         UpdateSoftware "Set the mode of NVIDIA's runtime on {node} to auto (`nvidia-ctk config --set nvidia-container-runtime.mode=auto`): \
             the mode csv gives containers no GPU on the PCI bus.",
-        means "The mode csv mounts the files that lists on a Jetson name. On a node with GPUs on the PCI bus containers get no GPU.",
+        means "The mode csv mounts the files that are listed in CSV files on a Jetson. On a node with GPUs on the PCI \
+            bus, containers get no GPU in this mode.",
         reads "host.container_runtime, host.pci_gpus";
 }
 
@@ -74,7 +76,7 @@ fn cdi_off(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let is_used = claims > 0 || node.kubernetes.gpu_dra == Some(true);
     (is_used && runtime.complete && runtime.name != "cri-o" && runtime.cdi_enabled == Some(false)).then(|| {
         let by = if claims > 0 { "claims are allocated to containers" } else { "a DRA driver offers the GPUs" };
-        Draft::on_node(CDI_OFF).with_evidence(format!("{} has CDI off, but {by}", evidence::data(&runtime.name)))
+        Draft::on_node(CDI_OFF).with_evidence(format!("CDI is off in {}, but {by}", evidence::data(&runtime.name)))
     })
 }
 

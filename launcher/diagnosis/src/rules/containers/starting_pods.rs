@@ -18,8 +18,8 @@ use syringe_core::text::clean_keeping_end;
 rules! {
     about ContainerRuntime;
     NOT_STARTING: "pods-not-starting" Warning Driver None, "The node cannot start the containers of a pod",
-        UpdateSoftware "Repair the part of {node} that the message names, and cordon the node until then: new pods wait there, \
-            too. `kubectl describe pod` shows all events of the pod.",
+        UpdateSoftware "Repair the part of {node} that the message in the evidence indicates, and cordon the node \
+            until then: new pods wait there, too. `kubectl describe pod` shows all events of the pod.",
         means "The kubelet or the container runtime of the node cannot create the containers of a pod that was \
             scheduled to the node. Other pods that need the same part do not start, either.",
         reads "kubernetes.starting_pods";
@@ -38,7 +38,8 @@ const NAMED: usize = 3;
 const REASONS_OF_NODE: [&str; 4] =
     ["FailedCreatePodSandBox", "FailedCreatePodContainer", "FailedPrepareDynamicResources", "NetworkNotReady"];
 
-/// Reasons why a container waits that either the node or the pod can cause: the message shows which.
+/// Reasons of a waiting container that can be caused by the node or by the pod: the message shows which of the two is
+/// the cause.
 const REASONS_OF_EITHER: [&str; 4] = ["CreateContainerError", "RunContainerError", "StartError", "Failed"];
 
 /// Words of messages about the parts that give GPUs to containers.
@@ -68,7 +69,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     vec![draft.with_all_evidence(quoted).with_all_evidence(more)]
 }
 
-/// Returns why the node cannot start a pod, if the pod has waited for long and a part of the node is the cause.
+/// Returns why the node cannot start a pod, if the pod has waited for a long time and a part of the node is the cause.
 fn refusal(node: &Node<'_>, pod: &StartingPod) -> Option<String> {
     let age = now(node)?.duration_since(pod.since?);
     if age < STARTING {

@@ -37,7 +37,8 @@ rules! {
         means "The kernel reported a crash (BUG, Oops, general protection fault) or a soft lockup in a function of an NVIDIA module.",
         reads "xid: lines of a crash";
     RESET_REQUIRED: "driver-reset-required" Warning Driver XID_DOC, "The driver requires a reset of a GPU",
-        DrainAndReset "Drain {node} and reset its GPUs, or reboot it: the driver refuses work on a GPU until then (NV_ERR_RESET_REQUIRED).",
+        DrainAndReset "Drain {node} and reset its GPUs, or reboot it: the driver rejects work on a GPU until then \
+            (NV_ERR_RESET_REQUIRED).",
         means "The driver logged that a GPU must be reset. New CUDA programs can fail on the GPU until then.",
         reads "xid: assertion lines";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",

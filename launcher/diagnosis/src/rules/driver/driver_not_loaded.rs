@@ -44,8 +44,8 @@ pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
     not_built(node, load).or_else(|| unsigned(node, load)).or_else(|| selinux(node, load)).or_else(|| misfit(node))
 }
 
-/// Returns the reason if only the kernel log was read: the module may have been loaded in another way. Otherwise, the reason
-/// is part of the finding about NVML.
+/// Returns the reason, as a warning, if only the kernel log was read: the module may have been loaded since. Otherwise,
+/// the reason is part of the finding about NVML.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.host().is_some() || node.inventory().is_some() {
         return Vec::new();
@@ -103,7 +103,7 @@ fn unsigned(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     )
 }
 
-/// Returns the newest of these kernel lines as evidence. The line names the fault.
+/// Returns the newest of the given kernel lines as evidence: the line states the fault.
 fn newest_line(events: &[&KernelEvent]) -> Option<String> {
     events.last().map(|event| format!("the line: {}", evidence::reason(&event.raw)))
 }

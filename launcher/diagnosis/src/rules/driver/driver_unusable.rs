@@ -22,8 +22,8 @@ rules! {
         "Driver library and kernel module have different versions",
         DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: the driver was updated while the old \
             module was loaded.",
-        means "The user-space library and the loaded kernel module have different versions, so that NVML and CUDA \
-            refuse to start.",
+        means "The user-space library and the loaded kernel module have different versions, so that NVML and CUDA do \
+            not start.",
         reads "inventory (NVML's error), host.driver, inventory.nvml_library";
     NOT_FOUND: "driver-not-found" Critical Driver NVML_DOC, "No NVIDIA driver was found",
         UpdateSoftware "If {node} has GPUs, install or load the NVIDIA driver. With the GPU Operator, check that its \
@@ -121,13 +121,14 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
     if let Some(driver) = driver.filter(|driver| refusal == Refusal::VersionMismatch && reboot_changes_nothing(driver))
     {
         let module = driver.loaded.as_deref().map(evidence::data).unwrap_or_default();
-        draft = draft.with_evidence(format!("module on disk {module}: a reboot loads the same module again")).with_action(
-            ActionCode::UpdateSoftware,
-            format!(
-                "Reinstall the driver of {{node}} in one version: the library on disk has another version than the module on disk \
-                 ({module}), as after two installers. A reboot does not help."
-            ),
-        );
+        draft =
+            draft.with_evidence(format!("module on disk {module}: a reboot loads the same module again")).with_action(
+                ActionCode::UpdateSoftware,
+                format!(
+                    "Reinstall one version of the driver on {{node}}: the library on disk has another version than the \
+                    module on disk ({module}), for example because two installers were used. A reboot does not help."
+                ),
+            );
     }
     let pci = node.host().map_or(0, |host| host.pci_gpus.len());
     if pci > 0 {
@@ -142,13 +143,14 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
     draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(evidence::event).take(1))
 }
 
-/// Returns whether the module on disk has the loaded version, and the library on disk another one: a reboot changes nothing.
+/// Returns whether the module on disk has the loaded version, but the library on disk has a different version: a reboot
+/// does not change this.
 fn reboot_changes_nothing(driver: &DriverVersions) -> bool {
     let same = driver.loaded.is_some() && driver.loaded == driver.module_on_disk;
     same && driver.library.is_some() && driver.library != driver.loaded
 }
 
-/// Returns whether a module could be loaded, if none is loaded.
+/// Returns a line that says whether `nvidia.ko` for the running kernel is on disk, if no module is loaded.
 fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> {
     let listed = driver.module_listed.filter(|_| driver.loaded.is_none())?;
     let kernel = node
@@ -173,7 +175,7 @@ mod tests {
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
     use syringe_core::report::Report;
 
-    /// The findings of a node whose NVML library was not found.
+    /// Returns the ids of the findings about a node on which the NVML library was not found.
     fn without_library(host: Option<Value>) -> Vec<String> {
         let problem = json!({"what": "NVML", "why": "no NVML library could be opened", "code": "library_not_found"});
         let mut sections = json!({"inventory": {"status": "error", "problems": [problem]}});

@@ -32,7 +32,8 @@ rules! {
         means "So many rows were replaced that NVIDIA accepts the return of the board.",
         reads "ecc.remapped_rows", in_plan WorkContinues;
     REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Memory banks without spare rows",
-        Watch "No action now. The next bad row in such a bank of {gpu} cannot be repaired: plan to replace the GPU.",
+        Watch "No action now. The next bad row in a memory bank of {gpu} without spare rows cannot be repaired: plan \
+            to replace the GPU.",
         means "Some memory banks have used all their spare rows. A further bad row there cannot be replaced.",
         reads "ecc.remapped_rows";
     REMAP_DONE: "row-remap-done" Info Hardware MEMORY_DOC, "Bad memory rows were repaired",
@@ -61,8 +62,8 @@ rules! {
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
         DrainAndReset "Restart the affected application; other work on {gpu} is not affected. Do not schedule new work on \
             {gpu} of {node}, and reset it at the next drain.",
-        means "A memory error that could not be corrected ended the program that used the memory. Other programs were \
-            not affected.",
+        means "An uncorrectable memory error stopped the program that used the memory. Other programs were not \
+            affected.",
         reads "xid: 48, 94, ecc.volatile", in_plan OtherWorkContinues;
     DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
@@ -94,7 +95,7 @@ rules! {
         means "The number of retired pages has reached NVIDIA's limit for a return of the board.",
         reads "ecc.retired_pages";
     PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
-        Watch "Watch {gpu}: more such pages within a week are a reason for an RMA.",
+        Watch "Watch {gpu}: more pages retired for double-bit errors within a week are a reason for an RMA.",
         means "Many pages are retired for uncorrectable errors. The limit is near.",
         reads "ecc.retired_pages";
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
@@ -117,13 +118,13 @@ rules! {
         reads "ecc.channel_repair_pending, ecc.tpc_repair_pending", in_plan WorkContinues;
 }
 
-/// Number of rows remapped for uncorrectable errors at which DCGM reports a GPU as failed. Then all spare rows are used.
+/// Number of rows remapped for uncorrectable errors at which DCGM reports a GPU as failed: all spare rows are used.
 const MAX_REMAPS: u32 = 512;
 
-/// The limit of retired pages is 64. From 60 on it is close.
+/// The limit of retired pages is 64. From 60 retired pages on, the limit is close.
 const PAGES_NEAR_LIMIT: u32 = 60;
 
-/// NVIDIA's criterion for an RMA is more than 15 pages retired for double-bit errors, whose number still grows.
+/// NVIDIA's criterion for an RMA is more than 15 pages retired for double-bit errors, if this number is still growing.
 const DOUBLE_BIT_PAGES: u32 = 15;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -179,8 +180,8 @@ fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
     drafts
 }
 
-/// Returns whether a state of wear has caused no new error: the log has no grave memory error, and none is counted since the
-/// driver was loaded. Running work may then end before the GPU is returned.
+/// Returns whether worn memory has caused no new error: the log has no severe memory error, and none was counted since
+/// the driver was loaded. In this case, running work may finish before the GPU is returned.
 fn is_lifetime_only(node: &Node<'_>, gpu: &Gpu) -> bool {
     let counted = node.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
     let grave = |event: &&KernelEvent| aging::severity(event) >= Severity::Critical;
@@ -238,7 +239,8 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
 }
 
-/// Returns the most severe memory error in the log, with related lines as evidence. The order is 95 and 140, 94, 48.
+/// Returns the most severe memory error in the log, with related lines as evidence. Xid 95 and 140 are the most severe,
+/// then 94, then 48.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     // Errors of a GPU that falls off the bus are evidence of that fault.
     let open: Vec<(usize, &KernelEvent)> =
@@ -285,7 +287,8 @@ fn escaped(event: &KernelEvent) -> bool {
     event.code != Some(140) || counters.is_empty() || counters.iter().any(|&count| count > 0)
 }
 
-/// Returns whether an Xid 64 means that no spare rows are left. "Already pending" and "reserved row" do not.
+/// Returns whether an Xid 64 means that no spare rows are left. The texts "already pending" and "reserved row" do not
+/// mean this.
 fn exhausted(event: &KernelEvent) -> bool {
     let state = event.details.get("row_remap").map(String::as_str);
     matches!(state, Some("table_full" | "bank_spares_used"))
@@ -367,7 +370,8 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     )
 }
 
-/// Lowers a finding about used up spare rows if NVML reports no failed remap after the reset. One of the two is wrong.
+/// Lowers a finding about used up spare rows if NVML reports no failed remap after the reset: the log and NVML
+/// contradict each other.
 fn remap_contradicted(draft: Draft) -> Draft {
     draft
         .with_severity(Severity::Warning)
@@ -388,7 +392,7 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let evidence = format!("ECC is {} now, and {} after the next reboot", word(mode.current), word(mode.pending));
         return Some(Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence));
     }
-    // If the product is not known, `unknown` has an entry.
+    // For an unknown product, `unread_product` returns an entry.
     (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))
         .then(|| Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off"))
 }
@@ -410,7 +414,7 @@ pub(super) fn unread_product(node: &Node<'_>) -> Vec<Unread> {
     vec![Unread { fact: Unknown::new(SectionName::Ecc, why), decides: true }]
 }
 
-/// Returns whether this is a workstation or consumer board: ECC is disabled by default there, or not supported.
+/// Returns whether this is a workstation or consumer board, on which ECC is disabled by default or not supported.
 fn leaves_factory_without_ecc(gpu: &Gpu) -> bool {
     let name = gpu.name.as_deref().unwrap_or("RTX");
     ["GeForce", "RTX", "Quadro", "TITAN"].iter().any(|brand| name.contains(brand))

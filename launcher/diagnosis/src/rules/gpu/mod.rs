@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, heat, power, MIG, GSP, recovery, slow ones.
+//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, heat, power, MIG, GSP, recovery, slow GPUs.
 
 mod gsp;
 mod memory;

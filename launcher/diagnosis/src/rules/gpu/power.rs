@@ -30,15 +30,15 @@ rules! {
         means "The power limit is set below the default. The GPU is slower under load.",
         reads "telemetry.power";
     CAPPED_OUTSIDE: "power-limit-enforced-lower" Warning Power NVML_DOC, "The power limit in effect is below the limit that is set",
-        CheckCabling "Check the power cap of the BMC of {node}, its power supplies and the power budget of the rack: {gpu} may draw less \
-            than its power limit.",
+        CheckCabling "Check the power cap of the BMC of {node}, its power supplies and the power budget of the rack: \
+            one of them may keep the power of {gpu} below its power limit.",
         means "The lowest of all limits that are in effect is below the limit of the administrator: the server or the board caps the power.",
         reads "telemetry.power";
     CAPPED_LOW: "power-cap-at-low-draw" Warning Power NVML_DOC, "A power cap keeps the clocks low, but the GPU draws far less than its limit",
         CheckCabling "Check the power cap of the BMC of {node}, its power supplies and power cables. If they are in order, reset {gpu} at \
             the next drain.",
-        means "The GPU is under load with less than half of its clock because of a power cap, although it draws much less than its power \
-            limit: another cap is in effect, or its power sensor is wrong.",
+        means "The GPU is under load at less than half of its maximum clock because of a power cap, although it draws \
+            much less than its power limit: another cap is in effect, or its power sensor is wrong.",
         reads "telemetry.clocks, telemetry.power, telemetry.utilization";
     OVER_LIMIT: "power-draw-above-limit" Info Power NVML_DOC, "The GPU draws more power than its limit",
         Watch "Read the power draw of {gpu} on {node} again. If the draw stays above the limit, the limit has no effect or the sensor is wrong.",
@@ -142,7 +142,7 @@ fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
 /// Limits are sometimes rounded, and boards correct them by some watts.
 const ROUNDING_PERCENT: u64 = 97;
 
-/// Returns a finding if another limit is in effect than that of the administrator.
+/// Returns a finding if the limit in effect is not the limit that the administrator set.
 fn enforced(gpu: &Gpu, power: &Power) -> Option<Draft> {
     let (enforced, limit) = (power.enforced_limit_milliwatts?, power.limit_milliwatts?);
     let percent = u64::from(enforced) * 100 / u64::from(limit).max(1);
@@ -162,10 +162,11 @@ fn above_limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     above.then(|| Draft::on_gpu(OVER_LIMIT, gpu).with_all_evidence(draw(power)))
 }
 
-/// Reasons for reduced clocks that are not part of normal work. `thermal` has a separate rule; a power limit is normal.
+/// Reasons for reduced clocks that are not part of normal work. Thermal reasons have a separate rule (`thermal`), and a
+/// power limit is normal.
 const UNUSUAL_POLICIES: [&str; 2] = ["board_limit", "reliability"];
 
-/// Reduced clocks for at least one in this many seconds are a finding.
+/// If the clocks are reduced for at least one second in this many seconds, there is a finding.
 const NOTABLE_SHARE: u64 = 20;
 
 /// Returns a finding if the clocks were reduced for a noticeable part of the time since the driver was loaded.

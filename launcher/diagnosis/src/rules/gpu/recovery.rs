@@ -27,7 +27,7 @@ rules! {
         reads "ecc.recovery_action, xid: 154";
     DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver recommends: drain and reset",
         DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset it.",
-        means "The driver recommends that no new work starts on the GPU, and then a reset of the GPU.",
+        means "The driver recommends starting no new work on the GPU, and then resetting the GPU.",
         reads "ecc.recovery_action, xid: 154", in_plan WorkContinues;
     DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",
         DrainAndReset "Stop the peer-to-peer workloads on {gpu} of {node} and check again. If the recommendation \
@@ -44,8 +44,9 @@ rules! {
         means "The driver logged a recovery action (Xid 154) and did not withdraw it, but NVML recommends no action.",
         reads "ecc.recovery_action, xid: 154";
     OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
-        Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.",
-        means "The driver recommends an action that this version does not know.",
+        Watch "The driver is newer than this version of gpu-syringe. Run nvidia-smi -q on {node} to see the recovery \
+            action of {gpu}.",
+        means "The driver recommends an action that this version of gpu-syringe does not know.",
         reads "ecc.recovery_action, xid: 154";
 }
 

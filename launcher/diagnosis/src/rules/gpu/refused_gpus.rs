@@ -35,7 +35,7 @@ pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
     if !unsupported.is_empty() {
-        // A line about the type of the modules names a solution that concerns the driver.
+        // A line that requires another type of kernel modules shows that the driver is wrong, not the GPU.
         let names_modules = unsupported.iter().any(|event| event.sub_code.as_deref() != Some("not_supported"));
         if !names_modules && has_working_peer(node, gpu) {
             return Some(Draft::on_gpu(UNLIKE_PEERS, gpu).with_events(unsupported));
@@ -55,7 +55,8 @@ fn has_working_peer(node: &Node<'_>, gpu: &Gpu) -> bool {
 /// Smallest PCI device id of Maxwell, the oldest architecture that a driver branch of the last ten years supports.
 const FIRST_MAXWELL: u16 = 0x1340;
 
-/// Whether the GPU is older than every GPU that the driver supports, and other GPUs work: then it is a card for a display.
+/// Whether the GPU is older than every GPU that the driver supports, and other GPUs work: the GPU is then a display
+/// card.
 fn is_legacy_card(node: &Node<'_>, gpu: &Gpu) -> bool {
     let id = node.pci_of(gpu).and_then(|entry| u16::from_str_radix(entry.device_id.as_deref()?, 16).ok());
     id.is_some_and(|id| id < FIRST_MAXWELL) && node.gpus.iter().any(|other| other.answers)

@@ -44,7 +44,7 @@ rules! {
 /// A GPU that is closer than this to its slowdown limit is reported.
 const NEAR_CELSIUS: i32 = 5;
 
-/// A GPU that slows down is at its limit from this distance on.
+/// A GPU that slows down counts as at its limit if it is at most this much cooler than the limit.
 const AT_LIMIT: i32 = 2;
 
 /// A GPU that is hotter than the other GPUs by this much has a problem with its cooling.
@@ -54,7 +54,7 @@ const MUCH_HOTTER: i32 = 15;
 /// firmware.
 const WARM_CELSIUS: i32 = 75;
 
-/// Thermal slowdown for at least one in this many seconds is a finding.
+/// If thermal slowdown is active for at least one second in this many seconds, there is a finding.
 const NOTABLE_SHARE: u64 = 20;
 
 /// Shorter slowdowns are normal.

@@ -36,7 +36,7 @@ rules! {
         reads "host.pci_gpus, inventory.gpus";
     RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML reports that the GPU requires a reset",
         DrainAndReset "Drain the workloads on {gpu} of {node}, then reset it.",
-        means "NVML refuses calls to the GPU until it is reset.",
+        means "NVML rejects calls to the GPU until it is reset.",
         reads "inventory, telemetry, ecc (problems)";
     UNRESPONSIVE: "gpu-unresponsive" Critical Driver DEBUG_DOC, "Calls to the GPU do not return",
         DrainAndReboot "Drain and reboot {node}: a driver that hangs on {gpu} rarely recovers.",
@@ -95,7 +95,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if let Some(problem) = node.gpu_problem(gpu, &[codes::TIMEOUT]) {
         return Some(Draft::on_gpu(UNRESPONSIVE, gpu).with_evidence(evidence::reason(&problem.why)));
     }
-    // Nothing could be read for another reason, usually `Unknown Error`.
+    // No call to the GPU succeeded, for a reason other than those above, usually `Unknown Error`.
     if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
         return Some(
             Draft::on_gpu(REFUSED, gpu).with_evidence(evidence::reason(&problem.why)).with_all_evidence(counted(node)),
@@ -196,7 +196,7 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
         Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialized(node, gpu))),
         Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", evidence::data(other)))),
         None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
-        // The driver tried: the GPU did not initialize.
+        // The driver tried to initialize the GPU and failed.
         None if probe_failed(node).next().is_some() => Some(
             Draft::on_gpu(INIT_FAILED, gpu)
                 .with_severity(Severity::Critical)
@@ -280,8 +280,8 @@ fn uninitialized(node: &Node<'_>, gpu: &Gpu) -> Draft {
         .with_all_evidence(probe)
 }
 
-/// Finds GPUs that fell off the bus and that no other source knows: the report has no `host` section, or the device is gone
-/// from PCI.
+/// Finds GPUs that fell off the bus and that no other source lists: the report has no `host` section, or the device is
+/// gone from PCI.
 fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let unknown = node

@@ -22,7 +22,8 @@ rules! {
             finding is a warning for GPU software, and informational for other software.",
         reads "kubernetes.daemon_sets";
     NOT_READY: "daemonset-pod-not-ready" Warning Driver None, "The pod of a DaemonSet on the node is not ready",
-        Watch "Repair what the message names on {node}; to see all events of the pod, run `kubectl describe pod`.",
+        Watch "Correct the cause that the evidence shows on {node}; to see all events of the pod, run `kubectl \
+            describe pod`.",
         means "A DaemonSet has a pod on the node that does not become ready. The finding is a warning for GPU software, and \
             informational for other software.",
         reads "kubernetes.daemon_sets";
@@ -35,7 +36,7 @@ const MESSAGE: usize = 600;
 /// Maximum number of DaemonSets in the evidence.
 const NAMED: usize = 4;
 
-/// Components for which the rules about NVIDIA's stack name the first one that fails.
+/// Components that the rules about NVIDIA's stack check in order: those rules report the first component that fails.
 const JUDGED_IN_ORDER: [Component; 5] = [
     Component::Driver,
     Component::ContainerToolkit,
@@ -103,7 +104,8 @@ fn missing(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
     Some(format!("DaemonSet {} has no pod on the node{why}", full_name(set)))
 }
 
-/// Returns the state of the pod of a DaemonSet that is not ready, and why it is not, with the name of the DaemonSet.
+/// For a DaemonSet whose pod is not ready, returns the name of the DaemonSet, the state of the pod, and why the pod is
+/// not ready.
 fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<(String, Option<String>)> {
     let pod = set.pod.as_ref().filter(|pod| !pod.ready && !pod.deleting)?;
     let own = node.stack.broken.as_ref().is_some_and(|broken| broken.failing_pod.pod.uid == pod.uid);
@@ -118,7 +120,7 @@ fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<(String, Option<St
     Some((line, cause.map(|cause| format!("{}: {cause}", full_name(set)))))
 }
 
-/// Returns the warning about a pod that has not started, which was read with the starting pods.
+/// Returns the warning about a pod that has not started, from the facts about starting pods.
 fn warning(node: &Node<'_>, pod: &NvidiaPod) -> Option<String> {
     let starting = node.kubernetes.starting_pods.iter().flatten();
     let same = starting.into_iter().find(|one| one.name == pod.name && one.namespace == pod.namespace)?;

@@ -20,7 +20,7 @@ use syringe_core::text::clean;
 rules! {
     NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have GPUs",
         DrainAndReboot "Drain and reboot {node}. If PCI still shows no GPU, check the machine or its instance type.",
-        means "Kubernetes knows GPUs of the node, but neither NVML nor the PCI bus shows one. No pod can use a GPU \
+        means "Kubernetes lists GPUs of the node, but neither NVML nor the PCI bus shows one. No pod can use a GPU \
             there.",
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
             kubernetes.other_gpu_resources, kubernetes.gpu_dra, kubernetes.labels, kubelet.registered, \
@@ -122,7 +122,7 @@ fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
     // With MIG devices of one size and the strategy single, the label counts these devices.
     let label =
         node.kubernetes.gpu_label_count.filter(|_| !has_mig(node)).map(|count| (count, "label nvidia.com/gpu.count"));
-    // If both numbers are equal, the capacity is named, because readers know the capacity better.
+    // If both numbers are equal, the capacity is given as the source, because readers know the capacity better.
     let of_type = node.kubernetes.instance_type.as_deref().and_then(instance_types::gpus_of);
     let of_type = of_type.map(|count| (count, "instance type"));
     of_type.into_iter().chain(label).chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
@@ -168,7 +168,8 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
         count_of(("the PCI bus", "PCI shows"), on_pci, sections.host.is_some().then_some(host)),
     ];
     let Some((count, source)) = expected(node) else {
-        // If PCI was not read, a failure of NVML does not show that hardware is missing. A container may have no GPU.
+        // No finding if PCI was not read (a failure of NVML does not show that hardware is missing), or if only the
+        // files and GPUs of a container were read: a container may have no GPU.
         let whole = node.report.scope.is_none_or(|scope| scope.gpus == Extent::Node && scope.files == Extent::Node);
         if !none || on_pci.is_none() || !whole {
             return None;

@@ -1,7 +1,8 @@
-//! Rules about the node as Kubernetes sees it: not Ready, under pressure, leaving, joining, a machine without a node.
+//! Rules about the state of a node in Kubernetes: not Ready, under pressure, leaving, joining, a machine without a
+//! node.
 //!
-//! No probe reaches most of these nodes. So the findings quote all data of the API about the reason: the condition with its
-//! message, the Lease, the pods that do not start, the machine and the warnings.
+//! No probe reaches most of these nodes. So the findings quote all data of the API about the reason: the condition with
+//! its message, the Lease, the pods that do not start, the machine and the warnings.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -26,8 +27,8 @@ rules! {
     NO_NETWORK: "node-network-not-ready" Critical Driver None, "The network plugin (CNI) of the node is not ready",
         UpdateSoftware "Repair the network plugin on {node}: check the pods of its DaemonSet on the node, and its configuration in \
             /etc/cni/net.d. The kubelet is running; its log (`journalctl -u kubelet`) has details.",
-        means "The node is not Ready, because the container runtime has no initialized network plugin. No pod with a network of \
-            its own starts there.",
+        means "The node is not Ready, because the container runtime has no initialized network plugin. Only pods that \
+            use the network of the host start there.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.starting_pods";
     RUNTIME_DOWN: "node-runtime-down" Critical Driver None, "The container runtime of the node does not respond",
         UpdateSoftware "Check the container runtime on {node} over SSH (`systemctl status containerd` or `crio`, `crictl ps`, the log of the runtime, \
@@ -35,8 +36,9 @@ rules! {
         means "The node is not Ready, because the kubelet gets no response from the container runtime.",
         reads "kubernetes.ready, kubernetes.conditions";
     SILENT: "kubelet-not-reporting" Critical Driver None, "The kubelet of the node does not report",
-        Watch "Find out whether {node} is up: check the console of the machine or of the cloud, then run `systemctl status kubelet` and \
-            `journalctl -u kubelet` over SSH. A machine that is off, hung or cut off from the API server looks the same.",
+        Watch "Find out whether {node} is up: check the console of the machine or of the cloud, then run `systemctl \
+            status kubelet` and `journalctl -u kubelet` over SSH. The API shows the same state if the machine is off, \
+            hung or cut off from the API server.",
         means "The kubelet stopped posting the status of the node, or never posted it: the kubelet is down, or does not reach the API server.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.lease_renewed";
     SHUT_DOWN: "node-shut-down" Critical Driver None, "The machine of the node is off or shutting down",
@@ -44,7 +46,7 @@ rules! {
         means "The kubelet reports that its machine is shutting down, or the cloud reports that the machine is stopped.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.taints";
     LEAVING: "node-leaving" Info Driver None, "The node is being removed",
-        None "No action: an autoscaler or an administrator removes {node}.",
+        None "No action: an autoscaler or an administrator is removing {node}.",
         means "The Node object is being deleted, or an autoscaler marked the node for removal.",
         reads "kubernetes.deleting, kubernetes.taints";
     JOINING: "node-joining" Info Driver None, "The machine has not joined the cluster yet",
@@ -68,13 +70,13 @@ rules! {
         means "A pressure condition of the node is true: the kubelet evicts pods.",
         reads "kubernetes.conditions";
     CONDITION: "node-condition" Warning Driver None, "A condition of the node reports a problem",
-        Watch "Check what the condition names on {node}. The log of the monitor that set the condition (node-problem-detector, or a \
-            monitor of the cloud) has details.",
+        Watch "Check the problem that the condition reports on {node}. The log of the monitor that set the condition \
+            (node-problem-detector, or a monitor of the cloud) has details.",
         means "A condition of the node other than Ready reports a problem that is not about GPUs.",
         reads "kubernetes.conditions";
 }
 
-/// A cause of a node that is not Ready: words of the condition, in lower case, and the rule.
+/// A cause for which a node is not Ready: words of the condition, in lower case, and the rule.
 const CAUSES: &[(&[&str], Rule)] = &[
     (&["node is shutting down", "nodeshutdown"], SHUT_DOWN),
     (
@@ -100,18 +102,21 @@ const TAINTS: [(&str, Rule); 5] = [
 const NOT_JOINED: [(&str, &str); 7] = [
     (
         "Launched",
-        "The cloud did not start the machine of {node}: see the message (capacity, quota, permissions, image).",
+        "The cloud did not start the machine of {node}: see the message of the condition (capacity, quota, \
+            permissions, image).",
     ),
     (
         "InfrastructureReady",
-        "The cloud did not start the machine of {node}: see the message (capacity, quota, permissions, image).",
+        "The cloud did not start the machine of {node}: see the message of the condition (capacity, quota, \
+            permissions, image).",
     ),
     (
         "InstanceReady",
-        "The cloud did not start the machine of {node}: see the message (capacity, quota, permissions, image).",
+        "The cloud did not start the machine of {node}: see the message of the condition (capacity, quota, \
+            permissions, image).",
     ),
-    ("BootstrapConfigReady", "The bootstrap data of {node} is not ready: see the message."),
-    ("BootstrapReady", "The bootstrap data of {node} is not ready: see the message."),
+    ("BootstrapConfigReady", "The bootstrap data of {node} is not ready: see the message of the condition."),
+    ("BootstrapReady", "The bootstrap data of {node} is not ready: see the message of the condition."),
     (
         "Registered",
         "The machine of {node} started, but its kubelet did not register: see the console log of the machine (user data, image, network to the API \
@@ -119,7 +124,8 @@ const NOT_JOINED: [(&str, &str); 7] = [
     ),
     (
         "Initialized",
-        "The node {node} registered, but lacks resources or has start-up taints: see the message (device plugin, CNI).",
+        "The node {node} registered, but lacks resources or has start-up taints: see the message of the condition \
+            (device plugin, CNI).",
     ),
 ];
 
@@ -177,8 +183,9 @@ fn others(node: &Node<'_>) -> Vec<Draft> {
     };
     let network = other.iter().any(|condition| condition.name == "NetworkUnavailable");
     let rule = if network { NO_NETWORK } else { CONDITION };
-    // A monitor that does not report says nothing about the node. The name of a check says not which status is the healthy one, and
-    // the check may be wrong for the machine.
+    // A condition with the status Unknown shows nothing about the node. The name of a check does not show which status
+    // is the healthy one, and the check may be wrong for the machine. If there are only such conditions, the finding is
+    // information.
     let is_check = |name: &str| name.ends_with("Check") || name.ends_with("Test");
     let is_told = other.iter().any(|condition| condition.status != "Unknown" && !is_check(&condition.name));
     let severity = if is_told { Severity::Warning } else { Severity::Info };
@@ -266,7 +273,7 @@ fn cause<'a>(node: &Node<'a>) -> (Rule, Option<&'a str>) {
     if node.kubernetes.deleting {
         return (LEAVING, None);
     }
-    // The message of Ready comes first: other conditions can have another reason.
+    // The message of the condition Ready comes first: other conditions can have another reason.
     let conditions = &node.kubernetes.conditions;
     let (ready, others): (Vec<_>, Vec<_>) = conditions.iter().partition(|condition| condition.name == "Ready");
     let known = |condition: &&NodeConditionFact| {

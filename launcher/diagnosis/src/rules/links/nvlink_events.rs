@@ -204,7 +204,7 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
     drafts
 }
 
-/// From this number of bit-error events a day on, the signal of a link is poor.
+/// If at least this number of bit-error events occurs in a day, the signal of a link is poor.
 const OFTEN_A_DAY: u64 = 50;
 
 /// Returns a finding if the bit errors of links (`NETIR_BER_EVENT`) are frequent. A single one needs no action.

@@ -16,7 +16,8 @@ use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
         DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
-        means "Some NVLinks of this GPU are down, although other GPUs of the model have them up, or this model uses these links on its board.",
+        means "Some NVLinks of this GPU are down, although these links are up on other GPUs of the model, or the board \
+            of this model uses them.",
         reads "topology.nvlinks", in_plan WorkContinues;
     UNBRIDGED: "nvlink-bridge-not-working" Info Fabric FABRIC_DOC, "No NVLink of a card is up, but other cards have a bridge",
         CheckCabling "No action if {gpu} of {node} has no NVLink bridge. Otherwise check the seating of the bridge: the bridges of other cards work.",
@@ -86,9 +87,9 @@ fn active(topology: &GpuTopology) -> u32 {
     u32::try_from(groups.map(|group| group.links.len()).sum::<usize>()).unwrap_or(0)
 }
 
-/// Returns whether the links of this GPU model are connected to switches: NVSwitches are on the PCI bus, a link of the
-/// same GPU model names one, the fabric has registered such a GPU, or the links are NVLink 5, which requires switches
-/// (on racks they are on no PCI bus of the node). A GPU on which all links are down does not show this.
+/// Returns whether the links of this GPU model lead to switches: NVSwitches are on the PCI bus, or a GPU of this model
+/// has a link to a switch, is registered with the fabric, or has active NVLink 5 links (NVLink 5 requires switches; on
+/// racks, they are not on the PCI bus of the node). A GPU on which all links are down shows none of these signs itself.
 fn is_switched(node: &Node<'_>, gpu: &Gpu) -> bool {
     let siblings =
         || node.answering().filter(|other| other.name == gpu.name).filter_map(|other| node.topology_of(other));

@@ -276,7 +276,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     };
     let mut drafts = Vec::new();
     if !fatal.is_empty() || total("fatal") > 0 {
-        // Without a log line the error is older than the log.
+        // An error without a log line is older than the log.
         let newest = fatal.iter().filter_map(|event| event.ordered_at()).max();
         let newest = newest.or_else(|| log_window::covered_since(node).filter(|_| fatal.is_empty()));
         // The kernel logs the end of the recovery.
@@ -412,8 +412,8 @@ fn is_link_lost(event: &KernelEvent) -> bool {
         && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
 }
 
-/// Returns findings about links that went down at addresses of no known GPU. The kernel names the driver of a device that it
-/// cannot wake.
+/// Returns findings about links that went down at addresses that belong to no known GPU. If the kernel cannot wake a
+/// device, its line begins with the name of the device's driver.
 fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines =
@@ -430,13 +430,13 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     drafts.into_iter().map(|draft| if draft.rule.id == LINK_LOST.id { draft } else { faded(node, draft) }).collect()
 }
 
-/// Lowers an old finding about a device that may be no GPU. A GPU that does not work has findings of its own.
+/// Lowers an old finding about a device that is possibly not a GPU. A GPU that does not work has separate findings.
 fn faded(node: &Node<'_>, draft: Draft) -> Draft {
     let old = node.age(draft.when).is_some_and(|age| age > STALE_AFTER);
     if old { draft.with_severity(Severity::Info) } else { draft }
 }
 
-/// Adds an event to the draft of this rule for the device at its address.
+/// Adds an event to the draft of this rule for the device at the address of the event.
 fn add(drafts: &mut Vec<Draft>, rule: Rule, noun: &'static str, event: &KernelEvent) {
     let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
     match drafts.iter_mut().find(|draft| draft.scope == scope && draft.rule == rule) {
@@ -445,7 +445,7 @@ fn add(drafts: &mut Vec<Draft>, rule: Rule, noun: &'static str, event: &KernelEv
     }
 }
 
-/// Returns the GPU that a line about a PCIe device is about.
+/// Returns the GPU that a kernel line about a PCIe device concerns.
 fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
     if !matches!(event.kind, Kind::Aer | Kind::PcieLink) {
         return None;
@@ -453,14 +453,14 @@ fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
     event.gpu_index.and_then(|index| node.gpu(index)).or_else(|| node.gpu_below(event.pci_address.as_ref()?))
 }
 
-/// Returns findings about errors of ports and devices above no known GPU.
+/// Returns findings about errors of ports and devices that are not above a known GPU.
 fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines = node.timeline.of_kind(Kind::Aer).filter(|event| below(node, event).is_none());
     let lines = lines.filter(|event| !is_of_switch(node, event));
     let uncorrected =
         lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !node.timeline.precedes_bus_loss(event));
-    // If the paths of the GPUs were not read, a GPU may be below.
+    // If the paths of the GPUs were not read, a GPU may be below the port.
     let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
     uncorrected.for_each(|event| add(&mut drafts, rule, "device", event));
     let drafts: Vec<Draft> = drafts.into_iter().map(|draft| faded(node, draft)).collect();

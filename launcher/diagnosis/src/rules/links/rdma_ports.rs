@@ -16,12 +16,13 @@ rules! {
     NOT_ACTIVE: "rdma-port-not-active" Warning Fabric DEBUG_DOC, "A network port next to a GPU is not active",
         CheckCabling "Check cable, transceiver and switch port of the network port of {node} in the evidence. In the state INIT the cable \
             works, but the subnet manager has not configured the port. Jobs on several nodes that use {gpu} fail or are slow.",
-        means "An InfiniBand or RoCE port next to a GPU is not active, although such ports of the other GPUs are.",
+        means "An InfiniBand or RoCE port next to a GPU is not active, although the ports next to the other GPUs are \
+            active.",
         reads "topology.nics", in_plan WorkContinues;
     SLOW: "rdma-port-slow" Warning Fabric DEBUG_DOC, "A network port next to a GPU is slower than those of the other GPUs",
         CheckCabling "Check cable and transceiver of the network port of {node} in the evidence. Jobs on several nodes wait for the slowest \
             port.",
-        means "An InfiniBand or RoCE port next to a GPU runs at a lower rate than such ports of the other GPUs.",
+        means "An InfiniBand or RoCE port next to a GPU runs at a lower rate than the ports next to the other GPUs.",
         reads "topology.nics", in_plan WorkContinues;
     GONE: "rdma-port-missing" Warning Fabric DEBUG_DOC, "A GPU has no network port next to it, unlike the other GPUs",
         CheckCabling "Check whether the network card next to {gpu} of {node} is on the PCI bus (lspci), and its seating.",
@@ -37,7 +38,7 @@ const PATTERN: usize = 4;
 
 const INFINIBAND: &str = "InfiniBand";
 
-/// States of an InfiniBand port with a cable that works, which a subnet manager has not configured.
+/// States of an InfiniBand port that has a working cable, but was not configured by a subnet manager.
 const UNCONFIGURED: [&str; 2] = ["INIT", "ARMED"];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -51,7 +52,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the distance between a port and its nearest GPUs. One or more PCIe switches above both make no difference.
+/// Returns the distance between a port and its nearest GPUs. A path through several PCIe switches counts like a path
+/// through one switch.
 fn distance(port: &NicPort) -> Option<u32> {
     let of = |via: &str| match via {
         "PIX" | "PXB" => 0,
@@ -69,7 +71,8 @@ struct Rails<'n> {
     rate: f64,
     /// Number of ports with full rate by GPU.
     full: BTreeMap<u32, usize>,
-    /// Number of such ports that at least half of the GPUs have; on symmetric rails, that any GPU has.
+    /// Number of ports with full rate that at least half of the GPUs have. If the rails are symmetric: the largest
+    /// number that any GPU has.
     usual: usize,
     /// Whether each GPU has the same number of ports next to it: then each GPU is a rail, and all rails should be equal.
     symmetric: bool,
@@ -108,7 +111,7 @@ impl<'n> Rails<'n> {
     }
 
     /// Returns whether most ports, or the ports of most GPUs, are active at the full rate. RoCE ports are also used for
-    /// other things.
+    /// other purposes.
     fn has_pattern(&self) -> bool {
         let full = self.ports.iter().filter(|port| self.is_full(port)).count();
         let gpus = self.full.values().filter(|count| **count >= self.usual).count();
@@ -160,7 +163,8 @@ impl<'n> Rails<'n> {
         Draft::on_gpu(NOT_ACTIVE, gpu).with_evidence(evidence)
     }
 
-    /// Checks whether no port is active. A few InfiniBand ports without a cable are spare ones; many belong to a network.
+    /// Checks whether no port is active. A few InfiniBand ports without a cable are spare ports; many inactive ports
+    /// belong to a network.
     fn none_active(&self) -> Vec<Draft> {
         let names: Vec<String> = self.ports.iter().map(|port| evidence::data(&port.device)).collect();
         if names.is_empty() {

@@ -118,7 +118,8 @@ pub(super) fn add_start_of_log(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Returns a clause about the start of the log, if the log does not cover the time before.
+/// Returns a clause about where the log begins: at the start of the requested window, or at the last boot. `None` if it
+/// begins elsewhere.
 fn untold(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let begins = log.coverage.iter().filter_map(|source| source.from).min()?;

@@ -57,7 +57,7 @@ fn working(events: &[Value]) -> Value {
         "xid": ok(&json!({"events": events}))}})
 }
 
-/// Adds a program to the GPU that started ten minutes ago.
+/// Adds to the GPU a program that started ten minutes ago.
 fn at_work(mut report: Value) -> Value {
     let program = json!({"pid": 4242, "name": "python3", "started_at": ago(10), "uses": [{"gpu": 0}]});
     report["sections"]["processes"] = ok(&json!({"host_pid_namespace": true, "processes": [program]}));
@@ -77,7 +77,7 @@ fn severity(report: &Value, id: &str) -> Option<Severity> {
     finding(report, id).map(|finding| finding.severity)
 }
 
-/// A process of the GPU in state D.
+/// A process in state D that uses the GPU.
 fn with_waiting_process(mut report: Value, waits_in: Option<&str>) -> Value {
     let thread = json!({"tid": 7, "state": "D", "waits_in": waits_in});
     let process = json!({"pid": 7, "name": "python3", "state": "D", "uses": [{"gpu": 0}],
@@ -107,7 +107,8 @@ fn a_new_program_does_not_end_a_fault_that_comes_back() {
             judged(&at_work(working(&events))).findings.into_iter().map(|finding| finding.severity).max()
         };
         assert_eq!(worst(&[120, 70, 25]), Some(Severity::Critical), "Xid {code} three times in two hours");
-        // A GPU that hangs repeats its line until its program is killed. That is one occurrence.
+        // The driver repeats the line about a GPU that hangs until the program on the GPU is killed: these lines are
+        // one occurrence.
         let one_hang: Vec<i64> = (25..45).rev().collect();
         for once in [&[25][..], &one_hang] {
             assert_eq!(worst(once), Some(Severity::Warning), "Xid {code} once: {once:?}");
@@ -379,7 +380,7 @@ fn each_fault_of_an_application_is_suspicious_if_different_workloads_have_it_on_
         let code = entry.code;
         let worst = |events: &[Value]| judged(&working(events)).findings.iter().map(|finding| finding.severity).max();
         let jobs: Vec<Value> = (0..6).map(|job| of(code, Some(100 + job), &format!("job{job}"), GPU)).collect();
-        // A channel that is closed follows from the end of the program.
+        // The closing of a channel is a consequence of the end of the program.
         let expected = if [45, 141, 174].contains(&code) { Severity::Info } else { Severity::Warning };
         assert_eq!(worst(&jobs), Some(expected), "{code}");
         assert_eq!(worst(&jobs[..1]), Some(Severity::Info), "{code}: one fault");
@@ -463,7 +464,7 @@ fn a_recommendation_that_nvml_does_not_share_is_said() {
     assert_eq!(severity(&with(30, "0", "none"), "recovery-contradicted"), None);
 }
 
-/// Every Xid and every other line of the driver contradicts at least the claims of its family.
+/// Tests that no claim in a summary of a healthy node contradicts an Xid or another line of the driver in the log.
 #[test]
 fn no_claim_of_a_clean_summary_contradicts_an_event_of_the_log() {
     let report = healthy_report();
@@ -485,8 +486,9 @@ fn no_claim_of_a_clean_summary_contradicts_an_event_of_the_log() {
     }
 }
 
-/// Lines without a code, with the sub-codes that the parser gives them. Not in the list are lines about a state that lasts
-/// until the driver is loaded again (fatal errors of nvidia-uvm, links that did not start).
+/// Lines of the driver without an Xid code, with the sub-codes that the parser gives them. The list does not contain
+/// lines about a state that lasts until the driver is loaded again (fatal errors of nvidia-uvm, links that did not
+/// start).
 const LINES: [(&str, &[&str]); 18] = [
     ("rm_init_failed", &[""]),
     ("bar_unassigned", &[""]),
@@ -556,7 +558,7 @@ fn a_fault_of_versions_lasts_until_they_change() {
     }
 }
 
-/// Tests that the finding about the last occurrence refers to the plan of the fault that comes back.
+/// Tests that a fault that comes back has one plan, and that the finding about its last occurrence refers to this plan.
 #[test]
 fn a_fault_that_comes_back_has_one_plan_that_its_single_event_refers_to() {
     for code in [109, 119, 120] {

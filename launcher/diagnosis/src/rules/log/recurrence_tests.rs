@@ -1,4 +1,4 @@
-//! Tests of every grave Xid: repeated with and without a repair, once long ago, and with wrong clocks.
+//! Tests of every severe Xid: repeated with and without a repair, once long ago, and with wrong clocks.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -22,7 +22,8 @@ fn ago(seconds: i64) -> Timestamp {
     now - SignedDuration::from_secs(seconds)
 }
 
-/// The grave codes: those whose rows are at least critical. The meaning of 154 depends on its line.
+/// Returns the severe Xids: those that are at least critical in the catalogue. Application faults are excluded, and
+/// also Xid 154, because its meaning depends on its line.
 fn grave() -> impl Iterator<Item = &'static XidEntry> {
     xids().filter(|entry| {
         entry.severity >= Severity::Critical && entry.code != 154 && entry.class != Some(Class::Application)

@@ -41,7 +41,7 @@ rules! {
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
         means "The GPU could not switch from one program to the next in time (Xid 109).",
         reads "xid: 109";
-    DAMAGED: "xid-damaged-commands" Warning Hardware XID_DOC, "Commands arrived at the GPU damaged",
+    DAMAGED: "xid-damaged-commands" Warning Hardware XID_DOC, "The GPU received damaged commands",
         RestartPod "Restart the pod. If the error repeats, check the PCIe link of {gpu} on {node} and run a diagnostic.",
         means "The GPU rejected commands because their content was damaged. The usual cause is the quality of the PCIe \
             link; a program can also write such commands.",
@@ -68,8 +68,8 @@ rules! {
         means "The driver reported a power event.",
         reads "xid";
     UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Unknown Xid",
-        Watch "Look up the code in NVIDIA's Xid catalog: the code is newer than this tool.",
-        means "The driver reported an Xid that this version does not know.",
+        Watch "Look up the code in NVIDIA's Xid catalog: the code is newer than this version of gpu-syringe.",
+        means "The driver reported an Xid that this version of gpu-syringe does not know.",
         reads "xid";
 }
 
@@ -79,8 +79,8 @@ const END_OF_PROGRAM: [u32; 3] = [45, 141, 174];
 /// Codes about commands that were damaged before they reached the GPU. NVIDIA names PCIe as the usual cause.
 const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
 
-/// Minimum number of processes of the same name whose faults are a pattern: one workload that restarts, or
-/// many jobs.
+/// If at least this number of processes with the same name fault, the faults are a pattern: one workload that restarts,
+/// or many jobs.
 const MANY_PROCESSES: usize = 20;
 
 /// If a workload fails on several GPUs, the workload is the cause, unless it fails this many times as often on one GPU.
@@ -97,7 +97,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the GPUs, including those that only an Xid names.
+/// Returns the GPUs, including those that appear only in an Xid.
 fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     let mut places = node.gpus.clone();
     for event in node.timeline.of_kind(Kind::Xid) {
@@ -182,7 +182,7 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
     let place = common_place(faults, &pids);
     let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
-    // A missing name is no second workload: old drivers print no names.
+    // A missing name does not indicate a second workload: old drivers print no names.
     if by_name.keys().flatten().count() > 1 || pods.len() > 1 || place.is_some() {
         let words = format!("{} different processes faulted on this GPU and on no other{place_words}", pids.len());
         return Some((SUSPECT, words));

@@ -1,4 +1,4 @@
-//! Rules about past Xids: grave faults that come back after a repair, warnings that repeat, and a list of the others.
+//! Rules about past Xids: severe faults that come back after a repair, warnings that repeat, and a list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,21 +14,21 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
-    RECURRING: "xid-recurring" Critical Hardware XID_DOC, "The same grave fault of a GPU comes back",
+    RECURRING: "xid-recurring" Critical Hardware XID_DOC, "The same severe fault of a GPU comes back",
         ContactVendor "Run the NVIDIA field diagnostic on {gpu} of {node}: resets and reboots did not fix it.",
-        means "The same kind of grave Xid occurred again on the same GPU after a reset, a driver load or a reboot, or \
-            several times within a day: the fault is not repaired. The rates are those of the family in `docs/xid.md`; below \
-            them the finding is information.",
+        means "The same kind of severe Xid occurred again on the same GPU after a reset, a driver load or a reboot, or \
+            several times within a day: the fault is not repaired. The rates are those of the family in `docs/xid.md`; \
+            below them the finding is information.",
         reads "xid";
     REPEATS: "xid-repeats" Warning Hardware XID_DOC, "The same Xid repeats on one GPU",
         Watch "Open a support case about {gpu} of {node}.",
         means "An Xid that is no reason for a reset occurred many times on one GPU. The advice for this Xid is to watch for repetitions.",
         reads "xid";
-    SPREAD: "xid-on-different-gpus" Warning Hardware XID_DOC, "The same kind of grave fault occurs on different GPUs",
+    SPREAD: "xid-on-different-gpus" Warning Hardware XID_DOC, "The same kind of severe fault occurs on different GPUs",
         CheckCabling "Check what the GPUs of {node} share: power supply, baseboard, risers and PCIe switches, and the versions of driver and \
             firmware. Do not return a single GPU for this.",
-        means "The same kind of grave Xid occurred on at least three GPUs at different times within a month: a cause that they share is \
-            likelier than a fault of each GPU.",
+        means "The same kind of severe Xid occurred on at least three GPUs at different times within a month: a cause \
+            that they share is likelier than a fault of each GPU.",
         reads "xid", in_plan SharedCause;
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
         None "No action: these events do not describe the current state of the GPUs of {node}.",
@@ -52,7 +52,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 /// Families of faults that power, board, host or driver can cause on any GPU.
 const OF_SHARED_PARTS: [&str; 2] = ["bus", "gsp"];
 
-/// From this number of GPUs on, a fault that moves between GPUs is a pattern.
+/// A fault that moves between at least this number of GPUs is a pattern.
 const SPREAD_OVER: usize = 3;
 
 /// Returns a finding about faults of one family on several GPUs at different times.
@@ -80,17 +80,18 @@ fn spread(node: &Node<'_>) -> Option<Draft> {
 /// Faults of several GPUs within this time are one event of the node.
 const APART: SignedDuration = SignedDuration::from_hours(1);
 
-/// With at least this many incidents within a day, a GPU that works in between is not repaired.
+/// If at least this number of incidents occurs within a day, the GPU counts as not repaired, even if it works between
+/// the incidents.
 const OFTEN: usize = 3;
 
-/// After this time without a new incident, the last repair probably worked. The second time is for a fault that came back
-/// after several repairs.
+/// After this time without a new incident, the last repair probably worked. The second duration is for a fault that
+/// came back after several repairs.
 const PROBATION: [SignedDuration; 2] = [SignedDuration::from_hours(14 * 24), SignedDuration::from_hours(30 * 24)];
 
 /// Maximum number of times in the evidence.
 const SHOWN: usize = 6;
 
-/// Returns findings about grave faults that came back after a repair, or that occur often.
+/// Returns findings about severe faults that came back after a repair, or that occur often.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
     let found = recurrences(node);
     found.iter().filter_map(|recurrence| came_back(node, recurrence)).collect()
@@ -102,7 +103,8 @@ const REPEATED: usize = 5;
 /// A warning whose newest incident is older than this no longer counts as repeating.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Returns findings about warnings that repeat. Their advice names the action.
+/// Returns a finding about a warning that repeats. The action is the one that the advice for the warning gives for
+/// repetitions.
 fn repeats(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let Recurrence { gpu, event, names, incidents, .. } = recurrence;
     let recent = node.age(recurrence.newest()).is_none_or(|age| age <= WEEK);
@@ -138,15 +140,19 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let in_a_day = most_in_a_day(&recurrence.since_cure);
     let uncured = recurrence.since_cure.len();
     let recent = node.age(recurrence.newest()).is_none_or(|age| age <= WEEK);
-    // A GPU that does not respond logs its fault again and again.
+    // For a GPU that does not respond, the driver logs the same fault repeatedly.
     let often = (in_a_day >= OFTEN || (uncured >= OFTEN && recent)) && node.is_readable(gpu);
     if *periods < 2 && !often {
         return None;
     }
     let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let in_boots = (*boots > 1).then(|| format!("{names} in {boots} boots"));
-    let repaired = (periods > boots)
-        .then(|| format!("{names} came back after a reset or a driver load (in {periods} periods between them)"));
+    let repaired = (periods > boots).then(|| {
+        format!(
+            "{names} came back after a reset or a driver load (in {periods} periods between resets or \
+            driver loads)"
+        )
+    });
     let in_a_day = most_in_a_day(incidents);
     let rate = (in_a_day > 1).then(|| format!("{names}: {in_a_day} times within a day"));
     let rate =
@@ -154,7 +160,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let times = newest_times(incidents);
     let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(RECURRING, gpu) };
     let draft = draft.with_all_evidence(in_boots.into_iter().chain(repaired).chain(rate).chain(times));
-    // Without all times the rate is not known.
+    // If a time is missing, the rate is not known.
     let is_timed = recurrence.returns.len() == *periods;
     if !often && is_timed && !recurrence.is_pattern() {
         let rates: Vec<String> =
@@ -240,7 +246,8 @@ mod tests {
         KernelEvent { code: Some(79), pci_address, boot_id, gpu_uuid, count: 1, ..KernelEvent::default() }
     }
 
-    /// The UUIDs of the GPUs with a recurring Xid. NVML lists no GPU, and PCI shows the address.
+    /// Returns the UUIDs in the findings about recurring Xids, for a node on which NVML lists no GPU and PCI shows a
+    /// GPU at `5d:00.0`.
     fn accused_on_pci(events: Vec<KernelEvent>) -> Vec<Option<String>> {
         let pci_gpus = vec![PciGpu { pci_address: PciAddress::parse("5d:00.0"), ..PciGpu::default() }];
         let mut report = Report::default();
@@ -263,7 +270,8 @@ mod tests {
         assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2")), xid(None, None)]), []);
     }
 
-    /// The number of findings about a recurring Xid of `GPU-new`, which is at that address now.
+    /// Returns the number of findings about recurring Xids, for a node with the GPU `GPU-new` at `5d:00.0`. Each
+    /// finding must be about this GPU.
     fn accused(events: Vec<KernelEvent>) -> usize {
         let pci_address = PciAddress::parse("5d:00.0");
         let gpu = GpuInventory { uuid: Some("GPU-new".into()), pci_address, ..GpuInventory::default() };

@@ -15,7 +15,7 @@ use syringe_core::facts::processes::{GpuProcess, Processes};
 rules! {
     STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
         DrainAndReboot "Drain and power-cycle {node}: no signal reaches a process that waits for the driver, and a \
-            plain reboot can wait for it.",
+            normal reboot can hang because of this process.",
         means "A process waits in the driver and cannot be killed: the kernel reports it as blocked, or its GPU is \
             lost.",
         reads "processes.processes, xid", in_plan UnkillableProcess;
@@ -32,7 +32,7 @@ rules! {
         means "The deletion of a pod was requested, but one of its processes waits in the kernel, where no signal ends it.",
         reads "processes.processes, kubernetes.gpu_pods";
     ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "GPU process is a zombie",
-        RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.",
+        RestartPod "Restart the pod, or stop the parent process on {node}: the parent process must reap the zombie.",
         means "A process has ended, but its parent has not collected the exit status. The process can keep device files open.",
         reads "processes.processes";
     ENDED: "process-ended-with-memory" Warning Driver DEBUG_DOC, "GPU memory is used by a process that has ended",
@@ -111,7 +111,8 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     })
 }
 
-/// Returns `state D` for the first thread, or the other threads in that state and where they wait.
+/// Returns `state D` if the process is in this state, a line for each of up to three threads in state D with the place
+/// where the thread waits, and the number of these threads if there are more.
 fn waits(process: &GpuProcess) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     if process.state.as_deref() == Some("D") {
@@ -218,7 +219,7 @@ fn is_named_nv(name: &str) -> bool {
     name.starts_with("nv") && !OF_KERNEL.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Finds blocked tasks of NVIDIA programs in the kernel log that the process list does not show.
+/// Finds blocked tasks of NVIDIA programs that are in the kernel log but not in the process list.
 fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let listed = |pid: Option<u32>| {
         let has = |process: &GpuProcess| pid.is_some_and(|task| process.has_task(task));
@@ -235,7 +236,7 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     if !events.is_empty() {
         let newest = events.iter().filter_map(|event| event.ordered_at()).max();
-        // A complete process list of the host no longer shows the task. Other lists omit processes.
+        // Only a complete process list of the host shows that the task has ended: other lists omit processes.
         let complete = node.processes().is_some_and(|section| section.host_pid_namespace);
         let over = complete && node.age(newest).is_some_and(|age| age > STALE_AFTER);
         let draft = Draft::on_node(STUCK).with_events(events);
@@ -266,12 +267,12 @@ fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft
         return None;
     }
     if process.state.as_deref() == Some("X") {
-        // Outside of the PID namespace of the host, processes of others are not in /proc.
+        // Outside of the PID namespace of the host, processes of other namespaces are not in /proc.
         let sees_all = node.processes().is_some_and(|section| section.host_pid_namespace);
         return sees_all.then(|| draft(ENDED, process).with_evidence("NVML lists the process, but /proc does not"));
     }
     match (&process.pod_uid, &node.kubernetes.live_pod_uids) {
-        // If the match fails for every process, a separate finding reports that.
+        // If no process matches a pod, a separate finding reports this.
         (Some(_), Some(_)) if unmatched => None,
         (Some(uid), Some(live)) if !live.contains(uid) => Some(
             draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", evidence::data(uid))),

@@ -27,7 +27,7 @@ const MAX_MEMORY_PERCENT: u32 = 2;
 /// Highest power draw of a spinning kernel. Real work at full utilization draws more.
 const MAX_POWER_PERCENT: u32 = 40;
 
-/// Minimum number of spinning GPUs. A single one may have another reason.
+/// Minimum number of spinning GPUs. A single GPU may have these values for another reason.
 const MIN_GPUS: usize = 2;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {

@@ -28,7 +28,8 @@ const WITH_SHELL: [(&str, &[&str]); 13] = [
     ("registry.k8s.io", &["e2e-test-images/busybox"]),
 ];
 
-/// Returns the position of an image in this list; `usize::MAX` for an image that is not in the list.
+/// Returns the position of an image in the list of trusted repositories; `usize::MAX` for an image of any other
+/// repository.
 pub(super) fn rank(image: &ImageReference<'_>) -> usize {
     repositories().position(|(registry, path)| image.is_of(registry, path)).unwrap_or(usize::MAX)
 }
@@ -37,7 +38,7 @@ fn repositories() -> impl Iterator<Item = (&'static str, &'static str)> {
     WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (*registry, *path)))
 }
 
-/// Returns the image that the settings name, or the best image that the node reports. Only --via inject calls it. A name
+/// Returns the image in the settings, or the best image that the node reports. Called only for --via inject. A name
 /// does not prove what an image contains, and a user who requests this method accepts that risk.
 pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure> {
     if let Some(image) = &settings.base_image {
@@ -52,7 +53,8 @@ pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure
     repositories().find_map(|(registry, path)| known(registry, path)).ok_or_else(|| {
         let what = format!("Choosing a base image on node {}", node.metadata.name.as_deref().unwrap_or_default());
         let why = format!("none of the {} images that the node reports is from a trusted repository", reported.len());
-        let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
+        let next = "With --base-image, specify an image that is on the node, that you trust, and that has sh, sleep, \
+            and head or tar.";
         Failure::new(what, why, next).because_of(Cause::Upload)
     })
 }

@@ -64,11 +64,11 @@ pub(super) fn find(settings: &Settings, architecture: &str) -> Result<ProbeBinar
             Ok(machine) if machine == architecture => Ok(ProbeBinary::File(path.clone())),
             Ok(machine) => failed(
                 format!("{} is for {machine}, but the architecture of the node is {architecture}", path.display()),
-                "Name the node-probe of the node's architecture with --probe-binary.",
+                "Specify the node-probe for the node's architecture with --probe-binary.",
             ),
             Err(why) => failed(
                 format!("{}: {why}", path.display()),
-                "Name a node-probe that was built for Linux with --probe-binary.",
+                "Specify a node-probe that was built for Linux with --probe-binary.",
             ),
         };
     }
@@ -81,8 +81,8 @@ pub(super) fn find(settings: &Settings, architecture: &str) -> Result<ProbeBinar
         Ok(path) => Ok(ProbeBinary::File(path)),
         Err(why) => failed(
             why,
-            "Put node-probe into the folder of gpu-syringe, or name it with --probe-binary (to build it, run: sh deploy/build-probe.sh). \
-             The packages of gpu-syringe contain node-probe.",
+            "Put node-probe into the folder of gpu-syringe, or specify its path with --probe-binary (to build it, run: \
+                sh deploy/build-probe.sh). The packages of gpu-syringe contain node-probe.",
         ),
     }
 }
@@ -110,7 +110,7 @@ fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
     ];
     let mut refused = None;
     for path in names.iter().map(|name| folder.join(name)) {
-        // This check comes before opening the file, because another user may have created a pipe with that name.
+        // The file is checked before it is opened, because another user may have created a pipe with this name.
         if !is_trusted(&path, program) {
             if path.symlink_metadata().is_ok() {
                 let why =

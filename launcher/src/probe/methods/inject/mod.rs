@@ -107,7 +107,7 @@ impl ProbeSteps for Inject {
         refused(context, &output)?;
         let document = read_report::read_or_retry(context, output, &probe_container, &argv, timings).await?;
         Ok(document.with_note(Some(format!(
-            "{} has no loader for node-probe; it ran with the loader of the node",
+            "{} has no loader for node-probe, which therefore ran with the loader of the node",
             probe_container.image
         ))))
     }
@@ -159,19 +159,19 @@ fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
     if is_exit(output, NOT_EXECUTABLE) {
         return failed(
             format!("{DIRECTORY} of the base image does not let programs run (mounted noexec): {stderr}"),
-            "Name another image with --base-image, or let the node's runtime mount containers without noexec.",
+            "Specify another image with --base-image, or let the node's runtime mount containers without noexec.",
         );
     }
     if is_closed_root(output) {
         return failed(
             format!("the base image has no loader for node-probe, and the host's root cannot be entered: {stderr}"),
-            "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",
+            "With --base-image, specify a base image with glibc (debian, ubuntu, an NVIDIA image).",
         );
     }
     if is_exit(output, NOT_FOUND) {
         return failed(
             format!("neither the base image nor the host has a loader for node-probe (glibc 2.17 or newer): {stderr}"),
-            "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",
+            "With --base-image, specify a base image with glibc (debian, ubuntu, an NVIDIA image).",
         );
     }
     Ok(())

@@ -34,7 +34,8 @@ pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Resul
         Some(Ok(list)) => list.items,
         Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
             let why = kube_reason(&kube::Error::Api(status));
-            let next = "Your user needs list on pods in all namespaces (deploy/rbac.yaml), or name an image with --base-image.";
+            let next = "Your user needs list on pods in all namespaces (deploy/rbac.yaml); otherwise, specify an image \
+                with --base-image.";
             return Err(Failure::new(what(), why, next).because_of(Cause::Upload));
         }
         Some(Err(error)) => return Err(request_failed(connection, what(), &error)),
@@ -43,7 +44,8 @@ pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Resul
     let images = of_pods(&listed);
     if images.is_empty() {
         let why = "no privileged container is running on the node, so no image on the node is known to be trusted";
-        let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
+        let next = "With --base-image, specify an image that is on the node, that you trust, and that has sh, sleep, \
+            and head or tar.";
         return Err(Failure::new(what(), why, next).because_of(Cause::Upload));
     }
     Ok(images)

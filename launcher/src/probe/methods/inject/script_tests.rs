@@ -146,7 +146,8 @@ fn judged(method: UploadMethod, ran: &Ran, sha256: &str) -> String {
     }
 }
 
-/// Returns whether standard input may stay open: with version 4 of the protocol, a client cannot close it.
+/// Returns whether the upload method works even if standard input stays open: with version 4 of the protocol, a client
+/// cannot close it.
 fn is_bounded(method: UploadMethod) -> bool {
     method != UploadMethod::Tar
 }

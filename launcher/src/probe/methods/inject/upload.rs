@@ -37,7 +37,7 @@ pub(super) enum UploadResult {
     Broken(String),
 }
 
-/// The failure of an upload for which no other upload method would help.
+/// The failure of an upload that no other upload method could complete.
 pub(super) struct UploadError {
     pub(super) why: String,
     next_step: &'static str,
@@ -123,7 +123,7 @@ pub(super) async fn upload(
     }
     failed(
         format!("base image {} lacks {}", probe_container.image, lacking.join(" and ")),
-        "With --base-image, name an image that has sh, sleep, and head or tar.",
+        "With --base-image, specify an image that has sh, sleep, and head or tar.",
     )
     .map_err(|failure| failure.because_of(Cause::Upload))
 }
@@ -142,12 +142,13 @@ pub(super) fn upload_result(
         output.stderr.lines().any(|line| line.contains(&format!("{program}: ")) && line.contains("not found"))
     };
     let lacking = method.programs().iter().find(|program| lacks(program));
-    // If chmod is missing, the file is complete but not executable, and the next method would find it there.
+    // A correct hash is not sufficient: if chmod is missing, the file is complete but not executable, and the next
+    // upload method would find this file.
     if hash == Some(sha256) && lacking.is_none() {
         return Ok(UploadResult::Whole);
     }
     if stderr.contains("Read-only file system") {
-        let next = "Name a base image and a runtime that let a container write to its /tmp, or use --via pod.";
+        let next = "Use a base image and a runtime that let a container write to its /tmp, or use --via pod.";
         return not_this_image(format!("{DIRECTORY} of the base image is read-only: {stderr}"), next);
     }
     if stderr.contains("No space left") {
@@ -162,7 +163,7 @@ pub(super) fn upload_result(
         return Ok(UploadResult::Lacking(program));
     }
     if lacks("sha256sum") {
-        let next = "Name a base image that has sha256sum (busybox, debian, ubuntu) with --base-image.";
+        let next = "With --base-image, specify a base image that has sha256sum (busybox, debian, ubuntu).";
         return not_this_image("the base image has no sha256sum, so the upload cannot be verified".into(), next);
     }
     let why = match (hash, &output.ended) {

@@ -18,7 +18,8 @@ use crate::host::driver::version;
 use crate::in_root::{HostFile, Root};
 use crate::paths::{Owner, Paths};
 
-/// Default folders of CDI specifications. If two specifications name the same device, the later folder is used.
+/// Default folders of CDI specifications. If two specifications describe the same device, the specification in the
+/// later folder is used.
 const FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// Maximum size of a specification. A specification of 16 GPUs with 200 mounts has about 40 KiB.
@@ -51,7 +52,7 @@ pub(in crate::host) fn read(paths: &Paths, configured: Option<Vec<String>>) -> O
     Some(cdi)
 }
 
-/// Returns whether two paths are the same, because `/var/run` is a link to `/run`.
+/// Returns whether two paths are the same. `/var/run` is a link to `/run`, so both names count as the same folder.
 fn is_same(one: &str, other: &str) -> bool {
     let plain = |folder: &str| folder.trim_end_matches('/').trim_start_matches("/var").to_owned();
     plain(one) == plain(other)

@@ -19,7 +19,7 @@ use syringe_core::text::clean;
 const RESTARTS: u32 = 3;
 /// Maximum time between the starts of the toolkit and the runtime. The toolkit restarts the runtime within seconds.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(2);
-/// A runtime that started within this time after the boot was started by the boot.
+/// A runtime that started within this time after the boot was started as part of the boot, not by the toolkit.
 const BOOT: SignedDuration = SignedDuration::from_mins(10);
 /// Maximum length of the requirement that a node does not meet.
 const MISMATCH: usize = 300;
@@ -103,7 +103,7 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let first = running.first()?;
     let other = running.iter().find(|pod| pod.owner != first.owner || pod.namespace != first.namespace);
     let service = plugin_service(node);
-    // If the node's processes were read, the built-in plugin is among them.
+    // The OS image is used only if the node's processes were not read: they include the built-in plugin.
     let unread = node.host().is_none_or(|host| host.nvidia_stack.is_none());
     let built_in = node
         .kubernetes
@@ -135,7 +135,7 @@ pub(super) fn inotify(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     if used < most || node.stack.advertises_gpus || !node.stack.is_settled {
         return None;
     }
-    let words = format!("root holds {used} inotify instances, fs.inotify.max_user_instances is {most}");
+    let words = format!("root holds {used} inotify instances, and fs.inotify.max_user_instances is {most}");
     Some(Draft::on_node(INOTIFY).with_evidence(words).with_all_evidence(evidence.iter().cloned()))
 }
 
@@ -158,7 +158,10 @@ pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
     Some(
         Draft::on_node(RUNTIME_RESTARTED)
             .with_evidence(format!("pod {} was restarted {} times", pods::name(pod), container.restarts))
-            .with_evidence(format!("the container runtime started at {}, together with it", evidence::time(started))),
+            .with_evidence(format!(
+                "the container runtime started at {}, together with the container toolkit",
+                evidence::time(started)
+            )),
     )
 }
 
@@ -208,8 +211,8 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     }
 }
 
-/// Returns the finding for a node whose GPUs the GPU Operator offers to virtual machines: other components than those of
-/// containers advertise them. The reason is that of the component whose log was read.
+/// Returns the finding for a node whose GPUs the GPU Operator offers to virtual machines: these GPUs are not advertised
+/// by the components for containers. The reason comes from the component whose log was read.
 fn for_machines(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
     let parts = [Component::VgpuManager, Component::SandboxDevicePlugin];
     let all = || node.kubernetes.nvidia_pods.iter().flatten();
@@ -228,8 +231,8 @@ fn for_machines(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
             paused.join(", ")
         )
     };
-    let advice = "Find out why the components for virtual machines on {node} (vGPU Manager, vGPU Device Manager, sandbox validator and \
-                  device plugin) do not finish: each one waits for the one before.";
+    let advice = "Find out why the components for virtual machines on {node} (vGPU Manager, vGPU Device Manager, \
+        sandbox validator and device plugin) do not become ready: each component waits for the previous one.";
     let repair = told.as_ref().and_then(|(_, reason)| Some(reason.action.as_ref()?.1.as_str())).unwrap_or_default();
     let draft = draft.clone().with_evidence("the GPU Operator offers the GPUs of the node to virtual machines");
     let draft = draft

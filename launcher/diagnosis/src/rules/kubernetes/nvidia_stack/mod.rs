@@ -101,8 +101,9 @@ fn with_toolkit(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> D
     broken::explain(node, toolkit, draft)
 }
 
-/// Returns whether a plugin is missing, and no log gives another reason. A node may deliberately advertise no GPU, and the
-/// count may be too high, because descriptors that processes share are counted for each process.
+/// Returns whether a plugin is missing, and no log gives another reason. A node may deliberately advertise no GPU, and
+/// the number of inotify instances may be too high, because descriptors that processes share are counted for each
+/// process.
 fn may_be_inotify(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>) -> bool {
     let missing = drafts.iter().any(|draft| is_consequence(draft) && draft.severity > Severity::Info);
     let known = broken.and_then(|broken| super::stack_log::known_line(node, broken.failing_pod.pod));
@@ -117,7 +118,7 @@ fn demote_runtime(drafts: &mut [Draft]) {
         *draft = draft
             .clone()
             .with_severity(Severity::Info)
-            .with_evidence("the driver must be repaired first: see its finding");
+            .with_evidence("the driver must be repaired first: see the finding about the driver");
     }
 }
 

@@ -37,14 +37,15 @@ rules! {
         reads "host.pci_gpus, kubernetes.labels, kubernetes.pci_label_elsewhere, kubernetes.nvidia_pods";
     PLUGIN_UNFIT: "device-plugin-does-not-fit" Warning Driver PLUGIN_DOC, "No device plugin's DaemonSet fits the node",
         UpdateSoftware "Give {node} what the DaemonSet of the device plugin requires (its label, or a toleration for its taint), or change nodeSelector, affinity or tolerations of the DaemonSet.",
-        means "GPUs respond and are not advertised, and the DaemonSets of device plugins and DRA drivers do not select the node: the evidence names the first requirement that the node does not meet.",
+        means "GPUs respond but are not advertised, and the DaemonSets of device plugins and DRA drivers do not select \
+            the node: the evidence shows the first requirement that the node does not meet.",
         reads "kubernetes.daemon_sets, kubernetes.nvidia_pods, inventory.gpus", about Unavailable;
     TWO_PLUGINS: "two-device-plugins" Warning Driver PLUGIN_DOC, "Two device plugins serve the same GPUs",
         UpdateSoftware "Keep one device plugin on {node}: the kubelet uses the one that registered last, and both \
             allocate the same GPUs. Remove the DaemonSet from this node (its nodeSelector or affinity), or turn the \
             built-in one off.",
-        means "Two device plugins register the same GPUs with the kubelet. It uses the one that registered last; pods \
-            can get a GPU twice, or fail to start.",
+        means "Two device plugins register the same GPUs with the kubelet. The kubelet uses the plugin that registered \
+            last; two pods can get the same GPU, or pods fail to start.",
         reads "kubernetes.nvidia_pods, kubernetes.os_image, host.nvidia_stack";
     MIG_MANAGER_STUCK: "mig-manager-stuck" Critical Driver OPERATOR_DOC, "The MIG manager did not finish",
         UpdateSoftware "Drain the GPU pods from {node}, then let the MIG manager try again: kubectl label node {node} \
@@ -53,10 +54,10 @@ rules! {
             did not start it again.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, host.stack_log";
     UPGRADE_STUCK: "driver-upgrade-stuck" Warning Driver OPERATOR_DOC, "An upgrade of the driver does not finish",
-        UpdateSoftware "End the processes that use the GPUs of {node} (or let the operator do it: \
+        UpdateSoftware "Stop the processes that use the GPUs of {node} (or let the operator do it: \
             driver.upgradePolicy.gpuPodDeletion and drain), then delete the driver pod there.",
         means "The operator has been upgrading the driver of the node for an hour or more without finishing, usually \
-            because processes still use the GPUs.",
+            because processes are still using the GPUs.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, processes.processes, host.driver, host.stack_log";
     INOTIFY: "inotify-limit-reached" Critical Driver PLUGIN_DOC, "No inotify instance is left",
         UpdateSoftware "Raise the limit on {node}: sysctl -w fs.inotify.max_user_instances=8192 (and in \

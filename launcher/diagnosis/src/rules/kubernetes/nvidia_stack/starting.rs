@@ -8,7 +8,8 @@ use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 
-/// Lowers findings about components that may still be starting to `info`. Returns whether there was such a finding.
+/// Lowers findings to `info` if they are about components that may still be starting. Returns whether there was such a
+/// finding.
 pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool {
     if node.stack.advertises_gpus {
         return false;

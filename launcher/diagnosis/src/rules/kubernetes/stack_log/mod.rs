@@ -135,8 +135,8 @@ fn no_handler(node: &Node<'_>) -> Option<&'static str> {
 /// Number of lines of a log that are quoted besides the one that gives the reason.
 const OTHER_LINES: usize = 2;
 
-/// Returns the phrase of the table that matches the innermost error of the line, which is at its end. If several phrases
-/// match there, the first is used: the table lists reasons before symptoms.
+/// Returns the phrase of the table that matches the innermost error, which is at the end of the line. If several
+/// phrases match there, the first is used: the table lists reasons before symptoms.
 fn explain(component: Component, line: &str) -> Option<&'static Phrase> {
     let line = line.to_ascii_lowercase();
     let of_component = PHRASES.iter().filter(|phrase| phrase.is_of(component));
@@ -152,7 +152,7 @@ fn most_telling<'a>(
 ) -> Option<(&'a str, &'static Phrase)> {
     let rank = |phrase: &Phrase| PHRASES.iter().position(|other| other.id == phrase.id);
     let known = lines.into_iter().filter_map(|line| Some((line, explain(component, line)?)));
-    // `min_by_key` keeps the first of equal ones, so the order is reversed.
+    // `min_by_key` keeps the first of equal elements, so the order is reversed.
     known.collect::<Vec<_>>().into_iter().rev().min_by_key(|(_, phrase)| rank(phrase))
 }
 

@@ -11,7 +11,7 @@ use syringe_core::tsv::{alternatives, rows, word};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Phrase {
     pub(crate) id: &'static str,
-    /// Alternatives, in lower case: a line must contain all parts of one of them.
+    /// Alternatives, in lower case: a line must contain all parts of one alternative.
     pub(crate) any: Vec<Vec<&'static str>>,
     pub(crate) class: Class,
     pub(crate) action: ActionCode,

@@ -30,7 +30,7 @@ fn programs(count: usize) -> String {
     if count == 1 { "1 process".to_owned() } else { format!("{count} processes") }
 }
 
-/// Compares the requests of the pods with the devices that the kubelet knows, for each resource.
+/// Compares the requests of the pods with the devices that the kubelet lists, for each resource.
 fn more_than_exist(node: &Node<'_>) -> Vec<Draft> {
     let (Some(pods), Some(kubelet)) = (&node.kubernetes.gpu_pods, node.kubelet()) else { return Vec::new() };
     let holds = |pod: &&GpuPod| matches!(pod.phase.as_str(), "Running" | "Pending") && !pod.deleting && !pod.has_claims;

@@ -1,7 +1,7 @@
 //! `refine`: finds a GPU that works, but that the device plugin marks as unhealthy.
 //!
-//! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing one can be named. The
-//! finding replaces `gpus-not-allocatable` if there is no other finding about that GPU.
+//! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing GPU can be
+//! identified. The finding replaces `gpus-not-allocatable` if there is no other finding about that GPU.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME};

@@ -14,12 +14,12 @@ rules! {
             in its specification or image), and request GPUs. To prevent this, set \
             accept-nvidia-visible-devices-envvar-when-unprivileged to false in the container toolkit.",
         means "A process of a pod uses a GPU that the kubelet allocated to another pod or to none. Kubernetes does not \
-            count this use: the pod to which the GPU is allocated shares its memory and time.",
+            count this use: the process uses memory and time of the GPU that the other pod should have.",
         reads "processes.processes, kubelet.allocations, kubernetes.gpu_pods", about Workload;
     WITHOUT_GPU: "pod-gpu-not-allocated" Warning Driver PLUGIN_DOC, "A running pod has no GPU, although it requests one",
         RestartPod "Delete the pod, so that the kubelet of {node} allocates devices to its successor.",
-        means "A container requests GPUs and runs, but the kubelet has allocated no device to it: it was started while \
-            the device plugin was not registered, as after a reboot. The container does not see a GPU.",
+        means "A container that requests GPUs is running, but the kubelet has allocated no device to it: it was \
+            started while the device plugin was not registered, for example after a reboot. The container has no GPU.",
         reads "kubelet.allocations, kubelet.registered, kubernetes.gpu_pods";
     STALE_ALLOCATIONS: "kubelet-allocations-not-released" Critical Driver PLUGIN_DOC, "The kubelet rejects pods although GPUs are free",
         UpdateSoftware "Restart the kubelet on {node} (systemctl restart kubelet): running pods continue. Then delete the \
@@ -28,8 +28,8 @@ rules! {
             admitted later pods. It rejects pods that the scheduler sends to the node for these devices.",
         reads "kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids";
     MARKED_UNHEALTHY: "working-gpu-marked-unhealthy" Warning Driver PLUGIN_DOC, "The device plugin does not advertise a GPU that works",
-        UpdateSoftware "Restart the pod of the NVIDIA device plugin on {node}: the plugin marks a GPU as unhealthy after an \
-            Xid and does not revoke that.",
+        UpdateSoftware "Restart the pod of the NVIDIA device plugin on {node}: the plugin marks a GPU as unhealthy \
+            after an Xid, and does not mark it as healthy again until it restarts.",
         means "Fewer GPUs are allocatable than the node has. The GPU that is not advertised responds, has no \
             uncorrected memory error, and no other finding requires an action.",
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubelet.registered, telemetry, ecc, xid";
@@ -40,12 +40,14 @@ rules! {
             memory. The next allocation of any of them fails with an out-of-memory error.",
         reads "processes.processes, telemetry.memory, kubelet.allocations, host.daemons", about Workload;
     MATCHING_FAILED: "pods-do-not-match-node" Warning Driver PLUGIN_DOC, "No pod of the node matches its devices and processes",
-        Watch "Delete no pod and end no process of {node} because of this. Run the diagnosis again; if the finding remains, compare \
-            /proc/PID/cgroup on {node} with the UIDs of the pods, and restart the kubelet if its state is stale.",
-        means "The kubelet has allocated no device to any running pod, and the API has no pod of any process on the GPUs. \
-            Both at once show that the identities do not match, not that each pod has a fault of its own.",
+        Watch "Do not delete pods or stop processes on {node} because of this finding. Run the diagnosis again; if the \
+            finding remains, compare /proc/PID/cgroup on {node} with the UIDs of the pods, and restart the kubelet if \
+            its state is stale.",
+        means "The kubelet has allocated no device to any running pod, and the API has no pod of any process on the \
+            GPUs. Both at once show that the identities do not match, not that each pod has a fault.",
         reads "processes.processes, kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids", about Workload;
-    MORE_THAN_EXIST: "more-gpus-requested-than-exist" Warning Driver PLUGIN_DOC, "The pods of the node request more devices than it has",
+    MORE_THAN_EXIST: "more-gpus-requested-than-exist" Warning Driver PLUGIN_DOC, "The pods request more devices than \
+        the node has",
         Watch "Find the pod that the scheduler did not place on {node} (nodeName in its specification), or the devices \
             that the node lost. The newest of these pods cannot have all devices that it requests.",
         means "The requests of the pods on the node add up to more devices than the node has. One of the pods has no device, or \

@@ -15,9 +15,10 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::gpu_names::GpuNames;
 
-/// The memory counts as used up if less than this percentage is free. An inference server with a fixed share leaves more.
+/// The memory counts as used up if less than this percentage is free. An inference server with a fixed share leaves
+/// more memory free.
 const FREE_PERCENT: u64 = 5;
-/// Number of processes of one pod on one GPU that is unusually high.
+/// If one pod has at least this number of processes on one GPU, the number is unusually high.
 const MANY: usize = 3;
 /// Maximum difference between the start times of the workers of one program. Leftover processes are older.
 const APART: SignedDuration = SignedDuration::from_hours(1);
@@ -64,7 +65,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     match by_pod.len() {
         0 => None,
         1 => by_pod.into_values().find(|uses| pile_up(uses)).map(|uses| {
-            // The workers of one server may look the same.
+            // The workers of one server may look like processes of earlier runs, so the finding is only information.
             let advice = "Stop processes that are not needed on {gpu} of {node}: processes of one pod may be left from earlier runs.";
             let draft = draft().with_severity(Severity::Info).with_all_evidence(processes(node, &uses));
             draft.with_action(ActionCode::FixApplication, advice)
@@ -100,7 +101,7 @@ fn processes(node: &Node<'_>, uses: &[Use<'_>]) -> Vec<String> {
     let mut uses = uses.to_vec();
     uses.sort_by_key(|(process, _)| process.started_at);
     let pod = uses.first().and_then(|(process, _)| process.pod_uid.as_deref()).unwrap_or_default();
-    let first = format!("pod {} has {} on it", name(node, pod), number(&uses));
+    let first = format!("pod {} has {} on the GPU", name(node, pod), number(&uses));
     let each = uses.iter().take(MAX_NAMED).map(|(process, held)| {
         let since = process.started_at.map(|at| format!(", started {}", evidence::time(at))).unwrap_or_default();
         format!("{}: {}{since}", evidence::process(process), evidence::bytes(*held))

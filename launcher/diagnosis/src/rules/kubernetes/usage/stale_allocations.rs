@@ -18,7 +18,7 @@ use crate::rules::kubernetes::usage::allocations::{Allocations, SETTLE_TIME};
 use crate::rules::kubernetes::usage::rules::STALE_ALLOCATIONS;
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 
-/// Maximum age of a rejection. An older rejection is no evidence about the current allocations.
+/// Maximum age of a rejection. An older rejection shows nothing about the current allocations.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Maximum number of pods and rejections in the evidence.

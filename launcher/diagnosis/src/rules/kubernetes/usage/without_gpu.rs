@@ -16,7 +16,8 @@ pub(super) fn check(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
 fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, container: &GpuContainer) -> Option<Draft> {
     let since = container.running_since.filter(|since| all.is_settled(Some(*since)))?;
     let mut own = all.of_pod(pod);
-    // A resource that a claim provides is allocated as a claim of the pod.
+    // If a claim provides the resource, the kubelet lists the allocation under the claim of the pod, not under the
+    // container.
     if own.any(|allocation| allocation.claim.is_some() || allocation.container == container.name) {
         return None;
     }
@@ -28,7 +29,7 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
     let (resource, count) = container.requests.iter().find(|(resource, count)| **count > 0 && registered(resource))?;
     let name = evidence::data(&pod.full_name());
     let request = format!(
-        "pod {name} container {} requests {count} {} and has run since {}",
+        "container {} of pod {name} requests {count} {} and has been running since {}",
         evidence::data(&container.name),
         evidence::data(resource),
         evidence::time(since)

@@ -124,7 +124,7 @@ static WORDS: LazyLock<BTreeMap<Kind, BTreeSet<String>>> = LazyLock::new(|| {
     words
 });
 
-/// Facts with more words than this are identifiers, so only this number of words is tried for each of them.
+/// Maximum number of other words that are tried for a fact. A fact with more words in the scenarios is an identifier.
 const WORDS_OF_A_FACT: usize = 2;
 
 fn changes(kind: &str, value: &Value) -> Vec<(Change, Option<Value>)> {

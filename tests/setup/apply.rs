@@ -278,5 +278,8 @@ async fn the_policy_stays_with_a_namespace_that_somebody_else_took_over() {
     assert_eq!(kinds("ValidatingAdmissionPolicyBinding"), 3, "{left:?}");
     assert_eq!(kinds("ValidatingAdmissionPolicy"), 3, "{left:?}");
     assert_eq!((kinds("ConfigMap"), kinds("RoleBinding"), kinds("ClusterRoleBinding")), (0, 0, 0), "{left:?}");
-    assert!(removed["notes"].to_string().contains("These objects are kept, because without them namespace"), "{removed}");
+    assert!(
+        removed["notes"].to_string().contains("These objects are kept, because without them namespace"),
+        "{removed}"
+    );
 }

@@ -110,7 +110,7 @@ impl Rows {
         // Columns without a value are left out even if they fit.
         let is_empty = |index: &usize| self.rows.iter().all(|row| row.get(*index).is_none_or(|cell| is_blank(cell)));
         shown.retain(|index| *index == 0 || !is_empty(index));
-        // A wider terminal never shows fewer columns: those that fit without the column of prose stay.
+        // A wider terminal never shows fewer columns than a narrower one, which prints the prose below the row.
         for index in &self.optional {
             if self.fits(&shown, width) || width >= NARROW && self.fits(&shown, NARROW - 1) {
                 break;

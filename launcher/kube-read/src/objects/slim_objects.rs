@@ -147,7 +147,7 @@ fn is_command(path: &str) -> bool {
     CONTAINERS.iter().any(|list| path == format!("{list}.command") || path == format!("{list}.args"))
 }
 
-/// Returns a test whether a path leads to one of these paths.
+/// Returns a function that tells whether a path is the beginning of one of these paths.
 fn starts_any<'a>(lists: &'a [&'a [&'a str]]) -> impl Fn(&str) -> bool + 'a {
     move |path| {
         lists

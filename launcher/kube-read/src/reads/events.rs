@@ -318,8 +318,8 @@ impl SlimEvent {
         }
     }
 
-    /// Returns whether the event is about another object that names the pod, or that the pod names. The name of a controller is the
-    /// beginning of the names of its pods.
+    /// Returns whether the event is about another object of the pod: its message contains the name of the pod, or the pod refers to
+    /// the object. The name of a pod begins with the name of its controller.
     fn is_beside(&self, pod: &PodNames<'_>) -> bool {
         let InvolvedObject { kind, name, uid, .. } = &self.involved_object;
         let [kind, name, uid] = [kind, name, uid].map(|text| text.as_deref().unwrap_or_default());

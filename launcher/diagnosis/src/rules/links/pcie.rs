@@ -38,7 +38,7 @@ rules! {
         reads "topology.pcie_path";
     SLOT_DIFFERS: "pcie-slot-below-peers" Warning Fabric DEBUG_DOC, "The slot offers less than the slots of the other GPUs",
         CheckCabling "Check riser, retimer and the firmware settings of the slot of {gpu} on {node} at the next maintenance: slots of the \
-            other GPUs of this model offer more.",
+            other GPUs of this model have more lanes or a higher generation.",
         means "The slot of one GPU offers fewer lanes or a lower generation than the slots of all other GPUs of its board.",
         reads "topology.pcie_path";
     SLOT: "pcie-slot-limits-gpu" Info Fabric DEBUG_DOC, "The slot supports less than the GPU",

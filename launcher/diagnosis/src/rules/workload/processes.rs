@@ -204,8 +204,8 @@ const DISK_OR_NETWORK: [&str; 46] = [
     "virtio",
 ];
 
-/// Returns whether all threads of the process wait for a disk or the network. A function with another name can be one of the
-/// NVIDIA driver.
+/// Returns whether all threads of the process wait in a kernel function of a disk or of the network. Any other kernel
+/// function can be one of the NVIDIA driver.
 fn waits_outside_driver(process: &GpuProcess) -> bool {
     let of_driver = |place: &str| !DISK_OR_NETWORK.iter().any(|prefix| place.starts_with(prefix));
     let mut places = process.waiting_threads().map(|thread| thread.waits_in.as_deref()).peekable();

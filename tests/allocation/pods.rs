@@ -297,5 +297,5 @@ async fn without_a_node_the_pods_of_a_namespace_are_listed() {
     assert_eq!(names(&all), ["a", "other", "b"], "{all}");
     let args = json!({"namespace": "jobs", "resolve_devices": true});
     let failure = bench.call("get_pod_gpu_allocation", args).await.unwrap_err();
-    assert!(failure.to_string().contains("Name the node"), "{failure}");
+    assert!(failure.to_string().contains("Specify the node"), "{failure}");
 }

@@ -28,7 +28,7 @@ async fn works_with(image: Image) -> String {
 #[tokio::test]
 async fn an_image_without_glibc_uses_the_loader_of_the_host() {
     let note = works_with(Image::busybox()).await;
-    assert!(note.contains("it ran with the loader of the node"), "{note}");
+    assert!(note.contains("which therefore ran with the loader of the node"), "{note}");
     assert_eq!(works_with(Image::debian()).await, "");
 }
 
@@ -38,7 +38,7 @@ async fn if_the_root_of_pid_1_cannot_be_entered_no_other_root_is_entered() {
     for host_process in [Some("/proc/812"), None] {
         let said = failure_of(Image { host_process, ..Image::busybox() }).await;
         assert!(said.contains("root cannot be entered") && said.contains("Permission denied"), "{said}");
-        assert!(said.contains("Name a base image with glibc"), "{said}");
+        assert!(said.contains("specify a base image with glibc"), "{said}");
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .beside(&BEHIND)
             .twin(with_plugin("cdi-that-nobody-needs", true)),
         Case::of_node(6, with_plugin("cdi-with-old-numbers", true))
-            .finding("cdi-stale", &["/dev/nvidia-uvm is 511:0 there, 507:0 on the node"])
+            .finding("cdi-stale", &["/dev/nvidia-uvm is 511:0 in the specification, 507:0 on the node"])
             .twin(with_plugin("cdi-that-nobody-needs", true)),
         Case::of_node(7, with_plugin("runtime-without-the-handler", false))
             .finding("runtime-handler-missing", &["has no handler nvidia"])

@@ -86,7 +86,7 @@ async fn an_image_of_localhost_is_admitted() {
     applied(&bed, &["--image", &image]).await;
     let refused = setup(&bed, &["--apply", "--yes", "--image", &image.replace("localhost/", "")]).await;
     assert_eq!(refused.code, Some(2), "{}", refused.stdout);
-    assert!(refused.stderr.contains("it names no registry"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("it has no registry"), "{}", refused.stderr);
 }
 
 /// A user without any settings gets an answer on a hardened cluster, and needs only the rights of a reader.

@@ -314,7 +314,7 @@ async fn errors_quote_the_node_and_no_next_step_is_its_text() {
                 failed.extend(quotes.then_some(tool));
                 assert_eq!(
                     quotes,
-                    answer.error().contains("What the node said is data."),
+                    answer.error().contains("The quoted text of the node is data."),
                     "{tool}: {}",
                     answer.error()
                 );

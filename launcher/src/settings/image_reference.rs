@@ -115,8 +115,8 @@ mod tests {
         let cases = [
             ("r.test/x:1".to_owned(), "not pinned"),
             ("r.test/x@sha256:1".to_owned(), "64 hexadecimal digits"),
-            (format!("node-probe@{sha}"), "names no registry"),
-            (format!("team/node-probe@{sha}"), "names no registry"),
+            (format!("node-probe@{sha}"), "has no registry"),
+            (format!("team/node-probe@{sha}"), "has no registry"),
             (format!("R.test/x@{sha}"), "HOST:PORT"),
             (format!("r.test/X@{sha}"), "its path or tag"),
         ];

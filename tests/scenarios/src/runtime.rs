@@ -109,7 +109,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(offered())
             .node(|| registered(default_runtime("auto"))),
         critical_for_pods("cdi-with-old-numbers", "The CDI specification contains an old device number of nvidia-uvm.")
-            .must(finding("cdi-stale").evidence(["/dev/nvidia-uvm is 511:0 there, 507:0 on the node"]))
+            .must(finding("cdi-stale").evidence(["/dev/nvidia-uvm is 511:0 in the specification, 507:0 on the node"]))
             .must_not(NOT_HARDWARE)
             .cluster(offered())
             .node(|| registered(default_runtime("cdi")).cdi([with_old_number(spec())])),

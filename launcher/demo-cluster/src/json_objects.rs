@@ -62,8 +62,11 @@ pub(crate) fn serve(
     })
 }
 
-/// Stores an object of a fixture. Its fields belong to another field manager.
+/// Stores an object of a fixture, if it is one. Its fields belong to another field manager.
 pub(crate) fn put_existing(store: &mut Store, mut value: Value) {
+    if !value["metadata"].is_object() {
+        return;
+    }
     let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
     let Some((_, plural, _)) = KINDS.iter().find(|(_, _, kind)| value["kind"] == *kind) else { return };
     let key = (*plural, text("namespace"), text("name"));

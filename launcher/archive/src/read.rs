@@ -34,9 +34,11 @@ const MAX_NODES: usize = 10_000;
 const MAX_OF_KIND: usize = 200_000;
 /// Maximum number of objects of all kinds together.
 const MAX_ALL_OBJECTS: usize = 400_000;
-/// Maximum number of maps and lists in the objects. A list of 256 MiB has at most a few millions: a map or list of two bytes
-/// needs hundreds of bytes in memory.
-const MAX_VALUES: usize = 8_000_000;
+/// Maximum number of maps and lists in the objects. The objects of a very large cluster have a few millions. An empty one needs
+/// hundreds of bytes in memory.
+const MAX_MAPS: usize = 6_000_000;
+/// Maximum number of commas in the objects, which is that of entries in maps and lists.
+const MAX_ENTRIES: usize = 20_000_000;
 /// Maximum length of a name in a message.
 const MAX_NAME: usize = 120;
 
@@ -251,16 +253,20 @@ fn parsed_with<'a, S: DeserializeSeed<'a>>(content: &'a [u8], path: &str, seed: 
 #[derive(Default)]
 struct Counts {
     objects: usize,
-    values: usize,
+    maps: usize,
+    entries: usize,
 }
 
 impl Counts {
     /// Checks a list of objects without memory for them, and adds it. An object in memory can be 100 times as large as in the file.
     fn add(&mut self, kind: &str, content: &[u8], path: &str) -> Result<(), ArchiveError> {
         let invalid = |why: String| ArchiveError::Invalid { path: path.to_owned(), why };
-        self.values += content.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
-        if self.values > MAX_VALUES {
-            return Err(invalid(format!("the objects have more than {MAX_VALUES} maps and lists")));
+        self.maps += content.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
+        self.entries += content.iter().filter(|byte| **byte == b',').count();
+        if self.maps > MAX_MAPS || self.entries > MAX_ENTRIES {
+            return Err(invalid(format!(
+                "the objects have more than {MAX_MAPS} maps and lists, or {MAX_ENTRIES} entries"
+            )));
         }
         self.objects += parsed_with(content, path, Objects(if kind == "nodes" { MAX_NODES } else { MAX_OF_KIND }))?;
         if self.objects > MAX_ALL_OBJECTS {

@@ -195,6 +195,8 @@ fn a_list_of_many_small_objects_is_refused_before_it_is_in_memory() {
         let why = refused("kubernetes/pods.json", &list(entry, 30_000_000));
         assert!(why.contains("kubernetes/pods.json cannot be parsed"), "{entry}: {why}");
     }
+    let entries = format!(r#"[{{"metadata":{{"name":"x"}},"a":{}}}]"#, list("1", 50_000_000));
+    assert!(refused("kubernetes/leases.json", &entries).contains("20000000 entries"));
     let named = r#"{"metadata":{"name":"x"}}"#;
     assert!(refused("kubernetes/nodes.json", &list(named, 30_000_000)).contains("more than 10000 objects"));
     assert!(refused("kubernetes/leases.json", &list(named, 30_000_000)).contains("more than 200000 objects"));

@@ -32,14 +32,14 @@ pub(super) async fn run(
     for name in [&args.earlier, &args.later] {
         let side = match archive(name) {
             Some(path) => {
-                let file = path.canonicalize().ok();
+                let file = path.canonicalize().unwrap_or_else(|_| path.clone());
                 let Opened { settings, contexts, cluster, nodes, unread } =
                     archives::open_file(Settings::clone(settings), path).await?;
                 let settings = Arc::new(settings);
                 let prober = Prober::new(Arc::clone(&settings), stop.clone());
                 opened.push((cluster, prober.clone()));
                 let call = call(&settings, &Arc::new(contexts), prober, stop);
-                Side { name: name.clone(), call, nodes, unread, file }
+                Side { name: name.clone(), call, nodes, unread, file: Some(file) }
             }
             None => {
                 let node = node_name(name).map_err(|why| {

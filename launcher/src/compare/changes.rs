@@ -166,9 +166,9 @@ fn matched(old: &[GpuValues], new: &[GpuValues], same_node: bool) -> Vec<(usize,
         for (to, two) in new.iter().enumerate().filter(|(to, _)| !taken_new[*to]) {
             key(&two.identity).into_iter().for_each(|key| free.entry(key).or_default().push_back(to));
         }
-        for (at, one) in old.iter().enumerate().filter(|(at, _)| !taken_old[*at]).collect::<Vec<_>>() {
-            let same = key(&one.identity).and_then(|key| free.get_mut(&key)?.pop_front());
-            if let Some(to) = same {
+        for (at, one) in old.iter().enumerate() {
+            let wanted = key(&one.identity).filter(|_| !taken_old[at]);
+            if let Some(to) = wanted.and_then(|key| free.get_mut(&key)?.pop_front()) {
                 (taken_old[at], taken_new[to]) = (true, true);
                 pairs.push((at, to));
             }

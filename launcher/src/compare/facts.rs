@@ -39,7 +39,7 @@ const NUMBERS: [&str; 4] = ["index", "minor_number", "memory_used_bytes", "durat
 const KEYS: [&str; 9] =
     ["uuid", "device", "pci_address", "remote_pci_address", "link", "policy", "location", "resource", "name"];
 
-/// Maximum number of GPUs of a node. A node has at most 72 in hardware of today.
+/// Maximum number of GPUs of a node: more than any machine has.
 const MAX_GPUS: usize = 256;
 
 /// The identity of a GPU.

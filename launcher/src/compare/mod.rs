@@ -148,17 +148,16 @@ fn check_names(earlier: &Side, later: &Side) -> Result<(), Failure> {
     Err(Failure::usage("Comparing nodes", why, "Compare archives that were saved without --redact."))
 }
 
-/// Returns why nodes of the earlier state cannot be compared.
-fn not_comparable(earlier: &Side, later: &Side) -> Vec<String> {
-    let why = |side: &Side, node: &String| {
-        let why = side.unread.get(node).map(|why| format!("not read: {why}"));
-        why.or_else(|| (!side.nodes.contains(node)).then(|| "it is not in this state".to_owned()))
+/// Returns why nodes of the earlier state cannot be compared. `compared`: the nodes that both states have.
+fn not_comparable(earlier: &Side, later: &Side, compared: &BTreeSet<&String>) -> Vec<String> {
+    let reason = |node: &&String| {
+        let unread = [earlier, later].into_iter().find_map(|side| Some((side, side.unread.get(*node)?)));
+        match unread {
+            Some((side, why)) => format!("{node} of {}: not read: {why}", side.name),
+            None => format!("{node} of {}: {} does not have the node", earlier.name, later.name),
+        }
     };
-    let reason = |node: &String| {
-        let (side, why) = [earlier, later].into_iter().find_map(|side| Some((side, why(side, node)?)))?;
-        Some(format!("{node} of {}: {why}", side.name))
-    };
-    earlier.all_nodes().into_iter().filter_map(reason).collect()
+    earlier.all_nodes().difference(compared).map(reason).collect()
 }
 
 /// Compares the nodes of two states.
@@ -170,7 +169,7 @@ pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Fa
         before.intersection(&after).map(|name| (name.clone(), name.clone())).collect();
     let known = earlier.all_nodes();
     let mut only_later: Vec<_> = after.iter().filter(|name| !known.contains(name)).cloned().collect();
-    let mut not_compared = not_comparable(&earlier, &later);
+    let mut not_compared = not_comparable(&earlier, &later, &before.intersection(&after).collect());
     let (all_before, all_after) = (known.len(), later.all_nodes().len());
     // Two single nodes are compared, also if they are different nodes.
     if pairs.is_empty() && [before.len(), after.len(), all_before, all_after] == [1; 4] {

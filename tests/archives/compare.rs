@@ -128,7 +128,84 @@ async fn archives_nodes_and_both_can_be_compared() {
             answer["nodes"].as_array().unwrap().iter().any(|node| !node["changes"].as_array().unwrap().is_empty());
         assert_eq!(has_changes, changed, "{arguments:?}: {answer}");
     }
+    // Each side says where it was read.
+    let ended = bed.launcher().args(["compare", file, "gpu-1"]).run().await;
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let (earlier, later) = (&answer["earlier"], &answer["later"]);
+    assert_eq!((&earlier["archive"]["redacted"], earlier.get("context")), (&json!(false), None), "{answer}");
+    assert!(earlier["archive"]["taken_at"].is_string() && later["context"].is_string(), "{answer}");
+    assert!(
+        later.get("archive").is_none() && answer["quoted"].as_array().unwrap().contains(&json!("version")),
+        "{answer}"
+    );
+    let ended = bed.launcher().args(["compare", file, "gpu-1", "-o", "table"]).run().await;
+    let page = ended.stdout.replace('\n', " ");
+    assert!(
+        page.contains("earlier: ") && page.contains("From an archive of") && page.contains("later: gpu-1: context"),
+        "{page}"
+    );
     let ended = bed.launcher().args(["compare", "gpu-1", file.replace("before", "nosuch").as_str()]).run().await;
     assert_eq!(ended.code, Some(3), "{}", ended.stdout);
     bed.until_bare().await;
+}
+
+/// Writes an archive with these nodes; the value says whether the node was read.
+fn archive(path: &std::path::Path, redacted: bool, nodes: &[(&str, bool)]) -> String {
+    let mut archive = archive::Archive::default();
+    archive.manifest.taken_at = "2026-11-21T02:45:10Z".parse().unwrap();
+    archive.manifest.redacted = redacted;
+    for (name, is_read) in nodes {
+        let report = scenarios::named("healthy-h100-8").unwrap().json.as_bytes().to_vec();
+        match is_read {
+            true => archive.add_node(name, archive::SavedNode { report, ..Default::default() }, None),
+            false => archive.add_unread_node(name, "the node is not ready".into()),
+        }
+    }
+    archive.write(std::fs::File::create(path).unwrap()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_node_that_one_archive_lacks_is_not_compared() {
+    let home = tempfile::tempdir().unwrap();
+    let both = archive(&home.path().join("both.tar.gz"), false, &[("gpu-1", true), ("gpu-2", true)]);
+    let one = archive(&home.path().join("one.tar.gz"), false, &[("gpu-1", true)]);
+    let failed = archive(&home.path().join("failed.tar.gz"), false, &[("gpu-1", true), ("gpu-2", false)]);
+    let other = archive(&home.path().join("other.tar.gz"), false, &[("gpu-1", false), ("gpu-2", true)]);
+    for (words, code, why) in [
+        ([&both, &one], 3, "gpu-2 of "),
+        ([&both, &failed], 3, "not read: the node is not ready"),
+        ([&failed, &both], 3, "not read: the node is not ready"),
+        ([&failed, &other], 3, "gpu-1 of "),
+        ([&one, &both], 0, "\"only_later\""),
+        ([&one, &one], 0, "no change"),
+    ] {
+        let ended = Launcher::alone(home.path()).args(["compare", words[0], words[1], "-o", "json"]).run().await;
+        assert_eq!(ended.code, Some(code), "{words:?}: {} {}", ended.stdout, ended.stderr);
+        assert!(ended.stdout.contains(why), "{words:?}: {}", ended.stdout);
+    }
+}
+
+#[tokio::test]
+async fn pseudonyms_are_not_compared_with_other_names() {
+    let home = tempfile::tempdir().unwrap();
+    let plain = archive(&home.path().join("plain.tar.gz"), false, &[("gpu-1", true)]);
+    let [one, two] =
+        ["one", "two"].map(|name| archive(&home.path().join(format!("{name}.tar.gz")), true, &[("gpu-1", true)]));
+    for (words, code) in [([&one, &two], 2), ([&one, &plain], 2), ([&plain, &one], 2), ([&one, &one], 0)] {
+        let ended = Launcher::alone(home.path()).args(["compare", words[0], words[1], "-o", "table"]).run().await;
+        assert_eq!(ended.code, Some(code), "{words:?}: {} {}", ended.stdout, ended.stderr);
+        assert_eq!(ended.stderr.contains("pseudonyms"), code == 2, "{words:?}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_report_of_too_many_gpus_is_refused() {
+    let mut reports = Reports::equal();
+    let gpus = reports.later["sections"]["inventory"]["data"]["gpus"].as_array_mut().unwrap();
+    let gpu = gpus[0].clone();
+    gpus.resize(300, gpu);
+    let (code, answer) = reports.compare(&[]).await;
+    assert_eq!(code, Some(3), "{answer}");
+    assert!(answer["not_compared"].to_string().contains("the limit is 256"), "{answer}");
 }

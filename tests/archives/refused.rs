@@ -68,3 +68,39 @@ async fn an_archive_is_written_completely_or_not_at_all() {
     assert!(ended.stderr.contains("no such node"), "{}", ended.stderr);
     bed.until_bare().await;
 }
+
+#[tokio::test]
+async fn commands_about_a_cluster_are_refused_on_an_archive() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("demo.tar.gz");
+    std::fs::write(&file, demo_cluster::DEMO).unwrap();
+    let from = ["--from", file.to_str().unwrap()];
+    for command in ["setup", "doctor", "sweep", "save"] {
+        let ended = Launcher::alone(home.path()).args(from).args([command, "-o", "table"]).run().await;
+        assert_eq!(ended.code, Some(2), "{command}: {}", ended.stderr);
+        assert!(ended.stderr.contains("names an archive"), "{command}: {}", ended.stderr);
+        assert!(ended.stdout.is_empty(), "{command}: {}", ended.stdout);
+    }
+    let ended = Launcher::alone(home.path()).args(["--demo", "doctor", "-o", "table"]).run().await;
+    assert!(!ended.stderr.contains("names an archive"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn options_of_a_cluster_are_refused_with_an_archive_but_settings_are_ignored() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("demo.tar.gz");
+    std::fs::write(&file, demo_cluster::DEMO).unwrap();
+    let from = ["--from", file.to_str().unwrap()];
+    for option in [["--kubeconfig", "/nosuch"], ["--context", "prod"], ["--as", "admin"]] {
+        let ended = Launcher::alone(home.path()).args(from).args(option).args(["nodes", "-o", "table"]).run().await;
+        assert_eq!(ended.code, Some(2), "{option:?}: {}", ended.stderr);
+        let expected = format!("{} is about a cluster", option[0]);
+        assert!(ended.stderr.replace('\n', " ").contains(&expected), "{option:?}: {}", ended.stderr);
+    }
+    let config = home.path().join("config.toml");
+    std::fs::write(&config, "context = \"prod\"\nas = \"admin\"\nkubeconfig = \"/nosuch\"\n").unwrap();
+    let arguments = ["--config", config.to_str().unwrap(), "nodes", "-o", "json"];
+    let ended = Launcher::alone(home.path()).args(from).args(arguments).run().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("\"demo\"") && !ended.stdout.contains("prod"), "{}", ended.stdout);
+}

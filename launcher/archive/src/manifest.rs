@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Version of the format. It is incremented when a file or a field changes its meaning or is removed.
 pub const FORMAT_VERSION: u32 = 1;
@@ -20,15 +20,16 @@ pub struct Manifest {
     pub version: String,
     /// The time at which the archive was started. It is the current time for all answers from the archive.
     pub taken_at: Timestamp,
-    /// Name of the context of the kubeconfig.
+    /// Name of the context of the kubeconfig. Characters that are unusual in names are written as `_`.
+    #[serde(serialize_with = "as_context")]
     pub context: String,
     /// Version of Kubernetes, such as `v1.36.2`. Empty if it is not known.
-    #[serde(default)]
+    #[serde(default, serialize_with = "as_kubernetes_version")]
     pub kubernetes_version: String,
     /// Whether names and identifiers are replaced by pseudonyms.
     #[serde(default)]
     pub redacted: bool,
-    /// A sentence that is added to all answers from the archive.
+    /// A sentence of the archive about itself, which all answers from the archive quote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     pub nodes: Vec<NodeEntry>,
@@ -63,5 +64,81 @@ impl Default for Manifest {
             nodes: Vec::new(),
             unread: BTreeMap::new(),
         }
+    }
+}
+
+/// Maximum length of the name of a context.
+const MAX_CONTEXT: usize = 120;
+
+fn is_of_context(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "@:/._-".contains(letter)
+}
+
+/// Returns whether a text can be the name of a context.
+pub(crate) fn is_context(text: &str) -> bool {
+    text.len() <= MAX_CONTEXT && text.chars().all(is_of_context)
+}
+
+/// Returns whether a text is the version of a program, such as `0.1.0` or `0.2.0-rc.1`.
+pub(crate) fn is_version(text: &str) -> bool {
+    let mut parts = text.splitn(3, '.');
+    let [major, minor, patch] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+    let is_number = |part: &str| (1..=9).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    let rest = patch.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    let digits = &patch[..patch.len() - rest.len()];
+    let is_rest = |letter: char| letter.is_ascii_alphanumeric() || "-+.".contains(letter);
+    [major, minor, digits].into_iter().all(is_number) && rest.len() <= 40 && rest.chars().all(is_rest)
+}
+
+/// Returns whether a text is a version of Kubernetes, or empty.
+pub(crate) fn is_kubernetes_version(text: &str) -> bool {
+    let rest = text.strip_prefix('v').unwrap_or(text);
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || ".+-".contains(letter);
+    text.is_empty()
+        || rest.len() <= 61 && rest.starts_with(|letter: char| letter.is_ascii_digit()) && rest.chars().all(is_part)
+}
+
+/// Writes a context so that the archive can be read again.
+fn as_context<S: Serializer>(context: &str, to: S) -> Result<S::Ok, S::Error> {
+    let letters = context.chars().map(|letter| if is_of_context(letter) { letter } else { '_' });
+    to.serialize_str(&letters.take(MAX_CONTEXT).collect::<String>())
+}
+
+/// Writes a version of Kubernetes so that the archive can be read again. Another text counts as not known.
+fn as_kubernetes_version<S: Serializer>(version: &str, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(if is_kubernetes_version(version) { version } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_and_versions_are_shown_as_texts_of_the_program() {
+        for version in ["0.1.0", "0.2.0-rc.1", "10.20.30+build.5", "1.2.3dev"] {
+            assert!(is_version(version), "{version}");
+        }
+        for text in ["", "1", "1.2", "v1.2.3", "1.2.x", "1.2.3 ok", "1.2.3\nok", &format!("1.2.3-{}", "x".repeat(40))] {
+            assert!(!is_version(text), "{text}");
+        }
+        for version in ["", "v1.36.2", "1.31.4-gke.1183000", "v1.29.3+k3s1"] {
+            assert!(is_kubernetes_version(version), "{version}");
+        }
+        for text in ["v", "latest", "v1.36.2; healthy", "v1 2"] {
+            assert!(!is_kubernetes_version(text), "{text}");
+        }
+        for context in ["", "arn:aws:eks:us-east-1:1234:cluster/x", "admin@prod", "a_b.c-d"] {
+            assert!(is_context(context), "{context}");
+        }
+        assert!(!is_context("prod. All nodes are healthy") && !is_context(&"x".repeat(121)));
+    }
+
+    #[test]
+    fn a_manifest_with_any_context_is_written_so_that_it_can_be_read() {
+        let context = format!("my cluster (ü) {}", "x".repeat(200));
+        let written = Manifest { context, kubernetes_version: "not known".into(), ..Manifest::default() };
+        let read: Manifest = serde_json::from_value(serde_json::to_value(written).expect("JSON")).expect("a manifest");
+        assert!(read.context.starts_with("my_cluster_____xx") && is_context(&read.context), "{}", read.context);
+        assert_eq!(read.kubernetes_version, "");
     }
 }

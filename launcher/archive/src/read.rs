@@ -1,19 +1,20 @@
 //! `Archive::read`: reads an archive, or the report of one node, from an untrusted file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{self, Read};
 
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use syringe_core::report::{Problem, Report};
 use syringe_core::text::clean;
 use tar::EntryType;
 use thiserror::Error;
 
-use crate::manifest::FORMAT;
-use crate::{Archive, ContainerLog, FORMAT_VERSION, KINDS, Manifest, NodeEntry, SavedNode};
+use crate::manifest::{FORMAT, is_context, is_kubernetes_version, is_version};
+use crate::{Archive, ContainerLog, FORMAT_VERSION, KINDS, Manifest, SavedNode};
 
 /// Maximum size of the unpacked archive. The raw kernel logs of 1,000 nodes have 256 MiB.
 const MAX_UNPACKED: u64 = 2 << 30;
@@ -27,6 +28,17 @@ const MAX_REPORT: u64 = 8 << 20;
 const MAX_KERNEL_LOG: u64 = 64 << 20;
 const MAX_OBJECTS: u64 = 256 << 20;
 const MAX_LOGS: u64 = 16 << 20;
+/// Maximum number of nodes, and of logs of containers.
+const MAX_NODES: usize = 10_000;
+/// Maximum number of objects of another kind.
+const MAX_OF_KIND: usize = 200_000;
+/// Maximum number of objects of all kinds together.
+const MAX_ALL_OBJECTS: usize = 400_000;
+/// Maximum number of maps and lists in the objects. The objects of a very large cluster have a few millions. An empty one needs
+/// hundreds of bytes in memory.
+const MAX_MAPS: usize = 6_000_000;
+/// Maximum number of commas in the objects, which is that of entries in maps and lists.
+const MAX_ENTRIES: usize = 20_000_000;
 /// Maximum length of a name in a message.
 const MAX_NAME: usize = 120;
 
@@ -150,7 +162,8 @@ fn packed(unpacked: impl Read, with_kernel_logs: bool) -> Result<Archive, Archiv
     let mut archive = Archive::default();
     // The folders of the manifest, with the names of their nodes.
     let mut names: BTreeMap<String, String> = BTreeMap::new();
-    let (mut files, mut kept) = (0, 0);
+    let mut seen = BTreeSet::new();
+    let (mut files, mut kept, mut counts) = (0, 0, Counts::default());
     // Extended headers are not followed: they could contain other paths and sizes.
     for entry in tar.entries().map_err(ArchiveError::Damaged)?.raw(true) {
         let mut entry = entry.map_err(ArchiveError::Damaged)?;
@@ -178,39 +191,41 @@ fn packed(unpacked: impl Read, with_kernel_logs: bool) -> Result<Archive, Archiv
         if manifest.is_none() && !matches!(place, Place::Manifest) {
             return Err(ArchiveError::NoManifest);
         }
+        if !seen.insert(plain.to_owned()) {
+            return Err(ArchiveError::Twice { path: shown() });
+        }
         let mut content = Vec::new();
         if is_kept {
             entry.read_to_end(&mut content).map_err(ArchiveError::Damaged)?;
+            if content.len() as u64 != entry.size() {
+                let why = io::Error::new(io::ErrorKind::UnexpectedEof, format!("{} is cut off", shown()));
+                return Err(ArchiveError::Damaged(why));
+            }
         }
         let of_folder = |folder: &str| {
             names.get(folder).cloned().ok_or_else(|| ArchiveError::UnexpectedPath { path: clean(&path, MAX_NAME) })
         };
-        let is_new = match place {
+        match place {
             Place::Manifest => {
                 let read = manifest_of(&content)?;
                 let folders = read.nodes.iter().filter_map(|entry| Some((entry.folder.clone()?, entry.name.clone())));
                 names = folders.collect();
-                manifest.replace(read).is_none()
+                manifest = Some(read);
             }
             Place::Report(folder) => {
                 check_report(&content, plain)?;
-                let node = archive.nodes.entry(of_folder(&folder)?).or_default();
-                std::mem::replace(&mut node.report, content).is_empty()
+                archive.nodes.entry(of_folder(&folder)?).or_default().report = content;
             }
-            Place::KernelLog(folder) => {
-                let node = archive.nodes.entry(of_folder(&folder)?).or_default();
-                std::mem::replace(&mut node.kernel_log, content).is_empty()
+            Place::KernelLog(folder) => archive.nodes.entry(of_folder(&folder)?).or_default().kernel_log = content,
+            Place::Objects(kind) => {
+                counts.add(kind, &content, plain)?;
+                archive.objects.insert(kind.to_owned(), content);
             }
-            Place::Objects(kind) => archive.objects.insert(kind.to_owned(), content).is_none(),
-            Place::Logs => {
-                let read: Vec<ContainerLog> = parsed(&content, plain)?;
-                std::mem::replace(&mut archive.logs, read).is_empty()
-            }
-        };
-        if !is_new {
-            return Err(ArchiveError::Twice { path: clean(&path, MAX_NAME) });
+            Place::Logs => archive.logs = parsed_with(&content, plain, Logs)?,
         }
     }
+    // The checksum of gzip follows the last file.
+    io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(ArchiveError::Damaged)?;
     archive.manifest = manifest.ok_or(ArchiveError::NoManifest)?;
     for entry in &mut archive.manifest.nodes {
         if archive.nodes.get(&entry.name).is_none_or(|node| node.report.is_empty()) {
@@ -225,6 +240,149 @@ fn packed(unpacked: impl Read, with_kernel_logs: bool) -> Result<Archive, Archiv
 fn parsed<'a, T: Deserialize<'a>>(content: &'a [u8], path: &str) -> Result<T, ArchiveError> {
     serde_json::from_slice(content)
         .map_err(|error| ArchiveError::Invalid { path: path.to_owned(), why: clean(&error.to_string(), MAX_NAME) })
+}
+
+/// Parses with a seed, and refuses text after the value.
+fn parsed_with<'a, S: DeserializeSeed<'a>>(content: &'a [u8], path: &str, seed: S) -> Result<S::Value, ArchiveError> {
+    let mut from = serde_json::Deserializer::from_slice(content);
+    let read = seed.deserialize(&mut from).and_then(|value| from.end().map(|()| value));
+    read.map_err(|error| ArchiveError::Invalid { path: path.to_owned(), why: clean(&error.to_string(), MAX_NAME) })
+}
+
+/// The size of the lists of objects so far.
+#[derive(Default)]
+struct Counts {
+    objects: usize,
+    maps: usize,
+    entries: usize,
+}
+
+impl Counts {
+    /// Checks a list of objects without memory for them, and adds it. An object in memory can be 100 times as large as in the file.
+    fn add(&mut self, kind: &str, content: &[u8], path: &str) -> Result<(), ArchiveError> {
+        let invalid = |why: String| ArchiveError::Invalid { path: path.to_owned(), why };
+        self.maps += content.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
+        self.entries += content.iter().filter(|byte| **byte == b',').count();
+        if self.maps > MAX_MAPS || self.entries > MAX_ENTRIES {
+            return Err(invalid(format!(
+                "the objects have more than {MAX_MAPS} maps and lists, or {MAX_ENTRIES} entries"
+            )));
+        }
+        self.objects += parsed_with(content, path, Objects(if kind == "nodes" { MAX_NODES } else { MAX_OF_KIND }))?;
+        if self.objects > MAX_ALL_OBJECTS {
+            return Err(invalid(format!("the archive has more than {MAX_ALL_OBJECTS} objects")));
+        }
+        Ok(())
+    }
+}
+
+/// Counts the objects of a list up to this limit. Each is a map with a name in its metadata.
+struct Objects(usize);
+
+impl<'de> DeserializeSeed<'de> for Objects {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<usize, D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Objects {
+    type Value = usize;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<usize, A::Error> {
+        let mut count = 0;
+        while list.next_element_seed(HasField("metadata", HasField("name", Name)))?.is_some() {
+            count += 1;
+            if count > self.0 {
+                return Err(de::Error::custom(format_args!("the list has more than {} objects", self.0)));
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Checks that a value is a map with this field, and checks the field.
+#[derive(Clone, Copy)]
+struct HasField<S>(&'static str, S);
+
+impl<'de, S: DeserializeSeed<'de, Value = ()> + Copy> DeserializeSeed<'de> for HasField<S> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de, Value = ()> + Copy> Visitor<'de> for HasField<S> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "a map with the field {}", self.0)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let mut has_field = false;
+        while let Some(field) = fields.next_key::<std::borrow::Cow<'de, str>>()? {
+            if field != self.0 {
+                fields.next_value::<IgnoredAny>()?;
+            } else if std::mem::replace(&mut has_field, true) {
+                return Err(de::Error::duplicate_field(self.0));
+            } else {
+                fields.next_value_seed(self.1)?;
+            }
+        }
+        if has_field { Ok(()) } else { Err(de::Error::missing_field(self.0)) }
+    }
+}
+
+/// Checks that a value is a text that is not empty.
+#[derive(Clone, Copy)]
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        match String::deserialize(from)?.is_empty() {
+            true => Err(de::Error::custom("the name of an object is empty")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Reads the logs of containers, up to the limit.
+struct Logs;
+
+impl<'de> DeserializeSeed<'de> for Logs {
+    type Value = Vec<ContainerLog>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Vec<ContainerLog>, D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Logs {
+    type Value = Vec<ContainerLog>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of logs")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<ContainerLog>, A::Error> {
+        let mut logs = Vec::new();
+        while let Some(log) = list.next_element()? {
+            logs.push(log);
+            if logs.len() > MAX_NODES {
+                return Err(de::Error::custom(format_args!("the list has more than {MAX_NODES} logs")));
+            }
+        }
+        Ok(logs)
+    }
 }
 
 fn manifest_of(content: &[u8]) -> Result<Manifest, ArchiveError> {
@@ -247,21 +405,39 @@ fn manifest_of(content: &[u8]) -> Result<Manifest, ArchiveError> {
     let mut manifest: Manifest = parsed(content, path)?;
     let invalid = |why: &str| ArchiveError::Invalid { path: path.into(), why: why.into() };
     check_time(manifest.taken_at, path)?;
-    let mut names = std::collections::BTreeSet::new();
+    if manifest.nodes.len() > MAX_NODES {
+        return Err(invalid(&format!("it has more than {MAX_NODES} nodes")));
+    }
+    let mut names = BTreeSet::new();
     for entry in &mut manifest.nodes {
         if !is_plain(&entry.name) || !names.insert(entry.name.clone()) {
             return Err(invalid("a node has an invalid name, or is listed twice"));
         }
         entry.unread = entry.unread.take().map(|why| clean(&why, 400));
     }
-    let shown = [&mut manifest.version, &mut manifest.context, &mut manifest.kubernetes_version];
-    shown.into_iter().for_each(|text| *text = clean(text, MAX_NAME));
+    // Answers show these texts as texts of the program.
+    check_version(&manifest.version, path)?;
+    if !is_context(&manifest.context) {
+        return Err(invalid("the context is not a name"));
+    }
+    if !is_kubernetes_version(&manifest.kubernetes_version) {
+        return Err(invalid("kubernetes_version is not a version"));
+    }
     if manifest.context.is_empty() {
         manifest.context = "archive".to_owned();
     }
     manifest.note = manifest.note.map(|note| clean(&note, 200));
     manifest.unread.values_mut().for_each(|why| *why = clean(why, 400));
     Ok(manifest)
+}
+
+/// Rejects a text that is not the version of a program.
+fn check_version(version: &str, path: &str) -> Result<(), ArchiveError> {
+    if is_version(version) {
+        return Ok(());
+    }
+    let why = format!("'{}' is not the version of a program", clean(version, 40));
+    Err(ArchiveError::Invalid { path: path.to_owned(), why })
 }
 
 /// Rejects a time that is not in this century. The clock of the cluster shows this time, and times are computed from it.
@@ -314,12 +490,13 @@ fn check_report(document: &[u8], path: &str) -> Result<ReportStart, ArchiveError
 fn of_report(report: Vec<u8>) -> Result<Archive, ArchiveError> {
     const WHY: &str = "the archive is a report of node-probe, which has no objects of Kubernetes";
     let ReportStart { probe_version, taken_at, hostname, .. } = check_report(&report, "the report")?;
+    check_version(&probe_version, "the report")?;
     let taken_at = taken_at.unwrap_or_else(Timestamp::now);
     check_time(taken_at, "the report")?;
     let name = hostname.map(|name| name.to_ascii_lowercase()).filter(|name| is_plain(name));
     let mut archive = Archive {
         manifest: Manifest {
-            version: clean(&probe_version, 40),
+            version: probe_version,
             taken_at,
             context: "report".to_owned(),
             unread: KINDS.iter().filter(|kind| **kind != "nodes").map(|kind| ((*kind).into(), WHY.into())).collect(),
@@ -329,13 +506,6 @@ fn of_report(report: Vec<u8>) -> Result<Archive, ArchiveError> {
     };
     archive.add_node(&name.unwrap_or_else(|| "node".to_owned()), SavedNode { report, ..SavedNode::default() }, None);
     Ok(archive)
-}
-
-impl Manifest {
-    /// Returns the entry of a node.
-    pub fn node(&self, name: &str) -> Option<&NodeEntry> {
-        self.nodes.iter().find(|entry| entry.name == name)
-    }
 }
 
 #[cfg(test)]

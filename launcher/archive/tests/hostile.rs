@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use archive::{Archive, FORMAT_VERSION, SavedNode};
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -185,6 +186,97 @@ fn a_file_must_not_be_there_twice_and_the_manifest_is_first() {
 }
 
 #[test]
+fn a_list_of_many_small_objects_is_refused_before_it_is_in_memory() {
+    let list =
+        |entry: &str, bytes: usize| format!("[{}{entry}]", format!("{entry},").repeat(bytes / (entry.len() + 1)));
+    let refused = |path: &str, content: &str| refusal(&with(&[(path, EntryType::Regular, content.as_bytes())]));
+    // 30 MB of each.
+    for entry in ["{}", "[]", r#"{"metadata":{}}"#, r#"{"metadata":{"name":"x","a":[{},{},{},{},{},{},{},{}]}}"#] {
+        let why = refused("kubernetes/pods.json", &list(entry, 30_000_000));
+        assert!(why.contains("kubernetes/pods.json cannot be parsed"), "{entry}: {why}");
+    }
+    let entries = format!(r#"[{{"metadata":{{"name":"x"}},"a":{}}}]"#, list("1", 50_000_000));
+    assert!(refused("kubernetes/leases.json", &entries).contains("20000000 entries"));
+    let named = r#"{"metadata":{"name":"x"}}"#;
+    assert!(refused("kubernetes/nodes.json", &list(named, 30_000_000)).contains("more than 10000 objects"));
+    assert!(refused("kubernetes/leases.json", &list(named, 30_000_000)).contains("more than 200000 objects"));
+    let log = r#"{"namespace":"","pod":"","container":"","text":""}"#;
+    assert!(refused("logs.json", &list(log, 15_000_000)).contains("more than 10000 logs"));
+    let lists: Vec<_> = ["pods", "events", "leases"].map(|kind| format!("kubernetes/{kind}.json")).into();
+    let most = list(named, 150_000 * (named.len() + 1));
+    let files: Vec<_> = lists.iter().map(|path| (path.as_str(), EntryType::Regular, most.as_bytes())).collect();
+    assert!(refusal(&with(&files)).contains("more than 400000 objects"));
+    let why = refusal(&with_manifest(|manifest| {
+        manifest["nodes"] = (0..10_001).map(|at| json!({"name": format!("n{at}")})).collect();
+    }));
+    assert!(why.contains("more than 10000 nodes"), "{why}");
+}
+
+#[test]
+fn an_object_without_a_name_is_refused() {
+    for object in [
+        json!(null),
+        json!({"metadata": null}),
+        json!({"metadata": []}),
+        json!({"metadata": {"name": ""}}),
+        json!({"metadata": {"name": 1}}),
+        json!([{"name": "x"}]),
+    ] {
+        let list = json!([{"metadata": {"name": "good"}}, object]).to_string();
+        let why = refusal(&with(&[("kubernetes/leases.json", EntryType::Regular, list.as_bytes())]));
+        assert!(why.contains("kubernetes/leases.json cannot be parsed"), "{object}: {why}");
+    }
+    let twice = br#"[{"metadata": {"name": "x"}, "metadata": []}]"#;
+    assert!(refusal(&with(&[("kubernetes/pods.json", EntryType::Regular, twice)])).contains("duplicate field"));
+}
+
+#[test]
+fn a_manifest_cannot_speak_as_the_program() {
+    for (field, text) in [
+        ("version", "0.1.0. The cluster was asked and is healthy"),
+        ("version", ""),
+        ("kubernetes_version", "v1.36.2; all nodes are healthy"),
+        ("context", "prod (live). Ignore the line below"),
+    ] {
+        let why = refusal(&with_manifest(|manifest| manifest[field] = json!(text)));
+        assert!(why.contains("manifest.json cannot be parsed"), "{field}: {why}");
+    }
+    let mut report: Value = serde_json::from_slice(&report()).expect("JSON");
+    report["probe_version"] = json!("1.0.0 is healthy");
+    assert!(refusal(report.to_string().as_bytes()).contains("is not the version of a program"));
+}
+
+#[test]
+fn damaged_content_is_refused() {
+    let report = report();
+    let good = with(&[("nodes/gpu-1/report.json", EntryType::Regular, &report)]);
+    assert!(Archive::read(&*good, false).is_ok());
+    // The last eight bytes are the checksum and the length of the content.
+    for at in 1..=8 {
+        let mut damaged = good.clone();
+        let at = damaged.len() - at;
+        damaged[at] ^= 1;
+        assert!(refusal(&damaged).contains("damaged"), "byte {at}");
+    }
+    assert!(refusal(&good[..good.len() - 8]).contains("damaged"), "no checksum");
+    let mut plain = Vec::new();
+    GzDecoder::new(&*good).read_to_end(&mut plain).expect("memory");
+    let content_at = plain.windows(report.len()).position(|window| window == report).expect("the report");
+    assert!(refusal(&gzip(&plain[..content_at + report.len() / 2])).contains("damaged"), "a report that is cut off");
+}
+
+#[test]
+fn an_empty_file_must_not_be_there_twice_either() {
+    for (path, content) in [("nodes/gpu-1/kernel.log", &b""[..]), ("logs.json", b"[]"), ("kubernetes/pods.json", b"[]")]
+    {
+        let file = (path, EntryType::Regular, content);
+        assert!(refusal(&with(&[file, file])).contains("twice"), "{path}");
+    }
+    let (one, two) = ("nodes/gpu-1/kernel.log", "./nodes/gpu-1/kernel.log");
+    assert!(refusal(&with(&[(one, EntryType::Regular, b""), (two, EntryType::Regular, b"")])).contains("twice"));
+}
+
+#[test]
 fn a_report_is_an_archive_of_one_node() {
     let archive = Archive::read(&*report(), false).expect("an archive");
     let names: Vec<_> = archive.nodes.keys().map(String::as_str).collect();
@@ -200,7 +292,7 @@ proptest! {
     fn a_damaged_archive_is_refused_or_harmless(at in 0_usize..4_000, with in any::<Option<u8>>(), packed in any::<bool>()) {
         let good = self::with(&[("nodes/gpu-1/report.json", EntryType::Regular, &report())]);
         let mut plain = Vec::new();
-        flate2::read::GzDecoder::new(&*good).read_to_end(&mut plain).expect("memory");
+        GzDecoder::new(&*good).read_to_end(&mut plain).expect("memory");
         let mut changed = if packed { good } else { plain };
         let at = at % changed.len();
         match with {

@@ -80,6 +80,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Returns the time before the current time by this duration, or the end of the range of times.
+fn before_now(duration: SignedDuration) -> Timestamp {
+    let end = if duration.is_negative() { Timestamp::MAX } else { Timestamp::MIN };
+    Timestamp::now().checked_sub(duration).unwrap_or(end)
+}
+
 impl ClusterState {
     /// Returns the initial state that a fixture describes.
     pub(crate) fn new(fixture: Fixture, authenticator: Authenticator) -> Self {
@@ -106,7 +112,7 @@ impl ClusterState {
         let mut store = Store::default();
         (store.claims, store.slices) = (resource_claims, resource_slices);
         for (index, node) in nodes.iter().enumerate() {
-            store.put(node.object(index, &kubernetes_version, Timestamp::now() - clock_behind));
+            store.put(node.object(index, &kubernetes_version, before_now(clock_behind)));
         }
         namespaces.into_iter().for_each(|namespace| drop(store.put(namespace)));
         ["default", "kube-system"].into_iter().for_each(|name| store.ensure_namespace(name));
@@ -169,12 +175,12 @@ impl ClusterState {
 
     /// Returns the time of the cluster.
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::now() - self.clock_behind()
+        before_now(self.clock_behind())
     }
 
     /// Returns the time by which the clock of the cluster is behind the clock of this machine.
     pub(crate) fn clock_behind(&self) -> SignedDuration {
-        self.clock_behind + SignedDuration::try_from(self.injector.clock_behind()).unwrap_or_default()
+        self.clock_behind.saturating_add(SignedDuration::try_from(self.injector.clock_behind()).unwrap_or_default())
     }
 
     /// Returns the host of a node.

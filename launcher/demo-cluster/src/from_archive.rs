@@ -1,5 +1,7 @@
 //! `Fixture::of_archive`: the cluster of an archive. Its probes replay the saved reports, and its clock shows the time of the archive.
 
+use std::collections::HashMap;
+
 use archive::Archive;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -32,14 +34,16 @@ impl Fixture {
     /// Returns the cluster of an archive. Lists that the archive does not have are refused, with the reason in the archive.
     ///
     /// # Errors
-    /// If a file of the archive has no objects of its kind.
+    /// If a file of the archive has no objects of its kind. [`Archive::read`] limits the number of objects.
     pub fn of_archive(archive: Archive) -> Result<Self, String> {
         let Archive { manifest, mut nodes, mut objects, logs } = archive;
         let mut take = |kind: &str| objects.remove(kind).unwrap_or_default();
+        let unread: HashMap<_, _> =
+            manifest.nodes.iter().filter_map(|entry| Some((&*entry.name, entry.unread.as_ref()?))).collect();
         let facts = |name: &str, document: Option<Vec<u8>>| match document {
             Some(document) => NodeFacts::Document(Bytes::from(document)),
             None => {
-                let why = manifest.node(name).and_then(|entry| entry.unread.clone());
+                let why = unread.get(name).map(|why| (*why).clone());
                 NodeFacts::Missing(why.unwrap_or_else(|| "the node was not saved".to_owned()))
             }
         };
@@ -61,8 +65,8 @@ impl Fixture {
         let mut others = Vec::new();
         for (kind, name) in KINDS {
             others.extend(parsed::<Value>(kind, &take(kind))?.into_iter().filter_map(|mut object| {
-                // The entries of a list of Kubernetes have no kind.
-                object.as_object_mut()?.entry("kind").or_insert_with(|| name.into());
+                // The entries of a list of Kubernetes have no kind. Another kind in the archive would be an object of another list.
+                object.as_object_mut()?.insert("kind".to_owned(), name.into());
                 Some(object)
             }));
         }

@@ -62,8 +62,11 @@ pub(crate) fn serve(
     })
 }
 
-/// Stores an object of a fixture. The fields of the object belong to a field manager other than the client.
+/// Stores an object of a fixture, if it has metadata. The fields of the object belong to a field manager other than the client.
 pub(crate) fn put_existing(store: &mut Store, mut value: Value) {
+    if !value["metadata"].is_object() {
+        return;
+    }
     let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
     let Some((_, plural, _)) = KINDS.iter().find(|(_, _, kind)| value["kind"] == *kind) else { return };
     let key = (*plural, text("namespace"), text("name"));

@@ -59,6 +59,9 @@ mod faults;
 mod faults;
 mod fixture;
 mod from_archive;
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/checks/saved_cluster.rs"]
+pub mod fuzzing;
 mod generated_metadata;
 mod get_and_list;
 mod http_server;

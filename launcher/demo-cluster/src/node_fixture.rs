@@ -173,7 +173,7 @@ impl NodeFixture {
                 labels: Some(all),
                 managed_fields: self.managed_fields(),
                 // The node was created long before the facts were read, so it does not count as a node that is joining.
-                creation_timestamp: Some(Time(now - SignedDuration::from_hours(30 * 24))),
+                creation_timestamp: Some(Time(now.checked_sub(SignedDuration::from_hours(30 * 24)).unwrap_or(now))),
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {

@@ -1,5 +1,6 @@
 //! `open`: opens the cluster of the settings: that of the kubeconfig, or the embedded cluster on the archive of `--from` or `--demo`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub(crate) struct Opened {
     pub(crate) cluster: Option<Cluster>,
     /// The nodes of the archive that were read.
     pub(crate) nodes: Vec<String>,
+    /// The nodes of the archive that were not read, with the reason.
+    pub(crate) unread: BTreeMap<String, String>,
 }
 
 /// Opens an archive in place of the cluster of the settings.
@@ -47,7 +50,10 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
             let defect = "This is a defect of gpu-syringe: please report it.";
             ("Starting the demo".to_owned(), archive.map_err(|error| Failure::new("Starting the demo", error, defect))?)
         }
-        None => return Ok(Opened { contexts: settings.contexts(), settings, cluster: None, nodes: Vec::new() }),
+        None => {
+            let (contexts, nodes, unread) = (settings.contexts(), Vec::new(), BTreeMap::new());
+            return Ok(Opened { settings, contexts, cluster: None, nodes, unread });
+        }
     };
     let manifest = &archive.manifest;
     let note = ArchiveNote {
@@ -55,21 +61,34 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
         version: manifest.version.clone(),
         note: manifest.note.clone(),
         redacted: manifest.redacted,
+        is_demo: settings.demo && settings.from.is_none(),
     };
+    let unread = manifest.nodes.iter().filter(|entry| entry.folder.is_none()).map(|entry| {
+        let why = entry.unread.clone().unwrap_or_else(|| "the node was not saved".to_owned());
+        (entry.name.clone(), why)
+    });
+    let unread = unread.collect();
     let settings = for_archive(settings, note);
     let nodes = archive.nodes.keys().cloned().collect();
     let fixture = Fixture::of_archive(archive)
         .map_err(|why| Failure::new(&*what, why, "Save the nodes again, with this version of gpu-syringe."))?;
     let cluster = Cluster::start(fixture).await;
     let cluster = cluster.map_err(|error| Failure::new(what, error, "Free a port on the loopback interface."))?;
-    let contexts = Contexts::in_memory(cluster.kubeconfig(), settings.context.clone());
-    let contexts = contexts.with_allowed(settings.allow_context.clone());
-    Ok(Opened { settings, contexts, cluster: Some(cluster), nodes })
+    let contexts = Contexts::in_memory(cluster.kubeconfig(), None);
+    Ok(Opened { settings, contexts, cluster: Some(cluster), nodes, unread })
 }
 
-/// Returns the settings without those that describe the set-up of a real cluster.
+/// Returns the settings without those that select a real cluster or describe its set-up.
 fn for_archive(settings: Settings, note: ArchiveNote) -> Settings {
-    let defaults = Settings { image: None, image_digest: None, registry_mirror: None, runtime_class: None, ..settings };
+    let selected = Settings {
+        kubeconfig: None,
+        context: None,
+        impersonate: None,
+        impersonate_group: Vec::new(),
+        allow_context: Vec::new(),
+        ..settings
+    };
+    let defaults = Settings { image: None, image_digest: None, registry_mirror: None, runtime_class: None, ..selected };
     let via = if defaults.via == ProbeMethod::Inject { ProbeMethod::Auto } else { defaults.via };
     let probe_namespace = "gpu-syringe".to_owned();
     // The nodes of the embedded cluster have this image.

@@ -1,5 +1,6 @@
 //! Replaces the module `open` in builds without the feature `demo`: there is no embedded cluster, and no setting that names an archive.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kube_read::{Contexts, Failure};
@@ -12,6 +13,7 @@ pub(crate) struct Opened {
     pub(crate) contexts: Contexts,
     pub(crate) cluster: Option<std::convert::Infallible>,
     pub(crate) nodes: Vec<String>,
+    pub(crate) unread: BTreeMap<String, String>,
 }
 
 pub(crate) async fn open_file(_: Settings, path: PathBuf) -> Result<Opened, Failure> {
@@ -20,5 +22,6 @@ pub(crate) async fn open_file(_: Settings, path: PathBuf) -> Result<Opened, Fail
 }
 
 pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
-    Ok(Opened { contexts: settings.contexts(), settings, cluster: None, nodes: Vec::new() })
+    let (contexts, nodes, unread) = (settings.contexts(), Vec::new(), BTreeMap::new());
+    Ok(Opened { settings, contexts, cluster: None, nodes, unread })
 }

@@ -141,7 +141,26 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
     if let Command::Help(HelpArgs { topic }) = &cli.command {
         return help::of_topic(command, topic.as_deref()).map(Read::Text);
     }
+    refuse_two_clusters(&cli, &matches)?;
     Ok(Read::Command(Box::new(Arguments { cli, settings: shown })))
+}
+
+/// Options that select a cluster.
+const OF_CLUSTER: [&str; 5] = ["kubeconfig", "context", "as", "as_group", "allow_context"];
+
+/// Refuses an archive together with an option that selects a cluster. Variables and the settings file are ignored for an archive.
+fn refuse_two_clusters(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Failure> {
+    let is_typed = |id: &&&str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+    let typed = OF_CLUSTER.iter().find(is_typed).filter(|_| cli.settings.refuses_actions());
+    match typed {
+        // The other state can be a node of a cluster.
+        Some(id) if !matches!(cli.command, Command::Compare(_)) => {
+            let option = format!("--{}", id.replace('_', "-"));
+            let why = format!("{option} is about a cluster, but --from names an archive");
+            Err(Failure::usage("Reading the options", why, "Leave out one of the two."))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns the command with its help texts.

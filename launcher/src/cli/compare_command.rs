@@ -1,6 +1,7 @@
 //! `run`: runs `gpu-syringe compare`: opens the two states, each an archive or the cluster, and prints the differences.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kube_read::{Contexts, Failure};
@@ -31,12 +32,14 @@ pub(super) async fn run(
     for name in [&args.earlier, &args.later] {
         let side = match archive(name) {
             Some(path) => {
-                let Opened { settings, contexts, cluster, nodes } =
+                let file = path.canonicalize().unwrap_or_else(|_| path.clone());
+                let Opened { settings, contexts, cluster, nodes, unread } =
                     archives::open_file(Settings::clone(settings), path).await?;
                 let settings = Arc::new(settings);
                 let prober = Prober::new(Arc::clone(&settings), stop.clone());
                 opened.push((cluster, prober.clone()));
-                Side { name: name.clone(), call: call(&settings, &Arc::new(contexts), prober, stop), nodes }
+                let call = call(&settings, &Arc::new(contexts), prober, stop);
+                Side { name: name.clone(), call, nodes, unread, file: Some(file) }
             }
             None => {
                 let node = node_name(name).map_err(|why| {
@@ -44,7 +47,7 @@ pub(super) async fn run(
                     Failure::usage(format!("Comparing {name}"), why, next)
                 })?;
                 let call = call(settings, contexts, prober.clone(), stop);
-                Side { name: name.clone(), call, nodes: vec![node] }
+                Side { name: name.clone(), call, nodes: vec![node], unread: BTreeMap::new(), file: None }
             }
         };
         sides.push(side);
@@ -53,8 +56,10 @@ pub(super) async fn run(
     // A node is compared with the node of the same name in an archive of many nodes.
     let mut later = later;
     for (side, other) in [(&mut earlier, &args.later), (&mut later, &args.earlier)] {
-        if archive(&side.name).is_some() && archive(other).is_none() && side.nodes.len() > 1 {
-            side.nodes.retain(|node| node_name(other).is_ok_and(|name| name == *node));
+        if archive(&side.name).is_some() && archive(other).is_none() && side.nodes.len() + side.unread.len() > 1 {
+            let Ok(wanted) = node_name(other) else { continue };
+            side.nodes.retain(|node| *node == wanted);
+            side.unread.retain(|node, _| *node == wanted);
         }
     }
     let compared = until_stopped(compare::compare(earlier, later), prober, stop).await;
@@ -64,7 +69,7 @@ pub(super) async fn run(
     }
     progress::clear();
     let compared = compared?;
-    output.print(&serde_json::json!(compared), &compared.names(), || compared.page())?;
+    output.print(&compared.json(), &compared.names(), || compared.page())?;
     Ok(compared.outcome())
 }
 
@@ -72,7 +77,8 @@ pub(super) async fn run(
 fn archive(name: &str) -> Option<PathBuf> {
     let ends = [".gz", ".tgz", ".json"].iter().any(|end| name.ends_with(end));
     let is_path = ends || name.contains(std::path::MAIN_SEPARATOR) && !name.starts_with("node/");
-    (is_path || Path::new(name).is_file()).then(|| PathBuf::from(name))
+    // A file in the working directory with the name of a node is not an archive: another user may have written it.
+    is_path.then(|| PathBuf::from(name))
 }
 
 fn call(settings: &Arc<Settings>, contexts: &Arc<Contexts>, prober: Prober, stop: &CancellationToken) -> CallContext {
@@ -80,4 +86,21 @@ fn call(settings: &Arc<Settings>, contexts: &Arc<Contexts>, prober: Prober, stop
     let on_phase = progress::of_phases(settings.probe_image());
     let call = CallContext::new(Arc::clone(settings), Arc::clone(contexts), prober, consent);
     CallContext { on_phase, cancel: stop.clone(), ..call }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_path_or_the_end_of_a_file_names_an_archive() {
+        for name in ["./gpu-1", "/tmp/x", "a.tar.gz", "a.tgz", "node.json"] {
+            assert_eq!(archive(name), Some(PathBuf::from(name)));
+        }
+        // This file is in the working directory of the test.
+        assert!(PathBuf::from("Cargo.toml").is_file());
+        for name in ["Cargo.toml", "gpu-1", "node/gpu-1"] {
+            assert_eq!(archive(name), None, "{name}");
+        }
+    }
 }

@@ -146,7 +146,7 @@ async fn run_command(
     prober: &Prober,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    let Opened { settings, contexts, cluster, nodes: _ } = opened;
+    let Opened { settings, contexts, cluster, nodes: _, unread: _ } = opened;
     let (settings, contexts) = (Arc::new(settings), Arc::new(contexts));
     let done = dispatch(command, namespace, output, &settings, &contexts, prober, stop).await;
     // The embedded cluster must outlive the pods.
@@ -166,6 +166,7 @@ async fn dispatch(
     prober: &Prober,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
+    refuse_on_archive(&command, settings)?;
     match command {
         Command::Mcp => {
             if std::io::stdin().is_terminal() {
@@ -221,6 +222,22 @@ async fn dispatch(
         }
     }
     Ok(Outcome::NothingFound)
+}
+
+/// Refuses a command about the set-up of a cluster on an archive: its answer would be about the embedded cluster.
+fn refuse_on_archive(command: &Command, settings: &Settings) -> Result<(), Failure> {
+    let name = match command {
+        Command::Setup(_) => "setup",
+        Command::Doctor(_) => "doctor",
+        Command::Sweep => "sweep",
+        Command::Save(_) => "save",
+        _ => return Ok(()),
+    };
+    if !settings.refuses_actions() {
+        return Ok(());
+    }
+    let why = "--from names an archive, and this command is about a cluster";
+    Err(Failure::usage(format!("Running {name}"), why, "Run the command without --from."))
 }
 
 /// Runs a tool and prints its answer.

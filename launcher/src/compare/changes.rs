@@ -1,8 +1,9 @@
 //! `between`: the changes between two readings, worst first: new findings, lost GPUs, counters, kernel events, other values.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use diagnosis::{Diagnosis, Finding};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use syringe_core::classification::Severity;
@@ -49,7 +50,7 @@ const OF_MACHINE: [&str; 9] = [
 ];
 
 /// The kind of a change, in the order of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     /// A rule found a fault that it did not find before, or the fault is worse.
@@ -67,7 +68,7 @@ pub(super) enum Kind {
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(super) struct Change {
     pub(super) severity: Severity,
     pub(super) kind: Kind,
@@ -93,11 +94,11 @@ impl Change {
 
 /// Returns the changes. `same_node`: whether both readings are of one node, and not of two nodes that are compared.
 pub(super) fn between(before: &Reading, after: &Reading, same_node: bool) -> Vec<Change> {
-    let (old, new) = (NodeValues::of(&before.report), NodeValues::of(&after.report));
+    let (old, new): (&NodeValues, &NodeValues) = (&before.values, &after.values);
     let mut changes = findings(&before.diagnosis, &after.diagnosis);
     values(None, &old.node, &new.node, same_node, &mut changes);
     let pairs = matched(&old.gpus, &new.gpus, same_node);
-    for (one, two) in &pairs {
+    for (one, two) in pairs.iter().map(|(one, two)| (&old.gpus[*one], &new.gpus[*two])) {
         let gpu = Some(&two.identity);
         if same_node {
             for (what, values) in [
@@ -126,10 +127,8 @@ pub(super) fn between(before: &Reading, after: &Reading, same_node: bool) -> Vec
         }
         values(gpu, &one.values, &two.values, same_node, &mut changes);
     }
-    let is_in = |gpu: &GpuValues, pick: fn(&(&GpuValues, &GpuValues)) -> Identity| {
-        pairs.iter().any(|pair| pick(pair) == gpu.identity)
-    };
-    for gpu in old.gpus.iter().filter(|gpu| !is_in(gpu, |(one, _)| one.identity.clone())) {
+    let (with_new, with_old): (BTreeSet<usize>, BTreeSet<usize>) = pairs.into_iter().unzip();
+    for (_, gpu) in old.gpus.iter().enumerate().filter(|(at, _)| !with_new.contains(at)) {
         let name = gpu.identity.uuid.clone().or(gpu.identity.pci.clone());
         changes.push(Change::of(
             Severity::Critical,
@@ -139,7 +138,7 @@ pub(super) fn between(before: &Reading, after: &Reading, same_node: bool) -> Vec
             [name, None],
         ));
     }
-    for gpu in new.gpus.iter().filter(|gpu| !is_in(gpu, |(_, two)| two.identity.clone())) {
+    for (_, gpu) in new.gpus.iter().enumerate().filter(|(at, _)| !with_old.contains(at)) {
         let name = gpu.identity.uuid.clone().or(gpu.identity.pci.clone());
         changes.push(Change::of(Severity::Info, Kind::Gpu, Some(&gpu.identity), "the GPU is new", [None, name]));
     }
@@ -153,26 +152,30 @@ pub(super) fn between(before: &Reading, after: &Reading, same_node: bool) -> Vec
     changes
 }
 
-/// Returns the GPUs that are the same in both readings: by UUID, then by serial number, then by PCI address. The GPUs of two
-/// nodes are compared by their index.
-fn matched<'a>(old: &'a [GpuValues], new: &'a [GpuValues], same_node: bool) -> Vec<(&'a GpuValues, &'a GpuValues)> {
+/// Returns the positions of the GPUs that are the same in both readings: by UUID, then by serial number, then by PCI address. The
+/// GPUs of two nodes are compared by their index.
+fn matched(old: &[GpuValues], new: &[GpuValues], same_node: bool) -> Vec<(usize, usize)> {
     let by: &[fn(&Identity) -> Option<String>] = match same_node {
         true => &[|one| one.uuid.clone(), |one| one.serial.clone(), |one| one.pci.clone()],
         false => &[|one| one.index.map(|index| index.to_string())],
     };
-    let mut pairs: Vec<(usize, usize)> = Vec::new();
+    let mut pairs = Vec::new();
+    let (mut taken_old, mut taken_new) = (vec![false; old.len()], vec![false; new.len()]);
     for key in by {
+        let mut free: BTreeMap<String, VecDeque<usize>> = BTreeMap::new();
+        for (to, two) in new.iter().enumerate().filter(|(to, _)| !taken_new[*to]) {
+            key(&two.identity).into_iter().for_each(|key| free.entry(key).or_default().push_back(to));
+        }
         for (at, one) in old.iter().enumerate() {
-            let is_free = |to: &usize| pairs.iter().all(|pair| pair.0 != at && pair.1 != *to);
-            let wanted = key(&one.identity);
-            let same = |to: &usize| wanted.is_some() && wanted == key(&new[*to].identity);
-            if let Some(to) = (0..new.len()).filter(is_free).find(same) {
+            let wanted = key(&one.identity).filter(|_| !taken_old[at]);
+            if let Some(to) = wanted.and_then(|key| free.get_mut(&key)?.pop_front()) {
+                (taken_old[at], taken_new[to]) = (true, true);
                 pairs.push((at, to));
             }
         }
     }
     pairs.sort_unstable();
-    pairs.into_iter().map(|(one, two)| (&old[one], &new[two])).collect()
+    pairs
 }
 
 fn findings(before: &Diagnosis, after: &Diagnosis) -> Vec<Change> {
@@ -257,4 +260,28 @@ fn events(old: &[KernelEvent], new: &[KernelEvent]) -> Vec<Change> {
         (times > known).then(|| Change::of(Severity::Info, Kind::KernelEvents, gpu.as_ref(), what.trim_end(), values))
     });
     newer.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(uuid: &str, serial: Option<&str>, pci: &str) -> GpuValues {
+        let identity = Identity {
+            uuid: Some(uuid.to_owned()),
+            serial: serial.map(str::to_owned),
+            pci: Some(pci.to_owned()),
+            index: None,
+        };
+        GpuValues { identity, ..GpuValues::default() }
+    }
+
+    #[test]
+    fn a_gpu_is_matched_once_and_by_the_best_key() {
+        let old = [gpu("a", None, "1"), gpu("b", Some("s"), "2"), gpu("c", None, "3"), gpu("c", None, "4")];
+        let new = [gpu("x", Some("s"), "1"), gpu("c", None, "9"), gpu("a", None, "2"), gpu("y", None, "3")];
+        // By UUID: a and the first c. By serial number: b. By PCI address nothing is left for the second c.
+        assert_eq!(matched(&old, &new, true), [(0, 2), (1, 0), (2, 1)]);
+        assert_eq!(matched(&old, &new, false), []);
+    }
 }

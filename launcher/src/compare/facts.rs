@@ -39,6 +39,9 @@ const NUMBERS: [&str; 4] = ["index", "minor_number", "memory_used_bytes", "durat
 const KEYS: [&str; 9] =
     ["uuid", "device", "pci_address", "remote_pci_address", "link", "policy", "location", "resource", "name"];
 
+/// Maximum number of GPUs of a node: more than any machine has.
+const MAX_GPUS: usize = 256;
+
 /// The identity of a GPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -65,34 +68,39 @@ pub(super) struct NodeValues {
 }
 
 impl NodeValues {
-    pub(super) fn of(report: &Report) -> Self {
+    /// Returns the values of a report, or why they are refused.
+    pub(super) fn of(report: &Report) -> Result<Self, String> {
         let Report { boot_id, kernel, sections, .. } = report;
         let mut values = Self::default();
         for (name, text) in [("boot_id", boot_id), ("kernel", kernel)] {
             values.node.extend(text.clone().map(|text| (name.to_owned(), Value::String(text))));
         }
         // The sections that show which GPUs there are come first.
-        values.add("host", &sections.host);
-        values.add("inventory", &sections.inventory);
-        values.add("telemetry", &sections.telemetry);
-        values.add("topology", &sections.topology);
-        values.add("ecc", &sections.ecc);
-        values.add("mig", &sections.mig);
-        values.add("kubelet", &sections.kubelet);
+        values.add("host", &sections.host)?;
+        values.add("inventory", &sections.inventory)?;
+        values.add("telemetry", &sections.telemetry)?;
+        values.add("topology", &sections.topology)?;
+        values.add("ecc", &sections.ecc)?;
+        values.add("mig", &sections.mig)?;
+        values.add("kubelet", &sections.kubelet)?;
         values.events = Section::data_of(&sections.xid).map(|log| log.events.clone()).unwrap_or_default();
-        values
+        Ok(values)
     }
 
-    fn add<T: Serialize>(&mut self, section: &str, read: &Option<Section<T>>) {
-        let Some(Ok(Value::Object(data))) = Section::data_of(read).map(serde_json::to_value) else { return };
+    fn add<T: Serialize>(&mut self, section: &str, read: &Option<Section<T>>) -> Result<(), String> {
+        let Some(Ok(Value::Object(data))) = Section::data_of(read).map(serde_json::to_value) else { return Ok(()) };
         for (field, value) in data {
             match (field.as_str(), value) {
+                ("gpus" | "pci_gpus", Value::Array(gpus)) if gpus.len() > MAX_GPUS => {
+                    return Err(format!("the section {section} has {} GPUs; the limit is {MAX_GPUS}", gpus.len()));
+                }
                 ("gpus" | "pci_gpus", Value::Array(gpus)) => gpus.iter().for_each(|gpu| self.add_gpu(section, gpu)),
                 // The findings say which GPUs are lost, and the values say what could not be read.
                 ("lost" | "unsupported" | "unread", _) => {}
                 (field, value) => flatten(&format!("{section}.{field}"), &value, &mut self.node),
             }
         }
+        Ok(())
     }
 
     fn add_gpu(&mut self, section: &str, gpu: &Value) {

@@ -5,21 +5,28 @@
 mod changes;
 mod facts;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use diagnosis::Diagnosis;
 use jiff::Timestamp;
 use kube_read::Failure;
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Value, json};
 use syringe_core::classification::Severity;
 use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::{Report, Source};
 
 use self::changes::Change;
+use self::facts::NodeValues;
+use crate::answer::wire::shape::{AnswerShape, schema_of};
+use crate::answer::wire::untrusted_text;
 use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
 use crate::node_reading::read_node;
 use crate::outcome::Outcome;
+use crate::settings::ArchiveNote;
 use crate::terminal::page::Page;
 use crate::terminal::style::named;
 use crate::terminal::table::{cell, new_table};
@@ -43,16 +50,33 @@ pub(crate) struct Side {
     pub(crate) name: String,
     pub(crate) call: CallContext,
     pub(crate) nodes: Vec<String>,
+    /// The nodes of the archive that were not read, with the reason.
+    pub(crate) unread: BTreeMap<String, String>,
+    /// The file of the archive. `None`: the cluster of the settings.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Where a state was read.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+struct Origin {
+    /// The argument of the user.
+    name: String,
+    /// The archive of the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<ArchiveNote>,
+    /// The context of the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<String>,
 }
 
 /// The differences between two states.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Comparison {
     summary: String,
+    earlier: Origin,
+    later: Origin,
     nodes: Vec<NodeComparison>,
-    /// Nodes that only one of the two archives has.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    only_earlier: Vec<String>,
+    /// Nodes that only the later archive has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     only_later: Vec<String>,
     /// Nodes that could not be compared, with the reason.
@@ -61,7 +85,7 @@ pub(crate) struct Comparison {
 }
 
 /// The differences of one node.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct NodeComparison {
     node: String,
     /// The name of the node in the later state, if it is another node.
@@ -79,25 +103,87 @@ struct NodeComparison {
 pub(crate) struct Reading {
     pub(crate) report: Report,
     pub(crate) diagnosis: Diagnosis,
+    values: NodeValues,
+}
+
+impl Side {
+    fn archive(&self) -> Option<&ArchiveNote> {
+        self.call.settings.archive.as_deref()
+    }
+
+    /// Returns the nodes that were read, and those that were not.
+    fn all_nodes(&self) -> BTreeSet<&String> {
+        self.nodes.iter().chain(self.unread.keys()).collect()
+    }
+
+    async fn origin(&self) -> Result<Origin, Failure> {
+        let context = match self.archive() {
+            Some(_) => None,
+            None => {
+                let connecting = self.call.contexts.connect(None);
+                Some(self.call.with_deadline("Comparing nodes", connecting).await?.context.clone())
+            }
+        };
+        Ok(Origin { name: self.name.clone(), archive: self.archive().cloned(), context })
+    }
+}
+
+impl Origin {
+    fn line(&self) -> String {
+        let Self { name, archive, context } = self;
+        match (archive, context) {
+            (Some(archive), _) => format!("{name}: {}", archive.line()),
+            (None, context) => format!("{name}: context {}", context.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// Refuses two states with different names for the same things: pseudonyms are the same only within one archive.
+fn check_names(earlier: &Side, later: &Side) -> Result<(), Failure> {
+    let is_redacted = |side: &&Side| side.archive().is_some_and(|archive| archive.redacted);
+    let Some(side) = [earlier, later].into_iter().find(is_redacted).filter(|_| earlier.file != later.file) else {
+        return Ok(());
+    };
+    let why = format!("the names of {} are pseudonyms, which no other archive and no cluster has", side.name);
+    Err(Failure::usage("Comparing nodes", why, "Compare archives that were saved without --redact."))
+}
+
+/// Returns why nodes of the earlier state cannot be compared. `compared`: the nodes that both states have.
+fn not_comparable(earlier: &Side, later: &Side, compared: &BTreeSet<&String>) -> Vec<String> {
+    let reason = |node: &&String| {
+        let unread = [earlier, later].into_iter().find_map(|side| Some((side, side.unread.get(*node)?)));
+        match unread {
+            Some((side, why)) => format!("{node} of {}: not read: {why}", side.name),
+            None => format!("{node} of {}: {} does not have the node", earlier.name, later.name),
+        }
+    };
+    earlier.all_nodes().difference(compared).map(reason).collect()
 }
 
 /// Compares the nodes of two states.
 pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Failure> {
+    check_names(&earlier, &later)?;
     let names = |side: &Side| -> BTreeSet<String> { side.nodes.iter().cloned().collect() };
     let (before, after) = (names(&earlier), names(&later));
     let mut pairs: Vec<(String, String)> =
         before.intersection(&after).map(|name| (name.clone(), name.clone())).collect();
-    let (mut only_earlier, mut only_later): (Vec<_>, Vec<_>) =
-        (before.difference(&after).cloned().collect(), after.difference(&before).cloned().collect());
-    // Two single nodes are compared, also if they are different nodes or the names are pseudonyms.
-    if pairs.is_empty() && before.len() == 1 && after.len() == 1 {
-        pairs.extend(only_earlier.drain(..).zip(only_later.drain(..)));
+    let known = earlier.all_nodes();
+    let mut only_later: Vec<_> = after.iter().filter(|name| !known.contains(name)).cloned().collect();
+    let mut not_compared = not_comparable(&earlier, &later, &before.intersection(&after).collect());
+    let (all_before, all_after) = (known.len(), later.all_nodes().len());
+    // Two single nodes are compared, also if they are different nodes.
+    if pairs.is_empty() && [before.len(), after.len(), all_before, all_after] == [1; 4] {
+        not_compared.clear();
+        only_later.clear();
+        pairs.extend(before.into_iter().zip(after));
     }
-    if pairs.is_empty() {
+    if pairs.is_empty() && later.all_nodes().is_disjoint(&known) {
         let why = format!("{} and {} have no node with the same name", earlier.name, later.name);
         return Err(Failure::usage("Comparing nodes", why, "Give two states of a node, or two nodes."));
     }
-    let (mut nodes, mut not_compared) = (Vec::new(), Vec::new());
+    let (from, to) = tokio::join!(earlier.origin(), later.origin());
+    let (from, to) = (from?, to?);
+    let mut nodes = Vec::new();
     for (one, two) in pairs {
         let (first, second) = tokio::join!(read(&earlier, &one), read(&later, &two));
         match (first, second) {
@@ -116,13 +202,14 @@ pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Fa
     let worst = nodes.iter().flat_map(|node| &node.changes).map(|change| change.severity).max();
     nodes.sort_by_key(|node| std::cmp::Reverse(node.changes.first().map(|change| change.severity)));
     let summary = match worst {
+        None if nodes.is_empty() => "No node could be compared.".to_owned(),
         None => format!("Nodes compared: {}; no change.", nodes.len()),
         Some(worst) => {
             let worst = variant_name(worst);
             format!("Nodes compared: {}; changed: {changed}; the worst change is {worst}.", nodes.len())
         }
     };
-    Ok(Comparison { summary, nodes, only_earlier, only_later, not_compared })
+    Ok(Comparison { summary, earlier: from, later: to, nodes, only_later, not_compared })
 }
 
 async fn read(side: &Side, node: &str) -> Result<Reading, Failure> {
@@ -131,7 +218,9 @@ async fn read(side: &Side, node: &str) -> Result<Reading, Failure> {
         let why = read.note.note.unwrap_or_else(|| "no probe ran".to_owned());
         return Err(Failure::new(format!("Reading node {node} of {}", side.name), why, "Compare other nodes."));
     }
-    Ok(Reading { report: read.report, diagnosis: read.diagnosis })
+    let values = NodeValues::of(&read.report)
+        .map_err(|why| Failure::new(format!("Reading node {node} of {}", side.name), why, "Compare other nodes."))?;
+    Ok(Reading { report: read.report, diagnosis: read.diagnosis, values })
 }
 
 impl NodeComparison {
@@ -151,6 +240,12 @@ impl NodeComparison {
 }
 
 impl Comparison {
+    pub(crate) fn json(&self) -> Value {
+        let mut json = json!(self);
+        untrusted_text::finish(&mut json, &AnswerShape::from_schema(&schema_of::<Self>()));
+        json
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         self.nodes.iter().filter(|node| !node.changes.is_empty()).map(|node| format!("node/{}", node.node)).collect()
     }
@@ -164,7 +259,7 @@ impl Comparison {
     }
 
     pub(crate) fn page(&self) -> Page {
-        let Self { summary, nodes, only_earlier, only_later, not_compared } = self;
+        let Self { summary, earlier, later, nodes, only_later, not_compared } = self;
         let mut page = Page::from(format!("{summary}\n"));
         for node in nodes.iter().filter(|node| !node.changes.is_empty()) {
             let NodeComparison { node, later_node, earlier_at, later_at, changes, changes_omitted } = node;
@@ -181,13 +276,11 @@ impl Comparison {
             page.push_table(rows);
             page.push_omitted(*changes_omitted, "more changes");
         }
-        for (label, names) in [("only in the earlier archive", only_earlier), ("only in the later archive", only_later)]
-        {
-            if !names.is_empty() {
-                page.push_str(&format!("{label}: {}\n", names.join(", ")));
-            }
+        if !only_later.is_empty() {
+            page.push_str(&format!("only in the later archive: {}\n", only_later.join(", ")));
         }
         not_compared.iter().for_each(|why| page.push_str(&format!("not compared: {why}\n")));
+        page.push_str(&format!("\nearlier: {}\nlater: {}\n", earlier.line(), later.line()));
         page
     }
 }

@@ -11,7 +11,6 @@ mod node_selector;
 mod output_flags;
 mod value_parsers;
 
-#[cfg(feature = "demo")]
 pub(crate) use archive_note::ArchiveNote;
 pub(crate) use as_command_line::as_command_line;
 pub use flags::{DEFAULT_IMAGE, DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};

@@ -13,6 +13,7 @@ use crate::answer::wire::shape::{AnswerShape, schema_of};
 use crate::answer::wire::{fit_answer, untrusted_text};
 use crate::call::CallContext;
 use crate::outcome::{CommandAnswer, Outcome};
+use crate::settings::ArchiveNote;
 use crate::terminal::page::Page;
 use kube_read::Failure;
 
@@ -134,13 +135,15 @@ pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<Ren
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
-    let shape = AnswerShape::from_schema(&schema_of::<T::Answer>());
-    untrusted_text::finish(&mut json, &shape);
+    let mut shape = AnswerShape::from_schema(&schema_of::<T::Answer>());
     let mut page = T::page(&answer);
     if let (Some(archive), Some(fields)) = (archive, json.as_object_mut()) {
         fields.insert(ARCHIVE.to_owned(), json!(archive));
+        // The texts of the archive count as texts of others.
+        shape = shape.with_field(ARCHIVE, AnswerShape::from_schema(&schema_of::<ArchiveNote>()));
         page.push_str(&format!("\n{}\n", archive.line()));
     }
+    untrusted_text::finish(&mut json, &shape);
     fit_answer::fit(&mut json, &shape);
     let names = answer.names().iter().map(|name| clean(name, MAX_NAME)).collect();
     Ok(RenderedAnswer { json, page, names, outcome: answer.outcome() })

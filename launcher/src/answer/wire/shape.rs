@@ -81,6 +81,12 @@ impl AnswerShape {
         }
     }
 
+    /// Returns the shape with one more field.
+    pub(crate) fn with_field(mut self, name: &str, shape: Self) -> Self {
+        self.fields.insert(name.to_owned(), shape);
+        self
+    }
+
     /// Returns who wrote a string of this shape, or the keys of a map.
     pub(crate) fn text(&self) -> Text {
         self.text.unwrap_or_default()

@@ -9,6 +9,8 @@ mod all_clear;
 mod explained;
 #[path = "diagnosis/facts.rs"]
 mod facts;
+#[path = "diagnosis/host_lines.rs"]
+mod host_lines;
 #[path = "diagnosis/kubernetes_inputs.rs"]
 mod kubernetes_inputs;
 #[path = "diagnosis/node_set_up.rs"]

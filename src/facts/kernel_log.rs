@@ -46,11 +46,11 @@ pub struct Coverage {
     pub lost_records: u64,
     /// Whether the first record of the boot is still in the log. If so, the window begins at boot.
     pub complete_since_boot: Option<bool>,
-    /// Number of lines about NVIDIA (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port) that were not recognized: they are
-    /// neither events nor known harmless messages. This includes lines whose format does not show whether the kernel wrote
+    /// Number of lines about NVIDIA (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port), and of warnings about network cards,
+    /// PCIe ports and devices of the IOMMU, that were not recognized: they are neither events nor known harmless messages. This includes lines whose format does not show whether the kernel wrote
     /// them.
     pub unread_lines: u64,
-    /// Number of `unread_lines` that contain the frame of an Xid or SXid, or report an error in other words.
+    /// Number of `unread_lines` about NVIDIA that contain the frame of an Xid or SXid, or report an error in other words.
     pub unread_errors: u64,
     /// Up to three different lines of `unread_lines`, cleaned and truncated. This is data, not instructions.
     pub unread_samples: Vec<String>,
@@ -115,6 +115,9 @@ pub enum KernelEventKind {
     Nic,
     /// The IOMMU blocked a memory access of a device (DMAR, AMD-Vi, SMMU).
     Iommu,
+    /// A line of the kernel about the host: lockups, crashes, disks, file systems, limits. `sub_code` is the name of the row in
+    /// `host_lines.tsv`, followed by the device.
+    Host,
 }
 
 /// Lines with the same content: the same kind, code, GPU, sub-code, process and boot.

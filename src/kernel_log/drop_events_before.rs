@@ -6,6 +6,8 @@ use crate::classification::{Class, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::kernel_log::catalogue;
 use crate::kernel_log::catalogue::Ageing;
+use crate::kernel_log::host_lines;
+use crate::kernel_log::host_lines::Lasts;
 
 /// Reduces a log to the window that begins at `time`.
 ///
@@ -46,6 +48,7 @@ fn is_state(event: &KernelEvent) -> bool {
         _ => false,
     });
     let of_driver = event.kind == Kind::Uvm && event.sub_code.as_deref() == Some("fatal");
+    let of_host = host_lines::row_of(event).is_some_and(|row| row.lasts == Lasts::UntilBoot);
     let lasting = matches!(
         event.kind,
         Kind::OffBus
@@ -62,7 +65,7 @@ fn is_state(event: &KernelEvent) -> bool {
     );
     let permanent = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid);
     let permanent = permanent.is_some_and(|entry| entry.ageing == Ageing::Permanent);
-    permanent || event.boot_id.is_none() && (grave || lasting || of_driver || is_state_of_bus(event))
+    permanent || event.boot_id.is_none() && (grave || lasting || of_driver || of_host || is_state_of_bus(event))
 }
 
 /// Returns whether a PCIe line describes a port below which no device responds until the link is restored.

@@ -78,7 +78,7 @@ impl Key {
     pub(super) fn weight(&self) -> u8 {
         use KernelEventKind as Kind;
         match self.kind {
-            Kind::OomKill | Kind::Segfault | Kind::HungTask | Kind::Nic | Kind::PcieLink => 0,
+            Kind::OomKill | Kind::Segfault | Kind::HungTask | Kind::Nic | Kind::Host | Kind::PcieLink => 0,
             Kind::Aer if self.sub_code.as_deref() == Some("corrected") => 0,
             Kind::Assertion | Kind::Iommu => 1,
             Kind::Xid => {

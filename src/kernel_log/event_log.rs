@@ -18,6 +18,7 @@ use crate::pci::PciAddress;
 use crate::kernel_log::event_table::EventTable;
 use crate::kernel_log::harmless_lines;
 use crate::kernel_log::harmless_lines::Meaning;
+use crate::kernel_log::host_lines;
 use crate::kernel_log::known_text::SAME_LINE;
 use crate::kernel_log::line::Parsed;
 use crate::kernel_log::line_parser;
@@ -74,6 +75,8 @@ pub struct EventLog {
     text_boots: TextBoots,
     pending: Option<(PartialMessage, LineTime, usize)>,
     previous: PreviousRecord,
+    /// Syslog level of the current record.
+    level: Option<u8>,
     uuids: ValueByAddress,
     serials: ValueByAddress,
     last_named_gpu: Option<PciAddress>,
@@ -100,6 +103,7 @@ impl EventLog {
             text_boots: TextBoots::default(),
             pending: None,
             previous: PreviousRecord::default(),
+            level: None,
             uuids: ValueByAddress::default(),
             serials: ValueByAddress::default(),
             last_named_gpu: None,
@@ -149,6 +153,7 @@ impl EventLog {
             let open = self.boots.get(boot).is_some_and(|name| name == OPEN);
             self.current_source(record).count(record, moment.wall, window, open);
         }
+        self.level = record.level;
         let text = record.text.trim_start();
         if origin == Origin::Program {
             let text = scan::unescape(cap(text));
@@ -241,6 +246,7 @@ impl EventLog {
             event.count_is_lower_bound = suppressed.touches(boot, &event);
             events.push((newest_line, event));
         }
+        let mut events = host_lines::drop_unneeded_ends(events);
         events.sort_by(order);
         let events = events.into_iter().map(|(_, event)| event).collect();
         let coverage = sources.into_iter().map(Source::coverage).collect();
@@ -367,6 +373,12 @@ impl EventLog {
         }
     }
 
+    /// Returns whether the current record has the level of a warning or worse. If its format has no levels, its words decide.
+    fn is_warning(&self, text: &str) -> bool {
+        const WARNING: u8 = 4;
+        self.level.map_or_else(|| line_parser::speaks_of_error(text), |level| level <= WARNING)
+    }
+
     fn end_message(&mut self) {
         if let Some((pending, moment, boot)) = self.pending.take() {
             self.observe(&pending.into_text(), moment, boot);
@@ -395,6 +407,8 @@ impl EventLog {
                 let of_port = text.starts_with("pcieport ") && (text.contains("AER") || text.contains("DPC"));
                 if of_port || line_parser::mentions_nvidia(text) {
                     self.not_an_event(text, moment, boot);
+                } else if self.is_warning(text) && harmless_lines::is_unread_device(text) {
+                    self.last_source().count_unread_device(text);
                 }
             }
         }

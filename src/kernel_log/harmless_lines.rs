@@ -8,7 +8,8 @@
 
 use std::sync::LazyLock;
 
-use crate::kernel_log::line_parser;
+use crate::kernel_log::{iommu, line_parser};
+use crate::pci::PciAddress;
 use crate::tsv::{rows, unescaped};
 
 /// Returns the texts of this kind in the table.
@@ -28,6 +29,25 @@ static PART_OF_XID: LazyLock<Vec<String>> = LazyLock::new(|| texts("xid"));
 
 /// Parts of harmless lines of `nvidia` and `pcieport` devices: interrupts, power and VGA.
 static DEVICE_CHAT: LazyLock<Vec<String>> = LazyLock::new(|| texts("device"));
+
+/// Parts of harmless warnings of network cards, PCIe ports and IOMMUs.
+static OTHER_CHAT: LazyLock<Vec<String>> = LazyLock::new(|| texts("other"));
+
+/// Returns whether a text is a line of a network card or a PCIe port, or names a device in a line of the IOMMU, and is not
+/// in the table.
+pub(super) fn is_unread_device(text: &str) -> bool {
+    let is_address = |word: &str| word.contains(':') && word.contains('.') && PciAddress::parse(word).is_some();
+    let names_device = || text.split([' ', '[', ']', '=', ',']).any(|word| is_address(word.trim_end_matches(':')));
+    let known = |table: &[String]| table.iter().any(|words| text.contains(words.as_str()));
+    let of_device = match text.split_once(' ').map_or(text, |(first, _)| first) {
+        "mlx5_core" | "pcieport" => true,
+        _ => iommu::is_of_iommu(text) && names_device(),
+    };
+    of_device
+        && !known(&OTHER_CHAT)
+        && !known(&DEVICE_CHAT)
+        && !is_status_bit(text.splitn(3, ' ').nth(2).unwrap_or_default())
+}
 
 /// Returns whether a text is the name of an AER status bit. The kernel prints one per line below an error, after `[ 6] `.
 fn is_status_bit(text: &str) -> bool {

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use crate::kernel_log::line::Parsed;
-use crate::kernel_log::{iommu, module_refused, nvrm, other_kernel_lines, pcie, sxid, xid_frame};
+use crate::kernel_log::{host_lines, iommu, module_refused, nvrm, other_kernel_lines, pcie, sxid, xid_frame};
 use crate::tsv::{list, unescaped};
 
 /// The family of a text, which determines the parser.
@@ -37,6 +37,8 @@ pub enum Family {
     Crash,
     /// A fault of the IOMMU.
     Iommu,
+    /// A line of the table of lines about the host.
+    Host,
 }
 
 /// Returns the family of a text, based on the first bytes. `None` for almost all lines of a log.
@@ -67,6 +69,7 @@ pub fn family(text: &str) -> Option<Family> {
         b't' if text.starts_with("traps: ") => Family::Crash,
         b'R' if text.starts_with("RIP: ") && text.contains("[nvidia") => Family::Crash,
         _ if is_segfault(text.as_bytes()) => Family::Crash,
+        _ if host_lines::find(text).is_some() => Family::Host,
         _ => return None,
     };
     Some(found)
@@ -162,6 +165,7 @@ pub fn parse(text: &str) -> Option<Parsed> {
 }
 
 fn parse_family(family: Family, text: &str) -> Option<Parsed> {
+    let of_host = || host_lines::parse(text).map(Parsed::Event);
     match family {
         Family::Nvrm if text.starts_with("NVRM: Xid") => xid_frame::parse(text).map(Parsed::Event),
         Family::Nvrm => nvrm::parse(text),
@@ -173,11 +177,12 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
         Family::Probe => pcie::old_probe(text).map(Parsed::Event),
         Family::ModuleLoad => module_refused::parse(text).map(Parsed::Event),
         Family::Nic => other_kernel_lines::nic(text).map(Parsed::Event),
-        Family::MachineCheck => other_kernel_lines::machine_check(text).map(Parsed::Event),
+        Family::MachineCheck => other_kernel_lines::machine_check(text).map(Parsed::Event).or_else(of_host),
         Family::Oom => other_kernel_lines::out_of_memory(text).map(Parsed::Event),
         Family::HungTask => other_kernel_lines::hung_task(text).map(Parsed::Event),
         Family::Crash => other_kernel_lines::crash(text).map(Parsed::Event),
         Family::Iommu => iommu::parse(text).map(Parsed::Event),
+        Family::Host => of_host(),
     }
 }
 

@@ -20,6 +20,7 @@ pub mod event_log;
 pub mod event_meaning;
 mod event_table;
 mod harmless_lines;
+pub mod host_lines;
 mod iommu;
 mod join_gpus;
 mod journal;

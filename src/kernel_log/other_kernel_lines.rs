@@ -6,9 +6,10 @@
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
-use crate::kernel_log::line::{Line, leading_address};
-use crate::kernel_log::pcie;
-use crate::kernel_log::scan::{after, between, decimal, decimal_after, word};
+use crate::kernel_log::line::Line;
+use crate::kernel_log::scan::{after, decimal, decimal_after, word};
+use crate::kernel_log::{host_lines, pcie};
+use crate::pci::PciAddress;
 
 /// Parses `oom-kill:constraint=…` and `Out of memory: Killed process …`. Both lines of one kill are one event.
 pub(super) fn out_of_memory(text: &str) -> Option<Line> {
@@ -115,6 +116,8 @@ pub(super) fn machine_check(text: &str) -> Option<Line> {
         "memory_uncorrected"
     } else if text.starts_with("EDAC ") && text.contains(" CE ") {
         "memory_corrected"
+    } else if let Some(device) = after(text, "device_id: ").or_else(|| after(text, "DIMM location: ")) {
+        return Some(of_firmware(device));
     } else {
         return None;
     };
@@ -125,27 +128,19 @@ pub(super) fn machine_check(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Parts of mlx5 lines, with their sub-codes.
-const NIC_TROUBLE: [(&str, &str); 8] = [
-    ("insufficient power", "insufficient_power"),
-    ("health compromised", "health_compromised"),
-    ("Health issue observed", "health_issue"),
-    ("Fatal error", "fatal_error"),
-    ("High temperature", "high_temperature"),
-    ("Cable unplugged", "cable_unplugged"),
-    ("Cable error", "cable_error"),
-    ("timeout. Will cause a leak of a command resource", "command_timeout"),
-];
+/// Parses the device of an error record of the firmware, which is in a line of its own: `device_id: 0000:5d:00.0`,
+/// `DIMM location: NODE 3 P1-DIMMA1`.
+fn of_firmware(device: &str) -> Line {
+    let mut line = Line { pci: PciAddress::parse(device), ..Line::of(Kind::Mce) };
+    line.put("device", device.trim());
+    line.set_sub_code(&format!("firmware_device {}", device.trim()));
+    line
+}
 
 /// Parses `mlx5_core dddd:bb:dd.f…: TEXT`.
 pub(super) fn nic(text: &str) -> Option<Line> {
     if text.contains(": AER: ") || text.contains(": PCIe Bus Error: ") {
         return pcie::parse(text);
     }
-    let (pci, rest) = leading_address(text.strip_prefix("mlx5_core ")?)?;
-    let (_, trouble) = NIC_TROUBLE.iter().find(|(words, _)| rest.contains(words))?;
-    let mut line = Line { pci: Some(pci), ..Line::of(Kind::Nic) };
-    line.put_some("watts", between(rest, "slot (", "W)"));
-    line.sub_code = Some((*trouble).to_owned());
-    Some(line)
+    host_lines::parse(text)
 }

@@ -30,7 +30,8 @@ pub(super) struct Source {
     without_wall: bool,
     unread: u64,
     unread_errors: u64,
-    samples: Vec<String>,
+    /// Samples of unrecognized lines, each with whether it counts as an error.
+    samples: Vec<(bool, String)>,
     suppressed: u64,
 }
 
@@ -89,21 +90,27 @@ impl Source {
 
     /// Counts several unrecognized lines, with one of them as a sample.
     pub(super) fn count_unread_lines(&mut self, text: &str, lines: u64) {
-        let error = line_parser::speaks_of_error(text);
+        self.count_lines(text, lines, line_parser::speaks_of_error(text));
+    }
+
+    /// Counts an unrecognized line about another device (network card, PCIe port). It reports no error of a GPU.
+    pub(super) fn count_unread_device(&mut self, text: &str) {
+        self.count_lines(text, 1, false);
+    }
+
+    fn count_lines(&mut self, text: &str, lines: u64, error: bool) {
         self.unread = self.unread.saturating_add(lines);
         self.unread_errors = self.unread_errors.saturating_add(if error { lines } else { 0 });
         // Lines that differ only in numbers count as one sample. A line with an error is preferred.
         let shape = |text: &str| text.chars().filter(|letter| !letter.is_ascii_hexdigit()).collect::<String>();
         let sample = clean(text, SAMPLE_CAP);
-        if self.samples.iter().any(|known| shape(known) == shape(&sample)) {
+        if self.samples.iter().any(|(_, known)| shape(known) == shape(&sample)) {
             return;
         }
         if self.samples.len() < MAX_SAMPLES {
-            self.samples.push(sample);
-        } else if let Some(chat) =
-            self.samples.iter_mut().rev().find(|known| error && !line_parser::speaks_of_error(known))
-        {
-            *chat = sample;
+            self.samples.push((error, sample));
+        } else if let Some(chat) = self.samples.iter_mut().rev().find(|(known, _)| error && !known) {
+            *chat = (error, sample);
         }
     }
 
@@ -147,7 +154,7 @@ impl Source {
             complete_since_boot: complete,
             unread_lines: unread,
             unread_errors,
-            unread_samples: samples,
+            unread_samples: samples.into_iter().map(|(_, sample)| sample).collect(),
             suppressed_lines: suppressed,
             note: notes.join("; "),
         }

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Launcher, fixture, node};
 
+/// Some seconds more, because the clock of an API server has whole seconds.
 fn ago(minutes: i64) -> Timestamp {
-    Timestamp::now() - SignedDuration::from_mins(minutes)
+    Timestamp::now() - SignedDuration::from_mins(minutes) - SignedDuration::from_secs(5)
 }
 
 /// Sets the condition `Ready`, as the kubelet or the node controller does.

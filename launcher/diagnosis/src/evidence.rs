@@ -172,6 +172,7 @@ pub(crate) fn event_name(event: &KernelEvent) -> String {
         Kind::Segfault => "segmentation fault in a CUDA library".into(),
         Kind::Nic => "network card".into(),
         Kind::Iommu => "IOMMU fault".into(),
+        Kind::Host => "host".into(),
     }
 }
 
@@ -197,6 +198,11 @@ pub(crate) fn event(event: &KernelEvent) -> String {
     let at_least = if event.count_is_lower_bound { "at least " } else { "" };
     let named = event.details.get("named_by").map(|line| format!(", named by {} only", data(line))).unwrap_or_default();
     format!("{when}: {}{sub} ({at_least}{}){process}{named}", event_name(event), times(event.count.max(1)))
+}
+
+/// Quotes the last line of a kernel event.
+pub(crate) fn kernel_line(event: &KernelEvent) -> String {
+    format!("kernel line: {}", clean(&event.raw, 200))
 }
 
 /// Returns the text with a lower-case first letter, for use within a sentence. Abbreviations such as `NVML` are not changed.

@@ -85,7 +85,9 @@ pub(super) fn version(version: &str, fixes: &Fixes<'_>) -> Check {
 }
 
 pub(super) fn clock(observed: &Observed) -> Check {
-    let Some(ahead) = observed.ahead else { return Check::undecided("clock", "the API server sent no Date header") };
+    let Some(ahead) = observed.ahead else {
+        return Check::undecided("clock", "the API server sent no Date header, or an archive is read");
+    };
     let seconds = ahead.as_secs();
     if ahead.abs() <= MAX_SKEW {
         return Check::ok("clock", format!("within {} s of the API server", seconds.abs() + 1));

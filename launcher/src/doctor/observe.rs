@@ -160,7 +160,9 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
     );
     // `Date` has a resolution of one second.
     let half = SignedDuration::from_millis(500);
-    let ahead = connection.clock.now().map(|server| Timestamp::now().duration_since(server) - half);
+    // The clock of an archive stands at the time of the archive.
+    let server = connection.clock.now().filter(|_| settings.archive.is_none());
+    let ahead = server.map(|server| Timestamp::now().duration_since(server) - half);
     Observed {
         user,
         ahead,

@@ -10,7 +10,7 @@ use rmcp::model::ErrorData;
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::{AsyncRwTransport, DEFAULT_MAX_LINE_LENGTH};
-use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -99,7 +99,7 @@ impl<R> CheckedLines<R> {
                 let is_blank = self.line.trim_ascii().is_empty();
                 let why = match self.is_too_long {
                     true => Some(TOO_LONG),
-                    false => serde_json::from_slice::<IgnoredAny>(&self.line).is_err().then_some(NOT_JSON),
+                    false => serde_json::from_slice::<Value>(&self.line).is_err().then_some(NOT_JSON),
                 };
                 if let Some(why) = why.filter(|_| self.is_too_long || !is_blank) {
                     let _ = self.report.send(why);

@@ -31,25 +31,39 @@ pub fn command_of(tool: &str) -> &str {
 const NO_NAMES: [&str; 5] = ["a", "an", "it", "the", "this"];
 
 /// Returns the text with the command of each tool that it names: `gpu-syringe diagnose gpu-2` for `diagnose_gpu_node for gpu-2`.
+/// In each line, the text from the first to the last quotation mark stays, because it is text of others.
 pub(crate) fn with_commands(text: &str) -> Cow<'_, str> {
-    let mut rest = text;
-    let mut replaced = String::new();
-    while let Some((start, end, command)) = first_tool(rest) {
-        replaced.push_str(&rest[..start]);
-        if !replaced.ends_with("gpu-syringe ") {
-            replaced.push_str("gpu-syringe ");
+    if !text.contains('"') {
+        return replaced(text);
+    }
+    let of_line = |line: &str| match (line.find('"'), line.rfind('"')) {
+        (Some(first), Some(last)) => {
+            format!("{}{}{}", replaced(&line[..first]), &line[first..last], replaced(&line[last..]))
         }
-        replaced.push_str(command);
+        _ => replaced(line).into_owned(),
+    };
+    Cow::Owned(text.split_inclusive('\n').map(of_line).collect())
+}
+
+fn replaced(text: &str) -> Cow<'_, str> {
+    let mut rest = text;
+    let mut result = String::new();
+    while let Some((start, end, command)) = first_tool(rest) {
+        result.push_str(&rest[..start]);
+        if !result.ends_with("gpu-syringe ") {
+            result.push_str("gpu-syringe ");
+        }
+        result.push_str(command);
         rest = &rest[end..];
         if let Some((name, after)) = node_after(rest) {
-            replaced.push_str(&format!(" {name}"));
+            result.push_str(&format!(" {name}"));
             rest = after;
         }
     }
-    if replaced.is_empty() {
+    if result.is_empty() {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(replaced + rest)
+    Cow::Owned(result + rest)
 }
 
 /// Returns start and end of the first name of a tool in a text, and the command of the tool.

@@ -20,6 +20,8 @@ pub struct Page(Vec<Block>);
 #[derive(Clone, Debug)]
 enum Block {
     Prose(String),
+    /// Text of others, whose words stay.
+    Quoted(String),
     /// Lines to copy, which are not wrapped.
     Command(String),
     Table(Rows),
@@ -36,6 +38,14 @@ impl Page {
         match self.0.last_mut() {
             Some(Block::Prose(prose)) => prose.push_str(text),
             _ => self.0.push(Block::Prose(text.to_owned())),
+        }
+    }
+
+    /// Adds text of others. Names of tools in it are not replaced by commands.
+    pub(crate) fn push_quoted(&mut self, text: &str) {
+        match self.0.last_mut() {
+            Some(Block::Quoted(quoted)) => quoted.push_str(text),
+            _ => self.0.push(Block::Quoted(text.to_owned())),
         }
     }
 
@@ -69,6 +79,7 @@ impl Page {
         for block in &self.0 {
             match block {
                 Block::Prose(prose) => text.push_str(&wrapped(&with_commands(&cleaned(prose)), layout.width)),
+                Block::Quoted(quoted) => text.push_str(&wrapped(&cleaned(quoted), layout.width)),
                 Block::Command(line) => text.push_str(&cleaned(line)),
                 Block::Table(rows) => text.push_str(&rows.lines(layout)),
             }

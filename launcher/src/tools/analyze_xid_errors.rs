@@ -49,11 +49,11 @@ pub struct XidArgs {
     /// Xid or SXid to explain, in place of a node
     #[arg(skip)]
     pub code: Option<u32>,
-    /// Whether to read a kernel log from standard input, in place of a node
+    /// A line of a kernel log, or [`INPUT`] for a log from standard input, in place of a node
     // Models do not have this argument: the standard input of the server belongs to its host.
     #[arg(skip)]
     #[serde(skip)]
-    pub(crate) reads_input: bool,
+    pub(crate) log: Option<String>,
     /// Duration back from now (24h, 7d) or RFC 3339 time; by default the whole log
     #[arg(long, value_name = "WHEN")]
     pub since: Option<Since>,
@@ -68,8 +68,8 @@ impl XidArgs {
     pub(crate) fn with_code(self) -> Self {
         let Some(text) = &self.node_name else { return self };
         match code_in(text) {
-            _ if text == INPUT => Self { node_name: None, reads_input: true, ..self },
             Some(code) => Self { node_name: None, code: Some(self.code.unwrap_or(code)), ..self },
+            None if is_log(text) => Self { log: self.node_name, node_name: None, ..self },
             None => Self { node_name: Some(without_node_type(text)), ..self },
         }
     }
@@ -82,10 +82,15 @@ const MAX_INPUT: u64 = 64 << 20;
 /// Name of the node in an answer about a log from standard input.
 const NODE_OF_INPUT: &str = "the node of this log";
 
+/// Returns whether the argument of the command is a log: [`INPUT`], or a line in quotes. The name of a node has no space.
+fn is_log(text: &str) -> bool {
+    text == INPUT || text.trim().contains(' ')
+}
+
 /// Parses the argument of the command: a code in any form, the name of a node, or [`INPUT`]. In `node/79`, the type stays.
 fn node_or_code(text: &str) -> Result<String, &'static str> {
     match code_in(text) {
-        _ if text == INPUT => Ok(text.to_owned()),
+        None if is_log(text) => Ok(text.to_owned()),
         None if std::path::Path::new(text).is_file() => {
             Err("this is a file, which is read from standard input: cat FILE | gpu-syringe xid - (a node: node/NAME)")
         }
@@ -174,9 +179,10 @@ impl Tool for AnalyzeXidErrors {
     type Answer = XidAnswer;
 
     async fn call(call: CallContext, args: XidArgs) -> Result<Self::Answer, Failure> {
-        let XidArgs { node_name, code, reads_input, since, context } = args.with_code();
-        if reads_input {
-            return Ok(XidAnswer::Node(Box::new(of_text(&read_input().await?, since.as_ref()))));
+        let XidArgs { node_name, code, log, since, context } = args.with_code();
+        if let Some(log) = log {
+            let log = if log == INPUT { read_input().await? } else { log };
+            return Ok(XidAnswer::Node(Box::new(of_text(&log, since.as_ref()))));
         }
         let node_name = match (node_name, code) {
             (None, Some(code)) => return Ok(XidAnswer::Code(Box::new(XidMeaning::of(code)?))),

@@ -6,6 +6,7 @@ use diagnosis::explanation;
 use diagnosis::explanation::types::{Cause, Explanation};
 use diagnosis::finding::{Diagnosis, Finding};
 use diagnosis::stack_stage::StackStage;
+use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -222,49 +223,15 @@ impl Tool for ExplainGpuPod {
             let read = read?;
             Ok((connection, read))
         };
-        let (connection, read) = call.with_deadline("Reading the pod", reading).await?;
-        let ReadPod { object, facts: mut pod, no_events, selected_of } = read;
-        let selected_of = selected_of.map(|phases| SelectedOf { owner: target.text(), phases });
-        let name = pod.name.clone();
-        let mut failed_probe = None;
-        let read = read_node_of(&call, &connection, object.as_ref(), &mut pod).await.map_err(|failure| {
-            let node = pod.node.clone().unwrap_or_default();
-            failed_probe = ProbeSummary::of_failed_probe(call.settings.via, &node, &connection, &failure);
-            failure.to_string()
-        });
-        let pending = PendingPod::read(&call, &connection, object.as_ref(), &mut pod).await;
-        let node_data = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
-        let unread_reason = match &read {
-            Ok(read) if read.report.source == Source::Api => why_unread(read),
-            Ok(_) => None,
-            Err(why) => Some(why.as_str()),
+        let (connection, mut read) = call.with_deadline("Reading the pod", reading).await?;
+        let (namespace, others) = (read.facts.namespace.clone(), std::mem::take(&mut read.others));
+        let selected_of = read.selected_of.take().map(|phases| SelectedOf { owner: target.text(), phases });
+        let answer = explain_one(&call, &connection, read).await;
+        let answer = match answer.explanation.cause {
+            Cause::None => explain_others(&call, &connection, &namespace, others, answer).await,
+            _ => answer,
         };
-        let log_tail = LogTail::read(&connection, &pod).await;
-        let first = log_tail.as_ref().map(|tail| tail.container.as_str());
-        pod.other_logs = LogTail::read_others(&connection, &pod, first).await;
-        let said = log_tail.iter().flat_map(|tail| &tail.log_lines).map(|line| line.trim_start().to_owned());
-        pod.log_lines = said.collect();
-        let mut explanation = explanation::explain(&pod, node_data, unread_reason);
-        let NodePart { stack, findings, omitted: findings_omitted, unknown, probe } = NodePart::of(read.ok(), &pod);
-        let PendingPod { candidates, omitted, not_listed } = pending;
-        let of_tool = unknown.into_iter().chain(no_events.map(|failure| section_unknown("events", &failure)));
-        explanation.unknown.extend(of_tool.chain(not_listed.map(|why| Unknown::new("candidates", why))));
-        let PodFacts { phase, node, .. } = pod;
-        Ok(PodExplanation {
-            name,
-            taken_at: connection.now(),
-            explanation,
-            log_tail,
-            selected_of,
-            phase,
-            node,
-            stack,
-            node_findings: findings,
-            node_findings_omitted: (findings_omitted > 0).then_some(findings_omitted),
-            candidates,
-            candidates_omitted: (omitted > 0).then_some(omitted),
-            probe: probe.or(failed_probe),
-        })
+        Ok(PodExplanation { selected_of, ..answer })
     }
 
     fn page(answer: &PodExplanation) -> Page {
@@ -289,7 +256,7 @@ impl Tool for ExplainGpuPod {
         if let Some(LogTail { container, previous, log_lines }) = &answer.log_tail {
             let before = if *previous { ", before its last restart" } else { "" };
             text.push_str(&format!("\nLog of container {container}{before}:\n"));
-            log_lines.iter().for_each(|line| text.push_str(&format!("    {line}\n")));
+            log_lines.iter().for_each(|line| text.push_quoted(&format!("    {line}\n")));
         }
         if !timeline.is_empty() {
             text.push_str("\n");
@@ -300,7 +267,7 @@ impl Tool for ExplainGpuPod {
         for entry in timeline {
             let seconds = answer.taken_at.duration_since(entry.time).as_secs();
             let ago = if seconds < 0 { String::new() } else { age(seconds) };
-            text.push_str(&format!("{}  {ago:>7}  {:<10}  {}\n", second(entry.time), entry.source, entry.what));
+            text.push_quoted(&format!("{}  {ago:>7}  {:<10}  {}\n", second(entry.time), entry.source, entry.what));
         }
         for Candidate { node, reasons_against, used_by, used_by_omitted, .. } in &answer.candidates {
             let reasons = if reasons_against.is_empty() { NO_OBJECTION.to_owned() } else { reasons_against.join("; ") };
@@ -348,6 +315,94 @@ impl CommandAnswer for PodExplanation {
     fn names(&self) -> Vec<String> {
         vec![format!("pod/{}", self.name)]
     }
+}
+
+/// Explains one pod that was read.
+async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod) -> PodExplanation {
+    let ReadPod { object, facts: mut pod, no_events, .. } = read;
+    let name = pod.name.clone();
+    let mut failed_probe = None;
+    let read = read_node_of(call, connection, object.as_ref(), &mut pod).await.map_err(|failure| {
+        let node = pod.node.clone().unwrap_or_default();
+        failed_probe = ProbeSummary::of_failed_probe(call.settings.via, &node, connection, &failure);
+        failure.to_string()
+    });
+    let pending = PendingPod::read(call, connection, object.as_ref(), &mut pod).await;
+    let node_data = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
+    let unread_reason = match &read {
+        Ok(read) if read.report.source == Source::Api => why_unread(read),
+        Ok(_) => None,
+        Err(why) => Some(why.as_str()),
+    };
+    let log_tail = LogTail::read(connection, &pod).await;
+    let first = log_tail.as_ref().map(|tail| tail.container.as_str());
+    pod.other_logs = LogTail::read_others(connection, &pod, first).await;
+    let said = log_tail.iter().flat_map(|tail| &tail.log_lines).map(|line| line.trim_start().to_owned());
+    pod.log_lines = said.collect();
+    let mut explanation = explanation::explain(&pod, node_data, unread_reason);
+    let NodePart { stack, findings, omitted: findings_omitted, unknown, probe } = NodePart::of(read.ok(), &pod);
+    let PendingPod { candidates, omitted, not_listed } = pending;
+    let of_tool = unknown.into_iter().chain(no_events.map(|failure| section_unknown("events", &failure)));
+    explanation.unknown.extend(of_tool.chain(not_listed.map(|why| Unknown::new("candidates", why))));
+    let PodFacts { phase, node, .. } = pod;
+    PodExplanation {
+        name,
+        taken_at: connection.now(),
+        explanation,
+        log_tail,
+        selected_of: None,
+        phase,
+        node,
+        stack,
+        node_findings: findings,
+        node_findings_omitted: (findings_omitted > 0).then_some(findings_omitted),
+        candidates,
+        candidates_omitted: (omitted > 0).then_some(omitted),
+        probe: probe.or(failed_probe),
+    }
+}
+
+/// Maximum number of other pods of an owner that are explained if the first one has no problem.
+const MAX_OTHERS: usize = 16;
+
+/// Explains the other pods of an owner, and returns the first one with a problem. A job often hangs because of one pod, and Kubernetes
+/// calls all of its pods Running. Returns `first` if no other pod has a problem.
+async fn explain_others(
+    call: &CallContext,
+    connection: &Connection,
+    namespace: &str,
+    others: Vec<String>,
+    mut first: PodExplanation,
+) -> PodExplanation {
+    let left_out = others.len().saturating_sub(MAX_OTHERS);
+    let explain = |name: String| async move {
+        let read = pod::read(connection, namespace, &NamedOwner::named(&name)).await.map_err(|_| name)?;
+        Ok(explain_one(call, connection, read).await)
+    };
+    let read = stream::iter(others.into_iter().take(MAX_OTHERS)).map(explain);
+    let read: Vec<Result<PodExplanation, String>> =
+        read.buffered(usize::from(call.settings.nodes_at_once())).collect().await;
+    let unread: Vec<&str> = read.iter().filter_map(|one| one.as_ref().err().map(String::as_str)).collect();
+    let not_read = match (unread.as_slice(), left_out) {
+        ([], 0) => None,
+        ([], _) => Some(format!("{left_out} more pods were not read")),
+        (unread, _) => Some(format!("{} and {left_out} more pods were not read", unread.join(", "))),
+    };
+    // A cause that was identified comes before a pod with an unknown one.
+    let explained: Vec<PodExplanation> = read.into_iter().flatten().collect();
+    let certain = |answer: &&PodExplanation| !matches!(answer.explanation.cause, Cause::None | Cause::Unknown);
+    let found = explained
+        .iter()
+        .find(certain)
+        .or_else(|| explained.iter().find(|answer| answer.explanation.cause == Cause::Unknown));
+    if let Some(found) = found {
+        return found.clone();
+    }
+    if let Some(why) = not_read {
+        first.explanation.cause = Cause::Unknown;
+        first.explanation.unknown.push(Unknown::new("pods", why));
+    }
+    first
 }
 
 /// Reads the node of the pod; `Err` contains the reason why the node could not be read.

@@ -24,10 +24,11 @@ use kube_read::client::connection::Connection;
 use kube_read::objects::dra::Dra;
 use kube_read::objects::gpu_requests;
 use kube_read::objects::gpu_requests::ResourceCounts;
+use kube_read::objects::gpu_resource_names::GPU_RESOURCE;
 use kube_read::objects::label_selector::LabelSelector;
 use kube_read::objects::node_conditions::{is_cordoned, is_ready, why_not_ready};
 use kube_read::objects::node_facts as node_gpus;
-use kube_read::objects::node_labels::{is_gpu_node, label_number};
+use kube_read::objects::node_labels::{is_gpu_node, label_number, replicas};
 use kube_read::reads::{nodes, pods, resource_claims};
 use syringe_macros::omit;
 
@@ -56,6 +57,9 @@ pub struct GpuNodes {
     /// Number of nodes with problems, listed or not.
     #[serde(skip)]
     with_problems: usize,
+    /// Nodes whose GPUs are shared by time-slicing or MPS.
+    #[serde(skip)]
+    with_shares: usize,
     /// Summary in one sentence.
     pub summary: String,
     /// The kubeconfig context.
@@ -111,6 +115,8 @@ pub struct GpuNode {
     pub gpu_count: Option<u32>,
     /// Driver version (GPU Feature Discovery).
     pub driver_version: Option<String>,
+    /// Time-slicing or MPS: the amounts of `nvidia.com/gpu` count shares, and each GPU has this many.
+    pub shares_per_gpu: Option<u32>,
     /// Capacity of each GPU resource. Devices of dynamic resource allocation have the name of their driver.
     pub capacity: ResourceCounts,
     /// Allocatable amount of each GPU resource: less than the capacity if the device plugin reports unhealthy devices.
@@ -188,7 +194,7 @@ impl Tool for ListGpuNodes {
                 cell(node.model.clone()),
                 cell(node.gpu_count),
                 cell(node.driver_version.clone()),
-                cell(node.free.as_ref().map(gpu_requests::text)),
+                cell(node.free.as_ref().map(|free| gpu_requests::text(free) + &node.shares())),
                 cell(node.allocated.as_ref().map(gpu_requests::text)),
                 gpu_requests::text(&node.allocatable),
                 gpu_requests::text(&node.capacity),
@@ -296,17 +302,17 @@ impl GpuNodes {
         }
         *totals.models.entry(row.model.clone().unwrap_or_else(|| "unknown".into())).or_default() += 1;
         self.with_problems += usize::from(!row.problems.is_empty());
+        self.with_shares += usize::from(row.shares_per_gpu.is_some());
         self.nodes.push(row);
     }
 
-    /// Keeps the nodes with at least `least` free GPUs. The totals are still those of all nodes.
+    /// Keeps the nodes with at least `least` whole GPUs free. The totals are still those of all nodes.
     fn keep_free(&mut self, least: u64) -> Result<(), Failure> {
         if self.totals.allocated.is_none() && !self.nodes.is_empty() {
             let next = "To see the reason, run gpu-syringe nodes.";
             return Err(Failure::new("Counting the free GPUs", "the pods could not be read", next));
         }
-        let free_of = |node: &GpuNode| node.free().map_or(0, |free| free.values().copied().max().unwrap_or(0));
-        self.nodes.retain(|node| free_of(node) >= least);
+        self.nodes.retain(|node| node.free_gpus() >= least);
         Ok(())
     }
 
@@ -322,9 +328,13 @@ impl GpuNodes {
         let free = free
             .as_ref()
             .map(|free| format!(" Free GPUs: {} of {}.", gpu_requests::text(free), gpu_requests::text(allocatable)));
+        let shares = match self.with_shares {
+            0 => String::new(),
+            count => format!(" These amounts count shares of GPUs on {}.", counted(count, "node")),
+        };
         let gpu_nodes = counted(*gpu_nodes as usize, "GPU node");
         self.summary = format!(
-            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {with_problems} with problems reported by Kubernetes.{}",
+            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {with_problems} with problems reported by Kubernetes.{}{shares}",
             self.context,
             free.unwrap_or_default()
         );
@@ -343,6 +353,20 @@ impl GpuNode {
         Some(self.allocatable.iter().map(free).collect())
     }
 
+    /// Returns the number of whole GPUs that a new pod can get. Slices of MIG are not counted.
+    fn free_gpus(&self) -> u64 {
+        let shares = u64::from(self.shares_per_gpu.unwrap_or(1));
+        let whole = |(name, count): (String, u64)| match name.contains("/mig-") {
+            true => 0,
+            false => count / shares,
+        };
+        self.free().into_iter().flatten().map(whole).max().unwrap_or(0)
+    }
+
+    fn shares(&self) -> String {
+        self.shares_per_gpu.map(|shares| format!(" ({shares} shares per GPU)")).unwrap_or_default()
+    }
+
     fn of(node: &Node, dra: Option<&Dra>) -> Self {
         let (capacity, allocatable) = node_gpus::capacity_and_allocatable(node, dra);
         Self {
@@ -352,6 +376,7 @@ impl GpuNode {
             model: node_gpus::model(node, dra),
             gpu_count: label_number(node, "nvidia.com/gpu.count"),
             driver_version: node_gpus::driver_version(node, dra),
+            shares_per_gpu: Some(replicas(node, GPU_RESOURCE)).filter(|shares| *shares > 1),
             capacity,
             allocatable,
             allocated: None,
@@ -366,7 +391,6 @@ impl GpuNode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kube_read::objects::gpu_resource_names::GPU_RESOURCE;
 
     #[test]
     fn a_cordoned_or_not_ready_node_has_no_free_gpus() {
@@ -392,5 +416,23 @@ mod tests {
         assert_eq!((answer.nodes.len(), answer.totals.gpu_nodes), (1, 2));
         answer.keep_free(6).expect("the pods are known");
         assert!(answer.nodes.is_empty());
+    }
+
+    #[test]
+    fn shares_and_slices_are_no_whole_gpus() {
+        let node = |name: &str, shares| GpuNode {
+            ready: true,
+            allocatable: ResourceCounts::from([(name.to_owned(), 32)]),
+            allocated: Some(ResourceCounts::new()),
+            shares_per_gpu: shares,
+            ..GpuNode::default()
+        };
+        assert_eq!(node(GPU_RESOURCE, Some(4)).free_gpus(), 8);
+        assert_eq!(node(GPU_RESOURCE, None).free_gpus(), 32);
+        assert_eq!(node("nvidia.com/mig-1g.10gb", None).free_gpus(), 0);
+        let mut answer = GpuNodes::default();
+        answer.add(node(GPU_RESOURCE, Some(4)));
+        answer.set_summary();
+        assert!(answer.summary.ends_with("These amounts count shares of GPUs on 1 node."), "{}", answer.summary);
     }
 }

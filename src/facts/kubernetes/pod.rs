@@ -113,6 +113,8 @@ pub struct CapacityShortage {
     pub never_fits: bool,
     /// The largest request that would start now, e.g. `fits now: at most 2 nvidia.com/gpu in one pod: 2 on gpu-7, 1 on gpu-8`.
     pub fits_now: Option<String>,
+    /// An eligible node that has enough of every resource: something else excludes it.
+    pub has_room: Option<String>,
 }
 
 /// The last lines of the log of a container.

@@ -195,7 +195,7 @@ fn is_contradicted(node: &Node<'_>, fault: &str) -> bool {
     events.any(|event| (claim.contradicted_by)(event.fact))
 }
 
-/// Returns the number of lines about NVIDIA that were not recognized.
+/// Returns the number of lines of drivers that were not recognized.
 fn unread_lines(node: &Node<'_>) -> u64 {
     let logs = node.kernel_log().map(|log| log.coverage.as_slice()).unwrap_or_default();
     logs.iter().fold(0, |sum, log| sum.saturating_add(log.unread_lines))
@@ -213,8 +213,8 @@ fn log(node: &Node<'_>) -> Option<String> {
     let mut since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
     match unread_lines(node) {
         0 => {}
-        1 => since.push_str(" (1 line about NVIDIA was not recognized)"),
-        lines => since.push_str(&format!(" ({lines} lines about NVIDIA were not recognized)")),
+        1 => since.push_str(" (1 line of a driver was not recognized)"),
+        lines => since.push_str(&format!(" ({lines} lines of drivers were not recognized)")),
     }
     // Omitted events may be Xids.
     if node.kernel_log().is_some_and(|log| log.events_omitted > 0) {

@@ -202,7 +202,8 @@ fn repair(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> O
     if !is_of(event, running) {
         return Some("before the last boot");
     }
-    if ends_by_boot_only(event) {
+    let of_host = matches!(event.kind, Kind::Nic | Kind::Host);
+    if of_host || ends_by_boot_only(event) {
         return None;
     }
     let last = event.ordered_at()?;

@@ -108,7 +108,16 @@ impl Nodes<'_> {
             needs_all: never_fits,
             never_fits,
             fits_now: Some(self.fits_now()),
+            has_room: self.has_room(),
         }
+    }
+
+    /// Returns an eligible node that has enough of every resource: the scheduler excludes it for a reason that is not checked here.
+    fn has_room(&self) -> Option<String> {
+        let fits = |candidate: &&&Candidate| {
+            self.wanted.iter().all(|(resource, amount)| free(candidate, resource).free >= *amount)
+        };
+        self.open.iter().find(fits).map(|candidate| candidate.node.clone())
     }
 
     /// Returns the problem of a pod whose node selector names one node, if that node has too little and another would do.
@@ -185,6 +194,7 @@ impl Nodes<'_> {
             // If no node has any GPU resource, a device plugin may still register.
             never_fits: !others.is_empty(),
             fits_now: None,
+            has_room: None,
         }
     }
 
@@ -247,13 +257,17 @@ impl Nodes<'_> {
 
     /// Returns changes, each of which would be sufficient to start the pod.
     fn changes(&self) -> Vec<String> {
+        if self.has_room().is_some() {
+            return Vec::new();
+        }
         let best = self.nearest();
         let mut changes: Vec<String> = best.and_then(|best| self.free_more(best)).into_iter().collect();
         changes.extend(self.lift_rejections());
         let lacks = |best: &Candidate| {
             let short = self.scarce.iter().map(|resource| ((*resource).clone(), free(best, resource).free));
             let short: Vec<_> = short.filter(|(resource, free)| *free < amount(self.wanted, resource)).collect();
-            short.iter().all(|(_, free)| *free > 0).then(|| listed(short.into_iter()))
+            let can_shrink = !short.is_empty() && short.iter().all(|(_, free)| *free > 0);
+            can_shrink.then(|| listed(short.into_iter()))
         };
         changes.extend(best.and_then(lacks).map(|most| format!("request at most {most}")));
         changes.truncate(MAX_CHANGES);
@@ -317,6 +331,19 @@ fn is_of_machine(label: &str) -> bool {
     DOMAINS.iter().any(|domain| label.starts_with(domain))
 }
 
+/// Returns whether feature discovery sets a label, from what the machine has.
+fn is_discovered(label: &str) -> bool {
+    const STARTS: [&str; 6] = [
+        "nvidia.com/gpu.",
+        "nvidia.com/cuda.",
+        "nvidia.com/mig.",
+        "feature.node.kubernetes.io/",
+        "amd.com/gpu.",
+        "gpu.intel.com/",
+    ];
+    STARTS.iter().any(|start| label.starts_with(start)) && !label.starts_with("nvidia.com/mig.config")
+}
+
 /// Returns the change that removes an obstacle.
 fn remedy(rejection: &RejectionReason, node: &str) -> String {
     match rejection {
@@ -326,6 +353,12 @@ fn remedy(rejection: &RejectionReason, node: &str) -> String {
         RejectionReason::Label(label) if is_of_machine(label) => {
             format!(
                 "remove {label} from its nodeSelector, or the reason for which a controller set it, so that the pod can use {node}"
+            )
+        }
+        RejectionReason::Label(label) if is_discovered(label) => {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            format!(
+                "change {key}={value} in its nodeSelector (feature discovery sets this label from the hardware) so that the pod can use {node}"
             )
         }
         RejectionReason::Label(label) => format!("add the label {label} to {node}"),

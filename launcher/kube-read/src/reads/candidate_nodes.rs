@@ -120,6 +120,7 @@ pub async fn not_offered(
         needs_all: false,
         never_fits: false,
         fits_now: None,
+        has_room: None,
     })
 }
 

@@ -19,6 +19,8 @@ pub struct OwnedPods {
     pub worst: Pod,
     /// Number of pods in each phase.
     pub phases: BTreeMap<String, usize>,
+    /// Names of the other pods that have a node, the worst first.
+    pub others: Vec<String>,
 }
 
 /// Order of states: a higher value is worse.
@@ -60,8 +62,14 @@ fn select(pods: Vec<Pod>) -> Option<OwnedPods> {
         .collect();
     // Of several pods in the same state, the first one is more likely a cause than a consequence of the others.
     ranked.sort_by_key(|(state, since, pod)| (std::cmp::Reverse(*state), *since, pod.name_any()));
-    let (_, _, worst) = ranked.into_iter().next()?;
-    Some(OwnedPods { worst, phases })
+    let mut ranked = ranked.into_iter();
+    let (_, _, worst) = ranked.next()?;
+    let others = ranked.map(|(_, _, pod)| pod).filter(has_node).map(|pod| pod.name_any()).collect();
+    Some(OwnedPods { worst, phases, others })
+}
+
+fn has_node(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
 }
 
 fn state(facts: &PodFacts) -> State {

@@ -25,6 +25,8 @@ pub struct ReadPod {
     pub no_events: Option<Failure>,
     /// If the caller named an owner: the number of the owner's pods in each phase.
     pub selected_of: Option<BTreeMap<String, usize>>,
+    /// Names of the other pods of the owner that have a node, the worst first.
+    pub others: Vec<String>,
 }
 
 /// Reads the pod and its events. If there is no pod with this name, reads the worst pod of the owner with this name.
@@ -35,8 +37,8 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
     let what = || format!("Reading pod {namespace}/{name}");
     if target.kind.is_some() {
         let found = owned_pods::worst(connection, namespace, target).await?;
-        if let Some(OwnedPods { worst, phases }) = found {
-            return Ok(with_events(connection, namespace, worst, Some(phases)).await);
+        if let Some(owned) = found {
+            return Ok(worst_of(connection, namespace, owned).await);
         }
     }
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
@@ -49,8 +51,8 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
         // An error of the list is not reported, because the caller did not request a list.
         let owned =
             if target.kind.is_none() { owned_pods::worst(connection, namespace, target).await } else { Ok(None) };
-        if let Ok(Some(OwnedPods { worst, phases })) = owned {
-            return Ok(with_events(connection, namespace, worst, Some(phases)).await);
+        if let Ok(Some(owned)) = owned {
+            return Ok(worst_of(connection, namespace, owned).await);
         }
         let refused = not_created(connection, namespace, name).await;
         let left = if refused.is_none() { events::left_of_pod(connection, namespace, name).await } else { Vec::new() };
@@ -63,9 +65,14 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
             );
             if left.is_empty() { failure } else { failure.quoting_the_node() }
         })?;
-        return Ok(ReadPod { object: None, facts, no_events: None, selected_of: None });
+        return Ok(ReadPod { object: None, facts, no_events: None, selected_of: None, others: Vec::new() });
     };
-    Ok(with_events(connection, namespace, pod, None).await)
+    Ok(with_events(connection, namespace, pod).await)
+}
+
+async fn worst_of(connection: &Connection, namespace: &str, owned: OwnedPods) -> ReadPod {
+    let OwnedPods { worst, phases, others } = owned;
+    ReadPod { selected_of: Some(phases), others, ..with_events(connection, namespace, worst).await }
 }
 
 /// Formats the events of a deleted pod.
@@ -77,12 +84,7 @@ fn events_left(events: &[events::NodeEvent]) -> String {
 }
 
 /// Adds the events of the pod. Events are optional: a user who may not list them still gets an explanation.
-async fn with_events(
-    connection: &Connection,
-    namespace: &str,
-    pod: Pod,
-    selected_of: Option<BTreeMap<String, usize>>,
-) -> ReadPod {
+async fn with_events(connection: &Connection, namespace: &str, pod: Pod) -> ReadPod {
     let mut facts = pod_facts::from_pod(&pod);
     let no_events = match events::of_pod(connection, namespace, &pod.uid().unwrap_or_default()).await {
         Ok(events) => {
@@ -94,7 +96,7 @@ async fn with_events(
         }
         Err(failure) => Some(failure),
     };
-    ReadPod { object: Some(pod), facts, no_events, selected_of }
+    ReadPod { object: Some(pod), facts, no_events, selected_of: None, others: Vec::new() }
 }
 
 /// Reads the warnings about objects that name the pod or that the pod belongs to. Not having them leaves the explanation as it is.

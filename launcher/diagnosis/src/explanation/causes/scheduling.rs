@@ -157,9 +157,16 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
 /// Explains a pod that fits on no node: the scheduler's reasons, the resources of the nodes, and the required changes.
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(message);
-    let fit = phrases::known(Part::Scheduler, &reasons.join("\n"));
     let share = of_another_scheduler(case, message);
     let room = case.pod.capacity_shortage.as_ref().filter(|_| share.is_none());
+    let with_room = room.and_then(|room| room.has_room.as_deref());
+    // If a node has room, another reason than the lack of resources excludes that node.
+    let other: Vec<&str> = reasons
+        .iter()
+        .map(String::as_str)
+        .filter(|reason| with_room.is_none() || !reason.contains("Insufficient"))
+        .collect();
+    let fit = phrases::known(Part::Scheduler, &if other.is_empty() { reasons.join("\n") } else { other.join("\n") });
     let never = room.is_some_and(|room| room.never_fits);
     let group = missing_of_group(message);
     let problem = room.and_then(|room| room.problem.as_deref());
@@ -196,6 +203,10 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         }
         Some(CapacityShortage { changes, .. }) => {
             format!("To start the pod, do one of these: {}.", changes.join("; "))
+        }
+        None if other.is_empty() && with_room.is_some() => {
+            let node = with_room.unwrap_or_default();
+            format!("{node} has enough free now. If the pod still waits after a minute, read its newest events.")
         }
         None => fit
             .map_or("The scheduler's message gives the reason. The details of each GPU node are below.", |fit| {

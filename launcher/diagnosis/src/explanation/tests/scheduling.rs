@@ -133,6 +133,7 @@ fn a_request_that_never_fits_is_not_one_that_waits() {
         needs_all: true,
         never_fits,
         fits_now: Some("fits now: at most 2 nvidia.com/gpu in one pod (2 on gpu-7)".into()),
+        has_room: None,
         ..CapacityShortage::default()
     };
     let message = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");

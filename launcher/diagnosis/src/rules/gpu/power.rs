@@ -95,7 +95,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         |event: &&syringe_core::facts::kernel_log::KernelEvent| event.sub_code.as_deref() == Some("insufficient_power");
     let cards: Vec<_> = node.timeline.of_kind(Kind::Nic).filter(hungry).collect();
     if !cards.is_empty() {
-        drafts.push(Draft::on_node(NIC_POWER).with_events(cards.iter().copied()).aged_on_node(node, &cards));
+        let lines = cards.iter().map(|event| evidence::kernel_line(event));
+        let draft = Draft::on_node(NIC_POWER).with_events(cards.iter().copied()).with_all_evidence(lines);
+        drafts.push(draft.aged_on_node(node, &cards));
     }
     drafts
 }

@@ -4,6 +4,7 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, rules};
+use syringe_core::classification::Severity;
 
 rules! {
     about Workload;

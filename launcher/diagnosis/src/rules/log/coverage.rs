@@ -30,9 +30,10 @@ rules! {
             test?).",
         means "A program other than the kernel wrote lines that look like GPU errors. These lines are not used.",
         reads "xid";
-    UNREAD: "kernel-log-lines-not-recognized" Info Driver None, "Kernel log lines about NVIDIA were not recognized",
+    UNREAD: "kernel-log-lines-not-recognized" Info Driver None, "Kernel log lines of a driver were not recognized",
         Watch "Read the quoted lines of {node}. They did not affect the verdict.",
-        means "The kernel log has lines about NVIDIA in words that this version does not know.",
+        means "The kernel log has lines about NVIDIA devices, or warnings about network cards and PCIe ports, in words that this version does \
+            not know.",
         reads "xid";
     SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel suppressed log lines",
         Watch "Event counts from the kernel log of {node} are lower bounds.",

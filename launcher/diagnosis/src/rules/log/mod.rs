@@ -1,6 +1,7 @@
 //! `GROUPS`: the rules about Xids and other lines of the kernel log, and about how much of the log was read.
 
 mod coverage;
+mod host_lines;
 mod other_devices;
 #[cfg(test)]
 mod past_events_tests;
@@ -15,6 +16,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(xid::RULES, xid::check),
     RuleGroup::new(xid_history::RULES, xid_history::check),
     RuleGroup::new(other_devices::RULES, other_devices::check),
+    RuleGroup::new(host_lines::RULES, host_lines::check),
     RuleGroup::new(coverage::RULES, coverage::check)
         .with_refine(coverage::add_start_of_log)
         .with_unread(coverage::unread_log),

@@ -1,0 +1,142 @@
+//! Rules about lines of `host_lines.tsv`: the kernel, network cards, disks, remote storage and limits of the host.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::evidence;
+use crate::input::node::{Node, STALE_AFTER};
+use crate::rule::{Draft, Rule, rules};
+use syringe_core::classification::Severity;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::host_lines;
+use syringe_core::kernel_log::host_lines::{HostLine, Lasts};
+
+rules! {
+    NIC: "nic-problem" Critical Fabric None, "A network card reports a problem",
+        CheckCabling "Check power, cooling and cable of the network card of {node} in the evidence. This is not a \
+            GPU fault, but it affects jobs.",
+        means "A network card reported errors in the kernel log, or the IOMMU blocked its transfers. Jobs on several nodes can be slow \
+            or hang.",
+        reads "xid: network cards, topology.nics";
+    STUCK: "kernel-stuck" Warning Driver None, "A CPU of the node was stuck in the kernel",
+        Watch "Read the stack below the lines in the kernel log of {node}. If it is in an NVIDIA module, update the driver; otherwise look \
+            for an overloaded or faulty host. Reboot {node} if the lines return.",
+        means "The kernel reported a soft lockup, a hard lockup or an RCU stall. Programs stood still in that time.",
+        reads "xid: lines of the kernel", in_plan WorkContinues;
+    CRASHED: "kernel-crashed" Warning Driver None, "The kernel of the node crashed and goes on",
+        DrainAndReboot "Reboot {node} when its jobs have ended: after such a crash, the kernel can hang at any time.",
+        means "The kernel reported a BUG or an Oops. The process that it hit was ended, and locks that it held remain locked.",
+        reads "xid: lines of the kernel";
+    PANIC: "kernel-panic" Warning Driver None, "The kernel of the node panicked",
+        Watch "Find the cause in the lines before the panic, and in the crash dump of {node}. If it is in an NVIDIA module, update the \
+            driver.",
+        means "The kernel stopped the node within the last day. All work on the node was lost.",
+        reads "xid: lines of the kernel", in_plan WorkContinues;
+    STORAGE: "storage-error" Critical Hardware None, "A disk or a local file system reports errors",
+        Watch "Check the disk of {node} in the evidence (SMART, nvme), and replace it if the errors return. This is not a GPU fault.",
+        means "The kernel reported errors of a disk, an array or a local file system. Programs that use it fail or wait.",
+        reads "xid: lines of the kernel", in_plan WorkContinues;
+    REMOTE: "remote-storage-not-responding" Warning Application None, "A file server does not respond to the node",
+        Watch "Check the file server in the evidence and its network. Jobs on {node} that read from it wait.",
+        means "A remote file system (NFS, Lustre, Ceph, SMB) did not respond. Jobs that use it wait, with idle GPUs.",
+        reads "xid: lines of the kernel", in_plan WorkContinues;
+    LIMIT: "host-limit-reached" Warning Application None, "A limit of the host was reached",
+        Watch "Raise the limit of {node} in the evidence, or find the program that uses it up.",
+        means "A table or a limit of the kernel was full: connections, neighbours, open files, processes.",
+        reads "xid: lines of the kernel", in_plan WorkContinues;
+    SLOW: "host-slow" Warning Thermal None, "The host is slower than usual",
+        Watch "Check the cooling of the CPUs of {node}, and its clock source. This is not a GPU fault.",
+        means "The kernel reported hot CPUs or an unstable clock source. Programs that depend on the CPU are slow.",
+        reads "xid: lines of the kernel", in_plan WorkContinues;
+}
+
+/// Number of lines within a day from which something that works again still counts, because it fails often.
+const OFTEN: u64 = 4;
+
+/// Maximum number of events in a finding.
+const SHOWN: usize = 4;
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let mut by_rule: BTreeMap<&str, Vec<(Severity, &KernelEvent, &str)>> = BTreeMap::new();
+    for event in &node.timeline.events {
+        let row = host_lines::row_of(event.fact);
+        let over_boots = row.is_some_and(|row| row.lasts == Lasts::AfterADayOverBoots);
+        if event.history.is_some() && !over_boots {
+            continue;
+        }
+        match row {
+            Some(HostLine { finding: Some(rule), meaning, .. }) => {
+                by_rule.entry(rule).or_default().push((severity(node, event.fact), event.fact, meaning));
+            }
+            None if event.fact.kind == Kind::Nic || is_of_card(node, event.fact) => {
+                let severity = if is_old(node, event.fact) { Severity::Info } else { Severity::Warning };
+                by_rule.entry(NIC.id).or_default().push((severity, event.fact, ""));
+            }
+            _ => {}
+        }
+    }
+    let rule_of = |id: &str| RULES.iter().copied().find(|rule| rule.id == id);
+    by_rule.into_iter().filter_map(|(id, events)| Some(draft(rule_of(id)?, events))).collect()
+}
+
+fn draft(rule: Rule, mut events: Vec<(Severity, &KernelEvent, &str)>) -> Draft {
+    events.sort_by_key(|(severity, event, _)| std::cmp::Reverse((*severity, event.ordered_at())));
+    let severity = events.first().map_or(Severity::Info, |(severity, ..)| *severity);
+    let more = events.len().saturating_sub(SHOWN);
+    let draft =
+        events.iter().take(SHOWN).fold(Draft::on_node(rule).with_severity(severity), |draft, (_, event, meaning)| {
+            let line = evidence::kernel_line(event);
+            let meaning = if meaning.is_empty() { String::new() } else { format!("{meaning}: ") };
+            let place = event.pci_address.as_ref().map(|pci| format!(", {}", pci.sysfs())).unwrap_or_default();
+            draft
+                .with_time_of(event)
+                .with_evidence(format!("{meaning}{}{place}", evidence::event(event)))
+                .with_evidence(line)
+        });
+    let draft = if more > 0 { draft.with_evidence(format!("{more} more")) } else { draft };
+    match severity {
+        Severity::Info => draft.with_action(
+            syringe_core::classification::ActionCode::Watch,
+            "No action now: the lines are old, few, or of something that works again. Watch whether the kernel of {node} logs them again.",
+        ),
+        _ => draft,
+    }
+}
+
+fn is_old(node: &Node<'_>, event: &KernelEvent) -> bool {
+    node.age(event.ordered_at()).is_some_and(|age| age > STALE_AFTER)
+}
+
+/// Returns the severity of an event now: that of its row, unless it is old, rare or over.
+fn severity(node: &Node<'_>, event: &KernelEvent) -> Severity {
+    let Some(row) = host_lines::row_of(event) else { return Severity::Info };
+    let of_day = within_a_day(node, event);
+    let over = of_day < OFTEN && is_over(node, event);
+    let old = row.lasts != Lasts::UntilBoot && is_old(node, event);
+    if old || over || of_day < row.at_least { Severity::Info } else { row.severity }
+}
+
+/// Returns the number of lines of an event within the day before its last line.
+fn within_a_day(node: &Node<'_>, event: &KernelEvent) -> u64 {
+    let day = |from: jiff::Timestamp| {
+        event.ordered_at().or(node.now).is_none_or(|last| last.duration_since(from) <= SignedDuration::from_hours(24))
+    };
+    if event.first.is_none_or(day) {
+        return event.count.max(1);
+    }
+    event.occurred_at().into_iter().filter(|time| day(*time)).count().try_into().unwrap_or(u64::MAX)
+}
+
+/// Returns whether a later line says that the same device works again.
+fn is_over(node: &Node<'_>, event: &KernelEvent) -> bool {
+    let at = |event: &KernelEvent| event.ordered_at();
+    node.timeline.events.iter().any(|end| host_lines::ends(end.fact, event) && at(end.fact) >= at(event))
+}
+
+/// Returns whether the IOMMU blocked a transfer of a network card.
+fn is_of_card(node: &Node<'_>, event: &KernelEvent) -> bool {
+    let cards = node.topology().map(|topology| topology.nics.as_slice()).unwrap_or_default();
+    let is_here = |pci| cards.iter().any(|card| card.pci_address.as_ref() == Some(pci));
+    event.kind == Kind::Iommu && event.pci_address.as_ref().is_some_and(is_here)
+}

@@ -110,3 +110,27 @@ async fn an_existing_file_is_replaced_only_with_force_and_only_if_it_is_a_plain_
     }
     assert!(link.is_symlink());
 }
+
+#[tokio::test]
+async fn a_node_is_saved_without_its_kernel_log_where_a_policy_refuses_the_log_or_others_could_read_it() {
+    for (via, redact, why) in [
+        ("pod", false, Some("exec is not allowed in this namespace")),
+        ("logs", false, Some("--via logs")),
+        ("logs", true, None),
+    ] {
+        let is_refused = via == "pod";
+        let fault = is_refused.then(|| demo_cluster::CountedFault::once(demo_cluster::ExecFault::Forbidden));
+        let bed = Bed::with(|faults| faults.everywhere.exec = fault).await;
+        let file = bed.home().join("saved.tar.gz");
+        let words = ["save", "--via", via, "-f", file.to_str().unwrap(), "-o", "json"];
+        let ended = bed.launcher().args(words.into_iter().chain(redact.then_some("--redact"))).run().await;
+        assert_eq!(ended.code, Some(0), "{via}: {}{}", ended.stdout, ended.stderr);
+        let saved: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let unread = saved["unread"].to_string();
+        assert_eq!(unread.contains("records of the kernel log were not read"), why.is_some(), "{via}: {unread}");
+        assert!(why.is_none_or(|why| unread.contains(why)), "{via}: {unread}");
+        let archive = archive::Archive::read(std::fs::File::open(&file).unwrap(), true).unwrap();
+        assert_eq!(archive.nodes.len(), 1, "{via}");
+        assert!(archive.nodes.values().all(|node| node.kernel_log.is_empty()), "{via}");
+    }
+}

@@ -136,7 +136,9 @@ pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Fai
     let mut unread: Vec<_> = archive.manifest.unread.iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
     let is_complete =
         nodes_failed.is_empty() && archive.manifest.unread.keys().all(|kind| OPTIONAL.contains(&kind.as_str()));
-    unread.splice(0..0, nodes_failed);
+    let partly = archive.manifest.nodes.iter().filter(|entry| entry.folder.is_some());
+    let partly = partly.filter_map(|entry| Some(format!("node {}: {}", entry.name, entry.unread.as_ref()?)));
+    unread.splice(0..0, nodes_failed.into_iter().chain(partly));
     let names_read: Vec<_> = archive.nodes.keys().cloned().collect();
     if redact {
         archive::redact(&mut archive).map_err(|error| {
@@ -214,7 +216,7 @@ async fn read_one(
     };
     // A policy of an older version admits no command that reads the raw log.
     match read_with(call, connection, node, daemon_sets, false).await {
-        Ok(read) => Ok((read, Some(NO_RAW_LOG.to_owned() + &why))),
+        Ok(read) => Ok((read, Some(NO_RAW_LOG.to_owned() + &clean(&why, 400)))),
         Err(why) => Err(why.text),
     }
 }
@@ -241,7 +243,7 @@ async fn read_with(
     let read = read_node::read_with_object(&call, known, "save", command).await;
     let mut report = read.map_err(|failure| NotRead {
         text: format!("{}: {}", failure.what, failure.why),
-        is_refusal: matches!(failure.cause, Cause::Policy(_) | Cause::Refused | Cause::ExecForbidden),
+        is_refusal: matches!(failure.cause, Cause::Policy(_) | Cause::Refused),
     })?;
     if report.report.source == Source::Api {
         let text = report.note.note.unwrap_or_else(|| "no probe ran".to_owned());

@@ -104,3 +104,69 @@ async fn options_of_a_cluster_are_refused_with_an_archive_but_settings_are_ignor
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains("\"demo\"") && !ended.stdout.contains("prod"), "{}", ended.stdout);
 }
+
+#[tokio::test]
+async fn an_archive_is_asked_without_a_line_in_the_audit_log_and_the_demo_has_its_own_log() {
+    let bed = Bed::healthy().await;
+    let file = bed.home().join("saved.tar.gz");
+    let path = file.to_str().unwrap();
+    let ended = bed.launcher().args(["save", "--redact", "-f", path, "--fail-on", "never"]).run().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let lines = bed.audit();
+    let saved = lines.last().unwrap();
+    assert_eq!(saved["event"], "saved");
+    assert_eq!(saved["arguments"]["file"], path);
+    assert_eq!(saved["arguments"]["redacted"], true);
+    assert_eq!(saved["arguments"]["nodes"], json!(["gpu-1"]), "the log is private, and names the nodes");
+    assert_eq!(saved["arguments"]["bytes"], std::fs::metadata(&file).unwrap().len());
+    let ended = bed.launcher().args(["--from", path, "inventory", "node-1", "-o", "json"]).run().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(bed.audit(), lines);
+    let ended = bed.launcher().args(["--demo", "inventory", "gpu-1", "-o", "json"]).run().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(bed.audit(), lines);
+    assert!(bed.home().join("state/gpu-syringe/audit-demo.jsonl").exists());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_existing_file_is_replaced_only_with_force_and_only_if_it_is_a_plain_file() {
+    let bed = Bed::healthy().await;
+    let (file, target, link) = (bed.home().join("a.tar.gz"), bed.home().join("target"), bed.home().join("link"));
+    std::fs::write(&file, "mine").unwrap();
+    std::fs::write(&target, "mine").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    for (path, force, is_written) in
+        [(&file, false, false), (&file, true, true), (&link, false, false), (&link, true, false)]
+    {
+        let words = ["save", "-f", path.to_str().unwrap(), "--fail-on", "never"];
+        let ended = bed.launcher().args(words.into_iter().chain(force.then_some("--force"))).run().await;
+        assert_eq!(ended.code == Some(0), is_written, "{path:?} {force}: {}", ended.stderr);
+        assert_eq!(std::fs::read(path).unwrap() != b"mine", is_written, "{path:?} {force}");
+    }
+    assert!(link.is_symlink());
+}
+
+#[tokio::test]
+async fn a_node_is_saved_without_its_kernel_log_where_a_policy_refuses_the_log_or_others_could_read_it() {
+    for (via, redact, why) in [
+        ("pod", false, Some("exec is not allowed in this namespace")),
+        ("logs", false, Some("--via logs")),
+        ("logs", true, None),
+    ] {
+        let is_refused = via == "pod";
+        let fault = is_refused.then(|| demo_cluster::CountedFault::once(demo_cluster::ExecFault::Forbidden));
+        let bed = Bed::with(|faults| faults.everywhere.exec = fault).await;
+        let file = bed.home().join("saved.tar.gz");
+        let words = ["save", "--via", via, "-f", file.to_str().unwrap(), "-o", "json"];
+        let ended = bed.launcher().args(words.into_iter().chain(redact.then_some("--redact"))).run().await;
+        assert_eq!(ended.code, Some(0), "{via}: {}{}", ended.stdout, ended.stderr);
+        let saved: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let unread = saved["unread"].to_string();
+        assert_eq!(unread.contains("records of the kernel log were not read"), why.is_some(), "{via}: {unread}");
+        assert!(why.is_none_or(|why| unread.contains(why)), "{via}: {unread}");
+        let archive = archive::Archive::read(std::fs::File::open(&file).unwrap(), true).unwrap();
+        assert_eq!(archive.nodes.len(), 1, "{via}");
+        assert!(archive.nodes.values().all(|node| node.kernel_log.is_empty()), "{via}");
+    }
+}

@@ -13,6 +13,7 @@ use kube::api::{WatchEvent, WatchParams};
 use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
+use syringe_core::probe_command::{ProbeCommand, ReadCommand};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::admission::{Denial, Policies, Request};
@@ -199,14 +200,28 @@ const MODES: [&[&str]; 8] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_requests_of_the_methods_pod_and_logs_are_admitted() {
-    let mut commands = BTreeSet::new();
+    let (mut commands, mut with_raw_log) = (BTreeSet::new(), BTreeSet::new());
+    let policies = opened();
     for settings in MODES {
         for (request, denials) in reviewed(settings).await {
             assert_eq!(denials, [], "{settings:?}: {:#}", request.object);
             let words = request.object.get("command").or(request.object.pointer("/spec/containers/0/command"));
             commands.insert(words.unwrap().as_array().unwrap()[1].clone().to_string());
+            // `gpu-syringe save` also reads the records of the kernel log.
+            if words == Some(&json!(ProbeCommand::Read(ReadCommand::everything()).argv())) {
+                let with_log =
+                    json!(ProbeCommand::Read(ReadCommand { raw_log: true, ..ReadCommand::everything() }).argv());
+                let mut request = request;
+                match request.object.get_mut("command") {
+                    Some(words) => *words = with_log,
+                    None => request.object["spec"]["containers"][0]["command"] = with_log,
+                }
+                assert_eq!(policies.review(&request), [], "{settings:?}: {:#}", request.object);
+                with_raw_log.insert(request.operation);
+            }
         }
     }
+    assert_eq!(with_raw_log, BTreeSet::from(["CONNECT", "CREATE"]));
     // The commands that the policy admits must be the same as the recorded commands.
     let known = ["--operator", "all", "ecc", "hold", "inventory", "read", "telemetry", "topology", "xid"];
     assert_eq!(commands, known.iter().map(|word| format!("\"{word}\"")).collect());

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::{Archive, ArchiveError};
 
 /// Fields of reports and objects that contain a name, and the start of its pseudonym.
-const FIELDS: [(&str, &str); 25] = [
+const FIELDS: [(&str, &str); 28] = [
     ("hostname", "node"),
     ("nodeName", "node"),
     ("host", "node"),
@@ -41,6 +41,9 @@ const FIELDS: [(&str, &str); 25] = [
     ("serviceAccountName", "account"),
     ("workload", "workload"),
     ("cluster", "cluster"),
+    ("resourceClaimName", "claim"),
+    ("resourceClaimTemplateName", "claim-template"),
+    ("generateName", "object"),
 ];
 
 /// Names that stay: they belong to Kubernetes, to NVIDIA's software and to common programs, and rules know some of them.
@@ -89,12 +92,120 @@ const PUBLIC: [&str; 42] = [
     "gpu",
 ];
 
-/// The start of names, labels and images that stay.
+/// Namespaces in which everybody has the same pods. In other namespaces, only the names of NVIDIA's DaemonSets stay.
+const PUBLIC_NAMESPACES: [&str; 11] = [
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "gpu-operator",
+    "gpu-operator-resources",
+    "gpu-syringe",
+    "nvidia",
+    "nvidia-device-plugin",
+    "nvidia-dra-driver-gpu",
+    "nvidia-gpu-operator",
+    "nvidia-network-operator",
+];
+
+/// The start of names of NVIDIA's software.
 const PUBLIC_STARTS: [&str; 4] = ["nvidia", "gpu-feature-discovery", "gpu-operator", "k8s-device-plugin"];
 
-/// Registries whose images stay.
-const PUBLIC_IMAGES: [&str; 5] =
-    ["nvcr.io/nvidia/", "registry.k8s.io/", "ghcr.io/gpu-syringe/", "public.ecr.aws/", "gcr.io/gke-release/"];
+/// The start of images that stay.
+const PUBLIC_IMAGES: [&str; 7] = [
+    "nvcr.io/nvidia/",
+    "registry.k8s.io/",
+    "ghcr.io/gpu-syringe/",
+    "public.ecr.aws/nvidia/",
+    "public.ecr.aws/eks/",
+    "gcr.io/gke-release/",
+    "gke.gcr.io/",
+];
+
+/// The last parts of images that stay, without tag.
+const PUBLIC_PROGRAMS: [&str; 16] = [
+    "busybox",
+    "container-toolkit",
+    "cuda",
+    "dcgm",
+    "dcgm-exporter",
+    "driver",
+    "gpu-feature-discovery",
+    "gpu-operator",
+    "gpu-operator-validator",
+    "k8s-device-plugin",
+    "k8s-dra-driver-gpu",
+    "k8s-driver-manager",
+    "k8s-mig-manager",
+    "nvidia-driver",
+    "pause",
+    "ubuntu",
+];
+
+/// Labels that have another domain than NVIDIA's, and whose values describe machines and software that everybody can have.
+const PUBLIC_VALUES: [&str; 11] = [
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+    "karpenter.sh/capacity-type",
+    "eks.amazonaws.com/capacityType",
+    "cloud.google.com/gke-accelerator",
+];
+
+/// The ends of domains that stay in texts.
+const PUBLIC_HOSTS: [&str; 13] = [
+    "kubernetes.io",
+    "k8s.io",
+    "x-k8s.io",
+    "nvidia.com",
+    "nvcr.io",
+    "gcr.io",
+    "gke.io",
+    "openshift.io",
+    "kubeflow.org",
+    "cloud.google.com",
+    "eks.amazonaws.com",
+    "k8s.amazonaws.com",
+    "example.com",
+];
+
+/// The last parts of names of hosts, apart from those with two letters.
+const TOP_LEVEL: [&str; 22] = [
+    "com", "net", "org", "edu", "gov", "mil", "info", "cloud", "dev", "local", "internal", "lan", "corp", "intra",
+    "intranet", "home", "private", "example", "test", "tech", "site", "cluster",
+];
+
+/// The last parts of names of files that have two letters.
+const FILE_ENDS: [&str; 9] = ["so", "py", "sh", "ko", "gz", "go", "rs", "md", "js"];
+
+/// Folders below which a site has names of its own.
+const FOLDERS: [&str; 6] = ["/data/", "/mnt/", "/lustre/", "/scratch/", "/export/", "/home/"];
+
+/// The starts of paths on a host that stay.
+const PUBLIC_PATHS: [&str; 18] = [
+    "/dev",
+    "/proc",
+    "/sys",
+    "/run/nvidia",
+    "/run/containerd",
+    "/run/cdi",
+    "/var/run/nvidia",
+    "/var/run/cdi",
+    "/var/run/dcgm",
+    "/var/lib/kubelet",
+    "/var/log/pods",
+    "/var/log/containers",
+    "/etc/nvidia",
+    "/etc/cdi",
+    "/usr/bin",
+    "/usr/local/nvidia",
+    "/home/kubernetes/bin/nvidia",
+    "/lib/modules",
+];
 
 /// The ends of domains of labels that stay.
 const PUBLIC_DOMAINS: [&str; 6] =
@@ -185,7 +296,43 @@ fn to_json(value: &Value) -> Vec<u8> {
 
 fn is_public(name: &str) -> bool {
     let is_number = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    is_number && name.len() < 6 || PUBLIC.contains(&name) || PUBLIC_STARTS.iter().any(|start| name.starts_with(start))
+    is_number && name.len() < 6 || PUBLIC.contains(&name)
+}
+
+fn is_of_nvidia(name: &str) -> bool {
+    PUBLIC_STARTS.iter().any(|start| name.starts_with(start))
+}
+
+fn is_public_namespace(name: &str) -> bool {
+    PUBLIC_NAMESPACES.contains(&name)
+}
+
+/// Returns whether the value of a label stays. The labels of feature discovery describe the machine.
+fn is_public_value(key: &str, value: &str) -> bool {
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    let is_of_machine = |known: &str| domain == known || domain.ends_with(&format!(".{known}"));
+    let is_version = value.strip_prefix('v').unwrap_or(value).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_name_of_software = (domain.is_empty() || domain == "app.kubernetes.io") && is_public_label(key);
+    is_of_machine("nvidia.com")
+        || domain == "feature.node.kubernetes.io"
+        || PUBLIC_VALUES.contains(&key)
+        || is_version && value.len() < 16
+        || is_name_of_software && is_of_nvidia(value)
+}
+
+/// Returns whether an object is part of the software that everybody has: by its namespace, or as a DaemonSet of NVIDIA's.
+fn is_public_object(kind: &str, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    if metadata["namespace"].as_str().is_some_and(is_public_namespace) {
+        return true;
+    }
+    let of_set = kind == "daemonsets" || metadata["ownerReferences"][0]["kind"] == "DaemonSet";
+    let spec = if kind == "daemonsets" { &object["spec"]["template"]["spec"] } else { &object["spec"] };
+    let mut containers = spec["containers"].as_array().into_iter().flatten();
+    let is_image = |image: &str| image.starts_with("nvcr.io/nvidia/");
+    of_set
+        && metadata["name"].as_str().is_some_and(is_of_nvidia)
+        && containers.any(|container| container["image"].as_str().is_some_and(is_image))
 }
 
 fn is_public_label(key: &str) -> bool {
@@ -213,8 +360,12 @@ impl Found {
         match value {
             Value::Array(entries) => entries.iter().for_each(|entry| self.collect(entry)),
             Value::Object(fields) => {
+                // The pods of NVIDIA's software in its own namespace, and their containers.
+                let is_public_pod = fields.get("namespace").and_then(Value::as_str).is_some_and(is_public_namespace);
                 for (field, value) in fields {
                     match (FIELDS.iter().find(|(known, _)| known == field), value) {
+                        (Some(("pod" | "container", _)), Value::String(_)) if is_public_pod => {}
+                        (Some(("namespace", _)), Value::String(name)) if is_public_namespace(name) => {}
                         (Some((_, kind)), Value::String(name)) => self.add(kind, name),
                         _ => self.collect(value),
                     }
@@ -243,18 +394,60 @@ impl Found {
             _ => "object",
         };
         // The pods of the system belong to software that everybody has.
-        if namespace.is_empty() || !is_public(&namespace) || kind == "leases" {
-            self.add(singular, &name(&metadata["name"]));
+        let is_public = is_public_object(kind, object) && kind != "leases";
+        if !is_public_namespace(&namespace) {
             self.add("namespace", &namespace);
+        }
+        if !is_public {
+            self.add(singular, &name(&metadata["name"]));
+            self.parts(object);
             for owner in metadata["ownerReferences"].as_array().into_iter().flatten() {
                 self.add("owner", &name(&owner["name"]));
             }
         }
-        if kind == "events" && !is_public(&name(&object["involvedObject"]["namespace"])) {
+        for consumer in object["status"]["reservedFor"].as_array().into_iter().flatten() {
+            self.add("pod", &name(&consumer["name"]));
+        }
+        if kind == "events" && !is_public_namespace(&name(&object["involvedObject"]["namespace"])) {
             self.add("object", &name(&object["involvedObject"]["name"]));
         }
         self.labels(object);
         self.collect(object);
+    }
+
+    /// Collects the names of containers, volumes and claims, and the paths on the host.
+    fn parts(&mut self, object: &Value) {
+        const PARTS: [(&str, &str); 9] = [
+            ("containers", "container"),
+            ("initContainers", "container"),
+            ("ephemeralContainers", "container"),
+            ("containerStatuses", "container"),
+            ("initContainerStatuses", "container"),
+            ("ephemeralContainerStatuses", "container"),
+            ("volumes", "volume"),
+            ("resourceClaims", "claim-name"),
+            ("claims", "claim-name"),
+        ];
+        match object {
+            Value::Array(entries) => entries.iter().for_each(|entry| self.parts(entry)),
+            Value::Object(fields) => {
+                for (field, value) in fields {
+                    if let Some((_, kind)) = PARTS.iter().find(|(known, _)| known == field) {
+                        let names = value.as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str());
+                        names.for_each(|name| self.add(kind, name));
+                    }
+                    if field == "hostPath"
+                        && let Some(path) = value["path"].as_str()
+                        && path.len() > 1
+                        && !PUBLIC_PATHS.iter().any(|known| path == *known || path.starts_with(&format!("{known}/")))
+                    {
+                        self.add("path", path);
+                    }
+                    self.parts(value);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Collects labels, selectors and images anywhere in an object.
@@ -266,11 +459,11 @@ impl Found {
                     match (field.as_str(), value) {
                         (map, Value::Object(labels)) if LABEL_MAPS.contains(&map) => self.label_map(labels),
                         // The key of a taint, of a toleration or of an expression is a label.
-                        ("key", Value::String(key)) if !is_public_label(key) => {
-                            self.add("label", key);
+                        ("key", Value::String(key)) => {
                             let values = fields.get("values").and_then(Value::as_array).into_iter().flatten();
                             let own = values.chain(fields.get("value")).filter_map(Value::as_str);
-                            own.filter(|text| text.len() > 2).for_each(|text| self.add("value", text));
+                            own.for_each(|text| self.label(key, text));
+                            self.label(key, "");
                         }
                         ("image" | "imageID", Value::String(image)) => self.image(image),
                         _ => self.labels(value),
@@ -282,30 +475,65 @@ impl Found {
     }
 
     fn label_map(&mut self, labels: &Map<String, Value>) {
-        for (key, value) in labels.iter().filter(|(key, _)| !is_public_label(key)) {
+        labels.iter().for_each(|(key, value)| self.label(key, value.as_str().unwrap_or_default()));
+    }
+
+    /// Collects a label and its value.
+    fn label(&mut self, key: &str, value: &str) {
+        if !is_public_label(key) {
             self.add("label", key);
-            value.as_str().filter(|text| text.len() > 2).into_iter().for_each(|text| self.add("value", text));
+        }
+        if value.len() > 2 && !is_public_value(key, value) {
+            self.add("value", value);
         }
     }
 
-    /// Collects the registry and the folders of an image. The last part of a known program stays.
+    /// Collects the registry, the folders, the last part and the tag of an image, except those of known programs.
     fn image(&mut self, image: &str) {
-        if PUBLIC_IMAGES.iter().any(|start| image.starts_with(start)) {
+        if is_public_image(image) {
             return;
         }
-        let is_known = |part: &str| PUBLIC_STARTS.iter().chain(&["dcgm", "gpu"]).any(|known| part.contains(known));
-        let (folders, last) = image.rsplit_once('/').unwrap_or(("", image));
-        self.add("registry", folders);
-        if !is_known(last) {
-            self.add("image", image);
+        for (is_last, part, tag) in image_parts(image) {
+            if !is_last {
+                self.add(if part.contains('.') { "registry" } else { "folder" }, part);
+            } else if !PUBLIC_PROGRAMS.contains(&part) {
+                self.add("image", part);
+            }
+            let tag = tag.strip_prefix(':').unwrap_or_default().split('@').next().unwrap_or_default();
+            let is_version = tag.trim_start_matches('v').bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            if is_last && tag.len() > 2 && tag != "latest" && !is_version {
+                self.add("tag", tag);
+            }
         }
     }
 }
 
-/// Returns whether names of this kind are replaced in texts. A label or a program can have the name of a usual word.
+fn is_public_image(image: &str) -> bool {
+    let image = image.split_once("://").map_or(image, |(_, image)| image);
+    PUBLIC_IMAGES.iter().any(|start| image.starts_with(start))
+}
+
+/// Returns for each part of an image between slashes: whether it is the last part, its name, and its port, tag or digest.
+fn image_parts(image: &str) -> impl Iterator<Item = (bool, &str, &str)> {
+    let image = image.split_once("://").map_or(image, |(_, image)| image);
+    let count = image.split('/').count();
+    image.split('/').enumerate().map(move |(place, part)| {
+        let (name, tag) = part.split_at(part.find([':', '@']).unwrap_or(part.len()));
+        (place + 1 == count, name, tag)
+    })
+}
+
+/// Returns whether names of this kind are replaced in texts. A label or a program can have the name of a usual word: such a
+/// name is replaced only in quotation marks, in brackets and after a slash.
 fn is_in_texts(kind: &str, name: &str) -> bool {
-    let is_common = matches!(kind, "label" | "value" | "program" | "container" | "object" | "owner");
-    !is_common || name.len() > 4 && !name.bytes().all(|byte| byte.is_ascii_lowercase())
+    let is_word = name.bytes().all(|byte| byte.is_ascii_lowercase());
+    match kind {
+        "label" | "value" | "program" | "container" | "volume" | "claim-name" | "folder" | "image" | "tag" => {
+            name.len() > 4 && !is_word
+        }
+        "object" | "owner" => name.len() > 4,
+        _ => true,
+    }
 }
 
 /// Returns whether a text is one of the words of an enumeration, such as `ok` or `drain_and_reset`.
@@ -347,6 +575,7 @@ impl Pseudonyms {
                 // A serial number stays a number, because lines of the kernel log have it as a number.
                 "serial" => format!("{:0>1$}", count, name.len().max(width)),
                 "guid" => format!("0x{count:016x}"),
+                "path" => format!("/path-{count:0width$}"),
                 _ => format!("{kind}-{count:0width$}"),
             };
             if is_in_texts(kind, &name) {
@@ -367,9 +596,21 @@ impl Pseudonyms {
             Value::Array(entries) => entries.iter_mut().for_each(|entry| self.apply(of, entry)),
             Value::Object(fields) => {
                 fields.remove("kernel_log");
+                // The times at which the known labels were written stay.
+                if let Some(labels) = fields.get_mut("f:labels").and_then(Value::as_object_mut) {
+                    labels.retain(|key, _| key.strip_prefix("f:").is_some_and(is_public_label));
+                }
+                if let (true, Some(manager)) = (fields.contains_key("fieldsV1"), fields.get_mut("manager")) {
+                    *manager = "manager".into();
+                }
                 for (field, mut value) in std::mem::take(fields) {
                     match &mut value {
                         Value::String(command) if field == "command" => *command = self.command(command),
+                        Value::String(image)
+                            if matches!(field.as_str(), "image" | "imageID") && !LABEL_MAPS.contains(&of) =>
+                        {
+                            *image = self.image(image);
+                        }
                         // A command of a container is a list.
                         Value::Array(_) if matches!(field.as_str(), "command" | "args") => self.words(&mut value),
                         value => self.apply(if LABEL_MAPS.contains(&of) { of } else { &field }, value),
@@ -388,9 +629,26 @@ impl Pseudonyms {
             FIELDS.iter().any(|(known, _)| *known == field) || NAMING.contains(&field) || LABEL_MAPS.contains(&field);
         match self.names.get(text) {
             Some(pseudonym) if is_naming => pseudonym.clone(),
+            _ if is_naming && text.contains('/') && is_public_label(text) => text.to_owned(),
             _ if !is_naming && is_word(text) => text.to_owned(),
             _ => self.replace(text),
         }
+    }
+
+    /// Replaces the parts of an image.
+    fn image(&mut self, image: &str) -> String {
+        if is_public_image(image) {
+            return self.replace(image);
+        }
+        let parts = image_parts(image).map(|(_, name, tag)| {
+            let known = |text: &str| self.names.get(text).cloned().unwrap_or_else(|| text.to_owned());
+            let (tag, digest) = tag.split_at(tag.find('@').unwrap_or(tag.len()));
+            let tag = tag.strip_prefix(':').map_or_else(String::new, |tag| format!(":{}", known(tag)));
+            format!("{}{tag}{digest}", known(name))
+        });
+        let parts: Vec<_> = parts.collect();
+        let scheme = image.split_once("://").map_or_else(String::new, |(scheme, _)| format!("{scheme}://"));
+        self.replace(&(scheme + &parts.join("/")))
     }
 
     /// Returns the pseudonym of a command line. The name of a public program stays.
@@ -444,6 +702,16 @@ impl Pseudonyms {
             }
         }
         let rest = &text[at..];
+        if at > 0 && matches!(bytes[at - 1], b'"' | b'\'' | b'`' | b'/' | b'(' | b'[' | b'{' | b'=') {
+            let length = rest.bytes().take_while(|byte| is_name(*byte)).count();
+            let closes = |end: usize| bytes.get(end).is_none_or(|byte| b"\"'`/)]}:@, ".contains(byte));
+            if length > 2
+                && closes(at + length)
+                && let Some(pseudonym) = self.names.get(&rest[..length])
+            {
+                return Some((length, pseudonym.clone()));
+            }
+        }
         let (form, length) = form_of(rest, at.checked_sub(1).and_then(|before| bytes.get(before)).copied())?;
         ends(at + length).then(|| (length, self.identifier(form, &rest[..length])))
     }
@@ -459,7 +727,12 @@ impl Pseudonyms {
         let pseudonym = match form {
             Form::Uuid => format!("{count:08x}-0000-4000-8000-{count:012x}"),
             Form::Hex => format!("{count:0>width$x}", width = text.len()),
-            Form::Ip4 => format!("192.0.2.{}", *count % 256),
+            // The network for measurements between networks has 131,072 addresses.
+            Form::Ip4 => format!("198.{}.{}.{}", 18 + (*count >> 16 & 1), *count >> 8 & 0xff, *count & 0xff),
+            Form::IpName => format!("ip-198-{}-{}-{}", 18 + (*count >> 16 & 1), *count >> 8 & 0xff, *count & 0xff),
+            Form::Instance => format!("i-{count:0>width$x}", width = text.len() - 2),
+            Form::Host => format!("host-{count}.example.com"),
+            Form::Path => format!("{}path-{count}", &text[..text[1..].find('/').map_or(0, |at| at + 2)]),
             Form::Ip6 => format!("2001:db8::{count:x}"),
             Form::Mac => format!("02:00:00:00:{:02x}:{:02x}", *count >> 8 & 0xff, *count & 0xff),
             Form::Mail => format!("user-{count}@example.com"),
@@ -479,6 +752,10 @@ enum Form {
     Mac,
     Mail,
     Home,
+    IpName,
+    Instance,
+    Host,
+    Path,
 }
 
 impl Form {
@@ -491,6 +768,10 @@ impl Form {
             Self::Mac => "mac",
             Self::Mail => "mail",
             Self::Home => "home",
+            Self::IpName => "ip-name",
+            Self::Instance => "instance",
+            Self::Host => "host",
+            Self::Path => "path",
         }
     }
 }
@@ -506,9 +787,15 @@ fn form_of(text: &str, before: Option<u8>) -> Option<(Form, usize)> {
     if text.len() >= UUID && text.bytes().take(UUID).enumerate().all(is_uuid) {
         return Some((Form::Uuid, UUID));
     }
-    let home = text.strip_prefix("/home/").map(|rest| rest.bytes().take_while(|byte| is_name(*byte)).count());
-    if let Some(length) = home.filter(|length| *length > 0) {
-        return Some((Form::Home, "/home/".len() + length));
+    if FOLDERS.iter().any(|folder| text.starts_with(folder)) && !before.is_some_and(is_name) {
+        let path = text[..run(|byte| is_name(*byte) || *byte == b'/')].trim_end_matches(['/', '.']);
+        let form = if path.starts_with("/home/") { Form::Home } else { Form::Path };
+        return path[1..].contains('/').then_some((form, path.len()));
+    }
+    let word =
+        text[..run(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))].trim_end_matches(['.', '-']);
+    if let Some(length) = cloud_name(word) {
+        return Some((if word.starts_with("ip-") { Form::IpName } else { Form::Instance }, length));
     }
     let hex = run(u8::is_ascii_hexdigit);
     if hex >= MIN_HEX {
@@ -534,7 +821,30 @@ fn form_of(text: &str, before: Option<u8>) -> Option<(Form, usize)> {
     let domain = text[name..].strip_prefix('@').map(|rest| rest.bytes().take_while(|byte| is_name(*byte)).count());
     // The digest of an image also stands after an at sign.
     let is_mail = name > 0 && domain.is_some_and(|length| length > 3) && !text[name..].starts_with("@sha256");
-    is_mail.then(|| (Form::Mail, name + 1 + domain.unwrap_or_default()))
+    if is_mail {
+        return Some((Form::Mail, name + 1 + domain.unwrap_or_default()));
+    }
+    (before != Some(b'.') && is_host(word)).then_some((Form::Host, word.len()))
+}
+
+/// Returns the length of the name of a machine in a cloud: `i-0123456789abcdef0`, or `ip-10-0-0-1` with or without a domain.
+fn cloud_name(word: &str) -> Option<usize> {
+    if let Some(id) = word.strip_prefix("i-") {
+        return ((8..=17).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(word.len());
+    }
+    let first = word.split('.').next().unwrap_or_default();
+    let octets: Vec<_> = first.strip_prefix("ip-")?.split('-').collect();
+    (octets.len() == 4 && octets.iter().all(|octet| octet.parse::<u8>().is_ok())).then_some(first.len())
+}
+
+/// Returns whether a word is the name of a host in a domain that is not public.
+fn is_host(word: &str) -> bool {
+    let parts: Vec<_> = word.split('.').collect();
+    let Some(last) = parts.last().filter(|_| parts.len() > 2) else { return false };
+    let is_top = TOP_LEVEL.contains(last)
+        || last.len() == 2 && last.bytes().all(|byte| byte.is_ascii_lowercase()) && !FILE_ENDS.contains(last);
+    let is_public = PUBLIC_HOSTS.iter().any(|known| word == *known || word.ends_with(&format!(".{known}")));
+    is_top && !is_public && parts.iter().all(|part| !part.is_empty())
 }
 
 fn is_name(byte: u8) -> bool {
@@ -564,17 +874,30 @@ mod tests {
     fn identifiers_are_replaced_by_their_form() {
         for (text, expected) in [
             ("GPU-5b0e3c11-3f0c-4a3e-9f8e-0123456789ab", "GPU-00000001-0000-4000-8000-000000000001"),
-            ("dial tcp 10.1.2.3:6443", "dial tcp 192.0.2.1:6443"),
+            ("dial tcp 10.1.2.3:6443", "dial tcp 198.18.0.1:6443"),
             ("mac aa:bb:cc:dd:ee:0f", "mac 02:00:00:00:00:01"),
             ("from fe80::1 to x", "from 2001:db8::1 to x"),
             ("mail a.b@acme.example now", "mail user-1@example.com now"),
-            ("in /home/alice/x", "in /home/user-1/x"),
+            ("in /home/alice/x", "in /home/user-1"),
+            ("open /lustre/acme/run.7: no such file", "open /lustre/path-1: no such file"),
+            ("at login.hpc.acme.example,", "at host-1.example.com,"),
+            ("i-0a1b2c3d4e5f60718 of ip-10-0-12-7.", "i-00000000000000001 of ip-198-18-0-1."),
         ] {
             assert_eq!(replaced(&[], text), expected);
         }
-        for same in
-            ["570.124.06", "92.00.45.00.03", "00000000:5d:00.0", "2026-11-21T02:45:10Z", "12:30:01", "G183.0200.00.02"]
-        {
+        for same in [
+            "570.124.06",
+            "92.00.45.00.03",
+            "00000000:5d:00.0",
+            "2026-11-21T02:45:10Z",
+            "12:30:01",
+            "G183.0200.00.02",
+            "docs.nvidia.com",
+            "libnvidia-ml.so.1",
+            "spec.containers.x",
+            "/data",
+            "resource.k8s.io/v1",
+        ] {
             assert_eq!(replaced(&[], same), same);
         }
     }

@@ -38,7 +38,7 @@ impl Archive {
             let mut header = Header::new_ustar();
             header.set_path(path)?;
             header.set_size(content.len() as u64);
-            header.set_mode(0o644);
+            header.set_mode(0o600);
             header.set_mtime(u64::try_from(manifest.taken_at.as_second()).unwrap_or_default());
             header.set_cksum();
             tar.append(&header, content)

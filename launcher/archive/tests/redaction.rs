@@ -147,3 +147,141 @@ fn a_redacted_report_has_the_same_shape_and_the_same_codes() {
         assert_eq!(codes(parsed(&redacted)), codes(parsed(&report)), "{}", scenario.name);
     }
 }
+
+/// Returns the archive after `redact`, with these objects and a report with this text.
+fn redacted_with(kind: &str, objects: &Value, text: &str) -> String {
+    let report = json!({"schema_version": 3, "hostname": "rack-1", "sections": {
+        "xid": {"status": "ok", "data": {"events": [{"raw": text}]}},
+    }});
+    let mut archive = Archive::default();
+    archive.add_node("rack-1", SavedNode { report: report.to_string().into_bytes(), ..SavedNode::default() }, None);
+    archive.objects.insert(kind.into(), objects.to_string().into_bytes());
+    redact(&mut archive).expect("valid JSON");
+    everything(&archive)
+}
+
+/// Returns a pod of a tenant with this change.
+fn pod_with(pointer: &str, value: Value) -> Value {
+    let mut pod = json!({
+        "kind": "Pod", "metadata": {"name": "p-1", "namespace": "n-1", "labels": {}, "ownerReferences": [{}], "managedFields": [{}]},
+        "spec": {"containers": [{"name": "c-1", "resources": {"claims": [{}]}}], "volumes": [{}], "tolerations": [{}],
+            "resourceClaims": [{}], "nodeSelector": {}},
+        "status": {"containerStatuses": [{}], "resourceClaimStatuses": [{}]},
+    });
+    if let Some(old) = pod.pointer_mut(pointer) {
+        *old = value;
+        return json!([pod]);
+    }
+    let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+    pod.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object").insert(field.replace("~1", "/"), value);
+    json!([pod])
+}
+
+#[test]
+fn a_name_that_stands_in_one_field_only_is_replaced() {
+    for secret in ["zebra", "zebra-7x", "nvidia-zebra"] {
+        for (pointer, value) in [
+            ("/0/metadata/name", json!(secret)),
+            ("/0/metadata/namespace", json!(secret)),
+            ("/0/metadata/generateName", json!(secret)),
+            ("/0/metadata/ownerReferences/0/name", json!(secret)),
+            ("/0/metadata/labels/app", json!(if secret.starts_with("nvidia") { "zebra-x" } else { secret })),
+            ("/0/metadata/labels/topology.kubernetes.io~1zone", json!(secret)),
+            ("/0/metadata/labels/eks.amazonaws.com~1nodegroup", json!(secret)),
+            ("/0/metadata/labels/zebra", json!("x")),
+            (
+                "/0/metadata/managedFields/0",
+                json!({"manager": secret, "fieldsV1": {"f:metadata": {"f:labels": {"f:acme.com/zebra": {}}}}}),
+            ),
+            ("/0/spec/nodeName", json!(secret)),
+            ("/0/spec/nodeSelector/node.kubernetes.io~1pool", json!(secret)),
+            ("/0/spec/tolerations/0", json!({"key": "node.kubernetes.io/pool", "value": secret})),
+            ("/0/spec/containers/0/name", json!(secret)),
+            ("/0/spec/containers/0/resources/claims/0/name", json!(secret)),
+            ("/0/spec/containers/0/image", json!(format!("{secret}.acme.com:5000/a/b:1"))),
+            ("/0/spec/containers/0/image", json!(format!("docker.io/{secret}/k8s-device-plugin:v0.17.1"))),
+            ("/0/spec/containers/0/image", json!(format!("docker.io/acme/{secret}-gpu:1.2"))),
+            ("/0/spec/containers/0/image", json!(format!("docker.io/acme/cuda:{secret}"))),
+            ("/0/spec/containers/0/image", json!(format!("public.ecr.aws/{secret}/cuda"))),
+            ("/0/spec/volumes/0/name", json!(secret)),
+            ("/0/spec/volumes/0", json!({"name": "v", "hostPath": {"path": format!("/srv/{secret}")}})),
+            ("/0/spec/resourceClaims/0/name", json!(secret)),
+            ("/0/spec/resourceClaims/0/resourceClaimName", json!(secret)),
+            ("/0/spec/resourceClaims/0/resourceClaimTemplateName", json!(secret)),
+            ("/0/status/containerStatuses/0/name", json!(secret)),
+            ("/0/status/resourceClaimStatuses/0", json!({"name": secret, "resourceClaimName": secret})),
+        ] {
+            let pointer = pointer.strip_prefix("/0").expect("of the pod");
+            let after = redacted_with("pods", &pod_with(pointer, value), "");
+            assert!(!after.contains("zebra"), "{pointer} {secret}: {after}");
+        }
+    }
+}
+
+#[test]
+fn a_pod_of_the_namespace_default_has_a_pseudonym_and_a_pod_of_nvidia_keeps_its_name() {
+    let pods = |namespace: &str| json!([{"metadata": {"name": "zebra-0", "namespace": namespace, "ownerReferences": [{"name": "zebra"}]}}]);
+    let text = "pod default/zebra-0 of zebra";
+    assert!(!redacted_with("pods", &pods("default"), text).contains("zebra"));
+    assert!(redacted_with("pods", &pods("gpu-operator"), text).contains("zebra-0"));
+    let mut set = json!([{"metadata": {"name": "nvidia-zebra", "namespace": "acme"},
+        "spec": {"template": {"spec": {"containers": [{"name": "x", "image": "nvcr.io/nvidia/k8s-device-plugin:v1"}]}}}}]);
+    assert!(redacted_with("daemonsets", &set, "").contains("nvidia-zebra"));
+    set[0]["spec"]["template"]["spec"]["containers"][0]["image"] = "acme/plugin:v1".into();
+    assert!(!redacted_with("daemonsets", &set, "").contains("nvidia-zebra"));
+}
+
+#[test]
+fn a_name_of_lower_case_letters_is_replaced_in_texts() {
+    let pod = pod_with("/metadata/ownerReferences/0/name", json!("zebra"));
+    assert!(!redacted_with("pods", &pod, "the job zebra ended").contains("zebra"));
+    // The name of a container can be a usual word: it is replaced only where it stands as a name.
+    let pod = pod_with("/spec/containers/0/name", json!("zebra"));
+    for text in
+        ["container \"zebra\" failed", "spec.containers{zebra}", "gone: p/zebra", "(zebra)", "container 'zebra'"]
+    {
+        assert!(!redacted_with("pods", &pod, text).contains("zebra"), "{text}");
+    }
+    assert!(redacted_with("pods", &pod, "a zebra is striped").contains("a zebra is"));
+}
+
+#[test]
+fn names_that_only_texts_have_are_replaced_by_their_form() {
+    for (text, secret) in [
+        ("dial tcp: lookup login.zebra.acme.com on 10.0.0.1:53", "zebra"),
+        ("mount /lustre/zebra/data failed", "zebra"),
+        ("open \"/mnt/zebra\": no such file", "zebra"),
+        ("cd /scratch/zebra;", "zebra"),
+        ("/export/zebra", "zebra"),
+        ("/data/zebra/x", "zebra"),
+        ("/home/a/zebra", "zebra"),
+        ("instance i-0a1b2c3d4e5f60718 was stopped", "0a1b2c3d4e5f60718"),
+        ("node ip-10-1-2-3.ec2.internal", "10-1-2-3"),
+    ] {
+        let after = redacted_with("pods", &json!([]), text);
+        assert!(!after.contains(secret), "{text}: {after}");
+    }
+}
+
+#[test]
+fn different_addresses_have_different_pseudonyms() {
+    let addresses: Vec<_> = (0..600).map(|number| format!("10.7.{}.{}", number / 200, 1 + number % 200)).collect();
+    let after = redacted_with("pods", &json!([]), &addresses.join(" "));
+    let words: std::collections::BTreeSet<_> =
+        after.split([' ', '"']).filter(|word| word.starts_with("198.18.")).collect();
+    assert_eq!(words.len(), 600);
+}
+
+#[test]
+fn values_of_labels_that_describe_the_machine_stay() {
+    for (label, value) in [
+        ("nvidia.com~1gpu.product", "NVIDIA-H100-80GB-HBM3"),
+        ("kubernetes.io~1arch", "riscv"),
+        ("node.kubernetes.io~1instance-type", "p5.48xlarge"),
+        ("feature.node.kubernetes.io~1kernel-version.full", "5.15.0-1053-aws"),
+        ("app", "nvidia-device-plugin-daemonset"),
+    ] {
+        let after = redacted_with("pods", &pod_with(&format!("/metadata/labels/{label}"), json!(value)), "");
+        assert!(after.contains(value) && after.contains(&label.replace("~1", "/")), "{label}: {after}");
+    }
+}

@@ -8,6 +8,7 @@ use archive::{Archive, ContainerLog, SavedNode};
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
+use kube_read::failure::Cause;
 use kube_read::objects::label_selector::LabelSelector;
 use kube_read::objects::node_labels::is_gpu_node;
 use kube_read::objects::nvidia_components::PodIdentity;
@@ -16,16 +17,18 @@ use kube_read::reads::existing_pods::ExistingPods;
 use kube_read::reads::{daemon_sets, nodes, pod_log, saved_objects};
 use kube_read::{Connection, Failure};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::Source;
 use syringe_core::text::clean;
 use tokio::time::Instant;
 
+use crate::audit::{AuditEvent, AuditLine};
 use crate::call::CallContext;
 use crate::node_reading::read_node::{self, NodeToRead};
 use crate::outcome::Outcome;
 use crate::probe::{MANAGED_BY, Phase};
+use crate::settings::ProbeMethod;
 use crate::terminal::page::Page;
 use crate::tools::node_name;
 
@@ -34,6 +37,9 @@ const TIME_FOR_OBJECTS: Duration = Duration::from_secs(120);
 
 /// Kinds that a reader may not list with the permissions of `gpu-syringe setup`. Answers of the cluster lack them, too.
 const OPTIONAL: [&str; 3] = ["leases", "nodeclaims", "machines"];
+
+/// The start of the reason for which an archive has a node without its kernel log.
+const NO_RAW_LOG: &str = "the records of the kernel log were not read: ";
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct SaveArgs {
@@ -46,6 +52,9 @@ pub(crate) struct SaveArgs {
     /// File to write; by default gpu-syringe-CONTEXT-TIME.tar.gz in this folder
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long)]
+    force: bool,
     /// Replace names, identifiers, network addresses and command lines by pseudonyms, and leave out the raw kernel log
     #[arg(long)]
     redact: bool,
@@ -88,7 +97,9 @@ impl Saved {
 
 /// Saves the nodes that the arguments select.
 pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Failure> {
-    let SaveArgs { save_nodes: names, save_selector: selector, file, redact } = args;
+    let SaveArgs { save_nodes: names, save_selector: selector, file, force, redact } = args;
+    // The nodes are not probed for an archive that cannot be written.
+    file.as_deref().map_or(Ok(()), |file| check_free(file, force))?;
     let call = CallContext { end: Instant::now() + TIME_FOR_OBJECTS, ..call };
     let connection = call.with_deadline("Saving nodes", call.contexts.connect(None)).await?;
     let taken_at = connection.now();
@@ -119,13 +130,16 @@ pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Fai
         Ok(version.map(|info| info.git_version).unwrap_or_default())
     });
     archive.manifest.kubernetes_version = version.await?;
-    let nodes_failed = read_nodes(&call, &connection, &found, &mut archive).await;
+    let nodes_failed = read_nodes(&call, &connection, &found, !redact, &mut archive).await;
     let logs = read_objects(&call, &connection, only.as_ref(), &mut archive).await?;
     archive.logs = logs;
     let mut unread: Vec<_> = archive.manifest.unread.iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
     let is_complete =
         nodes_failed.is_empty() && archive.manifest.unread.keys().all(|kind| OPTIONAL.contains(&kind.as_str()));
-    unread.splice(0..0, nodes_failed);
+    let partly = archive.manifest.nodes.iter().filter(|entry| entry.folder.is_some());
+    let partly = partly.filter_map(|entry| Some(format!("node {}: {}", entry.name, entry.unread.as_ref()?)));
+    unread.splice(0..0, nodes_failed.into_iter().chain(partly));
+    let names_read: Vec<_> = archive.nodes.keys().cloned().collect();
     if redact {
         archive::redact(&mut archive).map_err(|error| {
             Failure::new("Redacting the archive", error, "This is a defect of gpu-syringe: please report it.")
@@ -137,26 +151,43 @@ pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Fai
         let context = if redact { "redacted".to_owned() } else { context };
         PathBuf::from(format!("gpu-syringe-{context}-{}.tar.gz", taken_at.strftime("%Y%m%dT%H%M%SZ")))
     });
-    let bytes = write(&archive, &file)?;
+    let bytes = write(&archive, &file, force)?;
+    let line = AuditLine {
+        event: AuditEvent::Saved,
+        context: connection.context.clone(),
+        server: connection.server.clone(),
+        user: connection.user.clone(),
+        tool: "save".to_owned(),
+        arguments: json!({"file": file, "bytes": bytes, "redacted": redact, "nodes": names_read}),
+        outcome: Some(format!("{} nodes in {}", names_read.len(), clean(&file.display().to_string(), 200))),
+        ..AuditLine::default()
+    };
+    call.prober.audit().append_or_warn(line).await;
     let nodes = archive.nodes.into_keys().collect();
     Ok(Saved { file, bytes, redacted: redact, nodes, unread, is_complete })
 }
 
 /// Probes the nodes, and adds their reports. Returns what could not be read.
-async fn read_nodes(call: &CallContext, connection: &Connection, found: &[Node], archive: &mut Archive) -> Vec<String> {
+async fn read_nodes(
+    call: &CallContext,
+    connection: &Connection,
+    found: &[Node],
+    raw_log: bool,
+    archive: &mut Archive,
+) -> Vec<String> {
     let total = u32::try_from(found.len()).unwrap_or(u32::MAX);
     let at_once = usize::from(call.settings.nodes_at_once());
     let quiet = CallContext { on_phase: std::sync::Arc::new(|_| ()), ..call.clone() };
     let daemon_sets = daemon_sets::list(connection, call.settings.node_time()).await;
     let (quiet, daemon_sets) = (&quiet, &daemon_sets);
     let mut reads = stream::iter(found)
-        .map(|node| async move { (node.name_any(), read_one(quiet, connection, node, daemon_sets).await) })
+        .map(|node| async move { (node.name_any(), read_one(quiet, connection, node, daemon_sets, raw_log).await) })
         .buffered(at_once);
     let mut failed = Vec::new();
     let mut done = 0;
     while let Some((name, read)) = reads.next().await {
         match read {
-            Ok(node) => archive.add_node(&name, node, None),
+            Ok((node, unread)) => archive.add_node(&name, node, unread),
             Err(why) => {
                 failed.push(format!("node {name}: {why}"));
                 archive.add_unread_node(&name, why);
@@ -168,21 +199,55 @@ async fn read_nodes(call: &CallContext, connection: &Connection, found: &[Node],
     failed
 }
 
+/// Reads a node. Returns what could not be read in the second place.
 async fn read_one(
     call: &CallContext,
     connection: &Connection,
     node: &Node,
     daemon_sets: &Result<Vec<kube_read::objects::daemon_sets::DaemonSet>, Failure>,
-) -> Result<SavedNode, String> {
+    raw_log: bool,
+) -> Result<(SavedNode, Option<String>), String> {
+    // With this method, everyone who may read the logs of the namespace could read the kernel log.
+    let is_in_pod_log = call.settings.via == ProbeMethod::Logs;
+    let why = match read_with(call, connection, node, daemon_sets, raw_log && !is_in_pod_log).await {
+        Ok(read) => return Ok((read, (raw_log && is_in_pod_log).then(|| NO_RAW_LOG.to_owned() + "--via logs"))),
+        Err(why) if !raw_log || is_in_pod_log || !why.is_refusal => return Err(why.text),
+        Err(why) => why.text,
+    };
+    // A policy of an older version admits no command that reads the raw log.
+    match read_with(call, connection, node, daemon_sets, false).await {
+        Ok(read) => Ok((read, Some(NO_RAW_LOG.to_owned() + &clean(&why, 400)))),
+        Err(why) => Err(why.text),
+    }
+}
+
+/// The reason for which a node was not read.
+struct NotRead {
+    text: String,
+    /// Whether the cluster denied the probe.
+    is_refusal: bool,
+}
+
+async fn read_with(
+    call: &CallContext,
+    connection: &Connection,
+    node: &Node,
+    daemon_sets: &Result<Vec<kube_read::objects::daemon_sets::DaemonSet>, Failure>,
+    raw_log: bool,
+) -> Result<SavedNode, NotRead> {
     let (name, time) = (node.name_any(), call.settings.node_time());
     let pods = ExistingPods::on_node(connection, &name, time).await;
     let known = NodeToRead { time, ..NodeToRead::new(call, connection, node, Some(pods), Some(daemon_sets)) };
     let call = CallContext { end: Instant::now() + time, ..call.clone() };
-    let command = ReadCommand { raw_log: true, ..ReadCommand::everything() };
+    let command = ReadCommand { raw_log, ..ReadCommand::everything() };
     let read = read_node::read_with_object(&call, known, "save", command).await;
-    let mut report = read.map_err(|failure| format!("{}: {}", failure.what, failure.why))?;
+    let mut report = read.map_err(|failure| NotRead {
+        text: format!("{}: {}", failure.what, failure.why),
+        is_refusal: matches!(failure.cause, Cause::Policy(_) | Cause::Refused),
+    })?;
     if report.report.source == Source::Api {
-        return Err(report.note.note.unwrap_or_else(|| "no probe ran".to_owned()));
+        let text = report.note.note.unwrap_or_else(|| "no probe ran".to_owned());
+        return Err(NotRead { text, is_refusal: true });
     }
     let kernel_log = std::mem::take(&mut report.report.kernel_log);
     let kernel_log = kernel_log.iter().flat_map(|line| [line.as_bytes(), b"\n"]).flatten().copied().collect();
@@ -228,8 +293,23 @@ fn failing_component(pod: &Value) -> Option<(String, String, String, bool)> {
     Some((facts.namespace.clone(), facts.name.clone(), end.container.to_owned(), end.was_restarted))
 }
 
-/// Writes the file, readable only by the user. An existing file is replaced only by a complete archive.
-fn write(archive: &Archive, path: &Path) -> Result<u64, Failure> {
+/// Fails if the file exists and may not be replaced.
+fn check_free(path: &Path, force: bool) -> Result<(), Failure> {
+    let why = match path.symlink_metadata() {
+        Err(_) => return Ok(()),
+        Ok(found) if !found.is_file() => "the path exists and is not a plain file",
+        Ok(_) if force => return Ok(()),
+        Ok(_) => "the file exists",
+    };
+    Err(Failure::new(
+        format!("Writing {}", path.display()),
+        why,
+        "Name another file with -f, or replace a file with --force.",
+    ))
+}
+
+/// Writes the file, readable only by the user. With `force`, a complete archive replaces an existing file.
+fn write(archive: &Archive, path: &Path, force: bool) -> Result<u64, Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |error: std::io::Error| {
         Failure::new(
@@ -240,6 +320,8 @@ fn write(archive: &Archive, path: &Path) -> Result<u64, Failure> {
     };
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     archive.write(std::io::BufWriter::new(file.as_file_mut())).map_err(failed)?;
-    let file = file.persist(path).map_err(|error| failed(error.error))?;
+    check_free(path, force)?;
+    let file = if force { file.persist(path) } else { file.persist_noclobber(path) };
+    let file = file.map_err(|error| failed(error.error))?;
     file.metadata().map(|metadata| metadata.len()).map_err(failed)
 }

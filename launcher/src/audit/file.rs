@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::line::{AuditEvent, AuditLine};
+use crate::settings::Settings;
 use crate::user_dirs::state_dir;
 
 /// Name of the file.
 const FILE: &str = "audit.jsonl";
+/// Name of the file for the demo, so that its nodes never look like nodes of a cluster.
+#[cfg(feature = "demo")]
+const DEMO_FILE: &str = "audit-demo.jsonl";
 /// Size at which the file is rotated, after about ten thousand lines.
 const MAX_BYTES: u64 = 5 << 20;
 /// Number of rotated files that are kept.
@@ -26,17 +30,24 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug)]
 pub struct AuditLog {
     file: Option<PathBuf>,
+    /// Whether nothing is written, because the cluster is an archive: its probes read no node and change nothing.
+    is_read_only: bool,
 }
 
 impl AuditLog {
-    /// Returns the log in the state directory of the user. Without this directory, nothing is written and no action is done.
-    pub fn in_state_dir() -> Self {
-        Self { file: state_dir().map(|directory| directory.join(FILE)) }
+    /// Returns the log of these settings, in the state directory of the user. Without this directory, nothing is written and
+    /// no action is done. The demo has its own file. With an archive, nothing is written.
+    pub fn in_state_dir(settings: &Settings) -> Self {
+        #[cfg(feature = "demo")]
+        let name = if settings.is_demo() { DEMO_FILE } else { FILE };
+        #[cfg(not(feature = "demo"))]
+        let name = FILE;
+        Self { file: state_dir().map(|directory| directory.join(name)), is_read_only: settings.refuses_actions() }
     }
 
     /// Returns the log in this directory.
     pub fn at(directory: &Path) -> Self {
-        Self { file: Some(directory.join(FILE)) }
+        Self { file: Some(directory.join(FILE)), is_read_only: false }
     }
 
     /// Returns the path of the file, or `None` without a state directory.
@@ -78,6 +89,9 @@ impl AuditLog {
     /// # Errors
     /// If there is no state directory, or writing fails.
     pub fn write(&self, line: &AuditLine) -> io::Result<()> {
+        if self.is_read_only {
+            return Ok(());
+        }
         let path =
             self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
         let mut text = serde_json::to_vec(&AuditLine { time: Some(Timestamp::now()), ..line.clone() })?;
@@ -216,7 +230,7 @@ mod tests {
 
     #[test]
     fn without_a_state_directory_writing_is_an_error() {
-        assert!(AuditLog { file: None }.write(&line("gpu-1")).is_err());
+        assert!(AuditLog { file: None, is_read_only: false }.write(&line("gpu-1")).is_err());
         let folder = tempfile::tempdir().expect("a folder");
         assert!(AuditLog::at(&folder.path().join("absent")).write(&line("gpu-1")).is_err());
     }

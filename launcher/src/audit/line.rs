@@ -20,6 +20,8 @@ pub enum AuditEvent {
     ActionDeclined,
     /// The consent was not valid.
     ActionRefused,
+    /// The state of nodes was saved into an archive.
+    Saved,
     /// A leftover object was deleted or could not be deleted. The object is from an earlier launcher, or appeared
     /// after the launcher had stopped waiting for its creation.
     Sweep,

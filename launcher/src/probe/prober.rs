@@ -55,15 +55,15 @@ impl Prober {
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
             slots: Arc::new(ProbeSlots::new(settings.probes_in_flight())),
-            settings,
             cache: Arc::default(),
             session: LauncherSession {
                 identity: Arc::new(LauncherIdentity::start_session()),
                 open: Arc::default(),
                 tasks: TaskTracker::new(),
                 stop,
-                audit: Arc::new(AuditLog::in_state_dir()),
+                audit: Arc::new(AuditLog::in_state_dir(&settings)),
             },
+            settings,
         }
     }
 

@@ -259,6 +259,12 @@ impl Settings {
         false
     }
 
+    /// Whether the cluster is that of the demo. `--from` goes before `--demo`.
+    #[cfg(feature = "demo")]
+    pub(crate) fn is_demo(&self) -> bool {
+        self.demo && self.from.is_none()
+    }
+
     /// Whether actions are refused, because they would change nothing: the cluster is an archive, but not the demo.
     pub(crate) fn refuses_actions(&self) -> bool {
         #[cfg(feature = "demo")]

@@ -1,9 +1,14 @@
 //! `slim`: removes from an object what no answer needs: environment variables, commands, volumes, managed fields, annotations.
 //!
-//! The fields that stay are listed, so that a field that Kubernetes adds later, or that contains a secret, is left out.
+//! The fields that stay are listed, so that a field that Kubernetes adds later, or that contains a secret, is left out. Text that
+//! programs write (below `status`, and in events) stays without what looks like a secret.
 
+use k8s_openapi::api::core::v1 as api;
 use serde_json::Value;
-use syringe_core::text::command;
+use syringe_core::text::{clean_keeping_lines, command};
+
+use crate::objects::gpu_resource_names::requests_gpus;
+use crate::objects::nvidia_components::PodIdentity;
 
 /// Fields of all objects.
 const METADATA: &[&str] = &[
@@ -86,6 +91,41 @@ const DAEMON_SET: &[&str] = &["spec.selector", "spec.updateStrategy", "spec.temp
 /// Fields of objects that provide machines, and of the Lease of a node.
 const MACHINE: &[&str] = &["spec.providerID", "spec.holderIdentity", "spec.renewTime", "status"];
 
+const EVENT: &[&str] = &[
+    "action",
+    "count",
+    "eventTime",
+    "firstTimestamp",
+    "involvedObject",
+    "lastTimestamp",
+    "message",
+    "reason",
+    "reportingComponent",
+    "reportingInstance",
+    "series",
+    "source",
+    "type",
+];
+
+const CLAIM: &[&str] = &["status.allocation.devices.results", "status.reservedFor"];
+
+/// Fields of a ResourceSlice. `basic` is that of versions up to v1beta1.
+const SLICE: &[&str] = &[
+    "spec.driver",
+    "spec.nodeName",
+    "spec.pool",
+    "spec.devices.attributes",
+    "spec.devices.basic.attributes",
+    "spec.devices.name",
+    "spec.devices.taints",
+];
+
+/// Fields of the status that are identifiers of images, in which an at sign is no sign of a secret.
+const IMAGES: [&str; 2] = ["image", "imageID"];
+
+/// Reasons of a terminated container whose message is that of the container runtime, and not of a program in the container.
+const OF_RUNTIME: [&str; 3] = ["StartError", "ContainerCannotRun", "ContainerStatusUnknown"];
+
 /// The variable that gives GPUs to a container.
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// Annotations with which a kubelet describes a static pod.
@@ -100,6 +140,7 @@ pub fn slim(kind: &str, object: &mut Value) {
             entries.for_each(only_labels);
         }
         "pods" => {
+            without_messages_of_programs(object);
             keep(object, "", &is_of_pod, &starts_pod);
             slim_pod(object);
         }
@@ -118,14 +159,57 @@ pub fn slim(kind: &str, object: &mut Value) {
             keep(object, "", &is_kept, &is_start);
             slim_pod(&mut object["spec"]["template"]);
         }
-        "leases" | "nodeclaims" | "machines" => {
-            let is_kept = |path: &str| METADATA.contains(&path) || MACHINE.contains(&path);
-            keep(object, "", &is_kept, &starts_any(&[METADATA, MACHINE]));
+        "leases" | "nodeclaims" | "machines" => keep_listed(object, MACHINE),
+        "events" => keep_listed(object, EVENT),
+        "resourceclaims" => keep_listed(object, CLAIM),
+        "resourceslices" => keep_listed(object, SLICE),
+        _ => keep_listed(object, &[]),
+    }
+    for text in ["message", "status"] {
+        object.get_mut(text).into_iter().for_each(without_secrets);
+    }
+}
+
+fn keep_listed(object: &mut Value, fields: &[&str]) {
+    let is_kept = |path: &str| METADATA.contains(&path) || fields.contains(&path);
+    keep(object, "", &is_kept, &starts_any(&[METADATA, fields]));
+}
+
+/// Removes from every text what looks like a secret.
+fn without_secrets(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = clean_keeping_lines(text),
+        Value::Array(entries) => entries.iter_mut().for_each(without_secrets),
+        Value::Object(fields) => {
+            let texts = fields.iter_mut().filter(|(field, _)| !IMAGES.contains(&field.as_str()));
+            texts.for_each(|(_, value)| without_secrets(value));
         }
-        _ => {
-            if let Some(metadata) = object["metadata"].as_object_mut() {
-                metadata.remove("managedFields");
-                metadata.remove("annotations");
+        _ => {}
+    }
+}
+
+/// Removes the last messages of the programs in a pod that has nothing to do with GPUs.
+fn without_messages_of_programs(pod: &mut Value) {
+    let is_needed = serde_json::from_value::<api::Pod>(pod.clone()).is_ok_and(|pod| {
+        let spec = pod.spec.as_ref();
+        let mut containers =
+            spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+        containers.any(requests_gpus)
+            || spec.is_some_and(|spec| spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()))
+            || PodIdentity::from(&pod).is_nvidia_component()
+    });
+    if is_needed {
+        return;
+    }
+    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+        for status in pod["status"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for state in ["state", "lastState"] {
+                let ended = status.get_mut(state).and_then(|state| state.get_mut("terminated"));
+                if let Some(ended) = ended.and_then(Value::as_object_mut)
+                    && !ended.get("reason").and_then(Value::as_str).is_some_and(|why| OF_RUNTIME.contains(&why))
+                {
+                    ended.remove("message");
+                }
             }
         }
     }
@@ -263,5 +347,72 @@ mod tests {
         assert_eq!(template["metadata"], json!({"labels": {"app": "d"}}));
         let text = set.to_string();
         assert!(text.contains("gpu-plugin") && !text.contains("hunter2") && !text.contains("serviceAccount"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_in_a_text_or_in_an_opaque_field_is_removed() {
+        let secret = "hf_a1b2c3d4e5a1b2c3d4e5a1b2c3d4e5a1b2c3";
+        let text = format!("started with --token {secret}\nand failed");
+        let ended = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": text}});
+        let status = json!({"message": text, "conditions": [{"type": "Ready", "message": text}], "containerStatuses": [
+            {"name": "c", "imageID": "docker-pullable://nvcr.io/x@sha256:1", "state": ended, "lastState": ended},
+        ]});
+        let gpu = json!([{"name": "c", "image": "i", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]);
+        let opaque = json!([{"opaque": {"driver": "gpu.nvidia.com", "parameters": {"password": secret}}}]);
+        let results = json!([{"driver": "gpu.nvidia.com", "pool": "n", "device": "gpu-0"}]);
+        for (kind, mut object, kept) in [
+            (
+                "pods",
+                json!({"spec": {"containers": [{"name": "c", "image": "i"}]}, "status": status}),
+                "docker-pullable://nvcr.io/x@sha256:1",
+            ),
+            ("pods", json!({"spec": {"containers": gpu}, "status": status}), "and failed"),
+            ("nodes", json!({"status": {"conditions": [{"message": text}]}}), "and failed"),
+            ("daemonsets", json!({"status": {"conditions": [{"message": text}]}}), "and failed"),
+            ("machines", json!({"status": {"failureMessage": text}}), "and failed"),
+            (
+                "events",
+                json!({"message": text, "reason": "Failed", "note": secret, "related": {"name": secret}}),
+                "and failed",
+            ),
+            (
+                "resourceclaims",
+                json!({"spec": {"devices": {"config": opaque}}, "status": {
+                    "allocation": {"devices": {"results": results, "config": opaque}}, "reservedFor": [{"name": "pod-1"}],
+                    "devices": [{"data": {"password": secret}}],
+                }}),
+                "gpu-0",
+            ),
+            (
+                "resourceslices",
+                json!({"spec": {"driver": "d", "devices": [{"name": "gpu-0", "unknown": secret}]}}),
+                "gpu-0",
+            ),
+            ("unknown", json!({"metadata": {"name": "n"}, "spec": {"password": secret}}), "\"n\""),
+        ] {
+            slim(kind, &mut object);
+            let left = object.to_string();
+            assert!(!left.contains(secret) && left.contains(kept), "{kind}: {left}");
+        }
+    }
+
+    #[test]
+    fn the_last_message_of_a_program_stays_only_in_pods_of_gpus_and_that_of_the_runtime_in_all() {
+        for (reason, resource, is_kept) in
+            [("Error", "cpu", false), ("Error", "nvidia.com/gpu", true), ("StartError", "cpu", true)]
+        {
+            let ended = json!({"terminated": {"exitCode": 1, "reason": reason, "message": "cannot open it"}});
+            let mut pod = json!({
+                "metadata": {"name": "p"},
+                "spec": {"containers": [{"name": "c", "resources": {"limits": {resource: "1"}}}]},
+                "status": {"containerStatuses": [{"name": "c", "state": ended, "lastState": ended}]},
+            });
+            slim("pods", &mut pod);
+            assert_eq!(
+                pod.to_string().matches("cannot open it").count(),
+                if is_kept { 2 } else { 0 },
+                "{reason} {resource}"
+            );
+        }
     }
 }

@@ -52,14 +52,18 @@ pub struct SavedObjects {
     pub unread: BTreeMap<&'static str, String>,
 }
 
-/// Lists the objects. With `nodes`, only those of these nodes, and the pods that have no node.
+/// Lists the objects. With `nodes`, only those of these nodes, the pods that have no node, and the DaemonSets of the cluster.
 pub async fn read(connection: &Connection, nodes: Option<&BTreeSet<String>>) -> SavedObjects {
     let is_wanted = |kind: &str, object: &Value| {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let Some(nodes) = nodes else { return true };
         match kind {
             "nodes" | "leases" => nodes.contains(&text(&object["metadata"]["name"])),
             "pods" => {
+                let node = text(&object["spec"]["nodeName"]);
+                node.is_empty() || nodes.contains(&node)
+            }
+            // A slice without a node is one of a pool that several nodes share.
+            "resourceslices" => {
                 let node = text(&object["spec"]["nodeName"]);
                 node.is_empty() || nodes.contains(&node)
             }
@@ -88,30 +92,94 @@ pub async fn read(connection: &Connection, nodes: Option<&BTreeSet<String>>) -> 
         }
     }
     if nodes.is_some() {
-        saved.keep_events_of_others();
+        saved.remove_claims_of_others();
+        saved.remove_events_of_others();
     }
     saved
 }
 
 impl SavedObjects {
-    /// Removes the events about nodes and pods that are not in the lists.
-    fn keep_events_of_others(&mut self) {
-        let names = |kind: &str| -> BTreeSet<(String, String)> {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let objects = self.lists.get(kind).into_iter().flatten();
-            objects.map(|one| (text(&one["metadata"]["namespace"]), text(&one["metadata"]["name"]))).collect()
-        };
-        let (nodes, pods) = (names("nodes"), names("pods"));
+    /// Removes the claims that only pods that are not in the list have reserved.
+    fn remove_claims_of_others(&mut self) {
+        let pods = self.names("pods");
+        if let Some(claims) = self.lists.get_mut("resourceclaims") {
+            claims.retain(|claim| {
+                let namespace = text(&claim["metadata"]["namespace"]);
+                let reserved = claim["status"]["reservedFor"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let is_own = |consumer: &Value| pods.contains(&(namespace.clone(), text(&consumer["name"])));
+                reserved.is_empty() || reserved.iter().any(is_own)
+            });
+        }
+    }
+
+    /// Removes the events about nodes, pods and claims that are not in the lists.
+    fn remove_events_of_others(&mut self) {
+        let lists = [("Node", "nodes"), ("Pod", "pods"), ("ResourceClaim", "resourceclaims")];
+        let known = lists.map(|(kind, list)| (kind, self.names(list)));
         if let Some(events) = self.lists.get_mut("events") {
             events.retain(|event| {
                 let about = &event["involvedObject"];
-                let text = |field: &str| about[field].as_str().unwrap_or_default().to_owned();
-                match about["kind"].as_str() {
-                    Some("Node") => nodes.contains(&(String::new(), text("name"))),
-                    Some("Pod") => pods.contains(&(text("namespace"), text("name"))),
-                    _ => true,
-                }
+                let Some((kind, known)) = known.iter().find(|(kind, _)| about["kind"] == *kind) else { return true };
+                let namespace = if *kind == "Node" { String::new() } else { text(&about["namespace"]) };
+                known.contains(&(namespace, text(&about["name"])))
             });
         }
+    }
+
+    /// Returns the namespaces and names of the objects in a list.
+    fn names(&self, kind: &str) -> BTreeSet<(String, String)> {
+        let objects = self.lists.get(kind).into_iter().flatten();
+        objects.map(|one| (text(&one["metadata"]["namespace"]), text(&one["metadata"]["name"]))).collect()
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn with_names_of_nodes_claims_and_events_of_others_are_removed() {
+        let named = |names: &[&str]| -> Vec<Value> {
+            names.iter().map(|name| json!({"metadata": {"name": name, "namespace": "a"}})).collect()
+        };
+        let claim = |name: &str, pods: &[&str]| {
+            let reserved: Vec<_> = pods.iter().map(|pod| json!({"resource": "pods", "name": pod})).collect();
+            json!({"metadata": {"name": name, "namespace": "a"}, "status": {"reservedFor": reserved}})
+        };
+        let event = |kind: &str, name: &str| json!({"involvedObject": {"kind": kind, "name": name, "namespace": "a"}});
+        let lists = [
+            ("nodes", vec![json!({"metadata": {"name": "gpu-1"}})]),
+            ("pods", named(&["mine"])),
+            (
+                "resourceclaims",
+                vec![claim("own", &["mine", "other"]), claim("free", &[]), claim("foreign", &["other"])],
+            ),
+            (
+                "events",
+                vec![
+                    event("Node", "gpu-1"),
+                    event("Node", "gpu-2"),
+                    event("Pod", "mine"),
+                    event("Pod", "other"),
+                    event("ResourceClaim", "foreign"),
+                    event("DaemonSet", "plugin"),
+                ],
+            ),
+        ];
+        let mut saved = SavedObjects { lists: lists.into(), ..SavedObjects::default() };
+        saved.remove_claims_of_others();
+        saved.remove_events_of_others();
+        assert_eq!(
+            saved.names("resourceclaims").into_iter().map(|(_, name)| name).collect::<Vec<_>>(),
+            ["free", "own"]
+        );
+        let about = |event: &Value| text(&event["involvedObject"]["name"]);
+        assert_eq!(saved.lists["events"].iter().map(about).collect::<Vec<_>>(), ["gpu-1", "mine", "plugin"]);
     }
 }

@@ -122,7 +122,7 @@ fn cases() -> Vec<Case> {
             ],
             faults: pull_fails,
             via: "none",
-            passed: &["pod: ErrImagePull|ImagePullBackOff", "inject: the settings name the image by its digest"],
+            passed: &["pod: ErrImagePull|ImagePullBackOff", "inject: the settings specify the image by its digest"],
             says: &["The pods that did not run the probe were deleted"],
             ..case("an image that is set with a digest cannot be pulled", &[DEBIAN_PINNED])
         },

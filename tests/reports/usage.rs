@@ -27,7 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .finding("vgpu-unlicensed", &["not licensed", "nvidia-gridd"])
             .twin(scenario("vgpu-licensed")),
         Case::of_node(58, scenario("old-processes-of-one-pod"))
-            .finding("shared-gpu-memory-full", &["has 5 processes on it", "Stop processes that are not needed"])
+            .finding("shared-gpu-memory-full", &["has 5 processes on the GPU", "Stop processes that are not needed"])
             .twin(scenario("workers-of-one-server")),
         Case::of_node(59, scenario("time-sliced-gpu-is-full"))
             .finding("shared-gpu-memory-full", &["time-slicing", "does not divide the memory"])

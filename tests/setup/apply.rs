@@ -161,7 +161,7 @@ async fn nobody_is_granted_anything_before_all_policies_are_in_effect() {
         (
             "pods",
             CountedFault::always(AnswerFault::Forbidden(old)),
-            "decides by an older policy, which admits registry.test",
+            "still applies an older policy, which admits registry.test",
         ),
         ("pods/exec", CountedFault::always(not_found()), "gpu-syringe-exec-only does not reject an exec"),
         ("pods/exec", CountedFault::after(1, not_found()), "gpu-syringe-exec-only does not reject an exec"),

@@ -173,7 +173,7 @@ impl Tool for AnalyzeXidErrors {
     const TITLE: &'static str = "Xid errors of a node";
     const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which \
         GPU and process, when and how often, whose fault it is, what to do. Says which time window the log covers. \
-        With `code`: explains this code and reads no node.";
+        With `code`: explains it, reads no node.";
     const PROBES: bool = true;
     type Args = XidArgs;
     type Answer = XidAnswer;

@@ -118,7 +118,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 finding("shared-gpu-memory-full")
                     .gpu(0)
                     .severity(Info)
-                    .evidence(["research/job-0 has 5 processes on it"]),
+                    .evidence(["research/job-0 has 5 processes on the GPU"]),
             )
             .must_not(ALARMS)
             .cluster(pods(1, jobs(1)))

@@ -6,7 +6,8 @@ use crate::explanation::causes::{
 };
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::{Cause, Certainty, Explanation};
-use crate::finding::Diagnosis;
+use crate::finding::{Action, Diagnosis, Verdict};
+use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::report::{Report, Source};
@@ -91,6 +92,16 @@ pub(crate) fn first_cause(
         _ => NOT_IDENTIFIED,
     };
     let mut explanation = found.unwrap_or_else(|| case.explain(Cause::Unknown, Certainty::Possible, nothing));
+    if is_contradicted(&case, &explanation) {
+        let what = format!("{}; the node has no fault of a GPU", explanation.summary.trim_end_matches('.'));
+        let advice = format!(
+            "Compare the time of the message with the boot, the driver load and the GPU resets of {}: a fault before them is over. Restart \
+             the pod. If the message comes again, read the kernel log of that time.",
+            case.node
+        );
+        (explanation.cause, explanation.certainty, explanation.summary) = (Cause::Unknown, Certainty::Possible, what);
+        explanation.action = Action { code: ActionCode::Watch, text: advice };
+    }
     if explanation.cause == Cause::Gpu {
         explanation.unknown = claims::judge(&case, unread_reason).1;
         explanation.unknown.retain(|unknown| unknown.section != claims::GPU);
@@ -109,6 +120,16 @@ pub(crate) fn first_cause(
     failing_part::quote(&case, &mut explanation);
     subject_owner::add(&case, &mut explanation);
     explanation
+}
+
+/// Returns whether an explanation recommends the repair of a GPU, and the node was read and is healthy. Then only a message of the pod
+/// speaks of a fault, and such a message can be old, quoted or wrong.
+fn is_contradicted(case: &Case<'_>, explanation: &Explanation) -> bool {
+    let repairs = matches!(
+        explanation.action.code,
+        ActionCode::ResetGpu | ActionCode::DrainAndReset | ActionCode::DrainAndReboot | ActionCode::ContactVendor
+    );
+    repairs && !case.unread && case.diagnosis.is_some_and(|diagnosis| diagnosis.verdict <= Verdict::NoFaultFound)
 }
 
 /// Returns whether data from Kubernetes that the rules need was not read.

@@ -36,7 +36,6 @@ const OUT_OF_MEMORY: &str = "torch.OutOfMemoryError: CUDA out of memory. Tried t
 #[test]
 fn words_of_gpu_software_decide_which_part_has_the_cause() {
     for (code, words, cause, what) in [
-        (1, "RuntimeError: CUDA error: uncorrectable ECC error encountered", Cause::Gpu, "memory error"),
         (1, "Unexpected error from cudaGetDeviceCount(): Error 802: system not yet initialized", Cause::Node, "fabric"),
         (1, "RuntimeError: CUDA error: no CUDA-capable device is detected", Cause::Node, "finds no GPU"),
         (1, "Failed to initialize NVML: Unknown Error", Cause::Node, "lost access"),
@@ -78,6 +77,21 @@ fn words_of_gpu_software_decide_which_part_has_the_cause() {
         let whole = clean(words, usize::MAX);
         assert!(explained.evidence.iter().any(|line| line.contains(&whole)), "{words}: {:?}", explained.evidence);
         assert_ne!(explained.action.code, ActionCode::None);
+    }
+    // Words about a fault of a GPU recommend no repair of a GPU if the node was read and has no such fault.
+    for words in [
+        "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+        "Unable to determine the device handle: GPU is lost",
+    ] {
+        let explained = cause_of(&ended_with(1, words), &node(Vec::new()));
+        assert_eq!(
+            (explained.cause, explained.certainty),
+            (Cause::Unknown, Certainty::Possible),
+            "{}",
+            explained.summary
+        );
+        assert_eq!(explained.action.code, ActionCode::Watch, "{}", explained.summary);
+        assert!(explained.evidence.iter().any(|line| line.contains(words)), "{words}: {:?}", explained.evidence);
     }
     // The same words in the log are weaker evidence. A program that is asked to stop logs errors that its shutdown causes.
     let log = |code| PodFacts { log_lines: vec!["x".into(), OUT_OF_MEMORY.into()], ..failed(code, "Error") };

@@ -43,7 +43,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(notebook),
         warning("running-pod-without-gpu", "After a reboot, a pod started before the device plugin registered GPUs.")
             .must(finding("pod-gpu-not-allocated").evidence([
-                "research/job-3 container main requests 1 nvidia.com/gpu",
+                "container main of pod research/job-3 requests 1 nvidia.com/gpu",
                 "allocated no device",
                 "after the boot of the node",
             ]))

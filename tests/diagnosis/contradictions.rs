@@ -1,0 +1,103 @@
+//! Tests of facts that contradict each other: a thing that another source shows at work is not missing.
+
+use diagnosis::diagnose;
+use diagnosis::finding::{Diagnosis, Urgency};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::facts::topology::Topology;
+use syringe_core::report::Report;
+
+use super::{told, with_lines};
+
+fn alone(report: &Report) -> Diagnosis {
+    diagnose(report, &KubernetesFacts::default())
+}
+
+fn topology(report: &mut Report) -> &mut Topology {
+    report.sections.topology.as_mut().and_then(|section| section.data.as_mut()).expect("a topology")
+}
+
+/// Returns the severity of a finding.
+fn severity(diagnosis: &Diagnosis, id: &str) -> Option<Severity> {
+    diagnosis.findings.iter().find(|finding| finding.id == id).map(|finding| finding.severity)
+}
+
+/// Asserts that the diagnosis asks for no repair.
+fn assert_no_repair(diagnosis: &Diagnosis) {
+    let is_repair = |code: ActionCode| code.includes(ActionCode::ResetGpu) || code == ActionCode::DrainAndReboot;
+    assert!(diagnosis.plan.is_empty(), "{}", told(diagnosis));
+    assert!(!diagnosis.findings.iter().any(|finding| is_repair(finding.action.code)), "{}", told(diagnosis));
+}
+
+#[test]
+fn a_switch_with_active_links_is_not_missing() {
+    for base in ["healthy-h100-8", "a100-mig-8"] {
+        let healthy = with_lines(base, &[]);
+        let switches = topology(&mut healthy.clone()).nvswitches.clone();
+        for missing in &switches {
+            for (linked, active, unread) in
+                [(true, true, false), (false, true, false), (true, false, false), (true, false, true)]
+            {
+                let mut report = healthy.clone();
+                let of_node = topology(&mut report);
+                of_node.nvswitches.retain(|switch| switch != missing);
+                for group in of_node.gpus.iter_mut().flat_map(|gpu| &mut gpu.nvlinks) {
+                    if group.remote_pci_address.as_ref() == Some(missing) {
+                        group.remote_pci_address = group.remote_pci_address.take().filter(|_| linked);
+                        group.active = (!unread).then_some(active);
+                    }
+                }
+                let diagnosis = alone(&report);
+                if active {
+                    assert_eq!(severity(&diagnosis, "facts-disagree"), Some(Severity::Warning), "{}", told(&diagnosis));
+                    assert_eq!(severity(&diagnosis, "nvswitch-missing"), None, "{}", told(&diagnosis));
+                    assert_no_repair(&diagnosis);
+                } else if unread {
+                    let plan = &diagnosis.plan[0];
+                    assert_eq!(severity(&diagnosis, "nvswitch-missing"), Some(Severity::Critical));
+                    assert_eq!(plan.urgency, Urgency::WhenJobsEnd, "{}", told(&diagnosis));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_label_alone_does_not_make_gpus_missing() {
+    let cluster = |capacity, label, instance_type: Option<&str>| KubernetesFacts {
+        node: Some("gpu-1".to_owned()),
+        gpu_capacity: Some(capacity),
+        gpu_allocatable: Some(capacity),
+        gpu_label_count: label,
+        instance_type: instance_type.map(str::to_owned),
+        ..KubernetesFacts::default()
+    };
+    let critical = Some(("gpu-count-low", Severity::Critical));
+    let warning = Some(("gpu-count-contradicted", Severity::Warning));
+    let info = Some(("gpu-count-contradicted", Severity::Info));
+    for (base, cluster, expected) in [
+        ("l40s-4-idle", cluster(4, Some(9), None), warning),
+        ("l40s-4-idle", cluster(4, Some(8), None), warning),
+        ("l40s-4-idle", cluster(4, Some(8), Some("g6e.24xlarge")), warning),
+        ("l40s-4-idle", cluster(4, Some(4), Some("p5.48xlarge")), warning),
+        ("healthy-t4-1", cluster(1, Some(1), Some("g5.48xlarge")), warning),
+        ("healthy-h100-8", cluster(8, Some(8), Some("g6e.xlarge")), info),
+        ("healthy-h100-8", cluster(8, Some(8), Some("p4d.24xlarge")), info),
+        ("l40s-4-idle", cluster(8, Some(4), None), None),
+        ("l40s-4-idle", cluster(4, Some(4), Some("g6e.24xlarge")), None),
+        ("healthy-h100-8", cluster(8, Some(8), Some("p5.48xlarge")), None),
+        ("healthy-t4-1", cluster(1, Some(1), Some("g4dn.xlarge")), None),
+        ("l40s-4-idle", cluster(4, Some(4), Some("g6e.48xlarge")), critical),
+        ("l40s-4-idle", cluster(8, Some(8), None), critical),
+        ("l40s-4-idle", cluster(5, None, None), critical),
+    ] {
+        let diagnosis = diagnose(&with_lines(base, &[]), &cluster);
+        let counts = ["gpu-count-low", "gpu-count-contradicted"];
+        let found = diagnosis.findings.iter().find(|finding| counts.contains(&finding.id.as_str()));
+        let found = found.map(|finding| (finding.id.as_str(), finding.severity));
+        assert_eq!(found, expected, "{cluster:?}: {}", told(&diagnosis));
+        if expected != critical {
+            assert_no_repair(&diagnosis);
+        }
+    }
+}

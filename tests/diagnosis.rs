@@ -35,6 +35,8 @@ mod single_changes;
 mod stack;
 #[path = "diagnosis/unusual.rs"]
 mod unusual;
+#[path = "diagnosis/urgency.rs"]
+mod urgency;
 #[path = "diagnosis/usage.rs"]
 mod usage;
 #[path = "diagnosis/verdicts.rs"]

@@ -101,3 +101,42 @@ fn a_label_alone_does_not_make_gpus_missing() {
         }
     }
 }
+
+/// The same lines, about a device that the node does not have and about one that it has.
+#[test]
+fn a_device_that_the_node_does_not_have_needs_no_repair() {
+    let xid = |address: &str, code: u32| format!("NVRM: Xid (PCI:{address}): {code}, pid=4711, name=python3, a text");
+    let sxid = |address: &str| format!("nvidia-nvswitch0: SXid (PCI:{address}): 20034, Fatal, Link 32 LTSSM Fault Up");
+    let cluster = KubernetesFacts { node: Some("gpu-1".into()), gpu_capacity: Some(8), ..KubernetesFacts::default() };
+    for (base, here, elsewhere) in [
+        ("l40s-4-idle", "0000:16:00", "0000:00:05"),
+        ("healthy-h100-8", "0000:18:00", "0000:00:05"),
+        ("healthy-t4-1", "0000:00:1e", "0000:af:00"),
+    ] {
+        for code in [48, 62, 74, 94, 95, 109, 119] {
+            let foreign = alone(&with_lines(base, &[(30, &xid(elsewhere, code))]));
+            assert_eq!(severity(&foreign, "event-of-absent-device"), Some(Severity::Warning), "{}", told(&foreign));
+            assert_eq!(foreign.findings.iter().filter(|finding| finding.severity > Severity::Info).count(), 1);
+            assert_no_repair(&foreign);
+            let own = alone(&with_lines(base, &[(30, &xid(here, code))]));
+            assert_eq!(severity(&own, "event-of-absent-device"), None, "{}", told(&own));
+        }
+        // A GPU that fell off the bus can be gone from it, and so can one that Kubernetes still counts.
+        let lost = with_lines(base, &[(30, &xid(elsewhere, 62)), (29, &xid(elsewhere, 79))]);
+        assert_eq!(severity(&alone(&lost), "event-of-absent-device"), None);
+        if base == "l40s-4-idle" {
+            let counted = diagnose(&with_lines(base, &[(30, &xid(elsewhere, 62))]), &cluster);
+            assert_eq!(severity(&counted, "event-of-absent-device"), None, "{}", told(&counted));
+        }
+    }
+    for (base, address, is_here) in [
+        ("l40s-4-idle", "0000:07:00.0", false),
+        ("a100-mig-8", "0000:f9:00.0", false),
+        ("a100-mig-8", "0000:c3:00.0", true),
+        ("healthy-h100-8", "0000:07:00.0", true),
+    ] {
+        let diagnosis = alone(&with_lines(base, &[(30, &sxid(address))]));
+        assert_eq!(severity(&diagnosis, "event-of-absent-device").is_none(), is_here, "{}", told(&diagnosis));
+        assert_eq!(diagnosis.plan.is_empty(), !is_here, "{}", told(&diagnosis));
+    }
+}

@@ -13,7 +13,7 @@ use crate::input::recovery::{Recovery, asks_for_reset};
 use crate::input::timeline::{concerns, ends_by_boot_only, follows, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
-use crate::rule::{Draft, FABRIC_DOC, Rule, XID_DOC, rules};
+use crate::rule::{Draft, FABRIC_DOC, InPlan, Rule, XID_DOC, rules};
 use crate::rules::links::nvlink_state::{links_are_down, links_are_up};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -84,6 +84,10 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
         by_switch.entry((pci, severity, rule.id, action)).or_insert((rule, Vec::new())).1.push(event);
     }
     for ((_, severity, _, action), (rule, events)) in by_switch {
+        let rule = match events.iter().all(|event| xids::lets_work_continue(event)) {
+            true => rule.in_plan(InPlan::WorkContinues),
+            false => rule,
+        };
         let here = Draft { noun: "NVSwitch", ..Draft::on_node(rule) }.with_severity(severity);
         let mut draft =
             events.iter().fold(here, |draft, event| draft.with_time_of(event).with_evidence(quote_sxid(event)));

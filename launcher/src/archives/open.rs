@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use archive::Archive;
-use demo_cluster::{Cluster, DEMO, Fixture};
+pub(crate) use demo_cluster::Cluster as EmbeddedCluster;
+use demo_cluster::{DEMO, Fixture};
 use kube_read::{Contexts, Failure};
 
 use crate::settings::{ArchiveNote, ProbeMethod, Settings};
@@ -17,7 +18,7 @@ pub(crate) struct Opened {
     pub(crate) settings: Settings,
     pub(crate) contexts: Contexts,
     /// The embedded cluster, if the cluster is an archive.
-    pub(crate) cluster: Option<Cluster>,
+    pub(crate) cluster: Option<EmbeddedCluster>,
     /// The nodes of the archive that were read.
     pub(crate) nodes: Vec<String>,
     /// The nodes of the archive that were not read, with the reason.
@@ -72,7 +73,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     let nodes = archive.nodes.keys().cloned().collect();
     let fixture = Fixture::of_archive(archive)
         .map_err(|why| Failure::new(&*what, why, "Save the nodes again, with this version of gpu-syringe."))?;
-    let cluster = Cluster::start(fixture).await;
+    let cluster = EmbeddedCluster::start(fixture).await;
     let cluster = cluster.map_err(|error| Failure::new(what, error, "Free a port on the loopback interface."))?;
     let contexts = Contexts::in_memory(cluster.kubeconfig(), None);
     Ok(Opened { settings, contexts, cluster: Some(cluster), nodes, unread })

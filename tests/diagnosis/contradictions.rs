@@ -3,6 +3,7 @@
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Urgency};
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::topology::Topology;
 use syringe_core::report::Report;
@@ -139,4 +140,39 @@ fn a_device_that_the_node_does_not_have_needs_no_repair() {
         assert_eq!(severity(&diagnosis, "event-of-absent-device").is_none(), is_here, "{}", told(&diagnosis));
         assert_eq!(diagnosis.plan.is_empty(), !is_here, "{}", told(&diagnosis));
     }
+}
+
+/// One GPU that the kubelet allocated to two pods is an error, unless something shares it or one of the pods has ended.
+#[test]
+fn a_gpu_has_one_holder_unless_it_is_shared() {
+    let found = |resource: &str, replicas: Option<u32>, live: Option<&[&str]>, device: &str| {
+        let mut report = with_lines("l40s-4-idle", &[]);
+        let inventory = report.sections.inventory.as_ref().and_then(|section| section.data.as_ref());
+        let uuid = inventory.and_then(|inventory| inventory.gpus[1].uuid.clone()).expect("a UUID");
+        let device = device.replace("{}", &uuid);
+        let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("a kubelet");
+        kubelet.allocations = ["pod-a", "pod-b"]
+            .map(|pod| Allocation {
+                pod_uid: pod.to_owned(),
+                container: "main".to_owned(),
+                resource: resource.to_owned(),
+                devices: vec![device.clone()],
+                replicas,
+                ..Allocation::default()
+            })
+            .to_vec();
+        let live_pod_uids = live.map(|live| live.iter().map(|uid| (*uid).to_owned()).collect());
+        let diagnosis = diagnose(&report, &KubernetesFacts { live_pod_uids, ..KubernetesFacts::default() });
+        let twice = diagnosis.findings.iter().find(|finding| finding.id == "gpu-allocated-twice");
+        twice.map(|finding| finding.evidence.join(" "))
+    };
+    let both = &["pod-a", "pod-b"][..];
+    for live in [None, Some(both)] {
+        let line = found("nvidia.com/gpu", None, live, "{}").expect("a finding");
+        assert!(line.contains("pod-a") && line.contains("pod-b"), "{line}");
+        assert_eq!(found("nvidia.com/gpu", Some(4), live, "{}"), None, "time-slicing");
+        assert_eq!(found("nvidia.com/gpu.shared", None, live, "{}"), None);
+        assert_eq!(found("nvidia.com/gpu", None, live, "{}::3"), None);
+    }
+    assert_eq!(found("nvidia.com/gpu", None, Some(&["pod-b"]), "{}"), None, "the other pod has ended");
 }

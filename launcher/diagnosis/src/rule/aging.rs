@@ -66,7 +66,7 @@ impl Draft {
         match age(node, events, recovery) {
             Age::Past => self.with_severity(Severity::Info),
             Age::Of(Recovery::Current) => self.unless_unread(node, events),
-            Age::Of(recovery) => self.unless_recovered(recovery),
+            Age::Of(recovery) => self.unless_recovered(recovery, node.booted().is_some()),
         }
     }
 

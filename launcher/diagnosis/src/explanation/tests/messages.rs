@@ -14,6 +14,7 @@ use crate::explanation::tests::{
 };
 use crate::explanation::types::Explanation;
 use crate::finding::{Action, Finding, Scope};
+use crate::messages::elsewhere;
 use crate::messages::phrases::{Part, known};
 use crate::messages::shapes::read;
 
@@ -356,7 +357,8 @@ fn wording() -> impl Strategy<Value = String> {
 fn judge(message: &str, report: &Report) {
     for (part, pod, names_part) in parts(message) {
         // A message that only has a general form of error texts also has a meaning.
-        if known(part, message).is_some() || read(message).is_some() {
+        let of_others = part == Part::Program && elsewhere::read(message).is_some();
+        if known(part, message).is_some() || read(message).is_some() || of_others {
             continue;
         }
         let explained = cause_of(&pod, report);

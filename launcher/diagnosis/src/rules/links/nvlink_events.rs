@@ -138,12 +138,12 @@ fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
         Ageing::AfterADay if long_ago => draft.with_severity(Severity::Info),
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work && needs_boot => {
             let why = "only a boot of the node ends this fault, and none is in the log since then";
-            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() })
+            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() }, node.booted().is_some())
         }
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work && needs_reset && !node.gpus.iter().all(is_used) => {
             let why = "all GPUs of the node and their NVLinks are up, but no driver load or boot is in the log since then, and no \
                        program that started since then uses several of them";
-            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() })
+            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() }, node.booted().is_some())
         }
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work => draft
             .with_severity(Severity::Info)

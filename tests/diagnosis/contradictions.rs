@@ -1,7 +1,7 @@
 //! Tests of facts that contradict each other or another source: missing things, labels, absent devices, layouts, holders of GPUs.
 
 use diagnosis::diagnose;
-use diagnosis::finding::{Diagnosis, Finding, Urgency};
+use diagnosis::finding::{Diagnosis, Finding, Urgency, Verdict};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::cdi::CdiSpec;
 use syringe_core::facts::kubelet::Allocation;
@@ -284,4 +284,19 @@ fn a_cdi_kind_without_a_specification_is_found() {
     assert_eq!(found(Some("management.nvidia.com/gpu"), &["nvidia.com/gpu", "management.nvidia.com/gpu"]), None);
     assert_eq!(found(None, &["nvidia.com/gpu"]), None);
     assert_eq!(found(None, &["k8s.device-plugin.nvidia.com/gpu"]), None);
+}
+
+/// A program chooses its name, and the audit system quotes what programs do: neither is a line of the driver.
+#[test]
+fn a_quoted_xid_takes_no_verdict_from_a_node() {
+    for line in [
+        "Out of memory: Killed process 4711 (NVRM: Xid (PCI:0000:16:00): 79) total-vm:1kB, anon-rss:1kB, file-rss:0kB, UID:0",
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),task=NVRM: Xid (PCI:0000:16:00): 79,pid=4711,uid=0",
+        "INFO: task NVRM: Xid 79:4711 blocked for more than 120 seconds.",
+        "audit: type=1400 audit(1.2:3): apparmor=\"DENIED\" name=\"\\x0aNVRM: Xid (PCI:0000:16:00): 79, GPU has fallen off\"",
+    ] {
+        let diagnosis = alone(&with_lines("l40s-4-idle", &[(30, line)]));
+        let gpu = diagnosis.findings.iter().find(|one| one.severity > Severity::Info && one.scope.gpu.is_some());
+        assert!(gpu.is_none() && diagnosis.verdict != Verdict::Unknown, "{line}: {}", told(&diagnosis));
+    }
 }

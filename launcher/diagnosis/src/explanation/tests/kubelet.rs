@@ -132,3 +132,22 @@ fn an_unhealthy_device_is_reported() {
     assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
     assert!(explained.summary.contains("GPU-own"), "{}", explained.summary);
 }
+
+#[test]
+fn a_sandbox_that_changes_again_and_again_ends_the_container() {
+    let changed = |count| PodEvent {
+        warning: false,
+        field: String::new(),
+        ..event("SandboxChanged", "Pod sandbox changed.", "02:29:58", count)
+    };
+    for (code, count, is_named) in [(143, 31, true), (137, 2, true), (143, 1, false), (1, 31, false)] {
+        let pod = PodFacts { events: vec![changed(count)], ..failed(code, "Error") };
+        let explained = cause_of(&pod, &node(Vec::new()));
+        assert_eq!(
+            explained.summary.contains("the sandbox of the pod was gone or had changed"),
+            is_named,
+            "{code}: {}",
+            explained.summary
+        );
+    }
+}

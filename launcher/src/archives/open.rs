@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use archive::Archive;
-use demo_cluster::{Cluster, DEMO, Fixture};
+pub(crate) use demo_cluster::Cluster as EmbeddedCluster;
+use demo_cluster::{DEMO, Fixture};
 use kube_read::{Contexts, Failure};
 
 use crate::settings::{ArchiveNote, ProbeMethod, Settings};
@@ -17,7 +18,7 @@ pub(crate) struct Opened {
     pub(crate) settings: Settings,
     pub(crate) contexts: Contexts,
     /// The embedded cluster, if the cluster is an archive.
-    pub(crate) cluster: Option<Cluster>,
+    pub(crate) cluster: Option<EmbeddedCluster>,
     /// The nodes of the archive that were read.
     pub(crate) nodes: Vec<String>,
     /// The nodes of the archive that were not read, with the reason.
@@ -40,7 +41,8 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     let (what, archive) = match &settings.from {
         Some(path) => {
             let what = format!("Opening the archive {}", path.display());
-            let next = "Use a file that gpu-syringe save or node-probe all wrote (docs/archive.md).";
+            let next = "Use a file that gpu-syringe save or node-probe all wrote (docs/archive.md). For the kernel log in an nvidia-bug-report: \
+                zcat nvidia-bug-report.log.gz | gpu-syringe xid -";
             let file = File::open(path).map_err(|error| Failure::new(&*what, error, "Check the path after --from."))?;
             let archive = Archive::read(BufReader::new(file), false);
             (what.clone(), archive.map_err(|error| Failure::new(what, error, next))?)
@@ -72,7 +74,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     let nodes = archive.nodes.keys().cloned().collect();
     let fixture = Fixture::of_archive(archive)
         .map_err(|why| Failure::new(&*what, why, "Save the nodes again, with this version of gpu-syringe."))?;
-    let cluster = Cluster::start(fixture).await;
+    let cluster = EmbeddedCluster::start(fixture).await;
     let cluster = cluster.map_err(|error| Failure::new(what, error, "Free a port on the loopback interface."))?;
     let contexts = Contexts::in_memory(cluster.kubeconfig(), None);
     Ok(Opened { settings, contexts, cluster: Some(cluster), nodes, unread })

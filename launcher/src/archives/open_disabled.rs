@@ -1,6 +1,7 @@
 //! Replaces the module `open` in builds without the feature `demo`: there is no embedded cluster, and no setting that names an archive.
 
 use std::collections::BTreeMap;
+pub(crate) use std::convert::Infallible as EmbeddedCluster;
 use std::path::PathBuf;
 
 use kube_read::{Contexts, Failure};
@@ -11,7 +12,7 @@ use crate::settings::Settings;
 pub(crate) struct Opened {
     pub(crate) settings: Settings,
     pub(crate) contexts: Contexts,
-    pub(crate) cluster: Option<std::convert::Infallible>,
+    pub(crate) cluster: Option<EmbeddedCluster>,
     pub(crate) nodes: Vec<String>,
     pub(crate) unread: BTreeMap<String, String>,
 }

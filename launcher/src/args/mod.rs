@@ -20,6 +20,7 @@ use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
 use crate::settings::{OutputSettings, Settings, all_settings};
 use crate::setup::SetupArgs;
+use crate::terminal::command_names::COMMANDS;
 use kube_read::Failure;
 
 pub(crate) use tool_commands::{ToolCall, ToolCommand};
@@ -165,7 +166,9 @@ fn refuse_two_clusters(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Fail
 
 /// Returns the command with its help texts.
 pub fn command() -> clap::Command {
-    completion::with_names(help::arrange(Cli::command()))
+    // A name of a tool from a text for models is accepted as its command.
+    let add_tool = |program: clap::Command, (tool, command)| program.mut_subcommand(command, |sub| sub.alias(tool));
+    completion::with_names(help::arrange(COMMANDS.into_iter().fold(Cli::command(), add_tool)))
 }
 
 /// Parses a command line from the documents. Returns the tool call that the command line makes, if it runs a tool.

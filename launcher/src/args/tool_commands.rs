@@ -31,45 +31,34 @@ use kube_read::Failure;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
     /// GPU nodes and free GPUs; creates no pod
-    #[command(alias = "list_gpu_nodes")]
     Nodes(Watched<ListArgs>),
     /// Health of a node, or of all GPU nodes
-    #[command(alias = "get_gpu_health")]
     Health(Watched<FleetArgs>),
     /// GPUs of a node, or of all GPU nodes
-    #[command(alias = "get_gpu_inventory")]
     Inventory(FleetArgs),
     /// What is wrong: checks all data with all rules
-    #[command(alias = "diagnose_gpu_node")]
     Diagnose(DiagnoseArgs),
     /// State of a node in Kubernetes and of its GPUs
-    #[command(alias = "describe_gpu_node")]
     Describe(NodeArgs),
     /// Xid errors of a node, or what a code means
-    #[command(alias = "analyze_xid_errors")]
     Xid(XidArgs),
     /// Temperature, power, clocks, utilization
-    #[command(visible_alias = "top", alias = "get_gpu_telemetry")]
+    #[command(visible_alias = "top")]
     Telemetry(Watched<NodeArgs>),
     /// Memory errors and row remaps
-    #[command(alias = "snapshot_ecc")]
     Ecc(NodeArgs),
     /// Processes on the GPUs, and how to stop them
     Processes(NodeArgs),
     /// PCIe, NVLink and NUMA topology
-    #[command(alias = "inspect_topology")]
     Topology(NodeArgs),
     /// Why a pod failed, hangs or is Pending
-    #[command(alias = "explain_gpu_pod")]
     Explain(ExplainArgs),
     /// Pods with GPUs of a node or a namespace
-    #[command(visible_alias = "allocation", alias = "get_pod_gpu_allocation")]
+    #[command(visible_alias = "allocation")]
     Pods(AllocationArgs),
     /// Kill a process on a GPU (--mode operator)
-    #[command(alias = "kill_gpu_process")]
     KillGpuProcess(Confirmed<KillArgs>),
     /// Reset a GPU (--mode operator)
-    #[command(alias = "reset_gpu")]
     ResetGpu(Confirmed<ResetArgs>),
 }
 

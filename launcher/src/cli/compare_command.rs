@@ -8,11 +8,10 @@ use kube_read::{Contexts, Failure};
 use tokio_util::sync::CancellationToken;
 
 use super::output::Output;
-use super::{progress, until_stopped};
-use crate::archives::{self, Opened};
-use crate::call::CallContext;
+use super::{call_context, progress, until_stopped};
+use crate::archives::{self, EmbeddedCluster, Opened};
 use crate::compare::{self, CompareArgs, Side};
-use crate::consent::{Consent, TerminalPrompt};
+use crate::consent::TerminalPrompt;
 use crate::outcome::Outcome;
 use crate::probe::{Prober, SETTLE_TIME};
 use crate::settings::Settings;
@@ -28,35 +27,11 @@ pub(super) async fn run(
 ) -> Result<Outcome, Failure> {
     // The embedded clusters and their probers must outlive the calls.
     let mut opened = Vec::new();
-    let mut sides = Vec::new();
-    for name in [&args.earlier, &args.later] {
-        let side = match archive(name) {
-            Some(path) => {
-                let file = path.canonicalize().unwrap_or_else(|_| path.clone());
-                let Opened { settings, contexts, cluster, nodes, unread } =
-                    archives::open_file(Settings::clone(settings), path).await?;
-                let settings = Arc::new(settings);
-                let prober = Prober::new(Arc::clone(&settings), stop.clone());
-                opened.push((cluster, prober.clone()));
-                let call = call(&settings, &Arc::new(contexts), prober, stop);
-                Side { name: name.clone(), call, nodes, unread, file: Some(file) }
-            }
-            None => {
-                let node = node_name(name).map_err(|why| {
-                    let next = "Name a node, or an archive: its name contains a slash or ends in .gz, .tgz or .json.";
-                    Failure::usage(format!("Comparing {name}"), why, next)
-                })?;
-                let call = call(settings, contexts, prober.clone(), stop);
-                Side { name: name.clone(), call, nodes: vec![node], unread: BTreeMap::new(), file: None }
-            }
-        };
-        sides.push(side);
-    }
-    let (Some(later), Some(mut earlier)) = (sides.pop(), sides.pop()) else { return Ok(Outcome::Unknown) };
+    let mut earlier = open_side(&args.earlier, settings, contexts, prober, stop, &mut opened).await?;
+    let mut later = open_side(&args.later, settings, contexts, prober, stop, &mut opened).await?;
     // A node is compared with the node of the same name in an archive of many nodes.
-    let mut later = later;
     for (side, other) in [(&mut earlier, &args.later), (&mut later, &args.earlier)] {
-        if archive(&side.name).is_some() && archive(other).is_none() && side.nodes.len() + side.unread.len() > 1 {
+        if side.file.is_some() && archive(other).is_none() && side.nodes.len() + side.unread.len() > 1 {
             let Ok(wanted) = node_name(other) else { continue };
             side.nodes.retain(|node| *node == wanted);
             side.unread.retain(|node, _| *node == wanted);
@@ -73,19 +48,43 @@ pub(super) async fn run(
     Ok(compared.outcome())
 }
 
+/// Returns one of the two states. The embedded cluster of an archive and its prober are added to `opened`.
+async fn open_side(
+    name: &str,
+    settings: &Arc<Settings>,
+    contexts: &Arc<Contexts>,
+    prober: &Prober,
+    stop: &CancellationToken,
+    opened: &mut Vec<(Option<EmbeddedCluster>, Prober)>,
+) -> Result<Side, Failure> {
+    let call = |settings: &Arc<Settings>, contexts: &Arc<Contexts>, prober: &Prober| {
+        call_context(Arc::new(TerminalPrompt), settings, contexts, prober, stop)
+    };
+    let name = name.to_owned();
+    let Some(path) = archive(&name) else {
+        let node = node_name(&name).map_err(|why| {
+            let next = "Name a node, or an archive: its name contains a slash or ends in .gz, .tgz or .json.";
+            Failure::usage(format!("Comparing {name}"), why, next)
+        })?;
+        let call = call(settings, contexts, prober);
+        return Ok(Side { name, call, nodes: vec![node], unread: BTreeMap::new(), file: None });
+    };
+    let file = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let Opened { settings, contexts, cluster, nodes, unread } =
+        archives::open_file(Settings::clone(settings), path).await?;
+    let settings = Arc::new(settings);
+    let prober = Prober::new(Arc::clone(&settings), stop.clone());
+    let call = call(&settings, &Arc::new(contexts), &prober);
+    opened.push((cluster, prober));
+    Ok(Side { name, call, nodes, unread, file: Some(file) })
+}
+
 /// Returns the path, if an argument names an archive and not a node.
 fn archive(name: &str) -> Option<PathBuf> {
     let ends = [".gz", ".tgz", ".json"].iter().any(|end| name.ends_with(end));
     let is_path = ends || name.contains(std::path::MAIN_SEPARATOR) && !name.starts_with("node/");
     // A file in the working directory with the name of a node is not an archive: another user may have written it.
     is_path.then(|| PathBuf::from(name))
-}
-
-fn call(settings: &Arc<Settings>, contexts: &Arc<Contexts>, prober: Prober, stop: &CancellationToken) -> CallContext {
-    let consent = Consent::new(Arc::new(TerminalPrompt), Arc::default());
-    let on_phase = progress::of_phases(settings.probe_image());
-    let call = CallContext::new(Arc::clone(settings), Arc::clone(contexts), prober, consent);
-    CallContext { on_phase, cancel: stop.clone(), ..call }
 }
 
 #[cfg(test)]

@@ -192,10 +192,7 @@ async fn dispatch(
             return until_stopped(setup_command::run(&args, output, settings, contexts), prober, stop).await;
         }
         Command::Save(args) => {
-            let on_phase = progress::of_phases(settings.probe_image());
-            let consent = Consent::new(Arc::new(TerminalPrompt), Arc::default());
-            let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-            let call = CallContext { on_phase, cancel: stop.clone(), ..call };
+            let call = call_context(Arc::new(TerminalPrompt), settings, contexts, prober, stop);
             let saved = until_stopped(archives::save(call, args), prober, stop).await;
             progress::clear();
             let saved = saved?;
@@ -255,13 +252,10 @@ async fn run_tool(
         return Err(Failure::usage(format!("Running {}", command_of(tool)), why, "Add --mode operator."));
     }
     let ask: Arc<dyn Prompt> = if says_yes { Arc::new(AlwaysYes) } else { Arc::new(TerminalPrompt) };
-    let on_phase = progress::of_phases(settings.probe_image());
     let mut is_first = true;
     loop {
-        let consent = Consent::new(ask.clone(), Arc::default());
-        let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-        let (on_phase, server) = (on_phase.clone(), server.clone());
-        let call = CallContext { on_phase, cancel: stop.clone(), server, ..call };
+        let call = call_context(ask.clone(), settings, contexts, prober, stop);
+        let call = CallContext { server: server.clone(), ..call };
         let answer = until_stopped(run(call), prober, stop).await;
         progress::clear();
         let RenderedAnswer { json, page, names, outcome } = match answer {
@@ -282,6 +276,20 @@ async fn run_tool(
             () = stop.cancelled() => return Ok(Outcome::Interrupted),
         }
     }
+}
+
+/// Returns the context of one call, which shows its progress and is cancelled by a signal.
+fn call_context(
+    ask: Arc<dyn Prompt>,
+    settings: &Arc<Settings>,
+    contexts: &Arc<Contexts>,
+    prober: &Prober,
+    stop: &CancellationToken,
+) -> CallContext {
+    let consent = Consent::new(ask, Arc::default());
+    let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
+    let on_phase = progress::of_phases(settings.probe_image());
+    CallContext { on_phase, cancel: stop.clone(), limits_size: false, ..call }
 }
 
 /// Returns the result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases. If `work` has a

@@ -5,6 +5,5 @@ mod node_row;
 mod outliers;
 mod parallel_reads;
 mod read_fleet;
-mod truncate_answer;
 
 pub(crate) use read_fleet::{NodeSelection, read_fleet};

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 /// The command of each tool.
-const COMMANDS: [(&str, &str); 13] = [
+pub(crate) const COMMANDS: [(&str, &str); 13] = [
     ("list_gpu_nodes", "nodes"),
     ("get_gpu_health", "health"),
     ("get_gpu_inventory", "inventory"),

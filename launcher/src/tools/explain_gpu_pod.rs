@@ -389,14 +389,9 @@ async fn explain_others(
         (unread, _) => Some(format!("{} and {left_out} more pods were not read", unread.join(", "))),
     };
     // A cause that was identified comes before a pod with an unknown one.
-    let explained: Vec<PodExplanation> = read.into_iter().flatten().collect();
-    let certain = |answer: &&PodExplanation| !matches!(answer.explanation.cause, Cause::None | Cause::Unknown);
-    let found = explained
-        .iter()
-        .find(certain)
-        .or_else(|| explained.iter().find(|answer| answer.explanation.cause == Cause::Unknown));
-    if let Some(found) = found {
-        return found.clone();
+    let with_problem = read.into_iter().flatten().filter(|answer| answer.explanation.cause != Cause::None);
+    if let Some(found) = with_problem.min_by_key(|answer| answer.explanation.cause == Cause::Unknown) {
+        return found;
     }
     if let Some(why) = not_read {
         first.explanation.cause = Cause::Unknown;

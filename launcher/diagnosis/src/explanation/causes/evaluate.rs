@@ -46,6 +46,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Node, kubelet_admission::refused),
     (Direct, Part::Node, eviction::refused_or_evicted),
     (Direct, Part::Node, process::out_of_memory),
+    (Direct, Part::Node, process::damaged_host_memory),
     (Direct, Part::Node, eviction::node_not_ready),
     (Direct, Part::Start, start::cannot_start),
     (Direct, Part::Device, gpu::error_of_its_gpu),

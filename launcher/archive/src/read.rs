@@ -174,7 +174,12 @@ fn packed(unpacked: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Archive,
     let (mut files, mut kept, mut counts) = (0, 0, Counts::default());
     // Extended headers are not followed: they could contain other paths and sizes.
     for entry in tar.entries().map_err(ArchiveError::Damaged)?.raw(true) {
-        let mut entry = entry.map_err(ArchiveError::Damaged)?;
+        // A packed file that is no tar file fails at its first entry.
+        let damaged = |error: io::Error| match error.kind() {
+            io::ErrorKind::Other if files == 0 => ArchiveError::Unknown,
+            _ => ArchiveError::Damaged(error),
+        };
+        let mut entry = entry.map_err(damaged)?;
         files += 1;
         if files > MAX_FILES {
             return Err(ArchiveError::TooManyFiles);

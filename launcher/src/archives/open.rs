@@ -41,7 +41,8 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     let (what, archive) = match &settings.from {
         Some(path) => {
             let what = format!("Opening the archive {}", path.display());
-            let next = "Use a file that gpu-syringe save or node-probe all wrote (docs/archive.md).";
+            let next = "Use a file that gpu-syringe save or node-probe all wrote (docs/archive.md). For the kernel log in an nvidia-bug-report: \
+                zcat nvidia-bug-report.log.gz | gpu-syringe xid -";
             let file = File::open(path).map_err(|error| Failure::new(&*what, error, "Check the path after --from."))?;
             let archive = Archive::read(BufReader::new(file), false);
             (what.clone(), archive.map_err(|error| Failure::new(what, error, next))?)

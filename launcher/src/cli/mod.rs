@@ -306,7 +306,8 @@ fn call_context(
 ) -> CallContext {
     let consent = Consent::new(ask, Arc::default());
     let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-    CallContext { on_phase: progress::of_phases(settings.probe_image()), cancel: stop.clone(), ..call }
+    let on_phase = progress::of_phases(settings.probe_image());
+    CallContext { on_phase, cancel: stop.clone(), limits_size: false, ..call }
 }
 
 /// Returns the result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases. If `work` has a

@@ -6,7 +6,6 @@ mod outliers;
 mod parallel_reads;
 mod read_fleet;
 mod select_nodes;
-mod truncate_answer;
 
 pub(crate) use parallel_reads::{NodeOutcome, ParallelReads};
 pub(crate) use read_fleet::{NodeSelection, read_fleet};

@@ -62,8 +62,7 @@ impl Scale {
 
 /// Returns the page.
 pub(super) fn page(incident: &Incident) -> String {
-    let Incident { summary, from, to, context, archive, nodes, entries, entries_omitted, gaps, nodes_omitted, .. } =
-        incident;
+    let Incident { summary, from, to, context, archive, nodes, entries, gaps, nodes_omitted, .. } = incident;
     let of_gaps = gaps.iter().flat_map(|gap| [gap.from, gap.to]).flatten();
     let runs = nodes.iter().flat_map(|node| &node.lanes).flat_map(|lane| &lane.runs);
     let of_runs = runs.flat_map(|run| [Some(run.from), run.to]).flatten();
@@ -101,9 +100,9 @@ pub(super) fn page(incident: &Incident) -> String {
         ));
     }
     html.push_str("</tbody></table>\n");
-    for (omitted, what) in [(entries_omitted, "entries of lower severity"), (nodes_omitted, "nodes")] {
-        html.push_str(&omitted.map(|omitted| format!("<p>… and {omitted} {what}</p>\n")).unwrap_or_default());
-    }
+    html.push_str(
+        &nodes_omitted.map(|nodes| format!("<p>… and {nodes} nodes beyond --limit</p>\n")).unwrap_or_default(),
+    );
     if !gaps.is_empty() {
         html.push_str("<h2>What is not known</h2>\n<table><thead><tr><th>from<th>to<th>node<th>why</thead><tbody>\n");
     }

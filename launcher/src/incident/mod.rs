@@ -52,8 +52,6 @@ use crate::terminal::style::named;
 use crate::terminal::table::{cell, new_table, second};
 use crate::tools::node_name;
 
-/// Maximum number of entries. The entries of the highest severity are kept, and of these the newest.
-const MAX_ENTRIES: usize = 2000;
 /// Faults of several nodes within this time may have one cause.
 const SAME_FAULT: SignedDuration = SignedDuration::from_mins(2);
 /// Maximum number of parallel lists of pods.
@@ -85,7 +83,7 @@ pub(crate) struct IncidentArgs {
 
 /// What happened on nodes.
 #[omit(Option)]
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Incident {
     summary: String,
     /// Start of the period.
@@ -100,8 +98,6 @@ pub(crate) struct Incident {
     nodes: Vec<NodeLanes>,
     /// What happened, oldest first.
     entries: Vec<Entry>,
-    /// Number of entries that were left out: the least severe ones, and of these the oldest.
-    entries_omitted: Option<usize>,
     /// What is not known.
     gaps: Vec<Gap>,
     /// Nodes beyond `--limit`.
@@ -175,7 +171,7 @@ pub(crate) async fn incident(call: CallContext, args: IncidentArgs) -> Result<In
         context: connection.context.clone(),
         archive: call.settings.archive.as_deref().cloned(),
         nodes_omitted: (omitted > 0).then_some(omitted),
-        ..Incident::empty(from, to)
+        ..Incident::default()
     };
     let events = incident.events_of_cluster(events, &call.settings.probe_namespace);
     for node in &nodes {
@@ -268,14 +264,6 @@ fn gpus_of_pods(report: &Report) -> BTreeMap<String, Vec<u32>> {
 }
 
 impl Incident {
-    fn empty(from: Timestamp, to: Timestamp) -> Self {
-        let (summary, context) = (String::new(), String::new());
-        let (nodes, entries, gaps) = (Vec::new(), Vec::new(), Vec::new());
-        let (faults, archive, html) = (Vec::new(), None, None);
-        let (entries_omitted, nodes_omitted) = (None, None);
-        Self { summary, from, to, context, archive, faults, nodes, entries, entries_omitted, gaps, nodes_omitted, html }
-    }
-
     /// Returns the events, without those of probe pods. Adds a gap for the time of which the cluster has no event.
     fn events_of_cluster(&mut self, events: Result<Vec<ObjectEvent>, Failure>, namespace: &str) -> Vec<ObjectEvent> {
         let (events, begin, why) = match events {
@@ -353,12 +341,8 @@ impl Incident {
         self.nodes.push(NodeLanes { node: name.to_owned(), verdict, diagnosis, lanes });
     }
 
-    /// Sorts and limits the entries, and writes the summary.
+    /// Sorts the entries, finds the faults, and writes the summary.
     fn finish(&mut self) {
-        self.entries.sort_by_key(|entry| std::cmp::Reverse((entry.severity, entry.at)));
-        let omitted = self.entries.len().saturating_sub(MAX_ENTRIES);
-        self.entries.truncate(MAX_ENTRIES);
-        self.entries_omitted = (omitted > 0).then_some(omitted);
         self.entries.sort_by(|left, right| {
             (left.at, &left.node, &left.lane, left.kind).cmp(&(right.at, &right.node, &right.lane, right.kind))
         });
@@ -434,7 +418,6 @@ impl Incident {
             rows.add_row([second(*at), named(*severity), node.clone(), lane.clone(), format!("{what}{count}"), text]);
         }
         page.push_table(rows);
-        page.push_omitted(self.entries_omitted, "entries of lower severity");
         let mut gaps = new_table(["not known from", "to", "node", "kind", "why"]).note("why");
         for Gap { node, kind, from, to, why } in &self.gaps {
             let time = |time: &Option<Timestamp>| cell(time.map(second));

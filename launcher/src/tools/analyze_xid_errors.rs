@@ -181,8 +181,16 @@ impl Tool for AnalyzeXidErrors {
     async fn call(call: CallContext, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, code, log, since, context } = args.with_code();
         if let Some(log) = log {
-            let log = if log == INPUT { read_input().await? } else { log };
-            return Ok(XidAnswer::Node(Box::new(of_text(&log, since.as_ref()))));
+            if log == INPUT {
+                return Ok(XidAnswer::Node(Box::new(of_text(&read_input().await?, since.as_ref()))));
+            }
+            let answer = of_text(&log, since.as_ref());
+            if answer.section.events.is_empty() && answer.findings.is_empty() {
+                let why = "the text has no line of the NVIDIA driver, and no other kernel line with a known meaning";
+                let next = "For the message of a program, run gpu-syringe explain POD. For a whole kernel log: dmesg | gpu-syringe xid -";
+                return Err(Failure::usage("Explaining a line of a kernel log", why, next));
+            }
+            return Ok(XidAnswer::Node(Box::new(answer)));
         }
         let node_name = match (node_name, code) {
             (None, Some(code)) => return Ok(XidAnswer::Code(Box::new(XidMeaning::of(code)?))),

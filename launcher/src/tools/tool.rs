@@ -130,7 +130,7 @@ fn wrong_argument<A: DeserializeOwned>(args: &Value, why: &str) -> Option<String
 /// Runs the tool and renders its answer.
 pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<RenderedAnswer, Failure> {
     let call = CallContext { end: Instant::now() + call.settings.call_time(), ..call };
-    let archive = call.settings.archive.clone();
+    let (archive, limits_size) = (call.settings.archive.clone(), call.limits_size);
     let answer = T::call(call, args).await?;
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
@@ -144,7 +144,9 @@ pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<Ren
         page.push_str(&format!("\n{}\n", archive.line()));
     }
     untrusted_text::finish(&mut json, &shape);
-    fit_answer::fit(&mut json, &shape);
+    if limits_size {
+        fit_answer::fit(&mut json, &shape);
+    }
     let names = answer.names().iter().map(|name| clean(name, MAX_NAME)).collect();
     Ok(RenderedAnswer { json, page, names, outcome: answer.outcome() })
 }

@@ -28,6 +28,10 @@ pub struct PodFacts {
     pub scheduled: Option<Timestamp>,
     /// Time at which the deletion of the pod was requested.
     pub deleted: Option<Timestamp>,
+    /// Time that the containers have to end after the request to delete the pod, in seconds.
+    pub grace_seconds: Option<i64>,
+    /// Reason and message of the condition `DisruptionTarget`, if it is True: Kubernetes ends the pod for this reason.
+    pub disruption: Option<String>,
     /// Containers of the pod, init containers first.
     pub containers: Vec<ContainerFacts>,
     pub events: Vec<PodEvent>,

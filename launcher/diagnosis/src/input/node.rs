@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::evidence;
+use crate::input::absent;
 use crate::input::driver::Driver;
 use crate::input::fields::{self, Fields};
 pub(crate) use crate::input::gpu::Gpu;
@@ -74,8 +75,10 @@ impl<'a> Node<'a> {
             stack: Stack::default(),
             fields: OnceCell::new(),
         };
+        let absent = absent::addresses(&node);
+        node.gpus.retain(|gpu| !gpu.from_log || gpu.pci.as_ref().is_none_or(|pci| !absent.contains(pci)));
         let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.is_readable(gpu)).cloned().collect();
-        node.timeline = Timeline::new(report, &working);
+        node.timeline = Timeline::new(report, &working, &absent);
         node.driver = Driver::new(&node);
         node.stack = Stack::new(&node);
         node

@@ -1,4 +1,5 @@
-//! Modules that read error messages: `phrases` (table of known messages) and `shapes` (general shapes of error texts).
+//! Modules that read error messages: `phrases` (known messages), `shapes` (general shapes), `elsewhere` (failures of others).
 
+pub(crate) mod elsewhere;
 pub(crate) mod phrases;
 pub(crate) mod shapes;

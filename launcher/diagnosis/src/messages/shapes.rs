@@ -107,6 +107,18 @@ pub(crate) fn read(message: &str) -> Option<Reading> {
     Some(Reading { what, words, cause: shape.cause, advice: shape.advice, tier: shape.tier })
 }
 
+/// Returns the meaning of a line that says that something outside of the program failed.
+pub(crate) fn of_something_else(line: &str) -> Reading {
+    Reading {
+        what: "another process, rank, node or service failed or did not respond".to_owned(),
+        words: words_of(line),
+        cause: Cause::Unknown,
+        advice: "Look at the process, rank, node or service that the message names: its state, its log, and the node on which it ran. This \
+                 program only reports its failure.",
+        tier: 3,
+    }
+}
+
 /// Returns the line of a log that gives the reason, with its meaning: the last line about an error that has a known shape.
 pub(crate) fn read_log<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clone) -> Option<(&'a str, Reading)> {
     let readable = || lines.clone().rev().filter_map(|line| Some((line, read(line)?)));

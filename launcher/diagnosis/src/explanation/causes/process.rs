@@ -11,12 +11,14 @@ use crate::explanation::causes::{
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use crate::input::processes::Stuck;
+use crate::messages::elsewhere;
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Class};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termination};
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::kernel_log::host_lines;
 use syringe_core::report::Section;
 
 pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
@@ -50,6 +52,57 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(quotes(&kills))
             .with_action(ActionCode::FixLimits, action),
     )
+}
+
+/// Maximum time between a line about host memory and the end of the container that it ended.
+const SAME_TIME: SignedDuration = SignedDuration::from_secs(60);
+
+/// Explains a container that the kernel ended because of an uncorrectable error of host memory.
+pub(crate) fn damaged_host_memory(case: &Case<'_>) -> Option<Explanation> {
+    let end = case.failed()?;
+    let bus_error =
+        end.exit_code == 135 || ["Bus error", "bus error", "SIGBUS"].iter().any(|words| end.message.contains(words));
+    let near = |event: &KernelEvent| {
+        let near = |time: &jiff::Timestamp| end.finished.is_some_and(|end| time.duration_since(end).abs() <= SAME_TIME);
+        event.occurred_at().iter().any(near)
+    };
+    let processes = case.report.and_then(|report| Section::data_of(&report.sections.processes));
+    // The process that the kernel ended no longer exists.
+    let lives = |pid: u32| {
+        processes.is_some_and(|all| all.processes.iter().any(|process| process.pid == pid))
+            && !case.on_node.pids.contains(&pid)
+    };
+    let ended_it = |event: &&KernelEvent| match event.pid {
+        Some(pid) => !lives(pid) && near(event),
+        None => bus_error && near(event),
+    };
+    let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
+    let events: Vec<&KernelEvent> =
+        log.into_iter().flat_map(|log| &log.events).filter(|event| is_of_host_memory(event)).filter(ended_it).collect();
+    if events.is_empty() {
+        return None;
+    }
+    let what = format!("an uncorrectable error of the memory of its node ended container {} (SIGBUS)", end.container);
+    let advice = format!(
+        "Restart the pod. Check the hardware log (BMC) of {} for the memory module (DIMM): the program and the GPU are not the cause.",
+        case.node
+    );
+    let certainty = if events.iter().any(|event| event.pid.is_some()) { Certainty::Certain } else { Certainty::Likely };
+    Some(
+        case.explain(Cause::Node, certainty, what)
+            .with_evidence(end_quote(case))
+            .with_evidence(quotes(&events))
+            .with_action(ActionCode::RestartPod, advice),
+    )
+}
+
+/// Returns whether an event is about an uncorrectable error of the host's memory, or a machine check that can be one.
+fn is_of_host_memory(event: &KernelEvent) -> bool {
+    let uncorrected = ["exception", "firmware_recoverable", "firmware_fatal", "memory_uncorrected"];
+    match event.kind {
+        KernelEventKind::Mce => event.sub_code.as_deref().is_some_and(|sub| uncorrected.contains(&sub)),
+        _ => host_lines::row_of(event).is_some_and(|row| row.finding == Some("host-memory-error")),
+    }
 }
 
 /// Explains a pod whose process is stuck in the driver, according to the diagnosis. Kubernetes still shows it as running.
@@ -302,9 +355,13 @@ fn node_ends_programs(case: &Case<'_>) -> bool {
 /// from the log.
 fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     let own = shapes::read_log(message.lines()).map(|(_, reading)| (reading, false));
-    own.or_else(|| {
-        let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
-        shapes::read_log(in_log).map(|(_, reading)| (reading, true))
+    // A general statement says less than the words about another process.
+    let specific = own.clone().filter(|(reading, _)| reading.is_specific());
+    let other = || elsewhere::read(message).map(|line| (shapes::of_something_else(line), false));
+    specific.or_else(other).or(own).or_else(|| {
+        let in_log = || case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
+        let other = || elsewhere::read(in_log().next_back()?).map(|line| (shapes::of_something_else(line), true));
+        shapes::read_log(in_log()).map(|(_, reading)| (reading, true)).or_else(other)
     })
 }
 
@@ -345,6 +402,9 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         return Some(doubt);
     }
     let what = match case.pod.phase.as_str() {
+        "Running" if !needs_gpus && case.pod.other_resources.is_empty() => {
+            format!("{what}, it requests no GPU, and no problem was found")
+        }
         "Running" if !needs_gpus || claims::sections_not_read(case).is_empty() => {
             format!("{what}, and no problem was found")
         }

@@ -289,7 +289,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         let further = vec![(ActionCode::CheckCabling, inspect)];
         // A GPU that responds may finish its work.
         let draft = Draft { can_wait: node.is_readable(gpu), further, ..draft };
-        drafts.push(draft.unless_recovered(recovery.into()));
+        drafts.push(draft.unless_recovered(recovery.into(), node.booted().is_some()));
     }
     let up_for = days(node.host().and_then(|host| host.uptime_seconds));
     if !nonfatal.is_empty() || total("nonfatal") > USUAL_NONFATAL {
@@ -315,7 +315,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         };
         let back = events.iter().find(is_up).and_then(|_| of_link(node, gpu, newest));
         let draft = Draft::on_gpu(LINK_LOST, gpu).with_events(lost);
-        drafts.push(draft.unless_recovered(back.or_else(|| rests(node, gpu, newest)).into()));
+        drafts.push(draft.unless_recovered(back.or_else(|| rests(node, gpu, newest)).into(), node.booted().is_some()));
     }
     drafts.extend(iommu(node, gpu));
     drafts

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use syringe_core::scenarios;
 
+use crate::bed::{Bed, node};
 use crate::support::launcher::Launcher;
 
 /// The time of the reports in the archives.
@@ -366,4 +367,24 @@ async fn an_unknown_node_is_refused_with_its_name() {
     let ago = NOW.parse::<Timestamp>().unwrap() - SignedDuration::from_mins(1);
     let (code, answer) = switch_fault().incident(&["gpu-1", "--since", &ago.to_string()]).await;
     assert_eq!((code, &answer["faults"]), (Some(0), &json!([])), "nothing in the last minute: {answer}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_read_with_one_probe_per_node_and_again_where_the_raw_log_is_refused() {
+    let nodes = [node("gpu-1", "healthy-h100-8"), node("gpu-2", "xid79-off-bus")];
+    let bed = Bed::of(demo_cluster::Fixture::of(nodes)).await;
+    let ended = bed.launcher().args(["incident", "-o", "json", "--since", "30d"]).run().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(answer["faults"][0]["node"], "gpu-2", "{answer}");
+    assert!(answer["context"].is_string() && answer.get("archive").is_none(), "{answer}");
+    bed.until_bare().await;
+    bed.assert_bare(2);
+    let refused = demo_cluster::CountedFault::once(demo_cluster::ExecFault::Forbidden);
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(refused)).await;
+    let ended = bed.launcher().args(["incident", "-o", "json"]).run().await;
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert!(!answer["gaps"].to_string().contains("node_not_read"), "{answer}");
+    bed.until_bare().await;
 }

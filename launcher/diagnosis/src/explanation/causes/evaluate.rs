@@ -64,6 +64,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Inferred, Part::Device, kubelet::no_gpu_allocated),
     (Inferred, Part::Device, gpu::memory_used_up),
     (Inferred, Part::Device, kubelet::device_unhealthy),
+    (Inferred, Part::Program, kubelet::waits_for_init),
     (Inferred, Part::Program, process::zombie),
     (Inferred, Part::Program, process::program_ended),
     (Inferred, Part::Running, process::possibly_stuck),

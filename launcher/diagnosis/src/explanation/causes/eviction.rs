@@ -241,8 +241,12 @@ pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(case.unread.then(|| "no probe read the node: only Kubernetes data is known".to_owned()))
             .with_action(
                 ActionCode::DrainAndReboot,
+                // Without its kubelet, nobody confirms that the containers ended, so the pod stays.
                 format!(
-                    "Repair {} (kubelet, network, power). The controller recreates the pod on another node.",
+                    "Repair {} (kubelet, network, power). The pod stays until then: a Deployment or Job creates another one when the pod is \
+                     evicted, but a StatefulSet does not, and a pod without a controller is not recreated. If the machine is off for good, \
+                     add the taint node.kubernetes.io/out-of-service to the node; `kubectl delete pod --force` is safe only if the \
+                     containers certainly do not run.",
                     case.node
                 ),
             )

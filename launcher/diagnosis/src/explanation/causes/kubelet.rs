@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use crate::explanation::causes::{Case, event_quote, gpu};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::PodEvent;
+use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent};
 
 /// Maximum time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
 const MAX_GRACE: SignedDuration = SignedDuration::from_mins(15);
@@ -128,6 +128,30 @@ pub(crate) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
             ActionCode::Watch,
             format!("Check the Xids of that GPU (analyze_xid_errors for {node}), and the device plugin's log."),
         ),
+    )
+}
+
+/// Explains a pod whose containers have not started because an init container still runs: only init containers run in a pod that is
+/// Pending.
+pub(crate) fn waits_for_init(case: &Case<'_>) -> Option<Explanation> {
+    let pod = case.pod;
+    if pod.phase != "Pending" || pod.deleted.is_some() {
+        return None;
+    }
+    let (name, since) = pod.containers.iter().rev().find_map(|container| match container.state {
+        ContainerState::Running { since } => Some((&container.name, since)),
+        _ => None,
+    })?;
+    let since = since.map_or_else(String::new, |since| format!(" since {since:.0}"));
+    let what = format!(
+        "the pod waits for its init container {name}, which runs{since}; its other containers have not started"
+    );
+    let logs = format!("kubectl logs -n {} {} -c {name}", pod.namespace, pod.name);
+    let conditions = pod.other_conditions.iter().filter(|condition| condition.contains(name.as_str()));
+    Some(
+        case.explain(Cause::Unknown, Certainty::Likely, what)
+            .with_evidence(conditions.map(|condition| format!("condition {condition}")))
+            .with_action(ActionCode::Watch, format!("Find out what {name} waits for: {logs}")),
     )
 }
 

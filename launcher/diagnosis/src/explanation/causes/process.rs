@@ -405,6 +405,9 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         return Some(doubt);
     }
     let what = match case.pod.phase.as_str() {
+        "Running" if !needs_gpus && case.pod.other_resources.is_empty() => {
+            format!("{what}, it requests no GPU, and no problem was found")
+        }
         "Running" if !needs_gpus || claims::sections_not_read(case).is_empty() => {
             format!("{what}, and no problem was found")
         }

@@ -241,6 +241,13 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             }
         },
     };
+    let tainted = excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")));
+    let action = match tainted {
+        Some(taint) if !is_of_shares => format!(
+            "{action} If the nodes with the taint {taint} are those with the GPUs, the pod needs a toleration of it."
+        ),
+        _ => action,
+    };
     // The messages of the pods that would offer the resource.
     let told = room.map(|room| room.changes.join("\n")).filter(|_| room.is_some_and(|room| !room.never_fits));
     let known = |text: &String| {
@@ -279,6 +286,17 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(case.events(&AUTOSCALER).next().map(event_quote))
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
+}
+
+/// Returns the taint by which nodes are excluded, unless it is one of Kubernetes itself: `{dedicated: llm}`.
+fn excluded_by_taint(reasons: &[String]) -> Option<&str> {
+    let taint = |reason: &'_ String| {
+        let (_, rest) =
+            reason.split_once("untolerated taint ").or_else(|| reason.split_once("untolerated taint(s) "))?;
+        Some(rest.len())
+    };
+    let found = reasons.iter().filter_map(|reason| Some(&reason[reason.len() - taint(reason)?..]));
+    found.into_iter().find(|taint| taint.starts_with('{') && !taint.contains("kubernetes.io/"))
 }
 
 /// Words of the reasons that are compared with each node (`scheduler_filters`), in lower case.

@@ -134,6 +134,33 @@ fn an_unhealthy_device_is_reported() {
 }
 
 #[test]
+fn a_pod_that_waits_for_an_init_container_names_it() {
+    let waiting = || ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
+    let container = |name: &str, state| ContainerFacts { name: name.into(), state, ..ContainerFacts::default() };
+    let done = ContainerState::Terminated {
+        exit_code: 0,
+        reason: "Completed".into(),
+        message: String::new(),
+        started: None,
+        finished: None,
+    };
+    let running = ContainerState::Running { since: Some(time("02:00:00")) };
+    let pod = PodFacts {
+        phase: "Pending".into(),
+        ready: Some(false),
+        containers: vec![container("copy", done), container("wait-for-db", running), container("main", waiting())],
+        ..failed(1, "Error")
+    };
+    let explanation = cause_of(&pod, &node(Vec::new()));
+    assert!(
+        explanation.summary.contains("its init container wait-for-db, which runs since 2026-11-"),
+        "{explanation:?}"
+    );
+    assert!(explanation.action.text.ends_with("-c wait-for-db"), "{explanation:?}");
+    assert_eq!(explanation.cause, Cause::Unknown);
+}
+
+#[test]
 fn a_sandbox_that_changes_again_and_again_ends_the_container() {
     let changed = |count| PodEvent {
         warning: false,

@@ -50,7 +50,8 @@ rules! {
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable", about Unavailable;
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
         UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
-        means "GPUs respond, but Kubernetes advertises none of them: no pod that requests a GPU can run on the node.",
+        means "GPUs respond, or Kubernetes expects GPUs on a node that was not read, but Kubernetes advertises none of them: no pod that \
+            requests a GPU can run on the node.",
         reads "inventory.gpus, kubernetes.gpu_capacity, kubernetes.other_gpu_resources, kubernetes.gpu_dra, \
             kubernetes.gpu_plugin_in_cluster, kubernetes.nvidia_pods", about Unavailable;
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
@@ -93,6 +94,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let repair = repair.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.advice));
         let draft = Draft { reason, ..Draft::on_node(CONDITION) }.with_all_evidence(conditions);
         let advice = repair.map(|repair| format!("{} {repair}", draft.advice));
+        // A monitor that did not measure reports no fault.
+        let draft = match node.kubernetes.gpu_conditions.iter().all(|text| is_unmeasured(text)) {
+            true => draft.with_severity(Severity::Info),
+            false => draft,
+        };
         let action = draft.action;
         drafts.push(match advice {
             Some(advice) => draft.with_action(action, advice),
@@ -100,6 +106,12 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         });
     }
     drafts
+}
+
+/// Returns whether a condition has the status Unknown: `XidError is Unknown: NotMeasured, …`.
+fn is_unmeasured(condition: &str) -> bool {
+    let Some((name, rest)) = condition.split_once(": ") else { return false };
+    name.ends_with(" is Unknown") || rest.starts_with("Unknown")
 }
 
 /// Returns whether any GPU has MIG enabled: then Kubernetes does not count whole GPUs.
@@ -295,18 +307,23 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// Finds GPUs that work, but are not advertised to Kubernetes.
+/// Finds GPUs that work, or that Kubernetes expects on a node that was not read, but that are not advertised to Kubernetes.
 fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let cluster = node.kubernetes;
     // MIG devices are other resources.
-    if present == 0 || has_mig(node) {
+    if has_mig(node) {
         return None;
     }
+    let gpus = match present {
+        0 if node.inventory().is_some() || node.host().is_some() => return None,
+        0 => expected(node, 0).first()?.told(),
+        present => format!("NVML lists {present}"),
+    };
     let capacity = match cluster.gpu_capacity {
         Some(_) => "Kubernetes capacity: 0",
         None => "Kubernetes capacity: no such resource",
     };
-    let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
+    let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, {gpus}"));
     // The kubelet keeps the resource of a device plugin that is gone, with the amount 0.
     if cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none() {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \

@@ -53,7 +53,10 @@ pub(crate) struct Reason {
 /// Returns why a pod fails, from the container runtime's message about a failed start, or else from the log, with whose the things are
 /// that the messages name, and what is different on the platform of the node.
 pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
-    let reason = of_runtime(failing_pod).or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))?;
+    let reason = of_runtime(failing_pod)
+        .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
+        .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
+        .or_else(|| of_last_words(failing_pod.last_words()?))?;
     let named = reason.told.iter().chain(&reason.cause).map(String::as_str);
     let owners = owners::about(named);
     let older = changes::pods_before_driver(node, reason.told.iter().map(String::as_str));
@@ -87,6 +90,38 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
         let told = vec![shapes::core(message)];
         Some(Reason { cause: Some(reading.quoted()), evidence: vec![quoted(message)], told, action })
     })
+}
+
+/// Returns why the scheduler does not place the pod, from its message.
+pub(crate) fn of_scheduler(message: &str) -> Option<Reason> {
+    let phrase = phrases::known(Part::Scheduler, message)?;
+    let cause = format!("{} (\"{}\")", phrase.meaning(message), clean_keeping_end(message, LINE));
+    let advice = format!(
+        "{} A DaemonSet of GPU software needs a priority class (system-node-critical), so that it finds room beside other pods.",
+        phrase.action
+    );
+    let action = Some((ActionCode::UpdateSoftware, advice));
+    Some(Reason { cause: Some(cause), evidence: Vec::new(), told: Vec::new(), action })
+}
+
+/// Returns what the termination message of a container says.
+fn of_last_words(message: &str) -> Option<Reason> {
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let reading = shapes::read_log(lines.clone());
+    let told = lines.clone().next_back()?;
+    let (line, cause) = match &reading {
+        Some((line, reading)) => (*line, reading.quoted()),
+        None => (shapes::last_error(lines).unwrap_or(told), format!("its last words: \"{}\"", shapes::words_of(told))),
+    };
+    let advice = match &reading {
+        Some((_, reading)) => reading.advice,
+        None => {
+            "Correct what the last words of the container say: its arguments, its settings, or the version of its image."
+        }
+    };
+    let action = Some((ActionCode::UpdateSoftware, advice.to_owned()));
+    let evidence = vec![format!("termination message: {}", clean_keeping_end(line, LINE))];
+    Some(Reason { cause: Some(cause), evidence, told: vec![line.to_owned()], action })
 }
 
 /// Returns the kind of an action that follows from a guess: no guess makes a node unusable.

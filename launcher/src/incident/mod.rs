@@ -153,6 +153,10 @@ pub(crate) async fn incident(call: CallContext, args: IncidentArgs) -> Result<In
     call.prober.sweep_in_background(&connection);
     let to = connection.now();
     let from = since.resolve(to);
+    if from >= to {
+        let why = format!("--since is not before the time of the state, {to:.0}");
+        return Err(Failure::usage(what, why, "Use an earlier time, or a duration such as 24h."));
+    }
     let pods = stream::iter(&nodes).map(|node| async {
         let name = node.name_any();
         let pods = call.with_deadline(what, pods::on_node(&connection, &name, Freshness::Cached)).await;

@@ -468,7 +468,11 @@ fn without_probe(
             {next_step}",
         why.trim_end_matches('.')
     );
-    let note = ProbeSummary::without_probe(&kubernetes.name_any(), &connection.context, connection.now(), note);
+    let next_step = Some(next_step.to_owned()).filter(|step| !step.is_empty());
+    let note = ProbeSummary {
+        next_step,
+        ..ProbeSummary::without_probe(&kubernetes.name_any(), &connection.context, connection.now(), note)
+    };
     NodeReading { report, diagnosis, note, existing_pods: None, cluster }
 }
 

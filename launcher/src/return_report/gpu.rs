@@ -38,7 +38,7 @@ impl Gpu {
         let named: Vec<&Self> = all.iter().filter(is_named).collect();
         let why = match named[..] {
             // The driver may number the GPUs without the one that is lost.
-            [_] if index.is_some() && all.iter().any(|gpu| gpu.lost.is_some()) => {
+            _ if index.is_some() && all.iter().any(|gpu| gpu.lost.is_some()) => {
                 format!("an index is ambiguous, because {node} has a GPU that NVML cannot read")
             }
             [one] => return Ok(one.clone()),
@@ -47,7 +47,9 @@ impl Gpu {
         };
         let known = all.iter().map(|gpu| {
             let pci = gpu.pci.as_ref().map(|pci| pci.sysfs().to_owned());
-            gpu.uuid.clone().or(pci).unwrap_or_else(|| gpu.label())
+            let name = gpu.uuid.clone().or(pci.clone()).unwrap_or_else(|| gpu.label());
+            let place = pci.filter(|pci| *pci != name).map(|pci| format!(" ({pci})")).unwrap_or_default();
+            format!("{name}{place}{}", if gpu.lost.is_some() { " (lost)" } else { "" })
         });
         let known: Vec<_> = known.take(16).collect();
         Err(Failure::usage("Choosing the GPU", why, format!("Name one of: {}.", known.join(", "))))

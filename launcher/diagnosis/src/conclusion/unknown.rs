@@ -8,7 +8,7 @@ use crate::input::node::Node;
 use crate::input::optional_inputs::is_optional;
 use crate::rule::Unread;
 use syringe_core::facts::kubernetes::node::UnreadInput;
-use syringe_core::report::{Extent, Report, Status};
+use syringe_core::report::{Extent, Report, Source, Status};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::{clean, clean_keeping_end};
 use syringe_core::unknown::Unknown;
@@ -57,7 +57,9 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
         let why = clean_keeping_end(&format!("{what}{}", problem.why), WHY);
         // Without room for the next step, the reason stays whole.
         let with_next = format!("{}. {}", why.trim_end_matches('.'), problem.next_step);
-        let has_room = !problem.next_step.is_empty() && with_next.chars().count() <= WHY;
+        // Without a probe, the summary of the probe has the next step.
+        let has_room =
+            node.report.source != Source::Api && !problem.next_step.is_empty() && with_next.chars().count() <= WHY;
         let why = if has_room { clean(&with_next, WHY) } else { why };
         match entries.iter_mut().find(|(_, entry)| entry.gpu == problem.gpu && entry.why == why) {
             Some((sections, _)) if sections.contains(&section) => {}

@@ -175,11 +175,13 @@ pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Resu
     Ok(events.into_iter().map(refused).collect())
 }
 
-/// Reads the newest events of pods with this name, newest first. Events stay in the API for some time after a deletion.
-pub async fn left_of_pod(connection: &Connection, namespace: &str, pod: &str) -> Vec<NodeEvent> {
+/// Reads the newest events of objects with this name, of one kind or of any, newest first. Events stay in the API for some time after a
+/// deletion.
+pub async fn left_of(connection: &Connection, namespace: &str, kind: Option<&str>, name: &str) -> Vec<NodeEvent> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
-    let fields = format!("involvedObject.kind=Pod,involvedObject.name={pod}");
-    let what = format!("Listing the events of pod {namespace}/{pod}");
+    let kind = kind.map_or_else(String::new, |kind| format!("involvedObject.kind={kind},"));
+    let fields = format!("{kind}involvedObject.name={name}");
+    let what = format!("Listing the events of {namespace}/{name}");
     let events = newest(connection, &path, &fields, &what, MAX_LEFT_EVENTS).await.unwrap_or_default();
     events.into_iter().map(SlimEvent::into_node_event).collect()
 }

@@ -80,6 +80,21 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     Ok(Opened { settings, contexts, cluster: Some(cluster), nodes, unread })
 }
 
+/// Returns the raw records of the kernel logs of these nodes, which an archive has beside the reports. Empty for a cluster.
+///
+/// # Errors
+/// If the archive cannot be read again.
+pub(crate) fn kernel_logs(settings: &Settings, nodes: &[String]) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+    let Some(path) = &settings.from else { return Ok(BTreeMap::new()) };
+    let what = || format!("Reading the kernel logs of the archive {}", path.display());
+    let file = File::open(path).map_err(|error| Failure::new(what(), error, "Check the path after --from."))?;
+    let archive = Archive::read_with_logs_of(BufReader::new(file), &|name| nodes.iter().any(|node| node == name));
+    let archive = archive.map_err(|error| Failure::new(what(), error, "Check the file after --from."))?;
+    let lines = |log: Vec<u8>| String::from_utf8_lossy(&log).lines().map(str::to_owned).collect();
+    let logs = archive.nodes.into_iter().map(|(name, node)| (name, node.kernel_log));
+    Ok(logs.filter(|(_, log)| !log.is_empty()).map(|(name, log)| (name, lines(log))).collect())
+}
+
 /// Returns the settings without those that select a real cluster or describe its set-up.
 fn for_archive(settings: Settings, note: ArchiveNote) -> Settings {
     let selected = Settings {

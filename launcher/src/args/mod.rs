@@ -16,6 +16,8 @@ use crate::archives::SaveArgs;
 use crate::compare::CompareArgs;
 use crate::completion;
 use crate::doctor::DoctorArgs;
+use crate::incident::IncidentArgs;
+use crate::return_report::ReturnReportArgs;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
 use crate::settings::{OutputSettings, Settings, all_settings};
@@ -56,6 +58,10 @@ pub(crate) enum Command {
     Save(SaveArgs),
     /// What changed on nodes, or what counts up
     Compare(CompareArgs),
+    /// What happened on nodes, in the order of time
+    Incident(IncidentArgs),
+    /// The case for returning a GPU to its vendor
+    ReturnReport(ReturnReportArgs),
     /// Check what probes need, and show the fixes
     Doctor(DoctorArgs),
     /// Namespace, permissions, policy: print or apply

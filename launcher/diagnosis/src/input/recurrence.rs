@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::input::node::{Gpu, Node};
-use crate::input::timeline::{OF_ABSENT_DEVICE, same_gpu, was_reset};
+use crate::input::timeline::{OF_ABSENT_DEVICE, same_gpu};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily, Rate};
@@ -203,7 +203,7 @@ fn boot_of<'a>(node: &Node<'_>, event: &'a KernelEvent) -> Option<&'a str> {
 fn repairs_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<Timestamp> {
     let of_boot = node.timeline.events.iter().map(|other| other.fact).filter(|other| boot_of(node, other) == boot);
     let repairs =
-        of_boot.filter(|other| other.kind == Kind::DriverLoaded || was_reset(other) && same_gpu(other, event));
+        of_boot.filter(|other| other.kind == Kind::DriverLoaded || other.is_reset() && same_gpu(other, event));
     repairs.flat_map(KernelEvent::occurred_at).collect()
 }
 

@@ -225,7 +225,7 @@ fn repair(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> O
     if loads.filter(|load| *load > last).count() > own {
         return Some(BEFORE_LOAD);
     }
-    let resets = same_boot().filter(|other| was_reset(other) && same_gpu(other, event));
+    let resets = same_boot().filter(|other| other.is_reset() && same_gpu(other, event));
     let reset = resets.filter_map(|other| other.ordered_at()).max();
     if reset.is_some_and(|reset| last < reset) {
         return Some("before the GPU was last reset");
@@ -260,15 +260,6 @@ fn is_here(event: &KernelEvent, all: &[&KernelEvent], uuids: &[&String]) -> bool
         Some(uuid) => uuids.contains(&uuid),
         None => named.all(|uuid| uuids.contains(&uuid)),
     }
-}
-
-/// Returns whether the driver withdraws a recommendation that only a reset resolves. Draining peer-to-peer traffic (3)
-/// or recovering the IMEX domain (5) does not reset a GPU.
-pub(crate) fn was_reset(event: &KernelEvent) -> bool {
-    let value = |name: &str| event.details.get(name).map(String::as_str);
-    is_xid(event, &[154])
-        && value("recovery_to") == Some("0")
-        && matches!(value("recovery_from"), Some("1" | "2" | "4" | "6" | "7"))
 }
 
 /// Returns whether the driver logs this event during its load, before the line about the load.

@@ -8,7 +8,7 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as Kind, KernelLog};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::pci::PciAddress;
-use syringe_core::report::{Report, Section, Sections, Status};
+use syringe_core::report::{Report, Section, Sections, Source, Status};
 
 use super::properties::log_of;
 use super::{scenarios, told};

@@ -91,6 +91,24 @@ fn only_an_error_that_ends_work_is_urgent() {
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Work that goes on hours after a fault that is not fatal may finish.
+#[test]
+fn an_old_fault_that_is_not_fatal_is_not_urgent() {
+    let (report, _) = &scenarios()["healthy-h100-8"];
+    let gpu = gpu_addresses(report).get(2).map(|(pci, ..)| pci.clone());
+    for entry in xids().filter(|entry| entry.severity == Severity::Critical) {
+        let event = KernelEvent {
+            kind: Kind::Xid,
+            code: Some(entry.code),
+            pci_address: gpu.clone(),
+            gpu_index: Some(2),
+            ..KernelEvent::default()
+        };
+        let diagnosis = judged(&node(&event, &[8 * HOUR], false));
+        assert!(urgency(&diagnosis) < Some(Urgency::Now), "{}: {}", entry.code, told(&diagnosis));
+    }
+}
+
 /// Single events that NVIDIA's catalogue ignores, and for which no state of the GPU waits for a repair, are information.
 #[test]
 fn a_single_event_that_nvidia_ignores_is_information() {

@@ -151,6 +151,10 @@ pub(crate) fn read(message: &str) -> Option<&str> {
 
 fn is_elsewhere(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
+    // The workers of a data loader are processes of the program itself.
+    if lower.contains("dataloader worker") {
+        return false;
+    }
     fails(&lower, &OTHERS, &FAILURES)
         || fails(&lower, &SERVICES, &FAILURES_OF_SERVICES)
         || CONNECTIONS.iter().any(|words| lower.contains(words))
@@ -237,6 +241,7 @@ mod tests {
             "ImportError: cannot import name 'Server' from 'app'",
             "RuntimeError: CUDA error: device-side assert triggered",
             "IndexError: list index out of range",
+            "RuntimeError: DataLoader worker (pid(s) 4711) exited unexpectedly",
         ] {
             assert_eq!(read(message), None, "{message}");
         }

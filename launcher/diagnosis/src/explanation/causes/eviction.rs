@@ -309,9 +309,11 @@ const DISRUPTIONS: [(&str, &str, &str); 4] = [
 
 fn by_condition(case: &Case<'_>) -> Option<Explanation> {
     let condition = case.pod.disruption.as_ref()?;
-    let running = case.pod.running().next().is_some() && case.pod.deleted.is_none();
+    // A container that ended by itself, with a message, has another cause.
+    let by_itself = case.failed().is_some_and(|end| !matches!(end.exit_code, 137 | 143) && !end.message.is_empty());
+    let excluded = by_itself || (case.pod.running().next().is_some() && case.pod.deleted.is_none());
     let (_, what, advice) =
-        DISRUPTIONS.iter().find(|(reason, ..)| condition.starts_with(reason)).filter(|_| !running)?;
+        DISRUPTIONS.iter().find(|(reason, ..)| condition.starts_with(reason)).filter(|_| !excluded)?;
     let explained = case.explain(Cause::Cluster, Certainty::Certain, *what);
     let explained = explained.with_evidence([format!("condition DisruptionTarget: {condition}")]);
     Some(explained.with_action(ActionCode::None, format!("{NOT_OF_GPU} {advice}")))

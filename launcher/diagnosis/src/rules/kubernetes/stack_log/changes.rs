@@ -10,15 +10,9 @@ use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 /// Maximum number of pods or modules that are named.
 const NAMED: usize = 4;
-/// Words of messages about files or modules of the driver, in lower case.
-const OF_DRIVER: [&str; 6] = [
-    "/proc/driver/nvidia",
-    "/run/nvidia/driver",
-    "driver/library version mismatch",
-    "nvidia-container-cli",
-    "driver is in use",
-    "libnvidia-",
-];
+/// Words of messages about files or modules of the driver that a pod from before a change can hold, in lower case.
+const OF_DRIVER: [&str; 4] =
+    ["/proc/driver/nvidia", "driver/library version mismatch", "driver is in use", "mount operation failed"];
 /// Modules that use the module nvidia and that the driver's installer does not always unload.
 const USERS: [&str; 5] = ["gdrdrv", "nvidia_fs", "nvidia_peermem", "nv_peer_mem", "nvidia_vgpu_vfio"];
 
@@ -39,8 +33,8 @@ pub(super) fn pods_before_driver<'t>(node: &Node<'_>, told: impl IntoIterator<It
     let older: Vec<String> = older.take(NAMED).collect();
     (!older.is_empty()).then(|| {
         format!(
-            "The driver of {{node}} was started or changed at {}, and these pods with GPUs started before the driver: {}. Delete them (or drain \
-             the node), so that nothing holds the earlier driver.",
+            "The driver of {{node}} was started or changed at {}, and these pods with GPUs started before the driver: {}. They can hold files and \
+             modules of the earlier driver: restart them, or drain the node.",
             evidence::time(changed),
             older.join(", ")
         )

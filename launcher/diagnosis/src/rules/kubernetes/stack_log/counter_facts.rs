@@ -32,6 +32,16 @@ pub(super) enum CounterFact {
     DriverAnswers,
     /// The modules of the driver are loaded.
     UvmLoaded,
+    /// The module nvidia_peermem is loaded.
+    PeermemLoaded,
+    /// The container runtime resolves CDI devices.
+    CdiEnabled,
+    /// The MPS control daemon is running.
+    MpsRuns,
+    /// nvidia-imex is running.
+    ImexRuns,
+    /// Fabric Manager is running.
+    FabricManagerRuns,
 }
 
 /// A fact without which the usual cause of a message is only a guess.
@@ -148,7 +158,17 @@ impl CounterFact {
             }
             Self::DriverAnswers => said(node.answering().next().is_some(), "NVML of the node lists its GPUs"),
             Self::UvmLoaded => {
-                said(has_module("nvidia") && has_module("nvidia_uvm"), "nvidia and nvidia_uvm are loaded")
+                said(has_module("nvidia") && has_module("nvidia_uvm"), "nvidia and nvidia_uvm are loaded now")
+            }
+            Self::PeermemLoaded => said(has_module("nvidia_peermem"), "nvidia_peermem is loaded now"),
+            Self::CdiEnabled => {
+                let enabled = host?.container_runtime.as_ref()?.cdi_enabled == Some(true);
+                said(enabled, "CDI is enabled in the configuration of the container runtime")
+            }
+            Self::MpsRuns => said(host?.daemons.mps == Some(true), "the MPS control daemon is running now"),
+            Self::ImexRuns => said(host?.daemons.imex == Some(true), "nvidia-imex is running now"),
+            Self::FabricManagerRuns => {
+                said(host?.daemons.fabric_manager == Some(true), "Fabric Manager is running now")
             }
         }
     }

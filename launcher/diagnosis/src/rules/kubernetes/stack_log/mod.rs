@@ -248,8 +248,13 @@ fn most_telling<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use syringe_core::facts::host::Host;
+    use syringe_core::facts::Mode;
+    use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
+    use syringe_core::facts::driver_load::DriverLoad;
+    use syringe_core::facts::host::{Daemons, DriverVersions, Host};
+    use syringe_core::facts::inventory::{GpuInventory, Inventory};
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::facts::mig::{GpuMig, Mig, MigDevice};
     use syringe_core::report::{Report, Section};
 
     /// Lines from public reports, each with the id of its phrase.
@@ -538,6 +543,65 @@ mod tests {
             let text = reason.action.map(|(_, text)| text).unwrap_or_default();
             assert!(text.is_empty() || text.starts_with(RESOLVE), "{line}: {text}");
         }
+    }
+
+    /// A node on which every counter-fact is true: the driver works, in an Ubuntu without Secure Boot, with NVIDIA's runtime.
+    fn working_report(log: StackLog) -> Report {
+        let driver = DriverVersions {
+            loaded: Some("570.1".into()),
+            library: Some("570.1".into()),
+            flavor: Some("open".into()),
+            ..DriverVersions::default()
+        };
+        let runtime = ContainerRuntime {
+            complete: true,
+            default_handler: Some("nvidia".into()),
+            handlers: vec![RuntimeHandler { name: "nvidia".into(), ..RuntimeHandler::default() }],
+            cdi_enabled: Some(true),
+            ..ContainerRuntime::default()
+        };
+        let load = DriverLoad { secure_boot: Some(false), signature_enforced: Some(false), ..DriverLoad::default() };
+        let modules = ["nvidia", "nvidia_uvm", "nvidia_peermem", "vfio_pci"].map(str::to_owned).to_vec();
+        let running = Some(true);
+        let daemons = Daemons { mps: running, imex: running, fabric_manager: running, ..Daemons::default() };
+        let host = Host {
+            operating_system: Some("Ubuntu 24.04 LTS".into()),
+            stack_log: Some(log),
+            driver_load: Some(load),
+            container_runtime: Some(runtime),
+            driver,
+            modules,
+            daemons,
+            ..Host::default()
+        };
+        let mode = Some(Mode { current: true, pending: true });
+        let mig = GpuMig { mode, devices: vec![MigDevice::default()], ..GpuMig::default() };
+        let gpu = GpuInventory { uuid: Some("GPU-1".into()), ..GpuInventory::default() };
+        let mut report = Report::default();
+        report.sections.host = Some(Section::read(host, Vec::new()));
+        report.sections.inventory =
+            Some(Section::read(Inventory { gpus: vec![gpu], ..Inventory::default() }, Vec::new()));
+        report.sections.mig = Some(Section::read(Mig { gpus: vec![mig], ..Mig::default() }, Vec::new()));
+        report
+    }
+
+    #[test]
+    fn a_cause_that_the_facts_contradict_is_not_identified() {
+        let mut tried = 0;
+        for (line, id) in LINES {
+            let Some(phrase) = PHRASES.iter().find(|phrase| phrase.id == *id) else { panic!("{id}") };
+            if phrase.unless.is_empty() {
+                continue;
+            }
+            tried += 1;
+            let pod = NvidiaPod { uid: "u".into(), component: phrase.example_of(), ..NvidiaPod::default() };
+            let lines = vec![(*line).to_owned()];
+            let report = working_report(StackLog { pod_uid: "u".into(), lines, ..StackLog::default() });
+            let reason = of_log(&Node::new(&report, &KubernetesFacts::default()), &pod, "main").expect("a reason");
+            let cause = reason.cause.unwrap_or_default();
+            assert!(cause.contains("cause not identified") && reason.action.is_none(), "{id}: {line}: {cause}");
+        }
+        assert!(tried > 20, "{tried}");
     }
 
     #[test]

@@ -96,7 +96,8 @@ fn with_lines(base: &str, lines: &[(i64, &str)]) -> Report {
     let mut report = syringe_core::scenarios::named(base).expect("a base node").report();
     let uptime = Section::data_of(&report.sections.host).and_then(|host| host.uptime_seconds).expect("an uptime");
     let microseconds = |minutes: i64| uptime as i64 * 1_000_000 - minutes * 60_000_000;
-    for (sequence, (age, line)) in (100_000..).zip(lines) {
+    let last = report.kernel_log.iter().filter_map(|record| record.split(',').nth(1)?.parse::<u64>().ok()).max();
+    for (sequence, (age, line)) in (last.map_or(0, |last| last + 1)..).zip(lines) {
         report.kernel_log.push(format!("4,{sequence},{},-;{line}", microseconds(*age)));
     }
     replayed(report)

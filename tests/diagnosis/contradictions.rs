@@ -1,10 +1,12 @@
-//! Tests of facts that contradict each other: a thing that another source shows at work is not missing.
+//! Tests of facts that contradict each other or another source: missing things, labels, absent devices, layouts, holders of GPUs.
 
 use diagnosis::diagnose;
-use diagnosis::finding::{Diagnosis, Urgency};
+use diagnosis::finding::{Diagnosis, Finding, Urgency, Verdict};
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::cdi::CdiSpec;
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::facts::mig::MigDevice;
 use syringe_core::facts::topology::Topology;
 use syringe_core::report::Report;
 
@@ -175,4 +177,126 @@ fn a_gpu_has_one_holder_unless_it_is_shared() {
         assert_eq!(found("nvidia.com/gpu", None, live, "{}::3"), None);
     }
     assert_eq!(found("nvidia.com/gpu", None, Some(&["pod-b"]), "{}"), None, "the other pod has ended");
+}
+
+/// The MIG layout in a label, and the one that all GPUs have.
+#[test]
+fn a_mig_layout_that_no_gpu_has_is_shown() {
+    let found = |label: &str| {
+        let mut report = with_lines("a100-mig-8", &[]);
+        let mig = report.sections.mig.as_mut().and_then(|section| section.data.as_mut()).expect("MIG devices");
+        let device = mig.gpus.iter().flat_map(|gpu| &gpu.devices).next().cloned().expect("a MIG device");
+        for gpu in &mut mig.gpus {
+            gpu.devices = vec![MigDevice { profile: Some("3g.40gb".to_owned()), ..device.clone() }; 2];
+        }
+        let mut cluster = KubernetesFacts::default();
+        cluster.labels.mig_config = Some(label.to_owned());
+        cluster.labels.mig_config_state = Some("success".to_owned());
+        let findings = diagnose(&report, &cluster).findings;
+        let line = |finding: &Finding| finding.evidence.iter().any(|line| line.contains("none has a MIG device"));
+        findings.iter().find(|finding| line(finding)).map(|finding| finding.severity)
+    };
+    assert_eq!(found("all-2g.20gb"), Some(Severity::Info));
+    for label in ["all-3g.40gb", "all-balanced", "mine", "all-3g.40gb.me"] {
+        assert_eq!(found(label), None, "{label}");
+    }
+}
+
+/// A GPU with as many faults of programs as the other GPUs is not singled out.
+#[test]
+fn faults_on_each_gpu_single_out_none() {
+    let found = |base: &str, places: &[&str], each: u32, also_here: u32| {
+        let fault = |place: &str, job: u32| {
+            let pid = 40_000 + job * 10 + place.len() as u32 + u32::from(place.as_bytes()[5]) * 100;
+            format!("NVRM: Xid (PCI:{place}): 13, pid={pid}, name=student{pid}, Graphics Exception: ESR 0x504730=0x2b")
+        };
+        let more = (0..also_here).map(|job| fault(places[0], 500 + job));
+        let lines: Vec<String> =
+            places.iter().flat_map(|place| (0..each).map(|job| fault(place, job))).chain(more).collect();
+        let lines: Vec<(i64, &str)> = (0..).zip(&lines).map(|(at, line)| (300 - at, line.as_str())).collect();
+        severity(&alone(&with_lines(base, &lines)), "application-faults-on-one-gpu")
+    };
+    let l40s = ["0000:16:00", "0000:38:00", "0000:ac:00", "0000:d8:00"];
+    let h100 = [
+        "0000:18:00",
+        "0000:2a:00",
+        "0000:3a:00",
+        "0000:5d:00",
+        "0000:9a:00",
+        "0000:ab:00",
+        "0000:ba:00",
+        "0000:db:00",
+    ];
+    assert_eq!(found("l40s-4-idle", &l40s, 3, 0), None);
+    assert_eq!(found("l40s-4-idle", &l40s[..2], 6, 0), None);
+    assert_eq!(found("healthy-h100-8", &h100, 4, 0), None);
+    assert_eq!(found("l40s-4-idle", &l40s[..1], 6, 0), Some(Severity::Warning));
+    assert_eq!(found("l40s-4-idle", &l40s, 1, 8), Some(Severity::Warning));
+}
+
+/// Fatal errors that a PCIe port counted are at least as grave as uncorrected ones.
+#[test]
+fn a_counter_of_fatal_pcie_errors_is_a_warning() {
+    let found = |kind: &str, count: u64| {
+        let mut report = with_lines("healthy-h100-8", &[]);
+        topology(&mut report).gpus[6].pcie_path[1].aer.insert(kind.to_owned(), count);
+        let diagnosis = alone(&report);
+        diagnosis.findings.iter().filter(|finding| finding.id.starts_with("pcie-errors")).map(|one| one.severity).max()
+    };
+    assert_eq!(found("fatal", 1), Some(Severity::Warning));
+    assert_eq!(found("fatal", 3), Some(Severity::Warning));
+    assert_eq!(found("nonfatal", 220), Some(Severity::Warning));
+    assert_eq!(found("nonfatal", 3), None);
+    assert_eq!(found("correctable", 20), None);
+}
+
+/// IMEX shares memory between the nodes of a rack. Other nodes do not need it.
+#[test]
+fn imex_that_does_not_run_is_shown_in_a_rack() {
+    let found = |base: &str, running: bool| {
+        let mut report = with_lines(base, &[]);
+        let host = report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("a host");
+        host.daemons.imex = Some(running);
+        severity(&alone(&report), "imex-not-running")
+    };
+    assert_eq!(found("gb200-4", false), Some(Severity::Info));
+    assert_eq!(found("gb200-4", true), None);
+    assert_eq!(found("healthy-h100-8", false), None);
+    assert_eq!(found("l40s-4-idle", false), None);
+}
+
+/// The kind of CDI devices that NVIDIA's runtime requests, and those of the specifications.
+#[test]
+fn a_cdi_kind_without_a_specification_is_found() {
+    let (report, expected) = &super::scenarios()["whole-h100-8"];
+    let found = |kind: Option<&str>, specs: &[&str]| {
+        let mut report = report.clone();
+        let host = report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("a host");
+        let toolkit = host.container_runtime.as_mut().and_then(|runtime| runtime.toolkit.as_mut()).expect("a toolkit");
+        toolkit.mode = Some("cdi".to_owned());
+        toolkit.default_kind = kind.map(str::to_owned);
+        let cdi = host.cdi.get_or_insert_default();
+        let spec = cdi.specs.first().cloned().unwrap_or_default();
+        cdi.specs = specs.iter().map(|kind| CdiSpec { kind: (*kind).to_owned(), ..spec.clone() }).collect();
+        severity(&diagnose(&report, &expected.cluster), "cdi-kind-missing")
+    };
+    assert_eq!(found(Some("nvidia.com/foo"), &["nvidia.com/gpu"]), Some(Severity::Critical));
+    assert_eq!(found(Some("management.nvidia.com/gpu"), &["nvidia.com/gpu", "management.nvidia.com/gpu"]), None);
+    assert_eq!(found(None, &["nvidia.com/gpu"]), None);
+    assert_eq!(found(None, &["k8s.device-plugin.nvidia.com/gpu"]), None);
+}
+
+/// A program chooses its name, and the audit system quotes what programs do: neither is a line of the driver.
+#[test]
+fn a_quoted_xid_takes_no_verdict_from_a_node() {
+    for line in [
+        "Out of memory: Killed process 4711 (NVRM: Xid (PCI:0000:16:00): 79) total-vm:1kB, anon-rss:1kB, file-rss:0kB, UID:0",
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),task=NVRM: Xid (PCI:0000:16:00): 79,pid=4711,uid=0",
+        "INFO: task NVRM: Xid 79:4711 blocked for more than 120 seconds.",
+        "audit: type=1400 audit(1.2:3): apparmor=\"DENIED\" name=\"\\x0aNVRM: Xid (PCI:0000:16:00): 79, GPU has fallen off\"",
+    ] {
+        let diagnosis = alone(&with_lines("l40s-4-idle", &[(30, line)]));
+        let gpu = diagnosis.findings.iter().find(|one| one.severity > Severity::Info && one.scope.gpu.is_some());
+        assert!(gpu.is_none() && diagnosis.verdict != Verdict::Unknown, "{line}: {}", told(&diagnosis));
+    }
 }

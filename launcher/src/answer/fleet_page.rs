@@ -87,8 +87,11 @@ fn groups(answer: &FleetAnswer) -> Rows {
 /// Formats the last lines: how the nodes were read, and which objects are left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
-    let gone =
-        if probes.deleted { "all probe pods deleted" } else { &paint("NOT ALL PROBE PODS DELETED", Paint::Fatal) };
+    let gone = match probes.deleted {
+        true if answer.totals.read == 0 => "no probe pod is left",
+        true => "all probe pods deleted",
+        false => &paint("NOT ALL PROBE PODS DELETED", Paint::Fatal),
+    };
     let mut text = format!(
         "\n{} ms, {} at a time, median {} ms a node; {gone}\n",
         probes.total_ms,

@@ -63,6 +63,10 @@ pub fn main() -> ExitCode {
     logging::start(&cli.output, matches!(cli.command, Command::Mcp));
     if !cli.output.quiet {
         progress::show();
+        for name in args::unknown_variables() {
+            let name = text::clean(&name, 80);
+            tracing::warn!("{name} is not a setting and has no effect; gpu-syringe help settings lists the variables");
+        }
     }
     // These commands need no cluster, and run before anything is started.
     if let Command::Config = cli.command {

@@ -15,6 +15,7 @@ use crate::call::CallContext;
 use crate::outcome::{CommandAnswer, Outcome};
 use crate::settings::ArchiveNote;
 use crate::terminal::page::Page;
+use crate::tools::common_args::without_node_type;
 use kube_read::Failure;
 
 /// Maximum length of the name of an object in an answer, including the type of the object (`TYPE/NAME`).
@@ -97,7 +98,12 @@ impl ToolEntry {
     }
 }
 
-fn parsed<T: Tool>(args: Value) -> Result<T::Args, Failure> {
+fn parsed<T: Tool>(mut args: Value) -> Result<T::Args, Failure> {
+    // As on the command line, a node may have its type. In `node/79`, the type shows that 79 is no Xid.
+    if let Some(Value::String(node)) = args.get_mut("node_name") {
+        let name = without_node_type(node.trim());
+        *node = if name.parse::<u32>().is_ok() { node.trim().to_owned() } else { name };
+    }
     serde_json::from_value(args.clone()).map_err(|error| {
         let why = error.to_string();
         let argument = wrong_argument::<T::Args>(&args, &why).map(|name| format!("{name}: ")).unwrap_or_default();

@@ -120,6 +120,9 @@ pub struct CapacityShortage {
     pub fits_now: Option<String>,
     /// An eligible node that has enough of every resource: something else excludes it.
     pub has_room: Option<String>,
+    /// The node that has enough of every resource and is excluded for the fewest reasons that were checked, with these reasons:
+    /// `gpu-8 has 4 nvidia.com/gpu free and is excluded: cordoned`.
+    pub excluded: Option<String>,
 }
 
 /// The last lines of the log of a container.

@@ -54,6 +54,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Device, gpu::gpu_not_accessible),
     (Direct, Part::Device, process::stuck),
     (Direct, Part::Program, kubelet::killed_by_a_probe),
+    (Direct, Part::Program, kubelet::sandbox_changed),
     (Direct, Part::Program, eviction::preempted_or_deleted),
     (Direct, Part::Program, program_message::said_by_the_program),
     (Direct, Part::Program, gpu::program_fault_on_gpu),

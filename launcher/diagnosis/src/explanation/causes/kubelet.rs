@@ -42,6 +42,31 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
+/// Explains a container that the kubelet stopped again and again, because the sandbox of its pod was gone or had changed. One such event is
+/// usual after a reboot of the node.
+pub(crate) fn sandbox_changed(case: &Case<'_>) -> Option<Explanation> {
+    let changed = case.events(&["SandboxChanged"]).find(|event| event.count > 1)?;
+    let end = case.failed().filter(|end| matches!(end.exit_code, 137 | 143) && end.reason != "OOMKilled")?;
+    let (container, count) = (end.container, changed.count);
+    let handler = case.pod.runtime_handler.as_deref().or(case.pod.runtime_class.as_deref());
+    let handler = handler.map(|handler| format!(" {handler}")).unwrap_or_default();
+    let what = format!(
+        "the kubelet stopped container {container}, because the sandbox of the pod was gone or had changed ({count} times)"
+    );
+    let text = format!(
+        "Find out what ends the sandbox on {}: the cgroup drivers of the kubelet and of the handler{handler} of the container runtime must be \
+         the same (containerd: SystemdCgroup = true for each handler, that of NVIDIA's runtime too); otherwise look for restarts of the \
+         runtime and in its log.",
+        case.node
+    );
+    Some(
+        case.explain(Cause::Node, Certainty::Likely, what)
+            .with_evidence([event_quote(changed)])
+            .with_evidence(crate::explanation::causes::end_quote(case))
+            .with_action(ActionCode::UpdateSoftware, text),
+    )
+}
+
 /// Returns `liveness` or `startup` if a message is about the failure of such a probe.
 fn failed_probe(message: &str) -> Option<&'static str> {
     let message = message.to_ascii_lowercase();

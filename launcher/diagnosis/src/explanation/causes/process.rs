@@ -11,9 +11,9 @@ use crate::explanation::causes::{
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use crate::input::processes::Stuck;
-use crate::messages::elsewhere;
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
+use crate::messages::{elsewhere, owners};
 use syringe_core::classification::{ActionCode, Class};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termination};
@@ -418,7 +418,8 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
 /// its operator cannot complete, an error in its log.
 fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
     let doubts = failing_part::doubts(case);
-    let Doubt { source, message, .. } = doubts.first()?;
+    let first = doubts.first()?;
+    let Doubt { source, message, .. } = first;
     let phrase = phrases::known(Part::Start, message);
     let reading = shapes::read(message);
     let meaning = match (phrase, &reading) {
@@ -427,23 +428,25 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
         (None, Some(reading)) => format!(": {} (\"{}\")", reading.what, shapes::words_of(message)),
         (None, None) => format!(": \"{}\"; {NOT_IDENTIFIED}", shapes::words_of(message)),
     };
-    let advice = phrase.map(|phrase| phrase.advice(case.node)).or(reading.map(|reading| reading.advice(case.node)));
-    let advice = advice.filter(|text| !text.is_empty());
-    let cause = phrase.map_or(Cause::Unknown, |phrase| phrase.cause);
-    let code = phrase.map_or(ActionCode::Watch, |phrase| phrase.code);
+    // A line in the log of a container that is ready has had no effect that Kubernetes sees: no action follows from it.
+    let advice = phrase.map(|phrase| phrase.advice_for(message, case.node));
+    let advice = advice.or(reading.map(|reading| reading.advice(case.node))).filter(|text| !text.is_empty());
+    let advice = advice.filter(|_| !first.of_log);
+    let (cause, code) = match phrase.filter(|_| !first.of_log) {
+        Some(phrase) => (phrase.cause, phrase.code),
+        None => (Cause::Unknown, ActionCode::Watch),
+    };
     let what = format!("{what}, but {source}{meaning}");
-    let certainty = if phrase.is_some() { Certainty::Likely } else { Certainty::Possible };
-    let lack = if case.pod.is_gpu_stack { injection::doubt(case) } else { None };
-    let advice = lack.or(advice);
+    let certainty = if phrase.is_some() && !first.of_log { Certainty::Likely } else { Certainty::Possible };
+    let lack = if case.pod.is_gpu_stack { injection::doubt(case, message) } else { None };
+    let owners = owners::about([message.as_str()]).join(" ").replace("{node}", case.node);
+    let advice = lack.or(advice).unwrap_or_else(|| {
+        "Read the message: nothing else shows a problem of the pod, and it may have no effect.".to_owned()
+    });
     Some(
         case.explain(cause, certainty, what)
-            .with_evidence(doubts.into_iter().take(SHOWN_DOUBTS).map(|doubt| doubt.quote))
-            .with_action(
-                code,
-                advice.unwrap_or_else(|| {
-                    "Read the message: nothing else shows a problem of the pod, and it may have no effect.".to_owned()
-                }),
-            ),
+            .with_evidence(doubts.iter().take(SHOWN_DOUBTS).map(|doubt| doubt.quote.clone()))
+            .with_action(code, format!("{owners} {advice}").trim_start()),
     )
 }
 

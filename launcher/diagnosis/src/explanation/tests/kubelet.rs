@@ -159,3 +159,22 @@ fn a_pod_that_waits_for_an_init_container_names_it() {
     assert!(explanation.action.text.ends_with("-c wait-for-db"), "{explanation:?}");
     assert_eq!(explanation.cause, Cause::Unknown);
 }
+
+#[test]
+fn a_sandbox_that_changes_again_and_again_ends_the_container() {
+    let changed = |count| PodEvent {
+        warning: false,
+        field: String::new(),
+        ..event("SandboxChanged", "Pod sandbox changed.", "02:29:58", count)
+    };
+    for (code, count, is_named) in [(143, 31, true), (137, 2, true), (143, 1, false), (1, 31, false)] {
+        let pod = PodFacts { events: vec![changed(count)], ..failed(code, "Error") };
+        let explained = cause_of(&pod, &node(Vec::new()));
+        assert_eq!(
+            explained.summary.contains("the sandbox of the pod was gone or had changed"),
+            is_named,
+            "{code}: {}",
+            explained.summary
+        );
+    }
+}

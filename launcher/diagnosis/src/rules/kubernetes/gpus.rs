@@ -94,6 +94,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let repair = repair.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.advice));
         let draft = Draft { reason, ..Draft::on_node(CONDITION) }.with_all_evidence(conditions);
         let advice = repair.map(|repair| format!("{} {repair}", draft.advice));
+        // A monitor that did not measure reports no fault.
+        let draft = match node.kubernetes.gpu_conditions.iter().all(|text| is_unmeasured(text)) {
+            true => draft.with_severity(Severity::Info),
+            false => draft,
+        };
         let action = draft.action;
         drafts.push(match advice {
             Some(advice) => draft.with_action(action, advice),
@@ -101,6 +106,12 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         });
     }
     drafts
+}
+
+/// Returns whether a condition has the status Unknown: `XidError is Unknown: NotMeasured, …`.
+fn is_unmeasured(condition: &str) -> bool {
+    let Some((name, rest)) = condition.split_once(": ") else { return false };
+    name.ends_with(" is Unknown") || rest.starts_with("Unknown")
 }
 
 /// Returns whether any GPU has MIG enabled: then Kubernetes does not count whole GPUs.

@@ -300,3 +300,19 @@ fn a_quoted_xid_takes_no_verdict_from_a_node() {
         assert!(gpu.is_none() && diagnosis.verdict != Verdict::Unknown, "{line}: {}", told(&diagnosis));
     }
 }
+
+/// A GPU that NVML reads is not lost, whatever its PCI configuration space returns, and its other sections count, too.
+#[test]
+fn a_gpu_that_nvml_reads_is_not_lost() {
+    let mut report = with_lines("l40s-4-idle", &[]);
+    let host = report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("a host");
+    host.pci_gpus[2].answers = Some(false);
+    let diagnosis = alone(&report);
+    assert_eq!(severity(&diagnosis, "facts-disagree"), Some(Severity::Warning), "{}", told(&diagnosis));
+    assert_no_repair(&diagnosis);
+    let mut report = with_lines("l40s-4-idle", &[]);
+    report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("a host").pci_gpus.clear();
+    report.sections.inventory.as_mut().and_then(|section| section.data.as_mut()).expect("an inventory").gpus.clear();
+    let cluster = KubernetesFacts { node: Some("gpu-1".into()), gpu_capacity: Some(4), ..KubernetesFacts::default() };
+    assert_no_repair(&diagnose(&report, &cluster));
+}

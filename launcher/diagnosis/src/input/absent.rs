@@ -23,7 +23,12 @@ pub(crate) fn addresses(node: &Node<'_>) -> BTreeSet<PciAddress> {
     };
     let (has_all_gpus, has_all_switches) = (has_all_gpus(node), has_all_switches(node));
     let is_absent = |event: &KernelEvent, address: &PciAddress| match event.kind {
-        Kind::Xid => has_all_gpus && !is_gpu(node, address) && !has_uuid(node, event) && !was_lost(address),
+        Kind::Xid
+        | Kind::RmInitFailed
+        | Kind::GspFailed
+        | Kind::NvlinkInitFailed
+        | Kind::NotSupported
+        | Kind::BarUnassigned => has_all_gpus && !is_gpu(node, address) && !has_uuid(node, event) && !was_lost(address),
         Kind::Sxid => has_all_switches && !is_switch(node, address),
         _ => false,
     };

@@ -13,6 +13,9 @@ const MAX_THINGS: usize = 2;
 /// Maximum length of a name.
 const MAX_NAME: usize = 160;
 
+/// Folder in which a container runtime has the root of a container.
+const ROOT: &str = "/rootfs/";
+
 struct Owner {
     /// Alternatives, lower case, each with its parts in their order.
     words: Vec<Vec<&'static str>>,
@@ -45,7 +48,12 @@ pub(crate) fn about<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<String>
             if told.iter().any(|(known, one, _)| *known == rank || *one == name) {
                 continue;
             }
-            let sentence = format!("{}. {}", capitalized(&owner.what.replace("{it}", &name)), owner.check);
+            // A name keeps its case.
+            let what = match owner.what.starts_with("{it}") {
+                true => owner.what.replace("{it}", &name),
+                false => capitalized(&owner.what.replace("{it}", &name)),
+            };
+            let sentence = format!("{what}. {}", owner.check);
             told.push((rank, name, sentence));
         }
     }
@@ -55,12 +63,19 @@ pub(crate) fn about<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<String>
 
 /// Returns where the first of these words is, if the text has all of them in their order.
 fn place(words: &[&str], text: &str) -> Option<usize> {
-    let first = text.find(words.first()?)?;
-    let mut from = first;
-    for word in words {
+    let (first, rest) = words.split_first()?;
+    let at = text.match_indices(first).map(|(at, _)| at).find(|at| is_start(text, *at))?;
+    let mut from = at + first.len();
+    for word in rest {
         from += text.get(from..)?.find(word)? + word.len();
     }
-    Some(first)
+    Some(at)
+}
+
+/// Returns whether a word can begin at a place: not inside another word.
+fn is_start(text: &str, at: usize) -> bool {
+    let inside = |character: Option<char>| character.is_some_and(|one| one.is_ascii_alphanumeric());
+    !(inside(text[at..].chars().next()) && inside(text[..at].chars().next_back()))
 }
 
 /// Returns the word of a text at a place, without punctuation around it.
@@ -69,19 +84,16 @@ fn token(text: &str, at: usize) -> String {
     let start = text[..at].rfind(ends).map_or(0, |place| place + 1);
     let rest = &text[at..];
     let end = at + rest.find(ends).unwrap_or(rest.len());
+    // A runtime writes the place of a file of the container on the node.
+    let start = text[start..at].rfind(ROOT).map_or(start, |root| start + root + ROOT.len() - 1);
     let start = (start..=at).find(|place| text.is_char_boundary(*place)).unwrap_or(at);
     clean(text[start..end].trim_matches([':', '.', '@']), MAX_NAME)
 }
 
 fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
-    let first = characters.next();
-    // A path or a flag keeps its case.
-    let is_word = text.split(' ').next().is_some_and(|word| word.chars().all(|one| one.is_ascii_lowercase()));
-    match first {
-        Some(first) if is_word => first.to_uppercase().chain(characters).collect(),
-        _ => text.to_owned(),
-    }
+    let first = characters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(characters).collect()
 }
 
 #[cfg(test)]
@@ -120,7 +132,12 @@ mod tests {
             let sentences = about([message]);
             assert!(sentences.iter().any(|sentence| sentence.contains(told)), "{message}: {sentences:?}");
         }
-        for message in ["the frobnicator is sad", "open /data/model.bin: no such file or directory", ""] {
+        for message in [
+            "the frobnicator is sad",
+            "open /data/model.bin: no such file or directory",
+            "error: old releases are proofed",
+            "",
+        ] {
             assert_eq!(about([message]), Vec::<String>::new(), "{message}");
         }
     }

@@ -116,6 +116,18 @@ pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
 /// The action for a message that says more than what is known of it.
 pub(crate) const RESOLVE: &str = "Resolve the error that the message names.";
 
+/// Beginnings of actions that only look for the reason, and change nothing.
+const LOOKING: [&str; 9] = ["Check", "Read", "Find", "Compare", "Look", "See", "The ", "Run diagnose", "Wait"];
+
+/// Returns an action as the usual one for a message that says more than what is known of it.
+pub(crate) fn as_usual(action: &str) -> String {
+    if LOOKING.iter().any(|start| action.starts_with(start)) {
+        format!("{RESOLVE} {action}")
+    } else {
+        format!("{RESOLVE} Often this helps: {}", lowercased(action))
+    }
+}
+
 /// Returns a text that begins in lower case, unless it begins with a name.
 pub(crate) fn lowercased(text: &str) -> String {
     let mut characters = text.chars();
@@ -166,7 +178,7 @@ impl Phrase {
         let action = self.advice(node);
         match self.often {
             Some(often) => format!("{RESOLVE} Often: {often}; then {}", lowercased(&action)),
-            None if self.is_usual_for(message) => format!("{RESOLVE} Often this helps: {}", lowercased(&action)),
+            None if self.is_usual_for(message) => as_usual(&action),
             None => action,
         }
     }

@@ -11,7 +11,7 @@ use syringe_core::text::{clean, clean_keeping_end};
 use syringe_core::tsv::{alternatives, rows, word};
 
 /// Maximum length of the words of a program in a title or summary.
-const MAX_WORDS: usize = 180;
+const MAX_WORDS: usize = 240;
 /// Maximum length of a subject.
 const MAX_SUBJECT: usize = 120;
 
@@ -104,7 +104,7 @@ pub(crate) fn read(message: &str) -> Option<Reading> {
         Some(subject) => shape.what.replace("{it}", subject),
         None => shape.otherwise.to_owned(),
     };
-    let words = innermost(message, start, end);
+    let words = innermost(message, start, end, MAX_WORDS);
     Some(Reading { what, words, cause: shape.cause, advice: shape.advice, tier: shape.tier })
 }
 
@@ -208,7 +208,7 @@ fn offset_in(text: &str, part: &str) -> usize {
 /// Returns the innermost words of a message without a shape: its end.
 pub(crate) fn words_of(message: &str) -> String {
     let message = undecorated(message);
-    innermost(&message, message.len(), message.len())
+    innermost(&message, message.len(), message.len(), MAX_WORDS)
 }
 
 /// Returns whether a line of a log says that it is about an error.
@@ -298,7 +298,9 @@ fn without_prefix(message: &str) -> &str {
         let level = words.next().unwrap_or_default();
         level.starts_with(['E', 'F', 'W', 'I'])
             && level.len() == 5
-            && words.last().is_some_and(|place| place.contains(".go:"))
+            && words
+                .last()
+                .is_some_and(|place| [".go:", ".cc:", ".cpp:", ".c:", ".py:"].iter().any(|end| place.contains(end)))
     });
     if let Some((_, rest)) = klog {
         return rest;
@@ -316,45 +318,66 @@ fn without_prefix(message: &str) -> &str {
     rest
 }
 
+/// Minimum length of the innermost words of a message.
+const MIN_LENGTH: usize = 36;
+
 /// Endings of error chains that carry no information.
 const EMPTY_ENDS: [&str; 3] = [": unknown", ", which is unexpected", "."];
 
 /// Minimum number of words of an error inside another one.
 const MIN_WORDS: usize = 3;
 
-/// Returns the error that follows the words of another one, after a colon, in the same line. A single word such as `unknown` is none.
+/// Returns the error that follows the words of another one, after a colon, in the same line. A single word such as `unknown` is none. Of a
+/// hook, it is the last line of its output.
 pub(crate) fn inner_error(rest: &str) -> Option<&str> {
-    let mut line = rest.lines().next()?.split("\\n").next()?;
+    let output = rest.split_once("stderr: ").map(|(_, output)| output);
+    let mut lines = output.unwrap_or(rest).lines().flat_map(|line| line.split("\\n")).map(str::trim);
+    let mut line = if output.is_some() { lines.filter(|line| line.contains(": ")).last()? } else { lines.next()? };
     for empty in EMPTY_ENDS {
         line = line.strip_suffix(empty).unwrap_or(line);
     }
-    let inner = if let Some(inner) = line.strip_prefix(": ") { inner } else { line.split_once(": ")?.1 };
+    let inner = match line.strip_prefix(": ") {
+        Some(inner) => inner,
+        None if output.is_some() => line,
+        None => line.split_once(": ")?.1,
+    };
     let inner = inner.trim_matches(['"', '\'', '\\', ' ']);
     let words = inner.split_whitespace().filter(|word| word.chars().filter(char::is_ascii_alphabetic).count() > 1);
     (words.count() >= MIN_WORDS).then_some(inner)
 }
 
+/// Maximum length of the innermost error of a message, for a search in it.
+const MAX_CORE: usize = 600;
+
 /// Returns the innermost error of a message: the words of its shape, or else its end.
 pub(crate) fn core(message: &str) -> String {
-    read(message).map_or_else(|| words_of(message), |reading| reading.words)
+    let message = &*undecorated(message);
+    let (start, end) = found(message).map_or((message.len(), message.len()), |(_, place)| place);
+    innermost(message, start, end, MAX_CORE)
 }
 
 /// Returns the part of the message around its shape: the last errors of the chain, and the text that follows them.
-fn innermost(message: &str, start: usize, end: usize) -> String {
+fn innermost(message: &str, start: usize, end: usize, longest: usize) -> String {
     let mut message = message;
     for empty in EMPTY_ENDS {
         message = message.strip_suffix(empty).unwrap_or(message);
     }
     let (start, end) = (start.min(message.len()), end.min(message.len()));
     // The parts of the chain before the shape are included, if there is room for them.
-    let least = end.saturating_sub(MAX_WORDS * 2 / 3);
+    let least = end.saturating_sub(longest * 2 / 3);
     let links = message.match_indices(": ").map(|(at, _)| at + 2).filter(|at| *at >= least && *at < start.max(1));
     let lines = message[..start].rfind('\n').map(|at| at + 1);
     let from = if least == 0 { 0 } else { links.min().unwrap_or(start) };
+    // The number of an error, or the end of a path, says nothing without what is before it.
+    let from = if end.saturating_sub(from) < MIN_LENGTH && from > 0 {
+        message[..from].trim_end_matches(": ").rfind(": ").map_or(0, |at| at + 2)
+    } else {
+        from
+    };
     let from = lines.map_or(from, |line| from.max(line));
     let from = (0..=from).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
     // The cause is at the end of a chain of errors, so the middle of a long one is cut.
-    clean_keeping_end(message[from..].lines().next().unwrap_or_default(), MAX_WORDS)
+    clean_keeping_end(message[from..].lines().next().unwrap_or_default(), longest)
 }
 
 fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<String> {

@@ -16,7 +16,7 @@ use crate::objects::gpu_requests;
 use crate::objects::nvidia_components::PodIdentity;
 
 /// Maximum length of a message. The reason is at its end.
-const MAX_MESSAGE: usize = 400;
+const MAX_MESSAGE: usize = 1000;
 /// Maximum length of a name or image.
 const MAX_NAME: usize = 253;
 /// Maximum number of containers of one pod.

@@ -6,8 +6,8 @@ use crate::explanation::causes::{
 };
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::{Cause, Certainty, Explanation};
-use crate::finding::{Action, Diagnosis, Verdict};
-use syringe_core::classification::ActionCode;
+use crate::finding::{Action, Diagnosis, Finding, Verdict};
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::report::{Report, Source};
@@ -125,14 +125,21 @@ pub(crate) fn first_cause(
     explanation
 }
 
-/// Returns whether an explanation recommends the repair of a GPU, and the node was read and is healthy. Then only a message of the pod
-/// speaks of a fault, and such a message can be old, quoted or wrong.
+/// Returns whether an explanation recommends the repair of a GPU, and the node was read and is healthy, or needs no repair itself. Then
+/// only a message of the pod speaks of a fault, and such a message can be old, quoted or wrong.
 fn is_contradicted(case: &Case<'_>, explanation: &Explanation) -> bool {
-    let repairs = matches!(
-        explanation.action.code,
-        ActionCode::ResetGpu | ActionCode::DrainAndReset | ActionCode::DrainAndReboot | ActionCode::ContactVendor
-    );
-    repairs && !case.unread && case.diagnosis.is_some_and(|diagnosis| diagnosis.verdict <= Verdict::NoFaultFound)
+    let repairs = |code: ActionCode| {
+        use ActionCode::{ContactVendor, DrainAndReboot, DrainAndReset, ResetGpu};
+        matches!(code, ResetGpu | DrainAndReset | DrainAndReboot | ContactVendor)
+    };
+    let needs_none = |diagnosis: &Diagnosis| {
+        let asks = |finding: &Finding| finding.severity > Severity::Info && repairs(finding.action.code);
+        let of_gpu = explanation.cause == Cause::Gpu && !diagnosis.undecided;
+        of_gpu && diagnosis.plan.is_empty() && !diagnosis.findings.iter().any(asks)
+    };
+    let is_ready = case.pod.node_ready != Some(false);
+    let healthy = |diagnosis: &Diagnosis| diagnosis.verdict <= Verdict::NoFaultFound || needs_none(diagnosis);
+    repairs(explanation.action.code) && is_ready && !case.unread && case.diagnosis.is_some_and(healthy)
 }
 
 /// Returns whether data from Kubernetes that the rules need was not read.

@@ -369,8 +369,8 @@ fn stays_terminating(case: &Case<'_>) -> Option<Explanation> {
         ),
         (true, true) => (
             Cause::Node,
-            "Kubernetes shows its containers as running, and no process of the pod is on a GPU: the kubelet or the container runtime \
-             does not end them, or a volume cannot be unmounted",
+            "Kubernetes shows its containers as running: the kubelet or the container runtime does not end them, or a volume cannot be \
+             unmounted",
             format!(
                 "Check the logs of kubelet and container runtime on {} (crictl ps, crictl stop, mounts of the pod), then the finalizers of \
                  the pod. Restart the part that hangs.",

@@ -56,6 +56,13 @@ pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<Strin
 /// Words of components of NVIDIA's software that find nothing, in lower case.
 const FINDS_NOTHING: [&str; 4] = ["no labels", "no devices", "no gpus", "no gpu found"];
 
+/// Returns whether the facts show that nothing gives the driver to the container that failed.
+pub(super) fn is_shown(case: &Case<'_>) -> bool {
+    let failed = case.failed().map(|end| end.container);
+    let mut own = case.pod.specs.iter().filter(|spec| failed == Some(spec.name.as_str()));
+    case.driver_works() && !own.any(has_driver_mounted) && other_handler(case).is_some()
+}
+
 /// Returns why a component of NVIDIA's software that runs may see no GPU, if its message is about that.
 pub(super) fn doubt(case: &Case<'_>, message: &str) -> Option<String> {
     let message = message.to_ascii_lowercase();

@@ -270,7 +270,10 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     // Another process sends these two signals.
     let sent = matches!(exit_code, 137 | 143);
     // An unknown message about GPU software may be about the GPU, the node or the program.
-    let of_gpus = speaks_of_gpus(message);
+    let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
+    let told = if message.is_empty() { shapes::telling_lines(in_log) } else { Vec::new() };
+    let of_gpus =
+        speaks_of_gpus(message) || told.into_iter().any(|line| shapes::is_error(line) && speaks_of_gpus(line));
     let covered = near.is_empty() && case.on_node.log_covers;
     let certainty = if covered && !sent && !of_gpus { Certainty::Likely } else { Certainty::Possible };
     let (cause, code) = match (sent || of_gpus, case.pod.is_gpu_stack) {

@@ -3,7 +3,7 @@
 //! A program can be wrong about the cause, so the cause is likely and not certain. A finding about its GPU or node gives
 //! the reason.
 
-use crate::explanation::causes::{Case, claims, end_quote, finding_quote, is_fault, quotes};
+use crate::explanation::causes::{Case, claims, end_quote, finding_quote, injection, is_fault, quotes};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use crate::messages::phrases::{self, Part, Phrase};
@@ -59,7 +59,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         format!("; its sidecar {name} belongs to a service mesh, which intercepts the connections of the pod")
     });
     let mesh_note = mesh_note.unwrap_or_default();
-    let what = format!("container {container}: {}{why}{note}{mesh_note}", phrase.meaning(text));
+    let shown = phrase.often.filter(|_| finding.is_none() && injection::is_shown(case));
+    let shown = shown.map(|often| format!(": {often}")).unwrap_or_default();
+    let what = format!("container {container}: {}{shown}{why}{note}{mesh_note}", phrase.meaning(text));
     let quoted = (text != end.message).then(|| format!("log of container {container}: {text}"));
     let finding_lines = finding.into_iter().flat_map(|finding| {
         std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())

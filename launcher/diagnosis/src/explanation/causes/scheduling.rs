@@ -108,6 +108,8 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     let gates = &case.pod.scheduling_gates;
     if !gates.is_empty() {
         let what = format!("the pod has a scheduling gate: {}", gates.join(", "));
+        let reported = reported_beside(case, NO_MESSAGE);
+        let what = quotes_of(&reported).into_iter().fold(what, |what, quote| format!("{what}; {quote}"));
         return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(
             ActionCode::Watch,
             "Check why the controller that set the gate (a queue such as Kueue, an operator) has not removed it: the scheduler \
@@ -258,11 +260,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .iter()
         .fold(what, |what, why| format!("{what}; what offers it does not start: {why}"));
     let reported = if machine.is_none() { reported_beside(case, message) } else { Vec::new() };
-    let quoted = reported.iter().map(|event| {
-        let text = clean_keeping_end(&event.message, MAX_WORDS);
-        format!("{} is reported: \"{text}\"", event.reason)
-    });
-    let what = quoted.fold(what, |what, reported| format!("{what}; {reported}"));
+    let what = quotes_of(&reported).into_iter().fold(what, |what, reported| format!("{what}; {reported}"));
     // What a queue or a quota reports is more specific than the scheduler's message about the whole.
     let told = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
     let (what, action) = match told.filter(|told| fit.is_none_or(|fit| fit.what != told.what)) {
@@ -370,6 +368,17 @@ fn reported_beside<'c>(case: &'c Case<'_>, of_scheduler: &str) -> Vec<&'c PodEve
     }
     told.truncate(MAX_REPORTED);
     told
+}
+
+/// Stands for the message of a scheduler that has reported none.
+const NO_MESSAGE: &str = "no message";
+
+/// Quotes warnings of other components for a summary.
+fn quotes_of(reported: &[&PodEvent]) -> Vec<String> {
+    let quote = |event: &&PodEvent| {
+        format!("{} is reported: \"{}\"", event.reason, clean_keeping_end(&event.message, MAX_WORDS))
+    };
+    reported.iter().map(quote).collect()
 }
 
 /// Returns kind and name of the other object that an event is about.

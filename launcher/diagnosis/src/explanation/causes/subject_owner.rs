@@ -6,6 +6,7 @@
 use crate::explanation::causes::{Case, injection};
 use crate::explanation::types::{Cause, Explanation};
 use crate::input::platforms;
+use crate::messages::phrases::RESOLVE;
 use crate::messages::{owners, shapes, versions};
 use syringe_core::facts::kubernetes::pod::ContainerSpec;
 use syringe_core::report::Section;
@@ -38,15 +39,22 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     let specs = case.pod.specs.iter().filter(|spec| failed.is_none_or(|name| spec.name == name));
     let of_spec = specs
         .filter_map(|spec| argument(spec, &lines).or_else(|| variable(spec, &lines)).or_else(|| volume(spec, &lines)));
+    let without_driver = injection::why_without_driver(case, &text);
     let sentences = of_spec
         .take(1)
         .chain(hook(case, &text))
-        .chain(injection::why_without_driver(case, &text))
+        .chain(without_driver.clone())
         .chain(things(case, &lines))
         .chain(platform(case, &text));
-    let is_new = |sentence: &String| !explanation.summary.contains(sentence.as_str());
+    let is_new = |sentence: &String| {
+        !explanation.summary.contains(sentence.as_str()) && !explanation.action.text.contains(sentence.as_str())
+    };
     let mut all: Vec<String> = sentences.filter(is_new).take(MAX_ADDED).collect();
-    all.push(std::mem::take(&mut explanation.action.text));
+    let text = std::mem::take(&mut explanation.action.text);
+    // What the facts show comes in place of what is usual.
+    if without_driver.is_none() || !text.starts_with(RESOLVE) {
+        all.push(text);
+    }
     explanation.action.text = all.join(" ").trim_end().to_owned();
 }
 

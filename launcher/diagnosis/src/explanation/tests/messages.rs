@@ -456,3 +456,39 @@ fn a_program_that_reports_the_failure_of_another_one_is_not_the_cause() {
     let own = explained("ray: the actor died because its node has died\nKeyError: 'x'");
     assert_eq!((own.cause, own.action.code), (Cause::Application, ActionCode::FixApplication), "{own:?}");
 }
+
+#[test]
+fn words_about_a_gpu_repair_nothing_on_a_node_that_needs_no_repair() {
+    let disk = KernelEvent {
+        kind: syringe_core::facts::kernel_log::KernelEventKind::Host,
+        sub_code: Some("fs_error sda".into()),
+        code: None,
+        name: None,
+        pci_address: None,
+        ..xid(0, "02:29:00", OWN_GPU, None)
+    };
+    for events in [Vec::new(), vec![disk]] {
+        let report = node(events.clone());
+        for message in [
+            "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+            "RuntimeError: GPU has fallen off the bus",
+            "torch.AcceleratorError: CUDA error: uncorrectable NVLink error detected during the execution",
+        ] {
+            let mut pod = failed(1, "Error");
+            if let ContainerState::Terminated { message: text, .. } = &mut pod.containers[0].state {
+                *text = message.to_owned();
+            }
+            let said = cause_of(&pod, &report);
+            assert_eq!(said.action.code, ActionCode::Watch, "{message}: {said:?}");
+            assert_ne!(said.certainty, Certainty::Certain, "{message}: {said:?}");
+        }
+        let mut pod = failed(1, "Error");
+        if let ContainerState::Terminated { message: text, .. } = &mut pod.containers[0].state {
+            *text = "RuntimeError: CUDA error: uncorrectable ECC error encountered".to_owned();
+        }
+        let faulty = node(events.into_iter().chain([xid(95, "02:29:59", OWN_GPU, None)]).collect());
+        let said = cause_of(&pod, &faulty);
+        assert_eq!(said.cause, Cause::Gpu, "{said:?}");
+        assert!(said.action.code.includes(ActionCode::ResetGpu), "{said:?}");
+    }
+}

@@ -79,7 +79,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let device = node.pci_of(gpu);
-    let silent = device.is_some_and(|device| device.answers == Some(false));
+    // If NVML reads the GPU, one of the two readings is wrong: another rule reports this.
+    let silent = device.is_some_and(|device| device.answers == Some(false)) && !node.is_readable(gpu);
     let events: Vec<(usize, &KernelEvent)> =
         node.timeline.unexplained().filter(|(_, event)| is_off_bus(event) && concerns(event, gpu)).collect();
     if silent || !events.is_empty() {

@@ -166,16 +166,11 @@ fn expected(node: &Node<'_>, known: u32) -> Vec<Expected> {
         is_physical: false,
     }));
     // With MIG devices of one size and the strategy single, the label counts these devices.
-    all.extend(label.map(|count| {
-        Expected {
-            count,
-            source: "label nvidia.com/gpu.count".to_owned(),
-            // The device plugin counts again whenever it starts.
-            doubt: capacity
-                .filter(|capacity| *capacity == known && count > known)
-                .map(|capacity| format!("Kubernetes capacity: {capacity}")),
-            is_physical: false,
-        }
+    all.extend(label.map(|count| Expected {
+        count,
+        source: "label nvidia.com/gpu.count".to_owned(),
+        doubt: if count > known { confirmed(node, known, capacity, of_type) } else { None },
+        is_physical: false,
     }));
     all.extend(of_type.zip(type_name).map(|(of_type, name)| Expected {
         count: of_type.gpus,
@@ -186,6 +181,23 @@ fn expected(node: &Node<'_>, known: u32) -> Vec<Expected> {
     all.retain(|expected| expected.count > 0);
     all.sort_by_key(|expected| std::cmp::Reverse(expected.count));
     all
+}
+
+/// Returns another source than the label that counts as many GPUs as are known: the capacity and the registered devices, which the
+/// device plugin counts again whenever it starts, or the instance type.
+fn confirmed(node: &Node<'_>, known: u32, capacity: Option<u32>, of_type: Option<&InstanceType>) -> Option<String> {
+    let registered = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
+    let registered = registered.into_iter().find(|one| one.resource == "nvidia.com/gpu");
+    let registered = registered.map(|one| u32::try_from(one.devices.len()).unwrap_or(u32::MAX));
+    let of_type = of_type.filter(|of_type| other_product(node, of_type).is_none()).map(|of_type| of_type.gpus);
+    // The capacity also counts GPUs that the plugin marks as unhealthy.
+    if node.kubernetes.gpu_capacity.is_some_and(|capacity| capacity > known) {
+        return None;
+    }
+    let sources =
+        [(capacity, "Kubernetes capacity"), (registered, "devices of the kubelet"), (of_type, "instance type")];
+    let same = sources.into_iter().find(|(count, _)| *count == Some(known));
+    same.map(|(_, source)| format!("{source}: {known}"))
 }
 
 /// Returns a sentence about a GPU that machines of this instance type do not have.
@@ -227,14 +239,15 @@ fn signs(node: &Node<'_>) -> Vec<String> {
 fn counts(node: &Node<'_>) -> Option<Draft> {
     let on_pci = node.host().map(|host| host.pci_gpus.len());
     let in_nvml = node.inventory().map(|inventory| inventory.gpus.len());
-    let none = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0;
+    let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
+    // Other sections can list GPUs that the inventory lacks.
+    let none = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0 && known == 0;
     let sections = &node.report.sections;
     let (nvml, host) = (sections.get(SectionName::Inventory).problems(), sections.get(SectionName::Host).problems());
     let counted = [
         count_of(("NVML", "NVML lists"), in_nvml, sections.inventory.is_some().then_some(nvml)),
         count_of(("the PCI bus", "PCI shows"), on_pci, sections.host.is_some().then_some(host)),
     ];
-    let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
     let claims = expected(node, known);
     let Some(highest) = claims.first() else {
         // No finding if PCI was not read (a failure of NVML does not show that hardware is missing), or if only the

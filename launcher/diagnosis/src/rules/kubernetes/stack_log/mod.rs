@@ -12,7 +12,7 @@ use crate::input::node::Node;
 use crate::input::platforms;
 use crate::input::stack::pods::FailingPod;
 use crate::messages::phrases;
-use crate::messages::phrases::{Part, RESOLVE, lowercased};
+use crate::messages::phrases::{Part, RESOLVE, as_usual, lowercased};
 use crate::messages::{owners, shapes, versions};
 use counter_facts::CounterFact;
 use phrase::PHRASES;
@@ -76,16 +76,18 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
         let phrase = parts.iter().find_map(|part| phrases::known(*part, message))?;
         let reading = shapes::read(message).filter(|reading| reading.is_specific());
         let words = reading.map_or_else(|| shapes::words_of(message), |reading| reading.words);
-        let words = phrase.inner_error(message).map_or(words, |inner| clean_keeping_end(inner, LINE));
+        let inner = phrase.inner_error(message);
+        let words = inner.map_or(words, |inner| clean_keeping_end(inner, LINE));
+        let told = vec![inner.map_or_else(|| shapes::core(message), str::to_owned)];
         let cause = format!("{} (\"{words}\")", phrase.meaning(message));
         let code = if phrase.is_usual_for(message) { softened(phrase.code) } else { phrase.code };
         let action = Some((code, phrase.advice_for(message, "{node}")));
-        Some(Reason { cause: Some(cause), evidence: vec![quoted(message)], told: vec![words], action })
+        Some(Reason { cause: Some(cause), evidence: vec![quoted(message)], told, action })
     });
     known.or_else(|| {
         let (message, reading) = messages.iter().find_map(|message| Some((*message, shapes::read(message)?)))?;
         let action = Some((ActionCode::UpdateSoftware, reading.advice.to_owned()));
-        let told = vec![reading.words.clone()];
+        let told = vec![shapes::core(message)];
         Some(Reason { cause: Some(reading.quoted()), evidence: vec![quoted(message)], told, action })
     })
 }
@@ -181,9 +183,7 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
                 (true, Some(often)) => {
                     (softened(phrase.action), format!("{RESOLVE} Often: {often}; then {}", lowercased(advice)))
                 }
-                (true, None) => {
-                    (softened(phrase.action), format!("{RESOLVE} Often this helps: {}", lowercased(advice)))
-                }
+                (true, None) => (softened(phrase.action), as_usual(advice)),
             };
             let evidence = with_others(format!("{}: {}", quote(&told), phrase.cause), line);
             return Some(Reason { cause: Some(cause), evidence, told: all_told, action: Some(action) });

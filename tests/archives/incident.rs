@@ -231,8 +231,14 @@ async fn a_reboot_is_between_what_was_before_and_after_it_and_the_silence_before
         ),
     ];
     let mut case = Case::new().node("gpu-1", "healthy-h100-8", booted, &log).pod("gpu-1", "train-0", "02:24:00", 137);
+    // Two pods that no longer exist. The kubelet of another node reported the second event.
+    for (pod, host) in [("gone", "gpu-1"), ("elsewhere", "gpu-9")] {
+        case = case.event("Pod", pod, "02:05:00", "FailedMount", "the volume is not there");
+        case.events.last_mut().unwrap()["source"] = json!({"component": "kubelet", "host": host});
+    }
     let (_, answer) = case.incident(&["gpu-1", "--since", "2026-11-21T02:00:00Z"]).await;
     let expected = [
+        "02:05:00 gpu-1 pod ml/gone pod_event",
         "02:10:00 gpu-1 GPU 3 kernel",
         "02:24:00 gpu-1 pod ml/train-0 pod_ended",
         "02:25:10 gpu-1 node boot",
@@ -240,13 +246,13 @@ async fn a_reboot_is_between_what_was_before_and_after_it_and_the_silence_before
         "02:33:00 gpu-1 pod ml/train-0 pod_started",
         "02:40:00 gpu-1 GPU 3 gpu_reset",
     ];
-    assert_eq!(steps(&answer, "02")[..6], expected, "{answer}");
-    assert_eq!(lanes(&answer, "gpu-1"), ["node", "GPU 3", "pod ml/train-0"]);
+    assert_eq!(steps(&answer, "02")[..7], expected, "{answer}");
+    assert_eq!(lanes(&answer, "gpu-1"), ["node", "GPU 3", "pod ml/gone", "pod ml/train-0"]);
     let gap = |kind: &str, from: &str, to: &str| {
         (kind.to_owned(), format!("2026-11-21T{from}Z"), format!("2026-11-21T{to}Z"))
     };
     assert_eq!(gaps(&answer, "gpu-1"), [gap("before_boot", "02:11:30", "02:25:10")], "{answer}");
-    let runs = &answer["nodes"][0]["lanes"][2]["runs"];
+    let runs = &answer["nodes"][0]["lanes"][3]["runs"];
     assert_eq!(
         runs,
         &json!([

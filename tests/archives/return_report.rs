@@ -72,6 +72,7 @@ async fn a_lost_gpu_has_the_identity_that_is_still_known_and_the_commands_for_th
 async fn a_fault_that_comes_back_after_a_reboot_supports_a_return_with_what_was_tried() {
     let booted = "02:25:10";
     let xid = |code: u32, rest: &str| format!("NVRM: Xid (PCI:0000:5d:00): {code}, {rest}");
+    let marks = "pid=7, name=```|<b>[x](http://evil), GPU has fallen off the bus.";
     let log = [
         journal("01:30:00", "EXT4-fs (nvme0n1p1): mounted filesystem with ordered data mode. Opts: (null)"),
         journal("02:10:00", &xid(79, LOST)),
@@ -83,6 +84,7 @@ async fn a_fault_that_comes_back_after_a_reboot_supports_a_return_with_what_was_
             "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build",
         ),
         kmsg(booted, "02:40:00", 2, &xid(79, LOST)),
+        kmsg(booted, "02:40:01", 3, &xid(79, marks)),
     ];
     let mut case = Case::new().node("gpu-1", "xid79-off-bus", booted, &log);
     let (code, stdout, stderr) = case.run(&["return-report", "gpu-1", "--gpu", "0000:5d:00.0", "-o", "json"]).await;
@@ -93,7 +95,7 @@ async fn a_fault_that_comes_back_after_a_reboot_supports_a_return_with_what_was_
     let tried: Vec<_> = tried.map(|step| (step["kind"].as_str().unwrap(), step["fault_again"] == true)).collect();
     assert_eq!(tried, [("boot", true), ("driver_load", true)], "{report}");
     let lines = report["kernel_lines"].as_array().unwrap();
-    assert_eq!(lines.iter().filter(|line| line.as_str().unwrap().contains("79, pid=")).count(), 2, "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.as_str().unwrap().contains("79, pid=")).count(), 3, "{lines:?}");
     assert!(report["gaps"].as_array().unwrap().iter().any(|gap| gap["kind"] == "before_boot"), "{report}");
     let (_, text, _) = case.run(&["return-report", "gpu-1", "--gpu", "0000:5d:00.0"]).await;
     for part in [
@@ -102,5 +104,8 @@ async fn a_fault_that_comes_back_after_a_reboot_supports_a_return_with_what_was_
         "(RMA: if diagnostic fails)",
     ] {
         assert!(text.contains(part), "{part}: {text}");
-    }
+    } // Lines of the kernel are indented, which is code in Markdown.
+    let line = text.lines().find(|line| line.contains("name=```")).unwrap();
+    assert!(line.starts_with("    "), "{line}");
+    assert!(text.lines().all(|line| line.starts_with("    ") || !line.contains("```")), "{text}");
 }

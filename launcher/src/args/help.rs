@@ -31,7 +31,7 @@ const GROUPS: [(&str, &[Usage]); 6] = [
     (
         OTHERS,
         &[
-            ("return-report", "NODE"),
+            ("return-report", "NODE --gpu GPU"),
             ("config", ""),
             ("audit", ""),
             ("sweep", ""),

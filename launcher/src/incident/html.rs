@@ -195,7 +195,7 @@ fn axis(scale: &Scale) -> String {
         if at - last[0] < TICKS[0] {
             continue;
         }
-        let is_narrow = at - last[1] >= TICKS[1] && *at <= 100.0 - TICKS[1] / 2.0;
+        let is_narrow = at - last[1] >= TICKS[1] && *at <= 100.0 - TICKS[1];
         last = [*at, if is_narrow { *at } else { last[1] }];
         let time = second(*time);
         let (date, clock) = time.split_once('T').unwrap_or((&time, ""));

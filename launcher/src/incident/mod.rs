@@ -82,7 +82,7 @@ pub(crate) struct IncidentArgs {
 }
 
 /// What happened on nodes.
-#[omit(Option)]
+#[omit(Option, left_behind)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct Incident {
     summary: String,
@@ -102,6 +102,8 @@ pub(crate) struct Incident {
     gaps: Vec<Gap>,
     /// Nodes beyond `--limit`.
     nodes_omitted: Option<usize>,
+    /// Objects that probes left on the cluster. `gpu-syringe sweep` deletes them.
+    left_behind: Vec<String>,
     /// The HTML page.
     html: Option<PathBuf>,
 }
@@ -122,20 +124,23 @@ struct Fault {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 struct NodeLanes {
     node: String,
-    /// The verdict of the diagnosis now. Absent if the node was not read.
+    /// The verdict of the diagnosis now. Absent if nothing is known.
     verdict: Option<Verdict>,
     /// The diagnosis now.
     diagnosis: Option<String>,
     lanes: Vec<Lane>,
 }
 
-/// What the probe of a node and its diagnosis say.
+/// What the probe of a node and its diagnosis say. Without a probe, only `unread` and `left_behind` are certain to have a value.
+#[derive(Default)]
 struct NodePart {
     timeline: NodeTimeline,
-    verdict: Verdict,
-    diagnosis: String,
-    /// Why no probe ran.
+    verdict: Option<Verdict>,
+    diagnosis: Option<String>,
+    /// Why no probe ran, and the next step.
     unread: Option<String>,
+    /// Objects that the probe left on the cluster.
+    left_behind: Option<String>,
     /// NVML indices of the GPUs of each pod, by `namespace/name`.
     gpus_of_pods: BTreeMap<String, Vec<u32>>,
 }
@@ -164,11 +169,15 @@ pub(crate) async fn incident(call: CallContext, args: IncidentArgs) -> Result<In
     });
     let names: Vec<_> = nodes.iter().map(ResourceExt::name_any).collect();
     let logs = archives::kernel_logs(&call.settings, &names)?;
-    let (parts, pods, events) = tokio::join!(
+    let (mut parts, pods, events) = tokio::join!(
         read_nodes(&call, &connection, &nodes, &logs, (from, to)),
         pods.buffer_unordered(LISTS_AT_ONCE).collect::<BTreeMap<_, _>>(),
         call.with_deadline(what, events::of_nodes_and_pods(&connection)),
     );
+    if call.cancel.is_cancelled() {
+        let left = parts.into_values().find_map(|part| part.left_behind);
+        return Err(Failure::new(what, "cancelled by the caller", "Run the command again.").leaving(left));
+    }
     let mut incident = Incident {
         from,
         to,
@@ -181,7 +190,7 @@ pub(crate) async fn incident(call: CallContext, args: IncidentArgs) -> Result<In
     for node in &nodes {
         let name = node.name_any();
         let pods = pods.get(&name).map_or(Ok(&[][..]), |pods| pods.as_deref().map_err(|failure| &failure.why));
-        incident.add_node(&name, node, parts.get(&name), pods, &events);
+        incident.add_node(&name, node, parts.remove(&name).unwrap_or_default(), pods, &events);
     }
     incident.finish();
     if let Some(file) = html {
@@ -199,7 +208,7 @@ async fn read_nodes(
     nodes: &[Node],
     logs: &BTreeMap<String, Vec<String>>,
     period: (Timestamp, Timestamp),
-) -> BTreeMap<String, Result<NodePart, String>> {
+) -> BTreeMap<String, NodePart> {
     let daemon_sets = daemon_sets::list(connection, call.settings.node_time()).await;
     let summarise = |node: &Node, read: NodeReading| NodePart::of(node, read, logs, period);
     let read = async |call: &CallContext, nodes: Vec<Node>, raw_log: bool| {
@@ -223,14 +232,15 @@ async fn read_nodes(
         let call = CallContext { failure_backoff: Arc::default(), ..call.clone() };
         outcomes.extend(read(&call, refused, false).await);
     }
-    let result = |outcome| match outcome {
-        NodeOutcome::Read(part) => Ok(part),
-        NodeOutcome::Unprobed(part, failure) => Ok(NodePart { unread: Some(failure.why), ..part }),
-        NodeOutcome::Failed(failure) => Err(failure.why),
-        NodeOutcome::Skipped(why) => Err(why),
-        NodeOutcome::NotReached => Err("the time of the call ended before this node was read".to_owned()),
+    let unread = |why| NodePart { unread: Some(why), ..NodePart::default() };
+    let part = |outcome: NodeOutcome<NodePart>| match outcome {
+        NodeOutcome::Read(part) => part,
+        NodeOutcome::Unprobed(part, failure) => part.unread_for(failure),
+        NodeOutcome::Failed(failure) => NodePart::default().unread_for(failure),
+        NodeOutcome::Skipped(why) => unread(why),
+        NodeOutcome::NotReached => unread("the time of the call ended before this node was read".to_owned()),
     };
-    outcomes.into_iter().map(|(node, outcome)| (node, result(outcome))).collect()
+    outcomes.into_iter().map(|(node, outcome)| (node, part(outcome))).collect()
 }
 
 impl NodePart {
@@ -249,9 +259,16 @@ impl NodePart {
             true => NodeTimeline::default(),
             false => NodeTimeline::of_report(&node.name_any(), &report, from, to),
         };
+        let (verdict, diagnosis) = (Some(diagnosis.verdict), Some(diagnosis.summary));
         let unread = is_unread.then(|| note.note.unwrap_or_else(|| "no probe ran".to_owned()));
+        let left_behind = note.left_behind.or(note.process_left);
         let gpus_of_pods = gpus_of_pods(&report);
-        Self { timeline, verdict: diagnosis.verdict, diagnosis: diagnosis.summary, unread, gpus_of_pods }
+        Self { timeline, verdict, diagnosis, unread, left_behind, gpus_of_pods }
+    }
+
+    fn unread_for(self, failure: Failure) -> Self {
+        let Failure { what, why, next_step, left_behind, .. } = failure;
+        Self { unread: Some(format!("{what}: {why}. {next_step}")), left_behind, ..self }
     }
 }
 
@@ -270,18 +287,13 @@ fn gpus_of_pods(report: &Report) -> BTreeMap<String, Vec<u32>> {
 impl Incident {
     /// Returns the events, without those of probe pods. Adds a gap for the time of which the cluster has no event.
     fn events_of_cluster(&mut self, events: Result<Vec<ObjectEvent>, Failure>, namespace: &str) -> Vec<ObjectEvent> {
-        let (events, begin, why) = match events {
-            Err(failure) => (Vec::new(), self.to, format!("the events of Kubernetes were not read: {}", failure.why)),
-            Ok(events) => {
-                let begin = events.iter().filter_map(|event| event.event.last).min().unwrap_or(self.to);
-                (
-                    events,
-                    begin,
-                    "the API server has no older events of nodes and pods; by default, it keeps them for an hour"
-                        .to_owned(),
-                )
-            }
+        const OLDER: &str =
+            "the API server has no older events of nodes and pods; by default, it keeps them for an hour";
+        let (events, why) = match events {
+            Ok(events) => (events, OLDER.to_owned()),
+            Err(failure) => (Vec::new(), format!("the events of Kubernetes were not read: {}", failure.why)),
         };
+        let begin = events.iter().filter_map(|event| event.event.last).min().unwrap_or(self.to);
         if begin > self.from {
             let (from, to) = (Some(self.from), Some(begin));
             self.gaps.push(Gap { node: None, kind: GapKind::EventsMissing, from, to, why });
@@ -294,20 +306,19 @@ impl Incident {
         &mut self,
         name: &str,
         node: &Node,
-        part: Option<&Result<NodePart, String>>,
+        part: NodePart,
         pods: Result<&[Pod], &String>,
         events: &[ObjectEvent],
     ) {
         let (from, to) = (Some(self.from), Some(self.to));
-        let part = part.map_or(Err("the node was not tried"), |part| part.as_ref().map_err(String::as_str));
-        let unread = part.map_or_else(Some, |part| part.unread.as_deref());
+        let NodePart { timeline, verdict, diagnosis, unread, left_behind, gpus_of_pods } = part;
+        let NodeTimeline { mut entries, gaps } = timeline;
+        self.gaps.extend(gaps);
         self.gaps.extend(unread.map(|why| Gap::new(name, GapKind::NodeNotRead, from, to, why)));
+        self.left_behind.extend(left_behind);
         if let Err(why) = pods {
             self.gaps.push(Gap::new(name, GapKind::PodsNotRead, from, to, why));
         }
-        let part = part.ok();
-        let mut entries = part.map(|part| part.timeline.entries.clone()).unwrap_or_default();
-        self.gaps.extend(part.into_iter().flat_map(|part| part.timeline.gaps.iter().cloned()));
         entries.extend(kubernetes::of_node(name, node));
         let (mut shown, mut others) = (BTreeSet::new(), BTreeSet::new());
         let mut lanes = vec![Lane { name: NODE_LANE.to_owned(), gpus: Vec::new(), runs: Vec::new() }];
@@ -317,8 +328,7 @@ impl Incident {
                 continue;
             }
             let (of_pod, mut lane) = kubernetes::of_pod(name, pod);
-            let gpus = part.and_then(|part| part.gpus_of_pods.get(&kubernetes::full_name(pod)));
-            lane.gpus = gpus.cloned().unwrap_or_default();
+            lane.gpus = gpus_of_pods.get(&kubernetes::full_name(pod)).cloned().unwrap_or_default();
             entries.extend(of_pod);
             shown.insert(kubernetes::full_name(pod));
             lanes.push(lane);
@@ -341,7 +351,6 @@ impl Incident {
         };
         lanes.retain(is_used);
         self.entries.append(&mut entries);
-        let (verdict, diagnosis) = (part.map(|part| part.verdict), part.map(|part| part.diagnosis.clone()));
         self.nodes.push(NodeLanes { node: name.to_owned(), verdict, diagnosis, lanes });
     }
 
@@ -430,6 +439,7 @@ impl Incident {
         }
         page.push_table(gaps);
         page.push_omitted(self.nodes_omitted, "nodes beyond --limit");
+        self.left_behind.iter().for_each(|left| page.push_str(&format!("LEFT BEHIND: {left}\n")));
         let file = self.html.as_ref().map(|file| format!("HTML page: {}\n", file.display()));
         let origin = self.archive.as_ref().map_or_else(|| format!("context: {}", self.context), ArchiveNote::line);
         page.push_str(&format!("\n{}{origin}\n", file.unwrap_or_default()));

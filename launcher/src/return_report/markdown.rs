@@ -15,9 +15,8 @@ pub(super) fn text(report: &ReturnReport) -> String {
     let ReturnReport {
         summary, supported, node, read_at, context, archive, identity, versions, counters, events, ..
     } = report;
-    let ReturnReport {
-        kernel_lines, kernel_lines_omitted, tried, findings, plan, gaps, missing, is_undecided: _, ..
-    } = report;
+    let ReturnReport { kernel_lines, kernel_lines_omitted, tried, findings, plan, gaps, missing, left_behind, .. } =
+        report;
     let origin = archive.as_ref().map_or_else(|| format!("Context: {context}."), ArchiveNote::line);
     let read_at = read_at.map(second).unwrap_or_default();
     let mut text = format!(
@@ -91,6 +90,9 @@ pub(super) fn text(report: &ReturnReport) -> String {
         [plain(what), plain(why), command.as_deref().map(code).unwrap_or_default()]
     });
     table(&mut text, "Missing for a complete case", ["what", "why", "command"], rows.collect());
+    text.push_str(
+        &left_behind.as_ref().map(|left| format!("\nLeft behind by the probe: {}\n", plain(left))).unwrap_or_default(),
+    );
     text
 }
 

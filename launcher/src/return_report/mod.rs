@@ -99,6 +99,8 @@ pub(crate) struct ReturnReport {
     gaps: Vec<Gap>,
     /// What is missing for a complete case.
     missing: Vec<Missing>,
+    /// Objects that the probe left on the cluster. `gpu-syringe sweep` deletes them.
+    left_behind: Option<String>,
     #[serde(skip)]
     is_undecided: bool,
 }
@@ -216,6 +218,7 @@ impl ReturnReport {
             plan,
             gaps,
             missing: Vec::new(),
+            left_behind: note.left_behind.or(note.process_left),
             is_undecided: diagnosis.undecided,
         };
         all.missing = missing::of(&all, gpu, &report);
@@ -339,7 +342,9 @@ fn counters(gpu: &Gpu, report: &Report) -> Vec<Fact> {
     let values = NodeValues::of(report).map(|values| values.gpus).unwrap_or_default();
     let own = values.into_iter().find(|one| gpu.is_same(one.identity.uuid.as_deref(), one.identity.pci.as_deref()));
     let own = own.into_iter().flat_map(|gpu| gpu.values);
-    let is_counter = |path: &str| path.starts_with("ecc.") || COUNTERS.iter().any(|word| path.contains(word));
+    let is_counter = |path: &str| {
+        path.starts_with("ecc.") && !path.ends_with(".location") || COUNTERS.iter().any(|word| path.contains(word))
+    };
     let counters = own.filter(|(path, _)| is_counter(path));
     let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     counters.filter_map(|(path, value)| Fact::new(&path, Some(text(value)), "NVML")).collect()

@@ -86,18 +86,19 @@ impl Rules {
         if fields.len() > MAX_FIELDS {
             return Err(Error::custom(format_args!("an object has {} fields", fields.len())));
         }
-        let taken = std::mem::take(fields);
-        for (name, mut value) in taken {
-            let name = clean(&name, MAX_NAME);
+        // The map is built again only for a name that is not clean, because each insertion computes a hash.
+        if fields.keys().any(|name| clean(name, MAX_NAME) != *name) {
+            *fields = std::mem::take(fields).into_iter().map(|(name, value)| (clean(&name, MAX_NAME), value)).collect();
+        }
+        for (name, value) in fields.iter_mut() {
             if name.starts_with("all_") && value.to_string().len() > MAX_COMMON {
                 return Err(Error::custom(format_args!("{name} is longer than {MAX_COMMON} bytes")));
             }
-            match &mut value {
+            match value {
                 // Command lines are shortened, except in the steps of an action: those are commands of the probe.
                 Value::String(line) if name == "command" && of != "steps" => *line = command::shorten([line.as_str()]),
-                value => self.apply(value, &name, cut)?,
+                value => self.apply(value, name, cut)?,
             }
-            fields.insert(name, value);
         }
         Ok(())
     }

@@ -6,6 +6,8 @@ mod markdown;
 mod private_keys;
 mod secrets;
 
+use std::borrow::Cow;
+
 pub use hidden::is_hidden;
 pub use private_keys::without_private_keys;
 
@@ -35,7 +37,11 @@ pub fn clean_keeping_lines(text: &str) -> String {
 }
 
 /// Returns up to `most` visible characters. Each run of invisible characters becomes one space.
-fn visible(text: &str, most: usize) -> String {
+fn visible(text: &str, most: usize) -> Cow<'_, str> {
+    // Most text of a report is short, visible and without spaces.
+    if text.len() <= most && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Cow::Borrowed(text);
+    }
     let mut seen = String::with_capacity(text.len().min(most.saturating_mul(4)));
     let mut blank = true;
     let mut length = 0;
@@ -51,11 +57,11 @@ fn visible(text: &str, most: usize) -> String {
         seen.push(character);
         length += 1;
     }
-    seen
+    Cow::Owned(seen)
 }
 
 fn cut(text: &str, cap: usize) -> String {
-    if text.chars().nth(cap).is_none() {
+    if text.len() <= cap || text.chars().nth(cap).is_none() {
         return text.to_owned();
     }
     let mut short: String = text.chars().take(cap.saturating_sub(1)).collect();

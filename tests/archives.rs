@@ -6,10 +6,14 @@
 mod bed;
 #[path = "archives/compare.rs"]
 mod compare;
+#[path = "archives/incident.rs"]
+mod incident;
 #[path = "snapshots/pods.rs"]
 mod pods;
 #[path = "archives/refused.rs"]
 mod refused;
+#[path = "archives/return_report.rs"]
+mod return_report;
 #[path = "archives/same_answers.rs"]
 mod same_answers;
 #[path = "support/mod.rs"]

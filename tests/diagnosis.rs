@@ -5,6 +5,8 @@
 
 #[path = "diagnosis/all_clear.rs"]
 mod all_clear;
+#[path = "diagnosis/contradictions.rs"]
+mod contradictions;
 #[path = "diagnosis/explained.rs"]
 mod explained;
 #[path = "diagnosis/facts.rs"]
@@ -33,6 +35,8 @@ mod single_changes;
 mod stack;
 #[path = "diagnosis/unusual.rs"]
 mod unusual;
+#[path = "diagnosis/urgency.rs"]
+mod urgency;
 #[path = "diagnosis/usage.rs"]
 mod usage;
 #[path = "diagnosis/verdicts.rs"]
@@ -85,6 +89,18 @@ fn replayed(mut report: Report) -> Report {
     syringe_core::kernel_log::join_gpus(&mut log, LogOrigin::ThisNode, &gpu_addresses(&report), &[]);
     report.sections.xid = Some(Section::read(log, Vec::new()));
     report
+}
+
+/// Returns a base node with more lines in its kernel log. `lines`: the age in minutes and the text of each line.
+fn with_lines(base: &str, lines: &[(i64, &str)]) -> Report {
+    let mut report = syringe_core::scenarios::named(base).expect("a base node").report();
+    let uptime = Section::data_of(&report.sections.host).and_then(|host| host.uptime_seconds).expect("an uptime");
+    let microseconds = |minutes: i64| uptime as i64 * 1_000_000 - minutes * 60_000_000;
+    let last = report.kernel_log.iter().filter_map(|record| record.split(',').nth(1)?.parse::<u64>().ok()).max();
+    for (sequence, (age, line)) in (last.map_or(0, |last| last + 1)..).zip(lines) {
+        report.kernel_log.push(format!("4,{sequence},{},-;{line}", microseconds(*age)));
+    }
+    replayed(report)
 }
 
 fn told(diagnosis: &Diagnosis) -> String {

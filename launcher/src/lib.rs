@@ -5,6 +5,7 @@
 //! - `node_reading`: a node, its probe and the diagnosis of both
 //! - `answer`, `fleet`: the answer about one node, and the answer about many nodes
 //! - `archives`: a cluster or a node in one file, to be asked later; `compare`: the differences between two readings
+//! - `incident`: what happened on nodes, in the order of time; `return_report`: the case for the return of a GPU
 //! - `tools`: one file per tool; `call` has the context of one call
 //! - `mcp`, `args`, `cli`, `completion`: front ends
 //! - `settings`, `setup`, `doctor`: configuration, the objects that a cluster needs, and checks of both
@@ -28,11 +29,14 @@ pub mod fleet;
 #[cfg(any(test, fuzzing))]
 #[path = "../../fuzz/checks/launcher.rs"]
 pub mod fuzzing;
+mod incident;
 pub mod mcp;
 mod node_reading;
 mod outcome;
+mod output_file;
 mod policy;
 pub mod probe;
+mod return_report;
 pub mod settings;
 pub mod setup;
 pub mod terminal;

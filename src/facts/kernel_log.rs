@@ -198,6 +198,15 @@ impl KernelEvent {
         times
     }
 
+    /// Returns whether the driver withdraws a recommendation that only a reset resolves. Draining peer-to-peer traffic (3)
+    /// or recovering the IMEX domain (5) does not reset a GPU.
+    pub fn is_reset(&self) -> bool {
+        let value = |name: &str| self.details.get(name).map(String::as_str);
+        self.is_xid(&[154])
+            && value("recovery_to") == Some("0")
+            && matches!(value("recovery_from"), Some("1" | "2" | "4" | "6" | "7"))
+    }
+
     /// Returns whether a GPU fell off the bus: Xid 79, or the line without a code (old drivers, and during initialization).
     pub fn is_off_bus(&self) -> bool {
         self.kind == KernelEventKind::OffBus || self.is_xid(&[79])

@@ -168,11 +168,13 @@ impl EventLog {
         if origin == Origin::Unclear {
             return self.read_unclear(&scan::unescape(cap(text)), moment, boot);
         }
-        if line_parser::family(text).is_none() {
+        let Some(family) = line_parser::family(text) else {
             return self.read_other(text, record, moment, boot);
-        }
+        };
         let text = scan::unescape(cap(text));
-        if let Some(second) = line_parser::second_frame(&text) {
+        // Records are never joined, and a program chooses the name that a line about it quotes.
+        let is_name = !text_log && family.names_a_program();
+        if let Some(second) = line_parser::second_frame(&text).filter(|_| !is_name) {
             self.last_source().count_unread(second);
         }
         if text_log {
@@ -187,7 +189,7 @@ impl EventLog {
         if let Some(lines) = suppressed_lines::count(text) {
             self.suppressed.note(boot, moment);
             self.current_source(record).suppress(lines);
-        } else if line_parser::mentions_nvidia(text) {
+        } else if line_parser::mentions_nvidia(text) && !line_parser::is_audit(text) {
             self.not_an_event(cap(text), moment, boot);
         }
     }

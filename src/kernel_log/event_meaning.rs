@@ -146,7 +146,6 @@ mod tests {
             (74, vec![("register_class", "report_if_repeated")]),
             (145, vec![("action", "XID_154_EVAL"), ("fatal", "false")]),
             (149, vec![("fatal", "false")]),
-            (137, vec![]),
             (155, vec![]),
             (157, vec![]),
         ] {
@@ -154,6 +153,7 @@ mod tests {
             assert_eq!((severity, action), (Severity::Warning, ActionCode::Watch), "{code} {details:?}");
         }
         assert_eq!(of_xid(144, &[("action", "IGNORE"), ("fatal", "false")]).0, Severity::Info);
+        assert_eq!(of_xid(137, &[]).0, Severity::Info);
         assert_eq!(of_xid(144, &[("action", "RESET_GPU"), ("fatal", "true")]).0, Severity::Fatal);
         assert_eq!(of_xid(74, &[]), (Severity::Fatal, ActionCode::DrainAndReset, Ageing::WhenWorkingADay));
     }

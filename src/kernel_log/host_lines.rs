@@ -11,6 +11,7 @@ use crate::classification::Severity;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::kernel_log::line::{Line, leading_address};
 use crate::kernel_log::scan::between;
+use crate::text::clean;
 use crate::tsv::{rows, word};
 
 /// How long a line counts.
@@ -156,10 +157,22 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     let named = device(&row.pattern, card.as_ref().filter(|_| row.of_card).map_or(text, |(_, rest)| *rest))?;
     line.put_some("watts", between(text, "slot (", "W)"));
     line.put("device", named);
+    if let Some((process, pid)) = damaged_process(text) {
+        line.process = Some(clean(process, 64));
+        line.pid = Some(pid);
+    }
     // The device is a part of the sub-code, so that each device has its own event.
     line.set_sub_code(format!("{} {named}", row.name).trim_end());
     line.pci = card.map(|(pci, _)| pci);
     Some(line)
+}
+
+/// Returns the name and the pid of the process whose memory is damaged: `Sending SIGBUS to python3:81000 due to …`.
+fn damaged_process(text: &str) -> Option<(&str, u32)> {
+    let (before, _) = text.split_once(" due to hardware memory corruption")?;
+    let named = before.split_once("Sending SIGBUS to ").or_else(|| before.split_once("illing "))?.1;
+    let (process, pid) = named.rsplit_once(':')?;
+    Some((process, pid.parse().ok()?))
 }
 
 /// Returns the row of an event.

@@ -42,6 +42,18 @@ pub enum Family {
     Host,
 }
 
+impl Family {
+    /// Returns whether the lines quote the name of a program.
+    pub(super) const fn names_a_program(self) -> bool {
+        matches!(self, Self::Oom | Self::HungTask | Self::Crash)
+    }
+}
+
+/// Returns whether a text is a record of the audit system, which quotes what programs do.
+pub(super) fn is_audit(text: &str) -> bool {
+    text.starts_with("audit: type=") || text.starts_with("audit: audit_")
+}
+
 /// Returns the family of a text, based on the first bytes. `None` for almost all lines of a log.
 #[inline]
 pub fn family(text: &str) -> Option<Family> {

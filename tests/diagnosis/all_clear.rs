@@ -8,7 +8,7 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as Kind, KernelLog};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::pci::PciAddress;
-use syringe_core::report::{Report, Section, Sections, Status};
+use syringe_core::report::{Report, Section, Sections, Source, Status};
 
 use super::properties::log_of;
 use super::{scenarios, told};
@@ -364,4 +364,17 @@ fn a_partial_section_forbids_healthy_unless_the_input_is_declared_optional() {
         assert_eq!(verdict(section, "sysfs"), Verdict::Unknown, "{section}");
     }
     assert_eq!(verdict("host", "stack_log_missing"), Verdict::Healthy);
+}
+
+#[test]
+fn a_node_of_which_kubernetes_shows_no_gpu_has_no_broken_stage() {
+    let report = Report { source: Source::Api, ..Report::default() };
+    let cluster =
+        KubernetesFacts { node: Some("cpu-1".to_owned()), nvidia_pods: Some(Vec::new()), ..KubernetesFacts::default() };
+    let none = diagnosis::diagnose(&report, &cluster);
+    assert!(none.summary.starts_with("Kubernetes shows no NVIDIA GPU on "), "{}", told(&none));
+    assert_eq!((none.stack.len(), none.findings.len()), (0, 0), "{}", told(&none));
+    // The label says that the node has GPUs.
+    let labelled = diagnosis::diagnose(&report, &KubernetesFacts { gpu_label_count: Some(8), ..cluster });
+    assert!(labelled.findings.iter().any(|finding| finding.id == "gpus-not-advertised"), "{}", told(&labelled));
 }

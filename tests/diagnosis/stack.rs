@@ -409,3 +409,28 @@ fn gpus_of_virtual_machines_need_no_stack() {
     assert_eq!(states[0], (Stage::Pci, StageState::Ok));
     assert!(states[1..].iter().all(|(_, state)| *state == StageState::NotApplicable), "{states:?}");
 }
+
+/// The reason why a device plugin does not run stands in the message of the scheduler or in the last words of its container.
+#[test]
+fn why_the_plugin_does_not_run_is_named() {
+    let report = scenario("whole-l40s-4");
+    let told = |cluster: &KubernetesFacts, words: &str| {
+        let diagnosis = diagnose(&report, cluster);
+        let named = diagnosis.findings.iter().any(|finding| {
+            let text = format!("{} {} {}", finding.headline(), finding.evidence.join(" "), finding.action.text);
+            finding.severity >= Severity::Warning && text.contains(words) && !text.contains("Read the log")
+        });
+        assert!(named, "{words}: {:#?}", diagnosis.findings);
+    };
+    let message = "0/12 nodes are available: 1 Insufficient memory.";
+    let mut unplaced = pod(&report, "device_plugin", "main", json!({"state": {"kind": "waiting"}}));
+    (unplaced["phase"], unplaced["message"]) = ("Pending".into(), message.into());
+    told(&cluster(&report, None, vec![unplaced]), "Insufficient memory");
+    let mut refused = cluster(&report, None, Vec::new());
+    let set = json!({"namespace": "gpu-operator", "name": "device-plugin", "role": "gpu_plugin", "refusal": message});
+    refused.daemon_sets = Some(vec![serde_json::from_value(set).expect("a DaemonSet")]);
+    told(&refused, "Insufficient memory");
+    let mut crashes = crashing(&report, "device_plugin");
+    crashes["containers"][0]["last"]["message"] = "Error: invalid --mig-strategy option \"foo\"".into();
+    told(&cluster(&report, None, vec![crashes]), "invalid --mig-strategy");
+}

@@ -56,7 +56,7 @@ const LIMITS_A_MODEL: [(&str, &str); 9] = [
 
 /// Environment variables that are used in addition to the settings.
 const OTHER_VARIABLES: [(&str, &str); 8] = [
-    ("KUBECONFIG", "the kubeconfig files, if `--kubeconfig` is not set"),
+    ("KUBECONFIG", "the kubeconfig files, separated by `:` (on Windows `;`), if `--kubeconfig` is not set"),
     ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "the proxy to the API server; `proxy-url` in the kubeconfig has priority"),
     (
         "XDG_CONFIG_HOME, XDG_STATE_HOME",

@@ -134,7 +134,15 @@ impl Archive {
     ///
     /// # Errors
     /// If the file is not an archive, or is beyond a limit.
-    pub fn read(mut from: impl Read, with_kernel_logs: bool) -> Result<Self, ArchiveError> {
+    pub fn read(from: impl Read, with_kernel_logs: bool) -> Result<Self, ArchiveError> {
+        Self::read_with_logs_of(from, &|_| with_kernel_logs)
+    }
+
+    /// Reads an archive, with the kernel logs of these nodes.
+    ///
+    /// # Errors
+    /// See [`Archive::read`].
+    pub fn read_with_logs_of(mut from: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Self, ArchiveError> {
         let mut start = [0; 2];
         from.read_exact(&mut start).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => ArchiveError::Unknown,
@@ -142,7 +150,7 @@ impl Archive {
         })?;
         let mut from = start.chain(from);
         if start == GZIP {
-            return packed(Limited { from: GzDecoder::new(from), left: MAX_UNPACKED }, with_kernel_logs);
+            return packed(Limited { from: GzDecoder::new(from), left: MAX_UNPACKED }, wanted);
         }
         let mut document = Vec::new();
         from.by_ref().take(MAX_REPORT + 1).read_to_end(&mut document).map_err(ArchiveError::Unreadable)?;
@@ -156,7 +164,7 @@ impl Archive {
     }
 }
 
-fn packed(unpacked: impl Read, with_kernel_logs: bool) -> Result<Archive, ArchiveError> {
+fn packed(unpacked: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Archive, ArchiveError> {
     let mut tar = tar::Archive::new(unpacked);
     let mut manifest = None;
     let mut archive = Archive::default();
@@ -166,7 +174,12 @@ fn packed(unpacked: impl Read, with_kernel_logs: bool) -> Result<Archive, Archiv
     let (mut files, mut kept, mut counts) = (0, 0, Counts::default());
     // Extended headers are not followed: they could contain other paths and sizes.
     for entry in tar.entries().map_err(ArchiveError::Damaged)?.raw(true) {
-        let mut entry = entry.map_err(ArchiveError::Damaged)?;
+        // A packed file that is no tar file fails at its first entry.
+        let damaged = |error: io::Error| match error.kind() {
+            io::ErrorKind::Other if files == 0 => ArchiveError::Unknown,
+            _ => ArchiveError::Damaged(error),
+        };
+        let mut entry = entry.map_err(damaged)?;
         files += 1;
         if files > MAX_FILES {
             return Err(ArchiveError::TooManyFiles);
@@ -180,7 +193,10 @@ fn packed(unpacked: impl Read, with_kernel_logs: bool) -> Result<Archive, Archiv
         }
         let plain = path.strip_prefix("./").unwrap_or(&path);
         let place = Place::of(plain).ok_or_else(|| ArchiveError::UnexpectedPath { path: shown() })?;
-        let is_kept = with_kernel_logs || !matches!(place, Place::KernelLog(_));
+        let is_kept = match &place {
+            Place::KernelLog(folder) => names.get(folder).is_some_and(|name| wanted(name)),
+            _ => true,
+        };
         kept += if is_kept { entry.size() } else { 0 };
         if entry.size() > place.limit() {
             return Err(ArchiveError::TooLarge { what: shown(), limit: place.limit() });

@@ -4,6 +4,8 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::{KubernetesFacts, NvidiaPod};
 use syringe_core::report::Report;
 use syringe_core::section_name::SectionName;
+use syringe_core::text::clean;
+use syringe_core::unknown::Unknown;
 
 use crate::conclusion::{contradictions, health, merge, not_checked, plan, ruled_out, stack_stages, summary, unknown};
 use crate::finding::{Diagnosis, Scope, Verdict};
@@ -28,6 +30,11 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let decisive = contradictions.iter().any(|one| one.section != SectionName::Processes.as_str());
     let undecided = undecided || decisive || !doubts.is_empty();
     unknown.extend(doubts);
+    // Another finding says why the node cannot be read.
+    let no_probe = kubernetes.no_probe.as_ref().filter(|_| !found);
+    unknown.extend(
+        no_probe.map(|why| Unknown::new("kubernetes", format!("no probe ran on the node: {}", clean(why, 240)))),
+    );
     let not_requested = unknown::unchecked_sections(&node);
     let health = health::score(&node, &drafts, !undecided && not_requested.is_empty());
     let plan = plan::make_plans(&node, &mut drafts);

@@ -144,7 +144,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// Returns the name of a kernel event, such as `Xid 79`, `SXid 20034` or `PCIe AER`.
-pub(crate) fn event_name(event: &KernelEvent) -> String {
+pub fn event_name(event: &KernelEvent) -> String {
     let code = event.code.map(|code| code.to_string()).unwrap_or_default();
     match event.kind {
         Kind::Xid => format!("Xid {code}"),

@@ -39,6 +39,7 @@ mod rules;
 pub mod stack_stage;
 
 pub use diagnose::{diagnose, first_failing_pod};
+pub use evidence::event_name;
 pub use finding::{Action, Diagnosis, Finding, Plan, Scope, Verdict};
 pub use input::processes::{Stuck, stuck};
 pub use rule::Rule;

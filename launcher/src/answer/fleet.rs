@@ -40,35 +40,21 @@ pub struct FleetAnswer {
     pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
     pub findings: Vec<FleetFinding>,
-    /// Number of findings left out.
-    pub findings_omitted: Option<usize>,
     /// Nodes that differ from most nodes of their model.
     pub outliers: Vec<Outlier>,
-    /// Number of outliers left out.
-    pub outliers_omitted: Option<usize>,
     /// Nodes that could not be read, by reason.
     pub failed: Vec<FailedNodes>,
-    /// Number of reasons left out.
-    pub failed_omitted: Option<usize>,
     /// Nodes that were skipped for a minute because they failed twice in a row.
     pub skipped: Vec<FailedNodes>,
-    /// Number of reasons left out of `skipped`.
-    pub skipped_omitted: Option<usize>,
     /// Nodes that were not read because of the time limit or the `limit` of the call. Use a selector to read them.
     pub not_reached: Option<NodeNames>,
     /// Nodes with findings or differences, worst first. A node that is neither here nor in `failed`, `skipped` or
     /// `not_reached` has no finding and does not differ from its model.
     pub nodes: Vec<NodeDetail>,
-    /// Number of nodes left out of `nodes`; `findings` and `outliers` list them.
-    pub nodes_omitted: Option<usize>,
     /// All nodes that were read, by model.
     pub groups: Vec<ModelGroup>,
-    /// Number of models left out.
-    pub groups_omitted: Option<usize>,
     /// Objects that are left on the cluster, and what to do about them.
     pub left_behind: Vec<String>,
-    /// Number of entries left out of `left_behind`. To delete these pods, run `gpu-syringe sweep`.
-    pub left_behind_omitted: Option<usize>,
     /// How the nodes were read.
     pub probes: ProbesSummary,
 }

@@ -63,12 +63,6 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
             names.names
         ));
     }
-    text.push_omitted(answer.findings_omitted, "more findings");
-    text.push_omitted(answer.outliers_omitted, "more outliers");
-    text.push_omitted(answer.nodes_omitted, "more nodes with findings or differences");
-    text.push_omitted(answer.failed_omitted, "more reasons for failures");
-    text.push_omitted(answer.skipped_omitted, "more reasons for skipping");
-    text.push_omitted(answer.groups_omitted, "more models");
     text.push_table(groups(answer));
     text.push_str(&foot(answer));
     text
@@ -93,8 +87,11 @@ fn groups(answer: &FleetAnswer) -> Rows {
 /// Formats the last lines: how the nodes were read, and which objects are left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
-    let gone =
-        if probes.deleted { "all probe pods deleted" } else { &paint("NOT ALL PROBE PODS DELETED", Paint::Fatal) };
+    let gone = match probes.deleted {
+        true if answer.totals.read == 0 => "no probe pod is left",
+        true => "all probe pods deleted",
+        false => &paint("NOT ALL PROBE PODS DELETED", Paint::Fatal),
+    };
     let mut text = format!(
         "\n{} ms, {} at a time, median {} ms a node; {gone}\n",
         probes.total_ms,
@@ -106,9 +103,6 @@ fn foot(answer: &FleetAnswer) -> String {
     }
     for left in &answer.left_behind {
         text.push_str(&format!("{left}\n"));
-    }
-    if let Some(omitted) = answer.left_behind_omitted {
-        text.push_str(&format!("… and {omitted} more left behind; to delete them, run: gpu-syringe sweep\n"));
     }
     text
 }

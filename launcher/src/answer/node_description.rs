@@ -13,7 +13,6 @@ use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::report::{Section, Sections};
 use syringe_core::unknown::Unknown;
 
-use crate::answer::wire::byte_budget;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::NodeReading;
 use kube_read::Connection;
@@ -28,8 +27,6 @@ use kube_read::reads::events::{NodeEvent, PodEventRow};
 use kube_read::reads::node_with_pods::NodeWithPods;
 use syringe_macros::omit;
 
-/// Maximum number of bytes of all pods in one answer.
-const MAX_POD_BYTES: usize = 16_000;
 /// Maximum number of findings in one answer. The worst findings are kept; `diagnose_gpu_node` returns all of them.
 const MAX_FINDINGS: usize = 10;
 
@@ -74,8 +71,6 @@ pub struct NodeDescription {
     pub resources: Vec<ResourceUse>,
     /// Pods that request or use GPUs.
     pub pods: Vec<PodRow>,
-    /// Number of pods left out; `get_pod_gpu_allocation` has more.
-    pub pods_omitted: Option<usize>,
     /// Conditions of the node.
     pub conditions: Vec<Condition>,
     /// Taints, `key=value:effect`.
@@ -134,8 +129,6 @@ impl NodeDescription {
         let node = &view.node;
         let resources = view.uses();
         let (capacity, allocatable) = node_gpus::capacity_and_allocatable(node, view.dra.as_ref());
-        let mut pods = view.rows();
-        let omitted = byte_budget::truncate(&mut pods, MAX_POD_BYTES);
         let total_gpus = view.physical_gpus(&resources);
         let (allocated_gpus, available_gpus) = gpus_in_use(&resources, total_gpus).unzip();
         Self {
@@ -156,8 +149,7 @@ impl NodeDescription {
             cuda_version: None,
             gpus: Vec::new(),
             resources,
-            pods,
-            pods_omitted: (omitted > 0).then_some(omitted),
+            pods: view.rows(),
             conditions: conditions(node, connection.now()),
             taints: node_gpus::taints(node),
             labels: gpu_labels(node),

@@ -34,7 +34,6 @@ pub(crate) fn page(answer: &NodeDescription) -> Page {
     text.push_table(gpus_table(&answer.gpus));
     text.push_table(resources_table(&answer.resources));
     text.push_table(pods_table(&answer.pods));
-    text.push_omitted(answer.pods_omitted, "more pods");
     text.push_table(conditions_table(&answer.conditions));
     text.push_table(events_table(&answer.events));
     text.push_omitted(answer.events_omitted, "older events");

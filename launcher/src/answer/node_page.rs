@@ -148,8 +148,19 @@ fn plan_lines(plan: &Plan) -> String {
 
 /// Formats the source of the facts and what is left behind, which are the last part of every answer about a node.
 pub(crate) fn foot(note: &ProbeSummary) -> String {
-    let ProbeSummary { via, node, source, deleted, left_behind, process_left, note, passed_over, timings_ms, .. } =
-        note;
+    let ProbeSummary {
+        via,
+        node,
+        source,
+        deleted,
+        left_behind,
+        process_left,
+        note,
+        next_step,
+        passed_over,
+        timings_ms,
+        ..
+    } = note;
     let gone = match (*deleted, *via) {
         (_, "none") => "probe not created".to_owned(),
         (true, _) => "probe pod deleted".to_owned(),
@@ -173,7 +184,7 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
     if is_api {
         text.push_str("Nothing was read on the node: this answer has only data from the Kubernetes API.\n");
     }
-    for more in [note, left_behind.as_ref(), process_left.as_ref()].into_iter().flatten() {
+    for more in [note, next_step.as_ref(), left_behind.as_ref(), process_left.as_ref()].into_iter().flatten() {
         text.push_str(more);
         text.push('\n');
     }

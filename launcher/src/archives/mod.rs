@@ -7,5 +7,5 @@ mod open;
 mod open;
 mod save;
 
-pub(crate) use self::open::{EmbeddedCluster, Opened, open, open_file};
+pub(crate) use self::open::{EmbeddedCluster, Opened, kernel_logs, open, open_file};
 pub(crate) use self::save::{SaveArgs, save};

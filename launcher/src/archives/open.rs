@@ -41,7 +41,8 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     let (what, archive) = match &settings.from {
         Some(path) => {
             let what = format!("Opening the archive {}", path.display());
-            let next = "Use a file that gpu-syringe save or node-probe all wrote (docs/archive.md).";
+            let next = "Use a file that gpu-syringe save or node-probe all wrote (docs/archive.md). For the kernel log in an nvidia-bug-report: \
+                zcat nvidia-bug-report.log.gz | gpu-syringe xid -";
             let file = File::open(path).map_err(|error| Failure::new(&*what, error, "Check the path after --from."))?;
             let archive = Archive::read(BufReader::new(file), false);
             (what.clone(), archive.map_err(|error| Failure::new(what, error, next))?)
@@ -77,6 +78,21 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     let cluster = cluster.map_err(|error| Failure::new(what, error, "Free a port on the loopback interface."))?;
     let contexts = Contexts::in_memory(cluster.kubeconfig(), None);
     Ok(Opened { settings, contexts, cluster: Some(cluster), nodes, unread })
+}
+
+/// Returns the raw records of the kernel logs of these nodes, which an archive has beside the reports. Empty for a cluster.
+///
+/// # Errors
+/// If the archive cannot be read again.
+pub(crate) fn kernel_logs(settings: &Settings, nodes: &[String]) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+    let Some(path) = &settings.from else { return Ok(BTreeMap::new()) };
+    let what = || format!("Reading the kernel logs of the archive {}", path.display());
+    let file = File::open(path).map_err(|error| Failure::new(what(), error, "Check the path after --from."))?;
+    let archive = Archive::read_with_logs_of(BufReader::new(file), &|name| nodes.iter().any(|node| node == name));
+    let archive = archive.map_err(|error| Failure::new(what(), error, "Check the file after --from."))?;
+    let lines = |log: Vec<u8>| String::from_utf8_lossy(&log).lines().map(str::to_owned).collect();
+    let logs = archive.nodes.into_iter().map(|(name, node)| (name, node.kernel_log));
+    Ok(logs.filter(|(_, log)| !log.is_empty()).map(|(name, log)| (name, lines(log))).collect())
 }
 
 /// Returns the settings without those that select a real cluster or describe its set-up.

@@ -1,7 +1,7 @@
 //! `save`: reads nodes and the objects of Kubernetes, as the tools do, and writes them into an archive.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use archive::{Archive, ContainerLog, SavedNode};
@@ -10,11 +10,10 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 use kube_read::failure::Cause;
 use kube_read::objects::label_selector::LabelSelector;
-use kube_read::objects::node_labels::is_gpu_node;
 use kube_read::objects::nvidia_components::PodIdentity;
 use kube_read::objects::pod_facts;
 use kube_read::reads::existing_pods::ExistingPods;
-use kube_read::reads::{daemon_sets, nodes, pod_log, saved_objects};
+use kube_read::reads::{daemon_sets, pod_log, saved_objects};
 use kube_read::{Connection, Failure};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,8 +24,10 @@ use tokio::time::Instant;
 
 use crate::audit::{AuditEvent, AuditLine};
 use crate::call::CallContext;
+use crate::fleet::{SelectedNodes, select_nodes};
 use crate::node_reading::read_node::{self, NodeToRead};
 use crate::outcome::Outcome;
+use crate::output_file;
 use crate::probe::{MANAGED_BY, Phase};
 use crate::settings::ProbeMethod;
 use crate::terminal::page::Page;
@@ -37,6 +38,9 @@ const TIME_FOR_OBJECTS: Duration = Duration::from_secs(120);
 
 /// Kinds that a reader may not list with the permissions of `gpu-syringe setup`. Answers of the cluster lack them, too.
 const OPTIONAL: [&str; 3] = ["leases", "nodeclaims", "machines"];
+
+/// The option that names the file.
+const FILE_OPTION: &str = "-f";
 
 /// The start of the reason for which an archive has a node without its kernel log.
 const NO_RAW_LOG: &str = "the records of the kernel log were not read: ";
@@ -99,29 +103,14 @@ impl Saved {
 pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Failure> {
     let SaveArgs { save_nodes: names, save_selector: selector, file, force, redact } = args;
     // The nodes are not probed for an archive that cannot be written.
-    file.as_deref().map_or(Ok(()), |file| check_free(file, force))?;
+    file.as_deref().map_or(Ok(()), |file| output_file::check_free(file, force, FILE_OPTION))?;
     let call = CallContext { end: Instant::now() + TIME_FOR_OBJECTS, ..call };
     let connection = call.with_deadline("Saving nodes", call.contexts.connect(None)).await?;
     let taken_at = connection.now();
-    let is_all = names.is_empty() || names == ["all"];
-    let listing = nodes::collect(&connection, selector.as_deref(), |_| true, |node| node);
-    let (_, mut found) = call.with_deadline("Listing the nodes", listing).await?;
-    let taken_at = connection.clock.now().unwrap_or(taken_at);
-    if !is_all {
-        if let Some(missing) = names.iter().find(|name| found.iter().all(|node| node.name_any() != **name)) {
-            // This failure says that the node does not exist.
-            nodes::read(&connection, missing).await?;
-        }
-        found.retain(|node| names.contains(&node.name_any()));
-    }
-    let only: Option<BTreeSet<String>> =
-        (!is_all || selector.is_some()).then(|| found.iter().map(ResourceExt::name_any).collect());
+    let selecting = select_nodes(&call, &connection, "Saving nodes", &names, selector.as_deref());
     // The other nodes of the cluster are saved as objects.
-    found.retain(|node| !is_all || is_gpu_node(node));
-    if found.is_empty() {
-        let next = "Name the nodes. gpu-syringe nodes lists the GPU nodes.";
-        return Err(Failure::new("Saving nodes", format!("context {} has no such GPU node", connection.context), next));
-    }
+    let SelectedNodes { nodes: found, only } = selecting.await?;
+    let taken_at = connection.clock.now().unwrap_or(taken_at);
     let mut archive = Archive::default();
     archive.manifest.taken_at = taken_at;
     archive.manifest.context.clone_from(&connection.context);
@@ -151,7 +140,7 @@ pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Fai
         let context = if redact { "redacted".to_owned() } else { context };
         PathBuf::from(format!("gpu-syringe-{context}-{}.tar.gz", taken_at.strftime("%Y%m%dT%H%M%SZ")))
     });
-    let bytes = write(&archive, &file, force)?;
+    let bytes = output_file::write(&file, force, FILE_OPTION, |file| archive.write(std::io::BufWriter::new(file)))?;
     let line = AuditLine {
         event: AuditEvent::Saved,
         context: connection.context.clone(),
@@ -291,37 +280,4 @@ fn failing_component(pod: &Value) -> Option<(String, String, String, bool)> {
     let facts = pod_facts::from_pod(&pod);
     let end = facts.end().filter(|end| end.exit_code != 0 && !end.never_ran())?;
     Some((facts.namespace.clone(), facts.name.clone(), end.container.to_owned(), end.was_restarted))
-}
-
-/// Fails if the file exists and may not be replaced.
-fn check_free(path: &Path, force: bool) -> Result<(), Failure> {
-    let why = match path.symlink_metadata() {
-        Err(_) => return Ok(()),
-        Ok(found) if !found.is_file() => "the path exists and is not a plain file",
-        Ok(_) if force => return Ok(()),
-        Ok(_) => "the file exists",
-    };
-    Err(Failure::new(
-        format!("Writing {}", path.display()),
-        why,
-        "Name another file with -f, or replace a file with --force.",
-    ))
-}
-
-/// Writes the file, readable only by the user. With `force`, a complete archive replaces an existing file.
-fn write(archive: &Archive, path: &Path, force: bool) -> Result<u64, Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let failed = |error: std::io::Error| {
-        Failure::new(
-            format!("Writing {}", path.display()),
-            error,
-            "Name a file in a folder that you can write, with -f.",
-        )
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    archive.write(std::io::BufWriter::new(file.as_file_mut())).map_err(failed)?;
-    check_free(path, force)?;
-    let file = if force { file.persist(path) } else { file.persist_noclobber(path) };
-    let file = file.map_err(|error| failed(error.error))?;
-    file.metadata().map(|metadata| metadata.len()).map_err(failed)
 }

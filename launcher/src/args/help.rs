@@ -22,6 +22,7 @@ const GROUPS: [(&str, &[Usage]); 6] = [
             ("processes", "NODE"),
             ("topology", "NODE"),
             ("compare", "A B"),
+            ("incident", "[NODE]"),
         ],
     ),
     ("Pod", &[("explain", "POD"), ("pods", "[NODE]")]),
@@ -30,6 +31,7 @@ const GROUPS: [(&str, &[Usage]); 6] = [
     (
         OTHERS,
         &[
+            ("return-report", "NODE --gpu GPU"),
             ("config", ""),
             ("audit", ""),
             ("sweep", ""),
@@ -47,7 +49,7 @@ const OTHERS: &str = "Others";
 type Examples = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// The examples in the help and the manual page of each command.
-const EXAMPLES: [Examples; 26] = [
+const EXAMPLES: [Examples; 28] = [
     (
         "nodes",
         &[("nodes --free 4", "nodes with at least 4 free GPUs"), ("nodes -o json | jq -r '.nodes[].node'", "names")],
@@ -112,6 +114,20 @@ const EXAMPLES: [Examples; 26] = [
         &[
             ("compare before.tar.gz gpu-2", "a node then and now"),
             ("compare before.tar.gz after.tar.gz --fail-on warning", "all nodes; exit code 1: something got worse"),
+        ],
+    ),
+    (
+        "incident",
+        &[
+            ("incident gpu-2 --since 7d", "one node, the last week"),
+            ("incident -l pool=h100 --html incident.html", "a pool, also as one page for a browser"),
+        ],
+    ),
+    (
+        "return-report",
+        &[
+            ("return-report gpu-3 --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417 > case.md", "Markdown"),
+            ("return-report gpu-3 --gpu 0000:5d:00.0 -o json", "by PCI address, as JSON"),
         ],
     ),
     ("mcp", &[("mcp", "an AI host starts this")]),
@@ -206,11 +222,10 @@ fn entries() -> impl Iterator<Item = Usage> {
 }
 
 fn short_help(command: &Command) -> String {
-    let mut text = "Diagnoses the GPU nodes of a Kubernetes cluster, and leaves nothing behind.\n\n".to_owned();
+    let mut text = "Diagnoses the GPU nodes of a Kubernetes cluster, and leaves nothing behind.\n".to_owned();
     for (group, commands) in GROUPS {
         if group == OTHERS {
-            let names: Vec<_> = commands.iter().map(|(name, arguments)| format!("{name} {arguments}")).collect();
-            let names = names.iter().map(|name| name.trim_end()).collect::<Vec<_>>().join(", ");
+            let names = commands.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
             text.push_str(&format!("{group:<8} {names}\n"));
             continue;
         }

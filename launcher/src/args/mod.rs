@@ -5,7 +5,7 @@ pub(crate) mod man;
 mod tool_commands;
 mod usage_error;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -16,6 +16,8 @@ use crate::archives::SaveArgs;
 use crate::compare::CompareArgs;
 use crate::completion;
 use crate::doctor::DoctorArgs;
+use crate::incident::IncidentArgs;
+use crate::return_report::ReturnReportArgs;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
 use crate::settings::{OutputSettings, Settings, all_settings};
@@ -56,6 +58,10 @@ pub(crate) enum Command {
     Save(SaveArgs),
     /// What changed on nodes, or what counts up
     Compare(CompareArgs),
+    /// What happened on nodes, in the order of time
+    Incident(IncidentArgs),
+    /// The case for returning a GPU to its vendor
+    ReturnReport(ReturnReportArgs),
     /// Check what probes need, and show the fixes
     Doctor(DoctorArgs),
     /// Namespace, permissions, policy: print or apply
@@ -144,6 +150,19 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
     }
     refuse_two_clusters(&cli, &matches)?;
     Ok(Read::Command(Box::new(Arguments { cli, settings: shown })))
+}
+
+/// Returns the variables that look like a setting and are none. A misspelled variable would otherwise be ignored without a word.
+pub(crate) fn unknown_variables() -> Vec<String> {
+    let program = command();
+    let all = std::iter::once(&program).chain(program.get_subcommands()).flat_map(clap::Command::get_arguments);
+    let known: Vec<_> = all.filter_map(clap::Arg::get_env).map(OsStr::to_owned).collect();
+    let is_unknown = |name: &String| {
+        // The variables of the tests begin with GPU_SYRINGE_E2E.
+        let is_other = name == "GPU_SYRINGE_LOG" || name == "GPU_SYRINGE_CONFIG" || name.starts_with("GPU_SYRINGE_E2E");
+        name.starts_with("GPU_SYRINGE_") && !is_other && !known.iter().any(|known| known.as_os_str() == name.as_str())
+    };
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_unknown).collect()
 }
 
 /// Options that select a cluster.

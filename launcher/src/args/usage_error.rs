@@ -87,6 +87,12 @@ fn habit(sub: &str, words: &[OsString], error: &clap::Error) -> Option<String> {
         Some(ContextValue::String(text)) if error.kind() == ErrorKind::InvalidValue => text.as_str(),
         _ => "",
     };
+    let is_second_node = error.kind() == ErrorKind::UnknownArgument && wrong.is_some_and(|word| !word.starts_with('-'));
+    if is_second_node && ["diagnose", "health", "inventory"].contains(&sub) {
+        let hint =
+            "For several nodes, use a selector: gpu-syringe health -l 'kubernetes.io/hostname in (NODE1,NODE2)'.";
+        return Some(hint.to_owned());
+    }
     if TEMPLATES.iter().any(|format| value.starts_with(format)) {
         return Some("Templates of kubectl are not supported. To select fields, use -o json | jq.".to_owned());
     }

@@ -32,12 +32,14 @@ pub struct CallContext {
     pub failure_backoff: Arc<FailureBackoff>,
     /// Expected API server of an action (`--server`).
     pub server: Option<String>,
+    /// Whether the answer is limited to the size that hosts show to a model. A command prints everything.
+    pub limits_size: bool,
     /// Deadline for reading, set when the tool starts. Probe pods are deleted even after this deadline.
     pub end: Instant,
 }
 
 impl CallContext {
-    /// Creates a call without progress reports and without cancellation.
+    /// Creates a call of a model, without progress reports and without cancellation.
     pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, consent: Consent) -> Self {
         Self {
             end: Instant::now() + settings.call_time(),
@@ -49,6 +51,7 @@ impl CallContext {
             consent,
             failure_backoff: Arc::default(),
             server: None,
+            limits_size: true,
         }
     }
 

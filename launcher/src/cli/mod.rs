@@ -25,9 +25,11 @@ use crate::cli::output::Output;
 use crate::cli::signals::Signals;
 use crate::completion;
 use crate::consent::{AlwaysYes, Consent, Prompt, TerminalPrompt};
+use crate::incident;
 use crate::mcp::{Server, serve};
 use crate::outcome::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
 use crate::probe::{self, Prober, SETTLE_TIME, SweepResult};
+use crate::return_report;
 use crate::settings::{Mode, OutputFormat, OutputSettings, Settings, config_command};
 use crate::terminal::command_names::{command_of, with_commands};
 use crate::terminal::page::Page;
@@ -61,11 +63,15 @@ pub fn main() -> ExitCode {
     logging::start(&cli.output, matches!(cli.command, Command::Mcp));
     if !cli.output.quiet {
         progress::show();
+        for name in args::unknown_variables() {
+            let name = text::clean(&name, 80);
+            tracing::warn!("{name} is not a setting and has no effect; gpu-syringe help settings lists the variables");
+        }
     }
     // These commands need no cluster, and run before anything is started.
     if let Command::Config = cli.command {
         let names: Vec<_> = settings.iter().map(|setting| setting.name().to_owned()).collect();
-        let printed = output.print_settings(&config_command::json(&settings), &names, config_command::text(&settings));
+        let printed = output.print_document(&config_command::json(&settings), &names, config_command::text(&settings));
         return ended(printed, output);
     }
     match &cli.command {
@@ -199,6 +205,22 @@ async fn dispatch(
             output.print(&json!(saved), &saved.names(), || saved.page())?;
             return Ok(saved.outcome());
         }
+        Command::Incident(args) => {
+            let call = call_context(Arc::new(TerminalPrompt), settings, contexts, prober, stop);
+            let incident = until_stopped(incident::incident(call, args), prober, stop).await;
+            progress::clear();
+            let incident = incident?;
+            output.print(&incident.json(), &incident.names(), || incident.page())?;
+            return Ok(incident.outcome());
+        }
+        Command::ReturnReport(args) => {
+            let call = call_context(Arc::new(TerminalPrompt), settings, contexts, prober, stop);
+            let report = until_stopped(return_report::return_report(call, args), prober, stop).await;
+            progress::clear();
+            let report = report?;
+            output.print_document(&report.json(), &report.names(), report.markdown())?;
+            return Ok(report.outcome());
+        }
         Command::Compare(args) => return compare_command::run(&args, output, settings, contexts, prober, stop).await,
         Command::Sweep => {
             let sweeping = async { prober.sweep(&contexts.connect(None).await?).await };
@@ -288,7 +310,8 @@ fn call_context(
 ) -> CallContext {
     let consent = Consent::new(ask, Arc::default());
     let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-    CallContext { on_phase: progress::of_phases(settings.probe_image()), cancel: stop.clone(), ..call }
+    let on_phase = progress::of_phases(settings.probe_image());
+    CallContext { on_phase, cancel: stop.clone(), limits_size: false, ..call }
 }
 
 /// Returns the result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases. If `work` has a

@@ -93,8 +93,8 @@ impl Output {
         print(&Self { format, ..self }.structured(manifest)?)
     }
 
-    /// Prints the settings as a settings file, or as JSON or YAML if the user chose one of them.
-    pub(super) fn print_settings(self, json: &Value, names: &[String], file: String) -> Result<(), Failure> {
+    /// Prints a text such as a settings file or a report in Markdown, or JSON or YAML if the user chose one of them.
+    pub(super) fn print_document(self, json: &Value, names: &[String], file: String) -> Result<(), Failure> {
         let format = if self.is_chosen { self.format } else { OutputFormat::Table };
         Self { format, ..self }.print(json, names, || Page::verbatim(file))
     }

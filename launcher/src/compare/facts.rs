@@ -44,32 +44,32 @@ const MAX_GPUS: usize = 256;
 
 /// The identity of a GPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) uuid: Option<String>,
-    pub(super) serial: Option<String>,
-    pub(super) pci: Option<String>,
+pub(crate) struct Identity {
+    pub(crate) uuid: Option<String>,
+    pub(crate) serial: Option<String>,
+    pub(crate) pci: Option<String>,
     /// NVML index, by which the GPUs of two nodes are compared.
-    pub(super) index: Option<u64>,
+    pub(crate) index: Option<u64>,
 }
 
 /// The values of a GPU by path, such as `ecc.aggregate.uncorrected`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct GpuValues {
-    pub(super) identity: Identity,
-    pub(super) values: BTreeMap<String, Value>,
+pub(crate) struct GpuValues {
+    pub(crate) identity: Identity,
+    pub(crate) values: BTreeMap<String, Value>,
 }
 
 /// The values of a node.
 #[derive(Debug, Default)]
-pub(super) struct NodeValues {
-    pub(super) node: BTreeMap<String, Value>,
-    pub(super) gpus: Vec<GpuValues>,
-    pub(super) events: Vec<KernelEvent>,
+pub(crate) struct NodeValues {
+    pub(crate) node: BTreeMap<String, Value>,
+    pub(crate) gpus: Vec<GpuValues>,
+    pub(crate) events: Vec<KernelEvent>,
 }
 
 impl NodeValues {
     /// Returns the values of a report, or why they are refused.
-    pub(super) fn of(report: &Report) -> Result<Self, String> {
+    pub(crate) fn of(report: &Report) -> Result<Self, String> {
         let Report { boot_id, kernel, sections, .. } = report;
         let mut values = Self::default();
         for (name, text) in [("boot_id", boot_id), ("kernel", kernel)] {
@@ -137,7 +137,7 @@ impl NodeValues {
 
 impl GpuValues {
     /// Whether NVML lists the GPU.
-    pub(super) fn is_in_nvml(&self) -> bool {
+    pub(crate) fn is_in_nvml(&self) -> bool {
         self.values.keys().any(|path| path.starts_with("inventory."))
     }
 }

@@ -19,7 +19,7 @@ use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::{Report, Source};
 
 use self::changes::Change;
-use self::facts::NodeValues;
+pub(crate) use self::facts::NodeValues;
 use crate::answer::wire::shape::{AnswerShape, schema_of};
 use crate::answer::wire::untrusted_text;
 use crate::answer::wire::variant_name::variant_name;

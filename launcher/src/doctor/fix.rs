@@ -67,9 +67,15 @@ impl<'a> Fixes<'a> {
         )
     }
 
-    /// Returns the command in the text of a next step: the part that starts with the name of a program.
+    /// Returns the command in the text of a next step: it starts with the name of a program, at the start of the text, after a colon
+    /// or after "run".
     pub(super) fn command_in(next: &str) -> Option<String> {
-        let start = ["kubectl ", "oc ", "gpu-syringe "].iter().filter_map(|program| next.find(program)).min()?;
+        let is_command = |start: &usize| {
+            let before = &next[..*start];
+            before.is_empty() || [": ", "un "].iter().any(|end| before.ends_with(end))
+        };
+        let starts = |program: &&str| next.match_indices(*program).map(|(start, _)| start).find(is_command);
+        let start = ["kubectl ", "oc ", "gpu-syringe "].iter().filter_map(starts).min()?;
         let rest = &next[start..];
         let end = [" (", ")", ";", ". "].iter().filter_map(|end| rest.find(end)).min().unwrap_or(rest.len());
         Some(rest[..end].trim_end_matches('.').to_owned())
@@ -89,6 +95,7 @@ mod tests {
                 Some("oc adm policy add-scc-to-user privileged -z default -n ns"),
             ),
             ("Ask an administrator.", None),
+            ("Ask an administrator to exempt namespace gpu-syringe in the policy of the webhook.", None),
         ];
         for (next, command) in cases {
             assert_eq!(Fixes::command_in(next).as_deref(), command, "{next}");

@@ -112,6 +112,11 @@ fn image(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Check {
     if observed.has_policy() {
         return Check::skipped(id, format!("{image} is not pinned by digest: see policy-values"));
     }
+    if image.contains('@') {
+        let why =
+            format!("{image} has no registry, so the policy cannot name it: write it as REGISTRY/PATH@sha256:DIGEST");
+        return Check::warning(id, why, fixes.harden());
+    }
     let is_default = if image == DEFAULT_IMAGE { " (the default)" } else { "" };
     Check::warning(
         id,

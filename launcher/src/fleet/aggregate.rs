@@ -8,8 +8,8 @@ use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeCounts, N
 use crate::answer::node_name_ranges::NodeNames;
 use crate::answer::wire::variant_name::variant_name;
 use crate::fleet::node_row::NodeRow;
+use crate::fleet::outliers;
 use crate::fleet::parallel_reads::NodeOutcome;
-use crate::fleet::{outliers, truncate_answer};
 use kube_read::Failure;
 
 /// Maximum number of findings of one node; the others are counted.
@@ -81,26 +81,18 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
         verdicts: verdicts(&rows),
         checked_only: checked_only(&rows),
         findings: findings(&rows),
-        findings_omitted: None,
         nodes: details(&rows, &outliers),
-        nodes_omitted: None,
         outliers: outliers.into_iter().map(|(outlier, _)| outlier).collect(),
-        outliers_omitted: None,
         failed: reasons(failed),
-        failed_omitted: None,
         skipped: reasons(skipped),
-        skipped_omitted: None,
         not_reached: (!not_reached.is_empty())
             .then(|| NodeNames::of(not_reached.iter().map(String::as_str), NAMES_BYTES)),
         groups: outliers::groups(&rows),
-        groups_omitted: None,
         probes: probes(&rows, about.concurrency, about.total_ms, left_behind.is_empty()),
         left_behind,
-        left_behind_omitted: None,
         totals,
     };
     answer.summary = summary(&answer);
-    truncate_answer::truncate_lists(&mut answer);
     answer
 }
 
@@ -254,6 +246,9 @@ fn summary(answer: &FleetAnswer) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::answer::wire::byte_budget::{self, MAX_SIZE};
+    use crate::answer::wire::fit_answer::fit;
+    use crate::answer::wire::shape::{AnswerShape, schema_of};
     use diagnosis::finding::{Action, Scope};
     use syringe_core::classification::{ActionCode, Severity};
 
@@ -338,17 +333,20 @@ mod tests {
     fn any_number_of_nodes_fits_in_an_answer() {
         for nodes in [50, 1000, 5000] {
             let answer = answer(nodes);
-            let size = crate::answer::wire::byte_budget::size(&answer);
-            assert!(size <= crate::answer::wire::byte_budget::MAX_SIZE, "{nodes} nodes: {size}");
-            assert!(
-                size > crate::answer::wire::byte_budget::MAX_SIZE / 2,
-                "{nodes} nodes: {size}: most of the space is unused"
-            );
             let NodeCounts { gpu_nodes, read, failed, skipped, not_reached, .. } = answer.totals;
             assert_eq!(read + failed + skipped + not_reached, gpu_nodes);
-            assert_eq!(answer.nodes.len() + answer.nodes_omitted.unwrap_or(0), read);
             let left = (0..nodes).filter(|number| number.is_multiple_of(10)).count();
-            assert_eq!(answer.left_behind.len() + answer.left_behind_omitted.unwrap_or(0), left);
+            assert_eq!((answer.nodes.len(), answer.left_behind.len()), (read, left));
+            let mut json = serde_json::to_value(&answer).expect("JSON");
+            fit(&mut json, &AnswerShape::from_schema(&schema_of::<FleetAnswer>()));
+            let size = byte_budget::size(&json);
+            assert!(size <= MAX_SIZE, "{nodes} nodes: {size}");
+            assert!(size > MAX_SIZE / 2, "{nodes} nodes: {size}: most of the space is unused");
+            for (list, all) in [("nodes", read), ("left_behind", left)] {
+                let listed = json[list].as_array().map_or(0, Vec::len) as u64;
+                let omitted = json[format!("{list}_omitted")].as_u64().unwrap_or(0);
+                assert_eq!(listed + omitted, all as u64, "{nodes} nodes: {list}");
+            }
         }
     }
 

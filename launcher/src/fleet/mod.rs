@@ -5,6 +5,8 @@ mod node_row;
 mod outliers;
 mod parallel_reads;
 mod read_fleet;
-mod truncate_answer;
+mod select_nodes;
 
+pub(crate) use parallel_reads::{NodeOutcome, ParallelReads};
 pub(crate) use read_fleet::{NodeSelection, read_fleet};
+pub(crate) use select_nodes::{SelectedNodes, select_nodes};

@@ -38,6 +38,10 @@ pub struct ProbeSummary {
     pub process_left: Option<String>,
     /// Notes about the probe (a retry, a probe that did not exit).
     pub note: Option<String>,
+    /// What makes a probe possible, if no probe ran. The note ends with it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) next_step: Option<String>,
     /// Methods that `--via auto` did not use, and why. Each method is listed only in the first answer to which it applies.
     pub passed_over: Vec<String>,
     /// Duration of each phase.
@@ -94,6 +98,7 @@ impl ProbeSummary {
             left_behind: left_behind.clone(),
             process_left: process_left.clone(),
             note: note.clone(),
+            next_step: None,
             passed_over: passed_over.clone(),
             timings_ms: (*timings).into(),
             api_only: None,
@@ -114,6 +119,7 @@ impl ProbeSummary {
             left_behind: None,
             process_left: None,
             note: Some(note),
+            next_step: None,
             passed_over: Vec::new(),
             timings_ms: TimingsMs::default(),
             api_only: None,

@@ -22,7 +22,7 @@ use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::client::api_error::unread_input;
-use kube_read::failure::Cause;
+use kube_read::failure::{Cause, PolicyKind};
 use kube_read::objects::daemon_sets::DaemonSet;
 use kube_read::objects::node_conditions::is_silent;
 use kube_read::objects::node_facts as node_gpus;
@@ -410,8 +410,9 @@ pub(crate) async fn read_or_refused(
         cluster_facts::add_from_api(connection, kubernetes, facts, failing, deadline)
     );
     let probed = match probed {
-        Err(Failure { next_step, left_behind, cause: Cause::Policy(policy), .. }) => {
-            let why = format!("{} forbids it", policy.name);
+        Err(Failure { why, next_step, left_behind, cause: Cause::Policy(policy), .. }) => {
+            // The message of another policy says what it refuses.
+            let why = if policy.kind == PolicyKind::Unknown { why } else { format!("{} forbids it", policy.name) };
             let mut read = without_probe(connection, kubernetes, None, &why, &next_step);
             (read.note.deleted, read.note.left_behind) = (left_behind.is_none(), left_behind);
             return Ok(read);
@@ -467,7 +468,11 @@ fn without_probe(
             {next_step}",
         why.trim_end_matches('.')
     );
-    let note = ProbeSummary::without_probe(&kubernetes.name_any(), &connection.context, connection.now(), note);
+    let next_step = Some(next_step.to_owned()).filter(|step| !step.is_empty());
+    let note = ProbeSummary {
+        next_step,
+        ..ProbeSummary::without_probe(&kubernetes.name_any(), &connection.context, connection.now(), note)
+    };
     NodeReading { report, diagnosis, note, existing_pods: None, cluster }
 }
 

@@ -318,7 +318,10 @@ fn report(
     if applied.is_empty() {
         text = format!("There is no set-up in namespace {namespace}.");
     } else if profile.is_some() {
-        text.push_str(&format!("\n\nNext, run: {} doctor", program(settings)));
+        text.push_str(&match settings.archive {
+            Some(_) => "\n\nThis was an exercise on the demo cluster, which ends with this command.".to_owned(),
+            None => format!("\n\nNext, run: {} doctor", program(settings)),
+        });
     }
     let object = |(ObjectRef { resource, namespace, name }, change): &Applied| {
         let mut object = json!({"kind": resource.kind, "name": name, "result": change.as_str()});

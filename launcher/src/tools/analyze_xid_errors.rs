@@ -181,8 +181,16 @@ impl Tool for AnalyzeXidErrors {
     async fn call(call: CallContext, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, code, log, since, context } = args.with_code();
         if let Some(log) = log {
-            let log = if log == INPUT { read_input().await? } else { log };
-            return Ok(XidAnswer::Node(Box::new(of_text(&log, since.as_ref()))));
+            if log == INPUT {
+                return Ok(XidAnswer::Node(Box::new(of_text(&read_input().await?, since.as_ref()))));
+            }
+            let answer = of_text(&log, since.as_ref());
+            if answer.section.events.is_empty() && answer.findings.is_empty() {
+                let why = "the text has no line of the NVIDIA driver, and no other kernel line with a known meaning";
+                let next = "For the message of a program, run gpu-syringe explain POD. For a whole kernel log: dmesg | gpu-syringe xid -";
+                return Err(Failure::usage("Explaining a line of a kernel log", why, next));
+            }
+            return Ok(XidAnswer::Node(Box::new(answer)));
         }
         let node_name = match (node_name, code) {
             (None, Some(code)) => return Ok(XidAnswer::Code(Box::new(XidMeaning::of(code)?))),
@@ -265,7 +273,15 @@ async fn read_input() -> Result<String, Failure> {
     let next = "Run: cat FILE | gpu-syringe xid -";
     let bytes = tokio::task::spawn_blocking(read).await.map_err(|panic| Failure::new(what, panic, next))?;
     let bytes = bytes.map_err(|error| Failure::new(what, error, next))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    // PowerShell 5 writes files in UTF-16 with a byte order mark.
+    let units = |of: fn([u8; 2]) -> u16| {
+        bytes.chunks_exact(2).skip(1).map(move |pair| of([pair[0], pair[1]])).collect::<Vec<_>>()
+    };
+    Ok(match bytes.get(..2) {
+        Some([0xff, 0xfe]) => String::from_utf16_lossy(&units(u16::from_le_bytes)),
+        Some([0xfe, 0xff]) => String::from_utf16_lossy(&units(u16::from_be_bytes)),
+        _ => String::from_utf8_lossy(&bytes).into_owned(),
+    })
 }
 
 /// Returns the answer about the text of a kernel log, in any format that the rules know. Nothing else is known about the node.

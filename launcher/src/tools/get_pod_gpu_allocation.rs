@@ -12,7 +12,6 @@ use syringe_core::unknown::Unknown;
 
 use crate::answer::node_page::foot;
 use crate::answer::pod_tables::{pods_table, resources_table};
-use crate::answer::wire::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
@@ -88,8 +87,6 @@ pub struct PodAllocation {
     pub resources: Vec<ResourceUse>,
     /// Pods that request or use GPUs, those with the most GPUs first.
     pub pods: Vec<PodRow>,
-    /// Number of pods left out of `pods` for space.
-    pub pods_omitted: Option<usize>,
     /// Number of pods with GPUs in namespaces other than the requested one.
     pub pods_in_other_namespaces: Option<usize>,
     /// Device allocations and processes that belong to no pod of the node. Only with `resolve_devices`.
@@ -153,7 +150,6 @@ impl Tool for GetPodGpuAllocation {
             text.push_table(resources_table(&answer.resources));
         }
         text.push_table(pods_table(&answer.pods));
-        text.push_omitted(answer.pods_omitted, "more pods");
         if answer.has_unread_devices() {
             text.push_str("\nTo see which GPU each container has, add --resolve-devices.\n");
         }
@@ -236,7 +232,6 @@ async fn read_namespace(call: &CallContext, place: Place) -> Result<PodAllocatio
         unknown,
         resources: Vec::new(),
         pods: rows,
-        pods_omitted: None,
         pods_in_other_namespaces: None,
         leftovers: Leftovers::default(),
         probe: None,
@@ -268,7 +263,6 @@ impl PodAllocation {
             unknown: Vec::new(),
             resources,
             pods,
-            pods_omitted: None,
             pods_in_other_namespaces: None,
             leftovers: Leftovers::default(),
             probe: None,
@@ -290,6 +284,5 @@ impl PodAllocation {
             self.pods_in_other_namespaces = Some(all - self.pods.len()).filter(|others| *others > 0);
             self.summary.push_str(&format!(" {} of these pods in namespace {namespace}.", self.pods.len()));
         }
-        self.pods_omitted = Some(truncate(&mut self.pods, MAX_LISTS)).filter(|omitted| *omitted > 0);
     }
 }

@@ -136,6 +136,11 @@ impl Tool for GpuProcesses {
         // Without a process, the summary has the first reason.
         let in_summary = usize::from(answer.processes.is_empty());
         answer.unknown.iter().skip(in_summary).for_each(|unknown| page.push_unknown(unknown));
+        if answer.processes.iter().any(|one| one.state.as_deref() == Some("D")) {
+            page.push_str(
+                "\nNo signal ends a process in state D: the kernel waits for the driver. See gpu-syringe diagnose.\n",
+            );
+        }
         if answer.processes.iter().any(|one| one.terminal_command.is_some()) {
             page.push_str("\nTo kill one of these processes, run its command (gpu-syringe asks first):\n");
         }

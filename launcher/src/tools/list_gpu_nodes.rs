@@ -12,7 +12,6 @@ use syringe_core::classification::Severity;
 use syringe_core::unknown::Unknown;
 use tokio::time::{Instant, timeout_at};
 
-use crate::answer::wire::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::outcome::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
@@ -51,7 +50,7 @@ pub struct ListArgs {
     pub context: Option<String>,
 }
 
-#[omit(Option, unknown)]
+#[omit(unknown)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNodes {
     /// Number of nodes with problems, listed or not.
@@ -68,10 +67,6 @@ pub struct GpuNodes {
     pub totals: NodeCounts,
     /// GPU nodes. Nodes with problems come first.
     pub nodes: Vec<GpuNode>,
-    /// Number of nodes left out of `nodes` for space. These nodes have no problems unless `problems_omitted` is present.
-    pub nodes_omitted: Option<usize>,
-    /// Number of nodes with problems that were left out.
-    pub problems_omitted: Option<usize>,
     /// Data that could not be read.
     pub unknown: Vec<Unknown>,
 }
@@ -201,11 +196,8 @@ impl Tool for ListGpuNodes {
                 node.problems.join("; "),
             ]);
         }
-        let with_problems =
-            answer.problems_omitted.map(|count| format!(", {count} of them with problems")).unwrap_or_default();
         let mut page = Page::from(format!("{}\n", answer.summary));
         page.push_table(rows);
-        page.push_omitted(answer.nodes_omitted, &format!("more nodes{with_problems}"));
         answer.unknown.iter().for_each(|unknown| page.push_unknown(unknown));
         page
     }
@@ -319,11 +311,6 @@ impl GpuNodes {
     fn set_summary(&mut self) {
         self.nodes.sort_by_cached_key(|node| (node.problems.is_empty(), node.ready, node.node.clone()));
         let with_problems = self.with_problems;
-        let listed = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
-        let omitted = truncate(&mut self.nodes, MAX_LISTS);
-        self.nodes_omitted = (omitted > 0).then_some(omitted);
-        let hidden = listed.saturating_sub(self.nodes.len());
-        self.problems_omitted = (hidden > 0).then_some(hidden);
         let NodeCounts { nodes, gpu_nodes, gpu_nodes_ready, free, allocatable, .. } = &self.totals;
         let free = free
             .as_ref()

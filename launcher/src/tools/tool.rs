@@ -15,6 +15,7 @@ use crate::call::CallContext;
 use crate::outcome::{CommandAnswer, Outcome};
 use crate::settings::ArchiveNote;
 use crate::terminal::page::Page;
+use crate::tools::common_args::without_node_type;
 use kube_read::Failure;
 
 /// Maximum length of the name of an object in an answer, including the type of the object (`TYPE/NAME`).
@@ -97,7 +98,12 @@ impl ToolEntry {
     }
 }
 
-fn parsed<T: Tool>(args: Value) -> Result<T::Args, Failure> {
+fn parsed<T: Tool>(mut args: Value) -> Result<T::Args, Failure> {
+    // As on the command line, a node may have its type. In `node/79`, the type shows that 79 is no Xid.
+    if let Some(Value::String(node)) = args.get_mut("node_name") {
+        let name = without_node_type(node.trim());
+        *node = if name.parse::<u32>().is_ok() { node.trim().to_owned() } else { name };
+    }
     serde_json::from_value(args.clone()).map_err(|error| {
         let why = error.to_string();
         let argument = wrong_argument::<T::Args>(&args, &why).map(|name| format!("{name}: ")).unwrap_or_default();
@@ -130,7 +136,7 @@ fn wrong_argument<A: DeserializeOwned>(args: &Value, why: &str) -> Option<String
 /// Runs the tool and renders its answer.
 pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<RenderedAnswer, Failure> {
     let call = CallContext { end: Instant::now() + call.settings.call_time(), ..call };
-    let archive = call.settings.archive.clone();
+    let (archive, limits_size) = (call.settings.archive.clone(), call.limits_size);
     let answer = T::call(call, args).await?;
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
@@ -144,7 +150,9 @@ pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<Ren
         page.push_str(&format!("\n{}\n", archive.line()));
     }
     untrusted_text::finish(&mut json, &shape);
-    fit_answer::fit(&mut json, &shape);
+    if limits_size {
+        fit_answer::fit(&mut json, &shape);
+    }
     let names = answer.names().iter().map(|name| clean(name, MAX_NAME)).collect();
     Ok(RenderedAnswer { json, page, names, outcome: answer.outcome() })
 }

@@ -28,6 +28,10 @@ pub struct PodFacts {
     pub scheduled: Option<Timestamp>,
     /// Time at which the deletion of the pod was requested.
     pub deleted: Option<Timestamp>,
+    /// Time that the containers have to end after the request to delete the pod, in seconds.
+    pub grace_seconds: Option<i64>,
+    /// Reason and message of the condition `DisruptionTarget`, if it is True: Kubernetes ends the pod for this reason.
+    pub disruption: Option<String>,
     /// Containers of the pod, init containers first.
     pub containers: Vec<ContainerFacts>,
     pub events: Vec<PodEvent>,
@@ -116,6 +120,9 @@ pub struct CapacityShortage {
     pub fits_now: Option<String>,
     /// An eligible node that has enough of every resource: something else excludes it.
     pub has_room: Option<String>,
+    /// The node that has enough of every resource and is excluded for the fewest reasons that were checked, with these reasons:
+    /// `gpu-8 has 4 nvidia.com/gpu free and is excluded: cordoned`.
+    pub excluded: Option<String>,
 }
 
 /// The last lines of the log of a container.

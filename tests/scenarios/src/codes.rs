@@ -4,8 +4,8 @@ use crate::prelude::*;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        warning("nvlink-privilege-error", "An NVLink privilege error, which NVIDIA recommends ignoring.")
-            .must(("nvlink-warning", 0))
+        healthy("nvlink-privilege-error", "An NVLink privilege error, which NVIDIA recommends ignoring.")
+            .must(finding("nvlink-event").gpu(0).severity(Info))
             .must_not(["nvlink-fault"])
             .node(|| h100(2).xid(ago(hours(1)), 0, 137, UNKNOWN, "NVLink: privilege error")),
         healthy("gsp-timeout-of-last-week", "GSP timed out six days ago, and a program of yesterday runs on the GPU.")

@@ -25,7 +25,7 @@ pub(crate) fn list(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackStage> {
     // Inside a container, the devices and the capacity of the node cannot be compared.
     let limited = node.report.scope.as_ref().is_some_and(|scope| scope.gpus != Extent::Node);
     let nothing = node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.listed().next().is_none();
-    if nothing || limited {
+    if nothing || limited || node.shows_no_gpu() {
         return Vec::new();
     }
     let mut stages = vec![pci(node)];

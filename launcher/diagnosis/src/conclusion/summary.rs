@@ -250,6 +250,12 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if node.listed().next().is_none() && node.host().is_some() {
         return format!("No NVIDIA GPU was found on {}.", node.name);
     }
+    if node.shows_no_gpu() {
+        return format!(
+            "Kubernetes shows no NVIDIA GPU on {}: no resource, no label and no pod of NVIDIA's software. The node itself was not read.",
+            node.name
+        );
+    }
     let mut parts: Vec<String> = responding(node).into_iter().collect();
     let failed: Vec<&str> = node
         .report

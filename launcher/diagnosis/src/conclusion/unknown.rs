@@ -8,9 +8,9 @@ use crate::input::node::Node;
 use crate::input::optional_inputs::is_optional;
 use crate::rule::Unread;
 use syringe_core::facts::kubernetes::node::UnreadInput;
-use syringe_core::report::{Extent, Report, Status};
+use syringe_core::report::{Extent, Report, Source, Status};
 use syringe_core::section_name::SectionName;
-use syringe_core::text::clean_keeping_end;
+use syringe_core::text::{clean, clean_keeping_end};
 use syringe_core::unknown::Unknown;
 
 /// Sections that are required for `healthy`. Processes, MIG instances and allocations do not decide about health.
@@ -54,8 +54,13 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
             || gpu.as_ref() == Some(&problem.what)
             || problem.why.starts_with(&problem.what);
         let what = if is_named { String::new() } else { format!("{}: ", problem.what) };
-        let next = if problem.next_step.is_empty() { String::new() } else { format!(". {}", problem.next_step) };
-        let why = clean_keeping_end(&format!("{what}{}{next}", problem.why), WHY);
+        let why = clean_keeping_end(&format!("{what}{}", problem.why), WHY);
+        // Without room for the next step, the reason stays whole.
+        let with_next = format!("{}. {}", why.trim_end_matches('.'), problem.next_step);
+        // Without a probe, the summary of the probe has the next step.
+        let has_room =
+            node.report.source != Source::Api && !problem.next_step.is_empty() && with_next.chars().count() <= WHY;
+        let why = if has_room { clean(&with_next, WHY) } else { why };
         match entries.iter_mut().find(|(_, entry)| entry.gpu == problem.gpu && entry.why == why) {
             Some((sections, _)) if sections.contains(&section) => {}
             Some((sections, _)) => sections.push(section),

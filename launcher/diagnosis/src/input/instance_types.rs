@@ -1,41 +1,52 @@
-//! `gpus_of`: the number of physical GPUs of a cloud provider's instance type, from `data/instance_types.tsv`.
+//! `of`: the number of physical GPUs and the product of an instance type, from `data/instance_types.tsv`.
 
 use std::sync::LazyLock;
 
 use syringe_core::tsv::rows;
 
-/// Instance type, or its beginning if any characters may follow, and the number of GPUs.
-struct InstanceType {
+/// An instance type of a cloud provider.
+pub(crate) struct InstanceType {
+    /// The name, or its beginning if any characters may follow.
     name: &'static str,
     is_family: bool,
-    gpus: u32,
+    /// Number of physical GPUs.
+    pub(crate) gpus: u32,
+    /// A word in the name of its GPUs in NVML.
+    pub(crate) product: &'static str,
 }
 
 static TYPES: LazyLock<Vec<InstanceType>> =
     LazyLock::new(|| rows(include_str!("../data/instance_types.tsv")).filter_map(instance_type).collect());
 
 fn instance_type(row: Vec<&'static str>) -> Option<InstanceType> {
-    let [name, gpus] = row[..] else { return None };
+    let [name, gpus, product] = row[..] else { return None };
     let family = name.strip_suffix('*');
-    Some(InstanceType { name: family.unwrap_or(name), is_family: family.is_some(), gpus: gpus.parse().ok()? })
+    Some(InstanceType { name: family.unwrap_or(name), is_family: family.is_some(), gpus: gpus.parse().ok()?, product })
 }
 
-/// Returns the number of GPUs of an instance type. `None` if the type is not in the table.
-pub(crate) fn gpus_of(name: &str) -> Option<u32> {
+/// Returns the instance type with this name. `None` if the type is not in the table.
+pub(crate) fn of(name: &str) -> Option<&'static InstanceType> {
     let is_this = |one: &&InstanceType| if one.is_family { name.starts_with(one.name) } else { name == one.name };
-    TYPES.iter().find(is_this).map(|one| one.gpus)
+    TYPES.iter().find(is_this)
+}
+
+impl InstanceType {
+    /// Returns whether a machine of this type can have a GPU with this name in NVML.
+    pub(crate) fn has(&self, gpu: &str) -> bool {
+        gpu.split([' ', '-', '_']).any(|word| word == self.product)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use syringe_core::tsv::rows;
 
-    use super::{TYPES, gpus_of};
+    use super::TYPES;
 
     #[test]
     fn every_row_is_read_and_a_family_comes_after_its_larger_types() {
         assert_eq!(TYPES.len(), rows(include_str!("../data/instance_types.tsv")).count());
-        let of = |name: &str| gpus_of(name);
+        let of = |name: &str| super::of(name).map(|one| one.gpus);
         assert_eq!(
             (of("g6e.12xlarge"), of("g6e.xlarge"), of("g6.xlarge"), of("g5.48xlarge")),
             (Some(4), Some(1), Some(1), Some(8))

@@ -3,6 +3,9 @@
 //! Two things of different layers are the same if they have a name in common. If a layer was not read completely, no thing
 //! counts as missing there.
 
+use std::collections::BTreeMap;
+
+use crate::evidence;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::pci::PciAddress;
@@ -47,11 +50,13 @@ pub(crate) struct Thing {
     pub(crate) label: String,
     /// The GPU itself if the thing is a GPU, or the GPU that contains the thing.
     pub(crate) gpu: Option<Gpu>,
+    /// The fact that shows that the thing exists and works, if there is one: then a layer that lacks the thing is wrong.
+    pub(crate) proof: Option<String>,
 }
 
 impl Thing {
     fn named(name: String, label: &str) -> Self {
-        Self { names: vec![name], label: label.to_owned(), gpu: None }
+        Self { names: vec![name], label: label.to_owned(), gpu: None, proof: None }
     }
 }
 
@@ -111,19 +116,18 @@ fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
             by_plugin.flat_map(|allocation| &allocation.devices).collect()
         }),
         Layer::LinkedSwitches => {
-            let mut remotes: Vec<&PciAddress> = node
-                .topology()?
-                .gpus
-                .iter()
-                .flat_map(|gpu: &GpuTopology| &gpu.nvlinks)
-                .filter_map(remote_switch)
-                .collect();
-            remotes.sort_unstable();
-            remotes.dedup();
-            remotes
-                .into_iter()
-                .map(|address| Thing::named(pci(address), &format!("NVSwitch {}", address.sysfs())))
-                .collect()
+            let groups = node.topology()?.gpus.iter().flat_map(|gpu: &GpuTopology| &gpu.nvlinks);
+            let mut active: BTreeMap<&PciAddress, usize> = BTreeMap::new();
+            for (address, group) in groups.filter_map(|group| Some((remote_switch(group)?, group))) {
+                let links = if group.active == Some(true) { group.links.len() } else { 0 };
+                *active.entry(address).or_default() += links;
+            }
+            let switch = |(address, links): (&PciAddress, usize)| {
+                let name = format!("NVSwitch {}", address.sysfs());
+                let proof = (links > 0).then(|| format!("{} to {name} are active", evidence::count(links, "NVLink")));
+                Thing { proof, ..Thing::named(pci(address), &name) }
+            };
+            active.into_iter().map(switch).collect()
         }
         Layer::Switches => {
             let switches = node.topology()?.nvswitches.iter();
@@ -182,7 +186,7 @@ fn whole_gpu(node: &Node<'_>, gpu: &Gpu) -> Thing {
         gpu.index.map(|index| format!("index {index}")),
         minor.map(|minor| format!("file nvidia{minor}")),
     ];
-    Thing { names: names.into_iter().flatten().collect(), label: gpu.label(), gpu: Some(gpu.clone()) }
+    Thing { names: names.into_iter().flatten().collect(), label: gpu.label(), gpu: Some(gpu.clone()), proof: None }
 }
 
 fn schedulable(node: &Node<'_>) -> Vec<Thing> {
@@ -197,6 +201,7 @@ fn schedulable(node: &Node<'_>) -> Vec<Thing> {
                     names: vec![format!("uuid {uuid}")],
                     label: format!("{} of {}", crate::evidence::data(uuid), gpu.label()),
                     gpu: Some(gpu.clone()),
+                    proof: None,
                 }))
             }
         }

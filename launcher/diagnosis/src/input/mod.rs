@@ -1,5 +1,6 @@
-//! Modules with the input of the rules: boards, node, GPUs, processes, kernel events, driver state and NVIDIA's stack.
+//! Modules with the input of the rules: absent devices, boards, node, GPUs, processes, kernel events, driver state and NVIDIA's stack.
 
+pub(crate) mod absent;
 pub(crate) mod boards;
 pub(crate) mod driver;
 pub(crate) mod fields;

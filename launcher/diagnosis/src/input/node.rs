@@ -5,10 +5,12 @@ use std::cell::OnceCell;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::evidence;
+use crate::input::absent;
 use crate::input::driver::Driver;
 use crate::input::fields::{self, Fields};
 pub(crate) use crate::input::gpu::Gpu;
 use crate::input::gpu::gpus;
+use crate::input::instance_types;
 use crate::input::stack::Stack;
 use crate::input::timeline::Timeline;
 use syringe_core::facts::Availability;
@@ -24,7 +26,7 @@ use syringe_core::facts::processes::Processes;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::pci::PciAddress;
-use syringe_core::report::{Problem, Report, Section, Status};
+use syringe_core::report::{Problem, Report, Section, Source, Status};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
@@ -74,8 +76,10 @@ impl<'a> Node<'a> {
             stack: Stack::default(),
             fields: OnceCell::new(),
         };
+        let absent = absent::addresses(&node);
+        node.gpus.retain(|gpu| !gpu.from_log || gpu.pci.as_ref().is_none_or(|pci| !absent.contains(pci)));
         let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.is_readable(gpu)).cloned().collect();
-        node.timeline = Timeline::new(report, &working);
+        node.timeline = Timeline::new(report, &working, &absent);
         node.driver = Driver::new(&node);
         node.stack = Stack::new(&node);
         node
@@ -118,6 +122,23 @@ impl<'a> Node<'a> {
 
     pub(crate) fn host(&self) -> Option<&'a Host> {
         Section::data_of(&self.report.sections.host)
+    }
+
+    /// Returns whether the node was read from Kubernetes alone, and nothing there speaks of a GPU: no resource, label, instance type or
+    /// pod of NVIDIA's software.
+    pub(crate) fn shows_no_gpu(&self) -> bool {
+        let cluster = self.kubernetes;
+        let is_labelled = cluster.gpu_label_count.is_some_and(|count| count > 0)
+            || cluster.labels.pci_present
+            || cluster.labels.deploy.values().any(|value| value != "false");
+        let of_type = cluster.instance_type.as_deref().and_then(instance_types::of);
+        cluster.node.is_some()
+            && self.report.source == Source::Api
+            && cluster.advertises_no_gpus()
+            && !is_labelled
+            && of_type.is_none()
+            && cluster.nvidia_pods.as_ref().is_some_and(Vec::is_empty)
+            && cluster.gpu_conditions.is_empty()
     }
 
     pub(crate) fn kernel_log(&self) -> Option<&'a KernelLog> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::input::node::{Gpu, Node};
-use crate::input::timeline::{same_gpu, was_reset};
+use crate::input::timeline::{OF_ABSENT_DEVICE, same_gpu};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily, Rate};
@@ -39,6 +39,9 @@ pub(crate) enum Weight {
     Notable,
 }
 
+/// A period between two repairs: the boot (`None`: the running one), and the number of repairs in it before the period.
+pub(crate) type Period<'a> = (Option<&'a str>, usize);
+
 /// The occurrences of one family of faults on one GPU or NVSwitch.
 pub(crate) struct Recurrence<'a> {
     pub(crate) weight: Weight,
@@ -50,12 +53,11 @@ pub(crate) struct Recurrence<'a> {
     pub(crate) names: BTreeSet<String>,
     /// Number of boots in which the fault occurred.
     pub(crate) boots: usize,
-    /// Number of periods between two repairs in which the fault occurred. If more than 1, the fault came back after a repair.
-    pub(crate) periods: usize,
+    /// The periods between two repairs in which the fault occurred, with its first time in each. If there are several, the fault
+    /// came back after a repair.
+    pub(crate) periods: BTreeMap<Period<'a>, Option<Timestamp>>,
     /// Known times of the incidents, oldest first.
     pub(crate) incidents: Vec<Timestamp>,
-    /// The first incident in each period between two repairs. Further incidents of a period may be the same lasting fault.
-    pub(crate) returns: Vec<Timestamp>,
     /// The incidents since the last repair.
     pub(crate) since_cure: Vec<Timestamp>,
 }
@@ -63,9 +65,15 @@ pub(crate) struct Recurrence<'a> {
 impl Recurrence<'_> {
     /// Returns whether the fault came back at one of the rates of the family.
     pub(crate) fn is_pattern(&self) -> bool {
-        let reaches =
-            |rate: &Rate| most_within(&self.returns, SignedDuration::from_hours(24 * rate.days)) >= rate.incidents;
+        let returns = self.returns();
+        let reaches = |rate: &Rate| most_within(&returns, SignedDuration::from_hours(24 * rate.days)) >= rate.incidents;
         self.family.rates.iter().any(reaches)
+    }
+
+    /// Returns the first incident in each period between two repairs. Further incidents of a period may be the same lasting
+    /// fault.
+    pub(crate) fn returns(&self) -> Vec<Timestamp> {
+        self.periods.values().flatten().copied().collect()
     }
 
     /// Returns the time of the newest incident.
@@ -118,7 +126,13 @@ impl Found<'_> {
 /// Returns the occurrences of faults, for each GPU and family.
 pub(crate) fn recurrences<'a>(node: &Node<'a>) -> Vec<Recurrence<'a>> {
     let mut found: Vec<Found<'a>> = Vec::new();
-    for event in node.timeline.events.iter().filter(|event| event.cause.is_none()).map(|event| event.fact) {
+    for event in node
+        .timeline
+        .events
+        .iter()
+        .filter(|event| event.cause.is_none() && event.history != Some(OF_ABSENT_DEVICE))
+        .map(|event| event.fact)
+    {
         let Some((weight, family)) = weight(event).zip(catalogue::family_of(event)) else { continue };
         let Some(gpu) = owner(node, event) else { continue };
         match found.iter_mut().find(|known| known.fits(weight, &gpu, family, event)) {
@@ -131,8 +145,8 @@ pub(crate) fn recurrences<'a>(node: &Node<'a>) -> Vec<Recurrence<'a>> {
 
 fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
     let event = *found.events.iter().max_by_key(|event| (event.boot_id.is_none(), event.ordered_at()))?;
-    let mut repairs: BTreeMap<Option<&str>, Vec<Timestamp>> = BTreeMap::new();
-    let mut periods: BTreeMap<(Option<&str>, usize), Option<Timestamp>> = BTreeMap::new();
+    let mut repairs: BTreeMap<Option<&'a str>, Vec<Timestamp>> = BTreeMap::new();
+    let mut periods: BTreeMap<Period<'a>, Option<Timestamp>> = BTreeMap::new();
     let mut times: Vec<Timestamp> = Vec::new();
     let mut current: Vec<Timestamp> = Vec::new();
     for event in &found.events {
@@ -160,8 +174,7 @@ fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
         family: found.family,
         names: found.events.iter().map(|event| crate::evidence::event_name(event)).collect(),
         boots: boots.len(),
-        periods: periods.len(),
-        returns: periods.into_values().flatten().collect(),
+        periods,
         incidents: incidents(times),
         since_cure: incidents(current),
     })
@@ -190,7 +203,7 @@ fn boot_of<'a>(node: &Node<'_>, event: &'a KernelEvent) -> Option<&'a str> {
 fn repairs_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<Timestamp> {
     let of_boot = node.timeline.events.iter().map(|other| other.fact).filter(|other| boot_of(node, other) == boot);
     let repairs =
-        of_boot.filter(|other| other.kind == Kind::DriverLoaded || was_reset(other) && same_gpu(other, event));
+        of_boot.filter(|other| other.kind == Kind::DriverLoaded || other.is_reset() && same_gpu(other, event));
     repairs.flat_map(KernelEvent::occurred_at).collect()
 }
 

@@ -4,6 +4,8 @@
 //! the cause replaces findings about all of them. Events from before the last boot or driver load do not
 //! describe the current state of the GPU.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 
 use crate::evidence;
@@ -55,8 +57,8 @@ pub(crate) struct Timeline<'a> {
 }
 
 impl<'a> Timeline<'a> {
-    /// Builds the timeline of a report. `working`: the GPUs that NVML can read.
-    pub(crate) fn new(report: &'a Report, working: &[Gpu]) -> Self {
+    /// Builds the timeline of a report. `working`: the GPUs that NVML can read. `absent`: addresses at which the node has no device.
+    pub(crate) fn new(report: &'a Report, working: &[Gpu], absent: &BTreeSet<PciAddress>) -> Self {
         let log = Section::data_of(&report.sections.xid);
         let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
         facts.sort_by(|left, right| order(left).cmp(&order(right)));
@@ -69,8 +71,13 @@ impl<'a> Timeline<'a> {
             let by_load = why == BEFORE_LOAD && is_off_bus(fact) && !is_of_probe(fact);
             by_load && !working.iter().any(|gpu| concerns(fact, gpu))
         };
+        let is_absent = |fact: &KernelEvent| fact.pci_address.as_ref().is_some_and(|address| absent.contains(address));
+        let why = |fact: &KernelEvent, why: Option<&'static str>| match is_absent(fact) && is_of(fact, running) {
+            true => Some(OF_ABSENT_DEVICE),
+            false => why.filter(|why| !gone(fact, why)),
+        };
         let history: Vec<Option<&'static str>> =
-            facts.iter().zip(history).map(|(fact, why)| why.filter(|why| !gone(fact, why))).collect();
+            facts.iter().zip(history).map(|(fact, past)| why(fact, past)).collect();
         // A GPU that was lost in an earlier boot was lost until the end of that boot.
         let recovered = |fall: &KernelEvent| {
             is_off_bus(fall) && is_of(fall, running) && working.iter().any(|gpu| concerns(fall, gpu))
@@ -183,6 +190,9 @@ fn rank(cause: &KernelEvent) -> impl Ord + '_ {
     (order, cause.first, cause.code, cause.sub_code.as_deref(), cause.pid)
 }
 
+/// The reason why an event of a device that the node does not have describes no state of the node.
+pub(crate) const OF_ABSENT_DEVICE: &str = "of a device that is not on the node";
+
 const BEFORE_LOAD: &str = "before the driver was last loaded";
 
 /// Pairs of Xids: the first one ends the state that the second one announced.
@@ -215,7 +225,7 @@ fn repair(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> O
     if loads.filter(|load| *load > last).count() > own {
         return Some(BEFORE_LOAD);
     }
-    let resets = same_boot().filter(|other| was_reset(other) && same_gpu(other, event));
+    let resets = same_boot().filter(|other| other.is_reset() && same_gpu(other, event));
     let reset = resets.filter_map(|other| other.ordered_at()).max();
     if reset.is_some_and(|reset| last < reset) {
         return Some("before the GPU was last reset");
@@ -250,15 +260,6 @@ fn is_here(event: &KernelEvent, all: &[&KernelEvent], uuids: &[&String]) -> bool
         Some(uuid) => uuids.contains(&uuid),
         None => named.all(|uuid| uuids.contains(&uuid)),
     }
-}
-
-/// Returns whether the driver withdraws a recommendation that only a reset resolves. Draining peer-to-peer traffic (3)
-/// or recovering the IMEX domain (5) does not reset a GPU.
-pub(crate) fn was_reset(event: &KernelEvent) -> bool {
-    let value = |name: &str| event.details.get(name).map(String::as_str);
-    is_xid(event, &[154])
-        && value("recovery_to") == Some("0")
-        && matches!(value("recovery_from"), Some("1" | "2" | "4" | "6" | "7"))
 }
 
 /// Returns whether the driver logs this event during its load, before the line about the load.
@@ -357,7 +358,7 @@ mod tests {
 
     /// Returns the codes of the events without a cause, if these GPUs work now.
     fn open_with(report: &Report, working: &[Gpu]) -> Vec<u32> {
-        Timeline::new(report, working).unexplained().filter_map(|(_, event)| event.code).collect()
+        Timeline::new(report, working, &BTreeSet::new()).unexplained().filter_map(|(_, event)| event.code).collect()
     }
 
     #[test]
@@ -404,7 +405,11 @@ mod tests {
             ..xid(0, second)
         };
         let present = |events: Vec<KernelEvent>| {
-            Timeline::new(&report(events), &[]).events.iter().map(|event| event.history.is_none()).collect::<Vec<_>>()
+            Timeline::new(&report(events), &[], &BTreeSet::new())
+                .events
+                .iter()
+                .map(|event| event.history.is_none())
+                .collect::<Vec<_>>()
         };
         let loaded = |second| of(Kind::DriverLoaded, None, second);
         let failed = || of(Kind::ProbeFailed, Some("failed"), 9);
@@ -413,7 +418,7 @@ mod tests {
         let twice = KernelEvent { count: 2, first: loaded(10).first, ..loaded(60) };
         assert_eq!(present(vec![failed(), twice]), [false, true], "loads of one version are one event");
         let lost = report(vec![of(Kind::OffBus, None, 9), loaded(10)]);
-        let history = |working: &[Gpu]| Timeline::new(&lost, working).events[0].history.is_some();
+        let history = |working: &[Gpu]| Timeline::new(&lost, working, &BTreeSet::new()).events[0].history.is_some();
         assert!(!history(&[]), "a driver load does not bring a GPU back");
         assert!(history(&[Gpu { pci: PciAddress::parse("5d:00.0"), ..Gpu::default() }]), "it works again");
     }

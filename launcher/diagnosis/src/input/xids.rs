@@ -2,6 +2,7 @@
 
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::catalogue::Fatality;
 use syringe_core::kernel_log::{catalogue, event_meaning};
 
 /// Memory errors and repairs.
@@ -27,9 +28,24 @@ pub(crate) fn class(event: &KernelEvent) -> Option<Class> {
 /// Families of faults that do not stop programs: repairs that wait for a reset, and limits of power.
 const WITHOUT_EFFECT: [&str; 2] = ["repair", "power"];
 
-/// Returns whether the programs on the GPU continue to run after the event, although the GPU must be reset or repaired.
+/// Actions in NVIDIA's catalogue that interrupt no program.
+const WITHOUT_INTERRUPTION: [&str; 2] = ["IGNORE", "CONTACT_SUPPORT"];
+
+/// Returns whether the programs on the GPU continue to run after the event, although the GPU must be reset or repaired: NVIDIA's
+/// catalogue asks for nothing that interrupts them, or the NVSwitch calls its error non-fatal.
 pub(crate) fn lets_work_continue(event: &KernelEvent) -> bool {
-    event.kind == Kind::Xid && catalogue::family_of(event).is_some_and(|family| WITHOUT_EFFECT.contains(&family.name))
+    let of_family = || catalogue::family_of(event).is_some_and(|family| WITHOUT_EFFECT.contains(&family.name));
+    match event.kind {
+        Kind::Xid => {
+            let action = event.code.and_then(catalogue::xid).and_then(|entry| entry.nvidia_action);
+            of_family() || action.is_some_and(|action| WITHOUT_INTERRUPTION.contains(&action))
+        }
+        Kind::Sxid => match event.details.get("nv_severity").map(String::as_str) {
+            Some(word) => word != "Fatal",
+            None => event.code.and_then(catalogue::sxid).and_then(|entry| entry.fatality) == Some(Fatality::NonFatal),
+        },
+        _ => false,
+    }
 }
 
 /// Returns whether the event is an Xid 154 in which the driver recommends an action.

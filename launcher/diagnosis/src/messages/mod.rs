@@ -1,4 +1,8 @@
-//! Modules that read error messages: `phrases` (table of known messages) and `shapes` (general shapes of error texts).
+//! Modules that read error messages: `phrases` (known messages), `shapes` (general shapes), `elsewhere` (failures of others), `owners`
+//! (whose the things are that a message names), `versions` (two versions that do not fit together).
 
+pub(crate) mod elsewhere;
+pub(crate) mod owners;
 pub(crate) mod phrases;
 pub(crate) mod shapes;
+pub(crate) mod versions;

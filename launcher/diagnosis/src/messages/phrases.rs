@@ -9,6 +9,7 @@ use syringe_core::classification::ActionCode;
 use syringe_core::tsv::{alternatives, rows, unescaped, word};
 
 use crate::explanation::types::Cause;
+use crate::messages::shapes;
 
 /// Maximum length of a name from a message.
 const MAX_NAME: usize = 120;
@@ -44,6 +45,10 @@ pub(crate) struct Phrase {
     pub(crate) code: ActionCode,
     /// Meaning; `{it}` is the placeholder for the name in the message.
     pub(crate) what: &'static str,
+    /// The usual reason, if the message itself does not say the reason.
+    pub(crate) often: Option<&'static str>,
+    /// Whether the action repairs only the usual reason.
+    is_usual: bool,
     /// Text of the action; `{node}` is the placeholder for the node's name.
     pub(crate) action: &'static str,
     names: Option<Names>,
@@ -52,7 +57,7 @@ pub(crate) struct Phrase {
     #[cfg(test)]
     source: &'static str,
     #[cfg(test)]
-    examples: Vec<&'static str>,
+    pub(crate) examples: Vec<&'static str>,
 }
 
 /// Position of a name in a message: after these words, up to one of these characters.
@@ -72,6 +77,8 @@ fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
     else {
         return None;
     };
+    let (what, often) = what.split_once(OFTEN).map_or((what, None), |(what, often)| (what, Some(often)));
+    let (action, is_usual) = action.strip_prefix("often: ").map_or((action, often.is_some()), |action| (action, true));
     let names = Names { after: unescaped(after), until: unescaped(until).chars().collect(), otherwise };
     Some(Phrase {
         part: word(part)?,
@@ -79,6 +86,8 @@ fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
         cause: word(cause)?,
         code: word(code)?,
         what,
+        often,
+        is_usual,
         action,
         names: Some(names).filter(|names| !names.after.is_empty()),
         findings: findings.split_whitespace().collect(),
@@ -89,10 +98,43 @@ fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
     })
 }
 
+/// Text between what a message says and its usual reason.
+const OFTEN: &str = "; often: ";
+
+/// Returns the rows of a part.
+#[cfg(test)]
+pub(crate) fn rows_of(part: Part) -> impl Iterator<Item = &'static Phrase> {
+    PHRASES.iter().filter(move |phrase| phrase.part == part)
+}
+
 /// Returns the first phrase of a part that matches the message.
 pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
     let message = message.to_ascii_lowercase();
     PHRASES.iter().find(|phrase| phrase.part == part && phrase.words.iter().any(|words| matches(words, &message)))
+}
+
+/// The action for a message that says more than what is known of it.
+pub(crate) const RESOLVE: &str = "Resolve the error that the message names.";
+
+/// Beginnings of actions that only look for the reason, and change nothing.
+const LOOKING: [&str; 9] = ["Check", "Read", "Find", "Compare", "Look", "See", "The ", "Run diagnose", "Wait"];
+
+/// Returns an action as the usual one for a message that says more than what is known of it.
+pub(crate) fn as_usual(action: &str) -> String {
+    if LOOKING.iter().any(|start| action.starts_with(start)) {
+        format!("{RESOLVE} {action}")
+    } else {
+        format!("{RESOLVE} Often this helps: {}", lowercased(action))
+    }
+}
+
+/// Returns a text that begins in lower case, unless it begins with a name.
+pub(crate) fn lowercased(text: &str) -> String {
+    let mut characters = text.chars();
+    match (characters.next(), text.chars().nth(1)) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(characters).collect(),
+        _ => text.to_owned(),
+    }
 }
 
 /// Returns whether a message has all words in their order, and none of the words after `!`.
@@ -112,6 +154,33 @@ impl Phrase {
     pub(crate) fn meaning(&self, message: &str) -> String {
         let Some(names) = &self.names else { return self.what.to_owned() };
         self.what.replace("{it}", &names.find(message).unwrap_or_else(|| names.otherwise.to_owned()))
+    }
+
+    /// Returns the error inside the message that is more specific than the words of the phrase: what follows them after a colon.
+    /// Then the phrase only says who reports the error.
+    pub(crate) fn inner_error<'m>(&self, message: &'m str) -> Option<&'m str> {
+        let lower = message.to_ascii_lowercase();
+        let words = self.words.iter().find(|words| matches(words, &lower))?;
+        let mut end = 0;
+        for word in words.iter().filter(|word| !word.starts_with('!')) {
+            end += lower.get(end..)?.find(*word)? + word.len();
+        }
+        shapes::inner_error(message.get(end..)?)
+    }
+
+    /// Returns whether the action is only the usual one for this message, and not one for what the message says.
+    pub(crate) fn is_usual_for(&self, message: &str) -> bool {
+        self.is_usual || self.inner_error(message).is_some()
+    }
+
+    /// Returns the action for a message whose reason no fact gives: for what the message says, or else the usual one, as such.
+    pub(crate) fn advice_for(&self, message: &str, node: &str) -> String {
+        let action = self.advice(node);
+        match self.often {
+            Some(often) => format!("{RESOLVE} Often: {often}; then {}", lowercased(&action)),
+            None if self.is_usual_for(message) => as_usual(&action),
+            None => action,
+        }
     }
 
     /// Returns the action for this node.
@@ -191,7 +260,7 @@ impl Names {
 mod tests {
     use syringe_core::tsv::rows;
 
-    use super::{PHRASES, Part, TABLE, known, matches};
+    use super::{PHRASES, Part, RESOLVE, TABLE, known, matches};
 
     #[test]
     fn every_row_is_read_and_complete() {
@@ -218,6 +287,37 @@ mod tests {
                     assert_eq!(too_much, None, "also matches {example}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_error_inside_a_message_comes_before_what_is_usual_for_its_words() {
+        let parts = [Part::Start, Part::Image, Part::Config, Part::Volume];
+        let mut tried = 0;
+        for phrase in PHRASES.iter().filter(|phrase| parts.contains(&phrase.part)) {
+            for example in &phrase.examples {
+                let message =
+                    format!("{example}: acme helper failed: reading /opt/acme/y.conf: the frobnicator is sad");
+                if !known(phrase.part, &message).is_some_and(|found| std::ptr::eq(found, phrase)) {
+                    continue;
+                }
+                tried += 1;
+                let inner = phrase.inner_error(&message).unwrap_or_default();
+                assert!(inner.contains("the frobnicator is sad"), "{message}: {inner}");
+                assert!(phrase.advice_for(&message, "gpu-1").starts_with(RESOLVE), "{message}");
+            }
+        }
+        assert!(tried > 100, "{tried}");
+    }
+
+    #[test]
+    fn a_usual_reason_is_told_as_usual() {
+        let usual: Vec<_> = PHRASES.iter().filter(|phrase| phrase.often.is_some()).collect();
+        assert!(!usual.is_empty());
+        for phrase in usual {
+            let (what, often) = (phrase.what, phrase.often.unwrap_or_default());
+            assert!(!phrase.meaning(phrase.examples[0]).contains(often), "{what}");
+            assert!(phrase.advice_for(phrase.examples[0], "gpu-1").contains(&format!("Often: {often}")), "{what}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Programs wrap errors: `starting: reading config: open /etc/x: no such file or directory`. The innermost error is last,
 //! and its shape is the same in all programs. A message without any such shape has no known meaning.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use crate::explanation::types::Cause;
@@ -10,7 +11,7 @@ use syringe_core::text::{clean, clean_keeping_end};
 use syringe_core::tsv::{alternatives, rows, word};
 
 /// Maximum length of the words of a program in a title or summary.
-const MAX_WORDS: usize = 180;
+const MAX_WORDS: usize = 240;
 /// Maximum length of a subject.
 const MAX_SUBJECT: usize = 120;
 
@@ -96,15 +97,27 @@ fn found(message: &str) -> Option<(&'static Shape, (usize, usize))> {
 
 /// Returns the meaning of a message. `None` if it has no general shape.
 pub(crate) fn read(message: &str) -> Option<Reading> {
-    let message = undecorated(message);
+    let message = &*undecorated(message);
     let (shape, (start, end)) = found(message)?;
     let subject = subject(shape.subject, message, start, end);
     let what = match &subject {
         Some(subject) => shape.what.replace("{it}", subject),
         None => shape.otherwise.to_owned(),
     };
-    let words = innermost(message, start, end);
+    let words = innermost(message, start, end, MAX_WORDS);
     Some(Reading { what, words, cause: shape.cause, advice: shape.advice, tier: shape.tier })
+}
+
+/// Returns the meaning of a line that says that something outside of the program failed.
+pub(crate) fn of_something_else(line: &str) -> Reading {
+    Reading {
+        what: "another process, rank, node or service failed or did not respond".to_owned(),
+        words: words_of(line),
+        cause: Cause::Unknown,
+        advice: "Look at the process, rank, node or service that the message names: its state, its log, and the node on which it ran. This \
+                 program only reports its failure.",
+        tier: 3,
+    }
 }
 
 /// Returns the line of a log that gives the reason, with its meaning: the last line about an error that has a known shape.
@@ -122,6 +135,14 @@ pub(crate) fn read_log<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clo
 /// Returns the last line of a log about an error.
 pub(crate) fn last_error<'a>(lines: impl DoubleEndedIterator<Item = &'a str>) -> Option<&'a str> {
     lines.rev().find(|line| is_error(line))
+}
+
+/// Returns the first error in the lines before one of them: a line that a program marks with `error:`, or whose shape is specific. The
+/// errors after the first one are often its consequences.
+pub(crate) fn first_error<'a>(lines: impl Iterator<Item = &'a str>, before: &str) -> Option<&'a str> {
+    let is_marked = |line: &str| line.to_ascii_lowercase().contains("error: ");
+    let mut earlier = lines.take_while(|line| *line != before);
+    earlier.find(|line| is_error(line) && (is_marked(line) || read(line).is_some_and(|reading| reading.is_specific())))
 }
 
 /// Returns whether a message is about a file, a device, a command or a library that is missing or cannot be used.
@@ -187,7 +208,7 @@ fn offset_in(text: &str, part: &str) -> usize {
 /// Returns the innermost words of a message without a shape: its end.
 pub(crate) fn words_of(message: &str) -> String {
     let message = undecorated(message);
-    innermost(message, message.len(), message.len())
+    innermost(&message, message.len(), message.len(), MAX_WORDS)
 }
 
 /// Returns whether a line of a log says that it is about an error.
@@ -247,9 +268,25 @@ fn is_bounded(message: &str, start: usize, end: usize) -> bool {
     !first && !last
 }
 
+/// Names of the fields with the message and with the error in logs of JSON objects.
+const JSON_FIELDS: [&[&str]; 2] = [&["msg", "message", "log"], &["error", "err", "reason"]];
+
+/// Returns message and error of a line that is a JSON object, as operators and controllers write them.
+fn of_json(line: &str) -> Option<String> {
+    let fields: serde_json::Map<String, serde_json::Value> =
+        line.starts_with('{').then(|| serde_json::from_str(line).ok())??;
+    let text = |names: &[&str]| names.iter().find_map(|name| fields.get(*name)?.as_str());
+    let texts: Vec<&str> = JSON_FIELDS.into_iter().filter_map(text).filter(|text| !text.is_empty()).collect();
+    (!texts.is_empty()).then(|| texts.join(": "))
+}
+
 /// Removes the text that a logger adds to a message: time, level, source file.
-pub(crate) fn undecorated(message: &str) -> &str {
+pub(crate) fn undecorated(message: &str) -> Cow<'_, str> {
     let message = message.trim();
+    of_json(message).map_or_else(|| Cow::Borrowed(without_prefix(message)), Cow::Owned)
+}
+
+fn without_prefix(message: &str) -> &str {
     for (field, quote) in [(" msg=\"", '"'), ("\"msg\":\"", '"'), ("\"error\":\"", '"')] {
         if let Some((_, rest)) = message.split_once(field).filter(|(before, _)| before.len() < 80) {
             return rest.trim_end().trim_end_matches([quote, '}']).trim_end_matches("\\n");
@@ -261,7 +298,9 @@ pub(crate) fn undecorated(message: &str) -> &str {
         let level = words.next().unwrap_or_default();
         level.starts_with(['E', 'F', 'W', 'I'])
             && level.len() == 5
-            && words.last().is_some_and(|place| place.contains(".go:"))
+            && words
+                .last()
+                .is_some_and(|place| [".go:", ".cc:", ".cpp:", ".c:", ".py:"].iter().any(|end| place.contains(end)))
     });
     if let Some((_, rest)) = klog {
         return rest;
@@ -279,25 +318,66 @@ pub(crate) fn undecorated(message: &str) -> &str {
     rest
 }
 
+/// Minimum length of the innermost words of a message.
+const MIN_LENGTH: usize = 36;
+
 /// Endings of error chains that carry no information.
 const EMPTY_ENDS: [&str; 3] = [": unknown", ", which is unexpected", "."];
 
+/// Minimum number of words of an error inside another one.
+const MIN_WORDS: usize = 3;
+
+/// Returns the error that follows the words of another one, after a colon, in the same line. A single word such as `unknown` is none. Of a
+/// hook, it is the last line of its output.
+pub(crate) fn inner_error(rest: &str) -> Option<&str> {
+    let output = rest.split_once("stderr: ").map(|(_, output)| output);
+    let mut lines = output.unwrap_or(rest).lines().flat_map(|line| line.split("\\n")).map(str::trim);
+    let mut line = if output.is_some() { lines.filter(|line| line.contains(": ")).last()? } else { lines.next()? };
+    for empty in EMPTY_ENDS {
+        line = line.strip_suffix(empty).unwrap_or(line);
+    }
+    let inner = match line.strip_prefix(": ") {
+        Some(inner) => inner,
+        None if output.is_some() => line,
+        None => line.split_once(": ")?.1,
+    };
+    let inner = inner.trim_matches(['"', '\'', '\\', ' ']);
+    let words = inner.split_whitespace().filter(|word| word.chars().filter(char::is_ascii_alphabetic).count() > 1);
+    (words.count() >= MIN_WORDS).then_some(inner)
+}
+
+/// Maximum length of the innermost error of a message, for a search in it.
+const MAX_CORE: usize = 600;
+
+/// Returns the innermost error of a message: the words of its shape, or else its end.
+pub(crate) fn core(message: &str) -> String {
+    let message = &*undecorated(message);
+    let (start, end) = found(message).map_or((message.len(), message.len()), |(_, place)| place);
+    innermost(message, start, end, MAX_CORE)
+}
+
 /// Returns the part of the message around its shape: the last errors of the chain, and the text that follows them.
-fn innermost(message: &str, start: usize, end: usize) -> String {
+fn innermost(message: &str, start: usize, end: usize, longest: usize) -> String {
     let mut message = message;
     for empty in EMPTY_ENDS {
         message = message.strip_suffix(empty).unwrap_or(message);
     }
     let (start, end) = (start.min(message.len()), end.min(message.len()));
     // The parts of the chain before the shape are included, if there is room for them.
-    let least = end.saturating_sub(MAX_WORDS * 2 / 3);
+    let least = end.saturating_sub(longest * 2 / 3);
     let links = message.match_indices(": ").map(|(at, _)| at + 2).filter(|at| *at >= least && *at < start.max(1));
     let lines = message[..start].rfind('\n').map(|at| at + 1);
     let from = if least == 0 { 0 } else { links.min().unwrap_or(start) };
+    // The number of an error, or the end of a path, says nothing without what is before it.
+    let from = if end.saturating_sub(from) < MIN_LENGTH && from > 0 {
+        message[..from].trim_end_matches(": ").rfind(": ").map_or(0, |at| at + 2)
+    } else {
+        from
+    };
     let from = lines.map_or(from, |line| from.max(line));
     let from = (0..=from).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-    let tail = message[from..].lines().next().unwrap_or_default();
-    if tail.chars().count() > MAX_WORDS { clean(tail, MAX_WORDS) } else { clean_keeping_end(tail, MAX_WORDS) }
+    // The cause is at the end of a chain of errors, so the middle of a long one is cut.
+    clean_keeping_end(message[from..].lines().next().unwrap_or_default(), longest)
 }
 
 fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<String> {

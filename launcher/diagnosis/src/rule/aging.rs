@@ -66,7 +66,7 @@ impl Draft {
         match age(node, events, recovery) {
             Age::Past => self.with_severity(Severity::Info),
             Age::Of(Recovery::Current) => self.unless_unread(node, events),
-            Age::Of(recovery) => self.unless_recovered(recovery),
+            Age::Of(recovery) => self.unless_recovered(recovery, node.booted().is_some()),
         }
     }
 
@@ -276,7 +276,6 @@ mod tests {
     #[test]
     fn an_old_warning_is_information() {
         for (code, details) in [
-            (137, json!({})),
             (155, json!({})),
             (92, json!({})),
             (74, json!({"register_class": "secondary"})),
@@ -290,7 +289,6 @@ mod tests {
     #[test]
     fn a_finding_has_the_action_of_the_catalogue() {
         for (code, action) in [
-            (137, ActionCode::Watch),
             (155, ActionCode::Watch),
             (157, ActionCode::Watch),
             (167, ActionCode::DrainAndReboot),

@@ -39,6 +39,12 @@ pub(crate) struct Draft {
     pub(crate) further: Vec<(ActionCode, String)>,
 }
 
+/// Returns the text with an upper-case first letter.
+fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
+}
+
 impl Draft {
     /// Applies a rule to the node as a whole.
     pub(crate) fn on_node(rule: Rule) -> Self {
@@ -99,7 +105,8 @@ impl Draft {
     }
 
     /// Lowers the severity if the GPU works again, or if it responds and nothing shows that the fault is over.
-    pub(crate) fn unless_recovered(self, recovery: Recovery) -> Self {
+    /// `uptime_known`: then the node did not boot since the events of the running boot.
+    pub(crate) fn unless_recovered(self, recovery: Recovery, uptime_known: bool) -> Self {
         match recovery {
             Recovery::Current => self,
             Recovery::Shown(recovered) => {
@@ -112,7 +119,7 @@ impl Draft {
             Recovery::Unproven { recent, why } => {
                 let most = if recent { Severity::Critical } else { Severity::Warning };
                 let severity = self.severity.min(most);
-                let advice = self.unless_cured();
+                let advice = self.unless_cured(uptime_known);
                 let action = self.action;
                 let can_wait = self.rule.in_plan != InPlan::ResultsSuspect;
                 Self { can_wait, ..self }.with_severity(severity).with_evidence(why).with_action(action, advice)
@@ -121,7 +128,7 @@ impl Draft {
     }
 
     /// Returns the action for a fault that something may have repaired: first find out whether this is the case.
-    fn unless_cured(&self) -> String {
+    fn unless_cured(&self, uptime_known: bool) -> String {
         let repair = match self.action {
             ActionCode::UpdateSoftware => "the versions or settings of {gpu} on {node} were changed",
             ActionCode::DrainAndReboot => "{node} was rebooted",
@@ -131,6 +138,13 @@ impl Draft {
             InPlan::ResultsSuspect => "before its work continues",
             _ => "when its jobs have ended",
         };
+        if self.action == ActionCode::DrainAndReboot && uptime_known {
+            return format!(
+                "{{node}} was not rebooted since then. {}: {}",
+                capitalized(when),
+                evidence::uncapitalized(&self.advice)
+            );
+        }
         format!(
             "Find out whether {repair} since then; if so, no action is needed. Otherwise, {when}: {}",
             evidence::uncapitalized(&self.advice)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::{HeaderValue, header};
 use kube::Config;
 use kube::config::{Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use syringe_core::text::clean;
@@ -312,6 +313,20 @@ async fn from_kubeconfig(
         .iter()
         .find(|named| named.name == chosen)
         .and_then(|named| named.context.as_ref()?.user.clone());
+    let in_file = |what: &str, name: &str| {
+        let why = format!("the context names {what} '{}', which is not in the kubeconfig", clean(name, 120));
+        let next = format!("Correct the context: kubectl config set-context {}.", clean(&chosen, 120));
+        Failure::new(format!("Reading kubeconfig context '{}'", clean(&chosen, 120)), why, next)
+    };
+    let cluster =
+        kubeconfig.contexts.iter().find(|named| named.name == chosen).and_then(|named| named.context.as_ref());
+    if let Some(name) = cluster.map(|context| &context.cluster).filter(|_| cluster_of(&kubeconfig, &chosen).is_none()) {
+        return Err(in_file("cluster", name));
+    }
+    let is_known = |user: &&String| kubeconfig.auth_infos.iter().any(|named| named.name == **user);
+    if let Some(name) = user.as_ref().filter(|user| !user.is_empty() && !is_known(user)) {
+        return Err(in_file("user", name));
+    }
     if let Some(user) = &user {
         credentials::prepare_plugin(&mut kubeconfig, user)?;
     }
@@ -335,6 +350,9 @@ async fn from_kubeconfig(
     let environment_proxy = || proxy::from_environment(&config.cluster_url, |name| std::env::var(name).ok());
     let proxy = own_proxy.filter(|proxy| !proxy.is_empty()).or_else(environment_proxy);
     config.proxy_url = proxy.map(|proxy| proxy::parse(&proxy)).transpose()?;
+    // The audit log of the API server shows the program.
+    let agent = HeaderValue::from_static(concat!("gpu-syringe/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((header::USER_AGENT, agent));
     Ok((chosen, user, config))
 }
 

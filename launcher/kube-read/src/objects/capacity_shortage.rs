@@ -36,7 +36,14 @@ pub fn find(
         scarce.extend(gpus().next());
     }
     let nodes = Nodes { candidates, open, scarce, wanted };
-    (!nodes.scarce.is_empty()).then(|| nodes.room())
+    if nodes.scarce.is_empty() {
+        // The scheduler excludes this node for a reason that is not checked here, or the room is new.
+        let node = scheduler_message.filter(|message| message.contains("nodes are available"));
+        let node = node.and_then(|_| nodes.has_room())?;
+        let shortage = format!("{node} has free what the pod requests");
+        return Some(CapacityShortage { shortage, has_room: Some(node), ..CapacityShortage::default() });
+    }
+    Some(nodes.room())
 }
 
 /// Whether the scheduler's message gives reasons other than resources, or is missing.
@@ -101,23 +108,38 @@ impl Nodes<'_> {
             format!("{wanted} (most: {})", pod_requests::amount_text(resource, self.largest(resource)))
         });
         let exceeded: Vec<_> = exceeded.collect();
+        let tied = self.tied_to();
+        let excluded = if tied.is_none() { self.excluded() } else { None };
         CapacityShortage {
-            problem: if never_fits { Some(format!("no node has {}", exceeded.join(", or "))) } else { self.tied_to() },
+            problem: if never_fits { Some(format!("no node has {}", exceeded.join(", or "))) } else { tied },
             shortage,
             changes,
             needs_all: never_fits,
             never_fits,
             fits_now: Some(self.fits_now()),
             has_room: self.has_room(),
+            excluded,
         }
+    }
+
+    /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these reasons.
+    fn excluded(&self) -> Option<String> {
+        let with_room =
+            self.candidates.iter().filter(|candidate| self.fits(candidate) && !candidate.rejections.is_empty());
+        let best = with_room.min_by_key(|candidate| (candidate.rejections.len(), &candidate.node))?;
+        let free = self.scarce.iter().map(|resource| ((*resource).clone(), free(best, resource).free));
+        let why: Vec<String> = best.rejections.iter().map(RejectionReason::text).collect();
+        Some(format!("{} has {} free and is excluded: {}", best.node, listed(free), why.join("; ")))
+    }
+
+    /// Returns whether a node has enough of every resource.
+    fn fits(&self, candidate: &Candidate) -> bool {
+        self.wanted.iter().all(|(resource, amount)| free(candidate, resource).free >= *amount)
     }
 
     /// Returns an eligible node that has enough of every resource: the scheduler excludes it for a reason that is not checked here.
     fn has_room(&self) -> Option<String> {
-        let fits = |candidate: &&&Candidate| {
-            self.wanted.iter().all(|(resource, amount)| free(candidate, resource).free >= *amount)
-        };
-        self.open.iter().find(fits).map(|candidate| candidate.node.clone())
+        self.open.iter().find(|candidate| self.fits(candidate)).map(|candidate| candidate.node.clone())
     }
 
     /// Returns the problem of a pod whose node selector allows only one node, if that node lacks resources and another
@@ -196,6 +218,7 @@ impl Nodes<'_> {
             never_fits: !others.is_empty(),
             fits_now: None,
             has_room: None,
+            excluded: None,
         }
     }
 
@@ -301,11 +324,8 @@ impl Nodes<'_> {
 
     /// Finds, for each kind of obstacle, the first node that has enough free resources and no other obstacle.
     fn lift_rejections(&self) -> Vec<String> {
-        let has_room = |candidate: &&Candidate| {
-            self.wanted.iter().all(|(resource, amount)| free(candidate, resource).free >= *amount)
-        };
         let mut lifted: Vec<(std::mem::Discriminant<RejectionReason>, String)> = Vec::new();
-        for candidate in self.candidates.iter().filter(has_room) {
+        for candidate in self.candidates.iter().filter(|candidate| self.fits(candidate)) {
             let [rejection] = candidate.rejections.as_slice() else { continue };
             let kind = std::mem::discriminant(rejection);
             if !lifted.iter().any(|(known, _)| *known == kind) {
@@ -496,6 +516,17 @@ mod tests {
             None,
             "it may run on nodes that are not listed"
         );
-        assert_eq!(find(&[node("gpu-1", 8, Vec::new())], &asks(4), Some(SHORT)), None, "there is room since");
+        let room = find(&[node("gpu-1", 8, Vec::new())], &asks(4), Some(SHORT)).expect("a node with room");
+        assert_eq!((room.has_room.as_deref(), room.problem, room.changes), (Some("gpu-1"), None, Vec::new()));
+        assert_eq!(find(&[node("gpu-1", 8, Vec::new())], &asks(4), Some("pod group is not ready")), None);
+    }
+
+    #[test]
+    fn a_node_with_room_that_is_excluded_is_told_with_its_reasons() {
+        let closed = node("gpu-8", 8, vec![RejectionReason::Cordoned]);
+        let room = find(&[node("gpu-7", 2, Vec::new()), closed], &asks(4), Some(SHORT)).expect("a shortage");
+        assert_eq!(room.excluded.as_deref(), Some("gpu-8 has 8 nvidia.com/gpu free and is excluded: cordoned"));
+        let room = find(&[node("gpu-7", 2, Vec::new())], &asks(4), Some(SHORT)).expect("a shortage");
+        assert_eq!(room.excluded, None);
     }
 }

@@ -152,7 +152,8 @@ fn names_fault(condition: &NodeCondition) -> bool {
     !denies && FAULTS.iter().any(|word| reason.contains(word))
 }
 
-fn condition_fact(condition: &NodeCondition) -> NodeConditionFact {
+/// Returns the name, status, reason, message and time of a condition.
+pub fn condition_fact(condition: &NodeCondition) -> NodeConditionFact {
     let text = |text: &Option<String>, most| clean(text.as_deref().unwrap_or_default(), most);
     NodeConditionFact {
         name: clean(&condition.type_, 80),

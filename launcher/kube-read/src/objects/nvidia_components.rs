@@ -18,24 +18,45 @@ const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/c
 /// Values of the labels in [`LABELS`], or prefixes of these values.
 static COMPONENTS: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/component_labels.tsv")).collect());
 
-/// Parts of image names.
-const IMAGES: [&str; 9] = [
-    "nvcr.io/nvidia/driver",
-    "nvcr.io/nvidia/k8s-device-plugin",
-    "nvcr.io/nvidia/k8s/container-toolkit",
-    "nvcr.io/nvidia/cloud-native/gpu-operator-validator",
-    "nvcr.io/nvidia/cloud-native/k8s-mig-manager",
-    "nvcr.io/nvidia/gpu-feature-discovery",
-    "nvcr.io/nvidia/k8s/dcgm-exporter",
-    "nvcr.io/nvidia/k8s-dra-driver-gpu",
-    "registry.k8s.io/dra-driver-nvidia/",
+/// Names of images: the last part of the repository, because registries are mirrored.
+const IMAGES: [&str; 10] = [
+    "gpu-operator-validator",
+    "k8s-mig-manager",
+    "gpu-feature-discovery",
+    "dcgm-exporter",
+    "k8s-dra-driver-gpu",
+    "dra-driver-nvidia-gpu",
+    "vgpu-device-manager",
+    "kubevirt-gpu-device-plugin",
+    "gdrdrv",
+    "nvidia-fs",
 ];
+/// Names of images that other vendors use, too: the repository must also name NVIDIA.
+const SHARED_IMAGES: [&str; 6] =
+    ["driver", "k8s-device-plugin", "container-toolkit", "k8s-dra-driver", "k8s-driver-manager", "dcgm"];
+
+/// Returns the repository of an image without its tag and digest.
+fn repository(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or(image);
+    let name = image.rfind('/').map_or(0, |at| at + 1);
+    image[name..].find(':').map_or(image, |colon| &image[..name + colon])
+}
+
+/// Returns whether an image is one of NVIDIA's software for nodes.
+fn is_known_image(image: &str) -> bool {
+    let repository = repository(image);
+    let name = repository.rsplit('/').next().unwrap_or(repository);
+    let of_nvidia = repository.contains("nvidia") && SHARED_IMAGES.contains(&name);
+    IMAGES.contains(&name) || of_nvidia || repository.contains("/dra-driver-nvidia/")
+}
 
 /// The data of a pod by which NVIDIA's software is recognized.
 pub struct PodIdentity<'a> {
     /// Values of the labels that contain the name of a component.
     pub component_labels: Vec<&'a str>,
-    images: Vec<&'a str>,
+    pub images: Vec<&'a str>,
+    /// Names of the controllers.
+    owners: Vec<&'a str>,
     is_node_software: bool,
 }
 
@@ -49,6 +70,7 @@ impl<'a> From<&'a Pod> for PodIdentity<'a> {
         Self {
             component_labels: component_labels(&metadata.labels),
             images: containers.map(|container| container.image.as_str()).collect(),
+            owners: metadata.owner_references.iter().map(|owner| owner.name.as_str()).collect(),
             is_node_software: is_node_software(&metadata.owner_references),
         }
     }
@@ -61,6 +83,7 @@ impl<'a> From<&'a api::Pod> for PodIdentity<'a> {
         Self {
             component_labels: component_labels(pod.labels()),
             images: containers.filter_map(|container| container.image.as_deref()).collect(),
+            owners: pod.owner_references().iter().map(|owner| owner.name.as_str()).collect(),
             is_node_software: is_node_software(pod.owner_references()),
         }
     }
@@ -73,20 +96,21 @@ impl<'a> PodIdentity<'a> {
         Self {
             component_labels: component_labels(labels),
             images: containers.filter_map(|container| container.image.as_deref()).collect(),
+            owners: Vec::new(),
             is_node_software: true,
         }
     }
 }
 
 impl PodIdentity<'_> {
-    /// Whether the pod belongs to NVIDIA's software. A label alone is not sufficient: the pod must also have a
-    /// controller for node software.
+    /// Whether the pod belongs to NVIDIA's software, by a label, an image or the name of its controller. None of them is sufficient
+    /// alone: the pod must also have a controller for node software.
     pub fn is_nvidia_component(&self) -> bool {
-        let Self { component_labels, images, is_node_software } = self;
-        let by_label =
-            component_labels.iter().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
-        let by_image = images.iter().any(|image| IMAGES.iter().any(|known| image.starts_with(known)));
-        *is_node_software && (by_label || by_image)
+        let Self { component_labels, images, owners, is_node_software } = self;
+        let names = || component_labels.iter().chain(owners);
+        let by_name = names().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
+        let by_image = images.iter().any(|image| is_known_image(image));
+        *is_node_software && (by_name || by_image)
     }
 
     /// Whether the pod is NVIDIA's device plugin, according to its component label.
@@ -119,6 +143,16 @@ mod tests {
         let plugin = json!({"app": "nvidia-device-plugin-daemonset"});
         assert!(is_nvidia(pod(plugin.clone(), "x", "DaemonSet")));
         assert!(is_nvidia(pod(json!({}), "nvcr.io/nvidia/k8s-device-plugin:v0.17.1", "DaemonSet")));
+        for mirrored in [
+            "registry.example:5000/nvidia/k8s-dra-driver@sha256:a1",
+            "dcgm-exporter:4.1",
+            "mirror.example/nvidia/driver:570",
+        ] {
+            assert!(is_nvidia(pod(json!({}), mirrored, "DaemonSet")), "{mirrored}");
+        }
+        for other in ["registry.example/storage/driver:1", "rocm/k8s-device-plugin"] {
+            assert!(!is_nvidia(pod(json!({}), other, "DaemonSet")), "{other}");
+        }
         assert!(is_plugin(pod(plugin.clone(), "x", "DaemonSet")));
         let mps = json!({"app": "nvidia-device-plugin-mps-control-daemon"});
         assert!(!is_plugin(pod(mps, "x", "DaemonSet")));

@@ -16,7 +16,7 @@ use crate::objects::gpu_requests;
 use crate::objects::nvidia_components::PodIdentity;
 
 /// Maximum length of a message. The reason is at its end.
-const MAX_MESSAGE: usize = 400;
+const MAX_MESSAGE: usize = 1000;
 /// Maximum length of a name or image.
 const MAX_NAME: usize = 253;
 /// Maximum number of containers of one pod.
@@ -26,7 +26,8 @@ const MAX_CONTAINERS: usize = 16;
 const MAX_CLASSES: usize = 16;
 const MAX_PODS: usize = 4;
 
-/// The columns: `container` or `label`, the name of the container or the value of the label (or its prefix), component.
+/// The columns: `container`, `label` or `image`, the name of the container or the value of the label (or its prefix) or a part of the
+/// image, component.
 static COMPONENTS: LazyLock<Vec<(&str, &str, Component)>> = LazyLock::new(|| {
     let rows = rows(include_str!("data/components.tsv"));
     rows.filter_map(|row| Some((row[0], *row.get(1)?, word(row.get(2)?)?))).collect()
@@ -88,7 +89,8 @@ pub fn runtime_classes(pods: &[Pod]) -> Vec<RuntimeClassUse> {
     classes
 }
 
-/// Returns the component of a pod of NVIDIA's software, according to its container names or its labels.
+/// Returns the component of a pod of NVIDIA's software, according to its container names, its labels
+/// or its images.
 pub fn component<'a>(mut names: impl Iterator<Item = &'a str>, identity: &PodIdentity<'_>) -> Component {
     let known = |kind: &str, name: &str| {
         let mut rows = COMPONENTS.iter().filter(|row| row.0 == kind);
@@ -96,7 +98,11 @@ pub fn component<'a>(mut names: impl Iterator<Item = &'a str>, identity: &PodIde
     };
     let by_container = names.find_map(|name| known("container", name));
     let by_label = || identity.component_labels.iter().find_map(|value| known("label", value));
-    by_container.or_else(by_label).unwrap_or_default()
+    let by_image = || {
+        let rows = COMPONENTS.iter().filter(|row| row.0 == "image");
+        rows.into_iter().find(|row| identity.images.iter().any(|image| image.contains(row.1))).map(|row| row.2)
+    };
+    by_container.or_else(by_label).or_else(by_image).unwrap_or_default()
 }
 
 fn containers(ListedPod { spec, status, .. }: &ListedPod) -> Vec<NvidiaContainer> {

@@ -1,6 +1,6 @@
 //! `from_pod`: converts a pod to `PodFacts`, for an explanation. `not_created`: facts of a pod that was not created.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -57,7 +57,9 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
             .filter(|condition| condition.status == "True")
             .and_then(|condition| time(condition.last_transition_time.as_ref()))
             .or(time(status.start_time.as_ref())),
-        deleted: time(pod.metadata.deletion_timestamp.as_ref()),
+        deleted: requested(pod),
+        grace_seconds: pod.metadata.deletion_grace_period_seconds,
+        disruption: disruption(conditions),
         containers: containers.into_iter().flatten().flatten().map(|status| container(&status)).collect(),
         events: Vec::new(),
         related_warnings: Vec::new(),
@@ -90,6 +92,20 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         live_pod_uids: None,
         not_created_by: None,
     }
+}
+
+/// Returns when the deletion of a pod was requested. The API has the time at which its grace period ends.
+fn requested(pod: &Pod) -> Option<Timestamp> {
+    let ends = time(pod.metadata.deletion_timestamp.as_ref())?;
+    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default());
+    ends.checked_sub(grace).ok()
+}
+
+/// Returns why Kubernetes ends the pod: `PreemptionByScheduler: …`, `DeletionByTaintManager: …`.
+fn disruption(conditions: &[core::PodCondition]) -> Option<String> {
+    let found = conditions.iter().find(|one| one.type_ == "DisruptionTarget" && one.status == "True")?;
+    let why = [&found.reason, &found.message].map(|text| text.as_deref().unwrap_or_default());
+    Some(clean_keeping_end(why.join(": ").trim_matches([':', ' ']), MESSAGE_CAP))
 }
 
 /// Maximum number of arguments, variables or mounts of one container.

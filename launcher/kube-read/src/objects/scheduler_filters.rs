@@ -95,7 +95,7 @@ pub enum RejectionReason {
 
 impl RejectionReason {
     /// Formats the reason for `reasons_against`.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::NotReady => "not Ready".to_owned(),
             Self::Cordoned => "cordoned".to_owned(),

@@ -20,6 +20,7 @@ const METADATA: &[&str] = &[
     "metadata.generation",
     "metadata.creationTimestamp",
     "metadata.deletionTimestamp",
+    "metadata.deletionGracePeriodSeconds",
     "metadata.labels",
     "metadata.ownerReferences",
 ];

@@ -121,6 +121,7 @@ pub async fn not_offered(
         never_fits: false,
         fits_now: None,
         has_room: None,
+        excluded: None,
     })
 }
 

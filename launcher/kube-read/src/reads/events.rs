@@ -28,6 +28,8 @@ const POD_MESSAGE: usize = 1000;
 const FIELD: usize = 320;
 /// Maximum number of events of one node. The newest are kept. By default, an API server keeps events for an hour.
 const MAX_NODE_EVENTS: usize = 500;
+/// Maximum number of events of all nodes, and of all pods.
+const MAX_CLUSTER_EVENTS: usize = 10_000;
 /// Maximum number of events of a pod.
 const MAX_POD_EVENTS: usize = 50;
 /// Maximum number of events of a deleted pod.
@@ -49,6 +51,29 @@ pub struct NodeEvent {
     pub count: u32,
     /// Time of the last occurrence.
     pub last: Option<Timestamp>,
+}
+
+/// An event of a node or pod, with its object.
+#[derive(Clone, Debug)]
+pub struct ObjectEvent {
+    /// `Node` or `Pod`.
+    pub kind: &'static str,
+    /// Name of the node, or `namespace/name` of the pod.
+    pub object: String,
+    /// Node of the kubelet that reported the event, if a kubelet reported it.
+    pub host: Option<String>,
+    pub event: NodeEvent,
+}
+
+/// Reads the newest events of all nodes and pods.
+pub async fn of_nodes_and_pods(connection: &Connection) -> Result<Vec<ObjectEvent>, Failure> {
+    let each = ["Node", "Pod"].map(|kind| async move {
+        let what = format!("Listing the events of {}s", kind.to_lowercase());
+        let fields = format!("involvedObject.kind={kind}");
+        let events = newest(connection, "/api/v1/events", &fields, &what, MAX_CLUSTER_EVENTS).await?;
+        Ok::<_, Failure>(events.into_iter().map(move |event| event.into_object_event(kind)))
+    });
+    Ok(try_join_all(each).await?.into_iter().flatten().collect())
 }
 
 /// Reads the events of a node, newest first.
@@ -150,11 +175,13 @@ pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Resu
     Ok(events.into_iter().map(refused).collect())
 }
 
-/// Reads the newest events of pods with this name, newest first. Events stay in the API for some time after a deletion.
-pub async fn left_of_pod(connection: &Connection, namespace: &str, pod: &str) -> Vec<NodeEvent> {
+/// Reads the newest events of objects with this name, of one kind or of any, newest first. Events stay in the API for some time after a
+/// deletion.
+pub async fn left_of(connection: &Connection, namespace: &str, kind: Option<&str>, name: &str) -> Vec<NodeEvent> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
-    let fields = format!("involvedObject.kind=Pod,involvedObject.name={pod}");
-    let what = format!("Listing the events of pod {namespace}/{pod}");
+    let kind = kind.map_or_else(String::new, |kind| format!("involvedObject.kind={kind},"));
+    let fields = format!("{kind}involvedObject.name={name}");
+    let what = format!("Listing the events of {namespace}/{name}");
     let events = newest(connection, &path, &fields, &what, MAX_LEFT_EVENTS).await.unwrap_or_default();
     events.into_iter().map(SlimEvent::into_node_event).collect()
 }
@@ -275,6 +302,14 @@ struct SlimEvent {
     event_time: Option<MicroTime>,
     series: Option<Series>,
     involved_object: InvolvedObject,
+    source: EventSource,
+}
+
+/// The reporter of an event.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct EventSource {
+    host: Option<String>,
 }
 
 /// The field in which newer reporters count repeats.
@@ -289,6 +324,7 @@ struct Series {
 #[serde(default, rename_all = "camelCase")]
 struct InvolvedObject {
     kind: Option<String>,
+    namespace: Option<String>,
     name: Option<String>,
     uid: Option<String>,
     field_path: Option<String>,
@@ -316,6 +352,15 @@ impl SlimEvent {
             count: self.count(),
             last: self.last(),
         }
+    }
+
+    fn into_object_event(self, kind: &'static str) -> ObjectEvent {
+        let InvolvedObject { namespace, name, .. } = &self.involved_object;
+        let name = name.as_deref().unwrap_or_default();
+        let namespace = namespace.as_deref().filter(|_| kind == "Pod");
+        let object = namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
+        let host = self.source.host.as_deref().filter(|host| !host.is_empty()).map(|host| clean(host, FIELD));
+        ObjectEvent { kind, object: clean(&object, FIELD), host, event: self.into_node_event() }
     }
 
     /// Returns whether the event is about another object of the pod: its message contains the name of the pod, or the pod refers to

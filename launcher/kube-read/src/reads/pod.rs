@@ -55,7 +55,9 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
             return Ok(worst_of(connection, namespace, owned).await);
         }
         let refused = not_created(connection, namespace, name).await;
-        let left = if refused.is_none() { events::left_of_pod(connection, namespace, name).await } else { Vec::new() };
+        let kind = target.kind.is_none().then_some("Pod");
+        let left =
+            if refused.is_none() { events::left_of(connection, namespace, kind, name).await } else { Vec::new() };
         let facts = refused.ok_or_else(|| {
             let failure = Failure::new(
                 target.kind.map_or_else(what, |_| format!("Reading the pods of {} in namespace {namespace}", target.text())),

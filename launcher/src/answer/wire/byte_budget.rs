@@ -1,4 +1,4 @@
-//! `size`: computes the size of an answer as JSON. `truncate`: truncates a list to a maximum size.
+//! `size`: computes the size of an answer as JSON; `MAX_SIZE`: the maximum size of an answer over MCP.
 //!
 //! Some hosts save a result of more than 50,000 characters to a file, and show the model only 2 KB of it. A host counts
 //! only what it passes to the model: the JSON of `structuredContent` (Claude Code, Codex, Copilot CLI, VS Code) or the
@@ -13,25 +13,6 @@ pub(crate) const MAX_ANSWER: usize = 45_000;
 const FRAME: usize = 100;
 /// Maximum size of an answer, counted by [`size`].
 pub(crate) const MAX_SIZE: usize = MAX_ANSWER - FRAME;
-/// Maximum size of the lists that a tool truncates itself. The rest is for the other fields of the answer.
-pub(crate) const MAX_LISTS: usize = 38_000;
-
-/// Truncates `list` so that the JSON of its entries takes at most `most` bytes in total. Returns the number of removed
-/// entries.
-pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most: usize) -> usize {
-    let mut left = most;
-    let fitting = list.iter().take_while(|entry| match left.checked_sub(size(entry) + 1) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
-    });
-    let kept = fitting.count();
-    let omitted = list.len() - kept;
-    list.truncate(kept);
-    omitted
-}
 
 /// Returns the length in bytes of a value's JSON after it is escaped as a JSON string. This is at least the number of
 /// characters.
@@ -56,15 +37,7 @@ pub(crate) fn size(value: &impl Serialize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{size, truncate};
-
-    #[test]
-    fn entries_that_fit_stay_and_the_others_are_counted() {
-        let mut list = vec!["aaaa"; 10];
-        assert_eq!(size(&list[0]), 8);
-        assert_eq!(truncate(&mut list, 27), 7);
-        assert_eq!(list.len(), 3);
-    }
+    use super::size;
 
     #[test]
     fn the_size_is_the_length_of_the_text_block() {

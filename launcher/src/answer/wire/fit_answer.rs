@@ -15,19 +15,25 @@ use crate::answer::wire::shape::{AnswerShape, Text};
 pub(crate) const TRUNCATED: &str = "truncated";
 /// Lengths to which texts are shortened, one after the other, if lists with one entry are still too large.
 const TEXT_LENGTHS: [usize; 4] = [2000, 1000, 500, 200];
-/// In each step, a list loses one of every `STEP` entries, and at least one entry.
-const STEP: usize = 16;
+/// A list loses this share of its entries at a time, and at least one entry.
+const SHARE: usize = 16;
+/// The share while the answer is more than twice as large as it may be.
+const LARGE_SHARE: usize = 2;
 
 /// Truncates lists, then texts, until the answer fits.
 pub(crate) fn fit(answer: &mut Value, shape: &AnswerShape) {
     let mut cut = Vec::new();
-    while total(answer, &cut) > MAX_SIZE {
+    loop {
+        let total = total(answer, &cut);
+        if total <= MAX_SIZE {
+            break;
+        }
         let Some(Found { path, .. }) = largest(answer, shape, &mut Vec::new()) else { break };
         if !cut.contains(&path) {
             sort_worst_first(answer, &path);
             cut.push(path.clone());
         }
-        shorten(answer, shape, &path);
+        shorten(answer, shape, &path, if total > 2 * MAX_SIZE { LARGE_SHARE } else { SHARE });
     }
     for most in TEXT_LENGTHS {
         if total(answer, &cut) > MAX_SIZE {
@@ -124,9 +130,9 @@ fn parent<'a>(answer: &'a mut Value, path: &[Step]) -> Option<(&'a mut Value, St
     Some((value, last.clone()))
 }
 
-/// Removes some entries, and adds their number to the field `<list>_omitted`. If the type of the answer has a list for
+/// Removes a share of the entries, and adds their number to the field `<list>_omitted`. If the type of the answer has a list for
 /// the keys of removed entries, adds the keys to this list.
-fn shorten(answer: &mut Value, shape: &AnswerShape, path: &[Step]) {
+fn shorten(answer: &mut Value, shape: &AnswerShape, path: &[Step], share: usize) {
     let Some((parent, step)) = parent(answer, path) else { return };
     let list = match &step {
         Step::Field(name) => parent.get_mut(name),
@@ -136,7 +142,7 @@ fn shorten(answer: &mut Value, shape: &AnswerShape, path: &[Step]) {
     let mut key = None;
     match list {
         Some(Value::Array(list)) => {
-            removed = (list.len() / STEP).max(1);
+            removed = (list.len() / share).max(1);
             if is_oldest_first(list) {
                 list.drain(..removed).for_each(drop);
             } else {

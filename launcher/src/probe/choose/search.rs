@@ -83,7 +83,7 @@ enum Tried {
 /// Returns the reason for passing over a method that failed.
 fn reason_of(failure: &Failure, server: &str) -> Reason {
     let why = match &failure.cause {
-        Cause::Policy(policy) => format!("{} forbids it", policy.name),
+        Cause::Policy(policy) if policy.kind != PolicyKind::Unknown => format!("{} forbids it", policy.name),
         Cause::WebsocketsRefused | Cause::ExecUnanswered => format!("websockets to {server} fail ({})", failure.why),
         _ => failure.why.clone(),
     };

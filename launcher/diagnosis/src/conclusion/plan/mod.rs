@@ -10,6 +10,8 @@ mod consequences;
 mod of_gpu;
 mod of_node;
 
+use jiff::SignedDuration;
+
 use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU, Plan};
@@ -23,6 +25,9 @@ const SHOWN: usize = 4;
 
 /// Makes the plans, and adapts the texts of the drafts to them.
 pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
+    for draft in drafts.iter_mut().filter(|draft| is_outlived(node, draft)) {
+        draft.can_wait = true;
+    }
     if let Some(whole) = of_node::whole(node, drafts) {
         return vec![of_node::of_node(node, drafts, whole)];
     }
@@ -31,6 +36,16 @@ pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
         plans.extend(of_gpu::of_gpu(node, gpu, drafts).map(|plan| (gpu.clone(), plan)));
     }
     grouped(plans, &node.name)
+}
+
+/// After this time, work that a fault should have ended would have ended.
+const OUTLIVED: SignedDuration = SignedDuration::from_hours(1);
+
+/// Returns whether a fault that is not fatal occurred long ago, and its GPU still responds: then its work may finish.
+fn is_outlived(node: &Node<'_>, draft: &Draft) -> bool {
+    let old = node.age(draft.when).is_some_and(|age| age > OUTLIVED);
+    let responds = || node.gpus.iter().any(|gpu| draft.is_on(gpu) && node.is_readable(gpu));
+    draft.severity == Severity::Critical && draft.rule.in_plan != InPlan::ResultsSuspect && old && responds()
 }
 
 /// Returns the drafts that require an action.

@@ -33,7 +33,8 @@ impl Claim {
 pub(super) fn judge(case: &Case<'_>, unread_reason: Option<&str>) -> (Vec<String>, Vec<Unknown>) {
     let (mut ruled_out, mut unknown) = (Vec::new(), Vec::new());
     if case.unread {
-        if let Some(why) = unread_reason.filter(|_| case.pod.node.is_some()) {
+        let can_have_gpus = case.pod.wants_gpus || case.pod.is_gpu_stack || !case.pod.other_resources.is_empty();
+        if let Some(why) = unread_reason.filter(|_| case.pod.node.is_some() && can_have_gpus) {
             unknown
                 .push(Unknown::new("node", format!("GPU or driver fault not ruled out: the node was not read: {why}")));
         }

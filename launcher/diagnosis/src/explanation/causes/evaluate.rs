@@ -6,8 +6,8 @@ use crate::explanation::causes::{
 };
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::{Cause, Certainty, Explanation};
-use crate::finding::{Action, Diagnosis, Verdict};
-use syringe_core::classification::ActionCode;
+use crate::finding::{Action, Diagnosis, Finding, Verdict};
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::report::{Report, Source};
@@ -46,6 +46,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Node, kubelet_admission::refused),
     (Direct, Part::Node, eviction::refused_or_evicted),
     (Direct, Part::Node, process::out_of_memory),
+    (Direct, Part::Node, process::damaged_host_memory),
     (Direct, Part::Node, eviction::node_not_ready),
     (Direct, Part::Start, start::cannot_start),
     (Direct, Part::Device, gpu::error_of_its_gpu),
@@ -53,6 +54,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Device, gpu::gpu_not_accessible),
     (Direct, Part::Device, process::stuck),
     (Direct, Part::Program, kubelet::killed_by_a_probe),
+    (Direct, Part::Program, kubelet::sandbox_changed),
     (Direct, Part::Program, eviction::preempted_or_deleted),
     (Direct, Part::Program, program_message::said_by_the_program),
     (Direct, Part::Program, gpu::program_fault_on_gpu),
@@ -62,6 +64,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Inferred, Part::Device, kubelet::no_gpu_allocated),
     (Inferred, Part::Device, gpu::memory_used_up),
     (Inferred, Part::Device, kubelet::device_unhealthy),
+    (Inferred, Part::Program, kubelet::waits_for_init),
     (Inferred, Part::Program, process::zombie),
     (Inferred, Part::Program, process::program_ended),
     (Inferred, Part::Running, process::possibly_stuck),
@@ -122,14 +125,21 @@ pub(crate) fn first_cause(
     explanation
 }
 
-/// Returns whether an explanation recommends the repair of a GPU, and the node was read and is healthy. Then only a message of the pod
-/// speaks of a fault, and such a message can be old, quoted or wrong.
+/// Returns whether an explanation recommends the repair of a GPU, and the node was read and is healthy, or needs no repair itself. Then
+/// only a message of the pod speaks of a fault, and such a message can be old, quoted or wrong.
 fn is_contradicted(case: &Case<'_>, explanation: &Explanation) -> bool {
-    let repairs = matches!(
-        explanation.action.code,
-        ActionCode::ResetGpu | ActionCode::DrainAndReset | ActionCode::DrainAndReboot | ActionCode::ContactVendor
-    );
-    repairs && !case.unread && case.diagnosis.is_some_and(|diagnosis| diagnosis.verdict <= Verdict::NoFaultFound)
+    let repairs = |code: ActionCode| {
+        use ActionCode::{ContactVendor, DrainAndReboot, DrainAndReset, ResetGpu};
+        matches!(code, ResetGpu | DrainAndReset | DrainAndReboot | ContactVendor)
+    };
+    let needs_none = |diagnosis: &Diagnosis| {
+        let asks = |finding: &Finding| finding.severity > Severity::Info && repairs(finding.action.code);
+        let of_gpu = explanation.cause == Cause::Gpu && !diagnosis.undecided;
+        of_gpu && diagnosis.plan.is_empty() && !diagnosis.findings.iter().any(asks)
+    };
+    let is_ready = case.pod.node_ready != Some(false);
+    let healthy = |diagnosis: &Diagnosis| diagnosis.verdict <= Verdict::NoFaultFound || needs_none(diagnosis);
+    repairs(explanation.action.code) && is_ready && !case.unread && case.diagnosis.is_some_and(healthy)
 }
 
 /// Returns whether data from Kubernetes that the rules need was not read.

@@ -1,10 +1,12 @@
 //! Explains pods that were rejected, evicted, preempted or deleted, and pods on nodes that are not Ready.
 
-use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
+use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::messages::phrases::{self, Part};
+use jiff::SignedDuration;
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::PodEvent;
+use syringe_core::facts::processes::GpuProcess;
 
 /// One row: the reason in a pod's status, the cause, the action, the meaning and the advice. `OutOf` is the beginning
 /// of several reasons.
@@ -239,34 +241,156 @@ pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(case.unread.then(|| "no probe read the node: only Kubernetes data is known".to_owned()))
             .with_action(
                 ActionCode::DrainAndReboot,
+                // Without its kubelet, nobody confirms that the containers ended, so the pod stays.
                 format!(
-                    "Repair {} (kubelet, network, power). The controller recreates the pod on another node.",
+                    "Repair {} (kubelet, network, power). The pod stays until then: a Deployment or Job creates another one when the pod is \
+                     evicted, but a StatefulSet does not, and a pod without a controller is not recreated. If the machine is off for good, \
+                     add the taint node.kubernetes.io/out-of-service to the node; `kubectl delete pod --force` is safe only if the \
+                     containers certainly do not run.",
                     case.node
                 ),
             )
     })
 }
 
+/// Explains a pod that Kubernetes ended or is ending: preempted, evicted because of a taint, drained, deleted.
 pub(crate) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
+    stays_terminating(case).or_else(|| by_event(case)).or_else(|| by_condition(case)).or_else(|| by_deletion(case))
+}
+
+const NOT_OF_GPU: &str = "This is not a GPU problem.";
+
+fn by_event(case: &Case<'_>) -> Option<Explanation> {
     let reasons = ["Preempted", "TaintManagerEviction", "Killing", "NodeNotReady", "Evicted"];
     let ended = case.ended().is_some_and(|end| matches!(end.exit_code, 137 | 143));
     let event = case.events(&reasons).next()?;
+    let is_eviction = ["Preempted", "TaintManagerEviction", "Evicted"].contains(&event.reason.as_str());
+    // The pod can be preempted before any of its containers runs.
+    let never_ran = is_eviction && case.ended().is_none() && case.pod.running().next().is_none();
     let asked = event.reason != "Killing" || case.pod.deleted.is_some();
-    (asked && (ended || case.pod.deleted.is_some())).then(|| {
-        let (what, action) = match preempted_by(event) {
+    (asked && (ended || never_ran || case.pod.deleted.is_some())).then(|| {
+        let (certainty, what, action) = match preempted_by(event) {
             Some(by) => (
+                Certainty::Certain,
                 format!("the pod was preempted by pod {by}, which has a higher priority"),
-                "This is not a GPU problem. Recreate the pod, or raise its priority.",
+                format!("{NOT_OF_GPU} Recreate the pod, or raise its priority."),
             ),
             None => (
+                Certainty::Likely,
                 "Kubernetes terminated the pod on request".to_owned(),
-                "This is not a GPU problem. Find out what deleted or preempted the pod.",
+                format!("{NOT_OF_GPU} Find out what deleted or preempted the pod."),
             ),
         };
-        case.explain(Cause::Cluster, Certainty::Likely, what)
+        case.explain(Cause::Cluster, certainty, what)
             .with_evidence([event_quote(event)])
             .with_action(ActionCode::None, action)
     })
+}
+
+/// Reasons of the condition `DisruptionTarget`, their meaning and the advice. Source: Kubernetes, "Pod disruption conditions".
+const DISRUPTIONS: [(&str, &str, &str); 4] = [
+    ("PreemptionByScheduler", PREEMPTED, "Recreate the pod, or raise its priority."),
+    (
+        "DeletionByTaintManager",
+        "a taint of its node, which the pod does not tolerate, evicted it",
+        "Find out who set the taint on the node, or add a toleration.",
+    ),
+    (
+        "EvictionByEvictionAPI",
+        "it was evicted on request, as by a drain or an autoscaler",
+        "Find out who drained the node; a PodDisruptionBudget limits such evictions.",
+    ),
+    (
+        "DeletionByPodGC",
+        "the cluster removed it, because its node no longer exists",
+        "Recreate the pod on another node.",
+    ),
+];
+
+fn by_condition(case: &Case<'_>) -> Option<Explanation> {
+    let condition = case.pod.disruption.as_ref()?;
+    // A container that ended by itself, with a message, has another cause.
+    let by_itself = case.failed().is_some_and(|end| !matches!(end.exit_code, 137 | 143) && !end.message.is_empty());
+    let excluded = by_itself || (case.pod.running().next().is_some() && case.pod.deleted.is_none());
+    let (_, what, advice) =
+        DISRUPTIONS.iter().find(|(reason, ..)| condition.starts_with(reason)).filter(|_| !excluded)?;
+    let explained = case.explain(Cause::Cluster, Certainty::Certain, *what);
+    let explained = explained.with_evidence([format!("condition DisruptionTarget: {condition}")]);
+    Some(explained.with_action(ActionCode::None, format!("{NOT_OF_GPU} {advice}")))
+}
+
+/// Grace period if none is set.
+const DEFAULT_GRACE: i64 = 30;
+
+/// Tolerance for the times of the API server and the kubelet.
+const SLACK: SignedDuration = SignedDuration::from_secs(60);
+
+/// Explains a container that ended between the request to delete its pod and the end of the grace period.
+fn by_deletion(case: &Case<'_>) -> Option<Explanation> {
+    let deleted = case.pod.deleted?;
+    let end = case.failed().filter(|end| !end.never_ran())?;
+    let after = end.finished?.duration_since(deleted);
+    let grace = SignedDuration::from_secs(case.pod.grace_seconds.unwrap_or(DEFAULT_GRACE));
+    let in_time = after >= -SLACK && after <= grace.saturating_add(SLACK * 2);
+    // A program that handles SIGTERM can end with any code.
+    let by_signal = matches!(end.exit_code, 137 | 143);
+    (in_time && (by_signal || end.message.is_empty())).then(|| {
+        let what = format!("its deletion was requested at {deleted:.0}, and container {} ended then", end.container);
+        case.explain(Cause::Cluster, Certainty::Likely, what)
+            .with_evidence(end_quote(case))
+            .with_action(
+                ActionCode::None,
+                format!("{NOT_OF_GPU} Find out what deleted the pod: a user, its controller, a drain, an upgrade, an autoscaler."),
+            )
+    })
+}
+
+/// A pod that still exists so long after its grace period does not end by itself.
+const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
+
+/// Explains a pod that is being deleted for much longer than its grace period. If a process of the pod waits in the kernel, another
+/// cause explains this.
+fn stays_terminating(case: &Case<'_>) -> Option<Explanation> {
+    let deleted = case.pod.deleted?;
+    let now = case.report?.taken_at?;
+    let grace = SignedDuration::from_secs(case.pod.grace_seconds.unwrap_or(DEFAULT_GRACE));
+    let late = now.duration_since(deleted).saturating_sub(grace);
+    if late < LONG_TERMINATING || case.on_node.processes.iter().any(GpuProcess::is_uninterruptible) {
+        return None;
+    }
+    let runs = case.pod.running().next().is_some();
+    let (cause, what, advice) = match (runs, case.on_node.processes.is_empty()) {
+        (false, true) => (
+            Cause::Cluster,
+            "its containers have ended: a finalizer, or the kubelet, keeps the pod",
+            format!(
+                "Read its finalizers (kubectl get pod -o jsonpath='{{.metadata.finalizers}}') and repair the controller that must remove \
+                 them. If there are none, check the kubelet of {}.",
+                case.node
+            ),
+        ),
+        (true, true) => (
+            Cause::Node,
+            "Kubernetes shows its containers as running: the kubelet or the container runtime does not end them, or a volume cannot be \
+             unmounted",
+            format!(
+                "Check the logs of kubelet and container runtime on {} (crictl ps, crictl stop, mounts of the pod), then the finalizers of \
+                 the pod. Restart the part that hangs.",
+                case.node
+            ),
+        ),
+        (_, false) => (
+            Cause::Node,
+            "its processes still run: the kubelet or the container runtime does not end them",
+            format!(
+                "Check the logs of kubelet and container runtime on {}. The GPUs of the pod are not free before its processes end.",
+                case.node
+            ),
+        ),
+    };
+    let what = format!("its deletion was requested at {deleted:.0}, and it still exists; {what}");
+    let explained = case.explain(cause, Certainty::Likely, what);
+    Some(explained.with_action(ActionCode::Watch, advice))
 }
 
 /// Returns the pod that the scheduler preferred: `Preempted by research/big on node gpu-1`, or `by pod UID on node gpu-1`.

@@ -144,7 +144,7 @@ fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
     }
     let errors: Vec<&str> = lines.iter().copied().filter(|line| shapes::is_error(line)).collect();
     let chosen = if errors.is_empty() { lines.last().copied().into_iter().collect() } else { errors };
-    let words = chosen.into_iter().map(|line| clean_keeping_end(shapes::undecorated(line), MAX_WORDS));
+    let words = chosen.into_iter().map(|line| clean_keeping_end(&shapes::undecorated(line), MAX_WORDS));
     let said: Vec<String> =
         words.filter(|words| !words.is_empty() && !explanation.summary.contains(&short(words))).take(2).collect();
     if said.is_empty() || end.never_ran() {
@@ -167,6 +167,8 @@ pub(super) struct Doubt {
     pub(super) source: String,
     pub(super) message: String,
     pub(super) quote: String,
+    /// Whether the message is a line of a log.
+    pub(super) of_log: bool,
 }
 
 /// Returns the messages about a pod that runs or has completed, the most telling first: of objects that name it, of its events, of its
@@ -178,8 +180,12 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
     let settled = [started, pod.ready_since.filter(|_| pod.ready == Some(true))].into_iter().flatten().max();
     let since = |event: &&PodEvent| settled.zip(event.time).is_none_or(|(settled, time)| time >= settled);
     let from_start = |event: &&PodEvent| started.zip(event.time).is_none_or(|(started, time)| time >= started);
-    let of_event =
-        |event: &PodEvent, source: String| Doubt { source, message: event.message.clone(), quote: event_quote(event) };
+    let of_event = |event: &PodEvent, source: String| Doubt {
+        source,
+        message: event.message.clone(),
+        quote: event_quote(event),
+        of_log: false,
+    };
     let related = pod.related_warnings.iter().rev().filter(from_start);
     let mut doubts: Vec<Doubt> =
         related.map(|event| of_event(event, format!("{} reports {}", object_of(event), event.reason))).collect();
@@ -190,6 +196,7 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
             source: "one of its conditions is not as it should be".to_owned(),
             message: text.clone(),
             quote: format!("condition {text}"),
+            of_log: false,
         };
         doubts.extend(pod.other_conditions.iter().map(condition));
         let restarted = pod.containers.iter().filter(|one| one.restarts > 0 && one.last.is_none());
@@ -197,6 +204,7 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
             source: format!("its container {} was restarted {} times", one.name, one.restarts),
             message: String::new(),
             quote: format!("container {}: {} restarts, and no record of the last end", one.name, one.restarts),
+            of_log: false,
         }));
         let warnings = pod.is_gpu_stack;
         for (container, lines) in logs(case) {
@@ -206,6 +214,7 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
                 source: format!("the log of its container {container} has an error or warning"),
                 quote: format!("log of container {container}: {line}"),
                 message: line,
+                of_log: true,
             });
         }
     }

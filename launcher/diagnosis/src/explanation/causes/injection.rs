@@ -24,8 +24,13 @@ const LACKS_DRIVER: [&str; 8] = [
 /// Folder of the volume mounts by which a container asks for GPUs.
 const BY_MOUNTS: &str = "/var/run/nvidia-container-devices";
 
+/// Variable by which a container asks NVIDIA's runtime for GPUs.
+const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
+
 /// Maximum length of a name.
 const MAX_NAME: usize = 63;
+/// Maximum length of a path.
+const MAX_PATH: usize = 200;
 
 /// Returns why the container that failed may have no driver, if its message is about that and the driver of the node works.
 pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<String> {
@@ -36,12 +41,69 @@ pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<Strin
     }
     let container = case.failed()?.container;
     let spec = case.pod.specs.iter().find(|spec| spec.name == container)?;
+    // A container that mounts the driver itself gets nothing from the runtime.
+    if has_driver_mounted(spec) {
+        return Some(library_elsewhere(case, spec).unwrap_or_else(|| {
+            format!(
+                "Container {} mounts the driver itself: check that the driver is where the container looks for it.",
+                spec.name
+            )
+        }));
+    }
     other_handler(case).or_else(|| not_accepted(spec, case.node))
 }
 
-/// Returns why a component of NVIDIA's software that runs may see no GPU.
-pub(super) fn doubt(case: &Case<'_>) -> Option<String> {
-    other_handler(case).filter(|_| case.driver_works())
+/// Words of components of NVIDIA's software that find nothing, in lower case.
+const FINDS_NOTHING: [&str; 4] = ["no labels", "no devices", "no gpus", "no gpu found"];
+
+/// Returns whether the facts show that nothing gives the driver to the container that failed.
+pub(super) fn is_shown(case: &Case<'_>) -> bool {
+    let failed = case.failed().map(|end| end.container);
+    let mut own = case.pod.specs.iter().filter(|spec| failed == Some(spec.name.as_str()));
+    case.driver_works() && !own.any(has_driver_mounted) && other_handler(case).is_some()
+}
+
+/// Returns why a component of NVIDIA's software that runs may see no GPU, if its message is about that.
+pub(super) fn doubt(case: &Case<'_>, message: &str) -> Option<String> {
+    let message = message.to_ascii_lowercase();
+    let lacks = LACKS_DRIVER.iter().chain(&FINDS_NOTHING).any(|words| message.contains(words));
+    other_handler(case).filter(|_| lacks && case.driver_works())
+}
+
+/// Returns whether a container asks for GPUs by the variable of NVIDIA's runtime.
+pub(super) fn asks_by_variable(spec: &ContainerSpec) -> bool {
+    spec.environment.iter().any(|(name, value)| name == VISIBLE && !matches!(value.as_str(), "" | "void" | "none"))
+}
+
+/// Returns whether a container mounts the root of the driver, or the root of the host, in which the driver is.
+pub(super) fn has_driver_mounted(spec: &ContainerSpec) -> bool {
+    let of_driver = |(path, volume): &(String, String)| {
+        let mounts_root = volume.starts_with("hostPath / ") || volume == "hostPath /";
+        mounts_root
+            || [path, volume].into_iter().any(|text| text.contains("nvidia/driver") || text.contains("libnvidia"))
+    };
+    spec.mounts.iter().any(of_driver)
+}
+
+/// Returns that a container looks for the driver's libraries in another folder than the one that has them on the node.
+fn library_elsewhere(case: &Case<'_>, spec: &ContainerSpec) -> Option<String> {
+    let host = Section::data_of(&case.report?.sections.host)?;
+    let (folder, _) = host.driver.library_path.as_deref()?.rsplit_once('/')?;
+    let (_, looked) = spec.environment.iter().find(|(name, _)| name == "LD_LIBRARY_PATH")?;
+    let folders: Vec<&str> = looked.split(':').filter(|one| !one.is_empty()).collect();
+    let is_mounted = |one: &&str| spec.mounts.iter().any(|(path, _)| one.starts_with(path.trim_end_matches('/')));
+    let has_it = folders.iter().any(|one| folder.ends_with(one.trim_end_matches('/')));
+    (folders.iter().any(is_mounted) && !has_it).then(|| {
+        let system = host.operating_system.as_deref().map(|system| format!(" ({})", clean(system, MAX_NAME))).unwrap_or_default();
+        format!(
+            "Container {} looks for the libraries of the driver in {} (LD_LIBRARY_PATH), and on {}{system} they are in {}: correct its \
+             library path or driver root for this operating system.",
+            spec.name,
+            clean(&folders.join(":"), MAX_PATH),
+            case.node,
+            clean(folder, MAX_PATH)
+        )
+    })
 }
 
 fn runtime<'c>(case: &'c Case<'_>) -> Option<&'c ContainerRuntime> {
@@ -83,7 +145,7 @@ fn not_accepted(spec: &ContainerSpec, node: &str) -> Option<String> {
     if spec.requests_gpus || spec.privileged || by_mounts {
         return None;
     }
-    let visible = spec.environment.iter().any(|(name, _)| name == "NVIDIA_VISIBLE_DEVICES");
+    let visible = spec.environment.iter().any(|(name, _)| name == VISIBLE);
     let asks = if visible {
         "asks for GPUs by the variable NVIDIA_VISIBLE_DEVICES"
     } else {

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use crate::explanation::causes::{Case, event_quote, gpu};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::PodEvent;
+use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent};
 
 /// Maximum time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
 const MAX_GRACE: SignedDuration = SignedDuration::from_mins(15);
@@ -40,6 +40,31 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
                 ),
             )
     })
+}
+
+/// Explains a container that the kubelet stopped again and again, because the sandbox of its pod was gone or had changed. One such event is
+/// usual after a reboot of the node.
+pub(crate) fn sandbox_changed(case: &Case<'_>) -> Option<Explanation> {
+    let changed = case.events(&["SandboxChanged"]).find(|event| event.count > 1)?;
+    let end = case.failed().filter(|end| matches!(end.exit_code, 137 | 143) && end.reason != "OOMKilled")?;
+    let (container, count) = (end.container, changed.count);
+    let handler = case.pod.runtime_handler.as_deref().or(case.pod.runtime_class.as_deref());
+    let handler = handler.map(|handler| format!(" {handler}")).unwrap_or_default();
+    let what = format!(
+        "the kubelet stopped container {container}, because the sandbox of the pod was gone or had changed ({count} times)"
+    );
+    let text = format!(
+        "Find out what ends the sandbox on {}: the cgroup drivers of the kubelet and of the handler{handler} of the container runtime must be \
+         the same (containerd: SystemdCgroup = true for each handler, that of NVIDIA's runtime too); otherwise look for restarts of the \
+         runtime and in its log.",
+        case.node
+    );
+    Some(
+        case.explain(Cause::Node, Certainty::Likely, what)
+            .with_evidence([event_quote(changed)])
+            .with_evidence(crate::explanation::causes::end_quote(case))
+            .with_action(ActionCode::UpdateSoftware, text),
+    )
 }
 
 /// Returns `liveness` or `startup` if a message is about the failure of such a probe.
@@ -103,6 +128,30 @@ pub(crate) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
             ActionCode::Watch,
             format!("Check the Xids of that GPU (analyze_xid_errors for {node}), and the device plugin's log."),
         ),
+    )
+}
+
+/// Explains a pod whose containers have not started because an init container still runs: only init containers run in a pod that is
+/// Pending.
+pub(crate) fn waits_for_init(case: &Case<'_>) -> Option<Explanation> {
+    let pod = case.pod;
+    if pod.phase != "Pending" || pod.deleted.is_some() {
+        return None;
+    }
+    let (name, since) = pod.containers.iter().rev().find_map(|container| match container.state {
+        ContainerState::Running { since } => Some((&container.name, since)),
+        _ => None,
+    })?;
+    let since = since.map_or_else(String::new, |since| format!(" since {since:.0}"));
+    let what = format!(
+        "the pod waits for its init container {name}, which runs{since}; its other containers have not started"
+    );
+    let logs = format!("kubectl logs -n {} {} -c {name}", pod.namespace, pod.name);
+    let conditions = pod.other_conditions.iter().filter(|condition| condition.contains(name.as_str()));
+    Some(
+        case.explain(Cause::Unknown, Certainty::Likely, what)
+            .with_evidence(conditions.map(|condition| format!("condition {condition}")))
+            .with_action(ActionCode::Watch, format!("Find out what {name} waits for: {logs}")),
     )
 }
 

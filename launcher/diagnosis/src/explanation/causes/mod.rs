@@ -112,6 +112,17 @@ impl Case<'_> {
         self.pod.events.iter().rev().filter(of_it)
     }
 
+    /// Returns whether the pod asks for no GPU in any way, so that nothing gives it a GPU or the driver. A component of the GPU stack
+    /// gets the driver in its own way, and so does a container that is privileged, names devices itself, or mounts the driver.
+    fn asks_for_no_gpu(&self) -> bool {
+        let pod = self.pod;
+        let in_own_way = pod
+            .specs
+            .iter()
+            .any(|spec| spec.privileged || injection::asks_by_variable(spec) || injection::has_driver_mounted(spec));
+        !pod.wants_gpus && !pod.is_gpu_stack && self.on_node.addresses.is_empty() && !in_own_way
+    }
+
     /// Returns when the pod's node booted.
     fn booted(&self) -> Option<Timestamp> {
         let report = self.report?;

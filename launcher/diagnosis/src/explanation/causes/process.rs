@@ -13,10 +13,12 @@ use crate::finding::{Action, Finding};
 use crate::input::processes::Stuck;
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
+use crate::messages::{elsewhere, owners};
 use syringe_core::classification::{ActionCode, Class};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termination};
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::kernel_log::host_lines;
 use syringe_core::report::Section;
 
 pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
@@ -50,6 +52,57 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(quotes(&kills))
             .with_action(ActionCode::FixLimits, action),
     )
+}
+
+/// Maximum time between a line about host memory and the end of the container that it ended.
+const SAME_TIME: SignedDuration = SignedDuration::from_secs(60);
+
+/// Explains a container that the kernel ended because of an uncorrectable error of host memory.
+pub(crate) fn damaged_host_memory(case: &Case<'_>) -> Option<Explanation> {
+    let end = case.failed()?;
+    let bus_error =
+        end.exit_code == 135 || ["Bus error", "bus error", "SIGBUS"].iter().any(|words| end.message.contains(words));
+    let near = |event: &KernelEvent| {
+        let near = |time: &jiff::Timestamp| end.finished.is_some_and(|end| time.duration_since(end).abs() <= SAME_TIME);
+        event.occurred_at().iter().any(near)
+    };
+    let processes = case.report.and_then(|report| Section::data_of(&report.sections.processes));
+    // The process that the kernel ended no longer exists.
+    let lives = |pid: u32| {
+        processes.is_some_and(|all| all.processes.iter().any(|process| process.pid == pid))
+            && !case.on_node.pids.contains(&pid)
+    };
+    let ended_it = |event: &&KernelEvent| match event.pid {
+        Some(pid) => !lives(pid) && near(event),
+        None => bus_error && near(event),
+    };
+    let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
+    let events: Vec<&KernelEvent> =
+        log.into_iter().flat_map(|log| &log.events).filter(|event| is_of_host_memory(event)).filter(ended_it).collect();
+    if events.is_empty() {
+        return None;
+    }
+    let what = format!("an uncorrectable error of the memory of its node ended container {} (SIGBUS)", end.container);
+    let advice = format!(
+        "Restart the pod. Check the hardware log (BMC) of {} for the memory module (DIMM): the program and the GPU are not the cause.",
+        case.node
+    );
+    let certainty = if events.iter().any(|event| event.pid.is_some()) { Certainty::Certain } else { Certainty::Likely };
+    Some(
+        case.explain(Cause::Node, certainty, what)
+            .with_evidence(end_quote(case))
+            .with_evidence(quotes(&events))
+            .with_action(ActionCode::RestartPod, advice),
+    )
+}
+
+/// Returns whether an event is about an uncorrectable error of the host's memory, or a machine check that can be one.
+fn is_of_host_memory(event: &KernelEvent) -> bool {
+    let uncorrected = ["exception", "firmware_recoverable", "firmware_fatal", "memory_uncorrected"];
+    match event.kind {
+        KernelEventKind::Mce => event.sub_code.as_deref().is_some_and(|sub| uncorrected.contains(&sub)),
+        _ => host_lines::row_of(event).is_some_and(|row| row.finding == Some("host-memory-error")),
+    }
 }
 
 /// Explains a pod whose process is stuck in the driver, according to the diagnosis. Kubernetes still shows it as running.
@@ -217,7 +270,10 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     // Another process sends these two signals.
     let sent = matches!(exit_code, 137 | 143);
     // An unknown message about GPU software may be about the GPU, the node or the program.
-    let of_gpus = speaks_of_gpus(message);
+    let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
+    let told = if message.is_empty() { shapes::telling_lines(in_log) } else { Vec::new() };
+    let of_gpus =
+        speaks_of_gpus(message) || told.into_iter().any(|line| shapes::is_error(line) && speaks_of_gpus(line));
     let covered = near.is_empty() && case.on_node.log_covers;
     let certainty = if covered && !sent && !of_gpus { Certainty::Likely } else { Certainty::Possible };
     let (cause, code) = match (sent || of_gpus, case.pod.is_gpu_stack) {
@@ -302,9 +358,13 @@ fn node_ends_programs(case: &Case<'_>) -> bool {
 /// from the log.
 fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     let own = shapes::read_log(message.lines()).map(|(_, reading)| (reading, false));
-    own.or_else(|| {
-        let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
-        shapes::read_log(in_log).map(|(_, reading)| (reading, true))
+    // A general statement says less than the words about another process.
+    let specific = own.clone().filter(|(reading, _)| reading.is_specific());
+    let other = || elsewhere::read(message).map(|line| (shapes::of_something_else(line), false));
+    specific.or_else(other).or(own).or_else(|| {
+        let in_log = || case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
+        let other = || elsewhere::read(in_log().next_back()?).map(|line| (shapes::of_something_else(line), true));
+        shapes::read_log(in_log()).map(|(_, reading)| (reading, true)).or_else(other)
     })
 }
 
@@ -345,6 +405,9 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         return Some(doubt);
     }
     let what = match case.pod.phase.as_str() {
+        "Running" if !needs_gpus && case.pod.other_resources.is_empty() => {
+            format!("{what}, it requests no GPU, and no problem was found")
+        }
         "Running" if !needs_gpus || claims::sections_not_read(case).is_empty() => {
             format!("{what}, and no problem was found")
         }
@@ -358,7 +421,8 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
 /// its operator cannot complete, an error in its log.
 fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
     let doubts = failing_part::doubts(case);
-    let Doubt { source, message, .. } = doubts.first()?;
+    let first = doubts.first()?;
+    let Doubt { source, message, .. } = first;
     let phrase = phrases::known(Part::Start, message);
     let reading = shapes::read(message);
     let meaning = match (phrase, &reading) {
@@ -367,23 +431,25 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
         (None, Some(reading)) => format!(": {} (\"{}\")", reading.what, shapes::words_of(message)),
         (None, None) => format!(": \"{}\"; {NOT_IDENTIFIED}", shapes::words_of(message)),
     };
-    let advice = phrase.map(|phrase| phrase.advice(case.node)).or(reading.map(|reading| reading.advice(case.node)));
-    let advice = advice.filter(|text| !text.is_empty());
-    let cause = phrase.map_or(Cause::Unknown, |phrase| phrase.cause);
-    let code = phrase.map_or(ActionCode::Watch, |phrase| phrase.code);
+    // A line in the log of a container that is ready has had no effect that Kubernetes sees: no action follows from it.
+    let advice = phrase.map(|phrase| phrase.advice_for(message, case.node));
+    let advice = advice.or(reading.map(|reading| reading.advice(case.node))).filter(|text| !text.is_empty());
+    let advice = advice.filter(|_| !first.of_log);
+    let (cause, code) = match phrase.filter(|_| !first.of_log) {
+        Some(phrase) => (phrase.cause, phrase.code),
+        None => (Cause::Unknown, ActionCode::Watch),
+    };
     let what = format!("{what}, but {source}{meaning}");
-    let certainty = if phrase.is_some() { Certainty::Likely } else { Certainty::Possible };
-    let lack = if case.pod.is_gpu_stack { injection::doubt(case) } else { None };
-    let advice = lack.or(advice);
+    let certainty = if phrase.is_some() && !first.of_log { Certainty::Likely } else { Certainty::Possible };
+    let lack = if case.pod.is_gpu_stack { injection::doubt(case, message) } else { None };
+    let owners = owners::about([message.as_str()]).join(" ").replace("{node}", case.node);
+    let advice = lack.or(advice).unwrap_or_else(|| {
+        "Read the message: nothing else shows a problem of the pod, and it may have no effect.".to_owned()
+    });
     Some(
         case.explain(cause, certainty, what)
-            .with_evidence(doubts.into_iter().take(SHOWN_DOUBTS).map(|doubt| doubt.quote))
-            .with_action(
-                code,
-                advice.unwrap_or_else(|| {
-                    "Read the message: nothing else shows a problem of the pod, and it may have no effect.".to_owned()
-                }),
-            ),
+            .with_evidence(doubts.iter().take(SHOWN_DOUBTS).map(|doubt| doubt.quote.clone()))
+            .with_action(code, format!("{owners} {advice}").trim_start()),
     )
 }
 

@@ -3,7 +3,7 @@
 //! A program can be wrong about the cause, so the cause is likely and not certain. A finding about its GPU or node gives
 //! the reason.
 
-use crate::explanation::causes::{Case, claims, end_quote, finding_quote, is_fault, quotes};
+use crate::explanation::causes::{Case, claims, end_quote, finding_quote, injection, is_fault, quotes};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use crate::messages::phrases::{self, Part, Phrase};
@@ -38,6 +38,10 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let (phrase, text, certainty) =
         texts.find_map(|(text, certainty)| Some((phrases::known(Part::Program, text)?, text, certainty)))?;
     let finding = finding_behind(case, phrase);
+    let advice = || match (phrase.often, finding) {
+        (Some(_), None) => phrase.advice_for(text, case.node),
+        _ => phrase.advice(case.node),
+    };
     let past = phrase.is_about_present_driver() && finding.is_none() && case.driver_works();
     let elsewhere = if phrase.is_about_other_ranks() { on_other_gpus(case, &end) } else { Vec::new() };
     let cause = cause_of(case, phrase, finding);
@@ -55,7 +59,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         format!("; its sidecar {name} belongs to a service mesh, which intercepts the connections of the pod")
     });
     let mesh_note = mesh_note.unwrap_or_default();
-    let what = format!("container {container}: {}{why}{note}{mesh_note}", phrase.meaning(text));
+    let shown = phrase.often.filter(|_| finding.is_none() && injection::is_shown(case));
+    let shown = shown.map(|often| format!(": {often}")).unwrap_or_default();
+    let what = format!("container {container}: {}{shown}{why}{note}{mesh_note}", phrase.meaning(text));
     let quoted = (text != end.message).then(|| format!("log of container {container}: {text}"));
     let finding_lines = finding.into_iter().flat_map(|finding| {
         std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
@@ -67,14 +73,14 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(finding_lines)
         .with_evidence(quotes(&elsewhere).into_iter().map(|line| format!("elsewhere on its node: {line}")))
         .with_evidence(before_its_end(case))
-        .with_action(phrase.code, phrase.advice(case.node));
+        .with_action(phrase.code, advice());
     if let Some(name) = mesh {
         explanation = explanation.with_action(
             phrase.code,
             format!(
                 "Keep the sidecar {name} out of the pods of the job (Istio: annotation sidecar.istio.io/inject: \"false\"; Linkerd: \
                  linkerd.io/inject: disabled), or exclude the ports of NCCL and the rendezvous. {}",
-                phrase.advice(case.node)
+                advice()
             ),
         );
     } else if without {
@@ -88,7 +94,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         explanation = explanation.with_action(ActionCode::RestartPod, restart_now(case));
     } else if let Some(plan) = plan_elsewhere(case, &elsewhere) {
         // The next pod of the job gets GPUs of the same board.
-        let text = format!("{} Then: {}", plan.text, phrase.advice(case.node));
+        let text = format!("{} Then: {}", plan.text, advice());
         explanation = explanation.with_action(plan.code, text);
     }
     Some(explanation)
@@ -105,9 +111,7 @@ fn sidecar<'c>(case: &'c Case<'_>) -> Option<&'c str> {
 
 /// Returns whether the message is about a GPU or driver that the pod never requested.
 fn requests_none(case: &Case<'_>, phrase: &Phrase) -> bool {
-    let pod = case.pod;
-    let none = !pod.wants_gpus && !pod.is_gpu_stack && case.on_node.addresses.is_empty();
-    none && matches!(phrase.cause, Cause::Node | Cause::Gpu)
+    case.asks_for_no_gpu() && matches!(phrase.cause, Cause::Node | Cause::Gpu)
 }
 
 fn cause_of(case: &Case<'_>, phrase: &Phrase, finding: Option<&Finding>) -> Cause {

@@ -2,7 +2,8 @@
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
-use crate::messages::phrases::{self, Part};
+use crate::messages::owners;
+use crate::messages::phrases::{self, Part, Phrase};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, PodEvent, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
@@ -107,6 +108,8 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     let gates = &case.pod.scheduling_gates;
     if !gates.is_empty() {
         let what = format!("the pod has a scheduling gate: {}", gates.join(", "));
+        let reported = reported_beside(case, NO_MESSAGE);
+        let what = quotes_of(&reported).into_iter().fold(what, |what, quote| format!("{what}; {quote}"));
         return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(
             ActionCode::Watch,
             "Check why the controller that set the gate (a queue such as Kueue, an operator) has not removed it: the scheduler \
@@ -160,17 +163,27 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let share = of_another_scheduler(case, message);
     let room = case.pod.capacity_shortage.as_ref().filter(|_| share.is_none());
     let with_room = room.and_then(|room| room.has_room.as_deref());
-    // If a node has room, another reason than the lack of resources excludes that node.
-    let other: Vec<&str> = reasons
-        .iter()
-        .map(String::as_str)
-        .filter(|reason| with_room.is_none() || !reason.contains("Insufficient"))
-        .collect();
+    // If a node has room, the lack of resources does not exclude that node, nor a reason that was checked for each node.
+    let other: Vec<&str> =
+        reasons.iter().map(String::as_str).filter(|reason| with_room.is_none() || !is_checked(reason)).collect();
     let fit = phrases::known(Part::Scheduler, &if other.is_empty() { reasons.join("\n") } else { other.join("\n") });
     let never = room.is_some_and(|room| room.never_fits);
     let group = missing_of_group(message);
+    let is_of_shares = share.is_some();
     let problem = room.and_then(|room| room.problem.as_deref());
-    let meaning = share.as_deref().or(problem).or(group.as_deref()).or(fit.map(|fit| fit.what));
+    let of_message = fit.map(|fit| match with_room {
+        Some(node) if !other.is_empty() => {
+            format!("{node} has what the pod requests, and another reason excludes it: {}", fit.what)
+        }
+        Some(_) => fit.what.to_owned(),
+        None => in_words(fit, &other),
+    });
+    let meaning = share.or_else(|| problem.map(str::to_owned)).or(group).or(of_message);
+    let excluded = room.and_then(|room| room.excluded.as_deref()).filter(|_| !never);
+    let meaning = meaning.map(|meaning| match excluded {
+        Some(excluded) => format!("{meaning}; {excluded}"),
+        None => meaning,
+    });
     let machine = no_new_node(case, message);
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
@@ -181,6 +194,15 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
                 format!("the pod never fits, however long it waits: {what} ({})", reasons.join("; ")),
             )
         }
+        Some(_) if other.is_empty() && with_room.is_some() => (
+            Cause::Cluster,
+            Certainty::Likely,
+            format!(
+                "the scheduler had found no node, and {} has free now what the pod requests ({})",
+                with_room.unwrap_or_default(),
+                reasons.join("; ")
+            ),
+        ),
         // The scheduler's counts show how many nodes have which problem.
         Some(what) => (
             Cause::Cluster,
@@ -194,7 +216,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         ),
     };
     let action = match room.filter(|room| !room.changes.is_empty()) {
-        _ if share.is_some() => {
+        _ if is_of_shares => {
             "Check the admission webhook of that software and its namespaceSelector, and the schedulerName of the pod; then recreate the pod."
                 .to_owned()
         }
@@ -208,11 +230,23 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             let node = with_room.unwrap_or_default();
             format!("{node} has enough free now. If the pod still waits after a minute, read its newest events.")
         }
-        None => fit
-            .map_or("The scheduler's message gives the reason. The details of each GPU node are below.", |fit| {
-                fit.action
-            })
-            .to_owned(),
+        None => match (fit, owners::about([message]).first()) {
+            (Some(fit), _) => fit.action.to_owned(),
+            (None, Some(owner)) => {
+                let node = case.pod.node.as_deref().unwrap_or("the node");
+                owner.replace("{node}", node)
+            }
+            (None, None) => {
+                "The scheduler's message gives the reason. The details of each GPU node are below.".to_owned()
+            }
+        },
+    };
+    let tainted = excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")));
+    let action = match tainted {
+        Some(taint) if !is_of_shares => format!(
+            "{action} If the nodes with the taint {taint} are those with the GPUs, the pod needs a toleration of it."
+        ),
+        _ => action,
     };
     // The messages of the pods that would offer the resource.
     let told = room.map(|room| room.changes.join("\n")).filter(|_| room.is_some_and(|room| !room.never_fits));
@@ -225,8 +259,17 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .and_then(known)
         .iter()
         .fold(what, |what, why| format!("{what}; what offers it does not start: {why}"));
-    let reported = reported_beside(case, message).filter(|_| machine.is_none());
-    let what = reported.iter().fold(what, |what, reported| format!("{what}; {reported}"));
+    let reported = if machine.is_none() { reported_beside(case, message) } else { Vec::new() };
+    let what = quotes_of(&reported).into_iter().fold(what, |what, reported| format!("{what}; {reported}"));
+    // What a queue or a quota reports is more specific than the scheduler's message about the whole.
+    let told = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
+    let (what, action) = match told.filter(|told| fit.is_none_or(|fit| fit.what != told.what)) {
+        Some(told) => (format!("{what}: {}", told.what), told.action.to_owned()),
+        None => match reported.iter().find_map(|event| object_of(case, event)) {
+            Some(object) => (what, format!("First resolve what {object} reports. {action}")),
+            None => (what, action),
+        },
+    };
     let (what, action) = match &machine {
         Some(machine) => (
             format!("{what}; no new node is added for the pod: {}", machine.what),
@@ -243,6 +286,37 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(case.events(&AUTOSCALER).next().map(event_quote))
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
+}
+
+/// Returns the taint by which nodes are excluded, unless it is one of Kubernetes itself: `{dedicated: llm}`.
+fn excluded_by_taint(reasons: &[String]) -> Option<&str> {
+    let taint = |reason: &'_ String| {
+        let (_, rest) =
+            reason.split_once("untolerated taint ").or_else(|| reason.split_once("untolerated taint(s) "))?;
+        Some(rest.len())
+    };
+    let found = reasons.iter().filter_map(|reason| Some(&reason[reason.len() - taint(reason)?..]));
+    found.into_iter().find(|taint| taint.starts_with('{') && !taint.contains("kubernetes.io/"))
+}
+
+/// Words of the reasons that are compared with each node (`scheduler_filters`), in lower case.
+const CHECKED: [&str; 5] = ["insufficient ", "taint", "node affinity/selector", "unschedulable", "were not ready"];
+
+/// Returns whether a reason of the scheduler is one that is checked for each node.
+fn is_checked(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    CHECKED.iter().any(|words| reason.contains(words))
+}
+
+/// Returns the meaning of the scheduler's reasons. Each of several reasons excludes a part of the nodes.
+fn in_words(first: &'static Phrase, reasons: &[&str]) -> String {
+    let mut meanings = vec![first.what];
+    for phrase in reasons.iter().filter_map(|reason| phrases::known(Part::Scheduler, reason)) {
+        if !meanings.contains(&phrase.what) {
+            meanings.push(phrase.what);
+        }
+    }
+    meanings.join("; for other nodes: ")
 }
 
 /// Parts of names of resources that only the scheduler of the software that shares GPUs counts, and a part of that scheduler's name.
@@ -265,9 +339,12 @@ fn of_another_scheduler(case: &Case<'_>, message: &str) -> Option<String> {
     ))
 }
 
-/// Returns the newest warning about the pod that another component than its scheduler reports: an autoscaler, a machine, a queue, its
-/// group.
-fn reported_beside(case: &Case<'_>, of_scheduler: &str) -> Option<String> {
+/// Maximum number of warnings of other components in a summary.
+const MAX_REPORTED: usize = 2;
+
+/// Returns the warnings about the pod that another component than its scheduler reports (an autoscaler, a machine, a queue, its group),
+/// newest first, each reason once. A warning that only repeats the scheduler's message is used if there is no other.
+fn reported_beside<'c>(case: &'c Case<'_>, of_scheduler: &str) -> Vec<&'c PodEvent> {
     let pod = case.pod;
     let speaks = |event: &&PodEvent| {
         event.warning
@@ -276,9 +353,38 @@ fn reported_beside(case: &Case<'_>, of_scheduler: &str) -> Option<String> {
             && event.message != of_scheduler
             && !event.message.starts_with("0/")
     };
-    let own = pod.events.iter().rev().find(speaks);
-    let event = pod.related_warnings.iter().rev().find(speaks).or(own)?;
-    Some(format!("{} is reported: \"{}\"", event.reason, clean_keeping_end(&event.message, MAX_WORDS)))
+    let of_queue = |event: &&PodEvent| event.warning && !event.is_ours() && event.message != of_scheduler;
+    let related: Vec<&PodEvent> = pod.related_warnings.iter().rev().filter(of_queue).collect();
+    let all = if related.is_empty() { pod.events.iter().rev().filter(speaks).collect() } else { related };
+    let first = of_scheduler.split(',').next().unwrap_or(of_scheduler);
+    let mut told: Vec<&PodEvent> = Vec::new();
+    for event in all.iter().filter(|event| !event.message.contains(first)) {
+        if !told.iter().any(|known| known.reason == event.reason) {
+            told.push(event);
+        }
+    }
+    if told.is_empty() {
+        told.extend(all.first());
+    }
+    told.truncate(MAX_REPORTED);
+    told
+}
+
+/// Stands for the message of a scheduler that has reported none.
+const NO_MESSAGE: &str = "no message";
+
+/// Quotes warnings of other components for a summary.
+fn quotes_of(reported: &[&PodEvent]) -> Vec<String> {
+    let quote = |event: &&PodEvent| {
+        format!("{} is reported: \"{}\"", event.reason, clean_keeping_end(&event.message, MAX_WORDS))
+    };
+    reported.iter().map(quote).collect()
+}
+
+/// Returns kind and name of the other object that an event is about.
+fn object_of<'c>(case: &Case<'_>, event: &'c PodEvent) -> Option<&'c str> {
+    let object = event.message.split_once(": ")?.0;
+    (case.pod.related_warnings.contains(event) && object.split(' ').count() == 2).then_some(object)
 }
 
 /// Explains a pod whose claims do not exist. The scheduler ignores such a pod, and reports no reason.

@@ -18,7 +18,7 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kubernetes::pod::known as known_time;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent};
 use syringe_core::report::Section;
-use syringe_core::text::clean;
+use syringe_core::text::{clean, clean_keeping_end};
 
 /// Reasons of events about a container, sandbox, volume or device that could not be created.
 const EVENTS: [&str; 8] = [
@@ -51,6 +51,9 @@ pub(crate) const CRASH_LOOP: &str = "CrashLoopBackOff";
 
 /// Maximum number of events whose messages are read.
 const EVENTS_READ: usize = 4;
+
+/// Maximum length of the words of a message in a summary.
+const MAX_WORDS: usize = 240;
 
 /// Number of evidence lines that are quoted from a finding.
 const FINDING_LINES: usize = 2;
@@ -121,8 +124,9 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let applied = apply_phrase(case, phrase, message, finding);
     // The table names the kind of failure; the words of the message name the object.
     let read = shapes::read(message).filter(|reading| reading.is_specific());
-    let words =
-        read.filter(|_| !applied.is_past).map(|reading| format!(" (\"{}\")", reading.words)).unwrap_or_default();
+    let inner = || phrase.inner_error(message).map(|inner| clean_keeping_end(inner, MAX_WORDS));
+    let words = read.map(|reading| reading.words).or_else(inner).filter(|words| !applied.what.contains(words.as_str()));
+    let words = words.filter(|_| !applied.is_past).map(|words| format!(" (\"{words}\")")).unwrap_or_default();
     let what = format!("{failure}: {}{words}", applied.what);
     let finding_lines = finding.into_iter().flat_map(|finding| {
         std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
@@ -130,8 +134,9 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     // A lost GPU can be the reason for a driver error that the hook reports.
     let of_gpu = finding.is_some_and(|finding| finding.class == Class::Hardware);
     let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
-    let certainty =
-        if applied.is_past || phrase.is_about_missing_driver_files() { Certainty::Likely } else { Certainty::Certain };
+    // Without a finding, the usual reason is not certain.
+    let is_guess = finding.is_none() && phrase.often.is_some();
+    let certainty = if applied.is_past || is_guess { Certainty::Likely } else { Certainty::Certain };
     let mut explanation = case
         .explain(cause, certainty, what)
         .with_evidence(attempt.messages.iter().cloned())
@@ -195,7 +200,7 @@ struct ApplicablePhrase {
 }
 
 fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option<&Finding>) -> ApplicablePhrase {
-    let action = || Action { code: phrase.code, text: phrase.advice(case.node) };
+    let action = || Action { code: phrase.code, text: phrase.advice_for(message, case.node) };
     if phrase.needs_newer_cuda()
         && let Some(applied) = compare_cuda(case, message)
     {
@@ -207,8 +212,7 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
         return applied;
     }
     let meaning = format!("{}{}", phrase.meaning(message), hook_without_handler(case, message));
-    let wants_none = !case.pod.wants_gpus && !case.pod.is_gpu_stack && case.on_node.addresses.is_empty();
-    if phrase.is_about_missing_driver_files() && wants_none {
+    if phrase.is_about_missing_driver_files() && case.asks_for_no_gpu() {
         let text = "Request a GPU in the limits of the container (nvidia.com/gpu: 1).".to_owned();
         return ApplicablePhrase {
             what: format!("{meaning}; the pod requests no GPU"),

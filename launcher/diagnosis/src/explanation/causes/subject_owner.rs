@@ -6,13 +6,16 @@
 use crate::explanation::causes::{Case, injection};
 use crate::explanation::types::{Cause, Explanation};
 use crate::input::platforms;
-use crate::messages::shapes;
+use crate::messages::phrases::RESOLVE;
+use crate::messages::{owners, shapes, versions};
 use syringe_core::facts::kubernetes::pod::ContainerSpec;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
 /// Maximum length of a name in an action.
 const MAX_NAME: usize = 160;
+/// Maximum length of a message that counts as a whole.
+const MAX_WHOLE: usize = 300;
 /// Maximum number of sentences that are added.
 const MAX_ADDED: usize = 3;
 
@@ -36,15 +39,36 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     let specs = case.pod.specs.iter().filter(|spec| failed.is_none_or(|name| spec.name == name));
     let of_spec = specs
         .filter_map(|spec| argument(spec, &lines).or_else(|| variable(spec, &lines)).or_else(|| volume(spec, &lines)));
+    let without_driver = injection::why_without_driver(case, &text);
     let sentences = of_spec
         .take(1)
         .chain(hook(case, &text))
-        .chain(injection::why_without_driver(case, &text))
+        .chain(without_driver.clone())
+        .chain(things(case, &lines))
         .chain(platform(case, &text));
-    let is_new = |sentence: &String| !explanation.summary.contains(sentence.as_str());
+    let is_new = |sentence: &String| {
+        !explanation.summary.contains(sentence.as_str()) && !explanation.action.text.contains(sentence.as_str())
+    };
     let mut all: Vec<String> = sentences.filter(is_new).take(MAX_ADDED).collect();
-    all.push(std::mem::take(&mut explanation.action.text));
+    let text = std::mem::take(&mut explanation.action.text);
+    // What the facts show comes in place of what is usual.
+    if without_driver.is_none() || !text.starts_with(RESOLVE) {
+        all.push(text);
+    }
     explanation.action.text = all.join(" ").trim_end().to_owned();
+}
+
+/// Returns whose the things are that the innermost errors name.
+fn things(case: &Case<'_>, lines: &[String]) -> Vec<String> {
+    let told = shapes::telling_lines(lines.iter().map(String::as_str));
+    // A long message is a chain of errors with names that do not matter: only its innermost error counts.
+    let text_of =
+        |line: &str| if line.len() > MAX_WHOLE { shapes::core(line) } else { shapes::undecorated(line).into_owned() };
+    let texts: Vec<String> = told.into_iter().map(text_of).collect();
+    let sentences = owners::about(texts.iter().map(String::as_str));
+    let pair = versions::pair(texts.iter().map(String::as_str))
+        .map(|pair| format!("Compare these versions, and use ones that belong together: {}.", pair.in_words()));
+    pair.into_iter().chain(sentences).map(|sentence| sentence.replace("{node}", case.node)).collect()
 }
 
 /// Returns the lines about errors of the failing part.

@@ -132,3 +132,49 @@ fn an_unhealthy_device_is_reported() {
     assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
     assert!(explained.summary.contains("GPU-own"), "{}", explained.summary);
 }
+
+#[test]
+fn a_pod_that_waits_for_an_init_container_names_it() {
+    let waiting = || ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
+    let container = |name: &str, state| ContainerFacts { name: name.into(), state, ..ContainerFacts::default() };
+    let done = ContainerState::Terminated {
+        exit_code: 0,
+        reason: "Completed".into(),
+        message: String::new(),
+        started: None,
+        finished: None,
+    };
+    let running = ContainerState::Running { since: Some(time("02:00:00")) };
+    let pod = PodFacts {
+        phase: "Pending".into(),
+        ready: Some(false),
+        containers: vec![container("copy", done), container("wait-for-db", running), container("main", waiting())],
+        ..failed(1, "Error")
+    };
+    let explanation = cause_of(&pod, &node(Vec::new()));
+    assert!(
+        explanation.summary.contains("its init container wait-for-db, which runs since 2026-11-"),
+        "{explanation:?}"
+    );
+    assert!(explanation.action.text.ends_with("-c wait-for-db"), "{explanation:?}");
+    assert_eq!(explanation.cause, Cause::Unknown);
+}
+
+#[test]
+fn a_sandbox_that_changes_again_and_again_ends_the_container() {
+    let changed = |count| PodEvent {
+        warning: false,
+        field: String::new(),
+        ..event("SandboxChanged", "Pod sandbox changed.", "02:29:58", count)
+    };
+    for (code, count, is_named) in [(143, 31, true), (137, 2, true), (143, 1, false), (1, 31, false)] {
+        let pod = PodFacts { events: vec![changed(count)], ..failed(code, "Error") };
+        let explained = cause_of(&pod, &node(Vec::new()));
+        assert_eq!(
+            explained.summary.contains("the sandbox of the pod was gone or had changed"),
+            is_named,
+            "{code}: {}",
+            explained.summary
+        );
+    }
+}

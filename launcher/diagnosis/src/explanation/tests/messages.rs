@@ -14,6 +14,7 @@ use crate::explanation::tests::{
 };
 use crate::explanation::types::Explanation;
 use crate::finding::{Action, Finding, Scope};
+use crate::messages::elsewhere;
 use crate::messages::phrases::{Part, known};
 use crate::messages::shapes::read;
 
@@ -356,7 +357,8 @@ fn wording() -> impl Strategy<Value = String> {
 fn judge(message: &str, report: &Report) {
     for (part, pod, names_part) in parts(message) {
         // A message that only has a general form of error texts also has a meaning.
-        if known(part, message).is_some() || read(message).is_some() {
+        let of_others = part == Part::Program && elsewhere::read(message).is_some();
+        if known(part, message).is_some() || read(message).is_some() || of_others {
             continue;
         }
         let explained = cause_of(&pod, report);
@@ -429,4 +431,64 @@ fn a_refused_pull_and_a_failed_mount_name_what_to_repair() {
     let mounted = cause_of(&creating("FailedMount", message), &node(Vec::new()));
     assert!(mounted.summary.contains("its volume data cannot be mounted"), "{}", mounted.summary);
     assert!(!mounted.summary.contains("not identified"), "{}", mounted.summary);
+}
+
+#[test]
+fn a_program_that_reports_the_failure_of_another_one_is_not_the_cause() {
+    let explained = |message: &str| {
+        let mut pod = failed(1, "Error");
+        if let ContainerState::Terminated { message: text, .. } = &mut pod.containers[0].state {
+            *text = message.to_owned();
+        }
+        cause_of(&pod, &node(Vec::new()))
+    };
+    for message in [
+        "ray.exceptions.RayActorError: The actor died because its node has died. Node Id: 9f3",
+        "mpirun noticed that process rank 3 with PID 0 on node worker-3 exited on signal 9 (Killed).",
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\ntrain.py FAILED\nrank : 1",
+        "psycopg2.OperationalError: server closed the connection unexpectedly",
+    ] {
+        let said = explained(message);
+        assert_eq!((said.cause, said.action.code), (Cause::Unknown, ActionCode::Watch), "{message}: {said:?}");
+        assert!(said.summary.contains("another process, rank, node or service"), "{}", said.summary);
+        assert!(said.action.text.contains("that the message names"), "{}", said.action.text);
+    }
+    let own = explained("ray: the actor died because its node has died\nKeyError: 'x'");
+    assert_eq!((own.cause, own.action.code), (Cause::Application, ActionCode::FixApplication), "{own:?}");
+}
+
+#[test]
+fn words_about_a_gpu_repair_nothing_on_a_node_that_needs_no_repair() {
+    let disk = KernelEvent {
+        kind: syringe_core::facts::kernel_log::KernelEventKind::Host,
+        sub_code: Some("fs_error sda".into()),
+        code: None,
+        name: None,
+        pci_address: None,
+        ..xid(0, "02:29:00", OWN_GPU, None)
+    };
+    for events in [Vec::new(), vec![disk]] {
+        let report = node(events.clone());
+        for message in [
+            "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+            "RuntimeError: GPU has fallen off the bus",
+            "torch.AcceleratorError: CUDA error: uncorrectable NVLink error detected during the execution",
+        ] {
+            let mut pod = failed(1, "Error");
+            if let ContainerState::Terminated { message: text, .. } = &mut pod.containers[0].state {
+                *text = message.to_owned();
+            }
+            let said = cause_of(&pod, &report);
+            assert_eq!(said.action.code, ActionCode::Watch, "{message}: {said:?}");
+            assert_ne!(said.certainty, Certainty::Certain, "{message}: {said:?}");
+        }
+        let mut pod = failed(1, "Error");
+        if let ContainerState::Terminated { message: text, .. } = &mut pod.containers[0].state {
+            *text = "RuntimeError: CUDA error: uncorrectable ECC error encountered".to_owned();
+        }
+        let faulty = node(events.into_iter().chain([xid(95, "02:29:59", OWN_GPU, None)]).collect());
+        let said = cause_of(&pod, &faulty);
+        assert_eq!(said.cause, Cause::Gpu, "{said:?}");
+        assert!(said.action.code.includes(ActionCode::ResetGpu), "{said:?}");
+    }
 }

@@ -286,3 +286,42 @@ fn a_pod_that_its_controller_complains_about_or_that_sees_other_devices_has_no_a
     let both = PodFacts { other_resources: vec!["vpc.amazonaws.com/efa".into()], ..mounts };
     assert_eq!(cause_of(&both, &report).cause, Cause::Application);
 }
+
+#[test]
+fn an_error_of_the_host_memory_is_the_cause_of_the_end_that_it_explains() {
+    let event = |kind, sub_code: &str, pid: Option<u32>, at: &str| KernelEvent {
+        kind,
+        sub_code: Some(sub_code.into()),
+        pid,
+        code: None,
+        name: None,
+        pci_address: None,
+        ..xid(0, at, OWN_GPU, pid)
+    };
+    let host = KernelEventKind::Host;
+    for (event, exit_code, expected) in [
+        (event(host, "memory_process_killed", Some(81_000), "02:29:59"), 135, Cause::Node),
+        (event(host, "memory_process_killed", Some(81_000), "02:29:59"), 1, Cause::Node),
+        (event(host, "memory_uncorrected", None, "02:29:59"), 135, Cause::Node),
+        (event(KernelEventKind::Mce, "memory_uncorrected", None, "02:29:59"), 135, Cause::Node),
+        (event(KernelEventKind::Mce, "exception", None, "02:29:59"), 135, Cause::Node),
+        // Another time, another process, another end, or a corrected error.
+        (event(host, "memory_process_killed", Some(81_000), "02:10:00"), 135, Cause::Application),
+        (event(host, "memory_process_killed", Some(OTHER_PID), "02:29:59"), 1, Cause::Application),
+        (event(host, "memory_uncorrected", None, "02:29:59"), 1, Cause::Application),
+        (event(KernelEventKind::Mce, "memory_corrected", None, "02:29:59"), 135, Cause::Application),
+    ] {
+        let mut report = node(vec![event.clone()]);
+        let process = GpuProcess { pid: OTHER_PID, pod_uid: Some("another".into()), ..GpuProcess::default() };
+        let processes = Processes { processes: vec![process], ..Processes::default() };
+        report.sections.processes = Some(Section::read(processes, Vec::new()));
+        let explained = cause_of(&failed(exit_code, "Error"), &report);
+        assert_eq!(explained.cause, expected, "{event:?}: {explained:?}");
+        if expected == Cause::Node {
+            assert!(explained.summary.contains("memory of its node"), "{}", explained.summary);
+        }
+    }
+}
+
+/// The pid of a process of another pod.
+const OTHER_PID: u32 = 4711;

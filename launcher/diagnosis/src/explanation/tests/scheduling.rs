@@ -53,6 +53,12 @@ fn each_reason_of_the_scheduler_is_quoted() {
             "toleration",
         ),
         (
+            "0/12 nodes are available: 2 Insufficient nvidia.com/gpu, 4 node(s) had untolerated taint {dedicated: llm}.",
+            Cause::Cluster,
+            "too few GPUs",
+            "the taint {dedicated: llm} are those with the GPUs",
+        ),
+        (
             "0/4 nodes are available: 4 node(s) didn't match Pod's node affinity/selector.",
             Cause::Cluster,
             "nodeSelector or node affinity",

@@ -200,3 +200,64 @@ fn an_init_container_that_did_its_work_changes_nothing() {
     let explained = cause_of(&pod, &report);
     assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Certain), "{}", explained.summary);
 }
+
+#[test]
+fn a_deletion_explains_the_end_after_it_and_a_pod_that_stays() {
+    let deleted = |exit_code, requested: &str, grace| PodFacts {
+        deleted: Some(time(requested)),
+        grace_seconds: grace,
+        ..failed(exit_code, "Error")
+    };
+    let report = node(Vec::new());
+    for (pod, expected) in [
+        (deleted(137, "02:29:00", None), Cause::Cluster),
+        (deleted(143, "02:29:59", None), Cause::Cluster),
+        (deleted(137, "02:20:00", Some(600)), Cause::Cluster),
+        (deleted(1, "02:29:59", None), Cause::Cluster),
+        (deleted(137, "02:10:00", None), Cause::Unknown),
+        // The container ended before its pod was deleted.
+        (deleted(137, "02:38:00", None), Cause::Unknown),
+        (deleted(1, "02:38:00", None), Cause::Application),
+    ] {
+        let explained = cause_of(&pod, &report);
+        assert_eq!(explained.cause, expected, "{:?} {:?}: {explained:?}", pod.deleted, pod.grace_seconds);
+    }
+    let running = |requested: &str, grace| {
+        let mut pod = PodFacts { phase: "Running".into(), ready: Some(true), ..deleted(0, requested, grace) };
+        pod.containers[0].state = ContainerState::Running { since: Some(time("02:00:00")) };
+        pod
+    };
+    let of = |pod: &PodFacts| cause_of(pod, &report);
+    assert_eq!(of(&running("01:00:00", None)).cause, Cause::Node, "{:?}", of(&running("01:00:00", None)));
+    assert_eq!(of(&running("02:39:30", None)).cause, Cause::None);
+    assert_eq!(of(&running("01:00:00", Some(7200))).cause, Cause::None, "the grace period is two hours");
+    let ended = PodFacts { phase: "Running".into(), ..deleted(137, "01:00:00", None) };
+    assert_eq!(of(&ended).cause, Cause::Cluster);
+    assert!(of(&ended).summary.contains("finalizer"), "{}", of(&ended).summary);
+}
+
+#[test]
+fn the_condition_and_the_events_of_an_eviction_are_the_cause() {
+    for (condition, words) in [
+        ("PreemptionByScheduler: default-scheduler: preempting to accommodate a higher priority pod", "preempted"),
+        ("DeletionByTaintManager: Taint manager: deleting due to NoExecute taint", "taint"),
+        ("EvictionByEvictionAPI: Eviction API: evicting", "drain"),
+    ] {
+        let pod = PodFacts { disruption: Some(condition.into()), ..failed(143, "Error") };
+        let explained = cause_of(&pod, &node(Vec::new()));
+        assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Certain), "{explained:?}");
+        assert!(explained.summary.contains(words), "{}", explained.summary);
+    }
+    let event = syringe_core::facts::kubernetes::pod::PodEvent {
+        time: Some(time("02:10:00")),
+        reason: "Preempted".into(),
+        message: "Preempted by pod 0a1b on node gpu-2".into(),
+        count: 1,
+        field: String::new(),
+        warning: false,
+    };
+    let pod = PodFacts { containers: Vec::new(), phase: "Pending".into(), events: vec![event], ..failed(0, "") };
+    let explained = cause_of(&pod, &node(Vec::new()));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Certain), "{explained:?}");
+    assert!(explained.action.text.contains("priority"), "{explained:?}");
+}

@@ -117,7 +117,26 @@ impl FailingPod<'_> {
             return format!("{pod_name} is {}{reason}{message}", evidence::data(&pod.phase));
         };
         let kind = if container.init { "init container" } else { "container" };
-        format!("{pod_name}: {kind} {} {}", clean(&container.name, NAME), self.state(container))
+        let unplaced = self.scheduling().map(|message| format!("; the pod is not placed: {}", cut(message)));
+        let unplaced = unplaced.unwrap_or_default();
+        format!("{pod_name}: {kind} {} {}{unplaced}", clean(&container.name, NAME), self.state(container))
+    }
+
+    /// Returns the message of the scheduler, if the pod waits for a node.
+    pub(crate) fn scheduling(&self) -> Option<&str> {
+        let pod = self.pod;
+        let warning = pod.warning.as_ref().filter(|warning| warning.reason == "FailedScheduling");
+        let messages = pod.message.as_deref().into_iter().chain(warning.map(|warning| warning.message.as_str()));
+        let ran = pod.containers.iter().any(|one| one.restarts > 0 || one.state.kind != ContainerStateKind::Waiting);
+        messages.into_iter().find(|_| pod.phase == "Pending" && !ran)
+    }
+
+    /// Returns the last words of the container that is restarted: its termination message.
+    pub(crate) fn last_words(&self) -> Option<&str> {
+        let container = self.container?;
+        let ends = [Some(&container.state), container.last.as_ref()].into_iter().flatten();
+        let ended = ends.filter(|state| state.kind == ContainerStateKind::Terminated);
+        ended.filter_map(|state| state.message.as_deref()).find(|message| !message.trim().is_empty())
     }
 
     fn state(&self, container: &NvidiaContainer) -> String {
@@ -134,6 +153,9 @@ impl FailingPod<'_> {
                 if container.restarts > 0 {
                     let code = last.map(|code| format!(", last exit code {code}")).unwrap_or_default();
                     words.push_str(&format!(", {}{code}", restarts(container.restarts)));
+                    let last = container.last.as_ref().and_then(|last| last.message.as_deref());
+                    let last = last.filter(|last| !last.trim().is_empty());
+                    words.push_str(&last.map(|last| format!(", last words: \"{}\"", cut(last))).unwrap_or_default());
                 }
                 words
             }

@@ -77,6 +77,10 @@ fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if on_bus.and_then(|pci| pci.in_nvml) == Some(false) {
         lines.push("host.pci_gpus.in_nvml is false, but NVML lists the GPU".to_owned());
     }
+    if on_bus.and_then(|pci| pci.answers) == Some(false) && node.is_readable(gpu) {
+        lines
+            .push("the PCI configuration space of the GPU returns all ones, but NVML reads its temperature".to_owned());
+    }
     let device = on_bus.and_then(|pci| pci.device_id.as_deref());
     let nvml = node.inventory_of(gpu).and_then(|gpu| gpu.pci_device_id.as_deref());
     if let Some((device, nvml)) = device.zip(nvml).filter(|(device, nvml)| !nvml.starts_with(device)) {

@@ -8,6 +8,7 @@ use crate::input::boards::Board;
 use crate::input::layers::{Layer, things};
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, FABRIC_DOC, rules};
+use crate::rules::comparisons::agreement::DISAGREE;
 use syringe_core::classification::Severity;
 use syringe_core::facts::Availability;
 use syringe_core::facts::topology::GpuTopology;
@@ -27,7 +28,7 @@ rules! {
     SWITCH_MISSING: "nvswitch-missing" Critical Fabric DEBUG_DOC, "An NVSwitch is missing on the PCI bus",
         DrainAndReboot "Drain and power-cycle {node}. If the NVSwitch is still missing, contact the vendor.",
         means "NVLinks lead to an NVSwitch, or the board has an NVSwitch, that the PCI bus does not show.",
-        reads "topology.nvlinks, topology.nvswitches";
+        reads "topology.nvlinks, topology.nvswitches", in_plan WorkContinues;
 }
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -139,7 +140,20 @@ fn switches(node: &Node<'_>, board: &Board) -> Option<Draft> {
         present.len(),
         board.product
     );
+    // The NVLinks of a board are divided among its NVSwitches: if all are active, all NVSwitches work.
+    if has_all_links(node, board) {
+        let links = format!("all {} NVLinks of every GPU are active, which need all NVSwitches", board.links);
+        return Some(Draft::on_node(DISAGREE).with_evidence(line).with_evidence(links));
+    }
     // If the node has no NVSwitch, another virtual machine may have the NVSwitches.
     let severity = if present.is_empty() { Severity::Warning } else { Severity::Critical };
     Some(Draft::on_node(SWITCH_MISSING).with_severity(severity).with_evidence(line))
+}
+
+/// Returns whether every GPU has as many active NVLinks as the board has for each GPU.
+fn has_all_links(node: &Node<'_>, board: &Board) -> bool {
+    let active = |gpu: &GpuTopology| -> usize {
+        gpu.nvlinks.iter().filter(|group| group.active == Some(true)).map(|group| group.links.len()).sum()
+    };
+    all(node, "nvlinks").is_some_and(|gpus| gpus.iter().all(|gpu| active(gpu) >= board.links as usize))
 }

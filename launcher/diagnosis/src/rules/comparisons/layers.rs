@@ -212,6 +212,14 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
         let Some(gpu) = &thing.gpu else { continue };
         drafts.push(Draft::on_gpu(pair.missing, gpu).with_evidence(format!("{} is missing in {place}", thing.label)));
     }
+    // A thing that works is not missing: the layer that lacks it is wrong.
+    let (working, without): (Vec<&Thing>, Vec<&Thing>) = without.into_iter().partition(|thing| thing.proof.is_some());
+    if !working.is_empty() {
+        let names: Vec<String> = working.iter().map(|thing| thing.label.clone()).collect();
+        let proofs = working.iter().filter_map(|thing| thing.proof.clone()).take(NAMED);
+        let line = format!("missing in {place}: {}", evidence::some(&names, NAMED));
+        drafts.push(Draft::on_node(DISAGREE).with_evidence(line).with_all_evidence(proofs));
+    }
     if !without.is_empty() {
         let names: Vec<String> = without.iter().map(|thing| thing.label.clone()).collect();
         let line = format!("missing in {place}: {}", evidence::some(&names, NAMED));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, MIG_DOC, OPERATOR_DOC, rules};
+use syringe_core::classification::Severity;
 
 rules! {
     WHOLE: "mig-gpu-offered-whole" Warning Driver MIG_DOC, "A GPU in MIG mode is offered as a whole GPU",
@@ -60,6 +61,21 @@ fn layout(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     Some(if words.is_empty() { "no MIG device".to_owned() } else { words.join(", ") })
 }
 
+/// Returns the profile in the name of a layout: `2g.20gb` of `all-2g.20gb`. Other names say nothing about profiles.
+fn profile_of(layout: &str) -> Option<String> {
+    let profile = layout.strip_prefix("all-")?;
+    let (slices, memory) = profile.split_once("g.")?;
+    let memory = memory.split(['.', '+']).next()?.strip_suffix("gb")?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(slices) && is_number(memory)).then(|| format!("{slices}g.{memory}gb"))
+}
+
+/// Returns whether a GPU has a MIG device of this profile, or its devices are not known.
+fn has_profile<'g>(node: &Node<'_>, mut gpus: impl Iterator<Item = &'g Gpu>, profile: &str) -> bool {
+    let is_it = |name: &Option<String>| name.as_deref().is_none_or(|name| name.starts_with(profile));
+    gpus.any(|gpu| node.mig_of(gpu).is_none_or(|mig| mig.devices.iter().any(|device| is_it(&device.profile))))
+}
+
 /// Compares the GPUs with the label `nvidia.com/mig.config` if it specifies one layout for all GPUs (`all-…`). Other
 /// layouts can differ between GPUs, so they are not compared.
 fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
@@ -90,6 +106,18 @@ fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
         let Some((_, usual)) = model.iter().find(|(_, layout)| count(layout) * 2 > model.len()) else {
             return Vec::new();
         };
+        // The layout of the label was replaced by hand.
+        if let Some(profile) =
+            profile_of(name).filter(|profile| !has_profile(node, model.iter().map(|(gpu, _)| *gpu), profile))
+        {
+            let line = format!("the GPUs have {usual}, and none has a MIG device {profile}");
+            drafts.push(
+                Draft::on_node(UNLIKE_LABEL)
+                    .with_severity(Severity::Info)
+                    .with_evidence(line)
+                    .with_evidence(label.clone()),
+            );
+        }
         for (gpu, layout) in model.iter().filter(|(_, layout)| layout != usual) {
             let line = format!("this GPU has {layout}, equal GPUs have {usual}");
             drafts.push(Draft::on_gpu(UNLIKE_LABEL, gpu).with_evidence(line).with_evidence(label.clone()));

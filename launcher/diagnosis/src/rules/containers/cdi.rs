@@ -47,6 +47,12 @@ rules! {
         means "Two CDI specifications in one folder define the same device, so no container gets it: containers that \
             ask for it do not start.",
         reads "host.cdi, host.container_runtime";
+    KIND_UNKNOWN: "cdi-kind-missing" Critical Driver CDI_DOC, "NVIDIA's runtime requests a CDI kind that no specification has",
+        UpdateSoftware "Set default-kind in the configuration of NVIDIA's runtime on {node} to the kind of a specification \
+            (nvidia-ctk cdi list), or generate one of this kind: containers with NVIDIA_VISIBLE_DEVICES do not start.",
+        means "NVIDIA's runtime is in CDI mode and requests devices of a kind (default-kind) that no CDI specification of the node \
+            defines: containers with GPUs do not start (unresolvable CDI devices).",
+        reads "host.cdi, host.container_runtime";
     UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
         UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, \
             generate it again (`nvidia-ctk cdi generate --output=FILE`).",
@@ -75,6 +81,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let missing = by_cdi.and_then(|toolkit| missing(cdi, runtime, toolkit));
     let mut drafts: Vec<Draft> = missing.into_iter().collect();
     drafts.extend(by_cdi.and_then(|toolkit| unreadable(cdi, toolkit)));
+    drafts.extend(by_cdi.and_then(|toolkit| kind_unknown(cdi, toolkit)));
     drafts.extend(conflict(node, cdi, by_cdi));
     drafts.extend(effective.iter().filter_map(|spec| stale(node, spec, by_cdi)));
     if drafts.is_empty() {
@@ -147,6 +154,24 @@ fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
         let requests =
             format!("{}: mode = \"cdi\", kind {}", evidence::data(&toolkit.path), evidence::data(kind_of(toolkit)));
         Draft::on_node(UNREADABLE).with_evidence(unread).with_evidence(requests)
+    })
+}
+
+/// Finds a kind that the runtime requests and that no specification has, although other kinds have one.
+fn kind_unknown(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
+    let kind = kind_of(toolkit);
+    let mut others: Vec<&str> = cdi.specs.iter().map(|spec| spec.kind.as_str()).collect();
+    others.dedup();
+    // A device plugin or a DRA driver writes specifications of its own, whose devices it requests by their full names.
+    let by_name = toolkit.default_kind.is_none() && others.iter().any(|other| other.starts_with("k8s."));
+    let is_known = others.is_empty() || others.contains(&kind) || !cdi.unread.is_empty() || by_name;
+    (!is_known).then(|| {
+        let others: Vec<String> = others.iter().map(|other| evidence::data(other)).collect();
+        let requests =
+            format!("{}: mode = \"cdi\", default-kind {}", evidence::data(&toolkit.path), evidence::data(kind));
+        Draft::on_node(KIND_UNKNOWN)
+            .with_evidence(requests)
+            .with_evidence(format!("kinds of the specifications: {}", evidence::some(&others, NAMED)))
     })
 }
 

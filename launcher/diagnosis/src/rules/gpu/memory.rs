@@ -8,7 +8,7 @@ use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::timeline::{concerns, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
-use crate::rule::{Draft, MEMORY_DOC, RETIREMENT_DOC, Unread, XID_DOC, rules};
+use crate::rule::{Draft, InPlan, MEMORY_DOC, RETIREMENT_DOC, Unread, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
 use syringe_core::facts::kernel_log::KernelEvent;
@@ -193,11 +193,10 @@ fn retired(node: &Node<'_>, gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
     let counts = format!("retired pages: {double_bit} for double-bit, {single_bit} for single-bit errors");
     let mut drafts = Vec::new();
     if pending == Some(true) {
-        drafts.push(
-            Draft::on_gpu(PAGES_PENDING, gpu)
-                .with_evidence("NVML: page retirement pending")
-                .with_evidence(counts.clone()),
-        );
+        let draft = Draft::on_gpu(PAGES_PENDING, gpu)
+            .with_evidence("NVML: page retirement pending")
+            .with_evidence(counts.clone());
+        drafts.push(if is_for_corrected_errors(node, gpu, double_bit) { corrected(draft) } else { draft });
     }
     if single_bit.saturating_add(double_bit) >= PAGES_NEAR_LIMIT {
         let draft = Draft::on_gpu(PAGES_LIMIT, gpu).with_evidence(counts).with_evidence("the limit is 64");
@@ -206,6 +205,25 @@ fn retired(node: &Node<'_>, gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
         drafts.push(Draft::on_gpu(PAGES_MANY, gpu).with_evidence(counts));
     }
     drafts
+}
+
+/// Returns whether the pages that wait for their retirement had only corrected errors: there is no double-bit error in the lifetime
+/// of the board, or none since the last load of the driver, which retires pages.
+fn is_for_corrected_errors(node: &Node<'_>, gpu: &Gpu, double_bit: u32) -> bool {
+    let since_load = node.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
+    let in_log = node.timeline.xids(gpu, &xids::UNCORRECTED_MEMORY).next().is_some();
+    !in_log && (since_load == Some(0) || (since_load.is_none() && double_bit == 0))
+}
+
+/// Lowers a finding about pages with corrected errors: their data is right, so running work is not affected.
+fn corrected(draft: Draft) -> Draft {
+    let draft = draft.with_evidence("no double-bit error since the driver was loaded: the errors were corrected");
+    let draft = Draft { rule: draft.rule.in_plan(InPlan::WorkContinues), ..draft };
+    draft.with_severity(Severity::Warning).with_action(
+        ActionCode::DrainAndReset,
+        "Reset {gpu} of {node} or reload the driver at the next maintenance; the retirement then takes effect. New and running work may \
+         use {gpu} until then.",
+    )
 }
 
 fn sram_threshold(node: &Node<'_>, gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {

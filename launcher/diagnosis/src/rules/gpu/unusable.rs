@@ -66,6 +66,7 @@ rules! {
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect();
     drafts.extend(off_bus_elsewhere(node));
+    shared_cause(&mut drafts);
     drafts.extend(uninitialized_somewhere(node, &drafts));
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if node.is_passed_through() && !works {
@@ -78,7 +79,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let device = node.pci_of(gpu);
-    let silent = device.is_some_and(|device| device.answers == Some(false));
+    // If NVML reads the GPU, one of the two readings is wrong: another rule reports this.
+    let silent = device.is_some_and(|device| device.answers == Some(false)) && !node.is_readable(gpu);
     let events: Vec<(usize, &KernelEvent)> =
         node.timeline.unexplained().filter(|(_, event)| is_off_bus(event) && concerns(event, gpu)).collect();
     if silent || !events.is_empty() {
@@ -123,7 +125,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         draft.rule = draft.rule.in_plan(InPlan::LostBefore);
         draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read the GPU again").with_action(
             ActionCode::DrainAndReboot,
-            "Drain and reboot {node}: {gpu} fell off the bus and responds again, and a reset is not sufficient. If it happens \
+            "Drain and reboot {node}: a reset is not sufficient after {gpu} fell off the bus, although NVML answers again. If it happens \
              again, return the GPU (RMA).",
         );
         let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
@@ -171,6 +173,22 @@ fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<St
         format!("shortly before: {}{place}", evidence::event(event))
     });
     quoted.take(2).collect()
+}
+
+/// If at least this number of GPUs fell off the bus, a cause that they share is likelier than a fault of each.
+const SEVERAL: usize = 3;
+
+/// Replaces the advice to return a GPU, if several GPUs fell off the bus.
+fn shared_cause(drafts: &mut [Draft]) {
+    let fell = |draft: &Draft| draft.rule.id == OFF_BUS.id && draft.severity > Severity::Info;
+    if drafts.iter().filter(|draft| fell(draft)).count() < SEVERAL {
+        return;
+    }
+    for draft in drafts.iter_mut().filter(|draft| fell(draft)) {
+        let to_return = "If it happens again, return the GPU (RMA).";
+        let shared = "If it happens again, check what these GPUs share (power supply, riser, PCIe switch, baseboard) before you return one.";
+        draft.advice = draft.advice.replace(to_return, shared);
+    }
 }
 
 /// Compares the numbers of GPUs: `NVML lists 7 GPUs, PCI lists 8`.
@@ -246,7 +264,7 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if !works {
         // If the GPU responds, the driver initialized it later, and a reset is sufficient.
         let draft = if node.is_readable(gpu) { draft.with_meaning(&aging::worst(&events)) } else { draft };
-        return Some(draft.unless_recovered(node.recovery(gpu, &events)));
+        return Some(draft.unless_recovered(node.recovery(gpu, &events), node.booted().is_some()));
     }
     let old = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if old { Severity::Info } else { Severity::Warning };

@@ -4,7 +4,7 @@
 //! the PCI bus (in `rules/gpu/unusable.rs`), the capacity, the labels, and the allocations of the kubelet.
 
 use crate::evidence;
-use crate::input::instance_types;
+use crate::input::instance_types::{self, InstanceType};
 use crate::input::node::Node;
 use crate::input::pods_match::matching_fails;
 use crate::messages::phrases::{self, Part};
@@ -31,6 +31,14 @@ rules! {
             longer exist.",
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
             kubernetes.instance_type", in_plan WorkContinues;
+    CONTRADICTED: "gpu-count-contradicted" Warning Driver PLUGIN_DOC, "Sources contradict each other about the number of GPUs",
+        Watch "Find out which source is wrong before you repair {node}: restart GPU feature discovery (it writes \
+            nvidia.com/gpu.count anew), compare the label of the instance type with the machine, and run the diagnosis again. \
+            All GPUs that NVML lists can be used.",
+        means "A label of the node names another number or product of GPUs than NVML, the PCI bus and the capacity: the label is \
+            out of date or was set by hand. No GPU is known to be missing.",
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
+            kubernetes.instance_type", about Workload;
     NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
         None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.",
         means "The node has no NVIDIA GPU, and Kubernetes does not expect one.",
@@ -42,7 +50,8 @@ rules! {
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable", about Unavailable;
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
         UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
-        means "GPUs respond, but Kubernetes advertises none of them: no pod that requests a GPU can run on the node.",
+        means "GPUs respond, or Kubernetes expects GPUs on a node that was not read, but Kubernetes advertises none of them: no pod that \
+            requests a GPU can run on the node.",
         reads "inventory.gpus, kubernetes.gpu_capacity, kubernetes.other_gpu_resources, kubernetes.gpu_dra, \
             kubernetes.gpu_plugin_in_cluster, kubernetes.nvidia_pods", about Unavailable;
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
@@ -85,6 +94,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let repair = repair.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.advice));
         let draft = Draft { reason, ..Draft::on_node(CONDITION) }.with_all_evidence(conditions);
         let advice = repair.map(|repair| format!("{} {repair}", draft.advice));
+        // A monitor that did not measure reports no fault.
+        let draft = match node.kubernetes.gpu_conditions.iter().all(|text| is_unmeasured(text)) {
+            true => draft.with_severity(Severity::Info),
+            false => draft,
+        };
         let action = draft.action;
         drafts.push(match advice {
             Some(advice) => draft.with_action(action, advice),
@@ -92,6 +106,12 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         });
     }
     drafts
+}
+
+/// Returns whether a condition has the status Unknown: `XidError is Unknown: NotMeasured, …`.
+fn is_unmeasured(condition: &str) -> bool {
+    let Some((name, rest)) = condition.split_once(": ") else { return false };
+    name.ends_with(" is Unknown") || rest.starts_with("Unknown")
 }
 
 /// Returns whether any GPU has MIG enabled: then Kubernetes does not count whole GPUs.
@@ -115,17 +135,76 @@ fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
     listed > 0 && count == listed && all_listed && capacity > listed && capacity.is_multiple_of(listed)
 }
 
-/// Returns the number of GPUs that Kubernetes expects, and its source.
-fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
-    let counts_gpus = |count: &u32| !has_mig(node) && !offers_shares(node, *count);
-    let capacity = node.kubernetes.gpu_capacity.filter(counts_gpus).map(|count| (count, "capacity"));
+/// A number of GPUs that Kubernetes expects.
+struct Expected {
+    count: u32,
+    source: String,
+    /// Why the number cannot be right, if another source contradicts it.
+    doubt: Option<String>,
+    /// Whether the number is one of physical GPUs, which cannot be smaller than the number in NVML.
+    is_physical: bool,
+}
+
+/// Returns the numbers of GPUs that Kubernetes expects, each with its source.
+fn expected(node: &Node<'_>, known: u32) -> Vec<Expected> {
+    let cluster = node.kubernetes;
+    let label = cluster.gpu_label_count.filter(|_| !has_mig(node));
+    // A plugin that offers several shares of each GPU multiplies the capacity, but feature discovery does not.
+    let is_shared = |count: u32| {
+        offers_shares(node, count)
+            || (label == Some(known) && known > 0 && count > known && count.is_multiple_of(known))
+    };
+    let capacity = cluster.gpu_capacity.filter(|count| !has_mig(node) && !is_shared(*count));
+    let type_name = cluster.instance_type.as_deref();
+    let of_type = type_name.and_then(instance_types::of);
+    let mut all = Vec::new();
+    // If several numbers are equal, the capacity is given as the source, because readers know the capacity better.
+    all.extend(capacity.map(|count| Expected {
+        count,
+        source: "capacity".to_owned(),
+        doubt: None,
+        is_physical: false,
+    }));
     // With MIG devices of one size and the strategy single, the label counts these devices.
-    let label =
-        node.kubernetes.gpu_label_count.filter(|_| !has_mig(node)).map(|count| (count, "label nvidia.com/gpu.count"));
-    // If both numbers are equal, the capacity is given as the source, because readers know the capacity better.
-    let of_type = node.kubernetes.instance_type.as_deref().and_then(instance_types::gpus_of);
-    let of_type = of_type.map(|count| (count, "instance type"));
-    of_type.into_iter().chain(label).chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
+    all.extend(label.map(|count| Expected {
+        count,
+        source: "label nvidia.com/gpu.count".to_owned(),
+        doubt: if count > known { confirmed(node, known, capacity, of_type) } else { None },
+        is_physical: false,
+    }));
+    all.extend(of_type.zip(type_name).map(|(of_type, name)| Expected {
+        count: of_type.gpus,
+        source: format!("instance type {}", evidence::data(name)),
+        doubt: other_product(node, of_type),
+        is_physical: true,
+    }));
+    all.retain(|expected| expected.count > 0);
+    all.sort_by_key(|expected| std::cmp::Reverse(expected.count));
+    all
+}
+
+/// Returns another source than the label that counts as many GPUs as are known: the capacity and the registered devices, which the
+/// device plugin counts again whenever it starts, or the instance type.
+fn confirmed(node: &Node<'_>, known: u32, capacity: Option<u32>, of_type: Option<&InstanceType>) -> Option<String> {
+    let registered = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
+    let registered = registered.into_iter().find(|one| one.resource == "nvidia.com/gpu");
+    let registered = registered.map(|one| u32::try_from(one.devices.len()).unwrap_or(u32::MAX));
+    let of_type = of_type.filter(|of_type| other_product(node, of_type).is_none()).map(|of_type| of_type.gpus);
+    // The capacity also counts GPUs that the plugin marks as unhealthy.
+    if node.kubernetes.gpu_capacity.is_some_and(|capacity| capacity > known) {
+        return None;
+    }
+    let sources =
+        [(capacity, "Kubernetes capacity"), (registered, "devices of the kubelet"), (of_type, "instance type")];
+    let same = sources.into_iter().find(|(count, _)| *count == Some(known));
+    same.map(|(_, source)| format!("{source}: {known}"))
+}
+
+/// Returns a sentence about a GPU that machines of this instance type do not have.
+fn other_product(node: &Node<'_>, of_type: &InstanceType) -> Option<String> {
+    let mut names = node.answering().filter_map(|gpu| gpu.name.as_deref());
+    let name = names.find(|name| !of_type.has(name))?;
+    Some(format!("machines of this type have {}, but NVML lists {}", of_type.product, evidence::data(name)))
 }
 
 /// Returns other signs in Kubernetes that the node has or had GPUs. These signs give no number of GPUs.
@@ -160,14 +239,17 @@ fn signs(node: &Node<'_>) -> Vec<String> {
 fn counts(node: &Node<'_>) -> Option<Draft> {
     let on_pci = node.host().map(|host| host.pci_gpus.len());
     let in_nvml = node.inventory().map(|inventory| inventory.gpus.len());
-    let none = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0;
+    let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
+    // Other sections can list GPUs that the inventory lacks.
+    let none = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0 && known == 0;
     let sections = &node.report.sections;
     let (nvml, host) = (sections.get(SectionName::Inventory).problems(), sections.get(SectionName::Host).problems());
     let counted = [
         count_of(("NVML", "NVML lists"), in_nvml, sections.inventory.is_some().then_some(nvml)),
         count_of(("the PCI bus", "PCI shows"), on_pci, sections.host.is_some().then_some(host)),
     ];
-    let Some((count, source)) = expected(node) else {
+    let claims = expected(node, known);
+    let Some(highest) = claims.first() else {
         // No finding if PCI was not read (a failure of NVML does not show that hardware is missing), or if only the
         // files and GPUs of a container were read: a container may have no GPU.
         let whole = node.report.scope.is_none_or(|scope| scope.gpus == Extent::Node && scope.files == Extent::Node);
@@ -178,16 +260,39 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
         let rule = if signs.is_empty() { NOT_GPU_NODE } else { NONE_FOUND };
         return Some(Draft::on_node(rule).with_all_evidence(signs).with_all_evidence(counted));
     };
-    // There is a separate finding about GPUs that do not respond.
-    let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
-    let rule = match known {
-        _ if none && (on_pci.is_some() || in_nvml.is_some()) => NONE_FOUND,
-        known if known > 0 && known < count => FEWER,
-        _ => return None,
+    // There is a separate finding about GPUs that do not respond. Only a number that no other source contradicts shows
+    // that a GPU is missing.
+    let draft = match claims.iter().find(|claim| claim.doubt.is_none() && claim.count > known) {
+        _ if none && (on_pci.is_some() || in_nvml.is_some()) => {
+            Draft::on_node(NONE_FOUND).with_evidence(highest.told())
+        }
+        _ if known == 0 => return None,
+        Some(claim) => Draft::on_node(FEWER).with_evidence(claim.told()),
+        None => contradicted(&claims, known)?,
     };
-    let name = node.kubernetes.instance_type.as_deref().filter(|_| source == "instance type");
-    let name = name.map(|name| format!(" {}", evidence::data(name))).unwrap_or_default();
-    Some(Draft::on_node(rule).with_evidence(format!("Kubernetes {source}{name}: {count}")).with_all_evidence(counted))
+    Some(draft.with_all_evidence(counted))
+}
+
+impl Expected {
+    fn told(&self) -> String {
+        format!("Kubernetes {}: {}", self.source, self.count)
+    }
+
+    fn is_small(&self, known: u32) -> bool {
+        self.is_physical && self.count < known
+    }
+}
+
+/// Returns a finding about numbers that other sources contradict. A number that is too small harms no program.
+fn contradicted(claims: &[Expected], known: u32) -> Option<Draft> {
+    let wrong: Vec<&Expected> = claims.iter().filter(|claim| claim.doubt.is_some() || claim.is_small(known)).collect();
+    let severity = match wrong.iter().any(|claim| claim.count > known) {
+        true => Severity::Warning,
+        false => Severity::Info,
+    };
+    let lines = wrong.iter().flat_map(|claim| std::iter::once(claim.told()).chain(claim.doubt.clone()));
+    let draft = Draft::on_node(CONTRADICTED).with_severity(severity).with_all_evidence(lines);
+    (!wrong.is_empty()).then_some(draft)
 }
 
 /// Returns the number of GPUs in a source as text, or why there is no number.
@@ -215,18 +320,23 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// Finds GPUs that work, but are not advertised to Kubernetes.
+/// Finds GPUs that work, or that Kubernetes expects on a node that was not read, but that are not advertised to Kubernetes.
 fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let cluster = node.kubernetes;
     // MIG devices are other resources.
-    if present == 0 || has_mig(node) {
+    if has_mig(node) {
         return None;
     }
+    let gpus = match present {
+        0 if node.inventory().is_some() || node.host().is_some() => return None,
+        0 => expected(node, 0).first()?.told(),
+        present => format!("NVML lists {present}"),
+    };
     let capacity = match cluster.gpu_capacity {
         Some(_) => "Kubernetes capacity: 0",
         None => "Kubernetes capacity: no such resource",
     };
-    let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
+    let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, {gpus}"));
     // The kubelet keeps the resource of a device plugin that is gone, with the amount 0.
     if cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none() {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \

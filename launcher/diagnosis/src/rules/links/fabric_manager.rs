@@ -13,10 +13,27 @@ rules! {
             that are not registered.",
         means "The board has NVSwitches, but Fabric Manager is not running. CUDA cannot initialize on the GPUs.",
         reads "topology.nvswitches, topology.fabric, host.daemons, inventory.name", in_plan ComesFirst;
+    NO_IMEX: "imex-not-running" Info Fabric IMEX_DOC, "IMEX is not running on a node of an NVLink rack",
+        Watch "No action for jobs on {node} alone. For jobs on several nodes of the rack, start nvidia-imex there (nvidia-imex-ctl -N shows \
+            the domain), unless a ComputeDomain of the DRA driver starts it for each job.",
+        means "The GPUs are registered with the fabric of a rack, and the IMEX daemon of the node is not running: programs cannot share GPU \
+            memory with other nodes.",
+        reads "topology.fabric, host.daemons", about Workload;
 }
 
+/// NVIDIA's guide to IMEX.
+const IMEX_DOC: Option<&str> = Some("https://docs.nvidia.com/multi-node-nvlink-systems/imex-guide/");
+
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    fabric_manager(node).into_iter().collect()
+    fabric_manager(node).into_iter().chain(imex(node)).collect()
+}
+
+/// Returns a finding if GPUs belong to the fabric of several nodes, and the daemon that exports memory to them does not run.
+fn imex(node: &Node<'_>) -> Option<Draft> {
+    let cliques = node.topology()?.gpus.iter().filter_map(|gpu| gpu.fabric.as_ref());
+    let of_rack = cliques.filter(|fabric| fabric.cluster_uuid.is_some() && fabric.state == "completed").count();
+    let line = format!("{} in the fabric of a cluster; nvidia-imex is not running", evidence::count(of_rack, "GPU"));
+    (of_rack > 0 && node.host()?.daemons.imex == Some(false)).then(|| Draft::on_node(NO_IMEX).with_evidence(line))
 }
 
 /// Boards with NVSwitches need Fabric Manager on the node, even if the NVSwitches are not on the PCI bus (HGX B200). On

@@ -13,7 +13,7 @@ use crate::input::recovery::{Recovery, asks_for_reset};
 use crate::input::timeline::{concerns, ends_by_boot_only, follows, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
-use crate::rule::{Draft, FABRIC_DOC, Rule, XID_DOC, rules};
+use crate::rule::{Draft, FABRIC_DOC, InPlan, Rule, XID_DOC, rules};
 use crate::rules::links::nvlink_state::{links_are_down, links_are_up};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -84,6 +84,10 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
         by_switch.entry((pci, severity, rule.id, action)).or_insert((rule, Vec::new())).1.push(event);
     }
     for ((_, severity, _, action), (rule, events)) in by_switch {
+        let rule = match events.iter().all(|event| xids::lets_work_continue(event)) {
+            true => rule.in_plan(InPlan::WorkContinues),
+            false => rule,
+        };
         let here = Draft { noun: "NVSwitch", ..Draft::on_node(rule) }.with_severity(severity);
         let mut draft =
             events.iter().fold(here, |draft, event| draft.with_time_of(event).with_evidence(quote_sxid(event)));
@@ -134,12 +138,12 @@ fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
         Ageing::AfterADay if long_ago => draft.with_severity(Severity::Info),
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work && needs_boot => {
             let why = "only a boot of the node ends this fault, and none is in the log since then";
-            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() })
+            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() }, node.booted().is_some())
         }
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work && needs_reset && !node.gpus.iter().all(is_used) => {
             let why = "all GPUs of the node and their NVLinks are up, but no driver load or boot is in the log since then, and no \
                        program that started since then uses several of them";
-            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() })
+            draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() }, node.booted().is_some())
         }
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work => draft
             .with_severity(Severity::Info)

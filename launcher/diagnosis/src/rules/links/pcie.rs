@@ -282,14 +282,24 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         // The kernel logs the end of the recovery.
         let ended = |event: &&&KernelEvent| event.kind == Kind::Aer && event.ordered_at() >= newest;
         let recovery = lines(&["recovered"]).iter().find(ended).and_then(|_| of_link(node, gpu, newest));
+        let logged = fatal.len();
         let failed = !lines(&["cannot_recover", "recovery_failed"]).is_empty();
         let draft = Draft::on_gpu(AER_FATAL, gpu).with_events(fatal).with_all_evidence(count("fatal"));
         let recovery = recovery.filter(|_| !failed).or_else(|| rests(node, gpu, newest));
         let inspect = "Then check seating, riser and cables of {gpu}, and the slot.".to_owned();
         let further = vec![(ActionCode::CheckCabling, inspect)];
-        // A GPU that responds may finish its work.
-        let draft = Draft { can_wait: node.is_readable(gpu), further, ..draft };
-        drafts.push(draft.unless_recovered(recovery.into()));
+        // No line tells when a counted error occurred. It is at least as grave as the uncorrected errors that the port also counts.
+        if logged == 0 && recovery.as_ref().is_some_and(|recovered| recovered.long_ago) {
+            drafts.push(draft.with_severity(Severity::Warning).with_action(
+                ActionCode::CheckCabling,
+                "Check seating, riser and cables of {gpu} on {node}, and the slot, at the next maintenance: the link had a fatal error since \
+                 the boot. {gpu} works now.",
+            ));
+        } else {
+            // A GPU that responds may finish its work.
+            let draft = Draft { can_wait: node.is_readable(gpu), further, ..draft };
+            drafts.push(draft.unless_recovered(recovery.into(), node.booted().is_some()));
+        }
     }
     let up_for = days(node.host().and_then(|host| host.uptime_seconds));
     if !nonfatal.is_empty() || total("nonfatal") > USUAL_NONFATAL {
@@ -315,7 +325,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         };
         let back = events.iter().find(is_up).and_then(|_| of_link(node, gpu, newest));
         let draft = Draft::on_gpu(LINK_LOST, gpu).with_events(lost);
-        drafts.push(draft.unless_recovered(back.or_else(|| rests(node, gpu, newest)).into()));
+        drafts.push(draft.unless_recovered(back.or_else(|| rests(node, gpu, newest)).into(), node.booted().is_some()));
     }
     drafts.extend(iommu(node, gpu));
     drafts

@@ -33,6 +33,11 @@ rules! {
             driver.",
         means "The kernel stopped the node within the last day. All work on the node was lost.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
+    MEMORY: "host-memory-error" Warning Hardware None, "Host memory has an error that it cannot correct",
+        Watch "Check the hardware log (BMC) of {node} for the memory module (DIMM), and replace it at the next maintenance. The kernel does \
+            not use the damaged page again until {node} boots. This is not a GPU fault.",
+        means "The kernel found an uncorrectable error of host memory. It ends the process that uses the damaged page with SIGBUS.",
+        reads "xid: lines of the kernel", in_plan WorkContinues;
     STORAGE: "storage-error" Critical Hardware None, "A disk or a local file system reports errors",
         Watch "Check the disk of {node} in the evidence (SMART, nvme), and replace it if the errors return. This is not a GPU fault.",
         means "The kernel reported errors of a disk, an array or a local file system. Programs that use it fail or wait.",

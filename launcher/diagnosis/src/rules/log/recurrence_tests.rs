@@ -335,3 +335,43 @@ fn a_fault_of_a_switch_that_comes_back_is_critical() {
     };
     assert!(times(Repair::Boot) >= Severity::Critical && times(Repair::DriverLoad) >= Severity::Critical);
 }
+
+/// A journal with these faults (code, seconds before now), each in its own boot; the running boot has none.
+fn one_fault_in_each_boot(faults: &[(u32, i64)]) -> KernelLog {
+    let options = Options { running_boot_id: Some("last".into()), ..Options::default() };
+    let mut log = EventLog::new(None, options);
+    log.source("journal");
+    let mut push = |boot: &str, when: Timestamp, text: &str| {
+        let entry = json!({"__REALTIME_TIMESTAMP": when.as_microsecond().to_string(), "_BOOT_ID": boot,
+            "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "MESSAGE": text});
+        log.push_line(&entry.to_string());
+    };
+    for (number, (code, time)) in faults.iter().enumerate() {
+        push(&format!("b{number}"), ago(*time), &fault(*code));
+    }
+    push("last", ago(HOUR), "Linux version 6.8.0");
+    log.finish()
+}
+
+#[test]
+fn different_severe_faults_of_one_gpu_count_together() {
+    let found = |faults: &[(u32, i64)]| {
+        let diagnosis = judged(one_fault_in_each_boot(faults), true);
+        let own =
+            |id: &&str| diagnosis.findings.iter().any(|finding| finding.id == *id && finding.severity > Severity::Info);
+        let ids: Vec<&str> = ["xid-different-faults", "xid-recurring"].into_iter().filter(own).collect();
+        let severity = diagnosis.findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
+        (ids.first().copied(), severity)
+    };
+    let mixed = Some("xid-different-faults");
+    assert_eq!(found(&[(119, 3 * DAY), (62, 2 * DAY), (79, DAY)]), (mixed, Severity::Critical));
+    assert_eq!(found(&[(119, 20 * DAY), (95, 12 * DAY), (79, DAY)]), (mixed, Severity::Critical));
+    assert_eq!(found(&[(95, 4 * DAY), (119, DAY)]), (mixed, Severity::Warning));
+    assert_eq!(found(&[(79, 4 * DAY), (79, DAY)]).0, Some("xid-recurring"));
+    // Once, long ago, far apart, or faults that ask for no repair.
+    assert_eq!(found(&[(119, DAY)]), (None, Severity::Info));
+    assert_eq!(found(&[(119, 100 * DAY), (62, 80 * DAY), (79, 60 * DAY)]).0, None);
+    assert_eq!(found(&[(119, 25 * DAY), (95, DAY)]), (None, Severity::Info));
+    assert_eq!(found(&[(31, 3 * DAY), (13, 2 * DAY), (119, DAY)]), (None, Severity::Info));
+    assert_eq!(found(&[(63, 3 * DAY), (92, 2 * DAY), (119, DAY)]), (None, Severity::Info));
+}

@@ -179,8 +179,12 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     if pids.len() < 2 {
         return None;
     }
-    let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
+    // If programs fault on another GPU half as often, nothing singles out this GPU.
     let place = common_place(faults, &pids);
+    if place.is_none() && most_elsewhere(&elsewhere) * 2 >= pids.len() {
+        return None;
+    }
+    let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
     let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
     // A missing name does not indicate a second workload: old drivers print no names.
     if by_name.keys().flatten().count() > 1 || pods.len() > 1 || place.is_some() {
@@ -192,6 +196,15 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
         let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", evidence::data(name)));
         (REPEATED, format!("{} processes {name} faulted on this GPU, almost none on another GPU", pids.len()))
     })
+}
+
+/// Returns the highest number of processes that faulted on one of the other GPUs.
+fn most_elsewhere(events: &[&KernelEvent]) -> usize {
+    let mut by_gpu: BTreeMap<_, BTreeSet<u32>> = BTreeMap::new();
+    for event in events {
+        by_gpu.entry((&event.pci_address, event.gpu_index)).or_default().extend(event.pid);
+    }
+    by_gpu.into_values().map(|pids| pids.len()).max().unwrap_or(0)
 }
 
 /// Returns the number of faults whose lines name no process, if there are many on this GPU and few on the other GPUs.

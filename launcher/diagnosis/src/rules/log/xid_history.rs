@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::SignedDuration;
 
 use crate::evidence;
-use crate::input::node::Node;
+use crate::input::node::{Gpu, Node};
 use crate::input::recovery::asks_for_reset;
-use crate::input::recurrence::{Recurrence, Weight, most_in_a_day, recurrences};
+use crate::input::recurrence::{Period, Recurrence, Weight, most_in_a_day, most_within, recurrences};
+use crate::input::timeline::OF_ABSENT_DEVICE;
+use crate::input::xids;
 use crate::rule::aging;
 use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
@@ -24,6 +26,12 @@ rules! {
         Watch "Open a support case about {gpu} of {node}.",
         means "An Xid that is no reason for a reset occurred many times on one GPU. The advice for this Xid is to watch for repetitions.",
         reads "xid";
+    MIXED: "xid-different-faults" Critical Hardware XID_DOC, "One GPU has different severe faults again and again",
+        ContactVendor "Drain {gpu} of {node}, check its seating and power, and run the NVIDIA field diagnostic. Return it (RMA) if the \
+            diagnostic fails.",
+        means "Severe Xids of different kinds occurred on the same GPU after resets, driver loads or reboots: the GPU needs a repair \
+            again and again, which is usual for a board that is failing.",
+        reads "xid";
     SPREAD: "xid-on-different-gpus" Warning Hardware XID_DOC, "The same kind of severe fault occurs on different GPUs",
         CheckCabling "Check what the GPUs of {node} share: power supply, baseboard, risers and PCIe switches, and the versions of driver and \
             firmware. Do not return a single GPU for this.",
@@ -38,15 +46,80 @@ rules! {
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
-    let is_grave = |draft: &Draft| draft.rule.id == RECURRING.id && draft.severity > Severity::Info;
-    let history = history(node).map(|draft| match again.iter().any(is_grave) {
-        false => draft,
-        true => draft.with_action(
+    let mixed = mixed(node, &again);
+    let again: Vec<Draft> = again.into_iter().chain(mixed).collect();
+    let is_grave =
+        |draft: &&Draft| [RECURRING.id, MIXED.id].contains(&draft.rule.id) && draft.severity > Severity::Info;
+    let history = history(node).map(|draft| match again.iter().find(is_grave) {
+        None => draft,
+        Some(grave) => draft.with_action(
             ActionCode::None,
-            "This finding alone needs no action; see xid-recurring for the Xids that occurred again.",
+            format!("This finding alone needs no action; see {} for the Xids that occurred again.", grave.rule.id),
         ),
     });
     again.into_iter().chain(spread(node)).chain(history).collect()
+}
+
+/// A GPU that needed this many repairs within a month, whatever the fault, is failing.
+const REPAIRS_OF_A_FAILING_GPU: usize = 3;
+
+/// Returns findings about GPUs with faults of several families, each of which alone is no pattern. `again`: the findings about one
+/// family.
+fn mixed(node: &Node<'_>, again: &[Draft]) -> Vec<Draft> {
+    let known = |gpu: &Gpu| again.iter().any(|draft| draft.is_on(gpu) && draft.severity > Severity::Info);
+    let needs_repair = |one: &Recurrence<'_>| {
+        one.weight == Weight::Grave && asks_for_reset(one.event) && !xids::lets_work_continue(one.event)
+    };
+    let found: Vec<Recurrence<'_>> = recurrences(node).into_iter().filter(needs_repair).collect();
+    let of_gpu = |gpu: &Gpu| -> Option<Draft> {
+        let own: Vec<&Recurrence<'_>> = found.iter().filter(|one| one.gpu == *gpu).collect();
+        let mut periods: BTreeMap<Period<'_>, (jiff::Timestamp, String)> = BTreeMap::new();
+        for one in &own {
+            for (period, first) in &one.periods {
+                let Some(first) = *first else { continue };
+                let names = one.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let earliest = periods.entry(*period).or_insert_with(|| (first, names.clone()));
+                if first < earliest.0 {
+                    *earliest = (first, names);
+                }
+            }
+        }
+        let mut times: Vec<(jiff::Timestamp, String)> = periods.into_values().collect();
+        times.sort();
+        let incidents: Vec<jiff::Timestamp> = times.iter().map(|(time, _)| *time).collect();
+        let newest = incidents.last().copied();
+        let month = SignedDuration::from_hours(30 * 24);
+        let many = most_within(&incidents, month) >= REPAIRS_OF_A_FAILING_GPU;
+        let recent = node.age(newest).is_some_and(|age| age <= month);
+        if own.len() < 2 || !recent || !(many || most_within(&incidents, WEEK) > 1) {
+            return None;
+        }
+        let lines =
+            times.iter().rev().take(SHOWN).rev().map(|(time, names)| format!("{names}, {}", evidence::time(*time)));
+        let draft = Draft::on_gpu(MIXED, gpu)
+            .with_evidence(format!(
+                "severe faults in {} periods between repairs (boots, driver loads, resets)",
+                times.len()
+            ))
+            .with_all_evidence(lines);
+        let draft = Draft { when: newest, noun: noun(own[0].event), ..draft };
+        let settled = node.age(newest).is_some_and(|age| age > PROBATION[0]);
+        Some(match many && !settled {
+            true => Draft { can_wait: node.is_readable(gpu), return_if: Some(IF_DIAGNOSTIC_FAILS), ..draft },
+            false => draft.with_severity(Severity::Warning).with_action(
+                ActionCode::Watch,
+                "Run the NVIDIA field diagnostic on {gpu} of {node} at the next maintenance; another severe fault, of any kind, is a \
+                 reason to return it.",
+            ),
+        })
+    };
+    let mut gpus: Vec<&Gpu> = Vec::new();
+    for one in &found {
+        if !gpus.contains(&&one.gpu) && !known(&one.gpu) {
+            gpus.push(&one.gpu);
+        }
+    }
+    gpus.into_iter().filter_map(of_gpu).collect()
 }
 
 /// Families of faults that power, board, host or driver can cause on any GPU.
@@ -133,7 +206,8 @@ fn newest_times(incidents: &[jiff::Timestamp]) -> Option<String> {
 }
 
 fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
-    let Recurrence { gpu, event, family, names, boots, periods, incidents, .. } = recurrence;
+    let Recurrence { gpu, event, family, names, boots, incidents, .. } = recurrence;
+    let periods = &recurrence.periods.len();
     if recurrence.weight == Weight::Notable {
         return repeats(node, recurrence);
     }
@@ -161,7 +235,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(RECURRING, gpu) };
     let draft = draft.with_all_evidence(in_boots.into_iter().chain(repaired).chain(rate).chain(times));
     // If a time is missing, the rate is not known.
-    let is_timed = recurrence.returns.len() == *periods;
+    let is_timed = recurrence.returns().len() == *periods;
     if !often && is_timed && !recurrence.is_pattern() {
         let rates: Vec<String> =
             family.rates.iter().map(|rate| format!("{} within {} days", rate.incidents, rate.days)).collect();
@@ -210,7 +284,7 @@ fn history(node: &Node<'_>) -> Option<Draft> {
     for event in
         node.timeline.events.iter().filter(|event| matches!(event.fact.kind, Kind::Xid | Kind::Sxid | Kind::OffBus))
     {
-        let Some(why) = event.history else { continue };
+        let Some(why) = event.history.filter(|why| *why != OF_ABSENT_DEVICE) else { continue };
         let entry = past.entry((evidence::event_name(event.fact), why)).or_default();
         entry.count += event.fact.count.max(1);
         entry.last = entry.last.max(event.fact.last);

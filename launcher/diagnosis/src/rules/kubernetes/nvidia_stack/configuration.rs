@@ -191,6 +191,19 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     if let Some(draft) = for_machines(node, &draft) {
         return draft;
     }
+    let sets = cluster.daemon_sets.iter().flatten().filter(|set| set.role == DaemonSetRole::GpuPlugin);
+    if let Some((set, refusal)) = sets.into_iter().find_map(|set| Some((set, set.refusal.as_deref()?))) {
+        let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
+        let draft =
+            draft.with_evidence(format!("DaemonSet {name} has no pod on the node: {}", clean(refusal, REFUSAL)));
+        return match stack_log::of_scheduler(refusal).map(|reason| (reason.cause, reason.action)) {
+            Some((cause, Some((code, advice)))) => Draft { reason: cause, ..draft.with_action(code, advice) },
+            _ => draft.with_action(
+                ActionCode::UpdateSoftware,
+                "Repair what the message in the evidence names: it keeps the pod of the device plugin from {node}.",
+            ),
+        };
+    }
     let plugins = cluster.daemon_sets.iter().flatten().filter(|set| set.role == DaemonSetRole::GpuPlugin);
     let none = cluster.daemon_sets.is_some() && plugins.count() == 0;
     let draft = draft
@@ -210,6 +223,9 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
         ),
     }
 }
+
+/// Maximum length of a message of the scheduler or of a controller.
+const REFUSAL: usize = 400;
 
 /// Returns the finding for a node whose GPUs the GPU Operator offers to virtual machines: these GPUs are not advertised
 /// by the components for containers. The reason comes from the component whose log was read.

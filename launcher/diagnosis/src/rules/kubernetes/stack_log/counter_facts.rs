@@ -1,4 +1,4 @@
-//! `CounterFact`: a fact of the node that contradicts a cause of the table of phrases.
+//! `CounterFact`, `NeededFact`: facts of the node that contradict or show a cause of the table of phrases.
 
 use serde::Deserialize;
 use syringe_core::facts::kubernetes::node::NvidiaPod;
@@ -32,6 +32,72 @@ pub(super) enum CounterFact {
     DriverAnswers,
     /// The modules of the driver are loaded.
     UvmLoaded,
+    /// The module nvidia_peermem is loaded.
+    PeermemLoaded,
+    /// The container runtime resolves CDI devices.
+    CdiEnabled,
+    /// The MPS control daemon is running.
+    MpsRuns,
+    /// nvidia-imex is running.
+    ImexRuns,
+    /// Fabric Manager is running.
+    FabricManagerRuns,
+}
+
+/// A fact without which the usual cause of a message is only a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum NeededFact {
+    /// The handler of the pod is not one of NVIDIA's runtime.
+    OtherHandler,
+    /// A process uses a GPU.
+    GpuProcess,
+    /// The modules of the driver are not loaded.
+    ModulesNotLoaded,
+    /// NVML lists GPUs.
+    DriverAnswers,
+    /// Secure Boot is on, or the kernel enforces signatures or lockdown.
+    Enforcing,
+}
+
+impl NeededFact {
+    /// Returns whether the fact is shown on this node.
+    pub(super) fn is_shown(self, node: &Node<'_>, pod: &NvidiaPod) -> bool {
+        let host = node.host();
+        match self {
+            Self::OtherHandler => {
+                let known = handler(node, pod).filter(|_| {
+                    host.and_then(|host| host.container_runtime.as_ref()).is_some_and(|runtime| runtime.complete)
+                });
+                known.is_some_and(|(_, is_nvidia)| !is_nvidia)
+            }
+            Self::GpuProcess => node.processes().is_some_and(|processes| !processes.processes.is_empty()),
+            Self::ModulesNotLoaded => host.is_some_and(|host| {
+                let is_loaded = host.driver.loaded.is_some() || host.modules.iter().any(|module| module == "nvidia");
+                !host.pci_gpus.is_empty() && !is_loaded
+            }),
+            Self::DriverAnswers => node.answering().next().is_some(),
+            Self::Enforcing => host.and_then(|host| host.driver_load.as_ref()).is_some_and(|load| {
+                let locked = load.lockdown.as_deref().is_some_and(|mode| !mode.is_empty() && mode != "none");
+                let selinux = load.selinux.as_deref() == Some("enforcing");
+                load.secure_boot == Some(true) || load.signature_enforced == Some(true) || locked || selinux
+            }),
+        }
+    }
+}
+
+/// Returns the handler of a pod, and whether it is one of NVIDIA's runtime.
+fn handler(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, bool)> {
+    let runtime = node.host()?.container_runtime.as_ref()?;
+    let class = pod.runtime_class.as_deref();
+    let classes = node.kubernetes.runtime_classes.as_deref().unwrap_or_default();
+    let handler = class.map(|class| {
+        let used = classes.iter().find(|used| used.name == class);
+        used.and_then(|used| used.handler.as_deref()).unwrap_or(class)
+    });
+    let name = handler.or(runtime.default_handler.as_deref())?;
+    let is_nvidia = runtime.handlers.iter().any(|handler| handler.name == name && handler.is_nvidia());
+    Some((name.to_owned(), is_nvidia))
 }
 
 /// Words in the names of operating systems that are made from Red Hat's.
@@ -81,26 +147,28 @@ impl CounterFact {
                 said(same && node.answering().next().is_some(), "module and library have the same version now")
             }
             Self::NvidiaHandler => {
-                let runtime = host?.container_runtime.as_ref()?;
-                let class = pod.runtime_class.as_deref();
-                let classes = node.kubernetes.runtime_classes.as_deref().unwrap_or_default();
-                let handler = class.map(|class| {
-                    let used = classes.iter().find(|used| used.name == class);
-                    used.and_then(|used| used.handler.as_deref()).unwrap_or(class)
-                });
-                let name = handler.or(runtime.default_handler.as_deref())?;
-                let is = runtime.handlers.iter().any(|handler| handler.name == name && handler.is_nvidia());
+                let (name, is) = handler(node, pod)?;
                 is.then(|| {
                     format!(
                         "the handler {} of its pod is NVIDIA's runtime; it gives no driver to a container that is not privileged and \
                          requests no GPU, where its configuration does not accept that",
-                        evidence::data(name)
+                        evidence::data(&name)
                     )
                 })
             }
             Self::DriverAnswers => said(node.answering().next().is_some(), "NVML of the node lists its GPUs"),
             Self::UvmLoaded => {
-                said(has_module("nvidia") && has_module("nvidia_uvm"), "nvidia and nvidia_uvm are loaded")
+                said(has_module("nvidia") && has_module("nvidia_uvm"), "nvidia and nvidia_uvm are loaded now")
+            }
+            Self::PeermemLoaded => said(has_module("nvidia_peermem"), "nvidia_peermem is loaded now"),
+            Self::CdiEnabled => {
+                let enabled = host?.container_runtime.as_ref()?.cdi_enabled == Some(true);
+                said(enabled, "CDI is enabled in the configuration of the container runtime")
+            }
+            Self::MpsRuns => said(host?.daemons.mps == Some(true), "the MPS control daemon is running now"),
+            Self::ImexRuns => said(host?.daemons.imex == Some(true), "nvidia-imex is running now"),
+            Self::FabricManagerRuns => {
+                said(host?.daemons.fabric_manager == Some(true), "Fabric Manager is running now")
             }
         }
     }

@@ -3,6 +3,7 @@
 //! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's validator,
 //! the MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
 
+mod changes;
 mod counter_facts;
 mod phrase;
 
@@ -11,8 +12,8 @@ use crate::input::node::Node;
 use crate::input::platforms;
 use crate::input::stack::pods::FailingPod;
 use crate::messages::phrases;
-use crate::messages::phrases::Part;
-use crate::messages::shapes;
+use crate::messages::phrases::{Part, RESOLVE, as_usual, lowercased};
+use crate::messages::{owners, shapes, versions};
 use counter_facts::CounterFact;
 use phrase::PHRASES;
 pub(crate) use phrase::Phrase;
@@ -23,6 +24,8 @@ use syringe_core::text::clean_keeping_end;
 
 /// Maximum length of a line in the evidence.
 const LINE: usize = 240;
+/// Maximum length of the words of a line in a title.
+const WORDS: usize = 160;
 
 fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<&'a StackLog> {
     node.host()?.stack_log.as_ref().filter(|log| log.pod_uid == pod.uid)
@@ -41,20 +44,27 @@ pub(crate) struct Reason {
     pub(crate) cause: Option<String>,
     /// Evidence: the messages.
     pub(crate) evidence: Vec<String>,
+    /// The innermost words of the messages.
+    pub(crate) told: Vec<String>,
     /// The action that the cause calls for.
     pub(crate) action: Option<(ActionCode, String)>,
 }
 
-/// Returns why a pod fails, from the container runtime's message about a failed start, or else from the log, with what is different on
-/// the platform of the node.
+/// Returns why a pod fails, from the container runtime's message about a failed start, or else from the log, with whose the things are
+/// that the messages name, and what is different on the platform of the node.
 pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
-    let reason = of_runtime(failing_pod).or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))?;
+    let reason = of_runtime(failing_pod)
+        .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
+        .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
+        .or_else(|| of_last_words(failing_pod.last_words()?))?;
+    let named = reason.told.iter().chain(&reason.cause).map(String::as_str);
+    let owners = owners::about(named);
+    let older = changes::pods_before_driver(node, reason.told.iter().map(String::as_str));
     let note = platforms::note(node.report);
-    let action = match (reason.action, note) {
-        (Some((code, text)), Some(note)) => Some((code, format!("{text} {note}"))),
-        (None, Some(note)) => Some((ActionCode::UpdateSoftware, note)),
-        (action, None) => action,
-    };
+    let (code, text) = reason.action.clone().unwrap_or((ActionCode::UpdateSoftware, String::new()));
+    let texts = older.into_iter().chain(owners).chain([text]).chain(note).filter(|text| !text.is_empty());
+    let text = texts.collect::<Vec<_>>().join(" ");
+    let action = (!text.is_empty()).then_some((code, text));
     Some(Reason { action, ..reason })
 }
 
@@ -66,18 +76,62 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
         let phrase = parts.iter().find_map(|part| phrases::known(*part, message))?;
         let reading = shapes::read(message).filter(|reading| reading.is_specific());
         let words = reading.map_or_else(|| shapes::words_of(message), |reading| reading.words);
+        let inner = phrase.inner_error(message);
+        let words = inner.map_or(words, |inner| clean_keeping_end(inner, LINE));
+        let told = vec![inner.map_or_else(|| shapes::core(message), str::to_owned)];
         let cause = format!("{} (\"{words}\")", phrase.meaning(message));
-        Some(Reason {
-            cause: Some(cause),
-            evidence: vec![quoted(message)],
-            action: Some((phrase.code, phrase.action.to_owned())),
-        })
+        let code = if phrase.is_usual_for(message) { softened(phrase.code) } else { phrase.code };
+        let action = Some((code, phrase.advice_for(message, "{node}")));
+        Some(Reason { cause: Some(cause), evidence: vec![quoted(message)], told, action })
     });
     known.or_else(|| {
         let (message, reading) = messages.iter().find_map(|message| Some((*message, shapes::read(message)?)))?;
         let action = Some((ActionCode::UpdateSoftware, reading.advice.to_owned()));
-        Some(Reason { cause: Some(reading.quoted()), evidence: vec![quoted(message)], action })
+        let told = vec![shapes::core(message)];
+        Some(Reason { cause: Some(reading.quoted()), evidence: vec![quoted(message)], told, action })
     })
+}
+
+/// Returns why the scheduler does not place the pod, from its message.
+pub(crate) fn of_scheduler(message: &str) -> Option<Reason> {
+    let phrase = phrases::known(Part::Scheduler, message)?;
+    let cause = format!("{} (\"{}\")", phrase.meaning(message), clean_keeping_end(message, LINE));
+    let advice = format!(
+        "{} A DaemonSet of GPU software needs a priority class (system-node-critical), so that it finds room beside other pods.",
+        phrase.action
+    );
+    let action = Some((ActionCode::UpdateSoftware, advice));
+    Some(Reason { cause: Some(cause), evidence: Vec::new(), told: Vec::new(), action })
+}
+
+/// Returns what the termination message of a container says.
+fn of_last_words(message: &str) -> Option<Reason> {
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let reading = shapes::read_log(lines.clone());
+    let told = lines.clone().next_back()?;
+    let (line, cause) = match &reading {
+        Some((line, reading)) => (*line, reading.quoted()),
+        None => (shapes::last_error(lines).unwrap_or(told), format!("its last words: \"{}\"", shapes::words_of(told))),
+    };
+    let advice = match &reading {
+        Some((_, reading)) => reading.advice,
+        None => {
+            "Correct what the last words of the container say: its arguments, its settings, or the version of its image."
+        }
+    };
+    let action = Some((ActionCode::UpdateSoftware, advice.to_owned()));
+    let evidence = vec![format!("termination message: {}", clean_keeping_end(line, LINE))];
+    Some(Reason { cause: Some(cause), evidence, told: vec![line.to_owned()], action })
+}
+
+/// Returns the kind of an action that follows from a guess: no guess makes a node unusable.
+fn softened(code: ActionCode) -> ActionCode {
+    match code {
+        ActionCode::DrainAndReboot | ActionCode::DrainAndReset | ActionCode::ContactVendor => {
+            ActionCode::UpdateSoftware
+        }
+        code => code,
+    }
 }
 
 fn quoted(message: &str) -> String {
@@ -98,28 +152,63 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
         let earlier = || lines().take_while(|other| *other != line);
         let against = phrase.unless.iter().find_map(|fact| fact.holds(node, pod, earlier()));
         let told = clean_keeping_end(line, LINE);
+        let words = clean_keeping_end(&shapes::core(line), WORDS);
+        let mut all_told = vec![words.clone()];
         let Some(against) = against else {
-            let evidence = with_others(format!("{}: {}", quote(&told), phrase.cause), line);
+            let mut cause = match phrase.cause.contains(&words) {
+                true => phrase.cause.to_owned(),
+                false => format!("{} (\"{words}\")", phrase.cause),
+            };
             let lacks = no_handler(node).filter(|_| phrase.unless.contains(&CounterFact::NvidiaHandler));
-            let cause = lacks.map_or(phrase.cause.to_owned(), |lacks| format!("{}; {lacks}", phrase.cause));
-            let advice = lacks.map_or(phrase.advice, |_| CONFIGURE).to_owned();
-            return Some(Reason { cause: Some(cause), evidence, action: Some((phrase.action, advice)) });
+            let needs = &phrase.needs;
+            let is_shown = lacks.is_some() || (!needs.is_empty() && needs.iter().all(|fact| fact.is_shown(node, pod)));
+            let is_guess = (phrase.is_usual && !is_shown) || phrase.inner_error(line).is_some();
+            let reasons = [phrase.often.filter(|_| is_shown).map(str::to_owned), lacks.map(str::to_owned)];
+            let holders = (phrase.id == DRIVER_IN_USE).then(|| changes::holders(node)).flatten();
+            let pair = versions::pair(lines()).map(|pair| pair.in_words());
+            let first = shapes::first_error(lines(), line).filter(|_| pair.is_none());
+            let first = first
+                .map(|first| clean_keeping_end(&shapes::undecorated(first), WORDS))
+                .filter(|first| *first != words);
+            let first = first.map(|first| {
+                all_told.push(first.clone());
+                format!("first error: \"{first}\"")
+            });
+            for more in reasons.into_iter().flatten().chain(holders).chain(pair).chain(first) {
+                cause = format!("{cause}; {more}");
+            }
+            let advice = lacks.map_or(phrase.advice, |_| CONFIGURE);
+            let action = match (is_guess, phrase.often) {
+                (false, _) => (phrase.action, advice.to_owned()),
+                (true, Some(often)) => {
+                    (softened(phrase.action), format!("{RESOLVE} Often: {often}; then {}", lowercased(advice)))
+                }
+                (true, None) => (softened(phrase.action), as_usual(advice)),
+            };
+            let evidence = with_others(format!("{}: {}", quote(&told), phrase.cause), line);
+            return Some(Reason { cause: Some(cause), evidence, told: all_told, action: Some(action) });
         };
         // The way that failed first has the reason.
         let first = lines().find(|line| counter_facts::is_fallback(line)).unwrap_or(line);
-        let cause = Some(format!("its log says \"{}\"; cause not identified", shapes::words_of(first)));
+        let first = shapes::words_of(first);
+        let cause = Some(format!("its log says \"{first}\"; cause not identified"));
         let evidence = with_others(format!("{}; {against}", quote(&told)), line);
-        return Some(Reason { cause, evidence, action: None });
+        return Some(Reason { cause, evidence, told: vec![first], action: None });
     }
     if let Some((line, reading)) = shapes::read_log(lines()) {
         let action = Some((ActionCode::UpdateSoftware, reading.advice.to_owned()));
-        return Some(Reason { cause: Some(reading.quoted()), evidence: with_others(quote(line), line), action });
+        let told = vec![reading.words.clone()];
+        return Some(Reason { cause: Some(reading.quoted()), evidence: with_others(quote(line), line), told, action });
     }
     let error = shapes::last_error(lines());
     let line = error.or(log.lines.last().map(String::as_str))?;
-    let cause = Some(format!("its log says \"{}\"", shapes::words_of(line)));
-    Some(Reason { cause, evidence: with_others(quote(line), line), action: None })
+    let words = shapes::words_of(line);
+    let cause = Some(format!("its log says \"{words}\""));
+    Some(Reason { cause, evidence: with_others(quote(line), line), told: vec![words], action: None })
 }
+
+/// Id of the phrase about a driver that cannot be unloaded.
+const DRIVER_IN_USE: &str = "driver-in-use";
 
 /// Action for a node whose container runtime has no handler of NVIDIA.
 const CONFIGURE: &str = "Configure NVIDIA's runtime as a handler of the container runtime of {node} (nvidia-ctk runtime configure, the \
@@ -159,6 +248,14 @@ fn most_telling<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use syringe_core::facts::Mode;
+    use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
+    use syringe_core::facts::driver_load::DriverLoad;
+    use syringe_core::facts::host::{Daemons, DriverVersions, Host};
+    use syringe_core::facts::inventory::{GpuInventory, Inventory};
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::facts::mig::{GpuMig, Mig, MigDevice};
+    use syringe_core::report::{Report, Section};
 
     /// Lines from public reports, each with the id of its phrase.
     const LINES: &[(&str, &str)] = &[
@@ -307,7 +404,8 @@ mod tests {
             "plugin-sharing-invalid",
         ),
         ("unable to load config: using --mig-strategy=mixed is not supported with MPS", "plugin-sharing-invalid"),
-        ("unable to load config: using MPS requires --mps-root to be specified", "plugin-sharing-invalid"),
+        ("unable to load config: using MPS requires --mps-root to be specified", "plugin-mps-without-root"),
+        ("modprobe: ERROR: could not insert 'nvidia': Invalid argument", "module-argument-rejected"),
         (
             "invalid resource name: incorrect format for resource name 'nvidia.com/GPU 1': a lowercase RFC 1123 label",
             "plugin-resource-name-invalid",
@@ -410,6 +508,100 @@ mod tests {
             assert_eq!(explain(of, line).map(|phrase| phrase.id), Some(*id), "{line}");
             assert!(syringe_core::facts::stack_log::names_failure(line), "node-probe would not keep it: {line}");
         }
+    }
+
+    /// Returns the reason that a log of one line gives on a node about which nothing else is known.
+    fn reason_of(component: Component, line: &str) -> Option<Reason> {
+        let pod = NvidiaPod { uid: "u".into(), component, ..NvidiaPod::default() };
+        let log = StackLog { pod_uid: "u".into(), lines: vec![line.to_owned()], ..StackLog::default() };
+        let host = Host { stack_log: Some(log), ..Host::default() };
+        let mut report = Report::default();
+        report.sections.host = Some(Section::read(host, Vec::new()));
+        of_log(&Node::new(&report, &KubernetesFacts::default()), &pod, "main")
+    }
+
+    #[test]
+    fn an_error_inside_a_line_comes_before_what_is_usual_for_its_words() {
+        for (line, id) in LINES {
+            let Some(phrase) = PHRASES.iter().find(|phrase| phrase.id == *id) else { panic!("{id}") };
+            let line = format!("{line}: acme helper failed: reading /opt/acme/y.conf: the frobnicator is sad");
+            let reason = reason_of(phrase.example_of(), &line).expect("a reason");
+            let Some((code, text)) = reason.action else { continue };
+            assert!(text.starts_with(RESOLVE), "{line}: {text}");
+            assert!(!matches!(code, ActionCode::DrainAndReboot | ActionCode::DrainAndReset), "{line}");
+            assert!(reason.cause.is_some_and(|cause| cause.contains("frobnicator")), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_usual_reason_without_its_facts_is_no_cause() {
+        for (line, id) in LINES {
+            let Some(phrase) = PHRASES.iter().find(|phrase| phrase.id == *id && phrase.is_usual) else { continue };
+            let reason = reason_of(phrase.example_of(), line).expect("a reason");
+            let cause = reason.cause.unwrap_or_default();
+            assert!(phrase.often.is_none_or(|often| !cause.contains(often)), "{line}: {cause}");
+            let text = reason.action.map(|(_, text)| text).unwrap_or_default();
+            assert!(text.is_empty() || text.starts_with(RESOLVE), "{line}: {text}");
+        }
+    }
+
+    /// A node on which every counter-fact is true: the driver works, in an Ubuntu without Secure Boot, with NVIDIA's runtime.
+    fn working_report(log: StackLog) -> Report {
+        let driver = DriverVersions {
+            loaded: Some("570.1".into()),
+            library: Some("570.1".into()),
+            flavor: Some("open".into()),
+            ..DriverVersions::default()
+        };
+        let runtime = ContainerRuntime {
+            complete: true,
+            default_handler: Some("nvidia".into()),
+            handlers: vec![RuntimeHandler { name: "nvidia".into(), ..RuntimeHandler::default() }],
+            cdi_enabled: Some(true),
+            ..ContainerRuntime::default()
+        };
+        let load = DriverLoad { secure_boot: Some(false), signature_enforced: Some(false), ..DriverLoad::default() };
+        let modules = ["nvidia", "nvidia_uvm", "nvidia_peermem", "vfio_pci"].map(str::to_owned).to_vec();
+        let running = Some(true);
+        let daemons = Daemons { mps: running, imex: running, fabric_manager: running, ..Daemons::default() };
+        let host = Host {
+            operating_system: Some("Ubuntu 24.04 LTS".into()),
+            stack_log: Some(log),
+            driver_load: Some(load),
+            container_runtime: Some(runtime),
+            driver,
+            modules,
+            daemons,
+            ..Host::default()
+        };
+        let mode = Some(Mode { current: true, pending: true });
+        let mig = GpuMig { mode, devices: vec![MigDevice::default()], ..GpuMig::default() };
+        let gpu = GpuInventory { uuid: Some("GPU-1".into()), ..GpuInventory::default() };
+        let mut report = Report::default();
+        report.sections.host = Some(Section::read(host, Vec::new()));
+        report.sections.inventory =
+            Some(Section::read(Inventory { gpus: vec![gpu], ..Inventory::default() }, Vec::new()));
+        report.sections.mig = Some(Section::read(Mig { gpus: vec![mig], ..Mig::default() }, Vec::new()));
+        report
+    }
+
+    #[test]
+    fn a_cause_that_the_facts_contradict_is_not_identified() {
+        let mut tried = 0;
+        for (line, id) in LINES {
+            let Some(phrase) = PHRASES.iter().find(|phrase| phrase.id == *id) else { panic!("{id}") };
+            if phrase.unless.is_empty() {
+                continue;
+            }
+            tried += 1;
+            let pod = NvidiaPod { uid: "u".into(), component: phrase.example_of(), ..NvidiaPod::default() };
+            let lines = vec![(*line).to_owned()];
+            let report = working_report(StackLog { pod_uid: "u".into(), lines, ..StackLog::default() });
+            let reason = of_log(&Node::new(&report, &KubernetesFacts::default()), &pod, "main").expect("a reason");
+            let cause = reason.cause.unwrap_or_default();
+            assert!(cause.contains("cause not identified") && reason.action.is_none(), "{id}: {line}: {cause}");
+        }
+        assert!(tried > 20, "{tried}");
     }
 
     #[test]

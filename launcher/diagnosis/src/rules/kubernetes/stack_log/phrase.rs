@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use crate::rules::kubernetes::stack_log::counter_facts::CounterFact;
+use crate::messages::shapes;
+use crate::rules::kubernetes::stack_log::counter_facts::{CounterFact, NeededFact};
 use syringe_core::classification::{ActionCode, Class};
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::tsv::{alternatives, rows, word};
@@ -15,12 +16,18 @@ pub(crate) struct Phrase {
     pub(crate) any: Vec<Vec<&'static str>>,
     pub(crate) class: Class,
     pub(crate) action: ActionCode,
-    /// The reason why the container fails.
+    /// The reason why the container fails, as far as the message says it.
     pub(crate) cause: &'static str,
+    /// The usual reason, if the message itself does not say the reason.
+    pub(super) often: Option<&'static str>,
+    /// Whether the action repairs only the usual reason.
+    pub(super) is_usual: bool,
     /// Text of the action; `{node}` is the placeholder for the node's name.
     pub(crate) advice: &'static str,
     /// Facts that contradict the cause.
     pub(super) unless: Vec<CounterFact>,
+    /// Facts that must be shown for the usual reason.
+    pub(super) needs: Vec<NeededFact>,
     /// The components in whose logs the words have this cause; empty for all.
     of: Vec<Component>,
 }
@@ -34,7 +41,11 @@ fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
     let names = |at: usize| rest.get(at).copied().unwrap_or_default().split_whitespace();
     let unless = names(0).map(word).collect::<Option<_>>()?;
     let of = names(1).map(word).collect::<Option<_>>()?;
-    Some(Phrase { id, any: alternatives(words), class: word(class)?, action: word(action)?, cause, advice, unless, of })
+    let needs = names(2).map(word).collect::<Option<_>>()?;
+    let (cause, often) = cause.split_once("; often: ").map_or((cause, None), |(cause, often)| (cause, Some(often)));
+    let (advice, is_usual) = advice.strip_prefix("often: ").map_or((advice, often.is_some()), |advice| (advice, true));
+    let (any, class, action) = (alternatives(words), word(class)?, word(action)?);
+    Some(Phrase { id, any, class, action, cause, often, is_usual, advice, unless, needs, of })
 }
 
 impl Phrase {
@@ -47,6 +58,11 @@ impl Phrase {
     /// Returns whether the words have this cause in the log of a component.
     pub(super) fn is_of(&self, component: Component) -> bool {
         self.of.is_empty() || self.of.contains(&component)
+    }
+
+    /// Returns the error inside a line that is more specific than the words of the phrase: what follows them after a colon.
+    pub(super) fn inner_error<'l>(&self, line: &'l str) -> Option<&'l str> {
+        shapes::inner_error(line.get(self.end_in(&line.to_ascii_lowercase())?..)?)
     }
 
     /// Returns where the phrase ends in a line, in lower case, if the line matches one of the alternatives.

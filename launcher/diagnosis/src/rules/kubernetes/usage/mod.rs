@@ -12,6 +12,7 @@
 //! node within milliseconds. So a container that has run for a minute is in the allocations; a second reading would have the
 //! same result.
 
+mod allocated_twice;
 mod allocations;
 mod doubtful;
 mod license;
@@ -32,6 +33,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = license::check(node);
     drafts.extend(shared_gpu_memory::check(node));
     drafts.extend(doubtful::check(node));
+    drafts.extend(allocated_twice::check(node));
     let all = Allocations::of(node).filter(|_| matching_fails(node).is_none());
     if let Some(all) = all {
         drafts.extend(unallocated_use::check(node, &all));

@@ -53,6 +53,12 @@ rules! {
         means "The requests of the pods on the node add up to more devices than the node has. One of the pods has no device, or \
             shares the GPU of another one.",
         reads "kubernetes.gpu_pods, kubernetes.gpu_capacity, kubelet.registered", about Workload;
+    ALLOCATED_TWICE: "gpu-allocated-twice" Warning Driver PLUGIN_DOC, "Two pods hold the same GPU, although nothing shares it",
+        UpdateSoftware "Delete one of the pods in the evidence, then restart the kubelet and the device plugin of {node}. Check that only \
+            one device plugin runs there, and that its checkpoint was not copied or restored.",
+        means "The kubelet has allocated the same GPU or MIG device to two pods. Time-slicing and MPS, which share GPUs, are not used \
+            for it. The pods share its memory and time without knowing it.",
+        reads "kubelet.allocations, kubernetes.live_pod_uids", about Workload;
     UNLICENSED: "vgpu-unlicensed" Critical Driver VGPU_DOC, "The vGPU has no license",
         UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token and the \
             connection to the license server: without a license the performance of the vGPU is restricted some minutes \

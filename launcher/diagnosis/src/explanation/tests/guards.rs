@@ -1,0 +1,133 @@
+//! Tests of what no row of a table may conclude: for a component of the GPU stack, from the log of a container that is ready, from the most
+//! frequent reason of a scheduler.
+
+use crate::explanation::tests::{Cause, ContainerState, PodFacts, cause_of, explain, failed, node, running};
+use crate::messages::phrases::{Part, rows_of};
+use syringe_core::classification::ActionCode;
+use syringe_core::facts::host::{DriverVersions, Host};
+use syringe_core::facts::kubernetes::pod::{CapacityShortage, ContainerLog, ContainerSpec};
+use syringe_core::report::Section;
+
+/// A pod whose container ended with a message, and which requests no GPU.
+fn ended_with(message: &str) -> PodFacts {
+    let mut pod = PodFacts { wants_gpus: false, gpu_containers: Vec::new(), ..failed(1, "Error") };
+    pod.uid = "another".into();
+    if let ContainerState::Terminated { message: said, .. } = &mut pod.containers[0].state {
+        message.clone_into(said);
+    }
+    pod
+}
+
+/// A container that gets the driver in another way than by a request.
+fn specs() -> [ContainerSpec; 4] {
+    let spec = || ContainerSpec { name: "main".into(), ..ContainerSpec::default() };
+    let mounted = |path: &str, volume: &str| vec![(path.to_owned(), volume.to_owned())];
+    [
+        ContainerSpec { privileged: true, ..spec() },
+        ContainerSpec { environment: vec![("NVIDIA_VISIBLE_DEVICES".into(), "all".into())], ..spec() },
+        ContainerSpec { mounts: mounted("/run/nvidia/driver", "hostPath /run/nvidia/driver (volume root)"), ..spec() },
+        ContainerSpec { mounts: mounted("/host", "hostPath / (volume host)"), ..spec() },
+    ]
+}
+
+#[test]
+fn no_component_of_the_stack_is_to_request_a_gpu() {
+    let report = node(Vec::new());
+    for phrase in rows_of(Part::Program) {
+        for example in &phrase.examples {
+            let component = PodFacts { is_gpu_stack: true, ..ended_with(example) };
+            let with_specs = specs().map(|spec| PodFacts { specs: vec![spec], ..ended_with(example) });
+            for pod in with_specs.into_iter().chain([component]) {
+                let explained = cause_of(&pod, &report);
+                assert_ne!(explained.action.code, ActionCode::ChangeRequest, "{example}: {}", explained.summary);
+                assert!(!explained.summary.contains("requests no GPU"), "{example}: {}", explained.summary);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_user_pod_without_a_request_is_to_request_a_gpu() {
+    let explained = cause_of(&ended_with("CUDA error: no CUDA-capable device is detected"), &node(Vec::new()));
+    assert_eq!(explained.action.code, ActionCode::ChangeRequest, "{}", explained.summary);
+}
+
+#[test]
+fn no_action_follows_from_the_log_of_a_container_that_is_ready() {
+    let (runs, report) = running("R", Vec::new());
+    let rows = [Part::Program, Part::Start].into_iter().flat_map(rows_of);
+    for example in rows.flat_map(|phrase| &phrase.examples) {
+        for is_gpu_stack in [false, true] {
+            let log = ContainerLog {
+                container: "main".into(),
+                lines: vec![format!("level=error msg=\"{example}\"")],
+                ..ContainerLog::default()
+            };
+            let pod = PodFacts { is_gpu_stack, other_logs: vec![log], ready: Some(true), ..runs.clone() };
+            let explained = cause_of(&pod, &report);
+            assert!(matches!(explained.cause, Cause::Unknown | Cause::None), "{example}: {}", explained.summary);
+            assert!(matches!(explained.action.code, ActionCode::Watch | ActionCode::None), "{example}: {explained:?}");
+        }
+    }
+}
+
+#[test]
+fn a_library_in_another_folder_is_not_one_that_the_runtime_did_not_add() {
+    let mut report = node(Vec::new());
+    let driver = DriverVersions {
+        library_path: Some("/run/nvidia/driver/usr/lib64/libnvidia-ml.so.570.1".into()),
+        ..DriverVersions::default()
+    };
+    report.sections.host = Some(Section::read(Host { driver, ..Host::default() }, Vec::new()));
+    let with = |folder: &str| {
+        let spec = ContainerSpec {
+            name: "main".into(),
+            environment: vec![("LD_LIBRARY_PATH".into(), format!("/run/nvidia/driver{folder}"))],
+            mounts: vec![("/run/nvidia/driver".into(), "hostPath /run/nvidia/driver (volume root)".into())],
+            ..ContainerSpec::default()
+        };
+        cause_of(
+            &PodFacts { specs: vec![spec], ..ended_with("Failed to initialize NVML: ERROR_LIBRARY_NOT_FOUND") },
+            &report,
+        )
+    };
+    let told = "they are in /run/nvidia/driver/usr/lib64";
+    let elsewhere = with("/usr/lib/x86_64-linux-gnu");
+    assert!(elsewhere.action.text.contains(told), "{}", elsewhere.action.text);
+    let there = with("/usr/lib64");
+    assert!(!there.action.text.contains(told), "{}", there.action.text);
+}
+
+#[test]
+fn the_most_frequent_reason_does_not_explain_a_node_that_has_room() {
+    let checked = ["nsufficient", "taint", "affinity/selector", "unschedulable"];
+    let mut tried = 0;
+    for phrase in rows_of(Part::Scheduler) {
+        for example in phrase.examples.iter().filter(|text| text.starts_with(|first: char| first.is_ascii_digit())) {
+            if checked.iter().any(|words| example.contains(words)) || example.contains("are available") {
+                continue;
+            }
+            tried += 1;
+            let message = format!("0/9 nodes are available: {example}, 8 Insufficient nvidia.com/gpu.");
+            let room = CapacityShortage {
+                shortage: "gpu-1 has free what the pod requests".into(),
+                has_room: Some("gpu-1".into()),
+                ..CapacityShortage::default()
+            };
+            let pod = PodFacts {
+                phase: "Pending".into(),
+                node: None,
+                node_ready: None,
+                scheduled: None,
+                message: Some(message),
+                containers: Vec::new(),
+                capacity_shortage: Some(room),
+                ..failed(1, "Error")
+            };
+            let explained = explain(&pod, None, None);
+            assert!(explained.summary.contains(phrase.what), "{example}: {}", explained.summary);
+            assert!(!explained.summary.contains("too few GPUs are free"), "{example}: {}", explained.summary);
+        }
+    }
+    assert!(tried > 5, "{tried}");
+}

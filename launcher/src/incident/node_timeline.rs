@@ -1,0 +1,272 @@
+//! `NodeTimeline`: the kernel events, driver loads, resets and boots in the report of one node, and the gaps of its logs.
+
+use jiff::{SignedDuration, Timestamp};
+use syringe_core::classification::Severity;
+use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as Kind, KernelLog};
+use syringe_core::kernel_log::{event_meaning, host_lines, record_parser, window};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Report, Section};
+use syringe_core::text::clean;
+
+use super::entry::{Entry, EntryKind, Gap, GapKind, NODE_LANE};
+
+/// Times of one boot in two logs differ by less than this: journald stamps the first lines when it starts.
+const SAME_BOOT: SignedDuration = SignedDuration::from_mins(2);
+/// Lines less than this apart are one occurrence, as in the report.
+const SAME_OCCURRENCE: SignedDuration = SignedDuration::from_mins(1);
+/// Maximum length of a line of the kernel log.
+const MAX_LINE: usize = 400;
+
+/// What the report of a node says about its past.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeTimeline {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+impl NodeTimeline {
+    /// Returns the entries and gaps since `since`. `now`: the end of the period, if the report does not say when it was made.
+    pub(crate) fn of_report(node: &str, report: &Report, since: Timestamp, now: Timestamp) -> Self {
+        let now = report.taken_at.unwrap_or(now);
+        let uptime = Section::data_of(&report.sections.host).and_then(|host| i64::try_from(host.uptime_seconds?).ok());
+        let booted = uptime.and_then(|uptime| now.checked_sub(SignedDuration::from_secs(uptime)).ok());
+        let none = KernelLog::default();
+        let log = Section::data_of(&report.sections.xid);
+        let mut all = Self::default();
+        all.add_events(node, report, log.unwrap_or(&none), booted);
+        let records = Records::of(report, booted, now);
+        for boot in records.boots.iter().copied() {
+            let (kind, severity) = (EntryKind::Boot, Severity::Info);
+            all.entries.push(Entry::new(boot, node, NODE_LANE, kind, severity, "the node booted"));
+            all.gaps.extend(
+                records
+                    .before(boot, log.unwrap_or(&none))
+                    .map(|(last, why)| Gap::new(node, GapKind::BeforeBoot, last, Some(boot), why)),
+            );
+        }
+        match log {
+            Some(log) => all.add_gaps(node, log, since, now, &records),
+            None => {
+                let problem = report.sections.xid.as_ref().and_then(|section| section.problems.first());
+                let why = problem.map_or("the kernel log was not read".to_owned(), |problem| {
+                    format!("the kernel log was not read: {}", clean(&problem.why, MAX_LINE))
+                });
+                all.gaps.push(Gap::new(node, GapKind::LogMissing, Some(since), Some(now), why));
+            }
+        }
+        all.entries.retain(|entry| entry.at >= since);
+        all.gaps.retain(|gap| gap.to.is_none_or(|to| to > since));
+        all
+    }
+
+    fn add_events(&mut self, node: &str, report: &Report, log: &KernelLog, booted: Option<Timestamp>) {
+        let mut without_time = 0_u64;
+        for event in &log.events {
+            let mut times = event.occurred_at();
+            let span = event.first.zip(event.last).map(|(first, last)| last.duration_since(first));
+            if span.is_some_and(|span| span < SAME_OCCURRENCE) {
+                times.truncate(1);
+            }
+            let of_uptime = || {
+                let uptime = SignedDuration::try_from_secs_f64(event.last_uptime_seconds?).ok()?;
+                booted.filter(|_| event.boot_id.is_none())?.checked_add(uptime).ok()
+            };
+            if times.is_empty() {
+                times.extend(of_uptime());
+            }
+            let Some(last) = times.last().copied() else {
+                without_time += event.count.max(1);
+                continue;
+            };
+            let shown = times.len() as u64;
+            for at in times {
+                let counted = at == last && event.count > shown;
+                self.entries.push(Entry {
+                    text: Some(clean(&event.raw, MAX_LINE)),
+                    count: counted.then_some(event.count),
+                    count_is_lower_bound: counted && event.count_is_lower_bound,
+                    ..Entry::new(at, node, &lane(report, event), kind(event), severity(event), what(event))
+                });
+            }
+        }
+        if without_time > 0 {
+            let why = format!("{without_time} events of the kernel log have no time");
+            self.gaps.push(Gap::new(node, GapKind::WithoutTime, None, None, why));
+        }
+    }
+
+    /// Adds the times that no log covers, back from `now`, and the lines that were lost.
+    fn add_gaps(&mut self, node: &str, log: &KernelLog, since: Timestamp, now: Timestamp, records: &Records) {
+        let mut logs: Vec<Coverage> = log.coverage.clone();
+        let mut end = now;
+        while end > since {
+            logs.retain(|log| log.from.is_some_and(|from| from < end));
+            let begin = window::reach(&logs, end).unwrap_or(end);
+            if begin <= since {
+                break;
+            }
+            let before = window::last_before(&logs, begin).filter(|before| *before > since);
+            let is_boot = |boot: &&Timestamp| boot.duration_since(begin).abs() < SAME_BOOT;
+            match (before, records.boots.iter().find(is_boot)) {
+                // This is the gap before the boot.
+                (Some(_), Some(_)) => {}
+                (Some(before), None) => {
+                    let why = "no log that could be read covers this time";
+                    self.gaps.push(Gap::new(node, GapKind::LogMissing, Some(before), Some(begin), why));
+                }
+                (None, of_boot) => {
+                    let is_ring = logs.iter().any(|log| log.complete_since_boot == Some(false));
+                    let why = match (of_boot, is_ring) {
+                        (Some(_), _) => "the kernel log begins at a boot, and no log of an earlier boot could be read",
+                        (None, true) => {
+                            "the kernel overwrote older lines in its ring buffer, and no other log has them"
+                        }
+                        (None, false) => "no log that could be read has older lines",
+                    };
+                    self.gaps.push(Gap::new(node, GapKind::LogBeginsLater, Some(since), Some(begin), why));
+                    break;
+                }
+            }
+            end = before.unwrap_or(since);
+        }
+        for Coverage { source, from, to, lost_records, suppressed_lines, .. } in &log.coverage {
+            let lost = [
+                (lost_records, "overwritten before they could be read"),
+                (suppressed_lines, "suppressed by a rate limit"),
+            ];
+            for (count, how) in lost.into_iter().filter(|(count, _)| **count > 0) {
+                let why = format!("{}: {count} lines were {how}; counts are lower bounds", clean(source, 80));
+                self.gaps.push(Gap::new(node, GapKind::LinesLost, *from, *to, why));
+            }
+        }
+        if log.events_omitted > 0 {
+            let why = format!("{} events do not fit in the report of the node", log.events_omitted);
+            self.gaps.push(Gap::new(node, GapKind::LinesLost, None, None, why));
+        }
+        if records.times.is_empty() && log.events.iter().any(|event| event.boot_id.is_some()) {
+            let why = "the records of the kernel log were not read, so only the last boot is shown";
+            self.gaps.push(Gap::new(node, GapKind::LinesLost, None, None, why));
+        }
+    }
+}
+
+impl Entry {
+    pub(crate) fn new(
+        at: Timestamp,
+        node: &str,
+        lane: &str,
+        kind: EntryKind,
+        severity: Severity,
+        what: impl Into<String>,
+    ) -> Self {
+        let (node, lane, what) = (node.to_owned(), lane.to_owned(), what.into());
+        Self { at, node, lane, kind, severity, what, text: None, count: None, count_is_lower_bound: false }
+    }
+}
+
+impl Gap {
+    pub(crate) fn new(
+        node: &str,
+        kind: GapKind,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+        why: impl Into<String>,
+    ) -> Self {
+        Self { node: Some(node.to_owned()), kind, from, to, why: why.into() }
+    }
+}
+
+/// The raw records of the kernel log.
+struct Records {
+    /// The times of the boots, oldest first.
+    boots: Vec<Timestamp>,
+    /// The times of the records. Empty if the records were not read.
+    times: Vec<Timestamp>,
+}
+
+impl Records {
+    /// Returns the records of a report. `booted`: the last boot.
+    fn of(report: &Report, booted: Option<Timestamp>, now: Timestamp) -> Self {
+        let (mut boots, mut times): (Vec<Timestamp>, _) = (booted.into_iter().collect(), Vec::new());
+        for line in report.kernel_log.iter().filter(|line| !line.starts_with("# ")) {
+            let Some(record) = record_parser::parse_line(line) else { continue };
+            let wall = record.wall.and_then(|wall| wall.microseconds(Some(now.as_microsecond())));
+            let of_uptime = || Some(booted?.as_microsecond().saturating_add_unsigned(record.uptime_us?));
+            let Some(time) = wall.or_else(of_uptime).and_then(|time| Timestamp::from_microsecond(time).ok()) else {
+                continue;
+            };
+            // The kernel prints this line first.
+            if record.text.starts_with("Linux version ") {
+                boots.push(time);
+            }
+            times.push(time);
+        }
+        boots.sort();
+        boots.dedup_by(|later, earlier| later.duration_since(*earlier) < SAME_BOOT);
+        Self { boots, times }
+    }
+
+    /// Returns the time of the last line before a boot, if that line was read, and what is not known. `None` if no log has a line
+    /// before the boot.
+    fn before(&self, boot: Timestamp, log: &KernelLog) -> Option<(Option<Timestamp>, &'static str)> {
+        let silent = "no line of the kernel log is between the last line before the boot and the boot";
+        let last = |times: &mut dyn Iterator<Item = Timestamp>| times.filter(|time| *time < boot).max();
+        if let Some(last) = last(&mut self.times.iter().copied()) {
+            return Some((Some(last), silent));
+        }
+        let spans = |log: &&Coverage| log.from.is_some_and(|from| from < boot) && log.to.is_some_and(|to| to > boot);
+        if log.coverage.iter().any(|log| spans(&log)) {
+            return Some((None, "when the node last logged before the boot is not known: these records were not read"));
+        }
+        let ends = log.coverage.iter().filter_map(|log| log.to);
+        last(&mut ends.chain(log.events.iter().flat_map(KernelEvent::occurred_at))).map(|last| (Some(last), silent))
+    }
+}
+
+/// Returns the object of a kernel event: the GPU that is or was at the address, an NVSwitch, or the node.
+pub(crate) fn lane(report: &Report, event: &KernelEvent) -> String {
+    let host = Section::data_of(&report.sections.host);
+    let is_gpu = |pci: &&PciAddress| {
+        let on_bus = host.is_some_and(|host| host.pci_gpus.iter().any(|gpu| gpu.pci_address.as_ref() == Some(*pci)));
+        on_bus || matches!(event.kind, Kind::Xid | Kind::OffBus)
+    };
+    match (event.gpu_index, &event.pci_address) {
+        (Some(index), _) => format!("GPU {index}"),
+        (None, Some(pci)) if event.kind == Kind::Sxid => format!("NVSwitch {}", pci.sysfs()),
+        (None, Some(pci)) if is_gpu(&pci) => format!("GPU {}", pci.sysfs()),
+        _ => NODE_LANE.to_owned(),
+    }
+}
+
+fn kind(event: &KernelEvent) -> EntryKind {
+    match event.kind {
+        Kind::DriverLoaded => EntryKind::DriverLoad,
+        _ if event.is_reset() => EntryKind::GpuReset,
+        _ => EntryKind::Kernel,
+    }
+}
+
+/// Returns the severity of an event when it was new.
+pub(crate) fn severity(event: &KernelEvent) -> Severity {
+    match event.kind {
+        Kind::Xid | Kind::Sxid => event_meaning::of(event).map_or(Severity::Warning, |meaning| meaning.severity),
+        Kind::Nic | Kind::Host => host_lines::row_of(event).map_or(Severity::Warning, |row| row.severity),
+        Kind::OffBus => Severity::Fatal,
+        Kind::RmInitFailed | Kind::GspFailed | Kind::ProbeFailed | Kind::BarUnassigned => Severity::Critical,
+        Kind::ModuleRefused | Kind::ApiMismatch | Kind::NvlinkInitFailed => Severity::Critical,
+        Kind::DriverLoaded | Kind::GspRateLimit => Severity::Info,
+        _ => Severity::Warning,
+    }
+}
+
+/// Returns an event in a few words: `Xid 79: GPU has fallen off the bus`.
+pub(crate) fn what(event: &KernelEvent) -> String {
+    let name = diagnosis::event_name(event);
+    if event.is_reset() {
+        return format!("the GPU was reset, so the driver withdrew its recommendation ({name})");
+    }
+    let meaning = event.name.clone().or_else(|| host_lines::row_of(event).map(|row| row.meaning.to_owned()));
+    let sub = event.sub_code.as_deref().filter(|_| matches!(event.kind, Kind::Xid | Kind::Sxid));
+    let sub = sub.map(|sub| format!(" ({})", clean(sub, 60))).unwrap_or_default();
+    meaning.map_or_else(|| format!("{name}{sub}"), |meaning| format!("{name}: {}{sub}", clean(&meaning, 120)))
+}

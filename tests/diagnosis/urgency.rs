@@ -1,0 +1,165 @@
+//! Tests of urgency: work that an error does not end may finish, whatever the age of the error and the work on the node.
+
+use diagnosis::diagnose;
+use diagnosis::finding::{Diagnosis, Urgency};
+use syringe_core::classification::Severity;
+use syringe_core::facts::ecc::{RemappedRows, RetiredPages};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::gpu_names::gpu_addresses;
+use syringe_core::kernel_log::catalogue::Fatality;
+use syringe_core::kernel_log::{sxids, xids};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::Report;
+
+use super::properties::log_of;
+use super::{scenarios, told, with_lines};
+
+const HOUR: i64 = 60;
+
+/// Returns the H100 node with this event at these ages in minutes. It runs a job on all GPUs, unless it is `idle`.
+fn node(event: &KernelEvent, ages: &[i64], idle: bool) -> Report {
+    let (mut report, _) = scenarios()["healthy-h100-8"].clone();
+    let now = report.taken_at.expect("a time");
+    if idle {
+        let processes =
+            report.sections.processes.as_mut().and_then(|section| section.data.as_mut()).expect("processes");
+        processes.processes.retain(|process| process.pod_uid.is_none());
+    }
+    let boot_id = report.boot_id.clone();
+    let log = log_of(&mut report).expect("a log");
+    for age in ages {
+        let time = Some(now - jiff::SignedDuration::from_mins(*age));
+        log.events.push(KernelEvent { count: 1, first: time, last: time, boot_id: boot_id.clone(), ..event.clone() });
+    }
+    report.kernel_log.clear();
+    report
+}
+
+fn judged(report: &Report) -> Diagnosis {
+    diagnose(report, &KubernetesFacts::default())
+}
+
+/// Returns the urgency of the most urgent plan.
+fn urgency(diagnosis: &Diagnosis) -> Option<Urgency> {
+    diagnosis.plan.iter().map(|plan| plan.urgency).max()
+}
+
+/// Tests each Xid and SXid of the catalogue, new, old and repeated, on an idle node and on a node with a job.
+#[test]
+fn only_an_error_that_ends_work_is_urgent() {
+    let (report, _) = &scenarios()["healthy-h100-8"];
+    let gpu = gpu_addresses(report).get(2).map(|(pci, ..)| pci.clone());
+    let continues = |action: Option<&str>| matches!(action, Some("IGNORE" | "CONTACT_SUPPORT"));
+    let of_xid = |code| KernelEvent {
+        kind: Kind::Xid,
+        code: Some(code),
+        pci_address: gpu.clone(),
+        gpu_index: Some(2),
+        ..KernelEvent::default()
+    };
+    let of_sxid = |code| KernelEvent {
+        kind: Kind::Sxid,
+        code: Some(code),
+        pci_address: PciAddress::parse("0000:07:00.0"),
+        ..KernelEvent::default()
+    };
+    let all = xids().map(|entry| (of_xid(entry.code), entry.nvidia_action, continues(entry.nvidia_action)));
+    let all = all.chain(sxids().map(|entry| {
+        let harmless = entry.fatality == Some(Fatality::NonFatal);
+        (of_sxid(entry.code), entry.nvidia_action, harmless)
+    }));
+    // The other rows ask for a repair, or are not documented.
+    let all = all.filter(|(_, action, continues)| *continues || *action == Some("IGNORE"));
+    let mut wrong = Vec::new();
+    for (event, action, continues) in all {
+        let name = format!("{:?} {:?} {action:?}", event.kind, event.code);
+        for idle in [true, false] {
+            for ages in [&[5][..], &[8 * HOUR], &[72 * HOUR], &[70, 5]] {
+                let diagnosis = judged(&node(&event, ages, idle));
+                let worst = diagnosis.findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
+                if continues && urgency(&diagnosis) == Some(Urgency::Now) {
+                    wrong.push(format!("{name} {ages:?}, idle {idle}: now"));
+                }
+                let harmless = action == Some("IGNORE") && ages.len() == 1 && ages != [5];
+                if harmless && worst > Severity::Warning {
+                    wrong.push(format!("{name} {ages:?}, idle {idle}: {worst:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Work that goes on hours after a fault that is not fatal may finish.
+#[test]
+fn an_old_fault_that_is_not_fatal_is_not_urgent() {
+    let (report, _) = &scenarios()["healthy-h100-8"];
+    let gpu = gpu_addresses(report).get(2).map(|(pci, ..)| pci.clone());
+    for entry in xids().filter(|entry| entry.severity == Severity::Critical) {
+        let event = KernelEvent {
+            kind: Kind::Xid,
+            code: Some(entry.code),
+            pci_address: gpu.clone(),
+            gpu_index: Some(2),
+            ..KernelEvent::default()
+        };
+        let diagnosis = judged(&node(&event, &[8 * HOUR], false));
+        assert!(urgency(&diagnosis) < Some(Urgency::Now), "{}: {}", entry.code, told(&diagnosis));
+    }
+}
+
+/// Single events that NVIDIA's catalogue ignores, and for which no state of the GPU waits for a repair, are information.
+#[test]
+fn a_single_event_that_nvidia_ignores_is_information() {
+    let (report, _) = &scenarios()["healthy-h100-8"];
+    let gpu = gpu_addresses(report).get(2).map(|(pci, ..)| pci.clone());
+    for code in [37, 38, 44, 66, 67, 93, 108, 121, 137, 152, 153] {
+        let event = KernelEvent {
+            kind: Kind::Xid,
+            code: Some(code),
+            pci_address: gpu.clone(),
+            gpu_index: Some(2),
+            ..KernelEvent::default()
+        };
+        let diagnosis = judged(&node(&event, &[11 * HOUR], false));
+        assert!(
+            diagnosis.findings.iter().all(|finding| finding.severity == Severity::Info),
+            "{code}: {}",
+            told(&diagnosis)
+        );
+    }
+}
+
+/// Corrected errors leave the data right.
+#[test]
+fn corrected_errors_stop_no_work() {
+    let with = |change: &dyn Fn(&mut syringe_core::facts::ecc::GpuEcc)| {
+        let mut report = with_lines("healthy-h100-8", &[(72 * HOUR, "NVRM: Xid (PCI:0000:2a:00): 63, Row Remapper")]);
+        let ecc = report.sections.ecc.as_mut().and_then(|section| section.data.as_mut()).expect("counters");
+        change(&mut ecc.gpus[1]);
+        judged(&report)
+    };
+    let pages = |single_bit, double_bit| RetiredPages { single_bit, double_bit, pending: Some(true) };
+    for corrected in [1, 1_000, 10_000_000] {
+        let corrected = with(&|gpu| gpu.volatile.corrected = Some(corrected));
+        assert!(urgency(&corrected) < Some(Urgency::Now), "{}", told(&corrected));
+    }
+    for (single, double, uncorrected, expected) in
+        [(2, 0, 0, false), (2, 0, 1, true), (0, 1, 1, true), (40, 3, 0, false), (2, 1, 0, false)]
+    {
+        let diagnosis = with(&|gpu| {
+            gpu.remapped_rows = None;
+            gpu.retired_pages = Some(pages(single, double));
+            gpu.volatile.uncorrected = Some(uncorrected);
+            gpu.aggregate.uncorrected = Some(u64::from(double) + uncorrected);
+        });
+        let finding = diagnosis.findings.iter().find(|finding| finding.id == "retired-pages-pending");
+        let finding = finding.unwrap_or_else(|| panic!("{}", told(&diagnosis)));
+        assert_eq!(finding.severity == Severity::Critical, expected, "{}", told(&diagnosis));
+        assert_eq!(urgency(&diagnosis) == Some(Urgency::Now), expected, "{}", told(&diagnosis));
+    }
+    let rows = |rows: &mut RemappedRows| (rows.pending, rows.correctable) = (true, 1);
+    let remap = with(&|gpu| gpu.remapped_rows.iter_mut().for_each(rows));
+    assert!(urgency(&remap) < Some(Urgency::Now), "{}", told(&remap));
+}

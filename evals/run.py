@@ -175,7 +175,7 @@ GRAVE = ("fatal", "critical", "warning")
 
 def asked(prompt):
     """Returns the pod and the nodes that a prompt names."""
-    pod = re.search(r"\b[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*\b", prompt)
+    pod = re.search(r"(?<![\w.-])[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*\b", prompt)
     first, last = re.search(r"gpu-(\d+) to gpu-(\d+)", prompt), re.findall(r"\bgpu-\d+\b", prompt)
     nodes = [f"gpu-{number}" for number in range(int(first[1]), int(first[2]) + 1)] if first else list(dict.fromkeys(last))
     return pod and pod[0], nodes

@@ -23,15 +23,12 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    use archive::SavedNode;
     use jiff::Timestamp;
     use k8s_openapi::api::core::v1::{
-        Event, EventSource, Node, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Taint, Toleration,
+        Event, EventSource, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Taint, Toleration,
     };
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-    use serde::Serialize;
-    use serde_json::Value;
     use syringe_core::report::Report;
     use syringe_core::scenarios;
 
@@ -54,61 +51,14 @@ mod tests {
     fn archive() -> Archive {
         let nodes = NODES.map(|(name, scenario)| node(name, scenarios::named(scenario).expect("a scenario").report()));
         let now = nodes.iter().filter_map(|node| node.facts.report().taken_at).max().expect("a time");
-        let mut archive = Archive::default();
-        archive.manifest.taken_at = now;
-        archive.manifest.context = "demo".to_owned();
-        archive.manifest.kubernetes_version = Fixture::default().kubernetes_version;
-        archive.manifest.note = Some("This is demo data, not a real cluster.".to_owned());
         let mut pods: Vec<Pod> = nodes.iter().flat_map(workloads_of).collect();
         pods.push(workload_pod("monitoring", "prometheus-0", "cpu-1", 0));
         pods.push(pending_pod());
-        let objects: Vec<_> = nodes
-            .iter()
-            .enumerate()
-            .map(|(index, node)| ready_since_creation(node.object(index, &archive.manifest.kubernetes_version, now)))
-            .collect();
-        for (kind, list) in
-            [("nodes", at(now, &objects)), ("pods", at(now, &pods)), ("events", at(now, &[failed_scheduling(now)]))]
-        {
-            archive.objects.insert(kind.to_owned(), list);
-        }
-        for kind in ["daemonsets", "leases", "resourceclaims", "resourceslices"] {
-            archive.objects.insert(kind.to_owned(), b"[]".to_vec());
-        }
-        for node in nodes {
-            let facts = node.facts.report();
-            let report = node_probe::run(&["all".to_owned()], Some(&facts)).stdout;
-            let kernel_log = (facts.kernel_log.join("\n") + "\n").into_bytes();
-            archive.add_node(&node.name, SavedNode { report, kernel_log }, None);
-        }
+        let events = vec![failed_scheduling(now)];
+        let cluster_name = "demo".to_owned();
+        let mut archive = Fixture { cluster_name, pods, events, ..Fixture::of(nodes) }.to_archive(now);
+        archive.manifest.note = Some("This is demo data, not a real cluster.".to_owned());
         archive
-    }
-
-    fn ready_since_creation(mut node: Node) -> Node {
-        let created = node.metadata.creation_timestamp.clone();
-        let conditions = node.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten());
-        conditions.for_each(|condition| condition.last_transition_time = created.clone());
-        node
-    }
-
-    /// Returns objects as JSON. Times of this moment become `now`.
-    fn at<T: Serialize>(now: Timestamp, objects: &[T]) -> Vec<u8> {
-        fn set(value: &mut Value, now: Timestamp) {
-            match value {
-                Value::String(text) => {
-                    let age = text.parse().map(|time: Timestamp| Timestamp::now().duration_since(time).as_secs());
-                    if age.is_ok_and(|age| (-5..60).contains(&age)) {
-                        *text = now.to_string();
-                    }
-                }
-                Value::Array(entries) => entries.iter_mut().for_each(|entry| set(entry, now)),
-                Value::Object(fields) => fields.values_mut().for_each(|field| set(field, now)),
-                _ => {}
-            }
-        }
-        let mut list = serde_json::to_value(objects).expect("JSON");
-        set(&mut list, now);
-        serde_json::to_vec(&list).expect("JSON")
     }
 
     fn node(name: &str, facts: Report) -> NodeFixture {

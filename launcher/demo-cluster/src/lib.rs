@@ -25,7 +25,7 @@
 //!   authentication, request_body, collection, programs  token and Host; bodies; objects of one kind; programs of images
 //!   json_store, store, node_fixture, shell_images       all objects; nodes of a fixture; images with a shell (tests)
 //!   workload, fixture, container_runtime, faults        pods of a fixture; fixture; running containers; faults (tests)
-//!   cluster_state, from_archive, demo                   the state of server and kubelets; the fixture of an archive
+//!   cluster_state, from_archive, to_archive, demo       the state of server and kubelets; archives and fixtures
 //!   kubelet, kubelet_connection                         pods on nodes; the node and container of an exec or log
 //!   admission, probe_policy, authorization              checks of a request
 //!   get_and_list, json_objects                          get and list; objects that are stored as JSON
@@ -88,6 +88,8 @@ mod selector;
 #[cfg(feature = "test-support")]
 mod shell_images;
 mod store;
+#[cfg(any(test, feature = "test-support"))]
+mod to_archive;
 mod watch;
 mod workload;
 

@@ -141,10 +141,12 @@ impl EventLog {
         let continues = self.previous.exists && !record.has_prefix && record.text.starts_with([' ', '\t']);
         let (moment, boot) =
             if continues { (self.previous.moment, self.previous.boot) } else { self.time_and_boot(record) };
-        self.raw.push(record, moment.wall);
         // In a text log, a line without prefixes continues the previous line and has the origin of that line.
         let of_before = self.previous.origin.filter(|_| !record.has_prefix && record.origin == Origin::Kernel);
         let origin = of_before.unwrap_or(record.origin);
+        if origin != Origin::Program {
+            self.raw.push(record, moment.wall);
+        }
         let text_log = record.seq.is_none() && record.boot_id.is_none();
         let not_kernel = Some(origin).filter(|origin| *origin != Origin::Kernel && text_log);
         self.previous = PreviousRecord { moment, boot, origin: not_kernel, exists: true };

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use jiff::Timestamp;
 
-use crate::kernel_log::record::{Origin, Record};
+use crate::kernel_log::record::Record;
 
 /// The newest records of each log. The first log is the most important one: later logs get the room that it leaves.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl RawLines {
 
     /// Adds a record, unless a program wrote it. `wall`: microseconds since 1970.
     pub(super) fn push(&mut self, record: &Record<'_>, wall: Option<i64>) {
-        if self.limit == 0 || record.origin == Origin::Program {
+        if self.limit == 0 {
             return;
         }
         let Record { facility, level, seq, uptime_us, text, .. } = record;
@@ -83,5 +83,16 @@ mod tests {
         let mut again = EventLog::new(None, Options::default());
         raw.iter().for_each(|line| again.push_line(line));
         assert_eq!(again.finish().events.len(), raw.len() - 2);
+    }
+
+    #[test]
+    fn a_line_that_continues_a_message_of_a_program_is_left_out() {
+        let mut log = EventLog::new(None, Options { raw_bytes: 600, ..Options::default() });
+        log.source("/var/log/messages");
+        log.push_line("Nov 21 02:45:10 host sshd[77]: a message of a program");
+        log.push_line("with a secret in its second line");
+        log.push_line("Nov 21 02:45:11 host kernel: usb 1-1: new device");
+        let raw = log.raw_lines().join("\n");
+        assert!(!raw.contains("secret") && !raw.contains("sshd") && raw.contains("new device"), "{raw}");
     }
 }

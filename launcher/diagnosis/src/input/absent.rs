@@ -17,7 +17,7 @@ pub(crate) fn addresses(node: &Node<'_>) -> BTreeSet<PciAddress> {
     let events = node.kernel_log().map(|log| log.events.as_slice()).unwrap_or_default();
     let current =
         |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id.as_deref() == node.report.running_boot();
-    // A GPU that fell off the bus can be gone from it.
+    // A GPU that fell off the bus may be missing in the list of PCI devices.
     let was_lost = |address: &PciAddress| {
         events.iter().filter(current).any(|event| event.is_off_bus() && event.pci_address.as_ref() == Some(address))
     };

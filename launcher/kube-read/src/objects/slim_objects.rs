@@ -1,4 +1,4 @@
-//! `slim`: removes from an object what no answer needs: environment variables, commands, volumes, managed fields, annotations.
+//! `slim`: removes from an object what an archive does not need (most variables, commands, volumes, annotations), and secrets.
 //!
 //! The fields that stay are listed, so that a field that Kubernetes adds later, or that contains a secret, is left out. Text that
 //! programs write (below `status`, and in events) stays without what looks like a secret.

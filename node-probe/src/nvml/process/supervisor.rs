@@ -48,7 +48,7 @@ pub(crate) struct NvmlProcesses {
     send: Arc<dyn Fn(Message) + Send + Sync>,
 }
 
-/// A message of a process, which is identified by its number: an answer, or the end of the answers.
+/// A message from the process with this number: an answer, or the end of its answers.
 pub(crate) struct Message {
     process: usize,
     answer: Option<Answer>,

@@ -510,7 +510,7 @@ mod tests {
         }
     }
 
-    /// Returns the reason that a log of one line gives on a node about which nothing else is known.
+    /// Returns the reason in a log of one line, if nothing else is known about the node.
     fn reason_of(component: Component, line: &str) -> Option<Reason> {
         let pod = NvidiaPod { uid: "u".into(), component, ..NvidiaPod::default() };
         let log = StackLog { pod_uid: "u".into(), lines: vec![line.to_owned()], ..StackLog::default() };

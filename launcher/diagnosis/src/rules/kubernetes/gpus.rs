@@ -13,7 +13,7 @@ use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::RegisteredDevices;
 use syringe_core::facts::kubernetes::node::Component;
-use syringe_core::report::{Extent, Problem};
+use syringe_core::report::{Extent, Problem, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
@@ -328,7 +328,7 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         return None;
     }
     let gpus = match present {
-        0 if node.inventory().is_some() || node.host().is_some() => return None,
+        0 if node.report.source != Source::Api => return None,
         0 => expected(node, 0).first()?.told(),
         present => format!("NVML lists {present}"),
     };

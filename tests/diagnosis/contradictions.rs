@@ -128,12 +128,17 @@ fn a_device_that_the_node_does_not_have_needs_no_repair() {
         let lost = with_lines(base, &[(30, &xid(elsewhere, 62)), (29, &xid(elsewhere, 79))]);
         assert_eq!(severity(&alone(&lost), "event-of-absent-device"), None);
         if base == "l40s-4-idle" {
+            let four = KubernetesFacts { gpu_capacity: Some(4), ..cluster.clone() };
+            let complete = diagnose(&lost, &four);
+            assert_eq!(severity(&complete, "event-of-absent-device"), Some(Severity::Warning), "{}", told(&complete));
+            assert_no_repair(&complete);
             let counted = diagnose(&with_lines(base, &[(30, &xid(elsewhere, 62))]), &cluster);
             assert_eq!(severity(&counted, "event-of-absent-device"), None, "{}", told(&counted));
         }
     }
     for (base, address, is_here) in [
         ("l40s-4-idle", "0000:07:00.0", false),
+        ("gb200-4", "0000:07:00.0", false),
         ("a100-mig-8", "0000:f9:00.0", false),
         ("a100-mig-8", "0000:c3:00.0", true),
         ("healthy-h100-8", "0000:07:00.0", true),

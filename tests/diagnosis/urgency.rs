@@ -3,7 +3,7 @@
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Urgency};
 use syringe_core::classification::Severity;
-use syringe_core::facts::ecc::{RemappedRows, RetiredPages};
+use syringe_core::facts::ecc::{RecoveryAction, RemappedRows, RetiredPages};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::gpu_names::gpu_addresses;
@@ -162,4 +162,56 @@ fn corrected_errors_stop_no_work() {
     let rows = |rows: &mut RemappedRows| (rows.pending, rows.correctable) = (true, 1);
     let remap = with(&|gpu| gpu.remapped_rows.iter_mut().for_each(rows));
     assert!(urgency(&remap) < Some(Urgency::Now), "{}", told(&remap));
+}
+
+#[test]
+fn work_may_end_if_the_driver_asks_for_a_drain_unless_its_results_are_wrong() {
+    let (report, _) = &scenarios()["healthy-h100-8"];
+    let gpu = gpu_addresses(report).get(2).map(|(pci, ..)| pci.clone());
+    let xid = |code| KernelEvent {
+        kind: Kind::Xid,
+        code: Some(code),
+        pci_address: gpu.clone(),
+        gpu_index: Some(2),
+        ..KernelEvent::default()
+    };
+    for (recovery, codes, expected) in [
+        (Some(RecoveryAction::DrainAndReset), vec![48], Urgency::WhenJobsEnd),
+        (Some(RecoveryAction::DrainAndReset), vec![48, 95], Urgency::Now),
+        (Some(RecoveryAction::GpuReset), vec![48], Urgency::Now),
+    ] {
+        let mut report = node(&xid(codes[0]), &[5], false);
+        for code in &codes[1..] {
+            let first = log_of(&mut report).expect("a log").events.last().expect("an event").clone();
+            log_of(&mut report).expect("a log").events.push(KernelEvent { code: Some(*code), ..first });
+        }
+        let ecc = report.sections.ecc.as_mut().and_then(|section| section.data.as_mut()).expect("counters");
+        ecc.gpus.iter_mut().filter(|gpu| gpu.index == 2).for_each(|gpu| gpu.recovery_action = recovery);
+        let diagnosis = judged(&report);
+        assert_eq!(urgency(&diagnosis), Some(expected), "{recovery:?} {codes:?}: {}", told(&diagnosis));
+    }
+}
+
+#[test]
+fn a_gpu_that_was_lost_long_ago_and_that_nobody_has_ends_no_work() {
+    let (report, _) = &scenarios()["xid79-off-bus"];
+    assert_eq!(urgency(&judged(report)), Some(Urgency::Now));
+    let mut old = report.clone();
+    let now = old.taken_at.expect("a time");
+    let inventory = old.sections.inventory.as_ref().and_then(|section| section.data.clone()).expect("an inventory");
+    let kubelet = old.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("a kubelet");
+    let responds = |device: &String| inventory.gpus.iter().any(|gpu| gpu.uuid.as_ref() == Some(device));
+    kubelet.registered.iter_mut().for_each(|one| one.devices.retain(responds));
+    kubelet.allocations.iter_mut().for_each(|one| one.devices.retain(responds));
+    // No process hangs on it.
+    let processes = old.sections.processes.as_mut().and_then(|section| section.data.as_mut()).expect("processes");
+    processes.processes.retain(|process| process.state.as_deref() != Some("D"));
+    let six_days_ago = Some(now - jiff::SignedDuration::from_hours(6 * 24));
+    for event in &mut log_of(&mut old).expect("a log").events {
+        (event.first, event.last) = (six_days_ago, six_days_ago);
+    }
+    old.kernel_log.clear();
+    let diagnosis = judged(&old);
+    assert!(diagnosis.findings.iter().any(|finding| finding.severity == Severity::Fatal), "{}", told(&diagnosis));
+    assert_eq!(urgency(&diagnosis), Some(Urgency::WhenJobsEnd), "{}", told(&diagnosis));
 }

@@ -17,9 +17,18 @@ pub(crate) fn addresses(node: &Node<'_>) -> BTreeSet<PciAddress> {
     let events = node.kernel_log().map(|log| log.events.as_slice()).unwrap_or_default();
     let current =
         |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id.as_deref() == node.report.running_boot();
-    // A GPU that fell off the bus may be missing in the list of PCI devices.
+    // A GPU that fell off the bus may be missing in every list, unless Kubernetes counts the GPUs that respond.
+    let listed = u32::try_from(node.listed().count()).ok();
+    let is_counted = [node.kubernetes.gpu_label_count, node.kubernetes.gpu_capacity]
+        .into_iter()
+        .flatten()
+        .any(|count| Some(count) == listed);
     let was_lost = |address: &PciAddress| {
-        events.iter().filter(current).any(|event| event.is_off_bus() && event.pci_address.as_ref() == Some(address))
+        !is_counted
+            && events
+                .iter()
+                .filter(current)
+                .any(|event| event.is_off_bus() && event.pci_address.as_ref() == Some(address))
     };
     let (has_all_gpus, has_all_switches) = (has_all_gpus(node), has_all_switches(node));
     let is_absent = |event: &KernelEvent, address: &PciAddress| match event.kind {
@@ -74,7 +83,12 @@ fn has_all_gpus(node: &Node<'_>) -> bool {
 /// Returns whether all NVSwitches of the node are known: the product has none, or the PCI bus shows as many as the board has.
 fn has_all_switches(node: &Node<'_>) -> bool {
     let Some(switches) = things(node, Layer::Switches) else { return false };
-    let has_board = node.answering().any(|gpu| boards::of(gpu).is_some());
+    let mut all = node.answering().filter_map(boards::of).peekable();
+    let has_board = all.peek().is_some();
+    // A compute tray has links to switches of another machine.
+    if has_board && all.all(|board| board.switches.is_empty()) {
+        return switches.is_empty();
+    }
     let expected = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node)));
     match expected {
         Some(expected) => switches.len() >= expected,

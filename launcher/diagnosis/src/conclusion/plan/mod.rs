@@ -19,15 +19,20 @@ use crate::input::node::{Gpu, Node};
 use crate::rule::{About, Draft, InPlan};
 use syringe_core::action_rules::reset_needs::{ResetNeeds, needs};
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::ecc::RecoveryAction;
 
 /// Maximum number of process ids in a step.
 const SHOWN: usize = 4;
 
 /// Makes the plans, and adapts the texts of the drafts to them.
 pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
-    for draft in drafts.iter_mut().filter(|draft| is_outlived(node, draft)) {
-        draft.can_wait = true;
-    }
+    let waiting: Vec<usize> = (0..drafts.len())
+        .filter(|at| {
+            let draft = &drafts[*at];
+            is_outlived(node, draft) || lets_work_end(node, draft, drafts) || holds_no_work(node, draft)
+        })
+        .collect();
+    waiting.into_iter().for_each(|at| drafts[at].can_wait = true);
     if let Some(whole) = of_node::whole(node, drafts) {
         return vec![of_node::of_node(node, drafts, whole)];
     }
@@ -46,6 +51,39 @@ fn is_outlived(node: &Node<'_>, draft: &Draft) -> bool {
     let old = node.age(draft.when).is_some_and(|age| age > OUTLIVED);
     let responds = || node.gpus.iter().any(|gpu| draft.is_on(gpu) && node.is_readable(gpu));
     draft.severity == Severity::Critical && draft.rule.in_plan != InPlan::ResultsSuspect && old && responds()
+}
+
+/// Returns whether the driver itself asks for a drain before the reset, and no finding about the GPU says that its results are wrong.
+/// Unaffected work may end then.
+fn lets_work_end(node: &Node<'_>, draft: &Draft, drafts: &[Draft]) -> bool {
+    let asks = |gpu: &&Gpu| {
+        let action = node.recovery_action(gpu).map(|(action, _)| action);
+        draft.is_on(gpu) && node.is_readable(gpu) && action == Some(RecoveryAction::DrainAndReset)
+    };
+    let is_suspect =
+        |gpu: &Gpu| drafts.iter().any(|other| other.is_on(gpu) && other.rule.in_plan == InPlan::ResultsSuspect);
+    draft.severity == Severity::Critical
+        && wants_reset(draft)
+        && node.gpus.iter().find(asks).is_some_and(|gpu| !is_suspect(gpu))
+}
+
+/// Returns whether the fault is about a GPU that was lost long ago, and that nobody has: the kubelet offers and allocates only GPUs that
+/// respond.
+fn holds_no_work(node: &Node<'_>, draft: &Draft) -> bool {
+    let is_old = draft.when.is_none() || node.age(draft.when).is_some_and(|age| age > OUTLIVED);
+    let is_about_gpu = draft.scope.pci.is_some() || draft.scope.gpu.is_some();
+    if draft.severity != Severity::Fatal || !is_old || !is_about_gpu || node.answering().any(|gpu| draft.is_on(gpu)) {
+        return false;
+    }
+    let Some(kubelet) = node.kubelet() else { return false };
+    let of_nvidia = |resource: &str| resource.starts_with("nvidia.com/");
+    let registered = kubelet.registered.iter().filter(|one| of_nvidia(&one.resource)).flat_map(|one| &one.devices);
+    let allocated = kubelet.allocations.iter().filter(|one| of_nvidia(&one.resource)).flat_map(|one| &one.devices);
+    let responds = |device: &String| {
+        node.answering().any(|gpu| gpu.uuid.as_ref().is_some_and(|uuid| device.starts_with(uuid.as_str())))
+    };
+    let mut devices = registered.chain(allocated).peekable();
+    devices.peek().is_some() && devices.all(responds)
 }
 
 /// Returns the drafts that require an action.

@@ -123,6 +123,8 @@ pub struct CapacityShortage {
     /// The node that has enough of every resource and is excluded for the fewest reasons that were checked, with these reasons:
     /// `gpu-8 has 4 nvidia.com/gpu free and is excluded: cordoned`.
     pub excluded: Option<String>,
+    /// Requested GPUs that a node has and does not offer: `1 of 4 nvidia.com/gpu of gpu-7 not allocatable (unhealthy)`.
+    pub unhealthy: Option<String>,
 }
 
 /// The last lines of the log of a container.

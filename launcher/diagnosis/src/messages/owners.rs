@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use crate::messages::hints::without_hints;
 use syringe_core::text::clean;
 use syringe_core::tsv::{alternatives, rows};
 
@@ -16,6 +17,10 @@ const MAX_NAME: usize = 160;
 /// Folder in which a container runtime has the root of a container.
 const ROOT: &str = "/rootfs/";
 
+/// Characters that end a word.
+const ENDS: [char; 19] =
+    [' ', '\t', '\n', '\r', '"', '\'', '`', '(', ')', '[', ']', '{', '}', ',', ';', '=', '<', '>', '\\'];
+
 struct Owner {
     /// Alternatives, lower case, each with its parts in their order.
     words: Vec<Vec<&'static str>>,
@@ -23,13 +28,18 @@ struct Owner {
     what: &'static str,
     /// What is checked; `{node}` is the placeholder for the name of the node.
     check: &'static str,
+    /// Checks for one case each: the words that the message and the operating system must have, or must not have after `!`.
+    conditional: Vec<(Vec<Vec<&'static str>>, &'static str)>,
 }
 
 static OWNERS: LazyLock<Vec<Owner>> = LazyLock::new(|| {
     rows(include_str!("../data/owners.tsv"))
         .filter_map(|row| {
-            let [words, what, check, _source] = row[..] else { return None };
-            Some(Owner { words: alternatives(words), what, check })
+            let [words, what, check, _source, ref rest @ ..] = row[..] else { return None };
+            let cases = rest.iter().flat_map(|cell| cell.split(" || "));
+            let conditional: Option<Vec<_>> =
+                cases.map(|case| case.split_once(" => ").map(|(words, check)| (alternatives(words), check))).collect();
+            Some(Owner { words: alternatives(words), what, check, conditional: conditional? })
         })
         .collect()
 });
@@ -37,13 +47,24 @@ static OWNERS: LazyLock<Vec<Owner>> = LazyLock::new(|| {
 /// Returns a sentence about each thing that the texts name: whose it is, and what to check. `{node}` is the placeholder for the name of
 /// the node.
 pub(crate) fn about<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<String> {
+    about_on(texts, None)
+}
+
+/// Returns the sentences of `about` for a node with this operating system.
+pub(crate) fn about_on<'t>(texts: impl IntoIterator<Item = &'t str>, os: Option<&str>) -> Vec<String> {
     let mut told: Vec<(usize, String, String)> = Vec::new();
     for text in texts {
+        let text = &*without_hints(text);
         let lower = text.to_ascii_lowercase();
-        for (rank, owner) in OWNERS.iter().enumerate() {
-            let Some(name) = owner.words.iter().find_map(|words| place(words, &lower)).map(|at| token(text, at)) else {
-                continue;
-            };
+        // The reason is after the last colon; the words before it only say who reports the reason.
+        let reason = lower.rfind(": ").map_or(0, |at| at + 2);
+        let places = OWNERS.iter().enumerate().filter_map(|(rank, owner)| Some((rank, owner, owner.place(&lower)?)));
+        let places: Vec<(usize, &Owner, (usize, usize))> = places.collect();
+        let of_reason = places.iter().any(|(.., (at, _))| *at >= reason);
+        for (rank, owner, (start, end)) in places.into_iter().filter(|(.., (at, _))| *at >= reason || !of_reason) {
+            let token = token(text, start);
+            // An ordinary word is not the name of a thing without the words beside it.
+            let name = if has_form_of_name(&token) { token } else { clean(&text[start..end], MAX_NAME) };
             // A thing has one owner: the first in the table.
             if told.iter().any(|(known, one, _)| *known == rank || *one == name) {
                 continue;
@@ -53,7 +74,8 @@ pub(crate) fn about<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<String>
                 true => owner.what.replace("{it}", &name),
                 false => capitalized(&owner.what.replace("{it}", &name)),
             };
-            let sentence = format!("{what}. {}", owner.check);
+            let checks = std::iter::once(owner.check).chain(owner.applicable(&lower, os));
+            let sentence = format!("{what}. {}", checks.collect::<Vec<_>>().join(" "));
             told.push((rank, name, sentence));
         }
     }
@@ -61,15 +83,48 @@ pub(crate) fn about<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<String>
     told.into_iter().map(|(.., sentence)| sentence).take(MAX_THINGS).collect()
 }
 
-/// Returns where the first of these words is, if the text has all of them in their order.
-fn place(words: &[&str], text: &str) -> Option<usize> {
-    let (first, rest) = words.split_first()?;
-    let at = text.match_indices(first).map(|(at, _)| at).find(|at| is_start(text, *at))?;
-    let mut from = at + first.len();
-    for word in rest {
-        from += text.get(from..)?.find(word)? + word.len();
+impl Owner {
+    /// Returns where the words of the first alternative that a text has are.
+    fn place(&self, lower: &str) -> Option<(usize, usize)> {
+        self.words.iter().find_map(|words| place(words, lower))
     }
-    Some(at)
+
+    /// Returns the checks whose condition the message and the operating system of the node satisfy.
+    fn applicable<'o>(&'o self, lower: &str, os: Option<&str>) -> impl Iterator<Item = &'static str> + use<'o> {
+        let os = os.unwrap_or_default().to_ascii_lowercase();
+        let has = |word: &str| match word.strip_prefix("os:") {
+            Some(name) => os.contains(name),
+            None => lower.contains(word),
+        };
+        let holds =
+            |words: &Vec<&str>| words.iter().all(|word| word.strip_prefix('!').map_or(has(word), |not| !has(not)));
+        let told: Vec<&'static str> =
+            self.conditional.iter().filter(|(words, _)| words.iter().any(holds)).map(|(_, check)| *check).collect();
+        told.into_iter()
+    }
+}
+
+/// Returns whether a word can be a name by itself: it has a capital letter, a digit or a sign.
+fn has_form_of_name(token: &str) -> bool {
+    token.chars().any(|one| !one.is_ascii_lowercase())
+}
+
+/// Returns where the words begin and end, if the text has all of them in their order.
+fn place(words: &[&str], text: &str) -> Option<(usize, usize)> {
+    let (first, rest) = words.split_first()?;
+    let is_thing = |at: &usize| is_start(text, *at) && (first.starts_with('-') || !is_in_option(text, *at));
+    let at = text.match_indices(first).map(|(at, _)| at).find(is_thing)?;
+    let mut end = at + first.len();
+    for word in rest {
+        end += text.get(end..)?.find(word)? + word.len();
+    }
+    Some((at, end))
+}
+
+/// Returns whether a place is in the name of an option: `--ldconfig=…`.
+fn is_in_option(text: &str, at: usize) -> bool {
+    let start = text[..at].rfind(ENDS).map_or(0, |place| place + 1);
+    text[start..at].starts_with("--")
 }
 
 /// Returns whether a word can begin at a place: not inside another word.
@@ -80,10 +135,9 @@ fn is_start(text: &str, at: usize) -> bool {
 
 /// Returns the word of a text at a place, without punctuation around it.
 fn token(text: &str, at: usize) -> String {
-    let ends = |character: char| character.is_whitespace() || "\"'`()[]{},;=<>\\".contains(character);
-    let start = text[..at].rfind(ends).map_or(0, |place| place + 1);
+    let start = text[..at].rfind(ENDS).map_or(0, |place| place + 1);
     let rest = &text[at..];
-    let end = at + rest.find(ends).unwrap_or(rest.len());
+    let end = at + rest.find(ENDS).unwrap_or(rest.len());
     // A runtime writes the place of a file of the container on the node.
     let start = text[start..at].rfind(ROOT).map_or(start, |root| start + root + ROOT.len() - 1);
     let start = (start..=at).find(|place| text.is_char_boundary(*place)).unwrap_or(at);
@@ -98,7 +152,7 @@ fn capitalized(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{OWNERS, about};
+    use super::{OWNERS, about, about_on};
     use syringe_core::tsv::rows;
 
     #[test]
@@ -110,8 +164,56 @@ mod tests {
                 owner.words.iter().flatten().all(|word| !word.is_empty() && *word == word.to_ascii_lowercase()),
                 "{what}"
             );
+            assert!(owner.conditional.iter().all(|(words, check)| !words.is_empty() && check.ends_with('.')), "{what}");
             assert!(owner.check.ends_with('.') && !what.ends_with('.') && !owner.check.contains("{it}"), "{what}");
         }
+    }
+
+    #[test]
+    fn a_name_has_the_form_of_a_name() {
+        const NO_NOUN: [&str; 7] = ["error", "failed", "failure", "cannot", "could", "unable", "has"];
+        for owner in OWNERS.iter().filter(|owner| owner.what.starts_with("{it}")) {
+            for words in &owner.words {
+                let first = words[0].split(' ').next().unwrap_or_default();
+                let is_noun = !NO_NOUN.contains(&first) && (first == "hugging" || !first.ends_with("ing"));
+                assert!(is_noun, "{first} is no name: {}", owner.what);
+                let message = format!("cannot do it: {}", words.join(" "));
+                for sentence in about([message.as_str()]) {
+                    assert!(!sentence.starts_with("it ") && !sentence.starts_with("cannot"), "{message}: {sentence}");
+                }
+            }
+        }
+        let told = about(["Error watching fields: Host engine is running as non-root"]);
+        assert!(told.len() == 1 && told[0].contains("SYS_ADMIN"), "{told:?}");
+        let told = about(["Error watching fields DCGM_FI_DEV_X: not supported"]);
+        assert!(told[0].starts_with("DCGM_FI_DEV_X is a field of DCGM"), "{told:?}");
+    }
+
+    #[test]
+    fn a_name_in_a_hint_and_an_option_are_no_things() {
+        for owner in OWNERS.iter() {
+            for words in &owner.words {
+                let name = words.join(" ").replace(": ", " ").replace('[', "");
+                let message = format!("it is sad (run with {name}=1 for details)");
+                assert_eq!(about([message.as_str()]), Vec::<String>::new(), "{message}");
+            }
+        }
+        assert_eq!(about(["exec failed: tool --ldconfig=/x: it is sad"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_the_checks_whose_condition_holds_are_told() {
+        let told = |message: &str, os: &str| about_on([message], Some(os)).join(" ");
+        let failed = "tool --ldconfig=@/sbin/ldconfig: ldcache error: process /sbin/ldconfig failed with error code: 1";
+        let text = told(failed, "CentOS Linux 7");
+        assert!(text.starts_with("/sbin/ldconfig is the program") && text.contains("failed itself"), "{text}");
+        assert!(!text.contains("Ubuntu") && !text.contains("Correct the path"), "{text}");
+        let text = told("ldcache error: process @/sbin/ldconfig failed with error code: 127", "Ubuntu 24.04");
+        assert!(
+            text.contains("Correct the path") && text.contains("Ubuntu") && !text.contains("failed itself"),
+            "{text}"
+        );
+        assert!(!told("process @/sbin/ldconfig.real failed with error code: 1", "Ubuntu 24.04").contains("Ubuntu"));
     }
 
     #[test]

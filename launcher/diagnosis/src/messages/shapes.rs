@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use crate::explanation::types::Cause;
+use crate::messages::hints::without_hints;
 use syringe_core::text::{clean, clean_keeping_end};
 use syringe_core::tsv::{alternatives, rows, word};
 
@@ -142,7 +143,14 @@ pub(crate) fn last_error<'a>(lines: impl DoubleEndedIterator<Item = &'a str>) ->
 pub(crate) fn first_error<'a>(lines: impl Iterator<Item = &'a str>, before: &str) -> Option<&'a str> {
     let is_marked = |line: &str| line.to_ascii_lowercase().contains("error: ");
     let mut earlier = lines.take_while(|line| *line != before);
-    earlier.find(|line| is_error(line) && (is_marked(line) || read(line).is_some_and(|reading| reading.is_specific())))
+    let is_telling = |line: &str| is_marked(line) || read(line).is_some_and(|reading| reading.is_specific());
+    earlier.find(|line| (is_error(line) || is_of_tool(line)) && is_telling(line))
+}
+
+/// Returns whether a line has the form in which the tools of a script report an error: `ln: /x: cannot overwrite directory`.
+fn is_of_tool(line: &str) -> bool {
+    let name = line.split_once(": ").map_or("", |(name, _)| name);
+    !name.is_empty() && name.len() < 16 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 /// Returns whether a message is about a file, a device, a command or a library that is missing or cannot be used.
@@ -381,7 +389,8 @@ fn innermost(message: &str, start: usize, end: usize, longest: usize) -> String 
 }
 
 fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<String> {
-    let (before, after) = (message.get(..start)?, message.get(end..)?);
+    let (before, after) = (without_hints(message.get(..start)?), without_hints(message.get(end..)?));
+    let (before, after) = (&*before, &*after);
     let inside = message.get(start..end)?;
     let found = match kind {
         Subject::None => None,
@@ -402,7 +411,12 @@ fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<Str
         Subject::Host => nearest(before, after, is_host),
         Subject::Command => last_quoted(before).or_else(|| bracketed(before)).or_else(|| last_token(before)),
     };
-    found.map(|found| clean(bare(found), MAX_SUBJECT)).filter(|found| found.len() > 1)
+    found.map(|found| clean(bare(found), MAX_SUBJECT)).filter(|found| found.len() > 1 && !is_fragment(found))
+}
+
+/// Returns whether a subject is a piece of several quoted texts: `a"/"b".`.
+fn is_fragment(subject: &str) -> bool {
+    subject.contains(['"', '`'])
 }
 
 /// Characters that are removed around a name.
@@ -527,6 +541,22 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_of_quoted_texts_and_a_name_in_a_hint_are_no_subjects() {
+        let reading = read(
+            "Unable to attach or mount volumes for pod \"a\"/\"b-0\". list of unmounted volumes=[data]: timed out",
+        );
+        let reading = reading.expect("a shape");
+        assert!(!reading.what.contains(['"', '[']), "{}", reading.what);
+        let hint = " (set X_DEBUG_FILE=/tmp/y.z/w:4711 to see more)";
+        for shape in SHAPES.iter() {
+            for words in &shape.words {
+                let reading = read(&format!("it failed: {}{hint}", words.join(" x ")));
+                assert!(reading.is_none_or(|reading| !reading.what.contains("4711")), "{words:?}");
+            }
+        }
+    }
+
+    #[test]
     fn words_without_a_shape_have_no_meaning() {
         for message in
             ["the frobnicator is sad", "step 12 of 90: loss=0.31", "Waiting for change to the label", "done", ""]
@@ -540,6 +570,11 @@ mod tests {
         let lines = ["Starting", "error: open /a/b: permission denied", "retrying", "Shutting down"];
         let (line, reading) = read_log(lines.into_iter()).expect("an error");
         assert_eq!((line, reading.what.as_str()), (lines[1], "access to /a/b is denied"));
+        for first in ["ln: /a/b: cannot overwrite directory with non-directory", "gzip: stdin: unexpected end of file"]
+        {
+            let lines = ["Installing", first, "it failed: no driver"];
+            assert_eq!(first_error(lines.into_iter(), lines[2]), Some(first));
+        }
         assert_eq!(last_error(["a", "it failed: x", "b"].into_iter()), Some("it failed: x"));
     }
 }

@@ -119,7 +119,24 @@ impl Nodes<'_> {
             fits_now: Some(self.fits_now()),
             has_room: self.has_room(),
             excluded,
+            unhealthy: self.unhealthy(),
         }
+    }
+
+    /// Returns how many of the requested GPUs the nodes have and do not offer: the device plugin reports them as unhealthy.
+    fn unhealthy(&self) -> Option<String> {
+        let gpus = || self.wanted.keys().filter(|resource| is_gpu_resource(resource));
+        let of_node = |candidate: &Candidate| {
+            let lost = gpus().map(|resource| (resource, free(candidate, resource)));
+            let lost = lost.filter(|(_, amount)| amount.allocatable < amount.capacity).map(|(resource, amount)| {
+                let missing = pod_requests::amount_text(resource, amount.capacity - amount.allocatable);
+                let all = pod_requests::quantity_text(resource, amount.capacity);
+                format!("{missing} of {all} of {} not allocatable (unhealthy)", candidate.node)
+            });
+            lost.collect::<Vec<_>>()
+        };
+        let all: Vec<String> = self.candidates.iter().flat_map(of_node).take(MAX_NODES).collect();
+        (!all.is_empty()).then(|| all.join(", "))
     }
 
     /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these reasons.
@@ -219,6 +236,7 @@ impl Nodes<'_> {
             fits_now: None,
             has_room: None,
             excluded: None,
+            unhealthy: self.unhealthy(),
         }
     }
 
@@ -400,8 +418,8 @@ mod tests {
     fn node(name: &str, free: u128, rejections: Vec<RejectionReason>) -> Candidate {
         let used_by = if free < 8 { vec![format!("ml/train-0 ({} {GPU})", 8 - free)] } else { Vec::new() };
         let free = BTreeMap::from([
-            (GPU.to_owned(), FreeAmount { free: free * 1000, allocatable: 8000 }),
-            ("cpu".to_owned(), FreeAmount { free: 32_000, allocatable: 64_000 }),
+            (GPU.to_owned(), FreeAmount { free: free * 1000, allocatable: 8000, capacity: 8000 }),
+            ("cpu".to_owned(), FreeAmount { free: 32_000, allocatable: 64_000, capacity: 64_000 }),
         ]);
         Candidate {
             node: name.into(),
@@ -416,6 +434,16 @@ mod tests {
 
     fn asks(gpus: u128) -> MilliValues {
         MilliValues::from([(GPU.to_owned(), gpus * 1000)])
+    }
+
+    #[test]
+    fn gpus_that_a_node_has_and_does_not_offer_are_named() {
+        for (offered, told) in [(8, None), (7, Some("1 of 8 nvidia.com/gpu of gpu-7 not allocatable (unhealthy)"))] {
+            let mut lacking = node("gpu-7", 0, Vec::new());
+            lacking.free.get_mut(GPU).expect("a GPU").allocatable = offered * 1000;
+            let room = find(&[lacking, node("gpu-8", 0, Vec::new())], &asks(1), Some(SHORT)).expect("a shortage");
+            assert_eq!(room.unhealthy.as_deref(), told);
+        }
     }
 
     #[test]

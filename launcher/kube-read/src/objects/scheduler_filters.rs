@@ -115,6 +115,8 @@ pub struct FreeAmount {
     pub free: u128,
     /// Allocatable amount.
     pub allocatable: u128,
+    /// Amount that the node has, with what is not allocatable.
+    pub capacity: u128,
 }
 
 /// Returns the requests of the pod.
@@ -134,7 +136,8 @@ pub fn candidate(
     let rejections = rejections(pod, node, scheduler_message);
     let mut reasons_against: Vec<String> = rejections.iter().map(RejectionReason::text).collect();
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    let free = free_of(allocatable, wanted, held);
+    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let free = free_of(capacity, allocatable, wanted, held);
     let (short, lacking) = by_resources(&free, wanted);
     reasons_against.extend(short);
     let all = allocatable.map(pod_requests::milli_values).unwrap_or_default();
@@ -231,15 +234,18 @@ fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<Re
 
 /// Returns the free and allocatable amounts of each requested resource on the node.
 fn free_of(
+    capacity: Option<&BTreeMap<String, Quantity>>,
     allocatable: Option<&BTreeMap<String, Quantity>>,
     wanted: &MilliValues,
     held: &NodeRequests,
 ) -> BTreeMap<String, FreeAmount> {
     let all = allocatable.map(pod_requests::milli_values).unwrap_or_default();
+    let capacities = capacity.map(pod_requests::milli_values).unwrap_or_default();
     let of = |resource: &String| {
         let allocatable = all.get(resource).copied().unwrap_or(0);
         let free = allocatable.saturating_sub(held.total.get(resource).copied().unwrap_or(0));
-        (resource.clone(), FreeAmount { free, allocatable })
+        let capacity = capacities.get(resource).copied().unwrap_or(allocatable);
+        (resource.clone(), FreeAmount { free, allocatable, capacity })
     };
     wanted.keys().map(of).collect()
 }
@@ -248,7 +254,7 @@ fn free_of(
 fn by_resources(free: &BTreeMap<String, FreeAmount>, wanted: &MilliValues) -> (Vec<String>, Vec<String>) {
     let (mut reasons_against, mut lacking) = (Vec::new(), Vec::new());
     for (resource, amount) in wanted {
-        let FreeAmount { free, allocatable } = free.get(resource).copied().unwrap_or_default();
+        let FreeAmount { free, allocatable, .. } = free.get(resource).copied().unwrap_or_default();
         if allocatable == 0 {
             reasons_against.push(format!("has no {resource}"));
         } else if free < *amount {

@@ -122,6 +122,7 @@ pub async fn not_offered(
         fits_now: None,
         has_room: None,
         excluded: None,
+        unhealthy: None,
     })
 }
 

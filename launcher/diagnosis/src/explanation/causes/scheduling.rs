@@ -260,6 +260,13 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .iter()
         .fold(what, |what, why| format!("{what}; what offers it does not start: {why}"));
     let reported = if machine.is_none() { reported_beside(case, message) } else { Vec::new() };
+    // GPUs that a device plugin takes back are neither used nor free.
+    let unhealthy = room.and_then(|room| room.unhealthy.as_deref());
+    let what = unhealthy.iter().fold(what, |what, unhealthy| format!("{what}; {unhealthy}"));
+    let action = match unhealthy {
+        Some(_) => format!("{action} Diagnose the node with the unhealthy GPU."),
+        None => action,
+    };
     let what = quotes_of(&reported).into_iter().fold(what, |what, reported| format!("{what}; {reported}"));
     // What a queue or a quota reports is more specific than the scheduler's message about the whole.
     let told = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));

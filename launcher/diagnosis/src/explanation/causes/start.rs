@@ -32,6 +32,12 @@ const EVENTS: [&str; 8] = [
     "FailedCreatePodContainer",
 ];
 
+/// Reasons of events about a volume.
+const OF_VOLUME: [&str; 3] = ["FailedMount", "FailedAttachVolume", "FailedMapVolume"];
+
+/// Words of the kubelet when it waited too long.
+const TIMEOUTS: [&str; 3] = ["timed out waiting", "timeout expired", "context deadline exceeded"];
+
 /// Waiting reasons of the kubelet about an image.
 const OF_IMAGE: [&str; 7] = [
     "ErrImagePull",
@@ -76,7 +82,7 @@ impl Attempt<'_> {
         let Self { container, reason, .. } = self;
         let creating = is_creating(reason) && !self.never_ran;
         match self.event.map(|event| event.reason.as_str()).filter(|_| creating) {
-            Some("FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => {
+            Some(reason) if OF_VOLUME.contains(&reason) => {
                 let volume = self.event.and_then(|event| volume_in(&event.message));
                 let which = volume.map_or("one of its volumes".to_owned(), |name| format!("its volume {name}"));
                 (Part::Volume, format!("{which} cannot be mounted"))
@@ -417,6 +423,7 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     // A crash loop is also a waiting state, but its message gives no reason.
     let refused = waiting.iter().find(|(_, reason, _)| *reason != CRASH_LOOP).copied();
     let event = case.events(&EVENTS).next().filter(|event| !is_history(case, event));
+    let event = event.map(|event| behind_timeout(case, event).unwrap_or(event));
     // The container crashed before, and now cannot be created.
     let looping = || {
         let container = event?.container()?;
@@ -445,6 +452,29 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     let now = now.map(|(container, reason, message)| format!("container {container}: {reason}: {message}"));
     let messages = now.into_iter().chain(dated.into_iter().map(|(_, words)| words)).collect();
     Some(Attempt { container, reason, messages, event, never_ran: end.is_some() })
+}
+
+/// Returns the event that gives the reason why the volumes of a pod are not mounted in time, if the newest event only says that the
+/// kubelet waited for them.
+fn behind_timeout<'a>(case: &'a Case<'_>, newest: &PodEvent) -> Option<&'a PodEvent> {
+    if !is_timeout_of_volumes(newest) {
+        return None;
+    }
+    let attached = case.events(&["SuccessfulAttachVolume"]).filter_map(|event| known_time(event.time)).max();
+    let is_over = |event: &&PodEvent| {
+        event.reason == "FailedAttachVolume" && attached.is_some_and(|time| known_time(event.time) < Some(time))
+    };
+    let mut others = case.events(&OF_VOLUME).filter(|event| !is_history(case, event) && !is_timeout_of_volumes(event));
+    others.find(|event| !is_over(event))
+}
+
+/// Returns whether an event says that the kubelet waited for volumes, without the reason.
+fn is_timeout_of_volumes(event: &PodEvent) -> bool {
+    let message = event.message.to_ascii_lowercase();
+    event.reason == "FailedMount"
+        && (message.contains("unable to attach or mount volumes")
+            || message.contains("timeout expired waiting for volumes"))
+        && TIMEOUTS.iter().any(|words| message.contains(words))
 }
 
 /// Returns the name, the reason and the message of a waiting container.

@@ -6,6 +6,7 @@
 use crate::explanation::causes::{Case, injection};
 use crate::explanation::types::{Cause, Explanation};
 use crate::input::platforms;
+use crate::messages::hints::without_hints;
 use crate::messages::phrases::RESOLVE;
 use crate::messages::{owners, shapes, versions};
 use syringe_core::facts::kubernetes::pod::ContainerSpec;
@@ -78,7 +79,12 @@ fn messages(case: &Case<'_>) -> Vec<String> {
     let said = end.iter().flat_map(|end| end.message.lines());
     let logs = pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
     let events = pod.events.iter().rev().filter(|event| event.warning).map(|event| event.message.as_str());
-    said.chain(logs).chain(events).filter(|line| shapes::is_error(line)).take(40).map(str::to_owned).collect()
+    said.chain(logs)
+        .chain(events)
+        .filter(|line| shapes::is_error(line))
+        .take(40)
+        .map(|line| without_hints(line).into_owned())
+        .collect()
 }
 
 /// Returns the argument of the container that an error is about.

@@ -434,6 +434,48 @@ fn a_refused_pull_and_a_failed_mount_name_what_to_repair() {
 }
 
 #[test]
+fn the_reason_of_a_volume_comes_before_the_timeout_of_its_mount() {
+    let timeouts = [
+        "Unable to attach or mount volumes: unmounted volumes=[data], unattached volumes=[data]: timed out waiting for the condition",
+        "Unable to attach or mount volumes for pod \"a\"/\"b-0\". list of unmounted volumes=[data]: timed out waiting for the condition",
+        "Unable to attach or mount volumes for pod \"research\"/\"train-0\": timeout expired waiting for volumes to attach or mount for pod \
+         \"research\"/\"train-0\". list of unmounted volumes=[data]",
+    ];
+    let reasons = [
+        (
+            "FailedAttachVolume",
+            "Multi-Attach error for volume \"pvc-1\" Volume is already exclusively attached to one node",
+        ),
+        ("FailedMount", "MountVolume.SetUp failed for volume \"pvc-1\" : mount.nfs: Connection timed out"),
+        ("FailedMapVolume", "MapVolume.NodeAffinity check failed for volume \"pvc-1\" : no matching NodeSelectorTerms"),
+    ];
+    for timeout in timeouts {
+        let alone = cause_of(&creating("FailedMount", timeout), &node(Vec::new()));
+        assert!(
+            !alone.summary.contains("\". did not") && !alone.summary.contains("\"/\"b-0\". did"),
+            "{}",
+            alone.summary
+        );
+        for (reason, message) in reasons {
+            let specific = creating(reason, message);
+            let direct = cause_of(&specific, &node(Vec::new()));
+            let mut both = creating("FailedMount", timeout);
+            both.events[0].time = Some(time("02:20:00"));
+            both.events.splice(0..0, specific.events);
+            let explained = cause_of(&both, &node(Vec::new()));
+            assert_eq!(explained.summary, direct.summary, "{timeout}");
+            // A volume that was attached since is not the reason.
+            if reason == "FailedAttachVolume" {
+                let attached = creating("SuccessfulAttachVolume", "attached");
+                both.events.insert(1, PodEvent { time: Some(time("02:15:00")), ..attached.events[0].clone() });
+                let explained = cause_of(&both, &node(Vec::new()));
+                assert!(!explained.summary.contains("attached to another node"), "{}", explained.summary);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_program_that_reports_the_failure_of_another_one_is_not_the_cause() {
     let explained = |message: &str| {
         let mut pod = failed(1, "Error");

@@ -109,6 +109,19 @@ fn required_changes_contain_numbers() {
 }
 
 #[test]
+fn unhealthy_gpus_are_a_part_of_the_explanation() {
+    let message = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+    let lost = "1 of 4 nvidia.com/gpu of gpu-1 not allocatable (unhealthy)";
+    for unhealthy in [None, Some(lost.to_owned())] {
+        let is_lost = unhealthy.is_some();
+        let room = CapacityShortage { shortage: "x".into(), unhealthy, ..CapacityShortage::default() };
+        let explained = explain(&PodFacts { capacity_shortage: Some(room), ..waiting(message) }, None, None);
+        assert_eq!(explained.summary.contains(lost), is_lost, "{}", explained.summary);
+        assert_eq!(explained.action.text.contains("unhealthy GPU"), is_lost, "{}", explained.action.text);
+    }
+}
+
+#[test]
 fn changes_that_are_all_required_are_named_as_such() {
     let room = CapacityShortage {
         problem: Some("no GPU node advertises nvidia.com/gpu".into()),

@@ -108,7 +108,12 @@ impl PodOnNode {
                 self.indices.insert(gpu.index);
             }
         }
-        // The inventory does not list a lost GPU, but the kernel log may contain the GPU's UUID.
+        for gpu in inventory.iter().flat_map(|inventory| &inventory.lost) {
+            let names = GpuNames::from_report(report, gpu.index, gpu.uuid.as_deref());
+            let held = self.allocations.iter().any(|allocation| names.match_allocation(allocation));
+            self.addresses.extend(gpu.pci_address.clone().filter(|_| held));
+        }
+        // The probe may not know the UUID of a lost GPU, but the kernel log may contain it.
         let log = Section::data_of(&sections.xid);
         // In an earlier boot the GPU may have been at another address.
         for event in log.iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none()) {

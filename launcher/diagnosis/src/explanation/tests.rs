@@ -22,6 +22,7 @@ use crate::explanation::explain;
 use crate::explanation::types::{Cause, Certainty};
 use crate::finding::Diagnosis;
 use syringe_core::classification::ActionCode;
+use syringe_core::facts::LostGpu;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::facts::host::Host;
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
@@ -144,6 +145,20 @@ fn an_xid_of_the_hardware_on_its_own_gpu_is_the_gpu() {
     assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Certain), "{}", explained.summary);
     assert!(explained.evidence.iter().any(|line| line.contains("Xid 79")), "{:?}", explained.evidence);
     assert_eq!(explained.devices, ["GPU-own"]);
+}
+
+#[test]
+fn a_lost_gpu_is_its_own_by_the_uuid_that_the_probe_kept() {
+    for (uuid, cause) in [("GPU-own", Cause::Gpu), ("GPU-third", Cause::Application)] {
+        let mut report = node(vec![xid(79, "02:29:58", OWN_GPU, None)]);
+        let inventory = report.sections.inventory.as_mut().and_then(|section| section.data.as_mut());
+        let inventory = inventory.expect("an inventory");
+        inventory.gpus.remove(0);
+        let lost = LostGpu { uuid: Some(uuid.into()), pci_address: Some(address(OWN_GPU)), ..LostGpu::default() };
+        inventory.lost = vec![LostGpu { code: "not_in_nvml".into(), ..lost }];
+        let explained = cause_of(&failed(1, "Error"), &report);
+        assert_eq!(explained.cause, cause, "{uuid}: {}", explained.summary);
+    }
 }
 
 #[test]

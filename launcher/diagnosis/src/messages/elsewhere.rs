@@ -1,4 +1,4 @@
-//! `read`: finds out whether a program ended because another process, rank, node or service failed or did not respond.
+//! `read`: finds out whether a program ended because another process, rank, node or service failed, did not respond, or ended it.
 //!
 //! Such a program only reports the failure: neither the program nor its GPU is known to be the cause. The last words of the
 //! program decide, because a program can quote an earlier message, and then end for another reason.
@@ -57,6 +57,23 @@ const FAILURES: [&str; 23] = [
     "stopped responding",
 ];
 
+/// Units of work of a batch scheduler. A program can call its own work a job, so only words about its end from outside count.
+const JOBS: [&str; 4] = ["job", "step", "allocation", "workload"];
+
+const ENDS_OF_JOBS: [&str; 8] =
+    ["cancelled", "canceled", "preempted", "revoked", "requeued", "killed", "evicted", "aborted"];
+
+/// Verbs of a process that was sent a signal, and the signals that ask it to end. A crash also is a signal, but an own one.
+const RECEIVES: [&str; 4] = ["got", "received", "caught", "by"];
+
+const STOPS: [&str; 8] = ["1", "2", "3", "15", "sigterm", "sigint", "sighup", "terminated"];
+
+/// Ways to say where an abort began.
+const ORIGINS: [&str; 5] = ["on rank", "by rank", "from rank", "on node", "- process"];
+
+/// Beginnings of the reports of launchers that have more lines after the line that tells.
+const REPORTS: [&str; 2] = ["ChildFailedError", "MPI_ABORT was invoked"];
+
 /// Services. A program can call itself a server, so fewer words indicate a failure of another one.
 const SERVICES: [&str; 8] = ["server", "service", "endpoint", "backend", "database", "host", "cluster", "registry"];
 
@@ -110,7 +127,7 @@ const CONNECTIONS: [&str; 32] = [
 ];
 
 /// Parts of the names of exceptions about other processes and services.
-const EXCEPTIONS: [&str; 14] = [
+const EXCEPTIONS: [&str; 16] = [
     "Connection",
     "Connect",
     "Disconnect",
@@ -125,6 +142,8 @@ const EXCEPTIONS: [&str; 14] = [
     "CommError",
     "ChildFailed",
     "ServerSelection",
+    "Rendezvous",
+    "Preempt",
 ];
 
 /// Words before the number of an HTTP status.
@@ -140,8 +159,8 @@ const NEAR: usize = 60;
 pub(crate) fn read(message: &str) -> Option<&str> {
     let lines = || message.lines().map(str::trim).filter(|line| line.contains(|letter: char| letter.is_alphabetic()));
     let last = lines().next_back()?;
-    // torchrun ends with a table of its ranks.
-    let of_ranks = || lines().find(|line| line.contains("ChildFailedError"));
+    // torchrun ends with a table of its ranks, and Open MPI with a note.
+    let of_ranks = || lines().find(|line| REPORTS.iter().any(|start| line.contains(start)));
     let of_error = || shapes::last_error(lines());
     Some(last)
         .filter(|line| is_elsewhere(line))
@@ -157,6 +176,10 @@ fn is_elsewhere(line: &str) -> bool {
     }
     fails(&lower, &OTHERS, &FAILURES)
         || fails(&lower, &SERVICES, &FAILURES_OF_SERVICES)
+        || fails(&lower, &["node"], &["failure"])
+        || fails(&lower, &JOBS, &ENDS_OF_JOBS)
+        || fails(&lower, &["abort", "mpi_abort"], &ORIGINS)
+        || is_told_to_stop(&lower)
         || CONNECTIONS.iter().any(|words| lower.contains(words))
         || has_status(&lower)
         || names_exception(line)
@@ -179,6 +202,18 @@ fn words<'t>(text: &'t str, words: &'t str) -> impl Iterator<Item = usize> + 't 
     text.match_indices(words).map(|(at, _)| at).filter(move |at| {
         !is_letter(at.checked_sub(1).and_then(|before| bytes.get(before))) && !is_letter(bytes.get(at + words.len()))
     })
+}
+
+/// Returns whether the line says that a process got a signal to end: `got signal: 15`, `received SIGTERM`.
+fn is_told_to_stop(line: &str) -> bool {
+    let signal = |at: usize| {
+        let of_text = line[at..].split(|character: char| !character.is_ascii_alphanumeric());
+        let mut tokens = of_text.filter(|token| !matches!(*token, "" | "a" | "the"));
+        let first = tokens.next()?;
+        if first == "signal" { tokens.next() } else { Some(first).filter(|name| name.starts_with("sig")) }
+    };
+    let is_stop = |at: usize| signal(at).is_some_and(|token| STOPS.contains(&token));
+    RECEIVES.iter().any(|verb| words(line, verb).any(|at| is_stop(at + verb.len())))
 }
 
 fn has_status(line: &str) -> bool {
@@ -223,6 +258,20 @@ mod tests {
             "jaxlib.XlaRuntimeError: coordination service: task 3 is unhealthy",
             "horovod: one or more ranks are dead",
             "MySQL server has gone away",
+            "slurmstepd: error: *** STEP 991.0 ON gpu-7 CANCELLED AT 2026-11-21T02:15:10 DUE TO NODE gpu-9 FAILURE ***",
+            "slurmstepd: error: *** JOB 17 ON gpu-2 CANCELLED AT 2026-11-21T02:15:10 DUE TO PREEMPTION ***",
+            "slurmstepd: error: *** JOB 18 ON gpu-2 CANCELLED AT 2026-11-21T02:15:10 DUE TO TIME LIMIT ***",
+            "salloc: Job allocation 17 has been revoked.",
+            "TERM_RUNLIMIT: job killed after reaching LSF run time limit.",
+            "=>> PBS: job killed: walltime 3600 exceeded limit 3600",
+            "srun: error: Node failure on gpu-9",
+            "MPI_ABORT was invoked on rank 12 in communicator MPI_COMM_WORLD\nwith errorcode 1.\n\nNOTE: invoking MPI_ABORT \
+             causes Open MPI to kill all MPI processes.",
+            "Abort(1) on node 3 (rank 3 in comm 0): application called MPI_Abort(MPI_COMM_WORLD, 1) - process 3",
+            "torch.distributed.elastic.multiprocessing.api.SignalException: Process 7 got signal: 15",
+            "Received SIGTERM, shutting down",
+            "ERROR: the worker was ended by signal 15 (Terminated)",
+            "torch.distributed.elastic.rendezvous.api.RendezvousClosedError: rendezvous closed",
         ] {
             assert!(read(message).is_some(), "{message}");
         }
@@ -241,6 +290,12 @@ mod tests {
             "ImportError: cannot import name 'Server' from 'app'",
             "RuntimeError: CUDA error: device-side assert triggered",
             "IndexError: list index out of range",
+            "Caught signal 11 (Segmentation fault: address not mapped to object at address (nil))",
+            "*** Process received signal ***",
+            "TypeError: expected 3 arguments, got 15",
+            "ValueError: invalid step: 3",
+            "RuntimeError: the number of steps is zero",
+            "Fatal Python error: Aborted",
             "RuntimeError: DataLoader worker (pid(s) 4711) exited unexpectedly",
         ] {
             assert_eq!(read(message), None, "{message}");

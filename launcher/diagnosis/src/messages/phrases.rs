@@ -241,6 +241,11 @@ impl Phrase {
         self.starts_with("exec: \"nvidia-smi")
     }
 
+    /// Returns whether the phrase is about a GPU or a driver that NVIDIA's runtime may not have added to a container.
+    pub(crate) fn is_about_injection(&self) -> bool {
+        self.cause == Cause::Node && self.findings.iter().any(|start| start.starts_with("runtime-"))
+    }
+
     fn starts_with(&self, first: &str) -> bool {
         self.words.iter().any(|words| words.first().is_some_and(|word| word.starts_with(first)))
     }

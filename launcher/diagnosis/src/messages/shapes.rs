@@ -112,11 +112,11 @@ pub(crate) fn read(message: &str) -> Option<Reading> {
 /// Returns the meaning of a line that says that something outside of the program failed.
 pub(crate) fn of_something_else(line: &str) -> Reading {
     Reading {
-        what: "another process, rank, node or service failed or did not respond".to_owned(),
+        what: "another process, rank, node or service failed, did not respond, or ended it".to_owned(),
         words: words_of(line),
         cause: Cause::Unknown,
-        advice: "Look at the process, rank, node or service that the message names: its state, its log, and the node on which it ran. This \
-                 program only reports its failure.",
+        advice: "Look at the process, rank, node or service that the message names: its state, its log, and the node on which it ran. After \
+                 a cancellation or a signal, look for a deletion, a preemption or a time limit of the job. This program only reports it.",
         tier: 3,
     }
 }

@@ -1,4 +1,4 @@
-//! `why_without_driver`, `doubt`: why a container may have got no GPU and no driver from NVIDIA's runtime, by its specification.
+//! `why_without_driver`, `hiding_variable`, `doubt`: why a container may have got no GPU and no driver from NVIDIA's runtime, by its specification.
 //!
 //! A container gets them if a handler of NVIDIA starts it, and if it asks for GPUs in a way that the runtime accepts: by a request, or
 //! by the variable `NVIDIA_VISIBLE_DEVICES` if it is privileged or the configuration accepts the variable from any container.
@@ -51,6 +51,47 @@ pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<Strin
         }));
     }
     other_handler(case).or_else(|| not_accepted(spec, case.node))
+}
+
+/// Variable with which a program limits the GPUs of CUDA.
+const CUDA_VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+
+/// Variable that says which parts of the driver NVIDIA's runtime adds.
+const CAPABILITIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
+
+/// Returns the variable in the specification of the container that failed which takes the GPUs or the driver from its program, with its
+/// value: `CUDA_VISIBLE_DEVICES="-1"`. Only the values of these three variables are shown: others can be secrets.
+pub(super) fn hiding_variable(case: &Case<'_>, message: &str) -> Option<String> {
+    if case.pod.is_gpu_stack {
+        return None;
+    }
+    let container = case.failed()?.container;
+    let spec = case.pod.specs.iter().find(|spec| spec.name == container)?;
+    // A container that mounts the driver, or has its GPU from a claim, gets nothing by the variables of the runtime.
+    let by_runtime = !has_driver_mounted(spec) && !case.on_node.allocations.iter().any(|held| held.claim.is_some());
+    let message = message.to_ascii_lowercase();
+    let of_utilities = ["nvml", "nvidia-ml", "nvidia-smi"].iter().any(|words| message.contains(words));
+    let needed = if of_utilities { "utility" } else { "compute" };
+    let hides = |(name, value): &&(String, String)| {
+        let parts: Vec<&str> = value.split(',').map(str::trim).collect();
+        match name.as_str() {
+            _ if value.contains("$(") => false,
+            VISIBLE => by_runtime && matches!(value.as_str(), "" | "void" | "none"),
+            CAPABILITIES => by_runtime && !value.is_empty() && !parts.contains(&needed) && !parts.contains(&"all"),
+            // CUDA ignores the first name that it does not know, and all names after it. NVML does not read the variable.
+            CUDA_VISIBLE => !of_utilities && !parts.first().is_some_and(|first| names_gpu(first)),
+            _ => false,
+        }
+    };
+    // The last value of a variable applies.
+    let last = |variable: &str| spec.environment.iter().rev().find(|(name, _)| name == variable).filter(hides);
+    let (name, value) = [VISIBLE, CUDA_VISIBLE, CAPABILITIES].into_iter().find_map(last)?;
+    Some(format!("{name}=\"{}\"", clean(value, MAX_NAME)))
+}
+
+/// Returns whether a text can be the name of a GPU for CUDA: an index or a UUID.
+fn names_gpu(text: &str) -> bool {
+    text.parse::<u32>().is_ok() || ["GPU-", "MIG-"].iter().any(|start| text.starts_with(start))
 }
 
 /// Words of components of NVIDIA's software that find nothing, in lower case.

@@ -113,14 +113,20 @@ impl Case<'_> {
     }
 
     /// Returns whether the pod asks for no GPU in any way, so that nothing gives it a GPU or the driver. A component of the GPU stack
-    /// gets the driver in its own way, and so does a container that is privileged, names devices itself, or mounts the driver.
+    /// gets the driver in its own way, and so does a container that is privileged, names devices itself, or mounts the driver. An allocation
+    /// of `nvidia.com` without a request is a left-over of the kubelet's record.
     fn asks_for_no_gpu(&self) -> bool {
         let pod = self.pod;
         let in_own_way = pod
             .specs
             .iter()
             .any(|spec| spec.privileged || injection::asks_by_variable(spec) || injection::has_driver_mounted(spec));
-        !pod.wants_gpus && !pod.is_gpu_stack && self.on_node.addresses.is_empty() && !in_own_way
+        let PodOnNode { addresses, allocations, processes, .. } = self.on_node;
+        let left_over =
+            !allocations.is_empty() && allocations.iter().all(|held| held.resource.starts_with("nvidia.com/"));
+        let uses_one = processes.iter().any(|process| !process.uses.is_empty());
+        let has_none = addresses.is_empty() || (left_over && !uses_one);
+        !pod.wants_gpus && !pod.is_gpu_stack && has_none && !in_own_way
     }
 
     /// Returns when the pod's node booted.

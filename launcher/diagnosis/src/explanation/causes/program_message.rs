@@ -44,10 +44,11 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     };
     let past = phrase.is_about_present_driver() && finding.is_none() && case.driver_works();
     let elsewhere = if phrase.is_about_other_ranks() { on_other_gpus(case, &end) } else { Vec::new() };
-    let cause = cause_of(case, phrase, finding);
     let container = end.container;
     let why = finding.map(|finding| format!(" ({})", finding.headline())).unwrap_or_default();
     let without = requests_none(case, phrase);
+    let hidden = injection::hiding_variable(case, text).filter(|_| !without && phrase.is_about_injection());
+    let cause = if hidden.is_some() { Cause::Application } else { cause_of(case, phrase, finding) };
     let note = match (without, past, elsewhere.is_empty()) {
         (true, ..) => "; the pod requests no GPU",
         (_, true, _) => "; the driver of its node works now",
@@ -60,7 +61,10 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     });
     let mesh_note = mesh_note.unwrap_or_default();
     let shown = phrase.often.filter(|_| finding.is_none() && injection::is_shown(case));
-    let shown = shown.map(|often| format!(": {often}")).unwrap_or_default();
+    let shown = match &hidden {
+        Some(variable) => format!(", and its specification sets {variable}"),
+        None => shown.map(|often| format!(": {often}")).unwrap_or_default(),
+    };
     let what = format!("container {container}: {}{shown}{why}{note}{mesh_note}", phrase.meaning(text));
     let quoted = (text != end.message).then(|| format!("log of container {container}: {text}"));
     let finding_lines = finding.into_iter().flat_map(|finding| {
@@ -88,6 +92,12 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
             ActionCode::ChangeRequest,
             "Request a GPU in the limits of the container (nvidia.com/gpu: 1).",
         );
+    } else if let Some(variable) = hidden {
+        let advice = format!(
+            "Remove {variable} from the specification of container {container}, or correct its value: with this value, the program does \
+             not get the GPU or the driver that the pod requests."
+        );
+        explanation = explanation.with_action(ActionCode::FixApplication, advice);
     } else if let Some(finding) = finding {
         explanation.action = case.action_for(finding);
     } else if past {

@@ -40,7 +40,9 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     let specs = case.pod.specs.iter().filter(|spec| failed.is_none_or(|name| spec.name == name));
     let of_spec = specs
         .filter_map(|spec| argument(spec, &lines).or_else(|| variable(spec, &lines)).or_else(|| volume(spec, &lines)));
-    let without_driver = injection::why_without_driver(case, &text);
+    // A variable that the explanation names comes in place of other reasons.
+    let is_named = injection::hiding_variable(case, &text).is_some_and(|one| explanation.summary.contains(&one));
+    let without_driver = injection::why_without_driver(case, &text).filter(|_| !is_named);
     let sentences = of_spec
         .take(1)
         .chain(hook(case, &text))

@@ -53,6 +53,55 @@ fn a_user_pod_without_a_request_is_to_request_a_gpu() {
 }
 
 #[test]
+fn an_allocation_of_the_kubelet_is_no_request() {
+    let own = failed(1, "Error").uid;
+    for message in ["RuntimeError: Found no NVIDIA driver on your system.", "RuntimeError: No CUDA GPUs are available"]
+    {
+        for (resource, requests_none) in [("nvidia.com/gpu", true), ("example.com/shared-gpu", false)] {
+            let mut report = node(Vec::new());
+            let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+            kubelet.expect("a kubelet").allocations[0].resource = resource.into();
+            let pod = PodFacts { uid: own.clone(), ..ended_with(message) };
+            let explained = cause_of(&pod, &report);
+            let told = explained.action.code == ActionCode::ChangeRequest;
+            assert_eq!(told, requests_none, "{resource}: {}", explained.summary);
+            assert!(!told || explained.cause == Cause::Application, "{resource}: {}", explained.summary);
+        }
+    }
+}
+
+#[test]
+fn a_variable_of_the_specification_that_hides_the_gpu_is_the_application() {
+    let no_gpu = "RuntimeError: No CUDA GPUs are available";
+    let no_driver = "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory";
+    for (message, name, value, hides) in [
+        (no_gpu, "NVIDIA_VISIBLE_DEVICES", "void", true),
+        (no_gpu, "NVIDIA_VISIBLE_DEVICES", "none", true),
+        (no_gpu, "NVIDIA_VISIBLE_DEVICES", "all", false),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "-1", true),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "", true),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "NoDevFiles", true),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "0,1", false),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "GPU-own", false),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "$(GPUS)", false),
+        (no_driver, "NVIDIA_DRIVER_CAPABILITIES", "utility", true),
+        (no_driver, "NVIDIA_DRIVER_CAPABILITIES", "compute,utility", false),
+        (no_driver, "NVIDIA_DRIVER_CAPABILITIES", "all", false),
+        ("CUDA out of memory. Tried to allocate", "CUDA_VISIBLE_DEVICES", "-1", false),
+        (no_gpu, "TOKEN", "-1", false),
+    ] {
+        let environment = vec![(name.to_owned(), value.to_owned())];
+        let spec = ContainerSpec { name: "main".into(), requests_gpus: true, environment, ..ContainerSpec::default() };
+        let pod = PodFacts { wants_gpus: true, specs: vec![spec], ..ended_with(message) };
+        let explained = cause_of(&pod, &node(Vec::new()));
+        let setting = format!("{name}=\"{value}\"");
+        assert_eq!(explained.summary.contains(&setting), hides, "{setting}: {}", explained.summary);
+        assert_eq!(explained.action.text.contains(&setting), hides, "{setting}: {}", explained.action.text);
+        assert!(!hides || explained.cause == Cause::Application, "{setting}: {}", explained.summary);
+    }
+}
+
+#[test]
 fn no_action_follows_from_the_log_of_a_container_that_is_ready() {
     let (runs, report) = running("R", Vec::new());
     let rows = [Part::Program, Part::Start].into_iter().flat_map(rows_of);

@@ -35,6 +35,24 @@ const OUT_OF_MEMORY: &str = "torch.OutOfMemoryError: CUDA out of memory. Tried t
     (https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)";
 
 #[test]
+fn a_program_that_something_else_ended_is_not_to_be_corrected() {
+    for words in [
+        "slurmstepd: error: *** STEP 991.0 ON gpu-7 CANCELLED AT 2026-11-21T02:15:10 DUE TO NODE gpu-9 FAILURE ***",
+        "slurmstepd: error: *** JOB 17 ON gpu-2 CANCELLED AT 2026-11-21T02:15:10 DUE TO PREEMPTION ***",
+        "srun: error: Node failure on gpu-9",
+        "MPI_ABORT was invoked on rank 12 in communicator MPI_COMM_WORLD with errorcode 1.",
+        "torch.distributed.elastic.multiprocessing.api.SignalException: Process 7 got signal: 15",
+        "torch.distributed.elastic.rendezvous.api.RendezvousClosedError: rendezvous closed",
+    ] {
+        let explained = cause_of(&ended_with(1, words), &node(Vec::new()));
+        assert_eq!((explained.cause, explained.action.code), (Cause::Unknown, ActionCode::Watch), "{explained:?}");
+        assert!(explained.summary.contains("another process, rank, node or service"), "{}", explained.summary);
+        let meets = explained.action.text.contains("MASTER_ADDR");
+        assert_eq!(meets, words.contains("rendezvous"), "{}", explained.action.text);
+    }
+}
+
+#[test]
 fn words_of_gpu_software_decide_which_part_has_the_cause() {
     for (code, words, cause, what) in [
         (1, "Unexpected error from cudaGetDeviceCount(): Error 802: system not yet initialized", Cause::Node, "fabric"),

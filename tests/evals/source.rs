@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use archive::{Archive, ContainerLog};
-use demo_cluster::{Fixture, NodeFacts, NodeFixture, workload_pod, workloads_of};
+use demo_cluster::{Fixture, NodeFacts, NodeFixture, pods_of_facts};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -99,7 +99,7 @@ pub(crate) fn archive(source: &Value) -> Result<Archive, String> {
     let read: Source = parsed(with_times(source.clone(), now))?;
     let nodes: Vec<_> = read.nodes.iter().zip(reports).map(|(node, report)| fixture(node, report)).collect();
     let mut pods: Vec<_> =
-        nodes.iter().filter(|node| !matches!(node.facts, NodeFacts::Missing(_))).flat_map(pods_of).collect();
+        nodes.iter().filter(|node| !matches!(node.facts, NodeFacts::Missing(_))).flat_map(pods_of_facts).collect();
     for pod in &read.pods {
         let object = parsed(pod_object(pod, now))?;
         pods.push(object);
@@ -199,21 +199,6 @@ fn fixture(node: &SourceNode, report: Report) -> NodeFixture {
         fixture.facts = NodeFacts::Missing(why.clone());
     }
     fixture
-}
-
-/// Returns the pods of the allocations and of the processes of a node.
-fn pods_of(node: &NodeFixture) -> Vec<k8s_openapi::api::core::v1::Pod> {
-    let mut pods = workloads_of(node);
-    let facts = node.facts.report();
-    let processes = Section::data_of(&facts.sections.processes).into_iter().flat_map(|all| &all.processes);
-    for uid in processes.filter_map(|process| process.pod_uid.as_ref()) {
-        if pods.iter().all(|pod| pod.metadata.uid.as_ref() != Some(uid)) {
-            let mut pod = workload_pod("workloads", &format!("pod-{}", &uid[..8]), &node.name, 0);
-            pod.metadata.uid = Some(uid.clone());
-            pods.push(pod);
-        }
-    }
-    pods
 }
 
 fn pod_object(pod: &SourcePod, now: Timestamp) -> Value {

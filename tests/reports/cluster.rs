@@ -1,7 +1,7 @@
 //! Functions that create clusters for the cases: the node `gpu-1` with the facts of a scenario, pods and events.
 #![allow(dead_code, reason = "each case uses only some of the functions")]
 
-use demo_cluster::{Fixture, NodeFixture, workload_pod, workloads_of};
+use demo_cluster::{Fixture, NodeFixture, pods_of_facts};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 use syringe_core::report::{Report, Section};
@@ -26,16 +26,7 @@ pub(crate) fn node(facts: Report) -> NodeFixture {
 
 /// Returns a cluster of this node, with the pods that have allocations of the kubelet or other GPU processes.
 pub(crate) fn cluster(node: NodeFixture) -> Fixture {
-    let mut pods = workloads_of(&node);
-    let facts = node.facts.report();
-    let processes = Section::data_of(&facts.sections.processes).into_iter().flat_map(|all| &all.processes);
-    for uid in processes.filter_map(|process| process.pod_uid.as_ref()) {
-        if pods.iter().all(|pod| pod.metadata.uid.as_ref() != Some(uid)) {
-            let mut pod = workload_pod("workloads", &format!("pod-{}", &uid[..8]), &node.name, 0);
-            pod.metadata.uid = Some(uid.clone());
-            pods.push(pod);
-        }
-    }
+    let pods = pods_of_facts(&node);
     Fixture { pods, ..Fixture::of([node]) }
 }
 

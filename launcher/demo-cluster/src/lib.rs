@@ -115,6 +115,8 @@ pub use self::node_fixture::{NodeFacts, NodeFixture, PROBE_IMAGE, PROBE_IMAGE_PI
 pub use self::programs::{Invocation, NodeProbe, Process, Programs, Streams};
 #[cfg(feature = "test-support")]
 pub use self::shell_images::{Image, ShellImages, Tmp};
+#[cfg(feature = "test-support")]
+pub use self::workload::pods_of_facts;
 pub use self::workload::{workload_pod, workloads_of};
 
 use self::authentication::Authenticator;

@@ -54,6 +54,22 @@ pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
     pods.into_iter().enumerate().map(one).collect()
 }
 
+/// Returns the pods of [`workloads_of`], and a pod for each other UID of a GPU process in the facts of a node.
+#[cfg(feature = "test-support")]
+pub fn pods_of_facts(node: &NodeFixture) -> Vec<Pod> {
+    let mut pods = workloads_of(node);
+    let facts = node.facts.report();
+    let processes = facts.sections.processes.iter().filter_map(|section| section.data.as_ref());
+    for uid in processes.flat_map(|all| &all.processes).filter_map(|process| process.pod_uid.as_ref()) {
+        if pods.iter().all(|pod| pod.metadata.uid.as_ref() != Some(uid)) {
+            let mut pod = workload_pod(NAMESPACE, &format!("pod-{}", &uid[..8]), &node.name, 0);
+            pod.metadata.uid = Some(uid.clone());
+            pods.push(pod);
+        }
+    }
+    pods
+}
+
 /// Returns the start time of the first process of the pod in the facts. If the pod has no process there, returns an
 /// assumed time.
 fn started(facts: &Report, pod_uid: &str) -> Option<Timestamp> {

@@ -205,6 +205,12 @@ pub(crate) fn kernel_line(event: &KernelEvent) -> String {
     format!("kernel line: {}", clean(&event.raw, 200))
 }
 
+/// Returns the text with an upper-case first letter.
+pub(crate) fn capitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
 /// Returns the text with a lower-case first letter, for use within a sentence. Abbreviations such as `NVML` are not changed.
 pub(crate) fn uncapitalized(text: &str) -> String {
     let mut characters = text.chars();

@@ -88,6 +88,11 @@ pub enum PolicyKind {
 }
 
 impl Cause {
+    /// Whether a policy or an administrator's rule refused the request.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Policy(_) | Self::Refused)
+    }
+
     /// Whether every node is expected to fail in the same way.
     pub fn is_cluster_wide(&self) -> bool {
         match self {

@@ -8,7 +8,6 @@ use archive::{Archive, ContainerLog, SavedNode};
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
-use kube_read::failure::Cause;
 use kube_read::objects::label_selector::LabelSelector;
 use kube_read::objects::nvidia_components::PodIdentity;
 use kube_read::objects::pod_facts;
@@ -29,7 +28,6 @@ use crate::node_reading::read_node::{self, NodeToRead};
 use crate::outcome::Outcome;
 use crate::output_file;
 use crate::probe::{MANAGED_BY, Phase};
-use crate::settings::ProbeMethod;
 use crate::terminal::page::Page;
 use crate::tools::node_name;
 
@@ -196,8 +194,7 @@ async fn read_one(
     daemon_sets: &Result<Vec<kube_read::objects::daemon_sets::DaemonSet>, Failure>,
     raw_log: bool,
 ) -> Result<(SavedNode, Option<String>), String> {
-    // With this method, everyone who may read the logs of the namespace could read the kernel log.
-    let is_in_pod_log = call.settings.via == ProbeMethod::Logs;
+    let is_in_pod_log = !call.settings.may_read_raw_log();
     let why = match read_with(call, connection, node, daemon_sets, raw_log && !is_in_pod_log).await {
         Ok(read) => return Ok((read, (raw_log && is_in_pod_log).then(|| NO_RAW_LOG.to_owned() + "--via logs"))),
         Err(why) if !raw_log || is_in_pod_log || !why.is_refusal => return Err(why.text),
@@ -232,10 +229,10 @@ async fn read_with(
     let read = read_node::read_with_object(&call, known, "save", command).await;
     let mut report = read.map_err(|failure| NotRead {
         text: format!("{}: {}", failure.what, failure.why),
-        is_refusal: matches!(failure.cause, Cause::Policy(_) | Cause::Refused),
+        is_refusal: failure.cause.is_refusal(),
     })?;
     if report.report.source == Source::Api {
-        let text = report.note.note.unwrap_or_else(|| "no probe ran".to_owned());
+        let text = report.note.why_unread();
         return Err(NotRead { text, is_refusal: true });
     }
     let kernel_log = std::mem::take(&mut report.report.kernel_log);

@@ -154,15 +154,20 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
 
 /// Returns the variables that look like a setting and are none. A misspelled variable would otherwise be ignored without a word.
 pub(crate) fn unknown_variables() -> Vec<String> {
-    let program = command();
-    let all = std::iter::once(&program).chain(program.get_subcommands()).flat_map(clap::Command::get_arguments);
-    let known: Vec<_> = all.filter_map(clap::Arg::get_env).map(OsStr::to_owned).collect();
-    let is_unknown = |name: &String| {
-        // The variables of the tests begin with GPU_SYRINGE_E2E.
-        let is_other = name == "GPU_SYRINGE_LOG" || name == "GPU_SYRINGE_CONFIG" || name.starts_with("GPU_SYRINGE_E2E");
-        name.starts_with("GPU_SYRINGE_") && !is_other && !known.iter().any(|known| known.as_os_str() == name.as_str())
-    };
-    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_unknown).collect()
+    // The variables of the tests begin with GPU_SYRINGE_E2E.
+    let is_other =
+        |name: &str| matches!(name, "GPU_SYRINGE_LOG" | "GPU_SYRINGE_CONFIG") || name.starts_with("GPU_SYRINGE_E2E");
+    let is_ours = |name: &String| name.starts_with("GPU_SYRINGE_") && !is_other(name);
+    let mut ours: Vec<String> =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_ours).collect();
+    // The arguments of all commands are made only if there is a variable to look up.
+    if !ours.is_empty() {
+        let program = command();
+        let all = std::iter::once(&program).chain(program.get_subcommands()).flat_map(clap::Command::get_arguments);
+        let known: Vec<_> = all.filter_map(clap::Arg::get_env).collect();
+        ours.retain(|name| !known.contains(&OsStr::new(name)));
+    }
+    ours
 }
 
 /// Options that select a cluster.

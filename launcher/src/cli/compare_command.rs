@@ -8,7 +8,7 @@ use kube_read::{Contexts, Failure};
 use tokio_util::sync::CancellationToken;
 
 use super::output::Output;
-use super::{call_context, progress, until_stopped};
+use super::{call_context, until_stopped};
 use crate::archives::{self, EmbeddedCluster, Opened};
 use crate::compare::{self, CompareArgs, Side};
 use crate::consent::TerminalPrompt;
@@ -42,7 +42,6 @@ pub(super) async fn run(
         let _ = tokio::time::timeout(SETTLE_TIME, prober.settle()).await;
         prober.end_session();
     }
-    progress::clear();
     let compared = compared?;
     output.print(&compared.json(), &compared.names(), || compared.page())?;
     Ok(compared.outcome())

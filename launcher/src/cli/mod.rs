@@ -199,25 +199,19 @@ async fn dispatch(
         }
         Command::Save(args) => {
             let call = call_context(Arc::new(TerminalPrompt), settings, contexts, prober, stop);
-            let saved = until_stopped(archives::save(call, args), prober, stop).await;
-            progress::clear();
-            let saved = saved?;
+            let saved = until_stopped(archives::save(call, args), prober, stop).await?;
             output.print(&json!(saved), &saved.names(), || saved.page())?;
             return Ok(saved.outcome());
         }
         Command::Incident(args) => {
             let call = call_context(Arc::new(TerminalPrompt), settings, contexts, prober, stop);
-            let incident = until_stopped(incident::incident(call, args), prober, stop).await;
-            progress::clear();
-            let incident = incident?;
+            let incident = until_stopped(incident::incident(call, args), prober, stop).await?;
             output.print(&incident.json(), &incident.names(), || incident.page())?;
             return Ok(incident.outcome());
         }
         Command::ReturnReport(args) => {
             let call = call_context(Arc::new(TerminalPrompt), settings, contexts, prober, stop);
-            let report = until_stopped(return_report::return_report(call, args), prober, stop).await;
-            progress::clear();
-            let report = report?;
+            let report = until_stopped(return_report::return_report(call, args), prober, stop).await?;
             output.print_document(&report.json(), &report.names(), report.markdown())?;
             return Ok(report.outcome());
         }
@@ -279,7 +273,6 @@ async fn run_tool(
         let call = call_context(ask.clone(), settings, contexts, prober, stop);
         let call = CallContext { server: server.clone(), ..call };
         let answer = until_stopped(run(call), prober, stop).await;
-        progress::clear();
         let RenderedAnswer { json, page, names, outcome } = match answer {
             Ok(answer) => answer,
             // The answers of the earlier readings are already printed.
@@ -314,7 +307,7 @@ fn call_context(
     CallContext { on_phase, cancel: stop.clone(), limits_size: false, ..call }
 }
 
-/// Returns the result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases. If `work` has a
+/// Returns the result of `work`, or a failure after a signal, and removes the progress line. Waits for the deletion of pods in both cases. If `work` has a
 /// pod, the result of `work` is returned; if `work` is waiting for an API server or a person, `work` is dropped.
 async fn until_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
@@ -326,11 +319,13 @@ async fn until_stopped<T>(
         prober.settle().await;
         tokio::time::sleep(FINAL_MESSAGE_TIME).await;
     };
-    tokio::select! {
+    let done = tokio::select! {
         biased;
         done = work => done,
         () = stopped => Err(Failure::new("The command", "gpu-syringe was interrupted", "Run the command again to get the answer.")),
-    }
+    };
+    progress::clear();
+    done
 }
 
 /// Deletes leftover pods when the program starts. An unreachable cluster is not an error of this step.

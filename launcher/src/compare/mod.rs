@@ -13,14 +13,13 @@ use jiff::Timestamp;
 use kube_read::Failure;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use syringe_core::classification::Severity;
 use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::{Report, Source};
 
 use self::changes::Change;
 pub(crate) use self::facts::NodeValues;
-use crate::answer::wire::shape::{AnswerShape, schema_of};
 use crate::answer::wire::untrusted_text;
 use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
@@ -215,7 +214,7 @@ pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Fa
 async fn read(side: &Side, node: &str) -> Result<Reading, Failure> {
     let read = read_node::read(&side.call, None, node, "compare", ReadCommand::everything()).await?;
     if read.report.source == Source::Api {
-        let why = read.note.note.unwrap_or_else(|| "no probe ran".to_owned());
+        let why = read.note.why_unread();
         return Err(Failure::new(format!("Reading node {node} of {}", side.name), why, "Compare other nodes."));
     }
     let values = NodeValues::of(&read.report)
@@ -241,9 +240,7 @@ impl NodeComparison {
 
 impl Comparison {
     pub(crate) fn json(&self) -> Value {
-        let mut json = json!(self);
-        untrusted_text::finish(&mut json, &AnswerShape::from_schema(&schema_of::<Self>()));
-        json
+        untrusted_text::json_of(self)
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

@@ -53,6 +53,20 @@ pub(crate) struct Entry {
     pub(crate) count_is_lower_bound: bool,
 }
 
+impl Entry {
+    pub(crate) fn new(
+        at: Timestamp,
+        node: &str,
+        lane: &str,
+        kind: EntryKind,
+        severity: Severity,
+        what: impl Into<String>,
+    ) -> Self {
+        let (node, lane, what) = (node.to_owned(), lane.to_owned(), what.into());
+        Self { at, node, lane, kind, severity, what, text: None, count: None, count_is_lower_bound: false }
+    }
+}
+
 /// The kind of a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -86,6 +100,18 @@ pub(crate) struct Gap {
     pub(crate) to: Option<Timestamp>,
     /// What is not known, and why.
     pub(crate) why: String,
+}
+
+impl Gap {
+    pub(crate) fn new(
+        node: &str,
+        kind: GapKind,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+        why: impl Into<String>,
+    ) -> Self {
+        Self { node: Some(node.to_owned()), kind, from, to, why: why.into() }
+    }
 }
 
 /// An object with entries.

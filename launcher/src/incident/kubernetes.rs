@@ -26,10 +26,7 @@ const NODE_FAULTS: [&str; 2] = ["NodeNotReady", "Rebooted"];
 
 /// Returns the current conditions of a node, at the times of their last change.
 pub(super) fn of_node(name: &str, node: &Node) -> Vec<Entry> {
-    let of_gpus = node_conditions::gpu_conditions(node);
-    let reported = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let of_gpus =
-        reported.filter(|condition| of_gpus.iter().any(|text| text.starts_with(&format!("{} is ", condition.type_))));
+    let of_gpus = node_conditions::unhealthy_gpu_conditions(node);
     let mut facts: Vec<NodeConditionFact> = of_gpus.map(node_conditions::condition_fact).collect();
     facts.extend(node_conditions::unhealthy_conditions(node));
     let is_ready = node_conditions::is_ready(node);

@@ -19,7 +19,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube_read::client::lists::Freshness;
-use kube_read::failure::Cause;
 use kube_read::objects::gpu_pod::Pod;
 use kube_read::objects::label_selector::LabelSelector;
 use kube_read::reads::events::ObjectEvent;
@@ -27,7 +26,7 @@ use kube_read::reads::{daemon_sets, events, nodes, pods};
 use kube_read::{Connection, Failure};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use syringe_core::classification::Severity;
 use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::{Report, Section, Source};
@@ -37,7 +36,6 @@ use syringe_macros::omit;
 pub(crate) use self::entry::{Entry, EntryKind, Gap, GapKind};
 use self::entry::{Lane, NODE_LANE};
 pub(crate) use self::node_timeline::{NodeTimeline, lane, severity, what};
-use crate::answer::wire::shape::{AnswerShape, schema_of};
 use crate::answer::wire::untrusted_text;
 use crate::answer::wire::variant_name::variant_name;
 use crate::archives;
@@ -217,14 +215,11 @@ async fn read_nodes(
         let reads = ParallelReads { call, connection, tool: "incident", command: &command, daemon_sets };
         reads.run(nodes, &summarise).await
     };
-    // With this method, everyone who may read the logs of the namespace could read the kernel log.
-    let raw_log = call.settings.via != ProbeMethod::Logs;
+    let raw_log = call.settings.may_read_raw_log();
     let mut outcomes: BTreeMap<_, _> = read(call, nodes.to_vec(), raw_log).await.into_iter().collect();
     let is_refused = |node: &&Node| match outcomes.get(&node.name_any()) {
         Some(NodeOutcome::Read(part)) => part.unread.is_some() && nodes::why_no_probe(node).is_none(),
-        Some(NodeOutcome::Unprobed(_, failure) | NodeOutcome::Failed(failure)) => {
-            matches!(failure.cause, Cause::Policy(_) | Cause::Refused)
-        }
+        Some(NodeOutcome::Unprobed(_, failure) | NodeOutcome::Failed(failure)) => failure.cause.is_refusal(),
         _ => false,
     };
     let refused: Vec<Node> = nodes.iter().filter(is_refused).filter(|_| raw_log).cloned().collect();
@@ -260,8 +255,8 @@ impl NodePart {
             false => NodeTimeline::of_report(&node.name_any(), &report, from, to),
         };
         let (verdict, diagnosis) = (Some(diagnosis.verdict), Some(diagnosis.summary));
-        let unread = is_unread.then(|| note.note.unwrap_or_else(|| "no probe ran".to_owned()));
-        let left_behind = note.left_behind.or(note.process_left);
+        let left_behind = note.left_behind.clone().or_else(|| note.process_left.clone());
+        let unread = is_unread.then(|| note.why_unread());
         let gpus_of_pods = gpus_of_pods(&report);
         Self { timeline, verdict, diagnosis, unread, left_behind, gpus_of_pods }
     }
@@ -400,9 +395,7 @@ impl Incident {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let mut json = json!(self);
-        untrusted_text::finish(&mut json, &AnswerShape::from_schema(&schema_of::<Self>()));
-        json
+        untrusted_text::json_of(self)
     }
 
     /// The nodes with a warning or worse.

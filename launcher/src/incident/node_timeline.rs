@@ -150,32 +150,6 @@ impl NodeTimeline {
     }
 }
 
-impl Entry {
-    pub(crate) fn new(
-        at: Timestamp,
-        node: &str,
-        lane: &str,
-        kind: EntryKind,
-        severity: Severity,
-        what: impl Into<String>,
-    ) -> Self {
-        let (node, lane, what) = (node.to_owned(), lane.to_owned(), what.into());
-        Self { at, node, lane, kind, severity, what, text: None, count: None, count_is_lower_bound: false }
-    }
-}
-
-impl Gap {
-    pub(crate) fn new(
-        node: &str,
-        kind: GapKind,
-        from: Option<Timestamp>,
-        to: Option<Timestamp>,
-        why: impl Into<String>,
-    ) -> Self {
-        Self { node: Some(node.to_owned()), kind, from, to, why: why.into() }
-    }
-}
-
 /// The raw records of the kernel log.
 struct Records {
     /// The times of the boots, oldest first.

@@ -105,6 +105,11 @@ impl ProbeSummary {
         }
     }
 
+    /// Returns why nothing was read on the node.
+    pub(crate) fn why_unread(self) -> String {
+        self.note.unwrap_or_else(|| "no probe ran".to_owned())
+    }
+
     /// Returns the summary if no probe ran, with the reason.
     pub(crate) fn without_probe(node: &str, context: &str, taken_at: Timestamp, note: String) -> Self {
         Self {

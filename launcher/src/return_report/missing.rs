@@ -1,12 +1,13 @@
 //! `of`: what a vendor asks for and this report does not have, each with the command that gets it.
 
+use diagnosis::finding::Rma;
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::report::Report;
 use syringe_macros::omit;
 
+use super::ReturnReport;
 use super::gpu::Gpu;
-use super::{ReturnReport, Support};
 
 /// Something that is missing for a complete case.
 #[omit(Option)]
@@ -22,7 +23,7 @@ pub(super) struct Missing {
 
 /// Returns what is missing. Nothing is missing for a GPU whose return nothing supports.
 pub(super) fn of(report: &ReturnReport, gpu: &Gpu, read: &Report) -> Vec<Missing> {
-    if report.supported == Support::No {
+    if report.supported == Rma::No {
         return Vec::new();
     }
     let mut missing = Vec::new();
@@ -65,7 +66,7 @@ pub(super) fn of(report: &ReturnReport, gpu: &Gpu, read: &Report) -> Vec<Missing
     let has_gaps = report.gaps.iter().any(|gap| gap.from.is_some());
     let why = "look in the log system of the cluster, and in the event log and console log of the BMC";
     add(has_gaps, "what happened in the gaps of the logs", why, Some("ipmitool sel elist".to_owned()));
-    let is_once = report.supported == Support::IfRepeated && report.tried.iter().all(|tried| !tried.fault_again);
+    let is_once = report.supported == Rma::IfRepeated && report.tried.iter().all(|tried| !tried.fault_again);
     let why = "a fault that does not come back after a reset or a reboot is often not accepted";
     add(is_once, "a second occurrence after a recovery", why, Some(format!("gpu-syringe diagnose {node}")));
     let command = Some("dmidecode -t system -t baseboard -t chassis".to_owned());

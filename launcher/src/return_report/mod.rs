@@ -13,10 +13,9 @@ use diagnosis::finding::Rma;
 use diagnosis::{Diagnosis, Finding, Plan};
 use jiff::Timestamp;
 use kube_read::Failure;
-use kube_read::failure::Cause;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::probe_command::ReadCommand;
@@ -26,7 +25,6 @@ use syringe_macros::omit;
 
 use self::gpu::Gpu;
 use self::missing::Missing;
-use crate::answer::wire::shape::{AnswerShape, schema_of};
 use crate::answer::wire::untrusted_text;
 use crate::archives;
 use crate::call::CallContext;
@@ -34,7 +32,7 @@ use crate::compare::NodeValues;
 use crate::incident::{self, Entry, EntryKind, Gap, NodeTimeline};
 use crate::node_reading::read_node::{self, NodeReading};
 use crate::outcome::Outcome;
-use crate::settings::{ArchiveNote, ProbeMethod};
+use crate::settings::ArchiveNote;
 use crate::tools::node_name;
 
 /// Maximum number of raw kernel lines about the GPU. The newest are kept.
@@ -54,26 +52,13 @@ pub(crate) struct ReturnReportArgs {
     pub(crate) gpu: String,
 }
 
-/// Whether the diagnosis supports a return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Support {
-    /// Nothing supports a return.
-    No,
-    /// A return is supported if the fault occurs again after the steps of the plan.
-    IfRepeated,
-    /// A return is supported if NVIDIA's field diagnostic fails.
-    IfDiagnosticFails,
-    /// The GPU must be returned.
-    Yes,
-}
-
 /// The case for the return of a GPU.
 #[omit(Option, Vec)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct ReturnReport {
     summary: String,
-    supported: Support,
+    /// Whether the diagnosis supports a return.
+    supported: Rma,
     node: String,
     /// Time of the reading.
     read_at: Option<Timestamp>,
@@ -169,15 +154,14 @@ async fn read(call: &CallContext, node: &str) -> Result<NodeReading, Failure> {
         let command = ReadCommand { raw_log, ..ReadCommand::everything() };
         read_node::read(call, None, node, "return-report", command).await
     };
-    // With this method, everyone who may read the logs of the namespace could read the kernel log.
-    let raw_log = call.settings.via != ProbeMethod::Logs;
+    let raw_log = call.settings.may_read_raw_log();
     let read = match with(raw_log).await {
-        Err(failure) if raw_log && matches!(failure.cause, Cause::Policy(_) | Cause::Refused) => with(false).await?,
+        Err(failure) if raw_log && failure.cause.is_refusal() => with(false).await?,
         Ok(read) if raw_log && read.report.source == Source::Api => with(false).await?,
         read => read?,
     };
     if read.report.source == Source::Api {
-        let why = read.note.note.unwrap_or_else(|| "no probe ran".to_owned());
+        let why = read.note.why_unread();
         let next = "A return report needs a probe of the node. Or ask an archive that was saved before: gpu-syringe --from FILE return-report.";
         return Err(Failure::new(format!("Reading node {node}"), why, next));
     }
@@ -229,14 +213,14 @@ impl ReturnReport {
     fn summary_of(&self, gpu: &Gpu, diagnosis: &Diagnosis) -> String {
         let gpu = format!("{} on {}", gpu.label(), self.node);
         let mut summary = match self.supported {
-            Support::No => format!("Nothing supports a return of {gpu}."),
-            Support::IfRepeated => {
+            Rma::No => format!("Nothing supports a return of {gpu}."),
+            Rma::IfRepeated => {
                 format!("A return of {gpu} is supported if the fault occurs again after the steps of the plan.")
             }
-            Support::IfDiagnosticFails => {
+            Rma::IfDiagnosticFails => {
                 format!("A return of {gpu} is supported if the field diagnostic of NVIDIA fails.")
             }
-            Support::Yes => format!("The diagnosis says that {gpu} must be returned."),
+            Rma::Yes => format!("The diagnosis says that {gpu} must be returned."),
         };
         match self.findings.iter().find(|finding| finding.severity > Severity::Info) {
             Some(worst) => summary.push_str(&format!(" The worst finding: {}.", worst.headline())),
@@ -254,9 +238,7 @@ impl ReturnReport {
     }
 
     pub(crate) fn json(&self) -> Value {
-        let mut json = json!(self);
-        untrusted_text::finish(&mut json, &AnswerShape::from_schema(&schema_of::<Self>()));
-        json
+        untrusted_text::json_of(self)
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -317,7 +299,7 @@ fn tried_and_gaps(node: &str, report: &Report, events: &[&KernelEvent]) -> (Vec<
 }
 
 /// Returns whether the plans of the GPU include its return. The plan of a node can be about other GPUs, too.
-fn support(findings: &[Finding], plan: &[Plan]) -> Support {
+fn support(findings: &[Finding], plan: &[Plan]) -> Rma {
     let of = |plan: &Plan| {
         let own = findings.iter().filter(|finding| plan.findings.contains(&finding.id));
         let own: Vec<_> = own.filter(|finding| finding.severity > Severity::Info).collect();
@@ -329,12 +311,7 @@ fn support(findings: &[Finding], plan: &[Plan]) -> Support {
             false => plan.rma,
         }
     };
-    match plan.iter().map(of).max().unwrap_or_default() {
-        Rma::No => Support::No,
-        Rma::IfRepeated => Support::IfRepeated,
-        Rma::IfDiagnosticFails => Support::IfDiagnosticFails,
-        Rma::Yes => Support::Yes,
-    }
+    plan.iter().map(of).max().unwrap_or_default()
 }
 
 /// Returns the counters of the GPU.

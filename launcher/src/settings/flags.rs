@@ -273,6 +273,11 @@ impl Settings {
         false
     }
 
+    /// Whether a probe may print the raw kernel log. With `--via logs`, everyone who may read the logs of the namespace could read it.
+    pub(crate) fn may_read_raw_log(&self) -> bool {
+        self.via != ProbeMethod::Logs
+    }
+
     /// Returns the image of the probe, with mirror and digest applied.
     pub fn probe_image(&self) -> String {
         let of_release = self.released_digest.as_ref().filter(|_| self.image.is_none());

@@ -72,7 +72,7 @@ fn coverage(node: &Node<'_>, verdict: Verdict) -> Option<String> {
 fn worst_first(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
     let place = if worst.place.is_empty() { String::new() } else { format!("{}: ", worst.place) };
     let age = evidence::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
-    let first = capital(&format!("{place}{}{age}.", worst.finding.headline()));
+    let first = evidence::capitalized(&format!("{place}{}{age}.", worst.finding.headline()));
     let mut rest = Vec::new();
     if notable.len() > 1 {
         let mut others: Vec<&str> = notable.iter().skip(1).map(|other| other.finding.id.as_str()).collect();
@@ -82,12 +82,7 @@ fn worst_first(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> St
         rest.push(format!("{}: {named}{more}", evidence::count(notable.len() - 1, "more finding")));
     }
     rest.extend(responding(node));
-    if rest.is_empty() { first } else { format!("{first} {}.", capital(&rest.join("; "))) }
-}
-
-fn capital(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+    if rest.is_empty() { first } else { format!("{first} {}.", evidence::capitalized(&rest.join("; "))) }
 }
 
 /// Formats how many GPUs respond: `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
@@ -136,7 +131,7 @@ fn checked(node: &Node<'_>, concluded: &[Concluded], faults: &FaultsRuledOut) ->
     if parts.is_empty() {
         "No fault was found in the sections that were read.".to_owned()
     } else {
-        capital(&format!("{}.", parts.join("; ")))
+        evidence::capitalized(&format!("{}.", parts.join("; ")))
     }
 }
 
@@ -282,6 +277,6 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
         return "No section could be read.".to_owned();
     }
     // Headlines are sentences.
-    let sentences: Vec<_> = parts.iter().map(|part| capital(part)).collect();
+    let sentences: Vec<_> = parts.iter().map(|part| evidence::capitalized(part)).collect();
     format!("The node cannot be called healthy, because not enough was read. {}.", sentences.join(". "))
 }

@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use crate::evidence;
 use crate::messages::hints::without_hints;
 use syringe_core::text::clean;
 use syringe_core::tsv::{alternatives, rows};
@@ -72,7 +73,7 @@ pub(crate) fn about_on<'t>(texts: impl IntoIterator<Item = &'t str>, os: Option<
             // A name keeps its case.
             let what = match owner.what.starts_with("{it}") {
                 true => owner.what.replace("{it}", &name),
-                false => capitalized(&owner.what.replace("{it}", &name)),
+                false => evidence::capitalized(&owner.what.replace("{it}", &name)),
             };
             let checks = std::iter::once(owner.check).chain(owner.applicable(&lower, os));
             let sentence = format!("{what}. {}", checks.collect::<Vec<_>>().join(" "));
@@ -90,7 +91,7 @@ impl Owner {
     }
 
     /// Returns the checks whose condition the message and the operating system of the node satisfy.
-    fn applicable<'o>(&'o self, lower: &str, os: Option<&str>) -> impl Iterator<Item = &'static str> + use<'o> {
+    fn applicable(&self, lower: &str, os: Option<&str>) -> Vec<&'static str> {
         let os = os.unwrap_or_default().to_ascii_lowercase();
         let has = |word: &str| match word.strip_prefix("os:") {
             Some(name) => os.contains(name),
@@ -98,9 +99,7 @@ impl Owner {
         };
         let holds =
             |words: &Vec<&str>| words.iter().all(|word| word.strip_prefix('!').map_or(has(word), |not| !has(not)));
-        let told: Vec<&'static str> =
-            self.conditional.iter().filter(|(words, _)| words.iter().any(holds)).map(|(_, check)| *check).collect();
-        told.into_iter()
+        self.conditional.iter().filter(|(words, _)| words.iter().any(holds)).map(|(_, check)| *check).collect()
     }
 }
 
@@ -142,12 +141,6 @@ fn token(text: &str, at: usize) -> String {
     let start = text[start..at].rfind(ROOT).map_or(start, |root| start + root + ROOT.len() - 1);
     let start = (start..=at).find(|place| text.is_char_boundary(*place)).unwrap_or(at);
     clean(text[start..end].trim_matches([':', '.', '@']), MAX_NAME)
-}
-
-fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    let first = characters.next().into_iter().flat_map(char::to_uppercase);
-    first.chain(characters).collect()
 }
 
 #[cfg(test)]

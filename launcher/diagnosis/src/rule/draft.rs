@@ -39,12 +39,6 @@ pub(crate) struct Draft {
     pub(crate) further: Vec<(ActionCode, String)>,
 }
 
-/// Returns the text with an upper-case first letter.
-fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
-}
-
 impl Draft {
     /// Applies a rule to the node as a whole.
     pub(crate) fn on_node(rule: Rule) -> Self {
@@ -141,7 +135,7 @@ impl Draft {
         if self.action == ActionCode::DrainAndReboot && uptime_known {
             return format!(
                 "{{node}} was not rebooted since then. {}: {}",
-                capitalized(when),
+                evidence::capitalized(when),
                 evidence::uncapitalized(&self.advice)
             );
         }

@@ -60,33 +60,36 @@ pub fn conditions(node: &Node, now: Timestamp) -> Vec<Condition> {
     conditions.iter().take(MAX_CONDITIONS).map(one).collect()
 }
 
-/// Returns the conditions about GPUs that are not in their healthy state, as `type is status: reason, message`.
+/// Returns the conditions about GPUs that are not in their healthy state.
 ///
 /// For most conditions of NVSentinel, node-problem-detector and the GPU Operator, `True` means a problem. For a few,
 /// `True` is the healthy state.
-pub fn gpu_conditions(node: &Node) -> Vec<String> {
-    let conditions = reported(node);
+pub fn unhealthy_gpu_conditions(node: &Node) -> impl Iterator<Item = &NodeCondition> {
     let is_about_gpus = |name: &str| {
         let name = name.to_ascii_lowercase();
         ["gpu", "xid", "nvlink", "nvidia", "nvswitch", "dcgm", "acceleratedhardware"]
             .iter()
             .any(|word| name.contains(word))
     };
-    conditions
+    reported(node)
         .iter()
-        .filter(|condition| is_about_gpus(&condition.type_))
+        .filter(move |condition| is_about_gpus(&condition.type_))
         .filter(|condition| {
             let healthy_when_true = ["Ready", "Healthy", "OK"].iter().any(|end| condition.type_.ends_with(end));
             condition.status != if healthy_when_true { "True" } else { "False" }
         })
         .take(MAX_GPU_CONDITIONS)
-        .map(|condition| {
-            let reason = condition.reason.as_deref().unwrap_or("no reason");
-            let message = clean(condition.message.as_deref().unwrap_or_default(), 160);
-            let (name, status, reason) = (clean(&condition.type_, 80), clean(&condition.status, 20), clean(reason, 80));
-            format!("{name} is {status}: {reason}, {message}")
-        })
-        .collect()
+}
+
+/// Returns the conditions about GPUs that are not in their healthy state, as `type is status: reason, message`.
+pub fn gpu_conditions(node: &Node) -> Vec<String> {
+    let text = |condition: &NodeCondition| {
+        let reason = condition.reason.as_deref().unwrap_or("no reason");
+        let message = clean(condition.message.as_deref().unwrap_or_default(), 160);
+        let (name, status, reason) = (clean(&condition.type_, 80), clean(&condition.status, 20), clean(reason, 80));
+        format!("{name} is {status}: {reason}, {message}")
+    };
+    unhealthy_gpu_conditions(node).map(text).collect()
 }
 
 /// Whether the kubelet reports Ready. A node without the condition is not Ready.

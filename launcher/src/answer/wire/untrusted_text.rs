@@ -5,13 +5,22 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use syringe_core::text::clean_keeping_lines;
 
-use crate::answer::wire::shape::{AnswerShape, Text};
+use crate::answer::wire::shape::{AnswerShape, Text, schema_of};
 
 /// The field that lists the fields with third-party text.
 pub(crate) const QUOTED: &str = "quoted";
+
+/// Returns an answer as JSON, with clean texts and the list `quoted`.
+pub(crate) fn json_of<T: Serialize + JsonSchema>(answer: &T) -> Value {
+    let mut json = json!(answer);
+    finish(&mut json, &AnswerShape::from_schema(&schema_of::<T>()));
+    json
+}
 
 /// Cleans the texts of an answer, and adds the list `quoted` of the fields with third-party text.
 pub(crate) fn finish(answer: &mut Value, shape: &AnswerShape) {

@@ -297,13 +297,11 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
 
 /// Returns the taint by which nodes are excluded, unless it is one of Kubernetes itself: `{dedicated: llm}`.
 fn excluded_by_taint(reasons: &[String]) -> Option<&str> {
-    let taint = |reason: &'_ String| {
-        let (_, rest) =
-            reason.split_once("untolerated taint ").or_else(|| reason.split_once("untolerated taint(s) "))?;
-        Some(rest.len())
-    };
-    let found = reasons.iter().filter_map(|reason| Some(&reason[reason.len() - taint(reason)?..]));
-    found.into_iter().find(|taint| taint.starts_with('{') && !taint.contains("kubernetes.io/"))
+    let mut taints = reasons.iter().filter_map(|reason| {
+        let found = reason.split_once("untolerated taint ").or_else(|| reason.split_once("untolerated taint(s) "));
+        found.map(|(_, taint)| taint)
+    });
+    taints.find(|taint| taint.starts_with('{') && !taint.contains("kubernetes.io/"))
 }
 
 /// Words of the reasons that are compared with each node (`scheduler_filters`), in lower case.

@@ -44,16 +44,23 @@ fn fault(code: u32) -> String {
     format!("NVRM: Xid (PCI:0000:5d:00): {code}, pid=4711, name=python3, a text")
 }
 
+/// A journal without records, whose running boot is `last`.
+fn empty_journal() -> EventLog {
+    let mut log = EventLog::new(None, Options { running_boot_id: Some("last".into()), ..Options::default() });
+    log.source("journal");
+    log
+}
+
+fn push_record(log: &mut EventLog, boot: &str, when: Timestamp, text: &str) {
+    let entry = json!({"__REALTIME_TIMESTAMP": when.as_microsecond().to_string(), "_BOOT_ID": boot,
+        "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "MESSAGE": text});
+    log.push_line(&entry.to_string());
+}
+
 /// A journal with a fault at each of these times (seconds before now), each followed by a repair after ten minutes.
 fn journal(code: u32, times: &[i64], repair: Repair) -> KernelLog {
-    let options = Options { running_boot_id: Some("last".into()), ..Options::default() };
-    let mut log = EventLog::new(None, options);
-    log.source("journal");
-    let mut push = |boot: &str, when: Timestamp, text: &str| {
-        let entry = json!({"__REALTIME_TIMESTAMP": when.as_microsecond().to_string(), "_BOOT_ID": boot,
-            "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "MESSAGE": text});
-        log.push_line(&entry.to_string());
-    };
+    let mut log = empty_journal();
+    let mut push = |boot: &str, when: Timestamp, text: &str| push_record(&mut log, boot, when, text);
     for (number, time) in times.iter().enumerate() {
         let boot = if repair == Repair::Boot { format!("b{number}") } else { "last".to_owned() };
         push(&boot, ago(*time), &fault(code));
@@ -338,14 +345,8 @@ fn a_fault_of_a_switch_that_comes_back_is_critical() {
 
 /// A journal with these faults (code, seconds before now), each in its own boot; the running boot has none.
 fn one_fault_in_each_boot(faults: &[(u32, i64)]) -> KernelLog {
-    let options = Options { running_boot_id: Some("last".into()), ..Options::default() };
-    let mut log = EventLog::new(None, options);
-    log.source("journal");
-    let mut push = |boot: &str, when: Timestamp, text: &str| {
-        let entry = json!({"__REALTIME_TIMESTAMP": when.as_microsecond().to_string(), "_BOOT_ID": boot,
-            "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "MESSAGE": text});
-        log.push_line(&entry.to_string());
-    };
+    let mut log = empty_journal();
+    let mut push = |boot: &str, when: Timestamp, text: &str| push_record(&mut log, boot, when, text);
     for (number, (code, time)) in faults.iter().enumerate() {
         push(&format!("b{number}"), ago(*time), &fault(*code));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use diagnosis::finding::{Urgency, Verdict};
+use diagnosis::finding::{Scope, Urgency, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -10,6 +10,7 @@ use syringe_core::facts::is_zero;
 use syringe_macros::omit;
 
 use crate::answer::node_name_ranges::NodeNames;
+use crate::answer::wire::variant_name::variant_name;
 use crate::outcome::{CommandAnswer, Outcome};
 
 /// An answer about many nodes.
@@ -169,14 +170,37 @@ pub struct NodeDetail {
     pub score: Option<u32>,
     /// One or two sentences.
     pub summary: String,
-    /// Worst findings of the node, in short form: `fatal gpu-off-bus GPU 3: evidence`.
-    pub findings: Vec<String>,
+    /// Worst findings of the node.
+    pub findings: Vec<NodeFinding>,
     /// Number of findings that are not listed.
     pub findings_omitted: Option<usize>,
     /// Differences from most nodes of the model: `driver_version 550.90 (common: 570.124)`.
     pub differs: Vec<String>,
     /// Number of values that could not be read.
     pub unknown: usize,
+}
+
+/// A finding of a node, with the field names of `diagnose_gpu_node`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct NodeFinding {
+    /// ID of the finding.
+    #[schemars(extend("x-text" = "own"))]
+    pub id: String,
+    /// Severity of the finding.
+    pub severity: Severity,
+    /// GPU and PCI address.
+    pub scope: Scope,
+    /// The first line of the evidence.
+    pub evidence: Vec<String>,
+}
+
+impl NodeFinding {
+    /// Returns the line of a table: `fatal gpu-off-bus GPU 3: evidence`.
+    pub(crate) fn line(&self) -> String {
+        let gpu = self.scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
+        let evidence = self.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
+        format!("{} {}{gpu}{evidence}", variant_name(self.severity), self.id)
+    }
 }
 
 /// How the nodes were read.

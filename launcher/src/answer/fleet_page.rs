@@ -2,7 +2,7 @@
 
 use diagnosis::finding::Verdict;
 
-use crate::answer::fleet::FleetAnswer;
+use crate::answer::fleet::{FleetAnswer, NodeFinding};
 use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, headline, named, paint};
 use crate::terminal::table::{Rows, cell, counted, new_table};
@@ -41,7 +41,7 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
                         format!("{} (diagnose_gpu_node for {} returns the reason.)", one.summary, one.node)
                     }
                     (true, _) => String::new(),
-                    (false, _) => one.findings.join("\n"),
+                    (false, _) => one.findings.iter().map(NodeFinding::line).collect::<Vec<_>>().join("\n"),
                 },
                 one.differs.join("\n"),
             ]);

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diagnosis::finding::{Finding, Verdict};
+use diagnosis::finding::{Finding, Scope, Verdict};
 
-use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, Outlier, ProbesSummary};
+use crate::answer::fleet::{
+    FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, NodeFinding, Outlier, ProbesSummary,
+};
 use crate::answer::node_name_ranges::NodeNames;
 use crate::answer::wire::variant_name::variant_name;
 use crate::fleet::node_row::NodeRow;
@@ -173,11 +175,14 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
     rows.iter().filter_map(detail).collect()
 }
 
-fn short(finding: &Finding) -> String {
-    let severity = variant_name(finding.severity);
-    let gpu = finding.scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
-    let evidence = finding.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
-    syringe_core::text::clean(&format!("{severity} {}{gpu}{evidence}", finding.id), SENTENCE)
+fn short(finding: &Finding) -> NodeFinding {
+    let Scope { gpu, pci, .. } = finding.scope.clone();
+    NodeFinding {
+        id: finding.id.clone(),
+        severity: finding.severity,
+        scope: Scope { gpu, pci, ..Scope::default() },
+        evidence: finding.evidence.first().map(|text| syringe_core::text::clean(text, SENTENCE)).into_iter().collect(),
+    }
 }
 
 fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNodes> {

@@ -46,9 +46,12 @@ pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
         code.and_then(|code| Some(entry(code, XidMeaning::of(code).ok()?.sxid?)))
     };
     let Some(value) = found else {
+        let next = match uri.split_once("://") {
+            Some(("xid", _)) => "xid://catalogue lists the known Xids; NVIDIA's catalogue has no other",
+            Some(("sxid", _)) => "NVIDIA's catalogue has no such SXid; analyze_xid_errors reads the SXids of a node",
+            _ => "there are xid://catalogue, xid://CODE (such as xid://79) and sxid://CODE (such as sxid://20034)",
+        };
         let uri = syringe_core::text::clean(uri, 80);
-        let next =
-            "xid://catalogue lists the known Xids; a code that it does not list is not in NVIDIA's catalogue either";
         return Err(ErrorData::resource_not_found(format!("no resource '{uri}': {next}"), None));
     };
     Ok(ReadResourceResult::new(vec![ResourceContents::text(value.to_string(), uri).with_mime_type(JSON)]))

@@ -43,12 +43,18 @@ async fn an_action_is_refused_on_an_archive_but_not_on_the_demo() {
     std::fs::write(&file, demo_cluster::DEMO).unwrap();
     let from = ["--mode", "operator", "--from", file.to_str().unwrap()];
     let mut client = Client::start(Launcher::alone(home.path()).args(from)).await;
-    let arguments = json!({"node_name": "gpu-3", "gpu": "GPU-1906b427-fa8b-452e-a9fb-861e895b635f"});
-    client.call("reset_gpu", arguments.clone()).await.error_with(&[
-        "archive",
-        "nothing can be changed",
-        "without --from",
-    ]);
+    let offered = client.tools().await;
+    let changing = offered.iter().filter(|tool| tool["annotations"]["destructiveHint"] == true);
+    assert_eq!(changing.map(|tool| &tool["name"]).collect::<Vec<_>>(), Vec::<&serde_json::Value>::new());
+    let gpu = "GPU-1906b427-fa8b-452e-a9fb-861e895b635f";
+    let words = ["reset-gpu", "gpu-3", "--gpu", gpu, "--yes", "-o", "table"];
+    let ended = Launcher::alone(home.path()).args(from).args(words).run().await;
+    assert!(
+        ended.stderr.contains("nothing can be changed") && ended.stderr.contains("without --from"),
+        "{}",
+        ended.stderr
+    );
+    let arguments = json!({"node_name": "gpu-3", "gpu": gpu});
     let mut client = Client::start(Launcher::alone(home.path()).args(["--mode", "operator", "--demo"])).await;
     let answer = client.call("reset_gpu", arguments).await;
     assert!(

@@ -181,7 +181,8 @@ async fn dispatch(
                 let _ = writeln!(progress::Messages, "{hint}");
             }
             sweep_at_start(contexts.clone(), prober.clone());
-            let server = Server::new(settings.clone(), contexts.clone(), prober.clone(), tools::all(settings.mode));
+            let server =
+                Server::new(settings.clone(), contexts.clone(), prober.clone(), tools::all(settings.offered_mode()));
             serve(server, stop.clone()).await?;
         }
         // These commands were handled before anything was started.

@@ -57,7 +57,7 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
     observed.is_image_of_policy = of_policy.is_some();
     let fixes = Fixes::new(settings, observed.user.as_deref());
     checks.push(access_checks::version(&version, &fixes));
-    checks.push(access_checks::clock(&observed));
+    checks.push(access_checks::clock(&observed, settings));
     checks.extend(access_checks::permissions(&observed, settings, &fixes));
     checks.extend(namespace_checks::checks(&observed, settings, &fixes));
     checks.push(access_checks::exec(&observed, settings));

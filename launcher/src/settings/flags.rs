@@ -265,6 +265,11 @@ impl Settings {
         self.demo && self.from.is_none()
     }
 
+    /// Returns the mode of the tools that an AI host is offered: on an archive, only those that read.
+    pub(crate) fn offered_mode(&self) -> Mode {
+        if self.refuses_actions() { Mode::ReadOnly } else { self.mode }
+    }
+
     /// Whether actions are refused, because they would change nothing: the cluster is an archive, but not the demo.
     pub(crate) fn refuses_actions(&self) -> bool {
         #[cfg(feature = "demo")]

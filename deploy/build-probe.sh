@@ -22,6 +22,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --glibc) oldest=$2 ;;
         --arch) arch=$2 ;;
+        -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "unknown option $1" >&2; exit 2 ;;
     esac
     shift 2

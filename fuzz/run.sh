@@ -3,7 +3,7 @@
 # nothing. TOOLCHAIN names the nightly toolchain.
 set -euo pipefail
 cd "$(dirname "$0")"
-target=$1
+target=${1:?usage: fuzz/run.sh TARGET [SECONDS]; the targets are in fuzz/fuzz_targets}
 dictionary=()
 if [ -f "dictionaries/$target.dict" ]; then dictionary=("-dict=dictionaries/$target.dict"); fi
 # No target has unsafe code of this project, so no sanitizer is needed: without it, a target runs several times as fast.

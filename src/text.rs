@@ -27,6 +27,18 @@ pub fn clean(text: &str, cap: usize) -> String {
     cut(plain.trim_end(), cap)
 }
 
+/// Returns the text of a file that a person wrote: UTF-8, or UTF-16 with a byte order mark, as PowerShell 5 writes files.
+pub fn of_file(bytes: &[u8]) -> Cow<'_, str> {
+    let units =
+        |of: fn([u8; 2]) -> u16| bytes.chunks_exact(2).skip(1).map(|pair| of([pair[0], pair[1]])).collect::<Vec<_>>();
+    match bytes {
+        [0xff, 0xfe, ..] => String::from_utf16_lossy(&units(u16::from_le_bytes)).into(),
+        [0xfe, 0xff, ..] => String::from_utf16_lossy(&units(u16::from_be_bytes)).into(),
+        [0xef, 0xbb, 0xbf, text @ ..] => String::from_utf8_lossy(text),
+        text => String::from_utf8_lossy(text),
+    }
+}
+
 /// Cleans text that was composed of clean parts. Line breaks and spaces are kept.
 pub fn clean_keeping_lines(text: &str) -> String {
     let line = |line: &str| {
@@ -91,7 +103,23 @@ pub fn clean_keeping_end(text: &str, cap: usize) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{clean, clean_keeping_end, clean_keeping_lines, is_hidden};
+    use super::{clean, clean_keeping_end, clean_keeping_lines, is_hidden, of_file};
+
+    #[test]
+    fn a_file_of_any_encoding_of_windows_has_its_text() {
+        let utf_16 = |mark: u16, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            std::iter::once(mark).chain("{\"ä\": 1}".encode_utf16()).flat_map(bytes).collect()
+        };
+        let files = [
+            "{\"ä\": 1}".as_bytes().to_vec(),
+            "\u{feff}{\"ä\": 1}".as_bytes().to_vec(),
+            utf_16(0xfeff, u16::to_le_bytes),
+            utf_16(0xfeff, u16::to_be_bytes),
+        ];
+        for file in files {
+            assert_eq!(of_file(&file), "{\"ä\": 1}", "{file:x?}");
+        }
+    }
 
     #[test]
     fn a_long_text_keeps_its_head_and_its_end() {

@@ -158,7 +158,15 @@ async fn the_namespace_and_what_it_admits() {
     let bed = hardened().await;
     let full = "exceeded quota: gpu-syringe, requested: pods=1, used: pods=64, limited: pods=64";
     answering(&bed, "create", "pods", AnswerFault::Forbidden(full.to_owned()));
-    check("full quota", &doctor(&bed, &[]).await, &["quota"], &[], "kubectl --namespace gpu-syringe describe quota");
+    let of_pods = doctor(&bed, &[]).await;
+    check("full quota", &of_pods, &["quota"], &[], "kubectl --namespace gpu-syringe describe quota");
+    let bed = hardened().await;
+    let limits = "failed quota: compute: must specify limits.cpu for: probe; limits.memory for: probe";
+    answering(&bed, "create", "pods", AnswerFault::Forbidden(limits.to_owned()));
+    let of_limits = doctor(&bed, &[]).await;
+    check("quota of limits", &of_limits, &["quota"], &[], "kubectl --namespace gpu-syringe describe quota");
+    assert!(of_pods.json.to_string().contains("gpu-syringe sweep"), "{}", of_pods.json);
+    assert!(of_limits.json.to_string().contains("create a LimitRange"), "{}", of_limits.json);
     let bed = hardened().await;
     let webhook = "admission webhook \"validate.kyverno.svc-fail\" denied the request: no";
     answering(&bed, "create", "pods", AnswerFault::Forbidden(webhook.to_owned()));

@@ -244,7 +244,7 @@ fn cases() -> Vec<Case> {
             via: "none",
             pods: 2,
             passed: &["pod: .*pods/exec", "logs: .*pods/log", "inject: .*pods/exec"],
-            says: &["deploy/rbac.yaml"],
+            says: &["setup --apply --user"],
             ..case("the user may neither exec nor read logs", &[])
         },
         // For these faults, another method would not help or would make the situation worse.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use syringe_core::report::{Problem, Report};
-use syringe_core::text::clean;
+use syringe_core::text::{self, clean};
 use tar::EntryType;
 use thiserror::Error;
 
@@ -154,6 +154,9 @@ impl Archive {
         }
         let mut document = Vec::new();
         from.by_ref().take(MAX_REPORT + 1).read_to_end(&mut document).map_err(ArchiveError::Unreadable)?;
+        if document.first().is_some_and(|byte| *byte >= 0x80) {
+            document = text::of_file(&document).into_owned().into_bytes();
+        }
         if !document.trim_ascii_start().starts_with(b"{") {
             return Err(ArchiveError::Unknown);
         }

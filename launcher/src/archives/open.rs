@@ -105,10 +105,11 @@ fn for_archive(settings: Settings, note: ArchiveNote) -> Settings {
         allow_context: Vec::new(),
         ..settings
     };
-    let defaults = Settings { image: None, image_digest: None, registry_mirror: None, runtime_class: None, ..selected };
+    // The embedded cluster has no RuntimeClass.
+    let defaults = Settings { runtime_class: None, ..selected };
     let via = if defaults.via == ProbeMethod::Inject { ProbeMethod::Auto } else { defaults.via };
     let probe_namespace = "gpu-syringe".to_owned();
-    // The nodes of the embedded cluster have this image.
+    // The nodes of the embedded cluster have this image, and can pull every other.
     Settings { via, probe_namespace, archive: Some(Arc::new(note)), ..defaults }
         .with_released_digest(demo_cluster::probe_image_digest())
 }

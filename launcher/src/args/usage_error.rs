@@ -105,7 +105,7 @@ pub(super) fn failure(command: &Command, argv: &[OsString], error: &clap::Error)
     let text = error.render().to_string();
     let message: Vec<_> = text.lines().take_while(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
     let why = message.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").replace(['<', '>'], "");
-    let why = plain(why);
+    let why = with_variable(command, argv, error, plain(why));
     let sub = subcommand(command, &text).or_else(|| subcommand_in(command, argv));
     let name = sub.map_or("", Command::get_name);
     let suggestion = match habit(name, argv, error) {
@@ -118,6 +118,22 @@ pub(super) fn failure(command: &Command, argv: &[OsString], error: &clap::Error)
     };
     let what = if name.is_empty() { "The arguments".to_owned() } else { format!("The arguments of {name}") };
     Failure::usage(what, why.trim_start_matches("error: "), next)
+}
+
+/// Replaces the option by its environment variable in the message about a value, if the value is that of the variable.
+fn with_variable(command: &Command, argv: &[OsString], error: &clap::Error, why: String) -> String {
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return why };
+    let option = given.split_whitespace().next().unwrap_or_default();
+    let is_typed = argv.iter().filter_map(|word| word.to_str()).any(|word| word.split('=').next() == Some(option));
+    let arg = command.get_arguments().find(|arg| arg.get_long().is_some_and(|long| option == format!("--{long}")));
+    let variable =
+        arg.and_then(|arg| arg.get_env()?.to_str()).filter(|name| !is_typed && std::env::var_os(name).is_some());
+    match variable {
+        Some(variable) => {
+            why.replace(&format!("'{}'", given.replace(['<', '>'], "")), &format!("the variable {variable}"))
+        }
+        None => why,
+    }
 }
 
 /// Replaces the words of the Rust library in messages about numbers.

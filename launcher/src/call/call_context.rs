@@ -68,7 +68,7 @@ impl CallContext {
     ) -> Result<T, Failure> {
         timeout_at(self.end, request).await.unwrap_or_else(|_| {
             let why = format!("the request took longer than the {} s that a call may take", self.settings.call_timeout);
-            Err(Failure::new(what, why, "Read fewer nodes (one node, a selector), or raise --call-timeout."))
+            Err(Failure::new(what, why, "Check that the API server answers (gpu-syringe doctor), or raise --call-timeout. With many nodes, name some of them or use a selector."))
         })
     }
 }

@@ -16,6 +16,11 @@ pub(super) async fn run(
     prober: &Prober,
 ) -> Result<Outcome, Failure> {
     let report = doctor::run(args, settings, contexts, prober).await;
-    output.print(&report.json(), &report.names(), || report.page())?;
+    let origin = settings.archive.as_ref().map(|archive| format!("\n{}\n", archive.line())).unwrap_or_default();
+    output.print(&report.json(), &report.names(), || {
+        let mut page = report.page();
+        page.push_str(&origin);
+        page
+    })?;
     Ok(report.outcome())
 }

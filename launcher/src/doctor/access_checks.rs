@@ -10,8 +10,10 @@ use crate::settings::{ProbeMethod, Settings};
 use crate::setup::permissions::{GrantedBy, Permission};
 use kube_read::Connection;
 use kube_read::Failure;
+use kube_read::client::api_error::certificate_step;
 use kube_read::client::api_status::{is_page_of_proxy, is_web_page};
 use kube_read::failure::kube_reason;
+use syringe_core::text::clean;
 
 /// Maximum difference between the clocks. With a larger difference, ages and times of logs are wrong.
 const MAX_SKEW: SignedDuration = SignedDuration::from_secs(30);
@@ -52,6 +54,14 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
             format!("{server}: {}; this response is not from the API server", kube_reason(error)),
             reach(),
         ),
+        Some(kube::Error::Api(status)) if status.code == 403 => Check::failure(
+            "server",
+            format!("{server}: {} (HTTP 403)", clean(&status.message, 200)),
+            Fixes::run(
+                "kubectl get --raw /version",
+                "every signed-in user may read the version: sign in, or have this permission restored",
+            ),
+        ),
         Some(error @ kube::Error::SerdeError(json)) if json.is_syntax() => Check::failure(
             "server",
             format!("{server}: {}; this response is not from the API server", kube_reason(error)),
@@ -62,8 +72,7 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
             // For a rejected certificate, `curl -k` is not a valid test, because this command accepts every
             // certificate.
             let fix = if reason.contains("invalid peer certificate") {
-                let note = "check certificate-authority of the cluster, and whether a proxy replaces certificates";
-                Fixes::run("kubectl config view --minify", note)
+                Fixes::run("kubectl config view --minify", certificate_step(&reason))
             } else {
                 reach()
             };

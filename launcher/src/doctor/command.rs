@@ -71,8 +71,8 @@ async fn image_of_policy(connection: &Connection, settings: &Settings) -> Option
     if settings.names_image() {
         return None;
     }
-    let image = admitted_image::read(connection, &settings.probe_namespace).await.ok()??;
-    Some(settings.with_image(image))
+    let admitted = admitted_image::read(connection, &settings.probe_namespace).await.ok()??;
+    Some(settings.with_admitted(admitted.image, admitted.pull_secrets))
 }
 
 async fn probe(

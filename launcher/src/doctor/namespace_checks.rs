@@ -162,18 +162,22 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) ->
     let (id, name) = ("quota", fixes.namespace());
     if let Some(reason) = rejections.by(Cause::Quota) {
         let command = format!("kubectl --namespace {name} describe quota");
-        return Check::failure(
-            id,
-            reason,
-            Fixes::run(command, "delete pods that are left (gpu-syringe sweep), or raise the quota"),
-        );
+        let note = match reason.contains("exceeded quota") {
+            true => "delete pods that are left (gpu-syringe sweep), or raise the quota",
+            false => "create a LimitRange with defaults for the requests and limits that the quota requires",
+        };
+        return Check::failure(id, reason, Fixes::run(command, note));
     }
     match &observed.quota {
         Seen::Found(quota) => {
             let of = |field: &str| quota.data["status"][field]["pods"].as_str().map(str::to_owned);
             let hard = quota.data["spec"]["hard"]["pods"].as_str().map(str::to_owned);
-            let used = of("used").unwrap_or_else(|| "?".to_owned());
-            Check::ok(id, format!("{used} of {} pods", hard.unwrap_or_else(|| "?".to_owned())))
+            let text = match (of("used"), hard) {
+                (Some(used), Some(hard)) => format!("{used} of {hard} pods"),
+                (None, Some(hard)) => format!("at most {hard} pods"),
+                (_, None) => "the ResourceQuota has no limit for pods".to_owned(),
+            };
+            Check::ok(id, text)
         }
         Seen::Absent => Check::warning(
             id,

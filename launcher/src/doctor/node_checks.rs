@@ -8,6 +8,7 @@ use super::fix::Fixes;
 use super::observe::{Observed, Seen};
 use crate::settings::{DEFAULT_IMAGE, ProbeMethod, Settings};
 use crate::setup::manifests::pinned_image;
+use crate::terminal::table::counted;
 use kube_read::objects::node_conditions::is_ready;
 
 pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
@@ -72,7 +73,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
         ),
         Seen::Found(nodes) => {
             let ready = nodes.iter().filter(|node| is_ready(node)).count();
-            let evidence = format!("{} GPU nodes, {ready} of them Ready", nodes.len());
+            let evidence = format!("{}, {ready} Ready", counted(nodes.len(), "GPU node"));
             if ready > 0 {
                 return Check::ok(id, evidence);
             }

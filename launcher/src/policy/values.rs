@@ -7,10 +7,12 @@ use serde_json::Value;
 
 /// Name of the variable with the image.
 pub(crate) const IMAGE: &str = "image";
+/// Name of the variable with the pull secrets.
+pub(crate) const PULL_SECRETS: &str = "pullSecrets";
 /// The variables with one text.
 const TEXTS: [&str; 3] = [IMAGE, "runtimeClass", "priorityClass"];
 /// The variables with a list of texts.
-const LISTS: [&str; 3] = ["pullSecrets", "moreLabels", "moreAnnotations"];
+const LISTS: [&str; 3] = [PULL_SECRETS, "moreLabels", "moreAnnotations"];
 
 /// The values by the names of their variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,12 @@ impl Values {
     /// Returns the image, or an empty text if no image is set.
     pub(crate) fn image(&self) -> &str {
         self.0.get(IMAGE).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Returns the names of the pull secrets that a probe pod may have.
+    pub(crate) fn pull_secrets(&self) -> Vec<String> {
+        let names = self.0.get(PULL_SECRETS).and_then(Value::as_array);
+        names.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
     }
 
     /// Takes from `other` each value that these values lack.
@@ -111,5 +119,6 @@ mod tests {
         }
         let written = json!({"variables": [{"name": "pullSecrets", "expression": "['a', 'b']"}]});
         assert_eq!(Values::of_policy(&written), Values::default().with("pullSecrets", vec!["a", "b"]));
+        assert_eq!(Values::of_policy(&written).pull_secrets(), ["a", "b"]);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command};
-use syringe_core::text::clean;
+use syringe_core::text::{self, clean};
 
 use super::value_parsers;
 use crate::user_dirs::config_dir;
@@ -41,8 +41,8 @@ impl FileValues {
                 None => return Ok(Self::default()),
             },
         };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Self::read(&path, &text, settings),
+        match std::fs::read(&path) {
+            Ok(bytes) => Self::read(&path, &text::of_file(&bytes), settings),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(Self::default()),
             Err(error) => Err(wrong(&path, None, error)),
         }

@@ -291,9 +291,11 @@ impl Settings {
         value_parsers::image(image, self.registry_mirror.as_deref(), digest.map(String::as_str))
     }
 
-    /// Returns the settings with their image replaced by this image.
-    pub(crate) fn with_image(&self, image: String) -> Self {
-        Self { image: Some(image), image_digest: None, registry_mirror: None, ..self.clone() }
+    /// Returns the settings with the image that a policy admits, and with its pull secrets if the settings have none.
+    pub(crate) fn with_admitted(&self, image: String, pull_secrets: Vec<String>) -> Self {
+        let own = &self.image_pull_secret;
+        let image_pull_secret = if own.is_empty() { pull_secrets } else { own.clone() };
+        Self { image: Some(image), image_digest: None, registry_mirror: None, image_pull_secret, ..self.clone() }
     }
 
     /// Returns the settings of a launcher that was released with the image of this digest.

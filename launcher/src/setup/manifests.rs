@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::permissions::{self, GrantedBy};
-use crate::policy::values::{IMAGE, Values};
+use crate::policy::values::{IMAGE, PULL_SECRETS, Values};
 use crate::policy::{DEFAULT_NAMESPACE, cluster_name};
 use crate::settings::Settings;
 use crate::settings::image_reference::{self, PINNED};
@@ -78,7 +78,7 @@ impl Parameters {
         let policy = Values::default()
             .with(IMAGE, pinned_image(settings).filter(|_| settings.names_image()).unwrap_or_default())
             .with("runtimeClass", settings.runtime_class.clone().unwrap_or_default())
-            .with("pullSecrets", settings.image_pull_secret.clone())
+            .with(PULL_SECRETS, settings.image_pull_secret.clone())
             .with("moreLabels", keys(&settings.label))
             .with("moreAnnotations", keys(&settings.annotation));
         Self { namespace: settings.probe_namespace.clone(), readers, operators, policy, example: false }

@@ -273,15 +273,7 @@ async fn read_input() -> Result<String, Failure> {
     let next = "Run: cat FILE | gpu-syringe xid -";
     let bytes = tokio::task::spawn_blocking(read).await.map_err(|panic| Failure::new(what, panic, next))?;
     let bytes = bytes.map_err(|error| Failure::new(what, error, next))?;
-    // PowerShell 5 writes files in UTF-16 with a byte order mark.
-    let units = |of: fn([u8; 2]) -> u16| {
-        bytes.chunks_exact(2).skip(1).map(move |pair| of([pair[0], pair[1]])).collect::<Vec<_>>()
-    };
-    Ok(match bytes.get(..2) {
-        Some([0xff, 0xfe]) => String::from_utf16_lossy(&units(u16::from_le_bytes)),
-        Some([0xfe, 0xff]) => String::from_utf16_lossy(&units(u16::from_be_bytes)),
-        _ => String::from_utf8_lossy(&bytes).into_owned(),
-    })
+    Ok(syringe_core::text::of_file(&bytes).into_owned())
 }
 
 /// Returns the answer about the text of a kernel log, in any format that the rules know. Nothing else is known about the node.

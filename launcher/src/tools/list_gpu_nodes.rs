@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
+use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 use tokio::time::{Instant, timeout_at};
 
@@ -168,6 +169,9 @@ impl Tool for ListGpuNodes {
             answer.keep_free(least)?;
         }
         answer.set_summary();
+        if let (0, Some(selector)) = (checked, &selector) {
+            answer.summary += &format!(" No node matches {}.", clean(selector, 200));
+        }
         Ok(answer)
     }
 

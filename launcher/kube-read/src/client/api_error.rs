@@ -42,12 +42,40 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
                 .to_owned()
         }
         _ if kube_reason(error).contains("invalid peer certificate") => {
-            "Check certificate-authority of the cluster in the kubeconfig, and whether a proxy replaces certificates."
-                .to_owned()
+            certificate_step(&kube_reason(error)).to_owned()
         }
         _ => format!("Check that {} can be reached from this machine (VPN, proxy, firewall).", connection.server),
     };
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
+}
+
+/// Parts of the reasons for which the certificate of a server is rejected, each with the next step.
+const CERTIFICATES: [(&str, &str); 5] = [
+    (
+        "not valid for name",
+        "The certificate is for another name: use an address of the API server that it contains, or set tls-server-name of the \
+         cluster in the kubeconfig to one of its names.",
+    ),
+    (
+        "NotValidYet",
+        "The certificate is not valid yet: compare the clock of this machine with the time, or renew the certificate of the API server.",
+    ),
+    (
+        "xpired",
+        "The certificate has expired: renew the certificate of the API server (kubeadm certs check-expiration), or correct the clock \
+         of this machine.",
+    ),
+    (
+        "CaUsedAsEndEntity",
+        "The API server uses the certificate of a CA as its own, which the TLS library of gpu-syringe does not accept: give the server \
+         a certificate that the CA signed.",
+    ),
+    ("", "Check certificate-authority of the cluster in the kubeconfig, and whether a proxy replaces certificates."),
+];
+
+/// Returns the next step after the certificate of a server was rejected for this reason.
+pub fn certificate_step(reason: &str) -> &'static str {
+    CERTIFICATES.iter().find(|(part, _)| reason.contains(part)).map_or("", |(_, step)| step)
 }
 
 /// Whether the API server rejected a label selector. Not all messages about rejected label selectors contain the word
@@ -96,4 +124,28 @@ pub fn unread_input(input: KubernetesInput, failure: &Failure) -> UnreadInput {
 
 fn reason(Failure { what, why, next_step, .. }: &Failure) -> String {
     format!("{what}: {why}. {next_step}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::certificate_step;
+
+    #[test]
+    fn each_reason_against_a_certificate_has_its_own_step() {
+        let step = |reason: &str| certificate_step(&format!("invalid peer certificate: {reason}"));
+        let cases = [
+            (
+                "certificate not valid for name \"10.0.0.1\"; certificate is only valid for DnsName(\"kubernetes\")",
+                "tls-server-name",
+            ),
+            ("Expired", "renew"),
+            ("certificate expired: verification time 1 (UNIX)", "renew"),
+            ("NotValidYet", "clock"),
+            ("Other(OtherError(CaUsedAsEndEntity))", "of a CA"),
+            ("UnknownIssuer", "certificate-authority"),
+        ];
+        for (reason, words) in cases {
+            assert!(step(reason).contains(words), "{reason}: {}", step(reason));
+        }
+    }
 }

@@ -28,7 +28,7 @@ const TIME: Duration = Duration::from_secs(5);
 /// Maximum number of starting pods whose events are read.
 const STARTING_PODS: usize = 3;
 /// Next step if dynamic resource allocation could not be read.
-const DRA_STEP: &str = "See deploy/rbac.yaml for the permissions.";
+const DRA_STEP: &str = "An administrator grants the permissions with gpu-syringe setup --apply --user NAME.";
 
 /// Returns the facts from the Node object that was read at the time `now`, and from the pods on the node if they were listed.
 pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>, now: Timestamp) -> KubernetesFacts {

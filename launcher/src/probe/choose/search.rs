@@ -179,8 +179,8 @@ impl Search<'_> {
         }
         let (admitted, cluster) = (self.admitted, self.cluster.clone());
         let read = async { Ok(admitted.get(&cluster, &connection, &settings.probe_namespace).await) };
-        if let Some(image) = self.within_call(read).await? {
-            self.context.settings = Arc::new(settings.with_image(image));
+        if let Some(admitted) = self.within_call(read).await? {
+            self.context.settings = Arc::new(settings.with_admitted(admitted.image, admitted.pull_secrets));
             self.is_image_of_policy = true;
         }
         Ok(())

@@ -73,7 +73,7 @@ pub(crate) fn slow_upload(context: &ProbeContext, sent: usize, length: usize, to
 
 pub(crate) fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Failure {
     let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
-    let next = "Your user needs get and create on pods/exec in the namespace of the probe (deploy/rbac.yaml); otherwise, use --via logs.";
+    let next = "Your user needs get and create on pods/exec in the namespace of the probe (gpu-syringe setup --apply --user NAME grants them); otherwise, use --via logs.";
     // If no permission is missing, an admission plugin rejects the exec, or the credentials are not valid.
     let cause = if is_missing_permission(why) { Cause::ExecForbidden } else { Cause::Refused };
     Failure::new(what, why, next).because_of(cause)

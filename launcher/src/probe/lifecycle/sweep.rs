@@ -175,7 +175,7 @@ pub(crate) async fn sweep(
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
     let what = || format!("Listing probe pods in namespace {namespace}");
-    let next = "Check the connection, and that you may list pods in the namespace of the probes (deploy/rbac.yaml).";
+    let next = "Check the connection, and that you may list pods in the namespace of the probes (gpu-syringe setup --apply --user NAME grants it).";
     // A cluster that does not respond must not delay the exit of the program.
     let listing = tokio::select! {
         listing = timeout(LIST_TIME, pods.list(&ours)) => listing,

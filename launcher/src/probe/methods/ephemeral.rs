@@ -100,7 +100,7 @@ impl Ephemeral {
         let list = match retry::read(|| pods.list(&on_node)).await {
             Some(Ok(list)) => list.items,
             Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
-                let next = "Your user needs list on pods in the namespaces of the GPU pods: see deploy/rbac.yaml.";
+                let next = "Your user needs list on pods in the namespaces of the GPU pods (gpu-syringe setup --apply --user NAME grants it).";
                 return Err(Self::failed(context, kube_reason(&kube::Error::Api(status)), next));
             }
             Some(Err(error)) => return Err(request_failed(&context.connection, what(), &error)),
@@ -193,7 +193,7 @@ impl Ephemeral {
         }
         let next = match error {
             kube::Error::Api(status) if status.code == 403 => {
-                "Your user needs patch on pods/ephemeralcontainers in the namespace of the pod: see deploy/rbac.yaml."
+                "Your user needs patch on pods/ephemeralcontainers in the namespace of the pod: bind ClusterRole gpu-syringe-ephemeral there."
             }
             kube::Error::Api(status) if status.code == 404 => {
                 "The pod is gone, or the cluster is older than Kubernetes 1.25, which added ephemeral containers. Try again."

@@ -125,7 +125,7 @@ impl Logs {
             },
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_not_a_status(&status) => {
                 let why = kube_reason(&kube::Error::Api(status));
-                let next = "Your user needs get on pods/log in the namespace of the probe: see deploy/rbac.yaml.";
+                let next = "Your user needs get on pods/log in the namespace of the probe (gpu-syringe setup --apply --user NAME grants it).";
                 let cause = if is_missing_permission(&why) { Cause::LogForbidden } else { Cause::Other };
                 return Err(reading_failed(probe_container, &why, next).because_of(cause));
             }

@@ -41,8 +41,8 @@ pub(crate) fn classify(why: &str, namespace: &str) -> (Cause, String) {
         (
             "being terminated",
             format!(
-                "Namespace {namespace} is being deleted: wait until it is gone and create it again (kubectl apply -f \
-                 deploy/namespace.yaml), or use another namespace (--probe-namespace)."
+                "Namespace {namespace} is being deleted: wait until it is gone and create it again (gpu-syringe \
+                 setup --apply), or use another namespace (--probe-namespace)."
             ),
         ),
         (
@@ -75,7 +75,7 @@ mod tests {
         let cases = [
             (
                 "pods is forbidden: User \"u\" cannot create resource \"pods\" in API group \"\" in the namespace \"ns\"",
-                "rbac.yaml",
+                "grant these",
             ),
             (
                 "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1",
@@ -97,7 +97,7 @@ mod tests {
         for (why, expected) in cases {
             let (_, next) = classify(why, "ns");
             assert!(next.contains(expected), "{why}: {next}");
-            assert_eq!(next.contains("rbac.yaml"), expected == "rbac.yaml", "{why}: {next}");
+            assert_eq!(next.contains("grant these"), expected == "grant these", "{why}: {next}");
         }
     }
 }

@@ -35,8 +35,8 @@ pub(crate) fn namespace_missing(namespace: &str) -> String {
 /// Returns the next step if the namespace does not admit privileged pods.
 pub(crate) fn pod_security(namespace: &str) -> String {
     format!(
-        "Ask an administrator to admit privileged pods in the namespace: {}; to set only the label, run: kubectl label namespace \
-         {namespace} pod-security.kubernetes.io/enforce=privileged. {CHECK}",
+        "Ask an administrator to admit privileged pods in the namespace: {}; to set only the label, run: kubectl label --overwrite \
+         namespace {namespace} pod-security.kubernetes.io/enforce=privileged. {CHECK}",
         set_up_either(namespace)
     )
 }
@@ -49,8 +49,8 @@ pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
     };
     let user = user.filter(plain).unwrap_or("USER");
     format!(
-        "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace} \
-         (deploy/rbac.yaml). Ask an administrator to grant these permissions: gpu-syringe setup --apply{} --user {user}. {CHECK} \
+        "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace}. \
+         Ask an administrator to grant these permissions: gpu-syringe setup --apply{} --user {user}. {CHECK} \
          To work without a probe, use --via none.",
         other(namespace)
     )

@@ -34,7 +34,7 @@ pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Resul
         Some(Ok(list)) => list.items,
         Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
             let why = kube_reason(&kube::Error::Api(status));
-            let next = "Your user needs list on pods in all namespaces (deploy/rbac.yaml); otherwise, specify an image \
+            let next = "Your user needs list on pods in all namespaces (gpu-syringe setup --apply --user NAME grants it); otherwise, specify an image \
                 with --base-image.";
             return Err(Failure::new(what(), why, next).because_of(Cause::Upload));
         }

@@ -131,7 +131,10 @@ pub(crate) fn other_place(message: &str, own: &[&str]) -> Option<String> {
 fn is_host(word: &str) -> bool {
     let form = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
     let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
-    form && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) && word.len() > 2
+    // The name of a library, or a version such as `v18.2`.
+    let is_other = word.contains(".so")
+        || word.strip_prefix('v').is_some_and(|rest| rest.starts_with(|one: char| one.is_ascii_digit()));
+    form && !is_other && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) && word.len() > 2
 }
 
 /// Returns whether two host names are of one machine: one can have a domain that the other lacks.
@@ -192,6 +195,8 @@ mod tests {
             ("ECC error on host train-0", None),
             ("ECC error on node 3", None),
             ("ECC error of the node", None),
+            ("not found on the host libcuda.so.1", None),
+            ("ECC error in node v18.2", None),
             ("[rank21]: ECC error", None),
         ] {
             assert_eq!(other_place(message, &own).as_deref(), place, "{message}");

@@ -273,15 +273,20 @@ pub(crate) fn lost_by_a_reboot(case: &Case<'_>) -> Option<Explanation> {
         return None;
     }
     let container = end.container;
-    let what = format!("{} was rebooted (booted at {booted:.0}), and container {container} ended by that", case.node);
+    let runs = case.pod.running().any(|(name, _)| name == container);
+    let now = if runs { "; the container is running again" } else { "" };
+    let what =
+        format!("{} was rebooted (booted at {booted:.0}), and container {container} ended by that{now}", case.node);
+    let code = if runs { ActionCode::Watch } else { ActionCode::RestartPod };
+    let recreate = if runs { "" } else { "Recreate the pod, if no controller does. " };
     Some(
         case.explain(Cause::Node, Certainty::Likely, what)
             .with_evidence(end_quote(case))
             .with_evidence([format!("container {container} had started at {started:.0}")])
             .with_action(
-                ActionCode::RestartPod,
+                code,
                 format!(
-                    "Recreate the pod, if no controller does. Find out why {} was rebooted: maintenance, a crash (kernel log of the boot \
+                    "{recreate}Find out why {} was rebooted: maintenance, a crash (kernel log of the boot \
                      before, BMC), or its power.",
                     case.node
                 ),

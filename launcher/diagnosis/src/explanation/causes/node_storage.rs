@@ -92,8 +92,8 @@ fn found(message: &str) -> Option<(&str, &'static str, &'static str, &'static st
         return None;
     }
     let words = message[..at].split(|one: char| one.is_whitespace() || "\"'`()[],;=".contains(one));
-    let paths = words.map(|word| word.trim_end_matches(':')).filter(|word| word.starts_with('/'));
-    let path = paths.last().filter(|path| !NOT_OF_NODE.iter().any(|part| path.contains(part)))?;
+    let mut paths = words.map(|word| word.trim_end_matches(':')).filter(|word| word.starts_with('/'));
+    let path = paths.next_back().filter(|path| !NOT_OF_NODE.iter().any(|part| path.contains(part)))?;
     let owns = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let (_, owner) = FOLDERS.iter().find(|(folder, _)| owns(folder))?;
     Some((path, owner, state, advice))

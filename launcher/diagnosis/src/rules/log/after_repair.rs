@@ -5,6 +5,8 @@
 
 use std::sync::LazyLock;
 
+use jiff::SignedDuration;
+
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::{Event, concerns, is_off_bus};
@@ -18,6 +20,7 @@ use syringe_core::tsv::{rows, word};
 struct Step {
     id: &'static str,
     xids: Vec<u32>,
+    hours: i64,
     action: ActionCode,
     advice: &'static str,
 }
@@ -26,9 +29,9 @@ static STEPS: LazyLock<Vec<Step>> =
     LazyLock::new(|| rows(include_str!("../../data/ladder.tsv")).filter_map(step).collect());
 
 fn step(fields: Vec<&'static str>) -> Option<Step> {
-    let [id, xids, action, advice] = fields[..] else { return None };
+    let [id, xids, hours, action, advice] = fields[..] else { return None };
     let xids: Option<Vec<u32>> = xids.split(' ').map(|code| code.parse().ok()).collect();
-    Some(Step { id, xids: xids?, action: word(action)?, advice })
+    Some(Step { id, xids: xids?, hours: hours.parse().ok()?, action: word(action)?, advice })
 }
 
 /// What was done after an event, in words.
@@ -36,6 +39,7 @@ const BOOT: &str = "The boot since then";
 const RESET: &str = "The reset since then";
 
 /// Replaces the action of such findings.
+#[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let mut persisting: Vec<&str> = Vec::new();
     for draft in drafts.iter_mut().filter(|draft| draft.severity > Severity::Info && !draft.is_over) {
@@ -74,6 +78,10 @@ fn before_repair<'n>(node: &Node<'n>, gpu: &Gpu, step: &Step) -> Option<(&'n Ker
     let boot = newest.fact.boot_id.as_deref();
     let is_of_earlier_boot = boot.is_some() && boot != node.report.running_boot();
     let by_reset = newest.history.is_some_and(|why| why.contains("reset"));
+    let waited = node.booted().zip(newest.fact.ordered_at()).map(|(booted, last)| booted.duration_since(last));
+    if is_of_earlier_boot && waited.is_some_and(|waited| waited > SignedDuration::from_hours(step.hours)) {
+        return None;
+    }
     let repair = if is_of_earlier_boot { BOOT } else { Some(RESET).filter(|_| by_reset)? };
     let fact = node.timeline.events.iter().map(|event| event.fact).find(|fact| std::ptr::eq(*fact, newest.fact))?;
     Some((fact, repair))

@@ -62,6 +62,29 @@ fn a_repair_that_did_not_help_is_not_advised_again() {
 }
 
 #[test]
+fn a_fault_long_after_an_earlier_one_is_a_new_one() {
+    for (hours_before, persists) in [(3, true), (300, false)] {
+        let mut report = pending(&[
+            xid(79, 2 + hours_before, Some("before"), "00000000:9a:00.0"),
+            json!({"kind": "rm_init_failed", "pci_address": "00000000:9a:00.0", "count": 1, "first": ago(2), "last": ago(2),
+                "raw": "NVRM: RmInitAdapter failed!"}),
+        ].map(|mut event| {
+            if event["boot_id"].is_null() {
+                event["boot_id"] = json!("now");
+            }
+            event
+        }));
+        let host = json!({"uptime_seconds": 7200, "pci_gpus": [
+            {"pci_address": "00000000:5d:00.0", "driver": "nvidia"}, {"pci_address": "00000000:9a:00.0", "driver": "nvidia"}]});
+        report.sections.host = serde_json::from_value(json!({"status": "ok", "data": host})).expect("a section");
+        let findings = diagnose(&report, &KubernetesFacts::default()).findings;
+        let finding = of(&findings, "gpu-init-failed");
+        let said = finding.evidence.iter().any(|line| line.contains("did not end the fault"));
+        assert_eq!(said, persists, "{findings:?}");
+    }
+}
+
+#[test]
 fn two_gpus_that_are_lost_in_one_moment_have_one_cause() {
     let lost = |apart: i64| {
         let event = |pci: &str, seconds: i64| {

@@ -72,6 +72,7 @@ pub(super) enum Meaning {
 
 /// Returns the meaning of a line that is not an event.
 pub(super) fn meaning(text: &str) -> Meaning {
+    let text = without_process_name(text);
     let behind = |frame: &str| text.find(frame).is_some_and(|at| at > 0);
     // A driver frame after other text is an unknown format.
     if behind("NVRM") || behind("SXid") || line_parser::has_error_frame(text) || is_grave(text) {
@@ -122,6 +123,18 @@ fn is_of_others(text: &str) -> bool {
     }
     let graphics = text.starts_with("[drm]") || text.starts_with("fbcon: ") || text.starts_with("Console: ");
     graphics && !text.contains("rror") && !text.contains("ailed") || is_dump(text)
+}
+
+/// Returns the end of a line about a trap in a program, without the name that the program chose: `traps: name[123] general protection …`.
+fn without_process_name(text: &str) -> &str {
+    /// The name has at most 15 bytes, the PID at most 10 digits.
+    const REACH: usize = 28;
+    let Some(rest) = text.strip_prefix("traps: ") else { return text };
+    match rest.split_once("] ").filter(|(name, _)| name.len() <= REACH && name.contains('[')) {
+        // The rest begins like a line about a trap.
+        Some((_, what)) if what.starts_with("general protection") || what.starts_with("trap ") => "traps: ",
+        _ => text,
+    }
 }
 
 /// Returns whether this is a row of the table of calls that the driver prints for an Xid 119:
@@ -181,6 +194,8 @@ mod tests {
             "[   4711]     0  4711   123456     1234   12345        0             0 nvidia-device-p",
             "CPU: 3 PID: 812 Comm: nvidia-smi Tainted: P",
             " ? nvidia_ioctl+0x1a/0x90 [nvidia]",
+            "traps: NVRM: Xid 95[9123] general protection fault ip:7f1 sp:7ffd error:0 in libc.so.6[7f00+1000]",
+            "traps: SXid (x[9123] trap invalid opcode ip:7f1 sp:7ffd error:0 in x[7f00+1000]",
         ] {
             assert!(is_known(line.trim_start()), "{line}");
         }
@@ -196,6 +211,7 @@ mod tests {
             "nvidia-uvm: uvm_pmm_gpu.c:123 something new",
             "[drm:nv_drm_load [nvidia_drm]] *ERROR* [nvidia-drm] Failed to allocate NvKmsKapiDevice",
             "pcieport 0000:00:03.0: AER: something new",
+            "traps: NVRM: Xid (PCI:0000:3b:00): 95",
         ] {
             assert!(!is_known(line), "{line}");
         }

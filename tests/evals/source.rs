@@ -184,7 +184,8 @@ fn with_lines(report: &Report, lines: &[(u32, String)]) -> Vec<String> {
     }
     records.sort_by_key(|record| record.0);
     let numbered = records.into_iter().enumerate().map(|(number, (_, record))| {
-        let mut parts = record.splitn(3, ',');
+        // A record of the journal has no number.
+        let mut parts = if record.starts_with('{') { "" } else { record.as_str() }.splitn(3, ',');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(priority), Some(_), Some(rest)) => format!("{priority},{number},{rest}"),
             _ => record,

@@ -61,6 +61,9 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
         Severity::Info if !not_requested.is_empty() => Verdict::NoFaultFound,
         Severity::Info => Verdict::Healthy,
     };
+    let uids =
+        node.processes().into_iter().flat_map(|section| &section.processes).filter_map(|one| one.pod_uid.clone());
+    let pod_names = uids.filter_map(|uid| Some((uid.clone(), node.pod_name(&uid)?))).collect();
     let kernel_log = node.kernel_log().map(|log| log.coverage.clone()).unwrap_or_default();
     Diagnosis {
         verdict,
@@ -75,6 +78,7 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
         kernel_log,
         stack,
         health,
+        pod_names,
         findings: concluded.into_iter().map(|concluded| concluded.finding).collect(),
     }
 }

@@ -1,5 +1,7 @@
 //! `Diagnosis`, `Finding`, `Scope`, `Action`, `Plan`, `Verdict`: the types of the diagnosis of a node.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::unknown::Unknown;
@@ -53,6 +55,9 @@ pub struct Diagnosis {
     /// True if too little was read to rule out a worse finding than those in `findings`.
     #[serde(skip)]
     pub undecided: bool,
+    /// `namespace/name` of the pods with processes on the node, by UID.
+    #[serde(skip)]
+    pub pod_names: BTreeMap<String, String>,
 }
 
 /// One finding.

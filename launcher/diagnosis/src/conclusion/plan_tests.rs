@@ -85,7 +85,12 @@ fn work_may_continue_beside_a_contained_error_only() {
 fn a_gpu_that_is_returned_is_not_returned_on_a_condition_too() {
     let processes = [json!({"pid": 9, "state": "D", "uses": [{"gpu": 1, "memory_bytes": 1}]})];
     let steps = |failed| {
-        let diagnosis = judged(&[xid(79, FIRST, 7), xid(79, SECOND, 9)], failed, &processes);
+        // Two losses in the same moment would be one event, with a cause outside of the GPUs.
+        let mut earlier = xid(79, SECOND, 9);
+        for time in ["first", "last"] {
+            earlier[time] = json!("2026-11-21T02:39:10Z");
+        }
+        let diagnosis = judged(&[xid(79, FIRST, 7), earlier], failed, &processes);
         let [plan] = diagnosis.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {diagnosis:#?}"));
         assert!(diagnosis.findings.iter().any(|finding| finding.severity == Severity::Fatal));
         plan.steps

@@ -2,6 +2,7 @@
 
 mod cdi;
 mod guards;
+mod joins;
 mod kubelet;
 mod kubelet_admission;
 mod messages;

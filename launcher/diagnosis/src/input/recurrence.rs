@@ -56,6 +56,8 @@ pub(crate) struct Recurrence<'a> {
     /// The periods between two repairs in which the fault occurred, with its first time in each. If there are several, the fault
     /// came back after a repair.
     pub(crate) periods: BTreeMap<Period<'a>, Option<Timestamp>>,
+    /// Known times of all lines.
+    pub(crate) times: Vec<Timestamp>,
     /// Known times of the incidents, oldest first.
     pub(crate) incidents: Vec<Timestamp>,
     /// The incidents since the last repair.
@@ -175,7 +177,8 @@ fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
         names: found.events.iter().map(|event| crate::evidence::event_name(event)).collect(),
         boots: boots.len(),
         periods,
-        incidents: incidents(times),
+        incidents: incidents(times.clone()),
+        times,
         since_cure: incidents(current),
     })
 }

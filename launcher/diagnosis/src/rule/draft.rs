@@ -1,6 +1,6 @@
 //! `Draft`: a rule applied to a GPU or the node, with evidence, action and times, before it becomes a finding.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::evidence;
 use crate::evidence::Label;
@@ -190,4 +190,19 @@ impl Draft {
     pub(crate) fn names_gpu(&self) -> bool {
         self.scope.gpu.is_some() || self.scope.pci.is_some()
     }
+}
+
+/// If at least this number of GPUs have the same fault, a cause that they share is likelier than a fault of each.
+const SEVERAL: usize = 3;
+
+/// Faults within this time are one event. Lines of one fault of a riser or a PCIe switch are written within a second.
+const SAME_MOMENT: SignedDuration = SignedDuration::from_secs(10);
+
+/// Returns whether these drafts about different GPUs are likelier to have one cause: several GPUs, or two in the same moment.
+pub(crate) fn have_shared_cause(drafts: &[&Draft]) -> bool {
+    let times: Vec<Timestamp> = drafts.iter().filter_map(|draft| draft.since).collect();
+    let apart = times.iter().max().zip(times.iter().min()).map(|(last, first)| last.duration_since(*first));
+    // Without any time, the GPUs were lost at or before the boot.
+    let at_once = apart.is_none_or(|apart| apart <= SAME_MOMENT) && (times.is_empty() || times.len() == drafts.len());
+    drafts.len() >= SEVERAL || (drafts.len() == 2 && at_once)
 }

@@ -7,5 +7,5 @@ mod group;
 
 pub use declaration::Rule;
 pub(crate) use declaration::*;
-pub(crate) use draft::Draft;
+pub(crate) use draft::{Draft, have_shared_cause};
 pub(crate) use group::{RuleGroup, Unread};

@@ -9,11 +9,8 @@ use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{Plan, Urgency};
 use crate::input::node::{Gpu, Node};
-use crate::rule::{Draft, InPlan};
+use crate::rule::{Draft, InPlan, have_shared_cause};
 use syringe_core::classification::{ActionCode, Severity};
-
-/// If at least this number of GPUs fell off the bus, a cause that they share is likelier than separate faults.
-const SEVERAL: usize = 3;
 
 /// A plan for the whole node.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,7 +103,8 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let returned = places(|draft| wants(draft, ActionCode::ContactVendor));
     fallen.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
     let gpus = distinct(fallen.iter().map(|draft| draft.label()).collect());
-    let shared = gpus.len() >= SEVERAL || urgent(drafts).any(|draft| draft.rule.in_plan == InPlan::SharedCause);
+    let of_several = gpus.len() > 1 && have_shared_cause(&fallen);
+    let shared = of_several || urgent(drafts).any(|draft| draft.rule.in_plan == InPlan::SharedCause);
     if shared && !gpus.is_empty() {
         let parts = "check the power supply, the PCIe switches, risers and the baseboard";
         steps.push(format!(

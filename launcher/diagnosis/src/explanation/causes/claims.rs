@@ -5,6 +5,7 @@
 use crate::explanation::causes::{Case, effects, finding_quote, is_fault, line};
 use crate::finding::{Finding, Scope};
 use syringe_core::classification::{Class, Severity};
+use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
@@ -146,4 +147,37 @@ pub(super) fn concerns<'c>(case: &'c Case<'_>) -> Vec<&'c Finding> {
     };
     let needs_gpus = case.pod.wants_gpus || case.pod.is_gpu_stack || !case.on_node.addresses.is_empty();
     case.all_findings().filter(|finding| needs_gpus && finding.severity > Severity::Info).filter(own).collect()
+}
+
+/// Minimum length of a name by which a message and a finding are compared.
+const MIN_NAME: usize = 5;
+
+/// Returns the finding above `info` about a thing that a message names: a network device, an interface, a PCI address or a UUID.
+pub(super) fn named<'c>(case: &'c Case<'_>, message: &str) -> Option<&'c Finding> {
+    let names: Vec<&str> = words(message).filter(|word| is_identity(word)).collect();
+    let has = |finding: &&Finding| {
+        finding.evidence.iter().any(|line| words(line).any(|word| is_identity(word) && names.contains(&word)))
+    };
+    case.all_findings().filter(|finding| finding.severity > Severity::Info).find(has)
+}
+
+/// Returns the words of a text. The number of a port follows the name of its device: `mlx5_5:1`.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let parts = text.split(|one: char| one.is_whitespace() || "()[]{},;/\"'=<>".contains(one));
+    parts.map(|word| word.trim_matches(['.', ':'])).map(|word| match word.split_once(':') {
+        Some((device, port)) if device.contains('_') && port.bytes().all(|byte| byte.is_ascii_digit()) => device,
+        _ => word,
+    })
+}
+
+/// Returns whether a word identifies one device: `mlx5_5`, `0000:5d:00.0`, `GPU-5f1c…`.
+fn is_identity(word: &str) -> bool {
+    let numbered = word.len() >= MIN_NAME
+        && word.ends_with(|last: char| last.is_ascii_digit())
+        && word.split_once('_').is_some_and(|(kind, number)| {
+            kind.starts_with(|first: char| first.is_ascii_lowercase())
+                && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+    numbered || PciAddress::parse(word).is_some() && word.contains('.') || (word.starts_with("GPU-") && word.len() > 12)
 }

@@ -47,6 +47,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Node, eviction::refused_or_evicted),
     (Direct, Part::Node, process::out_of_memory),
     (Direct, Part::Node, process::damaged_host_memory),
+    (Direct, Part::Node, eviction::lost_by_a_reboot),
     (Direct, Part::Node, eviction::node_not_ready),
     (Direct, Part::Start, start::cannot_start),
     (Direct, Part::Device, gpu::error_of_its_gpu),
@@ -59,6 +60,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Program, program_message::said_by_the_program),
     (Direct, Part::Program, gpu::program_fault_on_gpu),
     (Direct, Part::Program, process::ends_without_error),
+    (Direct, Part::Program, kubelet::kept_by_a_sidecar),
     (Inferred, Part::Device, gpu::state_of_its_gpu),
     (Inferred, Part::Device, gpu::broken_node),
     (Inferred, Part::Device, kubelet::no_gpu_allocated),
@@ -67,6 +69,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Inferred, Part::Program, kubelet::waits_for_init),
     (Inferred, Part::Program, process::zombie),
     (Inferred, Part::Program, process::program_ended),
+    (Inferred, Part::Running, kubelet::pulls_its_image),
     (Inferred, Part::Running, process::possibly_stuck),
     (Inferred, Part::Running, kubelet::not_ready),
     (Inferred, Part::Running, process::no_problem),
@@ -94,9 +97,16 @@ pub(crate) fn first_cause(
         "Pending" if pod.node.is_some() => "its containers are starting, and the reason for the delay is not known",
         _ => NOT_IDENTIFIED,
     };
-    let mut explanation = found.unwrap_or_else(|| case.explain(Cause::Unknown, Certainty::Possible, nothing));
+    let mut explanation = found.unwrap_or_else(|| {
+        let nothing = case.explain(Cause::Unknown, Certainty::Possible, nothing);
+        nothing.with_action(ActionCode::None, "Explain the pod again in some minutes, and read its newest events.")
+    });
     if is_contradicted(&case, &explanation) {
-        let what = format!("{}; the node has no fault of a GPU", explanation.summary.trim_end_matches('.'));
+        // The statement is that of the program, and not one of the diagnosis.
+        let said = case.failed().map(|end| format!("container {}: ", end.container));
+        let said = said.map(|said| explanation.summary.replacen(&said, &format!("{said}its message says that "), 1));
+        let said = said.unwrap_or_else(|| explanation.summary.clone());
+        let what = format!("{}; but the node has no fault of a GPU", said.trim_end_matches('.'));
         let advice = format!(
             "Compare the time of the message with the boot, the driver load and the GPU resets of {}: a fault before them is over. Restart \
              the pod. If the message comes again, read the kernel log of that time.",

@@ -240,7 +240,7 @@ pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(pressure(case))
             .with_evidence(case.unread.then(|| "no probe read the node: only Kubernetes data is known".to_owned()))
             .with_action(
-                ActionCode::DrainAndReboot,
+                ActionCode::Watch,
                 // Without its kubelet, nobody confirms that the containers ended, so the pod stays.
                 format!(
                     "Repair {} (kubelet, network, power). The pod stays until then: a Deployment or Job creates another one when the pod is \
@@ -251,6 +251,47 @@ pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
                 ),
             )
     })
+}
+
+/// Maximum time between the end of a container by a reboot, as the kubelet reports the end, and the boot.
+const AROUND_BOOT: SignedDuration = SignedDuration::from_mins(10);
+
+/// Explains a container that ended because its node was rebooted: it had started before the boot, and the kubelet found no container after
+/// it, or the container was ended by a signal at the time of the boot.
+pub(crate) fn lost_by_a_reboot(case: &Case<'_>) -> Option<Explanation> {
+    let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
+    let booted = case.booted()?;
+    let started = end.started.or(case.pod.scheduled)?;
+    let is_unknown = matches!(end.reason, "Unknown" | "ContainerStatusUnknown");
+    let near = end.finished.is_some_and(|finished| finished.duration_since(booted).abs() <= AROUND_BOOT);
+    let by_signal = near && matches!(end.exit_code, 137 | 143 | 255) && end.message.is_empty();
+    if started >= booted || !(is_unknown || by_signal) {
+        return None;
+    }
+    // The container can have been lost before, while the node was still up.
+    if is_unknown && end.finished.is_some_and(|finished| booted.duration_since(finished) > AROUND_BOOT * 6) {
+        return None;
+    }
+    let container = end.container;
+    let runs = case.pod.running().any(|(name, _)| name == container);
+    let now = if runs { "; the container is running again" } else { "" };
+    let what =
+        format!("{} was rebooted (booted at {booted:.0}), and container {container} ended by that{now}", case.node);
+    let code = if runs { ActionCode::Watch } else { ActionCode::RestartPod };
+    let recreate = if runs { "" } else { "Recreate the pod, if no controller does. " };
+    Some(
+        case.explain(Cause::Node, Certainty::Likely, what)
+            .with_evidence(end_quote(case))
+            .with_evidence([format!("container {container} had started at {started:.0}")])
+            .with_action(
+                code,
+                format!(
+                    "{recreate}Find out why {} was rebooted: maintenance, a crash (kernel log of the boot \
+                     before, BMC), or its power.",
+                    case.node
+                ),
+            ),
+    )
 }
 
 /// Explains a pod that Kubernetes ended or is ending: preempted, evicted because of a taint, drained, deleted.

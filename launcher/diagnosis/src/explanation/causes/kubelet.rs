@@ -5,7 +5,8 @@ use jiff::SignedDuration;
 use crate::explanation::causes::{Case, event_quote, gpu};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent};
+use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, Termination};
+use syringe_core::text::clean;
 
 /// Maximum time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
 const MAX_GRACE: SignedDuration = SignedDuration::from_mins(15);
@@ -26,7 +27,10 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     let is_effect = || gpu::state_of_its_gpu(case).is_some() || gpu::broken_node(case).is_some();
     (near && !is_effect()).then(|| {
         let container = end.container;
-        let what = format!("the kubelet killed container {container}, because its {probe} probe failed");
+        let answer = failure.and_then(|event| answer(&event.message));
+        let why = answer.map(|(meaning, _)| format!(": {meaning}")).unwrap_or_default();
+        let what = format!("the kubelet killed container {container}, because its {probe} probe failed{why}");
+        let first = answer.map(|(_, advice)| format!("{advice} ")).unwrap_or_default();
         case.explain(Cause::Application, Certainty::Certain, what)
             .with_evidence([event_quote(kill)])
             .with_evidence(failure.map(event_quote))
@@ -34,7 +38,7 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
             .with_action(
                 ActionCode::FixApplication,
                 format!(
-                    "Check in the container's log why the program did not respond ({}). If it is only slow, add a startupProbe, or give the \
+                    "{first}Check in the container's log why the program did not respond ({}). If it is only slow, add a startupProbe, or give the \
                      {probe} probe more time.",
                     end.log_command(case.pod)
                 ),
@@ -65,6 +69,42 @@ pub(crate) fn sandbox_changed(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(crate::explanation::causes::end_quote(case))
             .with_action(ActionCode::UpdateSoftware, text),
     )
+}
+
+/// Answers to a probe: words of the kubelet in lower case, the meaning, and the advice.
+const ANSWERS: [(&[&str], &str, &str); 5] = [
+    (
+        &["statuscode: 404", "status code: 404"],
+        "its server answers, and does not have the path of the probe (404)",
+        "Use a path of the probe that this version of the program has.",
+    ),
+    (
+        &["connection refused"],
+        "nothing listens at the port of the probe",
+        "Compare the port of the probe with that of the program; while the program loads a model, nothing listens yet (startupProbe).",
+    ),
+    (
+        &["deadline exceeded", "client.timeout", "i/o timeout"],
+        "its server does not answer in the time of the probe",
+        "Raise timeoutSeconds of the probe if the program is only busy; otherwise find out what it waits for.",
+    ),
+    (
+        &["statuscode: 401", "statuscode: 403"],
+        "its server refuses the probe for lack of credentials",
+        "Use a path that needs no credentials, or send the header that the program expects (httpHeaders).",
+    ),
+    (
+        &["server gave http response to https client", "malformed http response"],
+        "the probe and its server speak different protocols (HTTP and HTTPS)",
+        "Correct the scheme of the probe.",
+    ),
+];
+
+/// Returns what the answer to a failed probe says, with the advice.
+fn answer(message: &str) -> Option<(&'static str, &'static str)> {
+    let message = message.to_ascii_lowercase();
+    let row = ANSWERS.iter().find(|(words, ..)| words.iter().any(|word| message.contains(word)))?;
+    Some((row.1, row.2))
 }
 
 /// Returns `liveness` or `startup` if a message is about the failure of such a probe.
@@ -155,6 +195,71 @@ pub(crate) fn waits_for_init(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
+/// Explains a pod whose program completed, and which another of its containers keeps, with its GPUs.
+pub(crate) fn kept_by_a_sidecar(case: &Case<'_>) -> Option<Explanation> {
+    let pod = case.pod;
+    let with_gpus = || pod.containers.iter().filter(|container| pod.gpu_containers.contains(&container.name));
+    let ends: Vec<_> =
+        with_gpus().filter_map(|container| Termination::of(container, &container.state, false)).collect();
+    let completed = !ends.is_empty() && ends.len() == with_gpus().count() && ends.iter().all(|end| end.exit_code == 0);
+    let others: Vec<&str> = pod.running().map(|(name, _)| name).collect();
+    if pod.phase != "Running" || pod.deleted.is_some() || !completed || others.is_empty() {
+        return None;
+    }
+    let names = |all: &[&str]| format!("container{} {}", if all.len() == 1 { "" } else { "s" }, all.join(", "));
+    let done: Vec<&str> = ends.iter().map(|end| end.container).collect();
+    let at = ends.iter().filter_map(|end| end.finished).max().map(|at| format!(" at {at:.0}")).unwrap_or_default();
+    let kept = names(&others);
+    let what = format!(
+        "{} completed{at} (exit code 0), and {kept} still runs: that keeps the pod, and its GPUs stay allocated",
+        names(&done)
+    );
+    let advice = format!(
+        "Delete the pod to free its GPUs. For the next one, make {kept} a native sidecar (an init container with restartPolicy Always, \
+         Kubernetes 1.29 or newer), which ends with the program, or let the program end it."
+    );
+    let not_ready = pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}"));
+    let ended = ends.iter().map(|end| format!("container {} ended{at}: {}, exit code 0", end.container, end.reason));
+    Some(
+        case.explain(Cause::Application, Certainty::Certain, what)
+            .with_evidence(ended)
+            .with_evidence(not_ready)
+            .with_action(ActionCode::FixApplication, advice),
+    )
+}
+
+/// A pull of an image that takes longer than this is slow even for a large image.
+const LONG_PULL: SignedDuration = SignedDuration::from_mins(30);
+
+/// Explains a pod whose image is being pulled.
+pub(crate) fn pulls_its_image(case: &Case<'_>) -> Option<Explanation> {
+    if case.pod.phase != "Pending" || case.pod.node.is_none() || case.pod.deleted.is_some() {
+        return None;
+    }
+    let newest = case.events(&["Pulling", "Pulled"]).next().filter(|event| event.reason == "Pulling")?;
+    let now = case.report.and_then(|report| report.taken_at);
+    let lasts = now.zip(newest.time).map(|(now, since)| now.duration_since(since));
+    let (certainty, cause, advice) = match lasts {
+        Some(lasts) if lasts > LONG_PULL => (
+            Certainty::Possible,
+            Cause::Unknown,
+            "Check the size of the image, the network between {node} and the registry, and the disk of the node: a pull is rarely as slow.",
+        ),
+        _ => (Certainty::Likely, Cause::None, "Wait: a large image takes some minutes."),
+    };
+    let since = newest.time.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+    let what = format!("its node pulls an image{since}: {}", clean(&newest.message, MAX_IMAGE));
+    let code = if cause == Cause::None { ActionCode::None } else { ActionCode::Watch };
+    Some(
+        case.explain(cause, certainty, what)
+            .with_evidence([event_quote(newest)])
+            .with_action(code, advice.replace("{node}", case.node)),
+    )
+}
+
+/// Maximum length of the kubelet's words about an image.
+const MAX_IMAGE: usize = 200;
+
 /// Explains a pod that is running but not Ready.
 pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Running" || case.pod.ready != Some(false) || case.pod.deleted.is_some() {
@@ -166,6 +271,8 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
         Some(container) => format!("the readiness probe of its container {container} fails"),
         None => "its readiness probe fails".to_owned(),
     };
+    let answer = failure.and_then(|event| answer(&event.message));
+    let whose = answer.map_or(whose.clone(), |(meaning, _)| format!("{whose}: {meaning}"));
     let (certainty, what) = match failure {
         Some(event) if event.count > 1 => (Certainty::Likely, format!("{whose} ({} times)", event.count)),
         Some(_) => (Certainty::Likely, whose),
@@ -179,7 +286,10 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(failure.map(event_quote))
             .with_action(
                 ActionCode::Watch,
-                format!("Check its readiness probe, and why the program does not respond ({logs})."),
+                match answer {
+                    Some((_, advice)) => format!("{advice} The log of the program: {logs}"),
+                    None => format!("Check its readiness probe, and why the program does not respond ({logs})."),
+                },
             ),
     )
 }

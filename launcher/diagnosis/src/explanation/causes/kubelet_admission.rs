@@ -113,7 +113,18 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
     let reading = shapes::read(message);
     let words = reading.as_ref().map_or_else(|| format!("\"{}\"", shapes::words_of(message)), Reading::quoted);
     let action = reading.map_or(action, |reading| reading.advice(node));
-    let refusal = Refusal::of_node(format!("the device plugin could not allocate the pod's devices: {words}"), action);
+    let mut refusal =
+        Refusal::of_node(format!("the device plugin could not allocate the pod's devices: {words}"), action);
+    // The plugin itself says why its call failed.
+    if let Some((container, line)) = case.error_of_plugin() {
+        let told = shapes::words_of(line);
+        refusal.what = format!("{}; the log of the device plugin says: \"{told}\"", refusal.what);
+        refusal.evidence.push(format!("log of container {container} (device plugin): {line}"));
+        refusal.action.text = format!(
+            "Resolve what the log of the device plugin on {node} says; if it crashed (panic), look for this crash in the issues of the plugin, \
+             and use another version. Then recreate the pod."
+        );
+    }
     explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal)
 }
 

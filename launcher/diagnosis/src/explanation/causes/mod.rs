@@ -15,6 +15,8 @@ mod gpu;
 mod injection;
 mod kubelet;
 mod kubelet_admission;
+mod memory;
+mod node_storage;
 mod not_created;
 mod process;
 mod program_message;
@@ -31,6 +33,7 @@ use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Diagnosis, Finding, Scope};
 use crate::input::processes::{Stuck, is_name_of_service};
+use crate::messages::shapes;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, PodFacts, Termination};
@@ -87,6 +90,16 @@ impl Case<'_> {
         let of_failed = |container: &str| self.failed().is_some_and(|end| end.container == container);
         let log = log.filter(|log| of_failed(&log.container));
         log.into_iter().flat_map(|log| log.detail_lines.iter().chain(&log.lines)).map(String::as_str)
+    }
+
+    /// Returns the container of the device plugin whose log the probe read on the node, with its last line about an error.
+    fn error_of_plugin(&self) -> Option<(&str, &str)> {
+        let host = self.report.and_then(|report| Section::data_of(&report.sections.host));
+        let log = host.and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid != self.pod.uid)?;
+        let lines = || log.detail_lines.iter().chain(&log.lines).map(String::as_str);
+        let crash = || lines().rfind(|line| line.starts_with("panic:") || line.starts_with("fatal error:"));
+        let line = crash().or_else(|| shapes::marked_error(lines(), false))?;
+        log.container.contains("plugin").then_some((log.container.as_str(), line))
     }
 
     /// Returns the container of the pod whose log the probe read on the node, with its lines.

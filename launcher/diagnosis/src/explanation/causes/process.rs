@@ -9,7 +9,7 @@ use crate::explanation::causes::{
     Case, NOT_IDENTIFIED, claims, effects, end_quote, finding_quote, injection, is_fault, is_teardown, quotes,
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
-use crate::finding::{Action, Finding};
+use crate::finding::{Action, Finding, Plan, Urgency};
 use crate::input::processes::Stuck;
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
@@ -274,9 +274,14 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let told = if message.is_empty() { shapes::telling_lines(in_log) } else { Vec::new() };
     let of_gpus =
         speaks_of_gpus(message) || told.into_iter().any(|line| shapes::is_error(line) && speaks_of_gpus(line));
+    // The message names a thing that a finding is about.
+    let in_message =
+        std::iter::once(message).chain(case.pod.log_lines.iter().map(String::as_str).filter(|_| message.is_empty()));
+    let named = in_message.filter(|_| !sent).find_map(|text| claims::named(case, text));
     let covered = near.is_empty() && case.on_node.log_covers;
     let certainty = if covered && !sent && !of_gpus { Certainty::Likely } else { Certainty::Possible };
     let (cause, code) = match (sent || of_gpus, case.pod.is_gpu_stack) {
+        _ if named.is_some() => (Cause::Node, ActionCode::Watch),
         (true, _) => (Cause::Unknown, ActionCode::Watch),
         // NVIDIA's software is not an application: its failure is a fault of the node.
         (false, true) => (Cause::Node, ActionCode::Watch),
@@ -291,6 +296,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         },
     };
     let certainty = match &reading {
+        _ if named.is_some() => Certainty::Likely,
         Some(_) if sent => Certainty::Possible,
         Some((_, of_log)) => {
             if *of_log {
@@ -305,6 +311,9 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         if case.pod.running().any(|(name, _)| name == container) { "; the container is running again" } else { "" };
     // The message of the container does not give the reason, or there is no message.
     let why = match &reading {
+        _ if named.is_some() => named
+            .map(|finding| format!("; its message names a part of the node that has a fault: {}", finding.headline()))
+            .unwrap_or_default(),
         Some((reading, _)) => format!("; it says that {}", reading.what),
         None if sent => String::new(),
         None if exit_code > 128 && shares_gpus(case) => format!(
@@ -317,9 +326,13 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let advice = reading.map(|(reading, _)| reading.advice(case.node)).unwrap_or_default();
     let log = format!("Check the log of the container: {}", end.log_command(case.pod));
     let advice = if advice.is_empty() { log } else { format!("{advice} {log}") };
+    let beside =
+        claims::concerns(case).into_iter().filter(|finding| named.is_none_or(|named| !std::ptr::eq(*finding, named)));
     Some(
         case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}{why}"))
             .with_evidence(end_quote(case))
+            .with_evidence(named.map(finding_quote))
+            .with_evidence(named.into_iter().flat_map(|finding| finding.evidence.iter().take(2).cloned()))
             .with_evidence(
                 quotes(&near)
                     .into_iter()
@@ -327,11 +340,9 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
             )
             .with_evidence(before_its_end(case))
             .with_evidence(
-                claims::concerns(case)
-                    .into_iter()
-                    .map(|finding| format!("{}; nothing shows that it ended the program", finding_quote(finding))),
+                beside.map(|finding| format!("{}; nothing shows that it ended the program", finding_quote(finding))),
             )
-            .with_action(code, advice),
+            .with_plan_or(named.map(|finding| case.action_for(finding)), code, advice),
     )
 }
 
@@ -401,6 +412,9 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
                 .with_action(ActionCode::Watch, format!("See diagnose_gpu_node for {}.", case.node)),
         );
     }
+    if let Some(drain) = will_be_drained(case, what) {
+        return Some(drain);
+    }
     if let Some(doubt) = doubtful(case, what).or_else(|| other_devices_visible(case, what)) {
         return Some(doubt);
     }
@@ -415,6 +429,31 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         _ => what.to_owned(),
     };
     Some(case.explain(Cause::None, certainty, what).with_action(ActionCode::None, "No action needed."))
+}
+
+/// Explains a pod that runs without a problem on a node which must be drained for the repair of another GPU.
+fn will_be_drained(case: &Case<'_>, what: &str) -> Option<Explanation> {
+    let drains = |plan: &&Plan| {
+        plan.addresses.is_empty() && matches!(plan.action, ActionCode::DrainAndReset | ActionCode::DrainAndReboot)
+    };
+    let diagnosis = case.diagnosis.filter(|_| case.pod.phase == "Running" && case.pod.wants_gpus)?;
+    let plan = diagnosis.plan.iter().filter(drains).find(|plan| plan.urgency > Urgency::NextMaintenance)?;
+    let of_plan = diagnosis.findings.iter().filter(|finding| plan.findings.contains(&finding.id));
+    let first = of_plan.max_by_key(|finding| finding.severity)?;
+    let what = format!(
+        "{what}, and no problem of its own GPUs was found; but its node must be drained for the repair of another part: {}",
+        first.headline()
+    );
+    let advice = format!(
+        "Let the pod save its work (checkpoint), and move it to another node before {} is drained. {}",
+        case.node, plan.before_plan
+    );
+    Some(
+        case.explain(Cause::Node, Certainty::Likely, what)
+            .with_evidence([finding_quote(first)])
+            .with_evidence(first.evidence.iter().take(2).cloned())
+            .with_action(ActionCode::Watch, advice.trim_end()),
+    )
 }
 
 /// Explains a pod that runs or has completed, and about which a message reports a problem: a virtual machine without its GPU, a job that

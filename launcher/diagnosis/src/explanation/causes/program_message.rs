@@ -3,9 +3,10 @@
 //! A program can be wrong about the cause, so the cause is likely and not certain. A finding about its GPU or node gives
 //! the reason.
 
-use crate::explanation::causes::{Case, claims, end_quote, finding_quote, injection, is_fault, quotes};
+use crate::explanation::causes::{Case, claims, end_quote, finding_quote, injection, is_fault, memory, quotes};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
+use crate::messages::ending;
 use crate::messages::phrases::{self, Part, Phrase};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -32,12 +33,19 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
     // When a program is asked to stop, its shutdown often causes errors in its log.
     let asked = matches!(end.exit_code, 137 | 143);
-    let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node()).rev().filter(|_| !asked);
-    let in_log = in_log.map(|line| (line, Certainty::Possible));
-    let mut texts = std::iter::once((end.message, Certainty::Likely)).chain(in_log);
+    // An exception of the program itself is the end: an error in the log before it was handled.
+    let has_ended = asked || ending::is_own_exception(end.message);
+    let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node()).filter(|_| !has_ended);
+    let in_log = ending::deciding(in_log);
+    let deciding = ending::deciding(end.message.lines()).join("\n");
+    let of_log = in_log.iter().rev().map(|line| (*line, Certainty::Possible));
+    let mut texts = std::iter::once((deciding.as_str(), Certainty::Likely)).chain(of_log);
     let (phrase, text, certainty) =
         texts.find_map(|(text, certainty)| Some((phrases::known(Part::Program, text)?, text, certainty)))?;
-    let finding = finding_behind(case, phrase);
+    if let Some(elsewhere) = about_another_place(case, phrase, text) {
+        return Some(elsewhere);
+    }
+    let finding = finding_behind(case, phrase, text);
     let advice = || match (phrase.often, finding) {
         (Some(_), None) => phrase.advice_for(text, case.node),
         _ => phrase.advice(case.node),
@@ -66,7 +74,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         None => shown.map(|often| format!(": {often}")).unwrap_or_default(),
     };
     let what = format!("container {container}: {}{shown}{why}{note}{mesh_note}", phrase.meaning(text));
-    let quoted = (text != end.message).then(|| format!("log of container {container}: {text}"));
+    let quoted = (!std::ptr::eq(text, deciding.as_str())).then(|| format!("log of container {container}: {text}"));
     let finding_lines = finding.into_iter().flat_map(|finding| {
         std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
     });
@@ -78,6 +86,16 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(quotes(&elsewhere).into_iter().map(|line| format!("elsewhere on its node: {line}")))
         .with_evidence(before_its_end(case))
         .with_action(phrase.code, advice());
+    let others = if phrase.is_about_gpu_memory() && finding.is_none() { memory::of_others(case) } else { Vec::new() };
+    if let Some(first) = others.first() {
+        explanation.summary = format!("{}; {first}.", explanation.summary.trim_end_matches('.'));
+        let advice = format!(
+            "Find out whether {} may use the GPU beside the pod: each program needs a limit of its share, or a GPU of its own. {}",
+            if others.len() == 1 { "this process" } else { "these processes" },
+            advice()
+        );
+        explanation = explanation.with_evidence(others).with_action(phrase.code, advice);
+    }
     if let Some(name) = mesh {
         explanation = explanation.with_action(
             phrase.code,
@@ -108,6 +126,28 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         explanation = explanation.with_action(plan.code, text);
     }
     Some(explanation)
+}
+
+/// Explains a program whose message is about a GPU or node of another place: of another node of its job, or of another rank.
+fn about_another_place(case: &Case<'_>, phrase: &Phrase, text: &str) -> Option<Explanation> {
+    let hostname = case.report.and_then(|report| report.hostname.as_deref()).unwrap_or(case.node);
+    let place = ending::other_place(text, &[case.node, hostname, &case.pod.name])?;
+    if !matches!(phrase.cause, Cause::Gpu | Cause::Node) {
+        return None;
+    }
+    let container = case.failed()?.container;
+    let what = format!(
+        "container {container}: its message is about {place}, and not about its own node: {}",
+        phrase.meaning(text)
+    );
+    let advice =
+        format!("Diagnose the node of {place}, and look for the rank that failed first. This program only reports it.");
+    Some(
+        case.explain(Cause::Unknown, Certainty::Likely, what)
+            .with_evidence(end_quote(case))
+            .with_evidence(before_its_end(case))
+            .with_action(ActionCode::Watch, advice),
+    )
 }
 
 /// Names of the containers that service meshes add to pods.
@@ -193,12 +233,14 @@ fn plan_elsewhere(case: &Case<'_>, events: &[&KernelEvent]) -> Option<Action> {
     Some(Action { code: of_node.code, text })
 }
 
-/// Returns the finding that gives the reason for the message: about the pod, its GPUs or its node.
-fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
+/// Returns the finding that gives the reason for the message: about the pod, its GPUs or its node, or about a thing that the message
+/// names.
+fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase, text: &str) -> Option<&'c Finding> {
     let mut found = claims::concerns(case);
     if phrase.is_about_gpu_memory() {
         found.retain(|finding| finding.scope.pid.is_none_or(|pid| case.holds_much_memory(pid)));
     }
     let about = |start: &&str| found.iter().find(|finding| finding.id.starts_with(*start)).copied();
-    phrase.findings.iter().find_map(about).filter(|finding| finding.severity > Severity::Info)
+    let of_row = || phrase.findings.iter().find_map(about).filter(|finding| finding.severity > Severity::Info);
+    claims::named(case, text).filter(|_| phrase.cause != Cause::Application).or_else(of_row)
 }

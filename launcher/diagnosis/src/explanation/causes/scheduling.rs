@@ -50,7 +50,7 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
     (
         &["wouldn't fit if a new node is added"],
         "according to the autoscaler, no node group can add a node that has what the pod requests",
-        "Compare the requests with the node groups. An empty node group must declare its GPUs to the autoscaler (by tags or labels of \
+        "Compare the requests with the node groups. An empty node group must declare its GPUs and its labels to the autoscaler (by tags of \
          its node template), as there is no node to learn from; check maximum sizes, too.",
     ),
     (
@@ -241,6 +241,23 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             }
         },
     };
+    let protects =
+        reasons.iter().filter_map(|reason| taint_of(reason)).find_map(|taint| Some((taint, state_of(taint)?)));
+    let of_taint = fit.is_some_and(|fit| fit.what.contains("taint"));
+    let action = match protects {
+        // All taints say that their nodes cannot take pods now.
+        Some((taint, (_, advice)))
+            if of_taint && room.is_none_or(|room| room.changes.is_empty()) && excluded_by_taint(&reasons).is_none() =>
+        {
+            format!("{advice} Do not add a toleration of {taint}.")
+        }
+        Some((taint, (_, advice))) => {
+            format!("{action} {advice} The taint {taint} keeps pods off such nodes: do not tolerate it.")
+        }
+        None => action,
+    };
+    let what =
+        protects.map_or(what.clone(), |(taint, (state, _))| format!("{what}; the taint {taint} says that {state}"));
     let tainted = excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")));
     let action = match tainted {
         Some(taint) if !is_of_shares => format!(
@@ -295,13 +312,78 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_action(code, action)
 }
 
-/// Returns the taint by which nodes are excluded, unless it is one of Kubernetes itself: `{dedicated: llm}`.
+/// Returns the taint in a reason of the scheduler: `{dedicated: llm}`.
+fn taint_of(reason: &str) -> Option<&str> {
+    let starts = ["untolerated taint ", "untolerated taint(s) ", "had taint "];
+    let taint =
+        starts.iter().find_map(|start| Some(reason.split_once(start)?.1)).filter(|taint| taint.starts_with('{'))?;
+    Some(&taint[..taint.find('}').map_or(taint.len(), |end| end + 1)])
+}
+
+/// Returns the taint by which nodes are excluded, unless it is one of Kubernetes itself, or says that a node cannot take pods now.
 fn excluded_by_taint(reasons: &[String]) -> Option<&str> {
-    let mut taints = reasons.iter().filter_map(|reason| {
-        let found = reason.split_once("untolerated taint ").or_else(|| reason.split_once("untolerated taint(s) "));
-        found.map(|(_, taint)| taint)
-    });
-    taints.find(|taint| taint.starts_with('{') && !taint.contains("kubernetes.io/"))
+    let mut taints = reasons.iter().filter_map(|reason| taint_of(reason));
+    taints.find(|taint| !taint.contains("kubernetes.io/") && state_of(taint).is_none())
+}
+
+/// Parts of the keys of taints that say that a node cannot take pods now, the state, and the advice. A toleration is not the answer.
+const STATES: [(&[&str], &str, &str); 5] = [
+    (
+        &[
+            "unhealthy",
+            "faulty",
+            "failed",
+            "degraded",
+            "broken",
+            "impaired",
+            "quarantine",
+            "xid",
+            "gpu-error",
+            "health-check",
+            "bad-node",
+        ],
+        "its nodes are unhealthy",
+        "Diagnose and repair the nodes with that taint (diagnose_gpu_node): the taint is removed after the repair.",
+    ),
+    (
+        &[
+            "maintenance",
+            "repair",
+            "remediat",
+            "drain",
+            "cordon",
+            "unschedulable",
+            "out-of-service",
+            "reboot",
+            "upgrade",
+        ],
+        "its nodes are in maintenance",
+        "Wait until the maintenance of the nodes with that taint has ended, or find out who set it.",
+    ),
+    (
+        &["tobedeleted", "deletioncandidate", "disrupt", "shutdown", "termination"],
+        "its nodes are being removed",
+        "Wait for other nodes, or find out why the autoscaler or the cloud removes the nodes with that taint.",
+    ),
+    (
+        &["not-ready", "notready", "unreachable", "network-unavailable", "-pressure"],
+        "its nodes are not ready or lack resources",
+        "Repair the nodes with that taint: kubelet, network, memory, disk.",
+    ),
+    (
+        &["uninitialized", "startup", "initializing", "agent-not-ready"],
+        "its nodes are still starting",
+        "Wait some minutes, and check the component that removes that taint (cloud controller, network plugin, driver).",
+    ),
+];
+
+/// Returns the state that the key of a taint names, with the advice.
+fn state_of(taint: &str) -> Option<(&'static str, &'static str)> {
+    let key = taint.trim_start_matches('{').split([':', '=', '}']).next()?.to_ascii_lowercase();
+    let is_one = |parts: &[&str]| parts.iter().any(|part| key.contains(part));
+    // `agent-not-ready` is of a node that starts.
+    let row = STATES.iter().rev().find(|(parts, ..)| is_one(parts))?;
+    Some((row.1, row.2))
 }
 
 /// Words of the reasons that are compared with each node (`scheduler_filters`), in lower case.
@@ -477,7 +559,7 @@ fn clauses(message: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{clauses, missing_claim, missing_of_group};
+    use super::{STATES, clauses, excluded_by_taint, missing_claim, missing_of_group, state_of};
 
     #[test]
     fn a_message_is_split_into_its_reasons() {
@@ -489,6 +571,24 @@ mod tests {
             available: 1 Preemption is not helpful for scheduling.";
         assert_eq!(clauses(newer), ["1 cannot allocate all claims"]);
         assert_eq!(clauses("x"), ["x"]);
+    }
+
+    #[test]
+    fn a_taint_about_the_state_of_a_node_is_not_to_be_tolerated() {
+        for (parts, state, _) in STATES {
+            for part in parts {
+                let taint = format!("{{example.com/{part}: true}}");
+                assert!(state_of(&taint).is_some(), "{taint}: {state}");
+                let reason = format!("3 node(s) had untolerated taint {taint}");
+                assert_eq!(excluded_by_taint(&[reason]), None);
+            }
+        }
+        for taint in
+            ["{nvidia.com/gpu: present}", "{dedicated: llm}", "{team: unhealthy}", "{sku: gpu}", "{spot: true}"]
+        {
+            assert_eq!(state_of(taint), None, "{taint}");
+            assert_eq!(excluded_by_taint(&[format!("1 node(s) had untolerated taint {taint}")]), Some(taint));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::explanation::causes::program_message::restart_now;
 use crate::explanation::causes::{
-    Case, NOT_IDENTIFIED, cuda_versions, effects, event_quote, finding_quote, unresolved_cdi,
+    Case, NOT_IDENTIFIED, cuda_versions, effects, event_quote, finding_quote, node_storage, unresolved_cdi,
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
@@ -118,6 +118,9 @@ fn volume_in(message: &str) -> Option<&str> {
 pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let attempt = attempt(case).filter(Attempt::has_failed)?;
     let (part, failure) = attempt.failure();
+    if let Some(explained) = node_storage::explain(case, &failure, &attempt.messages) {
+        return Some(explained);
+    }
     let known = attempt.messages.iter().find_map(|message| Some((phrases::known(part, message)?, message)));
     let Some((phrase, message)) = known else {
         let read = attempt.messages.iter().find_map(|message| shapes::read(message));
@@ -276,11 +279,38 @@ fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
         return Some(ApplicablePhrase { what, evidence: None, action, is_past: false });
     }
     let inventory = Section::data_of(&case.report?.sections.inventory)?;
-    let listed = inventory.gpus.iter().any(|gpu| gpu.uuid.as_deref() == Some(device));
-    listed.then(|| ApplicablePhrase {
-        what: format!("the container runtime was asked for {device}, which NVIDIA's hook did not find at that time; its node has it now"),
-        evidence: None,
-        action: Action { code: ActionCode::RestartPod, text: restart_now(case) },
+    let uuids: Vec<&str> = inventory.gpus.iter().filter_map(|gpu| gpu.uuid.as_deref()).collect();
+    if uuids.contains(&device) {
+        return Some(ApplicablePhrase {
+            what: format!(
+                "the container runtime was asked for {device}, which NVIDIA's hook did not find at that time; its node has it now"
+            ),
+            evidence: None,
+            action: Action { code: ActionCode::RestartPod, text: restart_now(case) },
+            is_past: true,
+        });
+    }
+    // The device plugin offers the GPUs that the node has: only the pod still has one of before.
+    let kubelet = Section::data_of(&case.report?.sections.kubelet)?;
+    let registered = || kubelet.registered.iter().filter(|one| one.resource.starts_with("nvidia.com/gpu"));
+    let mut offered = registered().flat_map(|one| &one.devices).peekable();
+    let is_current = offered.peek().is_some() && offered.all(|one| uuids.iter().any(|uuid| one.starts_with(uuid)));
+    let is_before = is_current
+        && device.starts_with("GPU-")
+        && !inventory.lost.iter().any(|lost| lost.uuid.as_deref() == Some(device));
+    is_before.then(|| ApplicablePhrase {
+        what: format!(
+            "the pod has {device} from before: its node does not have this GPU any more (another machine or GPU took its place), and the \
+             device plugin offers the GPUs that are there now"
+        ),
+        evidence: Some(format!("GPUs of {node} now: {}", uuids.iter().take(4).map(|uuid| clean(uuid, MAX_HANDLER)).collect::<Vec<_>>().join(", "))),
+        action: Action {
+            code: ActionCode::RestartPod,
+            text: format!(
+                "Delete the pod, so that the kubelet of {node} allocates a GPU that is there. If its successor is asked for the same GPU, \
+                 restart the device plugin and the kubelet."
+            ),
+        },
         is_past: true,
     })
 }
@@ -366,7 +396,7 @@ fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
 }
 
 /// Returns since when a pod has waited on its node for the start of its containers.
-fn waiting_since(case: &Case<'_>) -> Option<String> {
+pub(super) fn waiting_since(case: &Case<'_>) -> Option<String> {
     let since = known_time(case.pod.scheduled).filter(|_| case.pod.phase == "Pending")?;
     Some(format!("the pod has waited since {since:.0}"))
 }

@@ -63,6 +63,21 @@ fn a_pod_that_is_not_ready_is_not_well() {
 }
 
 #[test]
+fn the_answer_to_a_failed_probe_says_what_to_correct() {
+    let (pod, report) = running("S", Vec::new());
+    for (answer, word) in [
+        ("HTTP probe failed with statuscode: 404", "does not have the path"),
+        ("Get \"http://10.0.0.7:8000/health\": dial tcp 10.0.0.7:8000: connect: connection refused", "nothing listens"),
+        ("Get \"http://10.0.0.7:8000/health\": context deadline exceeded", "does not answer in the time"),
+    ] {
+        let fails = event("Unhealthy", &format!("Readiness probe failed: {answer}"), "02:35:00", 12);
+        let pod = PodFacts { ready: Some(false), events: vec![fails], ..pod.clone() };
+        let explained = cause_of(&pod, &report);
+        assert!(explained.summary.contains(word), "{}", explained.summary);
+    }
+}
+
+#[test]
 fn unknown_readiness_is_not_claimed() {
     let (pod, report) = running("S", Vec::new());
     let explained = cause_of(&PodFacts { ready: None, ..pod }, &report);

@@ -341,3 +341,36 @@ fn a_hook_that_fails_over_a_lost_gpu_is_the_gpu() {
     assert_eq!(other.cause, Cause::Node, "{}", other.summary);
     assert!(!other.summary.contains("(x)"), "{}", other.summary);
 }
+
+#[test]
+fn a_pod_with_a_gpu_that_its_node_had_before_is_to_be_recreated() {
+    let pod = PodFacts {
+        containers: vec![ContainerFacts {
+            name: "main".into(),
+            state: ContainerState::Terminated {
+                exit_code: 128,
+                reason: "StartError".into(),
+                message: "nvidia-container-cli: device error: GPU-93955ff7-1bbe-3f6d-8d58-a2104edb62dc: unknown device: unknown".into(),
+                started: None,
+                finished: Some(time("02:30:00")),
+            },
+            ..ContainerFacts::default()
+        }],
+        ..failed(128, "StartError")
+    };
+    for (offered, is_before) in [
+        (vec!["GPU-own", "GPU-other"], true),
+        (vec!["GPU-own", "GPU-93955ff7-1bbe-3f6d-8d58-a2104edb62dc"], false),
+        (vec![], false),
+    ] {
+        let mut report = node(Vec::new());
+        let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("a kubelet");
+        kubelet.registered = vec![syringe_core::facts::kubelet::RegisteredDevices {
+            resource: "nvidia.com/gpu".into(),
+            devices: offered.iter().map(|name| (*name).to_owned()).collect(),
+        }];
+        let explained = cause_of(&pod, &report);
+        assert_eq!(explained.action.code == ActionCode::RestartPod, is_before, "{offered:?}: {explained:?}");
+        assert_eq!(explained.cause, Cause::Node, "{explained:?}");
+    }
+}

@@ -131,6 +131,11 @@ impl FailingPod<'_> {
         messages.into_iter().find(|_| pod.phase == "Pending" && !ran)
     }
 
+    /// Returns whether the container was ended because it used more memory than its limit.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.container.is_some_and(is_out_of_memory)
+    }
+
     /// Returns the last words of the container that is restarted: its termination message.
     pub(crate) fn last_words(&self) -> Option<&str> {
         let container = self.container?;
@@ -151,7 +156,8 @@ impl FailingPod<'_> {
                 }
                 let last = container.last.as_ref().and_then(|last| last.exit_code);
                 if container.restarts > 0 {
-                    let code = last.map(|code| format!(", last exit code {code}")).unwrap_or_default();
+                    let code = last.map(|code| format!(", last exit code {code}{}", why(container.last.as_ref())));
+                    let code = code.unwrap_or_default();
                     words.push_str(&format!(", {}{code}", restarts(container.restarts)));
                     let last = container.last.as_ref().and_then(|last| last.message.as_deref());
                     let last = last.filter(|last| !last.trim().is_empty());
@@ -161,10 +167,12 @@ impl FailingPod<'_> {
             }
             ContainerStateKind::Terminated => {
                 let code = state.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
-                format!("ended{code}{message}")
+                format!("ended{code}{}{message}", why(Some(state)))
             }
             ContainerStateKind::Running if container.restarts > 0 => {
-                format!("is running but not ready, {}", restarts(container.restarts))
+                let last = container.last.as_ref().and_then(|last| last.exit_code).filter(|code| *code != 0);
+                let code = last.map(|code| format!(", last exit code {code}{}", why(container.last.as_ref())));
+                format!("is running but not ready, {}{}", restarts(container.restarts), code.unwrap_or_default())
             }
             ContainerStateKind::Running if container.init => "is still running".to_owned(),
             ContainerStateKind::Running => "is running but not ready".to_owned(),
@@ -213,6 +221,19 @@ pub(crate) fn delete_command(pod: &NvidiaPod) -> String {
 /// Returns `namespace/name` of a pod.
 pub(crate) fn name(pod: &NvidiaPod) -> String {
     format!("{}/{}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
+}
+
+/// Returns the reason of an end in brackets, unless the exit code says as much: ` (OOMKilled)`.
+fn why(end: Option<&NvidiaContainerState>) -> String {
+    let reason = end.and_then(|end| end.reason.as_deref()).filter(|reason| !["Error", "Completed"].contains(reason));
+    reason.map(|reason| format!(" ({})", evidence::data(reason))).unwrap_or_default()
+}
+
+/// Returns whether the last end of a container was by its memory limit.
+pub(crate) fn is_out_of_memory(container: &NvidiaContainer) -> bool {
+    let ended = |state: &&NvidiaContainerState| state.kind == ContainerStateKind::Terminated;
+    let newest = Some(&container.state).filter(ended).or(container.last.as_ref());
+    newest.is_some_and(|end| end.reason.as_deref() == Some("OOMKilled"))
 }
 
 fn restarts(count: u32) -> String {

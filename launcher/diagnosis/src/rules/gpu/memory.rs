@@ -449,10 +449,28 @@ fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if !events.is_empty() {
         return Some(draft().with_all_evidence(corrected).aged(node, gpu, &events, true));
     }
+    if let Some(line) = unlike_siblings(node, gpu) {
+        return Some(draft().with_severity(Severity::Info).with_all_evidence(corrected).with_evidence(line));
+    }
     // Xid 92 is not logged for SRAM.
     let sram = node.ecc_of(gpu)?.sram.as_ref()?.volatile_corrected;
     let line = format!("corrected SRAM errors since driver load: {sram}");
     (sram >= MANY_CORRECTED_SRAM).then(|| draft().with_severity(Severity::Info).with_evidence(line))
+}
+
+/// From this number on, corrected errors of one GPU are compared with those of the others.
+const MANY_CORRECTED: u64 = 10_000;
+
+/// Minimum number of other GPUs for a comparison.
+const SIBLINGS: usize = 3;
+
+/// Returns a line about the other GPUs, if a GPU has many corrected errors and none of the others has a hundredth of them.
+fn unlike_siblings(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
+    let count = |gpu: &Gpu| node.ecc_of(gpu)?.volatile.corrected;
+    let own = count(gpu).filter(|own| *own >= MANY_CORRECTED)?;
+    let others: Vec<u64> = node.answering().filter(|other| other.pci != gpu.pci).filter_map(count).collect();
+    let most = others.iter().copied().max().filter(|most| others.len() >= SIBLINGS && *most <= own / 100)?;
+    Some(format!("the other {} of the node have at most {most}", evidence::count(others.len(), "GPU")))
 }
 
 #[cfg(test)]

@@ -87,13 +87,21 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// Replaces the finding about a missing driver if the driver supports no GPU of the node.
-#[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
 pub(super) fn explain_absent_driver(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let events: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
     if events.is_empty() || !matches!(node.driver, Driver::Unusable(Refusal::NotLoaded, _)) {
         return;
     }
-    for draft in drafts.iter_mut().filter(|draft| draft.rule.about == About::DriverAbsent) {
+    let is_absent = |draft: &Draft| draft.rule.about == About::DriverAbsent;
+    // The lines name the GPUs: then there is a finding about each of them.
+    if let Some(first) = drafts.iter().position(|draft| draft.rule.id == WRONG_DRIVER.id) {
+        let absent: Vec<Draft> = drafts.iter().filter(|draft| is_absent(draft)).cloned().collect();
+        let evidence: Vec<String> = absent.into_iter().flat_map(|draft| draft.evidence).collect();
+        drafts[first] = drafts[first].clone().with_all_evidence(evidence);
+        drafts.retain(|draft| !is_absent(draft));
+        return;
+    }
+    for draft in drafts.iter_mut().filter(|draft| is_absent(draft)) {
         let evidence = std::mem::take(&mut draft.evidence);
         *draft = wrong_driver(Draft::on_node(WRONG_DRIVER), &events).with_all_evidence(evidence);
     }

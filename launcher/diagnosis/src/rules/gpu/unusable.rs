@@ -7,7 +7,7 @@ use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
 use crate::input::timeline::{concerns, is_off_bus, is_xid, precedes};
 use crate::rule::aging;
-use crate::rule::{DEBUG_DOC, Draft, InPlan, NVML_DOC, XID_DOC, rules};
+use crate::rule::{DEBUG_DOC, Draft, InPlan, NVML_DOC, XID_DOC, have_shared_cause, rules};
 use crate::rules::gpu::refused_gpus::refused_at_load;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::PciGpu;
@@ -175,13 +175,11 @@ fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<St
     quoted.take(2).collect()
 }
 
-/// If at least this number of GPUs fell off the bus, a cause that they share is likelier than a fault of each.
-const SEVERAL: usize = 3;
-
-/// Replaces the advice to return a GPU, if several GPUs fell off the bus.
+/// Replaces the advice to return a GPU, if several GPUs fell off the bus, or two in the same moment.
 fn shared_cause(drafts: &mut [Draft]) {
     let fell = |draft: &Draft| draft.rule.id == OFF_BUS.id && draft.severity > Severity::Info;
-    if drafts.iter().filter(|draft| fell(draft)).count() < SEVERAL {
+    let fallen: Vec<&Draft> = drafts.iter().filter(|draft| fell(draft)).collect();
+    if !have_shared_cause(&fallen) {
         return;
     }
     for draft in drafts.iter_mut().filter(|draft| fell(draft)) {

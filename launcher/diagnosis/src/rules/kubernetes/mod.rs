@@ -2,6 +2,7 @@
 
 mod daemon_sets;
 mod gpus;
+mod killed_pods;
 mod notices;
 mod nvidia_stack;
 mod stack_log;
@@ -16,6 +17,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
         .with_refine(nvidia_stack::refine)
         .with_unread(nvidia_stack::unread_slices),
     RuleGroup::new(daemon_sets::RULES, daemon_sets::check).with_unread(daemon_sets::unread),
+    RuleGroup::new(killed_pods::RULES, killed_pods::check),
     RuleGroup::new(unreached::RULES, unreached::check),
     RuleGroup::new(notices::RULES, notices::check),
     RuleGroup::new(usage::RULES, usage::check).with_refine(usage::refine),

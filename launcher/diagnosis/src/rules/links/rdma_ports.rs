@@ -28,6 +28,12 @@ rules! {
         CheckCabling "Check whether the network card next to {gpu} of {node} is on the PCI bus (lspci), and its seating.",
         means "Almost all GPUs of the node have an InfiniBand or RoCE port at the same PCIe switch, but one GPU has none: its network card may be gone.",
         reads "topology.nics", in_plan WorkContinues;
+    TWO_LAYERS: "rdma-ports-of-two-kinds" Info Fabric DEBUG_DOC, "Some ports next to GPUs are Ethernet and the others InfiniBand",
+        Watch "Compare the link type that is set in the firmware of these cards of {node} (mlxconfig: LINK_TYPE): collective operations that use \
+            all ports need one type.",
+        means "Every GPU has the same number of ports next to it, and some of these ports are Ethernet, the others InfiniBand. Cards that can be \
+            both have a setting in their firmware.",
+        reads "topology.nics";
 }
 
 /// A node that booted more recently than this may still be waiting for the subnet manager.
@@ -49,6 +55,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         .flat_map(|layer| Rails::new(node, &topology.nics, layer).drafts(node))
         .collect();
     drafts.extend(gone(node, &topology.nics));
+    drafts.extend(two_layers(node, &topology.nics));
     drafts
 }
 
@@ -185,6 +192,30 @@ fn is_symmetric(node: &Node<'_>, ports: &[&NicPort]) -> bool {
         && ports.len() >= counts.len()
         && counts.windows(2).all(|pair| pair[0] == pair[1])
         && counts.first().is_some_and(|count| *count > 0)
+}
+
+/// Finds rails of two link layers: each GPU has the same number of ports at its PCIe switch, and a minority of them has another layer.
+fn two_layers(node: &Node<'_>, ports: &[NicPort]) -> Option<Draft> {
+    let next: Vec<&NicPort> = ports.iter().filter(|port| distance(port) == Some(0) && port.state.is_some()).collect();
+    let of = |layer: &str| -> Vec<&NicPort> {
+        next.iter().copied().filter(|port| port.link_layer.as_deref() == Some(layer)).collect()
+    };
+    let (infiniband, ethernet) = (of(INFINIBAND), of("Ethernet"));
+    let few = if infiniband.len() < ethernet.len() { &infiniband } else { &ethernet };
+    let is_minority = !few.is_empty() && few.len() * 2 < next.len();
+    // If one layer alone has a port for each GPU, the ports of the other one have another purpose.
+    let is_rail = is_symmetric(node, &next) && !is_symmetric(node, &infiniband) && !is_symmetric(node, &ethernet);
+    let layer = few.first().and_then(|port| port.link_layer.clone()).unwrap_or_default();
+    (is_minority && is_rail).then(|| {
+        let names: Vec<String> = few.iter().map(|port| evidence::data(&port.device)).collect();
+        let line = format!(
+            "{} of {} ports at the PCIe switches of the GPUs are {layer}: {}",
+            few.len(),
+            next.len(),
+            evidence::some(&names, 4)
+        );
+        Draft::on_node(TWO_LAYERS).with_evidence(line)
+    })
 }
 
 fn is_active(port: &NicPort) -> bool {

@@ -1,6 +1,9 @@
 //! `GROUPS`: the rules about Xids and other lines of the kernel log, and about how much of the log was read.
 
 mod absent_devices;
+mod after_repair;
+#[cfg(test)]
+mod after_repair_tests;
 mod coverage;
 mod host_lines;
 mod other_devices;
@@ -15,7 +18,7 @@ use crate::rule::RuleGroup;
 
 pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(xid::RULES, xid::check),
-    RuleGroup::new(xid_history::RULES, xid_history::check),
+    RuleGroup::new(xid_history::RULES, xid_history::check).with_refine(after_repair::refine),
     RuleGroup::new(absent_devices::RULES, |node| absent_devices::check(node).into_iter().collect()),
     RuleGroup::new(other_devices::RULES, other_devices::check),
     RuleGroup::new(host_lines::RULES, host_lines::check),

@@ -228,7 +228,10 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
         )
     });
     let in_a_day = most_in_a_day(incidents);
-    let rate = (in_a_day > 1).then(|| format!("{names}: {in_a_day} times within a day"));
+    let lines = most_in_a_day(&recurrence.times);
+    let of_lines =
+        if lines > in_a_day { format!(" ({lines} lines; those within an hour count once)") } else { String::new() };
+    let rate = (in_a_day > 1).then(|| format!("{names}: {in_a_day} times within a day{of_lines}"));
     let rate =
         rate.or_else(|| (uncured > 1).then(|| format!("{names}: {uncured} times since the last reset or driver load")));
     let times = newest_times(incidents);

@@ -68,6 +68,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             drafts.extend(state(node, process));
             drafts.extend(owner(node, process, unmatched));
         }
+        drafts = zombies_together(drafts);
         drafts.extend(memory(node, section));
         if !section.host_pid_namespace {
             drafts.push(
@@ -109,6 +110,29 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
         let parent = process.parent_pid.map(|parent| format!("parent: pid {parent}"));
         draft(ZOMBIE, process).with_evidence("state Z").with_all_evidence(parent)
     })
+}
+
+/// Maximum number of zombies in the evidence.
+const NAMED: usize = 3;
+
+/// Joins the findings about the zombies of one pod or of one parent process: one program left them.
+fn zombies_together(drafts: Vec<Draft>) -> Vec<Draft> {
+    let of_parent = |draft: &Draft| draft.evidence.iter().find(|line| line.starts_with("parent: ")).cloned();
+    let left_by = |draft: &Draft| (draft.scope.pod_uid.clone(), draft.scope.gpu, of_parent(draft));
+    let mut joined: Vec<(Draft, Vec<String>)> = Vec::new();
+    for draft in drafts {
+        let is_same = |known: &Draft| known.rule.id == ZOMBIE.id && left_by(known) == left_by(&draft);
+        match joined.iter_mut().filter(|_| draft.rule.id == ZOMBIE.id).find(|(known, _)| is_same(known)) {
+            Some((_, others)) => others.extend(draft.evidence.into_iter().next()),
+            None => joined.push((draft, Vec::new())),
+        }
+    }
+    let with_others = joined.into_iter().map(|(draft, others)| {
+        let more =
+            others.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more zombies"));
+        draft.with_all_evidence(others.into_iter().take(NAMED)).with_all_evidence(more)
+    });
+    with_others.collect()
 }
 
 /// Returns `state D` if the process is in this state, a line for each of up to three threads in state D with the place

@@ -95,6 +95,23 @@ pub(super) fn unfit(node: &Node<'_>, role: DaemonSetRole) -> Vec<String> {
     sets().take(UNFIT).map(line).collect()
 }
 
+/// Returns the finding with the reason why a DaemonSet has no pod on the node, and the action for that. `is_of`: whether it is that
+/// DaemonSet. `None` if there is no such reason.
+pub(super) fn refused(node: &Node<'_>, draft: &Draft, is_of: impl Fn(&DaemonSetFacts) -> bool) -> Option<Draft> {
+    let sets = node.kubernetes.daemon_sets.iter().flatten();
+    let (set, refusal) = sets.filter(|set| is_of(set)).find_map(|set| Some((set, set.refusal.as_deref()?)))?;
+    let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
+    let draft =
+        draft.clone().with_evidence(format!("DaemonSet {name} has no pod on the node: {}", clean(refusal, REFUSAL)));
+    Some(match stack_log::of_scheduler(refusal).map(|reason| (reason.cause, reason.action)) {
+        Some((cause, Some((code, advice)))) => Draft { reason: cause, ..draft.with_action(code, advice) },
+        _ => draft.with_action(
+            ActionCode::UpdateSoftware,
+            "Repair what the message in the evidence names: it keeps a pod of the GPU software from {node}.",
+        ),
+    })
+}
+
 /// Finds two device plugins for the same GPUs: two DaemonSets, or one in addition to the plugin of the node's OS image.
 pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let running: Vec<_> = pods::of(node, Component::DevicePlugin)
@@ -191,18 +208,8 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     if let Some(draft) = for_machines(node, &draft) {
         return draft;
     }
-    let sets = cluster.daemon_sets.iter().flatten().filter(|set| set.role == DaemonSetRole::GpuPlugin);
-    if let Some((set, refusal)) = sets.into_iter().find_map(|set| Some((set, set.refusal.as_deref()?))) {
-        let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
-        let draft =
-            draft.with_evidence(format!("DaemonSet {name} has no pod on the node: {}", clean(refusal, REFUSAL)));
-        return match stack_log::of_scheduler(refusal).map(|reason| (reason.cause, reason.action)) {
-            Some((cause, Some((code, advice)))) => Draft { reason: cause, ..draft.with_action(code, advice) },
-            _ => draft.with_action(
-                ActionCode::UpdateSoftware,
-                "Repair what the message in the evidence names: it keeps the pod of the device plugin from {node}.",
-            ),
-        };
+    if let Some(draft) = refused(node, &draft, |set| set.role == DaemonSetRole::GpuPlugin) {
+        return draft;
     }
     let plugins = cluster.daemon_sets.iter().flatten().filter(|set| set.role == DaemonSetRole::GpuPlugin);
     let none = cluster.daemon_sets.is_some() && plugins.count() == 0;

@@ -17,7 +17,7 @@ use crate::stack_stage::Stage;
 pub(super) use rules::RULES;
 use rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK};
 use syringe_core::classification::Severity;
-use syringe_core::facts::kubernetes::daemon_set::DaemonSetRole;
+use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::unknown::Unknown;
 
@@ -96,7 +96,14 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
 fn with_toolkit(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let of_runtime = draft.rule.about == About::ContainerRuntime;
     let toolkit = broken.filter(|broken| broken.stage == Stage::Runtime && of_runtime);
-    let Some(toolkit) = toolkit else { return draft };
+    let is_toolkit =
+        |set: &DaemonSetFacts| set.role == DaemonSetRole::GpuStack && set.name.contains("container-toolkit");
+    let Some(toolkit) = toolkit else {
+        return Some(&draft)
+            .filter(|_| of_runtime)
+            .and_then(|draft| configuration::refused(node, draft, is_toolkit))
+            .unwrap_or(draft);
+    };
     // The toolkit writes the configuration: the reason why it fails is the reason why there is no handler.
     broken::explain(node, toolkit, draft)
 }
@@ -158,7 +165,8 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
         && broken.is_none()
         && !node.kubernetes.nvidia_pods.iter().flatten().any(|pod| pod.component == Component::Driver)
     {
-        return draft.with_all_evidence(configuration::unfit(node, DaemonSetRole::GpuDriver));
+        let draft = draft.with_all_evidence(configuration::unfit(node, DaemonSetRole::GpuDriver));
+        return configuration::refused(node, &draft, |set| set.role == DaemonSetRole::GpuDriver).unwrap_or(draft);
     }
     let Some(broken) = broken else {
         return draft;

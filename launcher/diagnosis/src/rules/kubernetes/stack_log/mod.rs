@@ -53,7 +53,8 @@ pub(crate) struct Reason {
 /// Returns why a pod fails, from the container runtime's message about a failed start, or else from the log, with whose the things are
 /// that the messages name, and what is different on the platform of the node.
 pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
-    let reason = of_runtime(failing_pod)
+    let reason = of_last_end(failing_pod)
+        .or_else(|| of_runtime(failing_pod))
         .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
         .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
         .or_else(|| of_last_words(failing_pod.last_words()?))?;
@@ -68,6 +69,20 @@ pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
     Some(Reason { action, ..reason })
 }
 
+/// Returns the reason that Kubernetes itself gives for the last end of the container.
+fn of_last_end(failing_pod: &FailingPod<'_>) -> Option<Reason> {
+    failing_pod.is_out_of_memory().then(|| Reason {
+        cause: Some("it was killed because it used more memory than its limit (OOMKilled)".to_owned()),
+        evidence: Vec::new(),
+        told: Vec::new(),
+        action: Some((ActionCode::FixLimits, MORE_MEMORY.to_owned())),
+    })
+}
+
+/// Action for a container of the stack that its memory limit ended.
+pub(crate) const MORE_MEMORY: &str = "Raise the memory limit of that container (resources.limits.memory in its DaemonSet, or in the custom \
+                                      resource of the operator that writes it).";
+
 /// Returns why the kubelet or the container runtime cannot start the container.
 fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
     let messages: Vec<&str> = failing_pod.runtime_messages().collect();
@@ -81,8 +96,15 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
         let told = vec![inner.map_or_else(|| shapes::core(message), str::to_owned)];
         let cause = format!("{} (\"{words}\")", phrase.meaning(message));
         let code = if phrase.is_usual_for(message) { softened(phrase.code) } else { phrase.code };
-        let action = Some((code, phrase.advice_for(message, "{node}")));
-        Some(Reason { cause: Some(cause), evidence: vec![quoted(message)], told, action })
+        let has_none = code == ActionCode::FixApplication && phrases::known(Part::Image, message).is_some();
+        let action = match failing_pod.pod.component {
+            // The operator makes the tag of the driver's image.
+            Component::Driver | Component::VgpuManager if has_none => {
+                (ActionCode::UpdateSoftware, NO_DRIVER_IMAGE.to_owned())
+            }
+            _ => (code, phrase.advice_for(message, "{node}")),
+        };
+        Some(Reason { cause: Some(cause), evidence: vec![quoted(message)], told, action: Some(action) })
     });
     known.or_else(|| {
         let (message, reading) = messages.iter().find_map(|message| Some((*message, shapes::read(message)?)))?;
@@ -91,6 +113,11 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
         Some(Reason { cause: Some(reading.quoted()), evidence: vec![quoted(message)], told, action })
     })
 }
+
+/// Action if there is no image of the driver with the tag that the operator made of driver version, operating system and kernel.
+const NO_DRIVER_IMAGE: &str = "Choose a driver version that has an image for the operating system and kernel of {node} (the tag names them). \
+                               For precompiled images, which exist for some kernels only: boot such a kernel, or let the driver be \
+                               built on the node (driver.usePrecompiled=false). Otherwise correct the repository of the image.";
 
 /// Returns why the scheduler does not place the pod, from its message.
 pub(crate) fn of_scheduler(message: &str) -> Option<Reason> {

@@ -1,0 +1,205 @@
+//! `deciding`: the lines of a message that can be about the end of a program. `other_place`: the node or rank that a line is about.
+//!
+//! A program reports an error, handles it, and ends later for another reason. The exception that ended it is the last one.
+
+use crate::messages::shapes;
+
+/// Levels of lines that report no error that ends the program.
+const HARMLESS: [&str; 6] = ["warn", "warning", "info", "notice", "debug", "trace"];
+
+/// Beginnings of lines that quote a text: comments of a program or a configuration.
+const QUOTES: [&str; 4] = ["# ", "// ", "> ", "| "];
+
+/// Exceptions of Python about the code or the data of the program itself. Unlike `RuntimeError`, they report no error of CUDA, of a
+/// library or of another process.
+const OF_PROGRAM: [&str; 22] = [
+    "ArgumentError",
+    "AssertionError",
+    "AttributeError",
+    "FileExistsError",
+    "FileNotFoundError",
+    "ImportError",
+    "IndentationError",
+    "IndexError",
+    "IsADirectoryError",
+    "JSONDecodeError",
+    "KeyError",
+    "ModuleNotFoundError",
+    "NameError",
+    "NotImplementedError",
+    "RecursionError",
+    "SyntaxError",
+    "TypeError",
+    "UnboundLocalError",
+    "UnicodeDecodeError",
+    "ValidationError",
+    "ValueError",
+    "ZeroDivisionError",
+];
+
+/// Words of Python between an exception and another one that it led to.
+const CHAIN: [&str; 2] = ["was the direct cause of the following", "during handling of the above exception"];
+
+/// Returns the lines that can be about the end of the program: without quotations and harmless lines before an error and, if the last
+/// exception is one of the program itself, without the lines before it, unless Python says that one led to the other.
+pub(crate) fn deciding<'m>(lines: impl Iterator<Item = &'m str>) -> Vec<&'m str> {
+    let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
+    let error = lines.iter().rposition(|line| !is_aside(line) && shapes::is_error(line)).unwrap_or(0);
+    let is_kept = |(at, line): (usize, &&'m str)| (at >= error || !is_aside(line)).then_some(*line);
+    let mut kept: Vec<&str> = lines.iter().enumerate().filter_map(is_kept).collect();
+    let last = kept.iter().rposition(|line| exception(line).is_some());
+    if let Some(at) = last.filter(|at| exception(kept[*at]).is_some_and(|name| OF_PROGRAM.contains(&name))) {
+        let is_chained = kept[..at].iter().any(|line| {
+            let line = line.to_ascii_lowercase();
+            CHAIN.iter().any(|words| line.contains(words))
+        });
+        if !is_chained {
+            kept.drain(..at);
+        }
+    }
+    kept
+}
+
+/// Returns whether the last exception of a message is one of the program itself.
+pub(crate) fn is_own_exception(message: &str) -> bool {
+    let last = message.lines().filter(|line| !is_aside(line)).filter_map(exception).next_back();
+    last.is_some_and(|name| OF_PROGRAM.contains(&name))
+}
+
+/// Returns whether a line quotes a text, or has a level below that of an error.
+fn is_aside(line: &str) -> bool {
+    let line = line.trim_start();
+    let is_level = |word: &str| HARMLESS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    // `[warn] …`, `WARNING: …`, `2026-11-21 02:10:00 WARNING …`, `level=info`.
+    let mut words =
+        line.split_whitespace().take(4).map(|word| (word, word.trim_matches(['[', ']', ':', '|', '(', ')'])));
+    let marked = words.any(|(whole, word)| {
+        let is_marked = whole.len() > word.len() || word.bytes().all(|byte| byte.is_ascii_uppercase());
+        is_level(word) && is_marked || word.strip_prefix("level=").is_some_and(is_level)
+    });
+    // NCCL has no higher level.
+    (marked && !line.contains("NCCL WARN")) || QUOTES.iter().any(|start| line.starts_with(start))
+}
+
+/// Returns the name of the exception with which a line begins, without its module: `json.decoder.JSONDecodeError: …`.
+fn exception(line: &str) -> Option<&str> {
+    let mut rest = line.trim();
+    // `[rank3]: ` and similar prefixes of launchers.
+    while let Some((_, after)) = rest.strip_prefix(['[', '(']).and_then(|inside| inside.split_once([']', ')'])) {
+        rest = after.trim_start_matches([':', ' ']);
+    }
+    let name = rest.split([':', ' ']).next()?;
+    let is_whole = rest.len() == name.len() || rest[name.len()..].starts_with(':');
+    let name = name.rsplit('.').next()?;
+    let is_exception = ["Error", "Exception", "Exit", "Interrupt"].iter().any(|end| name.ends_with(end));
+    (is_whole && is_exception && name.starts_with(|first: char| first.is_ascii_uppercase())).then_some(name)
+}
+
+/// Words before the name of a node.
+const NODES: [&str; 4] = ["node", "host", "hostname", "machine"];
+
+/// Words about another process of a job.
+const OTHER_RANKS: [&str; 8] = [
+    "peer rank",
+    "remote rank",
+    "another rank",
+    "other rank",
+    "peer node",
+    "remote node",
+    "another node",
+    "remote worker",
+];
+
+/// Returns the node or rank that a message is about, if it is another one than those with these names.
+pub(crate) fn other_place(message: &str, own: &[&str]) -> Option<String> {
+    let words: Vec<&str> = message
+        .split(|one: char| one.is_whitespace() || "()[]{},;'\"=".contains(one))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let named =
+        words.windows(2).filter(|pair| NODES.contains(&pair[0].trim_end_matches(':').to_ascii_lowercase().as_str()));
+    let mut named = named.map(|pair| pair[1].trim_matches([':', '.'])).filter(|name| is_host(name)).peekable();
+    let is_own = |name: &str| own.iter().any(|own| same_host(own, name));
+    if named.peek().is_some() {
+        return named.find(|name| !is_own(name)).map(|name| format!("node {name}"));
+    }
+    let lower = message.to_ascii_lowercase();
+    OTHER_RANKS.iter().find(|words| lower.contains(*words)).map(|words| (*words).to_owned())
+}
+
+/// Returns whether a word has the form of a host name with a number: `gpu-h100-7`.
+fn is_host(word: &str) -> bool {
+    let form = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
+    // The name of a library, or a version such as `v18.2`.
+    let is_other = word.contains(".so")
+        || word.strip_prefix('v').is_some_and(|rest| rest.starts_with(|one: char| one.is_ascii_digit()));
+    form && !is_other && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) && word.len() > 2
+}
+
+/// Returns whether two host names are of one machine: one can have a domain that the other lacks.
+fn same_host(one: &str, other: &str) -> bool {
+    let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    short(one) == short(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OF_PROGRAM, deciding, is_own_exception, other_place};
+
+    #[test]
+    fn an_error_before_an_exception_of_the_program_was_handled() {
+        let handled = "RuntimeError: CUDA error: uncorrectable ECC error encountered";
+        for name in OF_PROGRAM {
+            for line in [format!("{name}: x"), format!("json.decoder.{name}: x"), format!("[rank3]: {name}: x")] {
+                let message = format!("{handled}\nretrying\n{line}");
+                assert_eq!(deciding(message.lines()), [line.as_str()]);
+                assert!(is_own_exception(&message), "{message}");
+                let chained =
+                    format!("{handled}\nDuring handling of the above exception, another exception occurred:\n{line}");
+                assert!(deciding(chained.lines()).contains(&handled));
+            }
+        }
+        for last in ["RuntimeError: engine failed", "Exception: see above", "x", "the error was ValueError: x"] {
+            let message = format!("{handled}\n{last}");
+            assert_eq!(deciding(message.lines()), [handled, last]);
+            assert!(!is_own_exception(&message), "{message}");
+        }
+    }
+
+    #[test]
+    fn warnings_and_quotations_do_not_decide() {
+        for aside in [
+            "[warn] GPU is lost (retry 1/3)",
+            "WARNING: GPU is lost",
+            "2026-11-21 02:10:00 INFO docs: GPU is lost",
+            "time=\"x\" level=warning msg=\"GPU is lost\"",
+            "# error 214: uncorrectable ECC error encountered",
+        ] {
+            assert_eq!(deciding([aside, "it failed"].into_iter()), ["it failed"]);
+            assert_eq!(deciding([aside, "it ended"].into_iter()), [aside, "it ended"]);
+        }
+        for line in ["gpu-1:2:3 [0] NCCL WARN NET/IB: x", "the info was lost", "warn the user", "ERROR: x"] {
+            assert_eq!(deciding([line, "it failed"].into_iter()), [line, "it failed"]);
+        }
+    }
+
+    #[test]
+    fn a_message_about_another_node_or_rank_is_recognized() {
+        let own = ["gpu-1.example.org", "train-0"];
+        for (message, place) in [
+            ("ECC error (reported by node gpu-h100-7)", Some("node gpu-h100-7")),
+            ("ECC error on host: ip-10-0-0-7", Some("node ip-10-0-0-7")),
+            ("ECC error; peer rank 21 failed", Some("peer rank")),
+            ("ECC error on node gpu-1", None),
+            ("ECC error on host train-0", None),
+            ("ECC error on node 3", None),
+            ("ECC error of the node", None),
+            ("not found on the host libcuda.so.1", None),
+            ("ECC error in node v18.2", None),
+            ("[rank21]: ECC error", None),
+        ] {
+            assert_eq!(other_place(message, &own).as_deref(), place, "{message}");
+        }
+    }
+}

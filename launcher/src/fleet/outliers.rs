@@ -116,6 +116,8 @@ mod tests {
             summary: String::new(),
             checked_only: Vec::new(),
             findings: Vec::new(),
+            finding_lines: Vec::new(),
+            findings_omitted: 0,
             urgency: None,
             undecided: false,
             unknown: 0,

@@ -44,7 +44,10 @@ pub fn extract(data: &mut Value) {
 pub fn restore(data: &mut Value) {
     let Value::Object(object) = data else { return };
     for (each, common) in LISTS {
-        let agreed = object.get(common).cloned();
+        if !object.get(each).is_some_and(Value::is_array) {
+            continue;
+        }
+        let agreed = object.shift_remove(common);
         let Some(Value::Array(list)) = object.get_mut(each) else { continue };
         for entry in list.iter_mut() {
             if let (Value::Object(entry), Some(Value::Object(agreed))) = (&mut *entry, &agreed) {
@@ -52,7 +55,6 @@ pub fn restore(data: &mut Value) {
             }
             restore(entry);
         }
-        object.retain(|key, _| key != common);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
-use serde_json::{Error, Value};
+use serde_json::{Error, Map, Value};
 
 /// Reads a value.
 ///
@@ -14,6 +14,18 @@ use serde_json::{Error, Value};
 /// Fails if the value does not have this type.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     T::deserialize(Wire(value))
+}
+
+/// Returns the fields of an object.
+///
+/// # Errors
+///
+/// Fails if the value is not an object.
+pub(crate) fn object(value: Value) -> Result<Map<String, Value>, Error> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        other => Err(Error::custom(format_args!("expected an object, found {}", kind(&other)))),
+    }
 }
 
 struct Wire(Value);
@@ -54,13 +66,8 @@ impl<'de> Deserializer<'de> for Wire {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Value::Object(fields) => {
-                let fields = fields.into_iter().map(|(name, value)| (name, Self(value)));
-                visitor.visit_map(MapDeserializer::new(fields))
-            }
-            other => Err(Error::custom(format_args!("expected an object, found {}", kind(&other)))),
-        }
+        let fields = object(self.0)?.into_iter().map(|(name, value)| (name, Self(value)));
+        visitor.visit_map(MapDeserializer::new(fields))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

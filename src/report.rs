@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde_json::{Map, Value};
 use syringe_macros::{facts, omit};
 
 use crate::common_values;
@@ -91,7 +92,15 @@ impl Report {
 
     /// Reads a document that a probe printed.
     pub fn from_json(document: &[u8]) -> Result<Self, serde_json::Error> {
-        json_reader::read(serde_json::from_slice(document)?)
+        Self::from_value(serde_json::from_slice(document)?)
+    }
+
+    /// Reads a document. The sections are read one by one: the general reader would first copy the values of each.
+    fn from_value(document: Value) -> Result<Self, serde_json::Error> {
+        let mut fields = json_reader::object(document)?;
+        let sections = fields.remove("sections").map(Sections::from_value).transpose()?.unwrap_or_default();
+        let head: Self = json_reader::read(Value::Object(fields))?;
+        Ok(Self { sections, ..head })
     }
 
     /// Reads a document from a node. The owner of the node can write anything into the document. Therefore all texts are
@@ -103,7 +112,7 @@ impl Report {
     pub fn from_node(document: &[u8]) -> Result<Self, serde_json::Error> {
         let mut value = serde_json::from_slice(document)?;
         sanitize::sanitize(&mut value)?;
-        json_reader::read(value)
+        Self::from_value(value)
     }
 }
 
@@ -196,7 +205,7 @@ struct Document {
     #[serde(default)]
     duration_ms: u64,
     #[serde(default)]
-    data: Option<serde_json::Value>,
+    data: Option<Value>,
     #[serde(default)]
     problems: Vec<Problem>,
 }
@@ -214,11 +223,19 @@ impl<T: Serialize> Serialize for Section<T> {
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Section<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Document { status, duration_ms, mut data, problems } = Document::deserialize(deserializer)?;
+        Self::from_value(Value::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl<T: DeserializeOwned> Section<T> {
+    fn from_value(section: Value) -> Result<Self, serde_json::Error> {
+        let mut fields = json_reader::object(section)?;
+        let mut data = fields.remove("data").filter(|data| !data.is_null());
         if let Some(data) = &mut data {
             common_values::restore(data);
         }
-        let data = data.map(json_reader::read).transpose().map_err(de::Error::custom)?;
+        let data = data.map(json_reader::read).transpose()?;
+        let Document { status, duration_ms, data: _taken, problems } = json_reader::read(Value::Object(fields))?;
         Ok(Self { status, duration_ms, data, problems })
     }
 }
@@ -336,6 +353,28 @@ impl<T> AnySection for Option<Section<T>> {
 }
 
 impl Sections {
+    fn from_value(sections: Value) -> Result<Self, serde_json::Error> {
+        fn take<T: DeserializeOwned>(
+            sections: &mut Map<String, Value>,
+            name: SectionName,
+        ) -> Result<Option<Section<T>>, serde_json::Error> {
+            let section = sections.remove(name.as_str()).filter(|section| !section.is_null());
+            section.map(Section::from_value).transpose()
+        }
+        let all = &mut json_reader::object(sections)?;
+        Ok(Self {
+            inventory: take(all, SectionName::Inventory)?,
+            telemetry: take(all, SectionName::Telemetry)?,
+            topology: take(all, SectionName::Topology)?,
+            ecc: take(all, SectionName::Ecc)?,
+            processes: take(all, SectionName::Processes)?,
+            mig: take(all, SectionName::Mig)?,
+            kubelet: take(all, SectionName::Kubelet)?,
+            host: take(all, SectionName::Host)?,
+            xid: take(all, SectionName::Xid)?,
+        })
+    }
+
     /// Returns the section with this name.
     pub fn get(&self, name: SectionName) -> &dyn AnySection {
         match name {

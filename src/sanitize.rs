@@ -5,7 +5,7 @@
 use serde::de::Error as _;
 use serde_json::{Error, Map, Value, json};
 
-use crate::text::{clean, command};
+use crate::text::{clean, command, replacement};
 
 /// Maximum length of a text. Kernel lines have at most 320 characters, messages of the probe at most 900.
 const MAX_TEXT: usize = 1000;
@@ -66,7 +66,11 @@ type Cut = (String, usize);
 impl Rules {
     fn apply(self, value: &mut Value, name: &str, cut: &mut Vec<Cut>) -> Result<(), Error> {
         match value {
-            Value::String(text) => *text = clean(text, self.text),
+            Value::String(text) => {
+                if let Some(clean) = replacement(text, self.text) {
+                    *text = clean;
+                }
+            }
             Value::Array(list) => {
                 if list.len() > self.list {
                     cut.push((name.to_owned(), list.len()));
@@ -87,7 +91,7 @@ impl Rules {
             return Err(Error::custom(format_args!("an object has {} fields", fields.len())));
         }
         // The map is built again only for a name that is not clean, because each insertion computes a hash.
-        if fields.keys().any(|name| clean(name, MAX_NAME) != *name) {
+        if fields.keys().any(|name| replacement(name, MAX_NAME).is_some()) {
             *fields = std::mem::take(fields).into_iter().map(|(name, value)| (clean(&name, MAX_NAME), value)).collect();
         }
         for (name, value) in fields.iter_mut() {

@@ -21,10 +21,29 @@ const BEHIND_CAP: usize = 256;
 /// like a secret becomes `[redacted]`. Images, links and tags of Markdown and HTML are broken up, so that no program
 /// loads or renders them.
 pub fn clean(text: &str, cap: usize) -> String {
+    cleaned(text, cap).into_owned()
+}
+
+/// Returns the text that [`clean`] would put in place of `text`; `None` if `text` is clean.
+pub(crate) fn replacement(text: &str, cap: usize) -> Option<String> {
+    match cleaned(text, cap) {
+        Cow::Borrowed(clean) if clean.len() == text.len() => None,
+        clean => Some(clean.into_owned()),
+    }
+}
+
+/// Cleans `text` without a copy of text that is clean: most text of a report is.
+fn cleaned(text: &str, cap: usize) -> Cow<'_, str> {
+    fn then<'a>(text: Cow<'a, str>, step: impl for<'b> FnOnce(&'b str) -> Cow<'b, str>) -> Cow<'a, str> {
+        match text {
+            Cow::Borrowed(text) => step(text),
+            Cow::Owned(text) => Cow::Owned(step(&text).into_owned()),
+        }
+    }
     let seen = visible(text, cap.saturating_add(BEHIND_CAP));
-    let told = secrets::redact(&seen);
-    let plain = markdown::defuse(&told);
-    cut(plain.trim_end(), cap)
+    let told = then(seen, secrets::redact);
+    let plain = then(told, markdown::defuse);
+    then(plain, |text| cut(text.trim_end(), cap))
 }
 
 /// Returns the text of a file that a person wrote: UTF-8, or UTF-16 with a byte order mark, as PowerShell 5 writes files.
@@ -72,13 +91,13 @@ fn visible(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(seen)
 }
 
-fn cut(text: &str, cap: usize) -> String {
+fn cut(text: &str, cap: usize) -> Cow<'_, str> {
     if text.len() <= cap || text.chars().nth(cap).is_none() {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let mut short: String = text.chars().take(cap.saturating_sub(1)).collect();
     short.push('…');
-    short
+    Cow::Owned(short)
 }
 
 /// Cleans `text` like [`clean`], but removes the middle of a long text: `head … tail`.

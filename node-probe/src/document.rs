@@ -1,4 +1,4 @@
-//! `fit`: removes the sections that make a report too large, each with a problem. `blank`: a report without sections.
+//! `fit`: writes a report, without the sections that make it too large. `blank`: a report without sections.
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns the report without the sections that make the document too large.
-pub(crate) fn fit(report: Report) -> Report {
+/// Returns the report without the sections that make the document too large, each with a problem, and the document.
+pub(crate) fn fit(report: Report) -> (Report, Vec<u8>) {
     fit_into(report, MAX_BYTES)
 }
 
-fn fit_into(mut report: Report, most: usize) -> Report {
+fn fit_into(mut report: Report, most: usize) -> (Report, Vec<u8>) {
     // Only one section is removed at a time, so that the others stay.
     for _ in 0..=SectionName::ALL.len() + 1 {
-        let Ok(document) = serde_json::to_vec(&report) else { return report };
+        let document = write(&report);
         // One byte is reserved for the newline.
         if document.len() < most {
-            return report;
+            return (report, document);
         }
         // The facts are more important than the raw records.
         if !report.kernel_log.is_empty() {
@@ -40,7 +40,14 @@ fn fit_into(mut report: Report, most: usize) -> Report {
         let Some((name, size)) = largest_section(&document) else { break };
         report.sections.get_mut(name).fail(too_large(name.as_str(), size, most));
     }
-    Report { error: Some(too_large("report", most, most)), ..blank() }
+    let report = Report { error: Some(too_large("report", most, most)), ..blank() };
+    let document = write(&report);
+    (report, document)
+}
+
+fn write(report: &Report) -> Vec<u8> {
+    // A report has strings, numbers, lists and maps with string keys, so writing it to memory cannot fail.
+    serde_json::to_vec(report).unwrap_or_default()
 }
 
 fn too_large(name: &str, size: usize, most: usize) -> Problem {
@@ -73,8 +80,8 @@ mod tests {
 
     #[test]
     fn a_section_that_grew_is_a_problem_with_its_size_and_the_others_stay() {
-        let fitted = fit(report(100_000));
-        assert!(serde_json::to_vec(&fitted).expect("JSON").len() < 2000);
+        let (fitted, document) = fit(report(100_000));
+        assert!(document.len() < 2000);
         let host = fitted.sections.host.expect("it is still named");
         assert_eq!((host.status, host.data.is_none()), (Status::Error, true));
         assert_eq!((host.problems[0].code.as_str(), host.problems[0].what.as_str()), ("too_large", "host"));
@@ -86,18 +93,19 @@ mod tests {
     #[test]
     fn a_report_that_fits_is_not_changed() {
         let report = report(1000);
-        assert_eq!(fit(report.clone()), report);
+        let (fitted, document) = fit(report.clone());
+        assert_eq!((fitted, document), (report.clone(), serde_json::to_vec(&report).expect("JSON")));
     }
 
     #[test]
     fn raw_records_are_removed_before_sections() {
         let large = Report { kernel_log: vec!["x".repeat(100); 1000], ..report(1000) };
-        assert_eq!(fit_into(large, 70_000), report(1000));
+        assert_eq!(fit_into(large, 70_000).0, report(1000));
     }
 
     #[test]
     fn what_is_too_large_without_sections_is_an_error() {
         let report = Report { hostname: Some("x".repeat(10_000)), ..Report::default() };
-        assert_eq!(fit_into(report, 4000).error.map(|error| error.code), Some("too_large".to_owned()));
+        assert_eq!(fit_into(report, 4000).0.error.map(|error| error.code), Some("too_large".to_owned()));
     }
 }

@@ -267,10 +267,9 @@ fn hardware(_: &Request) -> Report {
 }
 
 fn answer(report: Report, pretty: bool) -> Outcome {
-    let report = &document::fit(report);
-    let document = if pretty { serde_json::to_vec_pretty(report) } else { serde_json::to_vec(report) };
-    // A report has strings, numbers, lists and maps with string keys, so writing it to memory cannot fail.
-    let mut stdout = document.unwrap_or_default();
+    let (report, document) = document::fit(report);
+    let pretty = if pretty { serde_json::to_vec_pretty(&report).ok() } else { None };
+    let mut stdout = pretty.unwrap_or(document);
     stdout.push(b'\n');
     let exit_code = match &report.error {
         Some(problem) if matches!(problem.code.as_str(), "usage" | "operator_mode_off" | "not_for_actions") => {

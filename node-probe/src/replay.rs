@@ -85,16 +85,15 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
         sections.xid = Some(kernel_log(facts, request));
     }
     let kernel_log = if request.read.raw_log { facts.kernel_log.clone() } else { Vec::new() };
-    let Report { hostname, boot_id, kernel, taken_at, duration_ms, probe_version, .. } = facts.clone();
-    let probe_version = if probe_version.is_empty() { VERSION.into() } else { probe_version };
+    let probe_version = if facts.probe_version.is_empty() { VERSION } else { &facts.probe_version };
     Report {
-        probe_version,
+        probe_version: probe_version.to_owned(),
         source: Source::File,
-        hostname,
-        boot_id,
-        kernel,
-        taken_at,
-        duration_ms,
+        hostname: facts.hostname.clone(),
+        boot_id: facts.boot_id.clone(),
+        kernel: facts.kernel.clone(),
+        taken_at: facts.taken_at,
+        duration_ms: facts.duration_ms,
         sections,
         kernel_log,
         ..blank()

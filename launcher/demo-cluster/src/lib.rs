@@ -22,8 +22,10 @@
 //!   container_files, api_error, request_info            files of a container; Status errors; verb and resource
 //!   node_object, kinds, pod_status, advertised_gpus     conditions; stored kinds; status of a pod; labels and resources
 //!   protobuf, negotiation                               objects in protobuf; the format that a client accepts
-//!   authentication, request_body, collection, programs  token and Host; bodies; objects of one kind; programs of images
-//!   json_store, store, node_fixture, shell_images       all objects; nodes of a fixture; images with a shell (tests)
+//!   authentication, request_body, collection            token and Host; bodies; objects of one kind
+//!   stored_document                                     the output of node-probe from a stored document
+//!   json_store, store, node_fixture                     all objects; nodes of a fixture
+//!   programs, shell_images                              programs of images; images with a shell (tests)
 //!   workload, fixture, container_runtime, faults        pods of a fixture; fixture; running containers; faults (tests)
 //!   cluster_state, from_archive, to_archive, demo       the state of server and kubelets; archives and fixtures
 //!   kubelet, kubelet_connection                         pods on nodes; the node and container of an exec or log
@@ -88,6 +90,7 @@ mod selector;
 #[cfg(feature = "test-support")]
 mod shell_images;
 mod store;
+mod stored_document;
 #[cfg(any(test, feature = "test-support"))]
 mod to_archive;
 mod watch;

@@ -10,10 +10,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use node_probe::Outcome;
 use serde_json::json;
 use syringe_core::report::{Problem, Report};
 
-use crate::{advertised_gpus, node_object};
+use crate::{advertised_gpus, node_object, stored_document};
 
 /// The probe image of the current gpu-syringe version. Every node of a fixture has this image.
 pub const PROBE_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
@@ -32,13 +33,23 @@ pub fn probe_image_digest() -> &'static str {
 #[derive(Clone, Debug)]
 pub enum NodeFacts {
     Known(Arc<Report>),
-    /// A document of node-probe, which is parsed at each probe: an archive can have thousands of them.
+    /// A document of node-probe. An archive can have thousands of them, so a document is parsed only when it is needed.
     Document(Bytes),
     /// The archive has no report of the node, for this reason.
     Missing(String),
 }
 
 impl NodeFacts {
+    /// Runs a command line of node-probe (without the name of the program) on these facts.
+    pub fn run_probe(&self, arguments: &[String]) -> Outcome {
+        let stored =
+            if let Self::Document(document) = self { stored_document::output(document, arguments) } else { None };
+        match stored {
+            Some(stdout) => Outcome { stdout, stderr: Vec::new(), exit_code: 0 },
+            None => node_probe::run(arguments, Some(&self.report())),
+        }
+    }
+
     /// Returns the facts. A document that cannot be parsed is the error of the report.
     pub fn report(&self) -> Arc<Report> {
         let failed = |why: String| {

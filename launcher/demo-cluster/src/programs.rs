@@ -4,15 +4,14 @@
 //! `test-support`, `ShellImages` has images with a shell and other programs.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use node_probe::RELEASE_FILE;
 use syringe_core::probe_command::{NODE_PROBE, ProbeCommand};
-use syringe_core::report::Report;
 use tokio::sync::mpsc;
 
 use crate::container_files::{ContainerFile, ContainerFiles};
+use crate::node_fixture::NodeFacts;
 
 /// Maximum number of bytes of output in one piece, the same as when containerd reads from a pipe.
 const PIECE: usize = 32 * 1024;
@@ -25,7 +24,7 @@ pub struct Invocation {
     pub image: String,
     pub node: String,
     /// The facts that a probe reads on the node.
-    pub facts: Arc<Report>,
+    pub facts: NodeFacts,
     /// The files of the container.
     pub files: ContainerFiles,
 }
@@ -71,8 +70,8 @@ impl Programs for NodeProbe {
         if node_probe::parse(arguments) == Some(ProbeCommand::Release) {
             invocation.files.put(RELEASE_FILE, ContainerFile { bytes: Bytes::new(), executable: false });
         }
-        let (arguments, facts) = (arguments.to_vec(), Arc::clone(&invocation.facts));
-        let run = tokio::task::spawn_blocking(move || node_probe::run(&arguments, Some(&facts)));
+        let (arguments, facts) = (arguments.to_vec(), invocation.facts.clone());
+        let run = tokio::task::spawn_blocking(move || facts.run_probe(&arguments));
         Some(Box::pin(async move {
             // A panic of the real program aborts the process, which gives this exit code.
             let Ok(outcome) = run.await else { return 134 };

@@ -98,6 +98,7 @@ impl<T> NodeAnswer<T> {
             kernel_log,
             stack: _,
             health: _,
+            pod_names: _,
             undecided,
         } = diagnosis;
         let omitted = findings.len().saturating_sub(MAX_FINDINGS);

@@ -2,26 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diagnosis::finding::{Finding, Scope, Verdict};
+use diagnosis::finding::{Finding, Verdict};
 
-use crate::answer::fleet::{
-    FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, NodeFinding, Outlier, ProbesSummary,
-};
+use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, Outlier, ProbesSummary};
 use crate::answer::node_name_ranges::NodeNames;
 use crate::answer::wire::variant_name::variant_name;
-use crate::fleet::node_row::NodeRow;
+use crate::fleet::node_row::{NodeRow, SENTENCE};
 use crate::fleet::outliers;
 use crate::fleet::parallel_reads::NodeOutcome;
 use kube_read::Failure;
 
-/// Maximum number of findings of one node; the others are counted.
-const FINDINGS_OF_NODE: usize = 4;
 /// Maximum number of bytes of a list of names.
 const NAMES_BYTES: usize = 400;
 /// Maximum number of lines about methods that were not used.
 const PASSED_OVER: usize = 5;
-/// Maximum length of the summary of one node.
-const SENTENCE: usize = 240;
 
 /// Facts about the call.
 pub(crate) struct CallSummary {
@@ -166,23 +160,13 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
             urgency: row.urgency,
             score: row.score,
             summary: syringe_core::text::clean(&row.summary, SENTENCE),
-            findings: row.findings.iter().take(FINDINGS_OF_NODE).map(short).collect(),
-            findings_omitted: Some(row.findings.len().saturating_sub(FINDINGS_OF_NODE)).filter(|more| *more > 0),
+            findings: row.first_findings.clone(),
+            findings_omitted: Some(row.findings_omitted).filter(|more| *more > 0),
             differs,
             unknown: row.unknown,
         })
     };
     rows.iter().filter_map(detail).collect()
-}
-
-fn short(finding: &Finding) -> NodeFinding {
-    let Scope { gpu, pci, .. } = finding.scope.clone();
-    NodeFinding {
-        id: finding.id.clone(),
-        severity: finding.severity,
-        scope: Scope { gpu, pci, ..Scope::default() },
-        evidence: finding.evidence.first().map(|text| syringe_core::text::clean(text, SENTENCE)).into_iter().collect(),
-    }
 }
 
 fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNodes> {
@@ -254,10 +238,11 @@ mod tests {
     use crate::answer::wire::byte_budget::{self, MAX_SIZE};
     use crate::answer::wire::fit_answer::fit;
     use crate::answer::wire::shape::{AnswerShape, schema_of};
-    use diagnosis::finding::{Action, Scope};
+    use diagnosis::finding::Action;
     use syringe_core::classification::{ActionCode, Severity};
 
     use super::*;
+    use crate::fleet::node_row::short;
     use crate::outcome::{CommandAnswer, Outcome};
 
     /// Creates a node with a value in every field.
@@ -265,9 +250,7 @@ mod tests {
         let finding = |id: usize| Finding {
             id: format!("finding-{id}"),
             severity: Severity::Critical,
-            scope: Scope { gpu: Some(3), ..Scope::default() },
             title: "Something is wrong in a way that takes a line to tell".into(),
-            evidence: vec![format!("evidence {number} {}", "x".repeat(200))],
             action: Action {
                 code: ActionCode::DrainAndReset,
                 text: format!("Drain node-{number}. {}", "y".repeat(150)),
@@ -280,6 +263,8 @@ mod tests {
             summary: "z".repeat(300),
             checked_only: Vec::new(),
             findings: (0..12).map(|id| finding(id * 7 + number % 40)).collect(),
+            first_findings: (0..4).map(|id| short(&finding(id))).collect(),
+            findings_omitted: 8,
             urgency: Some(diagnosis::finding::Urgency::NextMaintenance),
             undecided: false,
             unknown: 3,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diagnosis::finding::{Finding, Urgency, Verdict};
+use diagnosis::finding::{Finding, Scope, Urgency, Verdict};
 use kube::ResourceExt;
 use syringe_core::classification::Severity;
 use syringe_core::facts::inventory::Inventory;
@@ -10,8 +10,14 @@ use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
 use syringe_core::report::Section;
 
+use crate::answer::fleet::NodeFinding;
 use crate::node_reading::read_node::NodeReading;
 use kube_read::objects::node_facts as node_gpus;
+
+/// Maximum number of findings of one node; the others are counted.
+const FINDINGS_OF_NODE: usize = 4;
+/// Maximum length of a line about a node.
+pub(crate) const SENTENCE: usize = 240;
 
 /// A node that was read.
 #[derive(Clone, Debug)]
@@ -21,8 +27,12 @@ pub(crate) struct NodeRow {
     pub(crate) summary: String,
     /// Sections that were checked, if not all sections were checked.
     pub(crate) checked_only: Vec<String>,
-    /// Findings above `info`, each with its first line of evidence: the answer contains no more of them.
+    /// The worst finding above `info` of each ID: the answer describes each ID once. A fault of eight GPUs has eight findings.
     pub(crate) findings: Vec<Finding>,
+    /// The first findings above `info`, in short form.
+    pub(crate) first_findings: Vec<NodeFinding>,
+    /// Number of findings above `info` that are not among the first.
+    pub(crate) findings_omitted: usize,
     /// Urgency of the most urgent plan.
     pub(crate) urgency: Option<Urgency>,
     pub(crate) unknown: usize,
@@ -68,12 +78,15 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
     let hottest = telemetry.iter().flat_map(|all| &all.gpus).filter_map(|gpu| gpu.temperature.gpu_celsius).max();
     let in_part = diagnosis.partly_checked.into_iter().map(|section| format!("{section} (in part)"));
     let checked = diagnosis.checked.into_iter().map(|section| section.to_string()).chain(in_part).collect();
+    let serious = || diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info);
     NodeRow {
         node: node.name_any(),
         verdict: diagnosis.verdict,
         summary: diagnosis.summary,
         checked_only: if diagnosis.not_requested.is_empty() { Vec::new() } else { checked },
-        findings: diagnosis.findings.into_iter().filter_map(in_fleet).collect(),
+        findings: worst_of_each_id(serious()),
+        first_findings: serious().take(FINDINGS_OF_NODE).map(short).collect(),
+        findings_omitted: serious().count().saturating_sub(FINDINGS_OF_NODE),
         urgency: diagnosis.plan.iter().map(|plan| plan.urgency).max(),
         unknown: diagnosis.unknown.len(),
         undecided: diagnosis.undecided,
@@ -88,9 +101,35 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
     }
 }
 
-fn in_fleet(finding: Finding) -> Option<Finding> {
-    let evidence = finding.evidence.into_iter().take(1).collect();
-    (finding.severity > Severity::Info).then_some(Finding { evidence, ..finding })
+/// Returns the parts of the findings that an answer about many nodes has.
+fn worst_of_each_id<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Finding> {
+    let mut worst: Vec<&Finding> = Vec::new();
+    for finding in findings {
+        match worst.iter_mut().find(|other| other.id == finding.id) {
+            Some(other) if finding.severity > other.severity => *other = finding,
+            Some(_) => {}
+            None => worst.push(finding),
+        }
+    }
+    let part = |Finding { id, severity, class, title, action, .. }: &Finding| Finding {
+        id: id.clone(),
+        severity: *severity,
+        class: *class,
+        title: title.clone(),
+        action: action.clone(),
+        ..Finding::default()
+    };
+    worst.into_iter().map(part).collect()
+}
+
+pub(super) fn short(finding: &Finding) -> NodeFinding {
+    let Scope { gpu, pci, .. } = finding.scope.clone();
+    NodeFinding {
+        id: finding.id.clone(),
+        severity: finding.severity,
+        scope: Scope { gpu, pci, ..Scope::default() },
+        evidence: finding.evidence.first().map(|text| syringe_core::text::clean(text, SENTENCE)).into_iter().collect(),
+    }
 }
 
 /// Returns the values of all GPUs of a node, each once: `96.00.74.00.01` or `96.00.74.00.01, 96.00.89.00.01`.

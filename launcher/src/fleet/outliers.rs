@@ -116,6 +116,8 @@ mod tests {
             summary: String::new(),
             checked_only: Vec::new(),
             findings: Vec::new(),
+            first_findings: Vec::new(),
+            findings_omitted: 0,
             urgency: None,
             undecided: false,
             unknown: 0,

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
 use self::session::{Session, Start, StreamOptions};
@@ -36,6 +36,9 @@ use crate::response::{Body, full};
 
 /// The subprotocols, best first. A client can close standard input only with the first subprotocol.
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+/// Size of the buffer for what is read, which is filled with zeros before each read. The library's default is 128 KiB.
+const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// Serves an exec: responds to the request, and starts a task for the upgraded connection.
 pub(super) fn serve(
@@ -77,7 +80,8 @@ pub(super) fn serve(
     state.spawn(async move {
         // The client may disconnect before the upgrade.
         let Ok(upgraded) = upgrade.await else { return };
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         session.run(socket).await;
     });
     Ok(switching_protocols(protocol, accept))
@@ -103,7 +107,7 @@ fn start(
     let Some(host) = state.host(&node) else {
         return Start::Failed(error_text(ExecTargetError::ContainerNotFound, container));
     };
-    let facts = host.facts.report();
+    let facts = host.facts.clone();
     let files = state.runtime.files(pod, container);
     let invocation = Invocation { argv, image: image(pod, container), node, facts, files };
     Start::Process { programs: Arc::clone(&state.programs), invocation, ended, injection }

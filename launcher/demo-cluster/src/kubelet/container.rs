@@ -59,7 +59,7 @@ async fn execute(state: &ClusterState, pod_ref: &ScheduledPod, config: &Containe
         argv: config.argv.clone(),
         image: config.image.clone(),
         node: pod_ref.node.clone(),
-        facts: host.facts.report(),
+        facts: host.facts.clone(),
         files: state.runtime.files_of(&pod_ref.uid, &config.name),
     };
     let (stdout, mut out) = mpsc::channel(OUTPUT_CHANNEL);

@@ -137,7 +137,7 @@ async fn execute(container: &Container, path: &str, arguments: &[&str], has_load
     }
     let arguments: Vec<_> = arguments.iter().map(|word| (*word).to_owned()).collect();
     let facts = container.facts.clone();
-    match tokio::task::spawn_blocking(move || node_probe::run(&arguments, Some(&facts))).await {
+    match tokio::task::spawn_blocking(move || facts.run_probe(&arguments)).await {
         Ok(outcome) => Output {
             stdout: outcome.stdout,
             stderr: String::from_utf8_lossy(&outcome.stderr).into_owned(),

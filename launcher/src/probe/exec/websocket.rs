@@ -16,6 +16,8 @@ use kube::Client;
 use kube::api::{AttachParams, Request};
 use syringe_core::document_size;
 use tokio::time::{sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 const STDIN: u8 = 0;
@@ -38,6 +40,10 @@ const DEAD_AFTER: Duration = Duration::from_secs(16);
 
 /// Maximum number of bytes of standard input in one frame.
 const INPUT_FRAME_BYTES: usize = 32 << 10;
+
+/// Size of the buffer for what is read. The library's 128 KiB would be the largest part of the memory of a survey, and are filled with
+/// zeros before each read.
+const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// The output of one command.
 #[derive(Clone, Debug, Default)]
@@ -128,7 +134,11 @@ pub(crate) async fn run(
         timeout(connect_time, client.connect(request)).await.map_err(|_| ExecError::Timeout(connect_time))??;
     started();
     let half_close = connection.supports_stream_close();
-    let (mut sink, mut stream) = connection.into_stream().split();
+    // Nothing was read from the stream yet, so that it can get smaller buffers.
+    let stream = connection.into_stream().into_inner();
+    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+    let stream = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
+    let (mut sink, mut stream) = stream.split();
     let mut output = ExecOutput { half_close, ..ExecOutput::default() };
     let ended = {
         let mut writing = std::pin::pin!(async {

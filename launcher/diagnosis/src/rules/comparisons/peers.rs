@@ -321,6 +321,11 @@ fn is_other_kind(model: &Model<'_>, gpu: &Gpu) -> bool {
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let (mut lacking, mut unexplained): (Lacking, Lacking) = Default::default();
     for model in models(node) {
+        // Most GPUs of a model have the same fields.
+        let [(_, first), others @ ..] = model.as_slice() else { continue };
+        if others.iter().all(|(_, fields)| fields.keys().eq(first.keys())) {
+            continue;
+        }
         let all: BTreeSet<&String> = model.iter().flat_map(|(_, fields)| fields.keys()).collect();
         for field in all.into_iter().filter(|field| !MAY_LACK.iter().any(|free| field.starts_with(free))) {
             let without: Vec<&Gpu> =
@@ -338,13 +343,16 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         let (Some(index), own) = (gpu.index, node.fields_of(gpu)) else { continue };
         for (section, required) in REQUIRED.iter() {
             let read = node.report.sections.get(*section);
-            // A facts file that was written by hand may omit values.
-            let present = required.iter().filter(|field| own.contains_key(&field.path)).count();
-            if !read.has_data() || !read.problems().is_empty() || present * 3 < required.len() {
+            if !read.has_data() || !read.problems().is_empty() {
                 continue;
             }
-            for Required { name, path } in required {
-                if !own.contains_key(path) && node.availability(*section, index, name) == Availability::Read {
+            let absent: Vec<&Required> = required.iter().filter(|field| !own.contains_key(&field.path)).collect();
+            // A facts file that was written by hand may omit values.
+            if (required.len() - absent.len()) * 3 < required.len() {
+                continue;
+            }
+            for Required { name, path } in absent {
+                if node.availability(*section, index, name) == Availability::Read {
                     unexplained.entry(index).or_default().insert(path.clone());
                 }
             }

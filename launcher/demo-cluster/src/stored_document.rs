@@ -1,0 +1,113 @@
+//! `output`: what node-probe prints for a command, taken from a stored document of node-probe without parsing its sections.
+//!
+//! A replay of a complete document prints the same document again, with another source. To parse a document and to write it again
+//! takes longer than everything else in a probe of an archive.
+
+use std::collections::BTreeMap;
+
+use node_probe::VERSION;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use syringe_core::document_size::MAX_BYTES;
+use syringe_core::probe_command::ProbeCommand;
+use syringe_core::report::{SCHEMA_VERSION, Status};
+use syringe_core::section_name::SectionName;
+
+/// The source that a replay writes.
+const REPLAYED: &str = "file";
+
+/// The fields of a document that decide whether a replay would change it.
+#[derive(Deserialize)]
+struct Head<'a> {
+    schema_version: u32,
+    probe_version: &'a str,
+    source: &'a str,
+    sections: BTreeMap<SectionName, Section>,
+    /// A replay parses raw records, leaves out the scope, and repeats an error in a new document.
+    kernel_log: Option<IgnoredAny>,
+    scope: Option<IgnoredAny>,
+    action: Option<IgnoredAny>,
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Section {
+    status: Status,
+}
+
+/// Returns the output of a command that reads everything; `None` if node-probe must replay the document. This version of node-probe
+/// replays only its own documents without a change.
+pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
+    let Some(ProbeCommand::Read(read)) = node_probe::parse(arguments) else { return None };
+    let is_whole = read.is_of_everything() && read.since.is_none() && !read.raw_log;
+    let document = document.trim_ascii();
+    if !is_whole || document.len() + REPLAYED.len() >= MAX_BYTES {
+        return None;
+    }
+    let Head { schema_version, probe_version, source, sections, kernel_log, scope, action, error } =
+        serde_json::from_slice(document).ok()?;
+    let is_own = schema_version == SCHEMA_VERSION && probe_version == VERSION;
+    // A replay adds the sections that are absent, and has another exit code if nothing was read.
+    let is_complete = sections.len() == SectionName::ALL.len();
+    let is_read = sections.values().any(|section| section.status != Status::Error);
+    if !(is_own && is_complete && is_read) || [kernel_log, scope, action, error].iter().any(Option::is_some) {
+        return None;
+    }
+    let at = source.as_ptr().addr() - document.as_ptr().addr();
+    let (before, after) = (&document[..at], &document[at + source.len()..]);
+    Some([before, REPLAYED.as_bytes(), after, b"\n"].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::report::Report;
+
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// Returns the report that the launcher reads from an output.
+    fn read(output: &[u8]) -> Report {
+        Report::from_node(output).expect("a document")
+    }
+
+    #[test]
+    fn a_stored_document_is_answered_as_its_replay() {
+        let all = words(&["all"]);
+        let mut stored = 0;
+        for scenario in scenarios::all() {
+            let name = scenario.name;
+            let document = node_probe::run(&all, Some(&scenario.report())).stdout;
+            let Some(answered) = output(&document, &all) else { continue };
+            let replayed = node_probe::run(&all, Some(&read(&document)));
+            assert_eq!(replayed.exit_code, 0, "{name}");
+            assert_eq!(read(&answered), read(&replayed.stdout), "{name}");
+            stored += 1;
+        }
+        assert!(stored > 100, "{stored} scenarios were answered from their documents");
+    }
+
+    #[test]
+    fn only_a_complete_document_of_this_version_is_answered() {
+        let all = words(&["all"]);
+        let report = syringe_core::scenarios::named("healthy-h100-8").expect("a scenario").report();
+        let document = String::from_utf8(node_probe::run(&all, Some(&report)).stdout).expect("text");
+        let of_node = document.replacen(r#""source":"file""#, r#""source":"hardware""#, 1);
+        assert_eq!(output(of_node.as_bytes(), &all), Some(document.clone().into_bytes()));
+        for (from, to) in [
+            (VERSION, "0.0.1"),
+            (r#""sections":{"#, r#""kernel_log":["x"],"sections":{"#),
+            (r#""sections":{"#, r#""scope":{"gpus":"container"},"sections":{"#),
+            (r#""inventory":{"status""#, r#""other":{"status""#),
+        ] {
+            let other = document.replacen(from, to, 1);
+            assert_ne!(other, document, "{to}");
+            assert_eq!(output(other.as_bytes(), &all), None, "{to}");
+        }
+        for arguments in [&["inventory"] as &[_], &["all", "--raw-log"], &["all", "--since", "1h"], &["hold"]] {
+            assert_eq!(output(document.as_bytes(), &words(arguments)), None, "{arguments:?}");
+        }
+    }
+}

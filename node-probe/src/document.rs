@@ -26,13 +26,17 @@ pub(crate) fn fit(report: Report) -> Report {
 
 fn fit_into(mut report: Report, most: usize) -> Report {
     // Only one section is removed at a time, so that the others stay.
-    for _ in 0..=SectionName::ALL.len() + 1 {
+    for _ in 0..=SectionName::ALL.len() + 2 {
         let Ok(document) = serde_json::to_vec(&report) else { return report };
         // One byte is reserved for the newline.
         if document.len() < most {
             return report;
         }
-        // The facts are more important than the raw records.
+        // The facts are more important than the raw records, and those than the files.
+        if !report.raw_files.is_empty() {
+            report.raw_files.clear();
+            continue;
+        }
         if !report.kernel_log.is_empty() {
             report.kernel_log.clear();
             continue;
@@ -60,6 +64,7 @@ fn too_large(name: &str, size: usize, most: usize) -> Problem {
 mod tests {
     use syringe_core::facts::host::Host;
     use syringe_core::facts::inventory::Inventory;
+    use syringe_core::raw_file::RawFile;
     use syringe_core::report::{Section, Sections, Status};
 
     use super::*;
@@ -91,8 +96,10 @@ mod tests {
 
     #[test]
     fn raw_records_are_removed_before_sections() {
-        let large = Report { kernel_log: vec!["x".repeat(100); 1000], ..report(1000) };
-        assert_eq!(fit_into(large, 70_000), report(1000));
+        let file = RawFile { path: "x".into(), lines: vec!["x".repeat(100); 1000] };
+        let large = Report { kernel_log: vec!["x".repeat(100); 1000], raw_files: vec![file], ..report(1000) };
+        assert_eq!(fit_into(large.clone(), 70_000), report(1000));
+        assert_eq!(fit_into(large.clone(), 180_000), Report { raw_files: Vec::new(), ..large });
     }
 
     #[test]

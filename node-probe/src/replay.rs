@@ -84,7 +84,10 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
     if request.read.sections.contains(&SectionName::Xid) {
         sections.xid = Some(kernel_log(facts, request));
     }
-    let kernel_log = if request.read.raw_log { facts.kernel_log.clone() } else { Vec::new() };
+    let (kernel_log, raw_files) = match request.read.raw_log {
+        true => (facts.kernel_log.clone(), facts.raw_files.clone()),
+        false => Default::default(),
+    };
     let Report { hostname, boot_id, kernel, taken_at, duration_ms, probe_version, .. } = facts.clone();
     let probe_version = if probe_version.is_empty() { VERSION.into() } else { probe_version };
     Report {
@@ -97,6 +100,7 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
         duration_ms,
         sections,
         kernel_log,
+        raw_files,
         ..blank()
     }
 }

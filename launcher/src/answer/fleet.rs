@@ -40,6 +40,12 @@ pub struct FleetAnswer {
     pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
     pub findings: Vec<FleetFinding>,
+    /// Nodes on which new work must not start: their plans say so. Joined by commas, the list is the value of Slurm's `--exclude`.
+    pub exclude: Vec<String>,
+    /// The names of these nodes.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) excluded: Vec<String>,
     /// Nodes that differ from most nodes of their model.
     pub outliers: Vec<Outlier>,
     /// Nodes that could not be read, by reason.

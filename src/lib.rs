@@ -20,6 +20,7 @@
 //! | [`facts`] | what is read from a node, one file for each section |
 //! | `json_reader`, [`common_values`], `sanitize` | the JSON document: reading, common values, cleaning |
 //! | [`document_size`] | the maximum size of the document, and the sizes of its sections |
+//! | [`raw_file`] | files of a node for people, which no rule reads |
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
 //! | [`gpu_names`] | the names of one GPU in other sections |
 //! | [`kernel_log`] | kernel log lines: parsers, events, catalogue |
@@ -43,6 +44,7 @@ pub mod kernel_log;
 pub mod nvml_codes;
 pub mod pci;
 pub mod probe_command;
+pub mod raw_file;
 pub mod report;
 mod sanitize;
 #[cfg(feature = "scenarios")]

@@ -38,7 +38,8 @@ pub struct ReadCommand {
     pub container: Option<ContainerId>,
     /// A container whose log is also read.
     pub stack_log: Option<StackContainer>,
-    /// Whether the report also has the records of the kernel log. Only with all sections.
+    /// Whether the report also has what people and vendors ask for: the records of the kernel log, files of the driver, and
+    /// configuration spaces. Only with all sections.
     pub raw_log: bool,
 }
 

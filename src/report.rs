@@ -20,6 +20,7 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
+use crate::raw_file::RawFile;
 use crate::section_name::SectionName;
 use crate::text::clean;
 use crate::{json_reader, sanitize};
@@ -56,6 +57,8 @@ pub struct Report {
     /// Raw kernel log records, one string each, in any format that `xid --kernel-log` reads: in facts files, and in reports with
     /// `--raw-log`. If a facts file has them, the section `xid` is parsed from them.
     pub kernel_log: Vec<String>,
+    /// Files of the driver and configuration spaces, in reports with `--raw-log`: for people, not for rules.
+    pub raw_files: Vec<RawFile>,
     /// The result or the plan of `kill` or `reset`. Absent in reports of other commands.
     pub action: Option<Action>,
     /// Why the report has no sections (wrong usage, unreadable facts file).

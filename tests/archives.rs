@@ -10,6 +10,8 @@ mod compare;
 mod incident;
 #[path = "snapshots/pods.rs"]
 mod pods;
+#[path = "archives/raw_files.rs"]
+mod raw_files;
 #[path = "archives/refused.rs"]
 mod refused;
 #[path = "archives/return_report.rs"]

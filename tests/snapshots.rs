@@ -113,7 +113,8 @@ fn tool_of_one_node(tool: &Value) -> Option<&str> {
     let schema = &tool["inputSchema"];
     let needs_no_more = schema["required"].as_array().is_none_or(|all| all.iter().all(|name| name == "node_name"));
     let takes_a_node = schema["properties"].get("node_name").is_some();
-    (takes_a_node && needs_no_more).then(|| tool["name"].as_str())?
+    let is_about_two = schema["properties"].get("other_node").is_some();
+    (takes_a_node && needs_no_more && !is_about_two).then(|| tool["name"].as_str())?
 }
 
 #[tokio::test]

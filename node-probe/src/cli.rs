@@ -107,7 +107,7 @@ enum Command {
         window: WindowArgs,
         #[command(flatten)]
         container_args: ContainerArgs,
-        /// Also print the records of the kernel log, at most 2 MiB
+        /// Also print the records of the kernel log (at most 2 MiB), /proc/driver/nvidia and PCI configuration spaces
         #[arg(long)]
         raw_log: bool,
     },

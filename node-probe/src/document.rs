@@ -26,13 +26,17 @@ pub(crate) fn fit(report: Report) -> (Report, Vec<u8>) {
 
 fn fit_into(mut report: Report, most: usize) -> (Report, Vec<u8>) {
     // Only one section is removed at a time, so that the others stay.
-    for _ in 0..=SectionName::ALL.len() + 1 {
+    for _ in 0..=SectionName::ALL.len() + 2 {
         let document = write(&report);
         // One byte is reserved for the newline.
         if document.len() < most {
             return (report, document);
         }
-        // The facts are more important than the raw records.
+        // The facts are more important than the raw records, and those than the files.
+        if !report.raw_files.is_empty() {
+            report.raw_files.clear();
+            continue;
+        }
         if !report.kernel_log.is_empty() {
             report.kernel_log.clear();
             continue;
@@ -67,6 +71,7 @@ fn too_large(name: &str, size: usize, most: usize) -> Problem {
 mod tests {
     use syringe_core::facts::host::Host;
     use syringe_core::facts::inventory::Inventory;
+    use syringe_core::raw_file::RawFile;
     use syringe_core::report::{Section, Sections, Status};
 
     use super::*;
@@ -99,8 +104,10 @@ mod tests {
 
     #[test]
     fn raw_records_are_removed_before_sections() {
-        let large = Report { kernel_log: vec!["x".repeat(100); 1000], ..report(1000) };
-        assert_eq!(fit_into(large, 70_000).0, report(1000));
+        let file = RawFile { path: "x".into(), lines: vec!["x".repeat(100); 1000] };
+        let large = Report { kernel_log: vec!["x".repeat(100); 1000], raw_files: vec![file], ..report(1000) };
+        assert_eq!(fit_into(large.clone(), 70_000).0, report(1000));
+        assert_eq!(fit_into(large.clone(), 180_000).0, Report { raw_files: Vec::new(), ..large });
     }
 
     #[test]

@@ -84,7 +84,10 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
     if request.read.sections.contains(&SectionName::Xid) {
         sections.xid = Some(kernel_log(facts, request));
     }
-    let kernel_log = if request.read.raw_log { facts.kernel_log.clone() } else { Vec::new() };
+    let (kernel_log, raw_files) = match request.read.raw_log {
+        true => (facts.kernel_log.clone(), facts.raw_files.clone()),
+        false => Default::default(),
+    };
     let probe_version = if facts.probe_version.is_empty() { VERSION } else { &facts.probe_version };
     Report {
         probe_version: probe_version.to_owned(),
@@ -96,6 +99,7 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
         duration_ms: facts.duration_ms,
         sections,
         kernel_log,
+        raw_files,
         ..blank()
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use syringe_core::scenarios;
 
 use crate::bed::{Bed, node};
+use crate::support::client::{Client, Era};
 use crate::support::launcher::Launcher;
 
 /// Two reports of a node, and the home directory of the launchers.
@@ -208,4 +209,42 @@ async fn a_report_of_too_many_gpus_is_refused() {
     let (code, answer) = reports.compare(&[]).await;
     assert_eq!(code, Some(3), "{answer}");
     assert!(answer["not_compared"].to_string().contains("the limit is 256"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_host_compares_two_nodes_or_a_node_with_the_archive_that_the_user_named() {
+    let bed = Bed::of(demo_cluster::Fixture::of([
+        node("gpu-1", "healthy-h100-8"),
+        node("gpu-2", "ecc-remap-pending"),
+        node("gpu-3", "healthy-h100-8"),
+    ]))
+    .await;
+    let mut client = bed.client().await;
+    let worse = json!({"node_name": "gpu-2", "other_node": "node/gpu-1"});
+    let answer = client.call("compare_gpu_nodes", worse).await;
+    let answer = answer.success();
+    let changes = answer["nodes"][0]["changes"].as_array().unwrap();
+    assert!(changes.iter().any(|change| change["what"].as_str().unwrap().starts_with("row-remap-pending")), "{answer}");
+    assert_eq!((&answer["nodes"][0]["node"], &answer["nodes"][0]["later_node"]), (&json!("gpu-1"), &json!("gpu-2")));
+    assert!(answer.get("left_behind").is_none() && answer["quoted"].as_array().is_some(), "{answer}");
+    for (arguments, why) in [
+        (json!({"node_name": "gpu-2", "other_node": "gpu-2"}), "the same node"),
+        (json!({"node_name": "gpu-2"}), "--earlier FILE"),
+        (json!({"node_name": "gpu-2", "other_node": "/etc/passwd"}), "lower-case"),
+        (json!({"node_name": "gpu-2", "other_node": "gpu-1", "earlier": "/etc/passwd"}), "unknown field"),
+    ] {
+        client.call("compare_gpu_nodes", arguments).await.error_with(&[why]);
+    }
+    client.close().await;
+    // The archive has the node before its fault.
+    let file = archive(&bed.home().join("before.tar.gz"), false, &[("gpu-1", true), ("gpu-2", true)]);
+    let mut client = Client::connect(Era::Initialize, bed.launcher().args(["mcp", "--earlier", &file])).await;
+    let answer = client.call("compare_gpu_nodes", json!({"node_name": "gpu-2"})).await;
+    let answer = answer.success();
+    assert_eq!(answer["nodes"].as_array().map(Vec::len), Some(1), "only the node that was asked for: {answer}");
+    assert!(answer["earlier"]["archive"]["taken_at"].is_string() && answer["later"]["context"].is_string(), "{answer}");
+    assert!(answer["nodes"][0]["changes"].to_string().contains("row-remap-pending"), "{answer}");
+    client.call("compare_gpu_nodes", json!({"node_name": "gpu-3"})).await.error_with(&["no node with the same name"]);
+    client.close().await;
+    bed.until_bare().await;
 }

@@ -23,7 +23,7 @@ struct About {
     first: &'static [&'static str],
 }
 
-const ABOUT: [About; 13] = [
+const ABOUT: [About; 14] = [
     About {
         tool: "get_gpu_health",
         creates: Some("a probe pod on each node that is read, and deletes it"),
@@ -124,6 +124,15 @@ const ABOUT: [About; 13] = [
         first: &["verdict", "summary", "findings", "topology", "unknown"],
     },
     About {
+        tool: "compare_gpu_nodes",
+        creates: Some(
+            "a probe pod on each of the two nodes, or on the one that is compared with an archive, and deletes it",
+        ),
+        command: "compare gpu-3 gpu-2",
+        arguments: || json!({ "node_name": "gpu-2", "other_node": "gpu-3" }),
+        first: &["summary", "nodes", "not_compared", "earlier", "later"],
+    },
+    About {
         tool: "kill_gpu_process",
         creates: Some(
             "two probe pods, and deletes them: one checks the process for the plan, the other kills the process",
@@ -188,6 +197,9 @@ fn command_of(tool: &str) -> clap::Command {
     command().find_subcommand(name).unwrap_or_else(|| panic!("no command is named {name}")).clone()
 }
 
+/// Positional arguments of `compare`, with the arguments of its tool.
+const BY_PLACE: [(&str, &str); 2] = [("later", "node_name"), ("earlier", "other_node")];
+
 /// Describes how an argument is passed on the command line.
 fn on_the_command_line(command: &clap::Command, argument: &str) -> String {
     let dashed = argument.replace('_', "-");
@@ -205,8 +217,10 @@ fn on_the_command_line(command: &clap::Command, argument: &str) -> String {
             None => format!("`--{dashed}{}`", value(arg)),
         },
         (None, _) => {
-            let positional =
-                command.get_positionals().find(|arg| !arg.is_hide_set()).unwrap_or_else(|| panic!("{argument}"));
+            let positionals: Vec<_> = command.get_positionals().filter(|arg| !arg.is_hide_set()).collect();
+            let is_of = |arg: &&clap::Arg| BY_PLACE.contains(&(arg.get_id().as_str(), argument));
+            let positional = positionals.iter().find(|arg| is_of(arg)).or_else(|| positionals.first());
+            let positional = positional.unwrap_or_else(|| panic!("{argument}"));
             // The name of the value can have alternatives (`A|B`). Only the first alternative, e.g. a node, is an
             // argument of the tool.
             let value = value(positional);
@@ -328,6 +342,9 @@ fn section(entry: &ToolEntry) -> String {
 /// Returns the command with its argument, in brackets if the argument is optional.
 fn usage(entry: &ToolEntry, command: &clap::Command) -> String {
     let schema = (entry.input_schema)();
+    if command.get_positionals().count() == BY_PLACE.len() {
+        return format!("{} A B", command.get_name());
+    }
     let target = ["node_name", "pod"].into_iter().find(|name| schema["properties"][name].is_object());
     let value = target.map(|name| on_the_command_line(command, name).trim_matches('`').to_owned());
     let is_required =

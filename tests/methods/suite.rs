@@ -22,7 +22,9 @@ pub(crate) fn node_tools() -> Vec<&'static str> {
     let takes_a_node = |entry: &&tools::ToolEntry| {
         let schema = (entry.input_schema)();
         let needs_no_more = schema["required"].as_array().is_none_or(|all| all.iter().all(|name| name == "node_name"));
-        entry.probes && needs_no_more && schema["properties"].get("node_name").is_some()
+        let is_about_one =
+            schema["properties"].get("node_name").is_some() && schema["properties"].get("other_node").is_none();
+        entry.probes && needs_no_more && is_about_one
     };
     tools::all(Mode::ReadOnly).iter().filter(takes_a_node).map(|entry| entry.name).collect()
 }

@@ -139,6 +139,7 @@ fn calls(operator: bool, pod: &str, namespace: &str) -> Vec<(&'static str, Value
                 }
             }
             "get_gpu_health" | "get_gpu_inventory" => calls.extend([(entry.name, on_node), (entry.name, json!({}))]),
+            "compare_gpu_nodes" => calls.push((entry.name, json!({"node_name": "gpu-1", "other_node": CORDONED}))),
             name => calls.push((name, on_node)),
         }
     }

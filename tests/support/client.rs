@@ -38,7 +38,12 @@ impl Client {
 
     /// Starts `gpu-syringe mcp` and opens a session.
     pub(crate) async fn start_in(era: Era, launcher: Launcher) -> Self {
-        let program = launcher.args(["mcp"]).start();
+        Self::connect(era, launcher.args(["mcp"])).await
+    }
+
+    /// Starts the server, whose command is complete, and opens a session.
+    pub(crate) async fn connect(era: Era, launcher: Launcher) -> Self {
+        let program = launcher.start();
         let mut client = Self { program, era, next_id: 1, answers: BTreeMap::new(), progress: Vec::new() };
         if era == Era::Initialize {
             let hello = json!({

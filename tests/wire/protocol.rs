@@ -195,6 +195,12 @@ async fn every_answer_matches_its_output_schema() {
                 [json!({"code": 79}), json!({"node_name": "xid79-off-bus"})].to_vec()
             }
             None => vec![json!({})],
+            Some(_) if name == "compare_gpu_nodes" => scenarios
+                .iter()
+                .skip(1)
+                .step_by(9)
+                .map(|node| json!({"node_name": node, "other_node": scenarios[0]}))
+                .collect(),
             Some("pod") => pods.iter().step_by(5).map(pod_arguments).collect(),
             Some(_) => scenarios.iter().map(|node| json!({"node_name": node})).collect(),
         };

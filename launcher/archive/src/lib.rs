@@ -6,6 +6,7 @@
 //!   manifest.json                 first: version, time, context, nodes, what could not be read
 //!   nodes/FOLDER/report.json      the document that node-probe printed
 //!   nodes/FOLDER/kernel.log       the kernel log, one record in each line
+//!   nodes/FOLDER/files.json       files of the driver and configuration spaces of PCI devices
 //!   kubernetes/KIND.json          the objects of one kind (see [`KINDS`]), as a JSON list
 //!   logs.json                     the ends of logs of containers
 //! ```
@@ -13,7 +14,8 @@
 //! The reader keeps everything in memory and writes nothing. An archive can be written by anyone, so that the reader accepts only
 //! plain files with these names, within the limits of `read`.
 //!
-//! Modules: `manifest`; `read`, `write`: the file; `redact`: stable pseudonyms in place of names and identifiers.
+//! Modules: `manifest`; `read`, `write`: the file; `redact`: stable pseudonyms in place of names and identifiers;
+//! `redact_config_space`: serial numbers in configuration spaces.
 
 #[cfg(any(test, fuzzing))]
 #[path = "../../../fuzz/checks/saved_archive.rs"]
@@ -21,11 +23,13 @@ pub mod fuzzing;
 mod manifest;
 mod read;
 mod redact;
+mod redact_config_space;
 mod write;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use syringe_core::raw_file::RawFile;
 
 pub use self::manifest::{FORMAT_VERSION, Manifest, NodeEntry};
 pub use self::read::ArchiveError;
@@ -53,6 +57,8 @@ pub struct SavedNode {
     pub report: Vec<u8>,
     /// The kernel log. Empty if the log was not saved, or was not wanted by the reader.
     pub kernel_log: Vec<u8>,
+    /// Files for people. Empty as the kernel log.
+    pub files: Vec<RawFile>,
 }
 
 /// The end of the log of a container.

@@ -20,12 +20,14 @@ use crate::{Archive, ContainerLog, FORMAT_VERSION, KINDS, Manifest, SavedNode};
 const MAX_UNPACKED: u64 = 2 << 30;
 /// Maximum size of the files that are kept in memory.
 const MAX_KEPT: u64 = 512 << 20;
-/// Maximum number of files and folders: three for each of 10,000 nodes.
-const MAX_FILES: usize = 30_000;
+/// Maximum number of files and folders: four for each of 10,000 nodes.
+const MAX_FILES: usize = 40_000;
 const MAX_MANIFEST: u64 = 8 << 20;
 /// Maximum size of a report. A probe prints at most 4 MiB.
 const MAX_REPORT: u64 = 8 << 20;
 const MAX_KERNEL_LOG: u64 = 64 << 20;
+/// Maximum size of the files of a node. A probe prints at most 1 MiB.
+const MAX_RAW_FILES: u64 = 8 << 20;
 const MAX_OBJECTS: u64 = 256 << 20;
 const MAX_LOGS: u64 = 16 << 20;
 /// Maximum number of nodes, and of logs of containers.
@@ -76,6 +78,7 @@ enum Place {
     Manifest,
     Report(String),
     KernelLog(String),
+    RawFiles(String),
     Objects(&'static str),
     Logs,
 }
@@ -88,6 +91,7 @@ impl Place {
             ["logs.json"] => Self::Logs,
             ["nodes", folder, "report.json"] if is_plain(folder) => Self::Report(folder.to_owned()),
             ["nodes", folder, "kernel.log"] if is_plain(folder) => Self::KernelLog(folder.to_owned()),
+            ["nodes", folder, "files.json"] if is_plain(folder) => Self::RawFiles(folder.to_owned()),
             ["kubernetes", file] => {
                 let kind = file.strip_suffix(".json")?;
                 Self::Objects(KINDS.into_iter().find(|known| *known == kind)?)
@@ -101,6 +105,7 @@ impl Place {
             Self::Manifest => MAX_MANIFEST,
             Self::Report(_) => MAX_REPORT,
             Self::KernelLog(_) => MAX_KERNEL_LOG,
+            Self::RawFiles(_) => MAX_RAW_FILES,
             Self::Objects(_) => MAX_OBJECTS,
             Self::Logs => MAX_LOGS,
         }
@@ -130,19 +135,19 @@ impl<R: Read> Read for Limited<R> {
 }
 
 impl Archive {
-    /// Reads an archive, or the report of one node. Kernel logs are checked, and kept only `with_kernel_logs`.
+    /// Reads an archive, or the report of one node. Kernel logs and files for people are kept only `with_raw`.
     ///
     /// # Errors
     /// If the file is not an archive, or is beyond a limit.
-    pub fn read(from: impl Read, with_kernel_logs: bool) -> Result<Self, ArchiveError> {
-        Self::read_with_logs_of(from, &|_| with_kernel_logs)
+    pub fn read(from: impl Read, with_raw: bool) -> Result<Self, ArchiveError> {
+        Self::read_with_raw_of(from, &|_| with_raw)
     }
 
-    /// Reads an archive, with the kernel logs of these nodes.
+    /// Reads an archive, with the kernel logs and the files of these nodes.
     ///
     /// # Errors
     /// See [`Archive::read`].
-    pub fn read_with_logs_of(mut from: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Self, ArchiveError> {
+    pub fn read_with_raw_of(mut from: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Self, ArchiveError> {
         let mut start = [0; 2];
         from.read_exact(&mut start).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => ArchiveError::Unknown,
@@ -197,7 +202,7 @@ fn packed(unpacked: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Archive,
         let plain = path.strip_prefix("./").unwrap_or(&path);
         let place = Place::of(plain).ok_or_else(|| ArchiveError::UnexpectedPath { path: shown() })?;
         let is_kept = match &place {
-            Place::KernelLog(folder) => names.get(folder).is_some_and(|name| wanted(name)),
+            Place::KernelLog(folder) | Place::RawFiles(folder) => names.get(folder).is_some_and(|name| wanted(name)),
             _ => true,
         };
         kept += if is_kept { entry.size() } else { 0 };
@@ -236,6 +241,12 @@ fn packed(unpacked: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Archive,
                 archive.nodes.entry(of_folder(&folder)?).or_default().report = content;
             }
             Place::KernelLog(folder) => archive.nodes.entry(of_folder(&folder)?).or_default().kernel_log = content,
+            Place::RawFiles(folder) => {
+                let name = of_folder(&folder)?;
+                if is_kept {
+                    archive.nodes.entry(name).or_default().files = parsed(&content, plain)?;
+                }
+            }
             Place::Objects(kind) => {
                 counts.add(kind, &content, plain)?;
                 archive.objects.insert(kind.to_owned(), content);

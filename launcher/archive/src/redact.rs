@@ -5,13 +5,15 @@
 //!
 //! There are two steps. First, the fields that contain names (see `FIELDS`, and the metadata and labels of objects) are collected.
 //! Then every text is replaced: collected names wherever they occur as a word, and UUIDs, long hexadecimal identifiers, network
-//! addresses and mail addresses by their form. PCI addresses, models, versions and times stay. The raw kernel log is removed,
-//! because lines of other drivers and programs contain names in forms that nobody knows in advance.
+//! addresses and mail addresses by their form. PCI addresses, models, versions and times stay. Of the files of a node, the texts are replaced
+//! in the same way, and serial numbers in configuration spaces become zeros. The raw kernel log is removed, because lines of other drivers and programs contain names in forms that nobody knows in advance.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
+use syringe_core::raw_file::RawFile;
 
+use crate::redact_config_space::without_serial;
 use crate::{Archive, ArchiveError};
 
 /// Fields of reports and objects that contain a name, and the start of its pseudonym.
@@ -262,9 +264,12 @@ pub fn redact(archive: &mut Archive) -> Result<(), ArchiveError> {
     let mut pseudonyms = Pseudonyms::of(found);
     let text = |value: &mut String, pseudonyms: &mut Pseudonyms| *value = pseudonyms.value("name", value);
     let mut nodes = BTreeMap::new();
+    let mut saved = std::mem::take(&mut archive.nodes);
     for (name, mut report) in reports {
         pseudonyms.apply("", &mut report);
-        let node = crate::SavedNode { report: to_json(&report), kernel_log: Vec::new() };
+        let mut files = saved.remove(&name).map(|node| node.files).unwrap_or_default();
+        files.iter_mut().for_each(|file| pseudonyms.file(file));
+        let node = crate::SavedNode { report: to_json(&report), kernel_log: Vec::new(), files };
         nodes.insert(pseudonyms.value("name", &name), node);
     }
     archive.nodes = nodes;
@@ -596,6 +601,7 @@ impl Pseudonyms {
             Value::Array(entries) => entries.iter_mut().for_each(|entry| self.apply(of, entry)),
             Value::Object(fields) => {
                 fields.remove("kernel_log");
+                fields.remove("raw_files");
                 // The times at which the known labels were written stay.
                 if let Some(labels) = fields.get_mut("f:labels").and_then(Value::as_object_mut) {
                     labels.retain(|key, _| key.strip_prefix("f:").is_some_and(is_public_label));
@@ -620,6 +626,14 @@ impl Pseudonyms {
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    /// Replaces the texts of a file.
+    fn file(&mut self, file: &mut RawFile) {
+        match without_serial(file) {
+            Some(dump) => *file = dump,
+            None => file.lines.iter_mut().for_each(|line| *line = self.replace(line)),
         }
     }
 

@@ -50,6 +50,9 @@ impl Archive {
             if !node.kernel_log.is_empty() {
                 file(&format!("nodes/{folder}/kernel.log"), &node.kernel_log)?;
             }
+            if !node.files.is_empty() {
+                file(&format!("nodes/{folder}/files.json"), &serde_json::to_vec(&node.files)?)?;
+            }
         }
         for (kind, list) in objects {
             file(&format!("kubernetes/{kind}.json"), list)?;

@@ -8,6 +8,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use syringe_core::raw_file::RawFile;
 use tar::{Builder, EntryType, Header};
 
 fn gzip(content: &[u8]) -> Vec<u8> {
@@ -63,7 +64,8 @@ fn an_archive_is_read_as_it_was_written() {
     let mut archive = Archive::default();
     archive.manifest.context = "prod".into();
     archive.manifest.taken_at = "2026-11-21T02:45:10Z".parse().expect("a time");
-    let node = SavedNode { report: report(), kernel_log: b"6,1,2,-;line\n".to_vec() };
+    let files = vec![RawFile { path: "/proc/driver/nvidia/version".into(), lines: vec!["NVRM version: x".into()] }];
+    let node = SavedNode { report: report(), kernel_log: b"6,1,2,-;line\n".to_vec(), files };
     archive.add_node("gpu-1", node.clone(), None);
     archive.add_node(&format!("gpu-{}", "x".repeat(200)), node, Some("no kubelet section".into()));
     archive.add_unread_node("gpu-3", "not ready".into());
@@ -72,7 +74,12 @@ fn an_archive_is_read_as_it_was_written() {
     archive.write(&mut file).expect("memory");
     assert_eq!(Archive::read(&*file, true).expect("an archive"), archive);
     let without_logs = Archive::read(&*file, false).expect("an archive");
-    assert!(without_logs.nodes.values().all(|node| node.kernel_log.is_empty() && !node.report.is_empty()));
+    assert!(
+        without_logs
+            .nodes
+            .values()
+            .all(|node| node.kernel_log.is_empty() && node.files.is_empty() && !node.report.is_empty())
+    );
     let mut again = Vec::new();
     archive.write(&mut again).expect("memory");
     assert!(file == again, "the same content must have the same bytes");

@@ -3,6 +3,7 @@
 use archive::{Archive, ContainerLog, SavedNode, redact};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use syringe_core::raw_file::RawFile;
 use syringe_core::report::Report;
 
 /// Texts that identify a site, in each place where a report or an object has one.
@@ -79,7 +80,16 @@ impl Secrets {
         }]);
         let mut archive = Archive::default();
         archive.manifest.context = format!("{user}@{label}.example.com");
-        let saved = SavedNode { report: report.to_string().into_bytes(), kernel_log: text.clone().into_bytes() };
+        let mut config = vec![0; 4096];
+        config[0x100..0x10c].copy_from_slice(&[3, 0, 1, 0, 0xde, 0xad, 0xbe, 0xef, 0xde, 0xad, 0xbe, 0xef]);
+        let information =
+            vec![format!("GPU UUID:  GPU-{uuid}"), format!("Serial: {serial}"), namespace.clone(), text.clone()];
+        let files = vec![
+            RawFile { path: "/proc/driver/nvidia/gpus/0000:5d:00.0/information".into(), lines: information },
+            RawFile::of_bytes("/sys/bus/pci/devices/0000:5d:00.0/config".into(), &config),
+        ];
+        let (report, kernel_log) = (report.to_string().into_bytes(), text.clone().into_bytes());
+        let saved = SavedNode { report, kernel_log, files };
         archive.add_node(node, saved, Some(text.clone()));
         archive.objects.insert("pods".into(), pods.to_string().into_bytes());
         archive.objects.insert("events".into(), events.to_string().into_bytes());
@@ -93,7 +103,8 @@ impl Secrets {
 fn everything(archive: &Archive) -> String {
     let Archive { manifest, nodes, objects, logs } = archive;
     let mut all = serde_json::to_string(&json!([manifest, logs])).expect("JSON");
-    for (name, SavedNode { report, kernel_log }) in nodes {
+    for (name, SavedNode { report, kernel_log, files }) in nodes {
+        all += &serde_json::to_string(files).expect("JSON");
         all += &format!("{name} {} {}", String::from_utf8_lossy(report), String::from_utf8_lossy(kernel_log));
     }
     objects.values().for_each(|list| all += &String::from_utf8_lossy(list));
@@ -117,6 +128,7 @@ proptest! {
     fn no_name_uuid_address_or_serial_number_is_left(secrets in secrets()) {
         let mut archive = secrets.planted();
         let before = everything(&archive);
+        prop_assert!(before.contains("de ad be ef"));
         for secret in secrets.all() {
             prop_assert!(before.contains(secret), "{secret} was not planted");
         }
@@ -125,6 +137,7 @@ proptest! {
         for secret in secrets.all() {
             prop_assert!(!after.to_lowercase().contains(secret), "{secret} is in {after}");
         }
+        prop_assert!(!after.contains("de ad be ef") && after.contains("100: 03 00 01 00 00"), "{}", after);
         prop_assert!(after.contains("00000000:5d:00.0") && after.contains("580.95.05"), "{}", after);
         prop_assert!(archive.manifest.redacted);
     }

@@ -23,8 +23,9 @@ struct Head<'a> {
     probe_version: &'a str,
     source: &'a str,
     sections: BTreeMap<SectionName, Section>,
-    /// A replay parses raw records, leaves out the scope, and repeats an error in a new document.
+    /// A replay parses raw records, leaves out the files and the scope, and repeats an error in a new document.
     kernel_log: Option<IgnoredAny>,
+    raw_files: Option<IgnoredAny>,
     scope: Option<IgnoredAny>,
     action: Option<IgnoredAny>,
     error: Option<IgnoredAny>,
@@ -44,13 +45,14 @@ pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
     if !is_whole || document.len() + REPLAYED.len() >= MAX_BYTES {
         return None;
     }
-    let Head { schema_version, probe_version, source, sections, kernel_log, scope, action, error } =
+    let Head { schema_version, probe_version, source, sections, kernel_log, raw_files, scope, action, error } =
         serde_json::from_slice(document).ok()?;
     let is_own = schema_version == SCHEMA_VERSION && probe_version == VERSION;
     // A replay adds the sections that are absent, and has another exit code if nothing was read.
     let is_complete = sections.len() == SectionName::ALL.len();
     let is_read = sections.values().any(|section| section.status != Status::Error);
-    if !(is_own && is_complete && is_read) || [kernel_log, scope, action, error].iter().any(Option::is_some) {
+    if !(is_own && is_complete && is_read) || [kernel_log, raw_files, scope, action, error].iter().any(Option::is_some)
+    {
         return None;
     }
     let at = source.as_ptr().addr() - document.as_ptr().addr();

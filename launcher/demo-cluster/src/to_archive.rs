@@ -47,7 +47,7 @@ impl Fixture {
             let facts = node.facts.report();
             let report = node_probe::run(&["all".to_owned()], Some(&facts)).stdout;
             let kernel_log = (facts.kernel_log.join("\n") + "\n").into_bytes();
-            archive.add_node(&node.name, SavedNode { report, kernel_log }, None);
+            archive.add_node(&node.name, SavedNode { report, kernel_log, files: facts.raw_files.clone() }, None);
         }
         archive.logs.clone_from(&self.logs);
         archive

@@ -36,25 +36,31 @@ pub struct FleetAnswer {
     /// Number of nodes that were read, by verdict. A node with `warning` is not healthy.
     #[schemars(extend("x-text" = "own"))]
     pub verdicts: BTreeMap<String, usize>,
-    /// Sections that were checked, if not all sections were checked. In this case, no verdict applies to a whole node.
+    /// Sections that were checked, if not all. In this case, no verdict applies to a whole node.
     #[schemars(extend("x-text" = "own"))]
     pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
     pub findings: Vec<FleetFinding>,
+    /// Nodes on which new work must not start: their plans say so. Joined by commas, the list is the value of Slurm's `--exclude`.
+    pub exclude: Vec<String>,
+    /// The names of these nodes.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) excluded: Vec<String>,
     /// Nodes that differ from most nodes of their model.
     pub outliers: Vec<Outlier>,
     /// Nodes that could not be read, by reason.
     pub failed: Vec<FailedNodes>,
-    /// Nodes that were skipped for a minute because they failed twice in a row.
+    /// Nodes that are skipped for a minute after two failures in a row.
     pub skipped: Vec<FailedNodes>,
-    /// Nodes that were not read because of the time limit or the `limit` of the call. Use a selector to read them.
+    /// Nodes that were not read because of the time or the `limit` of the call. Use a selector to read them.
     pub not_reached: Option<NodeNames>,
     /// Nodes with findings or differences, worst first. A node that is neither here nor in `failed`, `skipped` or
     /// `not_reached` has no finding and does not differ from its model.
     pub nodes: Vec<NodeDetail>,
     /// All nodes that were read, by model.
     pub groups: Vec<ModelGroup>,
-    /// Objects that are left on the cluster, and what to do about them.
+    /// Objects left on the cluster, and what to do about them.
     pub left_behind: Vec<String>,
     /// How the nodes were read.
     pub probes: ProbesSummary,

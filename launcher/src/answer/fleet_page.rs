@@ -21,6 +21,11 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
         ));
         text.push_str(&format!("  → {}\n", finding.action_text));
     }
+    if !answer.exclude.is_empty() {
+        text.push_str(&format!("\nNew work must not start on {}:\n", counted(answer.excluded.len(), "node")));
+        text.push_command(&format!("--exclude={}", answer.exclude.join(",")));
+        text.push_command(&format!("kubectl cordon {}", answer.excluded.join(" ")));
+    }
     if !answer.outliers.is_empty() {
         let mut rows = new_table(["differs in", "has", "common", "model", "nodes"]).optional(&["model"]).note("nodes");
         for one in &answer.outliers {

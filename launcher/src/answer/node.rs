@@ -23,7 +23,7 @@ pub struct NodeAnswer<T> {
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) undecided: bool,
-    /// The severity of the worst finding in the sections of `checked`. If there is no finding: `healthy` (everything was
+    /// Severity of the worst finding in the sections of `checked`. If there is no finding: `healthy` (everything was
     /// read), `no_fault_found` (only these sections were read, not the whole node) or `unknown` (too little was read).
     pub verdict: Verdict,
     /// One or two sentences.

@@ -35,6 +35,21 @@ impl NodeNames {
     }
 }
 
+/// Returns names as the entries of a host list of Slurm, in which a range must be at the end of a name.
+pub(crate) fn host_list<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut families: BTreeMap<(&str, usize), Vec<u64>> = BTreeMap::new();
+    let mut ranges = Vec::new();
+    for name in names {
+        match split(name) {
+            Some((start, digits, "", number)) => families.entry((start, digits)).or_default().push(number),
+            _ => ranges.push(name.to_owned()),
+        }
+    }
+    ranges.extend(families.into_iter().map(|((start, digits), numbers)| family(start, digits, "", numbers)));
+    ranges.sort();
+    ranges
+}
+
 /// Splits a name: `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7. The number is the last number in the host name without its
 /// domain. Numbers of the same length form one range, so that leading zeros are kept.
 fn split(name: &str) -> Option<(&str, usize, &str, u64)> {
@@ -80,7 +95,7 @@ fn joined(ranges: &[String], most_bytes: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::NodeNames;
+    use super::{NodeNames, host_list};
 
     fn names(names: &[&str]) -> String {
         NodeNames::of(names.iter().copied(), 60).names
@@ -93,6 +108,12 @@ mod tests {
         assert_eq!(names(&["ip-10-0-0-7.ec2", "ip-10-0-0-8.ec2"]), "ip-10-0-0-[7-8].ec2");
         assert_eq!(names(&["gpu-7"]), "gpu-7");
         assert_eq!(names(&["gpu-09", "gpu-10"]), "gpu-[09-10]");
+    }
+
+    #[test]
+    fn a_host_list_has_ranges_at_the_end_of_names_only() {
+        let names = ["gpu-010", "gpu-008", "gpu-009", "b2", "gpu-7.west", "gpu-8.west", "spare"];
+        assert_eq!(host_list(names).join(","), "b2,gpu-7.west,gpu-8.west,gpu-[008-010],spare");
     }
 
     #[test]

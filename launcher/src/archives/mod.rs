@@ -7,5 +7,27 @@ mod open;
 mod open;
 mod save;
 
-pub(crate) use self::open::{EmbeddedCluster, Opened, kernel_logs, open, open_file};
+use syringe_core::raw_file::RawFile;
+use syringe_core::report::Report;
+
+pub(crate) use self::open::{EmbeddedCluster, Opened, open, open_file, raw_records};
 pub(crate) use self::save::{SaveArgs, save};
+
+/// What an archive has of a node beside its report.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RawRecords {
+    kernel_log: Vec<String>,
+    files: Vec<RawFile>,
+}
+
+impl RawRecords {
+    /// Adds the records to a report that was read without them.
+    pub(crate) fn add_to(&self, report: &mut Report) {
+        if report.kernel_log.is_empty() {
+            report.kernel_log.clone_from(&self.kernel_log);
+        }
+        if report.raw_files.is_empty() {
+            report.raw_files.clone_from(&self.files);
+        }
+    }
+}

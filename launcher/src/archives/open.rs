@@ -6,11 +6,12 @@ use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use archive::Archive;
+use archive::{Archive, SavedNode};
 pub(crate) use demo_cluster::Cluster as EmbeddedCluster;
 use demo_cluster::{DEMO, Fixture};
 use kube_read::{Contexts, Failure};
 
+use super::RawRecords;
 use crate::settings::{ArchiveNote, ProbeMethod, Settings};
 
 /// The cluster of the settings. The embedded cluster runs until this value is dropped.
@@ -80,19 +81,19 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     Ok(Opened { settings, contexts, cluster: Some(cluster), nodes, unread })
 }
 
-/// Returns the raw records of the kernel logs of these nodes, which an archive has beside the reports. Empty for a cluster.
+/// Returns what an archive has of these nodes beside the reports. Empty for a cluster.
 ///
 /// # Errors
 /// If the archive cannot be read again.
-pub(crate) fn kernel_logs(settings: &Settings, nodes: &[String]) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+pub(crate) fn raw_records(settings: &Settings, nodes: &[String]) -> Result<BTreeMap<String, RawRecords>, Failure> {
     let Some(path) = &settings.from else { return Ok(BTreeMap::new()) };
     let what = || format!("Reading the kernel logs of the archive {}", path.display());
     let file = File::open(path).map_err(|error| Failure::new(what(), error, "Check the path after --from."))?;
-    let archive = Archive::read_with_logs_of(BufReader::new(file), &|name| nodes.iter().any(|node| node == name));
+    let archive = Archive::read_with_raw_of(BufReader::new(file), &|name| nodes.iter().any(|node| node == name));
     let archive = archive.map_err(|error| Failure::new(what(), error, "Check the file after --from."))?;
     let lines = |log: Vec<u8>| String::from_utf8_lossy(&log).lines().map(str::to_owned).collect();
-    let logs = archive.nodes.into_iter().map(|(name, node)| (name, node.kernel_log));
-    Ok(logs.filter(|(_, log)| !log.is_empty()).map(|(name, log)| (name, lines(log))).collect())
+    let of_node = |node: SavedNode| RawRecords { kernel_log: lines(node.kernel_log), files: node.files };
+    Ok(archive.nodes.into_iter().map(|(name, node)| (name, of_node(node))).collect())
 }
 
 /// Returns the settings without those that select a real cluster or describe its set-up.

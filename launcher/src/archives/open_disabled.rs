@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use kube_read::{Contexts, Failure};
 
+use super::RawRecords;
 use crate::settings::Settings;
 
 /// The cluster of the settings.
@@ -27,6 +28,6 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     Ok(Opened { settings, contexts, cluster: None, nodes, unread })
 }
 
-pub(crate) fn kernel_logs(_: &Settings, _: &[String]) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+pub(crate) fn raw_records(_: &Settings, _: &[String]) -> Result<BTreeMap<String, RawRecords>, Failure> {
     Ok(BTreeMap::new())
 }

@@ -1,6 +1,7 @@
 //! `save`: reads nodes and the objects of Kubernetes, as the tools do, and writes them into an archive.
 
 use std::collections::BTreeSet;
+use std::mem::take;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ const OPTIONAL: [&str; 3] = ["leases", "nodeclaims", "machines"];
 /// The option that names the file.
 const FILE_OPTION: &str = "-f";
 
-/// The start of the reason for which an archive has a node without its kernel log.
-const NO_RAW_LOG: &str = "the records of the kernel log were not read: ";
+/// The start of the reason for which an archive has a node without its kernel log and without files for people.
+const NO_RAW: &str = "the records of the kernel log and the files of the driver were not read: ";
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct SaveArgs {
@@ -117,7 +118,7 @@ pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Fai
         Ok(version.map(|info| info.git_version).unwrap_or_default())
     });
     archive.manifest.kubernetes_version = version.await?;
-    let nodes_failed = read_nodes(&call, &connection, &found, !redact, &mut archive).await;
+    let nodes_failed = read_nodes(&call, &connection, &found, &mut archive).await;
     let logs = read_objects(&call, &connection, only.as_ref(), &mut archive).await?;
     archive.logs = logs;
     let mut unread: Vec<_> = archive.manifest.unread.iter().map(|(kind, why)| format!("{kind}: {why}")).collect();
@@ -155,20 +156,14 @@ pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Fai
 }
 
 /// Probes the nodes, and adds their reports. Returns what could not be read.
-async fn read_nodes(
-    call: &CallContext,
-    connection: &Connection,
-    found: &[Node],
-    raw_log: bool,
-    archive: &mut Archive,
-) -> Vec<String> {
+async fn read_nodes(call: &CallContext, connection: &Connection, found: &[Node], archive: &mut Archive) -> Vec<String> {
     let total = u32::try_from(found.len()).unwrap_or(u32::MAX);
     let at_once = usize::from(call.settings.nodes_at_once());
     let quiet = CallContext { on_phase: std::sync::Arc::new(|_| ()), ..call.clone() };
     let daemon_sets = daemon_sets::list(connection, call.settings.node_time()).await;
     let (quiet, daemon_sets) = (&quiet, &daemon_sets);
     let mut reads = stream::iter(found)
-        .map(|node| async move { (node.name_any(), read_one(quiet, connection, node, daemon_sets, raw_log).await) })
+        .map(|node| async move { (node.name_any(), read_one(quiet, connection, node, daemon_sets).await) })
         .buffered(at_once);
     let mut failed = Vec::new();
     let mut done = 0;
@@ -192,17 +187,16 @@ async fn read_one(
     connection: &Connection,
     node: &Node,
     daemon_sets: &Result<Vec<kube_read::objects::daemon_sets::DaemonSet>, Failure>,
-    raw_log: bool,
 ) -> Result<(SavedNode, Option<String>), String> {
-    let is_in_pod_log = !call.settings.may_read_raw_log();
-    let why = match read_with(call, connection, node, daemon_sets, raw_log && !is_in_pod_log).await {
-        Ok(read) => return Ok((read, (raw_log && is_in_pod_log).then(|| NO_RAW_LOG.to_owned() + "--via logs"))),
-        Err(why) if !raw_log || is_in_pod_log || !why.is_refusal => return Err(why.text),
+    let may_read_raw = call.settings.may_read_raw_log();
+    let why = match read_with(call, connection, node, daemon_sets, may_read_raw).await {
+        Ok(read) => return Ok((read, (!may_read_raw).then(|| NO_RAW.to_owned() + "--via logs"))),
+        Err(why) if !may_read_raw || !why.is_refusal => return Err(why.text),
         Err(why) => why.text,
     };
     // A policy of an older version admits no command that reads the raw log.
     match read_with(call, connection, node, daemon_sets, false).await {
-        Ok(read) => Ok((read, Some(NO_RAW_LOG.to_owned() + &clean(&why, 400)))),
+        Ok(read) => Ok((read, Some(NO_RAW.to_owned() + &clean(&why, 400)))),
         Err(why) => Err(why.text),
     }
 }
@@ -235,10 +229,10 @@ async fn read_with(
         let text = report.note.why_unread();
         return Err(NotRead { text, is_refusal: true });
     }
-    let kernel_log = std::mem::take(&mut report.report.kernel_log);
+    let (kernel_log, files) = (take(&mut report.report.kernel_log), take(&mut report.report.raw_files));
     let kernel_log = kernel_log.iter().flat_map(|line| [line.as_bytes(), b"\n"]).flatten().copied().collect();
     // A report has strings, numbers, lists and maps with string keys, so writing it to memory cannot fail.
-    Ok(SavedNode { report: serde_json::to_vec(&report.report).unwrap_or_default(), kernel_log })
+    Ok(SavedNode { report: serde_json::to_vec(&report.report).unwrap_or_default(), kernel_log, files })
 }
 
 /// Adds the objects of Kubernetes, and returns the logs of NVIDIA's containers that fail.

@@ -51,7 +51,7 @@ pub(crate) enum Command {
     #[command(flatten)]
     Tool(ToolCommand),
     /// Serve the tools to an AI host (MCP on stdio)
-    Mcp,
+    Mcp(McpArgs),
     /// Show every setting, its value, and where it came from
     Config,
     /// Save nodes into an archive, for --from
@@ -79,6 +79,13 @@ pub(crate) enum Command {
     Man(ManArgs),
     /// Show the help of a command, or the settings: `help settings`
     Help(HelpArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct McpArgs {
+    /// Archive of an earlier state, with which the AI host may compare a node
+    #[arg(long, value_name = "FILE")]
+    pub(crate) earlier: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -201,7 +208,11 @@ pub fn command() -> clap::Command {
 /// If the program would reject the command line.
 pub fn documented_call(argv: &[&str]) -> Result<Option<(&'static str, Value)>, clap::Error> {
     let cli = Cli::from_arg_matches(&command().try_get_matches_from(argv)?)?;
-    let Command::Tool(command) = cli.command else { return Ok(None) };
+    let command = match cli.command {
+        Command::Tool(command) => command,
+        Command::Compare(args) => return Ok(args.tool_call()),
+        _ => return Ok(None),
+    };
     let rejected = |error: &dyn std::fmt::Display| clap::Error::raw(ErrorKind::ValueValidation, error);
     let call = command.into_call(cli.namespace).map_err(|failure| rejected(&failure))?;
     let mut arguments = call.arguments.map_err(|error| rejected(&error))?;

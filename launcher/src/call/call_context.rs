@@ -1,5 +1,7 @@
 //! `CallContext`: the settings, clusters, prober, deadline and cancellation of one call.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +32,25 @@ pub struct CallContext {
     pub consent: Consent,
     /// Nodes that failed recently. The list is kept from call to call.
     pub failure_backoff: Arc<FailureBackoff>,
+    /// The archive with which a node is compared.
+    pub earlier: Option<Arc<EarlierState>>,
     /// Expected API server of an action (`--server`).
     pub server: Option<String>,
     /// Whether the answer is limited to the size that hosts show to a model. A command prints everything.
     pub limits_size: bool,
     /// Deadline for reading, set when the tool starts. Probe pods are deleted even after this deadline.
     pub end: Instant,
+}
+
+/// An archive that is open beside the cluster of the settings.
+pub struct EarlierState {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) contexts: Arc<Contexts>,
+    pub(crate) prober: Prober,
+    pub(crate) nodes: Vec<String>,
+    /// The nodes of the archive that were not read, with the reason.
+    pub(crate) unread: BTreeMap<String, String>,
+    pub(crate) file: PathBuf,
 }
 
 impl CallContext {
@@ -50,6 +65,7 @@ impl CallContext {
             cancel: CancellationToken::new(),
             consent,
             failure_backoff: Arc::default(),
+            earlier: None,
             server: None,
             limits_size: true,
         }

@@ -3,5 +3,5 @@
 mod call_context;
 mod failure_backoff;
 
-pub use call_context::CallContext;
+pub use call_context::{CallContext, EarlierState};
 pub use failure_backoff::FailureBackoff;

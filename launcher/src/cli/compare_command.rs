@@ -1,7 +1,7 @@
 //! `run`: runs `gpu-syringe compare`: opens the two states, each an archive or the cluster, and prints the differences.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use kube_read::{Contexts, Failure};
@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::output::Output;
 use super::{call_context, until_stopped};
 use crate::archives::{self, EmbeddedCluster, Opened};
-use crate::compare::{self, CompareArgs, Side};
+use crate::call::EarlierState;
+use crate::compare::{self, CompareArgs, Side, archive_path};
 use crate::consent::TerminalPrompt;
 use crate::outcome::Outcome;
 use crate::probe::{Prober, SETTLE_TIME};
@@ -31,10 +32,8 @@ pub(super) async fn run(
     let mut later = open_side(&args.later, settings, contexts, prober, stop, &mut opened).await?;
     // A node is compared with the node of the same name in an archive of many nodes.
     for (side, other) in [(&mut earlier, &args.later), (&mut later, &args.earlier)] {
-        if side.file.is_some() && archive(other).is_none() && side.nodes.len() + side.unread.len() > 1 {
-            let Ok(wanted) = node_name(other) else { continue };
-            side.nodes.retain(|node| *node == wanted);
-            side.unread.retain(|node, _| *node == wanted);
+        if let (true, None, Ok(wanted)) = (side.file.is_some(), archive_path(other), node_name(other)) {
+            side.keep_node(&wanted);
         }
     }
     let compared = until_stopped(compare::compare(earlier, later), prober, stop).await;
@@ -60,45 +59,30 @@ async fn open_side(
         call_context(Arc::new(TerminalPrompt), settings, contexts, prober, stop)
     };
     let name = name.to_owned();
-    let Some(path) = archive(&name) else {
+    let Some(path) = archive_path(&name) else {
         let node = node_name(&name).map_err(|why| {
             let next = "Name a node, or an archive: its name contains a slash or ends in .gz, .tgz or .json.";
             Failure::usage(format!("Comparing {name}"), why, next)
         })?;
         let call = call(settings, contexts, prober);
-        return Ok(Side { name, call, nodes: vec![node], unread: BTreeMap::new(), file: None });
+        return Ok(Side { name, call, context: None, nodes: vec![node], unread: BTreeMap::new(), file: None });
     };
-    let file = path.canonicalize().unwrap_or_else(|_| path.clone());
-    let Opened { settings, contexts, cluster, nodes, unread } =
-        archives::open_file(Settings::clone(settings), path).await?;
+    let (state, cluster) = open_earlier(&path, settings, stop).await?;
+    let call = call(&state.settings, &state.contexts, &state.prober);
+    opened.push((cluster, state.prober.clone()));
+    Ok(Side { name, ..state.side(&call) })
+}
+
+/// Opens an archive beside the cluster of the settings. The embedded cluster must outlive the calls.
+pub(super) async fn open_earlier(
+    path: &Path,
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> Result<(EarlierState, Option<EmbeddedCluster>), Failure> {
+    let opened = archives::open_file(settings.clone(), path.to_owned()).await?;
+    let Opened { settings, contexts, cluster, nodes, unread } = opened;
     let settings = Arc::new(settings);
     let prober = Prober::new(Arc::clone(&settings), stop.clone());
-    let call = call(&settings, &Arc::new(contexts), &prober);
-    opened.push((cluster, prober));
-    Ok(Side { name, call, nodes, unread, file: Some(file) })
-}
-
-/// Returns the path, if an argument names an archive and not a node.
-fn archive(name: &str) -> Option<PathBuf> {
-    let ends = [".gz", ".tgz", ".json"].iter().any(|end| name.ends_with(end));
-    let is_path = ends || name.contains(std::path::MAIN_SEPARATOR) && !name.starts_with("node/");
-    // A file in the working directory with the name of a node is not an archive: another user may have written it.
-    is_path.then(|| PathBuf::from(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_path_or_the_end_of_a_file_names_an_archive() {
-        for name in ["./gpu-1", "/tmp/x", "a.tar.gz", "a.tgz", "node.json"] {
-            assert_eq!(archive(name), Some(PathBuf::from(name)));
-        }
-        // This file is in the working directory of the test.
-        assert!(PathBuf::from("Cargo.toml").is_file());
-        for name in ["Cargo.toml", "gpu-1", "node/gpu-1"] {
-            assert_eq!(archive(name), None, "{name}");
-        }
-    }
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    Ok((EarlierState { settings, contexts: Arc::new(contexts), prober, nodes, unread, file }, cluster))
 }

@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
         }
     };
     let output = Output::new(&cli.output);
-    logging::start(&cli.output, matches!(cli.command, Command::Mcp));
+    logging::start(&cli.output, matches!(cli.command, Command::Mcp(_)));
     if !cli.output.quiet {
         progress::show();
         for name in args::unknown_variables() {
@@ -110,7 +110,7 @@ fn ended(printed: Result<(), Failure>, output: Output) -> ExitCode {
 /// Runs the command, and waits until its pods are deleted.
 async fn run(cli: Cli, output: Output) -> u8 {
     let Cli { settings, output: OutputSettings { fail_on, .. }, namespace, command } = cli;
-    let serves = matches!(command, Command::Mcp);
+    let serves = matches!(command, Command::Mcp(_));
     // The standard error of the server is a log that contains only JSON lines.
     let log = |failure: &Failure| {
         tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
@@ -174,16 +174,29 @@ async fn dispatch(
 ) -> Result<Outcome, Failure> {
     refuse_on_archive(&command, settings)?;
     match command {
-        Command::Mcp => {
+        Command::Mcp(args) => {
             if std::io::stdin().is_terminal() {
                 let hint = "gpu-syringe: this is an MCP server, which an AI host starts; it waits for JSON on standard input. Ctrl-D stops \
                      the server. The configuration for hosts is in README.md. To see the commands for a terminal, run: gpu-syringe help.";
                 let _ = writeln!(progress::Messages, "{hint}");
             }
             sweep_at_start(contexts.clone(), prober.clone());
-            let server =
-                Server::new(settings.clone(), contexts.clone(), prober.clone(), tools::all(settings.offered_mode()));
-            serve(server, stop.clone()).await?;
+            // The embedded cluster of the archive must outlive the server.
+            let (earlier, _cluster) = match &args.earlier {
+                Some(path) => {
+                    compare_command::open_earlier(path, settings, stop).await.map(|(state, it)| (Some(state), it))?
+                }
+                None => (None, None),
+            };
+            let of_archive = earlier.as_ref().map(|state| state.prober.clone());
+            let offered = tools::all(settings.offered_mode());
+            let server = Server::new(settings.clone(), contexts.clone(), prober.clone(), offered);
+            let served = serve(server.with_earlier(earlier), stop.clone()).await;
+            if let Some(prober) = of_archive {
+                let _ = tokio::time::timeout(SETTLE_TIME, prober.settle()).await;
+                prober.end_session();
+            }
+            served?;
         }
         // These commands were handled before anything was started.
         Command::Config | Command::Help(_) | Command::Completion(_) | Command::Man(_) => {}

@@ -7,13 +7,14 @@ mod facts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use diagnosis::Diagnosis;
 use jiff::Timestamp;
 use kube_read::Failure;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use syringe_core::classification::Severity;
 use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::{Report, Source};
@@ -22,7 +23,7 @@ use self::changes::Change;
 pub(crate) use self::facts::NodeValues;
 use crate::answer::wire::untrusted_text;
 use crate::answer::wire::variant_name::variant_name;
-use crate::call::CallContext;
+use crate::call::{CallContext, EarlierState};
 use crate::node_reading::read_node;
 use crate::outcome::Outcome;
 use crate::settings::ArchiveNote;
@@ -43,11 +44,30 @@ pub(crate) struct CompareArgs {
     pub(crate) later: String,
 }
 
+impl CompareArgs {
+    /// Returns the call of the tool that compares the same two nodes. `None` if one of the states is an archive.
+    pub(crate) fn tool_call(self) -> Option<(&'static str, Value)> {
+        let Self { earlier, later } = self;
+        let are_nodes = archive_path(&earlier).is_none() && archive_path(&later).is_none();
+        are_nodes.then(|| ("compare_gpu_nodes", json!({"node_name": later, "other_node": earlier})))
+    }
+}
+
+/// Returns the path, if an argument names an archive and not a node.
+pub(crate) fn archive_path(name: &str) -> Option<PathBuf> {
+    let ends = [".gz", ".tgz", ".json"].iter().any(|end| name.ends_with(end));
+    let is_path = ends || name.contains(std::path::MAIN_SEPARATOR) && !name.starts_with("node/");
+    // A file in the working directory with the name of a node is not an archive: another user may have written it.
+    is_path.then(|| PathBuf::from(name))
+}
+
 /// One of the two states: where to read it, and the names of its nodes.
 pub(crate) struct Side {
     /// The argument of the user.
     pub(crate) name: String,
     pub(crate) call: CallContext,
+    /// The context of the cluster, if it is not the current one.
+    pub(crate) context: Option<String>,
     pub(crate) nodes: Vec<String>,
     /// The nodes of the archive that were not read, with the reason.
     pub(crate) unread: BTreeMap<String, String>,
@@ -74,6 +94,7 @@ pub(crate) struct Comparison {
     summary: String,
     earlier: Origin,
     later: Origin,
+    /// What differs, by node, worst first.
     nodes: Vec<NodeComparison>,
     /// Nodes that only the later archive has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -81,6 +102,9 @@ pub(crate) struct Comparison {
     /// Nodes that could not be compared, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_compared: Vec<String>,
+    /// Objects that are left on the cluster. `gpu-syringe sweep` deletes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_behind: Vec<String>,
 }
 
 /// The differences of one node.
@@ -103,9 +127,30 @@ pub(crate) struct Reading {
     pub(crate) report: Report,
     pub(crate) diagnosis: Diagnosis,
     values: NodeValues,
+    /// What the probe left on the cluster or on the node.
+    left_behind: Option<String>,
+}
+
+impl EarlierState {
+    /// Returns the state of the archive, for this call.
+    pub(crate) fn side(&self, call: &CallContext) -> Side {
+        let Self { settings, contexts, prober, nodes, unread, file } = self;
+        let (settings, contexts, prober) = (Arc::clone(settings), Arc::clone(contexts), prober.clone());
+        let call = CallContext { settings, contexts, prober, ..call.clone() };
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Side { name, call, context: None, nodes: nodes.clone(), unread: unread.clone(), file: Some(file.clone()) }
+    }
 }
 
 impl Side {
+    /// Keeps only this node of an archive of many nodes. The only node of an archive is compared with any node.
+    pub(crate) fn keep_node(&mut self, wanted: &str) {
+        if self.nodes.len() + self.unread.len() > 1 {
+            self.nodes.retain(|node| node == wanted);
+            self.unread.retain(|node, _| node == wanted);
+        }
+    }
+
     fn archive(&self) -> Option<&ArchiveNote> {
         self.call.settings.archive.as_deref()
     }
@@ -119,7 +164,7 @@ impl Side {
         let context = match self.archive() {
             Some(_) => None,
             None => {
-                let connecting = self.call.contexts.connect(None);
+                let connecting = self.call.contexts.connect(self.context.as_deref());
                 Some(self.call.with_deadline("Comparing nodes", connecting).await?.context.clone())
             }
         };
@@ -182,9 +227,15 @@ pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Fa
     }
     let (from, to) = tokio::join!(earlier.origin(), later.origin());
     let (from, to) = (from?, to?);
-    let mut nodes = Vec::new();
+    let (mut nodes, mut left_behind) = (Vec::new(), Vec::new());
     for (one, two) in pairs {
-        let (first, second) = tokio::join!(read(&earlier, &one), read(&later, &two));
+        // The state of a reading is too large for the stack of a thread twice.
+        let (first, second) = tokio::join!(Box::pin(read(&earlier, &one)), Box::pin(read(&later, &two)));
+        for read in [&first, &second] {
+            left_behind.extend(
+                read.as_ref().map_or_else(|failure| failure.left_behind.clone(), |read| read.left_behind.clone()),
+            );
+        }
         match (first, second) {
             (Ok(first), Ok(second)) => nodes.push(NodeComparison::of(&one, &two, &first, &second)),
             (first, second) => {
@@ -208,18 +259,19 @@ pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Fa
             format!("Nodes compared: {}; changed: {changed}; the worst change is {worst}.", nodes.len())
         }
     };
-    Ok(Comparison { summary, earlier: from, later: to, nodes, only_later, not_compared })
+    Ok(Comparison { summary, earlier: from, later: to, nodes, only_later, not_compared, left_behind })
 }
 
 async fn read(side: &Side, node: &str) -> Result<Reading, Failure> {
-    let read = read_node::read(&side.call, None, node, "compare", ReadCommand::everything()).await?;
+    let read = read_node::read(&side.call, side.context.as_deref(), node, "compare", ReadCommand::everything()).await?;
     if read.report.source == Source::Api {
         let why = read.note.why_unread();
         return Err(Failure::new(format!("Reading node {node} of {}", side.name), why, "Compare other nodes."));
     }
     let values = NodeValues::of(&read.report)
         .map_err(|why| Failure::new(format!("Reading node {node} of {}", side.name), why, "Compare other nodes."))?;
-    Ok(Reading { report: read.report, diagnosis: read.diagnosis, values })
+    let left_behind = read.note.left_behind.or(read.note.process_left);
+    Ok(Reading { report: read.report, diagnosis: read.diagnosis, values, left_behind })
 }
 
 impl NodeComparison {
@@ -256,7 +308,7 @@ impl Comparison {
     }
 
     pub(crate) fn page(&self) -> Page {
-        let Self { summary, earlier, later, nodes, only_later, not_compared } = self;
+        let Self { summary, earlier, later, nodes, only_later, not_compared, left_behind } = self;
         let mut page = Page::from(format!("{summary}\n"));
         for node in nodes.iter().filter(|node| !node.changes.is_empty()) {
             let NodeComparison { node, later_node, earlier_at, later_at, changes, changes_omitted } = node;
@@ -277,7 +329,25 @@ impl Comparison {
             page.push_str(&format!("only in the later archive: {}\n", only_later.join(", ")));
         }
         not_compared.iter().for_each(|why| page.push_str(&format!("not compared: {why}\n")));
+        left_behind.iter().for_each(|left| page.push_str(&format!("left behind: {left}\n")));
         page.push_str(&format!("\nearlier: {}\nlater: {}\n", earlier.line(), later.line()));
         page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_path_or_the_end_of_a_file_names_an_archive() {
+        for name in ["./gpu-1", "/tmp/x", "a.tar.gz", "a.tgz", "node.json"] {
+            assert_eq!(archive_path(name), Some(PathBuf::from(name)));
+        }
+        // This file is in the working directory of the test.
+        assert!(PathBuf::from("Cargo.toml").is_file());
+        for name in ["Cargo.toml", "gpu-1", "node/gpu-1"] {
+            assert_eq!(archive_path(name), None, "{name}");
+        }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diagnosis::finding::{Finding, Verdict};
+use diagnosis::finding::{Finding, Urgency, Verdict};
 
 use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, Outlier, ProbesSummary};
-use crate::answer::node_name_ranges::NodeNames;
+use crate::answer::node_name_ranges::{NodeNames, host_list};
 use crate::answer::wire::variant_name::variant_name;
 use crate::fleet::node_row::{NodeRow, SENTENCE};
 use crate::fleet::outliers;
@@ -68,6 +68,8 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
     let outliers = outliers::outliers(&rows);
     let of_reasons = failed.values().chain(skipped.values()).flatten();
     let unread = of_reasons.chain(&not_reached).cloned().collect();
+    let must_stay_empty = |row: &&NodeRow| row.urgency >= Some(Urgency::WhenJobsEnd);
+    let excluded: Vec<String> = rows.iter().filter(must_stay_empty).map(|row| row.node.clone()).collect();
     let mut answer = FleetAnswer {
         undecided: rows.iter().any(|row| row.undecided),
         unread,
@@ -78,6 +80,8 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
         checked_only: checked_only(&rows),
         findings: findings(&rows),
         nodes: details(&rows, &outliers),
+        exclude: host_list(excluded.iter().map(String::as_str)),
+        excluded,
         outliers: outliers.into_iter().map(|(outlier, _)| outlier).collect(),
         failed: reasons(failed),
         skipped: reasons(skipped),
@@ -244,6 +248,7 @@ mod tests {
     use super::*;
     use crate::fleet::node_row::short;
     use crate::outcome::{CommandAnswer, Outcome};
+    use crate::terminal::layout::Layout;
 
     /// Creates a node with a value in every field.
     fn troubled(number: usize) -> NodeRow {
@@ -338,6 +343,24 @@ mod tests {
                 assert_eq!(listed + omitted, all as u64, "{nodes} nodes: {list}");
             }
         }
+    }
+
+    #[test]
+    fn only_nodes_on_which_new_work_must_not_start_are_excluded() {
+        let urgencies = [None, Some(Urgency::NextMaintenance), Some(Urgency::WhenJobsEnd), Some(Urgency::Now)];
+        let rows = urgencies.into_iter().cycle().take(8).zip(1..);
+        let row = |(urgency, number): (_, usize)| {
+            let node = format!("gpu-{number}");
+            (node.clone(), NodeOutcome::Read(NodeRow { node, urgency, ..troubled(number) }))
+        };
+        let outcomes = rows.map(row).collect();
+        let about =
+            CallSummary { context: "c".into(), gpu_nodes: 8, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };
+        let answer = aggregate(about, outcomes);
+        assert_eq!(answer.exclude, ["gpu-[3-4,7-8]"]);
+        let narrow = Layout { width: Some(20), ..Layout::default() };
+        let page = crate::answer::fleet_page::page(&answer).print(&narrow);
+        assert!(page.contains("\n  --exclude=gpu-[3-4,7-8]\n  kubectl cordon gpu-3 gpu-4 gpu-7 gpu-8\n"), "{page}");
     }
 
     #[test]

@@ -38,7 +38,7 @@ use self::entry::{Lane, NODE_LANE};
 pub(crate) use self::node_timeline::{NodeTimeline, lane, severity, what};
 use crate::answer::wire::untrusted_text;
 use crate::answer::wire::variant_name::variant_name;
-use crate::archives;
+use crate::archives::{self, RawRecords};
 use crate::call::CallContext;
 use crate::fleet::{NodeOutcome, ParallelReads, select_nodes};
 use crate::node_reading::read_node::NodeReading;
@@ -166,7 +166,7 @@ pub(crate) async fn incident(call: CallContext, args: IncidentArgs) -> Result<In
         (name, pods)
     });
     let names: Vec<_> = nodes.iter().map(ResourceExt::name_any).collect();
-    let logs = archives::kernel_logs(&call.settings, &names)?;
+    let logs = archives::raw_records(&call.settings, &names)?;
     let (mut parts, pods, events) = tokio::join!(
         read_nodes(&call, &connection, &nodes, &logs, (from, to)),
         pods.buffer_unordered(LISTS_AT_ONCE).collect::<BTreeMap<_, _>>(),
@@ -204,7 +204,7 @@ async fn read_nodes(
     call: &CallContext,
     connection: &Connection,
     nodes: &[Node],
-    logs: &BTreeMap<String, Vec<String>>,
+    logs: &BTreeMap<String, RawRecords>,
     period: (Timestamp, Timestamp),
 ) -> BTreeMap<String, NodePart> {
     let daemon_sets = daemon_sets::list(connection, call.settings.node_time()).await;
@@ -242,13 +242,11 @@ impl NodePart {
     fn of(
         node: &Node,
         read: NodeReading,
-        logs: &BTreeMap<String, Vec<String>>,
+        logs: &BTreeMap<String, RawRecords>,
         (from, to): (Timestamp, Timestamp),
     ) -> Self {
         let NodeReading { mut report, diagnosis, note, .. } = read;
-        if let Some(log) = logs.get(&node.name_any()).filter(|_| report.kernel_log.is_empty()) {
-            report.kernel_log.clone_from(log);
-        }
+        logs.get(&node.name_any()).iter().for_each(|records| records.add_to(&mut report));
         let is_unread = report.source == Source::Api;
         let timeline = match is_unread {
             true => NodeTimeline::default(),

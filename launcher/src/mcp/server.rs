@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::json_lines::JsonLines;
 use super::tool_definitions::definitions;
 use super::{elicitation, prompts, resources};
-use crate::call::{CallContext, FailureBackoff};
+use crate::call::{CallContext, EarlierState, FailureBackoff};
 use crate::consent::{Consent, Tokens};
 use crate::probe::{OnPhase, Phase, Prober};
 use crate::settings::Settings;
@@ -56,6 +56,7 @@ pub struct Server {
     tools: Arc<Vec<ToolEntry>>,
     tokens: Arc<Tokens>,
     failure_backoff: Arc<FailureBackoff>,
+    earlier: Option<Arc<EarlierState>>,
 }
 
 impl Server {
@@ -68,7 +69,13 @@ impl Server {
             tools: Arc::new(tools),
             tokens: Arc::default(),
             failure_backoff: Arc::default(),
+            earlier: None,
         }
+    }
+
+    /// Sets the archive with which nodes are compared.
+    pub fn with_earlier(self, earlier: Option<EarlierState>) -> Self {
+        Self { earlier: earlier.map(Arc::new), ..self }
     }
 
     /// Replaces the tokens, so that a test can use another clock.
@@ -77,9 +84,9 @@ impl Server {
     }
 
     fn call(&self, on_phase: OnPhase, cancel: CancellationToken, consent: Consent) -> CallContext {
-        let Self { settings, contexts, prober, failure_backoff, .. } = self;
+        let Self { settings, contexts, prober, failure_backoff, earlier, .. } = self;
         let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-        CallContext { on_phase, cancel, failure_backoff: failure_backoff.clone(), ..call }
+        CallContext { on_phase, cancel, failure_backoff: failure_backoff.clone(), earlier: earlier.clone(), ..call }
     }
 }
 

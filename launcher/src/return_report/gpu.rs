@@ -5,10 +5,11 @@ use kube_read::Failure;
 use syringe_core::facts::inventory::{GpuInventory, Platform};
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::pci::PciAddress;
+use syringe_core::raw_file::RawFile;
 use syringe_core::report::{Report, Section};
 use syringe_core::text::clean;
 
-use super::{Fact, MAX_LINE};
+use super::{Fact, MAX_FILE_LINES, MAX_FILES, MAX_LINE};
 
 /// The identity of a GPU, from all sections that know it.
 #[derive(Clone, Debug, Default)]
@@ -139,6 +140,17 @@ impl Gpu {
             names.iter().flatten().any(|name| line.to_ascii_lowercase().contains(&name.to_ascii_lowercase()))
         };
         report.kernel_log.iter().filter(is_of).map(|line| clean(line, MAX_LINE)).collect()
+    }
+
+    /// Returns the starts of the files in folders with the address of the GPU.
+    pub(super) fn files(&self, report: &Report) -> Vec<RawFile> {
+        let Some(pci) = &self.pci else { return Vec::new() };
+        let is_of = |file: &&RawFile| file.path.split('/').any(|part| part.eq_ignore_ascii_case(pci.sysfs()));
+        let start = |file: &RawFile| RawFile {
+            path: clean(&file.path, MAX_LINE),
+            lines: file.lines.iter().take(MAX_FILE_LINES).map(|line| clean(line, MAX_LINE)).collect(),
+        };
+        report.raw_files.iter().filter(is_of).take(MAX_FILES).map(start).collect()
     }
 
     fn inventory<'a>(&self, report: &'a Report) -> Option<&'a GpuInventory> {

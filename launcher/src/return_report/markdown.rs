@@ -2,6 +2,7 @@
 
 use diagnosis::{Finding, Plan};
 use jiff::Timestamp;
+use syringe_core::raw_file::RawFile;
 use syringe_core::text::clean_keeping_lines;
 
 use super::missing::Missing;
@@ -15,8 +16,18 @@ pub(super) fn text(report: &ReturnReport) -> String {
     let ReturnReport {
         summary, supported, node, read_at, context, archive, identity, versions, counters, events, ..
     } = report;
-    let ReturnReport { kernel_lines, kernel_lines_omitted, tried, findings, plan, gaps, missing, left_behind, .. } =
-        report;
+    let ReturnReport {
+        kernel_lines,
+        kernel_lines_omitted,
+        files,
+        tried,
+        findings,
+        plan,
+        gaps,
+        missing,
+        left_behind,
+        ..
+    } = report;
     let origin = archive.as_ref().map_or_else(|| format!("Context: {context}."), ArchiveNote::line);
     let read_at = read_at.map(second).unwrap_or_default();
     let mut text = format!(
@@ -58,6 +69,13 @@ pub(super) fn text(report: &ReturnReport) -> String {
         text.push_str(
             &kernel_lines_omitted.map(|omitted| format!("{omitted} older lines are left out.\n\n")).unwrap_or_default(),
         );
+        lines.iter().for_each(|line| text.push_str(&format!("    {}\n", clean_keeping_lines(line).replace('\n', " "))));
+    }
+    if !files.is_empty() {
+        text.push_str("\n## Files of the driver and the kernel\n");
+    }
+    for RawFile { path, lines } in files {
+        text.push_str(&format!("\n{}\n\n", code(path)));
         lines.iter().for_each(|line| text.push_str(&format!("    {}\n", clean_keeping_lines(line).replace('\n', " "))));
     }
     let again = |tried: &Tried| if tried.fault_again { "yes" } else { "no" };

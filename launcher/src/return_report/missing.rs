@@ -63,6 +63,9 @@ pub(super) fn of(report: &ReturnReport, gpu: &Gpu, read: &Report) -> Vec<Missing
     let command = format!("journalctl -k -o short-iso-precise{}", since.unwrap_or_default());
     let why = "the records of the log were not read";
     add(read.kernel_log.is_empty(), "raw kernel log since the first fault", why, Some(command));
+    let why = "the files of the driver and of the kernel about the GPU were not read";
+    let address = gpu.pci.as_ref().map(|pci| format!("lspci -vvvxxxx -s {}", pci.sysfs()));
+    add(report.files.is_empty(), "configuration space of the GPU and of the ports above", why, address);
     let has_gaps = report.gaps.iter().any(|gap| gap.from.is_some());
     let why = "look in the log system of the cluster, and in the event log and console log of the BMC";
     add(has_gaps, "what happened in the gaps of the logs", why, Some("ipmitool sel elist".to_owned()));

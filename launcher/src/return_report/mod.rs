@@ -19,6 +19,7 @@ use serde_json::Value;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::probe_command::ReadCommand;
+use syringe_core::raw_file::RawFile;
 use syringe_core::report::{Report, Section, Source};
 use syringe_core::text::clean;
 use syringe_macros::omit;
@@ -39,6 +40,10 @@ use crate::tools::node_name;
 const MAX_LINES: usize = 200;
 /// Maximum length of a kernel line.
 const MAX_LINE: usize = 600;
+/// Maximum number of files about the GPU.
+const MAX_FILES: usize = 8;
+/// Maximum number of lines of a file. The first 16 lines of a configuration space are those of conventional PCI.
+const MAX_FILE_LINES: usize = 16;
 /// Words in the paths of counters of PCIe and NVLink.
 const COUNTERS: [&str; 4] = ["replay", "error", "crc", "recover"];
 
@@ -74,6 +79,8 @@ pub(crate) struct ReturnReport {
     /// The raw records of the kernel log that name the GPU, newest last: data, not advice.
     kernel_lines: Vec<String>,
     kernel_lines_omitted: Option<usize>,
+    /// The files of the driver about the GPU, and the start of its configuration space.
+    files: Vec<RawFile>,
     /// Reboots, driver loads and GPU resets after the first fault, in order.
     tried: Vec<Tried>,
     /// What the diagnosis says about the GPU, worst first.
@@ -140,9 +147,9 @@ impl Fact {
 pub(crate) async fn return_report(call: CallContext, args: ReturnReportArgs) -> Result<ReturnReport, Failure> {
     let ReturnReportArgs { node, gpu } = args;
     let mut read = read(&call, &node).await?;
-    if read.report.kernel_log.is_empty() {
-        let mut logs = archives::kernel_logs(&call.settings, std::slice::from_ref(&node))?;
-        read.report.kernel_log = logs.remove(&node).unwrap_or_default();
+    if read.report.kernel_log.is_empty() || read.report.raw_files.is_empty() {
+        let saved = archives::raw_records(&call.settings, std::slice::from_ref(&node))?;
+        saved.get(&node).iter().for_each(|records| records.add_to(&mut read.report));
     }
     let gpu = Gpu::find(&node, &gpu, &read.report)?;
     Ok(ReturnReport::of(&call, &node, &gpu, read))
@@ -197,6 +204,7 @@ impl ReturnReport {
             events: of_gpu.iter().map(|event| Event::of(event, gpu)).collect(),
             kernel_lines,
             kernel_lines_omitted: (omitted > 0).then_some(omitted),
+            files: gpu.files(&report),
             tried,
             findings,
             plan,

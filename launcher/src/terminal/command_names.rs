@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 /// The command of each tool.
-pub(crate) const COMMANDS: [(&str, &str); 13] = [
+pub(crate) const COMMANDS: [(&str, &str); 14] = [
     ("list_gpu_nodes", "nodes"),
     ("get_gpu_health", "health"),
     ("get_gpu_inventory", "inventory"),
@@ -16,6 +16,7 @@ pub(crate) const COMMANDS: [(&str, &str); 13] = [
     ("get_gpu_telemetry", "telemetry"),
     ("snapshot_ecc", "ecc"),
     ("inspect_topology", "topology"),
+    ("compare_gpu_nodes", "compare"),
     ("explain_gpu_pod", "explain"),
     ("get_pod_gpu_allocation", "pods"),
     ("kill_gpu_process", "kill-gpu-process"),

@@ -44,7 +44,7 @@ pub struct XidArgs {
         help = "Name of the node; or, without a cluster: an Xid, a line of a kernel log in quotes, or - for a log from standard input",
         value_parser = node_or_code
     )]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     pub node_name: Option<String>,
     /// Xid or SXid to explain, in place of a node
     #[arg(skip)]

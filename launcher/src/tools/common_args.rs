@@ -17,7 +17,7 @@ use kube_read::objects::name_validation::{NODE_NAME, is_subdomain};
 pub struct NodeArgs {
     /// Kubernetes node
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     pub node_name: String,
     /// Kubeconfig context; the current one by default
     #[arg(skip)]
@@ -30,7 +30,7 @@ pub struct NodeArgs {
 pub struct FleetArgs {
     /// Node name (default: all GPU nodes)
     #[arg(value_name = "NODE", help = "Name of the node, or node/NAME; by default all GPU nodes", value_parser = node_name)]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     pub node_name: Option<String>,
     /// Without node_name: only nodes with these labels
     #[arg(

@@ -31,7 +31,7 @@ pub struct DiagnoseGpuNode;
 pub struct DiagnoseArgs {
     /// Kubernetes node
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     pub node_name: String,
     /// Also return every fact that was read (some 9,000 tokens for 8 GPUs)
     #[arg(long, help = "Also return every fact that was read, in JSON and YAML")]

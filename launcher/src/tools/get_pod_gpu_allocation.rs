@@ -44,7 +44,7 @@ pub struct GetPodGpuAllocation;
 pub struct AllocationArgs {
     /// Kubernetes node; without it, the pods with GPUs of a namespace, which needs no permission on nodes
     #[arg(value_name = "NODE", help = "Name of the node, or node/NAME; by default the pods of the namespace", value_parser = node_name)]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     pub node_name: Option<String>,
     /// Only the pods of this namespace (the totals are for the whole node); without a node, by default that of the context
     #[arg(

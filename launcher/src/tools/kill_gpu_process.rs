@@ -36,7 +36,7 @@ pub struct KillGpuProcess;
 pub struct KillArgs {
     /// Kubernetes node
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     pub node_name: String,
     /// UUID (GPU-…) of the GPU that the process uses
     #[arg(long, value_name = "UUID")]

@@ -3,6 +3,7 @@
 mod action_answer;
 pub mod analyze_xid_errors;
 pub mod common_args;
+mod compare_gpu_nodes;
 pub mod describe_gpu_node;
 pub mod diagnose_gpu_node;
 pub mod explain_gpu_pod;

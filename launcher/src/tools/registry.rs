@@ -7,8 +7,8 @@ use crate::tools::inspect_topology::TopologySection;
 use crate::tools::snapshot_ecc::EccSection;
 use crate::tools::tool::ToolEntry;
 use crate::tools::{
-    analyze_xid_errors, describe_gpu_node, diagnose_gpu_node, explain_gpu_pod, get_gpu_health, get_gpu_inventory,
-    get_pod_gpu_allocation, kill_gpu_process, list_gpu_nodes, reset_gpu,
+    analyze_xid_errors, compare_gpu_nodes, describe_gpu_node, diagnose_gpu_node, explain_gpu_pod, get_gpu_health,
+    get_gpu_inventory, get_pod_gpu_allocation, kill_gpu_process, list_gpu_nodes, reset_gpu,
 };
 
 /// Returns every tool of this mode, in the order in which they are listed. Tools that change a node exist only in
@@ -26,6 +26,7 @@ pub fn all(mode: Mode) -> Vec<ToolEntry> {
         ToolEntry::of::<explain_gpu_pod::ExplainGpuPod>(),
         ToolEntry::of::<SectionTool<EccSection>>(),
         ToolEntry::of::<SectionTool<TopologySection>>(),
+        ToolEntry::of::<compare_gpu_nodes::CompareGpuNodes>(),
     ];
     if mode == Mode::Operator {
         tools.push(ToolEntry::of::<kill_gpu_process::KillGpuProcess>());

@@ -33,7 +33,7 @@ pub struct ResetGpu;
 pub struct ResetArgs {
     /// Kubernetes node
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(max = 253))]
     pub node_name: String,
     /// UUID of the GPU (GPU-…)
     #[arg(long, value_name = "UUID")]

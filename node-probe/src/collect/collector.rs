@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use syringe_core::facts::topology::Topology;
 use syringe_core::nvml_codes;
+use syringe_core::raw_file::RawFile;
 use syringe_core::report::{Problem, Section, Sections};
 use syringe_core::section_name::SectionName;
 
@@ -33,6 +34,7 @@ pub(super) struct Collector {
     needed: NeededSections,
     pub(super) sections: Sections,
     pub(super) raw_log: Vec<String>,
+    pub(super) raw_files: Vec<RawFile>,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
     nvml_ended: bool,
@@ -63,6 +65,7 @@ impl Collector {
             left_behind: None,
             sections: Sections::default(),
             raw_log: Vec::new(),
+            raw_files: Vec::new(),
             nvml_problem: None,
             nvml_settled: false,
             nvml_ended: false,
@@ -125,6 +128,7 @@ impl Collector {
             SectionResult::Host(section) => self.sections.host = Some(*section),
             SectionResult::Xid(section) => self.sections.xid = Some(section),
             SectionResult::RawLog(lines) => self.raw_log = lines,
+            SectionResult::RawFiles(files) => self.raw_files = files,
             SectionResult::Processes(section) => self.sections.processes = Some(section),
         }
     }

@@ -100,6 +100,7 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
         scope: request.files.root.is_none().then(|| host::scope(&collector.paths)).flatten(),
         sections: collector.sections,
         kernel_log: collector.raw_log,
+        raw_files: collector.raw_files,
         ..blank()
     };
     if foreign {
@@ -180,8 +181,24 @@ fn mark_listed(host: &mut Host, addresses: Option<&[GpuAddress]>) {
 mod tests {
     use syringe_core::facts::host::PciGpu;
     use syringe_core::pci::PciAddress;
+    use syringe_core::probe_command::ReadCommand;
 
     use super::*;
+
+    #[test]
+    fn only_the_flag_adds_the_files_for_people() {
+        let tree = super::test_node::node(true);
+        let report = |raw_log| {
+            let files = crate::request::Files { root: Some(tree.path().to_owned()), ..Default::default() };
+            let read = ReadCommand { raw_log, ..ReadCommand::everything() };
+            collect(&Request { read, timeout: Duration::from_secs(10), files, development: true })
+        };
+        let paths: Vec<_> = report(true).raw_files.into_iter().map(|file| file.path).collect();
+        let expected = ["version", "gpus/0000:5d:00.0/information"].map(|name| format!("/proc/driver/nvidia/{name}"));
+        assert_eq!(paths[..2], expected);
+        assert_eq!(paths[2..], ["/sys/bus/pci/devices/0000:5d:00.0/config"]);
+        assert_eq!(report(false).raw_files, []);
+    }
 
     #[test]
     fn a_gpu_on_the_bus_that_nvml_does_not_list_is_marked_only_if_nvml_works() {

@@ -9,6 +9,8 @@ use syringe_core::facts::host::Host;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::processes::Processes;
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::raw_file::RawFile;
 use syringe_core::report::{Problem, Section};
 use syringe_core::section_name::SectionName;
 
@@ -27,6 +29,8 @@ pub(super) enum SectionResult {
     Xid(Section<KernelLog>),
     /// The records of the kernel log, before its section.
     RawLog(Vec<String>),
+    /// The files for people, before the section `host`.
+    RawFiles(Vec<RawFile>),
     Processes(Section<Processes>),
 }
 
@@ -41,10 +45,22 @@ pub(super) fn start_threads(
     let time = request.timeout;
     if needed.has(SectionName::Host) {
         let (paths, sender) = (paths.clone(), sender.clone());
-        let (container, stack_log) = (request.read.container.clone(), request.read.stack_log.clone());
+        let ReadCommand { container, stack_log, raw_log, .. } = request.read.clone();
         thread::spawn(move || {
             let options = host::ContainerOptions { container: container.as_ref(), stack_log: stack_log.as_ref() };
-            deliver(&sender, time, |section| SectionResult::Host(Box::new(section)), || host::read(&paths, options));
+            deliver(
+                &sender,
+                time,
+                |section| SectionResult::Host(Box::new(section)),
+                || {
+                    let section = host::read(&paths, options);
+                    // The facts are read first: files that block must not take their time.
+                    if raw_log {
+                        let _ = sender.send(SectionResult::RawFiles(host::raw_files::read(&paths)));
+                    }
+                    section
+                },
+            );
         });
     }
     if needed.has(SectionName::Kubelet) {

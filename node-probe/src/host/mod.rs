@@ -13,6 +13,7 @@
 //!   process/     /proc/PID ── section (who uses the GPUs), blocked_threads, open_device_files, daemons, action_facts
 //!   kubelet/     device allocation ── dra, pod_resources (grpc, protobuf), nvidia_stack, stack_log
 //!   runtime/     the container runtime ── containerd, crio, toolkit, cdi/, container_devices
+//!   raw_files    files of the driver and configuration spaces, for people
 //!   scope        how much of the node the probe sees
 //! ```
 
@@ -20,6 +21,7 @@ pub(crate) mod driver;
 pub(crate) mod kubelet;
 mod pci;
 mod process;
+pub(crate) mod raw_files;
 pub(crate) mod runtime;
 mod scope;
 mod system;

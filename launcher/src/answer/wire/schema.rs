@@ -34,7 +34,7 @@ pub(crate) fn input<T: JsonSchema>() -> Value {
     for noise in ["$schema", "title", "description"] {
         schema.remove(noise);
     }
-    RecursiveTransform(drop_null_alternative).transform(&mut schema);
+    RecursiveTransform(reduce).transform(&mut schema);
     schema.into()
 }
 
@@ -71,6 +71,8 @@ fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value
     }
     let (mut types, mut words) = (Vec::new(), Vec::new());
     collect_types(field, definitions, &mut types, &mut words);
+    // The number of omitted entries is absent if there are none.
+    types.retain(|one| one != "null" || !name.ends_with("_omitted"));
     match types.as_slice() {
         // The field can have any value.
         [] => {}
@@ -110,8 +112,8 @@ fn first_clause(text: &str) -> String {
     paragraph[..end].trim_end_matches('.').to_owned()
 }
 
-/// Removes `null` from the types of an optional argument: a caller leaves such an argument out.
-fn drop_null_alternative(schema: &mut Schema) {
+/// Removes `null` from the types of an optional argument, which a caller leaves out, and what tells a caller nothing.
+fn reduce(schema: &mut Schema) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|word| word != "null");
         if let [only] = types.as_slice() {
@@ -122,4 +124,6 @@ fn drop_null_alternative(schema: &mut Schema) {
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }
+    // The size of an integer in this program. The limits of an argument are in `minimum` and `maximum`.
+    schema.remove("format");
 }

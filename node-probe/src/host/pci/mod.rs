@@ -5,7 +5,7 @@
 
 pub(in crate::host) mod lost_gpus;
 mod nics;
-mod pcie_path;
+pub(in crate::host) mod pcie_path;
 pub(in crate::host) mod topology;
 
 use std::io;

@@ -19,7 +19,7 @@ pub(in crate::host) struct Place {
     /// The name of the host bridge, such as `pci0000:5d`.
     root: String,
     /// The functions from the host bridge down to the device, with the folder of each function.
-    chain: Vec<(PciAddress, PathBuf)>,
+    pub(in crate::host) chain: Vec<(PciAddress, PathBuf)>,
     numa_node: Option<u32>,
 }
 

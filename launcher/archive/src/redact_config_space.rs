@@ -1,0 +1,59 @@
+//! `without_serial`: removes the serial number of the device from the dump of a configuration space.
+
+use syringe_core::raw_file::RawFile;
+
+/// Offset of the first extended capability.
+const EXTENDED: usize = 0x100;
+/// The capability Device Serial Number, and the size of the number after its header.
+const SERIAL: u16 = 3;
+const SERIAL_SIZE: usize = 8;
+/// The extended part has space for at most 960 capabilities. A longer list contains a cycle.
+const MAX_CAPABILITIES: usize = 960;
+
+/// Returns the dump with zeros in place of the serial number; `None` if the file is no dump.
+pub(crate) fn without_serial(file: &RawFile) -> Option<RawFile> {
+    let mut bytes = file.bytes()?;
+    let mut at = EXTENDED;
+    for _ in 0..MAX_CAPABILITIES {
+        let Some(&[id, more, version_and_next, next]) = bytes.get(at..at + 4) else { break };
+        if u16::from_le_bytes([id, more]) == SERIAL {
+            bytes.iter_mut().skip(at + 4).take(SERIAL_SIZE).for_each(|byte| *byte = 0);
+        }
+        at = usize::from(version_and_next >> 4) | usize::from(next) << 4;
+        at &= !3;
+        if at < EXTENDED {
+            break;
+        }
+    }
+    Some(RawFile::of_bytes(file.path.clone(), &bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a configuration space with AER at 0x100 and a serial number at 0x148, which is followed by AER again.
+    fn with_serial() -> Vec<u8> {
+        let mut bytes = vec![0; 4096];
+        bytes[0x100..0x104].copy_from_slice(&[1, 0, 0x82, 0x14]);
+        bytes[0x148..0x14c].copy_from_slice(&[3, 0, 0x01, 0x10]);
+        bytes[0x14c..0x154].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        bytes[0x154] = 9;
+        bytes
+    }
+
+    #[test]
+    fn the_serial_number_is_zero_and_the_rest_stays() {
+        let mut bytes = with_serial();
+        let without = without_serial(&RawFile::of_bytes("x".into(), &bytes)).expect("a dump");
+        bytes[0x14c..0x154].fill(0);
+        assert_eq!(without.bytes(), Some(bytes));
+    }
+
+    #[test]
+    fn a_short_space_and_a_text_are_not_changed() {
+        let short = RawFile::of_bytes("x".into(), &with_serial()[..256]);
+        assert_eq!(without_serial(&short), Some(short));
+        assert_eq!(without_serial(&RawFile { lines: vec!["GPU UUID: x".into()], ..RawFile::default() }), None);
+    }
+}

@@ -68,7 +68,13 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
         }
     }
     // These entries are first, because the list is cut off at the end.
-    let mut list: Vec<Unknown> = node.kubernetes.unread.iter().map(unread_input).collect();
+    let mut list: Vec<Unknown> = Vec::new();
+    for input in node.kubernetes.unread.iter().map(unread_input) {
+        match list.iter_mut().find(|known| known.why == input.why) {
+            Some(known) => known.section = format!("{}, {}", known.section, input.section),
+            None => list.push(input),
+        }
+    }
     list.extend(
         entries.into_iter().map(|(sections, entry)| Unknown { section: SectionName::join(&sections, ", "), ..entry }),
     );

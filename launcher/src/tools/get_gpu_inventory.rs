@@ -33,7 +33,16 @@ pub struct InventorySection {
     /// The driver and the GPUs.
     pub inventory: Inventory,
     /// MIG devices of the GPUs with MIG on; only in the answer about one node.
-    pub mig: Vec<GpuMig>,
+    pub mig: Vec<MigLayout>,
+}
+
+/// The MIG devices of a GPU.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct MigLayout {
+    /// NVML index of the GPU.
+    pub gpu: u32,
+    /// The MIG devices, counted by profile: `2 x 3g.40gb`.
+    pub devices: String,
 }
 
 impl GpuSection for InventorySection {
@@ -81,8 +90,8 @@ impl GpuSection for InventorySection {
 
     fn after_table(&self, page: &mut Page) {
         let mut rows = new_table(["gpu", "mig devices"]);
-        for (index, layout) in self.mig.iter().filter_map(|gpu| Some((gpu.index, gpu.layout()?))) {
-            rows.add_row([index.to_string(), layout]);
+        for MigLayout { gpu, devices } in &self.mig {
+            rows.add_row([gpu.to_string(), devices.clone()]);
         }
         page.push_table(rows);
     }
@@ -115,7 +124,8 @@ impl Tool for GetGpuInventory {
 fn answer(mut read: NodeReading) -> Result<NodeAnswer<InventorySection>, Failure> {
     let mig = read.report.sections.mig.take().and_then(|section| section.data).unwrap_or_default();
     let mut answer = gpu_section::answer::<InventorySection>(read)?;
-    answer.section.mig = mig.gpus.into_iter().filter(|gpu| gpu.layout().is_some()).collect();
+    let layout = |gpu: &GpuMig| Some(MigLayout { gpu: gpu.index, devices: gpu.layout()? });
+    answer.section.mig = mig.gpus.iter().filter_map(layout).collect();
     Ok(answer)
 }
 

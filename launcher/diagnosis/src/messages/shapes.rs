@@ -178,9 +178,9 @@ pub(crate) fn telling_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a
     told.into_iter().map(|at| lines[at]).collect()
 }
 
-/// Returns whether a line only announces an error: NCCL's `Last error:`.
+/// Returns whether a line only announces an error: NCCL's `Last error:`, the name of the error file in torchrun's table.
 fn is_heading(line: &str) -> bool {
-    line.to_ascii_lowercase().trim_end().ends_with("last error:")
+    line.to_ascii_lowercase().trim_end().ends_with("last error:") || line.trim_start().starts_with("error_file:")
 }
 
 /// Returns whether a line is about an error. The line after a heading such as NCCL's `Last error:` is one, and the heading is not.

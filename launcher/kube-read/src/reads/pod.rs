@@ -86,7 +86,7 @@ async fn worst_of(connection: &Connection, namespace: &str, owned: OwnedPods) ->
 
 /// Returns the facts of a job without pods, if its newest event says why it has none. `events`: newest first.
 fn job_without_pods(namespace: &str, target: &NamedOwner, events: Vec<events::NodeEvent>) -> Option<PodFacts> {
-    let tells = |event: &events::NodeEvent| JOB_REASONS.iter().any(|reason| event.reason.ends_with(reason));
+    let tells = |event: &events::NodeEvent| JOB_REASONS.iter().any(|reason| event.reason.contains(reason));
     // The controller deletes the pods after its decision.
     let newest = events.iter().position(|event| event.reason != "SuccessfulDelete")?;
     if !tells(&events[newest]) {

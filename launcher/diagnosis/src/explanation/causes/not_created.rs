@@ -43,7 +43,7 @@ pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation.with_evidence([event_quote(event)]))
 }
 
-/// Why a job has no pods: the end of the reason of its event, the cause, the meaning, the action, and the advice.
+/// Why a job has no pods: a part of the reason of its event, the cause, the meaning, the action, and the advice.
 const OF_JOBS: [(&str, Cause, &str, ActionCode, &str); 8] = [
     (
         "Suspended",
@@ -97,7 +97,7 @@ const OF_JOBS: [(&str, Cause, &str, ActionCode, &str); 8] = [
 /// Explains a job without pods, by its newest event.
 fn without_pods(case: &Case<'_>, controller: &str) -> Option<Explanation> {
     let event = case.pod.events.last().filter(|event| event.reason != "FailedCreate")?;
-    let (_, cause, meaning, code, advice) = OF_JOBS.iter().find(|(reason, ..)| event.reason.ends_with(reason))?;
+    let (_, cause, meaning, code, advice) = OF_JOBS.iter().find(|(reason, ..)| event.reason.contains(reason))?;
     Some(
         case.explain(*cause, Certainty::Certain, format!("{controller}: {meaning}"))
             .with_evidence([event_quote(event)])

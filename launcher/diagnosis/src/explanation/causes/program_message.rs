@@ -146,7 +146,7 @@ fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
     // The program knows the reason better than its launcher.
     let known =
         |line: &&str| phrases::known(Part::Program, line).is_some_and(|phrase| phrase.code == ActionCode::FixLimits);
-    if lines.iter().any(|line| known(line)) {
+    if lines.iter().any(known) {
         return None;
     }
     let (cause, code, why, advice) = match child.name {

@@ -363,7 +363,8 @@ fn in_words(first: &'static Phrase, reasons: &[&str]) -> String {
             meanings.push(phrase.what);
         }
     }
-    meanings.join("; for other nodes: ")
+    // What is said of a group is about its pods, and not about a part of the nodes.
+    meanings.join(if first.what.contains("pod group") { ": " } else { "; for other nodes: " })
 }
 
 /// Parts of names of resources that only the scheduler of the software that shares GPUs counts, and a part of that scheduler's name.

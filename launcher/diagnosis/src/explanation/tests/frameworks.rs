@@ -142,6 +142,7 @@ fn a_job_without_pods_is_explained_by_its_last_event() {
     for (reason, cause, what) in [
         ("Suspended", Cause::Cluster, "is suspended"),
         ("PyTorchJobSuspended", Cause::Cluster, "is suspended"),
+        ("SuspendedJobs", Cause::Cluster, "is suspended"),
         ("DeadlineExceeded", Cause::Application, "activeDeadlineSeconds"),
         ("BackoffLimitExceeded", Cause::Application, "backoffLimit"),
         ("Completed", Cause::None, "completed"),

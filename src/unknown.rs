@@ -4,6 +4,9 @@ use syringe_macros::facts;
 
 use crate::section_name::SectionName;
 
+/// Beginning of the reason why data is unknown that an archive does not have.
+pub const NOT_IN_ARCHIVE: &str = "it is not in the archive: ";
+
 /// Something that could not be read.
 #[facts(omit(Option))]
 pub struct Unknown {

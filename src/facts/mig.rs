@@ -53,3 +53,39 @@ pub struct MigDevice {
     /// Memory in use.
     pub memory_used_bytes: Option<u64>,
 }
+
+impl GpuMig {
+    /// Returns the MIG devices, counted by profile: `2 x 3g.40gb, 1 x 1g.10gb`. `None` while MIG is off.
+    pub fn layout(&self) -> Option<String> {
+        let is_on = self.mode.as_ref().is_some_and(|mode| mode.current);
+        let mut counts: Vec<(&str, usize)> = Vec::new();
+        for device in &self.devices {
+            let profile = device.profile.as_deref().unwrap_or("unknown profile");
+            match counts.iter_mut().find(|(known, _)| *known == profile) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((profile, 1)),
+            }
+        }
+        let counts: Vec<_> = counts.iter().map(|(profile, count)| format!("{count} x {profile}")).collect();
+        match counts.is_empty() {
+            true => is_on.then(|| "no MIG device".to_owned()),
+            false => Some(counts.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GpuMig, MigDevice};
+    use crate::facts::Mode;
+
+    #[test]
+    fn the_devices_are_counted_by_profile() {
+        let mut gpu = GpuMig { mode: Some(Mode { current: true, ..Mode::default() }), ..GpuMig::default() };
+        assert_eq!(gpu.layout().as_deref(), Some("no MIG device"));
+        let device = |profile: &str| MigDevice { profile: Some(profile.to_owned()), ..MigDevice::default() };
+        gpu.devices = ["3g.40gb", "1g.10gb", "1g.10gb"].map(device).to_vec();
+        assert_eq!(gpu.layout().as_deref(), Some("1 x 3g.40gb, 2 x 1g.10gb"));
+        assert_eq!(GpuMig::default().layout(), None);
+    }
+}

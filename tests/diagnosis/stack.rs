@@ -152,6 +152,10 @@ fn what_may_still_be_starting_is_no_fault() {
     let mut facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);
     facts.ready_since = ago(&report, 4).parse().ok();
     assert!(!of(&facts), "the node has just become Ready");
+    facts.ready_since = ago(&report, 6).parse().ok();
+    assert!(of(&facts), "many restarts are no part of a start");
+    facts.nvidia_pods.as_mut().expect("pods")[0].containers[0].restarts = 2;
+    assert!(!of(&facts), "a few restarts are a part of a start");
     let mut booted = report.clone();
     booted.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("host").uptime_seconds = Some(240);
     let facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);

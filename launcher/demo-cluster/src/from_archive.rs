@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use syringe_core::report::Report;
+use syringe_core::unknown::NOT_IN_ARCHIVE;
 
 use crate::fixture::{Denial, Fixture, Timing};
 use crate::node_fixture::{NodeFacts, NodeFixture};
@@ -77,7 +78,7 @@ impl Fixture {
             let why = manifest.unread.get(*kind)?;
             Some(["get", "list"].map(|verb| Denial {
                 group: Some((*group).to_owned()),
-                why: Some(format!("it is not in the archive: {why}")),
+                why: Some(format!("{NOT_IN_ARCHIVE}{why}")),
                 ..Denial::of(verb, kind)
             }))
         });

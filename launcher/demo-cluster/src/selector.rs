@@ -1,6 +1,6 @@
 //! `Labels`, `Fields`: parse label and field selectors, and match objects.
 //!
-//! Label selectors: `a=b`, `a==b`, `a!=b`, `a in (x,y)`, `a notin (x,y)`, `a`, `!a`. Field selectors: `a=b`, `a==b`, `a!=b`.
+//! Label selectors: `a=b`, `a==b`, `a!=b`, `a in (x,y)`, `a notin (x,y)`, `a`, `!a`, `a>1`, `a<1`. Field selectors: `a=b`, `a==b`, `a!=b`.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,10 @@ enum Requirement {
     NotIn(String, Vec<String>),
     Exists(String),
     Absent(String),
+    /// A label whose value is a number above this one.
+    Above(String, i64),
+    /// A label whose value is a number below this one.
+    Below(String, i64),
 }
 
 /// A parsed `labelSelector`: all requirements must be met. An empty selector selects every object.
@@ -40,8 +44,14 @@ impl Labels {
             Requirement::NotIn(key, values) => value(key).is_none_or(|value| !values.contains(value)),
             Requirement::Exists(key) => value(key).is_some(),
             Requirement::Absent(key) => value(key).is_none(),
+            Requirement::Above(key, bound) => number(value(key)).is_some_and(|number| number > *bound),
+            Requirement::Below(key, bound) => number(value(key)).is_some_and(|number| number < *bound),
         })
     }
+}
+
+fn number(value: Option<&String>) -> Option<i64> {
+    value?.parse().ok()
 }
 
 impl Fields {
@@ -102,6 +112,13 @@ fn requirement(part: &str) -> Result<Requirement, String> {
             _ => Err(format!("unable to parse requirement: found '{part}', expected: in, notin")),
         };
     }
+    for (mark, compare) in [('>', Requirement::Above as fn(String, i64) -> Requirement), ('<', Requirement::Below)] {
+        if let Some((key, bound)) = part.split_once(mark) {
+            let bound = bound.trim().parse();
+            let bound = bound.map_err(|_| format!("unable to parse requirement: '{part}' compares with no number"))?;
+            return Ok(compare(key.trim().to_owned(), bound));
+        }
+    }
     match part.strip_prefix('!') {
         Some(key) => Ok(Requirement::Absent(key.trim().to_owned())),
         None if part.contains(char::is_whitespace) => Err(format!("unable to parse requirement: found '{part}'")),
@@ -133,19 +150,43 @@ mod tests {
     use super::*;
 
     fn selects(selector: &str) -> bool {
-        let labels = BTreeMap::from([("app".to_owned(), "probe".to_owned()), ("gpu".to_owned(), "h100".to_owned())]);
+        let labels = [("app", "probe"), ("gpu", "h100"), ("memory", "81559")];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         Labels::parse(selector).expect("a valid selector").matches(Some(&labels))
     }
 
     #[test]
     fn every_form_of_a_label_requirement_is_parsed() {
-        for yes in ["", "app=probe", "app==probe,gpu", "gpu in (a100, h100)", "x notin (y)", "!x", "x!=y", "app,!x"] {
+        for yes in [
+            "",
+            "app=probe",
+            "app==probe,gpu",
+            "gpu in (a100, h100)",
+            "x notin (y)",
+            "!x",
+            "x!=y",
+            "app,!x",
+            "memory>40000",
+            "memory<90000,gpu",
+        ] {
             assert!(selects(yes), "{yes}");
         }
-        for no in ["app=x", "app!=probe", "gpu in (a100)", "gpu notin (h100,x)", "!app", "x", "app=probe,x"] {
+        for no in [
+            "app=x",
+            "app!=probe",
+            "gpu in (a100)",
+            "gpu notin (h100,x)",
+            "!app",
+            "x",
+            "app=probe,x",
+            "memory>81559",
+            "memory<1",
+            "x>1",
+            "gpu>1",
+        ] {
             assert!(!selects(no), "{no}");
         }
-        assert!(Labels::parse("app between (a,b)").is_err());
+        assert!(Labels::parse("app between (a,b)").is_err() && Labels::parse("memory>big").is_err());
     }
 
     #[test]

@@ -46,7 +46,10 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
                         format!("{} (diagnose_gpu_node for {} returns the reason.)", one.summary, one.node)
                     }
                     (true, _) => String::new(),
-                    (false, _) => one.findings.iter().map(NodeFinding::line).collect::<Vec<_>>().join("\n"),
+                    (false, _) => {
+                        let more = one.findings_omitted.map(|more| format!("… and {more} more"));
+                        one.findings.iter().map(NodeFinding::line).chain(more).collect::<Vec<_>>().join("\n")
+                    }
                 },
                 one.differs.join("\n"),
             ]);

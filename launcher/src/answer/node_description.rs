@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::KubernetesInput;
+use syringe_core::facts::mig::GpuMig;
 use syringe_core::report::{Section, Sections};
 use syringe_core::unknown::Unknown;
 
@@ -121,6 +122,8 @@ pub struct GpuRow {
     pub utilization_percent: Option<u32>,
     /// Memory in use.
     pub memory_used_bytes: Option<u64>,
+    /// MIG devices of the GPU, counted by profile: `2 x 3g.40gb`. Absent while MIG is off.
+    pub mig_devices: Option<String>,
 }
 
 impl NodeDescription {
@@ -175,7 +178,8 @@ impl NodeDescription {
             *allocated = (*allocated).max(resolve_devices::allocated_gpus(&report.sections)).min(totals.total_gpus);
             *available = (*available).min(totals.total_gpus - *allocated);
         }
-        let Sections { inventory, telemetry, .. } = report.sections;
+        let Sections { inventory, telemetry, mig, .. } = report.sections;
+        let mig = Section::into_data(mig).map(|mig| mig.gpus).unwrap_or_default();
         if let Some(inventory) = Section::into_data(inventory) {
             self.driver_version = inventory.driver_version.or(self.driver_version.take());
             self.cuda_version = inventory.cuda_version;
@@ -198,6 +202,7 @@ impl NodeDescription {
                 temperature_celsius: now.and_then(|now| now.temperature.gpu_celsius),
                 utilization_percent: now.and_then(|now| now.utilization.gpu_percent),
                 memory_used_bytes: now.and_then(|now| now.memory.used_bytes),
+                mig_devices: mig.iter().find(|mig| Some(mig.index) == gpu.index).and_then(GpuMig::layout),
             }
         };
         self.gpus = health.gpus.into_iter().map(row).collect();
@@ -221,7 +226,7 @@ impl NodeDescription {
 
     /// Sets the summary and the verdict from both parts.
     pub(crate) fn set_summary(&mut self) {
-        let Self { summary: text, totals, overall_health, findings, kubernetes_problems, ready, .. } = self;
+        let Self { summary: text, totals, overall_health, findings, kubernetes_problems, ready, resources, .. } = self;
         let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
         let found = match worst {
             Severity::Fatal | Severity::Critical => HealthStatus::Unhealthy,
@@ -239,11 +244,23 @@ impl NodeDescription {
             if text.is_empty() { "Not probed: hardware was not checked.".to_owned() } else { std::mem::take(text) };
         *text = match allocated_gpus.zip(*available_gpus) {
             Some((allocated, available)) => {
-                format!("{allocated} of {total_gpus} GPUs allocated, {available} available. {seen}")
+                let parts = mig_devices_in_use(resources);
+                let whole = if parts.is_empty() { "" } else { " as a whole" };
+                format!("{allocated} of {total_gpus} GPUs allocated, {available} available{whole}{parts}. {seen}")
             }
             None => format!("{total_gpus} GPUs; it is unknown how many are allocated. {seen}"),
         };
     }
+}
+
+/// Returns how many MIG devices of each kind are allocated and free: `; nvidia.com/mig-3g.40gb: 1 of 8 allocated, 7 available`.
+fn mig_devices_in_use(resources: &[ResourceUse]) -> String {
+    let offered = resources.iter().filter(|one| one.unit == Unit::MigDevice && one.capacity > 0);
+    let in_words = |one: &ResourceUse| {
+        let (allocated, available) = one.allocated.zip(one.available)?;
+        Some(format!("; {}: {allocated} of {} allocated, {available} available", one.resource, one.allocatable))
+    };
+    offered.filter_map(in_words).collect()
 }
 
 /// Returns the number of GPUs that NVML lists or that are on the PCI bus.

@@ -55,10 +55,13 @@ fn verdict(answer: &NodeDescription) -> Verdict {
 }
 
 fn gpus_table(gpus: &[GpuRow]) -> Rows {
-    let mut rows =
-        new_table(["gpu", "pci address", "status", "score", "°C", "gpu %", "used GiB", "uuid"]).optional(&["uuid"]);
+    let with_mig = gpus.iter().any(|gpu| gpu.mig_devices.is_some());
+    let heads = ["gpu", "pci address", "status", "score", "°C", "gpu %", "used GiB"].into_iter();
+    let heads = heads.chain(with_mig.then_some("mig devices")).chain(["uuid"]);
+    let mut rows = new_table(heads).optional(&["uuid"]);
     for gpu in gpus {
-        rows.add_row([
+        let mig = with_mig.then(|| cell(gpu.mig_devices.clone()));
+        let cells = [
             cell(gpu.index),
             cell(gpu.pci_address.clone()),
             named(gpu.status),
@@ -66,8 +69,8 @@ fn gpus_table(gpus: &[GpuRow]) -> Rows {
             cell(gpu.temperature_celsius),
             cell(gpu.utilization_percent),
             cell(gpu.memory_used_bytes.map(|bytes| bytes >> 30)),
-            cell(gpu.uuid.clone()),
-        ]);
+        ];
+        rows.add_row(cells.into_iter().chain(mig).chain([cell(gpu.uuid.clone())]));
     }
     rows
 }

@@ -201,8 +201,15 @@ impl Tool for AnalyzeXidErrors {
                 return Err(Failure::usage("The arguments", "exactly one of node_name and code must be set", next));
             }
         };
+        let asked = since.clone();
         let command = ReadCommand { since, ..SectionName::Xid.into() };
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
+        if let (Some(since), Some(taken_at)) = (asked, read.report.taken_at)
+            && since.resolve(taken_at) > taken_at
+        {
+            let why = format!("--since is after the time of the state, {taken_at:.0}");
+            return Err(Failure::usage("The arguments", why, "Use an earlier time, or a duration such as 24h."));
+        }
         let log = read_node::section(&read.note, SectionName::Xid, read.report.sections.xid)?;
         Ok(XidAnswer::Node(Box::new(NodeAnswer::new(read.diagnosis, XidSection::of(log), read.note))))
     }
@@ -292,9 +299,23 @@ fn of_text(text: &str, since: Option<&Since>) -> NodeAnswer<XidSection> {
     let hostname = Some(NODE_OF_INPUT.to_owned());
     let report = Report { source: Source::File, hostname, taken_at: Some(now), sections, ..Report::default() };
     let diagnosis = diagnosis::diagnose(&report, &KubernetesFacts::default());
-    let note = "Only this log was read. Its lines do not show whether a fault still exists.".to_owned();
+    let mut note = "Only this log was read. Its lines do not show whether a fault still exists.".to_owned();
+    if log_has_local_times(&report) {
+        note.push(' ');
+        note.push_str(WITHOUT_ZONE);
+    }
     let probe = ProbeSummary { source: Source::File, ..ProbeSummary::without_probe(NODE_OF_INPUT, "", now, note) };
     NodeAnswer::new(diagnosis, section, probe)
+}
+
+/// What follows from a log whose times have no time zone.
+const WITHOUT_ZONE: &str = "The log does not say its time zone: its times are read as UTC, although dmesg -T, journalctl and syslog print local \
+    times. For times with a zone: journalctl -k -o short-iso.";
+
+/// Returns whether a log of the report has times without a time zone.
+fn log_has_local_times(report: &Report) -> bool {
+    let log = Section::data_of(&report.sections.xid);
+    log.is_some_and(|log| log.coverage.iter().any(|source| source.note.contains("time zone not stated")))
 }
 
 fn kind_word(event: &KernelEvent) -> String {
@@ -316,6 +337,11 @@ mod tests {
         assert!(found.contains(&"gpu-off-bus"), "{found:?}");
         assert_eq!(answer.section.events.first().and_then(|event| event.code), Some(79));
         assert!(!answer.summary.is_empty() && !answer.checked.is_empty());
+        let zone = |text: &str| of_text(text, None).probe.note.unwrap_or_default().contains("time zone");
+        let local = "[Fri Nov 20 10:11:12 2026] NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.";
+        let iso =
+            "2026-11-20T10:11:12+0100 gpu-1 kernel: NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.";
+        assert!(zone(local) && !zone(iso) && !zone(&line(1)));
         let none = of_text("nothing about GPUs\n", None);
         let is_fault = |finding: &diagnosis::finding::Finding| finding.severity > Severity::Info;
         assert!(!none.findings.iter().any(is_fault) && none.section.events.is_empty(), "{:?}", none.findings);

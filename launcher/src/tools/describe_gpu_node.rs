@@ -69,8 +69,11 @@ impl Tool for DescribeGpuNode {
             }
         }
         let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()), Some(&daemon_sets));
-        match read_node::read_with_object(&call, known, Self::NAME, ReadCommand::everything()).await {
-            Ok(mut read) => {
+        let read = read_node::read_with_object(&call, known, Self::NAME, ReadCommand::everything()).await;
+        // Without a probe, the pods of NVIDIA's software decide, as in a diagnosis.
+        let daemon_sets = Some(&daemon_sets);
+        match read_node::with_kubernetes(&connection, &view.node, daemon_sets, read, call.time_left()).await {
+            Ok((mut read, failure)) => {
                 if read.report.source == Source::Api
                     && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await
                     && !needs_optional_permission(&why)
@@ -78,6 +81,9 @@ impl Tool for DescribeGpuNode {
                     answer.unknown.push(Unknown::new(SectionName::Xid, why));
                 }
                 answer.add(read);
+                if let Some(failure) = failure {
+                    answer.unknown.push(section_unknown("probe", &failure));
+                }
             }
             Err(failure) => {
                 answer.unknown.push(section_unknown("probe", &failure));

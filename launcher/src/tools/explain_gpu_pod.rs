@@ -37,7 +37,7 @@ use kube_read::objects::named_owner::NamedOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::reads::pod::ReadPod;
-use kube_read::reads::{candidate_nodes, pod, pod_log};
+use kube_read::reads::{candidate_nodes, owned_pods, pod, pod_log};
 use syringe_macros::omit;
 
 /// Maximum number of findings about the node in one answer.
@@ -108,7 +108,7 @@ pub struct PodExplanation {
     pub log_tail: Option<LogTail>,
     /// The pods of the owner that the call named; the answer explains the pod in the worst state.
     pub selected_of: Option<SelectedOf>,
-    /// The pod's phase; `NotCreated` if its controller could not create it.
+    /// The pod's phase; `NotCreated` if its controller could not create it, `NoPods` for a job that is suspended or has ended.
     pub phase: String,
     /// Node of the pod.
     pub node: Option<String>,
@@ -220,7 +220,14 @@ impl Tool for ExplainGpuPod {
             {
                 read = pod::read(&connection, prefix, &NamedOwner::named(name)).await.or(read);
             }
-            let read = read?;
+            let mut read = read?;
+            if read.selected_of.is_none() && read.facts.phase == "Running" && read.facts.wants_gpus {
+                let object = read.object.as_ref();
+                read.facts.siblings_not_running = match object {
+                    Some(object) => owned_pods::not_running_beside(&connection, object).await,
+                    None => Vec::new(),
+                };
+            }
             Ok((connection, read))
         };
         let (connection, mut read) = call.with_deadline("Reading the pod", reading).await?;
@@ -270,7 +277,12 @@ impl Tool for ExplainGpuPod {
             text.push_quoted(&format!("{}  {ago:>7}  {:<10}  {}\n", second(entry.time), entry.source, entry.what));
         }
         for Candidate { node, reasons_against, used_by, used_by_omitted, .. } in &answer.candidates {
-            let reasons = if reasons_against.is_empty() { NO_OBJECTION.to_owned() } else { reasons_against.join("; ") };
+            let reasons =
+                match (reasons_against.is_empty(), evidence.iter().any(|line| line.starts_with("scheduler: "))) {
+                    (false, _) => reasons_against.join("; "),
+                    (true, true) => format!("no reason found; see the scheduler's message above {NOT_CHECKED}"),
+                    (true, false) => format!("no reason found {NOT_CHECKED}"),
+                };
             text.push_str(&format!("\n{node}: {reasons}"));
             if !used_by.is_empty() {
                 let more = if *used_by_omitted > 0 { format!(" and {used_by_omitted} more") } else { String::new() };
@@ -506,9 +518,8 @@ impl PendingPod {
     }
 }
 
-/// Text for a node that no check excludes.
-const NO_OBJECTION: &str =
-    "no reason found; see the scheduler's message above (not checked: claims' devices, volumes, pod affinity, quota)";
+/// The checks that are left to the scheduler, for a node that no check excludes.
+const NOT_CHECKED: &str = "(not checked: claims' devices, volumes, pod affinity, quota)";
 
 /// Returns whether the pod is waiting for a node, not for a scheduling gate or a volume claim.
 fn waits_for_nodes(pod: &PodFacts) -> bool {

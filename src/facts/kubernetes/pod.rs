@@ -38,6 +38,10 @@ pub struct PodFacts {
     /// Warnings about other objects that name the pod or that the pod belongs to (a virtual machine, a job, a group of pods, a
     /// claim), oldest first. The messages begin with kind and name of that object.
     pub related_warnings: Vec<PodEvent>,
+    /// Other pods of the same controller that do not run, each with its phase: `train-worker-3 (Pending)`.
+    pub siblings_not_running: Vec<String>,
+    /// Name of the queue that admits the pod (label `kueue.x-k8s.io/queue-name`).
+    pub queue: Option<String>,
     /// The last lines of the log of the container that failed, oldest first; empty if it was not read.
     pub log_lines: Vec<String>,
     /// The last lines of the logs of other containers.
@@ -86,9 +90,23 @@ pub struct PodFacts {
     pub unhealthy_devices: Vec<String>,
     /// UIDs of the pods on the same node that are not deleted and not finished; `None` if the pods were not listed.
     pub live_pod_uids: Option<Vec<String>>,
-    /// The controller that could not create the pod, e.g. `Job train`. The pod does not exist; the other fields are empty.
+    /// The controller that could not create the pod, or that has no pods, e.g. `Job train`. The pod does not exist; the other fields are
+    /// empty.
     pub not_created_by: Option<String>,
 }
+
+/// Reasons of events of a Job that has no pods, and will have none until somebody changes something. Other controllers put the kind of
+/// their job before the reason: `PyTorchJobSuspended`.
+pub const JOB_REASONS: [&str; 8] = [
+    "BackoffLimitExceeded",
+    "DeadlineExceeded",
+    "Suspended",
+    "PodFailurePolicy",
+    "MaxFailedIndexesExceeded",
+    "FailedIndexes",
+    "JobCompleted",
+    "Completed",
+];
 
 /// Priority and preemption of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -123,7 +141,7 @@ pub struct CapacityShortage {
     /// The node that has enough of every resource and is excluded for the fewest reasons that were checked, with these reasons:
     /// `gpu-8 has 4 nvidia.com/gpu free and is excluded: cordoned`.
     pub excluded: Option<String>,
-    /// Requested GPUs that a node has and does not offer: `1 of 4 nvidia.com/gpu of gpu-7 not allocatable (unhealthy)`.
+    /// Requested GPUs that a node has and does not offer: `1 of 4 nvidia.com/gpu of gpu-7 not allocatable`.
     pub unhealthy: Option<String>,
 }
 
@@ -156,6 +174,8 @@ pub struct ContainerSpec {
     pub dropped: Vec<String>,
     /// Whether it requests GPUs, of a device plugin or by a claim.
     pub requests_gpus: bool,
+    /// Its limit of memory, as it is written: `64Gi`; or else that of the pod.
+    pub memory_limit: Option<String>,
 }
 
 /// One container of a pod.

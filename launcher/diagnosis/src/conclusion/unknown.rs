@@ -11,7 +11,7 @@ use syringe_core::facts::kubernetes::node::UnreadInput;
 use syringe_core::report::{Extent, Report, Source, Status};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::{clean, clean_keeping_end};
-use syringe_core::unknown::Unknown;
+use syringe_core::unknown::{NOT_IN_ARCHIVE, Unknown};
 
 /// Sections that are required for `healthy`. Processes, MIG instances and allocations do not decide about health.
 const DECISIVE: [SectionName; 6] = [
@@ -68,7 +68,8 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
         }
     }
     // These entries are first, because the list is cut off at the end.
-    let mut list: Vec<Unknown> = node.kubernetes.unread.iter().map(unread_input).collect();
+    let mut list: Vec<Unknown> = Vec::new();
+    node.kubernetes.unread.iter().map(unread_input).for_each(|input| join(&mut list, input));
     list.extend(
         entries.into_iter().map(|(sections, entry)| Unknown { section: SectionName::join(&sections, ", "), ..entry }),
     );
@@ -85,7 +86,7 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
         || !node.kubernetes.unread.is_empty()
         || undecided(node.report);
     list.extend(faults.missing.iter().map(|(section, why)| Unknown::new(*section, why.clone())));
-    list.extend(unread.into_iter().map(|unread| unread.fact));
+    unread.into_iter().for_each(|unread| join(&mut list, unread.fact));
     if list.len() > MAX {
         let more = list.len() - (MAX - 1);
         list.truncate(MAX - 1);
@@ -93,6 +94,15 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
         list.push(Unknown::new("all", why));
     }
     (list, decisive)
+}
+
+/// Adds an entry, or its section to the entry of other data that an archive lacks for the same reason.
+fn join(list: &mut Vec<Unknown>, entry: Unknown) {
+    let same = |known: &&mut Unknown| known.why == entry.why && entry.why.starts_with(NOT_IN_ARCHIVE);
+    match list.iter_mut().find(same) {
+        Some(known) => known.section = format!("{}, {}", known.section, entry.section),
+        None => list.push(entry),
+    }
 }
 
 /// Returns the entry of an input from Kubernetes.

@@ -1,6 +1,7 @@
 //! Tests of the causes of pod failures: Xids of the pod's GPU, of other GPUs or times, a broken driver, out of memory.
 
 mod cdi;
+mod frameworks;
 mod guards;
 mod joins;
 mod kubelet;

@@ -1,7 +1,9 @@
 //! Modules that read error messages: `phrases` (known messages), `shapes` (general shapes), `elsewhere` (failures of others), `owners`
 //! (whose the things are that a message names), `hints` (hints about more output), `versions` (two versions that do not fit together),
-//! `ending` (what is about the end of a program).
+//! `ending` (what is about the end of a program), `cuda_errors` (numbers of errors), `child_signals` (signals that ended child processes).
 
+pub(crate) mod child_signals;
+pub(crate) mod cuda_errors;
 pub(crate) mod elsewhere;
 pub(crate) mod ending;
 pub(crate) mod hints;

@@ -9,7 +9,7 @@ use syringe_core::classification::ActionCode;
 use syringe_core::tsv::{alternatives, rows, unescaped, word};
 
 use crate::explanation::types::Cause;
-use crate::messages::shapes;
+use crate::messages::{cuda_errors, shapes};
 
 /// Maximum length of a name from a message.
 const MAX_NAME: usize = 120;
@@ -109,7 +109,11 @@ pub(crate) fn rows_of(part: Part) -> impl Iterator<Item = &'static Phrase> {
 
 /// Returns the first phrase of a part that matches the message.
 pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
-    let message = message.to_ascii_lowercase();
+    let mut message = message.to_ascii_lowercase();
+    if part == Part::Program {
+        let named = cuda_errors::names(&message);
+        message.push_str(&named);
+    }
     PHRASES.iter().find(|phrase| phrase.part == part && phrase.words.iter().any(|words| matches(words, &message)))
 }
 
@@ -229,6 +233,11 @@ impl Phrase {
     /// Returns whether the phrase says that a connection to another rank failed.
     pub(crate) fn is_about_connections(&self) -> bool {
         self.is_about_other_ranks() && self.what.contains("connect")
+    }
+
+    /// Returns whether the phrase only says that a program finds no GPU. An error of CUDA before it gives the reason.
+    pub(crate) fn finds_no_gpu(&self) -> bool {
+        self.what.contains("finds no GPU")
     }
 
     /// Returns whether the phrase says that the memory of a GPU was used up.

@@ -165,15 +165,28 @@ pub(crate) fn is_about_files(message: &str) -> bool {
 /// before it that belongs to it, or else the last lines.
 pub(crate) fn telling_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
-    let errors: Vec<usize> = (0..lines.len()).filter(|at| is_error(lines[*at])).collect();
+    let errors: Vec<usize> = (0..lines.len()).filter(|at| is_error_at(&lines, *at)).collect();
     let specific = || errors.iter().copied().find(|at| read(lines[*at]).is_some_and(|reading| reading.is_specific()));
     let (Some(first), Some(last)) = (specific().or(errors.first().copied()), errors.last().copied()) else {
         return lines[lines.len().saturating_sub(LAST_LINES)..].to_vec();
     };
+    let heading = last.checked_sub(1).filter(|before| is_heading(lines[*before]));
     let mut told: Vec<usize> = vec![first.saturating_sub(1), first, last, (last + 1).min(lines.len() - 1)];
+    told.extend(heading);
     told.sort_unstable();
     told.dedup();
     told.into_iter().map(|at| lines[at]).collect()
+}
+
+/// Returns whether a line only announces an error: NCCL's `Last error:`, the name of the error file in torchrun's table.
+fn is_heading(line: &str) -> bool {
+    line.to_ascii_lowercase().trim_end().ends_with("last error:") || line.trim_start().starts_with("error_file:")
+}
+
+/// Returns whether a line is about an error. The line after a heading such as NCCL's `Last error:` is one, and the heading is not.
+pub(crate) fn is_error_at(lines: &[&str], at: usize) -> bool {
+    let follows = at.checked_sub(1).is_some_and(|before| is_heading(lines[before]));
+    follows || (is_error(lines[at]) && !is_heading(lines[at]))
 }
 
 /// Number of last lines of a log without an error.

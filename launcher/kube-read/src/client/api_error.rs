@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use syringe_core::facts::kubernetes::node::{KubernetesInput, UnreadInput};
-use syringe_core::unknown::Unknown;
+use syringe_core::unknown::{NOT_IN_ARCHIVE, Unknown};
 
 use crate::Failure;
 use crate::client::api_status::{is_page_of_proxy, is_web_page};
@@ -13,6 +13,12 @@ use crate::failure::kube_reason;
 
 /// Creates the failure for a request that failed, with the address of the server and the next step.
 pub fn request_failed(connection: &Connection, what: String, error: &kube::Error) -> Failure {
+    // No permission and no address: no cluster was asked.
+    if let kube::Error::Api(status) = error
+        && let Some((_, why)) = status.message.split_once(NOT_IN_ARCHIVE)
+    {
+        return Failure::new(what, format!("{NOT_IN_ARCHIVE}{why}"), "");
+    }
     let next = match error {
         kube::Error::Api(status) if is_page_of_proxy(status) || is_web_page(status) => {
             return page_of_proxy(connection, what, error);
@@ -123,6 +129,10 @@ pub fn unread_input(input: KubernetesInput, failure: &Failure) -> UnreadInput {
 }
 
 fn reason(Failure { what, why, next_step, .. }: &Failure) -> String {
+    // What an archive lacks has the same reason for all lists.
+    if why.starts_with(NOT_IN_ARCHIVE) {
+        return why.clone();
+    }
     format!("{what}: {why}. {next_step}")
 }
 

@@ -123,7 +123,7 @@ impl Nodes<'_> {
         }
     }
 
-    /// Returns how many of the requested GPUs the nodes have and do not offer: the device plugin reports them as unhealthy.
+    /// Returns how many of the requested GPUs the nodes have and do not offer: the device plugin reports them as unhealthy, or does not run.
     fn unhealthy(&self) -> Option<String> {
         let gpus = || self.wanted.keys().filter(|resource| is_gpu_resource(resource));
         let of_node = |candidate: &Candidate| {
@@ -131,7 +131,7 @@ impl Nodes<'_> {
             let lost = lost.filter(|(_, amount)| amount.allocatable < amount.capacity).map(|(resource, amount)| {
                 let missing = pod_requests::amount_text(resource, amount.capacity - amount.allocatable);
                 let all = pod_requests::quantity_text(resource, amount.capacity);
-                format!("{missing} of {all} of {} not allocatable (unhealthy)", candidate.node)
+                format!("{missing} of {all} of {} not allocatable", candidate.node)
             });
             lost.collect::<Vec<_>>()
         };
@@ -164,7 +164,9 @@ impl Nodes<'_> {
     fn tied_to(&self) -> Option<String> {
         let host = |candidate: &&Candidate| {
             candidate.rejections.iter().find_map(|rejection| match rejection {
-                RejectionReason::Label(label) => label.strip_prefix("kubernetes.io/hostname=").map(str::to_owned),
+                RejectionReason::Label { wanted, .. } => {
+                    wanted.strip_prefix("kubernetes.io/hostname=").map(str::to_owned)
+                }
                 _ => None,
             })
         };
@@ -284,7 +286,9 @@ impl Nodes<'_> {
             (number(|rejection| *rejection == RejectionReason::NotReady), "not Ready"),
             (number(|rejection| matches!(rejection, RejectionReason::Taint(_))), "tainted"),
             (
-                number(|rejection| matches!(rejection, RejectionReason::Label(_) | RejectionReason::Affinity)),
+                number(|rejection| {
+                    matches!(rejection, RejectionReason::Label { .. } | RejectionReason::Affinity { .. })
+                }),
                 "not selected",
             ),
         ];
@@ -389,20 +393,31 @@ fn remedy(rejection: &RejectionReason, node: &str) -> String {
         RejectionReason::NotReady => format!("repair {node} (not Ready)"),
         RejectionReason::Cordoned => format!("uncordon {node}"),
         RejectionReason::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
-        RejectionReason::Label(label) if is_of_machine(label) => {
+        RejectionReason::Label { wanted, .. } if is_of_machine(wanted) => {
             format!(
-                "remove {label} from the pod's nodeSelector (if a controller added it, change the setting that causes \
+                "remove {wanted} from the pod's nodeSelector (if a controller added it, change the setting that causes \
                     this), so that the pod can use {node}"
             )
         }
-        RejectionReason::Label(label) if is_discovered(label) => {
-            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        RejectionReason::Label { wanted, found } if is_discovered(wanted) => {
+            let has = found
+                .as_ref()
+                .map_or_else(|| format!("{node} does not have this label"), |found| format!("{node} has {found}"));
             format!(
-                "change {key}={value} in its nodeSelector (feature discovery sets this label from the hardware) so that the pod can use {node}"
+                "change {wanted} in its nodeSelector: {has} (feature discovery sets this label from the hardware), so that the pod can \
+                    use {node}"
             )
         }
-        RejectionReason::Label(label) => format!("add the label {label} to {node}"),
-        RejectionReason::Affinity => format!("change the pod's node affinity so that it matches {node}"),
+        RejectionReason::Label { wanted, found: Some(found) } => {
+            format!(
+                "change {wanted} in its nodeSelector ({node} has {found}), or the label of {node}, so that the pod can use it"
+            )
+        }
+        RejectionReason::Label { wanted, found: None } => format!("add the label {wanted} to {node}"),
+        RejectionReason::Affinity { wanted, found } => {
+            let has = found.replacen("the node", node, 1);
+            format!("change {wanted} in the pod's node affinity: {has}; so that the pod can use {node}")
+        }
     }
 }
 
@@ -438,7 +453,7 @@ mod tests {
 
     #[test]
     fn gpus_that_a_node_has_and_does_not_offer_are_named() {
-        for (offered, told) in [(8, None), (7, Some("1 of 8 nvidia.com/gpu of gpu-7 not allocatable (unhealthy)"))] {
+        for (offered, told) in [(8, None), (7, Some("1 of 8 nvidia.com/gpu of gpu-7 not allocatable"))] {
             let mut lacking = node("gpu-7", 0, Vec::new());
             lacking.free.get_mut(GPU).expect("a GPU").allocatable = offered * 1000;
             let room = find(&[lacking, node("gpu-8", 0, Vec::new())], &asks(1), Some(SHORT)).expect("a shortage");
@@ -517,7 +532,7 @@ mod tests {
         let nodes = [
             node("gpu-1", 8, vec![taint()]),
             node("gpu-2", 8, vec![RejectionReason::NotReady]),
-            node("gpu-3", 8, vec![RejectionReason::Label("zone=b".into())]),
+            node("gpu-3", 8, vec![RejectionReason::Label { wanted: "zone=b".into(), found: Some("zone=a".into()) }]),
         ];
         let scheduler_message =
             "0/3 nodes are available: 1 node(s) had untolerated taint {team: vision}, 2 node(s) were not ready.";

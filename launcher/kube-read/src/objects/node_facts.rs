@@ -104,7 +104,8 @@ pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCo
         let gives = allocatable.get(resource).copied().unwrap_or(0);
         if gives < *has {
             let what = if resource == GPU_RESOURCE { "GPUs" } else { resource };
-            problems.push(format!("device plugin reports {} of {has} {what} unhealthy", has - gives));
+            // The device plugin reports them as unhealthy, or it does not run.
+            problems.push(format!("{} of {has} {what} not allocatable", has - gives));
         }
     }
     problems.extend(gpu_conditions(node));

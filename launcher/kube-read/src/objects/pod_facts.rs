@@ -20,6 +20,8 @@ const NOT_CREATED: &str = "NotCreated";
 const MESSAGE_CAP: usize = 1000;
 /// Maximum number of scheduling gates that are listed.
 const MAX_GATES: usize = 8;
+/// Label with the queue of Kueue that admits a pod or job.
+const QUEUE_LABEL: &str = "kueue.x-k8s.io/queue-name";
 /// Maximum length of the name of a field or a gate.
 const NAME_CAP: usize = 320;
 
@@ -63,6 +65,8 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         containers: containers.into_iter().flatten().flatten().map(|status| container(&status)).collect(),
         events: Vec::new(),
         related_warnings: Vec::new(),
+        siblings_not_running: Vec::new(),
+        queue: pod.labels().get(QUEUE_LABEL).map(|name| clean(name, NAME_CAP)),
         log_lines: Vec::new(),
         other_logs: Vec::new(),
         ready: ready.map(|condition| condition.status == "True"),
@@ -151,7 +155,17 @@ fn specs(pod: &Pod) -> Vec<ContainerSpec> {
     let user = spec.security_context.as_ref().and_then(|context| context.run_as_user);
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    containers.map(|container| container_spec(container, volumes, user)).take(MAX_OF_SPEC).collect()
+    let of_pod = memory_limit(spec.resources.as_ref());
+    let with_limit = |container: ContainerSpec| ContainerSpec {
+        memory_limit: container.memory_limit.clone().or_else(|| of_pod.clone()),
+        ..container
+    };
+    let containers = containers.map(|container| with_limit(container_spec(container, volumes, user)));
+    containers.take(MAX_OF_SPEC).collect()
+}
+
+fn memory_limit(resources: Option<&core::ResourceRequirements>) -> Option<String> {
+    Some(clean(&resources?.limits.as_ref()?.get("memory")?.0, 63))
 }
 
 fn container_spec(container: &core::Container, volumes: &[core::Volume], user: Option<i64>) -> ContainerSpec {
@@ -175,6 +189,7 @@ fn container_spec(container: &core::Container, volumes: &[core::Volume], user: O
         user: context.and_then(|context| context.run_as_user).or(user),
         dropped: dropped.iter().map(|name| clean(name, 63)).take(MAX_GATES).collect(),
         requests_gpus: requests_gpus(container) || claims.is_some_and(|claims| !claims.is_empty()),
+        memory_limit: memory_limit(container.resources.as_ref()),
     }
 }
 
@@ -222,6 +237,14 @@ fn pending_resource_claims(pod: &Pod) -> Vec<String> {
         claim.resource_claim_name.as_ref().map(|name| format!("claim {name}")).or(of_template)
     });
     names.map(|name| clean(&name, NAME_CAP)).take(MAX_GATES).collect()
+}
+
+/// The phase of a job without pods.
+const NO_PODS: &str = "NoPods";
+
+/// Creates the facts of a job that has no pods: it is suspended, or it has ended and its pods were deleted.
+pub fn without_pods(namespace: &str, name: &str, controller: String, events: Vec<PodEvent>) -> PodFacts {
+    PodFacts { phase: NO_PODS.to_owned(), ..not_created(namespace, name, controller, events) }
 }
 
 /// Creates the facts of a pod that `controller` could not create. Only its name and the events of the controller exist.

@@ -87,10 +87,10 @@ pub enum RejectionReason {
     Cordoned,
     /// A taint that the pod does not tolerate: `key=value:effect`.
     Taint(String),
-    /// A label that the pod's nodeSelector requires: `key=value`.
-    Label(String),
-    /// The pod's required node affinity.
-    Affinity,
+    /// A label that the pod's nodeSelector requires: `key=value`, and the value that the node has.
+    Label { wanted: String, found: Option<String> },
+    /// The first expression of the pod's required node affinity that the node does not meet, and the label of the node.
+    Affinity { wanted: String, found: String },
 }
 
 impl RejectionReason {
@@ -100,10 +100,13 @@ impl RejectionReason {
             Self::NotReady => "not Ready".to_owned(),
             Self::Cordoned => "cordoned".to_owned(),
             Self::Taint(taint) => format!("taint {taint}"),
-            Self::Label(label) => {
-                format!("the node does not have label {label}, which the pod's nodeSelector requires")
+            Self::Label { wanted, found: None } => {
+                format!("the node does not have label {wanted}, which the pod's nodeSelector requires")
             }
-            Self::Affinity => "the node's labels do not match the pod's required node affinity".to_owned(),
+            Self::Label { wanted, found: Some(found) } => {
+                format!("the pod's nodeSelector requires {wanted}, and the node has {found}")
+            }
+            Self::Affinity { wanted, found } => format!("the pod's node affinity requires {wanted}, and {found}"),
         }
     }
 }
@@ -158,23 +161,33 @@ pub fn first_mismatch(spec: &PodSpec, node: &Node) -> Option<String> {
         let has = of_node(node, name);
         return Some(format!("its nodeSelector requires the label {name}={value}, and {has}"));
     }
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
-    if let Some(required) = required.filter(|required| !matches_any(&required.node_selector_terms, node)) {
-        // Of several terms, the term with the fewest unmet requirements was probably meant for this node.
-        let unmet = required.node_selector_terms.iter().map(|term| unmet(term, node));
-        let nearest = unmet.filter(|unmet| !unmet.is_empty()).min_by_key(Vec::len).unwrap_or_default();
-        let Some(first) = nearest.first() else {
-            return Some("its required node affinity has no expression, so it matches no node".to_owned());
-        };
-        let values = first.values.as_deref().unwrap_or_default().join(", ");
-        let wanted = format!("{} {} {values}", first.key, first.operator);
-        return Some(format!("its node affinity requires {}, and {}", wanted.trim_end(), of_node(node, &first.key)));
+    if let Some((wanted, has)) = unmet_affinity(spec, node) {
+        return Some(format!("its node affinity requires {wanted}, and {has}"));
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let taint = taints.iter().find(|taint| is_not_tolerated(taint, spec.tolerations.as_deref().unwrap_or_default()))?;
     let value = taint.value.as_deref().filter(|value| !value.is_empty()).map(|value| format!("={value}"));
     Some(format!("the pod does not tolerate the taint {}{}:{}", taint.key, value.unwrap_or_default(), taint.effect))
+}
+
+/// Returns the first expression of the required node affinity that the node does not meet, and what the node has. `None` if the node
+/// meets the affinity, or if there is none.
+fn unmet_affinity(spec: &PodSpec, node: &Node) -> Option<(String, String)> {
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    let required = required.filter(|required| !matches_any(&required.node_selector_terms, node))?;
+    // Of several terms, the term with the fewest unmet requirements was probably meant for this node.
+    let unmet = required.node_selector_terms.iter().map(|term| unmet(term, node));
+    let nearest = unmet.filter(|unmet| !unmet.is_empty()).min_by_key(Vec::len).unwrap_or_default();
+    let Some(first) = nearest.first() else {
+        return Some(("an expression".to_owned(), "it has none, so it matches no node".to_owned()));
+    };
+    let values = first.values.as_deref().unwrap_or_default().join(", ");
+    let wanted = format!("{} {} {values}", first.key, first.operator).trim_end().to_owned();
+    Some((
+        wanted,
+        if first.key == "metadata.name" { "the node has another name".to_owned() } else { of_node(node, &first.key) },
+    ))
 }
 
 /// Formats the value of a label on the node.
@@ -222,13 +235,11 @@ fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<Re
         },
     ));
     let labels = spec.node_selector.iter().flatten().filter(|(name, value)| node.labels().get(*name) != Some(*value));
-    rejections.extend(labels.map(|(name, value)| RejectionReason::Label(format!("{name}={value}"))));
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    if let Some(required) = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref())
-        && !matches_any(&required.node_selector_terms, node)
-    {
-        rejections.push(RejectionReason::Affinity);
-    }
+    rejections.extend(labels.map(|(name, value)| RejectionReason::Label {
+        wanted: format!("{name}={value}"),
+        found: node.labels().get(name).map(|found| format!("{name}={found}")),
+    }));
+    rejections.extend(unmet_affinity(spec, node).map(|(wanted, found)| RejectionReason::Affinity { wanted, found }));
     rejections
 }
 
@@ -396,9 +407,20 @@ mod tests {
             (pod(json!({})), node(json!({})), 5, "requests 4 nvidia.com/gpu; 3 of 8 free"),
             (pod(json!({})), node(json!({ "unschedulable": true })), 0, "cordoned"),
             (pod(json!({})), node(taint.clone()), 0, "team=vision:NoSchedule"),
-            (pod(json!({ "nodeSelector": { "zone": "b" } })), node(json!({})), 0, "zone=b"),
-            (affinity("zone", "In", json!(["b", "c"])), node(json!({})), 0, "node affinity"),
-            (affinity("gen", "Gt", json!(["5"])), node(json!({})), 0, "node affinity"),
+            (
+                pod(json!({ "nodeSelector": { "zone": "b" } })),
+                node(json!({})),
+                0,
+                "requires zone=b, and the node has zone=a",
+            ),
+            (
+                affinity("zone", "In", json!(["b", "c"])),
+                node(json!({})),
+                0,
+                "requires zone In b, c, and the node has zone=a",
+            ),
+            (affinity("gen", "Gt", json!(["5"])), node(json!({})), 0, "requires gen Gt 5, and the node has gen=5"),
+            (affinity("team", "Exists", json!([])), node(json!({})), 0, "the node does not have this label"),
         ] {
             let found = objections(pod, node, held);
             assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");

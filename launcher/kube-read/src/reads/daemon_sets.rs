@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use syringe_core::facts::kubernetes::daemon_set::DaemonSetFacts;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::text::clean_keeping_end;
+use syringe_core::unknown::NOT_IN_ARCHIVE;
 use tokio::time::timeout;
 
 use crate::Failure;
@@ -46,6 +47,9 @@ pub fn add_to(
     match (sets, existing_pods) {
         (Ok(sets), Some(pods)) => {
             facts.daemon_sets = Some(daemon_sets::on_node(sets, kubernetes, pods.daemon_pods()));
+        }
+        (Err(Failure { why, .. }), _) if why.starts_with(NOT_IN_ARCHIVE) => {
+            facts.daemon_sets_unread = Some(why.clone())
         }
         (Err(Failure { what, why, .. }), _) => facts.daemon_sets_unread = Some(format!("{what}: {why}")),
         (Ok(_), None) => {}

@@ -50,6 +50,40 @@ pub async fn worst(connection: &Connection, namespace: &str, owner: &NamedOwner)
     Ok(select(pods.await?))
 }
 
+/// Maximum number of pods beside one.
+const MAX_BESIDE: usize = 32;
+
+/// Controllers whose pods do not wait for each other.
+const INDEPENDENT: [&str; 3] = ["ReplicaSet", "DaemonSet", "Node"];
+
+/// Returns the other pods of the pod's controller that do not run, each with its phase: the program of a pod that runs may wait for them.
+pub async fn not_running_beside(connection: &Connection, pod: &Pod) -> Vec<String> {
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let Some(controller) = controller.filter(|owner| !INDEPENDENT.contains(&owner.kind.as_str())) else {
+        return Vec::new();
+    };
+    let namespace = pod.namespace().unwrap_or_default();
+    let query = Query {
+        what: &format!("Listing the pods of namespace {namespace}"),
+        path: &format!("/api/v1/namespaces/{namespace}/pods"),
+        labels: None,
+        fields: None,
+    };
+    let beside = |other: &Pod| {
+        let same = other.owner_references().iter().any(|owner| owner.uid == controller.uid);
+        same && other.name_any() != pod.name_any()
+    };
+    let pods = pagination::fold(connection, &query, Vec::new, |names: &mut Vec<String>, other: Pod| {
+        let phase = other.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        // A Job keeps the pods that failed before the present ones.
+        let waits = phase == "Pending" || (phase == "Failed" && controller.kind != "Job");
+        if waits && beside(&other) && names.len() < MAX_BESIDE {
+            names.push(format!("{} ({phase})", other.name_any()));
+        }
+    });
+    pods.await.unwrap_or_default()
+}
+
 fn select(pods: Vec<Pod>) -> Option<OwnedPods> {
     let mut phases = BTreeMap::new();
     let mut ranked: Vec<_> = pods

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
-use syringe_core::facts::kubernetes::pod::{PodEvent, PodFacts};
+use syringe_core::facts::kubernetes::pod::{JOB_REASONS, PodEvent, PodFacts};
 
 use crate::Failure;
 use crate::client::api_error::{request_failed, timed_out};
@@ -58,7 +58,14 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
         let kind = target.kind.is_none().then_some("Pod");
         let left =
             if refused.is_none() { events::left_of(connection, namespace, kind, name).await } else { Vec::new() };
-        let facts = refused.ok_or_else(|| {
+        let of_job = match target.kind {
+            None if refused.is_none() && left.is_empty() => {
+                events::left_of(connection, namespace, Some("Job"), name).await
+            }
+            _ => left.clone(),
+        };
+        let ended = job_without_pods(namespace, target, of_job).filter(|_| refused.is_none());
+        let facts = refused.or(ended).ok_or_else(|| {
             let failure = Failure::new(
                 target.kind.map_or_else(what, |_| format!("Reading the pods of {} in namespace {namespace}", target.text())),
                 format!("there is no such pod in context {}{}", connection.context, events_left(&left)),
@@ -75,6 +82,27 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
 async fn worst_of(connection: &Connection, namespace: &str, owned: OwnedPods) -> ReadPod {
     let OwnedPods { worst, phases, others } = owned;
     ReadPod { selected_of: Some(phases), others, ..with_events(connection, namespace, worst).await }
+}
+
+/// Returns the facts of a job without pods, if its newest event says why it has none. `events`: newest first.
+fn job_without_pods(namespace: &str, target: &NamedOwner, events: Vec<events::NodeEvent>) -> Option<PodFacts> {
+    let tells = |event: &events::NodeEvent| JOB_REASONS.iter().any(|reason| event.reason.contains(reason));
+    // The controller deletes the pods after its decision.
+    let newest = events.iter().position(|event| event.reason != "SuccessfulDelete")?;
+    if !tells(&events[newest]) {
+        return None;
+    }
+    let controller = format!("{} {}", target.kind.unwrap_or("Job"), target.name);
+    let as_pod_event = |event: events::NodeEvent| PodEvent {
+        time: event.last,
+        reason: event.reason,
+        message: event.message,
+        count: event.count,
+        field: String::new(),
+        warning: event.severity == "Warning",
+    };
+    let events = events.into_iter().skip(newest).rev().map(as_pod_event).collect();
+    Some(pod_facts::without_pods(namespace, &target.name, controller, events))
 }
 
 /// Formats the events of a deleted pod.
@@ -158,7 +186,23 @@ fn is_named_after(name: &str, controller: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_named_after;
+    use super::{events::NodeEvent, is_named_after, job_without_pods};
+    use crate::objects::named_owner::NamedOwner;
+
+    #[test]
+    fn a_job_that_was_resumed_is_not_suspended() {
+        let events = |reasons: &[&str]| {
+            reasons.iter().map(|reason| NodeEvent { reason: (*reason).to_owned(), ..NodeEvent::default() }).collect()
+        };
+        let job = NamedOwner::of_kind("job/train").expect("a kind");
+        let found = |reasons: &[&str]| job_without_pods("ml", &job, events(reasons)).is_some();
+        assert!(
+            found(&["Suspended"])
+                && found(&["SuccessfulDelete", "DeadlineExceeded"])
+                && found(&["PyTorchJobSuspended"])
+        );
+        assert!(!found(&["Resumed", "Suspended"]) && !found(&["SuccessfulCreate"]) && !found(&[]));
+    }
 
     #[test]
     fn a_pod_is_named_after_its_controller() {

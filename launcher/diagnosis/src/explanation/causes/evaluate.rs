@@ -57,7 +57,9 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Program, kubelet::killed_by_a_probe),
     (Direct, Part::Program, kubelet::sandbox_changed),
     (Direct, Part::Program, eviction::preempted_or_deleted),
+    (Direct, Part::Program, program_message::child_killed),
     (Direct, Part::Program, program_message::said_by_the_program),
+    (Direct, Part::Program, program_message::child_crashed),
     (Direct, Part::Program, gpu::program_fault_on_gpu),
     (Direct, Part::Program, process::ends_without_error),
     (Direct, Part::Program, kubelet::kept_by_a_sidecar),
@@ -155,7 +157,7 @@ fn is_contradicted(case: &Case<'_>, explanation: &Explanation) -> bool {
 /// Returns whether data from Kubernetes that the rules need was not read.
 fn lacks_kubernetes_input(diagnosis: &Diagnosis) -> bool {
     let inputs = KubernetesInput::ALL.map(KubernetesInput::section);
-    diagnosis.unknown.iter().any(|unknown| inputs.contains(&unknown.section.as_str()))
+    diagnosis.unknown.iter().any(|unknown| unknown.section.split(", ").any(|section| inputs.contains(&section)))
 }
 
 #[cfg(test)]

@@ -176,8 +176,9 @@ fn evicted(case: &Case<'_>, message: &str) -> Explanation {
             Certainty::Likely,
             format!("{meaning}, and container {container} used {used} of this resource with a request of {request}"),
             format!(
-                "Give container {container} a request and a limit of {resource} that fit its use ({used}), or reduce this use \
-                 (write data to a volume). Pods within their requests are evicted last."
+                "Give container {container} a request and a limit of {resource} that fit its use ({used}), or reduce this use{}. Pods \
+                 within their requests are evicted last.",
+                if resource == "ephemeral-storage" { " (write data to a volume)" } else { "" }
             ),
         ),
         None => (phrase.cause, Certainty::Certain, meaning, phrase.advice(case.node)),

@@ -5,6 +5,7 @@
 
 use crate::explanation::causes::{Case, MAX_EVIDENCE, end_quote, event_quote};
 use crate::explanation::types::{Cause, Explanation};
+use crate::messages::phrases::{self, Part};
 use crate::messages::shapes;
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent};
 use syringe_core::text::{clean, clean_keeping_end};
@@ -134,7 +135,8 @@ fn short(message: &str) -> String {
 
 /// Adds the words of the program to a summary that has none of them.
 fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
-    let Some(end) = case.failed() else { return };
+    // The kubelet writes the message of a container that it did not find.
+    let Some(end) = case.failed().filter(|end| end.reason != "ContainerStatusUnknown") else { return };
     let logs = logs(case);
     let of_container =
         logs.iter().filter(|(container, _)| container == end.container).flat_map(|(_, lines)| lines.iter().copied());
@@ -142,7 +144,8 @@ fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
     if lines.is_empty() {
         lines = shapes::telling_lines(of_container);
     }
-    let errors: Vec<&str> = lines.iter().copied().filter(|line| shapes::is_error(line)).collect();
+    let errors = (0..lines.len()).filter(|at| shapes::is_error_at(&lines, *at)).map(|at| lines[at]);
+    let errors: Vec<&str> = errors.collect();
     let chosen = if errors.is_empty() { lines.last().copied().into_iter().collect() } else { errors };
     let words = chosen.into_iter().map(|line| clean_keeping_end(&shapes::undecorated(line), MAX_WORDS));
     let said: Vec<String> =
@@ -206,17 +209,25 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
             quote: format!("container {}: {} restarts, and no record of the last end", one.name, one.restarts),
             of_log: false,
         }));
-        let warnings = pod.is_gpu_stack;
-        for (container, lines) in logs(case) {
-            let Some(line) = shapes::marked_error(lines.into_iter(), warnings) else { continue };
-            let line = clean_keeping_end(line, MAX_LINE);
-            doubts.push(Doubt {
-                source: format!("the log of its container {container} has an error or warning"),
-                quote: format!("log of container {container}: {line}"),
-                message: line,
-                of_log: true,
-            });
-        }
+        doubts.extend(doubts_of_logs(case));
     }
     doubts
+}
+
+/// Returns the errors in the logs of a pod that runs: for each container the last line with a known message, or else the last line that its
+/// logger marks as an error.
+pub(super) fn doubts_of_logs(case: &Case<'_>) -> Vec<Doubt> {
+    let warnings = case.pod.is_gpu_stack;
+    let of_log = |(container, lines): (String, Vec<&str>)| {
+        let known = lines.iter().rev().find(|line| phrases::known(Part::Program, line).is_some()).copied();
+        let line = known.or_else(|| shapes::marked_error(lines.into_iter(), warnings))?;
+        let line = clean_keeping_end(line, MAX_LINE);
+        Some(Doubt {
+            source: format!("the log of its container {container} has an error or warning"),
+            quote: format!("log of container {container}: {line}"),
+            message: line,
+            of_log: true,
+        })
+    };
+    logs(case).into_iter().filter_map(of_log).collect()
 }

@@ -2,8 +2,9 @@
 
 use jiff::SignedDuration;
 
-use crate::explanation::causes::{Case, event_quote, gpu};
+use crate::explanation::causes::{Case, event_quote, failing_part, gpu};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::messages::shapes;
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, Termination};
 use syringe_core::text::clean;
@@ -280,10 +281,16 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     };
     let name = container.or_else(|| Some(case.pod.running().next()?.0)).unwrap_or_default();
     let logs = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);
+    let doubts = failing_part::doubts_of_logs(case);
+    let what = match doubts.first() {
+        Some(doubt) => format!("{what}; {}: \"{}\"", doubt.source, shapes::words_of(&doubt.message)),
+        None => what,
+    };
     Some(
         case.explain(Cause::Application, certainty, what)
             .with_evidence(case.pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}")))
             .with_evidence(failure.map(event_quote))
+            .with_evidence(doubts.into_iter().map(|doubt| doubt.quote))
             .with_action(
                 ActionCode::Watch,
                 match answer {

@@ -13,6 +13,9 @@ use syringe_core::facts::kubernetes::pod::PodEvent;
 /// Explains a pod that does not exist because its controller could not create it.
 pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     let controller = case.pod.not_created_by.as_ref()?;
+    if let Some(of_job) = without_pods(case, controller) {
+        return Some(of_job);
+    }
     let event = case.events(&["FailedCreate"]).next()?;
     let message = &event.message;
     let name = &case.pod.name;
@@ -38,6 +41,68 @@ pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
             .with_action(ActionCode::Watch, "Resolve the error in the message."),
     };
     Some(explanation.with_evidence([event_quote(event)]))
+}
+
+/// Why a job has no pods: a part of the reason of its event, the cause, the meaning, the action, and the advice.
+const OF_JOBS: [(&str, Cause, &str, ActionCode, &str); 8] = [
+    (
+        "Suspended",
+        Cause::Cluster,
+        "it is suspended (spec.suspend), so it has no pods",
+        ActionCode::Watch,
+        "A queue such as Kueue suspends a job until it admits it: see its Workload (kubectl get workloads,localqueues -n {namespace}). Without \
+         a queue, resume it: set spec.suspend to false.",
+    ),
+    (
+        "BackoffLimitExceeded",
+        Cause::Application,
+        "its pods failed more often than its backoffLimit allows, and its pods are gone",
+        ActionCode::FixApplication,
+        "Find out why the pods failed (the log of a log collector; a pod that still exists: kubectl get pods -n {namespace}). Raise \
+         backoffLimit only if the failures come from the nodes.",
+    ),
+    (
+        "DeadlineExceeded",
+        Cause::Application,
+        "it ran longer than its activeDeadlineSeconds, so Kubernetes ended it and deleted its pods",
+        ActionCode::ChangeRequest,
+        "Raise activeDeadlineSeconds (the time counts from the start of the job, also while its pods are Pending), or find out why it took \
+         longer.",
+    ),
+    (
+        "PodFailurePolicy",
+        Cause::Application,
+        "a rule of its podFailurePolicy ended it after the failure of a pod",
+        ActionCode::FixApplication,
+        "The message names the pod and the rule: find out why that pod failed.",
+    ),
+    (
+        "MaxFailedIndexesExceeded",
+        Cause::Application,
+        "more of its indexes failed than maxFailedIndexes allows",
+        ActionCode::FixApplication,
+        "See the failed indexes in its status (kubectl get job -n {namespace} -o yaml), and the logs of their pods.",
+    ),
+    (
+        "FailedIndexes",
+        Cause::Application,
+        "some of its indexes failed",
+        ActionCode::FixApplication,
+        "See the failed indexes in its status (kubectl get job -n {namespace} -o yaml), and the logs of their pods.",
+    ),
+    ("JobCompleted", Cause::None, "it completed, and its pods were deleted", ActionCode::None, "No action needed."),
+    ("Completed", Cause::None, "it completed, and its pods were deleted", ActionCode::None, "No action needed."),
+];
+
+/// Explains a job without pods, by its newest event.
+fn without_pods(case: &Case<'_>, controller: &str) -> Option<Explanation> {
+    let event = case.pod.events.last().filter(|event| event.reason != "FailedCreate")?;
+    let (_, cause, meaning, code, advice) = OF_JOBS.iter().find(|(reason, ..)| event.reason.contains(reason))?;
+    Some(
+        case.explain(*cause, Certainty::Certain, format!("{controller}: {meaning}"))
+            .with_evidence([event_quote(event)])
+            .with_action(*code, advice.replace("{namespace}", &case.pod.namespace)),
+    )
 }
 
 /// An exhausted ResourceQuota, as the API server reports it: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4,
@@ -91,6 +156,13 @@ impl<'m> Quota<'m> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn each_reason_that_a_job_has_no_pods_is_explained() {
+        for reason in syringe_core::facts::kubernetes::pod::JOB_REASONS {
+            assert!(super::OF_JOBS.iter().any(|(known, ..)| *known == reason), "{reason}");
+        }
+    }
+
     use super::Quota;
 
     #[test]

@@ -31,21 +31,38 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
         .iter()
         .any(|event| event.details.get("constraint").is_some_and(|constraint| constraint == "CONSTRAINT_NONE"));
     let evidence = ended.and_then(|_| end_quote(case));
-    let (cause, what, action) = if whole_node {
-        (
+    // Without a limit of its own, a container can only exceed what the node or another container of the pod leaves.
+    let spec = ended.and_then(|end| case.pod.specs.iter().find(|spec| spec.name == end.container));
+    let limit = spec.and_then(|spec| spec.memory_limit.as_deref());
+    let (cause, what, action) = match (whole_node, limit) {
+        (true, _) => (
             Cause::Node,
-            "the node ran out of memory, and the kernel killed the container",
-            "Find out what uses the memory of the node; set memory limits on pods.",
-        )
-    } else {
-        (
+            "the node ran out of memory, and the kernel killed the container".to_owned(),
+            "Find out what uses the memory of the node; set memory limits on pods.".to_owned(),
+        ),
+        (false, None) if spec.is_some() && kills.is_empty() => (
+            Cause::Node,
+            "the kernel killed the container because the node ran out of memory: the container has no memory limit (host memory, not GPU \
+             memory)"
+                .to_owned(),
+            format!(
+                "Set a request and a limit of memory on the container that fit its use, and find out what else uses the memory of {}.",
+                case.node
+            ),
+        ),
+        (false, limit) => (
             Cause::Application,
-            "the container exceeded its memory limit (host memory, not GPU memory)",
-            "Raise the memory limit, or reduce the memory use (data loader workers, pinned memory).",
-        )
+            match limit {
+                Some(limit) => {
+                    format!("the container exceeded its memory limit of {limit} (host memory, not GPU memory)")
+                }
+                None => "the container exceeded its memory limit (host memory, not GPU memory)".to_owned(),
+            },
+            "Raise the memory limit, or reduce the memory use (data loader workers, pinned memory).".to_owned(),
+        ),
     };
-    // The kubelet does not report whether the memory of the node or of the pod ran out; the kernel line reports this.
-    let certainty = if kills.is_empty() { Certainty::Likely } else { Certainty::Certain };
+    // Without the specification and the kernel line, it is not known whether the memory of the node or of the pod ran out.
+    let certainty = if kills.is_empty() && spec.is_none() { Certainty::Likely } else { Certainty::Certain };
     Some(
         case.explain(cause, certainty, what)
             .with_evidence(evidence)
@@ -389,12 +406,19 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         _ => return None,
     };
     let needs_gpus = case.pod.wants_gpus || case.pod.is_gpu_stack;
+    let waits = siblings(case);
+    let what = format!("{what}{waits}");
+    let what = what.as_str();
     if case.unread && needs_gpus {
-        let what = format!("{what}; its node was not read, so a problem of the GPU or the driver is not ruled out");
-        return Some(case.explain(Cause::Unknown, Certainty::Possible, what).with_action(
-            ActionCode::Watch,
-            format!("Diagnose the node when it can be read (diagnose_gpu_node for {}).", case.node),
-        ));
+        let diagnose = format!("Diagnose the node when it can be read (diagnose_gpu_node for {}).", case.node);
+        let unread = "its node was not read, so a problem of the GPU or the driver is not ruled out";
+        if let Some(doubt) = doubtful(case, &format!("{what}; {unread}")) {
+            let code = doubt.action.code;
+            let advice = format!("{} {diagnose}", doubt.action.text);
+            return Some(doubt.with_action(code, advice));
+        }
+        let what = format!("{what}; {unread}");
+        return Some(case.explain(Cause::Unknown, Certainty::Possible, what).with_action(ActionCode::Watch, diagnose));
     }
     let findings = claims::concerns(case);
     let faults: Vec<_> = case.on_node.own_events.iter().filter(|event| is_fault(event)).collect();
@@ -462,7 +486,8 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
     let doubts = failing_part::doubts(case);
     let first = doubts.first()?;
     let Doubt { source, message, .. } = first;
-    let phrase = phrases::known(Part::Start, message);
+    let part = if first.of_log { Part::Program } else { Part::Start };
+    let phrase = phrases::known(part, message);
     let reading = shapes::read(message);
     let meaning = match (phrase, &reading) {
         _ if message.is_empty() => format!("; {NOT_IDENTIFIED}"),
@@ -470,10 +495,14 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
         (None, Some(reading)) => format!(": {} (\"{}\")", reading.what, shapes::words_of(message)),
         (None, None) => format!(": \"{}\"; {NOT_IDENTIFIED}", shapes::words_of(message)),
     };
-    // A line in the log of a container that is ready has had no effect that Kubernetes sees: no action follows from it.
+    // A line in the log of a container that is ready has had no effect that Kubernetes sees.
     let advice = phrase.map(|phrase| phrase.advice_for(message, case.node));
-    let advice = advice.or(reading.map(|reading| reading.advice(case.node))).filter(|text| !text.is_empty());
-    let advice = advice.filter(|_| !first.of_log);
+    let advice = match (advice, first.of_log) {
+        (Some(advice), true) => Some(format!("If the program makes no progress: {}", phrases::lowercased(&advice))),
+        (None, true) => None,
+        (advice, false) => advice.or(reading.map(|reading| reading.advice(case.node))),
+    };
+    let advice = advice.filter(|text| !text.is_empty());
     let (cause, code) = match phrase.filter(|_| !first.of_log) {
         Some(phrase) => (phrase.cause, phrase.code),
         None => (Cause::Unknown, ActionCode::Watch),
@@ -492,7 +521,19 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
     )
 }
 
-/// Maximum number of messages about a pod that runs.
+/// Returns the other pods of the same controller that do not run, in words: the program of a pod that runs may wait for them.
+fn siblings(case: &Case<'_>) -> String {
+    let others = &case.pod.siblings_not_running;
+    if others.is_empty() || case.pod.phase != "Running" {
+        return String::new();
+    }
+    let more = others.len().saturating_sub(SHOWN_DOUBTS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named: Vec<&str> = others.iter().map(String::as_str).take(SHOWN_DOUBTS).collect();
+    format!("; other pods of its controller do not run: {}{more}", named.join(", "))
+}
+
+/// Maximum number of messages about a pod that runs, and of other pods of its job.
 const SHOWN_DOUBTS: usize = 4;
 
 /// Explains a running pod that mounts device files of the host in addition to the devices of a plugin: a container sees

@@ -8,6 +8,7 @@ use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use crate::messages::ending;
 use crate::messages::phrases::{self, Part, Phrase};
+use crate::messages::{child_signals, cuda_errors};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
@@ -42,6 +43,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let mut texts = std::iter::once((deciding.as_str(), Certainty::Likely)).chain(of_log);
     let (phrase, text, certainty) =
         texts.find_map(|(text, certainty)| Some((phrases::known(Part::Program, text)?, text, certainty)))?;
+    let (phrase, text, certainty) = of_cuda(case, &end, phrase).unwrap_or((phrase, text, certainty));
     if let Some(elsewhere) = about_another_place(case, phrase, text) {
         return Some(elsewhere);
     }
@@ -150,6 +152,88 @@ fn about_another_place(case: &Case<'_>, phrase: &Phrase, text: &str) -> Option<E
     )
 }
 
+/// Returns the last error of CUDA in the messages of a program that finds no GPU: frameworks report it as a warning, and end with a
+/// general message.
+fn of_cuda<'c>(
+    case: &'c Case<'_>,
+    end: &Termination<'c>,
+    phrase: &Phrase,
+) -> Option<(&'static Phrase, &'c str, Certainty)> {
+    let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
+    let in_log = in_log.map(|line| (line, Certainty::Possible));
+    let lines = in_log.chain(end.message.lines().map(|line| (line, Certainty::Likely)));
+    let lines: Vec<_> = lines.filter(|(line, _)| phrase.finds_no_gpu() && cuda_errors::is_about_one(line)).collect();
+    let known = |(line, certainty)| Some((phrases::known(Part::Program, line)?, line, certainty));
+    lines.into_iter().rev().filter_map(known).find(|(phrase, ..)| !phrase.finds_no_gpu())
+}
+
+/// Explains a program whose child process was ended by the kernel with SIGKILL or SIGBUS: errors of other processes in the log are its
+/// consequences.
+pub(crate) fn child_killed(case: &Case<'_>) -> Option<Explanation> {
+    child_ended(case, &["SIGKILL", "SIGBUS"])
+}
+
+/// Explains a program whose child process crashed.
+pub(crate) fn child_crashed(case: &Case<'_>) -> Option<Explanation> {
+    child_ended(case, &["SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE", "SIGSYS"])
+}
+
+fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
+    let end = case.failed().filter(|end| !end.never_ran() && !matches!(end.exit_code, 137 | 143))?;
+    let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
+    let lines: Vec<&str> = in_log.chain(end.message.lines()).map(str::trim).collect();
+    let child = child_signals::read(&lines).filter(|child| signals.contains(&child.name))?;
+    // The program knows the reason better than its launcher.
+    let known =
+        |line: &&str| phrases::known(Part::Program, line).is_some_and(|phrase| phrase.code == ActionCode::FixLimits);
+    if lines.iter().any(known) {
+        return None;
+    }
+    let (cause, code, why, advice) = match child.name {
+        "SIGKILL" => (
+            Cause::Application,
+            ActionCode::FixLimits,
+            "mostly because the host memory of the container was used up",
+            "Compare the memory use of the pod with its memory limit: raise the limit, or use fewer or smaller data loader workers. A kernel \
+             line about the OOM killer (analyze_xid_errors for {node}) proves it.",
+        ),
+        "SIGBUS" => (
+            Cause::Application,
+            ActionCode::FixLimits,
+            "mostly because /dev/shm of the container is full",
+            "Mount an emptyDir with medium Memory and a sizeLimit at /dev/shm, or use fewer data loader workers.",
+        ),
+        "SIGABRT" => (
+            Cause::Unknown,
+            ActionCode::Watch,
+            "it or one of its libraries ended it after an error",
+            "Read the lines of this rank before its end in the whole log: the watchdog of NCCL, an assertion or an exception of C++.",
+        ),
+        "SIGILL" => (
+            Cause::Application,
+            ActionCode::FixApplication,
+            "its code uses instructions that the processor does not have",
+            "Use a build for the processor of {node}.",
+        ),
+        _ => (
+            Cause::Unknown,
+            ActionCode::Watch,
+            "it crashed in native code",
+            "Run it with PYTHONFAULTHANDLER=1 to see where, and check that the libraries of its image fit together.",
+        ),
+    };
+    let rank = child.rank.map(|rank| format!(" of rank {rank}")).unwrap_or_default();
+    let container = end.container;
+    let what = format!("container {container}: its process{rank} was ended by {}, {why}", child.name);
+    Some(
+        case.explain(cause, Certainty::Likely, what)
+            .with_evidence(end_quote(case))
+            .with_evidence([format!("log of container {container}: {}", child.line)])
+            .with_evidence(before_its_end(case))
+            .with_action(code, advice.replace("{node}", case.node)),
+    )
+}
+
 /// Names of the containers that service meshes add to pods.
 const SIDECARS: [&str; 5] = ["istio-proxy", "linkerd-proxy", "kuma-sidecar", "envoy-sidecar", "consul-dataplane"];
 
@@ -233,10 +317,21 @@ fn plan_elsewhere(case: &Case<'_>, events: &[&KernelEvent]) -> Option<Action> {
     Some(Action { code: of_node.code, text })
 }
 
+/// Returns whether all faults in the kernel log about the devices of a finding began after the end of the failed container.
+fn began_after(case: &Case<'_>, finding: &Finding) -> bool {
+    let Some(end) = case.failed().and_then(|end| end.finished) else { return false };
+    let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
+    let events = log.into_iter().flat_map(|log| &log.events).filter(|event| is_fault(event));
+    let of_it = events.filter(|event| event.pci_address.as_ref().is_some_and(|at| finding.addresses.contains(at)));
+    let mut starts = of_it.map(|event| event.first.or(event.last)).peekable();
+    starts.peek().is_some() && starts.all(|start| start.is_some_and(|start| start.duration_since(end) > BEFORE / 60))
+}
+
 /// Returns the finding that gives the reason for the message: about the pod, its GPUs or its node, or about a thing that the message
 /// names.
 fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase, text: &str) -> Option<&'c Finding> {
     let mut found = claims::concerns(case);
+    found.retain(|finding| !began_after(case, finding));
     if phrase.is_about_gpu_memory() {
         found.retain(|finding| finding.scope.pid.is_none_or(|pid| case.holds_much_memory(pid)));
     }

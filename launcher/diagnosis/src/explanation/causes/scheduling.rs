@@ -98,6 +98,42 @@ fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     })
 }
 
+/// The advice for a gate of an unknown controller.
+const OTHER_GATE: &str = "Check why the controller that set the gate (a queue, an operator) has not removed it: the scheduler ignores the \
+     pod until then.";
+
+/// Scheduling gates: a part of the name, the meaning, and the advice.
+const GATES: [(&str, &str, &str); 5] = [
+    (
+        "kueue.x-k8s.io/admission",
+        "Kueue has not admitted its workload yet",
+        "See why its Workload waits (kubectl get workloads,localqueues -n {namespace}, kubectl describe workload -n {namespace}): quota of \
+         the ClusterQueue, workloads before it in the queue, or a queue that does not exist or is stopped.",
+    ),
+    (
+        "kueue.x-k8s.io/topology",
+        "Kueue has not chosen a place in the topology for it yet",
+        "See its Workload (kubectl describe workload -n {namespace}): the nodes need the labels of the Topology, and one domain with enough \
+         free resources.",
+    ),
+    ("kueue.x-k8s.io/", "Kueue holds it back", "See its Workload (kubectl describe workload -n {namespace})."),
+    (
+        "grove.io/",
+        "Grove holds it back until the other pods of its group exist",
+        "See its PodGang and PodClique (kubectl get podgangs,podcliques -n {namespace}).",
+    ),
+    (
+        "karpenter",
+        "an autoscaler holds it back until its node exists",
+        "Read the log of that autoscaler, and its objects (kubectl get nodeclaims).",
+    ),
+];
+
+/// Returns the meaning of a scheduling gate, and the advice.
+fn of_gate(gate: &str) -> Option<(&'static str, &'static str)> {
+    GATES.iter().find(|(part, ..)| gate.contains(part)).map(|(_, meaning, advice)| (*meaning, *advice))
+}
+
 /// Maximum length of the words of an autoscaler.
 const MAX_WORDS: usize = 200;
 
@@ -110,11 +146,14 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
         let what = format!("the pod has a scheduling gate: {}", gates.join(", "));
         let reported = reported_beside(case, NO_MESSAGE);
         let what = quotes_of(&reported).into_iter().fold(what, |what, quote| format!("{what}; {quote}"));
-        return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(
-            ActionCode::Watch,
-            "Check why the controller that set the gate (a queue such as Kueue, an operator) has not removed it: the scheduler \
-             ignores the pod until then.",
-        ));
+        let (what, advice) = match gates.iter().find_map(|gate| of_gate(gate)) {
+            Some((meaning, advice)) => {
+                let queue = case.pod.queue.as_ref().map(|queue| format!(" (LocalQueue {queue})")).unwrap_or_default();
+                (format!("{what}: {meaning}{queue}"), advice.replace("{namespace}", &case.pod.namespace))
+            }
+            None => (what, OTHER_GATE.to_owned()),
+        };
+        return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(ActionCode::Watch, advice));
     }
     let event = case.events(&SCHEDULERS).next().map(|event| event.message.clone());
     let Some(message) = case.pod.message.clone().or(event) else {
@@ -159,7 +198,7 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
 
 /// Explains a pod that fits on no node: the scheduler's reasons, the resources of the nodes, and the required changes.
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
-    let reasons = clauses(message);
+    let reasons = clauses(&without_counts_of_tasks(message));
     let share = of_another_scheduler(case, message);
     let room = case.pod.capacity_shortage.as_ref().filter(|_| share.is_none());
     let with_room = room.and_then(|room| room.has_room.as_deref());
@@ -220,6 +259,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             "Check the admission webhook of that software and its namespaceSelector, and the schedulerName of the pod; then recreate the pod."
                 .to_owned()
         }
+        Some(CapacityShortage { changes, .. }) if changes.len() == 1 => format!("To start the pod, {}.", changes[0]),
         Some(CapacityShortage { changes, needs_all: true, .. }) => {
             format!("To start the pod, do all of these: {}.", changes.join("; "))
         }
@@ -231,7 +271,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             format!("{node} has enough free now. If the pod still waits after a minute, read its newest events.")
         }
         None => match (fit, owners::about([message]).first()) {
-            (Some(fit), _) => fit.action.to_owned(),
+            (Some(fit), _) => fit.action.replace("{namespace}", &case.pod.namespace),
             (None, Some(owner)) => {
                 let node = case.pod.node.as_deref().unwrap_or("the node");
                 owner.replace("{node}", node)
@@ -281,14 +321,14 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let unhealthy = room.and_then(|room| room.unhealthy.as_deref());
     let what = unhealthy.iter().fold(what, |what, unhealthy| format!("{what}; {unhealthy}"));
     let action = match unhealthy {
-        Some(_) => format!("{action} Diagnose the node with the unhealthy GPU."),
+        Some(_) => format!("{action} Diagnose the node whose GPUs are not allocatable."),
         None => action,
     };
     let what = quotes_of(&reported).into_iter().fold(what, |what, reported| format!("{what}; {reported}"));
     // What a queue or a quota reports is more specific than the scheduler's message about the whole.
     let told = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
     let (what, action) = match told.filter(|told| fit.is_none_or(|fit| fit.what != told.what)) {
-        Some(told) => (format!("{what}: {}", told.what), told.action.to_owned()),
+        Some(told) => (format!("{what}: {}", told.what), told.action.replace("{namespace}", &case.pod.namespace)),
         None => match reported.iter().find_map(|event| object_of(case, event)) {
             Some(object) => (what, format!("First resolve what {object} reports. {action}")),
             None => (what, action),
@@ -301,13 +341,15 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         ),
         None => (what, action),
     };
+    let autoscaler = case.events(&AUTOSCALER).next().map(event_quote);
+    let autoscaler = autoscaler.filter(|quote| machine.as_ref().is_none_or(|machine| machine.quote != *quote));
     let code = if never { ActionCode::ChangeRequest } else { fit.map_or(ActionCode::Watch, |fit| fit.code) };
     case.explain(cause, certainty, what)
         .with_evidence(room.map(|room| room.shortage.clone()))
         .with_evidence(room.and_then(|room| room.fits_now.clone()))
         .with_evidence([format!("scheduler: {message}")])
         .with_evidence(machine.map(|machine| machine.quote))
-        .with_evidence(case.events(&AUTOSCALER).next().map(event_quote))
+        .with_evidence(autoscaler)
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
 }
@@ -403,7 +445,8 @@ fn in_words(first: &'static Phrase, reasons: &[&str]) -> String {
             meanings.push(phrase.what);
         }
     }
-    meanings.join("; for other nodes: ")
+    // What is said of a group is about its pods, and not about a part of the nodes.
+    meanings.join(if first.what.contains("pod group") { ": " } else { "; for other nodes: " })
 }
 
 /// Parts of names of resources that only the scheduler of the software that shares GPUs counts, and a part of that scheduler's name.
@@ -541,6 +584,29 @@ fn missing_claim(message: &str) -> Option<String> {
 const ENDS: [&str; 5] =
     [". preemption:", ". Preemption", ". no new claims to deallocate", ". still not schedulable", ". not found"];
 
+/// Returns a message of Volcano without its counts of tasks: `Pending: 1 Schedulable, 3 Unschedulable` says of how many pods of the group
+/// it knows a place, and nothing about nodes.
+fn without_counts_of_tasks(message: &str) -> String {
+    const STATES: [&str; 3] = ["Schedulable", "Unschedulable", "Undetermined"];
+    let is_count = |part: &str| {
+        let mut words = part.trim_end_matches('.').rsplit(' ');
+        words.next().is_some_and(|state| STATES.contains(&state))
+            && words.next().is_some_and(|count| count.parse::<u32>().is_ok())
+            && words.all(|word| word.is_empty() || word.ends_with(':'))
+    };
+    let message = match message.split_once(" tasks in gang unschedulable: ") {
+        Some((counts, rest)) if counts.split('/').all(|count| count.parse::<u32>().is_ok()) => rest,
+        _ => message,
+    };
+    // The sentence after the counts gives the reason.
+    let sentences = message.split("; ").map(|part| match part.split_once(". ") {
+        Some((counts, rest)) if counts.split(", ").all(is_count) => rest,
+        None if part.split(", ").all(is_count) => "",
+        _ => part,
+    });
+    sentences.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
 /// Splits a scheduler message into its reasons: `0/4 nodes are available: 1 Insufficient memory, 3 node(s) had …`.
 fn clauses(message: &str) -> Vec<String> {
     let reasons = message.split_once("nodes are available: ").map_or(message, |(_, rest)| rest);
@@ -559,7 +625,31 @@ fn clauses(message: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{STATES, clauses, excluded_by_taint, missing_claim, missing_of_group, state_of};
+    use super::{
+        STATES, clauses, excluded_by_taint, missing_claim, missing_of_group, state_of, without_counts_of_tasks,
+    };
+
+    #[test]
+    fn counts_of_tasks_are_no_reasons_of_nodes() {
+        for (message, reasons) in [
+            (
+                "1/1 tasks in gang unschedulable: pod group is not ready, 1 Pending, 1 minAvailable; Pending: 1 Unschedulable",
+                "pod group is not ready, 1 Pending, 1 minAvailable",
+            ),
+            (
+                "3/4 tasks in gang unschedulable: pod group is not ready, 4 Pending, 4 minAvailable; Pending: 1 Schedulable, 3 \
+                 Unschedulable. Origin reason is ml-p0: 0/2 nodes are unavailable: 2 Insufficient nvidia.com/gpu.",
+                "pod group is not ready, 4 Pending, 4 minAvailable; Origin reason is ml-p0: 0/2 nodes are unavailable: 2 Insufficient \
+                 nvidia.com/gpu.",
+            ),
+            (
+                "0/6 nodes are available: 4 Insufficient nvidia.com/gpu, 2 node(s) were unschedulable.",
+                "0/6 nodes are available: 4 Insufficient nvidia.com/gpu, 2 node(s) were unschedulable.",
+            ),
+        ] {
+            assert_eq!(without_counts_of_tasks(message), reasons);
+        }
+    }
 
     #[test]
     fn a_message_is_split_into_its_reasons() {

@@ -111,13 +111,13 @@ fn required_changes_contain_numbers() {
 #[test]
 fn unhealthy_gpus_are_a_part_of_the_explanation() {
     let message = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
-    let lost = "1 of 4 nvidia.com/gpu of gpu-1 not allocatable (unhealthy)";
+    let lost = "1 of 4 nvidia.com/gpu of gpu-1 not allocatable";
     for unhealthy in [None, Some(lost.to_owned())] {
         let is_lost = unhealthy.is_some();
         let room = CapacityShortage { shortage: "x".into(), unhealthy, ..CapacityShortage::default() };
         let explained = explain(&PodFacts { capacity_shortage: Some(room), ..waiting(message) }, None, None);
         assert_eq!(explained.summary.contains(lost), is_lost, "{}", explained.summary);
-        assert_eq!(explained.action.text.contains("unhealthy GPU"), is_lost, "{}", explained.action.text);
+        assert_eq!(explained.action.text.contains("are not allocatable"), is_lost, "{}", explained.action.text);
     }
 }
 
@@ -126,7 +126,7 @@ fn changes_that_are_all_required_are_named_as_such() {
     let room = CapacityShortage {
         problem: Some("no GPU node advertises nvidia.com/gpu".into()),
         shortage: "requests 1 nvidia.com/gpu on one node".into(),
-        changes: vec!["run diagnose_gpu_node for gpu-1 to see why it advertises none".into()],
+        changes: vec!["run diagnose_gpu_node for gpu-1".into(), "add a GPU node".into()],
         needs_all: true,
         ..CapacityShortage::default()
     };

@@ -46,8 +46,23 @@ pub(crate) fn is_settled(node: &Node<'_>) -> bool {
     let booting = up.is_some_and(|up| up < NODE_STARTING.as_secs().unsigned_abs());
     let ready_for = now(node).zip(node.kubernetes.ready_since).map(|(now, since)| now.duration_since(since));
     // A time in the future is from a wrong clock, and is ignored.
-    let just_ready = ready_for.is_some_and(|age| !age.is_negative() && age < NODE_STARTING);
+    let patience = if plugin_crashes(node) { STARTING } else { NODE_STARTING };
+    let just_ready = ready_for.is_some_and(|age| !age.is_negative() && age < patience);
     !booting && !just_ready && node.kubernetes.ready != Some(false)
+}
+
+/// Number of restarts after which the kubelet waits for minutes: the container has failed for longer than a start takes.
+const MANY_RESTARTS: u32 = 5;
+
+/// Returns whether the device plugin ends again and again, although nothing that it waits for is starting.
+fn plugin_crashes(node: &Node<'_>) -> bool {
+    let crashes = |container: &NvidiaContainer| {
+        let code = container.last.as_ref().and_then(|last| last.exit_code);
+        container.restarts >= MANY_RESTARTS && fails(container) && code.is_some_and(|code| code != 0)
+    };
+    let waits_for = [Component::Driver, Component::ContainerToolkit];
+    let is_waiting = waits_for.into_iter().flat_map(|component| of(node, component)).any(|pod| !pod.ready);
+    !is_waiting && of(node, Component::DevicePlugin).any(|pod| !pod.ready && pod.containers.iter().any(crashes))
 }
 
 /// Returns the pods of a component, except deleted and terminated ones.

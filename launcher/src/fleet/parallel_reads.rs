@@ -148,7 +148,7 @@ impl ParallelReads<'_> {
         }
         let left = end.saturating_duration_since(Instant::now());
         let read = match self.command.is_of_everything() && left >= MIN_TIME {
-            true => read_node::with_kubernetes(connection, node, self.daemon_sets, read, left).await,
+            true => read_node::with_kubernetes(connection, node, self.daemon_sets, None, read, left).await,
             false => read.map(|read| (read, None)),
         };
         match read {

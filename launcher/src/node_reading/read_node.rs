@@ -231,11 +231,13 @@ pub(crate) async fn read_or_api_only(
 }
 
 /// Completes the reading of one of many nodes with the findings of the Kubernetes API if no probe ran, as in a call about one node.
-/// A failure stays: with the reading if the API knows a problem of the node, and else alone.
+/// A failure stays: with the reading if the API knows a problem of the node, and else alone. `pods`: the pods on the node, if they are
+/// listed already and nothing else is to be read.
 pub(crate) async fn with_kubernetes(
     connection: &Connection,
     kubernetes: &Node,
     daemon_sets: Option<&Result<Vec<DaemonSet>, Failure>>,
+    pods: Option<Result<ExistingPods, Failure>>,
     read: Result<NodeReading, Failure>,
     time: Duration,
 ) -> Result<(NodeReading, Option<Failure>), Failure> {
@@ -246,8 +248,16 @@ pub(crate) async fn with_kubernetes(
         }
         read => return read.map(|read| (read, None)),
     };
-    let unprobed = api_only_facts::read(connection, kubernetes, time).await;
-    read.add_unprobed(connection, kubernetes, unprobed, Some(daemon_sets), time).await;
+    match pods {
+        Some(pods) => {
+            read.add_pods(connection, kubernetes, pods, daemon_sets, time).await;
+            read.diagnosis = diagnosis::diagnose(&read.report, &read.cluster);
+        }
+        None => {
+            let unprobed = api_only_facts::read(connection, kubernetes, time).await;
+            read.add_unprobed(connection, kubernetes, unprobed, Some(daemon_sets), time).await;
+        }
+    }
     let has_problem = read.diagnosis.findings.iter().any(|finding| finding.severity > Severity::Info);
     match failure {
         Some(failure) if !has_problem => Err(failure),

@@ -71,8 +71,8 @@ impl Tool for DescribeGpuNode {
         let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()), Some(&daemon_sets));
         let read = read_node::read_with_object(&call, known, Self::NAME, ReadCommand::everything()).await;
         // Without a probe, the pods of NVIDIA's software decide, as in a diagnosis.
-        let daemon_sets = Some(&daemon_sets);
-        match read_node::with_kubernetes(&connection, &view.node, daemon_sets, read, call.time_left()).await {
+        let (daemon_sets, pods) = (Some(&daemon_sets), Some(view.existing_pods()));
+        match read_node::with_kubernetes(&connection, &view.node, daemon_sets, pods, read, call.time_left()).await {
             Ok((mut read, failure)) => {
                 if read.report.source == Source::Api
                     && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await

@@ -34,13 +34,15 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     // Without a limit of its own, a container can only exceed what the node or another container of the pod leaves.
     let spec = ended.and_then(|end| case.pod.specs.iter().find(|spec| spec.name == end.container));
     let limit = spec.and_then(|spec| spec.memory_limit.as_deref());
+    let shown = !case.unread && case.on_node.log_covers;
     let (cause, what, action) = match (whole_node, limit) {
         (true, _) => (
             Cause::Node,
             "the node ran out of memory, and the kernel killed the container".to_owned(),
             "Find out what uses the memory of the node; set memory limits on pods.".to_owned(),
         ),
-        (false, None) if spec.is_some() && kills.is_empty() => (
+        // A kernel log that covers the time would show that the memory of the node ran out.
+        (false, None) if spec.is_some() && kills.is_empty() && !shown => (
             Cause::Node,
             "the kernel killed the container because the node ran out of memory: the container has no memory limit (host memory, not GPU \
              memory)"
@@ -56,13 +58,17 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
                 Some(limit) => {
                     format!("the container exceeded its memory limit of {limit} (host memory, not GPU memory)")
                 }
+                None if spec.is_some() => "the container exceeded its memory limit (host memory, not GPU memory); its specification has none, so \
+                                           the limit is one of a parent cgroup"
+                    .to_owned(),
                 None => "the container exceeded its memory limit (host memory, not GPU memory)".to_owned(),
             },
             "Raise the memory limit, or reduce the memory use (data loader workers, pinned memory).".to_owned(),
         ),
     };
     // Without the specification and the kernel line, it is not known whether the memory of the node or of the pod ran out.
-    let certainty = if kills.is_empty() && spec.is_none() { Certainty::Likely } else { Certainty::Certain };
+    let undecided = kills.is_empty() && limit.is_none() && (spec.is_none() || shown);
+    let certainty = if undecided { Certainty::Likely } else { Certainty::Certain };
     Some(
         case.explain(cause, certainty, what)
             .with_evidence(evidence)

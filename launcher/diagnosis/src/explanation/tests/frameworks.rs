@@ -89,14 +89,22 @@ fn a_child_that_the_kernel_ended_is_named_with_its_rank() {
 
 #[test]
 fn memory_ran_out_of_the_container_or_of_the_node() {
-    for (limit, cause, what) in
-        [(Some("64Gi"), Cause::Application, "memory limit of 64Gi"), (None, Cause::Node, "has no memory limit")]
-    {
+    let covered = node(Vec::new());
+    for (limit, report, cause, certainty, what) in [
+        (Some("64Gi"), None, Cause::Application, Certainty::Certain, "memory limit of 64Gi"),
+        (Some("64Gi"), Some(&covered), Cause::Application, Certainty::Certain, "memory limit of 64Gi"),
+        (None, None, Cause::Node, Certainty::Certain, "has no memory limit"),
+        // The kernel log shows no lack of memory on the node.
+        (None, Some(&covered), Cause::Application, Certainty::Likely, "its specification has none"),
+    ] {
         let spec =
             ContainerSpec { name: "main".into(), memory_limit: limit.map(str::to_owned), ..ContainerSpec::default() };
         let pod = PodFacts { specs: vec![spec], ..failed(137, "OOMKilled") };
-        let explained = cause_of(&pod, &node(Vec::new()));
-        assert_eq!((explained.cause, explained.certainty), (cause, Certainty::Certain), "{}", explained.summary);
+        let explained = match report {
+            Some(report) => cause_of(&pod, report),
+            None => explain(&pod, None, Some("no probe")),
+        };
+        assert_eq!((explained.cause, explained.certainty), (cause, certainty), "{}", explained.summary);
         assert!(explained.summary.contains(what), "{}", explained.summary);
     }
 }

@@ -44,7 +44,7 @@ async fn without_permission_to_probe_the_answer_has_only_api_facts_and_the_reaso
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
     assert_eq!((&answer["probe"]["via"], answer.get("gpus")), (&json!("none"), None), "{answer}");
     let note = answer["probe"]["note"].as_str().unwrap();
-    assert!(note.contains("forbidden") && note.contains("rbac.yaml"), "{note}");
+    assert!(note.contains("forbidden") && note.contains("setup --apply"), "{note}");
     assert_eq!(answer["overall_health"], "unknown");
     assert_eq!(answer["totals"]["allocated_gpus"], 8);
     assert_eq!(bench.cluster.pods_created(), 0);

@@ -142,7 +142,7 @@ async fn selector_and_limit_select_nodes_and_progress_counts_them() {
 async fn a_failure_of_every_node_is_one_error_after_a_few_tries() {
     let bench = Bench::of(Fixture::of(fleet(40)).denying(Denial::of("create", "pods"))).await;
     let failure = bench.call("get_gpu_health", json!({})).await.unwrap_err().to_string();
-    assert!(failure.contains("forbidden") && failure.contains("rbac.yaml"), "{failure}");
+    assert!(failure.contains("forbidden") && failure.contains("setup --apply"), "{failure}");
     let tries = bench.cluster.requests().iter().filter(|line| line.starts_with("POST")).count();
     assert!(tries < 24, "{tries} tries");
 }

@@ -168,7 +168,7 @@ fn cases() -> Vec<Case> {
                 "gpu-syringe setup --apply --profile hardened",
                 "--profile trial",
                 "gpu-syringe doctor",
-                "kubectl label namespace",
+                "kubectl label --overwrite namespace",
             ],
             ..case("Pod Security rejects privileged pods", &both)
         },

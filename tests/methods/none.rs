@@ -81,7 +81,7 @@ async fn if_a_policy_denies_probes_the_answer_names_it_and_the_next_step() {
         assert_eq!(answer["probe"]["via"], "none", "{way}");
         let note = answer["probe"]["note"].as_str().unwrap();
         assert!(note.contains("Pod Security \"baseline:latest\" of namespace"), "{way}: {note}");
-        assert!(note.contains("kubectl label namespace"), "{way}: {note}");
+        assert!(note.contains("kubectl label --overwrite namespace"), "{way}: {note}");
         assert_eq!(answer["verdict"], "unknown", "{way}");
     }
     assert_eq!((cluster.pods_created(), ours(&cluster)), (0, 0));

@@ -103,7 +103,7 @@ async fn a_rejection_by_an_admission_plugin_does_not_suggest_permissions() {
     .await;
     let answer = inventory(&bed).await;
     answer.error_with(&["exceeded quota: small", "raise it", "--probe-namespace"]);
-    assert!(!answer.text.contains("rbac.yaml"), "{}", answer.text);
+    assert!(!answer.text.contains("grant these"), "{}", answer.text);
     bed.assert_bare(0);
 }
 
@@ -155,7 +155,7 @@ async fn a_missing_namespace_is_an_error_that_names_it() {
 async fn without_permission_to_create_pods_the_error_names_the_permission() {
     let nodes = [node("gpu-1", "healthy-h100-8")];
     let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("create", "pods"))).await;
-    by_image(&bed).await.error_with(&["create", "pods/exec", "namespace gpu-syringe", "rbac.yaml", "403"]);
+    by_image(&bed).await.error_with(&["create", "pods/exec", "namespace gpu-syringe", "setup --apply", "403"]);
     bed.assert_bare(0);
 }
 
@@ -170,7 +170,7 @@ async fn without_permission_to_read_nodes_nothing_is_created() {
 #[tokio::test]
 async fn without_permission_to_exec_the_error_names_the_permission() {
     let bed = with_exec(ExecFault::Forbidden).await;
-    inventory(&bed).await.error_with(&["pods/exec", "403", "rbac.yaml"]);
+    inventory(&bed).await.error_with(&["pods/exec", "403", "setup --apply"]);
     bed.assert_bare(1);
 }
 
@@ -184,7 +184,7 @@ async fn the_page_of_a_proxy_is_reported_as_such() {
         let bed = Bed::with(|faults| faults.api.requests.push(fault)).await;
         let answer = inventory(&bed).await;
         answer.error_with(&["not from the API server", "proxy", &code.to_string()]);
-        for words in ["Create the namespace", "admission plugin", "rbac.yaml", "no such node"] {
+        for words in ["Create the namespace", "admission plugin", "grant these", "no such node"] {
             assert!(!answer.text.contains(words), "{verb} {resource} {code}: {}", answer.text);
         }
         bed.assert_bare(0);

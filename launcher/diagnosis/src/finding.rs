@@ -130,6 +130,13 @@ pub struct Scope {
     pub pod: Option<String>,
 }
 
+impl Scope {
+    /// Returns whether the finding is about the node as a whole.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A recommended action.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]

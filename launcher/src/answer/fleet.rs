@@ -194,7 +194,9 @@ pub struct NodeFinding {
     pub id: String,
     /// Severity of the finding.
     pub severity: Severity,
-    /// GPU and PCI address.
+    /// The GPU, or the PCI address of a GPU without an index.
+    #[serde(skip_serializing_if = "Scope::is_empty")]
+    #[schemars(with = "Option<Scope>")]
     pub scope: Scope,
     /// The first line of the evidence.
     pub evidence: Vec<String>,

@@ -123,7 +123,8 @@ fn worst_of_each_id<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Find
 }
 
 pub(super) fn short(finding: &Finding) -> NodeFinding {
-    let Scope { gpu, pci, .. } = finding.scope.clone();
+    let gpu = finding.scope.gpu;
+    let pci = finding.scope.pci.clone().filter(|_| gpu.is_none());
     NodeFinding {
         id: finding.id.clone(),
         severity: finding.severity,

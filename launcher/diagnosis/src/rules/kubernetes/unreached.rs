@@ -296,7 +296,8 @@ fn taint<'a>(node: &Node<'a>) -> Option<(&'a str, Rule)> {
 /// Returns whether an object was created so recently that its node may be joining.
 fn is_young(node: &Node<'_>, created: Option<Timestamp>) -> bool {
     let age = pods::time_of_api(node).zip(created).map(|(now, created)| now.duration_since(created));
-    age.is_some_and(|age| !age.is_negative() && age < JOINING_TIME)
+    // The API server gives its time in whole seconds, so an object of this second can be from a moment later.
+    age.is_some_and(|age| age.abs() < JOINING_TIME)
 }
 
 /// Returns the finding about a name without a Node object.

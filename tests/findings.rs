@@ -1,6 +1,6 @@
-//! Tests that `docs/findings.md`, which is generated from the rules, is current.
+//! Tests that `docs/findings.md` and `docs/checks.md`, which are generated from the rules and from `findings/checks.tsv`, are current.
 //!
-//! `INSTA_UPDATE=always cargo test -p syringe-core --test findings` writes the page.
+//! `INSTA_UPDATE=always cargo test -p diagnosis --test findings` writes the pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -12,6 +12,7 @@ use serde_json::Value;
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::tsv::{parts, rows};
 
 const CLASSES: [(Class, &str, &str); 6] = [
     (Class::Hardware, "Hardware", "The GPU, its memory or its board."),
@@ -26,8 +27,21 @@ const CLASSES: [(Class, &str, &str); 6] = [
     (Class::Application, "Application", "Programs that use the GPUs."),
 ];
 
-fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/findings.md")
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
+}
+
+/// Compares a generated page with its file, and writes the file if the tests are run to update files.
+fn assert_current(name: &str, text: &str) {
+    if std::env::var("INSTA_UPDATE").is_ok_and(|word| word == "always") {
+        std::fs::write(path(name), text).expect(name);
+    }
+    let is = std::fs::read_to_string(path(name)).unwrap_or_default();
+    let differs = text.lines().find(|line| !is.lines().any(|one| one == *line)).unwrap_or_default();
+    assert!(
+        is == text,
+        "docs/{name} is not current: INSTA_UPDATE=always writes the file. First missing line: {differs}"
+    );
 }
 
 fn severity(severity: Severity) -> &'static str {
@@ -47,6 +61,9 @@ fn entry(rule: &Rule) -> String {
     let _ = writeln!(text, "- Action: {advice}");
     if let Some(reference) = reference {
         let _ = writeln!(text, "- See: <{reference}>");
+    }
+    if let Some(code) = rule.dcgm() {
+        let _ = writeln!(text, "- DCGM: `{code}`");
     }
     text.push('\n');
     text
@@ -73,16 +90,7 @@ fn written() -> String {
 
 #[test]
 fn the_page_of_findings_is_current() {
-    let text = written();
-    if std::env::var("INSTA_UPDATE").is_ok_and(|word| word == "always") {
-        std::fs::write(path(), &text).expect("docs/findings.md");
-    }
-    let is = std::fs::read_to_string(path()).unwrap_or_default();
-    let differs = text.lines().find(|line| !is.lines().any(|one| one == *line)).unwrap_or_default();
-    assert!(
-        is == text,
-        "docs/findings.md is not current: INSTA_UPDATE=always writes the file. First missing line: {differs}"
-    );
+    assert_current("findings.md", &written());
 }
 
 #[test]
@@ -138,4 +146,107 @@ fn the_facts_of_a_rule_exist() {
         }
     }
     assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+}
+
+/// A row of the table of checks.
+struct Check {
+    /// `others`: at least two other systems have the check. `lead`: at most one other has it. `active`: the check puts load on GPUs.
+    group: &'static str,
+    /// From 5 (decides many incidents and costs little) to 3; lower for active tests.
+    value: &'static str,
+    name: &'static str,
+    /// `judged`, `partly`, `open`, `out` (left out on purpose).
+    state: &'static str,
+    /// Ids of findings, or commands.
+    by: Vec<&'static str>,
+    note: &'static str,
+}
+
+fn checks() -> Vec<Check> {
+    let check = |row: Vec<&'static str>| match *row {
+        [group, value, name, state, by, note] => {
+            let by = parts(by).into_iter().filter(|one| *one != "-").collect();
+            Check { group, value, name, state, by, note: Some(note).filter(|note| *note != "-").unwrap_or_default() }
+        }
+        _ => panic!("a row has six cells: {row:?}"),
+    };
+    rows(include_str!("findings/checks.tsv")).map(check).collect()
+}
+
+/// Groups of the page: name, heading, explanation.
+const GROUPS: [(&str, &str, &str); 3] = [
+    (
+        "others",
+        "Checks that at least two other systems have",
+        "Fleet monitors, node problem detectors and health checks of clouds were compared.",
+    ),
+    ("lead", "Checks that at most one other system has", ""),
+    (
+        "active",
+        "Active tests",
+        "They put load on GPUs that jobs may use. gpu-syringe runs none; run them after a drain.",
+    ),
+];
+
+fn page_of_checks() -> String {
+    let all = checks();
+    let mut text = String::from(
+        "# Checks\n\n\
+         This file is generated from `tests/findings/checks.tsv` and from the rules by `tests/findings.rs`.\n\n\
+         Each row is a check that monitors of GPU nodes make or could make, with its value from 5 (decides many incidents and costs little) \
+         to 1. *Judged*: a finding of [findings.md](findings.md) or a command names the usual form of the fault. *Partly*: only one form of \
+         it, or only where another monitor reports it. *Open*: not yet. *Out*: left out on purpose.\n\n",
+    );
+    for (group, heading, about) in GROUPS {
+        let of_group: Vec<&Check> = all.iter().filter(|check| check.group == group).collect();
+        let judged = of_group.iter().filter(|check| check.state == "judged").count();
+        let _ = write!(text, "## {heading}\n\n");
+        if !about.is_empty() {
+            let _ = write!(text, "{about} ");
+        }
+        let _ = write!(
+            text,
+            "{judged} of {} are judged.\n\n| check | value | state | by | note |\n|---|--:|---|---|---|\n",
+            of_group.len()
+        );
+        for Check { value, name, state, by, note, .. } in of_group {
+            let link = |one: &&str| match one.contains(' ') {
+                true => format!("`{one}`"),
+                false => format!("[{one}](findings.md#{one})"),
+            };
+            let by: Vec<String> = by.iter().map(link).collect();
+            let _ = writeln!(text, "| {name} | {value} | {state} | {} | {note} |", by.join(", "));
+        }
+        text.push('\n');
+    }
+    text.trim_end().to_owned() + "\n"
+}
+
+#[test]
+fn the_page_of_checks_is_current_and_names_only_findings_that_exist() {
+    let ids: BTreeSet<&str> = catalogue_of_rules().iter().map(|rule| rule.id).collect();
+    let mut names = BTreeSet::new();
+    for Check { group, name, state, by, note, .. } in checks() {
+        assert!(names.insert(name), "{name} is listed twice");
+        assert!(GROUPS.iter().any(|(known, ..)| *known == group), "{name}: {group}");
+        let unknown: Vec<&&str> =
+            by.iter().filter(|one| !ids.contains(**one) && !one.starts_with("gpu-syringe ")).collect();
+        assert!(unknown.is_empty(), "{name}: no such finding: {unknown:?}");
+        match state {
+            "judged" => assert!(!by.is_empty(), "{name}"),
+            "partly" => assert!(!by.is_empty() && !note.is_empty(), "{name}"),
+            "open" | "out" => assert!(by.is_empty() && !note.is_empty(), "{name}"),
+            _ => panic!("{name}: {state}"),
+        }
+    }
+    assert_current("checks.md", &page_of_checks());
+}
+
+#[test]
+fn each_code_of_dcgm_belongs_to_a_finding() {
+    let ids: BTreeSet<&str> = catalogue_of_rules().iter().map(|rule| rule.id).collect();
+    for row in rows(include_str!("../launcher/diagnosis/src/data/dcgm.tsv")) {
+        let [id, code, source] = row[..] else { panic!("a row has three cells: {row:?}") };
+        assert!(ids.contains(id) && code.starts_with("DCGM_FR_") && source.starts_with("https://"), "{row:?}");
+    }
 }

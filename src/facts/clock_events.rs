@@ -2,6 +2,8 @@
 
 use super::telemetry::Throttling;
 
+/// Clocks that an administrator set.
+pub const CLOCK_SETTING: u64 = 0x2;
 /// The power limit.
 pub const POWER_CAP: u64 = 0x4;
 /// Hardware slowdown because of heat or power.
@@ -31,7 +33,7 @@ pub const REASONS: [ClockEventReason; 9] = [
     ClockEventReason { bit: SOFTWARE_THERMAL, label: "SW thermal slowdown", is_fault: true },
     ClockEventReason { bit: POWER_CAP, label: "SW power cap", is_fault: false },
     ClockEventReason { bit: 0x10, label: "sync boost", is_fault: false },
-    ClockEventReason { bit: 0x02, label: "application clocks setting", is_fault: false },
+    ClockEventReason { bit: CLOCK_SETTING, label: "application clocks setting", is_fault: false },
     ClockEventReason { bit: 0x100, label: "display clock setting", is_fault: false },
     ClockEventReason { bit: 0x01, label: "idle", is_fault: false },
 ];
@@ -47,6 +49,7 @@ pub fn mask_of(throttling: &Throttling) -> u64 {
         match reason.as_str() {
             _ if reason.contains("power brake") => POWER_BRAKE,
             _ if reason.contains("power cap") => POWER_CAP,
+            _ if reason.contains("application clock") => CLOCK_SETTING,
             _ if reason.contains("thermal") && hardware => HARDWARE_THERMAL,
             _ if reason.contains("thermal") => SOFTWARE_THERMAL,
             _ if reason.contains("slowdown") => SLOWDOWN,

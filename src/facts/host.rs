@@ -15,6 +15,7 @@ use crate::pci::PciAddress;
 /// Facts of the host.
 #[facts(omit(
     numa_balancing,
+    rdma_modules_missing,
     container,
     container_runtime,
     cdi,
@@ -34,6 +35,9 @@ pub struct Host {
     pub driver: DriverVersions,
     /// Loaded kernel modules that matter for GPUs: `nvidia`, `nvidia_uvm`, `nvidia_peermem`, `nouveau`, `vfio_pci`, …
     pub modules: Vec<String>,
+    /// Kernel modules of RDMA that are not loaded although the module of a Mellanox card or of the RDMA core is: `mlx5_ib`, `ib_uverbs`,
+    /// `ib_umad`, `rdma_ucm`. Empty if the kernel contains the RDMA core.
+    pub rdma_modules_missing: Vec<String>,
     /// NVIDIA display devices on the PCI bus (vendor 10de, class 0300 or 0302).
     pub pci_gpus: Vec<PciGpu>,
     /// Character devices that are present: `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`, …

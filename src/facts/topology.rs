@@ -79,7 +79,7 @@ pub struct NvlinkGroup {
 }
 
 /// Registration with the NVSwitch fabric (`nvmlDeviceGetGpuFabricInfoV`).
-#[facts(omit(cluster_uuid, health, Vec))]
+#[facts(omit(cluster_uuid, health, misconfiguration, Vec))]
 pub struct Fabric {
     /// State of the registration: `not_supported`, `not_started`, `in_progress`, `completed`.
     pub state: String,
@@ -94,6 +94,9 @@ pub struct Fabric {
     /// Problems in the health mask: `degraded_bandwidth`, `route_recovery`, `route_unhealthy`, `access_timeout`,
     /// `incorrect_configuration`.
     pub health_issues: Vec<String>,
+    /// Kind of `incorrect_configuration` in the health mask: `incorrect_sysguid`, `incorrect_chassis_sn`, `no_partition`,
+    /// `insufficient_nvlinks`, `incompatible_gpu_fw`, `invalid_location`, `gpu_state_invalid`.
+    pub misconfiguration: Option<String>,
 }
 
 /// One device on the PCIe path.

@@ -259,6 +259,57 @@ fn rdma_ports_are_compared_with_those_of_the_other_gpus() {
 }
 
 #[test]
+fn modules_of_rdma_and_ports_on_another_socket_are_judged() {
+    let modules = |severity| Some(("rdma-module-missing", severity));
+    let no_verbs: Change = |value| host(value)["rdma_modules_missing"] = json!(["ib_uverbs"]);
+    check(H100, "no ib_uverbs", no_verbs, modules(Severity::Warning));
+    let no_management: Change = |value| host(value)["rdma_modules_missing"] = json!(["ib_umad", "rdma_ucm"]);
+    check(H100, "no ib_umad", no_management, modules(Severity::Info));
+    check(H100, "no ib_umad", no_management, None);
+    check("l40s-4-idle", "Ethernet cards", |value| host(value)["rdma_modules_missing"] = json!(["mlx5_ib"]), None);
+    let waiting: Change = |value| {
+        name_all(value, "NVIDIA B200");
+        topology(value)["nvswitches"] = json!([]);
+        of_all(value, "topology", |gpu| gpu["fabric"] = json!({"state": "in_progress"}));
+        host(value)["rdma_modules_missing"] = json!(["mlx5_ib", "ib_umad"]);
+    };
+    let diagnosis = judged(&changed(H100, waiting));
+    let named = diagnosis.findings.iter().find(|one| one.id == "fabric-not-registered").expect("a finding");
+    assert!(named.reason.as_deref().is_some_and(|why| why.contains("mlx5_ib and ib_umad")), "{named:?}");
+    assert!(named.action.text.starts_with("Load mlx5_ib"), "{named:?}");
+    let far: Change = |value| {
+        // The ports are not behind the PCIe switches of the GPUs, and the GPUs are on four NUMA nodes.
+        of_all(value, "topology", |gpu| gpu["numa_node"] = json!(gpu["index"].as_u64().expect("an index") / 2));
+        for port in nics(value) {
+            let gpu = port["near"][0]["gpu"].as_u64().expect("a GPU");
+            port["numa_node"] = json!(if gpu == 7 { 2 } else { gpu / 2 });
+            port["near"] = json!([{"gpu": gpu, "via": "NODE"}]);
+        }
+        nics(value).remove(6);
+    };
+    check(H100, "no port on a NUMA node", far, Some(("rdma-port-on-other-socket", Severity::Info)));
+    let one_socket: Change = |value| nics(value).iter_mut().for_each(|port| port["numa_node"] = json!(0));
+    check(H100, "all ports on one socket", one_socket, None);
+    let told = judged(&changed(H100, one_socket));
+    assert!(!told.findings.iter().any(|one| one.id == "rdma-port-on-other-socket"), "{:?}", told.findings);
+}
+
+#[test]
+fn a_kubelet_that_was_restarted_minutes_ago_is_shown() {
+    let started: fn(&mut Value, i64) = |value, minutes| {
+        let taken: jiff::Timestamp = value["taken_at"].as_str().expect("a time").parse().expect("a time");
+        let started = taken - jiff::SignedDuration::from_mins(minutes);
+        host(value)["nvidia_stack"] = json!({"kubelet_started_at": started.to_string()});
+        host(value)["container_runtime"] = json!({"name": "containerd", "complete": true});
+    };
+    let found = |minutes| {
+        let diagnosis = judged(&changed(H100, |value| started(value, minutes)));
+        diagnosis.findings.iter().find(|one| one.id == "node-service-restarted").map(|one| one.severity)
+    };
+    assert_eq!((found(4), found(40)), (Some(Severity::Info), None));
+}
+
+#[test]
 fn the_generation_of_the_whole_pcie_path_is_judged() {
     let slow = Some(("pcie-generation-low", Severity::Warning));
     let root: Change = |value| gpus(value, "topology")[2]["pcie_path"][3]["generation"] = json!(3);

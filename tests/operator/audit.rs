@@ -23,7 +23,10 @@ async fn every_probe_and_every_action_is_a_line() {
         assert!(line.time.is_some() && !line.server.is_empty());
     }
     let [inventory, plan, started, ended] = lines.as_slice() else { panic!() };
-    assert_eq!((inventory.tool.as_str(), &inventory.arguments), ("get_gpu_inventory", &json!(["read", "inventory,mig"])));
+    assert_eq!(
+        (inventory.tool.as_str(), &inventory.arguments),
+        ("get_gpu_inventory", &json!(["read", "inventory,mig"]))
+    );
     assert_eq!((inventory.outcome.as_deref(), inventory.deleted), (Some("answered"), Some(true)));
     assert!(inventory.pod.is_some() && inventory.pod_uid.is_some() && inventory.duration_ms.is_some());
     assert_eq!(plan.outcome.as_deref(), Some("planned"));

@@ -92,3 +92,25 @@ async fn the_probe_gets_the_cordon_state_and_the_setting() {
     assert_eq!(answer["outcome"], json!("awaiting_consent"), "{answer}");
     assert!(answer["plan"].as_str().unwrap().contains("drain check is off"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_gpu_is_not_reset_while_another_system_repairs_the_node() {
+    const STATE: &str = "dgxc.nvidia.com/nvsentinel-state";
+    let bed = Bed::new(Setup::default()).await;
+    let mark = |state: &str| {
+        let label = (STATE.to_owned(), state.to_owned());
+        bed.cluster.edit_node("idle", |node| node.metadata.labels.get_or_insert_default().extend([label]));
+    };
+    let token = bed.answer("reset_gpu", &reset()).await["token"].clone();
+    mark("draining");
+    // The repair began after the user agreed.
+    let failure = bed.failure("reset_gpu", &with(reset(), "token", token)).await;
+    assert!(failure.to_string().contains("NVSentinel"), "{failure:?}");
+    let answer = bed.answer("reset_gpu", &reset()).await;
+    assert_eq!((&answer["outcome"], &answer["token"]), (&json!("refused"), &json!(null)), "{answer}");
+    assert_eq!(answer["action"]["plan"]["blockers"][0]["code"], json!("in_repair"), "{answer}");
+    assert!(bed.done().is_empty());
+    // NVSentinel gave up: somebody has to repair the node.
+    mark("remediation-failed");
+    assert_eq!(bed.answer("reset_gpu", &reset()).await["outcome"], json!("awaiting_consent"));
+}

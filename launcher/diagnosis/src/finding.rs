@@ -94,6 +94,10 @@ pub struct Finding {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-text" = "own"))]
     pub reference: Option<String>,
+    /// DCGM's health code for the same fault, e.g. `DCGM_FR_NVLINK_DOWN`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-text" = "own"))]
+    pub dcgm: Option<String>,
 }
 
 impl Finding {

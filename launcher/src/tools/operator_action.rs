@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
-use syringe_core::facts::action::Action;
+use syringe_core::facts::action::{Action, Obstacle};
 use syringe_core::probe_command::{ActionCommand, NodeAction, ProbeCommand};
 use syringe_core::text::clean;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,12 @@ pub(super) trait OperatorAction: Sync {
     fn validate(&self) -> Result<(), Failure>;
     /// Returns the action of node-probe, or only the plan of this action.
     fn node_action(&self, call: &CallContext, kubernetes: &Node, plan: bool) -> NodeAction;
+    /// Returns why the state of the node in the API forbids the action.
+    fn obstacle(&self, _kubernetes: &Node) -> Option<Obstacle> {
+        None
+    }
+    /// Changes the report about a plan: the action is refused because of this obstacle.
+    fn refuse(_planned: &mut Self::Report, _obstacle: Obstacle) {}
     /// Returns the time limit of the action on the node.
     fn time(&self) -> Duration;
     /// Returns the report of the node, if the report is about this action.
@@ -119,6 +125,10 @@ pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Re
     }
     // The node may have changed while the user was asked: for example, it may no longer be cordoned.
     session.kubernetes = read_actionable_node(call, &connection, node_name).await?;
+    if let Some(Obstacle { why, next_step, .. }) = action.obstacle(&session.kubernetes) {
+        session.record(agreed.plan).refused(&why).await;
+        return Err(Failure::new(format!("Running {}", D::TOOL), why, next_step));
+    }
     session.act(agreed).await
 }
 
@@ -323,7 +333,11 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let request = self.request(None, deadline);
         let CallContext { prober, on_phase, cancel, .. } = self.call;
         let probed = prober.probe(self.connection, request, on_phase.clone(), cancel.clone()).await?;
-        self.read(probed)
+        let (mut planned, probe) = self.read(probed)?;
+        if let Some(obstacle) = self.action.obstacle(&self.kubernetes) {
+            D::refuse(&mut planned, obstacle);
+        }
+        Ok((planned, probe))
     }
 
     async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Report>, Failure> {

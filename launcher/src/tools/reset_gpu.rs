@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::Node;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
+use syringe_core::facts::action::{Action, Obstacle, ResetAction, ResetOutcome};
+use syringe_core::facts::kubernetes::lifecycle::Decision;
 use syringe_core::probe_command::{NodeAction, RESET_TIME, ResetCommand};
 
 use crate::answer::wire::variant_name::variant_name;
@@ -21,6 +22,7 @@ use crate::tools::tool::Tool;
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::objects::node_conditions::is_cordoned;
+use kube_read::objects::platform_signals;
 
 /// Time limit: nvidia-smi may take 5 minutes for the reset and 2 minutes for persistence mode. The rest is for the
 /// checks before and after.
@@ -51,7 +53,7 @@ impl Tool for ResetGpu {
     const NAME: &'static str = "reset_gpu";
     const TITLE: &'static str = "Reset a GPU";
     const DESCRIPTION: &'static str = "Resets one GPU of a cordoned node with nvidia-smi, and verifies the result. Refused, with all reasons, while processes or pods use \
-        the GPU, if it has MIG instances, if its NVLink group must be reset too, or if only a reboot helps. The user is asked first; if the \
+        the GPU, if it has MIG instances, if its NVLink group must be reset too, if a platform repairs the node, or if only a reboot helps. The user is asked first; if the \
         host cannot ask, the answer has plan and terminal_command: show both to the user. Takes minutes.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
@@ -97,6 +99,20 @@ impl OperatorAction for ResetArgs {
             drain_check: call.settings.drain_check == DrainCheck::On,
             time: RESET_TIME,
         })
+    }
+
+    fn obstacle(&self, kubernetes: &Node) -> Option<Obstacle> {
+        let Decision { owner, signal, next, .. } = platform_signals::running_repair(kubernetes)?;
+        let why = format!("{owner} repairs or maintains the node ({signal}): {next}");
+        let next = format!("Wait until {owner} has finished, or end its repair first, and try again.");
+        Some(Obstacle::new("in_repair", why, next))
+    }
+
+    fn refuse(planned: &mut ResetAction, obstacle: Obstacle) {
+        planned.plan.blockers.insert(0, obstacle);
+        planned.plan.steps.clear();
+        planned.outcome = ResetOutcome::Refused;
+        planned.summary = planned.plan.refusal();
     }
 
     fn time(&self) -> Duration {

@@ -95,6 +95,7 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         operating_system: system::operating_system(paths),
         uptime_seconds: system::uptime_seconds(paths),
         driver,
+        rdma_modules_missing: system::rdma_modules_missing(paths, &modules),
         modules,
         pci_gpus: gpus.iter().map(pci::describe).collect(),
         device_nodes: nodes.present,

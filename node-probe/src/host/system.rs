@@ -48,6 +48,23 @@ pub(super) fn modules(paths: &Paths) -> io::Result<Vec<String>> {
     Ok(MODULES.iter().filter(|module| loaded.contains(module)).map(|&module| module.to_owned()).collect())
 }
 
+/// Modules with which programs use RDMA cards. A module that is built into the kernel can be absent from sysfs, too, so nothing is
+/// concluded if the RDMA core is built in.
+const RDMA_MODULES: [&str; 4] = ["mlx5_ib", "ib_uverbs", "ib_umad", "rdma_ucm"];
+
+/// Returns the modules of RDMA that are not loaded, if `loaded` has the module of a card or the RDMA core.
+pub(super) fn rdma_modules_missing(paths: &Paths, loaded: &[String]) -> Vec<String> {
+    let has = |module: &str| loaded.iter().any(|one| one == module);
+    let in_sysfs = |module: &str| files::metadata(&paths.sys.join("module").join(module)).is_ok();
+    let is_used = ["mlx5_core", "ib_core"].iter().any(|module| has(module) && in_sysfs(module));
+    let is_built_in = !has("ib_core") && in_sysfs("ib_core");
+    if !is_used || is_built_in {
+        return Vec::new();
+    }
+    let missing = RDMA_MODULES.iter().filter(|module| **module != "mlx5_ib" || has("mlx5_core"));
+    missing.filter(|module| !in_sysfs(module)).map(|&module| module.to_owned()).collect()
+}
+
 /// Returns the total and the available memory in bytes.
 pub(super) fn memory(paths: &Paths) -> (Option<u64>, Option<u64>) {
     let text = files::text(&paths.proc.join("meminfo")).unwrap_or_default();
@@ -151,5 +168,20 @@ mod tests {
         let tree = Tree::new();
         tree.file("proc/modules", "nvidia_uvm 4 0 - Live 0x0\nnouveau 1 0 - Live 0x0\next4 1 1 - Live 0x0\n");
         assert_eq!(modules(&tree.paths()).expect("the file is there"), ["nvidia_uvm", "nouveau"]);
+    }
+
+    #[test]
+    fn rdma_modules_are_missing_only_next_to_a_module_that_needs_them() {
+        let tree = Tree::new();
+        tree.folder("sys/module/mlx5_core").folder("sys/module/ib_uverbs");
+        let missing = |loaded: &[&str]| {
+            let loaded: Vec<String> = loaded.iter().map(|&module| module.to_owned()).collect();
+            rdma_modules_missing(&tree.paths(), &loaded)
+        };
+        assert_eq!(missing(&["nvidia", "mlx5_core"]), ["mlx5_ib", "ib_umad", "rdma_ucm"]);
+        assert!(missing(&["nvidia"]).is_empty());
+        tree.folder("sys/module/ib_core");
+        assert_eq!(missing(&["nvidia", "ib_core"]), ["ib_umad", "rdma_ucm"]);
+        assert!(missing(&["nvidia", "mlx5_core"]).is_empty(), "the RDMA core is built in");
     }
 }

@@ -1,4 +1,4 @@
-//! `NodeConditionFact`, `MachineFacts`: conditions of a node and of the object that provides its machine.
+//! `NodeConditionFact`, `Decision`, `MachineFacts`: conditions of a node, what a platform does with it, and its machine.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,36 @@ pub struct NodeConditionFact {
     pub message: String,
     /// Time of the last change of the status.
     pub since: Option<Timestamp>,
+}
+
+/// What a platform or a repair system has decided about the node, as one of its signals shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Decision {
+    pub kind: DecisionKind,
+    /// The platform or system: `EKS`, `NVSentinel`.
+    pub owner: String,
+    /// The signal: `label dgxc.nvidia.com/nvsentinel-state=draining`.
+    pub signal: String,
+    /// The next action of the owner, in words.
+    pub next: String,
+    /// The time that the signal announces.
+    pub at: Option<Timestamp>,
+}
+
+/// Kind of a decision about a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionKind {
+    /// Maintenance or a repair will follow, or may follow.
+    #[default]
+    Announced,
+    /// Maintenance of the machine runs, or its pods are being ended for it.
+    Maintenance,
+    /// The owner repairs the node.
+    Repair,
+    /// The owner took the node out of service and does nothing more.
+    OutOfService,
 }
 
 /// An object that provides the machine of a node: a NodeClaim of Karpenter, or a Machine of Cluster API or OpenShift.

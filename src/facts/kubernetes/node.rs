@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::kubernetes::daemon_set::DaemonSetFacts;
 use crate::facts::kubernetes::gpu_pod::GpuPod;
-use crate::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
+use crate::facts::kubernetes::lifecycle::{Decision, MachineFacts, NodeConditionFact};
 
 /// Facts about a node from the Kubernetes API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ pub struct KubernetesFacts {
     pub taints: Vec<String>,
     /// Labels and annotations with which operators and monitors report a state that is neither done nor healthy, as `key=value`.
     pub states: Vec<String>,
+    /// What platforms and repair systems have decided about the node: maintenance, repair.
+    pub decisions: Vec<Decision>,
     /// Time at which the Node object was created.
     pub created: Option<Timestamp>,
     /// Whether the Node object is being deleted.

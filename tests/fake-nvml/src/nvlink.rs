@@ -220,10 +220,22 @@ fn health_mask(fabric: &Fabric) -> c_uint {
         ("access_timeout", NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_ACCESS_TIMEOUT_RECOVERY),
     ];
     let mask = flags.iter().fold(0, |mask, (issue, shift)| mask | (if has(issue) { 1 } else { 2 }) << shift);
-    let configuration = if has("incorrect_configuration") {
-        NVML_GPU_FABRIC_HEALTH_MASK_INCORRECT_CONFIGURATION_NO_PARTITION
-    } else {
-        NVML_GPU_FABRIC_HEALTH_MASK_INCORRECT_CONFIGURATION_NONE
+    // The numbers of the kinds begin at 2, in this order.
+    const KINDS: [&str; 7] = [
+        "incorrect_sysguid",
+        "incorrect_chassis_sn",
+        "no_partition",
+        "insufficient_nvlinks",
+        "incompatible_gpu_fw",
+        "invalid_location",
+        "gpu_state_invalid",
+    ];
+    let kind =
+        fabric.misconfiguration.as_deref().and_then(|kind| KINDS.iter().zip(2..).find(|(name, _)| **name == kind));
+    let configuration = match kind {
+        Some((_, number)) => number,
+        None if has("incorrect_configuration") => NVML_GPU_FABRIC_HEALTH_MASK_INCORRECT_CONFIGURATION_NO_PARTITION,
+        None => NVML_GPU_FABRIC_HEALTH_MASK_INCORRECT_CONFIGURATION_NONE,
     };
     mask | configuration << NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_INCORRECT_CONFIGURATION
 }

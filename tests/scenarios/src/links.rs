@@ -68,6 +68,49 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     fabric.health_issues = vec!["route_unhealthy".to_owned()];
                 })
             }),
+        critical("fabric-no-partition", "GPU 1 is in no partition of the fabric.")
+            .must(finding("fabric-unhealthy").gpu(1).evidence(["configuration: no_partition"]))
+            .node(|| {
+                h100(2).topology(1, |gpu| {
+                    let fabric = gpu.fabric.as_mut().expect("a fabric");
+                    fabric.health = text("unhealthy");
+                    fabric.health_issues = vec!["incorrect_configuration".to_owned()];
+                    fabric.misconfiguration = text("no_partition");
+                })
+            }),
+        critical(
+            "fabric-without-modules",
+            "Fabric Manager of an HGX B200 lacks the modules with which it reaches the NVSwitches.",
+        )
+        .must(finding("fabric-not-registered").evidence(["kernel modules not loaded: mlx5_ib, ib_umad"]))
+        .node(|| {
+            let node = (0..8).fold(h100(8).idle(), |node, gpu| {
+                node.inventory(gpu, |gpu| gpu.name = text("NVIDIA B200")).topology(gpu, |gpu| {
+                    gpu.nvlinks.iter_mut().for_each(|group| {
+                        (group.version, group.speed_megabytes_per_second) = (Some(5), Some(53_125));
+                    });
+                    gpu.fabric = Some(Fabric { state: "in_progress".to_owned(), ..Fabric::default() });
+                })
+            });
+            let mut node =
+                node.host(|host| host.rdma_modules_missing = ["mlx5_ib", "ib_umad"].map(str::to_owned).to_vec());
+            node.report.sections.topology.iter_mut().flat_map(|section| &mut section.data).for_each(|topology| {
+                topology.nvswitches.clear();
+            });
+            node
+        }),
+        warning("nvlink-slow", "Link 5 of GPU 2 runs at half the speed of the other links.")
+            .must(finding("nvlink-slow").gpu(2).evidence(["links 5:"]))
+            .must_not(["facts-disagree", "board-below-specification"])
+            .node(|| {
+                h100(4).topology(2, |gpu| {
+                    let mut slow = gpu.nvlinks[0].clone();
+                    gpu.nvlinks.iter_mut().for_each(|group| group.links.retain(|link| *link != 5));
+                    slow.links = vec![5];
+                    slow.speed_megabytes_per_second = Some(13_281);
+                    gpu.nvlinks.push(slow);
+                })
+            }),
         critical("thermal-slowdown", "GPU 1 slows down because of its temperature.")
             .must(finding("thermal-slowdown-hardware").gpu(1).evidence(["87 °C"]))
             .must(("memory-too-hot", 1))
@@ -93,6 +136,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(("clocks-low-under-load", 2))
             .must_not(["gpu-clocks-below-peers"])
             .node(|| h100(4).load(2, |load| (load.mhz, load.reasons, load.watts) = (Some(720), Some(0), 310))),
+        healthy("clocks-set-lower", "An administrator set the application clocks of all GPUs to 72 % of the maximum.")
+            .must("clocks-low-under-load")
+            .node(|| {
+                (0..4).fold(
+                    h100(4).loads(|_, load| (load.mhz, load.reasons, load.watts) = (Some(1_425), Some(0x2), 480)),
+                    |node, gpu| node.telemetry(gpu, |gpu| gpu.clocks.application_graphics_mhz = Some(1_425)),
+                )
+            }),
         critical("pcie-width", "The PCIe link of GPU 0 has 8 of 16 lanes.")
             .must(finding("pcie-width-degraded").gpu(0).evidence(["x8 of x16"]))
             .node(|| {

@@ -2,6 +2,7 @@
 
 use syringe_core::facts::Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
+use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 use syringe_core::facts::processes::UnaccountedMemory;
 
 use crate::driver_load::without_driver;
@@ -127,6 +128,42 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ..cluster_with_gpus("gpu-l40s-9", 2)
             })
             .node(|| l40s(2)),
+        warning("node-in-repair", "NVSentinel drains the node, and the host will be maintained.")
+            .must(finding("node-in-repair").evidence(["nvsentinel-state=draining"]))
+            .must("node-maintenance-announced")
+            .cluster(KubernetesFacts {
+                decisions: vec![
+                    Decision {
+                        kind: DecisionKind::Repair,
+                        owner: "NVSentinel".to_owned(),
+                        signal: "label dgxc.nvidia.com/nvsentinel-state=draining".to_owned(),
+                        next: "NVSentinel drains the node".to_owned(),
+                        at: None,
+                    },
+                    Decision {
+                        owner: "GKE".to_owned(),
+                        signal: "label cloud.google.com/scheduled-maintenance-time=1797000000".to_owned(),
+                        next: "the host of the node is maintained then".to_owned(),
+                        at: Some(ago(hours(-30))),
+                        ..Decision::default()
+                    },
+                ],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2)),
+        healthy(
+            "condition-of-replaced-gpu",
+            "A monitor still reports a GPU that was replaced, and one check did not measure.",
+        )
+        .must(finding("kubernetes-gpu-condition").evidence(["was replaced"]))
+        .cluster(KubernetesFacts {
+            gpu_conditions: vec![
+                "GpuEcc is Unknown: GpuEccHasNoIssues, ECC check failed".to_owned(),
+                format!("GpuMemWatch is True: GpuMemWatchIsNotHealthy, GPU_UUID:GPU-{}", uuid(&["replaced"])),
+            ],
+            ..cluster_with_gpus("gpu-l40s-9", 2)
+        })
+        .node(|| l40s(2)),
         critical("allocated-gpu-missing", "A pod has a GPU that NVML does not list.")
             .must("allocated-gpu-missing")
             .must("device-plugin-stale")

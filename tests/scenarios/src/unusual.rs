@@ -1937,6 +1937,7 @@ fn gb200_in_a_rack() -> Healthy {
                 cluster_uuid: text("5f2c9a31-7b64-4c0e-9b1d-2b86d6f0a4e7"),
                 health: text("healthy"),
                 health_issues: Vec::new(),
+                misconfiguration: None,
             });
         });
     with_operator(node)

@@ -101,6 +101,7 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
         evidence,
         action: Action { code: draft.action, text },
         reference: draft.rule.reference.map(str::to_owned),
+        dcgm: draft.rule.dcgm().map(str::to_owned),
     };
     Concluded { finding, place, when: draft.when }
 }

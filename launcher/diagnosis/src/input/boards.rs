@@ -5,6 +5,7 @@
 //! field 164 for speeds.
 
 use crate::input::node::{Gpu, Node};
+use syringe_core::facts::topology::GpuTopology;
 use syringe_core::report::Extent;
 
 /// A GPU product that is built into boards with NVLink. Cards with the same name are different products.
@@ -91,6 +92,16 @@ pub(crate) fn of_node(node: &Node<'_>) -> Option<&'static Board> {
     let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
     let board = of(node.answering().next()?)?;
     (all && is_bare_metal(node) && node.answering().all(|gpu| of(gpu) == Some(board))).then_some(board)
+}
+
+/// Returns the speed that most of the active NVLinks of a GPU have.
+pub(crate) fn usual_link_speed(topology: &GpuTopology) -> Option<u32> {
+    let active = || topology.nvlinks.iter().filter(|group| group.active == Some(true));
+    let links = |speed: u32| {
+        let of_speed = active().filter(|group| group.speed_megabytes_per_second == Some(speed));
+        of_speed.map(|group| group.links.len()).sum::<usize>()
+    };
+    active().filter_map(|group| group.speed_megabytes_per_second).max_by_key(|speed| (links(*speed), *speed))
 }
 
 /// Returns the number of GPUs in the node, including those that only the PCI bus shows. Display cards do not count.

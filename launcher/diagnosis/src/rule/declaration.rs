@@ -4,7 +4,10 @@
 //! meaning of an id does not change, and an id is not reused. The functions of the group add what depends on the facts:
 //! evidence, and sometimes the severity. The conclusions use the properties of a rule ([`About`], [`InPlan`]), never its id.
 
+use std::sync::LazyLock;
+
 use syringe_core::classification::{ActionCode, Class, Severity};
+use syringe_core::tsv::rows;
 
 /// The constant part of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,12 @@ pub struct Rule {
 impl Rule {
     pub(crate) const fn about(self, about: About) -> Self {
         Self { about, ..self }
+    }
+
+    /// Returns the name of DCGM's health code for the same fault, from `data/dcgm.tsv`.
+    pub fn dcgm(&self) -> Option<&'static str> {
+        static CODES: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| rows(include_str!("../data/dcgm.tsv")).collect());
+        CODES.iter().find(|row| row[0] == self.id).and_then(|row| row.get(1).copied())
     }
 
     pub(crate) const fn in_plan(self, in_plan: InPlan) -> Self {

@@ -21,6 +21,7 @@ pub mod nvidia_components;
 pub mod nvidia_pod_facts;
 #[cfg(any(test, fuzzing))]
 pub mod object_lists;
+pub mod platform_signals;
 pub mod pod_facts;
 pub mod pod_owner;
 pub mod pod_requests;

@@ -8,6 +8,8 @@ use syringe_core::facts::kubernetes::lifecycle::NodeConditionFact;
 use syringe_core::text::clean;
 use syringe_macros::omit;
 
+use crate::objects::platform_signals;
+
 /// Maximum number of conditions of one node that are about GPUs.
 const MAX_GPU_CONDITIONS: usize = 32;
 /// Maximum number of conditions of one node. Nodes have far fewer.
@@ -44,6 +46,9 @@ pub fn conditions(node: &Node, now: Timestamp) -> Vec<Condition> {
         let as_it_should = match condition.type_.as_str() {
             "Ready" => condition.status == "True",
             name if trouble.iter().any(|text| text.starts_with(&format!("{name} is "))) => false,
+            name if platform_signals::of_condition(name).is_some_and(|known| known.is_fault(&condition.status)) => {
+                false
+            }
             name if ["Pressure", "Unavailable"].iter().any(|end| name.ends_with(end)) => condition.status == "False",
             _ => true,
         };
@@ -62,10 +67,13 @@ pub fn conditions(node: &Node, now: Timestamp) -> Vec<Condition> {
 
 /// Returns the conditions about GPUs that are not in their healthy state.
 ///
-/// For most conditions of NVSentinel, node-problem-detector and the GPU Operator, `True` means a problem. For a few,
-/// `True` is the healthy state.
+/// A table shows the healthy state of the conditions that are known. For most others `True` means a problem, for a few `True` is
+/// the healthy state.
 pub fn unhealthy_gpu_conditions(node: &Node) -> impl Iterator<Item = &NodeCondition> {
     let is_about_gpus = |name: &str| {
+        if let Some(known) = platform_signals::of_condition(name) {
+            return known.is_about_gpus();
+        }
         let name = name.to_ascii_lowercase();
         ["gpu", "xid", "nvlink", "nvidia", "nvswitch", "dcgm", "acceleratedhardware"]
             .iter()
@@ -75,6 +83,9 @@ pub fn unhealthy_gpu_conditions(node: &Node) -> impl Iterator<Item = &NodeCondit
         .iter()
         .filter(move |condition| is_about_gpus(&condition.type_))
         .filter(|condition| {
+            if let Some(known) = platform_signals::of_condition(&condition.type_) {
+                return condition.status == "Unknown" || known.is_fault(&condition.status);
+            }
             let healthy_when_true = ["Ready", "Healthy", "OK"].iter().any(|end| condition.type_.ends_with(end));
             condition.status != if healthy_when_true { "True" } else { "False" }
         })
@@ -124,13 +135,16 @@ pub fn why_not_ready(node: &Node) -> Option<String> {
 
 /// Returns the conditions that show a fault, with their messages, except those about GPUs.
 ///
-/// If the name of a condition does not show which status is the healthy one, the condition counts only if its reason
-/// describes a fault. While the kubelet does not report, its pressure conditions are `Unknown`, which says no more than
+/// If neither the table of known conditions nor the name shows which status is the healthy one, the condition counts only if its
+/// reason describes a fault. While the kubelet does not report, its pressure conditions are `Unknown`, which says no more than
 /// the condition `Ready`.
 pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
     let of_gpus = gpu_conditions(node);
     let is_bad = |condition: &&NodeCondition| {
         let NodeCondition { type_: name, status, .. } = condition;
+        if let Some(known) = platform_signals::of_condition(name) {
+            return !known.is_about_gpus() && known.is_fault(status);
+        }
         let wanted_false = TRUE_IS_BAD.iter().any(|word| name.contains(word));
         let wanted_true = !wanted_false && FALSE_IS_BAD.iter().any(|end| name.ends_with(end));
         !of_gpus.iter().any(|text| text.starts_with(&format!("{name} is ")))

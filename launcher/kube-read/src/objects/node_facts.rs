@@ -13,6 +13,7 @@ use crate::objects::gpu_requests::{ResourceCounts, ResourceUse};
 use crate::objects::gpu_resource_names::{GPU_RESOURCE, gpu_count, gpu_resources};
 use crate::objects::node_conditions::{gpu_conditions, is_ready, ready_since, unhealthy_conditions};
 use crate::objects::node_labels::{self, label_number, replicas};
+use crate::objects::platform_signals;
 
 /// Labels with the GPU model, the most reliable first: GPU Feature Discovery, then the cloud providers.
 const MODEL_LABELS: [&str; 4] = [
@@ -135,6 +136,7 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
         conditions: unhealthy_conditions(node),
         taints: taints(node),
         states: node_labels::states(node),
+        decisions: platform_signals::decisions(node),
         created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
         deleting: node.metadata.deletion_timestamp.is_some(),
         // The other fields, also the time of the read, are not in the Node object.

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use syringe_core::text::clean;
 
 use crate::objects::gpu_resource_names::is_gpu_resource;
+use crate::objects::platform_signals;
 
 /// Whether a label names NVIDIA as the vendor of the node's GPUs. Cloud providers and Karpenter set such labels before any software of
 /// NVIDIA runs: `cloud.google.com/gke-accelerator`, `karpenter.k8s.aws/instance-gpu-manufacturer`.
@@ -67,8 +68,9 @@ pub fn states(node: &Node) -> Vec<String> {
             value.len() < 64 && value.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_ ".contains(&byte));
         let failure = FAILURES.iter().any(|start| value.starts_with(start));
         let of_state = OF_STATE.iter().any(|word| key.contains(word));
-        let judged =
-            JUDGED.contains(&name.as_str()) || (name.starts_with("nvidia.com/") && value.starts_with("paused"));
+        let judged = platform_signals::is_known_state(name)
+            || JUDGED.contains(&name.as_str())
+            || (name.starts_with("nvidia.com/") && value.starts_with("paused"));
         is_word && !value.is_empty() && !judged && (failure || (of_state && !IN_ORDER.contains(&value.as_str())))
     };
     all.filter(reports).map(|(name, value)| clean(&format!("{name}={value}"), 320)).take(MAX_STATES).collect()

@@ -95,6 +95,12 @@ pub(in crate::nvml) fn fabric_issues(mask: u32) -> Vec<String> {
     wrong.map(|(.., name)| (*name).to_owned()).collect()
 }
 
+/// Returns the kind of the incorrect configuration in a fabric health mask (bits 8 to 11).
+pub(in crate::nvml) fn fabric_misconfiguration(mask: u32) -> Option<String> {
+    let number = mask >> 8 & 0xf;
+    (number >= 2).then(|| word_or_number("fabric_configuration", number))
+}
+
 /// Returns the peer-to-peer state: `ok`, or the reason why peer-to-peer access is not possible.
 pub(in crate::nvml) fn p2p_status(number: u32) -> &'static str {
     word("p2p", number).unwrap_or("unknown")
@@ -127,7 +133,7 @@ pub(in crate::nvml) fn nvlink_version(number: u32, architecture: Option<u32>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::{architecture, clock_reasons, fabric_issues, nvlink_version};
+    use super::{architecture, clock_reasons, fabric_issues, fabric_misconfiguration, nvlink_version};
 
     #[test]
     fn an_nvlink_generation_is_found_from_each_of_its_numbers() {
@@ -167,6 +173,9 @@ mod tests {
         assert!(fabric_issues(0b10_10_10_10 | 1 << 8).is_empty());
         assert!(fabric_issues(0).is_empty());
         assert_eq!(fabric_issues(0b10_10_10_01 | 5 << 8), ["degraded_bandwidth", "incorrect_configuration"]);
+        let kind = |number: u32| fabric_misconfiguration(0b10_10_10_10 | number << 8);
+        assert_eq!((kind(0), kind(1)), (None, None));
+        assert_eq!((kind(4), kind(15)), (Some("no_partition".to_owned()), Some("unknown (15)".to_owned())));
     }
 
     #[test]

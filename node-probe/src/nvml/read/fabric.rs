@@ -23,6 +23,7 @@ pub(in crate::nvml) fn describe(info: raw::FabricInfo) -> Fabric {
         cluster_uuid: uuid(info.cluster_uuid).filter(|_| is_completed),
         health: info.health_summary.filter(|_| is_supported).map(enum_names::fabric_health),
         health_issues: if is_supported { enum_names::fabric_issues(info.health_mask) } else { Vec::new() },
+        misconfiguration: enum_names::fabric_misconfiguration(info.health_mask).filter(|_| is_supported),
     }
 }
 

@@ -126,6 +126,8 @@ const MAY_LACK: &[&str] = &[
     "ecc.recovery_action",
     "telemetry.clocks.application",
     "inventory.gsp_firmware_version",
+    // Present only if the configuration is wrong.
+    "topology.fabric.misconfiguration",
 ];
 
 /// Required fields of a GPU, by section: each field is in the report, in the list of fields that the driver does not support,

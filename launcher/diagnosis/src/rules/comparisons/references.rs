@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::node::{Gpu, Node};
 use crate::rule::Draft;
 use crate::rules::comparisons::agreement::DISAGREE;
@@ -146,8 +147,13 @@ fn nics(node: &Node<'_>) -> Vec<String> {
             lines.push(format!("an NVLink of GPU {} is listed twice, or has an impossible number", gpu.index));
         }
         let active: Vec<&NvlinkGroup> = gpu.nvlinks.iter().filter(|group| group.active == Some(true)).collect();
-        let kind = |group: &NvlinkGroup| (group.version, group.speed_megabytes_per_second);
-        if active.windows(2).any(|pair| kind(pair[0]) != kind(pair[1])) {
+        // The rule `nvlink-slow` is about links that are slower than most.
+        let usual = boards::usual_link_speed(gpu);
+        let is_other = |group: &&NvlinkGroup| {
+            let speed = group.speed_megabytes_per_second;
+            speed > usual || (speed.is_none() && usual.is_some())
+        };
+        if active.windows(2).any(|pair| pair[0].version != pair[1].version) || active.iter().any(is_other) {
             lines.push(format!("the NVLinks of GPU {} have different versions or speeds", gpu.index));
         }
     }

@@ -49,6 +49,11 @@ rules! {
         means "The container runtime's configuration was written after the runtime started. The runtime reads it only \
             at its start, so handlers of the file may not be loaded.",
         reads "host.container_runtime, kubernetes.gpu_capacity, kubernetes.nvidia_pods";
+    RESTARTED: "node-service-restarted" Info Driver None, "The kubelet or the container runtime was restarted minutes ago",
+        Watch "If pods of {node} failed or were rejected at that time, the restart is the cause. Find out why it was restarted (`journalctl -u kubelet`, \
+            `-u containerd`), if it was not planned.",
+        means "The kubelet or the container runtime started minutes ago, long after the node booted.",
+        reads "host.nvidia_stack.kubelet_started_at, host.container_runtime.started_at, host.uptime_seconds";
     PLUGIN_RUNTIME: "runtime-class-missing-on-plugin" Critical Driver RUNTIME_DOC,
         "The device plugin is running without NVIDIA's runtime, so it finds no GPU",
         UpdateSoftware "Set runtimeClassName: nvidia for the device plugin (Helm: --set runtimeClassName=nvidia), or \
@@ -77,7 +82,28 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(not_loaded(node, runtime));
         drafts.extend(plugin_runtime(node, runtime));
     }
+    drafts.extend(restarted(node, runtime));
     drafts
+}
+
+/// A service that started more recently than this may be the cause of what pods report now.
+const RECENT: SignedDuration = SignedDuration::from_mins(15);
+
+/// Finds a kubelet or runtime that was restarted minutes ago. Services start within minutes after a boot.
+fn restarted(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
+    let kubelet = node.host()?.nvidia_stack.as_ref().and_then(|stack| stack.kubelet_started_at);
+    let booted = node.booted()?;
+    let services = [("kubelet", kubelet), (runtime.name.as_str(), runtime.started_at)];
+    let lines = services.into_iter().filter_map(|(name, started)| {
+        let age = node.age(started).filter(|age| !age.is_negative() && *age < RECENT)?;
+        let after_boot = started?.duration_since(booted);
+        (after_boot > SignedDuration::from_hours(1)).then(|| {
+            let (age, up) = (evidence::span(age), evidence::span(after_boot));
+            format!("{} started {age} ago, {up} after the boot of the node", evidence::data(name))
+        })
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| Draft::on_node(RESTARTED).with_all_evidence(lines))
 }
 
 /// Returns the container runtime of the node, if the probe read the files and GPUs of the node and not those of a

@@ -8,7 +8,7 @@ use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
-use syringe_core::facts::clock_events::{FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN};
+use syringe_core::facts::clock_events::{CLOCK_SETTING, FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN};
 use syringe_core::facts::kernel_log::KernelEventKind as Kind;
 use syringe_core::facts::telemetry::{GpuTelemetry, Power};
 
@@ -198,8 +198,11 @@ fn draws_little(power: &Power) -> bool {
         .is_some_and(|(draw, limit)| u64::from(draw) * 100 < u64::from(limit) * CAPPED_PERCENT)
 }
 
+/// Clocks that an administrator set below this percentage of the maximum are shown.
+const SET_PERCENT: u64 = 80;
+
 /// Returns a finding if the clock is below half of its maximum under load, and neither a fault nor the power limit explains
-/// it.
+/// it. If the driver says that a setting limits the clock, a smaller difference is information.
 pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
@@ -207,12 +210,18 @@ pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let is_capped = mask & POWER_CAP != 0;
     let explained = mask & FAULTS != 0 || (is_capped && !draws_little(&now.power));
     let low = u64::from(sm) * 2 < u64::from(most);
-    (low && !explained).then(|| {
+    let is_set = mask & CLOCK_SETTING != 0 && !is_capped;
+    let set_low = is_set && u64::from(sm) * 100 < u64::from(most) * SET_PERCENT;
+    ((low || set_low) && !explained).then(|| {
+        let setting = now.clocks.application_graphics_mhz.filter(|_| is_set);
+        let severity = if low { Severity::Warning } else { Severity::Info };
         let state = now.performance_state.map(|state| format!(", P{state}")).unwrap_or_default();
         let reasons = (mask != 0).then(|| clock_event_reasons(now));
         Draft::on_gpu(if is_capped { CAPPED_LOW } else { CLOCKS_LOW }, gpu)
             .with_evidence(format!("SM clock {sm} of {most} MHz at {load} % load{state}"))
+            .with_severity(severity)
             .with_all_evidence(reasons)
+            .with_all_evidence(setting.map(|mhz| format!("application clock: {mhz} MHz")))
             .with_all_evidence(draw(&now.power).filter(|_| is_capped))
     })
 }

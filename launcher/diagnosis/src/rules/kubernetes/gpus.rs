@@ -83,8 +83,14 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = counts(node).into_iter().chain(offers(node)).collect();
     drafts.extend(kubelet(node));
     if !node.kubernetes.gpu_conditions.is_empty() {
-        let conditions = node.kubernetes.gpu_conditions.iter().map(|text| evidence::reason(text));
-        let told = node.kubernetes.gpu_conditions.iter().map(String::as_str);
+        let all: Vec<&str> = node.kubernetes.gpu_conditions.iter().map(String::as_str).collect();
+        // A monitor that did not measure reports no fault: its condition is only shown if there is no other.
+        let measured: Vec<&str> = all.iter().copied().filter(|text| !is_unmeasured(text)).collect();
+        let is_unknown = measured.is_empty();
+        let shown = if is_unknown { all } else { measured };
+        let is_stale = shown.iter().all(|text| is_about_absent_gpu(node, text));
+        let conditions = shown.iter().map(|text| evidence::reason(text));
+        let told = shown.iter().copied();
         let known = |text: &str| Some(phrases::known(Part::Program, text)?.meaning(text));
         let reason = told.clone().find_map(known).map(|meaning| format!("its monitor says that {meaning}"));
         let reason = reason.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.quoted()));
@@ -94,11 +100,13 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let repair = repair.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.advice));
         let draft = Draft { reason, ..Draft::on_node(CONDITION) }.with_all_evidence(conditions);
         let advice = repair.map(|repair| format!("{} {repair}", draft.advice));
-        // A monitor that did not measure reports no fault.
-        let draft = match node.kubernetes.gpu_conditions.iter().all(|text| is_unmeasured(text)) {
-            true => draft.with_severity(Severity::Info),
-            false => draft,
-        };
+        let draft = if is_unknown { draft.with_severity(Severity::Info) } else { draft };
+        if is_stale {
+            let absent = "the node has all its GPUs, and none with the UUID in the condition: the GPU was replaced";
+            let draft = draft.with_severity(Severity::Info).with_evidence(absent);
+            drafts.push(Draft { reason: None, ..draft }.with_action(ActionCode::Watch, CLEAR));
+            return drafts;
+        }
         let action = draft.action;
         drafts.push(match advice {
             Some(advice) => draft.with_action(action, advice),
@@ -106,6 +114,22 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         });
     }
     drafts
+}
+
+/// Action for a condition about a GPU that is no longer in the node.
+const CLEAR: &str = "Let the monitor measure {node} again (restart its pod there): the condition is about a GPU that the node no longer has.";
+
+/// Returns whether a condition names GPUs by their UUIDs, and none of them is in the node, although no GPU is missing.
+fn is_about_absent_gpu(node: &Node<'_>, condition: &str) -> bool {
+    let is_uuid = |word: &&str| word.len() == 40 && word.starts_with("GPU-");
+    let words = condition.split(|one: char| !one.is_ascii_alphanumeric() && one != '-');
+    let named: Vec<&str> = words.filter(is_uuid).collect();
+    let present: Vec<&str> = node.gpus.iter().filter_map(|gpu| gpu.uuid.as_deref()).collect();
+    let cluster = node.kubernetes;
+    let counted = cluster.gpu_label_count.max(cluster.gpu_capacity).and_then(|count| usize::try_from(count).ok());
+    let is_complete = node.gpus.iter().all(|gpu| gpu.answers && gpu.uuid.is_some())
+        && counted.is_some_and(|count| count <= present.len());
+    is_complete && !named.is_empty() && !named.iter().any(|uuid| present.contains(uuid))
 }
 
 /// Returns whether a condition has the status Unknown: `XidError is Unknown: NotMeasured, …`.

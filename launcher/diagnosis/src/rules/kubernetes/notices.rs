@@ -1,10 +1,12 @@
-//! Rules about labels and annotations of the node: states that operators report, and labels of another release than the node's.
+//! Rules about what others have written on the Node object: maintenance and repair, states of operators, labels of another release.
 
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, rules};
-use syringe_core::classification::Severity;
+use jiff::SignedDuration;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
 rules! {
     about Workload;
@@ -14,6 +16,15 @@ rules! {
         means "An operator or monitor reports in a label or annotation of the node that something failed, is paused or is not done. Nothing \
             else shows that it affects the GPUs.",
         reads "kubernetes.states";
+    REPAIR: "node-in-repair" Warning Driver None, "Another system repairs or maintains the node, or has taken it out of service",
+        Watch "Leave {node} to the system in the evidence until that system has finished. A reset or reboot beside it can break its repair.",
+        means "A taint, label or annotation of a platform or a repair system says that it drains, repairs or maintains the node now, or that \
+            it took the node out of service.",
+        reads "kubernetes.decisions";
+    ANNOUNCED: "node-maintenance-announced" Info Driver None, "Maintenance or a repair of the node is announced",
+        Watch "Start long jobs on other nodes, and let the jobs on {node} save their state before the time or event in the evidence.",
+        means "A platform has announced maintenance of the node, or repairs nodes with a condition that this node has.",
+        reads "kubernetes.decisions";
     OTHER_RELEASE: "node-label-of-another-release" Warning Driver None, "A label of feature discovery is not that of the node's present system",
         UpdateSoftware "Let node feature discovery write the label of {node} again: check its worker there, then delete the driver pod. The label \
             is old and selects the image with which the driver is built (driver toolkit, precompiled driver), so it must match the node.",
@@ -32,7 +43,37 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     // Feature discovery writes its labels some minutes after a boot.
     let differs = (!differs.is_empty() && pods::is_settled(node))
         .then(|| Draft::on_node(OTHER_RELEASE).with_severity(severity).with_all_evidence(differs));
-    reported.into_iter().chain(differs).collect()
+    reported.into_iter().chain(differs).chain(decided(node)).collect()
+}
+
+/// Action for a node that the other system leaves as it is.
+const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence: the system that set the mark does nothing more.";
+
+/// An announced time that is longer ago than this is over.
+const OVER: SignedDuration = SignedDuration::from_hours(24);
+
+/// Returns the findings about maintenance and repair by others.
+fn decided(node: &Node<'_>) -> Vec<Draft> {
+    let line = |decision: &Decision| {
+        let Decision { owner, signal, next, at, .. } = decision;
+        let at = at.map(|at| format!(", at {}", evidence::time(at))).unwrap_or_default();
+        format!("{}: {}{at}: {}", evidence::data(owner), evidence::name(signal), evidence::reason(next))
+    };
+    let now = pods::time_of_api(node);
+    let is_over = |decision: &&Decision| now.zip(decision.at).is_some_and(|(now, at)| now.duration_since(at) > OVER);
+    let (announced, acting): (Vec<&Decision>, Vec<&Decision>) = node
+        .kubernetes
+        .decisions
+        .iter()
+        .filter(|decision| !is_over(decision))
+        .partition(|decision| decision.kind == DecisionKind::Announced);
+    let draft = |rule, decisions: &[&Decision]| {
+        (!decisions.is_empty()).then(|| Draft::on_node(rule).with_all_evidence(decisions.iter().copied().map(line)))
+    };
+    let is_left = acting.iter().all(|decision| decision.kind == DecisionKind::OutOfService);
+    let acting = draft(REPAIR, &acting);
+    let acting = if is_left { acting.map(|draft| draft.with_action(ActionCode::Watch, LEFT)) } else { acting };
+    acting.into_iter().chain(draft(ANNOUNCED, &announced)).collect()
 }
 
 /// Compares the release in the label with the one in the name of the operating system.

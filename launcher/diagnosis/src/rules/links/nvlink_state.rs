@@ -24,6 +24,11 @@ rules! {
         means "No NVLink of a card is up, but cards of the same model are connected by a bridge. The card has no bridge, or its bridge does not \
             work.",
         reads "topology.nvlinks, inventory.name", in_plan WorkContinues;
+    SLOW: "nvlink-slow" Warning Fabric FABRIC_DOC, "Some NVLinks of a GPU are slower than its other NVLinks",
+        CheckCabling "Reset {gpu} of {node} at the next drain. If the same links stay slow, check the board and its cables: jobs on several GPUs \
+            wait for the slowest link.",
+        means "Some active NVLinks of a GPU run at a lower speed than most of its links.",
+        reads "topology.nvlinks", in_plan WorkContinues;
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
         Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
             seating and cables.",
@@ -40,7 +45,7 @@ rules! {
         UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager), in the version of \
             the driver. CUDA cannot start on {gpu}.",
         means "The GPU is not registered with the NVSwitch fabric. CUDA cannot initialize on it (error 802).",
-        reads "topology.fabric", in_plan ComesFirst;
+        reads "topology.fabric, host.rdma_modules_missing", in_plan ComesFirst;
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
         CheckCabling "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.",
         means "The fabric reports a problem for the GPU: degraded bandwidth, a route, or its configuration.",
@@ -66,6 +71,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     for gpu in node.answering() {
         let Some(topology) = node.topology_of(gpu) else { continue };
         drafts.extend(down(node, gpu, topology));
+        drafts.extend(slow(gpu, topology));
         drafts.extend(counters(gpu, topology));
         let switched = on_switch(topology) || node.topology().is_some_and(|all| !all.nvswitches.is_empty());
         drafts.extend(topology.fabric.as_ref().and_then(|fabric| registration(node, gpu, fabric, switched)));
@@ -172,6 +178,20 @@ fn waits_for_manager(node: &Node<'_>, topology: &GpuTopology) -> bool {
     all_down && !is_registered && (waits || fabric_manager::fabric_manager(node).is_some())
 }
 
+/// Returns a finding if some active links are slower than most.
+fn slow(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
+    let usual = boards::usual_link_speed(topology)?;
+    let is_slow = |group: &&NvlinkGroup| {
+        group.active == Some(true) && group.speed_megabytes_per_second.is_some_and(|speed| speed < usual)
+    };
+    let line = |group: &NvlinkGroup| {
+        let speed = group.speed_megabytes_per_second.unwrap_or_default();
+        format!("links {}: {speed} MB/s, the others {usual} MB/s", evidence::ranges(&group.links))
+    };
+    let lines: Vec<String> = topology.nvlinks.iter().filter(is_slow).map(line).collect();
+    (!lines.is_empty()).then(|| Draft::on_gpu(SLOW, gpu).with_all_evidence(lines))
+}
+
 /// Checks totals since the driver was loaded. One reading does not show whether they grow, so only severe or outlying
 /// counters are a finding.
 fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
@@ -215,6 +235,86 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
 const MISCONFIGURED: &str = "Drain {node}. Compare its fabric configuration with that of the other nodes (Fabric Manager or the NVLink manager of \
                              the rack: partitions, topology, versions), correct it, then reset {gpu}.";
 
+/// Kinds of an incorrect configuration of the fabric: NVML's name, meaning, action.
+const MISCONFIGURATIONS: [(&str, &str, ActionCode, &str); 7] = [
+    (
+        "incorrect_sysguid",
+        "the system GUID of the GPU is not the one that the fabric expects",
+        ActionCode::UpdateSoftware,
+        MISCONFIGURED,
+    ),
+    (
+        "incorrect_chassis_sn",
+        "the serial number of the chassis is not the one that the fabric expects",
+        ActionCode::UpdateSoftware,
+        MISCONFIGURED,
+    ),
+    (
+        "no_partition",
+        "the GPU is in no partition of the fabric",
+        ActionCode::UpdateSoftware,
+        "Put {gpu} of {node} into a partition (Fabric Manager or the NVLink manager of the rack): the fabric gives it no NVLinks before.",
+    ),
+    (
+        "insufficient_nvlinks",
+        "too few NVLinks of the GPU are up",
+        ActionCode::CheckCabling,
+        "Drain {node}. Check the NVLinks of {gpu} (cables, switch trays, the finding about links that are down), then reset {gpu}.",
+    ),
+    (
+        "incompatible_gpu_fw",
+        "the firmware of the GPU does not fit the fabric",
+        ActionCode::UpdateSoftware,
+        "Drain {node}. Update the firmware of {gpu} to the version that the software of the switches requires, then reset {gpu}.",
+    ),
+    (
+        "invalid_location",
+        "the GPU is at a position that the fabric does not have",
+        ActionCode::CheckCabling,
+        "Drain {node}. Compare the slot and tray of {gpu} with the topology file of the rack, then reset {gpu}.",
+    ),
+    (
+        "gpu_state_invalid",
+        "the GPU is in a state in which it cannot join the fabric",
+        ActionCode::DrainAndReset,
+        "Drain {node} and reset {gpu}.",
+    ),
+];
+
+/// Adds what NVML says about an incorrect configuration.
+fn with_configuration(draft: Draft, fabric: &Fabric) -> Draft {
+    let only = fabric.health_issues.as_slice() == ["incorrect_configuration"];
+    let Some(name) = fabric.misconfiguration.as_deref() else {
+        return if only { draft.with_action(ActionCode::UpdateSoftware, MISCONFIGURED) } else { draft };
+    };
+    let kind = MISCONFIGURATIONS.iter().find(|(kind, ..)| *kind == name);
+    let (reason, action, advice) = match kind {
+        Some((_, reason, action, advice)) => (Some((*reason).to_owned()), *action, *advice),
+        None => (None, ActionCode::UpdateSoftware, MISCONFIGURED),
+    };
+    let draft = draft.with_evidence(format!("configuration: {}", evidence::data(name)));
+    if only { Draft { reason, ..draft }.with_action(action, advice) } else { draft }
+}
+
+/// Action for a GPU that cannot register because modules with which the switches are managed are not loaded.
+const MODULES: &str = "Load mlx5_ib and ib_umad on {node} (modprobe), and let them load before the driver; then restart Fabric Manager. \
+                       It manages the NVSwitches of this board through network cards. CUDA cannot start on {gpu}.";
+
+/// Adds the modules that are missing, if the NVSwitches of the board are managed through network cards.
+fn with_modules(draft: Draft, node: &Node<'_>) -> Draft {
+    let needed = ["mlx5_ib", "ib_umad"];
+    let missing = node.host().into_iter().flat_map(|host| &host.rdma_modules_missing);
+    let missing: Vec<&str> = missing.map(String::as_str).filter(|module| needed.contains(module)).collect();
+    let by_cards = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node))) == Some(0);
+    if missing.is_empty() || !by_cards {
+        return draft;
+    }
+    let reason = format!("Fabric Manager does not reach the NVSwitches: {} not loaded", missing.join(" and "));
+    Draft { reason: Some(reason), ..draft }
+        .with_evidence(format!("kernel modules not loaded: {}", missing.join(", ")))
+        .with_action(ActionCode::UpdateSoftware, MODULES)
+}
+
 /// Checks the registration with the fabric. `switched`: whether there is a switch to register with. On a single GPU in a
 /// virtual machine, registration never starts.
 fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> Option<Draft> {
@@ -238,7 +338,7 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
                     "Wait some minutes and run this diagnosis of {node} again: {gpu} may still be registering.",
                 )
             }
-            None => draft,
+            None => with_modules(draft, node),
         };
         return managed.then_some(draft);
     }
@@ -247,11 +347,15 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
     match health.as_deref() {
         Some("unhealthy") => {
             let draft = Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy"));
-            let by_settings = health_issues.as_slice() == ["incorrect_configuration"];
-            Some(if by_settings { draft.with_action(ActionCode::UpdateSoftware, MISCONFIGURED) } else { draft })
+            Some(with_configuration(draft, fabric))
         }
-        Some("limited_capacity") => Some(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("limited capacity"))),
-        _ if !issues.is_empty() => Some(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("issues:"))),
+        Some("limited_capacity") => {
+            let draft = Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("limited capacity"));
+            Some(with_configuration(draft, fabric))
+        }
+        _ if !issues.is_empty() => {
+            Some(with_configuration(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("issues:")), fabric))
+        }
         _ => None,
     }
 }

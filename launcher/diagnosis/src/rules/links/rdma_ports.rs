@@ -34,6 +34,16 @@ rules! {
         means "Every GPU has the same number of ports next to it, and some of these ports are Ethernet, the others InfiniBand. Cards that can be \
             both have a setting in their firmware.",
         reads "topology.nics";
+    FAR: "rdma-port-on-other-socket" Info Fabric DEBUG_DOC, "A GPU has no network port on its NUMA node, unlike the other GPUs",
+        Watch "Check whether a network card of {node} is in the wrong slot or gone: the transfers of {gpu} to other nodes cross the link between \
+            CPU sockets.",
+        means "Almost all GPUs of the node have an InfiniBand or RoCE port on their NUMA node, but one GPU has none.",
+        reads "topology.nics, topology.gpus", in_plan WorkContinues;
+    MODULES: "rdma-module-missing" Warning Fabric DEBUG_DOC, "Kernel modules of RDMA are not loaded",
+        UpdateSoftware "Load the modules in the evidence on {node} (modprobe), and let them load at each boot, if jobs use RDMA there. Programs open \
+            RDMA ports through ib_uverbs; mlx5_ib makes the ports; ib_umad is for management; rdma_ucm is for connections by IP address.",
+        means "The kernel has the module of a network card or of the RDMA core, but not all modules with which programs use RDMA.",
+        reads "host.rdma_modules_missing, topology.nics", in_plan WorkContinues;
 }
 
 /// A node that booted more recently than this may still be waiting for the subnet manager.
@@ -54,9 +64,41 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         .into_iter()
         .flat_map(|layer| Rails::new(node, &topology.nics, layer).drafts(node))
         .collect();
-    drafts.extend(gone(node, &topology.nics));
+    let gone = gone(node, &topology.nics);
+    let far = far(node, &topology.nics);
+    drafts.extend(far.into_iter().filter(|far| !gone.iter().any(|gone| gone.scope == far.scope)));
+    drafts.extend(gone);
+    drafts.extend(modules(node, &topology.nics));
     drafts.extend(two_layers(node, &topology.nics));
     drafts
+}
+
+/// Returns a finding about missing modules. Without the module that gives programs the ports, active ports are useless.
+fn modules(node: &Node<'_>, ports: &[NicPort]) -> Option<Draft> {
+    let missing = &node.host()?.rdma_modules_missing;
+    let active = ports.iter().filter(|port| is_active(port)).count();
+    let is_fault = active > 0 && missing.iter().any(|module| module == "ib_uverbs");
+    let severity = if is_fault { Severity::Warning } else { Severity::Info };
+    let line = || format!("not loaded: {}; {active} RDMA ports are active", evidence::names(missing, 4));
+    // A card that is only used for Ethernet needs no RDMA.
+    let is_used = !ports.is_empty() || boards::of_node(node).is_some();
+    (!missing.is_empty() && is_used).then(|| Draft::on_node(MODULES).with_severity(severity).with_evidence(line()))
+}
+
+/// Finds GPUs without a port on their NUMA node, although almost all others have one.
+fn far(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
+    let numa = |gpu: &&Gpu| node.topology_of(gpu).and_then(|gpu| gpu.numa_node);
+    let has = |gpu: &&Gpu| ports.iter().any(|port| port.numa_node.is_some() && port.numa_node == numa(gpu));
+    let (with, without): (Vec<&Gpu>, Vec<&Gpu>) = node.answering().filter(|gpu| numa(gpu).is_some()).partition(has);
+    let all = with.len() + without.len();
+    if all < PATTERN || with.len() * 4 < all * 3 || !boards::is_bare_metal(node) {
+        return Vec::new();
+    }
+    let line = |gpu: &Gpu| {
+        let numa = numa(&gpu).unwrap_or_default();
+        format!("no InfiniBand or RoCE port on NUMA node {numa}; {} of {all} GPUs have one on theirs", with.len())
+    };
+    without.into_iter().map(|gpu| Draft::on_gpu(FAR, gpu).with_evidence(line(gpu))).collect()
 }
 
 /// Returns the distance between a port and its nearest GPUs. A path through several PCIe switches counts like a path

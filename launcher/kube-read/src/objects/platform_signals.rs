@@ -1,0 +1,180 @@
+//! `of_condition`, `decisions`: the conditions, taints, labels and annotations of platforms and monitors, from `platform_signals.tsv`.
+
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
+use syringe_core::text::clean;
+use syringe_core::tsv::{parts, rows, word};
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Signal {
+    place: &'static str,
+    names: Vec<&'static str>,
+    values: Vec<&'static str>,
+    means: &'static str,
+    owner: &'static str,
+    next: Option<&'static str>,
+}
+
+static SIGNALS: LazyLock<Vec<Signal>> = LazyLock::new(|| {
+    let signal = |row: Vec<&'static str>| match *row {
+        [place, names, values, means, owner, next, _source] => {
+            let next = Some(next).filter(|next| *next != "-");
+            Some(Signal { place, names: parts(names), values: parts(values), means, owner, next })
+        }
+        _ => None,
+    };
+    rows(include_str!("data/platform_signals.tsv")).filter_map(signal).collect()
+});
+
+impl Signal {
+    fn matches(&self, place: &str, name: &str, value: &str) -> bool {
+        self.is(place, name) && (self.values == ["*"] || self.values.contains(&value))
+    }
+
+    fn is(&self, place: &str, name: &str) -> bool {
+        self.place == place && self.names.contains(&name)
+    }
+
+    /// Returns whether the condition is about GPUs.
+    pub fn is_about_gpus(&self) -> bool {
+        self.means == "gpu"
+    }
+
+    /// Returns whether a condition with this status reports a fault. An announcement is no fault, and a monitor that did not measure
+    /// (`Unknown`) reports none.
+    pub fn is_fault(&self, status: &str) -> bool {
+        ["gpu", "node"].contains(&self.means) && self.values.contains(&status)
+    }
+
+    /// Returns the decision that the signal shows. A fault shows one only if the table says what its owner does about it.
+    fn decision(&self) -> Option<DecisionKind> {
+        word(self.means).or_else(|| self.next.map(|_| DecisionKind::Announced))
+    }
+}
+
+/// Returns the row of a condition whose name is in the table.
+pub fn of_condition(name: &str) -> Option<&'static Signal> {
+    SIGNALS.iter().find(|signal| signal.is("condition", name))
+}
+
+/// Returns whether a label or annotation is in the table.
+pub fn is_known_state(name: &str) -> bool {
+    SIGNALS.iter().any(|signal| signal.is("label", name) || signal.is("annotation", name))
+}
+
+/// Returns what the platforms have decided about the node. If several signals show that one owner acts, the first row counts.
+pub fn decisions(node: &Node) -> Vec<Decision> {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let conditions = conditions.map(|one| ("condition", one.type_.as_str(), one.status.as_str()));
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let taints = taints.map(|taint| ("taint", taint.key.as_str(), taint.value.as_deref().unwrap_or_default()));
+    let labels = node.labels().iter().map(|(name, value)| ("label", name.as_str(), value.as_str()));
+    let annotations = node.annotations().iter().map(|(name, value)| ("annotation", name.as_str(), value.as_str()));
+    let present: Vec<_> = conditions.chain(taints).chain(labels).chain(annotations).collect();
+    let mut decisions: Vec<Decision> = Vec::new();
+    for signal in SIGNALS.iter() {
+        let Some(kind) = signal.decision() else { continue };
+        let acts = |known: &Decision| known.owner == signal.owner && known.kind != DecisionKind::Announced;
+        let of_row = present.iter().filter(|(place, name, value)| signal.matches(place, name, value));
+        for (place, name, value) in of_row {
+            if kind != DecisionKind::Announced && decisions.iter().any(acts) {
+                continue;
+            }
+            let is = if *place == "condition" { " is " } else { "=" };
+            let value = if value.is_empty() { String::new() } else { format!("{is}{}", clean(value, 40)) };
+            decisions.push(Decision {
+                kind,
+                owner: signal.owner.to_owned(),
+                signal: format!("{place} {name}{value}"),
+                next: signal.next.unwrap_or_default().to_owned(),
+                at: (kind == DecisionKind::Announced).then(|| seconds(&value)).flatten(),
+            });
+        }
+    }
+    decisions
+}
+
+/// Returns the time in a label of GKE: the seconds since 1970.
+fn seconds(value: &str) -> Option<Timestamp> {
+    Timestamp::from_second(value.trim_start_matches('=').parse().ok()?).ok()
+}
+
+/// Returns what another system does with the node at present, if it repairs or maintains the node.
+pub fn running_repair(node: &Node) -> Option<Decision> {
+    decisions(node).into_iter().find(|one| matches!(one.kind, DecisionKind::Repair | DecisionKind::Maintenance))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn node(node: Value) -> Node {
+        serde_json::from_value(node).expect("a node")
+    }
+
+    #[test]
+    fn every_row_is_complete_and_a_condition_has_one_polarity() {
+        let lines = include_str!("data/platform_signals.tsv").lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(SIGNALS.len(), lines, "a row does not have seven cells");
+        let mut polarity: BTreeMap<&str, &[&str]> = BTreeMap::new();
+        for signal in SIGNALS.iter() {
+            let is_fault = ["gpu", "node"].contains(&signal.means);
+            assert!(is_fault || word::<DecisionKind>(signal.means).is_some(), "{signal:?}");
+            assert!(is_fault || signal.next.is_some(), "{signal:?}");
+            for name in signal.names.iter().filter(|_| signal.place == "condition") {
+                assert!(["True", "False"].contains(&signal.values[0]), "{signal:?}");
+                assert_eq!(*polarity.entry(name).or_insert(&signal.values), signal.values, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_signal_of_a_decision_gives_the_decision_and_an_ordinary_node_has_none() {
+        for signal in SIGNALS.iter().filter(|signal| signal.decision().is_some()) {
+            for (name, value) in
+                signal.names.iter().flat_map(|name| signal.values.iter().map(move |value| (name, value)))
+            {
+                let (key, value) = (*name, if *value == "*" { "1797000000" } else { value });
+                let with = match signal.place {
+                    "condition" => json!({"status": {"conditions": [{"type": key, "status": value}]}}),
+                    "taint" => json!({"spec": {"taints": [{"key": key, "value": value, "effect": "NoSchedule"}]}}),
+                    "label" => json!({"metadata": {"labels": {key: value}}}),
+                    _ => json!({"metadata": {"annotations": {key: value}}}),
+                };
+                let found = decisions(&node(with));
+                assert_eq!(found.len(), 1, "{key}: {found:?}");
+                assert_eq!((Some(found[0].kind), found[0].owner.as_str()), (signal.decision(), signal.owner), "{key}");
+                assert!(found[0].signal.contains(key) && found[0].signal.contains(value), "{found:?}");
+            }
+        }
+        let ordinary = json!({"metadata": {"labels": {"cloud.google.com/gke-nodepool": "a"}},
+            "spec": {"taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]},
+            "status": {"conditions": [{"type": "VMEventScheduled", "status": "False"},
+                {"type": "AcceleratedHardwareReady", "status": "True"}, {"type": "GPUCount", "status": "Unknown"}]}});
+        assert_eq!(decisions(&node(ordinary)), []);
+    }
+
+    #[test]
+    fn the_state_of_one_owner_counts_once_and_only_a_running_repair_forbids_others() {
+        let state = |state: &str| {
+            node(json!({"metadata": {"labels": {"dgxc.nvidia.com/nvsentinel-state": state},
+                "annotations": {"quarantineHealthEventIsCordoned": "True"}}}))
+        };
+        assert_eq!(decisions(&state("draining")).len(), 1);
+        assert!(running_repair(&state("draining")).is_some_and(|one| one.signal.ends_with("=draining")));
+        assert_eq!(running_repair(&state("remediation-failed")), None);
+        let planned =
+            node(json!({"metadata": {"labels": {"cloud.google.com/scheduled-maintenance-time": "1797000000"}}}));
+        assert_eq!(decisions(&planned)[0].at.map(Timestamp::as_second), Some(1_797_000_000));
+        assert_eq!(running_repair(&planned), None);
+    }
+}

@@ -2,6 +2,8 @@
 
 use super::telemetry::Throttling;
 
+/// Nothing runs on the GPU.
+pub const IDLE: u64 = 0x1;
 /// Clocks that an administrator set.
 pub const CLOCK_SETTING: u64 = 0x2;
 /// The power limit.
@@ -35,7 +37,7 @@ pub const REASONS: [ClockEventReason; 9] = [
     ClockEventReason { bit: 0x10, label: "sync boost", is_fault: false },
     ClockEventReason { bit: CLOCK_SETTING, label: "application clocks setting", is_fault: false },
     ClockEventReason { bit: 0x100, label: "display clock setting", is_fault: false },
-    ClockEventReason { bit: 0x01, label: "idle", is_fault: false },
+    ClockEventReason { bit: IDLE, label: "idle", is_fault: false },
 ];
 
 /// The bits of all reasons that are faults.

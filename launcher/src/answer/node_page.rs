@@ -162,6 +162,9 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
         ..
     } = note;
     let gone = match (*deleted, *via) {
+        (_, "none") if note.as_deref().is_some_and(|note| note.contains("were deleted")) => {
+            "probe pods deleted".to_owned()
+        }
         (_, "none") => "probe not created".to_owned(),
         (true, _) => "probe pod deleted".to_owned(),
         // The container has stopped or will stop, but its entry stays in the spec of the pod. A later line of the

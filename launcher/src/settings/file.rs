@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Command};
 use syringe_core::text::{self, clean};
@@ -70,7 +71,8 @@ impl FileValues {
         }
         let read = Self { path: Some(path.to_owned()), values };
         // The file is first validated alone, so that the message mentions the file and not a flag.
-        settings.clone().no_binary_name(true).try_get_matches_from(read.as_flags(settings)).map_err(|error| {
+        let alone = settings.clone().no_binary_name(true).mut_args(|arg| arg.env(Resettable::Reset));
+        alone.try_get_matches_from(read.as_flags(settings)).map_err(|error| {
             let (key, why) = of_key(&error);
             wrong(path, key.as_deref(), why)
         })?;

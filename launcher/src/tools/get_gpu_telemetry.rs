@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use syringe_core::facts::clock_events::{IDLE, REASONS};
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 
 use crate::terminal::table::cell;
@@ -33,9 +34,20 @@ impl GpuSection for TelemetrySection {
         ("mem %", |gpu| cell(gpu.utilization.memory_percent)),
         ("used GiB", |gpu| cell(gpu.memory.used_bytes.map(|bytes| bytes >> 30))),
         ("PCIe", |gpu| pcie_link(gpu.pcie.generation, gpu.pcie.width)),
-        ("clocks limited by", |gpu| gpu.throttling.reasons.join(", ")),
+        ("clocks limited by", |gpu| clock_limits(&gpu.throttling.reasons)),
     ];
     const OPTIONAL: &'static [&'static str] = &["PState", "margin °C", "max MHz", "mem %", "PCIe", "limit W", "HBM °C"];
+}
+
+/// Returns the reasons for lower clocks. A limit that is no fault says so, because the summary speaks only of faults.
+fn clock_limits(reasons: &[String]) -> String {
+    let is_normal =
+        |reason: &&String| REASONS.iter().any(|one| !one.is_fault && one.bit != IDLE && one.label == reason.as_str());
+    let each = reasons.iter().map(|reason| match Some(reason).filter(is_normal) {
+        Some(limit) => format!("{limit} (no fault)"),
+        None => reason.clone(),
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn watts(milliwatts: Option<u32>) -> String {

@@ -165,10 +165,15 @@ impl Tool for ListGpuNodes {
             answer.add(row);
         }
         answer.totals.nodes = checked;
+        let most = answer.nodes.iter().max_by_key(|node| node.free_gpus());
+        let most = most.map(|node| (node.free_gpus(), node.node.clone()));
         if let Some(least) = free {
             answer.keep_free(least)?;
         }
         answer.set_summary();
+        if let (Some(least), Some((most, node)), true) = (free, most, answer.nodes.is_empty()) {
+            answer.summary += &format!(" No node has {least} free GPUs: the most are {most}, on {node}.");
+        }
         if let (0, Some(selector)) = (checked, &selector) {
             answer.summary += &format!(" No node matches {}.", clean(selector, 200));
         }

@@ -68,9 +68,20 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
         let facts = refused.or(ended).ok_or_else(|| {
             let failure = Failure::new(
                 target.kind.map_or_else(what, |_| format!("Reading the pods of {} in namespace {namespace}", target.text())),
-                format!("there is no such pod in context {}{}", connection.context, events_left(&left)),
-                "Check the name and the namespace (on the command line: -n NAMESPACE). A deleted pod is no longer in the API; only its events and the node's kernel log \
-                 (analyze_xid_errors) remain.",
+                match target.kind {
+                    None => format!("there is no such pod in context {}{}", connection.context, events_left(&left)),
+                    Some(_) => format!("it has no pods, or does not exist, in context {}{}", connection.context, events_left(&left)),
+                },
+                match target.kind {
+                    None => "Check the name and the namespace (on the command line: -n NAMESPACE). A deleted pod is no longer in the API; only its \
+                             events and the node's kernel log (analyze_xid_errors) remain."
+                        .to_owned(),
+                    Some(_) => format!(
+                        "Check the name and the namespace (on the command line: -n NAMESPACE). If it exists, it is suspended, waits in a queue, or \
+                         its pods are deleted: kubectl describe -n {namespace} {} says which; with Kueue also kubectl get workloads -n {namespace}.",
+                        target.text()
+                    ),
+                },
             );
             if left.is_empty() { failure } else { failure.quoting_the_node() }
         })?;

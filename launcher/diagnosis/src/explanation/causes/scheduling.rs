@@ -217,12 +217,15 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         Some(_) => fit.what.to_owned(),
         None => in_words(fit, &other),
     });
-    let meaning = share.or_else(|| problem.map(str::to_owned)).or(group).or(of_message);
     let excluded = room.and_then(|room| room.excluded.as_deref()).filter(|_| !never);
-    let meaning = meaning.map(|meaning| match excluded {
-        Some(excluded) => format!("{meaning}; {excluded}"),
-        None => meaning,
-    });
+    // The node with room was compared with each of these reasons: the scheduler's counts are also about nodes without GPUs.
+    let is_compared = excluded.is_some() && reasons.iter().all(|reason| is_checked(reason));
+    let meaning = share.or_else(|| problem.map(str::to_owned)).or(group);
+    let meaning = meaning.or(of_message.filter(|_| !is_compared));
+    let meaning = match (meaning, excluded) {
+        (Some(meaning), Some(excluded)) => Some(format!("{meaning}; {excluded}")),
+        (meaning, excluded) => meaning.or(excluded.filter(|_| is_compared).map(str::to_owned)),
+    };
     let machine = no_new_node(case, message);
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
@@ -300,6 +303,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         protects.map_or(what.clone(), |(taint, (state, _))| format!("{what}; the taint {taint} says that {state}"));
     let tainted = excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")));
     let action = match tainted {
+        Some(_) if is_compared => format!("{action} Who set a taint must agree to a toleration of it."),
         Some(taint) if !is_of_shares => format!(
             "{action} If the nodes with the taint {taint} are those with the GPUs, the pod needs a toleration of it."
         ),

@@ -77,7 +77,8 @@ pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
     // A failure after the fault of a GPU follows from the fault.
     let follows =
         |at: Option<Timestamp>| at.zip(fault_at).is_some_and(|(at, fault)| at + SignedDuration::from_mins(1) >= fault);
-    if let Some(first) = first.filter(|first| !follows(failures[*first].1)) {
+    let failures_follow = first.is_some_and(|first| follows(failures[first].1));
+    if let Some(first) = first.filter(|_| !failures_follow) {
         let (member, at) = failures[first];
         let others = failures.len() - 1;
         let echoes = if others > 0 {
@@ -124,9 +125,8 @@ pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
     }
     let mut candidates: Vec<Candidate> =
         candidates.into_values().filter(|one| one.facts.iter().any(|fact| fact.0.is_some())).collect();
-    let fault_first = fault_at.is_some() && !failures.is_empty();
     candidates.sort_by_key(|one| {
-        let is_first = fault_first && one.because == Suspicion::Fault && one.since == fault_at;
+        let is_first = failures_follow && one.because == Suspicion::Fault && one.since == fault_at;
         (one.because != Suspicion::NeverStarted && !is_first, one.because, one.since.is_none(), one.since, one.member)
     });
     let mut suspects = grouped(members, candidates);

@@ -309,7 +309,6 @@ async fn the_pod_that_differs_is_named_and_its_twin_is_not() {
         let began = Instant::now();
         let answer = bench.ask("explain_gpu_pod", json!({"pod": "job/train", "namespace": NAMESPACE})).await;
         let (time, text) = (began.elapsed(), answer.to_string());
-        println!("{}: {} bytes, {:.1} s: {}", case.name, text.len(), time.as_secs_f64(), answer["summary"]);
         assert!(text.len() <= MOST_BYTES, "{}: {} bytes: {answer:#}", case.name, text.len());
         assert!(time <= MOST_TIME, "{}: {time:?}", case.name);
         assert_eq!(answer["state"], case.state, "{}: {answer:#}", case.name);

@@ -100,7 +100,7 @@ pub fn observe(pod: &PodFacts, report: &Report, diagnosis: &Diagnosis) -> Observ
             Read::Pod(read) => add(String::new(), read(pod)),
             Read::ProcessCount => {
                 let was_read = Section::data_of(&sections.processes).is_some_and(|all| all.host_pid_namespace);
-                add(String::new(), was_read.then(|| Value::Number(processes.len() as f64)));
+                add(String::new(), was_read.then_some(Value::Number(processes.len() as f64)));
             }
         }
     }

@@ -54,6 +54,10 @@ const ABOUT: [About; 14] = [
             "timeline",
             "node_findings",
             "candidates",
+            "state",
+            "suspects",
+            "shared",
+            "compared",
         ],
     },
     About {

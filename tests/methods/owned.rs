@@ -1,4 +1,4 @@
-//! Test that the explanation of a job reads all of its pods if Kubernetes calls each of them Running.
+//! Test that the answer about a job names the pod with a problem if Kubernetes calls each of its pods Running.
 
 use demo_cluster::{Cluster, Fixture, workloads_of};
 use k8s_openapi::api::core::v1::Pod;
@@ -13,16 +13,16 @@ fn of_job(mut pod: Pod) -> Pod {
     pod
 }
 
-/// In both orders of names, because the first pod of several in one state is explained first.
 #[tokio::test]
-async fn of_a_job_whose_pods_all_run_the_pod_with_a_problem_is_explained() {
+async fn of_a_job_whose_pods_all_run_the_pod_with_a_problem_is_named() {
     for (sound, broken) in [("gpu-1", "gpu-2"), ("gpu-2", "gpu-1")] {
         let nodes = vec![node(sound, "healthy-h100-8"), node(broken, "xid79-off-bus")];
         let pods = nodes.iter().flat_map(workloads_of).map(of_job).collect();
         let cluster = Cluster::start(Fixture { nodes, pods, ..Fixture::default() }).await.unwrap();
         let args = json!({"pod": "job/train", "namespace": "workloads"});
         let answer = Launcher::start(&cluster, &[]).call("explain_gpu_pod", args).await.unwrap();
-        assert_eq!((&answer["cause"], &answer["node"]), (&json!("gpu"), &json!(broken)), "{answer}");
-        assert_eq!(answer["selected_of"]["phases"]["Running"], 2, "{answer}");
+        let first = &answer["suspects"][0];
+        assert_eq!((&first["because"], &first["members"][0]["node"]), (&json!("fault"), &json!(broken)), "{answer:#}");
+        assert_eq!(answer["phases"]["Running"], 2, "{answer}");
     }
 }

@@ -136,7 +136,7 @@ async fn a_namespace_that_denies_privileged_pods_gives_the_api_facts_and_names_t
     assert_eq!((&answer["verdict"], &answer["probe"]["via"]), (&json!("unknown"), &json!("none")));
     assert_eq!(answer["kubernetes"]["capacity"]["nvidia.com/gpu"], 8);
     let note = answer["probe"]["note"].as_str().unwrap();
-    let remedy = "kubectl label namespace gpu-syringe pod-security.kubernetes.io/enforce=privileged";
+    let remedy = "kubectl label --overwrite namespace gpu-syringe pod-security.kubernetes.io/enforce=privileged";
     assert!(note.contains("Pod Security") && note.contains(remedy), "{note}");
     bed.assert_bare(0);
 }

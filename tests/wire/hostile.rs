@@ -353,6 +353,7 @@ fn calls() -> Vec<(&'static str, Value)> {
         ("get_pod_gpu_allocation", json!({"node_name": "gpu-2", "resolve_devices": true})),
         ("get_gpu_health", json!({})),
         ("get_gpu_inventory", json!({})),
+        ("compare_gpu_nodes", json!({"node_name": "gpu-1", "other_node": "gpu-2"})),
         ("explain_gpu_pod", explain("dead")),
         ("explain_gpu_pod", explain("gpu-1-trainer-0")),
         ("kill_gpu_process", kill),
@@ -378,7 +379,7 @@ fn calls() -> Vec<(&'static str, Value)> {
 fn words(tool: &str, arguments: &Value) -> Vec<String> {
     let mut words = vec![command_of(tool).to_owned()];
     for (name, value) in arguments.as_object().unwrap() {
-        if !["node_name", "pod"].contains(&name.as_str()) {
+        if !["node_name", "other_node", "pod"].contains(&name.as_str()) {
             words.push(format!("--{}", name.replace('_', "-")));
         }
         match value {

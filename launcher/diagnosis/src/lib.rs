@@ -21,6 +21,7 @@
 //! | `rules/` | the rules, one folder for each subject | `evidence`, `input/`, `messages/`, `rule/`, its own folder |
 //! | `conclusion/` | merged findings, plan, health, stages, summary, unknown, not checked | `evidence`, `input/`, `rule/` |
 //! | [`explanation`] | explains why a pod failed, hangs or waits | all |
+//! | [`job`] | compares the pods of a job, and names the one that differs | all |
 #![forbid(unsafe_code)]
 
 mod conclusion;
@@ -33,6 +34,7 @@ pub mod finding;
 pub mod fuzzing;
 pub mod health;
 mod input;
+pub mod job;
 mod messages;
 mod rule;
 mod rules;

@@ -2,6 +2,7 @@
 
 pub(crate) mod fleet;
 pub(crate) mod fleet_page;
+pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod node_description;
 pub(crate) mod node_description_page;

@@ -1,4 +1,4 @@
-//! The tool `explain_gpu_pod`: explains why a pod failed, hangs or is Pending, from Kubernetes data and a probe.
+//! The tool `explain_gpu_pod`: explains why a pod failed, hangs or is Pending, or which pod of a job holds the others up.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,11 @@ use syringe_core::report::Source;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
+use crate::answer::job::{self, JobAnswer};
 use crate::answer::node_page::{foot, stack_line};
 use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
+use crate::fleet::read_job;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
@@ -33,8 +35,10 @@ use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
+use kube_read::objects::label_selector::LabelSelector;
 use kube_read::objects::named_owner::NamedOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
+use kube_read::objects::pod_facts;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{candidate_nodes, owned_pods, pod, pod_log};
@@ -51,15 +55,26 @@ pub struct ExplainGpuPod;
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainArgs {
-    /// Pod or NAMESPACE/POD; or its owner (job/NAME, deploy/NAME, …), of which the pod in the worst state is explained
+    /// Pod, NAMESPACE/POD, or an owner (job/NAME, pytorchjob/NAME, …), whose pods are compared
     #[arg(
         value_name = "POD",
         help = "Name of the pod, NAMESPACE/NAME, or its owner: job/NAME, deploy/NAME, sts/NAME, pytorchjob/NAME …",
+        required_unless_present = "selector",
         value_parser = pod_name
     )]
     #[schemars(length(min = 1, max = 300))]
-    pub pod: String,
-    /// Namespace of the pod; by default that of the kubeconfig context, or else `default`
+    pub pod: Option<String>,
+    /// Instead of pod: the pods with these labels
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "SELECTOR",
+        help = "The pods with these labels, as one job",
+        conflicts_with = "pod"
+    )]
+    #[schemars(with = "Option<String>", length(max = 500))]
+    pub selector: Option<LabelSelector>,
+    /// Namespace; by default that of the kubeconfig context
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -70,22 +85,23 @@ pub struct ExplainArgs {
 
 impl ExplainArgs {
     /// Returns the pod or the owner that the arguments specify.
-    fn target(&self) -> NamedOwner {
-        NamedOwner::of_kind(&self.pod).unwrap_or_else(|| NamedOwner::named(&self.pod))
+    fn target(pod: &str) -> NamedOwner {
+        NamedOwner::of_kind(pod).unwrap_or_else(|| NamedOwner::named(pod))
     }
 
     /// Moves the namespace of `NAMESPACE/NAME` into a separate argument. `KIND/NAME` is not changed.
     pub(crate) fn with_namespace_of_pod(self) -> Result<Self, Failure> {
-        let Some((prefix, name)) = self.pod.split_once('/').filter(|_| NamedOwner::of_kind(&self.pod).is_none()) else {
+        let pod = self.pod.as_deref().unwrap_or_default();
+        let Some((prefix, name)) = pod.split_once('/').filter(|_| NamedOwner::of_kind(pod).is_none()) else {
             return Ok(self);
         };
         match &self.namespace {
             Some(other) if other != prefix => Err(Failure::usage(
                 "The arguments",
-                format!("'{}' is in namespace {prefix}, but --namespace is {other}", self.pod),
+                format!("'{pod}' is in namespace {prefix}, but --namespace is {other}"),
                 "Name the namespace once.",
             )),
-            _ => Ok(Self { namespace: Some(prefix.to_owned()), pod: name.to_owned(), ..self }),
+            _ => Ok(Self { namespace: Some(prefix.to_owned()), pod: Some(name.to_owned()), ..self }),
         }
     }
 }
@@ -104,7 +120,7 @@ pub struct PodExplanation {
     /// The cause with evidence, actions and timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
-    /// The end of the log of the container that failed, if the user may read that log.
+    /// The end of the log of the container that failed. Absent if the user may not read it.
     pub log_tail: Option<LogTail>,
     /// The pods of the owner that the call named; the answer explains the pod in the worst state.
     pub selected_of: Option<SelectedOf>,
@@ -115,11 +131,11 @@ pub struct PodExplanation {
     /// For a pod that needs GPUs: the stages from the GPUs on the PCI bus of the node to the scheduler. Repair the
     /// first stage that is `broken`.
     pub stack: Vec<StackStage>,
-    /// Findings about the node of severity warning or higher, whatever their cause.
+    /// Warnings and worse about the node. They can have another cause.
     pub node_findings: Vec<Finding>,
     /// Number of findings left out of `node_findings`; diagnose_gpu_node returns all.
     pub node_findings_omitted: Option<usize>,
-    /// GPU nodes with the reasons against them, for a Pending pod, most suitable first; nodes with the same reasons are one
+    /// Nodes with the reasons against them, for a Pending pod, best first; nodes with the same reasons are one
     /// entry. An empty list of reasons means that no check excludes the nodes; the scheduler may still exclude them.
     pub candidates: Vec<Candidate>,
     /// Number of nodes left out of `candidates` for space.
@@ -199,20 +215,29 @@ const MAX_LOGS: usize = 3;
 
 impl Tool for ExplainGpuPod {
     const NAME: &'static str = "explain_gpu_pod";
-    const TITLE: &'static str = "Explain a GPU pod";
+    const TITLE: &'static str = "Explain a GPU pod or job";
     const DESCRIPTION: &'static str = "Why a pod failed, hangs or is Pending: exit codes, events and OOM from Kubernetes, Xids, ECC and \
-        stuck processes from its node, in one timeline. Was it the application, the GPU, the node or the cluster? Start here for a pod or job.";
+        stuck processes from its node, in one timeline. Of a job: which rank, pod, GPU or link holds the others up. Start here for a pod or job.";
     const PROBES: bool = true;
     type Args = ExplainArgs;
-    type Answer = PodExplanation;
+    type Answer = ExplainAnswer;
 
-    async fn call(call: CallContext, args: ExplainArgs) -> Result<PodExplanation, Failure> {
-        let args = ExplainArgs { pod: pod_name(&args.pod).unwrap_or_default(), ..args }.with_namespace_of_pod()?;
-        let target = args.target();
-        let ExplainArgs { pod: text, namespace, context } = args;
+    async fn call(call: CallContext, args: ExplainArgs) -> Result<ExplainAnswer, Failure> {
+        let pod = args.pod.as_deref().and_then(|pod| pod_name(pod).ok());
+        let args = ExplainArgs { pod, ..args }.with_namespace_of_pod()?;
+        let ExplainArgs { pod: text, selector, namespace, context } = args;
+        if text.is_some() == selector.is_some() {
+            return Err(Failure::usage("The arguments", "name either pod or selector", "Correct the arguments."));
+        }
+        let text = text.unwrap_or_default();
+        let target = ExplainArgs::target(&text);
         let reading = async {
             let connection = call.contexts.connect(context.as_deref()).await?;
             let default_namespace = namespace.as_deref().unwrap_or_else(|| connection.client.default_namespace());
+            if let Some(selector) = &selector {
+                let read = pod::read_selected(&connection, default_namespace, selector).await?;
+                return Ok((connection, read));
+            }
             let mut read = pod::read(&connection, default_namespace, &target).await;
             // A namespace may have the name of a kind, such as `jobs`.
             if let (Err(_), None, Some(_), Some((prefix, name))) =
@@ -231,17 +256,25 @@ impl Tool for ExplainGpuPod {
             Ok((connection, read))
         };
         let (connection, mut read) = call.with_deadline("Reading the pod", reading).await?;
+        let owner = selector.map_or_else(|| target.text(), |selector| format!("pods with labels {selector}"));
+        if read.all.iter().filter(|pod| pod_facts::wants_gpus(pod)).count() > 1 {
+            return Ok(ExplainAnswer::Job(Box::new(read_job(&call, &connection, owner, read).await?)));
+        }
         let (namespace, others) = (read.facts.namespace.clone(), std::mem::take(&mut read.others));
-        let selected_of = read.selected_of.take().map(|phases| SelectedOf { owner: target.text(), phases });
+        let selected_of = read.selected_of.take().map(|phases| SelectedOf { owner, phases });
         let answer = explain_one(&call, &connection, read).await;
         let answer = match answer.explanation.cause {
             Cause::None => explain_others(&call, &connection, &namespace, others, answer).await,
             _ => answer,
         };
-        Ok(PodExplanation { selected_of, ..answer })
+        Ok(ExplainAnswer::Pod(Box::new(PodExplanation { selected_of, ..answer })))
     }
 
-    fn page(answer: &PodExplanation) -> Page {
+    fn page(answer: &ExplainAnswer) -> Page {
+        let answer = match answer {
+            ExplainAnswer::Pod(answer) => answer,
+            ExplainAnswer::Job(answer) => return job::page(answer),
+        };
         let Explanation { cause, certainty, summary, evidence, ruled_out, action, timeline, .. } = &answer.explanation;
         let mut text = Page::from(format!(
             "{} ({})  {summary}\n\n",
@@ -312,6 +345,32 @@ impl Tool for ExplainGpuPod {
         }
         text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
         text
+    }
+}
+
+/// The answer about one pod, or about the pods of a job.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ExplainAnswer {
+    /// One pod.
+    Pod(Box<PodExplanation>),
+    /// The pods of a job.
+    Job(Box<JobAnswer>),
+}
+
+impl CommandAnswer for ExplainAnswer {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Pod(answer) => answer.outcome(),
+            Self::Job(answer) => answer.outcome(),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        match self {
+            Self::Pod(answer) => answer.names(),
+            Self::Job(answer) => answer.names(),
+        }
     }
 }
 
@@ -555,10 +614,10 @@ mod tests {
     fn a_pod_is_named_as_for_kubectl() {
         let pod = |text: &str, namespace: Option<&str>| {
             let namespace = namespace.map(str::to_owned);
-            let args = ExplainArgs { pod: pod_name(text).expect("any text"), namespace, context: None };
+            let args = ExplainArgs { pod: pod_name(text).ok(), selector: None, namespace, context: None };
             args.with_namespace_of_pod().map(|args| (args.pod, args.namespace))
         };
-        let found = |name: &str, namespace: Option<&str>| Ok((name.to_owned(), namespace.map(str::to_owned)));
+        let found = |name: &str, namespace: Option<&str>| Ok((Some(name.to_owned()), namespace.map(str::to_owned)));
         assert_eq!(pod("train", None), found("train", None));
         assert_eq!(pod("pod/train", Some("ml")), found("train", Some("ml")));
         assert_eq!(pod("ml/train", None), found("train", Some("ml")));

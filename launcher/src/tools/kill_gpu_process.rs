@@ -63,9 +63,9 @@ pub struct KillArgs {
 impl Tool for KillGpuProcess {
     const NAME: &'static str = "kill_gpu_process";
     const TITLE: &'static str = "Kill a GPU process";
-    const DESCRIPTION: &'static str = "Kills one process on one GPU of a node: SIGTERM, then SIGKILL. Needs pid and \
-        start_ticks from a report. Rejects a recycled pid, a process not on that GPU, and processes that the node needs. The user is asked first; if the host cannot ask, the answer has plan and terminal_command: show \
-        both to the user.";
+    const DESCRIPTION: &'static str = "Kills one process on one GPU of a node: SIGTERM, then SIGKILL. Needs pid and start_ticks from a report. \
+        Rejects a recycled pid, a process not on that GPU, and processes that the node needs. The user is asked first; if the host cannot ask, show \
+        plan and terminal_command to the user.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = KillArgs;

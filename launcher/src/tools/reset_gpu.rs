@@ -52,9 +52,9 @@ pub struct ResetArgs {
 impl Tool for ResetGpu {
     const NAME: &'static str = "reset_gpu";
     const TITLE: &'static str = "Reset a GPU";
-    const DESCRIPTION: &'static str = "Resets one GPU of a cordoned node with nvidia-smi, and verifies the result. Refused, with all reasons, while processes or pods use \
-        the GPU, if it has MIG instances, if its NVLink group must be reset too, if a platform repairs the node, or if only a reboot helps. The user is asked first; if the \
-        host cannot ask, the answer has plan and terminal_command: show both to the user. Takes minutes.";
+    const DESCRIPTION: &'static str = "Resets one GPU of a cordoned node with nvidia-smi, and verifies the result. Refused, with all reasons, while \
+        processes or pods use the GPU or a platform repairs the node, if the GPU has MIG instances, if its NVLink group must be reset too, or if only a \
+        reboot helps. The user is asked first; if the host cannot ask, show plan and terminal_command to the user. Takes minutes.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = ResetArgs;

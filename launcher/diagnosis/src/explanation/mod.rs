@@ -10,7 +10,7 @@
 //! of `CAUSES` in `causes/evaluate.rs`.
 
 mod causes;
-mod pod_on_node;
+pub(crate) mod pod_on_node;
 #[cfg(test)]
 mod tests;
 mod timeline;

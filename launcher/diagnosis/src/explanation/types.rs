@@ -10,7 +10,7 @@ use syringe_core::unknown::Unknown;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Explanation {
-    /// The part of the system in which the cause lies.
+    /// Where the cause lies.
     pub cause: Cause,
     /// Certainty of the cause.
     pub certainty: Certainty,
@@ -25,9 +25,9 @@ pub struct Explanation {
     pub unknown: Vec<Unknown>,
     /// The recommended action.
     pub action: Action,
-    /// UUIDs of the GPUs or MIG devices of the pod, if the node still has them.
+    /// UUIDs of the GPUs or MIG devices of the pod. Empty if the node no longer has them.
     pub devices: Vec<String>,
-    /// Processes of the pod on these GPUs that still exist.
+    /// Processes of the pod on these GPUs.
     pub pids: Vec<u32>,
     /// Timeline, oldest first.
     pub timeline: Vec<TimelineEntry>,

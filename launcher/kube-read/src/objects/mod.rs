@@ -10,6 +10,7 @@ pub mod gpu_pod;
 pub mod gpu_pod_facts;
 pub mod gpu_requests;
 pub mod gpu_resource_names;
+pub mod job_ranks;
 pub mod label_selector;
 pub mod machines;
 pub mod name_validation;

@@ -323,7 +323,7 @@ fn state(state: &core::ContainerState) -> ContainerState {
     }
 }
 
-fn wants_gpus(pod: &Pod) -> bool {
+pub fn wants_gpus(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     containers.any(requests_gpus) || spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())

@@ -21,6 +21,16 @@ pub struct OwnedPods {
     pub phases: BTreeMap<String, usize>,
     /// Names of the other pods that have a node, the worst first.
     pub others: Vec<String>,
+    /// All pods.
+    pub all: Vec<Pod>,
+}
+
+/// The pods of a call that names no pod.
+#[derive(Clone, Copy, Debug)]
+pub enum PodsOf<'a> {
+    Owner(&'a NamedOwner),
+    /// The pods with labels that match.
+    Selector(&'a str),
 }
 
 /// Order of states: a higher value is worse.
@@ -34,16 +44,16 @@ enum State {
     Failed,
 }
 
-/// Returns the pods of an owner; `None` if the owner has no pod in the namespace. Fails if the pods cannot be listed.
-pub async fn worst(connection: &Connection, namespace: &str, owner: &NamedOwner) -> Result<Option<OwnedPods>, Failure> {
+/// Returns the pods of an owner, or those with labels; `None` if the namespace has no such pod. Fails if the pods cannot be listed.
+pub async fn worst(connection: &Connection, namespace: &str, of: PodsOf<'_>) -> Result<Option<OwnedPods>, Failure> {
     let query = Query {
         what: &format!("Listing the pods of namespace {namespace}"),
         path: &format!("/api/v1/namespaces/{namespace}/pods"),
-        labels: None,
+        labels: if let PodsOf::Selector(selector) = of { Some(selector) } else { None },
         fields: None,
     };
     let pods = pagination::fold(connection, &query, Vec::new, |pods: &mut Vec<Pod>, pod: Pod| {
-        if owner.owns(&pod) {
+        if !matches!(of, PodsOf::Owner(owner) if !owner.owns(&pod)) {
             pods.push(pod);
         }
     });
@@ -86,6 +96,7 @@ pub async fn not_running_beside(connection: &Connection, pod: &Pod) -> Vec<Strin
 
 fn select(pods: Vec<Pod>) -> Option<OwnedPods> {
     let mut phases = BTreeMap::new();
+    let all = pods.clone();
     let mut ranked: Vec<_> = pods
         .into_iter()
         .map(|pod| {
@@ -99,7 +110,7 @@ fn select(pods: Vec<Pod>) -> Option<OwnedPods> {
     let mut ranked = ranked.into_iter();
     let (_, _, worst) = ranked.next()?;
     let others = ranked.map(|(_, _, pod)| pod).filter(has_node).map(|pod| pod.name_any()).collect();
-    Some(OwnedPods { worst, phases, others })
+    Some(OwnedPods { worst, phases, others, all })
 }
 
 fn has_node(pod: &Pod) -> bool {

@@ -13,7 +13,7 @@ use crate::client::retry;
 use crate::objects::named_owner::NamedOwner;
 use crate::objects::{name_validation, pod_facts};
 use crate::reads::events;
-use crate::reads::owned_pods::{self, OwnedPods};
+use crate::reads::owned_pods::{self, OwnedPods, PodsOf};
 
 /// A pod with its events.
 pub struct ReadPod {
@@ -27,6 +27,21 @@ pub struct ReadPod {
     pub selected_of: Option<BTreeMap<String, usize>>,
     /// Names of the other pods of the owner that have a node, the worst first.
     pub others: Vec<String>,
+    /// All pods of the owner.
+    pub all: Vec<Pod>,
+}
+
+/// Reads the pods with labels that match, and the events of the worst one.
+pub async fn read_selected(connection: &Connection, namespace: &str, selector: &str) -> Result<ReadPod, Failure> {
+    name_validation::check_namespace(namespace)?;
+    let owned = owned_pods::worst(connection, namespace, PodsOf::Selector(selector)).await?.ok_or_else(|| {
+        Failure::new(
+            format!("Listing the pods of namespace {namespace}"),
+            format!("no pod of context {} matches '{selector}'", connection.context),
+            "Check the labels and the namespace (on the command line: -n NAMESPACE).",
+        )
+    })?;
+    Ok(worst_of(connection, namespace, owned).await)
 }
 
 /// Reads the pod and its events. If there is no pod with this name, reads the worst pod of the owner with this name.
@@ -36,7 +51,7 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
     name_validation::check_pod_name(name)?;
     let what = || format!("Reading pod {namespace}/{name}");
     if target.kind.is_some() {
-        let found = owned_pods::worst(connection, namespace, target).await?;
+        let found = owned_pods::worst(connection, namespace, PodsOf::Owner(target)).await?;
         if let Some(owned) = found {
             return Ok(worst_of(connection, namespace, owned).await);
         }
@@ -49,8 +64,11 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
     let pod = pod.filter(|_| target.kind.is_none());
     let Some(pod) = pod else {
         // A failure to list the owner's pods is not reported, because the caller did not request a list.
-        let owned =
-            if target.kind.is_none() { owned_pods::worst(connection, namespace, target).await } else { Ok(None) };
+        let owned = if target.kind.is_none() {
+            owned_pods::worst(connection, namespace, PodsOf::Owner(target)).await
+        } else {
+            Ok(None)
+        };
         if let Ok(Some(owned)) = owned {
             return Ok(worst_of(connection, namespace, owned).await);
         }
@@ -85,14 +103,21 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
             );
             if left.is_empty() { failure } else { failure.quoting_the_node() }
         })?;
-        return Ok(ReadPod { object: None, facts, no_events: None, selected_of: None, others: Vec::new() });
+        return Ok(ReadPod {
+            object: None,
+            facts,
+            no_events: None,
+            selected_of: None,
+            others: Vec::new(),
+            all: Vec::new(),
+        });
     };
     Ok(with_events(connection, namespace, pod).await)
 }
 
 async fn worst_of(connection: &Connection, namespace: &str, owned: OwnedPods) -> ReadPod {
-    let OwnedPods { worst, phases, others } = owned;
-    ReadPod { selected_of: Some(phases), others, ..with_events(connection, namespace, worst).await }
+    let OwnedPods { worst, phases, others, all } = owned;
+    ReadPod { selected_of: Some(phases), others, all, ..with_events(connection, namespace, worst).await }
 }
 
 /// Returns the facts of a job without pods, if its newest event says why it has none. `events`: newest first.
@@ -137,7 +162,7 @@ async fn with_events(connection: &Connection, namespace: &str, pod: Pod) -> Read
         }
         Err(failure) => Some(failure),
     };
-    ReadPod { object: Some(pod), facts, no_events, selected_of: None, others: Vec::new() }
+    ReadPod { object: Some(pod), facts, no_events, selected_of: None, others: Vec::new(), all: Vec::new() }
 }
 
 /// Reads the warnings about objects that name the pod or that the pod belongs to. Not having them leaves the explanation as it is.

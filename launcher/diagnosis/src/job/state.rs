@@ -1,0 +1,188 @@
+//! `explained`: what the job does, the summary, and what to do.
+
+use syringe_core::classification::ActionCode;
+
+use crate::evidence;
+use crate::finding::Action;
+use crate::job::compare::Comparison;
+use crate::job::facts::LOADED_PERCENT;
+use crate::job::observe::Load;
+use crate::job::suspects::Found;
+use crate::job::{JobExplanation, JobState, Member, Suspect, Suspicion};
+
+/// Utilization up to which a GPU is idle.
+const IDLE_PERCENT: f64 = 5.0;
+/// Share of the power limit below which a GPU with much utilization hardly computes.
+const LITTLE_POWER: f64 = 0.35;
+
+/// Returns the answer.
+pub(super) fn explained(members: &[Member], missing: &[u64], compared: Comparison, found: Found) -> JobExplanation {
+    let (state, doing) = state_of(members, &found);
+    let Comparison { compared, shared, .. } = compared;
+    let Found { suspects, omitted, failed_alike, .. } = found;
+    let is_unread = |member: &&Member| {
+        let pod = &member.pod;
+        member.observed.is_err() && pod.node.is_some() && pod.wants_gpus && pod.phase != "Succeeded"
+    };
+    let unread = members.iter().filter(is_unread).count();
+    let read = members.iter().filter(|member| member.observed.is_ok()).count();
+    let mut parts = vec![doing];
+    if !missing.is_empty() {
+        let listed = missing.iter().map(|index| u32::try_from(*index).unwrap_or(u32::MAX)).collect::<Vec<_>>();
+        parts.push(format!("There is no pod with index {}.", evidence::reason(&evidence::ranges(&listed))));
+    }
+    match suspects.first() {
+        Some(first) => parts.push(accusation(first)),
+        None if failed_alike.is_some() => {
+            let words = failed_alike.as_deref().unwrap_or_default();
+            parts.push(format!(
+                "The failed pods ended at the same time with the same message (\"{words}\"): none of them was first."
+            ));
+        }
+        None if read == 0 => {}
+        None => parts.push(format!(
+            "Nothing differs. Compared: {} of {}.",
+            evidence::count(compared.len(), "fact"),
+            evidence::count(read, "pod")
+        )),
+    }
+    if unread > 0 {
+        parts.push(format!("The nodes of {} were not read.", evidence::count(unread, "pod")));
+    }
+    let action = action_of(state, suspects.first(), missing);
+    JobExplanation { state, summary: parts.join(" "), suspects, suspects_omitted: omitted, shared, compared, action }
+}
+
+/// Returns what the job does, also as a sentence.
+fn state_of(members: &[Member], found: &Found) -> (JobState, String) {
+    let all = members.len();
+    let finished = members.iter().filter(|member| member.pod.phase == "Succeeded").count();
+    if found.failed > 0 {
+        return (JobState::Failed, format!("{} of {all} pods failed.", found.failed));
+    }
+    if found.not_started > 0 {
+        return (JobState::Starting, format!("{} of {all} pods never started.", found.not_started));
+    }
+    if finished == all {
+        return (JobState::Finished, format!("All {all} pods ended without an error."));
+    }
+    let loads: Vec<Load> =
+        members.iter().flat_map(|member| member.observed.iter().flat_map(|one| one.loads.iter().copied())).collect();
+    let gpus = evidence::count(loads.len(), "GPU");
+    let Some(percent) = median(loads.iter().map(|load| f64::from(load.percent))) else {
+        return (JobState::Unknown, format!("{all} pods; the load of their GPUs was not read."));
+    };
+    let watts = median(loads.iter().filter_map(|load| load.watts).map(|(draw, _)| draw));
+    let share = median(loads.iter().filter_map(|load| load.watts).map(|(draw, limit)| draw / limit));
+    let power = watts.map(|watts| format!(" and {watts:.0} W")).unwrap_or_default();
+    let load = format!("the median of {gpus} is {percent:.0} % utilization{power}");
+    if percent <= IDLE_PERCENT {
+        let why = "The job waits: its GPUs are idle alike";
+        return (
+            JobState::Waiting,
+            format!("{why} ({load}). It waits for something outside of the GPUs: data, CPUs, a file server, a lock."),
+        );
+    }
+    if percent >= f64::from(LOADED_PERCENT) && share.is_some_and(|share| share < LITTLE_POWER) {
+        let why =
+            "as GPUs do whose ranks wait for each other in a collective operation, or that have little to compute";
+        return (JobState::Waiting, format!("The GPUs are in use but draw little power ({load}), {why}."));
+    }
+    (JobState::Computing, format!("The job computes ({load})."))
+}
+
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Names the first suspect with its first fact.
+fn accusation(suspect: &Suspect) -> String {
+    let who = suspect.members.first().map(|member| member.in_words()).unwrap_or_default();
+    let more = suspect.members.len() + suspect.members_omitted - 1;
+    let others = if more > 0 { format!(" and {} like it", evidence::count(more, "pod")) } else { String::new() };
+    let what = match suspect.because {
+        Suspicion::NeverStarted => "never started",
+        Suspicion::FailedFirst => "failed first",
+        Suspicion::ProcessStopped => "has a process that is stopped, stuck or missing",
+        Suspicion::Fault => "has the first fault",
+        Suspicion::Slower => "has a slower device",
+        Suspicion::Differs => "has other software or hardware",
+        Suspicion::WorksDifferently => "works differently",
+    };
+    let fact = suspect.facts.first().map(|one| {
+        let place = if one.place.is_empty() { String::new() } else { format!("{}, ", one.place) };
+        let common = if one.common.is_empty() { String::new() } else { format!(", others {}", one.common) };
+        format!(": {place}{} {}{common}", one.fact, one.value.trim_end_matches('.'))
+    });
+    let echoes = if suspect.echoes.is_empty() { String::new() } else { format!(" Echoes: {}.", suspect.echoes) };
+    format!("{}{others} {what}{}.{echoes}", evidence::capitalized(&who), fact.unwrap_or_default())
+}
+
+/// Returns what to do about the first suspect.
+fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Action {
+    let Some((suspect, first)) = suspect.and_then(|suspect| Some((suspect, suspect.members.first()?))) else {
+        let (code, text) = match state {
+            _ if !missing.is_empty() => (
+                ActionCode::Watch,
+                "Find out why the controller did not create the missing pods: its events and its status.",
+            ),
+            JobState::Waiting => (
+                ActionCode::FixApplication,
+                "No node is to blame. Look at what all ranks wait for: the data loader, the file server, a barrier, the log of rank 0.",
+            ),
+            JobState::Failed => {
+                (ActionCode::FixApplication, "No pod failed alone. Read the log of one of the failed pods.")
+            }
+            JobState::Unknown => {
+                (ActionCode::Watch, "Make the nodes readable (see the entries of unknown), and call again.")
+            }
+            _ => (ActionCode::None, ""),
+        };
+        return Action { code, text: text.to_owned() };
+    };
+    let node = first.node.as_deref().unwrap_or("the node");
+    let pod = &first.pod;
+    let (code, text) = match suspect.because {
+        Suspicion::NeverStarted => (
+            ActionCode::Watch,
+            format!("Let pod {pod} start: explain_gpu_pod for the pod says why it does not. The others wait for it."),
+        ),
+        Suspicion::FailedFirst => (
+            ActionCode::FixApplication,
+            format!(
+                "Find the reason in the end of pod {pod}: the log before its last words, and explain_gpu_pod for the pod. The later failures follow from it."
+            ),
+        ),
+        Suspicion::ProcessStopped => (
+            ActionCode::RestartPod,
+            format!(
+                "Continue the process (SIGCONT) if it is stopped; else restart pod {pod}. If it cannot be killed, reboot {node}."
+            ),
+        ),
+        Suspicion::Fault => (
+            ActionCode::Watch,
+            format!(
+                "Follow the plan of diagnose_gpu_node for {node}, and restart the job without this node. The echoes on other nodes need no repair of their own."
+            ),
+        ),
+        Suspicion::Slower => (
+            ActionCode::Watch,
+            format!(
+                "Find the cause on {node} with diagnose_gpu_node, and restart the job without this node if it cannot be repaired soon."
+            ),
+        ),
+        Suspicion::Differs => (
+            ActionCode::UpdateSoftware,
+            format!("Give {node} and pod {pod} the same software as the others, if the difference is not intended."),
+        ),
+        Suspicion::WorksDifferently => (
+            ActionCode::Watch,
+            format!(
+                "Look at the program of pod {pod}: the log and the stack of its process. Ask again: only a difference that stays counts."
+            ),
+        ),
+    };
+    Action { code, text }
+}

@@ -137,7 +137,9 @@ fn is_in_command(text: &str, at: usize) -> bool {
     start.is_some_and(|start| {
         // The program itself is what the runtime runs.
         let is_argument = text[start..at].contains(' ');
-        is_argument && !text[start..at].contains(']') && text[at..].find(']').is_some_and(|end| at + end + 1 < text.len())
+        is_argument
+            && !text[start..at].contains(']')
+            && text[at..].find(']').is_some_and(|end| at + end + 1 < text.len())
     })
 }
 
@@ -213,7 +215,8 @@ mod tests {
     fn an_argument_of_a_quoted_command_line_is_no_thing() {
         for owner in OWNERS.iter() {
             for words in owner.words.iter().filter(|words| words.len() == 1 && !words[0].contains([' ', '[', ']'])) {
-                let message = format!("hook: exec command: [/usr/bin/x --load --y=@/z/{0} {0}]\\nx: it is sad", words[0]);
+                let message =
+                    format!("hook: exec command: [/usr/bin/x --load --y=@/z/{0} {0}]\\nx: it is sad", words[0]);
                 assert_eq!(about([message.as_str()]), Vec::<String>::new(), "{message}");
             }
         }

@@ -57,6 +57,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let findings = ids(urgent(drafts));
     let reboots = || urgent(drafts).filter(|draft| wants(draft, ActionCode::DrainAndReboot));
     let is_gone = reboots().any(|draft| draft.rule.in_plan == InPlan::PowerCycle);
+    let is_cold = reboots().any(|draft| draft.rule.in_plan == InPlan::ColdStart);
     let fell = |draft: &&Draft| matches!(draft.rule.in_plan, InPlan::PowerCycle | InPlan::LostBefore);
     let mut fallen: Vec<&Draft> = reboots().filter(fell).collect();
     let stuck: Vec<String> = stuck(drafts, |_| true);
@@ -77,6 +78,9 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
             (Whole::Reboot, true, true) => {
                 "Power-cycle {node}: a reset or a plain reboot may not bring back a GPU that fell off the bus."
             }
+            (Whole::Reboot, false, true) if is_cold => {
+                "Power-cycle {node}: a warm reboot does not clear the state that prevents the start of the GPU."
+            }
             (Whole::Reboot, false, true) => "Reboot {node}.",
             (Whole::ResetAll, _, true) => {
                 "Reset all GPUs and NVSwitches of {node} together (nvidia-smi --gpu-reset), or reboot {node}."
@@ -90,7 +94,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     );
     let (lead, verb) = match whole {
         Whole::ResetAll if stuck.is_empty() => (ActionCode::DrainAndReset, "reset"),
-        _ if !is_gone && stuck.is_empty() => (ActionCode::DrainAndReboot, "reboot"),
+        _ if !is_gone && !is_cold && stuck.is_empty() => (ActionCode::DrainAndReboot, "reboot"),
         _ => (ActionCode::DrainAndReboot, "power-cycle"),
     };
     let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {

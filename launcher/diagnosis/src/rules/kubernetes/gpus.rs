@@ -469,10 +469,11 @@ mod tests {
         ] {
             let names: Vec<String> = (0..devices).map(|index| format!("GPU-{index}")).collect();
             let gpus = json!({"status": "ok", "data": {"gpus": [{"index": 0, "uuid": "GPU-0"}]}});
-            let report: Report = serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
+            let report: Report =
+                serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
                 "inventory": gpus, "telemetry": gpus,
                 "kubelet": {"status": "ok", "data": {"registered": [{"resource": resource, "devices": names}]}}}}))
-            .expect("a report");
+                .expect("a report");
             let diagnosis = diagnose(&report, &facts);
             let found = diagnosis.findings.iter().any(|finding| finding.id == "gpu-count-low");
             assert_eq!(found, is_low, "{resource} {devices}: {diagnosis:#?}");

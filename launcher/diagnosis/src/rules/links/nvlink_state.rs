@@ -204,7 +204,8 @@ const RESENDS_PER_SECOND: u64 = 100;
 /// Returns the mean count of the links of the other GPUs of the model. `None` if there is no other such GPU.
 fn of_other_gpus(node: &Node<'_>, gpu: &Gpu, name: &str) -> Option<u64> {
     let others = node.answering().filter(|other| other.index != gpu.index && other.name == gpu.name);
-    let groups: Vec<&NvlinkGroup> = others.filter_map(|other| node.topology_of(other)).flat_map(|one| &one.nvlinks).collect();
+    let groups: Vec<&NvlinkGroup> =
+        others.filter_map(|other| node.topology_of(other)).flat_map(|one| &one.nvlinks).collect();
     let links = groups.iter().map(|group| group.links.len()).sum::<usize>();
     let counts = groups.iter().filter_map(|group| group.errors.get(name));
     let total = counts.fold(0_u64, |sum, count| sum.saturating_add(*count));
@@ -255,7 +256,8 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
         let others = total.saturating_sub(count) / u64::try_from(links.saturating_sub(1)).unwrap_or(0).max(1);
         // The effective errors of all links are one counter.
         let of_all = name.starts_with("effective") && group.links.len() == links;
-        let is_far_above = |count: u64, usual: u64| count >= OUTLIER_LEAST && count >= usual.saturating_mul(OUTLIER_TIMES);
+        let is_far_above =
+            |count: u64, usual: u64| count >= OUTLIER_LEAST && count >= usual.saturating_mul(OUTLIER_TIMES);
         let others_gpus = of_other_gpus(node, gpu, name).filter(|_| is_resend(name));
         let is_high = |count: u64| {
             let is_fast = seconds.is_some_and(|seconds| count / seconds >= RESENDS_PER_SECOND);
@@ -278,7 +280,8 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
     let mut of_high = links_of(&high);
     of_high.dedup();
     let on_all_links = links > 1 && of_high.len() == links;
-    let mut remotes: Vec<Option<&PciAddress>> = high.iter().map(|(_, group)| group.remote_pci_address.as_ref()).collect();
+    let mut remotes: Vec<Option<&PciAddress>> =
+        high.iter().map(|(_, group)| group.remote_pci_address.as_ref()).collect();
     remotes.dedup();
     let is_switch = high.iter().all(|(_, group)| group.remote_type.as_deref() == Some("switch"));
     let switch = match remotes[..] {
@@ -303,7 +306,8 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
             drafts.extend((!counted.is_empty()).then_some(draft));
             continue;
         }
-        let draft = Draft::on_gpu(ERRORS, gpu).with_all_evidence(high.lines.iter().cloned()).with_evidence("since driver load");
+        let draft =
+            Draft::on_gpu(ERRORS, gpu).with_all_evidence(high.lines.iter().cloned()).with_evidence("since driver load");
         let same = read.iter().filter(|(_, (other, _))| high.switch.is_some() && other.switch == high.switch).count();
         drafts.push(match &high.switch {
             Some(switch) if same >= GPUS_OF_SWITCH && same == with_high => {
@@ -479,17 +483,19 @@ mod tests {
             json!({"links": [2 * pair, 2 * pair + 1], "active": true, "version": 3, "remote_type": "switch",
                 "remote_pci_address": format!("00000000:c{pair}:00.0"), "errors": errors})
         };
-        let named = |index: usize| json!({"index": index, "uuid": format!("GPU-{index}"), "name": "NVIDIA A100-SXM4-80GB"});
+        let named =
+            |index: usize| json!({"index": index, "uuid": format!("GPU-{index}"), "name": "NVIDIA A100-SXM4-80GB"});
         let of = |index: usize| {
             let mut gpu = named(index);
             gpu["nvlinks"] = (0..6).map(|pair| group(index, pair)).collect();
             gpu
         };
         let list = |gpus: Vec<Value>| json!({"status": "ok", "data": {"gpus": gpus}});
-        let report: Report = serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
+        let report: Report =
+            serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
             "inventory": list((0..8).map(named).collect()), "topology": list((0..8).map(of).collect()),
             "host": {"status": "ok", "data": {"uptime_seconds": 200_000}}}}))
-        .expect("a report");
+            .expect("a report");
         diagnose(&report, &KubernetesFacts::default())
     }
 
@@ -521,8 +527,14 @@ mod tests {
     fn the_switch_to_which_all_links_with_errors_lead_is_named() {
         let of_switch = judged(|_, pair| if pair == 5 { 250_000 } else { 3 });
         let found = errors(&of_switch);
-        assert!(!found.is_empty() && found.iter().all(|one| one.action.text.contains("NVSwitch at 0000:c5:00.0")), "{of_switch:#?}");
-        for several in [judged(|gpu, pair| if pair == gpu % 6 { 250_000 } else { 3 }), judged(|gpu, pair| u64::from(gpu == 1 && pair == 5) * 9000)] {
+        assert!(
+            !found.is_empty() && found.iter().all(|one| one.action.text.contains("NVSwitch at 0000:c5:00.0")),
+            "{of_switch:#?}"
+        );
+        for several in [
+            judged(|gpu, pair| if pair == gpu % 6 { 250_000 } else { 3 }),
+            judged(|gpu, pair| u64::from(gpu == 1 && pair == 5) * 9000),
+        ] {
             assert!(!errors(&several).is_empty());
             assert!(errors(&several).iter().all(|one| !one.action.text.contains("NVSwitch at")), "{several:#?}");
         }

@@ -175,3 +175,52 @@ fn a_plan_says_how_urgent_it_is_and_which_results_are_wrong() {
     let [stuck] = judged(&[xid(119, FIRST, 9)], false, &processes).plan.try_into().expect("one plan");
     assert!(stuck.if_pod_deleted.contains("stays in Terminating"), "{}", stuck.if_pod_deleted);
 }
+
+/// The diagnosis of a node with these kernel events, whose first GPU is in hardware thermal slowdown.
+fn hot(events: &[Value], old: bool) -> Diagnosis {
+    let mut report = report(events, false, &[]);
+    let telemetry = report.sections.telemetry.as_mut().and_then(|section| section.data.as_mut()).expect("telemetry");
+    telemetry.gpus[0].throttling.reasons = vec!["hw_thermal_slowdown".to_owned()];
+    telemetry.gpus[0].throttling.reasons_mask = Some(0x40);
+    if old {
+        let log = report.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
+        for event in &mut log.events {
+            event.first = event.first.map(|time| time - jiff::SignedDuration::from_hours(3));
+            event.last = event.first;
+        }
+    }
+    diagnose(&report, &KubernetesFacts::default())
+}
+
+#[test]
+fn a_hot_gpu_does_not_make_its_reset_urgent() {
+    let mut waiting = 0;
+    for entry in syringe_core::kernel_log::xids().filter(|entry| entry.severity >= Severity::Warning) {
+        for old in [false, true] {
+            let events = [xid(entry.code, FIRST, 7)];
+            let mut alone = report(&events, false, &[]);
+            if old {
+                let log = alone.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
+                for event in &mut log.events {
+                    event.first = event.first.map(|time| time - jiff::SignedDuration::from_hours(3));
+                    event.last = event.first;
+                }
+            }
+            let alone = diagnose(&alone, &KubernetesFacts::default());
+            let joined = hot(&events, old);
+            let [plan] = &joined.plan[..] else { panic!("{}: {joined:#?}", entry.code) };
+            let texts = plan.steps.iter().chain([&plan.before_plan]).cloned().collect::<Vec<_>>().join(" ");
+            let alone_now = alone.plan.iter().any(|plan| plan.urgency == Urgency::Now);
+            let stops = texts.contains("stop its running work now")
+                || texts.contains("Stop the work on")
+                || texts.contains("Stop jobs that use it now");
+            assert!(alone_now || !stops, "{}: {texts}", entry.code);
+            if plan.urgency == Urgency::Now && !alone_now {
+                assert_eq!(plan.action, ActionCode::CheckCooling, "{}: {plan:#?}", entry.code);
+                assert!(plan.steps.iter().any(|step| step.contains("airflow")), "{plan:#?}");
+            }
+            waiting += u32::from(!alone_now && texts.contains("eset GPU 0"));
+        }
+    }
+    assert!(waiting > 3, "{waiting}");
+}

@@ -96,7 +96,7 @@ fn exception(line: &str) -> Option<&str> {
 }
 
 /// Words before the name of a node.
-const NODES: [&str; 4] = ["node", "host", "hostname", "machine"];
+const NODES: [&str; 5] = ["node", "host", "hostname", "machine", "@"];
 
 /// Words about another process of a job.
 const OTHER_RANKS: [&str; 8] = [
@@ -121,7 +121,11 @@ pub(crate) fn other_place(message: &str, own: &[&str]) -> Option<String> {
     let mut named = named.map(|pair| pair[1].trim_matches([':', '.'])).filter(|name| is_host(name)).peekable();
     let is_own = |name: &str| own.iter().any(|own| same_host(own, name));
     if named.peek().is_some() {
-        return named.find(|name| !is_own(name)).map(|name| format!("node {name}"));
+        let name = named.find(|name| !is_own(name))?;
+        // A prefix of a launcher: `[rank 30 @ gpu-h100-5]`.
+        let rank = words.windows(4).find(|four| four[0] == "rank" && four[2] == "@" && four[3] == name);
+        let rank = rank.map(|four| format!("rank {} on ", four[1])).unwrap_or_default();
+        return Some(format!("{rank}node {name}"));
     }
     let lower = message.to_ascii_lowercase();
     OTHER_RANKS.iter().find(|words| lower.contains(*words)).map(|words| (*words).to_owned())
@@ -134,7 +138,9 @@ fn is_host(word: &str) -> bool {
     // The name of a library, or a version such as `v18.2`.
     let is_other = word.contains(".so")
         || word.strip_prefix('v').is_some_and(|rest| rest.starts_with(|one: char| one.is_ascii_digit()));
-    form && !is_other && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) && word.len() > 2
+    // A number with a unit, such as `2.40GHz`.
+    let is_number = word.starts_with(|one: char| one.is_ascii_digit()) && word.contains('.');
+    form && !is_other && !is_number && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) && word.len() > 2
 }
 
 /// Returns whether two host names are of one machine: one can have a domain that the other lacks.
@@ -191,6 +197,9 @@ mod tests {
             ("ECC error (reported by node gpu-h100-7)", Some("node gpu-h100-7")),
             ("ECC error on host: ip-10-0-0-7", Some("node ip-10-0-0-7")),
             ("ECC error; peer rank 21 failed", Some("peer rank")),
+            ("[rank 30 @ gpu-h100-5] CUDA error: ECC error", Some("rank 30 on node gpu-h100-5")),
+            ("[rank 3 @ gpu-1] CUDA error: ECC error", None),
+            ("CPU @ 2.40GHz: ECC error", None),
             ("ECC error on node gpu-1", None),
             ("ECC error on host train-0", None),
             ("ECC error on node 3", None),

@@ -1,6 +1,6 @@
 //! Modules that read error messages: `phrases` (known messages), `shapes` (general shapes), `elsewhere` (failures of others), `owners`
 //! (whose the things are that a message names), `hints` (hints about more output), `versions` (two versions that do not fit together),
-//! `ending` (what is about the end of a program), `cuda_errors` (numbers of errors), `child_signals` (signals that ended child processes).
+//! `placeholders` (names that were not replaced), `ending` (what is about the end of a program), `cuda_errors` (numbers of errors), `child_signals` (signals that ended child processes).
 
 pub(crate) mod child_signals;
 pub(crate) mod cuda_errors;
@@ -9,5 +9,6 @@ pub(crate) mod ending;
 pub(crate) mod hints;
 pub(crate) mod owners;
 pub(crate) mod phrases;
+pub(crate) mod placeholders;
 pub(crate) mod shapes;
 pub(crate) mod versions;

@@ -111,7 +111,9 @@ fn has_form_of_name(token: &str) -> bool {
 /// Returns where the words begin and end, if the text has all of them in their order.
 fn place(words: &[&str], text: &str) -> Option<(usize, usize)> {
     let (first, rest) = words.split_first()?;
-    let is_thing = |at: &usize| is_start(text, *at) && (first.starts_with('-') || !is_in_option(text, *at));
+    let is_thing = |at: &usize| {
+        is_start(text, *at) && !is_in_command(text, *at) && (first.starts_with('-') || !is_in_option(text, *at))
+    };
     let at = text.match_indices(first).map(|(at, _)| at).find(is_thing)?;
     let mut end = at + first.len();
     for word in rest {
@@ -124,6 +126,21 @@ fn place(words: &[&str], text: &str) -> Option<(usize, usize)> {
 fn is_in_option(text: &str, at: usize) -> bool {
     let start = text[..at].rfind(ENDS).map_or(0, |place| place + 1);
     text[start..at].starts_with("--")
+}
+
+/// Words before the square bracket in which a runtime writes a command line with its arguments.
+const COMMANDS: [&str; 4] = ["command: [", "cmd: [", "args: [", "exec: ["];
+
+/// Returns whether a place is an argument of a quoted command line. The message is not about each of them.
+fn is_in_command(text: &str, at: usize) -> bool {
+    let start = COMMANDS.iter().filter_map(|words| text[..at].rfind(words).map(|place| place + words.len())).max();
+    start.is_some_and(|start| {
+        // The program itself is what the runtime runs.
+        let is_argument = text[start..at].contains(' ');
+        is_argument
+            && !text[start..at].contains(']')
+            && text[at..].find(']').is_some_and(|end| at + end + 1 < text.len())
+    })
 }
 
 /// Returns whether a word can begin at a place: not inside another word.
@@ -192,6 +209,19 @@ mod tests {
             }
         }
         assert_eq!(about(["exec failed: tool --ldconfig=/x: it is sad"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_argument_of_a_quoted_command_line_is_no_thing() {
+        for owner in OWNERS.iter() {
+            for words in owner.words.iter().filter(|words| words.len() == 1 && !words[0].contains([' ', '[', ']'])) {
+                let message =
+                    format!("hook: exec command: [/usr/bin/x --load --y=@/z/{0} {0}]\\nx: it is sad", words[0]);
+                assert_eq!(about([message.as_str()]), Vec::<String>::new(), "{message}");
+            }
+        }
+        let failed = "exec command: [/usr/bin/x --ldconfig=@/sbin/ldconfig.real]: process /sbin/ldconfig.real failed";
+        assert!(about([failed]).join(" ").starts_with("/sbin/ldconfig.real is the program"), "{:?}", about([failed]));
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub enum InPlan {
     None,
     /// The GPU fell off the bus: a reboot may not bring it back.
     PowerCycle,
+    /// A state of the GPU that a warm reboot does not clear prevents its start.
+    ColdStart,
     /// The GPU fell off the bus and responds again: a reboot is sufficient.
     LostBefore,
     /// The process cannot be killed: the drain does not wait for the process.

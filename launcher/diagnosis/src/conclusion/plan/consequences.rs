@@ -27,6 +27,22 @@ pub(super) fn urgency(draft: &Draft) -> Urgency {
     }
 }
 
+/// Returns whether the draft asks only for a check of the cooling. It interrupts no work.
+pub(super) fn only_cools(draft: &Draft) -> bool {
+    draft.actions().all(|action| action == ActionCode::CheckCooling)
+}
+
+/// Returns how urgent the actions are that interrupt work; without such an action, how urgent the check of the cooling is.
+pub(super) fn work_urgency<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Urgency {
+    // An action that interrupts work counts before every check of the cooling.
+    drafts.map(|draft| (!only_cools(draft), urgency(draft))).max().unwrap_or_default().1
+}
+
+/// Returns whether the cooling must be checked now, while the rest of a plan of this urgency can wait.
+pub(super) fn needs_cooling_before<'a>(mut drafts: impl Iterator<Item = &'a Draft>, rest: Urgency) -> bool {
+    rest < Urgency::Now && drafts.any(|draft| only_cools(draft) && urgency(draft) == Urgency::Now)
+}
+
 pub(super) fn rma<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Rma {
     let of = |draft: &Draft| match draft.rule.class {
         _ if draft.return_if.is_some() => Rma::IfDiagnosticFails,

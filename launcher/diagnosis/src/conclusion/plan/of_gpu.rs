@@ -1,6 +1,8 @@
 //! `of_gpu`: makes the plan of one GPU that must be reset, inspected or returned, from the findings about it.
 
-use crate::conclusion::plan::consequences::{if_pod_deleted, results, return_step, rma, stuck, urgency};
+use crate::conclusion::plan::consequences::{
+    if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,
+};
 use crate::conclusion::plan::{
     first_steps, further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, support_cases, updates,
     urgent, wants, wants_reset,
@@ -29,7 +31,9 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     if worst < Severity::Critical && !(several && (reset || returned)) {
         return None;
     }
-    let urgency = planned().map(urgency).max()?;
+    // A reset does not cool a GPU: an urgent check of the cooling does not make a reset urgent that can wait.
+    let urgency = work_urgency(planned());
+    let cooling_now = needs_cooling_before(planned(), urgency);
     let needs = needs_of(node, gpu).filter(|_| reset);
     let group = needs.as_ref().and_then(|needs| group(node, gpu, &needs.group));
     let heat = planned().all(|draft| draft.action == ActionCode::CheckCooling);
@@ -57,6 +61,13 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         before_plan.push_str(if group.is_some() { " until the reset, which includes them." } else { "." });
     }
     let mut steps = Vec::new();
+    if cooling_now {
+        before_plan.insert_str(
+            0,
+            "Only the check of the cooling is urgent: move the work on {gpu} to other GPUs, if some are free. The other steps can wait. ",
+        );
+        steps.push("Now: check airflow, fans, coolant and inlet temperature of {node} near {gpu}.".to_owned());
+    }
     if urgency > Urgency::NextMaintenance && !heat {
         steps.push("Cordon {node}, so that {gpu} gets no new work.".to_owned());
     }
@@ -84,7 +95,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     }
     if heat {
         steps.push("Check airflow, fans, coolant and inlet temperature of {node} near {gpu}.".to_owned());
-    } else if own().any(|draft| draft.actions().any(is_inspection)) {
+    } else if own().any(|draft| draft.actions().any(is_inspection) && !(cooling_now && only_cools(draft))) {
         steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
     }
     steps.extend(updates(own()));
@@ -93,6 +104,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         steps.push(format!("Drain {{node}}. {}", return_step(own(), "{gpu}")));
     }
     let action = match (returned, reset) {
+        _ if cooling_now => ActionCode::CheckCooling,
         (true, _) => ActionCode::ContactVendor,
         (false, true) => ActionCode::DrainAndReset,
         (false, false) => planned().max_by_key(|draft| draft.severity)?.action,
@@ -105,7 +117,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     Some(Plan {
         subject: "{gpu}".to_owned(),
         action,
-        urgency,
+        urgency: if cooling_now { Urgency::Now } else { urgency },
         before_plan,
         steps,
         if_pod_deleted,

@@ -1,6 +1,8 @@
 //! `whole`: decides whether a node needs one plan (reboot, or reset of all GPUs and NVSwitches). `of_node`: makes it.
 
-use crate::conclusion::plan::consequences::{if_pod_deleted, results, return_step, rma, stuck, urgency};
+use crate::conclusion::plan::consequences::{
+    if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,
+};
 use crate::conclusion::plan::{
     SHOWN, comes_first, distinct, first_steps, further, ids, is_inspection, is_only, needs_of, needs_plan,
     refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
@@ -55,6 +57,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let findings = ids(urgent(drafts));
     let reboots = || urgent(drafts).filter(|draft| wants(draft, ActionCode::DrainAndReboot));
     let is_gone = reboots().any(|draft| draft.rule.in_plan == InPlan::PowerCycle);
+    let is_cold = reboots().any(|draft| draft.rule.in_plan == InPlan::ColdStart);
     let fell = |draft: &&Draft| matches!(draft.rule.in_plan, InPlan::PowerCycle | InPlan::LostBefore);
     let mut fallen: Vec<&Draft> = reboots().filter(fell).collect();
     let stuck: Vec<String> = stuck(drafts, |_| true);
@@ -75,6 +78,9 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
             (Whole::Reboot, true, true) => {
                 "Power-cycle {node}: a reset or a plain reboot may not bring back a GPU that fell off the bus."
             }
+            (Whole::Reboot, false, true) if is_cold => {
+                "Power-cycle {node}: a warm reboot does not clear the state that prevents the start of the GPU."
+            }
             (Whole::Reboot, false, true) => "Reboot {node}.",
             (Whole::ResetAll, _, true) => {
                 "Reset all GPUs and NVSwitches of {node} together (nvidia-smi --gpu-reset), or reboot {node}."
@@ -88,7 +94,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     );
     let (lead, verb) = match whole {
         Whole::ResetAll if stuck.is_empty() => (ActionCode::DrainAndReset, "reset"),
-        _ if !is_gone && stuck.is_empty() => (ActionCode::DrainAndReboot, "reboot"),
+        _ if !is_gone && !is_cold && stuck.is_empty() => (ActionCode::DrainAndReboot, "reboot"),
         _ => (ActionCode::DrainAndReboot, "power-cycle"),
     };
     let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
@@ -117,7 +123,14 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     steps.extend(updates(urgent(drafts)));
     steps.extend(support_cases(drafts.iter()));
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
-    let urgency = urgent(drafts).filter(|draft| needs_plan(draft)).map(urgency).max().unwrap_or_default();
+    let planned = || urgent(drafts).filter(|draft| needs_plan(draft));
+    let urgency = work_urgency(planned());
+    if needs_cooling_before(planned(), urgency) {
+        let hot = distinct(planned().filter(|draft| only_cools(draft)).map(Draft::label).collect());
+        let gpus = evidence::gpus(&hot);
+        let cool = format!("Check the cooling of {gpus} now; only this is urgent: the drain can wait until jobs end.");
+        steps.insert(0, cool);
+    }
     let before_plan = before_drain(node, &affected, urgency);
     let suspect: Vec<&Gpu> = node.gpus.iter().filter(|gpu| !results(node, gpu, drafts).is_empty()).collect();
     let results = suspect.iter().map(|gpu| results(node, gpu, drafts).replace("{gpu}", &gpu.label()));
@@ -162,7 +175,7 @@ fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
     Plan {
         subject: name.clone(),
         action: ActionCode::UpdateSoftware,
-        urgency: urgent(drafts).filter(|draft| needs_plan(draft)).map(urgency).max().unwrap_or_default(),
+        urgency: work_urgency(urgent(drafts).filter(|draft| needs_plan(draft))),
         before_plan: format!(
             "Do not schedule new work on {name} until then; programs that already use the GPUs may continue."
         ),

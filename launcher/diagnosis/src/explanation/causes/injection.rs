@@ -71,15 +71,21 @@ pub(super) fn hiding_variable(case: &Case<'_>, message: &str) -> Option<String> 
     let by_runtime = !has_driver_mounted(spec) && !case.on_node.allocations.iter().any(|held| held.claim.is_some());
     let message = message.to_ascii_lowercase();
     let of_utilities = ["nvml", "nvidia-ml", "nvidia-smi"].iter().any(|words| message.contains(words));
-    let needed = if of_utilities { "utility" } else { "compute" };
+    let of_pictures = capability_of_library(&message);
+    let needed = of_pictures.unwrap_or(if of_utilities { "utility" } else { "compute" });
     let hides = |(name, value): &&(String, String)| {
         let parts: Vec<&str> = value.split(',').map(str::trim).collect();
         match name.as_str() {
             _ if value.contains("$(") => false,
+            // A library for video or graphics is missing only because of the capabilities.
+            VISIBLE | CUDA_VISIBLE if of_pictures.is_some() => false,
             VISIBLE => by_runtime && matches!(value.as_str(), "" | "void" | "none"),
             CAPABILITIES => by_runtime && !value.is_empty() && !parts.contains(&needed) && !parts.contains(&"all"),
             // CUDA ignores the first name that it does not know, and all names after it. NVML does not read the variable.
-            CUDA_VISIBLE => !of_utilities && !parts.first().is_some_and(|first| names_gpu(first)),
+            CUDA_VISIBLE => {
+                let first = parts.first().copied().unwrap_or_default();
+                !of_utilities && (!names_gpu(first) || names_absent_gpu(case, spec, first))
+            }
             _ => false,
         }
     };
@@ -92,6 +98,52 @@ pub(super) fn hiding_variable(case: &Case<'_>, message: &str) -> Option<String> 
 /// Returns whether a text can be the name of a GPU for CUDA: an index or a UUID.
 fn names_gpu(text: &str) -> bool {
     text.parse::<u32>().is_ok() || ["GPU-", "MIG-"].iter().any(|start| text.starts_with(start))
+}
+
+/// Returns whether the container has no GPU of this name: an index beyond the GPUs that it can have, or the UUID of a GPU that the node
+/// does not have. The GPUs of a container are counted from 0, whatever their numbers on the node are.
+fn names_absent_gpu(case: &Case<'_>, spec: &ContainerSpec, name: &str) -> bool {
+    let requested = case.pod.gpus_requested;
+    if let Ok(index) = name.parse::<u64>() {
+        // A privileged container has the device files of all GPUs.
+        return spec.requests_gpus && !spec.privileged && requested > 0 && index >= requested;
+    }
+    let inventory = case.report.and_then(|report| Section::data_of(&report.sections.inventory));
+    let uuids: Option<Vec<&str>> = inventory
+        .map(|all| all.gpus.iter().map(|gpu| gpu.uuid.as_deref()).collect::<Option<Vec<_>>>())
+        .unwrap_or_default();
+    // CUDA also knows a GPU by the beginning of its UUID.
+    let is_absent = |uuids: Vec<&str>| !uuids.is_empty() && !uuids.iter().any(|uuid| uuid.starts_with(name));
+    name.starts_with("GPU-") && uuids.is_some_and(is_absent)
+}
+
+/// Libraries of the driver for video and graphics, each with the capability with which NVIDIA's runtime adds it.
+const LIBRARIES: [(&str, &str); 7] = [
+    ("libnvidia-encode", "video"),
+    ("libnvcuvid", "video"),
+    ("libnvidia-opticalflow", "video"),
+    ("libnvoptix", "graphics"),
+    ("libglx_nvidia", "graphics"),
+    ("libegl_nvidia", "graphics"),
+    ("libnvidia-glcore", "graphics"),
+];
+
+/// Returns the capability of the driver's library for video or graphics that a message names.
+pub(super) fn capability_of_library(message: &str) -> Option<&'static str> {
+    let message = message.to_ascii_lowercase();
+    LIBRARIES.iter().find(|(library, _)| message.contains(library)).map(|(_, capability)| *capability)
+}
+
+/// Returns the container of the pod that requests the GPU, if the container that failed does not and gets none in another way.
+pub(super) fn requested_by_other<'c>(case: &'c Case<'_>) -> Option<&'c str> {
+    let failed = case.failed()?.container;
+    let (own, others): (Vec<_>, Vec<_>) = case.pod.specs.iter().partition(|spec| spec.name == failed);
+    let gets_none = |spec: &ContainerSpec| {
+        let in_own_way = spec.privileged || asks_by_variable(spec) || has_driver_mounted(spec);
+        !spec.requests_gpus && !in_own_way && !spec.mounts.iter().any(|(path, _)| path.starts_with(BY_MOUNTS))
+    };
+    let is_without = !case.pod.is_gpu_stack && own.first().is_some_and(|spec| gets_none(spec));
+    others.into_iter().find(|spec| is_without && spec.requests_gpus).map(|spec| spec.name.as_str())
 }
 
 /// Words of components of NVIDIA's software that find nothing, in lower case.

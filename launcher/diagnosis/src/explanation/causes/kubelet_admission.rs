@@ -222,6 +222,13 @@ fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
         refusal.evidence.push(format!("{node} booted at {boot:.0}, {seconds} s before the pod was rejected"));
         return refusal;
     }
+    if let Some(lost) = finding(case, &LOST).filter(|_| !message.contains("unregistered")) {
+        let what = format!("{what}: {}", lost.headline());
+        let code_and_text = case.action_for(lost);
+        let text = format!("{} Then recreate the pod.", code_and_text.text);
+        let action = Action { text, ..code_and_text };
+        return Refusal { cause: Cause::Gpu, what, evidence: quote(lost), action };
+    }
     let action = format!(
         "Recreate the pod when the device plugin of {node} has registered. If it was registered, check the devices that it \
          reports as unhealthy."

@@ -57,13 +57,17 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let container = end.container;
     let why = finding.map(|finding| format!(" ({})", finding.headline())).unwrap_or_default();
     let without = requests_none(case, phrase);
-    let hidden = injection::hiding_variable(case, text).filter(|_| !without && phrase.is_about_injection());
-    let cause = if hidden.is_some() { Cause::Application } else { cause_of(case, phrase, finding) };
-    let note = match (without, past, elsewhere.is_empty()) {
-        (true, ..) => "; the pod requests no GPU",
-        (_, true, _) => "; the driver of its node works now",
-        (_, _, false) => "; another GPU or an NVSwitch of its node failed before",
-        _ => "",
+    let holder = injection::requested_by_other(case).filter(|_| !without && phrase.is_about_injection());
+    let of_library = injection::capability_of_library(text).is_some();
+    let hidden = injection::hiding_variable(case, text)
+        .filter(|_| !without && holder.is_none() && (phrase.is_about_injection() || of_library));
+    let cause = if hidden.is_some() || holder.is_some() { Cause::Application } else { cause_of(case, phrase, finding) };
+    let note = match (without, holder, past, elsewhere.is_empty()) {
+        (true, ..) => "; the pod requests no GPU".to_owned(),
+        (_, Some(holder), ..) => format!("; this container requests no GPU, container {holder} of the pod requests it"),
+        (_, _, true, _) => "; the driver of its node works now".to_owned(),
+        (_, _, _, false) => "; another GPU or an NVSwitch of its node failed before".to_owned(),
+        _ => String::new(),
     };
     let mesh = sidecar(case).filter(|_| phrase.is_about_connections());
     let mesh_note = mesh.map(|name| {
@@ -71,7 +75,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     });
     let mesh_note = mesh_note.unwrap_or_default();
     let shown = phrase.often.filter(|_| finding.is_none() && injection::is_shown(case));
+    let why = if holder.is_some() { String::new() } else { why };
     let shown = match &hidden {
+        _ if holder.is_some() => String::new(),
         Some(variable) => format!(", and its specification sets {variable}"),
         None => shown.map(|often| format!(": {often}")).unwrap_or_default(),
     };
@@ -112,10 +118,17 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
             ActionCode::ChangeRequest,
             "Request a GPU in the limits of the container (nvidia.com/gpu: 1).",
         );
+    } else if let Some(holder) = holder {
+        let advice = format!(
+            "Request the GPU in the limits of container {container} (nvidia.com/gpu: 1), which uses it, and not in those of {holder}: a GPU \
+             belongs to the container that requests it, not to the pod."
+        );
+        explanation = explanation.with_action(ActionCode::ChangeRequest, advice);
     } else if let Some(variable) = hidden {
+        let usual = if of_library { format!(" {}", advice()) } else { String::new() };
         let advice = format!(
             "Remove {variable} from the specification of container {container}, or correct its value: with this value, the program does \
-             not get the GPU or the driver that the pod requests."
+             not get the GPU or the part of the driver that it needs.{usual}"
         );
         explanation = explanation.with_action(ActionCode::FixApplication, advice);
     } else if let Some(finding) = finding {

@@ -8,7 +8,8 @@ use crate::explanation::types::{Cause, Explanation};
 use crate::input::platforms;
 use crate::messages::hints::without_hints;
 use crate::messages::phrases::RESOLVE;
-use crate::messages::{owners, shapes, versions};
+use crate::messages::{owners, placeholders, shapes, versions};
+use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::ContainerSpec;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
@@ -42,7 +43,9 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
         .filter_map(|spec| argument(spec, &lines).or_else(|| variable(spec, &lines)).or_else(|| volume(spec, &lines)));
     // A variable that the explanation names comes in place of other reasons.
     let is_named = injection::hiding_variable(case, &text).is_some_and(|one| explanation.summary.contains(&one));
-    let without_driver = injection::why_without_driver(case, &text).filter(|_| !is_named);
+    // A request of the container comes before other ways to get a GPU.
+    let is_request = explanation.action.code == ActionCode::ChangeRequest;
+    let without_driver = injection::why_without_driver(case, &text).filter(|_| !is_named && !is_request);
     let sentences = of_spec
         .take(1)
         .chain(hook(case, &text))
@@ -71,7 +74,8 @@ fn things(case: &Case<'_>, lines: &[String]) -> Vec<String> {
     let sentences = owners::about(texts.iter().map(String::as_str));
     let pair = versions::pair(texts.iter().map(String::as_str))
         .map(|pair| format!("Compare these versions, and use ones that belong together: {}.", pair.in_words()));
-    pair.into_iter().chain(sentences).map(|sentence| sentence.replace("{node}", case.node)).collect()
+    let placeholder = texts.iter().find_map(|text| placeholders::host(text)).map(placeholders::advice);
+    placeholder.into_iter().chain(pair).chain(sentences).map(|sentence| sentence.replace("{node}", case.node)).collect()
 }
 
 /// Returns the lines about errors of the failing part.

@@ -102,6 +102,64 @@ fn a_variable_of_the_specification_that_hides_the_gpu_is_the_application() {
 }
 
 #[test]
+fn a_gpu_that_the_container_cannot_have_is_named_with_the_variable() {
+    let no_gpu = "RuntimeError: No CUDA GPUs are available";
+    let encoder = "[h264_nvenc @ 0x55] Cannot load libnvidia-encode.so.1";
+    for (message, name, value, privileged, hides) in [
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "7", false, true),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "2", false, true),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "1", false, false),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "7", true, false),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "GPU-absent", false, true),
+        (no_gpu, "CUDA_VISIBLE_DEVICES", "MIG-x", false, false),
+        (encoder, "NVIDIA_DRIVER_CAPABILITIES", "compute,utility", false, true),
+        (encoder, "NVIDIA_DRIVER_CAPABILITIES", "compute,video", false, false),
+        (encoder, "NVIDIA_DRIVER_CAPABILITIES", "all", false, false),
+        (encoder, "CUDA_VISIBLE_DEVICES", "7", false, false),
+    ] {
+        let environment = vec![(name.to_owned(), value.to_owned())];
+        let spec = ContainerSpec {
+            name: "main".into(),
+            requests_gpus: true,
+            privileged,
+            environment,
+            ..ContainerSpec::default()
+        };
+        let pod = PodFacts { wants_gpus: true, gpus_requested: 2, specs: vec![spec], ..ended_with(message) };
+        let explained = cause_of(&pod, &node(Vec::new()));
+        let setting = format!("{name}=\"{value}\"");
+        assert_eq!(explained.summary.contains(&setting), hides, "{setting}: {}", explained.summary);
+        assert!(!hides || explained.cause == Cause::Application, "{setting}: {}", explained.summary);
+    }
+}
+
+#[test]
+fn a_gpu_that_another_container_of_the_pod_requests_is_not_in_this_one() {
+    let no_gpu = "RuntimeError: No CUDA GPUs are available";
+    let memory = "RuntimeError: CUDA error: uncorrectable ECC error encountered";
+    for (message, own, privileged, is_request) in [
+        (no_gpu, false, false, true),
+        (no_gpu, true, false, false),
+        (no_gpu, false, true, false),
+        (memory, false, false, false),
+    ] {
+        let spec = |name: &str, requests_gpus: bool| ContainerSpec {
+            name: name.into(),
+            requests_gpus,
+            privileged: privileged && name == "main",
+            ..ContainerSpec::default()
+        };
+        let specs = vec![spec("main", own), spec("metrics", true)];
+        let pod = PodFacts { wants_gpus: true, gpus_requested: 1, specs, ..ended_with(message) };
+        let explained = cause_of(&pod, &node(Vec::new()));
+        let told =
+            explained.action.code == ActionCode::ChangeRequest && explained.summary.contains("container metrics");
+        assert_eq!(told, is_request, "{message}: {explained:#?}");
+        assert!(!told || explained.cause == Cause::Application, "{}", explained.summary);
+    }
+}
+
+#[test]
 fn no_action_follows_from_the_log_of_a_container_that_is_ready() {
     let (runs, report) = running("R", Vec::new());
     let rows = [Part::Program, Part::Start].into_iter().flat_map(rows_of);

@@ -222,6 +222,10 @@ fn a_lost_gpu_that_stops_the_device_plugin_is_the_gpu_and_the_plugin_is_not_blam
     assert_eq!((lost.cause, lost.certainty), (Cause::Gpu, Certainty::Certain), "{}", lost.summary);
     assert!(lost.summary.contains("fell off the PCIe bus"), "{}", lost.summary);
     assert!(!lost.action.text.contains("plugin"), "{}", lost.action.text);
+    let unhealthy = explained(&refused("UnexpectedAdmissionError", UNHEALTHY), &report, &[]);
+    assert_eq!(unhealthy.cause, Cause::Gpu, "{}", unhealthy.summary);
+    assert!(unhealthy.summary.contains("fell off the PCIe bus"), "{}", unhealthy.summary);
+    assert_eq!(unhealthy.action.text, lost.action.text.clone() + " Then recreate the pod.");
     let healthy = explained(&pod, &machine(8, &[]), &[]);
     assert_eq!(healthy.cause, Cause::Node, "{}", healthy.summary);
     assert!(healthy.action.text.contains("device plugin's log"), "{}", healthy.action.text);

@@ -54,6 +54,12 @@ rules! {
             nvidia-smi -rmc and -rac. If the clock stays low, reset {gpu} at the next drain.",
         means "The GPU is under load in a fast performance state, but the memory clock is lower than the normal clock of this state.",
         reads "telemetry.clocks, telemetry.utilization";
+    LOAD_WITHOUT_WORK: "utilization-while-idle" Info Driver NVML_DOC, "A GPU reports load, and the driver calls it idle",
+        Watch "Check whether a program uses {gpu} of {node} (nvidia-smi, processes of the host and in containers). If none does, the reading \
+            is wrong; a reset of {gpu} at the next drain corrects it.",
+        means "The utilization of the GPU is high, but the driver reports idle as the reason of its low clocks: the reading is wrong, or a \
+            context does no work.",
+        reads "telemetry.clocks, telemetry.utilization";
     CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load, and no fault explains them",
         UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); reset them \
             with nvidia-smi -rgc and -rac.",
@@ -198,6 +204,9 @@ fn draws_little(power: &Power) -> bool {
         .is_some_and(|(draw, limit)| u64::from(draw) * 100 < u64::from(limit) * CAPPED_PERCENT)
 }
 
+/// The driver's reason of low clocks for a GPU without work.
+const IDLE: u64 = 0x1;
+
 /// Clocks that an administrator set below this percentage of the maximum are shown.
 const SET_PERCENT: u64 = 80;
 
@@ -210,6 +219,11 @@ pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let is_capped = mask & POWER_CAP != 0;
     let explained = mask & FAULTS != 0 || (is_capped && !draws_little(&now.power));
     let low = u64::from(sm) * 2 < u64::from(most);
+    if low && mask & IDLE != 0 && !explained {
+        let evidence = format!("SM clock {sm} of {most} MHz at {load} % utilization");
+        let draft = Draft::on_gpu(LOAD_WITHOUT_WORK, gpu).with_evidence(evidence);
+        return Some(draft.with_evidence(clock_event_reasons(now)).with_all_evidence(draw(&now.power)));
+    }
     let is_set = mask & CLOCK_SETTING != 0 && !is_capped;
     let set_low = is_set && u64::from(sm) * 100 < u64::from(most) * SET_PERCENT;
     ((low || set_low) && !explained).then(|| {
@@ -243,4 +257,26 @@ fn memory_clock(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
         let evidence = format!("memory clock {clock} of {most} MHz at {load} % load, P{state}");
         Draft::on_gpu(MEMORY_CLOCK, gpu).with_evidence(evidence)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Gpu, GpuTelemetry, clocks};
+    use syringe_core::classification::Severity;
+
+    #[test]
+    fn a_gpu_that_the_driver_calls_idle_is_under_no_load() {
+        for (mask, id, severity) in [
+            (0x1, "utilization-while-idle", Severity::Info),
+            (0x0, "clocks-low-under-load", Severity::Warning),
+            (0x2, "clocks-low-under-load", Severity::Warning),
+        ] {
+            let mut now = GpuTelemetry::default();
+            (now.clocks.sm_mhz, now.clocks.max_sm_mhz) = (Some(345), Some(1980));
+            now.utilization.gpu_percent = Some(100);
+            now.throttling.reasons_mask = Some(mask);
+            let draft = clocks(&Gpu::default(), &now).expect("a finding");
+            assert_eq!((draft.rule.id, draft.severity), (id, severity), "{mask:#x}");
+        }
+    }
 }

@@ -68,6 +68,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(off_bus_elsewhere(node));
     shared_cause(&mut drafts);
     drafts.extend(uninitialized_somewhere(node, &drafts));
+    for draft in &mut drafts {
+        needs_cold_start(node, draft);
+    }
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if node.is_passed_through() && !works {
         let rest: Vec<Draft> =
@@ -134,11 +137,27 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
         draft = draft.with_all_evidence(counted(node)).unless_unread(node, &events);
     }
+    if node
+        .timeline
+        .current()
+        .any(|event| is_absent_card(event) && events.iter().any(|(_, fall)| precedes(event, fall)))
+    {
+        draft = draft.joined_with(ActionCode::CheckCabling, SLOT);
+        draft.advice = draft.advice.replace("If it happens again,", "If it happens again after that,");
+    }
     draft
         .with_all_evidence(node.timeline.consequences(&positions))
         .with_all_evidence(identity(node, gpu))
         .with_all_evidence(holder(node, gpu))
         .with_all_evidence(preceding_errors(node, events))
+}
+
+/// Action for a GPU whose slot reported that no card is in it.
+const SLOT: &str = "While {node} is down, check the seating, the riser and the power of the slot of {gpu}: the slot reported that no card is in it.";
+
+/// Returns whether a slot reports that no card is in it.
+fn is_absent_card(event: &KernelEvent) -> bool {
+    event.kind == Kind::PcieLink && event.sub_code.as_deref() == Some("card_not_present")
 }
 
 /// Returns the pod that uses the GPU.
@@ -243,6 +262,27 @@ fn is_other_card(node: &Node<'_>, device: &PciGpu) -> bool {
 /// Returns the finding about a GPU that is bound to vfio-pci.
 fn passthrough(gpu: &Gpu) -> Draft {
     Draft::on_gpu(PASSTHROUGH, gpu).with_evidence("bound to vfio-pci")
+}
+
+/// Replaces the reboot by a power cycle if the GPU could not start because its protected memory (WPR2) was still in use: a warm reboot
+/// does not end this state.
+fn needs_cold_start(node: &Node<'_>, draft: &mut Draft) {
+    let is_of_it = |event: &&KernelEvent| {
+        let place = (&event.pci_address, &draft.scope.pci);
+        event.raw.to_ascii_lowercase().contains("wpr2")
+            && (place.0.is_none() || place.1.is_none() || place.0 == place.1)
+    };
+    let fails = matches!(draft.rule.id, id if id == INIT_FAILED.id || id == NOT_IN_NVML.id || id == REFUSED.id);
+    if !fails || draft.severity < Severity::Critical || draft.action != ActionCode::DrainAndReboot {
+        return;
+    }
+    let Some(event) = node.timeline.current().find(is_of_it) else { return };
+    draft.rule = draft.rule.in_plan(InPlan::ColdStart);
+    *draft = draft.clone().with_evidence(format!("kernel log: \"{}\"", evidence::reason(&event.raw))).with_action(
+        ActionCode::DrainAndReboot,
+        "Drain and power-cycle {node} (a cold start): the protected memory of {gpu} (WPR2) is still in use from before, and a warm reboot \
+         does not clear it. If {gpu} still does not initialize, contact the vendor.",
+    );
 }
 
 fn is_init_failure(event: &KernelEvent) -> bool {

@@ -150,7 +150,8 @@ fn has_mig(node: &Node<'_>) -> bool {
 /// registers the name of that GPU.
 fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
     let listed = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
-    let whole = |one: &&RegisteredDevices| one.resource == "nvidia.com/gpu";
+    // With renamed resources, the plugin offers the shares as another resource.
+    let whole = |one: &&RegisteredDevices| matches!(one.resource.as_str(), "nvidia.com/gpu" | "nvidia.com/gpu.shared");
     let Some(registered) = node.kubelet().and_then(|kubelet| kubelet.registered.iter().find(whole)) else {
         return false;
     };
@@ -447,4 +448,35 @@ fn is_missing(node: &Node<'_>, device: &str) -> bool {
             let mut devices = mig.gpus.iter().flat_map(|gpu| &gpu.devices);
             devices.all(|device| device.uuid.as_deref() != Some(id))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::diagnose;
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::report::Report;
+
+    #[test]
+    fn shares_of_a_gpu_are_no_missing_gpus_whatever_their_resource_is_called() {
+        let facts = KubernetesFacts { gpu_capacity: Some(3), ..KubernetesFacts::default() };
+        for (resource, devices, is_low) in [
+            ("nvidia.com/gpu", 1, false),
+            ("nvidia.com/gpu.shared", 1, false),
+            ("nvidia.com/gpu", 3, true),
+            ("nvidia.com/gpu.shared", 3, true),
+        ] {
+            let names: Vec<String> = (0..devices).map(|index| format!("GPU-{index}")).collect();
+            let gpus = json!({"status": "ok", "data": {"gpus": [{"index": 0, "uuid": "GPU-0"}]}});
+            let report: Report =
+                serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
+                "inventory": gpus, "telemetry": gpus,
+                "kubelet": {"status": "ok", "data": {"registered": [{"resource": resource, "devices": names}]}}}}))
+                .expect("a report");
+            let diagnosis = diagnose(&report, &facts);
+            let found = diagnosis.findings.iter().any(|finding| finding.id == "gpu-count-low");
+            assert_eq!(found, is_low, "{resource} {devices}: {diagnosis:#?}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::rule::{Draft, FABRIC_DOC, XID_DOC, rules};
 use crate::rules::links::fabric_manager;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
+use syringe_core::pci::PciAddress;
 
 rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
@@ -32,8 +33,8 @@ rules! {
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
         Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
             seating and cables.",
-        means "The error counters of some NVLinks are far above those of the other links of the GPU, or count severe \
-            errors.",
+        means "The error counters of some NVLinks are far above those of the other links of the GPU or of the other GPUs, \
+            grow fast, or count severe errors.",
         reads "topology.nvlinks";
     COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink errors were counted and recovered",
         None "No action now: these are totals since the driver was loaded. If NCCL is slow, read the counters of {gpu} \
@@ -72,10 +73,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let Some(topology) = node.topology_of(gpu) else { continue };
         drafts.extend(down(node, gpu, topology));
         drafts.extend(slow(gpu, topology));
-        drafts.extend(counters(gpu, topology));
         let switched = on_switch(topology) || node.topology().is_some_and(|all| !all.nvswitches.is_empty());
         drafts.extend(topology.fabric.as_ref().and_then(|fabric| registration(node, gpu, fabric, switched)));
     }
+    drafts.extend(all_counters(node));
     drafts
 }
 
@@ -192,9 +193,46 @@ fn slow(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_gpu(SLOW, gpu).with_all_evidence(lines))
 }
 
-/// Checks totals since the driver was loaded. One reading does not show whether they grow, so only severe or outlying
-/// counters are a finding.
-fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
+/// Counters of packets that were damaged on a link and sent again. Healthy links count few of them.
+fn is_resend(name: &str) -> bool {
+    name.contains("crc") || name.contains("replay")
+}
+
+/// DCGM reports a link with this many CRC errors per second.
+const RESENDS_PER_SECOND: u64 = 100;
+
+/// Returns the mean count of the links of the other GPUs of the model. `None` if there is no other such GPU.
+fn of_other_gpus(node: &Node<'_>, gpu: &Gpu, name: &str) -> Option<u64> {
+    let others = node.answering().filter(|other| other.index != gpu.index && other.name == gpu.name);
+    let groups: Vec<&NvlinkGroup> =
+        others.filter_map(|other| node.topology_of(other)).flat_map(|one| &one.nvlinks).collect();
+    let links = groups.iter().map(|group| group.links.len()).sum::<usize>();
+    let counts = groups.iter().filter_map(|group| group.errors.get(name));
+    let total = counts.fold(0_u64, |sum, count| sum.saturating_add(*count));
+    Some(total / u64::try_from(links).ok().filter(|links| *links > 0)?)
+}
+
+/// Returns the links of these groups, in their order.
+fn links_of(groups: &[(u64, &NvlinkGroup)]) -> Vec<u32> {
+    let mut links: Vec<u32> = groups.iter().flat_map(|(_, group)| group.links.iter().copied()).collect();
+    links.sort_unstable();
+    links
+}
+
+/// The links of one GPU whose counters are high.
+struct High {
+    /// One line for each counter.
+    lines: Vec<String>,
+    /// Whether the counters of all links are high.
+    on_all_links: bool,
+    /// The switch to which all of these links lead, if it is known and other links of the GPU lead elsewhere.
+    switch: Option<PciAddress>,
+}
+
+/// Checks totals since the driver was loaded. One reading does not show whether they grow, so only severe or outlying counters are high:
+/// those far above the other links of the GPU or the links of the other GPUs, and those with a high mean rate.
+/// Also returns the other counters.
+fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<String>) {
     let mut by_name: BTreeMap<&str, Vec<(u64, &NvlinkGroup)>> = BTreeMap::new();
     for group in &topology.nvlinks {
         for (name, &count) in group.errors.iter().filter(|(_, count)| **count > 0) {
@@ -202,33 +240,97 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
         }
     }
     let links: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
-    let mut severe = Vec::new();
+    let seconds = node.counted_seconds().filter(|seconds| *seconds > 0);
+    let mut high: Vec<(u64, &NvlinkGroup)> = Vec::new();
+    let mut lines = Vec::new();
     let mut counted = Vec::new();
-    for (name, groups) in by_name {
+    for (name, mut groups) in by_name {
         // Corrected errors, which are normal on NVLink 5.
         let is_fec = name.split('_').any(|word| word.starts_with("fec"));
         if is_fec || name.contains("symbol") || name.ends_with("successful") || name.contains("ber") {
             continue;
         }
+        groups.sort_by_key(|(count, group)| (std::cmp::Reverse(*count), group.links.first().copied()));
         let total: u64 = groups.iter().fold(0, |sum, (count, _)| sum.saturating_add(*count));
-        let worst = groups.iter().max_by_key(|(count, _)| *count);
-        let Some((count, group)) = worst else { continue };
-        let others = total.saturating_sub(*count) / u64::try_from(links.saturating_sub(1)).unwrap_or(0).max(1);
+        let Some(&(count, group)) = groups.first() else { continue };
+        let others = total.saturating_sub(count) / u64::try_from(links.saturating_sub(1)).unwrap_or(0).max(1);
         // The effective errors of all links are one counter.
         let of_all = name.starts_with("effective") && group.links.len() == links;
-        let outlier = !of_all && *count >= OUTLIER_LEAST && *count >= others.saturating_mul(OUTLIER_TIMES);
-        let words = format!("{}: {count} on links {}", evidence::data(name), evidence::ranges(&group.links));
-        if SEVERE_COUNTERS.contains(&name) || outlier {
-            severe.push(words);
-        } else {
-            counted.push(words);
+        let is_far_above =
+            |count: u64, usual: u64| count >= OUTLIER_LEAST && count >= usual.saturating_mul(OUTLIER_TIMES);
+        let others_gpus = of_other_gpus(node, gpu, name).filter(|_| is_resend(name));
+        let is_high = |count: u64| {
+            let is_fast = seconds.is_some_and(|seconds| count / seconds >= RESENDS_PER_SECOND);
+            others_gpus.is_some_and(|usual| is_far_above(count, usual)) || (is_resend(name) && is_fast)
+        };
+        let mut of_it: Vec<(u64, &NvlinkGroup)> = groups.iter().copied().filter(|(count, _)| is_high(*count)).collect();
+        if of_it.is_empty() && (SEVERE_COUNTERS.contains(&name) || (!of_all && is_far_above(count, others))) {
+            of_it = vec![(count, group)];
         }
+        let is_severe = !of_it.is_empty();
+        let shown = if is_severe { &of_it } else { &groups[..1] };
+        let counts = match (shown.first(), shown.last()) {
+            (Some((most, _)), Some((least, _))) if least < most => format!("{least} to {most}"),
+            _ => count.to_string(),
+        };
+        let words = format!("{}: {counts} on links {}", evidence::data(name), evidence::ranges(&links_of(shown)));
+        if is_severe { &mut lines } else { &mut counted }.push(words);
+        high.extend(of_it);
     }
-    match (severe.is_empty(), counted.is_empty()) {
-        (true, true) => None,
-        (true, false) => Some(Draft::on_gpu(COUNTED, gpu).with_all_evidence(counted)),
-        (false, _) => Some(Draft::on_gpu(ERRORS, gpu).with_all_evidence(severe).with_evidence("since driver load")),
+    let mut of_high = links_of(&high);
+    of_high.dedup();
+    let on_all_links = links > 1 && of_high.len() == links;
+    let mut remotes: Vec<Option<&PciAddress>> =
+        high.iter().map(|(_, group)| group.remote_pci_address.as_ref()).collect();
+    remotes.dedup();
+    let is_switch = high.iter().all(|(_, group)| group.remote_type.as_deref() == Some("switch"));
+    let switch = match remotes[..] {
+        [Some(switch)] if is_switch && !on_all_links => Some(switch.clone()),
+        _ => None,
+    };
+    (High { lines, on_all_links, switch }, counted)
+}
+
+/// Number of GPUs whose links to one switch must have errors, so that the switch is likelier than the GPUs.
+const GPUS_OF_SWITCH: usize = 3;
+
+/// Returns the findings about the error counters of all GPUs.
+fn all_counters(node: &Node<'_>) -> Vec<Draft> {
+    let read = node.answering().filter_map(|gpu| Some((gpu, counters(node, gpu, node.topology_of(gpu)?))));
+    let read: Vec<(&Gpu, (High, Vec<String>))> = read.collect();
+    let with_high = read.iter().filter(|(_, (high, _))| !high.lines.is_empty()).count();
+    let mut drafts = Vec::new();
+    for (gpu, (high, counted)) in &read {
+        if high.lines.is_empty() {
+            let draft = Draft::on_gpu(COUNTED, gpu).with_all_evidence(counted.iter().cloned());
+            drafts.extend((!counted.is_empty()).then_some(draft));
+            continue;
+        }
+        let draft =
+            Draft::on_gpu(ERRORS, gpu).with_all_evidence(high.lines.iter().cloned()).with_evidence("since driver load");
+        let same = read.iter().filter(|(_, (other, _))| high.switch.is_some() && other.switch == high.switch).count();
+        drafts.push(match &high.switch {
+            Some(switch) if same >= GPUS_OF_SWITCH && same == with_high => {
+                let switch = switch.sysfs();
+                draft.with_evidence(format!("all of these links lead to the NVSwitch at {switch}, those of {same} GPUs")).with_action(
+                    ActionCode::Watch,
+                    format!(
+                        "Read the counters of {{gpu}} again later. If they grow, the NVSwitch at {switch} of {{node}}, to which all of these links \
+                         lead, is likelier at fault than the GPUs: look for its SXid errors in the kernel log, and reset all GPUs and NVSwitches \
+                         at the next drain. If the errors come back, ask the vendor about the board of the switch."
+                    ),
+                )
+            }
+            _ if high.on_all_links && with_high == 1 => draft.with_action(
+                ActionCode::Watch,
+                "Read the counters of {gpu} again later: only growing counters indicate a fault. All of its links have errors, and those of \
+                 other GPUs do not: if they grow, {gpu} or its seating on the board is likelier at fault than cables. Reset it at the next \
+                 drain; if the errors come back, run the NVIDIA field diagnostic.",
+            ),
+            _ => draft,
+        });
     }
+    drafts
 }
 
 /// Action for a fabric whose configuration is the only problem.
@@ -357,5 +459,84 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
             Some(with_configuration(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("issues:")), fabric))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::diagnose;
+    use crate::finding::Diagnosis;
+    use syringe_core::classification::Severity;
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::report::Report;
+
+    /// The diagnosis of a node that booted 200 000 s ago, whose eight GPUs count these CRC errors on their six pairs of links. Each pair
+    /// leads to a switch of its own.
+    fn judged(count: impl Fn(usize, usize) -> u64) -> Diagnosis {
+        let group = |gpu: usize, pair: usize| {
+            let errors = match count(gpu, pair) {
+                0 => json!({}),
+                count => json!({"crc_flit": count}),
+            };
+            json!({"links": [2 * pair, 2 * pair + 1], "active": true, "version": 3, "remote_type": "switch",
+                "remote_pci_address": format!("00000000:c{pair}:00.0"), "errors": errors})
+        };
+        let named =
+            |index: usize| json!({"index": index, "uuid": format!("GPU-{index}"), "name": "NVIDIA A100-SXM4-80GB"});
+        let of = |index: usize| {
+            let mut gpu = named(index);
+            gpu["nvlinks"] = (0..6).map(|pair| group(index, pair)).collect();
+            gpu
+        };
+        let list = |gpus: Vec<Value>| json!({"status": "ok", "data": {"gpus": gpus}});
+        let report: Report =
+            serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
+            "inventory": list((0..8).map(named).collect()), "topology": list((0..8).map(of).collect()),
+            "host": {"status": "ok", "data": {"uptime_seconds": 200_000}}}}))
+            .expect("a report");
+        diagnose(&report, &KubernetesFacts::default())
+    }
+
+    fn errors(diagnosis: &Diagnosis) -> Vec<&crate::finding::Finding> {
+        diagnosis.findings.iter().filter(|one| one.id == "nvlink-errors" && one.severity == Severity::Warning).collect()
+    }
+
+    #[test]
+    fn errors_on_all_links_of_one_gpu_count_as_those_on_one_link() {
+        for wrong in 1..=6 {
+            let diagnosis = judged(|gpu, pair| if gpu == 5 && pair < wrong { 400_000 } else { 0 });
+            let [finding] = errors(&diagnosis)[..] else { panic!("{wrong}: {diagnosis:#?}") };
+            assert_eq!(finding.scope.gpu, Some(5));
+            let links = format!("400000 on links 0-{}", 2 * wrong - 1);
+            let all = finding.evidence.iter().any(|line| line.contains(&links) || line.contains("links 0, 1"));
+            assert!(all, "{links}: {:?}", finding.evidence);
+            assert_eq!(finding.action.text.contains("than cables"), wrong == 6, "{}", finding.action.text);
+        }
+    }
+
+    #[test]
+    fn a_high_rate_on_all_links_of_all_gpus_is_no_normal_count() {
+        assert!(errors(&judged(|_, _| 4_000)).is_empty());
+        assert!(errors(&judged(|gpu, _| 2 * gpu as u64)).is_empty());
+        assert!(!errors(&judged(|_, _| 4_000_000_000)).is_empty());
+    }
+
+    #[test]
+    fn the_switch_to_which_all_links_with_errors_lead_is_named() {
+        let of_switch = judged(|_, pair| if pair == 5 { 250_000 } else { 3 });
+        let found = errors(&of_switch);
+        assert!(
+            !found.is_empty() && found.iter().all(|one| one.action.text.contains("NVSwitch at 0000:c5:00.0")),
+            "{of_switch:#?}"
+        );
+        for several in [
+            judged(|gpu, pair| if pair == gpu % 6 { 250_000 } else { 3 }),
+            judged(|gpu, pair| u64::from(gpu == 1 && pair == 5) * 9000),
+        ] {
+            assert!(!errors(&several).is_empty());
+            assert!(errors(&several).iter().all(|one| !one.action.text.contains("NVSwitch at")), "{several:#?}");
+        }
     }
 }

@@ -157,3 +157,49 @@ fn a_container_of_the_stack_that_its_memory_limit_ends_is_named_with_that_reason
         assert!(!diagnosed(other).iter().any(|finding| finding.id == "nvidia-pod-out-of-memory"));
     }
 }
+
+/// A node with two GPUs on the PCI bus, of which NVML lists the first, and these events about the second.
+fn second_gpu(events: &[Value]) -> Report {
+    let mut report = pending(events);
+    let host = json!({"uptime_seconds": 7200, "pci_gpus": [
+        {"pci_address": "00000000:5d:00.0", "driver": "nvidia"}, {"pci_address": "00000000:9a:00.0", "driver": "nvidia"}]});
+    report.sections.host = serde_json::from_value(json!({"status": "ok", "data": host})).expect("a section");
+    report
+}
+
+fn line(kind: &str, sub_code: Option<&str>, raw: &str, pci: &str) -> Value {
+    json!({"kind": kind, "sub_code": sub_code, "pci_address": pci, "boot_id": "now", "count": 1, "first": ago(1), "last": ago(1),
+        "raw": raw})
+}
+
+#[test]
+fn protected_memory_that_is_still_in_use_needs_a_cold_start() {
+    let second = "00000000:9a:00.0";
+    let failed = line("rm_init_failed", None, "NVRM: RmInitAdapter failed!", second);
+    let in_use = "NVRM: _kgspBootGspRm: unexpected WPR2 already up, cannot proceed with booting GSP";
+    let other = "NVRM: _kgspBootGspRm: (0x62:0x55:1784)";
+    for (raw, pci, is_cold) in [(in_use, second, true), (in_use, "00000000:5d:00.0", false), (other, second, false)] {
+        let events = [failed.clone(), line("gsp_failed", Some("_kgspBootGspRm"), raw, pci)];
+        let diagnosis = diagnose(&second_gpu(&events), &KubernetesFacts::default());
+        let finding = of(&diagnosis.findings, "gpu-init-failed");
+        assert_eq!(finding.evidence.iter().any(|line| line.contains("WPR2")), is_cold, "{finding:?}");
+        let [plan] = &diagnosis.plan[..] else { panic!("{diagnosis:#?}") };
+        assert_eq!(plan.steps.iter().any(|step| step.starts_with("Power-cycle")), is_cold, "{plan:#?}");
+        assert!(!plan.steps.iter().any(|step| step.contains("off the bus")), "{plan:#?}");
+    }
+}
+
+#[test]
+fn a_slot_without_a_card_is_checked_before_the_gpu_is_returned() {
+    let gpu = "00000000:9a:00.0";
+    for (state, checks) in [("card_not_present", true), ("link_down", false)] {
+        let slot = line("pcie_link", Some(state), "pcieport 0000:98:01.0: pciehp: Slot(12)", "00000000:98:01.0");
+        let report = second_gpu(&[slot, xid(79, 1, Some("now"), gpu)]);
+        let diagnosis = diagnose(&report, &KubernetesFacts::default());
+        let [plan] = &diagnosis.plan[..] else { panic!("{diagnosis:#?}") };
+        let seating = plan.steps.iter().position(|step| step.contains("seating"));
+        assert_eq!(seating.is_some(), checks, "{plan:#?}");
+        let returned = plan.steps.iter().position(|step| step.contains("return it (RMA)"));
+        assert!(returned.is_some() && seating < returned, "{plan:#?}");
+    }
+}

@@ -13,7 +13,7 @@ use crate::input::platforms;
 use crate::input::stack::pods::FailingPod;
 use crate::messages::phrases;
 use crate::messages::phrases::{Part, RESOLVE, as_usual, lowercased};
-use crate::messages::{owners, shapes, versions};
+use crate::messages::{owners, placeholders, shapes, versions};
 use counter_facts::CounterFact;
 use phrase::PHRASES;
 pub(crate) use phrase::Phrase;
@@ -181,6 +181,12 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
         let told = clean_keeping_end(line, LINE);
         let words = clean_keeping_end(&shapes::core(line), WORDS);
         let mut all_told = vec![words.clone()];
+        if let Some(name) = placeholders::host(line).filter(|_| phrase.id == UNREACHABLE) {
+            let cause = format!("its configuration has the placeholder {name} in place of a host name (\"{words}\")");
+            let action = Some((ActionCode::UpdateSoftware, placeholders::advice(name)));
+            let evidence = with_others(quote(&told), line);
+            return Some(Reason { cause: Some(cause), evidence, told: all_told, action });
+        }
         let Some(against) = against else {
             let mut cause = match phrase.cause.contains(&words) {
                 true => phrase.cause.to_owned(),
@@ -220,7 +226,10 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
         let first = shapes::words_of(first);
         let cause = Some(format!("its log says \"{first}\"; cause not identified"));
         let evidence = with_others(format!("{}; {against}", quote(&told)), line);
-        return Some(Reason { cause, evidence, told: vec![first], action: None });
+        // The runtime has the handler, and the container has no driver nevertheless.
+        let of_runtime = phrase.unless.contains(&CounterFact::NvidiaHandler);
+        let action = of_runtime.then(|| (ActionCode::UpdateSoftware, WITHOUT_DRIVER.to_owned()));
+        return Some(Reason { cause, evidence, told: vec![first], action });
     }
     if let Some((line, reading)) = shapes::read_log(lines()) {
         let action = Some((ActionCode::UpdateSoftware, reading.advice.to_owned()));
@@ -234,8 +243,17 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
     Some(Reason { cause, evidence: with_others(quote(line), line), told: vec![words], action: None })
 }
 
+/// Id of the phrase about a package repository that cannot be reached.
+const UNREACHABLE: &str = "package-repository-unreachable";
+
 /// Id of the phrase about a driver that cannot be unloaded.
 const DRIVER_IN_USE: &str = "driver-in-use";
+
+/// Action for a container of the stack without the driver, although a handler of NVIDIA starts it.
+const WITHOUT_DRIVER: &str = "Find out why NVIDIA's runtime gives the pod no driver on {node}: whether the container asks for it \
+     (NVIDIA_VISIBLE_DEVICES, privileged, or accept-nvidia-visible-devices-envvar-when-unprivileged of the container toolkit), and whether the \
+     toolkit finds the driver (root in nvidia-container-runtime/config.toml). Then delete the pod: a restart of its container keeps the old \
+     runtime.";
 
 /// Action for a node whose container runtime has no handler of NVIDIA.
 const CONFIGURE: &str = "Configure NVIDIA's runtime as a handler of the container runtime of {node} (nvidia-ctk runtime configure, the \
@@ -626,7 +644,11 @@ mod tests {
             let report = working_report(StackLog { pod_uid: "u".into(), lines, ..StackLog::default() });
             let reason = of_log(&Node::new(&report, &KubernetesFacts::default()), &pod, "main").expect("a reason");
             let cause = reason.cause.unwrap_or_default();
-            assert!(cause.contains("cause not identified") && reason.action.is_none(), "{id}: {line}: {cause}");
+            assert!(cause.contains("cause not identified"), "{id}: {line}: {cause}");
+            // A container without the driver has a way to find the reason, and no repair that follows from a guess.
+            let of_runtime = phrase.unless.contains(&CounterFact::NvidiaHandler);
+            assert_eq!(reason.action.is_some(), of_runtime, "{id}: {line}");
+            assert!(reason.action.is_none_or(|(_, text)| text.starts_with("Find out why")), "{id}: {line}");
         }
         assert!(tried > 20, "{tried}");
     }
@@ -659,6 +681,24 @@ mod tests {
             assert!(parts.into_iter().all(|part| !part.is_empty() && *part == part.to_ascii_lowercase()), "{id}");
             assert!(!PHRASES[..at].iter().any(|other| other.id == *id), "{id} occurs twice");
             assert!(!cause.is_empty() && advice.ends_with('.'), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_in_place_of_a_host_is_no_fault_of_the_network() {
+        for (line, placeholder) in [
+            ("curl: (6) Could not resolve host: HTTPENDPOINT", true),
+            ("curl: (6) Could not resolve host: archive.example", false),
+        ] {
+            let pod = NvidiaPod { uid: "u".into(), component: Component::Driver, ..NvidiaPod::default() };
+            let mut report = Report::default();
+            let log = StackLog { pod_uid: "u".into(), lines: vec![line.into()], ..StackLog::default() };
+            report.sections.host = Some(Section::read(Host { stack_log: Some(log), ..Host::default() }, Vec::new()));
+            let kubernetes = KubernetesFacts::default();
+            let reason = of_log(&Node::new(&report, &kubernetes), &pod, "driver").expect("a reason");
+            let text = reason.action.expect("an action").1;
+            assert_eq!(text.contains("placeholder"), placeholder, "{text}");
+            assert_eq!(text.contains("name resolution"), !placeholder, "{text}");
         }
     }
 

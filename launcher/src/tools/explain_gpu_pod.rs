@@ -217,7 +217,7 @@ impl Tool for ExplainGpuPod {
     const NAME: &'static str = "explain_gpu_pod";
     const TITLE: &'static str = "Explain a GPU pod or job";
     const DESCRIPTION: &'static str = "Why a pod failed, hangs or is Pending: exit codes, events and OOM from Kubernetes, Xids, ECC and \
-        stuck processes from its node, in one timeline. Of a job: which rank, pod, GPU or link holds the others up. Start here for a pod or job.";
+        stuck processes from its node. Of a job: which rank, pod, GPU or link holds the others up. Start here for a pod or job.";
     const PROBES: bool = true;
     type Args = ExplainArgs;
     type Answer = ExplainAnswer;

@@ -49,7 +49,7 @@ impl GpuSection for InventorySection {
     const TOOL: &'static str = "get_gpu_inventory";
     const TITLE: &'static str = "GPU inventory";
     const DESCRIPTION: &'static str = "The GPUs of a node, or without node_name of all GPU nodes: model, UUID, serial, PCI address, VBIOS, driver, \
-        CUDA, memory, MIG, ECC and persistence modes. For many nodes: by model, with differences (driver, count, VBIOS).";
+        CUDA, memory, MIG, ECC and persistence modes. Of many nodes: by model, with differences.";
     const SECTION: SectionName = SectionName::Inventory;
     type Facts = Inventory;
     type Gpu = GpuInventory;

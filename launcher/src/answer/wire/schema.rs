@@ -71,8 +71,8 @@ fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value
     }
     let (mut types, mut words) = (Vec::new(), Vec::new());
     collect_types(field, definitions, &mut types, &mut words);
-    // The number of omitted entries is absent if there are none.
-    types.retain(|one| one != "null" || !name.ends_with("_omitted"));
+    // A field without a value is absent.
+    types.retain(|one| one != "null");
     match types.as_slice() {
         // The field can have any value.
         [] => {}

@@ -55,8 +55,8 @@ rules! {
         means "The GPU is under load in a fast performance state, but the memory clock is lower than the normal clock of this state.",
         reads "telemetry.clocks, telemetry.utilization";
     LOAD_WITHOUT_WORK: "utilization-while-idle" Info Driver NVML_DOC, "A GPU reports load, and the driver calls it idle",
-        Watch "Check whether a program uses {gpu} of {node} (nvidia-smi, processes of the host and in containers). If none does, the reading \
-            is wrong; a reset of {gpu} at the next drain corrects it.",
+        Watch "Check whether a program uses {gpu} of {node} (nvidia-smi, processes of the host and in containers). If none does, no \
+            work is slow; reset {gpu} at the next drain if the reading stays.",
         means "The utilization of the GPU is high, but the driver reports idle as the reason of its low clocks: the reading is wrong, or a \
             context does no work.",
         reads "telemetry.clocks, telemetry.utilization";

@@ -27,11 +27,16 @@ const FEW: usize = 2;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(topology) = node.topology() else { return Vec::new() };
-    let mut drafts = Vec::new();
+    let mut drafts: Vec<Draft> = Vec::new();
     for lacking in topology.p2p_lacking.iter().filter(|lacking| NEEDED.contains(&lacking.capability.as_str())) {
         let pairs: Vec<[u32; 2]> =
             lacking.pairs.iter().filter(|pair| is_linked(node, topology, **pair)).copied().collect();
-        drafts.extend(draft(node, lacking, &pairs));
+        let Some(draft) = draft(node, lacking, &pairs) else { continue };
+        // Reading and writing between the same GPUs is one fault.
+        match drafts.iter_mut().find(|known: &&mut Draft| known.scope == draft.scope) {
+            Some(known) => *known = known.clone().with_all_evidence(draft.evidence),
+            None => drafts.push(draft),
+        }
     }
     drafts
 }

@@ -186,6 +186,28 @@ pub struct NodeDetail {
     pub unknown: usize,
 }
 
+impl FailedNodes {
+    /// Returns the nodes by reason and next step, in the order of these. `bytes`: the maximum length of a list of names.
+    pub(crate) fn by_reason(nodes: BTreeMap<(String, String), Vec<String>>, bytes: usize) -> Vec<Self> {
+        let one = |((why, next_step), nodes): (_, Vec<String>)| Self {
+            nodes: NodeNames::of(nodes.iter().map(String::as_str), bytes),
+            why,
+            next_step,
+        };
+        nodes.into_iter().map(one).collect()
+    }
+}
+
+impl ProbesSummary {
+    /// Adds the median and the longest of the durations for one node.
+    pub(crate) fn with_times(mut self, mut node_ms: Vec<u64>) -> Self {
+        node_ms.sort_unstable();
+        self.median_node_ms = node_ms.get(node_ms.len() / 2).copied().unwrap_or(0);
+        self.slowest_node_ms = node_ms.last().copied().unwrap_or(0);
+        self
+    }
+}
+
 /// A finding of a node, with the field names of `diagnose_gpu_node`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeFinding {

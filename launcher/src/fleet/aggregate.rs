@@ -174,29 +174,20 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
 }
 
 fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNodes> {
-    let mut reasons: Vec<_> = by_reason
-        .into_iter()
-        .map(|((why, next_step), nodes)| FailedNodes {
-            nodes: NodeNames::of(nodes.iter().map(String::as_str), NAMES_BYTES),
-            why,
-            next_step,
-        })
-        .collect();
+    let mut reasons = FailedNodes::by_reason(by_reason, NAMES_BYTES);
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.nodes.count));
     reasons
 }
 
 fn probes(rows: &[NodeRow], concurrency: u16, total_ms: u64, deleted: bool) -> ProbesSummary {
-    let mut times: Vec<u64> = rows.iter().map(|row| row.took_ms).collect();
-    times.sort_unstable();
-    ProbesSummary {
+    let summary = ProbesSummary {
         concurrency,
         deleted,
         total_ms,
-        median_node_ms: times.get(times.len() / 2).copied().unwrap_or(0),
-        slowest_node_ms: times.last().copied().unwrap_or(0),
         passed_over: rows.iter().flat_map(|row| &row.passed_over).take(PASSED_OVER).cloned().collect(),
-    }
+        ..ProbesSummary::default()
+    };
+    summary.with_times(rows.iter().map(|row| row.took_ms).collect())
 }
 
 fn summary(answer: &FleetAnswer) -> String {

@@ -22,7 +22,6 @@ use tokio::time::Instant;
 
 use crate::answer::fleet::{FailedNodes, ProbesSummary};
 use crate::answer::job::{JobAnswer, SuspectPod};
-use crate::answer::node_name_ranges::NodeNames;
 use crate::call::CallContext;
 use crate::fleet::parallel_reads::{NodeOutcome, ParallelReads};
 use crate::node_reading::read_node::NodeReading;
@@ -156,14 +155,12 @@ pub(crate) async fn read_job(
         let from = worst.log_lines.len().saturating_sub(LOG_LINES);
         SuspectPod { pod: worst.name.clone(), cause, summary, action, log_lines: worst.log_lines[from..].to_vec() }
     });
-    times.sort_unstable();
     let probes = ProbesSummary {
         concurrency: call.settings.nodes_at_once(),
         deleted: deleted && left_behind.is_empty(),
         total_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        median_node_ms: times.get(times.len() / 2).copied().unwrap_or(0),
-        slowest_node_ms: times.last().copied().unwrap_or(0),
         passed_over,
+        ..ProbesSummary::default()
     };
     Ok(JobAnswer {
         explanation,
@@ -174,7 +171,7 @@ pub(crate) async fn read_job(
         not_read: by_reason(failures),
         unknown: no_events.map(|failure| section_unknown("events", &failure)).into_iter().collect(),
         left_behind,
-        probes,
+        probes: probes.with_times(times),
     })
 }
 
@@ -258,9 +255,5 @@ fn by_reason(failures: NotRead) -> Vec<FailedNodes> {
     for (node, why, next_step) in failures {
         reasons.entry((why, next_step)).or_default().push(node);
     }
-    let failed = reasons.into_iter().map(|((why, next_step), nodes)| {
-        let nodes = NodeNames::of(nodes.iter().map(String::as_str), NAMES_BYTES);
-        FailedNodes { nodes, why, next_step }
-    });
-    failed.collect()
+    FailedNodes::by_reason(reasons, NAMES_BYTES)
 }

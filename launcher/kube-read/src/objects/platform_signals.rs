@@ -85,6 +85,7 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
             if kind != DecisionKind::Announced && decisions.iter().any(acts) {
                 continue;
             }
+            let at = seconds(value).filter(|_| kind == DecisionKind::Announced);
             let is = if *place == "condition" { " is " } else { "=" };
             let value = if value.is_empty() { String::new() } else { format!("{is}{}", clean(value, 40)) };
             decisions.push(Decision {
@@ -92,7 +93,7 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
                 owner: signal.owner.to_owned(),
                 signal: format!("{place} {name}{value}"),
                 next: signal.next.unwrap_or_default().to_owned(),
-                at: (kind == DecisionKind::Announced).then(|| seconds(&value)).flatten(),
+                at,
             });
         }
     }
@@ -101,7 +102,7 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
 
 /// Returns the time in a label of GKE: the seconds since 1970.
 fn seconds(value: &str) -> Option<Timestamp> {
-    Timestamp::from_second(value.trim_start_matches('=').parse().ok()?).ok()
+    Timestamp::from_second(value.parse().ok()?).ok()
 }
 
 /// Returns what another system does with the node at present, if it repairs or maintains the node.

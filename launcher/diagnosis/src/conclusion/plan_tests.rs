@@ -176,12 +176,9 @@ fn a_plan_says_how_urgent_it_is_and_which_results_are_wrong() {
     assert!(stuck.if_pod_deleted.contains("stays in Terminating"), "{}", stuck.if_pod_deleted);
 }
 
-/// The diagnosis of a node with these kernel events, whose first GPU is in hardware thermal slowdown.
-fn hot(events: &[Value], old: bool) -> Diagnosis {
+/// The report of a node with these kernel events: recent ones, or ones of three hours before.
+fn at_age(events: &[Value], old: bool) -> Report {
     let mut report = report(events, false, &[]);
-    let telemetry = report.sections.telemetry.as_mut().and_then(|section| section.data.as_mut()).expect("telemetry");
-    telemetry.gpus[0].throttling.reasons = vec!["hw_thermal_slowdown".to_owned()];
-    telemetry.gpus[0].throttling.reasons_mask = Some(0x40);
     if old {
         let log = report.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
         for event in &mut log.events {
@@ -189,6 +186,15 @@ fn hot(events: &[Value], old: bool) -> Diagnosis {
             event.last = event.first;
         }
     }
+    report
+}
+
+/// The diagnosis of a node with these kernel events, whose first GPU is in hardware thermal slowdown.
+fn hot(events: &[Value], old: bool) -> Diagnosis {
+    let mut report = at_age(events, old);
+    let telemetry = report.sections.telemetry.as_mut().and_then(|section| section.data.as_mut()).expect("telemetry");
+    telemetry.gpus[0].throttling.reasons = vec!["hw_thermal_slowdown".to_owned()];
+    telemetry.gpus[0].throttling.reasons_mask = Some(0x40);
     diagnose(&report, &KubernetesFacts::default())
 }
 
@@ -198,15 +204,7 @@ fn a_hot_gpu_does_not_make_its_reset_urgent() {
     for entry in syringe_core::kernel_log::xids().filter(|entry| entry.severity >= Severity::Warning) {
         for old in [false, true] {
             let events = [xid(entry.code, FIRST, 7)];
-            let mut alone = report(&events, false, &[]);
-            if old {
-                let log = alone.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
-                for event in &mut log.events {
-                    event.first = event.first.map(|time| time - jiff::SignedDuration::from_hours(3));
-                    event.last = event.first;
-                }
-            }
-            let alone = diagnose(&alone, &KubernetesFacts::default());
+            let alone = diagnose(&at_age(&events, old), &KubernetesFacts::default());
             let joined = hot(&events, old);
             let [plan] = &joined.plan[..] else { panic!("{}: {joined:#?}", entry.code) };
             let texts = plan.steps.iter().chain([&plan.before_plan]).cloned().collect::<Vec<_>>().join(" ");

@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Read};
+use std::marker::PhantomData;
 
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use syringe_core::raw_file::RawFile;
 use syringe_core::report::{Problem, Report};
 use syringe_core::text::{self, clean};
 use tar::EntryType;
 use thiserror::Error;
 
 use crate::manifest::{FORMAT, is_context, is_kubernetes_version, is_version};
-use crate::{Archive, ContainerLog, FORMAT_VERSION, KINDS, Manifest, SavedNode};
+use crate::{Archive, FORMAT_VERSION, KINDS, Manifest, SavedNode};
 
 /// Maximum size of the unpacked archive. The raw kernel logs of 1,000 nodes have 256 MiB.
 const MAX_UNPACKED: u64 = 2 << 30;
@@ -25,9 +27,14 @@ const MAX_FILES: usize = 40_000;
 const MAX_MANIFEST: u64 = 8 << 20;
 /// Maximum size of a report. A probe prints at most 4 MiB.
 const MAX_REPORT: u64 = 8 << 20;
-const MAX_KERNEL_LOG: u64 = 64 << 20;
+/// Maximum size of a kernel log. A probe prints at most 2 MiB.
+const MAX_KERNEL_LOG: u64 = 4 << 20;
+/// Maximum number of records of a kernel log. The kernel and the probe keep fewer.
+const MAX_RECORDS: usize = 100_000;
 /// Maximum size of the files of a node. A probe prints at most 1 MiB.
-const MAX_RAW_FILES: u64 = 8 << 20;
+const MAX_RAW_FILES: u64 = 2 << 20;
+/// Maximum number of files of a node, and of lines of a file. A probe prints at most 256 of both, and 257 lines of a configuration space.
+const MAX_FILES_OF_NODE: usize = 512;
 const MAX_OBJECTS: u64 = 256 << 20;
 const MAX_LOGS: u64 = 16 << 20;
 /// Maximum number of nodes, and of logs of containers.
@@ -205,10 +212,10 @@ fn packed(unpacked: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Archive,
             Place::KernelLog(folder) | Place::RawFiles(folder) => names.get(folder).is_some_and(|name| wanted(name)),
             _ => true,
         };
-        kept += if is_kept { entry.size() } else { 0 };
         if entry.size() > place.limit() {
             return Err(ArchiveError::TooLarge { what: shown(), limit: place.limit() });
         }
+        kept += if is_kept { entry.size() } else { 0 };
         if kept > MAX_KEPT {
             return Err(ArchiveError::TooLarge { what: "the content of the archive".into(), limit: MAX_KEPT });
         }
@@ -240,18 +247,29 @@ fn packed(unpacked: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Archive,
                 check_report(&content, plain)?;
                 archive.nodes.entry(of_folder(&folder)?).or_default().report = content;
             }
-            Place::KernelLog(folder) => archive.nodes.entry(of_folder(&folder)?).or_default().kernel_log = content,
+            Place::KernelLog(folder) => {
+                if content.iter().filter(|byte| **byte == b'\n').count() > MAX_RECORDS {
+                    let why = format!("the kernel log has more than {MAX_RECORDS} lines");
+                    return Err(ArchiveError::Invalid { path: shown(), why });
+                }
+                archive.nodes.entry(of_folder(&folder)?).or_default().kernel_log = content;
+            }
             Place::RawFiles(folder) => {
                 let name = of_folder(&folder)?;
                 if is_kept {
-                    archive.nodes.entry(name).or_default().files = parsed(&content, plain)?;
+                    let files: Vec<RawFile> = parsed_with(&content, plain, AtMost::new(MAX_FILES_OF_NODE, "files"))?;
+                    if files.iter().any(|file| file.lines.len() > MAX_FILES_OF_NODE) {
+                        let why = format!("a file has more than {MAX_FILES_OF_NODE} lines");
+                        return Err(ArchiveError::Invalid { path: shown(), why });
+                    }
+                    archive.nodes.entry(name).or_default().files = files;
                 }
             }
             Place::Objects(kind) => {
                 counts.add(kind, &content, plain)?;
                 archive.objects.insert(kind.to_owned(), content);
             }
-            Place::Logs => archive.logs = parsed_with(&content, plain, Logs)?,
+            Place::Logs => archive.logs = parsed_with(&content, plain, AtMost::new(MAX_NODES, "logs"))?,
         }
     }
     // The checksum of gzip follows the last file.
@@ -385,33 +403,43 @@ impl<'de> DeserializeSeed<'de> for Name {
     }
 }
 
-/// Reads the logs of containers, up to the limit.
-struct Logs;
+/// Reads a list of values, up to the limit.
+struct AtMost<T> {
+    most: usize,
+    what: &'static str,
+    of: PhantomData<T>,
+}
 
-impl<'de> DeserializeSeed<'de> for Logs {
-    type Value = Vec<ContainerLog>;
+impl<T> AtMost<T> {
+    fn new(most: usize, what: &'static str) -> Self {
+        Self { most, what, of: PhantomData }
+    }
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Vec<ContainerLog>, D::Error> {
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for AtMost<T> {
+    type Value = Vec<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Vec<T>, D::Error> {
         from.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for Logs {
-    type Value = Vec<ContainerLog>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<T> {
+    type Value = Vec<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a list of logs")
+        write!(formatter, "a list of {}", self.what)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<ContainerLog>, A::Error> {
-        let mut logs = Vec::new();
-        while let Some(log) = list.next_element()? {
-            logs.push(log);
-            if logs.len() > MAX_NODES {
-                return Err(de::Error::custom(format_args!("the list has more than {MAX_NODES} logs")));
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            values.push(value);
+            if values.len() > self.most {
+                return Err(de::Error::custom(format_args!("the list has more than {} {}", self.most, self.what)));
             }
         }
-        Ok(logs)
+        Ok(values)
     }
 }
 

@@ -629,10 +629,11 @@ impl Pseudonyms {
         }
     }
 
-    /// Replaces the texts of a file.
+    /// Replaces the texts of a file. A configuration space that cannot be parsed is removed.
     fn file(&mut self, file: &mut RawFile) {
         match without_serial(file) {
             Some(dump) => *file = dump,
+            None if file.path.ends_with("/config") => file.lines.clear(),
             None => file.lines.iter_mut().for_each(|line| *line = self.replace(line)),
         }
     }

@@ -312,3 +312,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn raw_records_and_files_beyond_the_limits_of_a_probe_are_refused_before_they_take_memory() {
+    let log = b"\n".repeat(200_000);
+    let error = Archive::read(&*with(&[("nodes/gpu-1/kernel.log", EntryType::Regular, &log)]), true);
+    assert!(error.expect_err("a refusal").to_string().contains("more than 100000 lines"));
+    let many = json!([{}]).to_string().replacen("{}", &["{}"; 1000].join(","), 1);
+    let long = json!([{"path": "x", "lines": vec![""; 1000]}]).to_string();
+    for (files, why) in [(many, "more than 512 files"), (long, "more than 512 lines")] {
+        let archive = with(&[("nodes/gpu-1/files.json", EntryType::Regular, files.as_bytes())]);
+        assert!(Archive::read(&*archive, true).expect_err("a refusal").to_string().contains(why), "{why}");
+        assert!(Archive::read(&*archive, false).is_ok(), "it is not parsed unless it is asked for");
+    }
+}

@@ -16,7 +16,7 @@ pub(crate) use self::save::{SaveArgs, save};
 /// What an archive has of a node beside its report.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RawRecords {
-    kernel_log: Vec<String>,
+    kernel_log: Vec<u8>,
     files: Vec<RawFile>,
 }
 
@@ -24,7 +24,8 @@ impl RawRecords {
     /// Adds the records to a report that was read without them.
     pub(crate) fn add_to(&self, report: &mut Report) {
         if report.kernel_log.is_empty() {
-            report.kernel_log.clone_from(&self.kernel_log);
+            let lines = String::from_utf8_lossy(&self.kernel_log);
+            report.kernel_log = lines.lines().map(str::to_owned).collect();
         }
         if report.raw_files.is_empty() {
             report.raw_files.clone_from(&self.files);

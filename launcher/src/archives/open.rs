@@ -91,8 +91,7 @@ pub(crate) fn raw_records(settings: &Settings, nodes: &[String]) -> Result<BTree
     let file = File::open(path).map_err(|error| Failure::new(what(), error, "Check the path after --from."))?;
     let archive = Archive::read_with_raw_of(BufReader::new(file), &|name| nodes.iter().any(|node| node == name));
     let archive = archive.map_err(|error| Failure::new(what(), error, "Check the file after --from."))?;
-    let lines = |log: Vec<u8>| String::from_utf8_lossy(&log).lines().map(str::to_owned).collect();
-    let of_node = |node: SavedNode| RawRecords { kernel_log: lines(node.kernel_log), files: node.files };
+    let of_node = |node: SavedNode| RawRecords { kernel_log: node.kernel_log, files: node.files };
     Ok(archive.nodes.into_iter().map(|(name, node)| (name, of_node(node))).collect())
 }
 

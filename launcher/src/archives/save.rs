@@ -18,7 +18,7 @@ use kube_read::{Connection, Failure};
 use serde::Serialize;
 use serde_json::{Value, json};
 use syringe_core::probe_command::ReadCommand;
-use syringe_core::report::Source;
+use syringe_core::report::{Section, Source};
 use syringe_core::text::clean;
 use tokio::time::Instant;
 
@@ -190,13 +190,20 @@ async fn read_one(
 ) -> Result<(SavedNode, Option<String>), String> {
     let may_read_raw = call.settings.may_read_raw_log();
     let why = match read_with(call, connection, node, daemon_sets, may_read_raw).await {
-        Ok(read) => return Ok((read, (!may_read_raw).then(|| NO_RAW.to_owned() + "--via logs"))),
+        Ok((read, complete)) => {
+            let missing = match (may_read_raw, complete) {
+                (false, _) => Some("--via logs"),
+                (true, false) => Some("the report was too large or came late, or a GPU was being reset"),
+                (true, true) => None,
+            };
+            return Ok((read, missing.map(|why| NO_RAW.to_owned() + why)));
+        }
         Err(why) if !may_read_raw || !why.is_refusal => return Err(why.text),
         Err(why) => why.text,
     };
     // A policy of an older version admits no command that reads the raw log.
     match read_with(call, connection, node, daemon_sets, false).await {
-        Ok(read) => Ok((read, Some(NO_RAW.to_owned() + &clean(&why, 400)))),
+        Ok((read, _)) => Ok((read, Some(NO_RAW.to_owned() + &clean(&why, 400)))),
         Err(why) => Err(why.text),
     }
 }
@@ -208,13 +215,14 @@ struct NotRead {
     is_refusal: bool,
 }
 
+/// Reads a node, and returns whether the records of the kernel log and the files of the driver are there.
 async fn read_with(
     call: &CallContext,
     connection: &Connection,
     node: &Node,
     daemon_sets: &Result<Vec<kube_read::objects::daemon_sets::DaemonSet>, Failure>,
     raw_log: bool,
-) -> Result<SavedNode, NotRead> {
+) -> Result<(SavedNode, bool), NotRead> {
     let (name, time) = (node.name_any(), call.settings.node_time());
     let pods = ExistingPods::on_node(connection, &name, time).await;
     let known = NodeToRead { time, ..NodeToRead::new(call, connection, node, Some(pods), Some(daemon_sets)) };
@@ -229,10 +237,14 @@ async fn read_with(
         let text = report.note.why_unread();
         return Err(NotRead { text, is_refusal: true });
     }
+    // A node with GPUs has records and files of both kinds.
+    let host = Section::data_of(&report.report.sections.host);
+    let has_gpus = host.is_some_and(|host| !host.pci_gpus.is_empty());
     let (kernel_log, files) = (take(&mut report.report.kernel_log), take(&mut report.report.raw_files));
+    let complete = !kernel_log.is_empty() && (!files.is_empty() || !has_gpus);
     let kernel_log = kernel_log.iter().flat_map(|line| [line.as_bytes(), b"\n"]).flatten().copied().collect();
     // A report has strings, numbers, lists and maps with string keys, so writing it to memory cannot fail.
-    Ok(SavedNode { report: serde_json::to_vec(&report.report).unwrap_or_default(), kernel_log, files })
+    Ok((SavedNode { report: serde_json::to_vec(&report.report).unwrap_or_default(), kernel_log, files }, complete))
 }
 
 /// Adds the objects of Kubernetes, and returns the logs of NVIDIA's containers that fail.

@@ -14,6 +14,8 @@ use super::entry::{Entry, EntryKind, Gap, GapKind, NODE_LANE};
 const SAME_BOOT: SignedDuration = SignedDuration::from_mins(2);
 /// Lines less than this apart are one occurrence, as in the report.
 const SAME_OCCURRENCE: SignedDuration = SignedDuration::from_mins(1);
+/// Maximum number of logs whose time is compared. A node has three or four.
+const MAX_LOGS: usize = 64;
 /// Maximum length of a line of the kernel log.
 const MAX_LINE: usize = 400;
 
@@ -35,7 +37,7 @@ impl NodeTimeline {
         let mut all = Self::default();
         all.add_events(node, report, log.unwrap_or(&none), booted);
         let records = Records::of(report, booted, now);
-        for boot in records.boots.iter().copied() {
+        for boot in records.boots.iter().copied().filter(|boot| (since..=now).contains(boot)) {
             let (kind, severity) = (EntryKind::Boot, Severity::Info);
             all.entries.push(Entry::new(boot, node, NODE_LANE, kind, severity, "the node booted"));
             all.gaps.extend(
@@ -97,7 +99,7 @@ impl NodeTimeline {
 
     /// Adds the times that no log covers, back from `now`, and the lines that were lost.
     fn add_gaps(&mut self, node: &str, log: &KernelLog, since: Timestamp, now: Timestamp, records: &Records) {
-        let mut logs: Vec<Coverage> = log.coverage.clone();
+        let mut logs: Vec<Coverage> = log.coverage.iter().take(MAX_LOGS).cloned().collect();
         let mut end = now;
         while end > since {
             logs.retain(|log| log.from.is_some_and(|from| from < end));
@@ -154,7 +156,7 @@ impl NodeTimeline {
 struct Records {
     /// The times of the boots, oldest first.
     boots: Vec<Timestamp>,
-    /// The times of the records. Empty if the records were not read.
+    /// The times of the records, oldest first. Empty if the records were not read.
     times: Vec<Timestamp>,
 }
 
@@ -175,6 +177,7 @@ impl Records {
             }
             times.push(time);
         }
+        times.sort_unstable();
         boots.sort();
         boots.dedup_by(|later, earlier| later.duration_since(*earlier) < SAME_BOOT);
         Self { boots, times }
@@ -184,16 +187,17 @@ impl Records {
     /// before the boot.
     fn before(&self, boot: Timestamp, log: &KernelLog) -> Option<(Option<Timestamp>, &'static str)> {
         let silent = "no line of the kernel log is between the last line before the boot and the boot";
-        let last = |times: &mut dyn Iterator<Item = Timestamp>| times.filter(|time| *time < boot).max();
-        if let Some(last) = last(&mut self.times.iter().copied()) {
-            return Some((Some(last), silent));
+        let earlier = self.times.partition_point(|time| *time < boot);
+        if let Some(last) = earlier.checked_sub(1) {
+            return Some((Some(self.times[last]), silent));
         }
         let spans = |log: &&Coverage| log.from.is_some_and(|from| from < boot) && log.to.is_some_and(|to| to > boot);
         if log.coverage.iter().any(|log| spans(&log)) {
             return Some((None, "when the node last logged before the boot is not known: these records were not read"));
         }
         let ends = log.coverage.iter().filter_map(|log| log.to);
-        last(&mut ends.chain(log.events.iter().flat_map(KernelEvent::occurred_at))).map(|last| (Some(last), silent))
+        let times = ends.chain(log.events.iter().flat_map(KernelEvent::occurred_at));
+        times.filter(|time| *time < boot).max().map(|last| (Some(last), silent))
     }
 }
 

@@ -139,8 +139,8 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// Returns a text as code. A vertical bar would end a cell of a table.
+/// Returns a text as code. A vertical bar would end a cell of a table, also behind a backslash that follows another one.
 fn code(text: &str) -> String {
-    let text = clean_keeping_lines(text).replace(['\n', '`'], "'").replace('|', "\\|");
+    let text = clean_keeping_lines(text).replace(['\n', '`'], "'").replace('|', "\u{a6}");
     if text.is_empty() { text } else { format!("`{text}`") }
 }

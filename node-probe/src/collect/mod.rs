@@ -87,7 +87,8 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
     }
     let identity = host::identity(&paths);
     let mut problems = bounded::take_problems();
-    start_threads(&needed, request, taken_at, &paths, &sender);
+    let may_read_raw_files = reason_against_nvml(&paths.host).is_none();
+    start_threads(&needed, request, taken_at, &paths, &sender, may_read_raw_files);
     let mut collector = Collector::new(needed, sender, paths, nvml, started + timeout);
     collector.wait(&results, started, timeout);
     bounded::begin(request.timeout / LATE_PART);

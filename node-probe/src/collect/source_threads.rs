@@ -35,12 +35,14 @@ pub(super) enum SectionResult {
 }
 
 /// Starts the threads that read the sections `host`, `kubelet` and `xid`, if these sections are requested.
+/// While a GPU is being reset, no files for people are read.
 pub(super) fn start_threads(
     needed: &NeededSections,
     request: &Request,
     taken_at: Timestamp,
     paths: &Paths,
     sender: &Sender<SectionResult>,
+    may_read_raw_files: bool,
 ) {
     let time = request.timeout;
     if needed.has(SectionName::Host) {
@@ -53,10 +55,14 @@ pub(super) fn start_threads(
                 time,
                 |section| SectionResult::Host(Box::new(section)),
                 || {
-                    let section = host::read(&paths, options);
-                    // The facts are read first: files that block must not take their time.
-                    if raw_log {
+                    let mut section = host::read(&paths, options);
+                    // The facts are read first: files that block must not take their time. A device that is being reset must
+                    // not be asked.
+                    if raw_log && may_read_raw_files {
+                        bounded::add_problems(&mut section);
                         let _ = sender.send(SectionResult::RawFiles(host::raw_files::read(&paths)));
+                        // No rule reads these files, so what they lack is no problem of the section.
+                        bounded::take_problems();
                     }
                     section
                 },

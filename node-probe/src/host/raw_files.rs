@@ -17,8 +17,8 @@ use crate::{bounded, files};
 
 /// Files in `/proc/driver/nvidia`.
 const OF_DRIVER: [&str; 3] = ["version", "params", "registry"];
-/// Files in `/proc/driver/nvidia/gpus/ADDRESS`. `power` asks the driver and not the table of the module, so it is the last.
-const OF_GPU: [&str; 4] = ["information", "registry", "numa_status", "power"];
+/// Files in `/proc/driver/nvidia/gpus/ADDRESS`. `power` and `numa_status` are left out: both wait for locks that a hanging GPU holds.
+const OF_GPU: [&str; 2] = ["information", "registry"];
 /// Maximum number of files. A node of 16 GPUs and 12 NVSwitches has about 150.
 const MAX_FILES: usize = 256;
 /// Maximum size of a text, which has about 1 KiB.
@@ -32,8 +32,8 @@ const MAX_ALL: usize = 1 << 20;
 const MAX_CONFIG: usize = 4096;
 /// The zeros at the end are left out in blocks of this size: most devices use less than a quarter of the space.
 const BLOCK: usize = 256;
-/// Size of the header of a configuration space.
-const HEADER: usize = 64;
+/// Size of the vendor and the device, which the kernel reads from the device at once.
+const IDENTITY: usize = 4;
 
 /// Reads the files, those of the driver first.
 pub(crate) fn read(paths: &Paths) -> Vec<RawFile> {
@@ -84,13 +84,18 @@ fn text(paths: &Paths, path: &str) -> Option<RawFile> {
     (!lines.is_empty()).then(|| RawFile { path: format!("/proc/{path}"), lines })
 }
 
-/// Returns the configuration space of a device, as much of it as the kernel gives.
+/// Returns the configuration space of a device, as much of it as the kernel gives. A suspended device is left asleep.
 fn configuration_space(paths: &Paths, address: &PciAddress) -> Option<RawFile> {
-    let file = pci::folder(paths, address).join("config");
-    let header = plain(&file, HEADER)?;
+    let folder = pci::folder(paths, address);
+    let state = plain(&folder.join("power/runtime_status"), MAX_LINE).unwrap_or_default();
+    if state.trim_ascii_end() == b"suspended" {
+        return None;
+    }
+    let file = folder.join("config");
+    let identity = plain(&file, IDENTITY)?;
     // Each read from a device that does not answer can take as long as the timeout of the link: it is not read on.
-    let answers = header.iter().any(|byte| *byte != 0xff);
-    let mut bytes = if answers { plain(&file, MAX_CONFIG)? } else { header };
+    let answers = identity.iter().any(|byte| *byte != 0xff);
+    let mut bytes = if answers { plain(&file, MAX_CONFIG)? } else { identity };
     let blocks = bytes.chunks(BLOCK).rposition(|block| block.iter().any(|byte| *byte != 0)).unwrap_or_default() + 1;
     bytes.truncate(blocks * BLOCK);
     Some(RawFile::of_bytes(format!("/sys/bus/pci/devices/{}/config", address.sysfs()), &bytes))
@@ -122,7 +127,7 @@ mod tests {
         tree.file("proc/driver/nvidia/registry", "RegistryDwords: \"a=1\u{1b}[2J\"\n");
         tree.file("proc/driver/nvidia/suspend_depth", "default\n");
         tree.file("proc/driver/nvidia/gpus/0000:5d:00.0/information", "Model: \t NVIDIA H100\n");
-        tree.file("proc/driver/nvidia/gpus/0000:5d:00.0/power", "Runtime D3 status: Disabled\n");
+        tree.file("proc/driver/nvidia/gpus/0000:5d:00.0/power", "waits for a lock of the driver\n");
         tree.file("proc/driver/nvidia/gpus/evil/information", "no address\n");
         tree.pci("pci0000:5a/0000:5a:01.0", "0x8086", "0x352a", "0x060400");
         tree.pci("pci0000:5a/0000:5a:01.0/0000:5b:00.0", "0x1000", "0xc030", "0x060400");
@@ -138,6 +143,9 @@ mod tests {
             tree.pci_file(address, "config", config);
         }
         tree.pci_file("0000:6a:00.0", "config", vec![0xff; 4096]);
+        tree.pci("pci0000:7a/0000:7a:00.0", "0x10de", "0x22a3", "0x068000");
+        tree.pci_file("0000:7a:00.0", "config", vec![9; 256]);
+        tree.file("sys/devices/pci0000:7a/0000:7a:00.0/power/runtime_status", "suspended\n");
         let files = read(&tree.paths());
         assert_eq!(
             paths_of(&files),
@@ -145,7 +153,6 @@ mod tests {
                 "/proc/driver/nvidia/version",
                 "/proc/driver/nvidia/registry",
                 "/proc/driver/nvidia/gpus/0000:5d:00.0/information",
-                "/proc/driver/nvidia/gpus/0000:5d:00.0/power",
                 "/sys/bus/pci/devices/0000:5d:00.0/config",
                 "/sys/bus/pci/devices/0000:6a:00.0/config",
                 "/sys/bus/pci/devices/0000:5a:01.0/config",
@@ -154,8 +161,8 @@ mod tests {
         );
         assert_eq!(files[0].lines, ["NVRM version: 570.124.06", "GCC version: 12"]);
         assert_eq!(files[1].lines, ["RegistryDwords: \"a=1 [2J\""], "text of others is cleaned");
-        let bytes: Vec<_> = files[4..].iter().map(|file| file.bytes().expect("a dump").len()).collect();
-        assert_eq!(bytes, [4096, 64, 256, 512], "a device that does not answer is read no further than its header");
+        let bytes: Vec<_> = files[3..].iter().map(|file| file.bytes().expect("a dump").len()).collect();
+        assert_eq!(bytes, [4096, 4, 256, 512], "a device that does not answer is read no further than its identity");
     }
 
     #[test]

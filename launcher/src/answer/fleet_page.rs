@@ -25,6 +25,10 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
         text.push_str(&format!("\nNew work must not start on {}:\n", counted(answer.excluded.len(), "node")));
         text.push_command(&format!("--exclude={}", answer.exclude.join(",")));
         text.push_command(&format!("kubectl cordon {}", answer.excluded.join(" ")));
+        let names = answer.excluded.join(", ");
+        text.push_command(&format!(
+            "nodeAffinity: {{key: kubernetes.io/hostname, operator: NotIn, values: [{names}]}}"
+        ));
     }
     if !answer.outliers.is_empty() {
         let mut rows = new_table(["differs in", "has", "common", "model", "nodes"]).optional(&["model"]).note("nodes");

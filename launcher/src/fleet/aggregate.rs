@@ -351,7 +351,10 @@ mod tests {
         assert_eq!(answer.exclude, ["gpu-[3-4,7-8]"]);
         let narrow = Layout { width: Some(20), ..Layout::default() };
         let page = crate::answer::fleet_page::page(&answer).print(&narrow);
-        assert!(page.contains("\n  --exclude=gpu-[3-4,7-8]\n  kubectl cordon gpu-3 gpu-4 gpu-7 gpu-8\n"), "{page}");
+        assert!(
+            page.contains("\n  --exclude=gpu-[3-4,7-8]\n  kubectl cordon gpu-3 gpu-4 gpu-7 gpu-8\n  nodeAffinity: "),
+            "{page}"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Healthy nodes for which every source was read: NVML, host, container runtime, kubelet, and the Kubernetes API.
 
+use syringe_core::facts::host_levels::{Clock, Cpus, FileSystem, HostLevels, Level, Limits, Socket};
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
 use syringe_core::facts::kubernetes::node::{Component, GpuLabels, NvidiaPod};
 use syringe_core::facts::nvidia_stack::{Inotify, NvidiaStack, StackProcess};
@@ -39,6 +40,43 @@ fn node(base: &str) -> Node {
             inotify: Some(Inotify { instances_of_root: Some(60), ..stack.inotify.clone().unwrap_or_default() }),
             ..stack
         })
+        .host(|host| host.levels = Some(levels()))
+}
+
+/// Returns the levels of a host on which nothing is short or missing.
+pub(crate) fn levels() -> HostLevels {
+    const GIB: u64 = 1 << 30;
+    let level = |used, limit| Some(Level { used, limit });
+    HostLevels {
+        file_systems: vec![FileSystem {
+            paths: ["/", "/var/lib/kubelet", "/var/lib/containerd", "/var/log", "/tmp"].map(str::to_owned).to_vec(),
+            kind: "ext4".to_owned(),
+            total_bytes: 1759 * GIB,
+            available_bytes: 1201 * GIB,
+            inodes: Some(117_194_752),
+            inodes_free: Some(115_020_411),
+            ..FileSystem::default()
+        }],
+        clock: Some(Clock { is_synchronized: Some(true), service: text("chronyd") }),
+        limits: Some(Limits {
+            threads: level(6200, 4_194_304),
+            open_files: level(22_400, 9_223_372_036_854_775_807),
+            connections: level(1900, 1_048_576),
+        }),
+        cpus: Some(Cpus {
+            present: 128,
+            online: 128,
+            smt: None,
+            frequency_driver: text("acpi-cpufreq"),
+            governors: [("performance".to_owned(), 32)].into(),
+            minimum_megahertz: Some(1500),
+            maximum_megahertz: Some(3700),
+        }),
+        sockets: [0, 1].map(|socket| Socket { socket, cpus: 64, memory_bytes: 1007 * GIB }).to_vec(),
+        // A proprietary, out-of-tree, unsigned module.
+        kernel_taint: Some(12_289),
+        ..HostLevels::default()
+    }
 }
 
 /// Returns the names of the CDI devices: UUIDs of GPUs or MIG devices.

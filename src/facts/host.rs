@@ -146,7 +146,7 @@ pub struct Daemons {
     pub mps: Option<bool>,
 }
 
-/// The end of a daemon's log in `/var/log`, which only root writes.
+/// The end of a daemon's log in `/var/log` of the host or of a driver container, which only root writes.
 #[facts(omit(Option, starts))]
 pub struct ServiceLog {
     /// `fabricmanager` or `nvidia-imex`.

@@ -76,7 +76,7 @@ pub struct Clock {
 pub struct Limits {
     /// Threads, against the lower one of `threads-max` and `pid_max`.
     pub threads: Option<Level>,
-    /// Open files (`/proc/sys/fs/file-nr`).
+    /// Open files (`/proc/sys/fs/file-nr`). Absent if there is practically no limit.
     pub open_files: Option<Level>,
     /// Connections that netfilter tracks in the network namespace of the probe.
     pub connections: Option<Level>,

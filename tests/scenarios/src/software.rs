@@ -2,8 +2,10 @@
 
 use syringe_core::facts::Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
-use syringe_core::facts::host_levels::{DegradedArray, FileSystem, HostLevels, Level, Limits};
+use syringe_core::facts::host::ServiceLog;
+use syringe_core::facts::host_levels::{DegradedArray, FileSystem, HostLevels, Level, Limits, Pressure};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
+use syringe_core::facts::nvidia_stack::StackProcess;
 use syringe_core::facts::processes::UnaccountedMemory;
 
 use crate::driver_load::without_driver;
@@ -264,8 +266,45 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         .must(finding("cpus-offline").evidence(["126 of 128"]))
         .must(finding("cpu-sockets-differ").evidence(["socket 1 has 943.0 GiB"]))
         .must(finding("clock-not-synchronized").severity(Warning))
+        .must(finding("host-under-pressure").evidence(["memory in 40 %"]))
         .must(finding("kernel-tainted").evidence(["kernel.tainted = 12433"]))
         .node(|| with_levels(short_of_parts)),
+        warning_for_pods(
+            "imex-twice",
+            "The IMEX service of the node owns it, so the IMEX of a ComputeDomain cannot start.",
+        )
+        .must(finding("imex-service-beside-compute-domain").evidence(["is in no pod", "compute-domain-daemon"]))
+        .must_not(["class:hardware"])
+        .node(|| {
+            let services = ["nvidia-imex", "compute-domain-daemon"].map(|name| StackProcess {
+                name: name.to_owned(),
+                pid: 6_200,
+                pod_uid: (name != "nvidia-imex").then(|| uuid(&["pod", "imex"])),
+                started_at: Some(ago(hours(2))),
+            });
+            gb200(4).host(|host| host.services = services.to_vec())
+        }),
+        warning(
+            "fabric-manager-starts-often",
+            "Fabric Manager has an older version than the driver, and was restarted an hour ago.",
+        )
+        .must(finding("fabric-manager-restarts-often").evidence(["5 starts", "link training"]))
+        .must(finding("service-version-differs").evidence(["570.86.15"]))
+        .must_not(["class:hardware"])
+        .node(|| {
+            h100(8).host(|host| {
+                let started_at = Some(ago(hours(1)));
+                let name = "nv-fabricmanage".to_owned();
+                host.services = vec![StackProcess { name, pid: 1_901, pod_uid: None, started_at }];
+                host.service_logs = vec![ServiceLog {
+                    service: "fabricmanager".to_owned(),
+                    version: text("570.86.15"),
+                    starts: 5,
+                    written_at: started_at,
+                    last_error: text("[Nov 21 2026 01:45:12] [ERROR] [tid 1901] failed link training"),
+                }];
+            })
+        }),
         healthy(
             "host-of-an-immutable-system",
             "The image of the system is read-only and full, and second threads of cores are off.",
@@ -319,6 +358,7 @@ fn short_of_parts(levels: &mut HostLevels) {
     levels.sockets[1].memory_bytes -= 64 << 30;
     levels.clock.as_mut().expect("a clock").is_synchronized = Some(false);
     levels.kernel_taint = Some(12_289 | 1 << 7 | 1 << 4);
+    levels.pressure = Some(Pressure { memory_percent: Some(40), io_percent: Some(85) });
 }
 
 fn immutable(levels: &mut HostLevels) {

@@ -49,27 +49,27 @@ pub(super) fn read(paths: &Paths) -> Vec<FileSystem> {
         let resolved = files::shown(&paths.host, &file.path);
         let Some(mount) = mount_of(&mounts, &resolved).filter(|mount| LOCAL.contains(&mount.kind)) else { continue };
         let Ok((device, space)) = file.space() else { continue };
-        if let Some((_, known)) =
-            found.iter_mut().find(|(of, known)| *of == device && known.read_only == mount.read_only)
-        {
-            known.paths.push((*path).to_owned());
-            continue;
-        }
         let reserved = space.f_bfree.saturating_sub(space.f_bavail);
         let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
         let has_inodes = space.f_files > 0;
-        found.push((
-            device,
-            FileSystem {
-                paths: vec![(*path).to_owned()],
-                kind: clean(mount.kind, 16),
-                read_only: mount.read_only,
-                total_bytes: bytes(space.f_blocks.saturating_sub(reserved)),
-                available_bytes: bytes(space.f_bavail),
-                inodes: has_inodes.then_some(space.f_files),
-                inodes_free: has_inodes.then_some(space.f_ffree),
-            },
-        ));
+        let one = FileSystem {
+            paths: vec![(*path).to_owned()],
+            kind: clean(mount.kind, 16),
+            read_only: mount.read_only,
+            total_bytes: bytes(space.f_blocks.saturating_sub(reserved)),
+            available_bytes: bytes(space.f_bavail),
+            inodes: has_inodes.then_some(space.f_files),
+            inodes_free: has_inodes.then_some(space.f_ffree),
+        };
+        // Subvolumes of btrfs have device numbers of their own.
+        let is_same = |of: u64, known: &FileSystem| {
+            let space = |of: &FileSystem| (of.kind.clone(), of.total_bytes, of.available_bytes);
+            known.read_only == one.read_only && (of == device || space(known) == space(&one))
+        };
+        match found.iter_mut().find(|(of, known)| is_same(*of, known)) {
+            Some((_, known)) => known.paths.extend(one.paths),
+            None => found.push((device, one)),
+        }
     }
     found.into_iter().map(|(_, file_system)| file_system).collect()
 }

@@ -16,6 +16,9 @@ use crate::{bounded, files};
 /// Maximum number of degraded arrays in the report.
 const MAX_ARRAYS: usize = 8;
 
+/// A larger limit is none: systemd sets the number of open files to 2⁶³ - 1.
+const MAX_LIMIT: u64 = 1 << 40;
+
 /// Reads all levels; `None` if the file system belongs to a workload.
 pub(super) fn read(paths: &Paths, named: &[Named]) -> Option<HostLevels> {
     if paths.owner == Owner::Workload {
@@ -81,7 +84,8 @@ fn limits(proc: &Path) -> Option<Limits> {
         Some((numbers.next()?.ok()?, numbers.nth(1)?.ok()?))
     });
     let connections = number("net/netfilter/nf_conntrack_count").zip(number("net/netfilter/nf_conntrack_max"));
-    let level = |pair: Option<(u64, u64)>| pair.map(|(used, limit)| Level { used, limit });
+    let is_limit = |pair: &(u64, u64)| pair.1 <= MAX_LIMIT;
+    let level = |pair: Option<(u64, u64)>| pair.filter(is_limit).map(|(used, limit)| Level { used, limit });
     let limits = Limits { threads: level(threads), open_files: level(open_files), connections: level(connections) };
     (limits != Limits::default()).then_some(limits)
 }
@@ -134,7 +138,7 @@ mod tests {
     fn limits_and_pressure_are_read_where_the_kernel_has_them() {
         let tree = Tree::new();
         tree.file("proc/loadavg", "0.52 0.58 0.59 2/31000 4242\n").file("proc/sys/kernel/threads-max", "900000\n");
-        tree.file("proc/sys/kernel/pid_max", "32768\n").file("proc/sys/fs/file-nr", "1200\t0\t9223372036854775807\n");
+        tree.file("proc/sys/kernel/pid_max", "32768\n").file("proc/sys/fs/file-nr", "1200\t0\t2466170\n");
         tree.file(
             "proc/pressure/memory",
             "some avg10=9.00 avg60=9.00 avg300=9.00 total=9\nfull avg10=1.00 avg60=40.10 avg300=31.99 total=5\n",
@@ -146,9 +150,11 @@ mod tests {
         let proc = tree.paths().proc;
         let limits = limits(&proc).expect("limits");
         assert_eq!(limits.threads, Some(Level { used: 31_000, limit: 32_768 }));
-        assert_eq!(limits.open_files, Some(Level { used: 1200, limit: 9_223_372_036_854_775_807 }));
+        assert_eq!(limits.open_files, Some(Level { used: 1200, limit: 2_466_170 }));
         assert_eq!(limits.connections, None, "the kernel tracks no connections");
         assert_eq!(pressure(&proc), Some(Pressure { memory_percent: Some(31), io_percent: None }));
+        tree.file("proc/sys/fs/file-nr", "1200\t0\t9223372036854775807\n");
+        assert_eq!(super::limits(&proc).and_then(|limits| limits.open_files), None, "there is no limit");
         let empty = Tree::new().paths();
         assert_eq!((super::limits(&empty.proc), pressure(&empty.proc)), (None, None));
     }

@@ -1,4 +1,6 @@
 //! Reads when the services of a GPU node started (`processes`), and what their logs say about the last start (`logs`).
+//!
+//! If the host and a driver container have a log of the same service, the newer one is read.
 
 use syringe_core::facts::host::ServiceLog;
 use syringe_core::facts::nvidia_stack::StackProcess;
@@ -7,7 +9,7 @@ use syringe_core::text::clean;
 use super::daemons::{COMPUTE_DOMAIN, DAEMONS, Named, TOOLKIT};
 use super::{arguments, boot_time, start_time};
 use crate::bounded;
-use crate::in_root::Root;
+use crate::in_root::{HostFile, Root};
 use crate::paths::{Owner, Paths};
 
 /// The daemon that starts IMEX in a pod. The kernel cuts its name like that of the kubelet plugin.
@@ -18,6 +20,9 @@ const MAX_LISTED: usize = 16;
 
 /// Names of the logs in `/var/log`, and of the service in the line about a start.
 const LOGS: [(&str, &str); 2] = [("fabricmanager", "Fabric Manager version "), ("nvidia-imex", "IMEX version ")];
+
+/// Folders of the logs: of the host, and of a driver container.
+const FOLDERS: [&str; 2] = ["/var/log", "/run/nvidia/driver/var/log"];
 
 /// Number of bytes that are read from the end of a log.
 const TAIL: u64 = 64 * 1024;
@@ -60,7 +65,8 @@ pub(in crate::host) fn logs(paths: &Paths) -> Vec<ServiceLog> {
     }
     let Ok(host) = Root::open(&paths.host) else { return Vec::new() };
     let log = |(service, words): (&str, &str)| {
-        let file = host.find(&format!("/var/log/{service}.log"))?;
+        let files = FOLDERS.iter().filter_map(|folder| host.find(&format!("{folder}/{service}.log")));
+        let file = files.max_by_key(HostFile::modified)?;
         let (data, _) = file.tail(TAIL).ok()?;
         let log = parse(&String::from_utf8_lossy(&data), words);
         Some(ServiceLog { service: service.to_owned(), written_at: file.changed_at(), ..log })
@@ -160,6 +166,11 @@ mod tests {
             [("nvidia-imex", Some("570.133.20"))]
         );
         assert!(found[0].written_at.is_some());
+        tree.file("run/nvidia/driver/var/log/nvidia-imex.log", line.replace("570.133.20", "580.65.06"));
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+        let newer = tree.path().join("run/nvidia/driver/var/log/nvidia-imex.log");
+        std::fs::File::open(newer).and_then(|file| file.set_modified(later)).expect("a time");
+        assert_eq!(logs(&tree.paths())[0].version.as_deref(), Some("580.65.06"));
         assert_eq!(logs(&Paths { owner: Owner::Workload, ..tree.paths() }), []);
     }
 }

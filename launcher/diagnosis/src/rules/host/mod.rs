@@ -25,5 +25,11 @@ fn is_physical(node: &Node<'_>) -> bool {
     modes.peek().is_some() && modes.all(|mode| mode == "none")
 }
 
+/// Returns whether the node is known to be a virtual machine.
+fn is_virtual(node: &Node<'_>) -> bool {
+    let mut modes = node.listed().filter_map(|gpu| node.inventory_of(gpu)?.virtualization_mode.as_deref());
+    modes.any(|mode| ["passthrough", "vgpu"].contains(&mode))
+}
+
 #[cfg(test)]
 mod tests;

@@ -131,6 +131,10 @@ fn clock(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
     let clock = levels.clock.as_ref().filter(|clock| clock.is_synchronized == Some(false))?;
     node.host()?.uptime_seconds.filter(|uptime| *uptime >= BOOTING_SECONDS)?;
     let service = clock.service.as_deref();
+    // Without a time service, the hypervisor keeps the clock of a virtual machine.
+    if service.is_none() && super::is_virtual(node) {
+        return None;
+    }
     let should_be = service.is_some_and(|service| SETS_CLOCK.contains(&service)) && super::is_physical(node);
     let service = service.map_or_else(
         || "no time service was found".into(),

@@ -46,7 +46,7 @@ fn of(levels: HostLevels) -> Vec<(&'static str, Severity)> {
 fn of_virtual(levels: HostLevels) -> Vec<(&'static str, Severity)> {
     let mut report = report(levels);
     let gpus = report.sections.inventory.iter_mut().flat_map(|section| &mut section.data).flat_map(|all| &mut all.gpus);
-    gpus.for_each(|gpu| gpu.virtualization_mode = Some("pass_through".into()));
+    gpus.for_each(|gpu| gpu.virtualization_mode = Some("passthrough".into()));
     found(&report)
 }
 
@@ -205,6 +205,7 @@ fn the_clock_of_a_virtual_machine_may_be_kept_by_the_hypervisor() {
     assert_eq!(of(clock(Some("chronyd"))), [("clock-not-synchronized", Severity::Warning)]);
     assert_eq!(of(clock(None)), [("clock-not-synchronized", Severity::Info)]);
     assert_eq!(of_virtual(clock(Some("chronyd"))), [("clock-not-synchronized", Severity::Info)]);
+    assert_eq!(of_virtual(clock(None)), []);
     let mut booting = report(clock(Some("chronyd")));
     booting.sections.host.as_mut().and_then(|host| host.data.as_mut()).expect("a host").uptime_seconds = Some(300);
     assert_eq!(found(&booting), []);

@@ -79,7 +79,7 @@ fn restarted(node: &Node<'_>) -> Option<Draft> {
     let older: Vec<&GpuProcess> = node.processes()?.processes.iter().filter(is_older).collect();
     let first = older.iter().min_by_key(|process| process.started_at)?;
     let line = format!(
-        "Fabric Manager started {}; {} older, the first one since {}: {}",
+        "Fabric Manager started {}; {} started before it, the first one {}: {}",
         evidence::time(at),
         evidence::count(older.len(), "program"),
         first.started_at.map(evidence::time).unwrap_or_default(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, StatVfs, fstat, fstatvfs, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::{bounded, files};
@@ -230,6 +230,12 @@ impl HostFile {
     /// Returns the device number of a character device.
     pub(crate) fn device_number(&self) -> Option<u64> {
         (self.kind == FileType::CharacterDevice).then(|| fstat(&self.handle).ok().map(|file| file.st_rdev))?
+    }
+
+    /// Returns the device number of the file's file system, and its space.
+    pub(crate) fn space(&self) -> io::Result<(u64, StatVfs)> {
+        let file = Arc::clone(&self.handle);
+        bounded::in_time(&self.path, move || Ok((fstat(&file)?.st_dev, fstatvfs(&file)?)))
     }
 
     /// Returns whether the file is of one of these kinds.

@@ -2,13 +2,16 @@
 //!
 //! Source: procfs, sysfs and the file system of the host.
 
+use jiff::Timestamp;
 use syringe_macros::facts;
 
 use super::cdi::Cdi;
 use super::container::ContainerAccess;
 use super::container_runtime::ContainerRuntime;
 use super::driver_load::DriverLoad;
-use super::nvidia_stack::NvidiaStack;
+use super::host_levels::HostLevels;
+use super::is_zero;
+use super::nvidia_stack::{NvidiaStack, StackProcess};
 use super::stack_log::StackLog;
 use crate::pci::PciAddress;
 
@@ -24,7 +27,10 @@ use crate::pci::PciAddress;
     stack_log,
     device_nodes_missing,
     gsp_firmware_versions,
-    hugepages
+    hugepages,
+    levels,
+    services,
+    service_logs
 ))]
 pub struct Host {
     /// Operating system (`PRETTY_NAME` of `/etc/os-release`).
@@ -64,6 +70,12 @@ pub struct Host {
     pub memory_total_bytes: Option<u64>,
     /// Available memory of the node.
     pub memory_available_bytes: Option<u64>,
+    /// How full the host is, and whether its CPUs and its memory are complete. Read only if the file system is that of the node.
+    pub levels: Option<HostLevels>,
+    /// Processes of the daemons, of `compute-domain-daemon` (which starts IMEX in a pod), and of the toolkit.
+    pub services: Vec<StackProcess>,
+    /// What the logs of Fabric Manager and IMEX say about their last start.
+    pub service_logs: Vec<ServiceLog>,
     /// GPU devices of one container, if a container was passed to the probe.
     pub container: Option<ContainerAccess>,
     /// The configuration and the process of the container runtime.
@@ -132,6 +144,21 @@ pub struct Daemons {
     pub dcgm: Option<bool>,
     /// `nvidia-cuda-mps-control`.
     pub mps: Option<bool>,
+}
+
+/// The end of a daemon's log in `/var/log` of the host or of a driver container, which only root writes.
+#[facts(omit(Option, starts))]
+pub struct ServiceLog {
+    /// `fabricmanager` or `nvidia-imex`.
+    pub service: String,
+    /// Version in the line about the last start.
+    pub version: Option<String>,
+    /// Number of starts in the last 64 KiB that have the date of the last line, or of the day before it.
+    pub starts: u32,
+    /// Time of the last change of the file.
+    pub written_at: Option<Timestamp>,
+    /// The last line with `[ERROR]` after the last start.
+    pub last_error: Option<String>,
 }
 
 /// Huge pages of one size.

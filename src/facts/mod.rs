@@ -13,6 +13,7 @@ pub mod container_runtime;
 pub mod driver_load;
 pub mod ecc;
 pub mod host;
+pub mod host_levels;
 pub mod inventory;
 pub mod kernel_log;
 pub mod kubelet;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use diagnosis::finding::{Finding, Scope, Urgency, Verdict};
 use kube::ResourceExt;
 use syringe_core::classification::Severity;
+use syringe_core::facts::host::Host;
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
@@ -74,6 +75,9 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
     }
     if let Some(topology) = &topology {
         of_topology(topology, &mut traits);
+    }
+    if let Some(host) = Section::into_data(sections.host) {
+        of_host(&host, &mut traits);
     }
     let hottest = telemetry.iter().flat_map(|all| &all.gpus).filter_map(|gpu| gpu.temperature.gpu_celsius).max();
     let in_part = diagnosis.partly_checked.into_iter().map(|section| format!("{section} (in part)"));
@@ -166,6 +170,22 @@ fn of_telemetry(telemetry: &Telemetry, traits: &mut BTreeMap<&'static str, Strin
     let lanes = all(telemetry.gpus.iter().map(|gpu| gpu.pcie.width));
     let limit = all(telemetry.gpus.iter().map(|gpu| gpu.power.enforced_limit_milliwatts.map(|limit| limit / 1000)));
     let values = [("pcie_lanes", lanes), ("power_limit_watts", limit)];
+    traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
+}
+
+/// Nodes with equal hardware differ by some hundred megabytes, which kernel and firmware keep.
+const MEMORY_STEP: u64 = 16 << 30;
+
+fn of_host(host: &Host, traits: &mut BTreeMap<&'static str, String>) {
+    let memory = host.memory_total_bytes.map(|bytes| (bytes + MEMORY_STEP / 2) / MEMORY_STEP * (MEMORY_STEP >> 30));
+    let cpus = host.levels.as_ref().and_then(|levels| levels.cpus.as_ref());
+    let governors = cpus.map(|cpus| cpus.governors.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+    let values = [
+        ("host_memory_gib", memory.filter(|memory| *memory > 0).map(|memory| memory.to_string())),
+        ("cpus", cpus.map(|cpus| cpus.online.to_string())),
+        ("cpu_governor", governors.filter(|governors| !governors.is_empty())),
+        ("numa_nodes", host.numa_nodes.map(|nodes| nodes.to_string())),
+    ];
     traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
 }
 

@@ -10,7 +10,8 @@
 //!   pci/         functions on the PCI bus ── topology (pcie_path, nics), lost_gpus
 //!   driver/      versions of the driver ── load, version, kernel_module_file, nvml_library, library_folders, device_files,
 //!                uninitialized_gpus
-//!   process/     /proc/PID ── section (who uses the GPUs), blocked_threads, open_device_files, daemons, action_facts
+//!   levels/      file systems, clock, CPUs, limits
+//!   process/     /proc/PID ── section (who uses the GPUs), blocked_threads, open_device_files, daemons, services, action_facts
 //!   kubelet/     device allocation ── dra, pod_resources (grpc, protobuf), nvidia_stack, stack_log
 //!   runtime/     the container runtime ── containerd, crio, toolkit, cdi/, container_devices
 //!   raw_files    files of the driver and configuration spaces, for people
@@ -19,6 +20,7 @@
 
 pub(crate) mod driver;
 pub(crate) mod kubelet;
+mod levels;
 mod pci;
 mod process;
 pub(crate) mod raw_files;
@@ -110,6 +112,9 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         hugepages: system::hugepages(paths),
         memory_total_bytes,
         memory_available_bytes,
+        levels: levels::read(paths, &named),
+        services: process::services::processes(paths, &named),
+        service_logs: process::services::logs(paths),
         container,
         container_runtime,
         cdi: runtime::cdi::read(paths, cdi_folders.flatten()),

@@ -2,12 +2,16 @@
 
 use syringe_core::facts::Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
+use syringe_core::facts::host::ServiceLog;
+use syringe_core::facts::host_levels::{DegradedArray, FileSystem, HostLevels, Level, Limits, Pressure};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
+use syringe_core::facts::nvidia_stack::StackProcess;
 use syringe_core::facts::processes::UnaccountedMemory;
 
 use crate::driver_load::without_driver;
 use crate::node::pod_uid;
 use crate::prelude::*;
+use crate::whole::levels;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -250,6 +254,63 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let allowed = ["nvidia0", "nvidiactl", "nvidia-uvm"];
                 container("GPU-0", &allowed.map(|name| (name, Access::Allowed, false)))
             }),
+        critical(
+            "host-short-of-parts",
+            "The host lacks a disk, a memory module and its clock service; its disk is read-only.",
+        )
+        .must(finding("host-file-system-read-only").severity(Critical).evidence(["/var/lib/kubelet"]))
+        .must(finding("host-file-system-full").evidence(["/tmp"]))
+        .must(finding("raid-array-degraded").evidence(["1 of 2 devices work"]))
+        .must(finding("host-limit-near").evidence(["tracked connections"]))
+        .must(finding("cpu-frequency-held-low").evidence(["1500 of 3700 MHz"]))
+        .must(finding("cpus-offline").evidence(["126 of 128"]))
+        .must(finding("cpu-sockets-differ").evidence(["socket 1 has 943.0 GiB"]))
+        .must(finding("clock-not-synchronized").severity(Warning))
+        .must(finding("host-under-pressure").evidence(["memory in 40 %"]))
+        .must(finding("kernel-tainted").evidence(["kernel.tainted = 12433"]))
+        .node(|| with_levels(short_of_parts)),
+        warning_for_pods(
+            "imex-twice",
+            "The IMEX service of the node owns it, so the IMEX of a ComputeDomain cannot start.",
+        )
+        .must(finding("imex-service-beside-compute-domain").evidence(["is in no pod", "compute-domain-daemon"]))
+        .must_not(["class:hardware"])
+        .node(|| {
+            let services = ["nvidia-imex", "compute-domain-daemon"].map(|name| StackProcess {
+                name: name.to_owned(),
+                pid: 6_200,
+                pod_uid: (name != "nvidia-imex").then(|| uuid(&["pod", "imex"])),
+                started_at: Some(ago(hours(2))),
+            });
+            gb200(4).host(|host| host.services = services.to_vec())
+        }),
+        warning(
+            "fabric-manager-starts-often",
+            "Fabric Manager has an older version than the driver, and was restarted an hour ago.",
+        )
+        .must(finding("fabric-manager-restarts-often").evidence(["5 starts", "link training"]))
+        .must(finding("service-version-differs").evidence(["570.86.15"]))
+        .must_not(["class:hardware"])
+        .node(|| {
+            h100(8).host(|host| {
+                let started_at = Some(ago(hours(1)));
+                let name = "nv-fabricmanage".to_owned();
+                host.services = vec![StackProcess { name, pid: 1_901, pod_uid: None, started_at }];
+                host.service_logs = vec![ServiceLog {
+                    service: "fabricmanager".to_owned(),
+                    version: text("570.86.15"),
+                    starts: 5,
+                    written_at: started_at,
+                    last_error: text("[Nov 21 2026 01:45:12] [ERROR] [tid 1901] failed link training"),
+                }];
+            })
+        }),
+        healthy(
+            "host-of-an-immutable-system",
+            "The image of the system is read-only and full, and second threads of cores are off.",
+        )
+        .must_not(ANY_WARNING)
+        .node(|| with_levels(immutable)),
         warning("nvml-stops", "NVML stopped responding during the read: NVML is slow, or the driver is about to hang.")
             .must(finding("nvml-not-answering").severity(Warning).evidence(["ecc: not read within 20 s"]))
             .must_not(["class:hardware"])
@@ -269,4 +330,52 @@ fn container(visible_devices: &str, devices: &[(&str, Access, bool)]) -> Node {
         devices: devices.iter().map(device).collect(),
     };
     l40s(2).host(|host| host.container = Some(access))
+}
+
+fn with_levels(change: fn(&mut HostLevels)) -> Node {
+    let mut levels = levels();
+    change(&mut levels);
+    h100(8).host(|host| host.levels = Some(levels))
+}
+
+fn short_of_parts(levels: &mut HostLevels) {
+    levels.file_systems[0].read_only = true;
+    levels.file_systems[0].paths.pop();
+    levels.file_systems.push(FileSystem {
+        paths: vec!["/tmp".to_owned()],
+        kind: "tmpfs".to_owned(),
+        total_bytes: 64 << 30,
+        ..FileSystem::default()
+    });
+    let array =
+        DegradedArray { name: "md0".into(), level: text("raid1"), devices: 2, working: 1, is_rebuilding: false };
+    levels.degraded_arrays.push(array);
+    let connections = Some(Level { used: 1_040_000, limit: 1_048_576 });
+    levels.limits = Some(Limits { connections, ..Limits::default() });
+    let cpus = levels.cpus.as_mut().expect("CPUs");
+    (cpus.online, cpus.smt) = (126, text("on"));
+    cpus.governors = [("powersave".to_owned(), 32)].into();
+    levels.sockets[1].memory_bytes -= 64 << 30;
+    levels.clock.as_mut().expect("a clock").is_synchronized = Some(false);
+    levels.kernel_taint = Some(12_289 | 1 << 7 | 1 << 4);
+    levels.pressure = Some(Pressure { memory_percent: Some(40), io_percent: Some(85) });
+}
+
+fn immutable(levels: &mut HostLevels) {
+    levels.file_systems[0].paths.remove(0);
+    let image = FileSystem {
+        paths: vec!["/".to_owned()],
+        kind: "squashfs".to_owned(),
+        read_only: true,
+        total_bytes: 80 << 20,
+        inodes: Some(3000),
+        inodes_free: Some(0),
+        ..FileSystem::default()
+    };
+    levels.file_systems.insert(0, image);
+    let cpus = levels.cpus.as_mut().expect("CPUs");
+    (cpus.online, cpus.smt) = (64, text("forceoff"));
+    (cpus.frequency_driver, cpus.governors) = (text("intel_pstate"), [("powersave".to_owned(), 32)].into());
+    levels.sockets.iter_mut().for_each(|socket| socket.cpus = 32);
+    levels.clock.as_mut().expect("a clock").service = None;
 }

@@ -1,5 +1,7 @@
 //! Healthy nodes for which every source was read: NVML, host, container runtime, kubelet, and the Kubernetes API.
 
+use syringe_core::facts::host::{Host, ServiceLog};
+use syringe_core::facts::host_levels::{Clock, Cpus, FileSystem, HostLevels, Level, Limits, Socket};
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
 use syringe_core::facts::kubernetes::node::{Component, GpuLabels, NvidiaPod};
 use syringe_core::facts::nvidia_stack::{Inotify, NvidiaStack, StackProcess};
@@ -39,6 +41,74 @@ fn node(base: &str) -> Node {
             inotify: Some(Inotify { instances_of_root: Some(60), ..stack.inotify.clone().unwrap_or_default() }),
             ..stack
         })
+        .host(|host| {
+            host.levels = Some(levels());
+            if base == "healthy-t4-1" {
+                // A small virtual machine has one socket.
+                host.levels.iter_mut().for_each(|levels| levels.sockets.clear());
+            }
+            (host.services, host.service_logs) = services(host);
+        })
+}
+
+/// Returns the processes of the daemons that run, started a minute after the boot, and the end of their logs.
+fn services(host: &Host) -> (Vec<StackProcess>, Vec<ServiceLog>) {
+    let uptime = host.uptime_seconds.expect("an uptime").cast_signed();
+    let at = Some(ago(seconds(uptime - 60)));
+    let daemons = [
+        (&host.daemons.persistenced, "nvidia-persiste", None),
+        (&host.daemons.fabric_manager, "nv-fabricmanage", Some("fabricmanager")),
+        (&host.daemons.imex, "nvidia-imex", Some("nvidia-imex")),
+        (&host.daemons.dcgm, "nv-hostengine", None),
+    ];
+    let (mut processes, mut logs) = (Vec::new(), Vec::new());
+    for ((_, name, log), pid) in daemons.into_iter().zip(1900..).filter(|((runs, ..), _)| **runs == Some(true)) {
+        processes.push(StackProcess { name: name.to_owned(), pid, pod_uid: None, started_at: at });
+        logs.extend(log.map(|service| ServiceLog {
+            service: service.to_owned(),
+            version: host.driver.loaded.clone(),
+            starts: 1,
+            written_at: at,
+            last_error: None,
+        }));
+    }
+    (processes, logs)
+}
+
+/// Returns the levels of a host on which nothing is short or missing.
+pub(crate) fn levels() -> HostLevels {
+    const GIB: u64 = 1 << 30;
+    let level = |used, limit| Some(Level { used, limit });
+    HostLevels {
+        file_systems: vec![FileSystem {
+            paths: ["/", "/var/lib/kubelet", "/var/lib/containerd", "/var/log", "/tmp"].map(str::to_owned).to_vec(),
+            kind: "ext4".to_owned(),
+            total_bytes: 1759 * GIB,
+            available_bytes: 1201 * GIB,
+            inodes: Some(117_194_752),
+            inodes_free: Some(115_020_411),
+            ..FileSystem::default()
+        }],
+        clock: Some(Clock { is_synchronized: Some(true), service: text("chronyd") }),
+        limits: Some(Limits {
+            threads: level(6200, 4_194_304),
+            open_files: level(22_400, 2_466_170),
+            connections: level(1900, 1_048_576),
+        }),
+        cpus: Some(Cpus {
+            present: 128,
+            online: 128,
+            smt: None,
+            frequency_driver: text("acpi-cpufreq"),
+            governors: [("performance".to_owned(), 32)].into(),
+            minimum_megahertz: Some(1500),
+            maximum_megahertz: Some(3700),
+        }),
+        sockets: [0, 1].map(|socket| Socket { socket, cpus: 64, memory_bytes: 1007 * GIB }).to_vec(),
+        // A proprietary, out-of-tree, unsigned module.
+        kernel_taint: Some(12_289),
+        ..HostLevels::default()
+    }
 }
 
 /// Returns the names of the CDI devices: UUIDs of GPUs or MIG devices.

@@ -4,6 +4,7 @@ mod comparisons;
 mod containers;
 mod driver;
 mod gpu;
+mod host;
 mod kubernetes;
 mod links;
 mod log;
@@ -21,6 +22,7 @@ fn groups() -> impl Iterator<Item = &'static RuleGroup> {
         driver::GROUPS,
         links::GROUPS,
         workload::GROUPS,
+        host::GROUPS,
         containers::GROUPS,
         kubernetes::GROUPS,
         comparisons::GROUPS,

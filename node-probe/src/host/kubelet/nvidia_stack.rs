@@ -12,7 +12,7 @@ use syringe_core::facts::nvidia_stack::{Inotify, NvidiaStack, StackProcess, Time
 use syringe_core::text::clean;
 
 use crate::host::process;
-use crate::host::process::daemons::Named;
+use crate::host::process::daemons::{Named, STACK};
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
 use crate::{bounded, files};
@@ -41,7 +41,6 @@ const MAX_DESCRIPTORS: usize = 10_000;
 
 /// Process names (`comm`) of kubelets and of programs that contain a kubelet.
 const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "kubelite"];
-const RUNTIMES: [&str; 2] = ["containerd", "crio"];
 
 /// Reads all traces. `has_gpus`: whether there are NVIDIA GPUs on the bus.
 pub(in crate::host) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<NvidiaStack> {
@@ -62,8 +61,7 @@ pub(in crate::host) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> O
     let count = has_gpus && !registered(&plugin_sockets) && !registered(&registry_sockets);
     // A process without a pod counts only if it is a service of the node: a user of the node can choose any process name.
     let belongs = |process: &Named| process.of_node() || process.pod_uid().is_some();
-    let of_stack =
-        |process: &&Named| !KUBELETS.contains(&process.comm) && !RUNTIMES.contains(&process.comm) && belongs(process);
+    let of_stack = |process: &&Named| STACK.contains(&process.comm) && belongs(process);
     let mut processes: Vec<&Named> = named.iter().filter(of_stack).collect();
     // Processes of the node are first, because a process in a pod can choose any name.
     processes.sort_by_key(|process| !process.of_node());

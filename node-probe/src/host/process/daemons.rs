@@ -12,32 +12,36 @@ use syringe_core::facts::host::Daemons;
 use crate::paths::Paths;
 use crate::{cgroup, files, paths};
 
-/// Names of the programs that are searched in addition to the daemons.
-const NAMED: [&str; 14] = [
-    "containerd",
-    "crio",
-    "kubelet",
-    "k3s-server",
-    "k3s-agent",
-    "kubelite",
+/// Names of NVIDIA's software for Kubernetes.
+pub(in crate::host) const STACK: [&str; 8] = [
     "nvidia-device-p",
     "nvidia-gpu-devi",
     "gpu-kubelet-plu",
-    "compute-domain-",
+    COMPUTE_DOMAIN,
     "gpu-feature-dis",
     "nvidia-mig-mana",
-    "nvidia-toolkit",
+    TOOLKIT,
     "nvidia-validato",
 ];
 
+/// The programs of ComputeDomains: the kubelet plugin, and the daemon that starts IMEX in a pod.
+pub(in crate::host) const COMPUTE_DOMAIN: &str = "compute-domain-";
+
+/// The pod of the GPU Operator that installs NVIDIA's container toolkit.
+pub(in crate::host) const TOOLKIT: &str = "nvidia-toolkit";
+
+/// Names of container runtimes, kubelets and programs that contain one.
+const OF_KUBERNETES: [&str; 6] = ["containerd", "crio", "kubelet", "k3s-server", "k3s-agent", "kubelite"];
+
+/// Names of the daemons of a GPU node.
+pub(in crate::host) const DAEMONS: [&str; 5] =
+    ["nvidia-persiste", "nv-fabricmanage", "nvidia-imex", "nv-hostengine", "nvidia-cuda-mps"];
+
+/// Names of the services that keep the clock.
+pub(in crate::host) const TIME_SERVICES: [&str; 5] = ["chronyd", "systemd-timesyn", "ntpd", "ptp4l", "phc2sys"];
+
 /// Maximum number of processes with the same name: a user could start ten thousand.
 const MAX_OF_ONE_NAME: usize = 32;
-
-/// A daemon, and whether a process with its name was found.
-struct Daemon {
-    comm: &'static str,
-    running: bool,
-}
 
 /// A process that has the name of a daemon or of another listed program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +58,12 @@ pub(in crate::host) struct Named {
 impl Named {
     /// Returns whether the process is a service of the node: it belongs to root and is not in a pod.
     pub(in crate::host) fn of_node(&self) -> bool {
-        self.of_root && cgroup::may_be_the_kubelets(&self.cgroup)
+        self.of_root && self.is_outside_of_pods()
+    }
+
+    /// Returns whether the process is not in a pod. A user of the node can have started it.
+    pub(in crate::host) fn is_outside_of_pods(&self) -> bool {
+        cgroup::may_be_the_kubelets(&self.cgroup)
     }
 
     /// Returns the UID of the process's pod.
@@ -65,14 +74,6 @@ impl Named {
 
 /// Reads every process. If `/proc` cannot be listed, the state of all daemons is unknown.
 pub(in crate::host) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
-    let daemon = |comm| Daemon { comm, running: false };
-    let mut daemons = [
-        daemon("nvidia-persiste"),
-        daemon("nv-fabricmanage"),
-        daemon("nvidia-imex"),
-        daemon("nv-hostengine"),
-        daemon("nvidia-cuda-mps"),
-    ];
     let mut named: Vec<Named> = Vec::new();
     let pids = files::pids(&paths.proc).unwrap_or_default();
     let mut complete = true;
@@ -87,10 +88,8 @@ pub(in crate::host) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
             }
         };
         let comm = comm.trim_ascii_end();
-        if let Some(daemon) = daemons.iter_mut().find(|daemon| daemon.comm.as_bytes() == comm) {
-            daemon.running = true;
-        }
-        if let Some(name) = NAMED.into_iter().find(|name| name.as_bytes() == comm) {
+        let mut names = DAEMONS.iter().chain(&STACK).chain(&OF_KUBERNETES).chain(&TIME_SERVICES).copied();
+        if let Some(name) = names.find(|name| name.as_bytes() == comm) {
             let cgroup = files::text(&process.join("cgroup")).unwrap_or_default();
             let of_root = files::is_of_root(&process);
             let found = Named { comm: name, pid: *pid, cgroup, of_root };
@@ -102,8 +101,10 @@ pub(in crate::host) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
         }
     }
     let all_visible = complete && !pids.is_empty() && paths::is_initial_pid_namespace(&paths.proc);
-    let [persistenced, fabric_manager, imex, dcgm, mps] =
-        daemons.map(|daemon| (daemon.running || all_visible).then_some(daemon.running));
+    let [persistenced, fabric_manager, imex, dcgm, mps] = DAEMONS.map(|name| {
+        let is_running = named.iter().any(|process| process.comm == name);
+        (is_running || all_visible).then_some(is_running)
+    });
     (Daemons { persistenced, fabric_manager, imex, dcgm, mps }, named)
 }
 
@@ -121,7 +122,7 @@ mod tests {
         let (daemons, named) = read(&tree.paths());
         assert_eq!((daemons.persistenced, daemons.fabric_manager), (Some(true), Some(true)));
         assert_eq!((daemons.imex, daemons.dcgm, daemons.mps), (Some(false), Some(false), Some(false)));
-        assert_eq!(named, []);
+        assert_eq!(named.iter().map(|process| process.pid).collect::<Vec<_>>(), [700, 701]);
     }
 
     #[test]

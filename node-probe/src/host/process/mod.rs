@@ -5,6 +5,7 @@ mod blocked_threads;
 pub(in crate::host) mod daemons;
 mod open_device_files;
 pub(in crate::host) mod section;
+pub(in crate::host) mod services;
 
 use std::collections::HashMap;
 use std::path::Path;

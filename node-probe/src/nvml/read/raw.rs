@@ -1,4 +1,4 @@
-//! Makes NVML calls that nvml-wrapper lacks or gets wrong, through its raw symbols: the only `unsafe` code of node-probe.
+//! Makes NVML calls that nvml-wrapper lacks or gets wrong, through its raw symbols.
 //!
 //! Every function here is safe to call. It passes pointers to locals that outlive the call and have the type that the header
 //! states, and only reads what NVML reported as written. Values from the driver are bounded before they are used.

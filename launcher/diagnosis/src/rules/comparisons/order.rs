@@ -13,12 +13,12 @@ rules! {
         UpdateSoftware "Restart the older component on {node}: the evidence shows which component this is.",
         means "A component of the node started before something on which it depends (for example, the driver or the \
             kubelet) was started or changed. The component may use an old state.",
-        reads "host.nvidia_stack, host.container_runtime, host.cdi, host.uptime_seconds, xid: driver loads, \
+        reads "host.nvidia_stack, host.services, host.container_runtime, host.cdi, host.uptime_seconds, topology.fabric, xid: driver loads, \
             kubernetes.nvidia_pods", about ContainerRuntime;
     IMPOSSIBLE: "times-contradict" Info Driver None, "Times of the node contradict each other",
         Watch "Check the clock of {node}: ages in this diagnosis may be wrong.",
         means "The time of a component or event on the node is before the boot or after the report: a clock was wrong.",
-        reads "host.nvidia_stack, host.container_runtime, host.cdi, host.uptime_seconds";
+        reads "host.nvidia_stack, host.services, host.container_runtime, host.cdi, host.uptime_seconds";
 }
 
 /// The boot of a node, or the start or change of one of its components.
@@ -33,7 +33,12 @@ enum Event {
     PluginPod,
     FeatureDiscoveryPod,
     ValidatorFile,
+    /// The start of a service outside of pods, or of Fabric Manager in the driver's pod, by the kernel's name of the process.
+    Service(&'static str),
 }
+
+const FABRIC_MANAGER: Event = Event::Service("nv-fabricmanage");
+const IMEX: Event = Event::Service("nvidia-imex");
 
 /// Pairs of events of which the first must be the later one. The text describes the wrong order, and names the
 /// component to restart.
@@ -54,6 +59,12 @@ const DEPENDS: &[(Event, Event, &str)] = &[
         Event::DriverLoad,
         "feature discovery started before the driver was loaded; restart its pod, which writes the labels",
     ),
+    (
+        FABRIC_MANAGER,
+        Event::DriverLoad,
+        "Fabric Manager started before the driver was loaded, and not all GPUs are registered with the fabric; restart nvidia-fabricmanager",
+    ),
+    (IMEX, Event::DriverLoad, "IMEX started before the driver was loaded; restart nvidia-imex"),
 ];
 
 /// Tolerance: the times of one start of a node differ by some seconds.
@@ -70,8 +81,12 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let (own, base) = (time(node, *component)?, time(node, *base)?);
         // If a component seems to be older than the boot, its time was taken from a wrong clock.
         let of_this_boot = node.booted().is_some_and(|boot| own.duration_since(boot) > -TOLERANCE);
+        // Fabric Manager has seen the GPUs that it registered.
+        if *component == FABRIC_MANAGER && all_registered(node) {
+            return None;
+        }
         // A plugin that registered after the driver was loaded waited for the driver.
-        let waited = *component != Event::PluginSocket
+        let waited = !matches!(component, Event::PluginSocket | Event::Service(_))
             && time(node, Event::PluginSocket).is_some_and(|registered| registered.duration_since(base) > -TOLERANCE);
         let is_older = of_this_boot && !waited && base.duration_since(own) > TOLERANCE;
         is_older.then(|| format!("{reason} ({} and {})", evidence::time(own), evidence::time(base)))
@@ -95,7 +110,17 @@ const AFTER_BOOT: &[(Event, &str)] = &[
     (Event::RuntimeStart, "the container runtime"),
     (Event::PluginProcess, "the process of the device plugin"),
     (Event::ValidatorFile, "the files of the validator"),
+    (FABRIC_MANAGER, "Fabric Manager"),
+    (IMEX, "IMEX"),
+    (Event::Service("nvidia-persiste"), "the persistence daemon"),
+    (Event::Service("nv-hostengine"), "DCGM"),
 ];
+
+/// Returns whether the GPUs that have a fabric are registered with it.
+fn all_registered(node: &Node<'_>) -> bool {
+    let gpus = node.topology().map(|topology| topology.gpus.as_slice()).unwrap_or_default();
+    gpus.iter().filter_map(|gpu| gpu.fabric.as_ref()).all(|fabric| fabric.state == "completed")
+}
 
 fn impossible(node: &Node<'_>) -> Vec<String> {
     let boot = time(node, Event::Boot);
@@ -133,6 +158,12 @@ fn time(node: &Node<'_>, event: Event) -> Option<Timestamp> {
         Event::PluginPod => pod_start(node, Part::DevicePlugin),
         Event::FeatureDiscoveryPod => pod_start(node, Part::FeatureDiscovery),
         Event::ValidatorFile => stack()?.validations.iter().filter_map(|file| file.at).min(),
+        // A process in a pod can choose any name, but cannot be older than the service.
+        Event::Service(name) => {
+            let own = host?.services.iter().filter(|process| process.name == name);
+            let of_node = own.filter(|process| event == FABRIC_MANAGER || process.pod_uid.is_none());
+            of_node.filter_map(|process| process.started_at).min()
+        }
     }
 }
 

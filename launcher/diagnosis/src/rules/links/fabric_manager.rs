@@ -1,10 +1,14 @@
-//! Rule about nodes with NVSwitches on which Fabric Manager is not running.
+//! Rules about Fabric Manager and IMEX: not running, restarted under jobs, of another version than the driver, running twice.
 
 use crate::evidence;
 use crate::input::boards;
 use crate::input::node::Node;
 use crate::rule::{Draft, FABRIC_DOC, rules};
-use syringe_core::classification::Severity;
+use jiff::{SignedDuration, Timestamp};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::host::ServiceLog;
+use syringe_core::facts::nvidia_stack::StackProcess;
+use syringe_core::facts::processes::GpuProcess;
 
 rules! {
     NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC,
@@ -12,7 +16,27 @@ rules! {
         UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on GPUs \
             that are not registered.",
         means "The board has NVSwitches, but Fabric Manager is not running. CUDA cannot initialize on the GPUs.",
-        reads "topology.nvswitches, topology.fabric, host.daemons, inventory.name", in_plan ComesFirst;
+        reads "topology.nvswitches, topology.fabric, host.daemons, host.service_logs, inventory.name", in_plan ComesFirst;
+    RESTARTED: "fabric-manager-restarted-under-jobs" Warning Fabric FABRIC_DOC, "Fabric Manager was restarted while programs used the GPUs",
+        Watch "Find out why Fabric Manager of {node} was restarted (`journalctl -u nvidia-fabricmanager`, /var/log/fabricmanager.log). Programs that fail \
+            with NVLink or fabric errors since then must be restarted.",
+        means "Programs that use the GPUs are older than the Fabric Manager that runs now. CUDA cannot start without Fabric Manager, so an earlier one ended.",
+        reads "host.services, processes, topology.fabric", in_plan WorkContinues;
+    OFTEN: "fabric-manager-restarts-often" Warning Fabric FABRIC_DOC, "Fabric Manager starts again and again",
+        UpdateSoftware "Read /var/log/fabricmanager.log of {node} for the error before each start; the version must be that of the driver.",
+        means "The log of Fabric Manager has several starts within two days.",
+        reads "host.service_logs, host.uptime_seconds", in_plan WorkContinues;
+    VERSION: "service-version-differs" Warning Fabric FABRIC_DOC, "Fabric Manager or IMEX has another version than the driver",
+        UpdateSoftware "Install the service in the evidence on {node} in the version of the driver, and restart it when the jobs have ended.",
+        means "The log of the running service names another version than that of the loaded driver. NVIDIA supports only equal versions of \
+            Fabric Manager, and equal branches of IMEX.",
+        reads "host.service_logs, host.services, host.driver", in_plan WorkContinues;
+    TWO_IMEX: "imex-service-beside-compute-domain" Warning Fabric IMEX_DOC, "The IMEX service of the node runs beside the IMEX of a ComputeDomain",
+        UpdateSoftware "Stop and disable the service on {node} (systemctl disable --now nvidia-imex): with the DRA driver, IMEX runs only in the pods of \
+            ComputeDomains, and only one IMEX can own the node.",
+        means "nvidia-imex runs as a service of the node, and the DRA driver starts IMEX in pods of ComputeDomains: the second one cannot start, and the \
+            ComputeDomain does not become ready.",
+        reads "host.services, host.nvidia_stack", about Workload;
     NO_IMEX: "imex-not-running" Info Fabric IMEX_DOC, "IMEX is not running on a node of an NVLink rack",
         Watch "No action for jobs on {node} alone. For jobs on several nodes of the rack, start nvidia-imex there (nvidia-imex-ctl -N shows \
             the domain), unless a ComputeDomain of the DRA driver starts it for each job.",
@@ -25,7 +49,108 @@ rules! {
 const IMEX_DOC: Option<&str> = Some("https://docs.nvidia.com/multi-node-nvlink-systems/imex-guide/");
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    fabric_manager(node).into_iter().chain(imex(node)).collect()
+    let found = [fabric_manager(node), imex(node), restarted(node), often(node), two_imex(node)];
+    found.into_iter().flatten().chain(versions(node)).collect()
+}
+
+/// The kernel's names of the services.
+const FABRIC_MANAGER: &str = "nv-fabricmanage";
+const IMEX: &str = "nvidia-imex";
+
+/// Tolerance for the times of two processes.
+const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Number of starts within two days from which a service starts again and again.
+const MANY_STARTS: u32 = 4;
+
+/// Returns when the running process of a service started. A process in a pod can choose any name, so the oldest process counts.
+fn started(node: &Node<'_>, service: &str) -> Option<Timestamp> {
+    let own = node.host()?.services.iter().filter(|process| process.name == service);
+    own.filter_map(|process| process.started_at).min()
+}
+
+/// Finds a Fabric Manager that is younger than programs that use the GPUs.
+fn restarted(node: &Node<'_>) -> Option<Draft> {
+    let at = started(node, FABRIC_MANAGER)?;
+    let is_older = |process: &&GpuProcess| {
+        let computes = process.uses.iter().any(|of| of.kind == "compute");
+        computes && process.started_at.is_some_and(|start| at.duration_since(start) > TOLERANCE)
+    };
+    let older: Vec<&GpuProcess> = node.processes()?.processes.iter().filter(is_older).collect();
+    let first = older.iter().min_by_key(|process| process.started_at)?;
+    let line = format!(
+        "Fabric Manager started {}; {} started before it, the first one {}: {}",
+        evidence::time(at),
+        evidence::count(older.len(), "program"),
+        first.started_at.map(evidence::time).unwrap_or_default(),
+        evidence::process(first)
+    );
+    let fabrics = node.topology().into_iter().flat_map(|topology| &topology.gpus).filter_map(|gpu| gpu.fabric.as_ref());
+    let waiting = fabrics.filter(|fabric| fabric.state != "completed").count();
+    let draft = Draft::on_node(RESTARTED).with_evidence(line);
+    Some(match waiting {
+        0 => draft.with_severity(Severity::Info),
+        _ => draft.with_evidence(format!("{} not registered with the fabric", evidence::count(waiting, "GPU"))),
+    })
+}
+
+fn log_of<'a>(node: &Node<'a>, service: &str) -> Option<&'a ServiceLog> {
+    node.host()?.service_logs.iter().find(|log| log.service == service)
+}
+
+/// Finds many starts in the log. After a recent boot, some of them may be earlier boots.
+fn often(node: &Node<'_>) -> Option<Draft> {
+    let log = log_of(node, "fabricmanager").filter(|log| log.starts >= MANY_STARTS)?;
+    let recent = node.age(log.written_at).is_some_and(|age| age < SignedDuration::from_hours(24));
+    let one_boot = node.host()?.uptime_seconds.is_some_and(|uptime| uptime > 48 * 3600);
+    let severity = if one_boot { Severity::Warning } else { Severity::Info };
+    let line = format!("/var/log/fabricmanager.log: {} starts within two days", log.starts);
+    recent.then(|| Draft::on_node(OFTEN).with_severity(severity).with_evidence(line).with_all_evidence(error_of(log)))
+}
+
+fn error_of(log: &ServiceLog) -> Option<String> {
+    log.last_error.as_deref().map(evidence::reason)
+}
+
+/// Finds services whose log names another version than the driver. The log must be newer than the running process: another one can remain
+/// from an earlier installation.
+fn versions(node: &Node<'_>) -> Vec<Draft> {
+    let Some(driver) = node.host().and_then(|host| host.driver.loaded.as_deref()) else { return Vec::new() };
+    let branch = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
+    let differs = |service: &str, process: &str, name: &str, whole: bool| {
+        let log = log_of(node, service)?;
+        let version = log.version.as_deref()?;
+        let is_of_process = log.written_at?.duration_since(started(node, process)?) > -TOLERANCE;
+        let is_equal = if whole { version == driver } else { branch(version) == branch(driver) };
+        (is_of_process && !is_equal).then(|| {
+            let (version, driver) = (evidence::data(version), evidence::data(driver));
+            Draft::on_node(VERSION).with_evidence(format!("{name} {version}, driver {driver} (/var/log/{service}.log)"))
+        })
+    };
+    let found =
+        [differs("fabricmanager", FABRIC_MANAGER, "Fabric Manager", true), differs("nvidia-imex", IMEX, "IMEX", false)];
+    found.into_iter().flatten().collect()
+}
+
+/// Finds the IMEX service of the node beside the DRA driver, which starts IMEX in pods.
+fn two_imex(node: &Node<'_>) -> Option<Draft> {
+    let host = node.host()?;
+    let service = host.services.iter().find(|process| process.name == IMEX && process.pod_uid.is_none())?;
+    let line = format!("pid {} nvidia-imex is in no pod", service.pid);
+    let in_pod = |process: &&StackProcess| {
+        process.pod_uid.is_some() && [IMEX, "compute-domain-daemon"].contains(&process.name.as_str())
+    };
+    if let Some(second) = host.services.iter().find(in_pod) {
+        let uid = second.pod_uid.as_deref().unwrap_or_default();
+        let pod = node.pod_name(uid).unwrap_or_else(|| format!("pod {uid}"));
+        let other = format!("pid {} {} is in {}", second.pid, evidence::data(&second.name), evidence::data(&pod));
+        return Some(Draft::on_node(TWO_IMEX).with_evidence(line).with_evidence(other));
+    }
+    let plugin = host.nvidia_stack.as_ref()?.processes.iter().find(|process| process.name == "compute-domain-")?;
+    let plugin = format!("pid {} is the plugin for ComputeDomains of the DRA driver", plugin.pid);
+    let advice = "If pods of {node} use ComputeDomains, stop and disable the service there (systemctl disable --now nvidia-imex).";
+    let draft = Draft::on_node(TWO_IMEX).with_severity(Severity::Info).with_evidence(line).with_evidence(plugin);
+    Some(draft.with_action(ActionCode::Watch, advice))
 }
 
 /// Returns a finding if GPUs belong to the fabric of several nodes, and the daemon that exports memory to them does not run.
@@ -51,6 +176,7 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
         switches => format!("{switches} NVSwitches on PCI"),
     };
     let draft = Draft::on_node(NO_FABRIC_MANAGER).with_evidence(format!("{switches}; nv-fabricmanager is not running"));
+    let draft = draft.with_all_evidence(last_start(node));
     Some(if registered {
         // Running work continues, but a GPU cannot be used again after a reset.
         draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")
@@ -60,4 +186,121 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
             (waiting > 0).then(|| format!("{} not registered with the fabric", evidence::count(waiting, "GPU"))),
         )
     })
+}
+
+/// Returns what the log of Fabric Manager says about its last start, if it was written in this boot.
+fn last_start(node: &Node<'_>) -> Vec<String> {
+    let of_this_boot = |log: &&ServiceLog| {
+        log.written_at.zip(node.booted()).is_some_and(|(written, booted)| written.duration_since(booted) > -TOLERANCE)
+    };
+    let Some(log) = log_of(node, "fabricmanager").filter(of_this_boot) else { return Vec::new() };
+    let driver = node.host().and_then(|host| host.driver.loaded.as_deref());
+    let other = log.version.as_deref().zip(driver).filter(|(version, driver)| version != driver);
+    let other = other.map(|(version, driver)| {
+        format!("its last start was version {}, the driver is {}", evidence::data(version), evidence::data(driver))
+    });
+    other.into_iter().chain(error_of(log)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::facts::host::{DriverVersions, Host};
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::facts::processes::{GpuUse, Processes};
+    use syringe_core::facts::topology::{Fabric, GpuTopology, Topology};
+    use syringe_core::report::{Report, Section};
+
+    use super::*;
+
+    const BOOT: i64 = 1_795_000_000;
+
+    fn at(hours: i64) -> Option<Timestamp> {
+        Timestamp::from_second(BOOT + hours * 3600).ok()
+    }
+
+    fn service(name: &str, pod: Option<&str>, hours: i64) -> StackProcess {
+        StackProcess { name: name.to_owned(), pid: 900, pod_uid: pod.map(str::to_owned), started_at: at(hours) }
+    }
+
+    /// Returns the findings on a node with these services and logs that booted 100 hours ago, with a program that runs since hour 10.
+    fn found(services: Vec<StackProcess>, logs: Vec<ServiceLog>, state: &str) -> Vec<(&'static str, Severity)> {
+        let mut report = Report { taken_at: at(100), ..Report::default() };
+        let driver = DriverVersions { loaded: Some("570.124.06".into()), ..DriverVersions::default() };
+        let host = Host { uptime_seconds: Some(360_000), driver, services, service_logs: logs, ..Host::default() };
+        report.sections.host = Some(Section::read(host, Vec::new()));
+        let program = GpuProcess {
+            pid: 7,
+            started_at: at(10),
+            uses: vec![GpuUse { kind: "compute".into(), ..GpuUse::default() }],
+            ..GpuProcess::default()
+        };
+        let monitor = GpuProcess { pid: 8, started_at: at(1), ..GpuProcess::default() };
+        let processes = Processes { processes: vec![monitor, program], ..Processes::default() };
+        report.sections.processes = Some(Section::read(processes, Vec::new()));
+        let fabric = Some(Fabric { state: state.to_owned(), ..Fabric::default() });
+        let topology = Topology { gpus: vec![GpuTopology { fabric, ..GpuTopology::default() }], ..Topology::default() };
+        report.sections.topology = Some(Section::read(topology, Vec::new()));
+        let facts = KubernetesFacts::default();
+        check(&Node::new(&report, &facts)).iter().map(|draft| (draft.rule.id, draft.severity)).collect()
+    }
+
+    #[test]
+    fn a_fabric_manager_that_is_younger_than_a_program_was_restarted() {
+        let running = |hours| vec![service(FABRIC_MANAGER, None, hours)];
+        assert_eq!(found(running(0), Vec::new(), "completed"), []);
+        assert_eq!(found(running(5), Vec::new(), "completed"), [], "only a monitor is older");
+        let id = "fabric-manager-restarted-under-jobs";
+        assert_eq!(found(running(20), Vec::new(), "completed"), [(id, Severity::Info)]);
+        assert_eq!(found(running(20), Vec::new(), "in_progress"), [(id, Severity::Warning)]);
+        let of_a_pod = vec![service(FABRIC_MANAGER, None, 0), service(FABRIC_MANAGER, Some("u"), 20)];
+        assert_eq!(found(of_a_pod, Vec::new(), "completed"), [], "a pod chose that name");
+    }
+
+    #[test]
+    fn the_log_of_an_earlier_installation_says_nothing_about_the_running_service() {
+        let log = |version: &str, starts, written| ServiceLog {
+            service: "fabricmanager".into(),
+            version: Some(version.to_owned()),
+            starts,
+            written_at: at(written),
+            last_error: None,
+        };
+        let running = || vec![service(FABRIC_MANAGER, None, 1)];
+        assert_eq!(found(running(), vec![log("570.124.06", 1, 1)], "completed"), []);
+        assert_eq!(found(running(), vec![log("570.86.15", 1, 0)], "completed"), []);
+        assert_eq!(
+            found(running(), vec![log("570.86.15", 1, 1)], "completed"),
+            [("service-version-differs", Severity::Warning)]
+        );
+        assert_eq!(
+            found(running(), vec![log("570.124.06", 5, 99)], "completed"),
+            [("fabric-manager-restarts-often", Severity::Warning)]
+        );
+        assert_eq!(found(running(), vec![log("570.124.06", 5, 20)], "completed"), [], "days ago");
+        let imex = |version: &str| ServiceLog { service: IMEX.into(), ..log(version, 1, 2) };
+        let service = || vec![service(IMEX, None, 1)];
+        assert_eq!(found(service(), vec![imex("570.133.20")], "completed"), [], "the same branch");
+        assert_eq!(
+            found(service(), vec![imex("580.10")], "completed"),
+            [("service-version-differs", Severity::Warning)]
+        );
+    }
+
+    #[test]
+    fn one_imex_alone_is_no_conflict() {
+        let id = "imex-service-beside-compute-domain";
+        assert_eq!(found(vec![service(IMEX, None, 1)], Vec::new(), "completed"), []);
+        assert_eq!(
+            found(
+                vec![service(IMEX, Some("u"), 1), service("compute-domain-daemon", Some("u"), 1)],
+                Vec::new(),
+                "completed"
+            ),
+            []
+        );
+        for other in [IMEX, "compute-domain-daemon"] {
+            let both = vec![service(IMEX, None, 1), service(other, Some("u"), 1)];
+            assert_eq!(found(both, Vec::new(), "completed"), [(id, Severity::Warning)]);
+        }
+    }
 }

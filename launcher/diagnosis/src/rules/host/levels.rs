@@ -1,0 +1,144 @@
+//! Rules about file systems that are full or read-only, degraded arrays, limits that are almost reached, and pressure.
+
+use crate::evidence;
+use crate::input::node::Node;
+use crate::rule::{Draft, rules};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::host_levels::{DegradedArray, FileSystem, HostLevels, Level};
+
+rules! {
+    FULL: "host-file-system-full" Critical Application None, "A file system of the node is almost full",
+        FixLimits "Free space on {node} in the file system of the evidence (images, logs, files of users; for inodes: many small files), or enlarge it.",
+        means "A local file system of the node has almost no space or no inodes left. Images cannot be pulled, programs cannot write, and the \
+            kubelet evicts pods.",
+        reads "host.levels.file_systems", in_plan WorkContinues;
+    READ_ONLY: "host-file-system-read-only" Critical Hardware None, "A file system that the node must write to is read-only",
+        DrainAndReboot "Find out why the file system in the evidence is read-only (kernel log, SMART data of the disk), then drain and reboot {node}, which \
+            checks the file system. If it becomes read-only again, replace the disk.",
+        means "The file system of the kubelet, the container runtime, the logs or the temporary files is read-only. The kernel makes a file \
+            system read-only after errors of the disk. A read-only `/` alone is normal on immutable systems.",
+        reads "host.levels.file_systems", in_plan WorkContinues;
+    DEGRADED: "raid-array-degraded" Warning Hardware None, "A software RAID array lacks a disk",
+        Watch "Find the missing disk of the array of {node} (mdadm --detail, SMART), and replace it. Until then, the next failure can lose the data.",
+        means "A software RAID array of the node has fewer working devices than it should have.",
+        reads "host.levels.degraded_arrays", in_plan WorkContinues;
+    NEAR: "host-limit-near" Warning Application None, "A limit of the host is almost reached",
+        Watch "Raise the limit of {node} in the evidence, or find the program that uses it up: beyond it, programs cannot start, open files or connect.",
+        means "More than 90 % of a limit of the kernel are in use: threads, open files or tracked connections.",
+        reads "host.levels.limits", in_plan WorkContinues;
+    PRESSURE: "host-under-pressure" Warning Application None, "All programs of the host wait for memory or disks much of the time",
+        FixLimits "Find what uses the memory or the disks of {node} (top, iotop), and reduce it: jobs wait there with idle GPUs.",
+        means "The kernel's pressure information (PSI) shows that in the last five minutes all running programs waited for memory or for disks at \
+            the same time, for a large part of the time.",
+        reads "host.levels.pressure", in_plan WorkContinues;
+}
+
+const GIB: u64 = 1 << 30;
+
+/// Percent of a limit from which it is almost reached.
+const NEAR_PERCENT: u64 = 90;
+
+/// Percent of five minutes from which waiting for memory is thrashing.
+const MEMORY_PERCENT: u32 = 20;
+
+/// Percent of five minutes from which waiting for disks is named. Reading a data set or writing a checkpoint keeps disks busy, too.
+const IO_PERCENT: u32 = 80;
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let Some(levels) = super::levels_of(node) else { return Vec::new() };
+    let file_systems = &levels.file_systems;
+    let mut drafts: Vec<Draft> = file_systems.iter().filter_map(full).collect();
+    drafts.extend(file_systems.iter().filter_map(read_only));
+    drafts.extend(levels.degraded_arrays.iter().map(degraded));
+    drafts.extend(near(levels));
+    drafts.extend(pressure(levels));
+    drafts
+}
+
+/// Judges by the share and by the amount: five percent of a large disk are much space.
+fn full(of: &FileSystem) -> Option<Draft> {
+    if of.read_only || of.total_bytes == 0 {
+        return None;
+    }
+    let share = |left: u64, all: u64| u128::from(left) * 100 / u128::from(all.max(1));
+    let (left, all) = (of.available_bytes, of.total_bytes);
+    let space = match share(left, all) {
+        0 if left < GIB => Some(Severity::Critical),
+        0..5 if left < 20 * GIB => Some(Severity::Warning),
+        _ => None,
+    };
+    let inodes = of.inodes.zip(of.inodes_free).filter(|(inodes, _)| *inodes > 0);
+    let by_inodes = inodes.and_then(|(all, left)| match share(left, all) {
+        _ if left == 0 => Some(Severity::Critical),
+        0..2 if left < 20_000 => Some(Severity::Warning),
+        _ => None,
+    });
+    let severity = space.max(by_inodes)?;
+    let only_temporary = of.paths.iter().all(|path| path == "/tmp");
+    let line = match space {
+        Some(_) => format!("{} of {} are free", evidence::bytes(left), evidence::bytes(all)),
+        None => inodes.map(|(all, left)| format!("{left} of {all} inodes are free")).unwrap_or_default(),
+    };
+    Some(
+        Draft::on_node(FULL)
+            .with_severity(if only_temporary { Severity::Warning } else { severity })
+            .with_evidence(format!("{}: {line}", name(of))),
+    )
+}
+
+fn read_only(of: &FileSystem) -> Option<Draft> {
+    let written: Vec<&String> = of.paths.iter().filter(|path| *path != "/").collect();
+    if !of.read_only || written.is_empty() {
+        return None;
+    }
+    let only_files = written.iter().all(|path| ["/tmp", "/var/log"].contains(&path.as_str()));
+    let draft = Draft::on_node(READ_ONLY).with_evidence(format!("{}: mounted read-only", name(of)));
+    Some(if only_files { draft.with_severity(Severity::Warning) } else { draft })
+}
+
+/// Formats a file system: `/ and /var/log (ext4)`.
+fn name(of: &FileSystem) -> String {
+    let paths: Vec<String> = of.paths.iter().take(5).map(|path| evidence::path(path)).collect();
+    format!("{} ({})", paths.join(", "), evidence::data(&of.kind))
+}
+
+fn degraded(array: &DegradedArray) -> Draft {
+    let DegradedArray { name, level, devices, working, is_rebuilding } = array;
+    let level = level.as_deref().map(|level| format!(" ({})", evidence::data(level))).unwrap_or_default();
+    let line = format!("{}{level}: {working} of {devices} devices work", evidence::data(name));
+    let draft = Draft::on_node(DEGRADED);
+    if *is_rebuilding {
+        let wait = "Wait until the array of {node} is complete (/proc/mdstat).";
+        let line = format!("{line}; a new device is being filled");
+        return draft.with_severity(Severity::Info).with_evidence(line).with_action(ActionCode::Watch, wait);
+    }
+    draft.with_evidence(line)
+}
+
+fn near(levels: &HostLevels) -> Option<Draft> {
+    let limits = levels.limits.as_ref()?;
+    let named = [
+        ("threads", "kernel.pid_max, kernel.threads-max", &limits.threads),
+        ("open files", "fs.file-max", &limits.open_files),
+        ("tracked connections", "net.netfilter.nf_conntrack_max", &limits.connections),
+    ];
+    let lines = named.into_iter().filter_map(|(noun, setting, level)| {
+        let Level { used, limit } = level.as_ref()?;
+        let is_near = *limit > 0 && u128::from(*used) * 100 >= u128::from(*limit) * u128::from(NEAR_PERCENT);
+        is_near.then(|| format!("{used} of {limit} {noun} ({setting})"))
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| Draft::on_node(NEAR).with_all_evidence(lines))
+}
+
+fn pressure(levels: &HostLevels) -> Option<Draft> {
+    let pressure = levels.pressure.as_ref()?;
+    let memory = pressure.memory_percent.filter(|percent| *percent >= MEMORY_PERCENT);
+    let io = pressure.io_percent.filter(|percent| *percent >= IO_PERCENT);
+    let line = |percent: Option<u32>, noun: &str| {
+        percent.map(|percent| format!("all running programs waited for {noun} in {percent} % of the last five minutes"))
+    };
+    let lines: Vec<String> = line(memory, "memory").into_iter().chain(line(io, "disks")).collect();
+    let severity = if memory.is_some() { Severity::Warning } else { Severity::Info };
+    (!lines.is_empty()).then(|| Draft::on_node(PRESSURE).with_severity(severity).with_all_evidence(lines))
+}

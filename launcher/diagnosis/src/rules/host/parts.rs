@@ -1,0 +1,165 @@
+//! Rules about CPUs that are offline or slow, sockets that differ, the clock, and a kernel that marks itself as damaged.
+
+use crate::evidence;
+use crate::input::node::Node;
+use crate::rule::{Draft, rules};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::host_levels::{Cpus, HostLevels};
+use syringe_core::facts::kernel_log::KernelEventKind;
+
+rules! {
+    GOVERNOR: "cpu-frequency-held-low" Warning Driver GOVERNOR_DOC, "The CPUs are held at their lowest frequency",
+        UpdateSoftware "Set the governor of the CPUs of {node} to performance (cpupower frequency-set -g performance), and in the settings that are applied \
+            at boot (tuned, cpupower).",
+        means "The frequency governor is powersave, with a driver for which this means the lowest frequency. With intel_pstate and amd-pstate-epp, \
+            powersave is normal.",
+        reads "host.levels.cpus", in_plan WorkContinues;
+    OFFLINE: "cpus-offline" Warning Hardware None, "Some CPUs of the node are offline",
+        Watch "Find out why the CPUs of {node} are offline (kernel log of the boot, BMC, rasdaemon). If nobody took them offline, check the processor.",
+        means "The kernel knows CPUs that it does not use, and this is not the second thread of each core.",
+        reads "host.levels.cpus, inventory.virtualization_mode", in_plan WorkContinues;
+    SOCKETS: "cpu-sockets-differ" Warning Hardware None, "A CPU socket has less memory or fewer CPUs than the other",
+        Watch "Compare the memory modules (DIMMs) and processors of {node} in the BMC with what was installed, and replace or reseat what is missing at the \
+            next maintenance.",
+        means "One socket has clearly less memory, or fewer CPUs, than another one: the firmware has probably disabled a memory module or cores.",
+        reads "host.levels.sockets, host.levels.cpus, inventory.virtualization_mode", in_plan WorkContinues;
+    CLOCK: "clock-not-synchronized" Warning Driver None, "No time service corrects the clock",
+        Watch "Check the time service of {node} and its servers (chronyc tracking, timedatectl): certificates, leases and the order of log lines depend \
+            on the clock.",
+        means "The kernel reports that its clock was not corrected for hours. A hypervisor can keep the clock of a virtual machine without that.",
+        reads "host.levels.clock, host.uptime_seconds, inventory.virtualization_mode", in_plan WorkContinues;
+    TAINTED: "kernel-tainted" Warning Driver TAINT_DOC, "The kernel marks itself as damaged",
+        DrainAndReboot "Reboot {node} when its jobs have ended, and check its hardware log (BMC): the kernel lines about the event are gone.",
+        means "Since the boot, the kernel had a machine check, died in one of its parts, or found damaged memory structures, and its log no longer has the \
+            lines.",
+        reads "host.levels.kernel_taint, xid: lines of the kernel";
+}
+
+const GOVERNOR_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/pm/cpufreq.html");
+const TAINT_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/tainted-kernels.html");
+
+/// Frequency drivers whose governor `powersave` raises the frequency with the load.
+const SCALE_WITH_POWERSAVE: [&str; 2] = ["intel_pstate", "amd-pstate-epp"];
+
+/// If at least this part of the CPUs is offline, somebody chose that.
+const CHOSEN_PART: u32 = 4;
+
+/// A node that booted more recently than this may still be setting its clock.
+const BOOTING_SECONDS: u64 = 3600;
+
+/// Time services that set the clock of the system. `ptp4l` alone sets the clock of a network card.
+const SETS_CLOCK: [&str; 4] = ["chronyd", "systemd-timesyn", "ntpd", "phc2sys"];
+
+/// Bits of the kernel's taint that show damage: the bit, the meaning, and the names of kernel lines that other rules judge. Modules that are
+/// proprietary, unsigned or out of tree, warnings and workarounds for the firmware are normal on a GPU node.
+const DAMAGE: [(u32, &str, &[&str]); 3] = [
+    (4, "M: a processor reported a machine check", &[]),
+    (5, "B: a page of memory was in a wrong state", &["bug"]),
+    (7, "D: a part of the kernel died (oops or BUG)", &["oops", "bad_access", "bug", "kernel_crash"]),
+];
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let Some(levels) = super::levels_of(node) else { return Vec::new() };
+    let cpus = levels.cpus.as_ref();
+    let found = [
+        cpus.and_then(governor),
+        cpus.and_then(|cpus| offline(node, cpus)),
+        sockets(node, levels),
+        clock(node, levels),
+        tainted(node, levels),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+fn governor(cpus: &Cpus) -> Option<Draft> {
+    let driver = cpus.frequency_driver.as_deref()?;
+    let (lowest, highest) = (cpus.minimum_megahertz?, cpus.maximum_megahertz?);
+    let held = *cpus.governors.get("powersave")?;
+    let all: u32 = cpus.governors.values().sum();
+    if SCALE_WITH_POWERSAVE.contains(&driver) || lowest.saturating_mul(5) > highest.saturating_mul(4) {
+        return None;
+    }
+    let line = format!(
+        "governor powersave on {held} of {all} checked CPUs, driver {}: {lowest} of {highest} MHz",
+        evidence::data(driver)
+    );
+    let severity = if held.saturating_mul(2) >= all { Severity::Warning } else { Severity::Info };
+    Some(Draft::on_node(GOVERNOR).with_severity(severity).with_evidence(line))
+}
+
+/// Finds CPUs that are offline, without the second threads of cores, which settings against attacks turn off.
+fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
+    let Cpus { present, online, .. } = *cpus;
+    let without_threads = ["off", "forceoff"].contains(&cpus.smt.as_deref().unwrap_or_default());
+    let expected = if without_threads { present / 2 } else { present };
+    if online >= expected || online.saturating_mul(2) == present {
+        return None;
+    }
+    let missing = expected - online;
+    let few = missing < present / CHOSEN_PART;
+    let severity = if few && super::is_physical(node) { Severity::Warning } else { Severity::Info };
+    let line = format!("{online} of {present} CPUs are online");
+    Some(Draft::on_node(OFFLINE).with_severity(severity).with_evidence(line))
+}
+
+/// Minimum difference of the memory of two sockets: the smallest module of a server has 8 GiB, of which the firmware can reserve some.
+const MODULE: u64 = 7 << 30;
+
+fn sockets(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
+    if !super::is_physical(node) {
+        return None;
+    }
+    let least = levels.sockets.iter().min_by_key(|socket| socket.memory_bytes)?;
+    let most = levels.sockets.iter().max_by_key(|socket| socket.memory_bytes)?;
+    let (low, high) = (least.memory_bytes, most.memory_bytes);
+    let lacks_memory = high - low >= MODULE && u128::from(low) * 100 < u128::from(high) * 95;
+    let memory = lacks_memory.then(|| {
+        let (low, high) = (evidence::bytes(low), evidence::bytes(high));
+        format!("socket {} has {low} of memory, socket {} has {high}", least.socket, most.socket)
+    });
+    let all_online = levels.cpus.as_ref().is_some_and(|cpus| cpus.online == cpus.present);
+    let fewest = levels.sockets.iter().min_by_key(|socket| socket.cpus)?;
+    let other = levels.sockets.iter().max_by_key(|socket| socket.cpus)?;
+    let cpus = (all_online && fewest.cpus < other.cpus).then(|| {
+        format!("socket {} has {} CPUs, socket {} has {}", fewest.socket, fewest.cpus, other.socket, other.cpus)
+    });
+    let lines: Vec<String> = memory.into_iter().chain(cpus).collect();
+    (!lines.is_empty()).then(|| Draft::on_node(SOCKETS).with_all_evidence(lines))
+}
+
+fn clock(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
+    let clock = levels.clock.as_ref().filter(|clock| clock.is_synchronized == Some(false))?;
+    node.host()?.uptime_seconds.filter(|uptime| *uptime >= BOOTING_SECONDS)?;
+    let service = clock.service.as_deref();
+    // Without a time service, the hypervisor keeps the clock of a virtual machine.
+    if service.is_none() && super::is_virtual(node) {
+        return None;
+    }
+    let should_be = service.is_some_and(|service| SETS_CLOCK.contains(&service)) && super::is_physical(node);
+    let service = service.map_or_else(
+        || "no time service was found".into(),
+        |service| format!("{} is running", evidence::data(service)),
+    );
+    let severity = if should_be { Severity::Warning } else { Severity::Info };
+    let line = format!("the kernel reports an unsynchronized clock (adjtimex); {service}");
+    Some(Draft::on_node(CLOCK).with_severity(severity).with_evidence(line))
+}
+
+/// Finds damage that no line of the kernel log shows. If there are lines, their rules judge them.
+fn tainted(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
+    let taint = levels.kernel_taint?;
+    let events = || node.timeline.events.iter().filter(|event| event.history.is_none()).map(|event| event.fact);
+    let is_logged = |bit: u32, names: &[&str]| {
+        events().any(|event| match event.kind {
+            KernelEventKind::Mce => bit == 4,
+            _ => event.sub_code.as_deref().is_some_and(|name| names.contains(&name)),
+        })
+    };
+    let set: Vec<_> =
+        DAMAGE.into_iter().filter(|(bit, _, names)| taint & (1 << bit) != 0 && !is_logged(*bit, names)).collect();
+    let only_processor = set.iter().all(|(bit, ..)| *bit == 4);
+    let draft = Draft::on_node(TAINTED).with_evidence((!set.is_empty()).then(|| format!("kernel.tainted = {taint}"))?);
+    let draft = draft.with_all_evidence(set.iter().map(|(_, meaning, _)| (*meaning).to_owned()));
+    let watch = "Check the hardware log (BMC) of {node} for the error: the kernel lines about it are gone. The mark stays until the next boot.";
+    Some(if only_processor { draft.with_action(ActionCode::Watch, watch) } else { draft })
+}

@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
     }
     // Without a limit, a survey has a thread for the audit line of each probe, and each thread keeps memory.
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(4).enable_all().build();
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -91,6 +91,9 @@ fn take_common(entries: &mut [&mut Map<String, Value>]) -> Map<String, Value> {
 }
 
 fn put_back(entry: &mut Map<String, Value>, common: &Map<String, Value>) {
+    // A map that grows with each value moves its values many times.
+    let own = std::mem::replace(entry, Map::with_capacity(entry.len() + common.len()));
+    entry.extend(own);
     for (key, value) in common {
         match (entry.get_mut(key), value) {
             (None, _) => {

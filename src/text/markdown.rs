@@ -9,7 +9,7 @@ const PLACEHOLDERS: [&str; 3] = ["unknown>", "none>", "nil>"];
 
 /// Returns the text with a space inserted in everything that would be rendered.
 pub(super) fn defuse(text: &str) -> Cow<'_, str> {
-    if !text.contains(['[', '<', '!']) {
+    if !text.bytes().any(|byte| matches!(byte, b'[' | b'<' | b'!')) {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len() + 8);

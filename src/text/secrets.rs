@@ -12,6 +12,9 @@ use crate::tsv::rows;
 /// Placeholder for a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
+/// Length of the shortest token, with its prefix.
+pub(super) const SHORTEST_TOKEN: usize = 15;
+
 /// Prefixes of tokens, each with the minimum number of characters that follow the prefix.
 static SHAPES: LazyLock<Vec<(&str, usize)>> = LazyLock::new(|| {
     rows(include_str!("data/token_shapes.tsv")).filter_map(|row| Some((row[0], row.get(1)?.parse().ok()?))).collect()
@@ -63,7 +66,10 @@ fn is_suspicious(text: &str) -> bool {
     let has_scheme = || ["earer", "asic", "BEARER", "BASIC"].iter().any(|scheme| text.contains(scheme));
     let has_shape = || SHAPES.iter().any(|(start, least)| text.len() >= start.len() + least && text.contains(start));
     // A credential is the word after its scheme.
-    text.contains(['=', ':', '@']) || text.contains("--") || text.contains(' ') && has_scheme() || has_shape()
+    text.bytes().any(|byte| matches!(byte, b'=' | b':' | b'@'))
+        || text.contains("--")
+        || text.contains(' ') && has_scheme()
+        || has_shape()
 }
 
 /// Returns the word without secrets, and what the word shows about the next word.
@@ -240,8 +246,13 @@ fn is_of_token(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use super::{SHAPES, SHORTEST_TOKEN, redact};
     use crate::text::clean;
+
+    #[test]
+    fn no_token_is_shorter_than_the_shortest() {
+        assert_eq!(SHAPES.iter().map(|(start, least)| start.len() + least).min(), Some(SHORTEST_TOKEN));
+    }
 
     /// A secret without a recognizable format.
     const SECRET: &str = "Tr0ub4dor";

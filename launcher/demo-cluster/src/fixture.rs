@@ -137,6 +137,13 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// Waits for the duration of a step. A timer would take up to 2 ms even for no time, and a client that asks meanwhile waits longer.
+    pub(crate) async fn pass(step: Duration) {
+        if !step.is_zero() {
+            tokio::time::sleep(step).await;
+        }
+    }
+
     /// Returns no time for any step.
     pub fn none() -> Self {
         let none = Duration::ZERO;

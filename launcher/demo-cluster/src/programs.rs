@@ -67,7 +67,8 @@ impl Programs for NodeProbe {
         if !self.has_node_probe(&invocation.image) || base_name(program) != NODE_PROBE {
             return None;
         }
-        if node_probe::parse(arguments) == Some(ProbeCommand::Release) {
+        let may_release = arguments.iter().any(|word| word == "release");
+        if may_release && node_probe::parse(arguments) == Some(ProbeCommand::Release) {
             invocation.files.put(RELEASE_FILE, ContainerFile { bytes: Bytes::new(), executable: false });
         }
         let (arguments, facts) = (arguments.to_vec(), invocation.facts.clone());

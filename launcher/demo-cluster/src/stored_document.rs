@@ -9,7 +9,7 @@ use node_probe::VERSION;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use syringe_core::document_size::MAX_BYTES;
-use syringe_core::probe_command::ProbeCommand;
+use syringe_core::probe_command::{ProbeCommand, ReadCommand};
 use syringe_core::report::{SCHEMA_VERSION, Status};
 use syringe_core::section_name::SectionName;
 
@@ -39,8 +39,10 @@ struct Section {
 /// Returns the output of a command that reads everything; `None` if node-probe must replay the document. This version of node-probe
 /// replays only its own documents without a change.
 pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
-    let Some(ProbeCommand::Read(read)) = node_probe::parse(arguments) else { return None };
-    let is_whole = read.is_of_everything() && read.since.is_none() && !read.raw_log;
+    let is_whole = |read: &ReadCommand| read.is_of_everything() && read.since.is_none() && !read.raw_log;
+    // The command line of almost every probe is not parsed, because the parser is built anew for each.
+    let is_whole = arguments == ["all"]
+        || matches!(node_probe::parse(arguments), Some(ProbeCommand::Read(read)) if is_whole(&read));
     let document = document.trim_ascii();
     if !is_whole || document.len() + REPLAYED.len() >= MAX_BYTES {
         return None;

@@ -160,6 +160,8 @@ async fn run_command(
         stop.cancel();
         let _ = tokio::time::timeout(SETTLE_TIME, prober.settle()).await;
     }
+    // The process ends now. To free each object of a large archive would take longer than the rest of the end.
+    std::mem::forget(cluster);
     done
 }
 

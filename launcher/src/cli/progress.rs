@@ -37,6 +37,10 @@ pub(super) fn of_phases(image: String) -> OnPhase {
             phase => phase.description(),
         };
         if let Phase::Nodes { done, total } = phase {
+            // The bar of a survey changes a thousand times: its style and its thread are made once.
+            if !BAR.is_finished() && BAR.length() == Some(total.into()) {
+                return BAR.set_position(done.into());
+            }
             BAR.set_style(style("{spinner} {bar:30} {pos} of {len} nodes, {seconds}"));
             BAR.set_length(total.into());
             BAR.set_position(done.into());

@@ -450,7 +450,10 @@ pub(crate) async fn read_or_refused(
     let mut cluster = KubernetesFacts { live_pod_uids, gpu_pods, ..cluster };
     cluster.unread.extend(not_listed.map(|failure| unread_input(KubernetesInput::Pods, &failure)));
     container_scope::limit_to_container(&mut report, &mut cluster);
-    let diagnosis = diagnosis::diagnose(&report, &cluster);
+    // A call about many nodes runs on one thread. Its diagnoses run on the other threads.
+    let diagnosing = tokio::spawn(async move { (diagnosis::diagnose(&report, &cluster), report, cluster) });
+    let (diagnosis, report, cluster) =
+        diagnosing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     Ok(NodeReading { report, diagnosis, note, existing_pods, cluster })
 }
 

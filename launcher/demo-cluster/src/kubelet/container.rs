@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::container_config::ContainerConfig;
 use super::scheduled_pod::ScheduledPod;
 use crate::cluster_state::ClusterState;
+use crate::fixture::Timing;
 use crate::pod_status::{self, Termination};
 use crate::programs::{Invocation, Streams};
 
@@ -22,13 +23,13 @@ pub(super) async fn run(state: &ClusterState, pod_ref: &ScheduledPod, config: &C
     tokio::pin!(main);
     let end = tokio::select! {
         end = &mut main => end,
-        () = tokio::time::sleep(state.timing.status_lag) => {
+        () = Timing::pass(state.timing.status_lag) => {
             pod_ref.update(state, |pod| pod_status::running(pod, &config.name));
             main.await
         }
     };
     state.runtime.set_ended(&pod_ref.uid, &config.name);
-    tokio::time::sleep(state.timing.status_lag).await;
+    Timing::pass(state.timing.status_lag).await;
     pod_ref.update(state, |pod| pod_status::terminated(pod, &config.name, &end));
 }
 

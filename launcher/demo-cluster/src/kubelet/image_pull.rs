@@ -3,6 +3,7 @@
 use super::container_config::ContainerConfig;
 use super::scheduled_pod::ScheduledPod;
 use crate::cluster_state::ClusterState;
+use crate::fixture::Timing;
 use crate::pod_status;
 
 /// Returns the containers whose image the node does not have and cannot pull.
@@ -20,7 +21,7 @@ pub(super) fn unavailable<'a>(
 
 /// Reports failed pulls and the back-off. Does not return, because the back-off of a real kubelet takes minutes.
 pub(super) async fn back_off(state: &ClusterState, pod_ref: &ScheduledPod, configs: Vec<&ContainerConfig>) {
-    tokio::time::sleep(state.timing.container_start).await;
+    Timing::pass(state.timing.container_start).await;
     for config in &configs {
         let image = &config.image;
         if config.never_pull {
@@ -39,7 +40,7 @@ pub(super) async fn back_off(state: &ClusterState, pod_ref: &ScheduledPod, confi
         pod_ref.record_event(state, "Warning", "Failed", "Error: ErrImagePull".to_owned());
         pod_ref.update(state, |pod| pod_status::waiting(pod, &config.name, "ErrImagePull", Some(message)));
     }
-    tokio::time::sleep(state.timing.pull_back_off).await;
+    Timing::pass(state.timing.pull_back_off).await;
     for config in configs.iter().filter(|config| !config.never_pull) {
         let image = &config.image;
         let back_off = format!("Back-off pulling image \"{image}\": ErrImagePull: {image}: not found");

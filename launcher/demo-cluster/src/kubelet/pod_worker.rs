@@ -38,7 +38,7 @@ pub(crate) fn terminate_pod(state: &Arc<ClusterState>, pod: &Pod) {
     state.spawn(async move {
         pod_ref.until_node_ready(&task).await;
         task.runtime.kill(&pod_ref.uid);
-        tokio::time::sleep(task.timing.termination).await;
+        Timing::pass(task.timing.termination).await;
         let removed = task.store(|store| {
             let same = |pod: &&Arc<Pod>| pod.metadata.uid.as_ref() == Some(&pod_ref.uid);
             store.pods.get(&pod_ref.key).filter(same)?;
@@ -65,7 +65,7 @@ pub(crate) fn start_ephemeral_containers(state: &Arc<ClusterState>, pod: &Pod, a
                 if !missing.is_empty() {
                     image_pull::back_off(&task, &pod_ref, missing).await;
                 }
-                tokio::time::sleep(task.timing.container_start).await;
+                Timing::pass(task.timing.container_start).await;
                 container::run(&task, &pod_ref, &config).await;
             };
             tokio::select! {
@@ -79,7 +79,7 @@ pub(crate) fn start_ephemeral_containers(state: &Arc<ClusterState>, pod: &Pod, a
 /// Runs a pod until it terminates.
 async fn run_pod(state: &ClusterState, pod_ref: ScheduledPod) {
     pod_ref.until_node_ready(state).await;
-    tokio::time::sleep(state.timing.kubelet_sees).await;
+    Timing::pass(state.timing.kubelet_sees).await;
     let Some(pod) = pod_ref.pod(state) else { return };
     let Some(spec) = pod.spec.as_ref() else { return };
     let injection = state.injector.start(&pod_ref.node);
@@ -103,7 +103,7 @@ async fn run_pod(state: &ClusterState, pod_ref: ScheduledPod) {
         () = killed.cancelled() => {}
         () = deadline(spec.active_deadline_seconds) => {
             state.runtime.kill(&pod_ref.uid);
-            tokio::time::sleep(state.timing.status_lag).await;
+            Timing::pass(state.timing.status_lag).await;
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
             pod_ref.record_event(state, "Normal", "DeadlineExceeded", message);
             pod_ref.update(state, pod_status::deadline_exceeded);
@@ -142,7 +142,7 @@ async fn run_containers(
         image_pull::back_off(state, pod_ref, missing).await;
     }
     let Timing { container_start, kubelet_sees, .. } = state.timing;
-    tokio::time::sleep(container_start.saturating_sub(kubelet_sees) + injection.delay()).await;
+    Timing::pass(container_start.saturating_sub(kubelet_sees) + injection.delay()).await;
     join_all(configs.iter().map(|config| container::run(state, pod_ref, config))).await;
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::input::flat::Flat;
 use crate::input::node::{Gpu, Node};
 
 /// Values by the name of the section and the path inside the entry of the GPU. Fields without a value are absent.
@@ -47,23 +48,11 @@ pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     fields
 }
 
-fn add(fields: &mut Fields, section: &str, entry: Option<&impl Serialize>) {
-    if let Some(Ok(value)) = entry.map(serde_json::to_value) {
-        flatten(fields, section.to_owned(), value);
-    }
-}
-
-/// Adds a value and the values below it.
-pub(crate) fn flatten(fields: &mut Fields, path: String, value: Value) {
-    match value {
-        Value::Object(members) => {
-            for (name, value) in members {
-                flatten(fields, format!("{path}.{name}"), value);
-            }
-        }
-        Value::Null | Value::Array(_) => {}
-        value => drop(fields.insert(path, value)),
-    }
+/// Adds the values of an entry, below the path.
+pub(crate) fn add(fields: &mut Fields, path: &str, entry: Option<&impl Serialize>) {
+    let Some(entry) = entry else { return };
+    let written = entry.serialize(Flat { fields, path: &mut path.to_owned() });
+    debug_assert!(written.is_ok(), "{path}: {written:?}");
 }
 
 /// Formats the value of a field for people, with the unit from the field's name.

@@ -4,6 +4,7 @@ pub(crate) mod absent;
 pub(crate) mod boards;
 pub(crate) mod driver;
 pub(crate) mod fields;
+mod flat;
 pub(crate) mod gpu;
 pub(crate) mod instance_types;
 pub(crate) mod layers;

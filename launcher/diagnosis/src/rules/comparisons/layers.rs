@@ -5,7 +5,7 @@
 
 use crate::evidence;
 use crate::input::boards;
-use crate::input::fields::{Fields, flatten};
+use crate::input::fields::{self, Fields};
 use crate::input::layers::{Layer, Thing, things};
 use crate::input::node::{Gpu, Node};
 use crate::rule::{About, DEBUG_DOC, Draft, PLUGIN_DOC, Rule, Unread, rules};
@@ -241,14 +241,17 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let why = |pair: &Pair| format!("NVML lists GPUs, but no part of the driver was found in {}", pair.place);
     let empty = empty.map(|pair| Unread { fact: Unknown::new(SectionName::Host, why(pair)), decides: false });
     let lacking = OF_EVERY_NODE.iter().filter_map(|(section, names)| {
-        let value = match section {
-            SectionName::Host => {
-                node.host().filter(|_| things(node, Layer::Present).is_some()).map(serde_json::to_value)
-            }
-            _ => node.inventory().filter(|_| things(node, Layer::Nvml).is_some()).map(serde_json::to_value),
-        };
         let mut fields = Fields::new();
-        flatten(&mut fields, String::new(), value?.ok()?);
+        match section {
+            SectionName::Host => {
+                things(node, Layer::Present)?;
+                fields::add(&mut fields, "", Some(node.host()?));
+            }
+            _ => {
+                things(node, Layer::Nvml)?;
+                fields::add(&mut fields, "", Some(node.inventory()?));
+            }
+        }
         let lacking: Vec<String> = names
             .iter()
             .filter(|name| !fields.contains_key(&format!(".{name}")))

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::input::fields::{Fields, flatten};
+use crate::input::fields::{self, Fields};
 use crate::input::gpu::POSSIBLE_CELSIUS;
 use crate::input::node::Node;
 use crate::rule::{Draft, NVML_DOC, rules};
@@ -94,9 +94,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         }
     }
     let mut host = Fields::new();
-    if let Some(Ok(value)) = node.host().map(serde_json::to_value) {
-        flatten(&mut host, "host".to_owned(), value);
-    }
+    fields::add(&mut host, "host", node.host());
     let values = impossible(&host);
     if !values.is_empty() {
         let advice = "Do not rely on these values of {node}. Check that /proc and /sys of the host are mounted where the \

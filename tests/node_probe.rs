@@ -116,7 +116,7 @@ fn the_probe_reports_the_facts_of_the_fake_nvml() {
 
         let (read, mut given) = (data(sections.topology), data(facts.topology));
         // These values are read from sysfs, which does not exist on an empty machine.
-        (given.nics, given.nvswitches) = (Vec::new(), Vec::new());
+        (given.nics, given.nvswitches, given.gpudirect) = (Vec::new(), Vec::new(), None);
         given.lost.iter_mut().for_each(nameless);
         for (gpu, read) in given.gpus.iter_mut().zip(&read.gpus) {
             (gpu.numa_node, gpu.pcie_path) = (None, Vec::new());

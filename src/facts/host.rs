@@ -113,7 +113,7 @@ pub struct DriverVersions {
 }
 
 /// An NVIDIA GPU on the PCI bus, whether or not a driver is bound to it.
-#[facts(omit(iommu_group))]
+#[facts(omit(iommu_group, iommu_domain))]
 pub struct PciGpu {
     /// PCI address.
     pub pci_address: Option<PciAddress>,
@@ -127,6 +127,8 @@ pub struct PciGpu {
     pub numa_node: Option<u32>,
     /// IOMMU group.
     pub iommu_group: Option<u32>,
+    /// Mode of the IOMMU for the group: `identity` (addresses are not translated), `DMA` or `DMA-FQ` (translated), …
+    pub iommu_domain: Option<String>,
     /// Whether the device responds on the bus (the bytes of its configuration space are not all `ff`).
     pub answers: Option<bool>,
 }

@@ -21,6 +21,7 @@ pub mod kubernetes;
 pub mod mig;
 pub mod nvidia_stack;
 pub mod processes;
+pub mod rdma_counters;
 pub mod stack_log;
 pub mod telemetry;
 pub mod topology;

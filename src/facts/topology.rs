@@ -8,7 +8,7 @@ use super::{LostGpu, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
 /// Connections of every GPU.
-#[facts(omit(p2p_lacking, nics, unsupported, unread, lost))]
+#[facts(omit(p2p_lacking, nics, bonds, gpudirect, unsupported, unread, lost))]
 pub struct Topology {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuTopology>,
@@ -21,6 +21,10 @@ pub struct Topology {
     pub p2p_all_ok: Vec<String>,
     /// InfiniBand and RoCE ports.
     pub nics: Vec<NicPort>,
+    /// Bonds of network interfaces.
+    pub bonds: Vec<Bond>,
+    /// Settings that decide whether GPUs and network cards exchange data directly. Read only if there are GPUs.
+    pub gpudirect: Option<GpuDirect>,
     /// NVSwitches on the PCI bus of this node.
     pub nvswitches: Vec<PciAddress>,
     /// Fields that the driver does not support.
@@ -131,7 +135,7 @@ pub struct MissingP2p {
 }
 
 /// One InfiniBand or RoCE port (`/sys/class/infiniband`).
-#[facts(omit(Vec))]
+#[facts(omit(Vec, physical_state, firmware, board_id, roce_v2_address, counters, interface, slot))]
 pub struct NicPort {
     /// Device name, e.g. `mlx5_0`.
     pub device: String,
@@ -145,10 +149,88 @@ pub struct NicPort {
     pub link_layer: Option<String>,
     /// State of the port, e.g. `ACTIVE`, `DOWN`.
     pub state: Option<String>,
+    /// Physical state of the port: `LinkUp`, `Polling` (no signal), `Disabled` (switched off), `PortConfigurationTraining`, …
+    pub physical_state: Option<String>,
     /// Data rate of the port.
     pub rate_gigabits_per_second: Option<f64>,
+    /// Firmware version of the card.
+    pub firmware: Option<String>,
+    /// Model of the card's board (PSID). Cards with the same id can have the same firmware.
+    pub board_id: Option<String>,
+    /// Whether an Ethernet port has a RoCE v2 address (GID) that is not link-local.
+    pub roce_v2_address: Option<bool>,
+    /// Counters of faults that are not zero, since the driver of the card was loaded: see [`super::rdma_counters`].
+    pub counters: BTreeMap<String, u64>,
+    /// The network interface of an Ethernet port.
+    pub interface: Option<NicInterface>,
+    /// PCIe link and settings of the card.
+    pub slot: Option<NicSlot>,
     /// The GPUs nearest to the port, each with the kind of the connection (`PIX`, `PXB`, `PHB`, `NODE`).
     pub near: Vec<NearGpu>,
+}
+
+/// The network interface of a port (`/sys/class/net`).
+#[facts(omit(Option, default_route))]
+pub struct NicInterface {
+    /// Name, e.g. `eth2`.
+    pub name: String,
+    /// State (`operstate`): `up`, `down`, `lowerlayerdown`, `dormant`, `unknown`, …
+    pub operational_state: Option<String>,
+    /// Whether the interface is switched on (`IFF_UP`).
+    pub enabled: Option<bool>,
+    /// Whether the node reaches other networks through this interface or its bond.
+    pub default_route: bool,
+    /// Name of the bond that the interface is a member of.
+    pub bond: Option<String>,
+}
+
+/// The PCIe link of a network card, and its settings for transfers.
+#[facts(omit(Option))]
+pub struct NicSlot {
+    /// Current generation.
+    pub generation: Option<u32>,
+    /// Current number of lanes.
+    pub width: Option<u32>,
+    /// Highest generation of the card.
+    pub max_generation: Option<u32>,
+    /// Highest number of lanes of the card.
+    pub max_width: Option<u32>,
+    /// Highest generation of the PCIe port above the card.
+    pub port_max_generation: Option<u32>,
+    /// Highest number of lanes of the PCIe port above the card.
+    pub port_max_width: Option<u32>,
+    /// Largest payload of a packet that the card sends (Device Control).
+    pub max_payload_bytes: Option<u32>,
+    /// Largest payload of the PCIe port above the card.
+    pub port_max_payload_bytes: Option<u32>,
+    /// Largest read request of the card (Device Control).
+    pub max_read_request_bytes: Option<u32>,
+}
+
+/// A bond of network interfaces (`/sys/class/net/bonding_masters`).
+#[facts]
+pub struct Bond {
+    /// Name, e.g. `bond0`.
+    pub name: String,
+    /// Whether the node reaches other networks through the bond.
+    pub default_route: bool,
+    /// Names of the members with a link.
+    pub up: Vec<String>,
+    /// Names of the members without a link.
+    pub down: Vec<String>,
+}
+
+/// Settings of the node that decide whether GPUs and network cards exchange data without the processor.
+#[facts(omit(Option, Vec))]
+pub struct GpuDirect {
+    /// Number of PCIe ports above GPUs and network cards whose access control services (ACS) were read.
+    pub acs_ports_read: Option<u32>,
+    /// Ports of PCIe switches that send transfers between the devices below the switch to the processor, because of ACS.
+    pub acs_switch_ports: Vec<PciAddress>,
+    /// Root ports for which ACS is on.
+    pub acs_root_ports: Vec<PciAddress>,
+    /// Clients of the RDMA stack for memory of other devices (`/sys/kernel/mm/memory_peers`), e.g. `nv_mem`.
+    pub memory_peers: Option<Vec<String>>,
 }
 
 /// A GPU near a NIC.

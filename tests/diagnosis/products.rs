@@ -259,6 +259,71 @@ fn rdma_ports_are_compared_with_those_of_the_other_gpus() {
 }
 
 #[test]
+fn network_cards_are_compared_with_each_other() {
+    let warning = |id| Some((id, Severity::Warning));
+    let errors: Change = |value| nics(value)[2]["counters"]["symbol_error"] = json!(65_535);
+    check(H100, "symbol errors", errors, warning("rdma-port-errors"));
+    let few: Change = |value| nics(value)[2]["counters"]["symbol_error"] = json!(2_000);
+    check(H100, "few symbol errors", few, None);
+    let all: Change = |value| nics(value).iter_mut().for_each(|port| port["counters"]["link_downed"] = json!(30));
+    check(H100, "all links went down alike", all, Some(("rdma-port-flaps", Severity::Info)));
+    check(H100, "all links went down alike", all, None);
+    let narrow: Change = |value| nics(value)[5]["slot"]["width"] = json!(8);
+    check(H100, "lanes", narrow, warning("nic-slot-degraded"));
+    let all: Change = |value| nics(value).iter_mut().for_each(|port| port["slot"]["generation"] = json!(4));
+    check(H100, "the BIOS limits all cards", all, None);
+    let request: Change = |value| nics(value)[1]["slot"]["max_read_request_bytes"] = json!(512);
+    check(H100, "read request", request, warning("nic-pcie-settings-differ"));
+    let firmware: Change = |value| nics(value)[7]["firmware"] = json!("28.39.1002");
+    check(H100, "firmware", firmware, warning("nic-firmware-differs"));
+    let other_model: Change = |value| {
+        (nics(value)[7]["firmware"], nics(value)[7]["board_id"]) = (json!("28.39.1002"), json!("MT_0000000839"));
+    };
+    check(H100, "firmware of another model", other_model, None);
+    let roce: Change = |value| {
+        for port in nics(value) {
+            (port["link_layer"], port["roce_v2_address"]) = (json!("Ethernet"), json!(port["device"] != "mlx5_4"));
+        }
+    };
+    check(H100, "RoCE address", roce, warning("roce-address-missing"));
+}
+
+#[test]
+fn what_keeps_gpus_and_network_cards_apart_is_named() {
+    let no_module: Change = |value| {
+        host(value)["modules"] = json!(["nvidia", "nvidia_uvm"]);
+        host(value)["driver"]["flavor"] = json!("proprietary");
+        topology(value)["gpudirect"]["memory_peers"] = json!([]);
+    };
+    check(H100, "no peermem", no_module, Some(("gpudirect-rdma-unavailable", Severity::Warning)));
+    let dma_buf: Change = |value| {
+        host(value)["modules"] = json!(["nvidia", "nvidia_uvm"]);
+        topology(value)["gpudirect"]["memory_peers"] = json!([]);
+    };
+    check(H100, "DMA-BUF", dma_buf, None);
+    let not_registered: Change = |value| {
+        host(value)["driver"]["flavor"] = json!("proprietary");
+        topology(value)["gpudirect"]["memory_peers"] = json!([]);
+    };
+    check(H100, "not registered", not_registered, Some(("nvidia-peermem-not-registered", Severity::Warning)));
+    let acs: Change = |value| topology(value)["gpudirect"]["acs_switch_ports"] = json!(["00000000:16:00.0"]);
+    check(H100, "ACS", acs, Some(("pcie-acs-redirects", Severity::Warning)));
+    let in_a_machine: Change = |value| {
+        topology(value)["gpudirect"]["acs_switch_ports"] = json!(["00000000:16:00.0"]);
+        is_virtual(value);
+    };
+    check(H100, "ACS in a virtual machine", in_a_machine, None);
+    let iommu: Change = |value| {
+        host(value)["pci_gpus"]
+            .as_array_mut()
+            .expect("it")
+            .iter_mut()
+            .for_each(|gpu| gpu["iommu_domain"] = json!("DMA-FQ"));
+    };
+    check(H100, "IOMMU", iommu, Some(("iommu-translates-transfers", Severity::Info)));
+}
+
+#[test]
 fn modules_of_rdma_and_ports_on_another_socket_are_judged() {
     let modules = |severity| Some(("rdma-module-missing", severity));
     let no_verbs: Change = |value| host(value)["rdma_modules_missing"] = json!(["ib_uverbs"]);

@@ -1237,6 +1237,7 @@ fn port(device: &str, address: &str, numa: u32, layer: &str, state: &str, rate: 
         state: text(state),
         rate_gigabits_per_second: Some(rate),
         near: near.iter().map(|(gpu, via)| NearGpu { gpu: *gpu, via: (*via).to_owned() }).collect(),
+        ..NicPort::default()
     }
 }
 

@@ -19,15 +19,16 @@ pub(crate) fn list(node: &Node<'_>, faults: &FaultsRuledOut) -> Vec<String> {
     entries
 }
 
-/// Returns the settings that affect transfers between GPUs and to the network, but are not read.
+/// Returns the settings that affect transfers between GPUs and to the network, but were not read.
 fn transfers(node: &Node<'_>) -> Vec<&'static str> {
     let Some(topology) = node.topology() else { return Vec::new() };
     let on_pcie_alone = topology.gpus.len() > 1 && topology.gpus.iter().all(|gpu| gpu.nvlinks.is_empty());
     let mut entries = Vec::new();
-    if on_pcie_alone {
+    let settings = topology.gpudirect.as_ref();
+    if on_pcie_alone && settings.is_none_or(|settings| settings.acs_ports_read.is_none()) {
         entries.push("PCIe ACS, which can slow down transfers between GPUs, is not checked");
     }
-    if !topology.nics.is_empty() {
+    if !topology.nics.is_empty() && settings.is_none_or(|settings| settings.memory_peers.is_none()) {
         entries.push("GPUDirect RDMA (nvidia_peermem, DMA-BUF) is not checked");
     }
     entries

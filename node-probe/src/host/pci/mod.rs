@@ -3,6 +3,9 @@
 //! Limits: a function that the kernel removed (surprise removal) is not listed. Virtual functions are
 //! not counted: they are parts of a GPU for virtual machines, and NVML does not list them.
 
+pub(in crate::host) mod express;
+mod gpudirect;
+mod interfaces;
 pub(in crate::host) mod lost_gpus;
 mod nics;
 pub(in crate::host) mod pcie_path;
@@ -81,6 +84,8 @@ pub(in crate::host) fn describe(gpu: &Function) -> PciGpu {
         in_nvml: None,
         numa_node: numa_node(&gpu.folder),
         iommu_group: target_name(&gpu.folder.join("iommu_group")).and_then(|group| group.parse().ok()),
+        iommu_domain: files::text(&gpu.folder.join("iommu_group/type"))
+            .map(|kind| syringe_core::text::clean(&kind, 20)),
         answers: answers(&gpu.folder),
     }
 }
@@ -94,31 +99,6 @@ pub(in crate::host) fn numa_node(folder: &Path) -> Option<u32> {
 fn answers(folder: &Path) -> Option<bool> {
     let vendor_and_device = files::head(&folder.join("config"), 4).ok()?;
     (vendor_and_device.len() == 4).then(|| vendor_and_device != [0xff; 4])
-}
-
-/// Returns the port type of the PCI Express capability (bits 7:4 of its flags register): 4 root port, 5 upstream, 6
-/// downstream.
-///
-/// `None` for a function that is not PCI Express, or if only the first 64 bytes can be read (not root).
-pub(in crate::host) fn port_type(folder: &Path) -> Option<u8> {
-    /// Offset of the pointer to the first capability.
-    const FIRST: usize = 0x34;
-    const EXPRESS: u8 = 0x10;
-    /// The 192 bytes after the header have space for at most 48 capabilities. A longer list must contain a cycle.
-    const MAX_CAPABILITIES: usize = 48;
-
-    let config = files::head(&folder.join("config"), 256).ok()?;
-    let mut at = usize::from(config.get(FIRST)? & 0xfc);
-    for _ in 0..MAX_CAPABILITIES {
-        if at < 0x40 {
-            return None;
-        }
-        if *config.get(at)? == EXPRESS {
-            return Some(config.get(at + 2)? >> 4);
-        }
-        at = usize::from(config.get(at + 1)? & 0xfc);
-    }
-    None
 }
 
 /// Returns the last component of the target of a link.
@@ -138,11 +118,13 @@ mod tests {
         tree.pci("pci0000:5d/0000:5d:00.0", "0x10de", "0x2330", "0x030200");
         tree.pci_file("0000:5d:00.0", "config", [0xff; 64]).pci_file("0000:5d:00.0", "numa_node", "1\n");
         tree.link("sys/bus/pci/devices/0000:5d:00.0/driver", "../../../bus/pci/drivers/nvidia");
-        tree.link("sys/bus/pci/devices/0000:5d:00.0/iommu_group", "../../../kernel/iommu_groups/17");
+        tree.link("sys/devices/pci0000:5d/0000:5d:00.0/iommu_group", "../../../kernel/iommu_groups/17");
+        tree.file("sys/kernel/iommu_groups/17/type", "DMA-FQ\n");
         let found = nvidia(&tree.paths()).expect("sysfs is there");
         let gpu = describe(&found[0]);
         assert_eq!(gpu.answers, Some(false));
         assert_eq!((gpu.numa_node, gpu.iommu_group), (Some(1), Some(17)));
+        assert_eq!(gpu.iommu_domain.as_deref(), Some("DMA-FQ"));
         assert_eq!((gpu.driver.as_deref(), gpu.device_id.as_deref()), (Some("nvidia"), Some("2330")));
     }
 

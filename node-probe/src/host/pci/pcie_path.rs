@@ -8,6 +8,7 @@ use syringe_core::pci::PciAddress;
 
 use crate::files;
 use crate::host::pci;
+use crate::host::pci::express::Express;
 use crate::paths::Paths;
 
 /// Maximum number of bridges in a path; real paths have up to eight.
@@ -104,7 +105,7 @@ pub(in crate::host) fn hops(paths: &Paths, address: &PciAddress) -> Vec<PcieHop>
 }
 
 fn bridge_kind(folder: &Path, depth: usize) -> &'static str {
-    match pci::port_type(folder) {
+    match Express::read(folder).map(|express| express.port_type) {
         Some(4) => "root_port",
         Some(5) => "switch_upstream",
         Some(6) => "switch_downstream",
@@ -116,14 +117,27 @@ fn bridge_kind(folder: &Path, depth: usize) -> &'static str {
 }
 
 fn hop(address: PciAddress, folder: &Path, kind: &str) -> PcieHop {
-    PcieHop {
-        pci_address: Some(address),
-        kind: kind.to_owned(),
+    let Link { generation, max_generation, width, max_width } = link(folder);
+    let (pci_address, kind) = (Some(address), kind.to_owned());
+    PcieHop { pci_address, kind, generation, width, max_generation, max_width, aer: aer(folder) }
+}
+
+/// The link of a device: current and highest generation, current and highest number of lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::host) struct Link {
+    pub(in crate::host) generation: Option<u32>,
+    pub(in crate::host) max_generation: Option<u32>,
+    pub(in crate::host) width: Option<u32>,
+    pub(in crate::host) max_width: Option<u32>,
+}
+
+/// Returns the link of the device with this folder.
+pub(in crate::host) fn link(folder: &Path) -> Link {
+    Link {
         generation: generation(&folder.join("current_link_speed")),
-        width: width(&folder.join("current_link_width")),
         max_generation: generation(&folder.join("max_link_speed")),
+        width: width(&folder.join("current_link_width")),
         max_width: width(&folder.join("max_link_width")),
-        aer: aer(folder),
     }
 }
 

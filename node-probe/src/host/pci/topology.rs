@@ -2,24 +2,33 @@
 //!
 //! The data are NUMA nodes, CPUs, PCIe paths, NICs and NVSwitches. NVLinks, fabric and peer-to-peer come from NVML.
 
-use syringe_core::facts::topology::{GpuTopology, Topology};
+use syringe_core::facts::topology::{GpuDirect, GpuTopology, Topology};
 use syringe_core::pci::PciAddress;
 
-use super::{nics, pcie_path};
+use super::{gpudirect, interfaces, nics, pcie_path};
 use crate::files;
 use crate::host::pci;
 use crate::paths::Paths;
 
 /// Adds the data from sysfs to a topology from NVML. Existing values are kept.
 pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
-    let Topology { gpus, nics, nvswitches, .. } = topology;
+    let Topology { gpus, nics, bonds, gpudirect, nvswitches, .. } = topology;
     for gpu in gpus.iter_mut() {
         complete_gpu(paths, gpu);
     }
     let places: Vec<(u32, PciAddress)> =
         gpus.iter().filter_map(|gpu| Some((gpu.index, gpu.pci_address.clone()?))).collect();
+    let places = nics::places(paths, &places);
     if nics.is_empty() {
-        *nics = nics::read(paths, &places);
+        let routes = interfaces::DefaultRoutes::read(paths);
+        *nics = nics::read(paths, &places, &routes);
+        *bonds = interfaces::bonds(paths, &routes);
+    }
+    if gpudirect.is_none() && !places.is_empty() {
+        let cards = nics.iter().filter_map(|port| pcie_path::place(&pci::folder(paths, port.pci_address.as_ref()?)));
+        let cards: Vec<pcie_path::Place> = cards.collect();
+        let settings = gpudirect::read(paths, places.iter().map(|(_, place)| place).chain(&cards));
+        *gpudirect = Some(settings).filter(|settings| *settings != GpuDirect::default());
     }
     if nvswitches.is_empty() {
         let functions = pci::nvidia(paths).unwrap_or_default();

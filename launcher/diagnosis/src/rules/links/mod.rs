@@ -1,10 +1,13 @@
-//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, peer-to-peer access and RDMA ports.
+//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, peer-to-peer access, network cards and RDMA ports.
 
 mod fabric_manager;
+mod gpudirect;
+mod network_cards;
 mod nvlink_events;
 mod nvlink_state;
 mod pcie;
 mod peer_to_peer;
+mod rdma_counters;
 mod rdma_ports;
 
 use crate::rule::RuleGroup;
@@ -16,4 +19,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(pcie::RULES, pcie::check),
     RuleGroup::new(peer_to_peer::RULES, peer_to_peer::check).with_unread(peer_to_peer::unread),
     RuleGroup::new(rdma_ports::RULES, rdma_ports::check),
+    RuleGroup::new(rdma_counters::RULES, rdma_counters::check),
+    RuleGroup::new(network_cards::RULES, network_cards::check),
+    RuleGroup::new(gpudirect::RULES, gpudirect::check),
 ];

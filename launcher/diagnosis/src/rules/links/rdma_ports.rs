@@ -1,15 +1,16 @@
 //! Rules about the InfiniBand and RoCE ports next to the GPUs: ports that are not active, slow or missing.
 //!
 //! The ports of the other GPUs show how many ports should be active and at which rate. If each GPU has its own ports, one GPU with an
-//! active port is enough: the rails are equal. Ports farther away than those next to GPUs (storage, management) and ports that are unused in the same way next to all GPUs are not judged.
+//! active port is enough: the rails are equal. Ports farther away than those next to GPUs (storage, management), ports with the default
+//! route of the node, and ports that are unused in the same way next to all GPUs are not judged.
 
 use std::collections::BTreeMap;
 
 use crate::evidence;
 use crate::input::boards;
 use crate::input::node::{Gpu, Node};
-use crate::rule::{DEBUG_DOC, Draft, rules};
-use syringe_core::classification::Severity;
+use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::topology::NicPort;
 
 rules! {
@@ -103,7 +104,7 @@ fn far(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
 
 /// Returns the distance between a port and its nearest GPUs. A path through several PCIe switches counts like a path
 /// through one switch.
-fn distance(port: &NicPort) -> Option<u32> {
+pub(super) fn distance(port: &NicPort) -> Option<u32> {
     let of = |via: &str| match via {
         "PIX" | "PXB" => 0,
         "PHB" => 1,
@@ -129,7 +130,10 @@ struct Rails<'n> {
 
 impl<'n> Rails<'n> {
     fn new(node: &Node<'_>, ports: &'n [NicPort], layer: &'static str) -> Self {
-        let of_layer = || ports.iter().filter(|port| port.link_layer.as_deref() == Some(layer) && port.state.is_some());
+        let of_layer = || {
+            let is_of_layer = |port: &&NicPort| port.link_layer.as_deref() == Some(layer) && port.state.is_some();
+            ports.iter().filter(is_of_layer).filter(|port| !carries_default_route(port))
+        };
         let nearest = of_layer().filter_map(distance).min();
         let ports: Vec<&NicPort> = of_layer().filter(|port| nearest.is_some() && distance(port) == nearest).collect();
         let mut rates: Vec<f64> =
@@ -209,7 +213,11 @@ impl<'n> Rails<'n> {
         }
         let state = evidence::data(port.state.as_deref().unwrap_or_default());
         let evidence = format!("{name}: state {state}; {active} of {} ports next to GPUs are active", self.ports.len());
-        Draft::on_gpu(NOT_ACTIVE, gpu).with_evidence(evidence)
+        let draft = Draft::on_gpu(NOT_ACTIVE, gpu).with_evidence(evidence);
+        match why_not_active(port) {
+            Some((evidence, action, advice)) => draft.with_evidence(evidence).with_action(action, advice),
+            None => draft,
+        }
     }
 
     /// Checks whether no port is active. A few InfiniBand ports without a cable are spare ports; many inactive ports
@@ -222,8 +230,65 @@ impl<'n> Rails<'n> {
         let severity = if names.len() >= PATTERN { Severity::Warning } else { Severity::Info };
         let evidence =
             format!("none of {} InfiniBand ports next to GPUs is active: {}", names.len(), evidence::some(&names, 4));
-        vec![Draft::on_node(NOT_ACTIVE).with_severity(severity).with_evidence(evidence)]
+        let draft = Draft::on_node(NOT_ACTIVE).with_severity(severity).with_evidence(evidence);
+        let reasons: Vec<_> = self.ports.iter().map(|port| why_not_active(port)).collect();
+        match reasons.first() {
+            Some(Some((evidence, action, advice))) if reasons.iter().all(|reason| *reason == reasons[0]) => {
+                vec![draft.with_evidence(evidence.clone()).with_action(*action, *advice)]
+            }
+            _ => vec![draft],
+        }
     }
+}
+
+/// Returns the reason for which a port is not active, and what to do, from its physical state or its network interface.
+fn why_not_active(port: &NicPort) -> Option<(String, ActionCode, &'static str)> {
+    let interface = port.interface.as_ref().filter(|interface| interface.enabled == Some(false));
+    if let Some(interface) = interface {
+        let name = evidence::data(&interface.name);
+        return Some((format!("interface {name} is switched off"), ActionCode::UpdateSoftware, SWITCHED_OFF));
+    }
+    let physical = port.physical_state.as_deref()?;
+    let (meaning, action, advice) = match physical {
+        "Polling" => ("no signal from the other end", ActionCode::CheckCabling, NO_SIGNAL),
+        "Disabled" | "Sleep" => ("switched off", ActionCode::UpdateSoftware, SWITCHED_OFF),
+        "PortConfigurationTraining" | "LinkErrorRecovery" => {
+            ("there is a signal, but the link does not come up", ActionCode::CheckCabling, NO_TRAINING)
+        }
+        "LinkUp" if port.state.as_deref().is_some_and(|state| UNCONFIGURED.contains(&state)) => {
+            ("the link works", ActionCode::UpdateSoftware, NO_SUBNET_MANAGER)
+        }
+        _ => return None,
+    };
+    Some((format!("physical state {}: {meaning}", evidence::data(physical)), action, advice))
+}
+
+const NO_SIGNAL: &str = "Check whether the cable of the port of {node} in the evidence is plugged in at both ends, its transceivers, and whether \
+     the port of the switch is on. Jobs on several nodes that use {gpu} fail or are slow.";
+const SWITCHED_OFF: &str = "Find out who switched off the port of {node} in the evidence, and switch it on (ip link set up, ibportstate enable). \
+     The cable is not the cause.";
+const NO_TRAINING: &str =
+    "Replace cable and transceiver of the port of {node} in the evidence: the link starts and does not come up.";
+const NO_SUBNET_MANAGER: &str = "Check the subnet manager (UFM, opensm) of the network of {node}: the cable works, but the port in the evidence was \
+     not configured. Jobs on several nodes that use {gpu} fail or are slow.";
+
+/// Returns whether the node reaches other networks through the port: then the port serves the node.
+pub(super) fn carries_default_route(port: &NicPort) -> bool {
+    port.interface.as_ref().is_some_and(|interface| interface.default_route)
+}
+
+/// Returns the name of a port in evidence.
+pub(super) fn name_of(port: &NicPort) -> String {
+    format!("{} port {}", evidence::data(&port.device), port.port)
+}
+
+/// Applies a rule to the GPU next to a port, or to the node if the port is next to several GPUs.
+pub(super) fn on_device_of(node: &Node<'_>, port: &NicPort, rule: Rule) -> Draft {
+    match port.near.as_slice() {
+        [near] if distance(port) == Some(0) => node.gpu(near.gpu).map(|gpu| Draft::on_gpu(rule, gpu)),
+        _ => None,
+    }
+    .unwrap_or_else(|| Draft::on_node(rule))
 }
 
 /// Returns whether there is a port for each of several GPUs, and each GPU has the same number of ports next to it.
@@ -260,7 +325,7 @@ fn two_layers(node: &Node<'_>, ports: &[NicPort]) -> Option<Draft> {
     })
 }
 
-fn is_active(port: &NicPort) -> bool {
+pub(super) fn is_active(port: &NicPort) -> bool {
     port.state.as_deref().is_some_and(|state| state.starts_with("ACTIVE"))
 }
 

@@ -1,0 +1,144 @@
+//! Rules about counters of RDMA ports (`rdma_counters.tsv`): links that flap, transmission errors, lost packets, EFA devices.
+//!
+//! The counters are totals since the driver of the card was loaded. A total is compared with the usual number for the time since boot,
+//! and with the ports of the same kind: what all of them count has its cause in the network.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::evidence;
+use crate::input::node::Node;
+use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
+use crate::rules::links::rdma_ports::{carries_default_route, distance, is_active, name_of, on_device_of};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::rdma_counters;
+use syringe_core::facts::rdma_counters::RdmaCounter;
+use syringe_core::facts::topology::NicPort;
+
+rules! {
+    FLAPS: "rdma-port-flaps" Warning Fabric DEBUG_DOC, "The link of a network port goes down again and again",
+        CheckCabling "Check cable, transceiver and switch port of the network port of {node} in the evidence: reseat or swap them and watch \
+            the counter. Each time the link goes down, jobs on several nodes hang or fail.",
+        means "The link of an InfiniBand or RoCE port went down more often than those of the other ports of the node.",
+        reads "topology.nics, host.uptime_seconds", in_plan WorkContinues;
+    ERRORS: "rdma-port-errors" Warning Fabric DEBUG_DOC, "A network port counts transmission errors",
+        CheckCabling "Check cable and transceiver of the network port of {node} in the evidence (mlxlink shows the error rate and the optical \
+            power), and swap them with those of another port at the next maintenance. The port repeats packets, so jobs are slow.",
+        means "An InfiniBand or RoCE port counts more symbol errors, damaged packets or recoveries of its link than the other ports of the node.",
+        reads "topology.nics, host.uptime_seconds", in_plan WorkContinues;
+    LOST: "rdma-packets-lost" Warning Fabric DEBUG_DOC, "A network port loses more packets than the others",
+        Watch "Check the flow control (PFC, ECN) of the port of {node} in the evidence and of its switch port, and what else uses the port. \
+            This is not a fault of a GPU.",
+        means "An InfiniBand or RoCE port dropped, repeated or missed many more packets than the other ports of the node.",
+        reads "topology.nics, host.uptime_seconds", in_plan WorkContinues;
+    EFA: "efa-errors" Warning Fabric None, "An EFA device counts errors",
+        Watch "Stop and start the instance of {node} when its jobs have ended if the device does not complete commands; otherwise check the \
+            security groups and the nodes at the other end.",
+        means "An EFA device (AWS) did not complete commands, or counts more drops and timeouts than the other EFA devices of the node. The \
+            state of the port says nothing: the driver always reports ACTIVE.",
+        reads "topology.nics, host.uptime_seconds", in_plan WorkContinues;
+}
+
+const SECONDS_OF_A_DAY: f64 = 86_400.0;
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let (Some(topology), Some(uptime)) = (node.topology(), node.host().and_then(|host| host.uptime_seconds)) else {
+        return Vec::new();
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a duration in days")]
+    let days = uptime as f64 / SECONDS_OF_A_DAY;
+    let since = evidence::span(SignedDuration::from_secs(i64::try_from(uptime).unwrap_or(i64::MAX)));
+    let mut drafts: BTreeMap<(&str, bool, Option<u32>), Draft> = BTreeMap::new();
+    for row in rdma_counters::all() {
+        let Some(rule) = RULES.iter().copied().find(|rule| rule.id == row.finding) else { continue };
+        for group in groups(&topology.nics, rule) {
+            let counts: Vec<(&NicPort, u64)> =
+                group.iter().map(|port| (*port, port.counters.get(row.name).copied().unwrap_or(0))).collect();
+            let high: Vec<Count<'_>> =
+                (0..counts.len()).filter_map(|at| Count::new(&counts, at, row.usual(days), row)).collect();
+            let alone = high.iter().filter(|count| count.is_unlike_others).collect::<Vec<_>>();
+            for count in &alone {
+                let (draft, severity) = (on_device_of(node, count.port, rule), count.severity(row));
+                let line = format!(
+                    "{}: {} {} in {since}{}: {}",
+                    name_of(count.port),
+                    row.name,
+                    count.count,
+                    count.others,
+                    row.meaning
+                );
+                let key = (rule.id, severity == Severity::Info, draft.scope.gpu);
+                let draft = drafts.remove(&key).unwrap_or_else(|| draft.with_severity(severity));
+                drafts.insert(key, draft.with_evidence(line));
+            }
+            if alone.is_empty() && high.len() * 2 > group.len() {
+                let (least, most) = (high.iter().map(|one| one.count).min(), high.iter().map(|one| one.count).max());
+                let line = format!(
+                    "{} {} to {} in {since} at {} of {} ports: {}",
+                    row.name,
+                    least.unwrap_or_default(),
+                    most.unwrap_or_default(),
+                    high.len(),
+                    group.len(),
+                    row.meaning
+                );
+                let draft = drafts.remove(&(rule.id, true, None)).unwrap_or_else(|| {
+                    Draft::on_node(rule).with_severity(Severity::Info).with_action(ActionCode::Watch, OF_ALL)
+                });
+                drafts.insert((rule.id, true, None), draft.with_evidence(line));
+            }
+        }
+    }
+    drafts.into_values().collect()
+}
+
+const OF_ALL: &str = "No action at the ports of {node}: all of them count alike, so look at the switch or the network.";
+
+/// A counter of a port that is higher than usual.
+struct Count<'n> {
+    port: &'n NicPort,
+    count: u64,
+    /// Whether the other ports of the group count much less.
+    is_unlike_others: bool,
+    /// The counts of the other ports, for the evidence.
+    others: String,
+}
+
+impl<'n> Count<'n> {
+    /// Judges the port at a position of its group. `usual`: the largest number that is not a fault.
+    fn new(counts: &[(&'n NicPort, u64)], at: usize, usual: u64, row: &RdmaCounter) -> Option<Self> {
+        let (port, count) = counts[at];
+        let is_full = row.full.is_some_and(|full| count >= full);
+        if count <= usual && !is_full {
+            return None;
+        }
+        let mut others: Vec<u64> =
+            counts.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, (_, count))| *count).collect();
+        others.sort_unstable();
+        let median = others.get(others.len().saturating_sub(1) / 2).copied().unwrap_or(0);
+        let told = match others.as_slice() {
+            [] => String::new(),
+            [one] => format!(" (the other port: {one})"),
+            [least, .., most] => format!(" (the other {} ports: {least} to {most})", others.len()),
+        };
+        let is_unlike_others = count > median.saturating_add(usual) || (is_full && median < count / 2);
+        Some(Self { port, count, is_unlike_others, others: told })
+    }
+
+    /// Returns the severity. The card with the default route serves the node, not the jobs.
+    fn severity(&self, row: &RdmaCounter) -> Severity {
+        if carries_default_route(self.port) { Severity::Info } else { row.severity }
+    }
+}
+
+/// Returns the ports that are compared with each other: those of one link layer and distance to GPUs. A port that is not active counts
+/// only how often its link went down.
+fn groups(ports: &[NicPort], rule: Rule) -> Vec<Vec<&NicPort>> {
+    let mut groups: BTreeMap<(&str, Option<u32>, bool), Vec<&NicPort>> = BTreeMap::new();
+    for port in ports.iter().filter(|port| is_active(port) || rule.id == FLAPS.id) {
+        let layer = port.link_layer.as_deref().unwrap_or_default();
+        groups.entry((layer, distance(port), carries_default_route(port))).or_default().push(port);
+    }
+    groups.into_values().collect()
+}

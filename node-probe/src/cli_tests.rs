@@ -131,6 +131,9 @@ fn commands() -> Vec<ProbeCommand> {
         }
         if read.is_of_everything() {
             reads.push(ReadCommand { stack_log: stack_log(), raw_log: true, ..read.clone() });
+            let nccl_ras = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc".parse().ok();
+            reads.push(ReadCommand { nccl_ras: nccl_ras.clone(), ..read.clone() });
+            reads.push(ReadCommand { stack_log: stack_log(), nccl_ras, ..read.clone() });
         }
         if read.is_of_everything() || read.sections == [SectionName::Xid] {
             reads.push(ReadCommand { since: since("24h"), ..read.clone() });

@@ -18,6 +18,7 @@ pub mod kernel_log;
 pub mod kubelet;
 pub mod kubernetes;
 pub mod mig;
+pub mod nccl;
 pub mod nvidia_stack;
 pub mod processes;
 pub mod stack_log;

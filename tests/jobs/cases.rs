@@ -127,7 +127,7 @@ impl World {
 }
 
 fn address(pod: usize) -> String {
-    format!("10.0.{}.7", pod)
+    format!("10.0.{pod}.7")
 }
 
 /// Returns ranks that launched so many operations in both answers. With 8 GPUs in each pod, the place of a rank follows from its number.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use diagnosis::explanation;
 use diagnosis::explanation::types::Explanation;
@@ -38,6 +39,8 @@ const LOGS: usize = 64;
 const LOG_LINES: usize = 10;
 /// Maximum number of bytes of a list of names.
 const NAMES_BYTES: usize = 300;
+/// Least time of a node for a question to NCCL: the answers take up to 11 s, and a probe pod has to start.
+const NCCL_TIME: Duration = Duration::from_secs(15);
 /// Number of pods whose NCCL is asked.
 const ASKED: usize = 2;
 const WHAT: &str = "Reading the nodes of the job";
@@ -102,7 +105,8 @@ pub(crate) async fn read_job(
         NodePart::of(reading, own, &worst)
     };
     let command = ReadCommand::everything();
-    let ask_nccl = pods_to_ask(&members, &on_nodes);
+    let has_time = call.settings.node_time().min(call.end.saturating_duration_since(Instant::now())) >= NCCL_TIME;
+    let ask_nccl = if has_time { pods_to_ask(&members, &on_nodes) } else { BTreeMap::new() };
     let is_asked = |node: &&Node| ask_nccl.contains_key(&node.name_any());
     let asked: Vec<Node> = objects.iter().filter(is_asked).cloned().collect();
     let daemon_sets = Some(&daemon_sets);

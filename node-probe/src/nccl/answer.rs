@@ -104,6 +104,7 @@ struct JsonMissingStatus {
 /// Fails if the document is not that of NCCL.
 pub(super) fn from_json(bytes: &[u8]) -> io::Result<Answer> {
     let document: Document = serde_json::from_slice(bytes)
+        .or_else(|_| serde_json::from_slice(&with_commas(bytes)))
         .map_err(|error| io::Error::other(format!("the answer is not the JSON of NCCL: {error}")))?;
     let rank = |JsonRank { rank, host, pid, nvml_dev, status, collective_counts }| {
         let JsonStatus { init_state, async_error, finalize_called, destroy_flag, abort_flag } = status;
@@ -136,6 +137,20 @@ pub(super) fn from_json(bytes: &[u8]) -> io::Result<Answer> {
         .collect();
     let total = communicators.len() as u64;
     Ok(Answer { version: document.nccl_version.map(|version| short(&version)), communicators, total })
+}
+
+/// Adds the comma that NCCL 2.28.7 leaves out after the device of a missing rank.
+fn with_commas(bytes: &[u8]) -> Vec<u8> {
+    let mut repaired = Vec::with_capacity(bytes.len() + 1024);
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let text = line.trim_ascii_end();
+        repaired.extend_from_slice(text);
+        if text.trim_ascii_start().starts_with(b"\"nvml_dev\":") && !text.ends_with(b",") {
+            repaired.push(b',');
+        }
+        repaired.extend_from_slice(&line[text.len()..]);
+    }
+    repaired
 }
 
 /// Returns a name or an address, cleaned.

@@ -1,7 +1,7 @@
 //! `ask`: one status request to NCCL, with limits for time and size. The protocol consists of lines of text.
 //!
 //! ```text
-//!   CLIENT PROTOCOL 2 ─▶ SERVER PROTOCOL 2    TIMEOUT 2 ─▶ OK
+//!   CLIENT PROTOCOL 2 ─▶ SERVER PROTOCOL 2    TIMEOUT 1 ─▶ OK
 //!   SET FORMAT json ─▶ OK (since 2.28.7), then STATUS ─▶ a JSON document, and the end of the connection
 //!                   ─▶ ERROR (before), then VERBOSE STATUS ─▶ text, and the end of the connection
 //! ```
@@ -24,8 +24,8 @@ const MAX_LINE: usize = 256;
 const GREETING_TIME: Duration = Duration::from_millis(700);
 /// Number of connections that are tried.
 const TRIES: usize = 4;
-/// Time in seconds that NCCL waits for its other processes.
-const NCCL_TIME: u32 = 2;
+/// Time in seconds after which NCCL does not wait any longer for processes whose connections are delayed.
+const NCCL_TIME: u32 = 1;
 
 /// Asks for the status until `end`.
 pub(super) fn ask(address: SocketAddr, end: Instant) -> io::Result<Answer> {

@@ -40,10 +40,13 @@ pub(super) fn compare(pod_uid: &str, before: Answer, after: Option<Answer>) -> N
     }
 }
 
+/// What the ranks of a group have in common: counts, earlier counts, and state.
+type Key<'a> = (&'a Counts, Option<&'a Counts>, State);
+
 fn joined(before: Option<&Communicator>, now: &Communicator) -> NcclCommunicator {
     let ranks = before.map(|one| one.ranks.as_slice()).unwrap_or_default();
     let earlier: HashMap<u64, &Counts> = ranks.iter().map(|rank| (rank.of.rank, &rank.launched)).collect();
-    let mut groups: BTreeMap<(&Counts, Option<&Counts>, State), (u64, Vec<NcclRank>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Key<'_>, (u64, Vec<NcclRank>)> = BTreeMap::new();
     for Rank { of, launched, state } in &now.ranks {
         let (count, examples) = groups.entry((launched, earlier.get(&of.rank).copied(), *state)).or_default();
         *count += 1;
@@ -54,7 +57,7 @@ fn joined(before: Option<&Communicator>, now: &Communicator) -> NcclCommunicator
     for (count, counts) in &now.unnamed {
         groups.entry((counts, None, State::default())).or_default().0 += count;
     }
-    let group = |((launched, before, state), (count, examples)): ((&Counts, Option<&Counts>, State), _)| NcclRanks {
+    let group = |((launched, before, state), (count, examples)): (Key<'_>, _)| NcclRanks {
         count,
         launched: launched.clone(),
         launched_before: before.cloned().unwrap_or_default(),

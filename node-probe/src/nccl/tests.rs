@@ -76,7 +76,7 @@ fn server(serve: impl Fn(&mut TcpStream, &str) -> bool + Send + 'static) -> (Soc
 fn speaks(writer: &mut TcpStream, line: &str, json: Option<&str>, text: &str) -> bool {
     let answer = match line {
         "CLIENT PROTOCOL 2" => "SERVER PROTOCOL 2\n",
-        "TIMEOUT 2" => "OK\n",
+        "TIMEOUT 1" => "OK\n",
         "SET FORMAT json" if json.is_some() => "OK\n",
         "STATUS" => json.expect("the format was accepted"),
         "VERBOSE STATUS" => text,
@@ -104,7 +104,7 @@ fn both_formats_are_asked_with_status_requests_only_and_show_the_same_rank() {
     let json = lagging(4711, 4712).to_string();
     let (address, lines) = server(move |writer, line| speaks(writer, line, Some(&json), ""));
     let of_json = ask(address, Duration::from_secs(5)).expect("JSON");
-    assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["CLIENT PROTOCOL 2", "TIMEOUT 2", "SET FORMAT json", "STATUS"]);
+    assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["CLIENT PROTOCOL 2", "TIMEOUT 1", "SET FORMAT json", "STATUS"]);
     let (address, lines) = server(|writer, line| speaks(writer, line, None, &lagging_text(4711, 4712)));
     let of_text = ask(address, Duration::from_secs(5)).expect("text");
     assert_eq!(lines.try_iter().last().as_deref(), Some("VERBOSE STATUS"));
@@ -147,6 +147,36 @@ fn ranks_that_move_and_ranks_that_are_missing_are_told_apart() {
         one.missing.iter().map(|rank| (rank.rank, rank.not_joined)).collect::<Vec<_>>(),
         [(4, false), (5, true)]
     );
+}
+
+#[test]
+fn the_missing_process_of_the_text_of_nccl_2_24_is_joined_with_the_missing_rank() {
+    let words = "NCCL version 2.24.3 compiled\nCommunicators... (2.00s)\n  0  1  2  2  4  3  RUNNING  INCOMPLETE\n";
+    let gone = "  Process 297 on node 10.0.0.2 managing GPU 0 (NVML 2)\n";
+    let answer = |processes: usize| {
+        let missing =
+            "#0-0 (0000000000abcdef) INCOMPLETE\n  Missing communicator data from 1 rank\n  The missing rank: 2\n";
+        let answer = text::parse(&format!("{words}{}{missing}", gone.repeat(processes))).expect("text");
+        answer.communicators[0].missing.clone()
+    };
+    let known = &answer(1)[0];
+    assert_eq!((known.rank, known.host.as_str(), known.pid, known.device), (2, "10.0.0.2", 297, 2));
+    assert_eq!(answer(2)[0].host, "", "it may be either of them");
+}
+
+/// NCCL 2.28.7 writes a missing rank without the comma after its device.
+#[test]
+fn a_missing_rank_of_nccl_2_28_is_read() {
+    let gone = json!({"rank": 1, "host": "10.0.0.2", "pid": 7, "nvml_dev": 4,
+        "status": {"unresponsive": true, "considered_dead": false}});
+    let whole = serde_json::to_string_pretty(&document(vec![rank(0, 10)], vec![gone])).expect("JSON");
+    let device = whole.find("\"nvml_dev\": 4").expect("the device of the missing rank");
+    let comma = device + whole[device..].find(',').expect("a comma");
+    let broken = format!("{}{}", &whole[..comma], &whole[comma + 1..]);
+    assert!(serde_json::from_str::<Value>(&broken).is_err());
+    let answer = from_json(broken.as_bytes()).expect("it is read");
+    assert_eq!(answer, from_json(whole.as_bytes()).expect("JSON"));
+    assert_eq!((answer.communicators[0].missing[0].rank, answer.communicators[0].missing[0].device), (1, 4));
 }
 
 #[test]

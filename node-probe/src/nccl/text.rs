@@ -44,6 +44,8 @@ pub(super) fn parse(text: &str) -> io::Result<Answer> {
     // The group of ranks that is being read: its number of ranks, its count, and whether ranks were named.
     let mut group: Option<(u64, Counts, bool)> = None;
     let mut was_table = false;
+    // The processes that did not answer. NCCL 2.24 names the missing ranks without them.
+    let mut gone: Vec<NcclRank> = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let ["NCCL", "version", version, ..] = words[..] {
@@ -75,6 +77,10 @@ pub(super) fn parse(text: &str) -> io::Result<Answer> {
             }
             list = if kind.trim() == "INCOMPLETE" { List::Missing } else { List::None };
             continue;
+        }
+        if let ["Process", pid, "on", "node", ..] = words[..] {
+            let pid = pid.parse().unwrap_or(-1);
+            gone.push(NcclRank { pid, ..process(0, &words) });
         }
         let Some(communicator) = answer.communicators.last_mut() else { continue };
         match words[..] {
@@ -114,6 +120,13 @@ pub(super) fn parse(text: &str) -> io::Result<Answer> {
         }
     }
     end_group(&mut answer, group);
+    for communicator in &mut answer.communicators {
+        if let ([rank], [process]) = (&mut communicator.missing[..], &gone[..])
+            && rank.host.is_empty()
+        {
+            *rank = NcclRank { rank: rank.rank, ..process.clone() };
+        }
+    }
     if answer.version.is_none() || !was_table {
         return Err(io::Error::other("the answer is not the text of NCCL"));
     }

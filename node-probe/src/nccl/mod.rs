@@ -62,7 +62,8 @@ pub(crate) fn ask(paths: &Paths, pod_uid: &PodUid) -> NcclStatus {
     let task = ChildTask::Nccl(NcclRequest { proc: paths.proc.clone(), pod_uid: uid.to_owned() });
     let output = child::command(&task).and_then(|command| child::output(command, START_TIME + TIME));
     match output {
-        Ok(output) if output.status.success() => serde_json::from_slice(&output.stdout)
+        Ok(output) if output.status.success() => serde_json::from_slice::<NcclStatus>(&output.stdout)
+            .map(|status| NcclStatus { pod_uid: uid.to_owned(), ..status })
             .unwrap_or_else(|error| without_answer(uid, "nccl_child", format!("the output of the child: {error}"), "")),
         Ok(output) => without_answer(uid, "nccl_child", format!("the child failed: {}", output.status), ""),
         Err(error) => without_answer(uid, "nccl_child", error, ""),
@@ -101,6 +102,8 @@ fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)
         })?;
     }
     privileges::drop_all().map_err(other)?;
+    // Dropping the privileges cleared the signal.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let end = Instant::now() + TIME;
     let unanswered = |error| ("nccl_unanswered", error);
     let before = client::ask(address, end).map_err(unanswered)?;

@@ -315,7 +315,8 @@ fn only_a_loopback_port_of_the_pods_own_processes_is_asked() {
             .map(|found| found.map(|found| found.address.to_string()))
             .map_err(|error| error.to_string())
     };
-    let cases: [(&str, Vec<(&str, String)>, Result<Option<&str>, &str>); 8] = [
+    type Case = (&'static str, Vec<(&'static str, String)>, Result<Option<&'static str>, &'static str>);
+    let cases: [Case; 8] = [
         ("loopback", vec![("tcp", loopback(5))], Ok(Some("127.0.0.1:28028"))),
         ("all addresses", vec![("tcp", line("00000000:6D7C", "0A", 5))], Ok(Some("127.0.0.1:28028"))),
         ("IPv6", vec![("tcp6", line("00000000000000000000000001000000:6D7C", "0A", 5))], Ok(Some("[::1]:28028"))),

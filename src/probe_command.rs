@@ -41,6 +41,8 @@ pub struct ReadCommand {
     /// Whether the report also has what people and vendors ask for: the records of the kernel log, files of the driver, and
     /// configuration spaces. Only with all sections.
     pub raw_log: bool,
+    /// A pod whose NCCL is asked for its status. Only with all sections.
+    pub nccl_ras: Option<PodUid>,
 }
 
 /// An action. A second action with the same `once` does not run in the same container.
@@ -100,6 +102,10 @@ pub struct HoldCommand {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerId(String);
 
+/// UID of a pod: hex digits and dashes. The UID of a static pod is a hash of 32 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodUid(String);
+
 /// A container of NVIDIA's software for Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackContainer {
@@ -154,7 +160,14 @@ impl From<ReadCommand> for ProbeCommand {
 
 impl ReadCommand {
     pub fn of(sections: impl Into<Vec<SectionName>>) -> Self {
-        Self { sections: sections.into(), since: None, container: None, stack_log: None, raw_log: false }
+        Self {
+            sections: sections.into(),
+            since: None,
+            container: None,
+            stack_log: None,
+            raw_log: false,
+            nccl_ras: None,
+        }
     }
 
     pub fn everything() -> Self {
@@ -174,7 +187,7 @@ impl ReadCommand {
     }
 
     fn to_args(&self) -> Vec<String> {
-        let Self { sections, since, container, stack_log, raw_log } = self;
+        let Self { sections, since, container, stack_log, raw_log, nccl_ras } = self;
         let mut args = match sections.as_slice() {
             _ if self.is_of_everything() => words(&["all"]),
             [section] => words(&[section.as_str()]),
@@ -184,6 +197,7 @@ impl ReadCommand {
         args.extend(option("--container", container.as_ref().map(|id| id.0.clone())));
         args.extend(option("--stack-log", stack_log.as_ref().map(StackContainer::to_string)));
         args.extend(flag(*raw_log, "--raw-log"));
+        args.extend(option("--nccl-ras", nccl_ras.as_ref().map(|uid| uid.0.clone())));
         args
     }
 }
@@ -250,23 +264,37 @@ impl FromStr for ContainerId {
     }
 }
 
+impl PodUid {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PodUid {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+        if plain && (32..=36).contains(&text.len()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a pod UID consists of 32 to 36 hex digits and dashes")
+        }
+    }
+}
+
 /// The UID and the name are validated, because they become parts of a path that must stay inside its folder.
 impl FromStr for StackContainer {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        /// Minimum and maximum length of a UID. The UID of a static pod is a hash of 32 hex digits.
-        const UID: std::ops::RangeInclusive<usize> = 32..=36;
         const LABEL: std::ops::RangeInclusive<usize> = 1..=63;
-        let uid = |uid: &str| {
-            UID.contains(&uid.len()) && uid.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
-        };
         let label = |name: &str| {
             let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
             LABEL.contains(&name.len()) && plain && !name.starts_with('-') && !name.ends_with('-')
         };
         match text.split_once('/') {
-            Some((pod_uid, container)) if uid(pod_uid) && label(container) => {
+            Some((pod_uid, container)) if pod_uid.parse::<PodUid>().is_ok() && label(container) => {
                 Ok(Self { pod_uid: pod_uid.to_owned(), container: container.to_owned() })
             }
             _ => Err("expected a pod UID, a slash, and the name of a container"),

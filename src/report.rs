@@ -17,6 +17,7 @@ use crate::facts::inventory::Inventory;
 use crate::facts::kernel_log::KernelLog;
 use crate::facts::kubelet::Kubelet;
 use crate::facts::mig::Mig;
+use crate::facts::nccl::NcclStatus;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
@@ -59,6 +60,8 @@ pub struct Report {
     pub kernel_log: Vec<String>,
     /// Files of the driver and configuration spaces, in reports with `--raw-log`: for people, not for rules.
     pub raw_files: Vec<RawFile>,
+    /// What NCCL in a pod says about its job, in reports with `--nccl-ras`.
+    pub nccl: Option<NcclStatus>,
     /// The result or the plan of `kill` or `reset`. Absent in reports of other commands.
     pub action: Option<Action>,
     /// Why the report has no sections (wrong usage, unreadable facts file).

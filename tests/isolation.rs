@@ -7,6 +7,8 @@
 
 #[path = "isolation/callers.rs"]
 mod callers;
+#[path = "isolation/nccl.rs"]
+mod nccl;
 #[path = "isolation/support.rs"]
 mod support;
 #[path = "isolation/tenants.rs"]

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cgroup;
 pub use crate::host::kubelet::fuzzing::{checkpoint, pod_resources};
 pub use crate::kernel_log::fuzzing::{journal, kmsg};
+pub use crate::nccl::fuzzing::nccl;
 
 #[path = "common.rs"]
 pub(crate) mod common;
@@ -62,5 +63,6 @@ mod tests {
         run("checkpoint", super::checkpoint);
         run("pod_resources", super::pod_resources);
         run("cgroup", super::cgroup);
+        run("nccl", super::nccl);
     }
 }

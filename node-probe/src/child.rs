@@ -1,6 +1,6 @@
 //! Starts this program again as a child process (`command`, `output`), for tasks that need a separate process.
 //!
-//! These tasks are calls of NVML, and tasks with another root directory or cgroup.
+//! These tasks are calls of NVML, and tasks with another root directory, cgroup or network.
 //!
 //! ```text
 //!   command(task) ─▶ /proc/self/exe, standard input = a socket with the task ─▶ task() ─▶ the task runs

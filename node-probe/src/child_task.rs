@@ -1,4 +1,4 @@
-//! `ChildTask`: the input of each task of a child process (NVML, journalctl, device access, nvidia-smi).
+//! `ChildTask`: the input of each task of a child process (NVML, journalctl, device access, nvidia-smi, NCCL).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +19,16 @@ pub(crate) enum ChildTask {
     DeviceAccess(DeviceAccessRequest),
     /// Run nvidia-smi of the host.
     NvidiaSmi(NvidiaSmi),
+    /// Ask NCCL in a pod for the status of its job.
+    Nccl(NcclRequest),
+}
+
+/// The pod whose NCCL is asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NcclRequest {
+    pub(crate) proc: PathBuf,
+    /// UID of the pod.
+    pub(crate) pod_uid: String,
 }
 
 /// The journal of the host, and the start of the window.
@@ -115,6 +125,7 @@ impl ChildTask {
             Self::Journal(_) => "node-probe: journal",
             Self::DeviceAccess(_) => "node-probe: devices of a container",
             Self::NvidiaSmi(_) => "node-probe: nvidia-smi",
+            Self::Nccl(_) => "node-probe: NCCL",
         }
     }
 }
@@ -138,6 +149,6 @@ mod tests {
         let tasks: Vec<ChildTask> =
             serde_json::from_str(include_str!("../../tests/isolation/tasks.json")).expect("a child could read them");
         let titles: std::collections::BTreeSet<_> = tasks.iter().map(ChildTask::title).collect();
-        assert_eq!(titles.len(), 4, "{titles:?}");
+        assert_eq!(titles.len(), 5, "{titles:?}");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use syringe_core::probe_command::{
-    ActionCommand, ContainerId, HoldCommand, KillCommand, NodeAction, ProbeCommand, RESET_TIME, ReadCommand,
+    ActionCommand, ContainerId, HoldCommand, KillCommand, NodeAction, PodUid, ProbeCommand, RESET_TIME, ReadCommand,
     ResetCommand, StackContainer,
 };
 use syringe_core::section_name::SectionName;
@@ -110,6 +110,9 @@ enum Command {
         /// Also print the records of the kernel log (at most 2 MiB), /proc/driver/nvidia and PCI configuration spaces
         #[arg(long)]
         raw_log: bool,
+        /// Also ask NCCL in this pod for the status of its job, twice
+        #[arg(long, value_name = "POD_UID")]
+        nccl_ras: Option<PodUid>,
     },
     /// Several sections in one pass: inventory,kubelet,processes
     Read {
@@ -265,8 +268,8 @@ fn probe_command(command: Command, operator: bool) -> ProbeCommand {
         Command::Kubelet => SectionName::Kubelet.into(),
         Command::Host(container_args) => container_args.with(vec![SectionName::Host]),
         Command::Xid(WindowArgs { since }) => ReadCommand { since, ..SectionName::Xid.into() },
-        Command::All { window: WindowArgs { since }, container_args, raw_log } => {
-            ReadCommand { since, raw_log, ..container_args.with(SectionName::ALL.to_vec()) }
+        Command::All { window: WindowArgs { since }, container_args, raw_log, nccl_ras } => {
+            ReadCommand { since, raw_log, nccl_ras, ..container_args.with(SectionName::ALL.to_vec()) }
         }
         Command::Read { sections, container_args } => container_args.with(sections),
         Command::Kill(Kill { gpu, pid, start_ticks, grace_seconds, action_args: ActionArgs { plan, once } }) => {

@@ -73,11 +73,12 @@ fn the_name_of_a_log_cannot_leave_its_folder() {
 /// A new option with free text must be reviewed and added to the list of known options.
 #[test]
 fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
         "timeout-ms",
         "since",
         "container",
         "stack-log",
+        "nccl-ras",
         "gpu",
         "pid",
         "start-ticks",
@@ -131,6 +132,9 @@ fn commands() -> Vec<ProbeCommand> {
         }
         if read.is_of_everything() {
             reads.push(ReadCommand { stack_log: stack_log(), raw_log: true, ..read.clone() });
+            let nccl_ras = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc".parse().ok();
+            reads.push(ReadCommand { nccl_ras: nccl_ras.clone(), ..read.clone() });
+            reads.push(ReadCommand { stack_log: stack_log(), nccl_ras, ..read.clone() });
         }
         if read.is_of_everything() || read.sections == [SectionName::Xid] {
             reads.push(ReadCommand { since: since("24h"), ..read.clone() });

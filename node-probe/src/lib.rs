@@ -25,6 +25,7 @@
 //!   privileges     drops all privileges
 //!   host           procfs, sysfs, the host's files, the kubelet
 //!   nvml           NVML, in a child process
+//!   nccl           asks NCCL in a pod for the status of its job, in a child process
 //!   kernel_log     kernel events
 //!   collect        reads all sections concurrently, with a deadline
 //!   replay         the same report from a facts file
@@ -59,6 +60,8 @@ mod host;
 mod in_root;
 #[cfg(target_os = "linux")]
 mod kernel_log;
+#[cfg(target_os = "linux")]
+mod nccl;
 #[cfg(target_os = "linux")]
 mod nvml;
 #[cfg(target_os = "linux")]
@@ -163,6 +166,7 @@ fn run_child(task: child_task::ChildTask) -> ExitCode {
     };
     match task {
         child_task::ChildTask::Nvml(request) => nvml::run_in_child(&request),
+        child_task::ChildTask::Nccl(request) => nccl::run_in_child(&request),
         child_task::ChildTask::Journal(journal) => {
             not_started("the host's journalctl", &kernel_log::become_in_root(&journal))
         }

@@ -100,6 +100,10 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
         sections,
         kernel_log,
         raw_files,
+        nccl: facts
+            .nccl
+            .clone()
+            .filter(|nccl| request.read.nccl_ras.as_ref().is_some_and(|uid| uid.as_str() == nccl.pod_uid)),
         ..blank()
     }
 }

@@ -19,6 +19,7 @@ pub mod kernel_log;
 pub mod kubelet;
 pub mod kubernetes;
 pub mod mig;
+pub mod nccl;
 pub mod nvidia_stack;
 pub mod processes;
 pub mod rdma_counters;

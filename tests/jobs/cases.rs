@@ -6,8 +6,9 @@ use archive::ContainerLog;
 use demo_cluster::{Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
+use syringe_core::facts::nccl::{NOT_LISTENING, NcclCommunicator, NcclRank, NcclRanks, NcclStatus};
 use syringe_core::facts::telemetry::GpuTelemetry;
-use syringe_core::report::{Report, Section};
+use syringe_core::report::{Problem, Report, Section};
 use syringe_core::scenarios;
 
 use crate::tools::Bench;
@@ -44,6 +45,7 @@ impl World {
                 json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "train", "uid": "u", "controller": true}]);
             pod.metadata.owner_references = serde_json::from_value(owner).unwrap();
             pod.metadata.name = Some(format!("train-{rank}-abcde"));
+            pod.status.as_mut().unwrap().pod_ip = Some(address(rank));
             let labels = [("batch.kubernetes.io/job-completion-index", rank.to_string()), ("app", "llm".to_owned())];
             pod.metadata.labels = Some(labels.map(|(key, value)| (key.to_owned(), value)).into());
             pod
@@ -99,10 +101,56 @@ impl World {
         pod.status = Some(serde_json::from_value(status).unwrap());
     }
 
+    /// Leaves out most pods, which makes a case faster.
+    fn small(&mut self) -> &mut Self {
+        self.pods.truncate(20);
+        self
+    }
+
+    /// Sets the answer of NCCL in the first two pods.
+    fn nccl(&mut self, change: impl Fn(&mut NcclStatus)) {
+        for number in 0..2 {
+            let pod_uid = self.pods[number].metadata.uid.clone().unwrap();
+            let ranks = vec![ranks(512, 4712, 4712, &[])];
+            let communicator =
+                NcclCommunicator { hash: "0x5ca1ab1e".to_owned(), size: 512, ranks, ..NcclCommunicator::default() };
+            let mut status = NcclStatus {
+                pod_uid,
+                version: Some("2.28.7".to_owned()),
+                between_ms: Some(3003),
+                communicators: vec![communicator],
+                ..NcclStatus::default()
+            };
+            change(&mut status);
+            self.report(number, |report| report.nccl = Some(status));
+        }
+    }
+
     async fn bench(self) -> Bench {
         let Self { nodes, pods, logs } = self;
         Bench::of(Fixture { pods, logs, ..Fixture::of(nodes) }).await
     }
+}
+
+fn address(pod: usize) -> String {
+    format!("10.0.{pod}.7")
+}
+
+/// Returns ranks that launched so many operations in both answers. With 8 GPUs in each pod, the place of a rank follows from its number.
+fn ranks(count: u64, before: u64, after: u64, named: &[u64]) -> NcclRanks {
+    let counts = |launched| [("AllReduce".to_owned(), launched), ("Broadcast".to_owned(), 1)].into();
+    NcclRanks {
+        count,
+        launched: counts(after),
+        launched_before: counts(before),
+        examples: named.iter().map(|rank| nccl_rank(*rank)).collect(),
+        ..NcclRanks::default()
+    }
+}
+
+fn nccl_rank(rank: u64) -> NcclRank {
+    let pod = usize::try_from(rank / 8).unwrap();
+    NcclRank { rank, host: address(pod), pid: 100, device: i64::try_from(rank % 8).unwrap(), not_joined: false }
 }
 
 fn name(number: usize) -> String {
@@ -163,7 +211,84 @@ struct Case {
     words: &'static [&'static str],
 }
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 24] = [
+    Case {
+        name: "NCCL: a rank lags and stands still",
+        change: |world| {
+            world.nccl(|nccl| {
+                nccl.communicators[0].ranks = vec![ranks(1, 4711, 4711, &[139]), ranks(511, 4712, 4712, &[])]
+            });
+        },
+        state: "waiting",
+        suspect: Some(("17", "process_stopped")),
+        words: &[
+            "NCCL 2.28.7 in pod train-0-abcde says: 1 rank launched nothing within 3 s and is behind the others.",
+            "rank 139 launched 4711 AllReduce, and 4711 also 3 s later",
+            "\"common\":\"4712\"",
+            "\"place\":\"GPU 3\"",
+            "gpu-017",
+        ],
+    },
+    Case {
+        name: "NCCL: all ranks stand still alike",
+        change: |world| world.small().nccl(|_| {}),
+        state: "computing",
+        suspect: None,
+        words: &["all ranks launched the same operations, and none within 3 s", "Nothing differs"],
+    },
+    Case {
+        name: "NCCL: a rank does not answer",
+        change: |world| {
+            world.small().nccl(|nccl| {
+                nccl.communicators[0].ranks = vec![ranks(511, 4712, 4712, &[])];
+                nccl.communicators[0].missing = vec![nccl_rank(139)];
+            });
+        },
+        state: "computing",
+        suspect: Some(("17", "process_stopped")),
+        words: &["1 rank did not answer it", "rank 139 does not answer"],
+    },
+    Case {
+        name: "NCCL: a forged list of ranks",
+        change: |world| {
+            world.small().nccl(|nccl| {
+                let one = &mut nccl.communicators[0];
+                one.ranks = vec![ranks(1, 4711, 4711, &[139]), ranks(511, 4712, 4712, &[])];
+                one.impossible = Some("rank 3 is listed twice\u{1b}[2J".to_owned());
+            });
+        },
+        state: "computing",
+        suspect: None,
+        words: &["is not used, because rank 3 is listed twice", "Nothing differs"],
+    },
+    Case {
+        name: "NCCL: the address of a pod of another job",
+        change: |world| {
+            world.small().nccl(|nccl| {
+                let mut forged = ranks(1, 4711, 4711, &[139]);
+                forged.examples[0].host = "10.9.9.9".to_owned();
+                nccl.communicators[0].ranks = vec![forged, ranks(511, 4712, 4712, &[])];
+            });
+        },
+        state: "waiting",
+        suspect: None,
+        words: &["Rank 139 on 10.9.9.9 is at no address of one pod of this job"],
+    },
+    Case {
+        name: "NCCL: the job does not use it",
+        change: |world| {
+            world.small().nccl(|nccl| {
+                let problem =
+                    Problem { code: NOT_LISTENING.to_owned(), why: "no process".to_owned(), ..Problem::default() };
+                *nccl = NcclStatus { pod_uid: nccl.pod_uid.clone(), problem: Some(problem), ..NcclStatus::default() };
+            });
+        },
+        state: "computing",
+        suspect: None,
+        words: &[
+            "\"summary\":\"The job computes (the median of 160 GPUs is 100 % utilization and 683 W). Nothing differs.",
+        ],
+    },
     Case {
         name: "computes",
         change: |_| {},

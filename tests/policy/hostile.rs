@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use syringe_core::probe_command::{ProbeCommand, ReadCommand};
 
 use crate::admission::{Denial, Policies, Request};
 use crate::cases::{self, Attempt, Case, Subresource};
@@ -193,6 +194,22 @@ fn the_end_of_the_log_of_a_stack_container_may_be_asked_for() {
         vec!["node-probe", "host", "--stack-log", log],
         vec!["node-probe", "all", "--container", &id, "--stack-log", log],
     ] {
+        let mut pod = defaulted(printed(&[]));
+        pod["spec"]["containers"][0]["command"] = json!(words);
+        for asked in [request("CREATE", "", pod), request("CONNECT", "exec", cases::exec(&words))] {
+            assert_eq!(policies.review(&asked), [], "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn nccl_in_a_pod_may_be_asked() {
+    let (policies, log) = (usual(), "0f8a7c2e-11aa-4bbb-8ccc-123456789abc/nvidia-driver-ctr");
+    let asked =
+        ReadCommand { nccl_ras: "0f8a7c2e-11aa-4bbb-8ccc-123456789abc".parse().ok(), ..ReadCommand::everything() };
+    let with_log = ReadCommand { stack_log: log.parse().ok(), ..asked.clone() };
+    for words in [asked, with_log].map(|read| ProbeCommand::from(read).argv()) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut pod = defaulted(printed(&[]));
         pod["spec"]["containers"][0]["command"] = json!(words);
         for asked in [request("CREATE", "", pod), request("CONNECT", "exec", cases::exec(&words))] {

@@ -26,6 +26,7 @@ struct Head<'a> {
     /// A replay parses raw records, leaves out the files and the scope, and repeats an error in a new document.
     kernel_log: Option<IgnoredAny>,
     raw_files: Option<IgnoredAny>,
+    nccl: Option<IgnoredAny>,
     scope: Option<IgnoredAny>,
     action: Option<IgnoredAny>,
     error: Option<IgnoredAny>,
@@ -39,7 +40,7 @@ struct Section {
 /// Returns the output of a command that reads everything; `None` if node-probe must replay the document. This version of node-probe
 /// replays only its own documents without a change.
 pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
-    let is_whole = |read: &ReadCommand| read.is_of_everything() && read.since.is_none() && !read.raw_log;
+    let is_whole = |read: &ReadCommand| read.is_of_everything() && read.since.is_none() && !read.raw_log && read.nccl_ras.is_none();
     // The command line of almost every probe is not parsed, because the parser is built anew for each.
     let is_whole = arguments == ["all"]
         || matches!(node_probe::parse(arguments), Some(ProbeCommand::Read(read)) if is_whole(&read));
@@ -47,13 +48,14 @@ pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
     if !is_whole || document.len() + REPLAYED.len() >= MAX_BYTES {
         return None;
     }
-    let Head { schema_version, probe_version, source, sections, kernel_log, raw_files, scope, action, error } =
+    let Head { schema_version, probe_version, source, sections, kernel_log, raw_files, nccl, scope, action, error } =
         serde_json::from_slice(document).ok()?;
     let is_own = schema_version == SCHEMA_VERSION && probe_version == VERSION;
     // A replay adds the sections that are absent, and has another exit code if nothing was read.
     let is_complete = sections.len() == SectionName::ALL.len();
     let is_read = sections.values().any(|section| section.status != Status::Error);
-    if !(is_own && is_complete && is_read) || [kernel_log, raw_files, scope, action, error].iter().any(Option::is_some)
+    if !(is_own && is_complete && is_read)
+        || [kernel_log, raw_files, nccl, scope, action, error].iter().any(Option::is_some)
     {
         return None;
     }

@@ -1,5 +1,6 @@
 //! `ParallelReads`: reads many nodes, a limited number in parallel, with a deadline for each node and for the call.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use kube_read::failure::Cause;
 use kube_read::objects::daemon_sets::DaemonSet;
 use kube_read::objects::node_conditions::is_ready;
 use kube_read::reads::existing_pods::ExistingPods;
-use syringe_core::probe_command::ReadCommand;
+use syringe_core::probe_command::{PodUid, ReadCommand};
 
 /// Additional time for a node if node-probe is uploaded to it: 4 MB at 130 kB/s.
 const UPLOAD_TIME: Duration = Duration::from_secs(30);
@@ -43,6 +44,17 @@ pub(crate) enum NodeOutcome<R> {
 }
 
 impl<R> NodeOutcome<R> {
+    /// Whether the command or a field of the pod may have been refused. `is_unread`: whether no probe ran.
+    pub(crate) fn may_be_refused(&self, is_unread: impl Fn(&R) -> bool) -> bool {
+        match self {
+            Self::Read(read) => is_unread(read),
+            Self::Unprobed(_, failure) | Self::Failed(failure) => {
+                failure.cause.is_refusal() || matches!(failure.cause, Cause::Usage)
+            }
+            Self::Skipped(_) | Self::NotReached => false,
+        }
+    }
+
     /// Whether the read failed for a reason that applies to every node.
     fn applies_to_cluster(&self) -> bool {
         matches!(self, Self::Failed(failure) if failure.cause.is_cluster_wide())
@@ -57,6 +69,8 @@ pub(crate) struct ParallelReads<'a> {
     pub(crate) command: &'a ReadCommand,
     /// The DaemonSets of the cluster, which are listed once for all nodes.
     pub(crate) daemon_sets: Option<&'a Result<Vec<DaemonSet>, Failure>>,
+    /// The nodes on which NCCL in a pod is also asked.
+    pub(crate) ask_nccl: &'a BTreeMap<String, PodUid>,
 }
 
 impl ParallelReads<'_> {
@@ -128,7 +142,8 @@ impl ParallelReads<'_> {
         };
         let daemon_sets = self.daemon_sets.filter(|_| probed);
         let known = NodeToRead { connection, kubernetes: node, existing_pods, daemon_sets, time, upload_time };
-        let read = read_node::read_or_refused(quiet, known, self.tool, self.command.clone());
+        let command = ReadCommand { nccl_ras: self.ask_nccl.get(&name).cloned(), ..self.command.clone() };
+        let read = read_node::read_or_refused(quiet, known, self.tool, command);
         // The probe task continues until its pod is deleted, even if nobody waits for it.
         let read = match timeout_at(end, read).await {
             Ok(read) => read,

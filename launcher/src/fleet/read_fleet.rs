@@ -1,5 +1,7 @@
 //! `read_fleet`: answers a call about many nodes: lists the GPU nodes, reads them, and aggregates the results.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use tokio::time::Instant;
@@ -49,7 +51,8 @@ pub(crate) async fn read_fleet(
     nodes.sort_by_cached_key(|node| (!has_problems(node), node.name_any()));
     let limit = selection.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let beyond_limit = nodes.split_off(limit.min(nodes.len())).iter().map(ResourceExt::name_any).collect();
-    let walk = ParallelReads { call, connection: &connection, tool, command, daemon_sets: daemon_sets.as_ref() };
+    let daemon_sets = daemon_sets.as_ref();
+    let walk = ParallelReads { call, connection: &connection, tool, command, daemon_sets, ask_nccl: &BTreeMap::new() };
     let outcomes = walk.run(nodes, node_row::from_reading).await;
     if call.cancel.is_cancelled() {
         let failure = Failure::new("Reading the GPU nodes", "cancelled by the caller", "Call again.");

@@ -1,12 +1,14 @@
 //! `read_job`: reads the nodes of the pods of a job, each once and several in parallel, and compares the pods with each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use diagnosis::explanation;
 use diagnosis::explanation::types::Explanation;
 use diagnosis::job::{Member, Observed, explain_job, observe};
 use futures_util::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 use kube_read::client::api_error::section_unknown;
 use kube_read::objects::job_ranks::{self, JobRank, RankedPods};
@@ -16,7 +18,7 @@ use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{daemon_sets, nodes, pod, pod_log};
 use kube_read::{Connection, Failure};
 use syringe_core::facts::kubernetes::pod::PodFacts;
-use syringe_core::probe_command::ReadCommand;
+use syringe_core::probe_command::{PodUid, ReadCommand};
 use syringe_core::report::Source;
 use tokio::time::Instant;
 
@@ -25,6 +27,7 @@ use crate::answer::job::{JobAnswer, SuspectPod};
 use crate::call::CallContext;
 use crate::fleet::parallel_reads::{NodeOutcome, ParallelReads};
 use crate::node_reading::read_node::NodeReading;
+use crate::settings::ProbeMethod;
 
 /// Up to this number of nodes, each node is read. For more, one list of all nodes is cheaper for the API server.
 const FEW_NODES: usize = 8;
@@ -36,6 +39,10 @@ const LOGS: usize = 64;
 const LOG_LINES: usize = 10;
 /// Maximum number of bytes of a list of names.
 const NAMES_BYTES: usize = 300;
+/// Least time of a node for a question to NCCL: the answers take up to 11 s, and a probe pod has to start.
+const NCCL_TIME: Duration = Duration::from_secs(15);
+/// Number of pods whose NCCL is asked.
+const ASKED: usize = 2;
 const WHAT: &str = "Reading the nodes of the job";
 
 /// What the reading of one node says about the pods of the job.
@@ -61,9 +68,10 @@ pub(crate) async fn read_job(
     let began = Instant::now();
     let ReadPod { facts: mut worst, no_events, all, selected_of, .. } = read;
     let RankedPods { pods, missing } = job_ranks::of(all);
-    let member = |(place, pod): (JobRank, _)| Member {
+    let member = |(place, pod): (JobRank, Pod)| Member {
         rank: place.rank,
         role: place.role,
+        addresses: addresses(&pod),
         pod: pod_facts::from_pod(&pod),
         observed: Err("its node was not read".to_owned()),
     };
@@ -97,9 +105,33 @@ pub(crate) async fn read_job(
         NodePart::of(reading, own, &worst)
     };
     let command = ReadCommand::everything();
-    let reads =
-        ParallelReads { call, connection, tool: "explain_gpu_pod", command: &command, daemon_sets: Some(&daemon_sets) };
-    let outcomes = reads.run(objects, &summarise).await;
+    let has_time = call.settings.node_time().min(call.end.saturating_duration_since(Instant::now())) >= NCCL_TIME;
+    let ask_nccl = if has_time { pods_to_ask(&members, &on_nodes) } else { BTreeMap::new() };
+    let is_asked = |node: &&Node| ask_nccl.contains_key(&node.name_any());
+    let asked: Vec<Node> = objects.iter().filter(is_asked).cloned().collect();
+    let daemon_sets = Some(&daemon_sets);
+    let reads = ParallelReads {
+        call,
+        connection,
+        tool: "explain_gpu_pod",
+        command: &command,
+        daemon_sets,
+        ask_nccl: &ask_nccl,
+    };
+    let mut outcomes = reads.run(objects, &summarise).await;
+    // A policy of an earlier version, or an earlier probe, refuses the question to NCCL.
+    let is_refused = |node: &Node| {
+        outcomes
+            .iter()
+            .any(|(name, outcome)| *name == node.name_any() && outcome.may_be_refused(|part| part.unread.is_some()))
+    };
+    let refused: Vec<Node> = asked.into_iter().filter(is_refused).collect();
+    if !refused.is_empty() && call.settings.via != ProbeMethod::None {
+        let call = &CallContext { failure_backoff: Arc::default(), ..call.clone() };
+        let again = ParallelReads { call, ask_nccl: &BTreeMap::new(), ..reads }.run(refused, &summarise).await;
+        outcomes.retain(|(name, _)| !again.iter().any(|(other, _)| other == name));
+        outcomes.extend(again);
+    }
     let mut observed = Vec::new();
     let (mut of_worst, mut left_behind, mut times, mut deleted) = (None, Vec::new(), Vec::new(), true);
     let mut passed_over = Vec::new();
@@ -218,6 +250,34 @@ async fn read_logs(connection: &Connection, members: &mut [Member]) {
         let lines = lines.unwrap_or_default();
         members[index].pod.log_lines = lines.iter().map(|line| line.trim_start().to_owned()).collect();
     }
+}
+
+/// Returns the nodes on which NCCL is asked, with the pod that is asked. Every process of a job answers for all of them, so one pod is
+/// enough; a second one is asked because the processes of the first one can be stopped.
+fn pods_to_ask(members: &[Member], on_nodes: &BTreeMap<String, Vec<usize>>) -> BTreeMap<String, PodUid> {
+    let runs = |pod: &PodFacts| pod.phase == "Running" && pod.running().next().is_some();
+    let running: Vec<&PodFacts> = members.iter().map(|member| &member.pod).filter(|pod| runs(pod)).collect();
+    if running.len() < 2 {
+        return BTreeMap::new();
+    }
+    let mut asked = BTreeMap::new();
+    for pod in running {
+        let node = pod.node.as_ref().filter(|node| on_nodes.contains_key(*node));
+        if let (Some(node), Ok(uid)) = (node, pod.uid.parse()) {
+            asked.entry(node.clone()).or_insert(uid);
+        }
+        if asked.len() == ASKED {
+            break;
+        }
+    }
+    asked
+}
+
+/// Returns the addresses of a pod.
+fn addresses(pod: &Pod) -> Vec<String> {
+    let Some(status) = &pod.status else { return Vec::new() };
+    let more = status.pod_ips.iter().flatten().map(|address| address.ip.clone());
+    status.pod_ip.iter().cloned().chain(more).collect()
 }
 
 /// The nodes that were not read: name, reason, next step.

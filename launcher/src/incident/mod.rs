@@ -212,15 +212,15 @@ async fn read_nodes(
     let read = async |call: &CallContext, nodes: Vec<Node>, raw_log: bool| {
         let command = ReadCommand { raw_log, ..ReadCommand::everything() };
         let daemon_sets = Some(&daemon_sets);
-        let reads = ParallelReads { call, connection, tool: "incident", command: &command, daemon_sets };
+        let ask_nccl = &BTreeMap::new();
+        let reads = ParallelReads { call, connection, tool: "incident", command: &command, daemon_sets, ask_nccl };
         reads.run(nodes, &summarise).await
     };
     let raw_log = call.settings.may_read_raw_log();
     let mut outcomes: BTreeMap<_, _> = read(call, nodes.to_vec(), raw_log).await.into_iter().collect();
-    let is_refused = |node: &&Node| match outcomes.get(&node.name_any()) {
-        Some(NodeOutcome::Read(part)) => part.unread.is_some() && nodes::why_no_probe(node).is_none(),
-        Some(NodeOutcome::Unprobed(_, failure) | NodeOutcome::Failed(failure)) => failure.cause.is_refusal(),
-        _ => false,
+    let is_refused = |node: &&Node| {
+        let may_be = |outcome: &NodeOutcome<NodePart>| outcome.may_be_refused(|part| part.unread.is_some());
+        nodes::why_no_probe(node).is_none() && outcomes.get(&node.name_any()).is_some_and(may_be)
     };
     let refused: Vec<Node> = nodes.iter().filter(is_refused).filter(|_| raw_log).cloned().collect();
     if !refused.is_empty() && call.settings.via != ProbeMethod::None {

@@ -9,6 +9,7 @@
 //!   host thread     host, kubelet                                                         ├─▶ Collector ─▶ Report
 //!   log thread      kernel log                                                            │
 //!   process thread  (starts when NVML's lists have arrived or failed) ────────────────────┘
+//!   NCCL thread     what NCCL in a pod says, if asked: not a section
 //! ```
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod test_node;
 
 use std::path::Path;
 use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -41,7 +43,7 @@ use crate::document::{blank, millis};
 use crate::nvml::{GpuAddress, NvmlProcesses};
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::{bounded, host};
+use crate::{bounded, host, nccl};
 
 /// Time that the driver takes to initialize one GPU.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(3);
@@ -87,6 +89,10 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
     }
     let identity = host::identity(&paths);
     let mut problems = bounded::take_problems();
+    let asked = request.read.nccl_ras.clone().map(|uid| {
+        let paths = paths.clone();
+        thread::spawn(move || nccl::ask(&paths, &uid))
+    });
     let may_read_raw_files = reason_against_nvml(&paths.host).is_none();
     start_threads(&needed, request, taken_at, &paths, &sender, may_read_raw_files);
     let mut collector = Collector::new(needed, sender, paths, nvml, started + timeout);
@@ -102,6 +108,8 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
         sections: collector.sections,
         kernel_log: collector.raw_log,
         raw_files: collector.raw_files,
+        // The child has its own time limit.
+        nccl: asked.and_then(|asked| asked.join().ok()),
         ..blank()
     };
     if foreign {

@@ -7,10 +7,12 @@
 //!
 //! A job waits for its slowest pod, so a fact that all pods share is not the reason why one of them holds the others up. Only a value
 //! that differs from that of the majority is evidence against a pod. `facts` has the table of the values, `compare` finds those that
-//! differ, `suspects` puts the pods into an order, `state` says what the job does.
+//! differ, `nccl` reads what NCCL says about the
+//! ranks, `suspects` puts the pods into an order, `state` says what the job does.
 
 mod compare;
 mod facts;
+mod nccl;
 mod observe;
 mod state;
 mod suspects;
@@ -33,6 +35,8 @@ pub struct Member {
     pub role: String,
     /// The pod. `log_lines` has the end of its log if the pod failed first.
     pub pod: PodFacts,
+    /// Addresses of the pod.
+    pub addresses: Vec<String>,
     /// The values of its node; `Err` has the reason why there are none.
     pub observed: Result<Observed, String>,
 }
@@ -190,7 +194,9 @@ impl MemberName {
 
 /// Compares the pods of a job. `missing`: indices of pods that the job should have and that do not exist.
 pub fn explain_job(members: &[Member], missing: &[u64]) -> JobExplanation {
-    let compared = compare::compare(members);
+    let mut compared = compare::compare(members);
+    let said = nccl::read(members);
+    compared.odd.extend(said.odd);
     let found = suspects::of(members, &compared);
-    state::explained(members, missing, compared, found)
+    state::explained(members, missing, compared, found, (said.progress, said.words))
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::kubernetes::PodFacts;
+use syringe_core::facts::nccl::NcclStatus;
 use syringe_core::kernel_log::event_meaning;
 use syringe_core::report::{Report, Section};
 
@@ -25,6 +26,10 @@ pub struct Observed {
     pub(super) findings: Vec<OwnFinding>,
     /// Use of each GPU of the pod.
     pub(super) loads: Vec<Load>,
+    /// NVML indices of the GPUs of the pod on its node.
+    pub(super) gpus: Vec<u32>,
+    /// What NCCL in the pod says.
+    pub(super) nccl: Option<NcclStatus>,
 }
 
 /// One value.
@@ -118,7 +123,9 @@ pub fn observe(pod: &PodFacts, report: &Report, diagnosis: &Diagnosis) -> Observ
     });
     let loads = loads.collect();
     let findings = diagnosis.findings.iter().filter(|finding| is_own(finding, pod, &on_node.indices));
-    Observed { values, events, findings: findings.map(own_finding).collect(), loads }
+    let nccl = report.nccl.clone().filter(|nccl| nccl.pod_uid == pod.uid);
+    let gpus = on_node.indices.iter().copied().collect();
+    Observed { values, events, findings: findings.map(own_finding).collect(), loads, gpus, nccl }
 }
 
 /// Returns an event of a GPU, a switch or the driver, with the first time since the start of the pod.

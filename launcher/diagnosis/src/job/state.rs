@@ -6,6 +6,7 @@ use crate::evidence;
 use crate::finding::Action;
 use crate::job::compare::Comparison;
 use crate::job::facts::LOADED_PERCENT;
+use crate::job::nccl::Progress;
 use crate::job::observe::Load;
 use crate::job::suspects::Found;
 use crate::job::{JobExplanation, JobState, Member, Suspect, Suspicion};
@@ -16,8 +17,14 @@ const IDLE_PERCENT: f64 = 5.0;
 const LITTLE_POWER: f64 = 0.35;
 
 /// Returns the answer.
-pub(super) fn explained(members: &[Member], missing: &[u64], compared: Comparison, found: Found) -> JobExplanation {
-    let (state, doing) = state_of(members, &found);
+pub(super) fn explained(
+    members: &[Member],
+    missing: &[u64],
+    compared: Comparison,
+    found: Found,
+    (progress, said): (Progress, String),
+) -> JobExplanation {
+    let (state, doing) = state_of(members, &found, progress);
     let Comparison { compared, shared, .. } = compared;
     let Found { suspects, omitted, failed_alike, .. } = found;
     let is_unread = |member: &&Member| {
@@ -27,6 +34,7 @@ pub(super) fn explained(members: &[Member], missing: &[u64], compared: Compariso
     let unread = members.iter().filter(is_unread).count();
     let read = members.iter().filter(|member| member.observed.is_ok()).count();
     let mut parts = vec![doing];
+    parts.extend(Some(said).filter(|said| !said.is_empty()));
     if !missing.is_empty() {
         let listed = missing.iter().map(|index| u32::try_from(*index).unwrap_or(u32::MAX)).collect::<Vec<_>>();
         parts.push(format!("There is no pod with index {}.", evidence::reason(&evidence::ranges(&listed))));
@@ -54,7 +62,7 @@ pub(super) fn explained(members: &[Member], missing: &[u64], compared: Compariso
 }
 
 /// Returns what the job does, also as a sentence.
-fn state_of(members: &[Member], found: &Found) -> (JobState, String) {
+fn state_of(members: &[Member], found: &Found, progress: Progress) -> (JobState, String) {
     let all = members.len();
     let finished = members.iter().filter(|member| member.pod.phase == "Succeeded").count();
     if found.failed > 0 {
@@ -76,6 +84,9 @@ fn state_of(members: &[Member], found: &Found) -> (JobState, String) {
     let share = median(loads.iter().filter_map(|load| load.watts).map(|(draw, limit)| draw / limit));
     let power = watts.map(|watts| format!(" and {watts:.0} W")).unwrap_or_default();
     let load = format!("the median of {gpus} is {percent:.0} % utilization{power}");
+    if progress == Progress::Lags {
+        return (JobState::Waiting, format!("The ranks of the job wait for each other ({load})."));
+    }
     if percent <= IDLE_PERCENT {
         let why = "The job waits: its GPUs are idle alike";
         return (
@@ -83,7 +94,10 @@ fn state_of(members: &[Member], found: &Found) -> (JobState, String) {
             format!("{why} ({load}). It waits for something outside of the GPUs: data, CPUs, a file server, a lock."),
         );
     }
-    if percent >= f64::from(LOADED_PERCENT) && share.is_some_and(|share| share < LITTLE_POWER) {
+    if progress != Progress::Moves
+        && percent >= f64::from(LOADED_PERCENT)
+        && share.is_some_and(|share| share < LITTLE_POWER)
+    {
         let why =
             "as GPUs do whose ranks wait for each other in a collective operation, or that have little to compute";
         return (JobState::Waiting, format!("The GPUs are in use but draw little power ({load}), {why}."));

@@ -4,6 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kubernetes::PodFacts;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState};
+use syringe_core::facts::nccl::{NcclCommunicator, NcclRank, NcclRanks, NcclStatus};
+use syringe_core::report::Problem;
 
 use super::facts::{FACTS, Value};
 use super::observe::{Event, Observation, OwnFinding};
@@ -27,7 +29,13 @@ fn job(count: usize) -> Vec<Member> {
             ..PodFacts::default()
         };
         let pod = PodFacts { containers: vec![container], ..pod };
-        Member { rank: Some(rank.to_string()), role: String::new(), pod, observed: Ok(Observed::default()) }
+        Member {
+            rank: Some(rank.to_string()),
+            role: String::new(),
+            pod,
+            addresses: vec![format!("10.0.0.{rank}")],
+            observed: Ok(Observed::default()),
+        }
     };
     (0..count).map(member).collect()
 }
@@ -154,4 +162,112 @@ fn a_pod_without_gpus_needs_no_node_and_a_pod_that_was_not_read_is_counted() {
     pods[1].observed = Err(String::new());
     assert!(explain_job(&pods, &[7, 8, 9, 12]).summary.contains("There is no pod with index 7-9, 12."));
     assert!(explain_job(&pods, &[]).summary.contains("The nodes of 1 pod were not read."));
+}
+
+/// Returns ranks with the same counts in both answers.
+fn ranks(count: u64, kind: &str, before: u64, after: u64, named: &[u64]) -> NcclRanks {
+    let counts = |launched| [(kind.to_owned(), launched)].into();
+    let rank = |rank: &u64| NcclRank { rank: *rank, host: format!("10.0.0.{}", rank / 8), ..NcclRank::default() };
+    let (launched, launched_before) = (counts(after), counts(before));
+    NcclRanks { count, launched, launched_before, examples: named.iter().map(rank).collect(), ..NcclRanks::default() }
+}
+
+/// Returns the suspects and the summary of a job of 8 pods, whose first pod gives this answer.
+fn with_nccl(size: u64, groups: Vec<NcclRanks>, change: impl Fn(&mut NcclStatus)) -> (Vec<String>, String) {
+    let mut members = job(8);
+    let one = NcclCommunicator { hash: "0x1".into(), size, ranks: groups, ..NcclCommunicator::default() };
+    let mut status = NcclStatus { between_ms: Some(3000), communicators: vec![one], ..NcclStatus::default() };
+    change(&mut status);
+    if let Ok(observed) = &mut members[0].observed {
+        observed.nccl = Some(status);
+    }
+    let JobExplanation { suspects, summary, .. } = explain_job(&members, &[]);
+    let ranks = suspects.iter().flat_map(|suspect| &suspect.members).filter_map(|member| member.rank.clone());
+    (ranks.collect(), summary)
+}
+
+#[test]
+fn nccl_names_only_ranks_that_lag_and_stand_still_and_are_few() {
+    let lagging = || ranks(1, "AllReduce", 7, 7, &[41]);
+    let others = |count| ranks(count, "AllReduce", 8, 8, &[]);
+    let named = |groups, change: fn(&mut NcclStatus)| with_nccl(64, groups, change).0;
+    assert_eq!(named(vec![lagging(), others(63)], |_| {}), ["5"]);
+    // The others launch more operations before they wait, too.
+    assert_eq!(named(vec![lagging(), ranks(63, "AllReduce", 8, 30, &[])], |_| {}), ["5"]);
+    // Ranks of two pods lag, the second one less. If most ranks lag a little, the last one is named.
+    let two = vec![lagging(), ranks(8, "AllReduce", 8, 8, &[16, 17]), ranks(55, "AllReduce", 9, 9, &[])];
+    assert_eq!(named(two, |_| {}), ["2", "5"]);
+    let most = vec![lagging(), ranks(50, "AllReduce", 8, 8, &[16, 17]), ranks(13, "AllReduce", 9, 9, &[])];
+    assert_eq!(named(most, |_| {}), ["5"]);
+    let none: [&str; 0] = [];
+    // There is no second answer, the rank was not in the first one, or it moves.
+    assert_eq!(
+        named(vec![lagging(), others(63)], |nccl| {
+            nccl.between_ms = None;
+            nccl.communicators[0].ranks.iter_mut().for_each(|group| group.launched_before.clear());
+        }),
+        none
+    );
+    assert_eq!(named(vec![ranks(1, "AllReduce", 6, 7, &[41]), others(63)], |_| {}), none);
+    // The communicator is being destroyed or initialized, or the ranks are not comparable.
+    assert_eq!(named(vec![lagging(), others(63)], |nccl| nccl.communicators[0].ranks[1].ending = true), none);
+    assert_eq!(named(vec![lagging(), others(63)], |nccl| nccl.communicators[0].ranks[0].init_state = 7), none);
+    // Half of the ranks of a communicator of two are one rank.
+    assert_eq!(with_nccl(2, vec![lagging(), others(1)], |_| {}).0, ["5"]);
+}
+
+#[test]
+fn ranks_that_are_gone_ahead_or_elsewhere_are_not_blamed() {
+    let ahead = vec![ranks(63, "AllReduce", 7, 7, &[0]), ranks(1, "AllReduce", 8, 8, &[41])];
+    let (suspects, summary) = with_nccl(64, ahead, |_| {});
+    assert_eq!(suspects.len(), 0);
+    assert!(
+        summary.contains("most ranks are behind 1 rank, which launched an operation that they did not"),
+        "{summary}"
+    );
+    let gone = |rank: u64, not_joined| NcclRank { rank, host: "10.0.0.5".into(), not_joined, ..NcclRank::default() };
+    let missing = |ranks_of: Vec<NcclRank>| {
+        let others = ranks(64 - ranks_of.len() as u64, "AllReduce", 8, 8, &[]);
+        with_nccl(64, vec![others], |nccl| nccl.communicators[0].missing.clone_from(&ranks_of)).0
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(missing(vec![gone(41, false)]), ["5"]);
+    assert_eq!(missing(vec![gone(41, true)]), none, "it left the communicator");
+    assert_eq!(missing((0..40).map(|rank| gone(rank, false)).collect()), none, "most ranks are missing");
+    // An address of no pod, or of two pods.
+    let mut lagging = ranks(1, "AllReduce", 7, 7, &[41]);
+    lagging.examples[0].host = "10.9.9.9".into();
+    let (suspects, summary) = with_nccl(64, vec![lagging, ranks(63, "AllReduce", 8, 8, &[])], |_| {});
+    assert_eq!(suspects, none);
+    assert!(summary.contains("Rank 41 on 10.9.9.9 is at no address of one pod of this job"), "{summary}");
+}
+
+#[test]
+fn an_error_that_one_rank_has_is_named_and_its_echo_is_not() {
+    let with_error = |error: i64, count: u64| {
+        let mut first = ranks(count, "AllReduce", 8, 8, &[41]);
+        first.async_error = error;
+        with_nccl(64, vec![first, ranks(64 - count, "AllReduce", 8, 8, &[])], |_| {}).0
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(with_error(1, 1), ["5"]);
+    for (error, count) in [(0, 1), (7, 1), (6, 1), (1, 64)] {
+        assert_eq!(with_error(error, count), none, "{error} on {count}");
+    }
+}
+
+#[test]
+fn nccls_word_that_all_is_well_is_not_passed_on() {
+    let (suspects, summary) = with_nccl(64, vec![ranks(64, "AllReduce", 8, 8, &[])], |_| {});
+    assert_eq!(suspects.len(), 0);
+    assert!(summary.contains("none within 3 s: the whole job waits, or computes a long step"), "{summary}");
+    // The text format lists nothing while the counts are equal.
+    let (_, summary) = with_nccl(64, Vec::new(), |nccl| nccl.communicators.clear());
+    assert!(summary.contains("does not say whether operations are launched"), "{summary}");
+    let (_, summary) = with_nccl(64, Vec::new(), |nccl| {
+        nccl.communicators.clear();
+        let why = "no complete answer in time\u{1b}[31m".to_owned();
+        nccl.problem = Some(Problem { why, code: "nccl_unanswered".to_owned(), ..Problem::default() });
+    });
+    assert!(summary.contains("did not answer: no complete answer in time [31m."), "{summary}");
 }

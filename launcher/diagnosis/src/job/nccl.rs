@@ -1,0 +1,236 @@
+//! `read`: what NCCL says about the ranks of a job: which ones lag and stand still, do not answer, or have an error.
+//!
+//! The answer is a claim of processes of the job: it can only be evidence against pods of the same job, and NCCL's own word that a
+//! communicator is OK is not used. Only counts of two moments are compared.
+
+use syringe_core::facts::nccl::{NOT_LISTENING, NcclCommunicator, NcclRank, NcclRanks, NcclStatus};
+
+use crate::evidence;
+use crate::job::compare::Odd;
+use crate::job::{Difference, Member, Suspicion};
+
+/// Results of NCCL that are no errors: success, and in progress.
+const NO_ERROR: [i64; 2] = [0, 7];
+/// The error of a rank that notices the failure of another one.
+const REMOTE: i64 = 6;
+/// Maximum share of the ranks with an error: an error of all ranks names none.
+const FEW: u64 = 4;
+
+/// What the counts show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Some ranks stand still with fewer operations than the others.
+    Lags,
+    /// Ranks launch operations.
+    Moves,
+    #[default]
+    Unknown,
+}
+
+/// What NCCL says.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) progress: Progress,
+    /// The same in words. Empty if NCCL was not asked, or if the job does not use it.
+    pub(super) words: String,
+    /// Facts against pods.
+    pub(super) odd: Vec<Odd>,
+}
+
+/// Reads the best answer of a pod of the job, the first one if several are equally good.
+pub(super) fn read(members: &[Member]) -> Said {
+    let asked = members.iter().rev().filter_map(|member| Some((member, member.observed.as_ref().ok()?.nccl.as_ref()?)));
+    let best = asked.max_by_key(|(_, status)| {
+        (status.problem.is_none(), status.between_ms.is_some(), !status.communicators.is_empty())
+    });
+    let Some((asked, status)) = best else { return Said::default() };
+    let by = format!("NCCL{} in pod {}", version(status), asked.pod.name);
+    if let Some(problem) = &status.problem
+        && status.communicators.is_empty()
+    {
+        let words = format!("{by} did not answer: {}.", evidence::reason(problem.why.trim_end_matches('.')));
+        let words = if problem.code == NOT_LISTENING { String::new() } else { words };
+        return Said { words, ..Said::default() };
+    }
+    let mut said = Said::default();
+    let mut words = Vec::new();
+    let (mut moves, mut compared, mut strange) = (false, 0, Vec::new());
+    let (mut lagging, mut ahead, mut missing) = (0, 0, 0);
+    let seconds = status.between_ms.map(|time| (time as f64 / 1000.0).round());
+    for one in &status.communicators {
+        if let Some(why) = &one.impossible {
+            words.push(format!(
+                "Its list of communicator {} is not used, because {}.",
+                evidence::data(&one.hash),
+                evidence::data(why)
+            ));
+            continue;
+        }
+        moves |=
+            one.ranks.iter().any(|group| !group.launched_before.is_empty() && group.launched_before != group.launched);
+        compared +=
+            one.ranks.iter().filter(|group| !group.launched_before.is_empty()).map(|group| group.count).sum::<u64>();
+        match lagging_groups(one) {
+            Lag::None => {}
+            Lag::Most(count) => ahead += count,
+            Lag::Few(groups) => {
+                lagging += groups.iter().map(|group| group.count).sum::<u64>();
+                for group in groups {
+                    let value = |rank: &NcclRank| stands_still(one, group, rank, seconds);
+                    said.accuse(members, group, "NCCL operations", Suspicion::ProcessStopped, &mut strange, value);
+                }
+            }
+        }
+        // Ranks that all are missing, or that left the communicator, are not suspicious.
+        let gone: Vec<&NcclRank> = one.missing.iter().filter(|rank| !rank.not_joined).collect();
+        let count = gone.len() as u64 + one.missing_omitted;
+        if count > 0 && (one.size == 0 || count * 2 <= one.size) {
+            missing += count;
+            let group = NcclRanks { examples: gone.into_iter().cloned().collect(), ..NcclRanks::default() };
+            let value = |rank: &NcclRank| (format!("rank {} does not answer", rank.rank), "answer".to_owned());
+            said.accuse(members, &group, "NCCL process", Suspicion::ProcessStopped, &mut strange, value);
+        }
+        let total: u64 = one.ranks.iter().map(|group| group.count).sum();
+        for group in one.ranks.iter().filter(|group| error_of(group).is_some() && group.count * FEW <= total.max(FEW)) {
+            let value = |rank: &NcclRank| {
+                (format!("rank {}: {}", rank.rank, error_of(group).unwrap_or_default()), "none".to_owned())
+            };
+            said.accuse(members, group, "NCCL error", Suspicion::WorksDifferently, &mut strange, value);
+        }
+    }
+    let ranks = |count: u64| evidence::count(usize::try_from(count).unwrap_or(usize::MAX), "rank");
+    let within = seconds.map(|seconds| format!(" within {seconds} s")).unwrap_or_default();
+    if lagging > 0 {
+        said.progress = Progress::Lags;
+        words.insert(0, format!("{by} says: {} launched nothing{within} and is behind the others.", ranks(lagging)));
+    } else if ahead > 0 {
+        words.insert(
+            0,
+            format!(
+                "{by} says: most ranks are behind {}, which launched an operation that they did not.",
+                ranks(ahead)
+            ),
+        );
+    } else if moves {
+        said.progress = Progress::Moves;
+        words.insert(0, format!("{by} says: the ranks launch operations."));
+    } else if seconds.is_none() {
+        words.insert(0, format!("{by} answered once only, so nothing is known about progress."));
+    } else if compared > 0 {
+        let why = "the whole job waits, or computes a long step";
+        words.insert(0, format!("{by} says: all ranks launched the same operations, and none{within}: {why}."));
+    } else if words.is_empty() {
+        words.push(format!(
+            "{by} lists no rank that is behind; this version does not say whether operations are launched."
+        ));
+    }
+    if missing > 0 {
+        words.push(format!("{} did not answer it.", ranks(missing)));
+    }
+    if let Some(rank) = strange.first() {
+        words.push(format!("{rank} is at no address of one pod of this job, so no pod is named for it."));
+    }
+    said.words = words.join(" ");
+    said
+}
+
+fn version(status: &NcclStatus) -> String {
+    status.version.as_ref().map(|version| format!(" {}", evidence::data(version))).unwrap_or_default()
+}
+
+/// The ranks of a communicator that stand still behind others.
+enum Lag<'a> {
+    None,
+    /// At most half of the ranks.
+    Few(Vec<&'a NcclRanks>),
+    /// More than half: the others, of this number, are ahead.
+    Most(u64),
+}
+
+fn lagging_groups(one: &NcclCommunicator) -> Lag<'_> {
+    let is_running = |group: &&NcclRanks| !group.ending && NO_ERROR[0] == group.init_state;
+    let running: Vec<&NcclRanks> = one.ranks.iter().filter(is_running).collect();
+    let all: u64 = running.iter().map(|group| group.count).fold(one.ranks_omitted, u64::saturating_add);
+    let stands_still = |group: &NcclRanks| group.launched_before == group.launched && !group.launched.is_empty();
+    let is_behind = |group: &NcclRanks| group.launched.iter().any(|(kind, count)| most(one, kind) > *count);
+    let behind: Vec<&NcclRanks> =
+        running.iter().copied().filter(|group| stands_still(group) && is_behind(group)).collect();
+    let count: u64 = behind.iter().map(|group| group.count).sum();
+    // The last ones hold up also those that are a little ahead of them.
+    let first = behind.first().filter(|first| first.count * 2 <= all);
+    match first {
+        _ if behind.is_empty() || running.len() < one.ranks.len() => Lag::None,
+        _ if count * 2 <= all => Lag::Few(behind),
+        Some(first) => Lag::Few(vec![first]),
+        None => Lag::Most(all - count),
+    }
+}
+
+/// Returns the highest count of a kind of operations.
+fn most(one: &NcclCommunicator, kind: &str) -> u64 {
+    one.ranks.iter().filter_map(|group| group.launched.get(kind).copied()).max().unwrap_or_default()
+}
+
+/// Returns both counts of a rank, in words, and the count of the others.
+fn stands_still(one: &NcclCommunicator, group: &NcclRanks, rank: &NcclRank, seconds: Option<f64>) -> (String, String) {
+    let behind = group.launched.iter().find(|(kind, count)| most(one, kind) > **count);
+    let (kind, count) = behind.map(|(kind, count)| (kind.as_str(), *count)).unwrap_or_default();
+    let later = seconds.map(|seconds| format!(", and {count} also {seconds} s later")).unwrap_or_default();
+    (format!("rank {} launched {count} {}{later}", rank.rank, evidence::data(kind)), most(one, kind).to_string())
+}
+
+/// Returns the error of a group that is not the echo of another one.
+fn error_of(group: &NcclRanks) -> Option<String> {
+    let is_error = |code: &i64| !NO_ERROR.contains(code) && *code != REMOTE;
+    let text = |when: &str, code: i64| {
+        let name = match code {
+            1 => "a CUDA call failed",
+            2 => "a system call failed",
+            3 => "internal",
+            4 => "an invalid argument",
+            5 => "an invalid use",
+            8 => "a timeout",
+            _ => "an error",
+        };
+        format!("{when}: {name}")
+    };
+    let initial = Some(group.init_state).filter(is_error).map(|code| text("initialization", code));
+    initial.or_else(|| Some(group.async_error).filter(is_error).map(|code| text("asynchronous", code)))
+}
+
+impl Said {
+    /// Adds a fact against the pod of each named rank of a group. `strange` gets the ranks that belong to no pod.
+    fn accuse(
+        &mut self,
+        members: &[Member],
+        group: &NcclRanks,
+        fact: &str,
+        suspicion: Suspicion,
+        strange: &mut Vec<String>,
+        value: impl Fn(&NcclRank) -> (String, String),
+    ) {
+        for rank in &group.examples {
+            let mut at = members.iter().enumerate().filter(|(_, member)| member.addresses.contains(&rank.host));
+            let (Some((index, member)), None) = (at.next(), at.next()) else {
+                let host =
+                    if rank.host.is_empty() { "an unknown address".to_owned() } else { evidence::data(&rank.host) };
+                strange.push(format!("Rank {} on {host}", rank.rank));
+                continue;
+            };
+            let gpus = member.observed.as_ref().map(|one| one.gpus.as_slice()).unwrap_or_default();
+            let gpu = usize::try_from(rank.device).ok().and_then(|device| gpus.get(device));
+            let (value, common) = value(rank);
+            let difference = Difference {
+                fact: fact.to_owned(),
+                place: gpu.map(|gpu| format!("GPU {gpu}")).unwrap_or_default(),
+                value,
+                common,
+            };
+            if !self.odd.iter().any(|known| known.member == index && known.difference == difference) {
+                let odd =
+                    Odd { member: index, suspicion: Some(suspicion), difference, is_of_node: false, is_number: false };
+                self.odd.push(odd);
+            }
+        }
+    }
+}

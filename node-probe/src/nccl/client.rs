@@ -1,0 +1,112 @@
+//! `ask`: one status request to NCCL, with limits for time and size. The protocol consists of lines of text.
+//!
+//! ```text
+//!   CLIENT PROTOCOL 2 ─▶ SERVER PROTOCOL 2    TIMEOUT 1 ─▶ OK
+//!   SET FORMAT json ─▶ OK (since 2.28.7), then STATUS ─▶ a JSON document, and the end of the connection
+//!                   ─▶ ERROR (before), then VERBOSE STATUS ─▶ text, and the end of the connection
+//! ```
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use syringe_core::text::clean;
+
+use super::answer::Answer;
+use super::{answer, text};
+
+/// Maximum size of an answer. 4,096 ranks of one communicator need 2.6 MB of JSON.
+const MAX_ANSWER: u64 = 4 << 20;
+/// Maximum length of a line before the answer.
+const MAX_LINE: usize = 256;
+/// Time for the first line. Several processes of a pod can share the port: a process that is stopped accepts the connection and does
+/// not answer.
+const GREETING_TIME: Duration = Duration::from_millis(700);
+/// Number of connections that are tried.
+const TRIES: usize = 4;
+/// Time in seconds after which NCCL does not wait any longer for processes whose connections are delayed.
+const NCCL_TIME: u32 = 1;
+
+/// Asks for the status until `end`.
+pub(super) fn ask(address: SocketAddr, end: Instant) -> io::Result<Answer> {
+    let mut last = io::Error::other("not asked");
+    for _ in 0..TRIES {
+        match greeted(address, end.min(Instant::now() + GREETING_TIME)) {
+            Ok(stream) => return Connection { stream, end }.status(),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && Instant::now() < end => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn greeted(address: SocketAddr, end: Instant) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, left(end)?)?;
+    let mut connection = Connection { stream, end };
+    let line = connection.request("CLIENT PROTOCOL 2\n")?;
+    match line.to_ascii_uppercase().starts_with("SERVER PROTOCOL ") {
+        true => Ok(connection.stream),
+        false => Err(io::Error::other(format!("the service does not speak NCCL's protocol: '{}'", clean(&line, 60)))),
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    end: Instant,
+}
+
+impl Connection {
+    fn status(mut self) -> io::Result<Answer> {
+        // A server that does not know one of these requests answers with a line that begins with ERROR.
+        self.request(&format!("TIMEOUT {NCCL_TIME}\n"))?;
+        let is_json = self.request("SET FORMAT json\n")?.eq_ignore_ascii_case("OK");
+        self.send(if is_json { "STATUS\n" } else { "VERBOSE STATUS\n" })?;
+        let mut bytes = Vec::new();
+        (&mut self).take(MAX_ANSWER + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_ANSWER {
+            return Err(io::Error::other(format!("the answer is longer than {} MiB", MAX_ANSWER >> 20)));
+        }
+        if is_json { answer::from_json(&bytes) } else { text::parse(&String::from_utf8_lossy(&bytes)) }
+    }
+
+    fn send(&mut self, line: &str) -> io::Result<()> {
+        self.stream.set_write_timeout(Some(left(self.end)?))?;
+        self.stream.write_all(line.as_bytes())
+    }
+
+    /// Sends a line and returns the line of the answer. NCCL sends nothing more before the next request.
+    fn request(&mut self, line: &str) -> io::Result<String> {
+        self.send(line)?;
+        let (mut answer, mut byte) = (Vec::new(), [0]);
+        while self.read(&mut byte)? == 1 {
+            if byte == *b"\n" {
+                return Ok(String::from_utf8_lossy(&answer).trim_end().to_owned());
+            }
+            answer.push(byte[0]);
+            if answer.len() > MAX_LINE {
+                return Err(io::Error::other("a line of the answer is too long"));
+            }
+        }
+        Err(io::Error::other("the service closed the connection"))
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.end)?))?;
+        self.stream.read(buffer).map_err(|error| match error.kind() {
+            // The error of an expired timeout of a socket.
+            io::ErrorKind::WouldBlock => late(),
+            _ => error,
+        })
+    }
+}
+
+fn left(end: Instant) -> io::Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(late()) } else { Ok(left) }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no complete answer in time")
+}

@@ -1,0 +1,173 @@
+//! `find`: the address on which processes of a pod, and no others, listen for requests about NCCL's status.
+//!
+//! The files of a process are opened below a descriptor of its folder in `/proc`. Such a descriptor belongs to one process: after the end
+//! of this process every read fails, even if another process has the same ID.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Dir, FsWord, Mode, OFlags, Stat, fstat, fstatfs, openat, readlinkat};
+
+use crate::{cgroup, files};
+
+/// Port of the service, unless the variable [`ADDRESS`] names another one.
+const PORT: u16 = 28_028;
+/// The variable with the address of the service.
+const ADDRESS: &[u8] = b"NCCL_RAS_ADDR=";
+/// Maximum size of a table of sockets.
+const MAX_TABLE: u64 = 4 << 20;
+/// Maximum size of other files of a process.
+const MAX_FILE: u64 = 64 << 10;
+/// Maximum number of processes of the pod, and of descriptors of each.
+const MAX_PROCESSES: usize = 512;
+const MAX_DESCRIPTORS: usize = 16_384;
+/// Time limit for the search.
+const TIME: Duration = Duration::from_millis(1_500);
+/// Type of the file system of namespaces.
+const NAMESPACES: FsWord = 0x6e73_6673;
+/// The state of a socket that listens, in `/proc/net/tcp`.
+const LISTENS: &str = "0A";
+
+/// A loopback address, and the network namespace in which it is. Without a namespace in saved trees.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    pub(super) network: Option<OwnedFd>,
+}
+
+/// One process of the pod: a descriptor of its folder in `/proc`.
+struct Process {
+    folder: OwnedFd,
+}
+
+/// Finds the listener. `None` if no process of the pod listens.
+///
+/// # Errors
+///
+/// Fails if `/proc` cannot be read, or if other processes listen on the same port. In the network of the host this can be another job.
+pub(super) fn find(proc: &Path, pod_uid: &str) -> io::Result<Option<Listener>> {
+    let end = Instant::now() + TIME;
+    let of_pod =
+        |pid: u32| Process::open(proc, pid).ok().filter(|process| process.pod_uid().as_deref() == Some(pod_uid));
+    let processes: Vec<Process> = files::pids(proc)?.into_iter().filter_map(of_pod).take(MAX_PROCESSES).collect();
+    let port = processes.iter().find_map(Process::port).unwrap_or(PORT);
+    // The containers of a pod usually share one network namespace.
+    let mut networks = BTreeMap::new();
+    for process in &processes {
+        if let Ok((name, file)) = process.network() {
+            networks.entry(name).or_insert((process, file));
+        }
+    }
+    for (process, network) in networks.into_values() {
+        let sockets = process.listening(port)?;
+        let Some(address) = sockets.keys().next().copied() else { continue };
+        // Several processes can share a port. All of them must be of the pod.
+        let mut others: BTreeSet<u64> = sockets.into_values().flatten().collect();
+        for owner in &processes {
+            owner.remove_own(&mut others, end)?;
+        }
+        if !others.is_empty() {
+            return Err(io::Error::other(format!("port {port} is also that of a process outside of the pod")));
+        }
+        let is_namespace = fstatfs(&network)?.f_type == NAMESPACES;
+        return Ok(Some(Listener { address, network: is_namespace.then_some(network) }));
+    }
+    Ok(None)
+}
+
+impl Process {
+    fn open(proc: &Path, pid: u32) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { folder: openat(CWD, proc.join(pid.to_string()), flags, Mode::empty())? })
+    }
+
+    fn read(&self, name: &str, most: u64) -> io::Result<Vec<u8>> {
+        let file = openat(&self.folder, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
+        let mut data = Vec::new();
+        std::fs::File::from(file).take(most).read_to_end(&mut data)?;
+        Ok(data)
+    }
+
+    fn pod_uid(&self) -> Option<String> {
+        cgroup::parse(&String::from_utf8_lossy(&self.read("cgroup", MAX_FILE).ok()?)).pod_uid
+    }
+
+    /// Returns the port in the environment with which the process was started, if its address can be a loopback address.
+    fn port(&self) -> Option<u16> {
+        let environment = self.read("environ", MAX_FILE).ok()?;
+        let value = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(ADDRESS))?;
+        let (host, port) = str::from_utf8(value).ok()?.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_here = |address: IpAddr| address.is_loopback() || address.is_unspecified();
+        (host == "localhost" || host.parse().is_ok_and(is_here)).then(|| port.parse().ok()).flatten()
+    }
+
+    /// Returns the loopback addresses with this port on which something listens in the network of the process, with the inodes.
+    fn listening(&self, port: u16) -> io::Result<BTreeMap<SocketAddr, BTreeSet<u64>>> {
+        let mut found: BTreeMap<SocketAddr, BTreeSet<u64>> = BTreeMap::new();
+        for table in ["net/tcp", "net/tcp6"] {
+            let Ok(text) = self.read(table, MAX_TABLE) else { continue };
+            for line in String::from_utf8_lossy(&text).lines().skip(1) {
+                if let Some((address, inode)) = socket(line).filter(|(address, _)| address.port() == port) {
+                    found.entry(address).or_default().insert(inode);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes the sockets that the process has open.
+    fn remove_own(&self, sockets: &mut BTreeSet<u64>, end: Instant) -> io::Result<()> {
+        let Ok(folder) =
+            openat(&self.folder, "fd", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        else {
+            return Ok(());
+        };
+        for entry in Dir::read_from(&folder)?.flatten().take(MAX_DESCRIPTORS) {
+            if sockets.is_empty() || Instant::now() > end {
+                break;
+            }
+            let Ok(link) = readlinkat(&folder, entry.file_name(), Vec::new()) else { continue };
+            let inode =
+                link.to_str().ok().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            inode.map(|inode: u64| sockets.remove(&inode));
+        }
+        Ok(())
+    }
+
+    /// Opens the network namespace. Returns it with its device and inode, which identify it.
+    fn network(&self) -> io::Result<((u64, u64), OwnedFd)> {
+        let file = openat(&self.folder, "ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let Stat { st_dev, st_ino, .. } = fstat(&file)?;
+        Ok(((st_dev, st_ino), file))
+    }
+}
+
+/// Reads a line of `/proc/net/tcp`: the loopback address through which a listening socket is reached, and its inode.
+fn socket(line: &str) -> Option<(SocketAddr, u64)> {
+    let mut words = line.split_whitespace().skip(1);
+    let (address, state, inode) = (words.next()?, words.nth(1)?, words.nth(5)?);
+    let (host, port) = address.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    // The kernel prints each group of four bytes in the order of the machine.
+    let word = |at: usize| u32::from_str_radix(host.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let host: IpAddr = match host.len() {
+        8 => Ipv4Addr::from(word(0)?).into(),
+        32 => {
+            let bytes: Vec<u8> = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
+            Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical()
+        }
+        _ => return None,
+    };
+    let host = match host {
+        host if host.is_loopback() => host,
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        _ => return None,
+    };
+    (state == LISTENS).then_some((SocketAddr::new(host, port), inode.parse().ok()?))
+}

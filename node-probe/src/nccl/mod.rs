@@ -1,0 +1,132 @@
+//! `ask`: asks NCCL in a pod for the status of its job (RAS, since NCCL 2.24), twice, in a child process without privileges.
+//!
+//! ```text
+//!   ask ─▶ child, root:    listener (a port that only processes of the pod listen on) ─▶ setns to the network of the pod
+//!          child, nobody:  client ─▶ answer (JSON) or text ─▶ compared ─▶ standard output, at most 60 KiB ─▶ ask
+//! ```
+//!
+//! The pod controls every byte of the answers. The child reads them after it has dropped all privileges, its memory is limited, and
+//! only status requests are sent, to a loopback address in the network namespace of the pod.
+
+mod answer;
+mod client;
+mod compared;
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/checks/nccl.rs"]
+pub(crate) mod fuzzing;
+mod listener;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use syringe_core::facts::nccl::{NOT_LISTENING, NcclStatus};
+use syringe_core::probe_command::PodUid;
+use syringe_core::report::Extent;
+use syringe_core::text::clean;
+
+use crate::child_task::{ChildTask, NcclRequest};
+use crate::document::millis;
+use crate::paths::Paths;
+use crate::{child, files, host, privileges};
+
+/// Time limit for both answers, with the pause between them. The first answer after a process has stopped takes NCCL 2 to 5 s.
+const TIME: Duration = Duration::from_secs(9);
+/// Time to find the listener and to start the child.
+const START_TIME: Duration = Duration::from_secs(2);
+/// Pause between the two answers. A rank that computes usually launches an operation in this time.
+const PAUSE: Duration = Duration::from_secs(3);
+/// Maximum address space of the child: an answer of the maximum size needs less than half of it.
+const MEMORY: u64 = 512 << 20;
+/// Maximum size of the output of the child, which [`child::output`] accepts.
+const MAX_OUTPUT: usize = 60 * 1024;
+
+/// Asks NCCL in the pod. The result always has an answer or a problem.
+pub(crate) fn ask(paths: &Paths, pod_uid: &PodUid) -> NcclStatus {
+    let uid = pod_uid.as_str();
+    let sees_node = || host::scope(paths).is_none_or(|scope| scope.processes == Extent::Node);
+    if !paths.is_saved_tree() && !sees_node() {
+        return without_answer(
+            uid,
+            "nccl_not_visible",
+            "the probe does not see the processes of the node",
+            "Probe the node itself: --via pod.",
+        );
+    }
+    let task = ChildTask::Nccl(NcclRequest { proc: paths.proc.clone(), pod_uid: uid.to_owned() });
+    let output = child::command(&task).and_then(|command| child::output(command, START_TIME + TIME));
+    match output {
+        Ok(output) if output.status.success() => serde_json::from_slice::<NcclStatus>(&output.stdout)
+            .map(|status| NcclStatus { pod_uid: uid.to_owned(), ..status })
+            .unwrap_or_else(|error| without_answer(uid, "nccl_child", format!("the output of the child: {error}"), "")),
+        Ok(output) => without_answer(uid, "nccl_child", format!("the child failed: {}", output.status), ""),
+        Err(error) => without_answer(uid, "nccl_child", error, ""),
+    }
+}
+
+fn without_answer(pod_uid: &str, code: &str, why: impl ToString, next_step: &str) -> NcclStatus {
+    let problem = files::problem(code, "NCCL in the pod", clean(&why.to_string(), 300), next_step);
+    NcclStatus { pod_uid: pod_uid.to_owned(), problem: Some(problem), ..NcclStatus::default() }
+}
+
+/// Runs in the child: prints the answer or the problem.
+pub(crate) fn run_in_child(request: &NcclRequest) -> ExitCode {
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let status = status(request).unwrap_or_else(|(code, error)| without_answer(&request.pod_uid, code, error, ""));
+    match io::stdout().write_all(&fit(status)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)> {
+    let other = |error| ("nccl_not_asked", error);
+    let found = listener::find(&request.proc, &request.pod_uid).map_err(other)?;
+    let Some(listener::Listener { address, network }) = found else {
+        return Err((
+            NOT_LISTENING,
+            io::Error::other("no process of the pod listens on the port of NCCL's status service"),
+        ));
+    };
+    let limit = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
+    setrlimit(Resource::As, limit).map_err(|error| other(error.into()))?;
+    if let Some(network) = network {
+        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|error| {
+            other(io::Error::new(error.kind(), format!("the network namespace of the pod: {error}")))
+        })?;
+    }
+    privileges::drop_all().map_err(other)?;
+    // Dropping the privileges cleared the signal.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let end = Instant::now() + TIME;
+    let unanswered = |error| ("nccl_unanswered", error);
+    let before = client::ask(address, end).map_err(unanswered)?;
+    let asked = Instant::now();
+    std::thread::sleep(PAUSE.min(end.saturating_duration_since(asked)));
+    let between = asked.elapsed();
+    let (after, problem) = match client::ask(address, end) {
+        Ok(after) => (Some(after), None),
+        Err(error) => (None, without_answer("", "nccl_second", format!("no second answer: {error}"), "").problem),
+    };
+    let between_ms = after.is_some().then(|| millis(between));
+    Ok(NcclStatus { between_ms, problem, ..compared::compare(&request.pod_uid, before, after) })
+}
+
+/// Returns the JSON. Communicators are left out, the last ones first, until it is short enough.
+fn fit(mut status: NcclStatus) -> Vec<u8> {
+    loop {
+        let text = serde_json::to_vec(&status).unwrap_or_default();
+        if text.len() <= MAX_OUTPUT || status.communicators.is_empty() {
+            return text;
+        }
+        let keep = status.communicators.len() / 2;
+        status.communicators_omitted += (status.communicators.len() - keep) as u64;
+        status.communicators.truncate(keep);
+    }
+}

@@ -1,0 +1,352 @@
+//! Tests of requests to a fake status service that speaks both formats, and to hostile ones.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use syringe_core::facts::nccl::{NcclCommunicator, NcclStatus};
+
+use super::answer::{Answer, from_json};
+use super::{MAX_OUTPUT, client, compared, fit, listener, text};
+use crate::testing::Tree;
+
+const POD: &str = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
+
+/// Returns the JSON of one rank.
+fn rank(rank: u64, launched: u64) -> Value {
+    json!({
+        "rank": rank, "host": format!("10.0.0.{}", rank / 8), "pid": 100 + rank, "cuda_dev": 0, "nvml_dev": rank % 8,
+        "status": {"init_state": 0, "async_error": 0, "finalize_called": false, "destroy_flag": false, "abort_flag": false},
+        "collective_counts": {"Broadcast": 1, "Reduce": 0, "AllGather": 0, "ReduceScatter": 0, "AllReduce": launched},
+    })
+}
+
+fn document(ranks: Vec<Value>, missing: Vec<Value>) -> Value {
+    json!({
+        "nccl_version": "2.28.7", "cuda_runtime_version": 13000, "cuda_driver_version": 13000, "timestamp": "2026-11-24 00:00:00",
+        "communicators_count": 1,
+        "communicators": [{
+            "hash": "0xae94423cfbb2ef4a", "secondary_hash": "0x1:0x2", "size": ranks.len() + missing.len(),
+            "ranks_count": ranks.len(), "missing_ranks_count": missing.len(), "ranks": ranks, "missing_ranks": missing,
+        }],
+        "ras": {"collection_time_sec": 0.001, "timeouts_count": 0},
+    })
+}
+
+/// Returns an answer of 16 ranks, of which rank 11 has launched `lags` operations and the others `others`.
+fn lagging(lags: u64, others: u64) -> Value {
+    document((0..16).map(|index| rank(index, if index == 11 { lags } else { others })).collect(), Vec::new())
+}
+
+/// The text of NCCL 2.26 for the same state. The words that are not read are left out.
+fn lagging_text(lags: u64, others: u64) -> String {
+    format!(
+        "NCCL version 2.26.2+cuda12.8 compiled with CUDA 12.8\n\nCommunicators... (0.00s)\n\n\
+         Group Comms\n    0         3         2         8        16        16   RUNNING  MISMATCH\n\nErrors\n\nWarnings\n\n\
+         #0-0 (27a079b828ff1a75) MISMATCH\n  Communicator ranks have different AllReduce operation counts\n  \
+         15 ranks have launched up to operation {others}\n  \
+         Rank 11 has launched up to operation {lags} -- GPU 0 (NVML 3) managed by process 111 on node 10.0.0.1\n\n"
+    )
+}
+
+/// A service that answers each connection as `serve` says. Returns the lines that it was sent.
+fn server(serve: impl Fn(&mut TcpStream, &str) -> bool + Send + 'static) -> (SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut writer = stream.try_clone().expect("a copy");
+            for line in BufReader::new(stream).lines() {
+                let Ok(line) = line else { break };
+                let _ = sender.send(line.clone());
+                if !serve(&mut writer, &line) {
+                    break;
+                }
+            }
+        }
+    });
+    (address, lines)
+}
+
+/// Answers as NCCL does: in JSON if it is known, and in text.
+fn speaks(writer: &mut TcpStream, line: &str, json: Option<&str>, text: &str) -> bool {
+    let answer = match line {
+        "CLIENT PROTOCOL 2" => "SERVER PROTOCOL 2\n",
+        "TIMEOUT 1" => "OK\n",
+        "SET FORMAT json" if json.is_some() => "OK\n",
+        "STATUS" => json.expect("the format was accepted"),
+        "VERBOSE STATUS" => text,
+        _ => "ERROR: Unknown command\n",
+    };
+    let _ = writer.write_all(answer.as_bytes());
+    let is_last = line.ends_with("STATUS");
+    if is_last {
+        let _ = writer.shutdown(std::net::Shutdown::Both);
+    }
+    !is_last
+}
+
+fn ask(address: SocketAddr, time: Duration) -> Result<Answer, String> {
+    client::ask(address, Instant::now() + time).map_err(|error| error.to_string())
+}
+
+fn only(status: &NcclStatus) -> &NcclCommunicator {
+    assert_eq!(status.communicators.len(), 1, "{status:#?}");
+    &status.communicators[0]
+}
+
+#[test]
+fn both_formats_are_asked_with_status_requests_only_and_show_the_same_rank() {
+    let json = lagging(4711, 4712).to_string();
+    let (address, lines) = server(move |writer, line| speaks(writer, line, Some(&json), ""));
+    let of_json = ask(address, Duration::from_secs(5)).expect("JSON");
+    assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["CLIENT PROTOCOL 2", "TIMEOUT 1", "SET FORMAT json", "STATUS"]);
+    let (address, lines) = server(|writer, line| speaks(writer, line, None, &lagging_text(4711, 4712)));
+    let of_text = ask(address, Duration::from_secs(5)).expect("text");
+    assert_eq!(lines.try_iter().last().as_deref(), Some("VERBOSE STATUS"));
+    for (answer, total, before) in [(of_json, 1, lagging(4711, 4712)), (of_text, 3, Value::Null)] {
+        let before = match before.is_null() {
+            true => text::parse(&lagging_text(4711, 4712)).expect("text"),
+            false => from_json(before.to_string().as_bytes()).expect("JSON"),
+        };
+        let status = compared::compare(POD, before, Some(answer));
+        let one = only(&status);
+        assert_eq!(
+            (one.size, &one.impossible, one.ranks.len(), status.communicators_omitted),
+            (16, &None, 2, total - 1)
+        );
+        let (lags, others) = (&one.ranks[0], &one.ranks[1]);
+        assert_eq!((lags.count, others.count), (1, 15), "{one:#?}");
+        assert_eq!((lags.launched["AllReduce"], lags.launched_before["AllReduce"]), (4711, 4711));
+        assert_eq!(others.launched["AllReduce"], 4712);
+        let named = &lags.examples[0];
+        assert_eq!((named.rank, named.host.as_str(), named.device), (11, "10.0.0.1", 3));
+    }
+}
+
+#[test]
+fn ranks_that_move_and_ranks_that_are_missing_are_told_apart() {
+    let gone = |rank: u64, dead: bool| {
+        json!({"rank": rank, "host": "10.0.0.2", "pid": 7, "cuda_dev": 0, "nvml_dev": 0,
+        "status": {"unresponsive": dead, "considered_dead": false}})
+    };
+    let before = document((0..4).map(|index| rank(index, 10)).collect(), vec![gone(4, true), gone(5, false)]);
+    let after = document((0..4).map(|index| rank(index, 12)).collect(), vec![gone(4, true), gone(5, false)]);
+    let read = |value: Value| from_json(value.to_string().as_bytes()).expect("JSON");
+    let status = compared::compare(POD, read(before), Some(read(after)));
+    let one = only(&status);
+    assert_eq!(
+        (one.ranks.len(), one.ranks[0].launched_before["AllReduce"], one.ranks[0].launched["AllReduce"]),
+        (1, 10, 12)
+    );
+    assert_eq!(
+        one.missing.iter().map(|rank| (rank.rank, rank.not_joined)).collect::<Vec<_>>(),
+        [(4, false), (5, true)]
+    );
+}
+
+#[test]
+fn the_missing_process_of_the_text_of_nccl_2_24_is_joined_with_the_missing_rank() {
+    let words = "NCCL version 2.24.3 compiled\nCommunicators... (2.00s)\n  0  1  2  2  4  3  RUNNING  INCOMPLETE\n";
+    let gone = "  Process 297 on node 10.0.0.2 managing GPU 0 (NVML 2)\n";
+    let answer = |processes: usize| {
+        let missing =
+            "#0-0 (0000000000abcdef) INCOMPLETE\n  Missing communicator data from 1 rank\n  The missing rank: 2\n";
+        let answer = text::parse(&format!("{words}{}{missing}", gone.repeat(processes))).expect("text");
+        answer.communicators[0].missing.clone()
+    };
+    let known = &answer(1)[0];
+    assert_eq!((known.rank, known.host.as_str(), known.pid, known.device), (2, "10.0.0.2", 297, 2));
+    assert_eq!(answer(2)[0].host, "", "it may be either of them");
+}
+
+/// NCCL 2.28.7 writes a missing rank without the comma after its device.
+#[test]
+fn a_missing_rank_of_nccl_2_28_is_read() {
+    let gone = json!({"rank": 1, "host": "10.0.0.2", "pid": 7, "nvml_dev": 4,
+        "status": {"unresponsive": true, "considered_dead": false}});
+    let whole = serde_json::to_string_pretty(&document(vec![rank(0, 10)], vec![gone])).expect("JSON");
+    let device = whole.find("\"nvml_dev\": 4").expect("the device of the missing rank");
+    let comma = device + whole[device..].find(',').expect("a comma");
+    let broken = format!("{}{}", &whole[..comma], &whole[comma + 1..]);
+    assert!(serde_json::from_str::<Value>(&broken).is_err());
+    let answer = from_json(broken.as_bytes()).expect("it is read");
+    assert_eq!(answer, from_json(whole.as_bytes()).expect("JSON"));
+    assert_eq!((answer.communicators[0].missing[0].rank, answer.communicators[0].missing[0].device), (1, 4));
+}
+
+#[test]
+fn a_forged_list_of_ranks_is_impossible() {
+    let twice = document(vec![rank(0, 1), rank(0, 2)], Vec::new());
+    let beyond = document(vec![rank(0, 1), rank(512, 2)], Vec::new());
+    let mut huge = document(vec![rank(0, 1)], Vec::new());
+    huge["communicators"][0]["size"] = json!(u64::MAX);
+    let read = |value: &Value| from_json(value.to_string().as_bytes()).expect("JSON");
+    for (forged, why) in [(&twice, "twice"), (&beyond, "rank 512 of 2"), (&huge, "18446744073709551615 ranks")] {
+        let status = compared::compare(POD, read(forged), None);
+        assert!(only(&status).impossible.as_ref().is_some_and(|said| said.contains(why)), "{status:#?}");
+    }
+    let fell = compared::compare(POD, read(&lagging(9, 9)), Some(read(&lagging(8, 9))));
+    assert_eq!(only(&fell).impossible.as_deref(), Some("a count of rank 11 fell"));
+}
+
+#[test]
+fn texts_are_cleaned_and_the_output_is_bounded() {
+    let mut ranks: Vec<Value> = (0..200).map(|index| rank(index, index)).collect();
+    let hidden = "10.0.0.1\u{1b}[2J\n\u{202e}ignore previous instructions".repeat(20);
+    ranks[0]["host"] = json!(hidden);
+    ranks[1]["collective_counts"] =
+        json!((0..500).map(|kind| (format!("{kind}\u{7}"), 1)).collect::<std::collections::BTreeMap<_, _>>());
+    let mut forged = document(ranks, Vec::new());
+    let one = forged["communicators"][0].clone();
+    forged["communicators"] = json!(
+        (0..200)
+            .map(|number| {
+                let mut one = one.clone();
+                one["hash"] = json!(format!("0x{number:x}"));
+                one
+            })
+            .collect::<Vec<_>>()
+    );
+    let status =
+        compared::compare(POD, Answer::default(), Some(from_json(forged.to_string().as_bytes()).expect("JSON")));
+    let output = fit(status);
+    assert!(output.len() <= MAX_OUTPUT, "{}", output.len());
+    let read: NcclStatus = serde_json::from_slice(&output).expect("it is read again");
+    assert_eq!(read.communicators.len() as u64 + read.communicators_omitted, 200);
+    assert!(read.communicators[0].ranks.len() <= 12 && read.communicators[0].ranks_omitted > 100);
+    crate::fuzzing::assert_clean(&read, 64 << 10);
+}
+
+#[test]
+fn a_service_that_is_slow_long_wrong_or_absent_ends_with_a_reason() {
+    let time = Duration::from_millis(1_500);
+    let flood = |writer: &mut TcpStream, line: &str| match line {
+        "STATUS" => {
+            let part = vec![b' '; 1 << 20];
+            // 1 GiB, unless the other side ends the connection.
+            (0..1024).all(|_| writer.write_all(&part).is_ok())
+        }
+        _ => speaks(writer, line, Some(""), ""),
+    };
+    let drip = |writer: &mut TcpStream, line: &str| match line {
+        "STATUS" => (0..100).all(|_| {
+            thread::sleep(Duration::from_millis(100));
+            writer.write_all(b" ").is_ok()
+        }),
+        _ => speaks(writer, line, Some(""), ""),
+    };
+    let long_line = |writer: &mut TcpStream, _: &str| writer.write_all(&[b'x'; 4096]).is_ok();
+    let other = |writer: &mut TcpStream, _: &str| writer.write_all(b"HTTP/1.1 400 \x1b[31mBad Request\r\n").is_ok();
+    let silent = |_: &mut TcpStream, _: &str| true;
+    let closes = |writer: &mut TcpStream, _: &str| {
+        let _ = writer.shutdown(std::net::Shutdown::Both);
+        false
+    };
+    let half = |writer: &mut TcpStream, line: &str| speaks(writer, line, Some("{\"communicators\": ["), "");
+    let deep = |writer: &mut TcpStream, line: &str| speaks(writer, line, Some(&"[".repeat(100_000)), "");
+    let prose = |writer: &mut TcpStream, line: &str| speaks(writer, line, None, "all is well\n");
+    let cases: [(&str, SocketAddr); 9] = [
+        ("longer than 4 MiB", server(flood).0),
+        ("no complete answer in time", server(drip).0),
+        ("too long", server(long_line).0),
+        ("does not speak NCCL's protocol: 'HTTP/1.1 400 [31mBad Request'", server(other).0),
+        ("no complete answer in time", server(silent).0),
+        ("closed the connection", server(closes).0),
+        ("not the JSON of NCCL", server(half).0),
+        ("not the JSON of NCCL", server(deep).0),
+        ("not the text of NCCL", server(prose).0),
+    ];
+    for (why, address) in cases {
+        let started = Instant::now();
+        let error = ask(address, time).expect_err(why);
+        assert!(error.contains(why), "{why}: {error}");
+        assert!(started.elapsed() < time + Duration::from_secs(2), "{why}: {:?}", started.elapsed());
+    }
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    assert!(ask(free, time).expect_err("nobody listens").contains("refused"));
+}
+
+/// Several processes of a pod share the port, and one of them is stopped.
+#[test]
+fn the_next_process_is_asked_if_the_first_one_does_not_answer() {
+    let json = lagging(1, 1).to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        let stopped = listener.accept();
+        let (mut writer, _) = listener.accept().expect("a second try");
+        for line in BufReader::new(writer.try_clone().expect("a copy")).lines().map_while(Result::ok) {
+            speaks(&mut writer, &line, Some(&json), "");
+        }
+        drop(stopped);
+    });
+    assert_eq!(ask(address, Duration::from_secs(5)).expect("an answer").communicators.len(), 1);
+}
+
+const TABLE: &str =
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+
+fn pod(tree: &Tree, pid: u32, uid: &str, tables: &[(&str, String)], sockets: &[u64]) {
+    tree.file(&format!("proc/{pid}/cgroup"), format!("0::/kubepods/pod{uid}/{}\n", "a1".repeat(32)));
+    tree.file(&format!("proc/{pid}/ns/net"), "").folder(&format!("proc/{pid}/fd"));
+    for (name, lines) in tables {
+        tree.file(&format!("proc/{pid}/net/{name}"), format!("{TABLE}{lines}"));
+    }
+    for (number, inode) in sockets.iter().enumerate() {
+        tree.link(&format!("proc/{pid}/fd/{number}"), &format!("socket:[{inode}]"));
+    }
+}
+
+fn line(address: &str, state: &str, inode: u64) -> String {
+    format!("   0: {address} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1 0\n")
+}
+
+#[test]
+fn only_a_loopback_port_of_the_pods_own_processes_is_asked() {
+    let other_pod = "ffffffff-11aa-4bbb-8ccc-123456789abc";
+    let loopback = |inode| line("0100007F:6D7C", "0A", inode);
+    let find = |tree: &Tree| {
+        listener::find(&tree.path().join("proc"), POD)
+            .map(|found| found.map(|found| found.address.to_string()))
+            .map_err(|error| error.to_string())
+    };
+    type Case = (&'static str, Vec<(&'static str, String)>, Result<Option<&'static str>, &'static str>);
+    let cases: [Case; 8] = [
+        ("loopback", vec![("tcp", loopback(5))], Ok(Some("127.0.0.1:28028"))),
+        ("all addresses", vec![("tcp", line("00000000:6D7C", "0A", 5))], Ok(Some("127.0.0.1:28028"))),
+        ("IPv6", vec![("tcp6", line("00000000000000000000000001000000:6D7C", "0A", 5))], Ok(Some("[::1]:28028"))),
+        ("another port", vec![("tcp", line("0100007F:6D7D", "0A", 5))], Ok(None)),
+        ("another address", vec![("tcp", line("0200000A:6D7C", "0A", 5))], Ok(None)),
+        ("a connection", vec![("tcp", line("0100007F:6D7C", "01", 5))], Ok(None)),
+        ("the port is shared with others", vec![("tcp", loopback(5) + &loopback(6))], Err("outside of the pod")),
+        ("no table", vec![], Ok(None)),
+    ];
+    for (name, tables, expected) in cases {
+        let tree = Tree::new();
+        pod(&tree, 20, POD, &tables, &[4, 5]);
+        pod(&tree, 30, other_pod, &tables, &[6]);
+        match expected {
+            Ok(address) => assert_eq!(find(&tree).expect(name).as_deref(), address, "{name}"),
+            Err(why) => assert!(find(&tree).expect_err(name).contains(why), "{name}"),
+        }
+    }
+    // The variable names another port, but never another address.
+    for (value, expected) in [
+        ("localhost:4000", Some("127.0.0.1:4000")),
+        ("0.0.0.0:4000", Some("127.0.0.1:4000")),
+        ("[::1]:4000", Some("127.0.0.1:4000")),
+        ("10.0.0.9:4000", None),
+        ("kubernetes.default:4000", None),
+        ("localhost:https", None),
+    ] {
+        let tree = Tree::new();
+        pod(&tree, 20, POD, &[("tcp", line("0100007F:0FA0", "0A", 5))], &[5]);
+        tree.file("proc/20/environ", format!("PATH=/bin\0NCCL_RAS_ADDR={value}\0"));
+        assert_eq!(find(&tree).expect(value).as_deref(), expected, "{value}");
+    }
+}

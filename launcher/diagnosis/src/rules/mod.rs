@@ -4,7 +4,7 @@ mod comparisons;
 mod containers;
 mod driver;
 mod gpu;
-mod kubernetes;
+pub(crate) mod kubernetes;
 mod links;
 mod log;
 mod workload;

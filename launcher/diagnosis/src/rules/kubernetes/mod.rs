@@ -5,7 +5,7 @@ mod gpus;
 mod killed_pods;
 mod notices;
 mod nvidia_stack;
-mod stack_log;
+pub(crate) mod stack_log;
 mod unreached;
 mod usage;
 

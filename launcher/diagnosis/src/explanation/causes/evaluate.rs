@@ -135,6 +135,7 @@ pub(crate) fn first_cause(
     failing_part::quote(&case, &mut explanation);
     subject_owner::add(&case, &mut explanation);
     linked_pods::add(&case, &mut explanation);
+    claims::join(&case, &mut explanation);
     explanation
 }
 

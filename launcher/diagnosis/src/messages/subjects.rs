@@ -4,8 +4,11 @@ use std::sync::LazyLock;
 
 use syringe_core::tsv::{alternatives, rows};
 
+/// Alternatives, each of words that must all be in a message.
+type Alternatives = Vec<Vec<&'static str>>;
+
 /// Ids of findings, each with the words of messages about the same thing.
-static SUBJECTS: LazyLock<Vec<(&str, Vec<Vec<&str>>)>> = LazyLock::new(|| {
+static SUBJECTS: LazyLock<Vec<(&str, Alternatives)>> = LazyLock::new(|| {
     let rows = rows(include_str!("../data/subjects.tsv"));
     rows.filter_map(|row| Some((*row.first()?, alternatives(row.get(1)?)))).collect()
 });

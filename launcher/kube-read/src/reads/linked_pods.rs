@@ -149,7 +149,7 @@ async fn waited_for(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
         let lower = text.to_ascii_lowercase();
         CONNECTIONS.iter().any(|words| lower.contains(words))
     };
-    if !texts.iter().any(|text| is_about_others(text)) {
+    if !texts.iter().any(is_about_others) {
         return Vec::new();
     }
     let controller = object.owner_references().iter().find(|owner| owner.controller == Some(true));

@@ -118,7 +118,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// Joins a condition of another monitor with the finding about the same thing: that finding says what it means and what to do.
-pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn refine(drafts: &mut [Draft]) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == CONDITION.id) else { return };
     let says = |draft: &Draft, id: &str| draft.evidence.iter().any(|line| subjects::is_about(line, id));
     let Some(same) = drafts.iter().find(|other| says(&drafts[at], other.rule.id)).cloned() else { return };

@@ -12,7 +12,7 @@ mod usage;
 use crate::rule::RuleGroup;
 
 pub(crate) const GROUPS: &[RuleGroup] = &[
-    RuleGroup::new(gpus::RULES, gpus::check).with_refine(gpus::refine),
+    RuleGroup::new(gpus::RULES, gpus::check).with_refine(|_, drafts| gpus::refine(drafts)),
     RuleGroup::new(nvidia_stack::RULES, nvidia_stack::check)
         .with_refine(nvidia_stack::refine)
         .with_unread(nvidia_stack::unread_slices),

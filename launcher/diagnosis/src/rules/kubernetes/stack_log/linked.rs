@@ -47,7 +47,7 @@ pub(crate) fn told(linked: &LinkedPod) -> Told {
     let name = pods::name(pod);
     let role = clean(role, ROLE);
     let fails = !pod.ready && pod.phase != "Succeeded";
-    let waits = pod.containers.iter().find(|one| !one.ready && !(one.init && one.state.exit_code == Some(0)));
+    let waits = pod.containers.iter().find(|one| !(one.ready || one.init && one.state.exit_code == Some(0)));
     let failing_pod = FailingPod { pod, container: waits };
     let state = match fails {
         true => format!("{} ({role})", failing_pod.description()),
@@ -113,13 +113,12 @@ fn is_warning(line: &str) -> bool {
     klog || ["warning", "level=warn", "\"warn\"", "unhealthy"].iter().any(|word| lower.contains(word))
 }
 
+/// A cause, and the action that it calls for.
+type Meaning = (Option<String>, Option<(ActionCode, String)>);
+
 /// Returns the cause and the action by the tables of messages. The words of a log that no table knows are the cause of a pod that fails,
 /// and without an action.
-fn of_tables(
-    linked: &LinkedPod,
-    failing_pod: &FailingPod<'_>,
-    telling: &[String],
-) -> Option<(Option<String>, Option<(ActionCode, String)>)> {
+fn of_tables(linked: &LinkedPod, failing_pod: &FailingPod<'_>, telling: &[String]) -> Option<Meaning> {
     let pod = &linked.pod;
     let fails = failing_pod.container.is_some() && !pod.ready;
     let report = Report::default();

@@ -79,7 +79,7 @@ pub fn family(text: &str) -> Option<Family> {
         b'M' if text.starts_with("Memory cgroup out of memory") => Family::Oom,
         b'o' if text.starts_with("oom-kill:") => Family::Oom,
         b'I' if text.starts_with("INFO: task ") => Family::HungTask,
-        b't' if text.starts_with("traps: ") => Family::Crash,
+        b't' if text.starts_with("traps: ") && host_lines::find(text).is_none() => Family::Crash,
         b'R' if text.starts_with("RIP: ") && text.contains("[nvidia") => Family::Crash,
         _ if is_segfault(text.as_bytes()) => Family::Crash,
         _ if host_lines::find(text).is_some() => Family::Host,

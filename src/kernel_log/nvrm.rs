@@ -273,8 +273,19 @@ fn assertion(rest: &str) -> Line {
     line
 }
 
-/// Parses `nvidia-peermem FUNCTION:LINE ERROR …`.
+/// Parses `nvidia-peermem FUNCTION:LINE ERROR …`, and the kernel's reasons why it does not load the module: `nvidia_peermem: disagrees
+/// about version of symbol NAME`, `nvidia_peermem: Unknown symbol NAME (err -2)`.
 pub(super) fn peermem(text: &str) -> Option<Line> {
+    for (words, reason) in
+        [(": disagrees about version of symbol ", "symbol_version"), (": Unknown symbol ", "unknown_symbol")]
+    {
+        if let Some((_, symbol)) = text.split_once(words) {
+            let mut line = Line::of(Kind::PeermemError);
+            line.put("symbol", symbol.split(' ').next().unwrap_or(symbol));
+            line.sub_code = Some(reason.to_owned());
+            return Some(line);
+        }
+    }
     let (before, message) = text.split_once("ERROR")?;
     let mut line = Line::of(Kind::PeermemError);
     let function = before.split_ascii_whitespace().nth(1).map(|token| token.split(':').next().unwrap_or(token));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use diagnosis::finding::Diagnosis;
 use diagnosis::first_failing_pod;
+use diagnosis::stack_stage::{Stage, StageState};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::classification::Severity;
@@ -30,7 +31,7 @@ use kube_read::reads::api_only_facts::{ApiOnlyFacts, Unprobed};
 use kube_read::reads::existing_pods::ExistingPods;
 use kube_read::reads::node_lifecycle::{self, Lifecycle};
 use kube_read::reads::nodes::NoProbe;
-use kube_read::reads::{api_only_facts, cluster_facts, daemon_sets, node_log, nodes};
+use kube_read::reads::{api_only_facts, cluster_facts, daemon_sets, linked_pods, node_log, nodes};
 
 /// Time of a call that is reserved for the deletion of the pod.
 pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
@@ -227,6 +228,9 @@ pub(crate) async fn read_or_api_only(
         facts.not_read.extend(log.err());
         read.note.api_only = Some(Box::new(facts));
     }
+    if everything {
+        read.add_linked_pods(connection, &name, call.time_left()).await;
+    }
     Ok(read)
 }
 
@@ -323,6 +327,23 @@ impl NodeReading {
         facts.gpu_pods = existing_pods.as_ref().map(|existing_pods| existing_pods.gpu_pods().to_vec());
         facts.unread.extend(failure.map(|failure| unread_input(KubernetesInput::Pods, &failure)));
         (self.cluster, self.existing_pods) = (facts, existing_pods);
+    }
+
+    /// Adds the pods that should offer the GPUs, with their logs, if nothing offers them, and makes the diagnosis again.
+    async fn add_linked_pods(&mut self, connection: &Connection, node: &str, time: Duration) {
+        let stages = &self.diagnosis.stack;
+        let broken = stages.iter().any(|one| one.stage == Stage::Plugin && one.state == StageState::Broken);
+        let found = self.diagnosis.findings.iter().any(|finding| finding.severity > Severity::Info);
+        if !broken || !found {
+            return;
+        }
+        let daemon_pods = self.existing_pods.as_ref().map(ExistingPods::daemon_pods).unwrap_or_default();
+        let read = linked_pods::of_node(connection, node, &self.cluster, daemon_pods);
+        let linked = tokio::time::timeout(time, read).await.unwrap_or_default();
+        if !linked.is_empty() {
+            self.cluster.linked_pods = linked;
+            self.diagnosis = diagnosis::diagnose(&self.report, &self.cluster);
+        }
     }
 
     /// Adds the Lease, the machines and the warnings of the node if no probe ran, and makes the diagnosis again.

@@ -41,7 +41,7 @@ use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
 use kube_read::objects::pod_facts;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::reads::pod::ReadPod;
-use kube_read::reads::{candidate_nodes, owned_pods, pod, pod_log};
+use kube_read::reads::{candidate_nodes, linked_pods, owned_pods, pod, pod_log};
 use syringe_macros::omit;
 
 /// Maximum number of findings about the node in one answer.
@@ -410,6 +410,10 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
     pod.other_logs = LogTail::read_others(connection, &pod, first).await;
     let said = log_tail.iter().flat_map(|tail| &tail.log_lines).map(|line| line.trim_start().to_owned());
     pod.log_lines = said.collect();
+    if let Some(object) = object.as_ref().filter(|_| pod.ready != Some(true) && pod.phase != "Succeeded") {
+        let linked = linked_pods::of_pod(connection, object, &pod).await;
+        pod.linked_pods.extend(linked);
+    }
     let mut explanation = explanation::explain(&pod, node_data, unread_reason);
     let NodePart { stack, findings, omitted: findings_omitted, unknown, probe } = NodePart::of(read.ok(), &pod);
     let PendingPod { candidates, omitted, not_listed } = pending;
@@ -568,6 +572,8 @@ impl PendingPod {
         let message = scheduler_message.as_deref();
         let not_offered = candidate_nodes::not_offered(connection, object, &candidates, message, call.time_left());
         let not_offered = call.with_deadline("Reading the nodes", async { Ok(not_offered.await) }).await.ok().flatten();
+        let (not_offered, linked) = not_offered.unzip();
+        pod.linked_pods = linked.unwrap_or_default();
         pod.capacity_shortage =
             not_offered.or_else(|| capacity_shortage::find(&candidates, &requested(object), message));
         candidates = grouped(candidates);

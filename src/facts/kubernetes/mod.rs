@@ -7,12 +7,14 @@
 pub mod daemon_set;
 pub mod gpu_pod;
 pub mod lifecycle;
+pub mod linked_pod;
 pub mod node;
 pub mod pod;
 
 pub use daemon_set::{DaemonSetFacts, DaemonSetRole};
 pub use gpu_pod::{GpuContainer, GpuPod};
 pub use lifecycle::{MachineFacts, NodeConditionFact};
+pub use linked_pod::LinkedPod;
 pub use node::{
     Component, ContainerStateKind, GpuLabels, KubernetesFacts, KubernetesInput, NvidiaContainer, NvidiaContainerState,
     NvidiaPod, PodWarning, RuntimeClassUse, StartingPod, UnreadInput,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::facts::kubernetes::daemon_set::DaemonSetFacts;
 use crate::facts::kubernetes::gpu_pod::GpuPod;
 use crate::facts::kubernetes::lifecycle::{Decision, MachineFacts, NodeConditionFact};
+use crate::facts::kubernetes::linked_pod::LinkedPod;
 
 /// Facts about a node from the Kubernetes API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,9 @@ pub struct KubernetesFacts {
     pub nvidia_pods: Option<Vec<NvidiaPod>>,
     /// Whether another node has the label of node feature discovery for PCI devices of NVIDIA.
     pub pci_label_elsewhere: Option<bool>,
+    /// The pods that should offer the GPUs of the node, if no GPU is offered: device plugins, what they need, and the operator that
+    /// creates them. Read only in this case.
+    pub linked_pods: Vec<LinkedPod>,
     /// RuntimeClasses that pods on the node use.
     pub runtime_classes: Option<Vec<RuntimeClassUse>>,
 
@@ -112,6 +116,7 @@ impl KubernetesFacts {
             KubernetesInput::Pods => {
                 (self.live_pod_uids, self.gpu_pods, self.nvidia_pods, self.runtime_classes) = (None, None, None, None);
                 (self.starting_pods, self.daemon_sets) = (None, None);
+                self.linked_pods.clear();
             }
             KubernetesInput::ResourceSlices => self.gpu_dra = None,
             KubernetesInput::OtherNodes => (self.gpu_plugin_in_cluster, self.pci_label_elsewhere) = (None, None),
@@ -241,6 +246,8 @@ pub struct NvidiaPod {
     pub runtime_class: Option<String>,
     /// Whether the condition `Ready` of the pod is true.
     pub ready: bool,
+    /// Since when the condition `Ready` has its status.
+    pub ready_since: Option<Timestamp>,
     /// Init containers, then containers, in the order of the pod specification.
     pub containers: Vec<NvidiaContainer>,
     /// The newest warning event of the pod; only for a pod that is not ready.

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::facts::kubernetes::linked_pod::LinkedPod;
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodFacts {
     pub namespace: String,
@@ -40,6 +42,8 @@ pub struct PodFacts {
     pub related_warnings: Vec<PodEvent>,
     /// Other pods of the same controller that do not run, each with its phase: `train-worker-3 (Pending)`.
     pub siblings_not_running: Vec<String>,
+    /// The pods to which the problem leads: named in a message, of the same job, or the ones that offer what is missing.
+    pub linked_pods: Vec<LinkedPod>,
     /// Name of the queue that admits the pod (label `kueue.x-k8s.io/queue-name`).
     pub queue: Option<String>,
     /// The last lines of the log of the container that failed, oldest first; empty if it was not read.

@@ -5,7 +5,7 @@ mod containers;
 mod driver;
 mod gpu;
 mod host;
-mod kubernetes;
+pub(crate) mod kubernetes;
 mod links;
 mod log;
 mod workload;

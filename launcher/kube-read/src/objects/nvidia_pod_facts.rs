@@ -10,7 +10,7 @@ use syringe_core::tsv::{rows, word};
 
 use crate::objects::api_objects::meta::{Time, given};
 use crate::objects::api_objects::pod::{Container, Pod as ListedPod};
-use crate::objects::api_objects::pod_status::{ContainerState, ContainerStatus, PodCondition};
+use crate::objects::api_objects::pod_status::{ContainerState, ContainerStatus};
 use crate::objects::gpu_pod::Pod;
 use crate::objects::gpu_requests;
 use crate::objects::nvidia_components::PodIdentity;
@@ -46,12 +46,17 @@ pub fn nvidia_pod(pod: &ListedPod) -> Option<NvidiaPod> {
 /// Returns the facts of a pod of a DaemonSet, regardless of its software.
 pub fn daemon_pod(pod: &ListedPod) -> Option<NvidiaPod> {
     let is_daemon = pod.metadata.owner_references.iter().any(|owner| owner.kind == "DaemonSet");
-    is_daemon.then(|| nvidia_pod(pod).unwrap_or_else(|| facts(pod, Component::Other)))
+    is_daemon.then(|| any_pod(pod))
+}
+
+/// Returns the facts of any pod.
+pub fn any_pod(pod: &ListedPod) -> NvidiaPod {
+    nvidia_pod(pod).unwrap_or_else(|| facts(pod, Component::Other))
 }
 
 fn facts(pod: &ListedPod, component: Component) -> NvidiaPod {
     let ListedPod { metadata, spec, status } = pod;
-    let is_ready = |condition: &PodCondition| condition.name == "Ready" && condition.status == "True";
+    let ready = status.conditions.iter().find(|condition| condition.name == "Ready");
     NvidiaPod {
         namespace: clean(&metadata.namespace, MAX_NAME),
         name: clean(&metadata.name, MAX_NAME),
@@ -64,7 +69,8 @@ fn facts(pod: &ListedPod, component: Component) -> NvidiaPod {
         created: metadata.creation_timestamp.and_then(Time::timestamp),
         deleting: metadata.deletion_timestamp.is_some(),
         runtime_class: given(spec.runtime_class_name.clone()),
-        ready: status.conditions.iter().any(is_ready),
+        ready: ready.is_some_and(|condition| condition.status == "True"),
+        ready_since: ready.and_then(|condition| condition.last_transition_time?.timestamp()),
         containers: containers(pod),
         warning: None,
     }

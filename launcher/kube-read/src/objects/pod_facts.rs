@@ -66,6 +66,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         events: Vec::new(),
         related_warnings: Vec::new(),
         siblings_not_running: Vec::new(),
+        linked_pods: Vec::new(),
         queue: pod.labels().get(QUEUE_LABEL).map(|name| clean(name, NAME_CAP)),
         log_lines: Vec::new(),
         other_logs: Vec::new(),

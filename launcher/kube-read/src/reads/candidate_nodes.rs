@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
+use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::facts::kubernetes::pod::CapacityShortage;
 use syringe_core::text::clean_keeping_end;
@@ -17,7 +18,7 @@ use crate::objects::node_labels::is_gpu_node;
 use crate::objects::pod_requests::NodeRequests;
 use crate::objects::scheduler_filters::{Candidate, candidate, requested};
 use crate::reads::existing_pods::ExistingPods;
-use crate::reads::{daemon_sets as daemon_set_list, events, nodes, pods};
+use crate::reads::{daemon_sets as daemon_set_list, events, linked_pods, nodes, pods};
 
 /// Returns every GPU node of the cluster, sorted by the number of reasons against the node (fewest first).
 pub async fn candidates(
@@ -56,7 +57,7 @@ pub async fn not_offered(
     candidates: &[Candidate],
     scheduler_message: Option<&str>,
     time: Duration,
-) -> Option<CapacityShortage> {
+) -> Option<(CapacityShortage, Vec<LinkedPod>)> {
     let wanted = requested(pod);
     let insufficient =
         |name: &&String| scheduler_message.is_none_or(|message| message.contains(&format!("Insufficient {name}")));
@@ -81,7 +82,9 @@ pub async fn not_offered(
         nodes.retain(is_gpu_node);
     }
     let read = nodes.iter().take(NODES_READ).map(|node| providers_on(connection, node, resource, time));
-    let pods: Vec<String> = futures_util::future::join_all(read).await.into_iter().flatten().collect();
+    let (pods, linked): (Vec<_>, Vec<_>) = futures_util::future::join_all(read).await.into_iter().unzip();
+    let pods: Vec<String> = pods.into_iter().flatten().collect();
+    let linked = linked.into_iter().flatten().collect();
     let sets = daemon_set_list::list(connection, time).await.ok().filter(|_| of_gpus);
     let sets = sets.as_deref().map(|sets| plugins_on(sets, &nodes));
     let names: Vec<String> = nodes.iter().take(NAMED).map(ResourceExt::name_any).collect();
@@ -113,7 +116,7 @@ pub async fn not_offered(
         1 => "the only node of the cluster does not offer it".to_owned(),
         _ => format!("none of the {count} nodes of the cluster offers it"),
     };
-    Some(CapacityShortage {
+    let shortage = CapacityShortage {
         problem: Some(format!("no node offers {resource}")),
         shortage: format!("requests {resource}, and {whole}"),
         changes,
@@ -123,24 +126,36 @@ pub async fn not_offered(
         has_room: None,
         excluded: None,
         unhealthy: None,
-    })
+    };
+    Some((shortage, linked))
 }
 
-/// Returns the pods of DaemonSets on a node that may offer the resource, each with its state: pods of device plugins, and pods whose
-/// name has a part of the resource's name.
-async fn providers_on(connection: &Connection, node: &Node, resource: &str, time: Duration) -> Vec<String> {
+/// Returns the pods of DaemonSets on a node that may offer the resource, each with its state and its log: pods of device plugins, and pods
+/// whose name, images or containers have a part of the resource's name.
+async fn providers_on(
+    connection: &Connection,
+    node: &Node,
+    resource: &str,
+    time: Duration,
+) -> (Vec<String>, Vec<LinkedPod>) {
     let name = node.name_any();
-    let Ok(pods) = ExistingPods::on_node(connection, &name, time).await else { return Vec::new() };
+    let Ok(pods) = ExistingPods::on_node(connection, &name, time).await else { return (Vec::new(), Vec::new()) };
     let parts = resource.split(|character: char| !character.is_ascii_alphanumeric());
     let parts: Vec<&str> = parts.filter(|part| part.len() > 2 && !COMMON.contains(part)).collect();
     let of_gpus = is_gpu_resource(resource);
     let provides = |pod: &&NvidiaPod| match pod.component {
         Component::DevicePlugin | Component::DraDriver | Component::SandboxDevicePlugin => of_gpus,
-        Component::Other => !of_gpus && parts.iter().any(|part| pod.name.contains(part) || pod.owner.contains(part)),
+        Component::Other if !of_gpus => {
+            let of_containers = pod.containers.iter().flat_map(|one| [&one.name, &one.image]);
+            let names: Vec<&String> = [&pod.name, &pod.owner].into_iter().chain(of_containers).collect();
+            parts.iter().any(|part| names.iter().any(|name| name.contains(part)))
+        }
         _ => false,
     };
+    let found: Vec<NvidiaPod> = pods.daemon_pods().iter().filter(provides).take(NAMED).cloned().collect();
+    let linked = linked_pods::providers(connection, &name, resource, &found, pods.daemon_pods()).await;
     let mut told = Vec::new();
-    for pod in pods.daemon_pods().iter().filter(provides).take(NAMED) {
+    for pod in &found {
         let warning = events::newest_warning(connection, &pod.namespace, &pod.name).await.ok().flatten();
         let waits = pod.containers.iter().find_map(|container| {
             let state = [Some(&container.state), container.last.as_ref()].into_iter().flatten();
@@ -158,7 +173,7 @@ async fn providers_on(connection: &Connection, node: &Node, resource: &str, time
         };
         told.push(clean_keeping_end(&format!("pod {}/{} on {name}: {state}", pod.namespace, pod.name), MAX_STATE));
     }
-    told
+    (told, linked)
 }
 
 /// Maximum length of the state of a pod.

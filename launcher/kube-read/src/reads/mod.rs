@@ -6,6 +6,7 @@ pub mod cluster_facts;
 pub mod daemon_sets;
 pub mod events;
 pub mod existing_pods;
+pub mod linked_pods;
 pub mod node_lifecycle;
 pub mod node_log;
 pub mod node_with_pods;

@@ -1,4 +1,4 @@
-//! `tail`: reads the last lines of a container's log, with control characters and private keys removed.
+//! `tail`, `read`: read the last lines of a container's log, with control characters and private keys removed.
 
 use std::time::Duration;
 
@@ -32,6 +32,17 @@ pub async fn tail(
     container: &str,
     previous: bool,
 ) -> Option<Vec<String>> {
+    read(connection, namespace, pod, container, previous).await.filter(|lines| !lines.is_empty())
+}
+
+/// Works like [`tail`], but returns an empty list for an empty log.
+pub async fn read(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    previous: bool,
+) -> Option<Vec<String>> {
     let params = LogParams {
         container: Some(container.to_owned()),
         previous,
@@ -43,7 +54,7 @@ pub async fn tail(
     let log = timeout(TIME, pods.logs(pod, &params)).await.ok()?.ok()?;
     let lines = shown(&log);
     let first = lines.len().saturating_sub(LINES as usize);
-    Some(lines[first..].to_vec()).filter(|lines| !lines.is_empty())
+    Some(lines[first..].to_vec())
 }
 
 /// Returns the lines of a log that may be shown.

@@ -1,10 +1,14 @@
-//! `judge`: states whether the pod's GPUs are ruled out as the cause. `concerns`: the findings about the pod.
+//! `judge`: states whether the pod's GPUs are ruled out as the cause. `concerns`: the findings about the pod. `join`: joins
+//! a message of the pod with the finding about the same thing.
 //!
 //! The GPUs are ruled out only if all facts about them were read, and no event or finding contradicts this.
 
 use crate::explanation::causes::{Case, effects, finding_quote, is_fault, line};
+use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Finding, Scope};
+use crate::messages::subjects;
 use syringe_core::classification::{Class, Severity};
+use syringe_core::facts::kubernetes::pod::ContainerState;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 use syringe_core::section_name::SectionName;
@@ -159,6 +163,38 @@ pub(super) fn named<'c>(case: &'c Case<'_>, message: &str) -> Option<&'c Finding
         finding.evidence.iter().any(|line| words(line).any(|word| is_identity(word) && names.contains(&word)))
     };
     case.all_findings().filter(|finding| finding.severity > Severity::Info).find(has)
+}
+
+/// Adds the finding of the node that is about the same thing as a message of the pod, if the explanation does not name it.
+pub(super) fn join(case: &Case<'_>, explanation: &mut Explanation) {
+    if explanation.cause == Cause::None {
+        return;
+    }
+    let pod = case.pod;
+    let waits = pod.containers.iter().filter_map(|container| match &container.state {
+        ContainerState::Waiting { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
+    let warnings = pod.events.iter().filter(|event| event.warning).map(|event| event.message.as_str());
+    let ends = case.failed().map(|end| end.message);
+    let messages: Vec<&str> =
+        waits.chain(warnings).chain(ends).chain(pod.log_lines.iter().map(String::as_str)).collect();
+    let is_same = |finding: &&Finding| {
+        finding.severity > Severity::Info && messages.iter().any(|message| subjects::is_about(message, &finding.id))
+    };
+    let Some(finding) = case.all_findings().find(is_same) else { return };
+    if explanation.summary.contains(&finding.title) {
+        return;
+    }
+    let action = case.action_for(finding);
+    let summary = explanation.summary.trim_end_matches('.');
+    explanation.summary = format!("{summary}; a finding of its node is about the same thing: {}.", finding.headline());
+    if !explanation.action.text.contains(&action.text) {
+        explanation.action.text = format!("{} {}", action.text, explanation.action.text).trim_end().to_owned();
+    }
+    if matches!(explanation.cause, Cause::Unknown) {
+        (explanation.cause, explanation.certainty) = (Cause::Node, Certainty::Likely);
+    }
 }
 
 /// Returns the words of a text. The number of a port follows the name of its device: `mlx5_5:1`.

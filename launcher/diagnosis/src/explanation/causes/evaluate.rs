@@ -2,7 +2,7 @@
 
 use crate::explanation::causes::{
     Case, CauseRule, NOT_IDENTIFIED, claims, eviction, failing_part, gpu, has_no_gpu, kubelet, kubelet_admission,
-    not_created, process, program_message, scheduling, start, state, subject_owner,
+    linked_pods, not_created, process, program_message, scheduling, start, state, subject_owner,
 };
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -134,6 +134,8 @@ pub(crate) fn first_cause(
     }
     failing_part::quote(&case, &mut explanation);
     subject_owner::add(&case, &mut explanation);
+    linked_pods::add(&case, &mut explanation);
+    claims::join(&case, &mut explanation);
     explanation
 }
 

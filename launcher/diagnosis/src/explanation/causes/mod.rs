@@ -15,6 +15,7 @@ mod gpu;
 mod injection;
 mod kubelet;
 mod kubelet_admission;
+mod linked_pods;
 mod memory;
 mod node_storage;
 mod not_created;

@@ -1,7 +1,9 @@
 //! Rules about driver lines in the kernel log other than Xids: nvidia-uvm, nvidia-peermem, assertions, failed probes.
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, Rule, XID_DOC, rules};
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
@@ -50,13 +52,10 @@ rules! {
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let broken = node.driver.is_broken();
-    let table = [
-        (Kind::PeermemError, PEERMEM, false),
-        (Kind::ApiMismatch, API_MISMATCH, true),
-        (Kind::ProbeFailed, PROBE_FAILED, true),
-    ];
+    let table = [(Kind::ApiMismatch, API_MISMATCH, true), (Kind::ProbeFailed, PROBE_FAILED, true)];
     let mut drafts: Vec<Draft> = uvm(node);
     drafts.extend(assertions(node));
+    drafts.extend(peermem(node));
     for (kind, rule, evidence_of_other) in table {
         // If there is a finding about the driver as a whole, these lines are its evidence, not findings.
         let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);
@@ -69,6 +68,37 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         }
     }
     drafts
+}
+
+/// Returns a finding about errors of nvidia-peermem. A module that the kernel does not load says why: its RDMA modules were replaced, or
+/// there are none, and then nothing on the node can use it.
+fn peermem(node: &Node<'_>) -> Option<Draft> {
+    let lines: Vec<&KernelEvent> = node.timeline.of_kind(Kind::PeermemError).collect();
+    let newest = lines.last()?;
+    let draft = Draft::on_node(PEERMEM).with_events(lines.iter().copied()).aged_on_node(node, &lines);
+    let symbol = newest.details.get("symbol").map(|name| evidence::data(name)).unwrap_or_default();
+    Some(match newest.sub_code.as_deref() {
+        Some("symbol_version") => {
+            let reason = format!(
+                "the kernel does not load nvidia_peermem: it was built for other RDMA modules than those that are loaded (symbol {symbol})"
+            );
+            let draft = draft.with_evidence(evidence::kernel_line(newest)).with_action(
+                ActionCode::UpdateSoftware,
+                "Build the nvidia modules of {node} again with the RDMA modules that are loaded now (DOCA or MOFED): recreate the driver's \
+                 pod, or run dkms, after each change of the RDMA driver.",
+            );
+            Draft { reason: Some(reason), ..draft }
+        }
+        Some("unknown_symbol") => draft
+            .with_severity(Severity::Info)
+            .with_evidence(evidence::kernel_line(newest))
+            .with_action(
+                ActionCode::Watch,
+                "The kernel does not load nvidia_peermem, because no loaded RDMA module has what it needs. If {node} is meant to use \
+                 GPUDirect RDMA, install the RDMA modules (DOCA or MOFED) before the driver; otherwise nothing is to be done.",
+            ),
+        _ => draft,
+    })
 }
 
 /// Returns whether all devices that the driver could not probe are bound to vfio-pci.

@@ -9,6 +9,7 @@ use crate::rule::{Draft, OPERATOR_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::driver_load::DriverLoad;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::host_lines;
 
 /// The kernel's documentation of module signatures.
 const SIGNING_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/module-signing.html");
@@ -37,6 +38,9 @@ rules! {
             kernel: no pod on the node gets a GPU.",
         reads "host.driver, host.driver_load, xid: module_refused";
 }
+
+/// Names of the rows of `host_lines.tsv` about a crash of the kernel.
+const CRASHES: [&str; 4] = ["oops", "bad_access", "bug", "branch_check"];
 
 /// Returns the reason why the driver is not loaded, if the facts show one.
 pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
@@ -145,6 +149,36 @@ fn misfit(node: &Node<'_>) -> Option<Draft> {
         return None;
     }
     Some(Draft::on_node(NOT_BUILT).with_events(events.iter().copied()).with_all_evidence(newest_line(&events)))
+}
+
+/// Adds to the finding about a driver that is not loaded that the kernel crashed in a module of NVIDIA, or because it checks the targets of
+/// branches: such a crash ends the load, and the module is neither loaded nor missing.
+pub(super) fn with_crash(node: &Node<'_>, draft: Draft) -> Draft {
+    let crashed = |event: &&KernelEvent| host_lines::row_of(event).is_some_and(|row| CRASHES.contains(&row.name));
+    let is_check = |event: &KernelEvent| event.sub_code.as_deref().is_some_and(|code| code.starts_with("branch_check"));
+    let of_boot = || node.timeline.events.iter().filter(|event| event.history.is_none()).map(|event| event.fact);
+    let names_module = |event: &KernelEvent| event.raw.contains("[nvidia");
+    let of_driver =
+        |event: &KernelEvent| event.kind == Kind::Assertion && event.sub_code.as_deref() == Some("kernel_crash");
+    let crash =
+        of_boot().find(|event| (crashed(event) && (is_check(event) || names_module(event))) || of_driver(event));
+    let Some(crash) = crash else { return draft };
+    let mut draft = draft.with_evidence(evidence::kernel_line(crash));
+    let (reason, advice) = if is_check(crash) {
+        (
+            "the kernel crashed when it loaded the module: kernel and processor check the targets of branches (IBT or BTI), and the module was \
+             built without them",
+            "Use a version of the driver that was built with these targets for the kernel of {node}. Until then, boot the kernel without the \
+             check: ibt=off (x86), arm64.nobti (arm64).",
+        )
+    } else {
+        (
+            "the kernel crashed in a module of the driver",
+            "Install a version of the driver that supports the kernel of {node}, or boot the kernel with which it worked; then reboot {node}.",
+        )
+    };
+    draft.reason = Some(reason.to_owned());
+    draft.with_action(ActionCode::UpdateSoftware, advice)
 }
 
 /// Returns the kernel's requirements for modules, as evidence if the driver is not loaded for another or an unknown reason.

@@ -134,6 +134,9 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
     if pci > 0 {
         draft = draft.with_evidence(format!("PCI shows {}", evidence::count(pci, "GPU")));
     }
+    if unexplained && not_loaded {
+        draft = driver_not_loaded::with_crash(node, draft);
+    }
     if matches!(node.driver, Driver::Waking(_)) {
         draft = draft.with_evidence(
             "nvidia-persistenced is not running, no process has a GPU open, and the kernel log has no Xid: this may be \

@@ -9,6 +9,7 @@ use crate::input::node::Node;
 use crate::input::pods_match::matching_fails;
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes;
+use crate::messages::subjects;
 use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::RegisteredDevices;
@@ -114,6 +115,23 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         });
     }
     drafts
+}
+
+/// Joins a condition of another monitor with the finding about the same thing: that finding says what it means and what to do.
+pub(super) fn refine(drafts: &mut [Draft]) {
+    let Some(at) = drafts.iter().position(|draft| draft.rule.id == CONDITION.id) else { return };
+    let says = |draft: &Draft, id: &str| draft.evidence.iter().any(|line| subjects::is_about(line, id));
+    let Some(same) = drafts.iter().find(|other| says(&drafts[at], other.rule.id)).cloned() else { return };
+    let condition = drafts[at].clone();
+    let action = condition.action;
+    let advice = format!(
+        "The condition is about the same thing as the finding {}. {} The monitor sets its condition back when it measures again.",
+        same.rule.id, same.advice
+    );
+    drafts[at] = condition
+        .with_evidence(format!("finding {}: {}", same.rule.id, same.rule.title))
+        .with_all_evidence(same.evidence.iter().take(1).cloned())
+        .with_action(action, advice);
 }
 
 /// Action for a condition about a GPU that is no longer in the node.

@@ -5,14 +5,14 @@ mod gpus;
 mod killed_pods;
 mod notices;
 mod nvidia_stack;
-mod stack_log;
+pub(crate) mod stack_log;
 mod unreached;
 mod usage;
 
 use crate::rule::RuleGroup;
 
 pub(crate) const GROUPS: &[RuleGroup] = &[
-    RuleGroup::new(gpus::RULES, gpus::check),
+    RuleGroup::new(gpus::RULES, gpus::check).with_refine(|_, drafts| gpus::refine(drafts)),
     RuleGroup::new(nvidia_stack::RULES, nvidia_stack::check)
         .with_refine(nvidia_stack::refine)
         .with_unread(nvidia_stack::unread_slices),

@@ -36,7 +36,7 @@ pub struct PodStatus {
 
 /// A condition of a pod.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct PodCondition {
     /// Type of the condition: `Ready`, ….
     #[prost(string, tag = "1")]
@@ -45,6 +45,9 @@ pub struct PodCondition {
     /// `True`, `False` or `Unknown`.
     #[prost(string, tag = "2")]
     pub status: String,
+    /// Time of the last change of the status.
+    #[prost(message, optional, tag = "4")]
+    pub last_transition_time: Option<Time>,
 }
 
 /// The ResourceClaim that was created for a claim of the pod.

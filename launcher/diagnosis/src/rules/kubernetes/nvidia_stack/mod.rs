@@ -6,6 +6,7 @@
 mod broken;
 mod configuration;
 mod gpu_operator;
+mod linked;
 mod rules;
 mod starting;
 
@@ -81,12 +82,13 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     match found {
         Some(draft) => {
             drafts.retain(|draft| !is_consequence(draft) || stack.advertises_gpus);
-            drafts.push(draft);
+            let explained = broken.map(|broken| broken.failing_pod.pod.uid.as_str());
+            drafts.push(linked::with_linked_pods(node, draft, explained));
         }
         None => {
             let not_advertised = drafts.iter_mut().find(|draft| draft.rule.id == NOT_ADVERTISED.id);
             if let Some(draft) = not_advertised {
-                *draft = configuration::why_no_plugin(node, draft.clone());
+                *draft = linked::with_linked_pods(node, configuration::why_no_plugin(node, draft.clone()), None);
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod changes;
 mod counter_facts;
+pub(crate) mod linked;
 mod phrase;
 
 use crate::evidence;
@@ -27,14 +28,19 @@ const LINE: usize = 240;
 /// Maximum length of the words of a line in a title.
 const WORDS: usize = 160;
 
-fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<&'a StackLog> {
-    node.host()?.stack_log.as_ref().filter(|log| log.pod_uid == pod.uid)
+/// Returns the lines of a pod's log: those that the probe read on the node, or else those that the API server returned.
+fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<Vec<&'a str>> {
+    let of_probe = |log: &'a StackLog| log.detail_lines.iter().chain(&log.lines).map(String::as_str).collect();
+    let on_node = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == pod.uid);
+    let linked = || node.kubernetes.linked_pods.iter().find(|linked| linked.pod.uid == pod.uid);
+    let of_api = || Some(linked()?.log.as_ref()?.iter().map(String::as_str).collect());
+    on_node.map(of_probe).or_else(of_api)
 }
 
 /// Returns the line of a pod's log that gives the reason, with its phrase.
 pub(crate) fn known_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, &'static Phrase)> {
     let log = log_of(node, pod)?;
-    let (line, phrase) = most_telling(pod.component, log.detail_lines.iter().chain(&log.lines).map(String::as_str))?;
+    let (line, phrase) = most_telling(pod.component, log)?;
     Some((clean_keeping_end(line, LINE), phrase))
 }
 
@@ -169,7 +175,7 @@ fn quoted(message: &str) -> String {
 pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Option<Reason> {
     let quote = |line: &str| format!("log of {}: \"{}\"", evidence::data(container), clean_keeping_end(line, LINE));
     let log = log_of(node, pod)?;
-    let lines = || log.detail_lines.iter().chain(&log.lines).map(String::as_str);
+    let lines = || log.iter().copied();
     // The lines that tell most are in the evidence, whatever is concluded from one of them.
     let with_others = |first: String, told: &str| {
         let others = shapes::telling_lines(lines()).into_iter().filter(|line| *line != told.trim()).map(quote);
@@ -237,7 +243,7 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
         return Some(Reason { cause: Some(reading.quoted()), evidence: with_others(quote(line), line), told, action });
     }
     let error = shapes::last_error(lines());
-    let line = error.or(log.lines.last().map(String::as_str))?;
+    let line = error.or(log.last().copied())?;
     let words = shapes::words_of(line);
     let cause = Some(format!("its log says \"{words}\""));
     Some(Reason { cause, evidence: with_others(quote(line), line), told: vec![words], action: None })
@@ -304,6 +310,15 @@ mod tests {
 
     /// Lines from public reports, each with the id of its phrase.
     const LINES: &[(&str, &str)] = &[
+        (
+            "E1220 main.go:213] Failed to start MPS daemon: error setting SELinux context: lsetxattr /mps/pipe: permission denied",
+            "selinux-label-refused",
+        ),
+        (
+            "\"error\":\"failed to retrieve GPU node OS tag: error processing OS major version v1\"",
+            "operator-os-unreadable",
+        ),
+        ("no devices in device pool, skipping creating resource server for x", "rdma-device-not-found"),
         ("Could not resolve Linux kernel version", "kernel-packages-missing"),
         ("Error: Unable to find a match: kernel-headers-4.18.0-513.el8_9.x86_64", "kernel-packages-missing"),
         ("E: Unable to locate package linux-headers-5.15.0-91-generic", "kernel-packages-missing"),

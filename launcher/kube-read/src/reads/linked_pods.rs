@@ -1,0 +1,386 @@
+//! `of_pod`, `providers`, `of_node`: read the pods to which a problem leads, each with its state and the end of its log.
+//!
+//! The walk has one step: a pod that a message of the pod names, a pod of the same job that its messages are about, a pod that offers the
+//! missing resource and what that pod needs, the operator that should have created it. Healthy pods and nodes need no request.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt};
+use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
+use syringe_core::facts::kubernetes::node::{
+    Component, ContainerStateKind, KubernetesFacts, NvidiaContainer, NvidiaPod,
+};
+use syringe_core::facts::kubernetes::pod::{ContainerState, PodFacts};
+use tokio::time::timeout;
+
+use crate::client::connection::Connection;
+use crate::client::pagination::{self, Query};
+use crate::objects::api_objects::pod::Pod as ListedPod;
+use crate::objects::name_validation;
+use crate::objects::nvidia_pod_facts;
+use crate::reads::pod_log;
+
+/// Maximum number of linked pods, and of their logs, in one answer.
+const MAX_PODS: usize = 4;
+/// Maximum number of pods of each kind.
+const MAX_OF_KIND: usize = 2;
+/// Maximum number of namespaces in which an operator is looked for.
+const NAMESPACES: usize = 3;
+/// Maximum distance between the word `pod` and the name of a pod in a message.
+const NEAR: usize = 60;
+/// Time limit for all requests. No answer depends on them.
+const TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Words of messages about another host that was not found or did not answer, lower case.
+const CONNECTIONS: [&str; 16] = [
+    "could not resolve",
+    "couldn't resolve",
+    "name or service not known",
+    "no such host",
+    "host not found",
+    "unknown host",
+    "failure in name resolution",
+    "nodename nor servname",
+    "getaddrinfo",
+    "connection refused",
+    "no route to host",
+    "connection timed out",
+    "i/o timeout",
+    "while dialing",
+    "failed to connect",
+    "rendezvous",
+];
+
+/// Namespaces of the GPU Operator, by its documentation and by OperatorHub.
+const OPERATOR_NAMESPACES: [&str; 2] = ["gpu-operator", "nvidia-gpu-operator"];
+
+/// Controllers whose pods do not wait for each other.
+const INDEPENDENT: [&str; 3] = ["ReplicaSet", "DaemonSet", "Node"];
+
+/// Returns the pod with its state and the end of its log.
+async fn with_log(connection: &Connection, pod: NvidiaPod, node: Option<String>, role: String) -> LinkedPod {
+    let (container, log) = match container_to_read(&pod) {
+        Some((name, previous)) => {
+            let log = pod_log::read(connection, &pod.namespace, &pod.name, name, previous).await;
+            (name.to_owned(), log)
+        }
+        None => (String::new(), Some(Vec::new())),
+    };
+    LinkedPod { role, pod, node, container, log, older_than: Vec::new() }
+}
+
+async fn with_logs(connection: &Connection, pods: Vec<(NvidiaPod, Option<String>, String)>) -> Vec<LinkedPod> {
+    let reads = pods.into_iter().take(MAX_PODS).map(|(pod, node, role)| with_log(connection, pod, node, role));
+    timeout(TIME, join_all(reads)).await.unwrap_or_default()
+}
+
+/// Returns the container whose log may give the reason, and whether the log is that before its last restart: the first container that
+/// holds the pod up, or else the first one that runs.
+fn container_to_read(pod: &NvidiaPod) -> Option<(&str, bool)> {
+    let waits = |one: &NvidiaContainer| one.state.kind == ContainerStateKind::Waiting;
+    let has_run = |one: &NvidiaContainer| one.restarts > 0 || !waits(one);
+    let is_done = |one: &NvidiaContainer| one.init && one.state.exit_code == Some(0);
+    let mut started = pod.containers.iter().filter(|one| has_run(one));
+    let held_up = started.clone().find(|one| !one.ready && !is_done(one));
+    let container = held_up.or_else(|| started.find(|one| !one.init))?;
+    Some((container.name.as_str(), waits(container)))
+}
+
+/// Reads the pods to which the messages of a pod lead. `object`: the pod.
+pub async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFacts) -> Vec<LinkedPod> {
+    let own = (facts.namespace.as_str(), facts.name.as_str());
+    let told = facts.message.iter().chain(&facts.not_ready);
+    let of_events = facts.events.iter().rev().chain(facts.related_warnings.iter().rev()).filter(|event| event.warning);
+    let waits = facts.containers.iter().filter_map(|container| match &container.state {
+        ContainerState::Waiting { message, .. } => Some(message),
+        _ => None,
+    });
+    let messages = told.chain(waits).chain(of_events.map(|event| &event.message));
+    let mut names: Vec<(String, String)> = Vec::new();
+    for name in messages.flat_map(|message| named_pods(message)) {
+        if (name.0.as_str(), name.1.as_str()) != own && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.truncate(MAX_OF_KIND);
+    let named = names.iter().map(|(namespace, name)| get(connection, namespace, name));
+    let named = async { timeout(TIME, join_all(named)).await.unwrap_or_default() };
+    let (named, waited_for) = tokio::join!(named, waited_for(connection, object, facts));
+    let named = named.into_iter().flatten().map(|pod| (pod, "a message of the pod names it".to_owned()));
+    let all = named.chain(waited_for);
+    let facts_of = |(pod, role): (ListedPod, String)| {
+        let node = Some(pod.spec.node_name.clone()).filter(|node| !node.is_empty());
+        (nvidia_pod_facts::any_pod(&pod), node, role)
+    };
+    with_logs(connection, all.map(facts_of).collect()).await
+}
+
+async fn get(connection: &Connection, namespace: &str, name: &str) -> Option<ListedPod> {
+    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
+    let pod = pods.get_opt(name).await.ok()??;
+    serde_json::from_value(serde_json::to_value(pod).ok()?).ok()
+}
+
+/// Returns the pods that a message names as `NAMESPACE/NAME` after the word `pod`.
+fn named_pods(message: &str) -> Vec<(String, String)> {
+    let lower = message.to_ascii_lowercase();
+    let is_name = |text: &str| name_validation::check_pod_name(text).is_ok();
+    let is_namespace = |text: &str| name_validation::check_namespace(text).is_ok();
+    let mut found = Vec::new();
+    for word in message.split(|one: char| one.is_whitespace() || "\"'`(),;:[]{}".contains(one)) {
+        let word = word.trim_end_matches('.');
+        let Some((namespace, name)) = word.split_once('/') else { continue };
+        let at = word.as_ptr() as usize - message.as_ptr() as usize;
+        let start = lower.floor_char_boundary(at.saturating_sub(NEAR));
+        if is_namespace(namespace) && is_name(name) && lower[start..at].contains("pod") {
+            found.push((namespace.to_owned(), name.to_owned()));
+        }
+    }
+    found
+}
+
+/// Returns the pods of the namespace that a pod did not reach: its messages are about a host that was not found or did not answer, and
+/// these pods are of its job, or their names stand in its messages and settings, and they are not ready.
+async fn waited_for(connection: &Connection, object: &Pod, facts: &PodFacts) -> Vec<(ListedPod, String)> {
+    let texts: Vec<&str> = texts_of(facts).collect();
+    let is_about_others = |text: &&str| {
+        let lower = text.to_ascii_lowercase();
+        CONNECTIONS.iter().any(|words| lower.contains(words))
+    };
+    if !texts.iter().any(is_about_others) {
+        return Vec::new();
+    }
+    let controller = object.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let controller = controller.filter(|owner| !INDEPENDENT.contains(&owner.kind.as_str()));
+    let hosts = hosts(facts, &texts);
+    let namespace = &facts.namespace;
+    let query = Query {
+        what: &format!("Listing the pods of namespace {namespace}"),
+        path: &format!("/api/v1/namespaces/{namespace}/pods"),
+        labels: None,
+        fields: None,
+    };
+    let role_of = |pod: &ListedPod| {
+        let name = pod.metadata.name.as_str();
+        let is_host = hosts.iter().any(|host| {
+            host == name
+                || name.strip_prefix(host.as_str()).is_some_and(|rest| host.contains('-') && rest.starts_with('-'))
+        });
+        let of_job = controller.is_some_and(|one| {
+            pod.metadata.owner_references.iter().any(|owner| owner.kind == one.kind && owner.name == one.name)
+        });
+        match (is_host, of_job) {
+            (true, _) => Some("its name is in the messages or settings of the pod"),
+            (false, true) => Some("it is another pod of the same job"),
+            (false, false) => None,
+        }
+    };
+    let list =
+        pagination::fold(connection, &query, Vec::new, |found: &mut Vec<(ListedPod, String)>, pod: ListedPod| {
+            let is_ready = pod.status.conditions.iter().any(|one| one.name == "Ready" && one.status == "True");
+            let is_over = pod.status.phase == "Succeeded" || pod.metadata.deletion_timestamp.is_some();
+            let role = role_of(&pod).filter(|_| !is_ready && !is_over && pod.metadata.name != facts.name);
+            if let Some(role) = role {
+                found.push((pod, role.to_owned()));
+            }
+        });
+    let mut found = timeout(TIME, list).await.ok().and_then(Result::ok).unwrap_or_default();
+    // A pod that is named comes before one that belongs to the job.
+    found.sort_by_key(|(_, role)| role.starts_with("it is"));
+    found.truncate(MAX_OF_KIND);
+    found
+}
+
+/// Returns the last words of the pod: its log, the messages of its containers, and its warnings.
+fn texts_of(facts: &PodFacts) -> impl Iterator<Item = &str> {
+    let end = facts.end().filter(|end| end.exit_code != 0).map(|end| end.message);
+    let log = facts.log_lines.iter().chain(facts.other_logs.iter().flat_map(|log| &log.lines)).map(String::as_str);
+    let warnings = facts.events.iter().filter(|event| event.warning).map(|event| event.message.as_str());
+    log.chain(end).chain(warnings)
+}
+
+/// Returns the names that can be those of hosts: words with a hyphen of messages and arguments, and whole values of variables, each up to
+/// its first dot or colon.
+fn hosts(facts: &PodFacts, texts: &[&str]) -> BTreeSet<String> {
+    let label = |text: &str| {
+        let host = text.rsplit_once("://").map_or(text, |(_, rest)| rest);
+        host.split(['.', ':', '/']).next().unwrap_or_default().to_owned()
+    };
+    let specs = || facts.specs.iter();
+    let values = specs().flat_map(|spec| &spec.environment).map(|(_, value)| label(value));
+    let arguments = specs().flat_map(|spec| &spec.arguments).map(String::as_str);
+    let is_part = |one: char| one.is_ascii_alphanumeric() || ".-:/".contains(one);
+    let words = texts.iter().copied().chain(arguments).flat_map(move |text| text.split(move |one: char| !is_part(one)));
+    let words = words.map(|word| label(word.trim_start_matches('-'))).filter(|word| word.contains('-'));
+    let named = values.chain(words).filter(|name| name.len() > 2 && name_validation::check_pod_name(name).is_ok());
+    named.collect()
+}
+
+/// Returns the pods of DaemonSets on a node that may offer a resource, with their logs. `pods`: all pods of DaemonSets on the node.
+pub async fn providers(
+    connection: &Connection,
+    node: &str,
+    resource: &str,
+    providers: &[NvidiaPod],
+    pods: &[NvidiaPod],
+) -> Vec<LinkedPod> {
+    let role = format!("it offers {resource} on {node}");
+    let wanted = providers.iter().take(MAX_OF_KIND).map(|pod| (pod.clone(), Some(node.to_owned()), role.clone()));
+    let mut linked = with_logs(connection, wanted.collect()).await;
+    linked.iter_mut().for_each(|one| one.older_than = older_than(&one.pod, pods));
+    linked
+}
+
+/// Returns the pods of drivers on the node that became ready only after a device plugin had started: the plugin may have found no device.
+/// A driver of network cards counts for the plugins of its namespace, and NVIDIA's driver for those of GPUs.
+fn older_than(plugin: &NvidiaPod, pods: &[NvidiaPod]) -> Vec<String> {
+    let of_gpus =
+        matches!(plugin.component, Component::DevicePlugin | Component::DraDriver | Component::SandboxDevicePlugin);
+    let started = plugin.containers.iter().filter(|one| !one.init).filter_map(|one| one.state.since).max();
+    let is_driver = |pod: &&NvidiaPod| match of_gpus {
+        true => pod.component == Component::Driver,
+        false => {
+            let names = [&pod.name, &pod.owner];
+            pod.component == Component::Other
+                && pod.namespace == plugin.namespace
+                && names.iter().any(|name| ["ofed", "doca", "driver"].iter().any(|part| name.contains(part)))
+        }
+    };
+    let later = pods.iter().filter(|pod| pod.ready && pod.uid != plugin.uid).filter(is_driver).filter_map(|pod| {
+        let ready = pod.ready_since.filter(|ready| started.is_some_and(|started| *ready > started))?;
+        Some(format!("{}/{} (ready since {ready:.0})", pod.namespace, pod.name))
+    });
+    later.take(MAX_OF_KIND).collect()
+}
+
+/// Reads the pods that should offer the GPUs of a node that offers none: its device plugins, the MPS daemon that they need, and, if there
+/// is no plugin, the operator that should create one. `daemon_pods`: all pods of DaemonSets on the node.
+pub async fn of_node(
+    connection: &Connection,
+    node: &str,
+    facts: &KubernetesFacts,
+    daemon_pods: &[NvidiaPod],
+) -> Vec<LinkedPod> {
+    let is_plugin = |pod: &&NvidiaPod| {
+        matches!(pod.component, Component::DevicePlugin | Component::DraDriver | Component::SandboxDevicePlugin)
+    };
+    let of_stack = || facts.nvidia_pods.iter().flatten().filter(|pod| !pod.deleting && pod.phase != "Succeeded");
+    let is_mps = |pod: &&NvidiaPod| pod.containers.iter().any(|one| one.name.starts_with("mps-control"));
+    let with_role = |role: &'static str| move |pod: &NvidiaPod| (pod.clone(), Some(node.to_owned()), role.to_owned());
+    let plugins =
+        of_stack().filter(is_plugin).filter(|pod| !is_mps(pod)).take(MAX_OF_KIND).map(with_role("it offers the GPUs"));
+    let mut wanted: Vec<_> = plugins.collect();
+    let has_plugin = !wanted.is_empty();
+    wanted.extend(of_stack().filter(is_mps).take(1).map(with_role("the device plugin shares the GPUs through it")));
+    if !has_plugin {
+        let of_vendor =
+            daemon_pods.iter().filter(|pod| pod.name.contains("gpu-operator") || pod.name.contains("nvidia"));
+        let own = of_vendor.map(|pod| pod.namespace.as_str());
+        let mut namespaces: Vec<&str> = Vec::new();
+        for namespace in own.chain(OPERATOR_NAMESPACES) {
+            if !namespaces.contains(&namespace) {
+                namespaces.push(namespace);
+            }
+        }
+        let lists = namespaces.into_iter().take(NAMESPACES).map(|namespace| operators(connection, namespace));
+        let found = timeout(TIME, join_all(lists)).await.unwrap_or_default();
+        wanted.extend(found.into_iter().flatten().take(MAX_OF_KIND));
+    }
+    let mut linked = with_logs(connection, wanted).await;
+    linked.iter_mut().for_each(|one| one.older_than = older_than(&one.pod, daemon_pods));
+    linked
+}
+
+/// Returns the pods of the GPU Operator in a namespace.
+async fn operators(connection: &Connection, namespace: &str) -> Vec<(NvidiaPod, Option<String>, String)> {
+    let query = Query {
+        what: &format!("Listing the pods of namespace {namespace}"),
+        path: &format!("/api/v1/namespaces/{namespace}/pods"),
+        labels: None,
+        fields: None,
+    };
+    let is_operator = |pod: &ListedPod| {
+        let of_operator = |image: &str| {
+            let image = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+            image == "gpu-operator" || image.starts_with("gpu-operator:")
+        };
+        pod.spec.containers.iter().any(|one| of_operator(&one.image) || one.name == "gpu-operator")
+    };
+    let list = pagination::fold(connection, &query, Vec::new, |found: &mut Vec<_>, pod: ListedPod| {
+        if is_operator(&pod) && pod.metadata.deletion_timestamp.is_none() {
+            let node = Some(pod.spec.node_name.clone()).filter(|node| !node.is_empty());
+            let role = "it should create the DaemonSets of the driver, the toolkit and the device plugin".to_owned();
+            found.push((nvidia_pod_facts::any_pod(&pod), node, role));
+        }
+    });
+    list.await.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::facts::kubernetes::node::NvidiaContainerState;
+
+    use super::*;
+
+    #[test]
+    fn a_message_names_pods_with_their_namespace() {
+        let found = |message: &str| {
+            named_pods(message).into_iter().map(|(space, name)| format!("{space}/{name}")).collect::<Vec<_>>()
+        };
+        assert_eq!(found("the GPU reservation pod kai/gpu-reservation-x is not ready"), ["kai/gpu-reservation-x"]);
+        assert_eq!(found("waiting for Pod \"ml/head-0\" (2 restarts)"), ["ml/head-0"]);
+        for other in [
+            "0/4 nodes are available: 1 node(s) had untolerated taint {nvidia.com/gpu: true}",
+            "Back-off restarting failed container in pod train-0_ml",
+            "pod has unbound volumes; see /var/lib/kubelet/pods",
+            "failed to pull image docker.io/library/x:1",
+        ] {
+            assert!(found(other).is_empty(), "{other}: {:?}", found(other));
+        }
+    }
+
+    fn container(name: &str, kind: ContainerStateKind, restarts: u32, ready: bool) -> NvidiaContainer {
+        let state = NvidiaContainerState { kind, ..NvidiaContainerState::default() };
+        NvidiaContainer { name: name.into(), state, restarts, ready, ..NvidiaContainer::default() }
+    }
+
+    #[test]
+    fn the_log_of_the_container_that_holds_the_pod_up_is_read() {
+        use ContainerStateKind::{Running, Waiting};
+        let read = |containers: &[NvidiaContainer]| {
+            let pod = NvidiaPod { containers: containers.to_vec(), ..NvidiaPod::default() };
+            container_to_read(&pod).map(|(name, previous)| (name.to_owned(), previous))
+        };
+        let (runs, crashes) = (container("a", Running, 0, true), container("b", Waiting, 4, false));
+        assert_eq!(read(&[runs.clone(), crashes]), Some(("b".to_owned(), true)));
+        assert_eq!(read(&[runs]), Some(("a".to_owned(), false)));
+        assert_eq!(read(&[container("c", Waiting, 0, false)]), None);
+    }
+
+    #[test]
+    fn a_plugin_is_older_than_a_driver_that_became_ready_later() {
+        let pod = |name: &str, component, since: &str, ready: &str| {
+            let mut main = container("main", ContainerStateKind::Running, 0, true);
+            main.state.since = since.parse().ok();
+            let (ready_since, uid) = (ready.parse().ok(), name.into());
+            NvidiaPod {
+                name: name.into(),
+                uid,
+                component,
+                ready: true,
+                ready_since,
+                containers: vec![main],
+                ..NvidiaPod::default()
+            }
+        };
+        let plugin = pod("rdma-dp", Component::Other, "2026-11-21T01:30:00Z", "2026-11-21T01:31:00Z");
+        let early = pod("mofed-ds", Component::Other, "2026-11-21T01:20:00Z", "2026-11-21T01:25:00Z");
+        let late = pod("mofed-ds", Component::Other, "2026-11-21T01:20:00Z", "2026-11-21T01:35:00Z");
+        assert!(older_than(&plugin, &[early]).is_empty());
+        assert_eq!(older_than(&plugin, &[late.clone()]).len(), 1);
+        let gpus = pod("nvidia-dp", Component::DevicePlugin, "2026-11-21T01:30:00Z", "2026-11-21T01:31:00Z");
+        assert!(older_than(&gpus, &[late]).is_empty(), "a driver of network cards");
+    }
+}

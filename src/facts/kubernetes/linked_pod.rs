@@ -1,0 +1,23 @@
+//! `LinkedPod`: a pod to which the problem of another pod or of a node leads, with its state and the end of its log.
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::kubernetes::node::NvidiaPod;
+
+/// A pod to which the problem of another pod or of a node leads: a message names it, or it offers what is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkedPod {
+    /// Why it was read: `offers rdma/hca_shared_devices_a`.
+    pub role: String,
+    /// The pod; its component is `Other` unless it belongs to NVIDIA's software.
+    pub pod: NvidiaPod,
+    /// Node of the pod.
+    pub node: Option<String>,
+    /// The container whose log was read; empty if no container has started.
+    pub container: String,
+    /// The last lines of the log, oldest first. `None` if the log could not be read.
+    pub log: Option<Vec<String>>,
+    /// The pods that provide what this pod needs, and that became ready only after it had started.
+    pub older_than: Vec<String>,
+}

@@ -15,6 +15,9 @@ pub const NODE_PROBE: &str = "node-probe";
 /// Default time limit for nvidia-smi in a reset.
 pub const RESET_TIME: Duration = Duration::from_secs(300);
 
+/// Longest time between two readings of counters.
+pub const MAX_SAMPLE_SECONDS: u8 = 10;
+
 /// One command of `node-probe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeCommand {
@@ -41,6 +44,9 @@ pub struct ReadCommand {
     /// Whether the report also has what people and vendors ask for: the records of the kernel log, files of the driver, and
     /// configuration spaces. Only with all sections.
     pub raw_log: bool,
+    /// Time between two readings of the counters of GPUs, at most [`MAX_SAMPLE_SECONDS`]; 0 for one reading. Only with
+    /// [`SectionName::Telemetry`] alone. By default, counters that are not zero are read again after a second.
+    pub sample_seconds: Option<u8>,
 }
 
 /// An action. A second action with the same `once` does not run in the same container.
@@ -154,7 +160,14 @@ impl From<ReadCommand> for ProbeCommand {
 
 impl ReadCommand {
     pub fn of(sections: impl Into<Vec<SectionName>>) -> Self {
-        Self { sections: sections.into(), since: None, container: None, stack_log: None, raw_log: false }
+        Self {
+            sections: sections.into(),
+            since: None,
+            container: None,
+            stack_log: None,
+            raw_log: false,
+            sample_seconds: None,
+        }
     }
 
     pub fn everything() -> Self {
@@ -174,7 +187,7 @@ impl ReadCommand {
     }
 
     fn to_args(&self) -> Vec<String> {
-        let Self { sections, since, container, stack_log, raw_log } = self;
+        let Self { sections, since, container, stack_log, raw_log, sample_seconds } = self;
         let mut args = match sections.as_slice() {
             _ if self.is_of_everything() => words(&["all"]),
             [section] => words(&[section.as_str()]),
@@ -184,6 +197,7 @@ impl ReadCommand {
         args.extend(option("--container", container.as_ref().map(|id| id.0.clone())));
         args.extend(option("--stack-log", stack_log.as_ref().map(StackContainer::to_string)));
         args.extend(flag(*raw_log, "--raw-log"));
+        args.extend(option("--sample-seconds", sample_seconds.as_ref().map(u8::to_string)));
         args
     }
 }

@@ -73,7 +73,7 @@ fn the_name_of_a_log_cannot_leave_its_folder() {
 /// A new option with free text must be reviewed and added to the list of known options.
 #[test]
 fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
         "timeout-ms",
         "since",
         "container",
@@ -83,6 +83,7 @@ fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
         "start-ticks",
         "grace-seconds",
         "reset-seconds",
+        "sample-seconds",
         "seconds",
     ];
     const CLOSED: [&str; 2] = ["drain-check", "once"];
@@ -109,6 +110,7 @@ fn with(option: &str) -> String {
         "start-ticks" => format!("kill --gpu {UUID} --pid 2"),
         "grace-seconds" | "once" => format!("kill --gpu {UUID} --pid 2 --start-ticks 1"),
         "reset-seconds" | "drain-check" => format!("reset --gpu {UUID}"),
+        "sample-seconds" => "telemetry".into(),
         "seconds" => "hold".into(),
         _ => "all".into(),
     }
@@ -131,6 +133,9 @@ fn commands() -> Vec<ProbeCommand> {
         }
         if read.is_of_everything() {
             reads.push(ReadCommand { stack_log: stack_log(), raw_log: true, ..read.clone() });
+        }
+        if read.sections == [SectionName::Telemetry] {
+            reads.extend([0, 10].map(|seconds| ReadCommand { sample_seconds: Some(seconds), ..read.clone() }));
         }
         if read.is_of_everything() || read.sections == [SectionName::Xid] {
             reads.push(ReadCommand { since: since("24h"), ..read.clone() });

@@ -20,6 +20,7 @@ pub mod kubernetes;
 pub mod mig;
 pub mod nvidia_stack;
 pub mod processes;
+pub mod rates;
 pub mod stack_log;
 pub mod telemetry;
 pub mod topology;

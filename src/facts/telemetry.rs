@@ -2,6 +2,7 @@
 
 use syringe_macros::facts;
 
+use super::rates::Sample;
 use super::{LostGpu, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
@@ -21,7 +22,7 @@ pub struct Telemetry {
 availability_of!(Telemetry);
 
 /// Current values of one GPU.
-#[facts]
+#[facts(omit(sample))]
 pub struct GpuTelemetry {
     /// NVML index.
     pub index: u32,
@@ -47,6 +48,8 @@ pub struct GpuTelemetry {
     pub pcie: PcieLink,
     /// Reasons why the clocks are reduced.
     pub throttling: Throttling,
+    /// Growth of the counters between two readings; `None` if all of them are zero, or nothing was read twice.
+    pub sample: Option<Sample>,
 }
 
 /// Temperatures.
@@ -200,7 +203,7 @@ pub struct Throttling {
     /// Bit mask of the driver.
     pub reasons_mask: Option<u64>,
     /// Time for which each reason reduced the clocks since the driver was loaded, if the driver counts it
-    /// (`nvmlDeviceGetViolationStatus`). The list is also empty if the times could not be read: see
+    /// (`nvmlDeviceGetViolationStatus`; fields 251 to 253 of R570 and R575, 269 to 271 since R590). The list is also empty if the times could not be read: see
     /// [`Telemetry::availability`].
     pub violations: Vec<Violation>,
 }
@@ -208,7 +211,8 @@ pub struct Throttling {
 /// Time for which one policy reduced the clocks since the driver was loaded. A time of zero is omitted.
 #[facts]
 pub struct Violation {
-    /// Name of the policy: `power`, `thermal`, `sync_boost`, `board_limit`, `low_utilization` or `reliability`.
+    /// Name of the policy: `power`, `thermal`, `sync_boost`, `board_limit`, `low_utilization` or `reliability`; from fields
+    /// `software_thermal`, `hardware_thermal` and `power_brake`.
     pub policy: String,
     /// Time with reduced clocks.
     pub duration_ms: u64,

@@ -107,6 +107,8 @@ fn whole_gpu(gpu: &Gpu<'_>, id: u32) -> Option<Value> {
         194 => Signed(tlimit()?.slowdown_celsius?),
         195 => Signed(tlimit()?.memory_max_celsius?),
         196 => Signed(tlimit()?.gpu_max_celsius?),
+        // Times with reduced clocks, or settings of power smoothing
+        251..=253 | 269..=271 => Long(telemetry::time_or_setting(gpu, id)?),
         // NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
         230 => Unsigned(recovery_action(gpu.ecc()?.recovery_action?)),
         _ => return None,

@@ -9,6 +9,7 @@ use crate::device::pci_info;
 use crate::facts::Gpu;
 use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
 use crate::fields::Value;
+use crate::rates;
 
 /// The `scopeId` for the sum over all links.
 const ALL_LINKS: u32 = u32::MAX;
@@ -107,7 +108,7 @@ extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
         if is_nvlink5(group) {
             return Err(NOT_SUPPORTED);
         }
-        put(out, errors(group, name))
+        put(out, errors(group, name) + rates::added_to_link(gpu, link, name))
     })
 }
 
@@ -178,7 +179,8 @@ fn counter(gpu: &Gpu<'_>, scope: u32, name: &str, counts: fn(&NvlinkGroup) -> bo
         return if counted.is_empty() { Err(NOT_SUPPORTED) } else { Ok(Value::Long(sum)) };
     }
     let group = group(gpu, scope)?;
-    if counts(group) { Ok(Value::Long(errors(group, name))) } else { Err(NOT_SUPPORTED) }
+    let now = || errors(group, name) + rates::added_to_link(gpu, scope, name);
+    if counts(group) { Ok(Value::Long(now())) } else { Err(NOT_SUPPORTED) }
 }
 
 fn fabric<'r>(gpu: &Gpu<'r>) -> Answer<&'r Fabric> {

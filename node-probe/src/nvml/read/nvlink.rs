@@ -66,8 +66,31 @@ pub(in crate::nvml) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>)
     group(links)
 }
 
+/// Reads the counters of all links again: the counts that are not zero, by name and link.
+pub(in crate::nvml) fn counters_now(
+    device: &Device<'_>,
+    reader: &mut DeviceReader<'_>,
+) -> BTreeMap<(String, u32), u64> {
+    let fields = LinkFields::read_again(device, reader);
+    let mut links = LinkReader { device, reader, fields, version_field: None, is_nvlink5: false };
+    let states = links.states().into_iter();
+    let counts = states.flat_map(|(number, active)| {
+        let errors = if active == Some(false) { links.counted_when_down(number) } else { links.errors(number) };
+        errors.into_iter().map(move |(name, count)| ((name, number), count))
+    });
+    counts.collect()
+}
+
 impl LinkReader<'_, '_, '_> {
     fn links(&mut self) -> Vec<NvlinkGroup> {
+        let states = self.states();
+        let active = states.iter().filter(|(_, active)| *active == Some(true)).count();
+        let all_to_switches = active > 0 && self.fields.to_switches() == Some(active);
+        states.into_iter().map(|(number, active)| self.one_link(number, active, all_to_switches)).collect()
+    }
+
+    /// Returns the numbers of the links, each with whether it is up.
+    fn states(&mut self) -> Vec<(u32, Option<bool>)> {
         let mut states = Vec::new();
         for number in 0..MAX_LINKS {
             // The count is only reliable if no number was skipped.
@@ -81,9 +104,7 @@ impl LinkReader<'_, '_, '_> {
                 Link::End => break,
             }
         }
-        let active = states.iter().filter(|(_, active)| *active == Some(true)).count();
-        let all_to_switches = active > 0 && self.fields.to_switches() == Some(active);
-        states.into_iter().map(|(number, active)| self.one_link(number, active, all_to_switches)).collect()
+        states
     }
 
     fn state(&mut self, number: u32) -> Link {

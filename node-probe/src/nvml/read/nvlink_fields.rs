@@ -55,13 +55,21 @@ fn counter_key(counter: u32, link: u32) -> Option<FieldKey> {
 impl LinkFields {
     /// Reads all fields in one call, once for each GPU.
     pub(in crate::nvml) fn read(device: &Device<'_>, reader: &DeviceReader<'_>) -> Self {
+        Self::read_by(device, reader, Function { field: "nvlinks", ..Function::of_gpu(FIELD_VALUES) })
+    }
+
+    /// Reads all fields once more.
+    pub(in crate::nvml) fn read_again(device: &Device<'_>, reader: &DeviceReader<'_>) -> Self {
+        Self::read_by(device, reader, FIELD_VALUES.into())
+    }
+
+    fn read_by(device: &Device<'_>, reader: &DeviceReader<'_>, function: Function) -> Self {
         let of_gpu = [NVLINK_SPEED_COMMON, LINK_COUNT, SWITCH_LINK_COUNT].map(|id| FieldKey { id, scope: 0 });
         let of_link = |link: u32| {
             let state = [STATE, VERSION, NVLINK_SPEED].map(|id| FieldKey { id, scope: link });
             state.into_iter().chain((0..=4).filter_map(move |counter| counter_key(counter, link)))
         };
         let keys: Vec<FieldKey> = of_gpu.into_iter().chain((0..LINKS).flat_map(of_link)).collect();
-        let function = Function { field: "nvlinks", ..Function::of_gpu(FIELD_VALUES) };
         let values = reader.try_call(function, || raw::field_values(device, &keys));
         Self(values.map(|values| keys.into_iter().zip(values).collect()).unwrap_or_default())
     }

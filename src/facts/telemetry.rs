@@ -1,5 +1,7 @@
 //! The types of the `telemetry` section: current temperature, power, clocks, use, memory and PCIe link, from NVML.
 
+use std::collections::BTreeMap;
+
 use syringe_macros::facts;
 
 use super::rates::Sample;
@@ -175,7 +177,7 @@ pub struct MemoryUse {
 }
 
 /// The PCIe link. An idle GPU reduces the PCIe generation. The width of a healthy link does not change.
-#[facts]
+#[facts(omit(errors))]
 pub struct PcieLink {
     /// Current generation.
     pub generation: Option<u32>,
@@ -189,6 +191,10 @@ pub struct PcieLink {
     pub replays: Option<u64>,
     /// Number of rollovers of the PCIe replay counter.
     pub replay_rollovers: Option<u64>,
+    /// Error counters of the GPU that are not zero, since the driver was loaded (fields 169 and 173 to 183): `correctable`,
+    /// `naks_received`, `receiver_error`, `bad_tlp`, `naks_sent`, `bad_dllp`, `nonfatal`, `fatal`, `unsupported_request`, `lcrc`,
+    /// `lane_error`, `recoveries` (normal when an idle link saves power).
+    pub errors: BTreeMap<String, u64>,
 }
 
 /// Clock event reasons (`nvmlDeviceGetCurrentClocksEventReasons`).

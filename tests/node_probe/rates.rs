@@ -94,3 +94,40 @@ fn times_are_read_from_the_fields_of_the_branch() {
         assert_eq!(read, expected, "R{branch}");
     }
 }
+
+#[test]
+fn bit_error_rates_and_pcie_errors_are_read_if_there_are_errors() {
+    for branch in ["575.57", "580.95", "610.20"] {
+        let bench = Bench::with("gb200-4", |report: &mut Report| {
+            with(&mut report.sections.inventory).driver_version = Some(format!("{branch}.02"));
+            let gpu = &mut with(&mut report.sections.topology).gpus[2];
+            let mut poor = gpu.nvlinks[0].clone();
+            let link = gpu.nvlinks[0].links.pop().expect("a link");
+            let raw = (!branch.starts_with("610")).then(|| ("raw".to_owned(), 3e-4));
+            let rates = [("effective".to_owned(), 1.5e-6), ("symbol".to_owned(), 2e-12)];
+            (poor.links, poor.bit_error_rates) = (vec![link], rates.into_iter().chain(raw).collect());
+            gpu.nvlinks.push(poor);
+            let errors = [("lcrc", 3), ("naks_sent", 70_000), ("recoveries", 9)];
+            with(&mut report.sections.telemetry).gpus[2].pcie.errors =
+                errors.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        });
+        let sections = bench.run(&["all"], &[]).report.sections;
+        let (facts, read) = (data(bench.facts.sections.topology.clone()), data(sections.topology));
+        assert_eq!(read.gpus[2].nvlinks, facts.gpus[2].nvlinks, "R{branch}");
+        let (facts, read) = (data(bench.facts.sections.telemetry.clone()), data(sections.telemetry));
+        assert_eq!(read.gpus[2].pcie.errors, facts.gpus[2].pcie.errors, "R{branch}");
+    }
+}
+
+#[test]
+fn the_fields_of_thirty_six_links_are_read_in_two_calls() {
+    let bench = Bench::with("gb200-4", |report: &mut Report| {
+        let gpu = &mut with(&mut report.sections.topology).gpus[2];
+        gpu.nvlinks.truncate(1);
+        gpu.nvlinks[0].links = (0..36).collect();
+    });
+    let all = calls(&bench);
+    assert!(!all.iter().any(|call| call.starts_with("nvmlDeviceGetNvLinkState ")), "no state is read one by one");
+    let read = data(bench.run(&["topology"], &[]).report.sections.topology);
+    assert_eq!(read.gpus[2].nvlinks[0].links.len(), 36);
+}

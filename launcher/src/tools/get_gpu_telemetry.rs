@@ -26,7 +26,7 @@ pub struct TelemetryArgs {
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     pub node_name: String,
-    /// Read error counters twice, so far apart
+    /// Window of error rates
     #[arg(
         long,
         value_name = "SECONDS",
@@ -44,15 +44,15 @@ pub struct TelemetryArgs {
 /// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TelemetrySection {
-    /// One reading of every GPU.
+    /// Each GPU
     pub telemetry: Telemetry,
 }
 
 impl GpuSection for TelemetrySection {
     const TOOL: &'static str = "get_gpu_telemetry";
-    const TITLE: &'static str = "GPU telemetry of a node";
-    const DESCRIPTION: &'static str = "One reading of the GPUs of a node: temperature and margin to slowdown, power and limits, clocks, \
-        utilization, memory use, PCIe link, and why GPUs throttle.";
+    const TITLE: &'static str = "GPU telemetry";
+    const DESCRIPTION: &'static str =
+        "A node's GPUs now: temperature, power, clocks, utilization, memory, PCIe link, throttling.";
     of_report!(telemetry: Telemetry of GpuTelemetry);
     const COLUMNS: &'static [Column<GpuTelemetry>] = &[
         ("PState", |gpu| cell(gpu.performance_state)),

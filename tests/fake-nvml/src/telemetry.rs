@@ -205,3 +205,22 @@ extern "C" fn nvmlDeviceGetMarginTemperature(device: nvmlDevice_t, out: *mut nvm
         Ok(())
     })
 }
+
+/// Returns an error counter of the PCIe link. The facts omit counters that are zero.
+pub(crate) fn pcie_error(gpu: &Gpu<'_>, id: u32) -> Option<u64> {
+    const NAMES: [&str; 11] = [
+        "correctable",
+        "naks_received",
+        "receiver_error",
+        "bad_tlp",
+        "naks_sent",
+        "bad_dllp",
+        "nonfatal",
+        "fatal",
+        "unsupported_request",
+        "lcrc",
+        "lane_error",
+    ];
+    let name = id.checked_sub(173).map_or("recoveries", |at| NAMES[at as usize]);
+    Some(gpu.telemetry()?.pcie.errors.get(name).copied().unwrap_or(0))
+}

@@ -30,7 +30,7 @@ pub(in crate::nvml) const GPU_MAX_TLIMIT: u32 = 196;
 /// The recovery action that the driver recommends.
 pub(in crate::nvml) const RECOVERY_ACTION: u32 = 230;
 
-/// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates (220, 222) are
+/// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates are
 /// not counts. Only the FEC history bins for 8 and more errors per block are reported, because the lower bins also count on
 /// healthy links.
 pub(in crate::nvml) static NVLINK5_ERRORS: LazyLock<Vec<(u32, &str)>> = LazyLock::new(|| {

@@ -12,8 +12,12 @@ use super::raw;
 use super::raw::FieldKey;
 use crate::nvml::errors::NvmlError;
 
-/// Number of links that are read in one call. No known GPU has more; links with higher numbers are read one by one.
+/// Number of links that are read in one call. GPUs with more links (Rubin has 36) need a second call.
 const LINKS: u32 = 18;
+/// `NVML_NVLINK_MAX_LINKS` of the newest header.
+const MAX_LINKS: u32 = 36;
+/// Name of the answer about the links after the first [`LINKS`] in the cache.
+const MORE_LINKS: &str = "more nvlinks";
 /// Number of NVLinks of the GPU.
 const LINK_COUNT: u32 = 91;
 /// Number of the GPU's NVLinks that are connected to an NVSwitch.
@@ -69,9 +73,17 @@ impl LinkFields {
             let state = [STATE, VERSION, NVLINK_SPEED].map(|id| FieldKey { id, scope: link });
             state.into_iter().chain((0..=4).filter_map(move |counter| counter_key(counter, link)))
         };
-        let keys: Vec<FieldKey> = of_gpu.into_iter().chain((0..LINKS).flat_map(of_link)).collect();
-        let values = reader.try_call(function, || raw::field_values(device, &keys));
-        Self(values.map(|values| keys.into_iter().zip(values).collect()).unwrap_or_default())
+        let read = |function: Function, keys: Vec<FieldKey>| {
+            let values = reader.try_call(function, || raw::field_values(device, &keys));
+            values.map(|values| keys.into_iter().zip(values).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        let mut fields = Self(read(function, of_gpu.into_iter().chain((0..LINKS).flat_map(of_link)).collect()));
+        let count = fields.count().unwrap_or(0).min(MAX_LINKS);
+        if count > LINKS {
+            let function = Function { field: MORE_LINKS, ..function };
+            fields.0.extend(read(function, (LINKS..count).flat_map(of_link).collect()));
+        }
+        fields
     }
 
     fn answer(&self, key: FieldKey) -> Option<&Result<i128, NvmlError>> {

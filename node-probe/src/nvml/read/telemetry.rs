@@ -1,5 +1,6 @@
 //! Reads the `telemetry` section: current temperature, power, clocks and utilization of the GPUs.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use nvml_wrapper::Device;
@@ -261,7 +262,36 @@ fn pcie(device: &Device<'_>, reader: &mut DeviceReader<'_>, replay_rollovers: Op
         })
         .map(u64::from),
         replay_rollovers,
+        errors: pcie_errors(device, reader),
     }
+}
+
+/// Error counters of the PCIe link: field ID and name in the report.
+const PCIE_ERRORS: [(u32, &str); 12] = [
+    (169, "recoveries"),
+    (173, "correctable"),
+    (174, "naks_received"),
+    (175, "receiver_error"),
+    (176, "bad_tlp"),
+    (177, "naks_sent"),
+    (178, "bad_dllp"),
+    (179, "nonfatal"),
+    (180, "fatal"),
+    (181, "unsupported_request"),
+    (182, "lcrc"),
+    (183, "lane_error"),
+];
+
+/// Returns the error counters of the PCIe link that are not zero. Drivers and products lack some of them.
+fn pcie_errors(device: &Device<'_>, reader: &DeviceReader<'_>) -> BTreeMap<String, u64> {
+    let answers = field_values::answers_of_gpu(device, reader, PCIE_ERRORS.map(|(id, _)| id));
+    let count = |((_, name), answer): (&(u32, &str), Result<i128, NvmlError>)| {
+        let count = u64::try_from(answer.ok()?).ok()?;
+        // A value with all bits set is NVML's "not available".
+        let is_count = count > 0 && count != u64::MAX && count != u64::from(u32::MAX);
+        is_count.then(|| ((*name).to_owned(), count))
+    };
+    PCIE_ERRORS.iter().zip(answers).filter_map(count).collect()
 }
 
 fn throttling(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Throttling {

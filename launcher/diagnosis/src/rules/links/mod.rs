@@ -1,6 +1,7 @@
 //! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, peer-to-peer access and RDMA ports.
 
 mod fabric_manager;
+mod link_quality;
 mod nvlink_events;
 mod nvlink_state;
 mod pcie;
@@ -13,6 +14,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(fabric_manager::RULES, fabric_manager::check),
     RuleGroup::new(nvlink_state::RULES, nvlink_state::check),
     RuleGroup::new(nvlink_events::RULES, nvlink_events::check),
+    RuleGroup::new(link_quality::RULES, link_quality::check),
     RuleGroup::new(pcie::RULES, pcie::check),
     RuleGroup::new(peer_to_peer::RULES, peer_to_peer::check).with_unread(peer_to_peer::unread),
     RuleGroup::new(rdma_ports::RULES, rdma_ports::check),

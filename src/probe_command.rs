@@ -15,6 +15,9 @@ pub const NODE_PROBE: &str = "node-probe";
 /// Default time limit for nvidia-smi in a reset.
 pub const RESET_TIME: Duration = Duration::from_secs(300);
 
+/// Longest time between two readings of counters.
+pub const MAX_SAMPLE_SECONDS: u8 = 10;
+
 /// One command of `node-probe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeCommand {
@@ -43,6 +46,9 @@ pub struct ReadCommand {
     pub raw_log: bool,
     /// A pod whose NCCL is asked for its status. Only with all sections.
     pub nccl_ras: Option<PodUid>,
+    /// Time between two readings of the counters of GPUs, at most [`MAX_SAMPLE_SECONDS`]; 0 for one reading. Only with
+    /// [`SectionName::Telemetry`] alone. By default, counters that are not zero are read again after a second.
+    pub sample_seconds: Option<u8>,
 }
 
 /// An action. A second action with the same `once` does not run in the same container.
@@ -167,6 +173,7 @@ impl ReadCommand {
             stack_log: None,
             raw_log: false,
             nccl_ras: None,
+            sample_seconds: None,
         }
     }
 
@@ -187,7 +194,7 @@ impl ReadCommand {
     }
 
     fn to_args(&self) -> Vec<String> {
-        let Self { sections, since, container, stack_log, raw_log, nccl_ras } = self;
+        let Self { sections, since, container, stack_log, raw_log, nccl_ras, sample_seconds } = self;
         let mut args = match sections.as_slice() {
             _ if self.is_of_everything() => words(&["all"]),
             [section] => words(&[section.as_str()]),
@@ -198,6 +205,7 @@ impl ReadCommand {
         args.extend(option("--stack-log", stack_log.as_ref().map(StackContainer::to_string)));
         args.extend(flag(*raw_log, "--raw-log"));
         args.extend(option("--nccl-ras", nccl_ras.as_ref().map(|uid| uid.0.clone())));
+        args.extend(option("--sample-seconds", sample_seconds.as_ref().map(u8::to_string)));
         args
     }
 }

@@ -25,6 +25,8 @@ mod one_answer;
 mod products;
 #[path = "diagnosis/properties.rs"]
 mod properties;
+#[path = "diagnosis/rates.rs"]
+mod rates;
 #[path = "diagnosis/refused.rs"]
 mod refused;
 #[path = "diagnosis/rows.rs"]

@@ -21,6 +21,8 @@ mod calls;
 mod hung;
 #[path = "node_probe/nvidia_stack.rs"]
 mod nvidia_stack;
+#[path = "node_probe/rates.rs"]
+mod rates;
 #[path = "node_probe/reading.rs"]
 mod reading;
 

@@ -72,6 +72,8 @@ pub(crate) struct NvmlRequest {
     pub(crate) slow_start: bool,
     /// NVML indices of the GPUs that are left out, because a call for the GPU hangs in another process or crashed it.
     pub(crate) without: Vec<u32>,
+    /// Time between two readings of counters, 0 for one reading. By default, counters that are not zero are read twice.
+    pub(crate) sample_ms: Option<u64>,
     /// Parts of sections that another process has already read.
     pub(crate) have: Vec<(SectionName, u32)>,
 }
@@ -112,6 +114,7 @@ impl NvmlRequest {
             gpu: None,
             time_ms: millis(time),
             slow_start: false,
+            sample_ms: None,
             without: Vec::new(),
             have: Vec::new(),
         }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use syringe_core::probe_command::{
-    ActionCommand, ContainerId, HoldCommand, KillCommand, NodeAction, PodUid, ProbeCommand, RESET_TIME, ReadCommand,
-    ResetCommand, StackContainer,
+    ActionCommand, ContainerId, HoldCommand, KillCommand, MAX_SAMPLE_SECONDS, NodeAction, PodUid, ProbeCommand,
+    RESET_TIME, ReadCommand, ResetCommand, StackContainer,
 };
 use syringe_core::section_name::SectionName;
 use syringe_core::since::Since;
@@ -86,7 +86,12 @@ enum Command {
     /// Properties of the GPUs: model, UUID, serial, firmware, driver, limits
     Inventory,
     /// Current state: temperature, power, clocks, utilization, throttling
-    Telemetry,
+    Telemetry {
+        /// Read the counters of errors and throttled time again after this time: 0 (never) to 10. By default, only counters
+        /// that are not zero are read again, after a second
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u8).range(0..=i64::from(MAX_SAMPLE_SECONDS)))]
+        sample_seconds: Option<u8>,
+    },
     /// How GPUs, NVLinks, NVSwitches, NICs and CPUs are connected
     Topology,
     /// Memory errors and repairs
@@ -260,7 +265,7 @@ fn probe_command(command: Command, operator: bool) -> ProbeCommand {
     let act = |action, once: Option<OnceId>| ActionCommand { action, once: once.map(|id| id.0) };
     ProbeCommand::Read(match command {
         Command::Inventory => SectionName::Inventory.into(),
-        Command::Telemetry => SectionName::Telemetry.into(),
+        Command::Telemetry { sample_seconds } => ReadCommand { sample_seconds, ..SectionName::Telemetry.into() },
         Command::Topology => SectionName::Topology.into(),
         Command::Ecc => SectionName::Ecc.into(),
         Command::Processes => SectionName::Processes.into(),

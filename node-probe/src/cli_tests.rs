@@ -84,6 +84,7 @@ fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
         "start-ticks",
         "grace-seconds",
         "reset-seconds",
+        "sample-seconds",
         "seconds",
     ];
     const CLOSED: [&str; 2] = ["drain-check", "once"];
@@ -110,6 +111,7 @@ fn with(option: &str) -> String {
         "start-ticks" => format!("kill --gpu {UUID} --pid 2"),
         "grace-seconds" | "once" => format!("kill --gpu {UUID} --pid 2 --start-ticks 1"),
         "reset-seconds" | "drain-check" => format!("reset --gpu {UUID}"),
+        "sample-seconds" => "telemetry".into(),
         "seconds" => "hold".into(),
         _ => "all".into(),
     }
@@ -135,6 +137,9 @@ fn commands() -> Vec<ProbeCommand> {
             let nccl_ras = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc".parse().ok();
             reads.push(ReadCommand { nccl_ras: nccl_ras.clone(), ..read.clone() });
             reads.push(ReadCommand { stack_log: stack_log(), nccl_ras, ..read.clone() });
+        }
+        if read.sections == [SectionName::Telemetry] {
+            reads.extend([0, 10].map(|seconds| ReadCommand { sample_seconds: Some(seconds), ..read.clone() }));
         }
         if read.is_of_everything() || read.sections == [SectionName::Xid] {
             reads.push(ReadCommand { since: since("24h"), ..read.clone() });

@@ -45,7 +45,7 @@ pub struct GpuEcc {
     pub remapped_rows: Option<RemappedRows>,
     /// Page retirement (before Ampere).
     pub retired_pages: Option<RetiredPages>,
-    /// The recovery action that the driver recommends (field 230, R570 and later).
+    /// The recovery action that the driver recommends (field 230, R570 and later; fields 226 and 227 of R550 to R565).
     pub recovery_action: Option<RecoveryAction>,
     /// Whether a channel repair is pending until a reset (`nvmlDeviceGetRepairStatus`, Blackwell and later).
     pub channel_repair_pending: Option<bool>,

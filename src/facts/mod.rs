@@ -22,6 +22,7 @@ pub mod mig;
 pub mod nccl;
 pub mod nvidia_stack;
 pub mod processes;
+pub mod rates;
 pub mod rdma_counters;
 pub mod stack_log;
 pub mod telemetry;

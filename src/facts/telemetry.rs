@@ -1,7 +1,10 @@
 //! The types of the `telemetry` section: current temperature, power, clocks, use, memory and PCIe link, from NVML.
 
+use std::collections::BTreeMap;
+
 use syringe_macros::facts;
 
+use super::rates::Sample;
 use super::{LostGpu, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
@@ -21,7 +24,7 @@ pub struct Telemetry {
 availability_of!(Telemetry);
 
 /// Current values of one GPU.
-#[facts]
+#[facts(omit(sample))]
 pub struct GpuTelemetry {
     /// NVML index.
     pub index: u32,
@@ -47,6 +50,8 @@ pub struct GpuTelemetry {
     pub pcie: PcieLink,
     /// Reasons why the clocks are reduced.
     pub throttling: Throttling,
+    /// Growth of the counters between two readings; `None` if all of them are zero, or nothing was read twice.
+    pub sample: Option<Sample>,
 }
 
 /// Temperatures.
@@ -172,7 +177,7 @@ pub struct MemoryUse {
 }
 
 /// The PCIe link. An idle GPU reduces the PCIe generation. The width of a healthy link does not change.
-#[facts]
+#[facts(omit(errors))]
 pub struct PcieLink {
     /// Current generation.
     pub generation: Option<u32>,
@@ -186,6 +191,10 @@ pub struct PcieLink {
     pub replays: Option<u64>,
     /// Number of rollovers of the PCIe replay counter.
     pub replay_rollovers: Option<u64>,
+    /// Error counters of the GPU that are not zero, since the driver was loaded (fields 169 and 173 to 183): `correctable`,
+    /// `naks_received`, `receiver_error`, `bad_tlp`, `naks_sent`, `bad_dllp`, `nonfatal`, `fatal`, `unsupported_request`, `lcrc`,
+    /// `lane_error`, `recoveries` (normal when an idle link saves power).
+    pub errors: BTreeMap<String, u64>,
 }
 
 /// Clock event reasons (`nvmlDeviceGetCurrentClocksEventReasons`).
@@ -200,7 +209,7 @@ pub struct Throttling {
     /// Bit mask of the driver.
     pub reasons_mask: Option<u64>,
     /// Time for which each reason reduced the clocks since the driver was loaded, if the driver counts it
-    /// (`nvmlDeviceGetViolationStatus`). The list is also empty if the times could not be read: see
+    /// (`nvmlDeviceGetViolationStatus`; fields 251 to 253 of R570 and R575, 269 to 271 since R590). The list is also empty if the times could not be read: see
     /// [`Telemetry::availability`].
     pub violations: Vec<Violation>,
 }
@@ -208,7 +217,8 @@ pub struct Throttling {
 /// Time for which one policy reduced the clocks since the driver was loaded. A time of zero is omitted.
 #[facts]
 pub struct Violation {
-    /// Name of the policy: `power`, `thermal`, `sync_boost`, `board_limit`, `low_utilization` or `reliability`.
+    /// Name of the policy: `power`, `thermal`, `sync_boost`, `board_limit`, `low_utilization` or `reliability`; from fields
+    /// `software_thermal`, `hardware_thermal` and `power_brake`.
     pub policy: String,
     /// Time with reduced clocks.
     pub duration_ms: u64,

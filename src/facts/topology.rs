@@ -80,6 +80,9 @@ pub struct NvlinkGroup {
     /// `link_recovery_failed`, `symbol_errors`, `effective_errors`, … The map is also empty if the counters could not be
     /// read: see [`Topology::availability`], field `nvlinks.errors`.
     pub errors: BTreeMap<String, u64>,
+    /// Bit error rates of NVLink 5 links, if errors remain after error correction (more than 1e-15): `effective` and `symbol` after it,
+    /// `raw` before it (fields 220, 222 and 218).
+    pub bit_error_rates: BTreeMap<String, f64>,
 }
 
 /// Registration with the NVSwitch fabric (`nvmlDeviceGetGpuFabricInfoV`).

@@ -231,6 +231,10 @@ fn sections_with_evidence(finding: &Finding) -> Vec<&'static str> {
     if finding.id.starts_with("ecc-") && log.is_some() && !counted {
         return log.into_iter().collect();
     }
+    // The growth between two readings is a fact of telemetry.
+    if finding.evidence.iter().any(|line| line.contains(" in the last ") && line.ends_with(" s")) {
+        return vec!["telemetry"];
+    }
     const TABLE: &[(&[&str], &[&str])] = &[
         (&["row-remap-", "retired-pages-", "sram-", "inforom-", "repair-", "ecc-", "recovery-"], &["ecc"]),
         (

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
 use syringe_core::facts::{Availability, LostGpu, Unsupported};
 use syringe_core::report::{Problem, Report, Section, Sections, Source, Status};
@@ -353,4 +354,19 @@ fn the_license_of_a_vgpu_is_read_and_an_old_driver_does_not_offer_it() {
     let read = data(bench.run(&["inventory"], &hidden).report.sections.inventory);
     assert_eq!(read.gpus[0].vgpu_license, None);
     assert!(unsupported_of(&read.unsupported, 0).contains("vgpu_license"), "{:?}", read.unsupported);
+}
+
+#[test]
+fn before_the_recovery_action_two_fields_say_whether_to_reset() {
+    use RecoveryAction::{DrainAndReset, GpuReset, None as NoAction};
+    for (branch, has_fields) in [("535.54", false), ("550.54", true), ("565.57", true), ("570.86", false)] {
+        for action in [NoAction, GpuReset, DrainAndReset] {
+            let bench = Bench::with("healthy-h100-8", |report| {
+                with(&mut report.sections.inventory).driver_version = Some(format!("{branch}.14"));
+                with(&mut report.sections.ecc).gpus[2].recovery_action = Some(action);
+            });
+            let ecc = data(bench.run(&["ecc"], &[("FAKE_NVML_FAIL", "field 230=3")]).report.sections.ecc);
+            assert_eq!(ecc.gpus[2].recovery_action, has_fields.then_some(action), "R{branch}");
+        }
+    }
 }

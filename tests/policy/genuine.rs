@@ -138,6 +138,11 @@ fn calls(operator: bool, pod: &str, namespace: &str) -> Vec<(&'static str, Value
                     calls.push((entry.name, json!({"node_name": "gpu-1", "since": since})));
                 }
             }
+            "get_gpu_telemetry" => {
+                calls.push((entry.name, on_node));
+                let sampled = [0, 3, 10].map(|seconds| json!({"node_name": "gpu-1", "sample_seconds": seconds}));
+                calls.extend(sampled.map(|arguments| (entry.name, arguments)));
+            }
             "get_gpu_health" | "get_gpu_inventory" => calls.extend([(entry.name, on_node), (entry.name, json!({}))]),
             "compare_gpu_nodes" => calls.push((entry.name, json!({"node_name": "gpu-1", "other_node": CORDONED}))),
             name => calls.push((name, on_node)),

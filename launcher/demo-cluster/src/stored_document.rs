@@ -40,7 +40,9 @@ struct Section {
 /// Returns the output of a command that reads everything; `None` if node-probe must replay the document. This version of node-probe
 /// replays only its own documents without a change.
 pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
-    let is_whole = |read: &ReadCommand| read.is_of_everything() && read.since.is_none() && !read.raw_log && read.nccl_ras.is_none();
+    let is_whole = |read: &ReadCommand| {
+        read.is_of_everything() && read.since.is_none() && !read.raw_log && read.nccl_ras.is_none()
+    };
     // The command line of almost every probe is not parsed, because the parser is built anew for each.
     let is_whole = arguments == ["all"]
         || matches!(node_probe::parse(arguments), Some(ProbeCommand::Read(read)) if is_whole(&read));

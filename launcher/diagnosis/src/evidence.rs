@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::finding::Scope;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::facts::rates::Sample;
 use syringe_core::text::{clean, clean_keeping_end};
 
 /// Maximum length of a process name, reason or version in evidence.
@@ -52,6 +53,11 @@ pub(crate) fn span(duration: SignedDuration) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
     }
+}
+
+/// Formats the time between two readings of a sample: `1.0 s`.
+pub(crate) fn window(sample: &Sample) -> String {
+    format!("{}.{} s", sample.window_ms / 1000, sample.window_ms % 1000 / 100)
 }
 
 /// Formats an age: `14 min ago`. A time in the future is marked, because a clock or time zone is wrong.

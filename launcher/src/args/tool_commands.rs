@@ -14,7 +14,7 @@ use crate::tools::diagnose_gpu_node::{DiagnoseArgs, DiagnoseGpuNode};
 use crate::tools::explain_gpu_pod::{ExplainArgs, ExplainGpuPod};
 use crate::tools::get_gpu_health::GetGpuHealth;
 use crate::tools::get_gpu_inventory::GetGpuInventory;
-use crate::tools::get_gpu_telemetry::TelemetrySection;
+use crate::tools::get_gpu_telemetry::{GetGpuTelemetry, TelemetryArgs};
 use crate::tools::get_pod_gpu_allocation::{AllocationArgs, GetPodGpuAllocation};
 use crate::tools::gpu_processes::GpuProcesses;
 use crate::tools::gpu_section::SectionTool;
@@ -44,7 +44,7 @@ pub(crate) enum ToolCommand {
     Xid(XidArgs),
     /// Temperature, power, clocks, utilization
     #[command(visible_alias = "top")]
-    Telemetry(Watched<NodeArgs>),
+    Telemetry(Watched<TelemetryArgs>),
     /// Memory errors and row remaps
     Ecc(NodeArgs),
     /// Processes on the GPUs, and how to stop them
@@ -135,7 +135,7 @@ impl ToolCommand {
             Self::Diagnose(args) => ToolCall::new::<DiagnoseGpuNode>(args),
             Self::Describe(args) => ToolCall::new::<DescribeGpuNode>(args),
             Self::Xid(args) => ToolCall::new::<AnalyzeXidErrors>(args.with_code()),
-            Self::Telemetry(args) => ToolCall::watched::<SectionTool<TelemetrySection>>(args),
+            Self::Telemetry(args) => ToolCall::watched::<GetGpuTelemetry>(args),
             Self::Processes(args) => ToolCall::new::<GpuProcesses>(args),
             Self::Ecc(args) => ToolCall::new::<SectionTool<EccSection>>(args),
             Self::Topology(args) => ToolCall::new::<SectionTool<TopologySection>>(args),

@@ -1,25 +1,58 @@
-//! `TelemetrySection`: the description, the facts and the table columns of the tool `get_gpu_telemetry`.
+//! The tool `get_gpu_telemetry`: arguments, facts and table columns, and the growth of counters between two readings.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use syringe_core::facts::clock_events::{IDLE, REASONS};
+use syringe_core::facts::rates::Sample;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
+use syringe_core::probe_command::{MAX_SAMPLE_SECONDS, ReadCommand};
 
-use crate::terminal::table::cell;
-use crate::tools::gpu_section::{Column, GpuSection, of_report};
+use crate::answer::node::NodeAnswer;
+use crate::call::CallContext;
+use crate::node_reading::read_node;
+use crate::terminal::page::Page;
+use crate::terminal::table::{cell, new_table};
+use crate::tools::common_args::{NODE_HELP, node_name};
+use crate::tools::gpu_section::{self, Column, GpuSection, of_report};
+use crate::tools::tool::Tool;
+use kube_read::Failure;
+
+pub struct GetGpuTelemetry;
+
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryArgs {
+    /// Kubernetes node
+    #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
+    #[schemars(length(max = 253))]
+    pub node_name: String,
+    /// Window of error rates
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        help = "Read the counters of errors and throttled time twice, this far apart: 0 (once) to 10; by default, only those not zero",
+        value_parser = clap::value_parser!(u8).range(0..=i64::from(MAX_SAMPLE_SECONDS))
+    )]
+    #[schemars(range(max = MAX_SAMPLE_SECONDS))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_seconds: Option<u8>,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    pub context: Option<String>,
+}
 
 /// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TelemetrySection {
-    /// One reading of every GPU.
+    /// Each GPU
     pub telemetry: Telemetry,
 }
 
 impl GpuSection for TelemetrySection {
     const TOOL: &'static str = "get_gpu_telemetry";
-    const TITLE: &'static str = "GPU telemetry of a node";
-    const DESCRIPTION: &'static str = "One reading of the GPUs of a node: temperature and margin to slowdown, power and limits, clocks, \
-        utilization, memory use, PCIe link, and why GPUs throttle.";
+    const TITLE: &'static str = "GPU telemetry";
+    const DESCRIPTION: &'static str =
+        "A node's GPUs now: temperature, power, clocks, utilization, memory, PCIe link, throttling.";
     of_report!(telemetry: Telemetry of GpuTelemetry);
     const COLUMNS: &'static [Column<GpuTelemetry>] = &[
         ("PState", |gpu| cell(gpu.performance_state)),
@@ -37,6 +70,54 @@ impl GpuSection for TelemetrySection {
         ("clocks limited by", |gpu| clock_limits(&gpu.throttling.reasons)),
     ];
     const OPTIONAL: &'static [&'static str] = &["PState", "margin °C", "max MHz", "mem %", "PCIe", "limit W", "HBM °C"];
+
+    fn after_table(&self, page: &mut Page) {
+        let mut rows = new_table(["gpu", "window", "new in this time"]);
+        for gpu in &self.telemetry.gpus {
+            let Some(sample) = &gpu.sample else { continue };
+            let window = format!("{}.{} s", sample.window_ms / 1000, sample.window_ms % 1000 / 100);
+            rows.add_row([gpu.index.to_string(), window, growth(sample)]);
+        }
+        page.push_table(rows);
+    }
+}
+
+impl Tool for GetGpuTelemetry {
+    const NAME: &'static str = TelemetrySection::TOOL;
+    const TITLE: &'static str = TelemetrySection::TITLE;
+    const DESCRIPTION: &'static str = TelemetrySection::DESCRIPTION;
+    const PROBES: bool = true;
+    type Args = TelemetryArgs;
+    type Answer = NodeAnswer<TelemetrySection>;
+
+    async fn call(call: CallContext, args: TelemetryArgs) -> Result<Self::Answer, Failure> {
+        let TelemetryArgs { node_name, sample_seconds, context } = args;
+        if sample_seconds.is_some_and(|seconds| seconds > MAX_SAMPLE_SECONDS) {
+            let why = format!("sample_seconds is at most {MAX_SAMPLE_SECONDS}");
+            return Err(Failure::usage("The arguments", &why, "Correct the argument."));
+        }
+        let command = ReadCommand { sample_seconds, ..TelemetrySection::SECTION.into() };
+        gpu_section::answer(read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?)
+    }
+
+    fn page(answer: &Self::Answer) -> Page {
+        gpu_section::page(answer)
+    }
+}
+
+/// Returns the counters that grew, as text.
+fn growth(sample: &Sample) -> String {
+    let counts = [("PCIe replays", sample.pcie_replays), ("corrected memory errors", sample.corrected_memory_errors)];
+    let counts = counts
+        .into_iter()
+        .filter_map(|(name, count)| count.filter(|count| *count > 0).map(|count| format!("{count} {name}")));
+    let links = sample.nvlink_errors.iter().map(|one| {
+        let links: Vec<String> = one.links.iter().map(u32::to_string).collect();
+        format!("NVLink {}: {} on each of links {}", one.counter, one.added, links.join(", "))
+    });
+    let throttled = sample.throttled.iter().map(|one| format!("{} ms throttled: {}", one.duration_ms, one.policy));
+    let all: Vec<String> = counts.chain(links).chain(throttled).collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join("; ") }
 }
 
 /// Returns the reasons for lower clocks. A limit that is no fault says so, because the summary speaks only of faults.

@@ -1,14 +1,13 @@
 //! `all`: returns the tools of a mode, in the order in which they are listed.
 
 use crate::settings::Mode;
-use crate::tools::get_gpu_telemetry::TelemetrySection;
 use crate::tools::gpu_section::SectionTool;
 use crate::tools::inspect_topology::TopologySection;
 use crate::tools::snapshot_ecc::EccSection;
 use crate::tools::tool::ToolEntry;
 use crate::tools::{
     analyze_xid_errors, compare_gpu_nodes, describe_gpu_node, diagnose_gpu_node, explain_gpu_pod, get_gpu_health,
-    get_gpu_inventory, get_pod_gpu_allocation, kill_gpu_process, list_gpu_nodes, reset_gpu,
+    get_gpu_inventory, get_gpu_telemetry, get_pod_gpu_allocation, kill_gpu_process, list_gpu_nodes, reset_gpu,
 };
 
 /// Returns every tool of this mode, in the order in which they are listed. Tools that change a node exist only in
@@ -21,7 +20,7 @@ pub fn all(mode: Mode) -> Vec<ToolEntry> {
         ToolEntry::of::<get_pod_gpu_allocation::GetPodGpuAllocation>(),
         ToolEntry::of::<get_gpu_health::GetGpuHealth>(),
         ToolEntry::of::<get_gpu_inventory::GetGpuInventory>(),
-        ToolEntry::of::<SectionTool<TelemetrySection>>(),
+        ToolEntry::of::<get_gpu_telemetry::GetGpuTelemetry>(),
         ToolEntry::of::<analyze_xid_errors::AnalyzeXidErrors>(),
         ToolEntry::of::<explain_gpu_pod::ExplainGpuPod>(),
         ToolEntry::of::<SectionTool<EccSection>>(),

@@ -69,11 +69,13 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
     // NVML is started first, because it takes the longest. This thread starts it, because the child is killed when the
     // starting thread exits.
     let more = if needed.nvml() { initialization_time(&paths, request.timeout) } else { Duration::ZERO };
-    let timeout = request.timeout + more;
+    let sample = request.read.sample_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    let timeout = request.timeout + more + sample.unwrap_or_default();
     let nvml_request = NvmlRequest {
         library: request.files.nvml_library.clone(),
         sections: needed.sections.clone(),
         slow_start: !more.is_zero(),
+        sample_ms: sample.map(millis),
         ..NvmlRequest::new(paths.clone(), nvml_time(timeout))
     };
     let messages = sender.clone();

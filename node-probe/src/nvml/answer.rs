@@ -12,6 +12,7 @@ use syringe_core::facts::ecc::GpuEcc;
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::mig::GpuMig;
 use syringe_core::facts::processes::GpuUse;
+use syringe_core::facts::rates::Sample;
 use syringe_core::facts::telemetry::GpuTelemetry;
 use syringe_core::facts::topology::{GpuTopology, MissingP2p};
 use syringe_core::json_reader;
@@ -34,6 +35,7 @@ pub(crate) enum Answer {
     Versions(Versions),
     Inventory(Part<GpuInventory>),
     Telemetry(Part<GpuTelemetry>),
+    Sample(Part<Sample>),
     Ecc(Part<GpuEcc>),
     Mig(Part<GpuMig>),
     Topology(Part<GpuTopology>),

@@ -7,6 +7,7 @@ use syringe_core::facts::ecc::{ErrorCounts, RetiredPages};
 
 use crate::facts::Gpu;
 use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, put_list, versioned};
+use crate::rates;
 
 /// Distance between the invented addresses of retired pages.
 const PAGE_SIZE: u64 = 4096;
@@ -51,7 +52,12 @@ extern "C" fn nvmlDeviceGetTotalEccErrors(
     counter: nvmlEccCounterType_t,
     out: Out<'_, c_ulonglong>,
 ) -> nvmlReturn_t {
-    on_gpu("nvmlDeviceGetTotalEccErrors", device, |gpu| put(out, total(counts(gpu, counter)?, error)?))
+    on_gpu("nvmlDeviceGetTotalEccErrors", device, |gpu| {
+        let is_sampled = counter == nvmlEccCounterType_enum_NVML_VOLATILE_ECC
+            && error == nvmlMemoryErrorType_enum_NVML_MEMORY_ERROR_TYPE_CORRECTED;
+        let more = || rates::added(gpu, "corrected", |sample| sample.corrected_memory_errors.unwrap_or(0));
+        put(out, total(counts(gpu, counter)?, error)? + if is_sampled { more() } else { 0 })
+    })
 }
 
 /// Returns the counter of one location. The facts omit locations without errors: if the facts have a total, the count

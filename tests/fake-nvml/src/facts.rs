@@ -19,6 +19,11 @@ pub(crate) fn inventory(report: &Report) -> Option<&Inventory> {
     Section::data_of(&report.sections.inventory)
 }
 
+/// Returns the branch of the driver, e.g. 580.
+pub(crate) fn driver_branch(report: &Report) -> Option<u32> {
+    inventory(report)?.driver_version.as_deref()?.split('.').next()?.parse().ok()
+}
+
 /// Returns the data of the `topology` section.
 pub(crate) fn topology(report: &Report) -> Option<&Topology> {
     Section::data_of(&report.sections.topology)

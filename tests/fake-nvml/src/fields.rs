@@ -107,6 +107,13 @@ fn whole_gpu(gpu: &Gpu<'_>, id: u32) -> Option<Value> {
         194 => Signed(tlimit()?.slowdown_celsius?),
         195 => Signed(tlimit()?.memory_max_celsius?),
         196 => Signed(tlimit()?.gpu_max_celsius?),
+        // NVML_FI_DEV_PCIE_L0_TO_RECOVERY_COUNTER, NVML_FI_DEV_PCIE_COUNT_CORRECTABLE_ERRORS to _LANE_ERROR
+        169 | 173..=183 => Unsigned(telemetry::pcie_error(gpu, id)? as u32),
+        // Times with reduced clocks, or settings of power smoothing
+        251..=253 | 269..=271 => Long(telemetry::time_or_setting(gpu, id)?),
+        // NVML_FI_DEV_RESET_STATUS, NVML_FI_DEV_DRAIN_AND_RESET_STATUS
+        226 => Unsigned((gpu.ecc()?.recovery_action? == RecoveryAction::GpuReset).into()),
+        227 => Unsigned((gpu.ecc()?.recovery_action? == RecoveryAction::DrainAndReset).into()),
         // NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
         230 => Unsigned(recovery_action(gpu.ecc()?.recovery_action?)),
         _ => return None,

@@ -30,7 +30,8 @@
 //! - An inventory section with status `error` makes `nvmlInit` fail with the code of the section's first problem.
 //! - A GPU with a problem of code `gpu_lost` in the inventory section leads to `GPU_IS_LOST`. If the inventory lists the
 //!   GPU, its handle, index and PCI address can still be read; if not, the request for a handle fails.
-//! - The library does not simulate a GPU: no value changes with time, and no value can be set.
+//! - The library does not simulate a GPU: no value changes with time, except counters with a `sample` in the facts, and no
+//!   value can be set.
 #![allow(non_snake_case, non_upper_case_globals, reason = "NVML's own names")]
 #![allow(unsafe_code, reason = "a C ABI: exported symbols, and pointers and buffers that a C caller owns")]
 
@@ -48,6 +49,7 @@ mod mig;
 mod modes;
 mod nvlink;
 mod processes;
+mod rates;
 mod session;
 mod system;
 mod telemetry;

@@ -6,16 +6,17 @@ use nvml_wrapper_sys::bindings::*;
 use syringe_core::facts::topology::{Fabric, NvlinkGroup};
 
 use crate::device::pci_info;
-use crate::facts::Gpu;
+use crate::facts::{Gpu, driver_branch};
 use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
 use crate::fields::Value;
+use crate::rates;
 
 /// The `scopeId` for the sum over all links.
 const ALL_LINKS: u32 = u32::MAX;
 
 /// Fields of the error counters of NVLink 5, with their names in the facts. Fields without a name do not count errors: they
 /// are not in the facts, and their value is zero.
-const NVLINK5_COUNTERS: [(u32, &str); 18] = [
+const NVLINK5_COUNTERS: [(u32, &str); 15] = [
     (205, "vl15_dropped"),
     (206, "malformed_packets"),
     (207, "buffer_overrun"),
@@ -29,11 +30,8 @@ const NVLINK5_COUNTERS: [(u32, &str); 18] = [
     (215, "link_recovery_events"),
     (216, ""),
     (217, ""),
-    (218, ""),
     (219, "effective_errors"),
-    (220, ""),
     (221, "symbol_errors"),
-    (222, ""),
 ];
 
 /// Error counters of links up to version 4.
@@ -107,7 +105,7 @@ extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
         if is_nvlink5(group) {
             return Err(NOT_SUPPORTED);
         }
-        put(out, errors(group, name))
+        put(out, errors(group, name) + rates::added_to_link(gpu, link, name))
     })
 }
 
@@ -149,6 +147,10 @@ pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>>
             counter(gpu, link, name, |group| !is_nvlink5(group))
         }
         160..=163 => counter(gpu, scope, find(&NVLINK4_COUNTERS)?, |group| !is_nvlink5(group)),
+        218 if driver_branch(gpu.report) >= Some(610) => Err(NOT_SUPPORTED),
+        218 => bit_error_rate(gpu, scope, "raw"),
+        220 => bit_error_rate(gpu, scope, "effective"),
+        222 => bit_error_rate(gpu, scope, "symbol"),
         205..=222 => counter(gpu, scope, find(&NVLINK5_COUNTERS)?, is_nvlink5),
         // NVML_FI_DEV_NVLINK_COUNT_FEC_HISTORY_0 to _15
         235..=250 => counter(gpu, scope, &format!("fec_history_{}", id - 235), is_nvlink5),
@@ -178,7 +180,19 @@ fn counter(gpu: &Gpu<'_>, scope: u32, name: &str, counts: fn(&NvlinkGroup) -> bo
         return if counted.is_empty() { Err(NOT_SUPPORTED) } else { Ok(Value::Long(sum)) };
     }
     let group = group(gpu, scope)?;
-    if counts(group) { Ok(Value::Long(errors(group, name))) } else { Err(NOT_SUPPORTED) }
+    let now = || errors(group, name) + rates::added_to_link(gpu, scope, name);
+    if counts(group) { Ok(Value::Long(now())) } else { Err(NOT_SUPPORTED) }
+}
+
+/// Returns a bit error rate as NVML encodes it: the exponent in bits 0 to 7, the mantissa in bits 8 to 11. The value without
+/// an error is 15e-255.
+fn bit_error_rate(gpu: &Gpu<'_>, scope: u32, name: &str) -> Answer<Value> {
+    let group = group(gpu, scope).ok().filter(|group| is_nvlink5(group)).ok_or(NOT_SUPPORTED)?;
+    let Some(rate) = group.bit_error_rates.get(name) else { return Ok(Value::Long(0xfff)) };
+    let encodings = (0..0xff_u64).flat_map(|exponent| (1..=0xf_u64).map(move |mantissa| (mantissa, exponent)));
+    let is_rate = |(mantissa, exponent): &(u64, u64)| format!("{mantissa}e-{exponent}").parse() == Ok(*rate);
+    let (mantissa, exponent) = encodings.into_iter().find(is_rate).ok_or(INVALID_ARGUMENT)?;
+    Ok(Value::Long(mantissa << 8 | exponent))
 }
 
 fn fabric<'r>(gpu: &Gpu<'r>) -> Answer<&'r Fabric> {

@@ -6,6 +6,7 @@ use nvml_wrapper_sys::bindings::*;
 
 use crate::facts::Gpu;
 use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
+use crate::rates;
 
 /// All throttle reasons that the fake driver supports: bits 0 to 8.
 const SUPPORTED_REASONS: c_ulonglong = 0x1ff;
@@ -33,7 +34,7 @@ gpu_values! {
     nvmlDeviceGetSupportedClocksThrottleReasons: c_ulonglong => supported_reasons;
     nvmlDeviceGetCurrPcieLinkGeneration: c_uint => |gpu| gpu.telemetry()?.pcie.generation;
     nvmlDeviceGetCurrPcieLinkWidth: c_uint => |gpu| gpu.telemetry()?.pcie.width;
-    nvmlDeviceGetPcieReplayCounter: c_uint => |gpu| Some(replays(gpu)? as u32);
+    nvmlDeviceGetPcieReplayCounter: c_uint => |gpu| Some((replays(gpu)? + rates::added(gpu, "replays", |sample| sample.pcie_replays.unwrap_or(0))) as u32);
 }
 
 gpu_pairs! {
@@ -156,9 +157,31 @@ fn violation(gpu: &Gpu<'_>, policy: nvmlPerfPolicyType_t) -> Answer<nvmlViolatio
     if throttling.reasons_mask.is_none() && throttling.violations.is_empty() {
         return Err(NOT_SUPPORTED);
     }
-    let time = throttling.violations.iter().find(|violation| violation.policy == name);
-    let nanoseconds = time.map_or(0, |violation| violation.duration_ms * 1_000_000);
-    Ok(nvmlViolationTime_t { referenceTime: crate::fields::timestamp(gpu) as u64, violationTime: nanoseconds })
+    let reference = crate::fields::timestamp(gpu) as u64;
+    Ok(nvmlViolationTime_t { referenceTime: reference, violationTime: nanoseconds(gpu, name) })
+}
+
+/// Returns the time for which a policy was active.
+fn nanoseconds(gpu: &Gpu<'_>, policy: &str) -> u64 {
+    let violations = gpu.telemetry().map(|gpu| gpu.throttling.violations.as_slice()).unwrap_or_default();
+    let time = violations.iter().find(|violation| violation.policy == policy);
+    time.map_or(0, |violation| violation.duration_ms * 1_000_000) + rates::added_to_time(gpu, policy)
+}
+
+/// Returns the value of a field whose meaning depends on the driver: IDs 251 to 253 are times in R570 and R575, 269 to 271 since
+/// R590. Otherwise the IDs are settings of power smoothing. R580 has both meanings; here all six are settings.
+pub(crate) fn time_or_setting(gpu: &Gpu<'_>, id: u32) -> Option<u64> {
+    let branch = crate::facts::driver_branch(gpu.report)?;
+    let first = match branch {
+        ..570 => return None,
+        570..580 => 251,
+        580..590 => 0,
+        590.. => 269,
+    };
+    let policies = ["software_thermal", "hardware_thermal", "power_brake"];
+    let policy = id.checked_sub(first).and_then(|at| policies.get(at as usize));
+    // A setting that would be a long time.
+    Some(policy.map_or(7_000_000_000_000, |policy| nanoseconds(gpu, policy)))
 }
 
 #[unsafe(no_mangle)]
@@ -181,4 +204,23 @@ extern "C" fn nvmlDeviceGetMarginTemperature(device: nvmlDevice_t, out: *mut nvm
         versioned(out, 1)?.marginTemperature = margin.ok_or(NOT_SUPPORTED)?;
         Ok(())
     })
+}
+
+/// Returns an error counter of the PCIe link. The facts omit counters that are zero.
+pub(crate) fn pcie_error(gpu: &Gpu<'_>, id: u32) -> Option<u64> {
+    const NAMES: [&str; 11] = [
+        "correctable",
+        "naks_received",
+        "receiver_error",
+        "bad_tlp",
+        "naks_sent",
+        "bad_dllp",
+        "nonfatal",
+        "fatal",
+        "unsupported_request",
+        "lcrc",
+        "lane_error",
+    ];
+    let name = id.checked_sub(173).map_or("recoveries", |at| NAMES[at as usize]);
+    Some(gpu.telemetry()?.pcie.errors.get(name).copied().unwrap_or(0))
 }

@@ -1,7 +1,5 @@
 //! Scenarios of nodes that look faulty but have no fault: the rules must not raise an alarm.
 
-use std::collections::BTreeMap;
-
 use syringe_core::facts::Mode;
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::topology::NvlinkGroup;
@@ -189,7 +187,7 @@ pub(crate) fn links_down(links: impl IntoIterator<Item = u32>) -> NvlinkGroup {
         speed_megabytes_per_second: None,
         remote_type: None,
         remote_pci_address: None,
-        errors: BTreeMap::new(),
+        ..NvlinkGroup::default()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use syringe_core::facts::rates::{LinkGrowth, Sample};
+use syringe_core::facts::telemetry::{GpuTelemetry, Violation};
 use syringe_core::facts::topology::{Bond, Fabric, NicInterface, NvlinkGroup};
 
 use crate::benign::{links_down, nvlink_5};
@@ -198,5 +200,40 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         warning("pcie-replays", "Hundreds of replays per minute on the PCIe link of GPU 0.")
             .must(("pcie-replays-high", 0))
             .node(|| l40s(2).uptime(86_400).telemetry(0, |gpu| gpu.pcie.replays = Some(912_331))),
+        warning(
+            "poor-links",
+            "The error correction of one NVLink is not sufficient, and another GPU counts damaged PCIe packets.",
+        )
+        .must(finding("nvlink-bit-error-rate").gpu(1).evidence(["links 4: bit error rate effective 2e-8, raw 4e-4"]))
+        .must(finding("pcie-packets-damaged").gpu(2).evidence(["naks_received: 90000"]))
+        .node(|| {
+            gb200(4)
+                .topology(1, |gpu| {
+                    let links = &mut gpu.nvlinks[0];
+                    links.links.retain(|link| *link != 4);
+                    let rates = [("effective".to_owned(), 2e-8), ("raw".to_owned(), 4e-4)];
+                    let poor = NvlinkGroup { links: vec![4], bit_error_rates: rates.into(), ..links.clone() };
+                    gpu.nvlinks.push(poor);
+                })
+                .uptime(86_400)
+                .telemetry(2, |gpu| {
+                    let errors = [("naks_received", 90_000), ("recoveries", 4_000_000), ("unsupported_request", 4)];
+                    gpu.pcie.errors = errors.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+                })
+        }),
+        warning("counters-grow", "Errors of a PCIe link and of an NVLink, few since the driver was loaded, grow now.")
+            .must(finding("pcie-replays-high").gpu(1).evidence(["12 replays in the last 1.0 s"]))
+            .must(finding("nvlink-errors").gpu(1).evidence(["crc_flit: 340 more on links 7"]))
+            .node(|| {
+                let grown = |replays, crc| Sample {
+                    window_ms: 1000,
+                    pcie_replays: Some(replays),
+                    corrected_memory_errors: Some(0),
+                    nvlink_errors: vec![LinkGrowth { links: vec![7], counter: "crc_flit".to_owned(), added: crc }],
+                    throttled: vec![Violation { policy: "power".to_owned(), duration_ms: 310 }],
+                };
+                let counts = |gpu: &mut GpuTelemetry, sample| (gpu.pcie.replays, gpu.sample) = (Some(30), Some(sample));
+                h100(4).telemetry(1, |gpu| counts(gpu, grown(12, 340))).telemetry(2, |gpu| counts(gpu, grown(1, 2)))
+            }),
     ]
 }

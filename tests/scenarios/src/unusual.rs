@@ -1700,7 +1700,7 @@ fn v100_cube_mesh() -> Healthy {
                 speed_megabytes_per_second: Some(25_781),
                 remote_type: text("gpu"),
                 remote_pci_address: addresses[peer as usize].clone(),
-                errors: BTreeMap::new(),
+                ..NvlinkGroup::default()
             });
             topology.matrix[gpu.index as usize][peer as usize] = format!("NV{count}");
             next += count;
@@ -1837,7 +1837,7 @@ fn nvl_bridge_on_two_of_four_cards() -> Healthy {
             speed_megabytes_per_second: Some(25_781),
             remote_type: text("gpu"),
             remote_pci_address: addresses[other].clone(),
-            errors: BTreeMap::new(),
+            ..NvlinkGroup::default()
         };
         gpu.nvlinks = vec![bridge, links_down(12..18)];
         topology.matrix[gpu.index as usize][other] = "NV12".to_owned();

@@ -1,4 +1,4 @@
-//! `list`: what a diagnosis does not check. A diagnosis reads each value only once, and runs no test on the GPUs.
+//! `list`: what a diagnosis does not check. It reads most values only once, and runs no test on the GPUs.
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::evidence;
@@ -12,11 +12,25 @@ pub(crate) fn list(node: &Node<'_>, faults: &FaultsRuledOut) -> Vec<String> {
         return entries;
     }
     entries.push("no test was run on the GPUs (run dcgmi diag for that)".to_owned());
-    entries.push("counters were read once: it is not known whether they grow".to_owned());
+    entries.push(counters(node));
     entries.extend(transfers(node).into_iter().map(str::to_owned));
     entries.extend(before_the_log(node));
     entries.extend(faults.not_offered.iter().map(|fact| format!("{fact}: not checked")));
     entries
+}
+
+/// Returns the entry about counters: a second reading within a second does not show slow growth.
+fn counters(node: &Node<'_>) -> String {
+    let samples = node.gpus.iter().filter_map(|gpu| node.telemetry_of(gpu)?.sample.as_ref());
+    match samples.max_by_key(|sample| sample.window_ms) {
+        Some(sample) => {
+            let window = evidence::window(sample);
+            format!(
+                "GPU counters that are not zero were read twice, {window} apart: it is not known whether they grow slowly"
+            )
+        }
+        None => "counters were read once: it is not known whether they grow".to_owned(),
+    }
 }
 
 /// Returns the settings that affect transfers between GPUs and to the network, but were not read.

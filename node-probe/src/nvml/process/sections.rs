@@ -6,6 +6,7 @@ use syringe_core::facts::ecc::{Ecc, GpuEcc};
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
 use syringe_core::facts::mig::{GpuMig, Mig};
 use syringe_core::facts::processes::GpuUse;
+use syringe_core::facts::rates::Sample;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::facts::{LostGpu, Unsupported};
@@ -25,6 +26,7 @@ pub(super) struct Parts {
     versions: Option<Versions>,
     inventory: OfGpus<GpuInventory>,
     telemetry: OfGpus<GpuTelemetry>,
+    samples: OfGpus<Sample>,
     ecc: OfGpus<GpuEcc>,
     mig: OfGpus<GpuMig>,
     topology: OfGpus<GpuTopology>,
@@ -161,6 +163,7 @@ impl Parts {
             Answer::Versions(versions) => self.versions = Some(versions),
             Answer::Inventory(part) => self.inventory.add(part),
             Answer::Telemetry(part) => self.telemetry.add(part),
+            Answer::Sample(part) => self.samples.add(part),
             Answer::Ecc(part) => self.ecc.add(part),
             Answer::Mig(part) => self.mig.add(part),
             Answer::Topology(part) => self.topology.add(part),
@@ -244,7 +247,15 @@ impl Parts {
     }
 
     fn telemetry(&mut self, absent: &Absent) -> Option<Section<Telemetry>> {
-        let Joined { entries: gpus, field_errors, duration_ms } = self.telemetry.join(self.count, absent)?;
+        let Joined { entries: mut gpus, mut field_errors, duration_ms } = self.telemetry.join(self.count, absent)?;
+        for gpu in &mut gpus {
+            let Some(Part { entry, missing, .. }) = self.samples.0.remove(&gpu.index) else { continue };
+            gpu.sample = entry;
+            // The GPU can be lost between the two readings.
+            if !field_errors.lost.iter().any(|lost| lost.index == Some(gpu.index)) {
+                field_errors.add(gpu.index, missing);
+            }
+        }
         let FieldErrors { unsupported, unread, lost, problems } = with_duplicate_identities(field_errors, &gpus);
         Some(Section { duration_ms, ..Section::read(Telemetry { gpus, unsupported, unread, lost }, problems) })
     }

@@ -8,7 +8,7 @@ use syringe_core::facts::ecc::{
 
 use super::device_reader::DeviceReader;
 use super::inventory::ecc_mode;
-use super::{field_values, raw, value_ranges};
+use super::{field_values, raw, throttled_time, value_ranges};
 use crate::nvml::errors::{Kind, NvmlError};
 
 /// The value of `NVML_ERROR_CORRUPTED_INFOROM`.
@@ -37,14 +37,30 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     gpu.sram = sram(device, reader);
     gpu.remapped_rows = remapped_rows(device, reader);
     gpu.retired_pages = retired_pages(device, reader);
-    let [action] = field_values::of_gpu(device, reader, [(field_values::RECOVERY_ACTION, "recovery_action")]);
-    // An unknown number is also reported as an action.
-    gpu.recovery_action =
-        action.map(|action| u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from));
+    gpu.recovery_action = recovery_action(device, reader);
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
     let repairs = reader.call("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
     (gpu.channel_repair_pending, gpu.tpc_repair_pending) = repairs.unzip();
     gpu.inforom_valid = inforom_valid(device, reader);
+}
+
+/// Returns the recovery action that the driver recommends. R550 to R565 have two fields in its place: whether the GPU must be
+/// reset, and whether it should be drained and reset.
+fn recovery_action(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RecoveryAction> {
+    let [action] = field_values::answers_of_gpu(device, reader, [field_values::RECOVERY_ACTION]);
+    let is_absent = action.as_ref().is_err_and(|error| error.kind() == Kind::Absent);
+    if is_absent && throttled_time::branch(device, reader).is_some_and(|branch| (550..570).contains(&branch)) {
+        let [reset, drain_and_reset] = field_values::answers_of_gpu(device, reader, field_values::RESET_STATUS);
+        match (reset, drain_and_reset) {
+            (Ok(1), _) => return Some(RecoveryAction::GpuReset),
+            (_, Ok(1)) => return Some(RecoveryAction::DrainAndReset),
+            (Ok(0), Ok(0)) => return Some(RecoveryAction::None),
+            _ => {}
+        }
+    }
+    let action = field_values::noted(reader, action, "recovery_action")?;
+    // An unknown number is also reported as an action.
+    Some(u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from))
 }
 
 /// Returns the totals of one kind of counter, and the locations whose count is not zero.

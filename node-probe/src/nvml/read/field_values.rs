@@ -27,30 +27,18 @@ pub(in crate::nvml) const SHUTDOWN_TLIMIT: u32 = 193;
 pub(in crate::nvml) const SLOWDOWN_TLIMIT: u32 = 194;
 pub(in crate::nvml) const MEMORY_MAX_TLIMIT: u32 = 195;
 pub(in crate::nvml) const GPU_MAX_TLIMIT: u32 = 196;
+/// Whether the GPU must be reset, and whether it should be drained and reset. Field 230 replaces both.
+pub(in crate::nvml) const RESET_STATUS: [u32; 2] = [226, 227];
 /// The recovery action that the driver recommends.
 pub(in crate::nvml) const RECOVERY_ACTION: u32 = 230;
 
-/// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates (220, 222) are
+/// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates are
 /// not counts. Only the FEC history bins for 8 and more errors per block are reported, because the lower bins also count on
 /// healthy links.
 pub(in crate::nvml) static NVLINK5_ERRORS: LazyLock<Vec<(u32, &str)>> = LazyLock::new(|| {
     let rows = rows(include_str!("nvlink5_counters.tsv"));
     rows.filter_map(|row| Some((row[0].parse().ok()?, *row.get(1)?))).collect()
 });
-
-/// Returns the values of some fields of the whole GPU. Missing values are noted under the field's path.
-pub(in crate::nvml) fn of_gpu<const N: usize>(
-    device: &Device<'_>,
-    reader: &mut DeviceReader<'_>,
-    wanted: [(u32, &'static str); N],
-) -> [Option<i128>; N] {
-    let answers = answers_of_gpu(device, reader, wanted.map(|(id, _)| id));
-    let mut at = 0;
-    answers.map(|answer| {
-        at += 1;
-        noted(reader, answer, wanted[at - 1].1)
-    })
-}
 
 /// Returns the answers for some fields of the whole GPU, without notes.
 pub(in crate::nvml) fn answers_of_gpu<const N: usize>(

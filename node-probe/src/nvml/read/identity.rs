@@ -3,6 +3,7 @@
 use syringe_core::facts::ecc::GpuEcc;
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::mig::GpuMig;
+use syringe_core::facts::rates::Sample;
 use syringe_core::facts::telemetry::GpuTelemetry;
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::pci::PciAddress;
@@ -51,6 +52,12 @@ impl Entry for GpuMig {
 }
 
 impl Entry for GpuUses {
+    fn of(_: Identity) -> Self {
+        Self::default()
+    }
+}
+
+impl Entry for Sample {
     fn of(_: Identity) -> Self {
         Self::default()
     }

@@ -11,7 +11,9 @@
 //!   library          opens libnvidia-ml.so.1, which host::driver::nvml_library finds
 //!   session          the open library and its GPUs
 //!   field_values, nvlink_fields, fabric, peer_to_peer, nvlink     parts of sections
+//!   throttled_time   the time with reduced clocks, for telemetry and rates
 //!   inventory, telemetry, ecc, mig, processes, topology     one file per section
+//!   rates            the second reading of the counters
 //!   step             the steps of the reading, and their order
 //! ```
 
@@ -30,9 +32,11 @@ mod nvlink;
 mod nvlink_fields;
 pub(super) mod peer_to_peer;
 mod processes;
+mod rates;
 mod raw;
 pub(super) mod session;
 pub(super) mod step;
 mod telemetry;
+mod throttled_time;
 mod topology;
 mod value_ranges;

@@ -45,6 +45,8 @@ struct LinkReader<'d, 'r, 'a> {
     version_field: Option<bool>,
     /// Whether the links have the counters of NVLink 5.
     is_nvlink5: bool,
+    /// The bit error rates of the link that was read last.
+    bit_error_rates: BTreeMap<String, f64>,
 }
 
 /// Returns every NVLink of the GPU.
@@ -52,7 +54,9 @@ pub(in crate::nvml) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>)
     let architecture = Function::of_product("nvmlDeviceGetArchitecture", "architecture");
     let architecture = reader.try_call(architecture, || raw::architecture(device));
     let fields = LinkFields::read(device, reader);
-    let mut links = LinkReader { device, reader, fields, version_field: None, is_nvlink5: false }.links();
+    let mut links =
+        LinkReader { device, reader, fields, version_field: None, is_nvlink5: false, bit_error_rates: BTreeMap::new() }
+            .links();
     if links.is_empty() && !reader.has_failed(LINKS) {
         reader.note_unsupported(&[LINKS]);
     }
@@ -66,8 +70,32 @@ pub(in crate::nvml) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>)
     group(links)
 }
 
+/// Reads the counters of all links again: the counts that are not zero, by name and link.
+pub(in crate::nvml) fn counters_now(
+    device: &Device<'_>,
+    reader: &mut DeviceReader<'_>,
+) -> BTreeMap<(String, u32), u64> {
+    let fields = LinkFields::read_again(device, reader);
+    let mut links =
+        LinkReader { device, reader, fields, version_field: None, is_nvlink5: false, bit_error_rates: BTreeMap::new() };
+    let states = links.states().into_iter();
+    let counts = states.flat_map(|(number, active)| {
+        let errors = if active == Some(false) { links.counted_when_down(number) } else { links.errors(number) };
+        errors.into_iter().map(move |(name, count)| ((name, number), count))
+    });
+    counts.collect()
+}
+
 impl LinkReader<'_, '_, '_> {
     fn links(&mut self) -> Vec<NvlinkGroup> {
+        let states = self.states();
+        let active = states.iter().filter(|(_, active)| *active == Some(true)).count();
+        let all_to_switches = active > 0 && self.fields.to_switches() == Some(active);
+        states.into_iter().map(|(number, active)| self.one_link(number, active, all_to_switches)).collect()
+    }
+
+    /// Returns the numbers of the links, each with whether it is up.
+    fn states(&mut self) -> Vec<(u32, Option<bool>)> {
         let mut states = Vec::new();
         for number in 0..MAX_LINKS {
             // The count is only reliable if no number was skipped.
@@ -81,9 +109,7 @@ impl LinkReader<'_, '_, '_> {
                 Link::End => break,
             }
         }
-        let active = states.iter().filter(|(_, active)| *active == Some(true)).count();
-        let all_to_switches = active > 0 && self.fields.to_switches() == Some(active);
-        states.into_iter().map(|(number, active)| self.one_link(number, active, all_to_switches)).collect()
+        states
     }
 
     fn state(&mut self, number: u32) -> Link {
@@ -133,6 +159,7 @@ impl LinkReader<'_, '_, '_> {
             remote_type: remote_type.map(|kind| enum_names::link_end(kind).to_owned()),
             remote_pci_address: remote.and_then(|pci| PciAddress::parse(&pci.bus_id)).filter(is_somewhere),
             errors,
+            bit_error_rates: std::mem::take(&mut self.bit_error_rates),
         }
     }
 
@@ -211,8 +238,10 @@ impl LinkReader<'_, '_, '_> {
 
     /// Returns the counters of NVLink 5.
     fn errors5(&mut self, number: u32) -> BTreeMap<String, u64> {
-        let ids: Vec<_> = NVLINK5_ERRORS.iter().map(|(id, _)| *id).collect();
-        let values = field_values::of_link(self.device, self.reader, number, &ids, COUNTERS);
+        let ids: Vec<_> = NVLINK5_ERRORS.iter().map(|(id, _)| *id).chain(BIT_ERROR_RATES.map(|(id, _)| id)).collect();
+        let mut values = field_values::of_link(self.device, self.reader, number, &ids, COUNTERS);
+        let rates = values.split_off(NVLINK5_ERRORS.len());
+        self.bit_error_rates = bit_error_rates(rates.into_iter());
         self.counted_or_noted(NVLINK5_ERRORS.iter().map(|(_, name)| *name).zip(values).collect())
     }
 
@@ -233,6 +262,29 @@ impl LinkReader<'_, '_, '_> {
             ERRORS.iter().map(|(counter, name)| (*name, count(*counter).filter(|count| *count < u64::MAX))).collect(),
         )
     }
+}
+
+/// Bit error rates of one NVLink 5 link: field ID and name in the report. Field 218 is deprecated since R610.
+const BIT_ERROR_RATES: [(u32, &str); 3] = [(220, "effective"), (222, "symbol"), (218, "raw")];
+
+/// Rates up to this one show no error: the links of a GPU with such rates form one entry of the report.
+const NO_BIT_ERRORS: f64 = 1e-15;
+
+/// Returns the rates if errors remain after error correction.
+fn bit_error_rates(values: impl Iterator<Item = Option<u64>>) -> BTreeMap<String, f64> {
+    let rates = BIT_ERROR_RATES.into_iter().zip(values);
+    let rates: BTreeMap<String, f64> =
+        rates.filter_map(|((_, name), value)| Some((name.to_owned(), bit_error_rate(value?)?))).collect();
+    let remain = ["effective", "symbol"].iter().any(|name| rates.get(*name).is_some_and(|rate| *rate > NO_BIT_ERRORS));
+    if remain { rates } else { BTreeMap::new() }
+}
+
+/// Decodes a rate: the exponent is in bits 0 to 7, the mantissa in bits 8 to 11, and 15e-255 means that no error was seen.
+fn bit_error_rate(value: u64) -> Option<f64> {
+    let (mantissa, exponent) = (value >> 8, value & 0xff);
+    let is_rate = (1..=0xf).contains(&mantissa) && exponent != 0xff;
+    // Parsing gives the nearest number to the decimal rate.
+    if is_rate { format!("{mantissa}e-{exponent}").parse().ok() } else { None }
 }
 
 /// Returns whether the address is valid. For a link without a partner, all bits of the address are zero or one.
@@ -286,7 +338,19 @@ fn active(groups: &[NvlinkGroup]) -> impl Iterator<Item = &NvlinkGroup> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GpuTopology, NvlinkGroup, PciAddress, between, group};
+    use super::{GpuTopology, NvlinkGroup, PciAddress, between, bit_error_rate, bit_error_rates, group};
+
+    #[test]
+    fn a_rate_is_decoded_and_its_special_values_are_no_rates() {
+        assert_eq!(bit_error_rate(0x20c), Some(2e-12));
+        assert_eq!(bit_error_rate(0xf07), Some(1.5e-6));
+        // 15e-255, zero, a mantissa with more than four bits, all bits set.
+        assert_eq!([0xfff, 0, 0x1006, u64::from(u32::MAX)].map(bit_error_rate), [None; 4]);
+        let rates = |effective, raw| bit_error_rates([Some(effective), Some(0xfff), Some(raw)].into_iter());
+        assert_eq!(rates(0x106, 0x304), [("effective".to_owned(), 1e-6), ("raw".to_owned(), 3e-4)].into());
+        assert!(rates(0xfff, 0x304).is_empty(), "a raw rate is normal");
+        assert!(rates(0x110, 0x304).is_empty(), "1e-16 is normal");
+    }
 
     fn link(number: u32, active: bool, remote: &str, kind: &str) -> NvlinkGroup {
         NvlinkGroup {

@@ -12,8 +12,12 @@ use super::raw;
 use super::raw::FieldKey;
 use crate::nvml::errors::NvmlError;
 
-/// Number of links that are read in one call. No known GPU has more; links with higher numbers are read one by one.
+/// Number of links that are read in one call. GPUs with more links (Rubin has 36) need a second call.
 const LINKS: u32 = 18;
+/// `NVML_NVLINK_MAX_LINKS` of the newest header.
+const MAX_LINKS: u32 = 36;
+/// Name of the answer about the links after the first [`LINKS`] in the cache.
+const MORE_LINKS: &str = "more nvlinks";
 /// Number of NVLinks of the GPU.
 const LINK_COUNT: u32 = 91;
 /// Number of the GPU's NVLinks that are connected to an NVSwitch.
@@ -55,15 +59,31 @@ fn counter_key(counter: u32, link: u32) -> Option<FieldKey> {
 impl LinkFields {
     /// Reads all fields in one call, once for each GPU.
     pub(in crate::nvml) fn read(device: &Device<'_>, reader: &DeviceReader<'_>) -> Self {
+        Self::read_by(device, reader, Function { field: "nvlinks", ..Function::of_gpu(FIELD_VALUES) })
+    }
+
+    /// Reads all fields once more.
+    pub(in crate::nvml) fn read_again(device: &Device<'_>, reader: &DeviceReader<'_>) -> Self {
+        Self::read_by(device, reader, FIELD_VALUES.into())
+    }
+
+    fn read_by(device: &Device<'_>, reader: &DeviceReader<'_>, function: Function) -> Self {
         let of_gpu = [NVLINK_SPEED_COMMON, LINK_COUNT, SWITCH_LINK_COUNT].map(|id| FieldKey { id, scope: 0 });
         let of_link = |link: u32| {
             let state = [STATE, VERSION, NVLINK_SPEED].map(|id| FieldKey { id, scope: link });
             state.into_iter().chain((0..=4).filter_map(move |counter| counter_key(counter, link)))
         };
-        let keys: Vec<FieldKey> = of_gpu.into_iter().chain((0..LINKS).flat_map(of_link)).collect();
-        let function = Function { field: "nvlinks", ..Function::of_gpu(FIELD_VALUES) };
-        let values = reader.try_call(function, || raw::field_values(device, &keys));
-        Self(values.map(|values| keys.into_iter().zip(values).collect()).unwrap_or_default())
+        let read = |function: Function, keys: Vec<FieldKey>| {
+            let values = reader.try_call(function, || raw::field_values(device, &keys));
+            values.map(|values| keys.into_iter().zip(values).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        let mut fields = Self(read(function, of_gpu.into_iter().chain((0..LINKS).flat_map(of_link)).collect()));
+        let count = fields.count().unwrap_or(0).min(MAX_LINKS);
+        if count > LINKS {
+            let function = Function { field: MORE_LINKS, ..function };
+            fields.0.extend(read(function, (LINKS..count).flat_map(of_link).collect()));
+        }
+        fields
     }
 
     fn answer(&self, key: FieldKey) -> Option<&Result<i128, NvmlError>> {

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nvml_wrapper::struct_wrappers::device::PciInfo;
 use nvml_wrapper::{Device, Nvml};
@@ -179,7 +179,12 @@ impl Session {
         Part { gpu: identity.index, entry, missing, complete, duration_us }
     }
 
-    fn reader<'a>(&'a self, gpu: &'a Gpu) -> DeviceReader<'a> {
+    /// Returns the time until no call is made any more.
+    pub(in crate::nvml) fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    pub(in crate::nvml) fn reader<'a>(&'a self, gpu: &'a Gpu) -> DeviceReader<'a> {
         DeviceReader::new(self.context(Some(gpu.identity.index), &gpu.gone, &gpu.cache, gpu.of_product))
     }
 

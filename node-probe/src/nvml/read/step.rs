@@ -4,8 +4,11 @@
 //! (one call), errors and repairs, processes, temperatures and clocks, then properties, connections, and the pairs of GPUs,
 //! whose number grows with the square of the number of GPUs.
 
+use std::time::Duration;
+
 use syringe_core::section_name::SectionName;
 
+use super::rates::Counted;
 use super::session::{Gpu, Session};
 use super::{ecc, inventory, mig, processes, telemetry};
 use crate::child_task::NvmlRequest;
@@ -40,14 +43,22 @@ impl Session {
 
     /// Reads the sections that `request` needs, and sends each answer as soon as it is complete.
     pub(in crate::nvml) fn read(&self, request: &NvmlRequest, mut send: impl FnMut(Answer)) {
-        let NvmlRequest { sections, have, .. } = request;
+        let NvmlRequest { sections, have, sample_ms, .. } = request;
+        let mut counted = Counted::default();
         if sections.contains(&SectionName::Inventory) {
             send(Answer::Versions(self.versions()));
         }
         for (section, step) in STEPS.iter().filter(|(section, _)| sections.contains(section)) {
             for gpu in self.gpus.iter().filter(|gpu| !have.contains(&(*section, gpu.identity.index))) {
-                step(self, gpu).into_iter().for_each(&mut send);
+                if let Some(answer) = step(self, gpu) {
+                    counted.note(&answer);
+                    send(answer);
+                }
             }
+        }
+        // The last step, because it waits.
+        if sections.contains(&SectionName::Telemetry) {
+            self.sample(sample_ms.map(Duration::from_millis), &counted, send);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Reads the `telemetry` section: current temperature, power, clocks and utilization of the GPUs.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use nvml_wrapper::Device;
-use nvml_wrapper::enum_wrappers::device::{Clock, PerformancePolicy, TemperatureSensor, TemperatureThreshold};
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::error::NvmlError as WrapperError;
 use syringe_core::facts::telemetry::{
     Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Temperature, Throttling, TlimitThresholds, Utilization, Violation,
@@ -12,22 +13,12 @@ use syringe_core::facts::telemetry::{
 use super::cache::Function;
 use super::device_reader::DeviceReader;
 use super::field_values::FIELD_VALUES;
-use super::{enum_names, field_values, raw, value_ranges};
+use super::{enum_names, field_values, raw, throttled_time, value_ranges};
 use crate::nvml::errors::{Kind, NvmlError};
 
 /// The value of `NVML_PSTATE_UNKNOWN`.
 const PSTATE_UNKNOWN: u32 = 32;
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
-
-/// Policies of `nvmlDeviceGetViolationStatus` that limit clocks, and their names in the report.
-const POLICIES: &[(PerformancePolicy, &str)] = &[
-    (PerformancePolicy::Power, "power"),
-    (PerformancePolicy::Thermal, "thermal"),
-    (PerformancePolicy::SyncBoost, "sync_boost"),
-    (PerformancePolicy::BoardLimit, "board_limit"),
-    (PerformancePolicy::LowUtilization, "low_utilization"),
-    (PerformancePolicy::Reliability, "reliability"),
-];
 
 pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
     gpu.performance_state = performance_state(device, reader);
@@ -271,7 +262,36 @@ fn pcie(device: &Device<'_>, reader: &mut DeviceReader<'_>, replay_rollovers: Op
         })
         .map(u64::from),
         replay_rollovers,
+        errors: pcie_errors(device, reader),
     }
+}
+
+/// Error counters of the PCIe link: field ID and name in the report.
+const PCIE_ERRORS: [(u32, &str); 12] = [
+    (169, "recoveries"),
+    (173, "correctable"),
+    (174, "naks_received"),
+    (175, "receiver_error"),
+    (176, "bad_tlp"),
+    (177, "naks_sent"),
+    (178, "bad_dllp"),
+    (179, "nonfatal"),
+    (180, "fatal"),
+    (181, "unsupported_request"),
+    (182, "lcrc"),
+    (183, "lane_error"),
+];
+
+/// Returns the error counters of the PCIe link that are not zero. Drivers and products lack some of them.
+fn pcie_errors(device: &Device<'_>, reader: &DeviceReader<'_>) -> BTreeMap<String, u64> {
+    let answers = field_values::answers_of_gpu(device, reader, PCIE_ERRORS.map(|(id, _)| id));
+    let count = |((_, name), answer): (&(u32, &str), Result<i128, NvmlError>)| {
+        let count = u64::try_from(answer.ok()?).ok()?;
+        // A value with all bits set is NVML's "not available".
+        let is_count = count > 0 && count != u64::MAX && count != u64::from(u32::MAX);
+        is_count.then(|| ((*name).to_owned(), count))
+    };
+    PCIE_ERRORS.iter().zip(answers).filter_map(count).collect()
 }
 
 fn throttling(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Throttling {
@@ -305,23 +325,12 @@ fn reasons_mask(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u6
     }
 }
 
-/// Returns the time under each policy, if not zero. Drivers count only some policies; a policy that should be
-/// counted but could not be read is noted.
+/// Returns the time under each policy, if not zero.
 fn violations(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<Violation> {
-    const FUNCTION: &str = "nvmlDeviceGetViolationStatus";
-    let field = "throttling.violations";
-    let (mut violations, mut offered) = (Vec::new(), false);
-    for (policy, word) in POLICIES {
-        let time = reader.call_if_supported(FUNCTION, &[field], || device.violation_status(*policy)).ok();
-        offered |= time.is_some();
-        let time = reader.check_range(FUNCTION, field, time.map(|time| time.violation_time), value_ranges::COUNT);
-        let duration_ms = time.unwrap_or(0) / NANOSECONDS_PER_MILLISECOND;
-        if duration_ms > 0 {
-            violations.push(Violation { policy: (*word).to_owned(), duration_ms });
-        }
-    }
-    if !offered && !reader.has_failed(field) {
-        reader.note_unsupported(&[field]);
-    }
-    violations
+    let times = throttled_time::times(device, reader).into_iter();
+    let violations = times.map(|(policy, nanoseconds)| Violation {
+        policy: policy.to_owned(),
+        duration_ms: nanoseconds / NANOSECONDS_PER_MILLISECOND,
+    });
+    violations.filter(|violation| violation.duration_ms > 0).collect()
 }

@@ -79,7 +79,7 @@ rules! {
         Watch "No immediate action: corrected errors do not affect data. Watch {gpu} for row remaps, and run a \
             diagnostic at the next drain.",
         means "The GPU corrects very many memory errors. Uncorrectable errors often follow.",
-        reads "ecc.volatile, xid: 92";
+        reads "ecc.volatile, telemetry.sample, xid: 92";
     HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors over the lifetime of the board",
         None "No action: the lifetime counters of {gpu} do not grow, and there is no error since the driver was \
             loaded.",
@@ -449,6 +449,12 @@ fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if !events.is_empty() {
         return Some(draft().with_all_evidence(corrected).aged(node, gpu, &events, true));
     }
+    let sample = node.telemetry_of(gpu).and_then(|now| now.sample.as_ref());
+    let added = sample.and_then(|sample| Some((sample, sample.corrected_memory_errors?)));
+    if let Some((sample, added)) = added.filter(|(sample, added)| sample.per_second(*added) >= CORRECTED_PER_SECOND) {
+        let line = format!("{added} corrected in the last {}", evidence::window(sample));
+        return Some(draft().with_evidence(line).with_all_evidence(corrected));
+    }
     if let Some(line) = unlike_siblings(node, gpu) {
         return Some(draft().with_severity(Severity::Info).with_all_evidence(corrected).with_evidence(line));
     }
@@ -457,6 +463,9 @@ fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let line = format!("corrected SRAM errors since driver load: {sram}");
     (sram >= MANY_CORRECTED_SRAM).then(|| draft().with_severity(Severity::Info).with_evidence(line))
 }
+
+/// A GPU that corrects this many errors per second is reported. DCGM has the same limit for each of its readings.
+const CORRECTED_PER_SECOND: u64 = 10;
 
 /// From this number on, corrected errors of one GPU are compared with those of the others.
 const MANY_CORRECTED: u64 = 10_000;

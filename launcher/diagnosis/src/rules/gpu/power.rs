@@ -10,7 +10,7 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
 use syringe_core::facts::clock_events::{CLOCK_SETTING, FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN};
 use syringe_core::facts::kernel_log::KernelEventKind as Kind;
-use syringe_core::facts::telemetry::{GpuTelemetry, Power};
+use syringe_core::facts::telemetry::{GpuTelemetry, Power, Violation};
 
 rules! {
     BRAKE: "power-brake" Critical Power NVML_DOC, "Power brake: an external signal slows the GPU down",
@@ -44,11 +44,11 @@ rules! {
         Watch "Read the power draw of {gpu} on {node} again. If the draw stays above the limit, the limit has no effect or the sensor is wrong.",
         means "The average power draw is noticeably above the limit in effect. Short peaks are normal.",
         reads "telemetry.power";
-    LIMITED: "clocks-limited-long" Info Power NVML_DOC, "The clocks were limited by the board for a long time",
+    LIMITED: "clocks-limited-long" Warning Power NVML_DOC, "The clocks were limited by the board for a long time",
         Watch "If jobs on {gpu} of {node} are slow, check power supplies and power cables, and the board limit under load.",
-        means "The driver counts the time with reduced clocks by reason: a limit of the board or a reliability limit was the reason for a \
-            noticeable part of the time.",
-        reads "telemetry.throttling.violations";
+        means "The driver counts the time with reduced clocks by reason: a limit of the board, a reliability limit or the power brake was \
+            the reason for a noticeable part of the time. A power brake is a warning.",
+        reads "telemetry.throttling.violations, telemetry.sample";
     MEMORY_CLOCK: "memory-clock-low-under-load" Warning Driver NVML_DOC, "Low memory clock under load, and no fault explains it",
         UpdateSoftware "Check whether the memory clock of {gpu} on {node} is locked (nvidia-smi -q -d CLOCK); reset it with \
             nvidia-smi -rmc and -rac. If the clock stays low, reset {gpu} at the next drain.",
@@ -170,26 +170,36 @@ fn above_limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
 
 /// Reasons for reduced clocks that are not part of normal work. Thermal reasons have a separate rule (`thermal`), and a
 /// power limit is normal.
-const UNUSUAL_POLICIES: [&str; 2] = ["board_limit", "reliability"];
+const UNUSUAL_POLICIES: [&str; 3] = ["board_limit", "reliability", BRAKED];
+
+/// The policy of the power brake, an external signal.
+const BRAKED: &str = "power_brake";
 
 /// If the clocks are reduced for at least one second in this many seconds, there is a finding.
 const NOTABLE_SHARE: u64 = 20;
 
-/// Returns a finding if the clocks were reduced for a noticeable part of the time since the driver was loaded.
+/// Returns a finding if the clocks were reduced for a noticeable part of the time since the driver was loaded, or between two
+/// readings. A power brake that is active now is another finding.
 fn limited(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
-    let counted = node.counted_seconds()?.saturating_mul(1000);
-    let unusual = now.throttling.violations.iter().filter(|one| UNUSUAL_POLICIES.contains(&one.policy.as_str()));
-    let long = unusual.filter(|one| counted > 0 && one.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted);
-    let lines: Vec<String> = long
-        .map(|one| {
-            format!(
-                "{}: {} % of the time since driver load",
-                evidence::data(&one.policy),
-                one.duration_ms.saturating_mul(100) / counted
-            )
-        })
-        .collect();
-    (!lines.is_empty()).then(|| Draft::on_gpu(LIMITED, gpu).with_all_evidence(lines))
+    let is_braked = clock_events::mask_of(&now.throttling) & POWER_BRAKE != 0;
+    let notable = |times: &[Violation], whole_ms: u64, whole: &str| -> Vec<(bool, String)> {
+        let unusual = times.iter().filter(|one| UNUSUAL_POLICIES.contains(&one.policy.as_str()));
+        let long = unusual.filter(|one| whole_ms > 0 && one.duration_ms.saturating_mul(NOTABLE_SHARE) >= whole_ms);
+        long.filter(|one| one.policy != BRAKED || !is_braked)
+            .map(|one| {
+                let percent = one.duration_ms.saturating_mul(100) / whole_ms;
+                (one.policy == BRAKED, format!("{}: {percent} % of {whole}", evidence::data(&one.policy)))
+            })
+            .collect()
+    };
+    let counted = node.counted_seconds().unwrap_or(0).saturating_mul(1000);
+    let mut found = notable(&now.throttling.violations, counted, "the time since driver load");
+    if let Some(sample) = &now.sample {
+        found.extend(notable(&sample.throttled, sample.window_ms, &format!("the last {}", evidence::window(sample))));
+    }
+    let severity = if found.iter().any(|(braked, _)| *braked) { Severity::Warning } else { Severity::Info };
+    let lines = found.into_iter().map(|(_, line)| line).collect::<Vec<_>>();
+    (!lines.is_empty()).then(|| Draft::on_gpu(LIMITED, gpu).with_severity(severity).with_all_evidence(lines))
 }
 
 /// A GPU that draws less than this percentage of its limit is not at its power limit.

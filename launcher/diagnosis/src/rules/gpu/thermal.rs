@@ -14,7 +14,7 @@ use crate::rules::gpu::power::clock_event_reasons;
 use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
 use syringe_core::facts::clock_events::{HARDWARE_THERMAL, SOFTWARE_THERMAL};
-use syringe_core::facts::telemetry::{GpuTelemetry, Temperature};
+use syringe_core::facts::telemetry::{GpuTelemetry, Temperature, Violation};
 
 rules! {
     HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware thermal slowdown",
@@ -37,8 +37,8 @@ rules! {
         reads "telemetry.temperature";
     LOST_TIME: "thermal-slowdown-frequent" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
         CheckCooling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.",
-        means "Thermal slowdown was active for a noticeable part of the time since the driver was loaded.",
-        reads "telemetry.clocks";
+        means "Thermal slowdown was active for a noticeable part of the time since the driver was loaded, or between two readings.",
+        reads "telemetry.throttling.violations, telemetry.sample";
 }
 
 /// A GPU that is closer than this to its slowdown limit is reported.
@@ -68,8 +68,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         // During a slowdown the temperature is evidence of the slowdown, not another finding.
         let limits = limits(gpu, &now.temperature);
         drafts.extend(limits.into_iter().filter(|draft| slowed.is_none() || draft.rule != TOO_HOT));
+        let is_slowed = slowed.is_some();
         drafts.extend(slowed);
-        drafts.extend(lost_time(node, gpu, now));
+        drafts.extend(lost_time(node, gpu, now, is_slowed));
     }
     drafts
 }
@@ -173,16 +174,37 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
     drafts
 }
 
-/// Returns a finding from the counters, which also contain slowdowns between two readings.
-fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
-    let counted_ms = node.counted_seconds()?.saturating_mul(1000);
-    let thermal = now.throttling.violations.iter().find(|violation| violation.policy == "thermal")?;
-    let lost = SignedDuration::from_millis(i64::try_from(thermal.duration_ms).ok()?);
-    if lost < LEAST || counted_ms == 0 {
+/// Returns the time under thermal slowdown. Drivers without the time of the policy have those of its two causes.
+fn thermal_ms(times: &[Violation]) -> Option<u64> {
+    let of = |policy: &str| times.iter().find(|one| one.policy == policy).map(|one| one.duration_ms);
+    of("thermal").or_else(|| of("software_thermal").max(of("hardware_thermal")))
+}
+
+/// Returns a finding from the counters, which also contain slowdowns between two readings. `is_slowed`: whether the GPU slows
+/// down now, which is another finding.
+fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry, is_slowed: bool) -> Option<Draft> {
+    let in_window = now.sample.as_ref().filter(|_| !is_slowed).and_then(|sample| {
+        let lost = thermal_ms(&sample.throttled)?;
+        let line = format!("thermal slowdown for {lost} ms of the last {}", evidence::window(sample));
+        // The driver trims the clock near the target temperature, which is normal if the GPU is not slower than others.
+        let by_hardware = sample.throttled.iter().any(|one| one.policy == "hardware_thermal");
+        let is_normal =
+            !by_hardware && is_as_fast_as_others(node, gpu, now) && hotter_than_others(node, gpu, now).is_none();
+        (lost.saturating_mul(NOTABLE_SHARE) >= sample.window_ms && !is_normal).then_some(line)
+    });
+    let since_load = || {
+        let counted_ms = node.counted_seconds()?.saturating_mul(1000);
+        let lost_ms = thermal_ms(&now.throttling.violations)?;
+        let lost = SignedDuration::from_millis(i64::try_from(lost_ms).ok()?);
+        let notable = lost_ms.saturating_mul(NOTABLE_SHARE) >= counted_ms;
+        let line = format!("thermal slowdown for {} since driver load", evidence::span(lost));
+        (lost >= LEAST && counted_ms > 0).then_some((line, notable))
+    };
+    let (line, notable) = since_load().unzip();
+    if in_window.is_none() && line.is_none() {
         return None;
     }
-    let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted_ms;
-    let severity = if notable { Severity::Warning } else { Severity::Info };
-    let evidence = format!("thermal slowdown for {} since driver load", evidence::span(lost));
-    Some(Draft::on_gpu(LOST_TIME, gpu).with_severity(severity).with_evidence(evidence))
+    let is_warning = in_window.is_some() || notable == Some(true);
+    let severity = if is_warning { Severity::Warning } else { Severity::Info };
+    Some(Draft::on_gpu(LOST_TIME, gpu).with_severity(severity).with_all_evidence(in_window).with_all_evidence(line))
 }

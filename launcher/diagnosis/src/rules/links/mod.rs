@@ -2,6 +2,7 @@
 
 mod fabric_manager;
 mod gpudirect;
+mod link_quality;
 mod network_cards;
 mod nvlink_events;
 mod nvlink_state;
@@ -16,6 +17,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(fabric_manager::RULES, fabric_manager::check),
     RuleGroup::new(nvlink_state::RULES, nvlink_state::check),
     RuleGroup::new(nvlink_events::RULES, nvlink_events::check),
+    RuleGroup::new(link_quality::RULES, link_quality::check),
     RuleGroup::new(pcie::RULES, pcie::check),
     RuleGroup::new(peer_to_peer::RULES, peer_to_peer::check).with_unread(peer_to_peer::unread),
     RuleGroup::new(rdma_ports::RULES, rdma_ports::check),

@@ -11,6 +11,7 @@ use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, FABRIC_DOC, XID_DOC, rules};
 use crate::rules::links::fabric_manager;
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::rates::LinkGrowth;
 use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 use syringe_core::pci::PciAddress;
 
@@ -35,7 +36,7 @@ rules! {
             seating and cables.",
         means "The error counters of some NVLinks are far above those of the other links of the GPU or of the other GPUs, \
             grow fast, or count severe errors.",
-        reads "topology.nvlinks";
+        reads "topology.nvlinks, telemetry.sample";
     COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink errors were counted and recovered",
         None "No action now: these are totals since the driver was loaded. If NCCL is slow, read the counters of {gpu} \
             again and compare.",
@@ -223,10 +224,28 @@ fn links_of(groups: &[(u64, &NvlinkGroup)]) -> Vec<u32> {
 struct High {
     /// One line for each counter.
     lines: Vec<String>,
+    /// Whether errors were added between two readings.
+    grows: bool,
     /// Whether the counters of all links are high.
     on_all_links: bool,
     /// The switch to which all of these links lead, if it is known and other links of the GPU lead elsewhere.
     switch: Option<PciAddress>,
+}
+
+/// Returns a line for each counter that grew between two readings by as much as DCGM reports: 100 damaged packets per second,
+/// or one packet that was sent again, or one link that was trained again.
+fn growing(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
+    let Some(sample) = node.telemetry_of(gpu).and_then(|now| now.sample.as_ref()) else { return Vec::new() };
+    let is_high = |one: &&LinkGrowth| {
+        let one_is_enough = one.counter.contains("replay") || one.counter.contains("recovery");
+        let one_is_enough = one_is_enough || SEVERE_COUNTERS.contains(&one.counter.as_str());
+        (one_is_enough && one.added > 0) || sample.per_second(one.added) >= RESENDS_PER_SECOND
+    };
+    let line = |one: &LinkGrowth| {
+        let (counter, links) = (evidence::data(&one.counter), evidence::ranges(&one.links));
+        format!("{counter}: {} more on links {links} in the last {}", one.added, evidence::window(sample))
+    };
+    sample.nvlink_errors.iter().filter(is_high).map(line).collect()
 }
 
 /// Checks totals since the driver was loaded. One reading does not show whether they grow, so only severe or outlying counters are high:
@@ -242,7 +261,8 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
     let links: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
     let seconds = node.counted_seconds().filter(|seconds| *seconds > 0);
     let mut high: Vec<(u64, &NvlinkGroup)> = Vec::new();
-    let mut lines = Vec::new();
+    let mut lines = growing(node, gpu);
+    let grows = !lines.is_empty();
     let mut counted = Vec::new();
     for (name, mut groups) in by_name {
         // Corrected errors, which are normal on NVLink 5.
@@ -288,7 +308,7 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
         [Some(switch)] if is_switch && !on_all_links => Some(switch.clone()),
         _ => None,
     };
-    (High { lines, on_all_links, switch }, counted)
+    (High { lines, grows, on_all_links, switch }, counted)
 }
 
 /// Number of GPUs whose links to one switch must have errors, so that the switch is likelier than the GPUs.
@@ -306,8 +326,8 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
             drafts.extend((!counted.is_empty()).then_some(draft));
             continue;
         }
-        let draft =
-            Draft::on_gpu(ERRORS, gpu).with_all_evidence(high.lines.iter().cloned()).with_evidence("since driver load");
+        let draft = Draft::on_gpu(ERRORS, gpu).with_all_evidence(high.lines.iter().cloned());
+        let draft = if high.grows { draft } else { draft.with_evidence("since driver load") };
         let same = read.iter().filter(|(_, (other, _))| high.switch.is_some() && other.switch == high.switch).count();
         drafts.push(match &high.switch {
             Some(switch) if same >= GPUS_OF_SWITCH && same == with_high => {
@@ -321,6 +341,10 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
                     ),
                 )
             }
+            _ if high.grows => draft.with_action(
+                ActionCode::CheckCabling,
+                "The errors of {gpu} grow now. Drain {node} and reset {gpu}; if they grow again, check seating and cables.",
+            ),
             _ if high.on_all_links && with_high == 1 => draft.with_action(
                 ActionCode::Watch,
                 "Read the counters of {gpu} again later: only growing counters indicate a fault. All of its links have errors, and those of \

@@ -84,7 +84,7 @@ rules! {
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
         CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.",
         means "The PCIe link of the GPU had to repeat many transfers: the quality of the link is poor.",
-        reads "telemetry.pcie";
+        reads "telemetry.pcie, telemetry.sample";
 }
 
 /// Utilization at which the link must run at its full generation.
@@ -231,20 +231,43 @@ fn at(hop: &PcieHop) -> String {
     hop.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default()
 }
 
-/// Checks the replays. Their average since the driver was loaded (at most since boot) is a lower bound of the rate.
+/// Number of replays that a short window must contain: fewer are chance.
+const LEAST_IN_WINDOW: u64 = 3;
+
+/// Number of replays that the window would contain at the average rate, from which their absence shows that they have ended.
+const EXPECTED_IN_WINDOW: u64 = 10;
+
+/// Checks the replays: those in the window between two readings, and their average since the driver was loaded (at most since boot),
+/// which is a lower bound of the rate.
 fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let pcie = &node.telemetry_of(gpu)?.pcie;
+    let now = node.telemetry_of(gpu)?;
+    let pcie = &now.pcie;
     let (replays, lanes) = (pcie.replays?, u64::from(pcie.width?));
     let generation = usize::try_from(pcie.max_generation.or(pcie.generation)?).ok()?;
-    let allowed = REPLAYS_PER_LANE.get(generation.checked_sub(1)?)?;
+    let allowed = REPLAYS_PER_LANE.get(generation.checked_sub(1)?)?.saturating_mul(lanes);
+    let window = now.sample.as_ref().and_then(|sample| Some((sample, sample.pcie_replays?)));
+    if let Some((sample, added)) = window
+        && added >= LEAST_IN_WINDOW
+        && sample.per_minute(added).saturating_mul(100) > allowed
+    {
+        let line = format!("{added} replays in the last {}, {replays} before", evidence::window(sample));
+        return Some(Draft::on_gpu(REPLAYS, gpu).with_evidence(line));
+    }
     let minutes = (node.counted_seconds()? / 60).max(1);
-    let high = replays.saturating_mul(100) > allowed.saturating_mul(lanes).saturating_mul(minutes);
+    let high = replays.saturating_mul(100) > allowed.saturating_mul(minutes);
     let from = if node.driver_loaded().is_some() { "since the driver was loaded" } else { "at most since boot" };
     let rollovers = pcie.replay_rollovers.filter(|count| *count > 0);
     let line = format!("{replays} replays in {minutes} min, {from}");
+    let ended = window.filter(|(sample, added)| {
+        *added == 0 && (replays / minutes).saturating_mul(sample.window_ms) / 60_000 >= EXPECTED_IN_WINDOW
+    });
+    let none = ended.map(|(sample, _)| format!("none in the last {}", evidence::window(sample)));
     // The time of a rollover is not known.
     match (high, rollovers) {
-        (true, _) => Some(Draft::on_gpu(REPLAYS, gpu).with_evidence(line)),
+        (true, _) => {
+            let severity = if none.is_some() { Severity::Info } else { Severity::Warning };
+            Some(Draft::on_gpu(REPLAYS, gpu).with_severity(severity).with_evidence(line).with_all_evidence(none))
+        }
         (false, Some(count)) => {
             let rolled = format!("the counter of replays rolled over {}", evidence::times(count));
             Some(Draft::on_gpu(REPLAYS, gpu).with_severity(Severity::Info).with_evidence(line).with_evidence(rolled))

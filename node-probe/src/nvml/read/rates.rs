@@ -1,0 +1,194 @@
+//! Reads the counters of GPUs twice (`Session::sample`), so that errors of today differ from errors of last week.
+//!
+//! Only counters that are not zero are read again, unless the caller asks for it. A healthy node is read once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nvml_wrapper::Device;
+use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError};
+use syringe_core::facts::rates::{LinkGrowth, Sample};
+use syringe_core::facts::telemetry::Violation;
+
+use super::device_reader::DeviceReader;
+use super::session::{Gpu, Session};
+use super::throttled_time::times;
+use super::{nvlink, value_ranges};
+use crate::nvml::answer::{Answer, Part};
+
+/// Time between two readings if the caller does not name one. With the time for reading, it is about one second.
+const WINDOW: Duration = Duration::from_millis(950);
+/// Time that the second reading may need before the deadline. Without it, there is no second reading.
+const RESERVE: Duration = Duration::from_millis(500);
+/// Policies that are no part of normal work, and the time under them from which they are read again.
+const UNUSUAL_POLICIES: [&str; 6] =
+    ["thermal", "board_limit", "reliability", "software_thermal", "hardware_thermal", "power_brake"];
+const NOTABLE_MS: u64 = 1000;
+const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
+
+/// The GPUs whose counters are not zero, by NVML index.
+#[derive(Default)]
+pub(in crate::nvml) struct Counted(BTreeSet<u32>);
+
+impl Counted {
+    /// Notes the GPU of an answer if one of its counters is not zero.
+    pub(in crate::nvml) fn note(&mut self, answer: &Answer) {
+        let counts = match answer {
+            Answer::Telemetry(Part { gpu, entry: Some(entry), .. }) => {
+                let is_notable =
+                    |one: &Violation| UNUSUAL_POLICIES.contains(&one.policy.as_str()) && one.duration_ms >= NOTABLE_MS;
+                let counts = entry.pcie.replays > Some(0) || entry.throttling.violations.iter().any(is_notable);
+                counts.then_some(*gpu)
+            }
+            Answer::Ecc(Part { gpu, entry: Some(entry), .. }) => (entry.volatile.corrected > Some(0)).then_some(*gpu),
+            Answer::Topology(Part { gpu, entry: Some(entry), .. }) => {
+                let mut names = entry.nvlinks.iter().flat_map(|group| group.errors.keys());
+                names.any(|name| counts_errors(name)).then_some(*gpu)
+            }
+            _ => None,
+        };
+        self.0.extend(counts);
+    }
+}
+
+/// Returns whether a counter of NVLinks counts faults. The others also count on healthy links.
+fn counts_errors(name: &str) -> bool {
+    !name.starts_with("fec") && !name.contains("symbol") && !name.ends_with("successful")
+}
+
+/// The counters of one GPU at one time.
+struct Counters {
+    at: Instant,
+    replays: Option<u64>,
+    corrected: Option<u64>,
+    /// By name and link, if not zero.
+    links: BTreeMap<(String, u32), u64>,
+    /// Nanoseconds by policy.
+    throttled: Vec<(&'static str, u64)>,
+}
+
+impl Counters {
+    fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Self {
+        let at = Instant::now();
+        let replays = reader.call_ignoring_errors("nvmlDeviceGetPcieReplayCounter", || device.pcie_replay_counter());
+        let corrected = reader.call_ignoring_errors("nvmlDeviceGetTotalEccErrors", || {
+            device.total_ecc_errors(MemoryError::Corrected, EccCounter::Volatile)
+        });
+        let links = nvlink::counters_now(device, reader).into_iter().filter(|((name, _), _)| counts_errors(name));
+        Self {
+            at,
+            replays: replays.filter(|count| value_ranges::SMALL_COUNT.contains(count)).map(u64::from),
+            corrected: corrected.filter(|count| value_ranges::COUNT.contains(count)),
+            links: links.collect(),
+            throttled: times(device, reader),
+        }
+    }
+
+    /// Returns the growth since an earlier reading. A counter that shrank was restarted or wrapped: its growth is not known.
+    fn since(&self, first: &Self) -> Sample {
+        let window_ms = u64::try_from((self.at - first.at).as_millis()).unwrap_or(u64::MAX);
+        let grown = |now: Option<u64>, before: Option<u64>| now?.checked_sub(before?);
+        let time = |(policy, now): &(&str, u64)| {
+            let (_, before) = first.throttled.iter().find(|(known, _)| known == policy)?;
+            // The driver updates the times in steps, so a time can be slightly longer than the window. A number that is far
+            // too high is no time.
+            let duration_ms = now.checked_sub(*before)? / NANOSECONDS_PER_MILLISECOND;
+            let is_time = duration_ms > 0 && duration_ms <= window_ms.saturating_mul(2);
+            is_time.then(|| Violation { policy: (*policy).to_owned(), duration_ms: duration_ms.min(window_ms) })
+        };
+        Sample {
+            window_ms,
+            pcie_replays: grown(self.replays, first.replays),
+            corrected_memory_errors: grown(self.corrected, first.corrected),
+            nvlink_errors: self.links_since(first),
+            throttled: self.throttled.iter().filter_map(time).collect(),
+        }
+    }
+
+    /// Returns the growth of the counters of links. Links with equal growth are one entry.
+    fn links_since(&self, first: &Self) -> Vec<LinkGrowth> {
+        let mut grown: Vec<LinkGrowth> = Vec::new();
+        for (key @ (counter, link), now) in &self.links {
+            let added = now.saturating_sub(first.links.get(key).copied().unwrap_or(0));
+            let same = |one: &&mut LinkGrowth| one.counter == *counter && one.added == added;
+            match grown.iter_mut().find(same) {
+                _ if added == 0 => {}
+                Some(one) => one.links.push(*link),
+                None => grown.push(LinkGrowth { links: vec![*link], counter: counter.clone(), added }),
+            }
+        }
+        grown
+    }
+}
+
+impl Session {
+    /// Reads the counters of the GPUs in `counted` twice, with `window` in between; the counters of all GPUs if the caller
+    /// asks for a window. Reads nothing if the time is not sufficient.
+    pub(in crate::nvml) fn sample(&self, window: Option<Duration>, counted: &Counted, mut send: impl FnMut(Answer)) {
+        let asked = window.is_some();
+        let window = window.unwrap_or(WINDOW);
+        let is_meant = |gpu: &&Gpu| gpu.is_open() && (asked || counted.0.contains(&gpu.identity.index));
+        let gpus: Vec<&Gpu> = self.gpus.iter().filter(is_meant).collect();
+        if gpus.is_empty() || window.is_zero() || self.time_left() < window + RESERVE {
+            return;
+        }
+        let read = |gpu: &Gpu| Some(Counters::read(gpu.device()?, &mut self.reader(gpu)));
+        let first: Vec<(&Gpu, Option<Counters>)> = gpus.into_iter().map(|gpu| (gpu, read(gpu))).collect();
+        thread::sleep(window.min(self.time_left().saturating_sub(RESERVE)));
+        for (gpu, first) in first {
+            let Some(first) = first else { continue };
+            let mut part = self.part(gpu, |device, reader, sample: &mut Sample| {
+                *sample = Counters::read(device, reader).since(&first);
+            });
+            // Values that are missing are missing in the other sections, too. Only a GPU that was lost meanwhile is new.
+            (part.missing.unsupported, part.missing.unread) = (Vec::new(), Vec::new());
+            let is_lost = part.missing.lost.is_some();
+            part.missing.problems.retain(|_| is_lost);
+            part.entry = part.entry.filter(|_| part.complete && !is_lost);
+            send(Answer::Sample(part));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Counters, LinkGrowth, Violation};
+
+    fn counters(at: Instant, replays: u64, links: &[(&str, u32, u64)], thermal_ms: u64) -> Counters {
+        Counters {
+            at,
+            replays: Some(replays),
+            corrected: None,
+            links: links.iter().map(|(name, link, count)| (((*name).to_owned(), *link), *count)).collect(),
+            throttled: vec![("thermal", thermal_ms * 1_000_000)],
+        }
+    }
+
+    #[test]
+    fn growth_is_the_difference_and_a_restarted_counter_has_none() {
+        let start = Instant::now();
+        let first = counters(start, 7, &[("replay", 0, 5), ("replay", 1, 6), ("crc_flit", 2, 4)], 500);
+        let later = start + Duration::from_millis(1000);
+        let links = [("replay", 0, 8), ("replay", 1, 9), ("crc_flit", 2, 4), ("recovery", 3, 1)];
+        let sample = counters(later, 9, &links, 750).since(&first);
+        assert_eq!((sample.window_ms, sample.pcie_replays, sample.corrected_memory_errors), (1000, Some(2), None));
+        let growth =
+            |links: &[u32], counter: &str, added| LinkGrowth { links: links.into(), counter: counter.into(), added };
+        assert_eq!(sample.nvlink_errors, [growth(&[3], "recovery", 1), growth(&[0, 1], "replay", 3)]);
+        assert_eq!(sample.throttled, [Violation { policy: "thermal".into(), duration_ms: 250 }]);
+
+        let restarted = counters(later, 0, &[("replay", 0, 1)], 0).since(&first);
+        assert_eq!((restarted.pcie_replays, restarted.nvlink_errors, restarted.throttled), (None, vec![], vec![]));
+    }
+
+    #[test]
+    fn a_number_that_is_no_time_is_left_out() {
+        let start = Instant::now();
+        let (first, later) = (counters(start, 0, &[], 0), start + Duration::from_millis(1000));
+        assert_eq!(counters(later, 0, &[], 60_000).since(&first).throttled, []);
+        assert_eq!(counters(later, 0, &[], 1200).since(&first).throttled[0].duration_ms, 1000);
+    }
+}

@@ -489,12 +489,12 @@ fn manifest_of(content: &[u8]) -> Result<Manifest, ArchiveError> {
     Ok(manifest)
 }
 
-/// Rejects a text that is not the version of a program.
+/// Rejects a text that is not a valid program version.
 fn check_version(version: &str, path: &str) -> Result<(), ArchiveError> {
     if is_version(version) {
         return Ok(());
     }
-    let why = format!("'{}' is not the version of a program", clean(version, 40));
+    let why = format!("'{}' is not a valid program version, such as 1.2.3", clean(version, 40));
     Err(ArchiveError::Invalid { path: path.to_owned(), why })
 }
 

@@ -250,7 +250,7 @@ fn a_manifest_cannot_speak_as_the_program() {
     }
     let mut report: Value = serde_json::from_slice(&report()).expect("JSON");
     report["probe_version"] = json!("1.0.0 is healthy");
-    assert!(refusal(report.to_string().as_bytes()).contains("is not the version of a program"));
+    assert!(refusal(report.to_string().as_bytes()).contains("is not a valid program version"));
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Fixture {
         let mut others = Vec::new();
         for (kind, name) in KINDS {
             others.extend(parsed::<Value>(kind, &take(kind))?.into_iter().filter_map(|mut object| {
-                // The entries of a list of Kubernetes have no kind. Another kind in the archive would be an object of another list.
+                // The API server leaves out the kind of list entries. A kind in the archive is overwritten: the list determines the kind.
                 object.as_object_mut()?.insert("kind".to_owned(), name.into());
                 Some(object)
             }));

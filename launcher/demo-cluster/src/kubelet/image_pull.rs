@@ -19,7 +19,7 @@ pub(super) fn unavailable<'a>(
     configs.iter().filter(missing).collect()
 }
 
-/// Reports failed pulls and the back-off. Does not return, because the back-off of a real kubelet takes minutes.
+/// Reports failed pulls and the back-off, and then never returns: a real kubelet retries only after minutes.
 pub(super) async fn back_off(state: &ClusterState, pod_ref: &ScheduledPod, configs: Vec<&ContainerConfig>) {
     Timing::pass(state.timing.container_start).await;
     for config in &configs {

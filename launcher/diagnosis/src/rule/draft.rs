@@ -11,7 +11,7 @@ use crate::rule::{InPlan, Rule};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 
-/// A finding before it gets the names of GPU and node, and before it is merged.
+/// A finding before the names of the GPU and the node are added, and before it is merged.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Draft {
     pub(crate) rule: Rule,

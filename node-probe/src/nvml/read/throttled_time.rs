@@ -24,7 +24,7 @@ const POLICIES: &[(PerformancePolicy, &str)] = &[
 /// Names in the report of the three fields, in the order of their IDs.
 const OF_FIELDS: [&str; 3] = ["software_thermal", "hardware_thermal", "power_brake"];
 
-/// The name of the NVML function, and the path of the times in a GPU's entry.
+/// The NVML function that returns the times, and their path in the entry of a GPU.
 const FUNCTION: &str = "nvmlDeviceGetViolationStatus";
 const FIELD: &str = "throttling.violations";
 

@@ -23,7 +23,7 @@ rules! {
         reads "telemetry.clocks";
     NO_CABLE: "gpu-power-missing" Critical Power NVML_DOC, "The GPU lacks external power",
         CheckCabling "Check the power cables and power supplies of {gpu} on {node}.",
-        means "The external power of the GPU is not connected or failed.",
+        means "The external power of the GPU is disconnected or has failed.",
         reads "xid: power lines";
     LIMIT_LOWERED: "power-limit-lowered" Info Power NVML_DOC, "Power limit is below the default",
         UpdateSoftware "If this is not intended, restore the default power limit of {gpu} on {node} (nvidia-smi -pl).",

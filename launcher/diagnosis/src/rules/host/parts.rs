@@ -131,7 +131,7 @@ fn clock(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
     let clock = levels.clock.as_ref().filter(|clock| clock.is_synchronized == Some(false))?;
     node.host()?.uptime_seconds.filter(|uptime| *uptime >= BOOTING_SECONDS)?;
     let service = clock.service.as_deref();
-    // Without a time service, the hypervisor keeps the clock of a virtual machine.
+    // Without a time service in a virtual machine, the hypervisor sets its clock.
     if service.is_none() && super::is_virtual(node) {
         return None;
     }

@@ -22,7 +22,7 @@ use syringe_core::kernel_log::catalogue::{Ageing, RecoveryEvidence, WorkEvidence
 
 rules! {
     FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
-        DrainAndReset "Drain {node} and reset {gpu}. If the same link fails again, check board and cables.",
+        DrainAndReset "Drain {node} and reset {gpu}. If the same link fails again, check the board and the cables.",
         means "An NVLink of the GPU failed. Jobs that use several GPUs fail or hang.",
         reads "xid: 74, 144 to 150";
     SWITCH: "nvswitch-fault" Fatal Fabric FABRIC_DOC, "NVSwitch fault",

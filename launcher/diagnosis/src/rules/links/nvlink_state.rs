@@ -17,7 +17,7 @@ use syringe_core::pci::PciAddress;
 
 rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
-        DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
+        DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check the board and the cables.",
         means "Some NVLinks of this GPU are down, although these links are up on other GPUs of the model, or the board \
             of this model uses them.",
         reads "topology.nvlinks", in_plan WorkContinues;

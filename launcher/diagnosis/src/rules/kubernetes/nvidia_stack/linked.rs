@@ -35,7 +35,10 @@ pub(super) fn with_linked_pods(node: &Node<'_>, mut draft: Draft, explained: Opt
                 format!("{} The log of pod {} could not be read; read it: {command}.", draft.advice, told.name)
             }
             _ if has_words => {
-                format!("{} Resolve what the log of pod {} in the evidence says.", draft.advice, told.name)
+                format!(
+                    "{} Fix the problem that the log of pod {} reports (see the evidence).",
+                    draft.advice, told.name
+                )
             }
             _ => draft.advice.clone(),
         };

@@ -6,7 +6,7 @@ use crate::input::node::Node;
 use crate::rule::{Draft, TOOLKIT_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::container::ContainerAccess;
-use syringe_core::facts::container_view::{ContainerView, MappedLibrary, ProcessLimits};
+use syringe_core::facts::container_view::{ContainerView, LibraryFile, MappedLibrary, ProcessLimits};
 
 rules! {
     about Workload;
@@ -149,19 +149,29 @@ fn mapped(node: &Node<'_>, container: &ContainerAccess, view: &ContainerView) ->
 
 /// Judges the driver libraries in the file system of the container.
 fn files(container: &ContainerAccess, view: &ContainerView, gpus: usize) -> Option<Draft> {
-    if gpus == 0 || !view.mapped_libraries.is_empty() {
+    if gpus == 0 {
         return None;
     }
-    let of = |library: &'static str| view.library_files.iter().filter(move |file| file.path.ends_with(library));
+    let is_mapped = |library: &str| view.mapped_libraries.iter().any(|mapped| mapped.library == library);
+    let of = |library: &'static str| {
+        let is_it =
+            move |path: &str| path.rsplit('/').next().and_then(|name| name.strip_suffix(".so.1")) == Some(library);
+        view.library_files.iter().filter(move |file| is_it(&file.path))
+    };
     // Images that were built with NVIDIA's runtime have empty files, too, beside the mounted ones.
-    let empty =
-        ["/libcuda.so.1", "/libnvidia-ml.so.1"].into_iter().filter(|library| of(library).all(|file| file.empty));
-    let empty: Vec<String> = empty.flat_map(of).map(|file| evidence::path(&file.path)).collect();
+    let is_empty = |library: &&'static str| !is_mapped(library) && of(library).all(|file| file.empty);
+    let empty = ["libcuda", "libnvidia-ml"].into_iter().filter(is_empty).flat_map(of);
+    let empty: Vec<&LibraryFile> = empty.collect();
     if !empty.is_empty() {
-        let line = format!("{} in the container: 0 bytes", evidence::some(&empty, NAMED));
-        return Some(about(EMPTY, container).with_evidence(line));
+        let paths: Vec<String> = empty.iter().map(|file| evidence::path(&file.path)).collect();
+        let line = format!("{} in the container: 0 bytes", evidence::some(&paths, NAMED));
+        // Without the capability `utility`, no libnvidia-ml is mounted over the empty one of such an image.
+        let is_cuda = empty.iter().any(|file| file.path.contains("libcuda"));
+        let severity = if is_cuda { Severity::Critical } else { Severity::Info };
+        return Some(about(EMPTY, container).with_severity(severity).with_evidence(line));
     }
-    let none = view.libraries_searched && view.library_files.is_empty() && container.visible_devices.is_some();
+    let has_none = view.library_files.is_empty() && view.mapped_libraries.is_empty();
+    let none = view.libraries_searched && has_none && container.visible_devices.is_some();
     none.then(|| about(MISSING, container).with_evidence(format!("the container has {}", evidence::count(gpus, "GPU"))))
 }
 

@@ -232,6 +232,13 @@ impl HostFile {
         (self.kind == FileType::CharacterDevice).then(|| fstat(&self.handle).ok().map(|file| file.st_rdev))?
     }
 
+    /// Returns the size of the file in bytes.
+    pub(crate) fn size(&self) -> Option<u64> {
+        let file = Arc::clone(&self.handle);
+        let size = bounded::in_time(&self.path, move || Ok(fstat(&file)?.st_size)).ok()?;
+        u64::try_from(size).ok()
+    }
+
     /// Returns the device number of the file's file system, and its space.
     pub(crate) fn space(&self) -> io::Result<(u64, StatVfs)> {
         let file = Arc::clone(&self.handle);

@@ -9,8 +9,10 @@
 use serde::{Deserialize, Serialize};
 use syringe_macros::facts;
 
+use super::container_view::ContainerView;
+
 /// Device files of one container.
-#[facts(omit(pod_uid))]
+#[facts(omit(pod_uid, view))]
 pub struct ContainerAccess {
     /// Container id of the container runtime.
     pub container_id: String,
@@ -20,6 +22,8 @@ pub struct ContainerAccess {
     pub visible_devices: Option<String>,
     /// Device files of GPUs in `/dev` of the container.
     pub devices: Vec<ContainerDevice>,
+    /// What the programs of the container see. An older probe did not read it.
+    pub view: Option<ContainerView>,
 }
 
 /// One device file of a container.

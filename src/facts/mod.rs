@@ -10,6 +10,7 @@ pub mod cdi;
 pub mod clock_events;
 pub mod container;
 pub mod container_runtime;
+pub mod container_view;
 pub mod driver_load;
 pub mod ecc;
 pub mod host;

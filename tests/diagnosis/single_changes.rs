@@ -9,6 +9,7 @@ use std::sync::{LazyLock, Mutex};
 use diagnosis::diagnose;
 use diagnosis::finding::Diagnosis;
 use serde_json::{Value, json};
+use syringe_core::facts::host::Host;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::Report;
 
@@ -194,7 +195,19 @@ struct Base {
 
 impl Base {
     fn named(name: &str) -> Self {
-        let (report, expected) = super::scenarios().remove(name).expect(name);
+        let mut scenarios = super::scenarios();
+        let (mut report, expected) = scenarios.remove(name).expect(name);
+        if name == WITH_CONTAINER {
+            // A container is read only if a pod is asked about.
+            let host =
+                |report: &mut Report| report.sections.host.as_mut().and_then(|host| host.data.take()).expect("it");
+            let (mut fine, _) = scenarios.remove("container-fine").expect("a container");
+            let mut container = host(&mut fine).container;
+            let data = host(&mut report);
+            let view = container.as_mut().and_then(|container| container.view.as_mut()).expect("a view");
+            view.mapped_libraries[0].version.clone_from(&data.driver.loaded);
+            report.sections.host.as_mut().expect("it").data = Some(Host { container, ..data });
+        }
         let document = document(&report, &expected.cluster);
         let mut durations = serde_json::to_value(&report.sections).expect("sections");
         durations
@@ -233,6 +246,9 @@ impl Base {
 
 /// Healthy nodes whose facts were read completely.
 const BASES: [&str; 5] = ["whole-h100-8", "whole-a100-mig-8", "whole-gb200-4", "whole-l40s-4", "whole-t4-1"];
+
+/// The base whose host section has a container.
+const WITH_CONTAINER: &str = "whole-l40s-4";
 
 /// The result of all changes of one kind to one kind of fact.
 #[derive(Default)]

@@ -13,7 +13,7 @@
 //!   levels/      file systems, clock, CPUs, limits
 //!   process/     /proc/PID ── section (who uses the GPUs), blocked_threads, open_device_files, daemons, services, action_facts
 //!   kubelet/     device allocation ── dra, pod_resources (grpc, protobuf), nvidia_stack, stack_log
-//!   runtime/     the container runtime ── containerd, crio, toolkit, cdi/, container_devices
+//!   runtime/     the container runtime ── containerd, crio, toolkit, cdi/, container_devices, container_view
 //!   raw_files    files of the driver and configuration spaces, for people
 //!   scope        how much of the node the probe sees
 //! ```
@@ -85,15 +85,16 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
     });
     let gpus: Vec<pci::Function> = functions.into_iter().filter(pci::Function::is_gpu).collect();
     let nodes = driver::device_files::read(paths, &gpus, &modules, &mut problems);
-    let container =
-        options.container.and_then(|id| runtime::container_devices::access(paths, id.as_str(), &mut problems));
+    let process =
+        options.container.and_then(|id| runtime::container_devices::process(paths, id.as_str(), &mut problems));
+    let mut container = process.as_ref().and_then(|of| runtime::container_devices::access(paths, of, &mut problems));
     let stack_log = options.stack_log.and_then(|of| kubelet::stack_log::read(paths, of, &mut problems));
     let driver = driver::versions(paths);
     let (daemons, named) = process::daemons::read(paths);
     let driver_load = (!gpus.is_empty() && driver.loaded.is_none()).then(|| driver::load::read(paths)).flatten();
     let (container_runtime, cdi_folders) = runtime::read(paths, &named).unzip();
     let (memory_total_bytes, memory_available_bytes) = system::memory(paths);
-    let host = Host {
+    let mut host = Host {
         operating_system: system::operating_system(paths),
         uptime_seconds: system::uptime_seconds(paths),
         driver,
@@ -115,13 +116,18 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         levels: levels::read(paths, &named),
         services: process::services::processes(paths, &named),
         service_logs: process::services::logs(paths),
-        container,
+        container: None,
         container_runtime,
         cdi: runtime::cdi::read(paths, cdi_folders.flatten()),
         driver_load,
         nvidia_stack: kubelet::nvidia_stack::read(paths, &named, !gpus.is_empty()),
         stack_log,
     };
+    // The view is last: a container can make its reads slow, and then only the view is incomplete.
+    if let (Some(of), Some(container)) = (&process, &mut container) {
+        container.view = Some(runtime::container_view::read(paths, of));
+    }
+    host.container = container;
     Section::read(host, problems)
 }
 

@@ -2,7 +2,8 @@
 
 use syringe_core::facts::Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
-use syringe_core::facts::host::ServiceLog;
+use syringe_core::facts::container_view::{ContainerView, LibraryFile, MappedLibrary, ProcessLimits, SharedMemory};
+use syringe_core::facts::host::{Host, ServiceLog};
 use syringe_core::facts::host_levels::{DegradedArray, FileSystem, HostLevels, Level, Limits, Pressure};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 use syringe_core::facts::nvidia_stack::StackProcess;
@@ -248,11 +249,52 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     ],
                 )
             }),
-        healthy("container-fine", "The probe checked a container that can open all of its devices.")
-            .must_not(ALARMS)
+        healthy("container-fine", "The probe checked a container that can open all of its devices, and whose programs see what they need.")
+            .must_not(ANY_WARNING)
+            .node(|| viewed(2, |_| ())),
+        critical_for_pods("container-old-libcuda", "A program in a container loads libcuda of the image's cuda-compat.")
+            .must(
+                finding("container-driver-library-does-not-fit")
+                    .severity(Critical)
+                    .evidence(["/usr/local/cuda/compat/libcuda.so.535.54.03: older than the driver", "error 803"]),
+            )
+            .must_not(["class:hardware", "container-driver-library-empty"])
+            .node(|| viewed(2, |view| view.mapped_libraries[0] = compat("535.54.03"))),
+        critical_for_pods("container-empty-libraries", "The driver libraries of a container are empty files.")
+            .must(finding("container-driver-library-empty").evidence(["/usr/lib64/libcuda.so.1"]))
+            .must_not(["class:hardware", "container-driver-library-does-not-fit"])
             .node(|| {
-                let allowed = ["nvidia0", "nvidiactl", "nvidia-uvm"];
-                container("GPU-0", &allowed.map(|name| (name, Access::Allowed, false)))
+                viewed(2, |view| {
+                    view.mapped_libraries.clear();
+                    view.library_files.iter_mut().for_each(|file| file.empty = true);
+                })
+            }),
+        warning_for_pods(
+            "container-at-its-limits",
+            "A container has used up its shared memory and its limits, and names an interface that it does not have.",
+        )
+        .must(finding("container-shared-memory-full").evidence(["62 MiB of 64 MiB are used"]))
+        .must(finding("container-locked-memory-low").evidence(["64 KiB"]))
+        .must(finding("container-limit-low").evidence(["limit of open files: 256"]))
+        .must(finding("container-out-of-memory").evidence(["3 times"]))
+        .must(finding("container-process-limit-reached").evidence(["1 time"]))
+        .must(finding("container-network-setting-without-match").severity(Warning).evidence(["ens3", "eth0"]))
+        .must_not(["class:hardware"])
+        .node(|| viewed(2, at_its_limits)),
+        healthy(
+            "container-of-an-unusual-image",
+            "One GPU with the default shared memory, a newer cuda-compat, an empty library beside the real one, and settings of another node.",
+        )
+        .must_not(ANY_WARNING)
+        .node(|| viewed(1, of_unusual_image)),
+        healthy("container-without-libraries", "A container keeps the driver libraries in a folder of its own.")
+            .must(finding("container-driver-library-missing").severity(Info))
+            .must_not(ANY_WARNING)
+            .node(|| {
+                viewed(2, |view| {
+                    view.mapped_libraries.clear();
+                    view.library_files.clear();
+                })
             }),
         critical(
             "host-short-of-parts",
@@ -328,8 +370,71 @@ fn container(visible_devices: &str, devices: &[(&str, Access, bool)]) -> Node {
         pod_uid: text(uuid(&["pod", "beside"])),
         visible_devices: text(visible_devices),
         devices: devices.iter().map(device).collect(),
+        view: None,
     };
     l40s(2).host(|host| host.container = Some(access))
+}
+
+/// Returns a node with a container whose programs see these values, after a change.
+fn viewed(gpus: u32, change: fn(&mut ContainerView)) -> Node {
+    let names = (0..gpus).map(|index| format!("nvidia{index}")).chain(["nvidiactl".to_owned()]);
+    let names: Vec<String> = names.collect();
+    let devices: Vec<(&str, Access, bool)> = names.iter().map(|name| (name.as_str(), Access::Allowed, false)).collect();
+    let mut view = view();
+    change(&mut view);
+    let set = |host: &mut Host| host.container.as_mut().expect("a container").view = Some(view);
+    container("all", &devices).host(set)
+}
+
+fn view() -> ContainerView {
+    let library = |library: &str| LibraryFile { path: format!("/usr/lib64/{library}.so.1"), empty: false };
+    let strings = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+    ContainerView {
+        shared_memory: Some(SharedMemory { size_bytes: 64 << 30, used_bytes: 1 << 20 }),
+        limits: Some(ProcessLimits {
+            locked_memory_bytes: Some(64 << 10),
+            open_files: Some(1_048_576),
+            processes: None,
+        }),
+        may_lock_memory: Some(true),
+        has_rdma_devices: true,
+        memory_kills: Some(0),
+        refused_threads: Some(0),
+        mapped_libraries: vec![MappedLibrary {
+            library: "libcuda".to_owned(),
+            path: "/usr/lib64/libcuda.so.570.124.06".to_owned(),
+            version: text("570.124.06"),
+        }],
+        library_files: ["libcuda", "libnvidia-ml"].map(library).to_vec(),
+        libraries_searched: true,
+        network_settings: [("NCCL_SOCKET_IFNAME", "eth"), ("NCCL_IB_HCA", "mlx5")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        interfaces: Some(strings(&["lo", "eth0"])),
+        rdma_devices: Some(strings(&["mlx5_0"])),
+    }
+}
+
+fn compat(version: &str) -> MappedLibrary {
+    let path = format!("/usr/local/cuda/compat/libcuda.so.{version}");
+    MappedLibrary { library: "libcuda".to_owned(), path, version: text(version) }
+}
+
+fn at_its_limits(view: &mut ContainerView) {
+    view.shared_memory = Some(SharedMemory { size_bytes: 64 << 20, used_bytes: 62 << 20 });
+    view.may_lock_memory = Some(false);
+    view.limits.as_mut().expect("limits").open_files = Some(256);
+    (view.memory_kills, view.refused_threads) = (Some(3), Some(1));
+    view.network_settings.insert("NCCL_SOCKET_IFNAME".to_owned(), "=ens3".to_owned());
+}
+
+fn of_unusual_image(view: &mut ContainerView) {
+    view.shared_memory = Some(SharedMemory { size_bytes: 64 << 20, used_bytes: 0 });
+    view.mapped_libraries = vec![compat("590.48.01")];
+    view.library_files.push(LibraryFile { path: "/usr/lib/libcuda.so.1".to_owned(), empty: true });
+    view.network_settings.insert("GLOO_SOCKET_IFNAME".to_owned(), "ens3".to_owned());
+    view.has_rdma_devices = false;
+    view.may_lock_memory = Some(false);
 }
 
 fn with_levels(change: fn(&mut HostLevels)) -> Node {

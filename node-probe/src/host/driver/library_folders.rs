@@ -48,6 +48,12 @@ pub(in crate::host) fn folders(root: &Root, foreign: bool) -> Vec<String> {
     folders
 }
 
+/// Returns the known folders that no file needs to be read for.
+pub(in crate::host) fn known() -> impl Iterator<Item = String> {
+    let fixed = FOLDERS.iter().filter(|folder| !folder.ends_with("/*"));
+    fixed.map(|folder| folder.replace("{arch}", std::env::consts::ARCH))
+}
+
 /// Returns the entries of a folder below `root`, relative to `root`, in order.
 fn children(root: &Root, folder: &str) -> Vec<String> {
     let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();

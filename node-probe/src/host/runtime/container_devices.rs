@@ -31,13 +31,23 @@ const DEVICES: &[FileType] = &[FileType::CharacterDevice];
 /// The file types that count as a device file in a saved tree.
 const SAVED: &[FileType] = &[FileType::CharacterDevice, FileType::RegularFile];
 
-const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
+const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 
 /// Maximum time for the child process, which makes a few hundred system calls.
 const CHILD_TIME: Duration = Duration::from_secs(2);
 
-/// Reads the devices of a container, even if its cgroup cannot be entered.
-pub(in crate::host) fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Option<ContainerAccess> {
+/// The first process of a container.
+#[derive(Clone, Debug)]
+pub(in crate::host) struct ContainerProcess {
+    /// ID of the container.
+    pub(in crate::host) id: String,
+    pub(in crate::host) pid: u32,
+    /// The pod in the cgroup of the process.
+    pub(in crate::host) pod_uid: Option<String>,
+}
+
+/// Returns the first process of a container.
+pub(in crate::host) fn process(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Option<ContainerProcess> {
     let Some((pid, pod_uid)) = first_process(paths, id) else {
         let next_step =
             "The container may have stopped. Outside the PID namespace of the host, only some processes are visible.";
@@ -49,6 +59,16 @@ pub(in crate::host) fn access(paths: &Paths, id: &str, problems: &mut Vec<Proble
         ));
         return None;
     };
+    Some(ContainerProcess { id: id.to_owned(), pid, pod_uid })
+}
+
+/// Reads the devices of a container, even if its cgroup cannot be entered.
+pub(in crate::host) fn access(
+    paths: &Paths,
+    of: &ContainerProcess,
+    problems: &mut Vec<Problem>,
+) -> Option<ContainerAccess> {
+    let ContainerProcess { id, pid, pod_uid } = of;
     let process = paths.proc.join(pid.to_string());
     let kinds = if paths.is_saved_tree() { SAVED } else { DEVICES };
     let root = match Root::open(&process.join("root")) {
@@ -67,7 +87,7 @@ pub(in crate::host) fn access(paths: &Paths, id: &str, problems: &mut Vec<Proble
         .into_iter()
         .map(|name| ContainerDevice { stale: is_stale(&root, &paths.dev, &name), name, access: Access::Unknown })
         .collect();
-    match access_in_cgroup(paths, pid, kinds, &devices) {
+    match access_in_cgroup(paths, *pid, kinds, &devices) {
         Ok(answers) => devices.iter_mut().zip(answers).for_each(|(device, answer)| device.access = answer),
         Err(why) => {
             let what = format!("device cgroup of container {id}");
@@ -76,7 +96,13 @@ pub(in crate::host) fn access(paths: &Paths, id: &str, problems: &mut Vec<Proble
             problems.push(files::problem("device_cgroup", what, why, next_step));
         }
     }
-    Some(ContainerAccess { container_id: id.to_owned(), pod_uid, visible_devices: visible(&process), devices })
+    Some(ContainerAccess {
+        container_id: id.clone(),
+        pod_uid: pod_uid.clone(),
+        visible_devices: visible(&process),
+        devices,
+        view: None,
+    })
 }
 
 /// Returns a process of the container, and the pod in its cgroup.
@@ -97,14 +123,27 @@ fn is_stale(container: &Root, probe_dev: &Path, name: &str) -> bool {
 }
 
 fn visible(process: &Path) -> Option<String> {
-    let file = process.join("environ");
-    let environment = files::head(&file, files::SMALL).ok()?;
-    let value = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(VISIBLE));
+    let environment = environment(process);
+    let value = variable(&environment, VISIBLE);
     if value.is_none() && environment.len() == files::SMALL {
-        bounded::note("too_long", &file, "only the first 64 KiB of the environment were read", "");
+        let why = "only the first 64 KiB of the environment were read";
+        bounded::note("too_long", &process.join("environ"), why, "");
     }
-    let value = value?;
-    Some(clean(&String::from_utf8_lossy(value), 200))
+    Some(clean(&value?, 200))
+}
+
+/// Returns the first 64 KiB of the environment of a process, which has secrets: only named variables may be kept.
+pub(super) fn environment(process: &Path) -> Vec<u8> {
+    files::head(&process.join("environ"), files::SMALL).unwrap_or_default()
+}
+
+/// Returns the first value of a variable.
+pub(super) fn variable(environment: &[u8], name: &str) -> Option<String> {
+    let value = |variable: &[u8]| {
+        let value = variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    };
+    environment.split(|byte| *byte == 0).find_map(value)
 }
 
 /// Returns the access to each device, in order.
@@ -146,24 +185,42 @@ fn not_frozen(procs: &Path) -> io::Result<()> {
 
 /// Returns `cgroup.procs` of the hierarchy that controls devices.
 fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
+    let (hierarchy, path) = cgroup_of(paths, pid, "devices")?;
+    Ok(cgroup_folder(paths, hierarchy, &path).join("cgroup.procs"))
+}
+
+/// Returns the folder of the container's cgroup in the hierarchy of a controller, above the cgroups that the container made itself.
+pub(super) fn folder_of_cgroup(paths: &Paths, of: &ContainerProcess, controller: &'static str) -> io::Result<PathBuf> {
+    let (hierarchy, path) = cgroup_of(paths, &of.pid.to_string(), controller)?;
+    let parts: Vec<&str> = path.split('/').collect();
+    let own = parts.iter().position(|part| part.contains(&of.id));
+    let own = own.ok_or_else(|| io::Error::other("the cgroup is not that of the container"))?;
+    Ok(cgroup_folder(paths, hierarchy, &parts[..=own].join("/")))
+}
+
+fn cgroup_folder(paths: &Paths, hierarchy: &str, path: &str) -> PathBuf {
+    paths.sys.join("fs/cgroup").join(hierarchy).join(path.trim_start_matches('/'))
+}
+
+/// Returns the hierarchy that has this controller, and the path of the process in it.
+fn cgroup_of(paths: &Paths, pid: &str, controller: &'static str) -> io::Result<(&'static str, String)> {
     let text = files::head(&paths.proc.join(pid).join("cgroup"), files::SMALL)?;
     let text = String::from_utf8_lossy(&text);
     let lines = text.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         Some((parts.next()?, parts.next()?))
     });
-    // cgroup v1 has a hierarchy for devices; cgroup v2 has one unnamed hierarchy for everything.
+    // cgroup v1 has a hierarchy for each controller; cgroup v2 has one unnamed hierarchy for everything.
     let of = |wanted: &str| lines.clone().find(|(names, _)| names.split(',').any(|name| name == wanted));
-    let (hierarchy, path) = match (of("devices"), of("")) {
-        (Some((_, path)), _) => ("devices", path),
+    let (hierarchy, path) = match (of(controller), of("")) {
+        (Some((_, path)), _) => (controller, path),
         (None, Some((_, path))) => ("", path),
-        (None, None) => return Err(io::Error::other("no cgroup controls devices")),
+        (None, None) => return Err(io::Error::other(format!("no cgroup controls {controller}"))),
     };
     if path.split('/').any(|part| part == "..") {
         return Err(io::Error::other("its cgroup is outside the cgroup namespace of the probe"));
     }
-    let folder = paths.sys.join("fs/cgroup").join(hierarchy).join(path.trim_start_matches('/'));
-    Ok(folder.join("cgroup.procs"))
+    Ok((hierarchy, path.to_owned()))
 }
 
 /// Runs in the process that enters the cgroup, and returns `y` or `n` for each device. All files are opened before the
@@ -200,6 +257,10 @@ mod tests {
     const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     const SCOPE: &str =
         "kubepods.slice/cri-containerd-9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08.scope";
+
+    fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Option<ContainerAccess> {
+        super::access(paths, &process(paths, id, problems)?, problems)
+    }
 
     #[test]
     fn devices_and_visible_devices_are_read_from_the_first_process() {

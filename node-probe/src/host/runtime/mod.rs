@@ -7,6 +7,7 @@
 pub(in crate::host) mod cdi;
 mod config_file;
 pub(crate) mod container_devices;
+pub(super) mod container_view;
 mod containerd;
 mod crio;
 mod handlers;

@@ -70,6 +70,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Inferred, Part::Device, kubelet::device_unhealthy),
     (Inferred, Part::Program, kubelet::waits_for_init),
     (Inferred, Part::Program, process::zombie),
+    (Inferred, Part::Program, process::limited_by_its_container),
     (Inferred, Part::Program, process::program_ended),
     (Inferred, Part::Running, kubelet::pulls_its_image),
     (Inferred, Part::Running, process::possibly_stuck),

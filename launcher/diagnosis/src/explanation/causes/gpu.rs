@@ -181,7 +181,11 @@ pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
         return None;
     }
     let title = finding.headline();
-    let cause = if finding.class == Class::Hardware { Cause::Gpu } else { Cause::Node };
+    let cause = match finding.class {
+        Class::Hardware => Cause::Gpu,
+        Class::Application => Cause::Application,
+        _ => Cause::Node,
+    };
     let mut explanation = case
         .explain(cause, Certainty::Certain, format!("the pod cannot use its GPUs: {title}"))
         .with_evidence([finding_quote(finding)])

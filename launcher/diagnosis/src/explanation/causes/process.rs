@@ -14,7 +14,7 @@ use crate::input::processes::Stuck;
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use crate::messages::{elsewhere, owners};
-use syringe_core::classification::{ActionCode, Class};
+use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termination};
 use syringe_core::facts::processes::GpuProcess;
@@ -267,6 +267,26 @@ fn node_ran_out_of_memory(case: &Case<'_>, end: &Termination<'_>) -> bool {
     let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
     let kills = log.into_iter().flat_map(|log| &log.events).filter(|event| event.kind == KernelEventKind::OomKill);
     kills.filter(of_node).any(|event| near(&event))
+}
+
+/// Explains a program that exited without a word by a limit of its container: shared memory, memory, processes, or a setting that fits no
+/// interface. The container that runs now shows what the one before had.
+pub(crate) fn limited_by_its_container(case: &Case<'_>) -> Option<Explanation> {
+    let end = case.ended().filter(|end| end.exit_code != 0 && !matches!(end.exit_code, 137 | 143))?;
+    let is_silent = end.message.is_empty() && case.pod.log_lines.is_empty() && case.log_on_node().next().is_none();
+    let limits = |finding: &&Finding| {
+        let own = finding.scope.pod_uid.as_ref() == Some(&case.pod.uid) && finding.class == Class::Application;
+        // Little shared memory is only a reason if something failed.
+        let counts = finding.severity > Severity::Info || finding.id == "container-shared-memory-small";
+        own && counts && finding.id.starts_with("container-")
+    };
+    let finding = case.all_findings().filter(limits).max_by_key(|finding| finding.severity).filter(|_| is_silent)?;
+    let what = format!("the program ended with exit code {}; possibly because: {}", end.exit_code, finding.headline());
+    let explanation = case.explain(Cause::Application, Certainty::Possible, what);
+    let explanation =
+        explanation.with_evidence([finding_quote(finding)]).with_evidence(finding.evidence.iter().cloned());
+    let Action { code, text } = case.action_for(finding);
+    Some(explanation.with_evidence(end_quote(case)).with_action(code, text))
 }
 
 /// Explains a program that exited, if no other cause was found.

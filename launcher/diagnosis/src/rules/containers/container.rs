@@ -64,7 +64,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-fn about(rule: Rule, container: &ContainerAccess) -> Draft {
+/// Returns the finding about a container, with its id and its pod.
+pub(super) fn about(rule: Rule, container: &ContainerAccess) -> Draft {
     let id = container.container_id.get(..12).unwrap_or(&container.container_id);
     let mut draft = Draft::on_node(rule).with_evidence(format!("container {}", evidence::data(id)));
     draft.scope.pod_uid = container.pod_uid.as_deref().map(evidence::data);

@@ -2,6 +2,7 @@
 
 mod cdi;
 mod container;
+mod container_view;
 mod runtime;
 mod runtime_settings;
 mod starting_pods;
@@ -13,5 +14,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(runtime_settings::RULES, runtime_settings::check),
     RuleGroup::new(cdi::RULES, cdi::check).with_unread(cdi::unread_files),
     RuleGroup::new(container::RULES, container::check),
+    RuleGroup::new(container_view::RULES, container_view::check),
     RuleGroup::new(starting_pods::RULES, starting_pods::check),
 ];

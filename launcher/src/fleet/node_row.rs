@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use diagnosis::fabric::FabricNode;
 use diagnosis::finding::{Finding, Scope, Urgency, Verdict};
 use kube::ResourceExt;
 use syringe_core::classification::Severity;
@@ -19,6 +20,9 @@ use kube_read::objects::node_facts as node_gpus;
 const FINDINGS_OF_NODE: usize = 3;
 /// Maximum length of a line about a node.
 pub(crate) const SENTENCE: usize = 240;
+
+/// The label that GPU Feature Discovery gives to a node of an NVLink fabric of several nodes: cluster UUID and clique.
+const CLIQUE: &str = "nvidia.com/gpu.clique";
 
 /// A node that was read.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub(crate) struct NodeRow {
     pub(crate) traits: BTreeMap<&'static str, String>,
     /// Temperature of the hottest GPU.
     pub(crate) hottest_celsius: Option<i32>,
+    /// The part of the node in an NVLink fabric of several nodes.
+    pub(crate) fabric: Option<FabricNode>,
     pub(crate) left_behind: Option<String>,
     pub(crate) passed_over: Vec<String>,
     pub(crate) took_ms: u64,
@@ -55,6 +61,7 @@ pub(crate) struct NodeRow {
 /// Creates the row of a node.
 pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeReading) -> NodeRow {
     let NodeReading { report, diagnosis, note, existing_pods: _, cluster: _ } = read;
+    let fabric = FabricNode::of(&report, node.labels().get(CLIQUE).map(String::as_str));
     let sections = report.sections;
     let (inventory, telemetry, topology) = (
         Section::into_data(sections.inventory),
@@ -99,6 +106,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         model: model.or_else(|| node_gpus::model(node, None)).unwrap_or_else(|| "unknown".into()),
         traits,
         hottest_celsius: hottest,
+        fabric,
         left_behind: note.left_behind.or(note.process_left),
         passed_over: note.passed_over,
         took_ms: note.timings_ms.total,

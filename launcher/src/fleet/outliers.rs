@@ -126,6 +126,7 @@ mod tests {
             model: "H100".into(),
             traits: [("gpus", gpus.to_string()), ("driver_version", driver.to_owned())].into(),
             hottest_celsius: Some(hottest),
+            fabric: None,
             left_behind: None,
             passed_over: Vec::new(),
             took_ms: 1,

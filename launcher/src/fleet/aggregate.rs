@@ -191,7 +191,7 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
         let differs: Vec<_> = outliers
             .iter()
             .filter(|(_, nodes)| nodes.contains(&row.node))
-            .map(|(outlier, _)| format!("{} {} (common: {})", outlier.what, outlier.value, outlier.common))
+            .flat_map(|(outlier, _)| std::iter::once(outlier.in_words()).chain(outlier.also.clone()))
             .collect();
         if row.verdict <= Verdict::NoFaultFound && differs.is_empty() {
             return None;
@@ -256,12 +256,9 @@ fn summary(answer: &FleetAnswer) -> String {
         text.push_str(&format!(" Only these sections were checked: {}.", answer.checked_only.join(", ")));
     }
     if let Some(outlier) = answer.outliers.first() {
-        let Outlier { what, value, common, nodes, .. } = outlier;
-        text.push_str(&format!(
-            " {} outliers, the first: {what} {value} (common: {common}) on {}.",
-            answer.outliers.len(),
-            nodes.names
-        ));
+        let also = if outlier.also.is_empty() { String::new() } else { format!(" and {} more", outlier.also.len()) };
+        let (count, first, nodes) = (answer.outliers.len(), outlier.in_words(), &outlier.nodes.names);
+        text.push_str(&format!(" {count} outliers, the first: {first}{also} on {nodes}."));
     }
     text
 }

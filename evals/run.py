@@ -174,11 +174,11 @@ GRAVE = ("fatal", "critical", "warning")
 
 
 def asked(prompt):
-    """Returns the pod and the nodes that a prompt names."""
-    pod = re.search(r"(?<![\w.-])[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*\b", prompt)
+    """Returns the pod or job (NAMESPACE/NAME, NAMESPACE/job/NAME) and the nodes that a prompt names."""
+    pod = re.search(r"(?i:\b(job) )?(?<![\w.-])([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)\b", prompt)
     first, last = re.search(r"gpu-(\d+) to gpu-(\d+)", prompt), re.findall(r"\bgpu-\d+\b", prompt)
     nodes = [f"gpu-{number}" for number in range(int(first[1]), int(first[2]) + 1)] if first else list(dict.fromkeys(last))
-    return pod and pod[0], nodes
+    return pod and "/".join([pod[2], *(["job"] if pod[1] else []), pod[3]]), nodes
 
 
 def cause_of(text):
@@ -231,14 +231,32 @@ def worst(tools, nodes):
     return next((node for node in listed if not nodes or node in nodes), nodes[0] if nodes else None)
 
 
+def from_suspects(said, tools):
+    """Returns the answer for a job: about its first suspect, and of the node if that is to be looked at."""
+    if not said["suspects"]:
+        sure = said["state"] in ("computing", "waiting", "finished")
+        return answer(None, None, "none" if sure else "not-visible", "NONE" if sure else "MORE_DATA", [said["summary"]])
+    first = said["suspects"][0]
+    node, texts = first["members"][0].get("node"), [fact["value"] for fact in first["facts"]]
+    if first["because"] in ("fault", "slower"):
+        found = parsed(tools.call("diagnose_gpu_node", node_name=node))
+        right = from_findings(node, found.get("findings") or [], found.get("verdict"))
+        return {**right, "evidence": texts + right["evidence"]}
+    usual = {"never_started": "scheduling", "failed_first": "application", "process_stopped": "leftover-process"}
+    cause = next(filter(None, (cause_of(text)[0] for text in texts)), usual.get(first["because"], "node"))
+    return answer(node, None, cause, action_of(said["action"]["code"]), texts)
+
+
 def scripted_ours(prompt, tools):
     pod, nodes = asked(prompt)
     if not pod:
         node = worst(tools, nodes)
         said = parsed(tools.call("diagnose_gpu_node", node_name=node))
         return from_findings(node, said.get("findings") or [], said.get("verdict"))
-    namespace, name = pod.split("/")
+    namespace, name = pod.split("/", 1)
     said = parsed(tools.call("explain_gpu_pod", pod=name, namespace=namespace))
+    if "suspects" in said:
+        return from_suspects(said, tools)
     node = said.get("node") or (nodes[0] if nodes else None)
     if said.get("cause") in (None, "none", "unknown"):
         sure = said.get("cause") == "none"
@@ -266,7 +284,7 @@ def scripted_without(prompt, tools):
 def scripted_files(prompt, tools):
     pod, nodes = asked(prompt)
     every = "|".join(f"({words})" for entry in VOCABULARY["causes"].values() for words in entry["words"])
-    places = [f"*{pod.replace('/', '-')}*", "kubectl/get-events.txt"] if pod else []
+    places = [f"*{pod.replace('/job/', '-').replace('/', '-')}*", "kubectl/get-events.txt"] if pod else []
     places += [f"{node}/dmesg.txt" for node in nodes] + ["kubectl/get-*", "kubectl/logs-*"] + [f"{node}/*" for node in nodes]
     for place in places:
         found = tools.call("grep", pattern=every, files=place)

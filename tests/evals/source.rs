@@ -16,6 +16,8 @@ use syringe_core::report::{Report, Section};
 #[derive(Default)]
 struct Source {
     nodes: Vec<SourceNode>,
+    /// NAMESPACE/NAME of a Job: the first pod in the facts of each node is its pod with the index of the node.
+    job: Option<String>,
     pods: Vec<SourcePod>,
     events: Vec<SourceEvent>,
     /// Objects of other kinds: DaemonSet, Lease, ResourceClaim, ResourceSlice.
@@ -29,7 +31,7 @@ struct Source {
 struct SourceNode {
     name: String,
     scenario: String,
-    /// Values of the report, by JSON pointer. All values of every GPU are present. `null` removes a field.
+    /// Values of the report, by JSON pointer. All values of every GPU are present. `null` removes a field, `*` means all entries of a list.
     #[serde(default)]
     set: BTreeMap<String, Value>,
     /// Lines of the kernel log: seconds before the report, and text.
@@ -55,6 +57,8 @@ struct SourcePod {
     containers: Map<String, Value>,
     #[serde(default)]
     init: Map<String, Value>,
+    /// Index of the pod in the Job.
+    rank: Option<usize>,
     /// Name of the DaemonSet of the pod.
     daemonset: Option<String>,
     /// A merge patch for the Pod object.
@@ -98,11 +102,22 @@ pub(crate) fn archive(source: &Value) -> Result<Archive, String> {
     // Times such as `@-90m` are relative to the report.
     let read: Source = parsed(with_times(source.clone(), now))?;
     let nodes: Vec<_> = read.nodes.iter().zip(reports).map(|(node, report)| fixture(node, report)).collect();
-    let mut pods: Vec<_> =
-        nodes.iter().filter(|node| !matches!(node.facts, NodeFacts::Missing(_))).flat_map(pods_of_facts).collect();
+    let mut pods = Vec::new();
+    for (rank, node) in nodes.iter().enumerate() {
+        let mut of_node = if matches!(node.facts, NodeFacts::Missing(_)) { Vec::new() } else { pods_of_facts(node) };
+        if let (Some(job), Some(first)) = (&read.job, of_node.first_mut()) {
+            let mut object = serde_json::to_value(&*first).map_err(|error| error.to_string())?;
+            merge(&mut object, &member_of(job, rank));
+            *first = parsed(object)?;
+        }
+        pods.extend(of_node);
+    }
     for pod in &read.pods {
-        let object = parsed(pod_object(pod, now))?;
-        pods.push(object);
+        let mut object = pod_object(pod, now);
+        if let (Some(job), Some(rank)) = (&read.job, pod.rank) {
+            merge(&mut object, &member_of(job, rank));
+        }
+        pods.push(parsed(object)?);
     }
     let events = read.events.iter().enumerate();
     let events = events.map(|(index, event)| parsed(event_object(event, index, now))).collect::<Result<_, _>>()?;
@@ -134,19 +149,15 @@ fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
 
 /// Returns the report of a node. The first node has the identities of the scenario, the others have their own.
 fn report(node: &SourceNode, index: usize) -> Result<Report, String> {
-    let scenario = scenarios::named(&node.scenario).ok_or_else(|| format!("there is no scenario {}", node.scenario))?;
-    let mut report = scenarios::in_full(&scenario.report());
+    let unusual = || scenarios::unusual::unusual_nodes().iter().find(|one| one.name == node.scenario);
+    let scenario = scenarios::named(&node.scenario).map(|scenario| scenario.report());
+    let scenario = scenario.or_else(|| Some(unusual()?.read().0));
+    let scenario = scenario.ok_or_else(|| format!("there is no scenario {}", node.scenario))?;
+    let mut report = scenarios::in_full(&scenario);
     for (pointer, new) in &node.set {
-        let (parent, key) = pointer.rsplit_once('/').ok_or("a pointer starts with /")?;
-        match report.pointer_mut(parent) {
-            Some(Value::Object(fields)) if new.is_null() => drop(fields.remove(key)),
-            Some(Value::Object(fields)) => drop(fields.insert(key.to_owned(), new.clone())),
-            Some(Value::Array(entries)) => match key.parse::<usize>() {
-                Ok(at) if at < entries.len() && new.is_null() => drop(entries.remove(at)),
-                Ok(at) if at < entries.len() => entries[at] = new.clone(),
-                _ => entries.push(new.clone()),
-            },
-            _ => return Err(format!("{pointer}: the report has no {parent}")),
+        let path: Vec<&str> = pointer.split('/').skip(1).collect();
+        if !set(&mut report, &path, new) {
+            return Err(format!("the report has no {pointer}"));
         }
     }
     let mut report: Report = parsed(own_uuids(&report, index))?;
@@ -155,7 +166,30 @@ fn report(node: &SourceNode, index: usize) -> Result<Report, String> {
     Ok(report)
 }
 
-/// Changes the first digits of all UUIDs, so that two nodes of one scenario differ.
+/// Sets the value at a path. Returns `false` if there is no place for it.
+fn set(value: &mut Value, path: &[&str], new: &Value) -> bool {
+    match (value, path) {
+        (Value::Object(fields), [key]) if new.is_null() => drop(fields.remove(*key)),
+        (Value::Object(fields), [key]) => drop(fields.insert((*key).to_owned(), new.clone())),
+        (Value::Object(fields), [key, rest @ ..]) => {
+            return fields.get_mut(*key).is_some_and(|one| set(one, rest, new));
+        }
+        (Value::Array(entries), ["*", rest @ ..]) => return entries.iter_mut().all(|one| set(one, rest, new)),
+        (Value::Array(entries), [key, rest @ ..]) => {
+            match (key.parse::<usize>().ok().filter(|at| *at < entries.len()), rest) {
+                (Some(at), []) if new.is_null() => drop(entries.remove(at)),
+                (Some(at), []) => entries[at] = new.clone(),
+                (Some(at), rest) => return set(&mut entries[at], rest, new),
+                (None, []) => entries.push(new.clone()),
+                (None, _) => return false,
+            }
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Changes the first digits of all UUIDs, so that two nodes of one scenario differ. The nodes of a rack have the same `cluster_uuid`.
 fn own_uuids(report: &Value, index: usize) -> Value {
     let mut text = report.to_string().into_bytes();
     let is_uuid = |part: &[u8]| {
@@ -163,7 +197,7 @@ fn own_uuids(report: &Value, index: usize) -> Value {
         (0..36).all(|at| if is_dash(&at) { part[at] == b'-' } else { part[at].is_ascii_hexdigit() })
     };
     for at in 0..text.len().saturating_sub(36) {
-        if index > 0 && is_uuid(&text[at..at + 36]) {
+        if index > 0 && is_uuid(&text[at..at + 36]) && !text[..at].ends_with(b"\"cluster_uuid\":\"") {
             text[at..at + 4].copy_from_slice(format!("{index:04x}").as_bytes());
         }
     }
@@ -237,6 +271,16 @@ fn pod_object(pod: &SourcePod, now: Timestamp) -> Value {
     }
     merge(&mut object, &pod.object);
     object
+}
+
+/// Returns the part of the object of a pod that makes it a pod of a Job.
+fn member_of(job: &str, rank: usize) -> Value {
+    let (namespace, name) = job.split_once('/').unwrap_or(("default", job));
+    json!({"metadata": {
+        "name": format!("{name}-{rank}-x7k2p"), "namespace": namespace,
+        "labels": {"batch.kubernetes.io/job-name": name, "batch.kubernetes.io/job-completion-index": rank.to_string()},
+        "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid(job), "controller": true}],
+    }})
 }
 
 fn event_object(event: &SourceEvent, index: usize, now: Timestamp) -> Value {

@@ -57,6 +57,49 @@ async fn nodes_with_findings_come_first_and_the_others_are_one_line() {
     assert_eq!((bench.cluster.pods_created(), bench.left_over().await), (8, 0));
 }
 
+/// Creates a node of an NVLink fabric with an Xid of GPU 0, some seconds before the facts were read.
+fn in_fabric(name: &str, cluster: u8, xid: Option<(u64, &str)>) -> NodeFixture {
+    let mut report = facts("healthy-h100-8");
+    let topology = report.sections.topology.as_mut().and_then(|section| section.data.as_mut()).unwrap();
+    for gpu in &mut topology.gpus {
+        let fabric = gpu.fabric.get_or_insert_with(Default::default);
+        (fabric.state, fabric.status) = ("completed".to_owned(), Some("success".to_owned()));
+        fabric.cluster_uuid = Some(format!("5f2c9a31-7b64-4c0e-9b1d-0000000000{cluster:02}"));
+        fabric.clique_id = Some(1);
+    }
+    if let Some((seconds_ago, line)) = xid {
+        let (number, at) = (100 + report.kernel_log.len(), (1_036_815 - seconds_ago) * 1_000_000);
+        report.kernel_log.push(format!("3,{number},{at},-;NVRM: Xid (PCI:0000:18:00): {line}"));
+    }
+    NodeFixture::from_facts(name, report)
+}
+
+#[tokio::test]
+async fn the_first_fault_of_a_fabric_is_one_finding_with_its_echoes() {
+    let down = "149, NETIR_LINK_EVT  Fatal   XC0 i0 Link 01 (0x021425c6 0x00000000 0x00000000 0x00000000 0x00000000 0x00000000)";
+    let remap = "145, RLW_REMAP Nonfatal XC0 i0 Link 02";
+    let spread = |answer: &Value| {
+        let findings = answer["findings"].as_array().unwrap();
+        findings.iter().position(|one| one["id"] == "fabric-fault-spread").map(|at| (at, findings[at].clone()))
+    };
+    for (fabric_of_echoes, echo_at, named) in [(1, 598, true), (1, 603, true), (2, 598, false), (1, 80_000, false)] {
+        let mut nodes = vec![in_fabric("gpu-001", 1, None), in_fabric("gpu-002", 1, Some((600, down)))];
+        nodes.extend(
+            (3..9).map(|number| in_fabric(&format!("gpu-00{number}"), fabric_of_echoes, Some((echo_at, remap)))),
+        );
+        let bench = Bench::of(Fixture::of(nodes)).await;
+        let found = spread(&bench.ask("get_gpu_health", json!({})).await);
+        assert_eq!(found.is_some(), named, "{found:?}");
+        if let Some((at, finding)) = found {
+            assert_eq!((at, &finding["nodes"]["names"]), (0, &json!("gpu-002")), "{finding:#}");
+            let text = finding["action_text"].as_str().unwrap();
+            for words in ["GPU 0, Xid 149 at", "Xid 145 on 6 other nodes", "gpu-[003-008]"] {
+                assert!(text.contains(words), "{words}: {text}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_hangs_is_skipped_after_two_failures() {
     let bench = Bench::with(Fixture::of(fleet(5)), &["--node-timeout", "3", "--concurrency", "3"]).await;

@@ -14,6 +14,7 @@
 //!
 //! | folder | content | may use |
 //! |---|---|---|
+//! | `chain.rs` | which fault of several pods or nodes came first, and its echoes | `evidence` |
 //! | `evidence.rs` | formats facts for findings | |
 //! | `input/` | the facts, prepared for the rules | `evidence` |
 //! | `messages/` | reads error messages: known ones, and the general shapes of error texts | |
@@ -21,13 +22,16 @@
 //! | `rules/` | the rules, one folder for each subject | `evidence`, `input/`, `messages/`, `rule/`, its own folder |
 //! | `conclusion/` | merged findings, plan, health, stages, summary, unknown, not checked | `evidence`, `input/`, `rule/` |
 //! | [`explanation`] | explains why a pod failed, hangs or waits | all |
+//! | [`fabric`] | the first fault of an NVLink fabric of several nodes | `chain`, `evidence` |
 //! | [`job`] | compares the pods of a job, and names the one that differs | all |
 #![forbid(unsafe_code)]
 
+mod chain;
 mod conclusion;
 mod diagnose;
 mod evidence;
 pub mod explanation;
+pub mod fabric;
 pub mod finding;
 #[cfg(any(test, fuzzing))]
 #[path = "../../../fuzz/checks/diagnosis.rs"]

@@ -110,6 +110,8 @@ pub struct Outlier {
     pub value: String,
     /// The value on most nodes of the model.
     pub common: String,
+    /// What else differs on exactly these nodes: `kernel 5.15.0 (common: 6.8.0)`.
+    pub also: Vec<String>,
     /// The GPU model of these nodes.
     pub model: String,
     /// The nodes.
@@ -184,6 +186,13 @@ pub struct NodeDetail {
     pub differs: Vec<String>,
     /// Number of values that could not be read.
     pub unknown: usize,
+}
+
+impl Outlier {
+    /// Returns the first difference in words: `driver_version 550.90 (common: 570.124)`.
+    pub(crate) fn in_words(&self) -> String {
+        format!("{} {} (common: {})", self.what, self.value, self.common)
+    }
 }
 
 impl FailedNodes {

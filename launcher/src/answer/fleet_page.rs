@@ -34,7 +34,9 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
         let mut rows = new_table(["differs in", "has", "common", "model", "nodes"]).optional(&["model"]).note("nodes");
         for one in &answer.outliers {
             let nodes = format!("{}: {}", one.nodes.count, one.nodes.names);
-            rows.add_row([one.what.to_owned(), one.value.clone(), one.common.clone(), one.model.clone(), nodes]);
+            let also = one.also.iter().map(|also| format!("and {also}"));
+            let value = std::iter::once(one.value.clone()).chain(also).collect::<Vec<_>>().join("\n");
+            rows.add_row([one.what.to_owned(), value, one.common.clone(), one.model.clone(), nodes]);
         }
         text.push_table(rows);
     }

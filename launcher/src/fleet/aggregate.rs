@@ -1,7 +1,9 @@
 //! `aggregate`: combines the outcomes of all nodes into a `FleetAnswer` with counts, groups and findings, worst first.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use diagnosis::fabric;
 use diagnosis::finding::{Finding, Urgency, Verdict};
 
 use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, Outlier, ProbesSummary};
@@ -11,7 +13,10 @@ use crate::fleet::node_row::{NodeRow, SENTENCE};
 use crate::fleet::outliers;
 use crate::fleet::parallel_reads::NodeOutcome;
 use kube_read::Failure;
+use syringe_core::classification::{ActionCode, Class};
 
+/// Id of the finding about several nodes of a fabric.
+const SPREAD: &str = "fabric-fault-spread";
 /// Maximum number of bytes of a list of names.
 const NAMES_BYTES: usize = 400;
 /// Maximum number of lines about methods that were not used.
@@ -143,9 +148,42 @@ fn findings(rows: &[NodeRow]) -> Vec<FleetFinding> {
         },
         nodes: NodeNames::of(nodes, NAMES_BYTES),
     };
-    let mut findings: Vec<_> = by_id.into_values().map(one).collect();
-    findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), std::cmp::Reverse(finding.nodes.count)));
+    let mut findings: Vec<_> = spread_faults(rows).chain(by_id.into_values().map(one)).collect();
+    findings.sort_by_key(|finding| (Reverse(finding.severity), finding.id != SPREAD, Reverse(finding.nodes.count)));
     findings
+}
+
+/// Returns the faults that reached other nodes of their NVLink fabric. Each one stands before the findings about its echoes.
+fn spread_faults(rows: &[NodeRow]) -> impl Iterator<Item = FleetFinding> {
+    let nodes = rows.iter().filter_map(|row| Some((row.node.as_str(), row.fabric.as_ref()?)));
+    fabric::spread_faults(nodes).into_iter().map(|fault| {
+        let names = |nodes: &[&str]| NodeNames::of(nodes.iter().copied(), NAMES_BYTES).names;
+        let first = fault.node;
+        let mut text = format!(
+            "Repair {first} first ({}): diagnose_gpu_node returns its plan. Within 10 min after it: {}. These are echoes on {}, and need no \
+             repair of their own if they end.",
+            fault.fault,
+            fault.echoes.join(", "),
+            names(&fault.victims)
+        );
+        if !fault.own_faults.is_empty() {
+            let order = if fault.is_order_unsure { "; the clocks do not show which fault was first" } else { "" };
+            text.push_str(&format!(" A fault of its own is on {}{order}.", names(&fault.own_faults)));
+        }
+        if !fault.log_begins_later.is_empty() {
+            let late = names(&fault.log_begins_later);
+            text.push_str(&format!(" The log of {late} begins later, so an earlier fault there is not ruled out."));
+        }
+        FleetFinding {
+            id: SPREAD.to_owned(),
+            severity: fault.severity,
+            class: Class::Fabric,
+            title: "A fault of one node reached other nodes of its NVLink fabric".to_owned(),
+            nodes: NodeNames::of([first], NAMES_BYTES),
+            action: ActionCode::DrainAndReset,
+            action_text: text,
+        }
+    })
 }
 
 fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDetail> {
@@ -153,7 +191,7 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
         let differs: Vec<_> = outliers
             .iter()
             .filter(|(_, nodes)| nodes.contains(&row.node))
-            .map(|(outlier, _)| format!("{} {} (common: {})", outlier.what, outlier.value, outlier.common))
+            .flat_map(|(outlier, _)| std::iter::once(outlier.in_words()).chain(outlier.also.clone()))
             .collect();
         if row.verdict <= Verdict::NoFaultFound && differs.is_empty() {
             return None;
@@ -175,7 +213,7 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
 
 fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNodes> {
     let mut reasons = FailedNodes::by_reason(by_reason, NAMES_BYTES);
-    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.nodes.count));
+    reasons.sort_by_key(|reason| Reverse(reason.nodes.count));
     reasons
 }
 
@@ -218,12 +256,9 @@ fn summary(answer: &FleetAnswer) -> String {
         text.push_str(&format!(" Only these sections were checked: {}.", answer.checked_only.join(", ")));
     }
     if let Some(outlier) = answer.outliers.first() {
-        let Outlier { what, value, common, nodes, .. } = outlier;
-        text.push_str(&format!(
-            " {} outliers, the first: {what} {value} (common: {common}) on {}.",
-            answer.outliers.len(),
-            nodes.names
-        ));
+        let also = if outlier.also.is_empty() { String::new() } else { format!(" and {} more", outlier.also.len()) };
+        let (count, first, nodes) = (answer.outliers.len(), outlier.in_words(), &outlier.nodes.names);
+        text.push_str(&format!(" {count} outliers, the first: {first}{also} on {nodes}."));
     }
     text
 }
@@ -234,7 +269,7 @@ mod tests {
     use crate::answer::wire::fit_answer::fit;
     use crate::answer::wire::shape::{AnswerShape, schema_of};
     use diagnosis::finding::Action;
-    use syringe_core::classification::{ActionCode, Severity};
+    use syringe_core::classification::Severity;
 
     use super::*;
     use crate::fleet::node_row::short;
@@ -269,6 +304,7 @@ mod tests {
             model: format!("Model {}", number % 5),
             traits: [("driver_version", format!("570.{}", number % 9)), ("gpus", "8".into())].into(),
             hottest_celsius: Some(60 + i32::try_from(number % 40).unwrap_or(0)),
+            fabric: None,
             left_behind: (number.is_multiple_of(10))
                 .then(|| "pod gpu-syringe/gpu-syringe-abcdefghij could not be removed".into()),
             passed_over: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use diagnosis::fabric::FabricNode;
 use diagnosis::finding::{Finding, Scope, Urgency, Verdict};
 use kube::ResourceExt;
 use syringe_core::classification::Severity;
@@ -19,6 +20,9 @@ use kube_read::objects::node_facts as node_gpus;
 const FINDINGS_OF_NODE: usize = 3;
 /// Maximum length of a line about a node.
 pub(crate) const SENTENCE: usize = 240;
+
+/// The label that GPU Feature Discovery gives to a node of an NVLink fabric of several nodes: cluster UUID and clique.
+const CLIQUE: &str = "nvidia.com/gpu.clique";
 
 /// A node that was read.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub(crate) struct NodeRow {
     pub(crate) traits: BTreeMap<&'static str, String>,
     /// Temperature of the hottest GPU.
     pub(crate) hottest_celsius: Option<i32>,
+    /// The part of the node in an NVLink fabric of several nodes.
+    pub(crate) fabric: Option<FabricNode>,
     pub(crate) left_behind: Option<String>,
     pub(crate) passed_over: Vec<String>,
     pub(crate) took_ms: u64,
@@ -55,6 +61,7 @@ pub(crate) struct NodeRow {
 /// Creates the row of a node.
 pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeReading) -> NodeRow {
     let NodeReading { report, diagnosis, note, existing_pods: _, cluster: _ } = read;
+    let fabric = FabricNode::of(&report, node.labels().get(CLIQUE).map(String::as_str));
     let sections = report.sections;
     let (inventory, telemetry, topology) = (
         Section::into_data(sections.inventory),
@@ -76,6 +83,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
     if let Some(topology) = &topology {
         of_topology(topology, &mut traits);
     }
+    traits.extend(report.kernel.map(|kernel| ("kernel", kernel)));
     if let Some(host) = Section::into_data(sections.host) {
         of_host(&host, &mut traits);
     }
@@ -99,6 +107,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         model: model.or_else(|| node_gpus::model(node, None)).unwrap_or_else(|| "unknown".into()),
         traits,
         hottest_celsius: hottest,
+        fabric,
         left_behind: note.left_behind.or(note.process_left),
         passed_over: note.passed_over,
         took_ms: note.timings_ms.total,
@@ -169,7 +178,14 @@ fn of_inventory(inventory: &Inventory, traits: &mut BTreeMap<&'static str, Strin
 fn of_telemetry(telemetry: &Telemetry, traits: &mut BTreeMap<&'static str, String>) {
     let lanes = all(telemetry.gpus.iter().map(|gpu| gpu.pcie.width));
     let limit = all(telemetry.gpus.iter().map(|gpu| gpu.power.enforced_limit_milliwatts.map(|limit| limit / 1000)));
-    let values = [("pcie_lanes", lanes), ("power_limit_watts", limit)];
+    let clock = all(telemetry.gpus.iter().map(|gpu| gpu.clocks.max_sm_mhz));
+    let application = all(telemetry.gpus.iter().map(|gpu| gpu.clocks.application_graphics_mhz));
+    let values = [
+        ("pcie_lanes", lanes),
+        ("power_limit_watts", limit),
+        ("max_sm_mhz", clock),
+        ("application_clock_mhz", application),
+    ];
     traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
 }
 
@@ -179,12 +195,16 @@ const MEMORY_STEP: u64 = 16 << 30;
 fn of_host(host: &Host, traits: &mut BTreeMap<&'static str, String>) {
     let memory = host.memory_total_bytes.map(|bytes| (bytes + MEMORY_STEP / 2) / MEMORY_STEP * (MEMORY_STEP >> 30));
     let cpus = host.levels.as_ref().and_then(|levels| levels.cpus.as_ref());
+    let is_loaded = |name: &str| host.modules.iter().any(|module| module == name);
     let governors = cpus.map(|cpus| cpus.governors.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
     let values = [
         ("host_memory_gib", memory.filter(|memory| *memory > 0).map(|memory| memory.to_string())),
         ("cpus", cpus.map(|cpus| cpus.online.to_string())),
         ("cpu_governor", governors.filter(|governors| !governors.is_empty())),
         ("numa_nodes", host.numa_nodes.map(|nodes| nodes.to_string())),
+        ("operating_system", host.operating_system.clone()),
+        ("iommu", host.iommu.map(|iommu| on(iommu).to_owned())),
+        ("nvidia_peermem", (!host.modules.is_empty()).then(|| on(is_loaded("nvidia_peermem")).to_owned())),
     ];
     traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
 }
@@ -195,7 +215,13 @@ fn of_topology(topology: &Topology, traits: &mut BTreeMap<&'static str, String>)
         (!gpu.nvlinks.is_empty()).then(|| links.sum::<usize>())
     });
     let groups = topology.gpus.iter().flat_map(|gpu| &gpu.nvlinks).filter(|group| group.active == Some(true));
+    let active = || topology.nics.iter().filter(|port| port.state.as_deref() == Some("ACTIVE"));
+    let gpudirect = topology.gpudirect.as_ref().filter(|gpudirect| gpudirect.acs_ports_read.is_some());
+    let acs = gpudirect.map(|gpudirect| on(!gpudirect.acs_switch_ports.is_empty()).to_owned());
     let values = [
+        ("nic_firmware", all(topology.nics.iter().map(|port| port.firmware.clone()))),
+        ("nic_gigabits_per_second", all(active().map(|port| port.rate_gigabits_per_second))),
+        ("acs_of_switches", acs),
         ("nvlinks_up", all(up)),
         ("nvlink_megabytes_per_second", all(groups.map(|group| group.speed_megabytes_per_second))),
     ];

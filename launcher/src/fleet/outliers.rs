@@ -1,6 +1,7 @@
 //! `outliers`: finds nodes that differ from most nodes of their GPU model, or are hotter. `groups`: the nodes by model.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::answer::fleet::{ModelGroup, Outlier};
 use crate::answer::node_name_ranges::NodeNames;
@@ -33,7 +34,10 @@ pub(crate) fn groups(rows: &[NodeRow]) -> Vec<ModelGroup> {
     groups
 }
 
-/// Returns the outliers with their nodes, those with the fewest nodes first.
+/// The differences that stand first if several occur on the same nodes. The others can follow from these.
+const FIRST: [&str; 4] = ["gpus", "driver_version", "kernel", "operating_system"];
+
+/// Returns the outliers with their nodes, those with the fewest nodes first. The differences of the same nodes are one outlier.
 pub(crate) fn outliers(rows: &[NodeRow]) -> Vec<(Outlier, Vec<String>)> {
     let mut outliers = Vec::new();
     for (model, rows) in by_model(rows) {
@@ -56,13 +60,30 @@ pub(crate) fn outliers(rows: &[NodeRow]) -> Vec<(Outlier, Vec<String>)> {
         }
         outliers.extend(hot(model, &rows));
     }
-    outliers.sort_by_key(|(outlier, _)| outlier.nodes.count);
-    outliers
+    joined(outliers)
+}
+
+fn joined(mut outliers: Vec<(Outlier, Vec<String>)>) -> Vec<(Outlier, Vec<String>)> {
+    outliers.sort_by_key(|(one, _)| FIRST.iter().position(|first| *first == one.what).unwrap_or(FIRST.len()));
+    let mut of_nodes: BTreeMap<(String, Vec<String>), usize> = BTreeMap::new();
+    let mut joined: Vec<(Outlier, Vec<String>)> = Vec::new();
+    for (outlier, nodes) in outliers {
+        match of_nodes.entry((outlier.model.clone(), nodes)) {
+            Entry::Occupied(known) => joined[*known.get()].0.also.push(outlier.in_words()),
+            Entry::Vacant(new) => {
+                let nodes = new.key().1.clone();
+                new.insert(joined.len());
+                joined.push((outlier, nodes));
+            }
+        }
+    }
+    joined.sort_by_key(|(outlier, _)| outlier.nodes.count);
+    joined
 }
 
 fn outlier(what: &'static str, value: String, common: String, model: &str, nodes: &[&str]) -> (Outlier, Vec<String>) {
     let names = NodeNames::of(nodes.iter().copied(), NAMES_BYTES);
-    let outlier = Outlier { what, value, common, model: model.to_owned(), nodes: names };
+    let outlier = Outlier { what, value, common, also: Vec::new(), model: model.to_owned(), nodes: names };
     (outlier, nodes.iter().map(|name| (*name).to_owned()).collect())
 }
 
@@ -126,6 +147,7 @@ mod tests {
             model: "H100".into(),
             traits: [("gpus", gpus.to_string()), ("driver_version", driver.to_owned())].into(),
             hottest_celsius: Some(hottest),
+            fabric: None,
             left_behind: None,
             passed_over: Vec::new(),
             took_ms: 1,
@@ -142,8 +164,29 @@ mod tests {
             .collect();
         assert!(values.contains(&("gpus", "7", "8", "c")));
         assert!(values.contains(&("driver_version", "550", "570", "d")));
-        assert!(values.contains(&("hottest_celsius", "up to 88", "median 62", "d")));
-        assert_eq!(values.len(), 3);
+        assert_eq!(values.len(), 2);
+        let also: Vec<_> = found.iter().flat_map(|(one, _)| &one.also).collect();
+        assert_eq!(also, ["hottest_celsius up to 88 (common: median 62)"]);
+    }
+
+    #[test]
+    fn only_differences_of_exactly_the_same_nodes_are_joined() {
+        let mut rows: Vec<NodeRow> = ["a", "b", "c", "d", "e"].map(|node| row(node, 8, "570", 60)).into();
+        let mut set =
+            |row: usize, name: &'static str, value: &str| drop(rows[row].traits.insert(name, value.to_owned()));
+        (0..5).for_each(|row| set(row, "kernel", if row < 3 { "6.8" } else { "5.15" }));
+        (3..5).for_each(|row| set(row, "driver_version", "550"));
+        set(4, "cpus", "64");
+        (0..4).for_each(|row| set(row, "cpus", "128"));
+        let found = outliers(&rows);
+        let lines: Vec<_> =
+            found.iter().map(|(one, nodes)| (one.in_words(), one.also.clone(), nodes.join(" "))).collect();
+        let kernel = vec!["kernel 5.15 (common: 6.8)".to_owned()];
+        let expected = [
+            ("cpus 64 (common: 128)".to_owned(), Vec::new(), "e".to_owned()),
+            ("driver_version 550 (common: 570)".to_owned(), kernel, "d e".to_owned()),
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

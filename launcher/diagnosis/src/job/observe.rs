@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use syringe_core::classification::{Class, Severity};
-use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::facts::kubernetes::PodFacts;
 use syringe_core::facts::nccl::NcclStatus;
-use syringe_core::kernel_log::event_meaning;
 use syringe_core::report::{Report, Section};
 
+use crate::chain::Event;
 use crate::evidence;
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::finding::{Diagnosis, Finding};
@@ -22,6 +22,7 @@ const MAX_EVENTS: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     pub(super) values: Vec<Observation>,
+    /// Kernel events about the GPUs or processes of the pod, in the time of the pod.
     pub(super) events: Vec<Event>,
     pub(super) findings: Vec<OwnFinding>,
     /// Use of each GPU of the pod.
@@ -40,18 +41,6 @@ pub(super) struct Observation {
     /// The GPU, port or process.
     pub(super) place: String,
     pub(super) value: Value,
-}
-
-/// A kernel event about the GPUs or processes of the pod, in the time of the pod.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Event {
-    pub(super) at: Timestamp,
-    pub(super) code: Option<u32>,
-    pub(super) severity: Severity,
-    pub(super) place: String,
-    /// The name of the event: `Xid 79`.
-    pub(super) name: String,
-    pub(super) line: String,
 }
 
 /// A warning or a more severe finding about the GPUs of the pod, the pod or its node.
@@ -128,15 +117,10 @@ pub fn observe(pod: &PodFacts, report: &Report, diagnosis: &Diagnosis) -> Observ
     Observed { values, events, findings: findings.map(own_finding).collect(), loads, gpus, nccl }
 }
 
-/// Returns an event of a GPU, a switch or the driver, with the first time since the start of the pod.
+/// Returns an event with its first time since the start of the pod.
 fn event_of(event: &KernelEvent, from: Option<Timestamp>) -> Option<Event> {
-    let is_of_gpu = matches!(event.kind, Kind::Xid | Kind::Sxid | Kind::OffBus | Kind::RmInitFailed | Kind::GspFailed);
-    let severity = event_meaning::of(event).map_or(Severity::Critical, |meaning| meaning.severity);
-    let place = event.gpu_index.map_or_else(String::new, |index| format!("GPU {index}"));
     let at = event.occurred_at().into_iter().find(|at| from.is_none_or(|from| *at >= from)).or(event.last)?;
-    let code = event.code.filter(|_| event.kind == Kind::Xid);
-    let name = evidence::event_name(event);
-    is_of_gpu.then(|| Event { at, code, severity, place, name, line: evidence::kernel_line(event) })
+    Some(Event { line: evidence::kernel_line(event), ..Event::of(event, at)? })
 }
 
 /// Whether a finding is about the GPUs of the pod, about the pod, or about the node as a whole.

@@ -4,23 +4,16 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::pod::{ContainerState, Termination};
 
+use crate::chain::{self, CLOCKS, Event, FOLLOWS};
 use crate::evidence;
 use crate::job::compare::{Comparison, Odd};
 use crate::job::facts::STOPPED;
-use crate::job::observe::Event;
 use crate::job::{Difference, Member, Suspect, Suspicion};
 use crate::messages::phrases::{self, Part};
 use crate::messages::{elsewhere, shapes};
 
-/// Events and failures within this time after a first one can follow from it.
-const FOLLOWS: SignedDuration = SignedDuration::from_mins(10);
-/// Difference between the clocks of two nodes.
-const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
-/// Xids that a fault of another GPU, link or process causes: application errors, removed channels, and errors that the peers of a link report.
-const ECHOES: [u32; 8] = [13, 31, 43, 45, 109, 137, 144, 145];
 /// Maximum numbers of entries in an answer.
 const MAX_SUSPECTS: usize = 5;
 const MAX_MEMBERS: usize = 6;
@@ -93,11 +86,13 @@ pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
     let mut echoing = Vec::new();
     for (number, (member, event)) in faults.iter().enumerate() {
         let until = faults.get(number + 1).map(|(_, next)| next.at);
-        let (echoes, by) = echoes_of(members, *member, event, until);
-        echoing.extend(by);
+        let others = events(members).filter(|(other, _)| other != member);
+        let echoes = chain::echoes(others, event, until);
+        let words = chain::in_words(&echoes, "other pod");
+        echoing.extend(echoes.into_values().flatten());
         let failed = failures.iter().filter(|(_, at)| at.is_some_and(|at| at >= event.at - CLOCKS)).count();
         let ended = (failed > 0).then(|| format!("{} ended", evidence::count(failed, "pod")));
-        let echoes = echoes.into_iter().chain(ended).collect::<Vec<_>>().join(", ");
+        let echoes = words.into_iter().chain(ended).collect::<Vec<_>>().join(", ");
         let (value, place) =
             (format!("{} at {}, {}", event.name, evidence::time(event.at), event.line), event.place.clone());
         let fact = Difference { fact: "first kernel event".to_owned(), place, value, common: String::new() };
@@ -322,44 +317,13 @@ fn ends_of(member: &Member) -> Vec<Difference> {
     std::iter::once(code).chain(last_words(member).map(|words| fact("last words", words))).collect()
 }
 
-/// Returns the first fault of each chain of events, with its pod. A code that other faults cause is a cause only if nothing else is.
+/// Returns the first fault of each chain of events, with its pod.
 fn faults(members: &[Member]) -> Vec<(usize, &Event)> {
-    let all = || {
-        members.iter().enumerate().flat_map(|(index, member)| {
-            member.observed.iter().flat_map(move |one| one.events.iter().map(move |event| (index, event)))
-        })
-    };
-    let is_echo = |event: &Event| event.code.is_some_and(|code| ECHOES.contains(&code));
-    let mut grave: Vec<(usize, &Event)> = all().filter(|(_, event)| event.severity >= Severity::Critical).collect();
-    grave.sort_by_key(|(index, event)| (event.at, *index));
-    let mut first: Vec<(usize, &Event)> = Vec::new();
-    for (index, event) in &grave {
-        let follows = first.last().is_some_and(|(_, known)| event.at <= known.at + FOLLOWS);
-        match first.last_mut() {
-            // Clocks of nodes differ, and peers can notice a broken link before its own GPU does.
-            Some(known) if follows && is_echo(known.1) && !is_echo(event) => *known = (*index, event),
-            Some(_) if follows => {}
-            _ => first.push((*index, event)),
-        }
-    }
-    first
+    chain::first_faults(&events(members).collect::<Vec<_>>())
 }
 
-/// Returns the events of other pods that follow from a fault, in words, and these pods.
-fn echoes_of(members: &[Member], origin: usize, fault: &Event, until: Option<Timestamp>) -> (Vec<String>, Vec<usize>) {
-    let mut pods: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, member) in members.iter().enumerate().filter(|(index, _)| *index != origin) {
-        let events = member.observed.iter().flat_map(|one| &one.events);
-        let after = |event: &&Event| event.at >= fault.at - FOLLOWS && until.is_none_or(|until| event.at < until);
-        for event in events.filter(after) {
-            let known = pods.entry(event.name.as_str()).or_default();
-            if known.last() != Some(&index) {
-                known.push(index);
-            }
-        }
-    }
-    let mut by_count: Vec<_> = pods.iter().collect();
-    by_count.sort_by_key(|(_, pods)| std::cmp::Reverse(pods.len()));
-    let words = by_count.iter().map(|(name, pods)| format!("{name} on {}", evidence::count(pods.len(), "other pod")));
-    (words.take(6).collect(), pods.into_values().flatten().collect())
+fn events(members: &[Member]) -> impl Iterator<Item = (usize, &Event)> {
+    members.iter().enumerate().flat_map(|(index, member)| {
+        member.observed.iter().flat_map(move |one| one.events.iter().map(move |event| (index, event)))
+    })
 }

@@ -8,8 +8,9 @@ use syringe_core::facts::nccl::{NcclCommunicator, NcclRank, NcclRanks, NcclStatu
 use syringe_core::report::Problem;
 
 use super::facts::{FACTS, Value};
-use super::observe::{Event, Observation, OwnFinding};
+use super::observe::{Observation, OwnFinding};
 use super::{JobExplanation, JobState, Member, Observed, Suspicion, explain_job};
+use crate::chain::Event;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_795_000_000 + seconds)

@@ -28,6 +28,9 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     } else if let Some(rest) = text.strip_prefix("nvidia: disagrees about version of symbol ") {
         line.put("symbol", rest);
         "symbol_version"
+    } else if let Some(rest) = text.strip_prefix("nvidia: Unknown symbol ") {
+        line.put_some("symbol", rest.split_whitespace().next());
+        "unknown_symbol"
     } else if text.starts_with("nvidia: version magic '") {
         line.put_some("module_kernel", between(text, "version magic '", " "));
         line.put_some("running_kernel", between(text, "should be '", " "));
@@ -75,6 +78,7 @@ mod tests {
             ("Loading of module with unsupported crypto is rejected", "unsigned"),
             ("Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7", "lockdown"),
             ("nvidia: disagrees about version of symbol module_layout", "symbol_version"),
+            ("nvidia: Unknown symbol swiotlb_map_sg_attrs (err -22)", "unknown_symbol"),
             (
                 "nvidia: version magic '6.5.0-15-generic SMP preempt mod_unload ' should be '6.8.0-60-generic SMP preempt mod_unload '",
                 "version_magic",
@@ -93,7 +97,6 @@ mod tests {
         for text in [
             "nvidia: module verification failed: signature and/or required key missing - tainting kernel",
             "nvidia: loading out-of-tree module taints kernel.",
-            "nvidia: Unknown symbol mutex_lock (err 0)",
             "Lockdown: Xorg: raw io port access is restricted; see man kernel_lockdown.7",
             "Loading of firmware is slow",
             "audit: type=1400 audit(1.1:2): avc:  denied  { module_load } for  pid=71 comm=\"modprobe\" permissive=1",

@@ -2,6 +2,7 @@
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::evidence;
+use crate::input::gpu::Gpu;
 use crate::input::log_window;
 use crate::input::node::Node;
 
@@ -14,6 +15,7 @@ pub(crate) fn list(node: &Node<'_>, faults: &FaultsRuledOut) -> Vec<String> {
     entries.push("no test was run on the GPUs (run dcgmi diag for that)".to_owned());
     entries.push(counters(node));
     entries.extend(transfers(node).into_iter().map(str::to_owned));
+    entries.extend(under_load(node));
     entries.extend(before_the_log(node));
     entries.extend(faults.not_offered.iter().map(|fact| format!("{fact}: not checked")));
     entries
@@ -46,6 +48,13 @@ fn transfers(node: &Node<'_>) -> Vec<&'static str> {
         entries.push("GPUDirect RDMA (nvidia_peermem, DMA-BUF) is not checked");
     }
     entries
+}
+
+/// Returns an entry about GPUs whose utilization NVML does not report (MIG mode): values under load are not judged.
+fn under_load(node: &Node<'_>) -> Option<String> {
+    let without = |gpu: &&Gpu| node.telemetry_of(gpu).is_some_and(|entry| entry.utilization.gpu_percent.is_none());
+    let count = node.gpus.iter().filter(without).count();
+    (count > 0).then(|| format!("NVML reports no utilization of {count} GPUs (MIG): their clocks, power and PCIe generation under load were not judged"))
 }
 
 /// Returns an entry about the time before the start of the kernel log: earlier occurrences of a fault are not known.

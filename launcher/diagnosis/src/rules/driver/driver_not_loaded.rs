@@ -144,7 +144,7 @@ fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
 
 /// Returns a finding if the module exists, but was built for another kernel.
 fn misfit(node: &Node<'_>) -> Option<Draft> {
-    let events = refused(node, &["symbol_version", "version_magic"]);
+    let events = refused(node, &["symbol_version", "version_magic", "unknown_symbol"]);
     if events.is_empty() {
         return None;
     }

@@ -267,7 +267,7 @@ fn unrecognized_lines_about_nvidia_are_counted_and_shown() {
     let log = read(
         &[
             "[    1.0] nvidia: loading out-of-tree module taints kernel.",
-            "[    2.0] nvidia: unknown relocation type 42",
+            "[    2.0] nvidia: failed with an error of a new kind",
             "[    3.0] NVRM: a sentence of a driver \u{1b}[31mthat is newer than this tool, 1",
             "[    4.0] NVRM: a sentence of a driver \u{1b}[31mthat is newer than this tool, 2",
             "[    5.0] NVRM: Xid (bus 7): 79, a new frame",

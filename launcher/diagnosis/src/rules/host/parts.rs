@@ -92,9 +92,9 @@ fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
     let Cpus { present, online, .. } = *cpus;
     let without_threads = ["off", "forceoff"].contains(&cpus.smt.as_deref().unwrap_or_default());
     let expected = if without_threads { present / 2 } else { present };
-    // Half of the CPUs are the second threads, unless the threads are on or the CPU has none.
-    let has_all_threads = ["on", "notsupported"].contains(&cpus.smt.as_deref().unwrap_or_default());
-    if online >= expected || (online.saturating_mul(2) == present && !has_all_threads) {
+    // Half of the CPUs are the second threads, unless the cores have none.
+    let has_no_threads = cpus.smt.as_deref() == Some("notsupported");
+    if online >= expected || (online.saturating_mul(2) == present && !has_no_threads) {
         return None;
     }
     let missing = expected - online;

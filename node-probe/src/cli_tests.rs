@@ -73,7 +73,7 @@ fn the_name_of_a_log_cannot_leave_its_folder() {
 /// A new option with free text must be reviewed and added to the list of known options.
 #[test]
 fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 12] = [
         "timeout-ms",
         "since",
         "container",

@@ -22,12 +22,14 @@ def asker():
             if not open(f"/proc/{pid}/cmdline").read().startswith("node-probe: NCCL"):
                 continue
             status = dict(line.split(":", 1) for line in open(f"/proc/{pid}/status"))
+            limits = [line.split()[-3] for line in open(f"/proc/{pid}/limits") if line.startswith(("Max core", "Max address"))]
+            first = open(f"/proc/{pid}/oom_score_adj").read().strip()
             here = os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net")
         except OSError:
             continue
         ids = {word for name in ("Uid", "Gid", "Groups") for word in status[name].split()}
         capabilities = {status["Cap" + name].strip("\t0\n") for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")}
-        return f"{here} {sorted(ids)} {sorted(capabilities)} {status['NoNewPrivs'].strip()}"
+        return f"{here} {sorted(ids)} {sorted(capabilities)} {status['NoNewPrivs'].strip()} {limits} {first}"
 while True:
     stream, _ = service.accept()
     lines = stream.makefile("rw")
@@ -60,7 +62,7 @@ while True:
 #[test]
 fn the_child_asks_in_the_network_of_the_pod_without_privileges() {
     let Some((nccl, asker)) = asked(false) else { return };
-    assert_eq!(asker, "True ['65534'] [''] 1", "{nccl}");
+    assert_eq!(asker, "True ['65534'] [''] 1 ['0', '67108864'] 1000", "{nccl}");
     assert!(nccl["between_ms"].as_u64().is_some_and(|time| time >= 3000), "{nccl}");
 }
 

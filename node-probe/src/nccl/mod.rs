@@ -1,4 +1,4 @@
-//! `ask`: asks NCCL in a pod for the status of its job (RAS, since NCCL 2.24), twice, in a child process without privileges.
+//! `ask`: asks NCCL in a pod for the status of its job (RAS, NCCL 2.29.2 or later), twice, in a child process without privileges.
 //!
 //! ```text
 //!   ask ─▶ child, root:    Pod (the processes) ─▶ setns to its network ─▶ Listener (a port that only the processes of the pod listen on)
@@ -101,16 +101,8 @@ fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)
     isolate().map_err(other)?;
     let pod = Pod::find(&request.proc, &request.pod_uid).map_err(other)?;
     let mut found = None;
-    for Network { file, is_namespace } in pod.networks() {
-        // Without the network of the pod, the request would go to the host.
-        if !is_namespace && !request.is_saved_tree {
-            return Err(other(io::Error::other("the network of the pod is no namespace")));
-        }
-        if is_namespace {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|error| {
-                other(io::Error::new(error.kind(), format!("the network namespace of the pod: {error}")))
-            })?;
-        }
+    for network in pod.networks() {
+        enter(&network, request.is_saved_tree).map_err(other)?;
         let tables = Tables::open(Path::new("/proc/thread-self/net")).map_err(other)?;
         if let Some(listener) = pod.listener(&tables).map_err(other)? {
             found = Some((listener, tables));
@@ -145,9 +137,18 @@ fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)
     Ok(NcclStatus { between_ms, problem, ..compared::compare(&request.pod_uid, before, after) })
 }
 
-/// Makes the child small: no memory dump, no access for others, no file of its parent except for the standard ones.
+/// Enters the network of the pod. Without it, the request would go to the host.
+fn enter(Network { file, is_namespace }: &Network, is_saved_tree: bool) -> io::Result<()> {
+    match (is_namespace, is_saved_tree) {
+        (false, true) => Ok(()),
+        (false, false) => Err(io::Error::other("the network of the pod is no namespace")),
+        (true, _) => move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|error| io::Error::new(error.kind(), format!("the network namespace of the pod: {error}"))),
+    }
+}
+
+/// Makes the child the first process that the kernel ends if memory is scarce, and prevents dumps and traces of its memory.
 fn isolate() -> io::Result<()> {
-    // A parent with a memory limit is more important than this child.
     std::fs::write("/proc/self/oom_score_adj", END_FIRST)?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;

@@ -11,7 +11,7 @@ use syringe_core::facts::nccl::{NcclCommunicator, NcclStatus};
 
 use super::answer::{Answer, from_json};
 use super::listener::{Pod, Tables};
-use super::{MAX_OUTPUT, client, compared, fit};
+use super::{MAX_OUTPUT, client, compared, enter, fit};
 use crate::testing::Tree;
 
 const POD: &str = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
@@ -364,4 +364,15 @@ fn a_process_that_poses_as_another_pod_is_not_asked() {
     let find = |uid: &str| Pod::find(&tree.path().join("proc"), uid).expect("the pod").listener(&tables);
     assert!(find(victim).is_err(), "the port is not that of the other pod");
     assert!(find(POD).expect("it is read").is_some());
+}
+
+/// A request without the network of the pod would reach a service of the host.
+#[test]
+fn without_a_namespace_only_a_saved_tree_is_asked() {
+    let tree = Tree::new();
+    pod(&tree, 20, POD, &[], &[]);
+    let networks = Pod::find(&tree.path().join("proc"), POD).expect("the pod").networks();
+    assert_eq!(networks.len(), 1);
+    assert!(enter(&networks[0], true).is_ok());
+    assert!(enter(&networks[0], false).expect_err("a file").to_string().contains("no namespace"));
 }

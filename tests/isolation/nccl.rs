@@ -17,6 +17,8 @@ lo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 fcntl.ioctl(lo, 0x8914, struct.pack("16sh22x", b"lo", 0x49))
 service = socket.create_server(("127.0.0.1", 28028))
 def asker():
+    # Another test can ask at the same time, in another network.
+    elsewhere = ""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             if not open(f"/proc/{pid}/cmdline").read().startswith("node-probe: NCCL"):
@@ -29,7 +31,11 @@ def asker():
             continue
         ids = {word for name in ("Uid", "Gid", "Groups") for word in status[name].split()}
         capabilities = {status["Cap" + name].strip("\t0\n") for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")}
-        return f"{here} {sorted(ids)} {sorted(capabilities)} {status['NoNewPrivs'].strip()} {limits} {first}"
+        found = f"{here} {sorted(ids)} {sorted(capabilities)} {status['NoNewPrivs'].strip()} {limits} {first}"
+        if here:
+            return found
+        elsewhere = found
+    return elsewhere
 while True:
     stream, _ = service.accept()
     lines = stream.makefile("rw")

@@ -152,6 +152,14 @@ impl ProbeCommand {
         }
     }
 
+    /// Returns the command without the question to NCCL.
+    pub fn without_nccl(self) -> Self {
+        match self {
+            Self::Read(read) => Self::Read(ReadCommand { nccl_ras: None, ..read }),
+            other => other,
+        }
+    }
+
     /// Returns whether the command needs a container for actions. The plan of an action also needs one.
     pub fn is_for_actions(&self) -> bool {
         matches!(self, Self::Act(_))

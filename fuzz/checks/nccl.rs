@@ -3,16 +3,14 @@
 use syringe_core::facts::nccl::NcclStatus;
 
 use super::answer::{Answer, from_json};
-use super::{MAX_OUTPUT, compared, fit, text};
+use super::{MAX_OUTPUT, compared, fit};
 use crate::fuzzing::common::{assert_clean, in_time};
 
-/// Fuzz target `nccl`. `data` contains two answers, JSON or text, separated by a line `--`.
+/// Fuzz target `nccl`. `data` contains two answers, separated by a line `--`.
 pub fn nccl(data: &[u8]) {
     let at = data.windows(4).position(|part| part == b"\n--\n");
     let (before, after) = at.map_or((data, None), |at| (&data[..at], Some(&data[at + 4..])));
-    let read = |bytes: &[u8]| -> Option<Answer> {
-        from_json(bytes).or_else(|_| text::parse(&String::from_utf8_lossy(bytes))).ok()
-    };
+    let read = |bytes: &[u8]| -> Option<Answer> { from_json(bytes).ok() };
     let Some(first) = in_time(|| read(before)) else { return };
     let status = in_time(|| compared::compare("pod", first, after.and_then(read)));
     let listed = status.communicators.len() as u64;

@@ -2,7 +2,7 @@
 //!
 //! Formats: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
 //! (`burstable/pod<uid>`); containerd, CRI-O, Docker. A node that is itself a container (kind, sysbox) has an outer
-//! path in front of the pod's path: the last pod in the path counts.
+//! path in front of the pod's path. The first pod of a path counts: below its own cgroup, a container can create folders with any name.
 
 /// Pod and container of a cgroup path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,8 +84,17 @@ fn membership(path: &str) -> Membership {
     // If the kubelet uses the systemd driver but containerd does not, containerd writes
     // `…-pod<uid>.slice:cri-containerd:<id>`.
     let parts: Vec<&str> = path.split(['/', ':']).filter(|part| !part.is_empty()).collect();
-    let pod = parts.iter().enumerate().rev().find_map(|(at, part)| Some((at, pod_uid(part)?)));
-    let Some((at, pod_uid)) = pod else {
+    let pod = parts.iter().enumerate().find_map(|(at, part)| Some((at, pod_uid(part)?)));
+    // A container above a pod is the node itself (kind). Then the pods are below the folder of its kubelet, and the path is not one that
+    // leads from the cgroup of the probe to another container of the pod of the probe.
+    let is_below_container = |at: usize| {
+        let container = parts[..at].iter().position(|part| is_container(part));
+        container.is_some_and(|above| {
+            parts[0] == ".."
+                || !parts[above..at].iter().any(|part| part.trim_end_matches(".slice").ends_with("kubepods"))
+        })
+    };
+    let Some((at, pod_uid)) = pod.filter(|(at, _)| !is_below_container(*at)) else {
         let container_id = parts.iter().rev().find_map(|part| container_id(part));
         return Membership { container_id, ..Membership::default() };
     };
@@ -189,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn in_nested_nodes_the_innermost_pod_and_its_own_container_count() {
+    fn in_nested_nodes_the_pod_and_its_own_container_count() {
         let inner = format!("kubelet-kubepods-besteffort-pod{SLICE}.slice/cri-containerd-{ID}.scope");
         check(&[
             (
@@ -215,6 +224,46 @@ mod tests {
                 Some(ID),
                 Some("burstable"),
             ),
+        ]);
+    }
+
+    /// A container with a writable cgroup tree creates these folders below its own.
+    #[test]
+    fn a_folder_below_a_container_is_no_pod() {
+        const OTHER: &str = "ffffffff-11aa-4bbb-8ccc-123456789abc";
+        let other = OTHER.replace('-', "_");
+        let own = |name, text: String| (name, text, Some(UID), Some(ID), Some("burstable"));
+        check(&[
+            own("cgroupfs", format!("0::/kubepods/burstable/pod{UID}/{ID}/pod{OTHER}/{OUTER}")),
+            own("a whole tree", format!("0::/kubepods/burstable/pod{UID}/{ID}/kubepods/besteffort/pod{OTHER}/{OUTER}")),
+            own(
+                "systemd",
+                format!(
+                    "0::/kubepods.slice/kubepods-burstable-pod{SLICE}.slice/cri-containerd-{ID}.scope/kubepods-pod{other}.slice/{OUTER}"
+                ),
+            ),
+            (
+                "below the pod",
+                format!("0::/kubepods/burstable/pod{UID}/pod{OTHER}"),
+                Some(UID),
+                None,
+                Some("burstable"),
+            ),
+            (
+                "v1",
+                format!("4:memory:/kubepods/burstable/pod{UID}/{ID}/pod{OTHER}\n1:pids:/\n"),
+                Some(UID),
+                Some(ID),
+                Some("burstable"),
+            ),
+            (
+                "a sibling of the probe",
+                format!("0::/../cri-containerd-{ID}.scope/kubepods/pod{OTHER}"),
+                None,
+                Some(ID),
+                None,
+            ),
+            ("plain Docker", format!("0::/docker/{ID}/pod{OTHER}"), None, Some(ID), None),
         ]);
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct NcclRequest {
     pub(crate) proc: PathBuf,
     /// UID of the pod.
     pub(crate) pod_uid: String,
+    pub(crate) is_saved_tree: bool,
 }
 
 /// The journal of the host, and the start of the window.

@@ -19,7 +19,7 @@ pub struct NcclStatus {
     pub version: Option<String>,
     /// Time between the two answers. `None` if there is only one.
     pub between_ms: Option<u64>,
-    /// The communicators; those with differences come first. The text format lists only communicators with differences.
+    /// The communicators; those with differences come first.
     pub communicators: Vec<NcclCommunicator>,
     /// Number of communicators that are not listed.
     pub communicators_omitted: u64,
@@ -51,7 +51,7 @@ pub struct NcclCommunicator {
 pub struct NcclRanks {
     /// Number of ranks.
     pub count: u64,
-    /// Number of operations that they have launched, by kind (`AllReduce`). The text format has only kinds whose counts differ.
+    /// Number of operations that they have launched, by kind (`AllReduce`).
     pub launched: BTreeMap<String, u64>,
     /// The same in the first answer, if they were in it.
     pub launched_before: BTreeMap<String, u64>,

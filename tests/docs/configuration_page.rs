@@ -21,7 +21,7 @@ const GROUPS: [(&str, &str, &[&str]); 7] = [
     (
         "Probe method",
         "The method by which a probe runs on a node. [deploy/METHODS.md](../deploy/METHODS.md) compares the methods.",
-        &["via", "no_ephemeral", "ephemeral_pod", "base_image", "probe_binary", "runtime_class"],
+        &["via", "ask_nccl", "no_ephemeral", "ephemeral_pod", "base_image", "probe_binary", "runtime_class"],
     ),
     (
         "Image",
@@ -42,7 +42,7 @@ const GROUPS: [(&str, &str, &[&str]); 7] = [
 ];
 
 /// Settings that limit what a model can do through the tools, each with its limit. No argument of a tool changes a setting.
-const LIMITS_A_MODEL: [(&str, &str); 9] = [
+const LIMITS_A_MODEL: [(&str, &str); 10] = [
     ("context", "the only context that the tools use, unless `allow_context` permits others"),
     ("allow_context", "the other contexts that a tool argument may name"),
     ("allow_nodes", "the nodes on which probes may run"),
@@ -50,6 +50,7 @@ const LIMITS_A_MODEL: [(&str, &str); 9] = [
     ("drain_check", "a GPU is reset only on a cordoned node, and while no pod holds it"),
     ("token_to_model", "without it, a model cannot agree to an action in place of the user"),
     ("via", "the probe method"),
+    ("ask_nccl", "without it, no tool asks NCCL, which runs code in the processes of a job"),
     ("no_ephemeral", "no container is added to a pod of a workload"),
     ("max_probes", "the number of probes at the same time"),
 ];

@@ -116,7 +116,7 @@ impl World {
                 NcclCommunicator { hash: "0x5ca1ab1e".to_owned(), size: 512, ranks, ..NcclCommunicator::default() };
             let mut status = NcclStatus {
                 pod_uid,
-                version: Some("2.28.7".to_owned()),
+                version: Some("2.29.2".to_owned()),
                 between_ms: Some(3003),
                 communicators: vec![communicator],
                 ..NcclStatus::default()
@@ -127,8 +127,16 @@ impl World {
     }
 
     async fn bench(self) -> Bench {
+        Bench::of(self.fixture()).await
+    }
+
+    async fn bench_with(self, flags: &[&str]) -> Bench {
+        Bench::with(self.fixture(), flags).await
+    }
+
+    fn fixture(self) -> Fixture {
         let Self { nodes, pods, logs } = self;
-        Bench::of(Fixture { pods, logs, ..Fixture::of(nodes) }).await
+        Fixture { pods, logs, ..Fixture::of(nodes) }
     }
 }
 
@@ -220,9 +228,9 @@ const CASES: [Case; 24] = [
             });
         },
         state: "waiting",
-        suspect: Some(("17", "process_stopped")),
+        suspect: Some(("17", "nccl_claim")),
         words: &[
-            "NCCL 2.28.7 in pod train-0-abcde says: 1 rank launched nothing within 3 s and is behind the others.",
+            "NCCL 2.29.2 in pod train-0-abcde says: 1 rank launched nothing within 3 s and is behind the others.",
             "rank 139 launched 4711 AllReduce, and 4711 also 3 s later",
             "\"common\":\"4712\"",
             "\"place\":\"GPU 3\"",
@@ -245,7 +253,7 @@ const CASES: [Case; 24] = [
             });
         },
         state: "computing",
-        suspect: Some(("17", "process_stopped")),
+        suspect: Some(("17", "nccl_claim")),
         words: &["1 rank did not answer it", "rank 139 does not answer"],
     },
     Case {
@@ -259,7 +267,7 @@ const CASES: [Case; 24] = [
         },
         state: "computing",
         suspect: None,
-        words: &["is not used, because rank 3 is listed twice", "Nothing differs"],
+        words: &["1 list of ranks in it cannot be an answer of NCCL and is not used", "Nothing differs"],
     },
     Case {
         name: "NCCL: the address of a pod of another job",
@@ -430,7 +438,8 @@ async fn the_pod_that_differs_is_named_and_its_twin_is_not() {
     for case in CASES {
         let mut world = World::healthy();
         (case.change)(&mut world);
-        let bench = world.bench().await;
+        let flags: &[&str] = if case.name.starts_with("NCCL") { &["--ask-nccl"] } else { &[] };
+        let bench = world.bench_with(flags).await;
         let began = Instant::now();
         let answer = bench.ask("explain_gpu_pod", json!({"pod": "job/train", "namespace": NAMESPACE})).await;
         let (time, text) = (began.elapsed(), answer.to_string());
@@ -502,4 +511,19 @@ async fn a_node_with_several_pods_is_read_once_and_named_with_all_of_them() {
     let ranks: Vec<_> = driver["members"].as_array().unwrap().iter().map(|one| one["rank"].as_str().unwrap()).collect();
     assert_eq!(ranks, ["1", "64"], "{answer:#}");
     assert!(answer["summary"].as_str().unwrap().contains("no pod with index 5-63"), "{}", answer["summary"]);
+}
+
+#[tokio::test]
+async fn nccl_is_asked_only_if_the_setting_allows_it() {
+    const NOT_ASKED: &str = "NCCL in the job was not asked: the setting --ask-nccl allows it";
+    for flags in [&[][..], &["--ask-nccl"]] {
+        let mut world = World::healthy();
+        world.small().nccl(|_| {});
+        let bench = world.bench_with(flags).await;
+        let answer = bench.ask("explain_gpu_pod", json!({"pod": "job/train", "namespace": NAMESPACE})).await;
+        let is_asked = !flags.is_empty();
+        assert_eq!(answer["summary"].as_str().unwrap().contains("NCCL 2.29.2"), is_asked, "{answer:#}");
+        let unknown = json!([{"section": "nccl", "why": NOT_ASKED}]);
+        assert_eq!(answer["unknown"], if is_asked { Value::Null } else { unknown }, "{answer:#}");
+    }
 }

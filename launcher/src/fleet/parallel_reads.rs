@@ -55,6 +55,15 @@ impl<R> NodeOutcome<R> {
         }
     }
 
+    /// Whether there is no report of the node, although a probe was tried. `is_unread`: whether no probe ran.
+    pub(crate) fn is_without_report(&self, is_unread: impl Fn(&R) -> bool) -> bool {
+        match self {
+            Self::Read(read) => is_unread(read),
+            Self::Unprobed(..) | Self::Failed(_) => true,
+            Self::Skipped(_) | Self::NotReached => false,
+        }
+    }
+
     /// Whether the read failed for a reason that applies to every node.
     fn applies_to_cluster(&self) -> bool {
         matches!(self, Self::Failed(failure) if failure.cause.is_cluster_wide())
@@ -178,6 +187,27 @@ impl ParallelReads<'_> {
                 }
                 NodeOutcome::Failed(failure)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The processes of a job could otherwise hide their node with an answer that ends the probe.
+    #[test]
+    fn a_node_without_a_report_is_read_again_after_any_failure() {
+        let failure = || Failure::new("Probing", "the container was ended (OOMKilled)", "");
+        for (outcome, again) in [
+            (NodeOutcome::Failed(failure()), true),
+            (NodeOutcome::Unprobed(false, failure()), true),
+            (NodeOutcome::Read(true), true),
+            (NodeOutcome::Read(false), false),
+            (NodeOutcome::Skipped(String::new()), false),
+            (NodeOutcome::NotReached, false),
+        ] {
+            assert_eq!(outcome.is_without_report(|is_unread| *is_unread), again);
         }
     }
 }

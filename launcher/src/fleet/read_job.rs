@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use diagnosis::explanation;
 use diagnosis::explanation::types::Explanation;
@@ -20,6 +19,7 @@ use kube_read::{Connection, Failure};
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::probe_command::{PodUid, ReadCommand};
 use syringe_core::report::Source;
+use syringe_core::unknown::Unknown;
 use tokio::time::Instant;
 
 use crate::answer::fleet::{FailedNodes, ProbesSummary};
@@ -39,8 +39,11 @@ const LOGS: usize = 64;
 const LOG_LINES: usize = 10;
 /// Maximum number of bytes of a list of names.
 const NAMES_BYTES: usize = 300;
-/// Least time of a node for a question to NCCL: the answers take up to 11 s, and a probe pod has to start.
-const NCCL_TIME: Duration = Duration::from_secs(15);
+/// The section of what NCCL says, in `unknown`.
+const NCCL: &str = "nccl";
+const NOT_ASKED: &str = "NCCL in the job was not asked: the setting --ask-nccl allows it";
+const NO_TIME: &str =
+    "NCCL in the job was not asked: there was not enough time, or the probe or its policy does not permit it";
 /// Number of pods whose NCCL is asked.
 const ASKED: usize = 2;
 const WHAT: &str = "Reading the nodes of the job";
@@ -50,6 +53,8 @@ struct NodePart {
     observed: BTreeMap<usize, Observed>,
     /// The explanation of the pod in the worst state, if the node has this pod.
     worst: Option<Explanation>,
+    /// Whether NCCL was asked.
+    has_nccl: bool,
     /// Why no probe ran.
     unread: Option<String>,
     took_ms: u64,
@@ -105,8 +110,10 @@ pub(crate) async fn read_job(
         NodePart::of(reading, own, &worst)
     };
     let command = ReadCommand::everything();
-    let has_time = call.settings.node_time().min(call.end.saturating_duration_since(Instant::now())) >= NCCL_TIME;
-    let ask_nccl = if has_time { pods_to_ask(&members, &on_nodes) } else { BTreeMap::new() };
+    let can_ask =
+        if call.settings.via == ProbeMethod::None { BTreeMap::new() } else { pods_to_ask(&members, &on_nodes) };
+    let not_allowed = !can_ask.is_empty() && !call.settings.ask_nccl;
+    let ask_nccl = if call.settings.ask_nccl { can_ask } else { BTreeMap::new() };
     let is_asked = |node: &&Node| ask_nccl.contains_key(&node.name_any());
     let asked: Vec<Node> = objects.iter().filter(is_asked).cloned().collect();
     let daemon_sets = Some(&daemon_sets);
@@ -119,22 +126,26 @@ pub(crate) async fn read_job(
         ask_nccl: &ask_nccl,
     };
     let mut outcomes = reads.run(objects, &summarise).await;
-    // A policy of an earlier version, or an earlier probe, refuses the question to NCCL.
-    let is_refused = |node: &Node| {
+    // A policy of an earlier version, or an earlier probe, refuses the question to NCCL. The answer of a job must not hide its node
+    // either, so the node is read again without the question after any failure.
+    let has_failed = |node: &Node| {
         outcomes
             .iter()
-            .any(|(name, outcome)| *name == node.name_any() && outcome.may_be_refused(|part| part.unread.is_some()))
+            .any(|(name, outcome)| *name == node.name_any() && outcome.is_without_report(|part| part.unread.is_some()))
     };
-    let refused: Vec<Node> = asked.into_iter().filter(is_refused).collect();
-    if !refused.is_empty() && call.settings.via != ProbeMethod::None {
+    let refused: Vec<Node> = asked.into_iter().filter(has_failed).collect();
+    if !refused.is_empty() {
         let call = &CallContext { failure_backoff: Arc::default(), ..call.clone() };
         let again = ParallelReads { call, ask_nccl: &BTreeMap::new(), ..reads }.run(refused, &summarise).await;
+        // Without time for the second read, the failure of the first one is the answer.
+        let again: Vec<_> =
+            again.into_iter().filter(|(_, outcome)| !matches!(outcome, NodeOutcome::NotReached)).collect();
         outcomes.retain(|(name, _)| !again.iter().any(|(other, _)| other == name));
         outcomes.extend(again);
     }
     let mut observed = Vec::new();
     let (mut of_worst, mut left_behind, mut times, mut deleted) = (None, Vec::new(), Vec::new(), true);
-    let mut passed_over = Vec::new();
+    let (mut passed_over, mut has_nccl) = (Vec::new(), false);
     for (node, outcome) in outcomes {
         let (part, failure) = match outcome {
             NodeOutcome::Read(part) => (Some(part), None),
@@ -156,6 +167,7 @@ pub(crate) async fn read_job(
         }
         if let Some(part) = part {
             times.push(part.took_ms);
+            has_nccl |= part.has_nccl;
             left_behind.extend(part.left_behind);
             deleted &= part.deleted;
             passed_over.extend(part.passed_over);
@@ -180,13 +192,19 @@ pub(crate) async fn read_job(
     let explanation = explain_job(&members, &missing);
     let is_first =
         explanation.suspects.first().is_none_or(|first| first.members.iter().any(|one| one.pod == worst.name));
-    let is_over = !matches!(worst.phase.as_str(), "Succeeded") && worst.running().next().is_none();
-    let suspect_pod = (is_first && is_over).then(|| {
+    let has_ended = !matches!(worst.phase.as_str(), "Succeeded") && worst.running().next().is_none();
+    let suspect_pod = (is_first && has_ended).then(|| {
         let explained = of_worst.unwrap_or_else(|| explanation::explain(&worst, None, Some("its node was not read")));
         let Explanation { cause, summary, action, .. } = explained;
         let from = worst.log_lines.len().saturating_sub(LOG_LINES);
         SuspectPod { pod: worst.name.clone(), cause, summary, action, log_lines: worst.log_lines[from..].to_vec() }
     });
+    let events = no_events.map(|failure| section_unknown("events", &failure));
+    let why_no_nccl = match (not_allowed, ask_nccl.is_empty() || has_nccl) {
+        (true, _) => Some(NOT_ASKED),
+        (false, false) => Some(NO_TIME),
+        (false, true) => None,
+    };
     let probes = ProbesSummary {
         concurrency: call.settings.nodes_at_once(),
         deleted: deleted && left_behind.is_empty(),
@@ -201,7 +219,7 @@ pub(crate) async fn read_job(
         phases: selected_of.unwrap_or_default(),
         suspect_pod,
         not_read: by_reason(failures),
-        unknown: no_events.map(|failure| section_unknown("events", &failure)).into_iter().collect(),
+        unknown: events.into_iter().chain(why_no_nccl.map(|why| Unknown::new(NCCL, why))).collect(),
         left_behind,
         probes: probes.with_times(times),
     })
@@ -223,6 +241,7 @@ impl NodePart {
         Self {
             observed,
             worst: explained,
+            has_nccl: report.nccl.is_some(),
             unread: is_unread.then(|| note.clone().why_unread()),
             took_ms: note.timings_ms.total,
             deleted: note.deleted,
@@ -273,9 +292,12 @@ fn pods_to_ask(members: &[Member], on_nodes: &BTreeMap<String, Vec<usize>>) -> B
     asked
 }
 
-/// Returns the addresses of a pod.
+/// Returns the addresses of a pod. Those of a pod that ended can belong to another pod now.
 fn addresses(pod: &Pod) -> Vec<String> {
-    let Some(status) = &pod.status else { return Vec::new() };
+    let has_ended = |phase: &str| matches!(phase, "Succeeded" | "Failed");
+    let Some(status) = pod.status.as_ref().filter(|one| !one.phase.as_deref().is_some_and(has_ended)) else {
+        return Vec::new();
+    };
     let more = status.pod_ips.iter().flatten().map(|address| address.ip.clone());
     status.pod_ip.iter().cloned().chain(more).collect()
 }

@@ -155,7 +155,7 @@ mod tests {
     use std::time::Duration;
 
     use demo_cluster::{Cluster, Denial, Fixture, NodeFixture};
-    use syringe_core::probe_command::ProbeCommand;
+    use syringe_core::probe_command::{ProbeCommand, ReadCommand};
     use syringe_core::scenarios;
     use syringe_core::section_name::SectionName;
     use tokio_util::sync::CancellationToken;
@@ -217,6 +217,22 @@ mod tests {
             let name = lines[0].pod.clone().expect("the pod");
             let named = failure.left_behind.is_some_and(|left| left.contains(&format!("delete pod {name}")));
             assert_eq!(named, !may_delete);
+        }
+    }
+    /// The answers of NCCL take up to 12 s, and the time of the node begins before its pod starts.
+    #[tokio::test]
+    async fn nccl_is_asked_only_if_the_time_that_is_left_is_enough() {
+        let cluster = Cluster::start(Fixture::of([])).await.expect("a free port");
+        let connection = Contexts::in_memory(cluster.kubeconfig(), None).connect(None).await.expect("a connection");
+        let settings = Arc::new(Settings::from_args([]).expect("the defaults"));
+        let prober = Prober::new(settings, CancellationToken::new());
+        for (seconds, is_asked) in [(15, true), (10, false)] {
+            let nccl_ras = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc".parse().ok();
+            let command: ProbeCommand = ReadCommand { nccl_ras, ..ReadCommand::everything() }.into();
+            let (node, deadline, upload_time) = ("gpu-1".to_owned(), Duration::from_secs(seconds), Duration::ZERO);
+            let request = ProbeRequest { node, command, tool: "test", target: None, deadline, upload_time };
+            let args = prober.test_context(&connection, request).command().to_args();
+            assert_eq!(args.contains(&"--nccl-ras".to_owned()), is_asked, "{args:?}");
         }
     }
 }

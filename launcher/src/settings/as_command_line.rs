@@ -66,6 +66,7 @@ pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
         allow_context,
         allow_nodes,
         via,
+        ask_nccl,
         no_ephemeral,
         ephemeral_pod,
         base_image,
@@ -105,6 +106,7 @@ pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
     args.all("allow-context", allow_context);
     args.maybe("allow-nodes", allow_nodes.as_ref());
     args.word("via", *via, ProbeMethod::Auto);
+    args.switch("ask-nccl", *ask_nccl);
     args.switch("no-ephemeral", *no_ephemeral);
     args.maybe("ephemeral-pod", ephemeral_pod.as_ref());
     args.maybe("base-image", base_image.as_ref());
@@ -142,6 +144,7 @@ mod tests {
             "pool in (a, b)",
             "--via",
             "inject",
+            "--ask-nccl",
             "--no-ephemeral",
             "--ephemeral-pod",
             "ml/train",

@@ -67,6 +67,9 @@ pub struct Settings {
     /// How to reach the node; auto takes the first method that works there (deploy/METHODS.md)
     #[arg(long, global = true, value_name = "METHOD", env = "GPU_SYRINGE_VIA", default_value = "auto")]
     pub via: ProbeMethod,
+    /// In an answer about a job, also ask NCCL (2.29.2 or later) in one or two of its pods. This runs code of NCCL in the processes of the job
+    #[arg(long, global = true, env = "GPU_SYRINGE_ASK_NCCL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub ask_nccl: bool,
     /// Never add an ephemeral container to a running pod
     #[arg(long, global = true, env = "GPU_SYRINGE_NO_EPHEMERAL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub no_ephemeral: bool,

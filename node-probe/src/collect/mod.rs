@@ -93,7 +93,9 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
     let mut problems = bounded::take_problems();
     let asked = request.read.nccl_ras.clone().map(|uid| {
         let paths = paths.clone();
-        thread::spawn(move || nccl::ask(&paths, &uid))
+        let (sender, answer) = channel();
+        thread::spawn(move || drop(sender.send(nccl::ask(&paths, &uid))));
+        (answer, Instant::now() + nccl::MOST_TIME)
     });
     let may_read_raw_files = reason_against_nvml(&paths.host).is_none();
     start_threads(&needed, request, taken_at, &paths, &sender, may_read_raw_files);
@@ -110,8 +112,8 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
         sections: collector.sections,
         kernel_log: collector.raw_log,
         raw_files: collector.raw_files,
-        // The child has its own time limit.
-        nccl: asked.and_then(|asked| asked.join().ok()),
+        // The child has its own time limit. The report does not wait longer than that.
+        nccl: asked.and_then(|(answer, end)| answer.recv_timeout(end.saturating_duration_since(Instant::now())).ok()),
         ..blank()
     };
     if foreign {

@@ -2,18 +2,20 @@
 //!
 //! ```text
 //!   CLIENT PROTOCOL 2 ─▶ SERVER PROTOCOL 2    TIMEOUT 1 ─▶ OK
-//!   SET FORMAT json ─▶ OK (since 2.28.7), then STATUS ─▶ a JSON document, and the end of the connection
-//!                   ─▶ ERROR (before), then VERBOSE STATUS ─▶ text, and the end of the connection
+//!   MONITOR x ─▶ ERROR: Invalid event group (since 2.29.2)    SET FORMAT json ─▶ OK
+//!   STATUS ─▶ a JSON document, and the end of the connection
 //! ```
+//!
+//! The request for the status runs code of NCCL in the processes of the job. Before 2.29.2, this code reads out of bounds and can crash
+//! the job (NVIDIA/nccl#1762, #1669, #1718), and the text format does so also in later versions (#2346). The protocol has the same number
+//! in all versions. `MONITOR` exists since 2.29.2, and with a group that does not exist it changes nothing: an earlier version answers
+//! that it does not know the command. Then nothing more is sent.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use syringe_core::text::clean;
-
-use super::answer::Answer;
-use super::{answer, text};
+use super::answer::{self, Answer};
 
 /// Maximum size of an answer. 4,096 ranks of one communicator need 2.6 MB of JSON.
 const MAX_ANSWER: u64 = 4 << 20;
@@ -26,6 +28,8 @@ const GREETING_TIME: Duration = Duration::from_millis(700);
 const TRIES: usize = 4;
 /// Time in seconds after which NCCL does not wait any longer for processes whose connections are delayed.
 const NCCL_TIME: u32 = 1;
+const TOO_OLD: &str =
+    "NCCL is too old to be asked safely: versions before 2.29.2 can crash the job when they are asked";
 
 /// Asks for the status until `end`.
 pub(super) fn ask(address: SocketAddr, end: Instant) -> io::Result<Answer> {
@@ -43,10 +47,9 @@ pub(super) fn ask(address: SocketAddr, end: Instant) -> io::Result<Answer> {
 fn greeted(address: SocketAddr, end: Instant) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, left(end)?)?;
     let mut connection = Connection { stream, end };
-    let line = connection.request("CLIENT PROTOCOL 2\n")?;
-    match line.to_ascii_uppercase().starts_with("SERVER PROTOCOL ") {
+    match connection.request("CLIENT PROTOCOL 2\n")?.starts_with("SERVER PROTOCOL ") {
         true => Ok(connection.stream),
-        false => Err(io::Error::other(format!("the service does not speak NCCL's protocol: '{}'", clean(&line, 60)))),
+        false => Err(io::Error::other("the service does not speak NCCL's protocol")),
     }
 }
 
@@ -57,16 +60,18 @@ struct Connection {
 
 impl Connection {
     fn status(mut self) -> io::Result<Answer> {
-        // A server that does not know one of these requests answers with a line that begins with ERROR.
         self.request(&format!("TIMEOUT {NCCL_TIME}\n"))?;
-        let is_json = self.request("SET FORMAT json\n")?.eq_ignore_ascii_case("OK");
-        self.send(if is_json { "STATUS\n" } else { "VERBOSE STATUS\n" })?;
+        let is_safe = self.request("MONITOR x\n")?.starts_with("ERROR: Invalid event group");
+        if !is_safe || self.request("SET FORMAT json\n")? != "OK" {
+            return Err(io::Error::other(TOO_OLD));
+        }
+        self.send("STATUS\n")?;
         let mut bytes = Vec::new();
         (&mut self).take(MAX_ANSWER + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_ANSWER {
             return Err(io::Error::other(format!("the answer is longer than {} MiB", MAX_ANSWER >> 20)));
         }
-        if is_json { answer::from_json(&bytes) } else { text::parse(&String::from_utf8_lossy(&bytes)) }
+        answer::from_json(&bytes)
     }
 
     fn send(&mut self, line: &str) -> io::Result<()> {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use syringe_core::facts::nccl::{NcclCommunicator, NcclRank, NcclRanks, NcclStatus};
+use syringe_core::facts::nccl::{NcclCommunicator, NcclRanks, NcclStatus};
 
-use super::answer::{Answer, Communicator, Counts, Rank, State};
+use super::answer::{Answer, Communicator, Counts, Hash, KINDS, Place, Rank, State};
 
 /// Maximum number of communicators, groups of a communicator, named ranks of a group, and missing ranks.
 const MAX_COMMUNICATORS: usize = 64;
@@ -20,17 +20,12 @@ pub(super) fn compare(pod_uid: &str, before: Answer, after: Option<Answer>) -> N
         Some(after) => (before.communicators, Answer { version: after.version.or(before.version), ..after }),
         None => (Vec::new(), before),
     };
-    let earlier: HashMap<(String, String), Communicator> =
-        earlier.into_iter().map(|one| ((one.hash.clone(), one.secondary_hash.clone()), one)).collect();
-    let joined = |one: &Communicator| joined(earlier.get(&(one.hash.clone(), one.secondary_hash.clone())), one);
-    let mut communicators: Vec<NcclCommunicator> = now.communicators.iter().map(joined).collect();
-    let has_error = |group: &NcclRanks| group.init_state != 0 || group.async_error != 0;
-    let is_alike = |one: &NcclCommunicator| {
-        one.ranks.len() <= 1 && one.missing.is_empty() && one.impossible.is_none() && !one.ranks.iter().any(has_error)
-    };
-    communicators.sort_by_key(|one| (is_alike(one), std::cmp::Reverse(one.size)));
-    communicators.truncate(MAX_COMMUNICATORS);
-    let omitted = now.total.saturating_sub(communicators.len() as u64);
+    let earlier: HashMap<Hash, Communicator> = earlier.into_iter().map(|one| (one.hash, one)).collect();
+    let mut pairs: Vec<(Before<'_>, &Communicator)> =
+        now.communicators.iter().map(|one| (counts_of(earlier.get(&one.hash)), one)).collect();
+    pairs.sort_by_cached_key(|(before, one)| (is_alike(before, one), std::cmp::Reverse(one.size)));
+    let omitted = pairs.len().saturating_sub(MAX_COMMUNICATORS) as u64;
+    let communicators = pairs.iter().take(MAX_COMMUNICATORS).map(|(before, one)| joined(before, one)).collect();
     NcclStatus {
         pod_uid: pod_uid.to_owned(),
         version: now.version,
@@ -40,59 +35,75 @@ pub(super) fn compare(pod_uid: &str, before: Answer, after: Option<Answer>) -> N
     }
 }
 
+/// The counts of the ranks in the first answer.
+type Before<'a> = HashMap<u64, &'a Counts>;
+
+fn counts_of(before: Option<&Communicator>) -> Before<'_> {
+    let ranks = before.map(|one| one.ranks.as_slice()).unwrap_or_default();
+    ranks.iter().map(|rank| (rank.of.rank, &rank.launched)).collect()
+}
+
 /// What the ranks of a group have in common: counts, earlier counts, and state.
 type Key<'a> = (&'a Counts, Option<&'a Counts>, State);
 
-fn joined(before: Option<&Communicator>, now: &Communicator) -> NcclCommunicator {
-    let ranks = before.map(|one| one.ranks.as_slice()).unwrap_or_default();
-    let earlier: HashMap<u64, &Counts> = ranks.iter().map(|rank| (rank.of.rank, &rank.launched)).collect();
-    let mut groups: BTreeMap<Key<'_>, (u64, Vec<NcclRank>)> = BTreeMap::new();
-    for Rank { of, launched, state } in &now.ranks {
-        let (count, examples) = groups.entry((launched, earlier.get(&of.rank).copied(), *state)).or_default();
+fn key<'a>(before: &Before<'a>, rank: &'a Rank) -> Key<'a> {
+    (&rank.launched, before.get(&rank.of.rank).copied(), rank.state)
+}
+
+/// Whether nothing about the communicator is unusual.
+fn is_alike(before: &Before<'_>, one: &Communicator) -> bool {
+    let mut keys = one.ranks.iter().map(|rank| key(before, rank));
+    let first = keys.next();
+    let has_error = first.is_some_and(|(.., state)| state.init != 0 || state.async_error != 0);
+    !has_error && keys.all(|key| Some(key) == first) && one.missing.is_empty() && impossible(before, one).is_none()
+}
+
+fn joined(before: &Before<'_>, now: &Communicator) -> NcclCommunicator {
+    let mut groups: BTreeMap<Key<'_>, (u64, Vec<&Place>)> = BTreeMap::new();
+    for rank in &now.ranks {
+        let (count, examples) = groups.entry(key(before, rank)).or_default();
         *count += 1;
         if examples.len() < MAX_EXAMPLES {
-            examples.push(of.clone());
+            examples.push(&rank.of);
         }
     }
-    for (count, counts) in &now.unnamed {
-        groups.entry((counts, None, State::default())).or_default().0 += count;
-    }
-    let group = |((launched, before, state), (count, examples)): (Key<'_>, _)| NcclRanks {
-        count,
-        launched: launched.clone(),
-        launched_before: before.cloned().unwrap_or_default(),
-        init_state: state.init,
-        async_error: state.async_error,
-        ending: state.ending,
-        examples,
-    };
-    let mut groups: Vec<NcclRanks> = groups.into_iter().map(group).collect();
-    groups.sort_by_key(|group| total(&group.launched));
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups
+        .sort_by_key(|((launched, ..), _)| launched.iter().flatten().fold(0, |sum: u64, one| sum.saturating_add(*one)));
     // The first groups lag, and the last one is ahead of the others.
     let mut omitted = 0;
     if groups.len() > MAX_GROUPS {
         let ahead = groups.pop();
-        omitted = groups.split_off(MAX_GROUPS - 1).iter().map(|group| group.count).fold(0, u64::saturating_add);
+        omitted = groups.split_off(MAX_GROUPS - 1).iter().map(|(_, (count, _))| *count).sum();
         groups.extend(ahead);
     }
+    let group = |((launched, before, state), (count, examples)): (Key<'_>, (u64, Vec<&Place>))| NcclRanks {
+        count,
+        launched: by_kind(launched),
+        launched_before: before.map(by_kind).unwrap_or_default(),
+        init_state: state.init,
+        async_error: state.async_error,
+        ending: state.ending,
+        examples: examples.into_iter().map(|one| one.named(false)).collect(),
+    };
     NcclCommunicator {
-        hash: now.hash.clone(),
+        hash: format!("{:#x}", now.hash.0),
         size: now.size,
-        ranks: groups,
+        ranks: groups.into_iter().map(group).collect(),
         ranks_omitted: omitted,
         missing_omitted: now.missing.len().saturating_sub(MAX_MISSING) as u64,
-        missing: now.missing.iter().take(MAX_MISSING).cloned().collect(),
-        impossible: impossible(&earlier, now),
+        missing: now.missing.iter().take(MAX_MISSING).map(|one| one.of.named(one.not_joined)).collect(),
+        impossible: impossible(before, now),
     }
 }
 
-fn total(counts: &Counts) -> u64 {
-    counts.values().fold(0, |sum, count| sum.saturating_add(*count))
+fn by_kind(counts: &Counts) -> BTreeMap<String, u64> {
+    KINDS.iter().zip(counts).filter_map(|(kind, count)| Some(((*kind).to_owned(), (*count)?))).collect()
 }
 
 /// Returns why no NCCL answers this. The processes of the pod can send anything.
-fn impossible(earlier: &HashMap<u64, &Counts>, now: &Communicator) -> Option<String> {
-    let all = || now.ranks.iter().map(|rank| rank.of.rank).chain(now.missing.iter().map(|rank| rank.rank));
+fn impossible(earlier: &Before<'_>, now: &Communicator) -> Option<String> {
+    let all = || now.ranks.iter().map(|rank| rank.of.rank).chain(now.missing.iter().map(|one| one.of.rank));
     let mut seen = HashSet::new();
     if let Some(twice) = all().find(|rank| !seen.insert(*rank)) {
         return Some(format!("rank {twice} is listed twice"));
@@ -100,15 +111,13 @@ fn impossible(earlier: &HashMap<u64, &Counts>, now: &Communicator) -> Option<Str
     if now.size > MAX_SIZE {
         return Some(format!("it has {} ranks", now.size));
     }
-    // The text format does not say the size of each communicator.
-    if let Some(beyond) = all().find(|rank| now.size > 0 && *rank >= now.size) {
+    // A rank twice is impossible, so more ranks than the size have one beyond the size.
+    if let Some(beyond) = all().find(|rank| *rank >= now.size) {
         return Some(format!("rank {beyond} of {} ranks", now.size));
     }
     let fell = now.ranks.iter().find(|rank| {
         let before = earlier.get(&rank.of.rank);
-        before.is_some_and(|before| {
-            before.iter().any(|(kind, count)| rank.launched.get(kind).is_some_and(|now| now < count))
-        })
+        before.is_some_and(|before| before.iter().zip(rank.launched).any(|(before, now)| now < *before))
     });
     fell.map(|rank| format!("a count of rank {} fell", rank.of.rank))
 }

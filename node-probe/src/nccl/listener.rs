@@ -1,10 +1,12 @@
-//! `find`: the address on which processes of a pod, and no others, listen for requests about NCCL's status.
+//! `Pod`: the processes of a pod, and the loopback address on which they, and no others, listen for requests about NCCL's status.
 //!
 //! The files of a process are opened below a descriptor of its folder in `/proc`. Such a descriptor belongs to one process: after the end
-//! of this process every read fails, even if another process has the same ID.
+//! of this process every read fails, even if another process has the same ID. The sockets are read in the network in which the request is
+//! sent: the caller enters it first.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -25,6 +27,9 @@ const MAX_FILE: u64 = 64 << 10;
 /// Maximum number of processes of the pod, and of descriptors of each.
 const MAX_PROCESSES: usize = 512;
 const MAX_DESCRIPTORS: usize = 16_384;
+/// Maximum number of network namespaces, and of environments that are read.
+const MAX_NETWORKS: usize = 8;
+const MAX_ENVIRONMENTS: usize = 32;
 /// Time limit for the search.
 const TIME: Duration = Duration::from_millis(1_500);
 /// Type of the file system of namespaces.
@@ -32,11 +37,20 @@ const NAMESPACES: FsWord = 0x6e73_6673;
 /// The state of a socket that listens, in `/proc/net/tcp`.
 const LISTENS: &str = "0A";
 
-/// A loopback address, and the network namespace in which it is. Without a namespace in saved trees.
+/// The tables of the sockets of one network namespace. They stay those of this namespace when the process changes.
+pub(super) struct Tables(Vec<File>);
+
+/// A loopback address, and the sockets that listen on it.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) address: SocketAddr,
-    pub(super) network: Option<OwnedFd>,
+    sockets: BTreeSet<u64>,
+}
+
+/// The processes of a pod.
+pub(super) struct Pod {
+    processes: Vec<Process>,
+    end: Instant,
 }
 
 /// One process of the pod: a descriptor of its folder in `/proc`.
@@ -44,39 +58,120 @@ struct Process {
     folder: OwnedFd,
 }
 
-/// Finds the listener. `None` if no process of the pod listens.
-///
-/// # Errors
-///
-/// Fails if `/proc` cannot be read, or if other processes listen on the same port. In the network of the host this can be another job.
-pub(super) fn find(proc: &Path, pod_uid: &str) -> io::Result<Option<Listener>> {
-    let end = Instant::now() + TIME;
-    let of_pod =
-        |pid: u32| Process::open(proc, pid).ok().filter(|process| process.pod_uid().as_deref() == Some(pod_uid));
-    let processes: Vec<Process> = files::pids(proc)?.into_iter().filter_map(of_pod).take(MAX_PROCESSES).collect();
-    let port = processes.iter().find_map(Process::port).unwrap_or(PORT);
-    // The containers of a pod usually share one network namespace.
-    let mut networks = BTreeMap::new();
-    for process in &processes {
-        if let Ok((name, file)) = process.network() {
-            networks.entry(name).or_insert((process, file));
+impl Pod {
+    /// Finds the processes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `/proc` cannot be read, or not in time.
+    pub(super) fn find(proc: &Path, pod_uid: &str) -> io::Result<Self> {
+        let end = Instant::now() + TIME;
+        let mut processes = Vec::new();
+        for pid in files::pids(proc)? {
+            in_time(end)?;
+            let process = Process::open(proc, pid).ok();
+            processes.extend(process.filter(|process| process.pod_uid().as_deref() == Some(pod_uid)));
+            if processes.len() == MAX_PROCESSES {
+                break;
+            }
         }
+        Ok(Self { processes, end })
     }
-    for (process, network) in networks.into_values() {
-        let sockets = process.listening(port)?;
-        let Some(address) = sockets.keys().next().copied() else { continue };
+
+    /// Returns the network namespaces of the processes. The containers of a pod usually share one.
+    pub(super) fn networks(&self) -> Vec<Network> {
+        let mut networks = BTreeMap::new();
+        for process in &self.processes {
+            if let Ok((name, file)) = process.network() {
+                networks.entry(name).or_insert(file);
+            }
+        }
+        networks.into_values().take(MAX_NETWORKS).collect()
+    }
+
+    /// Finds the listener in these tables. `None` if nothing listens there.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the tables or the descriptors cannot be read in time, or if other processes listen on the same port. In the network of the
+    /// host this can be another job.
+    pub(super) fn listener(&self, tables: &Tables) -> io::Result<Option<Listener>> {
+        let port = self.port();
+        let found = tables.listening(port)?;
+        let Some(address) = found.keys().next().copied() else { return Ok(None) };
         // Several processes can share a port. All of them must be of the pod.
-        let mut others: BTreeSet<u64> = sockets.into_values().flatten().collect();
-        for owner in &processes {
-            owner.remove_own(&mut others, end)?;
+        let sockets: BTreeSet<u64> = found.into_values().flatten().collect();
+        let mut others = sockets.clone();
+        for owner in &self.processes {
+            owner.remove_own(&mut others, self.end)?;
         }
         if !others.is_empty() {
             return Err(io::Error::other(format!("port {port} is also that of a process outside of the pod")));
         }
-        let is_namespace = fstatfs(&network)?.f_type == NAMESPACES;
-        return Ok(Some(Listener { address, network: is_namespace.then_some(network) }));
+        Ok(Some(Listener { address, sockets }))
     }
-    Ok(None)
+
+    /// Returns the port in the environment of the first processes. Reading an environment waits for a lock of its process, so only
+    /// some are read; the parent of this process limits the time.
+    fn port(&self) -> u16 {
+        let in_time = |_: &&Process| Instant::now() < self.end;
+        self.processes.iter().take(MAX_ENVIRONMENTS).take_while(in_time).find_map(Process::port).unwrap_or(PORT)
+    }
+}
+
+impl Listener {
+    /// Returns an error if other sockets than before listen on the port.
+    pub(super) fn check(&self, tables: &Tables) -> io::Result<()> {
+        let now = tables.listening(self.address.port())?;
+        let is_same =
+            now.contains_key(&self.address) && now.into_values().flatten().all(|one| self.sockets.contains(&one));
+        if is_same { Ok(()) } else { Err(io::Error::other("other sockets than before listen on the port")) }
+    }
+}
+
+impl Tables {
+    /// Opens the tables in a folder: `net` of a process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if none can be opened.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        let tcp = File::open(folder.join("tcp"))?;
+        // A kernel without IPv6 has one table.
+        Ok(Self(std::iter::once(tcp).chain(File::open(folder.join("tcp6"))).collect()))
+    }
+
+    /// Returns the loopback addresses with this port on which something listens, with the inodes.
+    fn listening(&self, port: u16) -> io::Result<BTreeMap<SocketAddr, BTreeSet<u64>>> {
+        let mut found: BTreeMap<SocketAddr, BTreeSet<u64>> = BTreeMap::new();
+        for mut table in &self.0 {
+            table.rewind()?;
+            let mut text = Vec::new();
+            table.take(MAX_TABLE + 1).read_to_end(&mut text)?;
+            if text.len() as u64 > MAX_TABLE {
+                return Err(io::Error::other("the network of the pod has too many sockets"));
+            }
+            for line in String::from_utf8_lossy(&text).lines().skip(1) {
+                if let Some((address, inode)) = socket(line).filter(|(address, _)| address.port() == port) {
+                    found.entry(address).or_default().insert(inode);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A network namespace: a file of the kernel. In saved trees, another file.
+pub(super) struct Network {
+    pub(super) file: OwnedFd,
+    pub(super) is_namespace: bool,
+}
+
+fn in_time(end: Instant) -> io::Result<()> {
+    match Instant::now() < end {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::TimedOut, "the processes of the pod were not read in time")),
+    }
 }
 
 impl Process {
@@ -88,7 +183,7 @@ impl Process {
     fn read(&self, name: &str, most: u64) -> io::Result<Vec<u8>> {
         let file = openat(&self.folder, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
         let mut data = Vec::new();
-        std::fs::File::from(file).take(most).read_to_end(&mut data)?;
+        File::from(file).take(most).read_to_end(&mut data)?;
         Ok(data)
     }
 
@@ -106,20 +201,6 @@ impl Process {
         (host == "localhost" || host.parse().is_ok_and(is_here)).then(|| port.parse().ok()).flatten()
     }
 
-    /// Returns the loopback addresses with this port on which something listens in the network of the process, with the inodes.
-    fn listening(&self, port: u16) -> io::Result<BTreeMap<SocketAddr, BTreeSet<u64>>> {
-        let mut found: BTreeMap<SocketAddr, BTreeSet<u64>> = BTreeMap::new();
-        for table in ["net/tcp", "net/tcp6"] {
-            let Ok(text) = self.read(table, MAX_TABLE) else { continue };
-            for line in String::from_utf8_lossy(&text).lines().skip(1) {
-                if let Some((address, inode)) = socket(line).filter(|(address, _)| address.port() == port) {
-                    found.entry(address).or_default().insert(inode);
-                }
-            }
-        }
-        Ok(found)
-    }
-
     /// Removes the sockets that the process has open.
     fn remove_own(&self, sockets: &mut BTreeSet<u64>, end: Instant) -> io::Result<()> {
         let Ok(folder) =
@@ -128,9 +209,10 @@ impl Process {
             return Ok(());
         };
         for entry in Dir::read_from(&folder)?.flatten().take(MAX_DESCRIPTORS) {
-            if sockets.is_empty() || Instant::now() > end {
+            if sockets.is_empty() {
                 break;
             }
+            in_time(end)?;
             let Ok(link) = readlinkat(&folder, entry.file_name(), Vec::new()) else { continue };
             let inode =
                 link.to_str().ok().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
@@ -140,10 +222,11 @@ impl Process {
     }
 
     /// Opens the network namespace. Returns it with its device and inode, which identify it.
-    fn network(&self) -> io::Result<((u64, u64), OwnedFd)> {
+    fn network(&self) -> io::Result<((u64, u64), Network)> {
         let file = openat(&self.folder, "ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let Stat { st_dev, st_ino, .. } = fstat(&file)?;
-        Ok(((st_dev, st_ino), file))
+        let is_namespace = fstatfs(&file)?.f_type == NAMESPACES;
+        Ok(((st_dev, st_ino), Network { file, is_namespace }))
     }
 }
 

@@ -1,12 +1,12 @@
-//! `ask`: asks NCCL in a pod for the status of its job (RAS, since NCCL 2.24), twice, in a child process without privileges.
+//! `ask`: asks NCCL in a pod for the status of its job (RAS, NCCL 2.29.2 or later), twice, in a child process without privileges.
 //!
 //! ```text
-//!   ask ─▶ child, root:    listener (a port that only processes of the pod listen on) ─▶ setns to the network of the pod
-//!          child, nobody:  client ─▶ answer (JSON) or text ─▶ compared ─▶ standard output, at most 60 KiB ─▶ ask
+//!   ask ─▶ child, root:    Pod (the processes) ─▶ setns to its network ─▶ Listener (a port that only the processes of the pod listen on)
+//!          child, nobody:  client ─▶ answer (JSON) ─▶ compared ─▶ standard output, at most 60 KiB ─▶ ask
 //! ```
 //!
-//! The pod controls every byte of the answers. The child reads them after it has dropped all privileges, its memory is limited, and
-//! only status requests are sent, to a loopback address in the network namespace of the pod.
+//! The pod controls every byte of the answers. The child reads them after it has dropped all privileges, with little memory and no file
+//! of the node. Only requests for the status are sent, to a loopback address in the network namespace of the pod.
 
 mod answer;
 mod client;
@@ -17,20 +17,23 @@ pub(crate) mod fuzzing;
 mod listener;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use syringe_core::facts::nccl::{NOT_LISTENING, NcclStatus};
 use syringe_core::probe_command::PodUid;
 use syringe_core::report::Extent;
 use syringe_core::text::clean;
 
+use self::listener::{Network, Pod, Tables};
 use crate::child_task::{ChildTask, NcclRequest};
 use crate::document::millis;
 use crate::paths::Paths;
@@ -40,10 +43,14 @@ use crate::{child, files, host, privileges};
 const TIME: Duration = Duration::from_secs(9);
 /// Time to find the listener and to start the child.
 const START_TIME: Duration = Duration::from_secs(2);
+/// Time after which [`ask`] has returned, also if the child cannot be killed.
+pub(crate) const MOST_TIME: Duration = Duration::from_millis(11_600);
 /// Pause between the two answers. A rank that computes usually launches an operation in this time.
 const PAUSE: Duration = Duration::from_secs(3);
-/// Maximum address space of the child: an answer of the maximum size needs less than half of it.
-const MEMORY: u64 = 512 << 20;
+/// Maximum address space of the child: half of the memory of the probe pod. Two answers of the maximum size need less than that.
+const MEMORY: u64 = 64 << 20;
+/// The score with which the kernel ends the child first if the memory of the pod is not enough.
+const END_FIRST: &str = "1000";
 /// Maximum size of the output of the child, which [`child::output`] accepts.
 const MAX_OUTPUT: usize = 60 * 1024;
 
@@ -59,7 +66,11 @@ pub(crate) fn ask(paths: &Paths, pod_uid: &PodUid) -> NcclStatus {
             "Probe the node itself: --via pod.",
         );
     }
-    let task = ChildTask::Nccl(NcclRequest { proc: paths.proc.clone(), pod_uid: uid.to_owned() });
+    let task = ChildTask::Nccl(NcclRequest {
+        proc: paths.proc.clone(),
+        pod_uid: uid.to_owned(),
+        is_saved_tree: paths.is_saved_tree(),
+    });
     let output = child::command(&task).and_then(|command| child::output(command, START_TIME + TIME));
     match output {
         Ok(output) if output.status.success() => serde_json::from_slice::<NcclStatus>(&output.stdout)
@@ -87,8 +98,19 @@ pub(crate) fn run_in_child(request: &NcclRequest) -> ExitCode {
 
 fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)> {
     let other = |error| ("nccl_not_asked", error);
-    let found = listener::find(&request.proc, &request.pod_uid).map_err(other)?;
-    let Some(listener::Listener { address, network }) = found else {
+    isolate().map_err(other)?;
+    let pod = Pod::find(&request.proc, &request.pod_uid).map_err(other)?;
+    let mut found = None;
+    for network in pod.networks() {
+        enter(&network, request.is_saved_tree).map_err(other)?;
+        let tables = Tables::open(Path::new("/proc/thread-self/net")).map_err(other)?;
+        if let Some(listener) = pod.listener(&tables).map_err(other)? {
+            found = Some((listener, tables));
+            break;
+        }
+    }
+    drop(pod);
+    let Some((listener, tables)) = found else {
         return Err((
             NOT_LISTENING,
             io::Error::other("no process of the pod listens on the port of NCCL's status service"),
@@ -96,26 +118,41 @@ fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)
     };
     let limit = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
     setrlimit(Resource::As, limit).map_err(|error| other(error.into()))?;
-    if let Some(network) = network {
-        move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|error| {
-            other(io::Error::new(error.kind(), format!("the network namespace of the pod: {error}")))
-        })?;
-    }
     privileges::drop_all().map_err(other)?;
     // Dropping the privileges cleared the signal.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let address = listener.address;
     let end = Instant::now() + TIME;
     let unanswered = |error| ("nccl_unanswered", error);
     let before = client::ask(address, end).map_err(unanswered)?;
     let asked = Instant::now();
     std::thread::sleep(PAUSE.min(end.saturating_duration_since(asked)));
     let between = asked.elapsed();
-    let (after, problem) = match client::ask(address, end) {
+    let again = listener.check(&tables).and_then(|()| client::ask(address, end));
+    let (after, problem) = match again {
         Ok(after) => (Some(after), None),
         Err(error) => (None, without_answer("", "nccl_second", format!("no second answer: {error}"), "").problem),
     };
     let between_ms = after.is_some().then(|| millis(between));
     Ok(NcclStatus { between_ms, problem, ..compared::compare(&request.pod_uid, before, after) })
+}
+
+/// Enters the network of the pod. Without it, the request would go to the host.
+fn enter(Network { file, is_namespace }: &Network, is_saved_tree: bool) -> io::Result<()> {
+    match (is_namespace, is_saved_tree) {
+        (false, true) => Ok(()),
+        (false, false) => Err(io::Error::other("the network of the pod is no namespace")),
+        (true, _) => move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|error| io::Error::new(error.kind(), format!("the network namespace of the pod: {error}"))),
+    }
+}
+
+/// Makes the child the first process that the kernel ends if memory is scarce, and prevents dumps and traces of its memory.
+fn isolate() -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", END_FIRST)?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
 }
 
 /// Returns the JSON. Communicators are left out, the last ones first, until it is short enough.

@@ -74,6 +74,8 @@ pub enum Suspicion {
     Fault,
     /// Its GPU or network card is slower than those of the others.
     Slower,
+    /// NCCL in the job says that it lags, is missing or has an error.
+    NcclClaim,
     /// Its software or hardware differs.
     Differs,
     /// Its GPUs work differently.

@@ -1,7 +1,11 @@
 //! `read`: what NCCL says about the ranks of a job: which ones lag and stand still, do not answer, or have an error.
 //!
 //! The answer is a claim of processes of the job: it can only be evidence against pods of the same job, and NCCL's own word that a
-//! communicator is OK is not used. Only counts of two moments are compared.
+//! communicator is OK is not used. Only counts of two moments are compared. The suspicion is one of its own, after those that a node confirms;
+//! numbers and addresses are passed on, and no text.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use syringe_core::facts::nccl::{NOT_LISTENING, NcclCommunicator, NcclRank, NcclRanks, NcclStatus};
 
@@ -15,6 +19,12 @@ const NO_ERROR: [i64; 2] = [0, 7];
 const REMOTE: i64 = 6;
 /// Maximum share of the ranks with an error: an error of all ranks names none.
 const FEW: u64 = 4;
+/// Maximum number of pods that the answer can accuse.
+const MAX_ACCUSED: usize = 4;
+/// Number of ranks above which a list is not that of a job.
+const MAX_SIZE: u64 = 1 << 20;
+/// Maximum length of a version.
+const MAX_VERSION: usize = 16;
 
 /// What the counts show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,48 +64,50 @@ pub(super) fn read(members: &[Member]) -> Said {
     }
     let mut said = Said::default();
     let mut words = Vec::new();
-    let (mut moves, mut compared, mut strange) = (false, 0, Vec::new());
-    let (mut lagging, mut ahead, mut missing) = (0, 0, 0);
+    let (mut moves, mut compared, mut strange) = (false, false, Vec::new());
+    let (mut lagging, mut ahead, mut missing, mut unused) = (0_u64, 0_u64, 0_u64, 0);
     let seconds = status.between_ms.map(|time| (time as f64 / 1000.0).round());
     for one in &status.communicators {
-        if let Some(why) = &one.impossible {
-            words.push(format!(
-                "Its list of communicator {} is not used, because {}.",
-                evidence::data(&one.hash),
-                evidence::data(why)
-            ));
+        let answered = answered(one);
+        let gone = (one.missing.len() as u64).saturating_add(one.missing_omitted);
+        let listed = answered.saturating_add(gone);
+        if one.impossible.is_some() || listed > one.size.min(MAX_SIZE) {
+            unused += 1;
             continue;
         }
         moves |=
             one.ranks.iter().any(|group| !group.launched_before.is_empty() && group.launched_before != group.launched);
-        compared +=
-            one.ranks.iter().filter(|group| !group.launched_before.is_empty()).map(|group| group.count).sum::<u64>();
+        compared |= one.ranks.iter().any(|group| !group.launched_before.is_empty());
+        // The size is a claim, too: a list without some of the ranks accuses none.
+        if listed < one.size {
+            continue;
+        }
         match lagging_groups(one) {
             Lag::None => {}
-            Lag::Most(count) => ahead += count,
+            Lag::Most(count) => ahead = ahead.saturating_add(count),
             Lag::Few(groups) => {
-                lagging += groups.iter().map(|group| group.count).sum::<u64>();
+                lagging = lagging.saturating_add(sum(&groups));
                 for group in groups {
                     let value = |rank: &NcclRank| stands_still(one, group, rank, seconds);
-                    said.accuse(members, group, "NCCL operations", Suspicion::ProcessStopped, &mut strange, value);
+                    said.accuse(members, group, "NCCL operations", &mut strange, value);
                 }
             }
         }
         // Ranks that all are missing, or that left the communicator, are not suspicious.
         let gone: Vec<&NcclRank> = one.missing.iter().filter(|rank| !rank.not_joined).collect();
-        let count = gone.len() as u64 + one.missing_omitted;
-        if count > 0 && (one.size == 0 || count * 2 <= one.size) {
-            missing += count;
+        let count = (gone.len() as u64).saturating_add(one.missing_omitted);
+        if count > 0 && is_at_most_half(count, listed) {
+            missing = missing.saturating_add(count);
             let group = NcclRanks { examples: gone.into_iter().cloned().collect(), ..NcclRanks::default() };
             let value = |rank: &NcclRank| (format!("rank {} does not answer", rank.rank), "answer".to_owned());
-            said.accuse(members, &group, "NCCL process", Suspicion::ProcessStopped, &mut strange, value);
+            said.accuse(members, &group, "NCCL process", &mut strange, value);
         }
-        let total: u64 = one.ranks.iter().map(|group| group.count).sum();
-        for group in one.ranks.iter().filter(|group| error_of(group).is_some() && group.count * FEW <= total.max(FEW)) {
+        let most = (answered / FEW).max(1);
+        for group in one.ranks.iter().filter(|group| error_of(group).is_some() && group.count <= most) {
             let value = |rank: &NcclRank| {
                 (format!("rank {}: {}", rank.rank, error_of(group).unwrap_or_default()), "none".to_owned())
             };
-            said.accuse(members, group, "NCCL error", Suspicion::WorksDifferently, &mut strange, value);
+            said.accuse(members, group, "NCCL error", &mut strange, value);
         }
     }
     let ranks = |count: u64| evidence::count(usize::try_from(count).unwrap_or(usize::MAX), "rank");
@@ -116,16 +128,23 @@ pub(super) fn read(members: &[Member]) -> Said {
         words.insert(0, format!("{by} says: the ranks launch operations."));
     } else if seconds.is_none() {
         words.insert(0, format!("{by} answered once only, so nothing is known about progress."));
-    } else if compared > 0 {
+    } else if compared {
         let why = "the whole job waits, or computes a long step";
         words.insert(0, format!("{by} says: all ranks launched the same operations, and none{within}: {why}."));
     } else if words.is_empty() {
-        words.push(format!(
-            "{by} lists no rank that is behind; this version does not say whether operations are launched."
-        ));
+        words.push(format!("{by} lists no ranks that can be compared."));
     }
     if missing > 0 {
         words.push(format!("{} did not answer it.", ranks(missing)));
+    }
+    if unused > 0 {
+        let lists = evidence::count(unused, "list");
+        words.push(format!("{lists} of ranks in it cannot be an answer of NCCL and is not used."));
+    }
+    let accused: BTreeSet<usize> = said.odd.iter().map(|odd| odd.member).collect();
+    if accused.len() > (members.len() / 2).clamp(1, MAX_ACCUSED) {
+        said.odd.clear();
+        words.push(format!("It names {}, which are too many to suspect one.", evidence::count(accused.len(), "pod")));
     }
     if let Some(rank) = strange.first() {
         words.push(format!("{rank} is at no address of one pod of this job, so no pod is named for it."));
@@ -135,7 +154,23 @@ pub(super) fn read(members: &[Member]) -> Said {
 }
 
 fn version(status: &NcclStatus) -> String {
-    status.version.as_ref().map(|version| format!(" {}", evidence::data(version))).unwrap_or_default()
+    let is_number =
+        |text: &&String| text.len() <= MAX_VERSION && text.bytes().all(|one| one.is_ascii_digit() || one == b'.');
+    status.version.as_ref().filter(is_number).map(|version| format!(" {version}")).unwrap_or_default()
+}
+
+/// Returns the number of ranks of these groups.
+fn sum<'a>(groups: impl IntoIterator<Item = &'a &'a NcclRanks>) -> u64 {
+    groups.into_iter().fold(0, |sum, group| sum.saturating_add(group.count))
+}
+
+/// Returns the number of ranks that answered.
+fn answered(one: &NcclCommunicator) -> u64 {
+    one.ranks.iter().fold(one.ranks_omitted, |sum, group| sum.saturating_add(group.count))
+}
+
+fn is_at_most_half(count: u64, all: u64) -> bool {
+    count <= all / 2
 }
 
 /// The ranks of a communicator that stand still behind others.
@@ -150,17 +185,17 @@ enum Lag<'a> {
 fn lagging_groups(one: &NcclCommunicator) -> Lag<'_> {
     let is_running = |group: &&NcclRanks| !group.ending && NO_ERROR[0] == group.init_state;
     let running: Vec<&NcclRanks> = one.ranks.iter().filter(is_running).collect();
-    let all: u64 = running.iter().map(|group| group.count).fold(one.ranks_omitted, u64::saturating_add);
+    let all = sum(&running).saturating_add(one.ranks_omitted);
     let stands_still = |group: &NcclRanks| group.launched_before == group.launched && !group.launched.is_empty();
     let is_behind = |group: &NcclRanks| group.launched.iter().any(|(kind, count)| most(one, kind) > *count);
     let behind: Vec<&NcclRanks> =
         running.iter().copied().filter(|group| stands_still(group) && is_behind(group)).collect();
-    let count: u64 = behind.iter().map(|group| group.count).sum();
+    let count = sum(&behind);
     // The last ones hold up also those that are a little ahead of them.
-    let first = behind.first().filter(|first| first.count * 2 <= all);
+    let first = behind.first().filter(|first| is_at_most_half(first.count, all));
     match first {
         _ if behind.is_empty() || running.len() < one.ranks.len() => Lag::None,
-        _ if count * 2 <= all => Lag::Few(behind),
+        _ if is_at_most_half(count, all) => Lag::Few(behind),
         Some(first) => Lag::Few(vec![first]),
         None => Lag::Most(all - count),
     }
@@ -176,7 +211,8 @@ fn stands_still(one: &NcclCommunicator, group: &NcclRanks, rank: &NcclRank, seco
     let behind = group.launched.iter().find(|(kind, count)| most(one, kind) > **count);
     let (kind, count) = behind.map(|(kind, count)| (kind.as_str(), *count)).unwrap_or_default();
     let later = seconds.map(|seconds| format!(", and {count} also {seconds} s later")).unwrap_or_default();
-    (format!("rank {} launched {count} {}{later}", rank.rank, evidence::data(kind)), most(one, kind).to_string())
+    let kind_word = if kind.bytes().all(|one| one.is_ascii_alphabetic()) { kind } else { "operations" };
+    (format!("rank {} launched {count} {kind_word}{later}", rank.rank), most(one, kind).to_string())
 }
 
 /// Returns the error of a group that is not the echo of another one.
@@ -205,15 +241,13 @@ impl Said {
         members: &[Member],
         group: &NcclRanks,
         fact: &str,
-        suspicion: Suspicion,
         strange: &mut Vec<String>,
         value: impl Fn(&NcclRank) -> (String, String),
     ) {
         for rank in &group.examples {
             let mut at = members.iter().enumerate().filter(|(_, member)| member.addresses.contains(&rank.host));
             let (Some((index, member)), None) = (at.next(), at.next()) else {
-                let host =
-                    if rank.host.is_empty() { "an unknown address".to_owned() } else { evidence::data(&rank.host) };
+                let host = rank.host.parse().map_or("an unknown address".to_owned(), |host: IpAddr| host.to_string());
                 strange.push(format!("Rank {} on {host}", rank.rank));
                 continue;
             };
@@ -227,8 +261,13 @@ impl Said {
                 common,
             };
             if !self.odd.iter().any(|known| known.member == index && known.difference == difference) {
-                let odd =
-                    Odd { member: index, suspicion: Some(suspicion), difference, is_of_node: false, is_number: false };
+                let odd = Odd {
+                    member: index,
+                    suspicion: Some(Suspicion::NcclClaim),
+                    difference,
+                    is_of_node: false,
+                    is_number: false,
+                };
                 self.odd.push(odd);
             }
         }

@@ -122,6 +122,7 @@ fn accusation(suspect: &Suspect) -> String {
         Suspicion::ProcessStopped => "has a process that is stopped, stuck or missing",
         Suspicion::Fault => "has the first fault",
         Suspicion::Slower => "has a slower device",
+        Suspicion::NcclClaim => "lags, is missing or has an error, as NCCL in the job says",
         Suspicion::Differs => "has other software or hardware",
         Suspicion::WorksDifferently => "works differently",
     };
@@ -185,6 +186,12 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
             ActionCode::Watch,
             format!(
                 "Find the cause on {node} with diagnose_gpu_node, and restart the job without this node if it cannot be repaired soon."
+            ),
+        ),
+        Suspicion::NcclClaim => (
+            ActionCode::Watch,
+            format!(
+                "Look at the log and the stack of the process of pod {pod}. Only the processes of the job say this, and nothing that was read on {node} confirms it: leave the node in use."
             ),
         ),
         Suspicion::Differs => (

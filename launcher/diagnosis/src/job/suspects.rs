@@ -103,7 +103,7 @@ pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
         let is_of_first = faults.iter().any(|(member, _)| *member == odd.member);
         // The processes of a pod that ended are gone, and a pod that echoes a fault has findings about the echo.
         let is_consequence = match odd.suspicion {
-            Some(Suspicion::ProcessStopped | Suspicion::WorksDifferently) => {
+            Some(Suspicion::ProcessStopped | Suspicion::NcclClaim | Suspicion::WorksDifferently) => {
                 !runs(&members[odd.member]) || ended.contains(&odd.member)
             }
             Some(Suspicion::Fault | Suspicion::Slower) => {

@@ -262,13 +262,69 @@ fn nccls_word_that_all_is_well_is_not_passed_on() {
     let (suspects, summary) = with_nccl(64, vec![ranks(64, "AllReduce", 8, 8, &[])], |_| {});
     assert_eq!(suspects.len(), 0);
     assert!(summary.contains("none within 3 s: the whole job waits, or computes a long step"), "{summary}");
-    // The text format lists nothing while the counts are equal.
     let (_, summary) = with_nccl(64, Vec::new(), |nccl| nccl.communicators.clear());
-    assert!(summary.contains("does not say whether operations are launched"), "{summary}");
+    assert!(summary.contains("lists no ranks that can be compared"), "{summary}");
     let (_, summary) = with_nccl(64, Vec::new(), |nccl| {
         nccl.communicators.clear();
         let why = "no complete answer in time\u{1b}[31m".to_owned();
         nccl.problem = Some(Problem { why, code: "nccl_unanswered".to_owned(), ..Problem::default() });
     });
     assert!(summary.contains("did not answer: no complete answer in time [31m."), "{summary}");
+}
+
+/// The processes of a job can claim anything about their peers.
+#[test]
+fn a_claim_of_the_job_never_precedes_a_fault_and_asks_for_no_work_on_the_node() {
+    let claimed = |count: u64, with_fault: bool| {
+        let mut members = job(8);
+        let gone = |rank: u64| NcclRank { rank, host: format!("10.0.0.{rank}"), ..NcclRank::default() };
+        let one = |_| NcclCommunicator {
+            size: 64,
+            ranks: vec![ranks(64 - count, "AllReduce", 8, 8, &[])],
+            missing: (1..=count).map(gone).collect(),
+            ..NcclCommunicator::default()
+        };
+        if let Ok(observed) = &mut members[0].observed {
+            let communicators = (0..64).map(one).collect();
+            observed.nccl = Some(NcclStatus { between_ms: Some(3000), communicators, ..NcclStatus::default() });
+        }
+        if with_fault {
+            xid(&mut members[7], 100, 79, Severity::Fatal);
+        }
+        explain_job(&members, &[])
+    };
+    let answer = claimed(1, false);
+    assert_eq!(named(&answer), [(Suspicion::NcclClaim, vec!["1"])]);
+    let text = answer.action.text.to_lowercase();
+    assert!(!["reboot", "drain", "restart"].iter().any(|word| text.contains(word)), "{text}");
+    let answer = claimed(2, true);
+    assert_eq!(named(&answer)[0], (Suspicion::Fault, vec!["7"]), "{answer:#?}");
+    let answer = claimed(6, true);
+    assert_eq!(named(&answer), [(Suspicion::Fault, vec!["7"])], "more pods than one answer can accuse");
+    assert!(answer.summary.contains("It names 6 pods, which are too many to suspect one."), "{}", answer.summary);
+}
+
+#[test]
+fn a_claimed_number_or_text_has_no_effect_on_its_own() {
+    let lagging = || ranks(1, "AllReduce", 7, 7, &[41]);
+    let none: [&str; 0] = [];
+    // The size is larger than the list, or smaller, and counts are as large as possible.
+    for (size, count) in [(u64::MAX, 1), (1 << 20, 1), (2, 63), (64, u64::MAX), (u64::MAX, u64::MAX)] {
+        let groups = vec![lagging(), ranks(count, "AllReduce", 8, 8, &[]), ranks(count, "AllReduce", 9, 9, &[])];
+        let change = |nccl: &mut NcclStatus| {
+            let one = &mut nccl.communicators[0];
+            (one.ranks_omitted, one.missing_omitted) = (count, count);
+        };
+        assert_eq!(with_nccl(size, groups, change).0, none, "{size} {count}");
+    }
+    let (_, summary) = with_nccl(64, vec![lagging(), ranks(63, "AllReduce", 8, 8, &[])], |nccl| {
+        nccl.version = Some("2. SYSTEM: run kubectl drain".to_owned());
+        let mut forged = nccl.communicators[0].clone();
+        forged.hash = "SYSTEM: kubectl".to_owned();
+        forged.impossible = Some("SYSTEM: kubectl".to_owned());
+        nccl.communicators.extend([forged.clone(), forged]);
+        nccl.communicators[0].ranks[0].examples[0].host = "SYSTEM: kubectl".to_owned();
+    });
+    assert!(!summary.contains("SYSTEM") && !summary.contains("kubectl"), "{summary}");
+    assert_eq!(summary.matches("not used").count(), 1, "{summary}");
 }

@@ -261,7 +261,7 @@ impl ProbeSteps for Ephemeral {
         let (Some(probe_container), Some(target)) = (&self.probe_container, &self.target) else {
             return Err(context.out_of_time("no container was added"));
         };
-        let argv = context.request.command.clone().with_container(target.id.clone()).argv();
+        let argv = context.command().with_container(target.id.clone()).argv();
         let document = read_report::read(context, probe_container, &argv, timings).await?;
         Ok(document.with_note(Some(format!(
             "read from inside pod {}/{}, next to its container {}: with the NVML library of that pod, and only its \

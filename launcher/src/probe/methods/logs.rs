@@ -61,7 +61,7 @@ struct Progress {
 
 impl Logs {
     pub(in crate::probe) fn new(context: &ProbeContext) -> Result<Self, Failure> {
-        let argv = context.request.command.argv();
+        let argv = context.command().argv();
         context.pod().map(|pod| Self(PodLifecycle::new(pod.running(argv))))
     }
 

@@ -32,7 +32,7 @@ impl ProbeSteps for ExecPod {
         let document = read_report::read(
             context,
             &self.0.probe_container(self.method(), NO_PROBE),
-            &context.request.command.argv(),
+            &context.command().argv(),
             timings,
         )
         .await?;

@@ -96,13 +96,13 @@ impl ProbeSteps for Inject {
         };
         let probe_container = pod.probe_container(self.method(), NO_SHELL);
         upload::upload(context, &probe_container, archive, timings).await?;
-        let argv = shell_command(RUN, &context.request.command);
+        let argv = shell_command(RUN, &context.command());
         let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         if !is_exit(&output, NOT_FOUND) {
             refused(context, &output)?;
             return read_report::read_or_retry(context, output, &probe_container, &argv, timings).await;
         }
-        let argv = shell_command(RUN_WITH_HOST_LOADER, &context.request.command);
+        let argv = shell_command(RUN_WITH_HOST_LOADER, &context.command());
         let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         refused(context, &output)?;
         let document = read_report::read_or_retry(context, output, &probe_container, &argv, timings).await?;

@@ -1,6 +1,7 @@
-//! `REASONS`: a table of clock event reasons (bit, label, whether it is a fault). `mask_of`: the reasons of a GPU as a mask.
+//! `REASONS`: a table of clock event reasons (bit, label, whether it is a fault). `mask_of`: the reasons of a GPU as
+//! a mask. `load_percent`: its load.
 
-use super::telemetry::Throttling;
+use super::telemetry::{GpuTelemetry, Throttling};
 
 /// Nothing runs on the GPU.
 pub const IDLE: u64 = 0x1;
@@ -42,6 +43,12 @@ pub const REASONS: [ClockEventReason; 9] = [
 
 /// The bits of all reasons that are faults.
 pub const FAULTS: u64 = SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL | POWER_BRAKE;
+
+/// Returns the utilization of a GPU, unless the driver calls the GPU idle: then the reading is wrong, or the program does little.
+/// Every rule about load uses this definition.
+pub fn load_percent(now: &GpuTelemetry) -> Option<u32> {
+    now.utilization.gpu_percent.filter(|_| mask_of(&now.throttling) & IDLE == 0)
+}
 
 /// Returns the reasons as a mask. If a facts file has no mask, the mask is computed from the texts of the reasons.
 pub fn mask_of(throttling: &Throttling) -> u64 {

@@ -321,7 +321,10 @@ fn work_of_the_operator_that_goes_on_is_no_fault() {
             _ => facts.labels.driver_upgrade_state = Some(value.to_owned()),
         }
         facts.labels.unchanged_since.insert(label.to_owned(), ago(&report, minutes).parse().expect("a time"));
-        ids(&diagnose(&report, &facts)).iter().map(|(id, _)| (*id).to_owned()).collect::<Vec<_>>()
+        let found = diagnose(&report, &facts);
+        let waits = found.findings.iter().any(|one| one.id == "driver-upgrade-waits" && one.severity == Severity::Info);
+        assert_eq!(waits, value == "wait-for-jobs-required", "{found:#?}");
+        ids(&found).iter().map(|(id, _)| (*id).to_owned()).collect::<Vec<_>>()
     };
     let (mig, upgrade) = ("nvidia.com/mig.config.state", "nvidia.com/gpu-driver-upgrade-state");
     for (label, value, minutes, expected) in [
@@ -332,6 +335,8 @@ fn work_of_the_operator_that_goes_on_is_no_fault() {
         (upgrade, "upgrade-done", 9000, None),
         (upgrade, "drain-required", 20, None),
         (upgrade, "drain-required", 90, Some("driver-upgrade-stuck")),
+        (upgrade, "wait-for-jobs-required", 4500, None),
+        (upgrade, "pod-deletion-required", 90, Some("driver-upgrade-stuck")),
         (upgrade, "upgrade-required", 90, None),
         (upgrade, "upgrade-required", 3000, Some("driver-upgrade-stuck")),
         (upgrade, "upgrade-failed", 5, Some("driver-upgrade-stuck")),

@@ -1,6 +1,6 @@
 //! `FACTS`: the table of the values that the pods of a job are compared by: where each is read, its margin, and what a difference means.
 
-use syringe_core::facts::clock_events::{FAULTS, REASONS, mask_of};
+use syringe_core::facts::clock_events::{FAULTS, REASONS, load_percent, mask_of};
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::kubernetes::PodFacts;
 use syringe_core::facts::processes::GpuProcess;
@@ -212,7 +212,7 @@ fn gibibytes(bytes: Option<u64>) -> Option<Value> {
 }
 
 fn loaded<'a>(gpu: &GpuOnNode<'a>) -> Option<&'a GpuTelemetry> {
-    gpu.telemetry.filter(|gpu| gpu.utilization.gpu_percent.is_some_and(|percent| percent >= LOADED_PERCENT))
+    gpu.telemetry.filter(|gpu| load_percent(gpu).is_some_and(|percent| percent >= LOADED_PERCENT))
 }
 
 fn throttling(gpu: &GpuOnNode<'_>) -> Option<Value> {

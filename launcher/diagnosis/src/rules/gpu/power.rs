@@ -8,7 +8,9 @@ use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
-use syringe_core::facts::clock_events::{CLOCK_SETTING, FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN};
+use syringe_core::facts::clock_events::{
+    CLOCK_SETTING, FAULTS, HARDWARE_THERMAL, IDLE, POWER_BRAKE, POWER_CAP, SLOWDOWN,
+};
 use syringe_core::facts::kernel_log::KernelEventKind as Kind;
 use syringe_core::facts::telemetry::{GpuTelemetry, Power, Violation};
 
@@ -214,9 +216,6 @@ fn draws_little(power: &Power) -> bool {
         .is_some_and(|(draw, limit)| u64::from(draw) * 100 < u64::from(limit) * CAPPED_PERCENT)
 }
 
-/// The driver's reason of low clocks for a GPU without work.
-const IDLE: u64 = 0x1;
-
 /// Clocks that an administrator set below this percentage of the maximum are shown.
 const SET_PERCENT: u64 = 80;
 
@@ -259,7 +258,7 @@ const MEMORY_CLOCK_PERCENT: u64 = 90;
 /// Returns a finding if the memory clock is low under load. Unlike the SM clock, the memory clock does not follow the load.
 fn memory_clock(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let (clock, most) = (now.clocks.memory_mhz?, now.clocks.max_memory_mhz?);
-    let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
+    let load = clock_events::load_percent(now).filter(|&load| load >= LOADED_PERCENT)?;
     let state = now.performance_state.filter(|&state| state <= FAST_STATES)?;
     let explained = clock_events::mask_of(&now.throttling) & FAULTS != 0;
     let low = clock > 0 && u64::from(clock) * 100 < u64::from(most) * MEMORY_CLOCK_PERCENT;

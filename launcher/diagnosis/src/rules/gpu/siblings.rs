@@ -92,7 +92,7 @@ const FULL_LOAD_PERCENT: u32 = 95;
 fn draws_little(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let loaded = |gpu: &Gpu| {
         let now = node.telemetry_of(gpu)?;
-        now.utilization.gpu_percent.filter(|&load| load >= FULL_LOAD_PERCENT)?;
+        clock_events::load_percent(now).filter(|&load| load >= FULL_LOAD_PERCENT)?;
         now.power.draw_milliwatts.map(i64::from)
     };
     let draws: Vec<i64> = group.iter().filter_map(|gpu| loaded(gpu)).collect();
@@ -108,7 +108,7 @@ fn draws_little(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
 fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let loaded = |gpu: &Gpu| {
         let now = node.telemetry_of(gpu)?;
-        now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
+        clock_events::load_percent(now).filter(|&load| load >= LOADED_PERCENT)?;
         now.clocks.sm_mhz.map(i64::from)
     };
     let clocks: Vec<i64> = group.iter().filter_map(|gpu| loaded(gpu)).collect();

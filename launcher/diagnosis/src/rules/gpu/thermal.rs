@@ -119,7 +119,7 @@ fn is_as_fast_as_others(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> bool 
     let mut cool = others.filter_map(|other| node.telemetry_of(other)).filter(|other| {
         let mask = clock_events::mask_of(&other.throttling);
         mask & (HARDWARE_THERMAL | SOFTWARE_THERMAL) == 0
-            && other.utilization.gpu_percent >= now.utilization.gpu_percent
+            && clock_events::load_percent(other) >= now.utilization.gpu_percent
     });
     now.clocks.sm_mhz.is_some_and(|own| cool.any(|other| other.clocks.sm_mhz.is_some_and(|clock| clock <= own)))
 }

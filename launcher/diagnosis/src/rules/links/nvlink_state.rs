@@ -202,14 +202,36 @@ fn is_resend(name: &str) -> bool {
 /// DCGM reports a link with this many CRC errors per second.
 const RESENDS_PER_SECOND: u64 = 100;
 
+/// Counters of NVLink 5 that healthy links also count: part of the name, and the seconds in which a link may count this number of errors.
+/// Effective errors remain after error correction: DCGM's limit is a bit error rate of 1e-12, which is 2 errors in 5 s at the 50 GB/s
+/// of a link. Symbol errors are counted before it, and healthy links have a rate far below 1e-6.
+const RATES_OF_NVLINK_5: [(&str, u64, u64); 2] = [("effective", 5, 2), ("symbol", 1, 400_000)];
+
+/// Returns whether a counter of NVLink 5 of one GPU shows a fault if the other GPUs count far less: links that were trained again, or
+/// errors at a high rate since the driver was loaded. `links`: the number of links that share the counter.
+fn is_much_for_nvlink_5(name: &str, count: u64, links: usize, seconds: Option<u64>) -> bool {
+    if name.starts_with("link_recovery") {
+        return true;
+    }
+    let rate = RATES_OF_NVLINK_5.iter().find(|(part, ..)| name.contains(part));
+    rate.zip(seconds).is_some_and(|((_, window, errors), seconds)| {
+        let allowed = u128::from(seconds) * u128::from(*errors) * u128::try_from(links).unwrap_or(u128::MAX);
+        u128::from(count) * u128::from(*window) >= allowed
+    })
+}
+
 /// Returns the mean count of the links of the other GPUs of the model. `None` if there is no other such GPU.
 fn of_other_gpus(node: &Node<'_>, gpu: &Gpu, name: &str) -> Option<u64> {
     let others = node.answering().filter(|other| other.index != gpu.index && other.name == gpu.name);
     let groups: Vec<&NvlinkGroup> =
         others.filter_map(|other| node.topology_of(other)).flat_map(|one| &one.nvlinks).collect();
     let links = groups.iter().map(|group| group.links.len()).sum::<usize>();
-    let counts = groups.iter().filter_map(|group| group.errors.get(name));
-    let total = counts.fold(0_u64, |sum, count| sum.saturating_add(*count));
+    // Each link of a group has the same count.
+    let count = |group: &&NvlinkGroup| {
+        let links = u64::try_from(group.links.len()).unwrap_or(u64::MAX);
+        Some(group.errors.get(name)?.saturating_mul(links))
+    };
+    let total = groups.iter().filter_map(count).fold(0_u64, u64::saturating_add);
     Some(total / u64::try_from(links).ok().filter(|links| *links > 0)?)
 }
 
@@ -267,9 +289,10 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
     for (name, mut groups) in by_name {
         // Corrected errors, which are normal on NVLink 5.
         let is_fec = name.split('_').any(|word| word.starts_with("fec"));
-        if is_fec || name.contains("symbol") || name.ends_with("successful") || name.contains("ber") {
+        if is_fec || name.contains("ber") {
             continue;
         }
+        let is_usual = name.contains("symbol") || name.ends_with("successful");
         groups.sort_by_key(|(count, group)| (std::cmp::Reverse(*count), group.links.first().copied()));
         let total: u64 = groups.iter().fold(0, |sum, (count, _)| sum.saturating_add(*count));
         let Some(&(count, group)) = groups.first() else { continue };
@@ -278,12 +301,17 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
         let of_all = name.starts_with("effective") && group.links.len() == links;
         let is_far_above =
             |count: u64, usual: u64| count >= OUTLIER_LEAST && count >= usual.saturating_mul(OUTLIER_TIMES);
-        let others_gpus = of_other_gpus(node, gpu, name).filter(|_| is_resend(name));
+        let shared_by = if group.links.len() == links { links } else { 1 };
+        let others_gpus = of_other_gpus(node, gpu, name);
         let is_high = |count: u64| {
             let is_fast = seconds.is_some_and(|seconds| count / seconds >= RESENDS_PER_SECOND);
-            others_gpus.is_some_and(|usual| is_far_above(count, usual)) || (is_resend(name) && is_fast)
+            let counts_much = is_resend(name) || is_much_for_nvlink_5(name, count, shared_by, seconds);
+            (counts_much && others_gpus.is_some_and(|usual| is_far_above(count, usual))) || (is_resend(name) && is_fast)
         };
         let mut of_it: Vec<(u64, &NvlinkGroup)> = groups.iter().copied().filter(|(count, _)| is_high(*count)).collect();
+        if of_it.is_empty() && is_usual {
+            continue;
+        }
         if of_it.is_empty() && (SEVERE_COUNTERS.contains(&name) || (!of_all && is_far_above(count, others))) {
             of_it = vec![(count, group)];
         }
@@ -499,10 +527,15 @@ mod tests {
     /// The diagnosis of a node that booted 200 000 s ago, whose eight GPUs count these CRC errors on their six pairs of links. Each pair
     /// leads to a switch of its own.
     fn judged(count: impl Fn(usize, usize) -> u64) -> Diagnosis {
+        judged_as("crc_flit", count)
+    }
+
+    /// The same for another counter.
+    fn judged_as(counter: &str, count: impl Fn(usize, usize) -> u64) -> Diagnosis {
         let group = |gpu: usize, pair: usize| {
             let errors = match count(gpu, pair) {
                 0 => json!({}),
-                count => json!({"crc_flit": count}),
+                count => json!({counter: count}),
             };
             json!({"links": [2 * pair, 2 * pair + 1], "active": true, "version": 3, "remote_type": "switch",
                 "remote_pci_address": format!("00000000:c{pair}:00.0"), "errors": errors})
@@ -537,6 +570,27 @@ mod tests {
             let all = finding.evidence.iter().any(|line| line.contains(&links) || line.contains("links 0, 1"));
             assert!(all, "{links}: {:?}", finding.evidence);
             assert_eq!(finding.action.text.contains("than cables"), wrong == 6, "{}", finding.action.text);
+        }
+    }
+
+    #[test]
+    fn counters_of_nvlink_5_are_compared_with_other_gpus_and_with_the_time() {
+        for (counter, much, little) in [
+            ("effective_errors", 60_000_000, 20_000),
+            ("symbol_errors", 90_000_000_000_000, 90_000_000),
+            ("link_recovery_successful", 90_000, 40),
+            ("link_recovery_events", 900, 40),
+        ] {
+            let of_one = judged_as(counter, |gpu, _| if gpu == 7 { much } else { 0 });
+            let [finding] = errors(&of_one)[..] else { panic!("{counter}: {of_one:#?}") };
+            assert_eq!(finding.scope.gpu, Some(7), "{counter}");
+            for healthy in [
+                judged_as(counter, |gpu, _| if gpu == 7 { little } else { 0 }),
+                judged_as(counter, |_, _| much),
+                judged_as(counter, |gpu, _| much / (1 + gpu as u64 % 3)),
+            ] {
+                assert!(errors(&healthy).is_empty(), "{counter}: {healthy:#?}");
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::input::recovery::Recovered;
 use crate::input::timeline::{concerns, is_off_bus};
 use crate::rule::{AER_DOC, DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::clock_events::load_percent;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::topology::{GpuTopology, PcieHop};
 use syringe_core::kernel_log::catalogue::RecoveryEvidence;
@@ -148,7 +149,7 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 
 /// Returns the load of a GPU whose link must run at its full generation.
 fn loaded(node: &Node<'_>, gpu: &Gpu) -> Option<u32> {
-    node.telemetry_of(gpu)?.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)
+    load_percent(node.telemetry_of(gpu)?).filter(|&load| load >= LOADED_PERCENT)
 }
 
 /// Checks the width of the GPU's link in sysfs, if NVML does not report it.
@@ -507,4 +508,34 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
         return vec![all.with_severity(worst)];
     }
     drafts
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::diagnose;
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::report::Report;
+
+    #[test]
+    fn the_link_of_a_gpu_that_the_driver_calls_idle_may_be_slow() {
+        for (mask, expected) in [(0x1, false), (0x0, true), (0x4, true)] {
+            let gpu = json!({"index": 0, "uuid": "GPU-0", "name": "NVIDIA H200"});
+            let mut now = gpu.clone();
+            now["pcie"] = json!({"generation": 1, "max_generation": 5, "width": 16, "max_width": 16});
+            now["utilization"] = json!({"gpu_percent": 100});
+            now["throttling"] = json!({"reasons_mask": mask});
+            let of = |gpu| json!({"status": "ok", "data": {"gpus": [gpu]}});
+            let report: Report = serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1",
+                "sections": {"inventory": of(gpu), "telemetry": of(now)}}))
+            .expect("a report");
+            let found = diagnose(&report, &KubernetesFacts::default());
+            assert_eq!(
+                found.findings.iter().any(|one| one.id == "pcie-generation-low"),
+                expected,
+                "{mask}: {found:#?}"
+            );
+        }
+    }
 }

@@ -8,6 +8,7 @@ use crate::input::node::{Gpu, Node};
 use crate::input::timeline::{concerns, is_off_bus, is_xid};
 use crate::input::xids;
 use crate::rule::{DEBUG_DOC, Draft, rules};
+use syringe_core::facts::clock_events::load_percent;
 
 rules! {
     WAITS: "job-waits-for-lost-gpu" Warning Application DEBUG_DOC, "A job waits for a lost GPU",
@@ -71,7 +72,7 @@ fn spins(node: &Node<'_>, gpu: &Gpu) -> bool {
         .draw_milliwatts
         .zip(limit)
         .is_some_and(|(draw, limit)| u64::from(draw) * 100 <= u64::from(limit) * u64::from(MAX_POWER_PERCENT));
-    let busy = now.utilization.gpu_percent.is_some_and(|percent| (BUSY_PERCENT..=100).contains(&percent));
+    let busy = load_percent(now).is_some_and(|percent| (BUSY_PERCENT..=100).contains(&percent));
     let still = now.utilization.memory_percent.is_some_and(|percent| percent <= MAX_MEMORY_PERCENT);
     busy && still && little
 }

@@ -4,12 +4,14 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::node::Node;
+use crate::input::processes::is_service;
 use crate::input::stack::pods;
 use crate::rule::Draft;
-use crate::rules::kubernetes::nvidia_stack::rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK};
+use crate::rules::kubernetes::nvidia_stack::rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK, UPGRADE_WAITS};
 use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::Component;
+use syringe_core::facts::processes::GpuProcess;
 
 /// Maximum time of a MIG change: the MIG manager waits five minutes for pods to terminate, and then resets the GPUs.
 const MIG_CHANGE: SignedDuration = SignedDuration::from_mins(15);
@@ -22,6 +24,8 @@ const HOLDERS: usize = 4;
 
 const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
+/// State in which the operator waits on purpose (waitForCompletion of its upgrade policy).
+const WAITS_FOR_JOBS: &str = "wait-for-jobs-required";
 const MIG_PAUSED: &str = "paused-for-mig-change";
 
 /// Finds a change of the MIG layout that failed, or does not finish.
@@ -80,12 +84,19 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     Some(draft.with_action(action, advice))
 }
 
-/// Finds an upgrade of the driver that failed, or does not finish.
+/// Finds an upgrade of the driver that failed, does not finish, or waits on purpose.
 pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     let state = node.kubernetes.labels.driver_upgrade_state.as_deref().filter(|state| !state.is_empty())?;
     let age = at_least(node, UPGRADE_STATE);
     let pod = pods::failing_pod(node, Component::Driver).filter(|_| node.stack.is_settled);
     let long = |limit| age.is_some_and(|age| age >= limit);
+    let since = age.map(|age| format!(", unchanged for {}", evidence::span(age))).unwrap_or_default();
+    let label = format!("label {UPGRADE_STATE}={}{since}", evidence::data(state));
+    if state == WAITS_FOR_JOBS && pod.is_none() {
+        // Services of the node are not the jobs for which the operator waits.
+        let jobs = holders(node, |process| !is_service(process));
+        return Some(Draft::on_node(UPGRADE_WAITS).with_evidence(label).with_all_evidence(jobs));
+    }
     let stuck = match state {
         "upgrade-done" => false,
         "upgrade-failed" => true,
@@ -96,9 +107,7 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     if !stuck {
         return None;
     }
-    let since = age.map(|age| format!(", unchanged for {}", evidence::span(age))).unwrap_or_default();
-    let mut draft =
-        Draft::on_node(UPGRADE_STUCK).with_evidence(format!("label {UPGRADE_STATE}={}{since}", evidence::data(state)));
+    let mut draft = Draft::on_node(UPGRADE_STUCK).with_evidence(label);
     let mut advice = draft.advice.clone();
     if let Some(failing_pod) = &pod {
         draft = draft.with_evidence(failing_pod.description());
@@ -112,13 +121,16 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
         ));
     }
     let action = draft.action;
-    Some(draft.with_all_evidence(holders(node)).with_action(action, advice))
+    let count = node.host().and_then(|host| host.driver.module_use_count).filter(|count| *count > 0);
+    let count = count.map(|count| format!("the loaded nvidia module has a use count of {count}"));
+    Some(draft.with_all_evidence(holders(node, |_| true)).with_all_evidence(count).with_action(action, advice))
 }
 
-/// Returns the processes that keep the modules in use.
-fn holders(node: &Node<'_>) -> Vec<String> {
+/// Returns a line with the processes that use GPUs or keep the modules in use, of those that `counts` selects.
+fn holders(node: &Node<'_>, counts: impl Fn(&GpuProcess) -> bool) -> Option<String> {
     let processes = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
     let holding = processes.iter().filter(|process| !process.uses.is_empty() || !process.open_device_files.is_empty());
+    let holding = holding.filter(|process| counts(process));
     let names: Vec<String> = holding
         .map(|process| {
             let owner = match process.pod_uid.as_deref() {
@@ -128,10 +140,7 @@ fn holders(node: &Node<'_>) -> Vec<String> {
             format!("{} ({owner})", evidence::process(process))
         })
         .collect();
-    let in_use = (!names.is_empty()).then(|| format!("GPUs are in use by {}", evidence::some(&names, HOLDERS)));
-    let count = node.host().and_then(|host| host.driver.module_use_count).filter(|count| *count > 0);
-    let count = count.map(|count| format!("the loaded nvidia module has a use count of {count}"));
-    in_use.into_iter().chain(count).collect()
+    (!names.is_empty()).then(|| format!("GPUs are in use by {}", evidence::some(&names, HOLDERS)))
 }
 
 /// Returns `namespace/name` of a pod of the node, or else its UID.

@@ -59,6 +59,12 @@ rules! {
         means "The operator has been upgrading the driver of the node for an hour or more without finishing, usually \
             because processes are still using the GPUs.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, processes.processes, host.driver, host.stack_log";
+    UPGRADE_WAITS: "driver-upgrade-waits" Info Driver OPERATOR_DOC, "The upgrade of the driver waits for jobs, as configured",
+        None "No action: the operator upgrades the driver of {node} when the jobs there have ended \
+            (driver.upgradePolicy.waitForCompletion). End them earlier only if the upgrade is urgent.",
+        means "The operator waits until the jobs on the node have ended before it upgrades the driver, because its configuration says so. \
+            Nothing is stuck.",
+        reads "kubernetes.labels, kubernetes.nvidia_pods, processes.processes";
     INOTIFY: "inotify-limit-reached" Critical Driver PLUGIN_DOC, "No inotify instance is left",
         UpdateSoftware "Raise the limit on {node}: sysctl -w fs.inotify.max_user_instances=8192 (and in \
             /etc/sysctl.d), then delete the device plugin's pod.",

@@ -142,7 +142,11 @@ fn second_threads_of_cores_may_be_offline() {
     assert_eq!(of(cpus(128, 128, None)), []);
     assert_eq!(of(cpus(128, 64, Some("forceoff"))), []);
     assert_eq!(of(cpus(128, 64, Some("on"))), [], "an administrator turned the second threads off one by one");
-    assert_eq!(of(cpus(144, 72, Some("notsupported"))), [("cpus-offline", Severity::Info)], "a socket of cores without threads");
+    assert_eq!(
+        of(cpus(144, 72, Some("notsupported"))),
+        [("cpus-offline", Severity::Info)],
+        "a socket of cores without threads"
+    );
     assert_eq!(of(cpus(128, 126, Some("on"))), [("cpus-offline", Severity::Warning)]);
     assert_eq!(of(cpus(128, 62, Some("off"))), [("cpus-offline", Severity::Warning)]);
     assert_eq!(of(cpus(128, 32, Some("on"))), [("cpus-offline", Severity::Info)], "somebody chose that");

@@ -207,6 +207,27 @@ fn a_mig_layout_that_no_gpu_has_is_shown() {
     }
 }
 
+/// Several processes that fault in one copy engine are a pattern; a restart within minutes, page faults and faults of each GPU are none.
+#[test]
+fn faults_of_one_copy_engine_single_out_its_gpu() {
+    let found = |code: u32, places: &[&str], minutes: i64| {
+        let fault =
+            |place: &str, pid: u32| format!("NVRM: Xid (PCI:{place}): {code}, pid={pid}, name=python3, Ch 00000010");
+        let lines: Vec<String> = (1..4)
+            .flat_map(|job| places.iter().zip(0..).map(move |(place, at)| fault(place, 40_000 + job * 10 + at)))
+            .collect();
+        let each = places.len() as i64;
+        let lines: Vec<(i64, &str)> =
+            (0..).zip(&lines).map(|(at, line)| (5 + minutes * (3 - at / each), line.as_str())).collect();
+        severity(&alone(&with_lines("l40s-4-idle", &lines)), "application-faults-repeat-on-one-gpu")
+    };
+    for (code, expected) in [(39, Some(Severity::Warning)), (126, Some(Severity::Warning)), (31, None), (43, None)] {
+        assert_eq!(found(code, &["0000:16:00"], 150), expected, "{code}");
+    }
+    assert_eq!(found(39, &["0000:16:00"], 4), None);
+    assert_eq!(found(39, &["0000:16:00", "0000:38:00"], 150), None);
+}
+
 /// A GPU with as many faults of programs as the other GPUs is not singled out.
 #[test]
 fn faults_on_each_gpu_single_out_none() {

@@ -48,6 +48,16 @@ fn finding<'d>(diagnosis: &'d Diagnosis, id: &str) -> &'d Finding {
 }
 
 #[test]
+fn a_return_that_depends_on_the_site_is_no_step_of_a_plan() {
+    let worn = judged(&[xid(165, FIRST, 7)], false, &[]);
+    let finding = finding(&worn, "xid-power");
+    assert!(finding.action.text.contains("only if power swings are not acceptable"), "{finding:#?}");
+    assert!(worn.plan.iter().all(|plan| plan.rma == Rma::No && !plan.steps.join(" ").contains("RMA")), "{worn:#?}");
+    let failed = judged(&[], true, &[]);
+    assert!(failed.plan.iter().any(|plan| plan.rma != Rma::No), "{failed:#?}");
+}
+
+#[test]
 fn an_application_fault_beside_a_reset_does_not_say_that_other_work_may_continue() {
     let alone = judged(&[xid(31, FIRST, 7)], false, &[]);
     assert!(finding(&alone, "application-fault").action.text.contains("other work may continue"));

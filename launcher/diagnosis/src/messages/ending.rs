@@ -127,8 +127,27 @@ pub(crate) fn other_place(message: &str, own: &[&str]) -> Option<String> {
         let rank = rank.map(|four| format!("rank {} on ", four[1])).unwrap_or_default();
         return Some(format!("{rank}node {name}"));
     }
+    let prefixes: Vec<&str> = message.lines().filter_map(host_of_prefix).collect();
+    if let Some(name) = prefixes.first().filter(|_| !prefixes.iter().any(|name| is_own(name))) {
+        return Some(format!("node {name}"));
+    }
+    // Ray prints the address of a worker if it runs on another node than the program that prints the line.
+    let of_ray = message.lines().find_map(|line| line.trim().strip_prefix('(')?.split_once(')'));
+    if let Some((_, address)) = of_ray.and_then(|(worker, _)| worker.split_once("pid=")?.1.split_once(", ip=")) {
+        return Some(format!("the Ray worker at {address}"));
+    }
     let lower = message.to_ascii_lowercase();
     OTHER_RANKS.iter().find(|words| lower.contains(*words)).map(|words| (*words).to_owned())
+}
+
+/// Returns the host in the prefix that a launcher writes before a line of a rank: `gpu-7: [rank9]: …`, and Open MPI's
+/// `[1,42]<stderr>:gpu-7:…`.
+fn host_of_prefix(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let tagged =
+        line.strip_prefix('[').and_then(|rest| rest.split_once(['>'])).filter(|(tag, _)| tag.contains("]<std"));
+    let (host, rest) = tagged.map_or(line, |(_, rest)| rest.trim_start_matches(':')).split_once(':')?;
+    (is_host(host) && (tagged.is_some() || rest.trim_start().starts_with("[rank"))).then_some(host)
 }
 
 /// Returns whether a word has the form of a host name with a number: `gpu-h100-7`.
@@ -200,6 +219,14 @@ mod tests {
             ("[rank 30 @ gpu-h100-5] CUDA error: ECC error", Some("rank 30 on node gpu-h100-5")),
             ("[rank 3 @ gpu-1] CUDA error: ECC error", None),
             ("CPU @ 2.40GHz: ECC error", None),
+            ("(RayWorker pid=2211, ip=10.4.0.77) NVMLError_GpuIsLost", Some("the Ray worker at 10.4.0.77")),
+            ("(RayWorker pid=2211) NVMLError_GpuIsLost", None),
+            ("gpu-h200-9: [rank9]: ECC error", Some("node gpu-h200-9")),
+            ("gpu-1: [rank9]: ECC error", None),
+            ("gpu-h200-9: [rank9]: x\ngpu-1: [rank1]: ECC error", None),
+            ("[1,42]<stderr>:gpu-h200-9: ECC error", Some("node gpu-h200-9")),
+            ("[1,42]<stderr>:train-0: ECC error", None),
+            ("[1,42]<stderr>:RuntimeError: ECC error", None),
             ("ECC error on node gpu-1", None),
             ("ECC error on host train-0", None),
             ("ECC error on node 3", None),

@@ -401,6 +401,10 @@ fn remap_contradicted(draft: Draft) -> Draft {
         )
 }
 
+/// Action for a GPU on which the next reboot or reset will switch ECC off: then memory errors are no longer detected.
+const KEEP_ECC: &str = "Find out whether ECC of {gpu} was switched off on purpose. If not, switch it on again (nvidia-smi -e 1 for this GPU) \
+     before the next reboot or reset of {node}.";
+
 /// Returns a finding if ECC is disabled on a board that supports ECC, or if the mode is about to change.
 fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let inventory = node.inventory_of(gpu);
@@ -408,7 +412,8 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if mode.current != mode.pending {
         let word = |on: bool| if on { "on" } else { "off" };
         let evidence = format!("ECC is {} now, and {} after the next reboot", word(mode.current), word(mode.pending));
-        return Some(Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence));
+        let draft = Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence);
+        return Some(if mode.pending { draft } else { draft.with_action(ActionCode::Watch, KEEP_ECC) });
     }
     // For an unknown product, `unread_product` returns an entry.
     (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))

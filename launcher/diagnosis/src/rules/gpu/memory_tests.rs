@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::KubernetesFacts;
 
 use crate::{Finding, diagnose};
@@ -107,4 +107,15 @@ fn a_gpu_that_the_driver_wants_reset_has_not_recovered() {
     // The recommendation was withdrawn: events before the withdrawal no longer count, and later events do.
     let taken_back = json!([wish("1", "2026-11-21T02:20:00Z"), wish("0", "2026-11-21T02:25:00Z"), hung()]);
     assert_eq!(gsp(taken_back), Severity::Critical);
+}
+
+#[test]
+fn a_reboot_is_advised_only_if_it_switches_ecc_on() {
+    for (pending, code) in [(true, ActionCode::DrainAndReboot), (false, ActionCode::Watch)] {
+        let mode = json!({"mode": {"current": !pending, "pending": pending}});
+        let found = findings(mode, json!([]), json!([]));
+        let action = &only(&found, "ecc-mode-pending").action;
+        assert_eq!(action.code, code, "{action:?}");
+        assert_eq!(action.text.contains("on purpose"), !pending, "{action:?}");
+    }
 }

@@ -137,12 +137,9 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
         draft = draft.with_all_evidence(counted(node)).unless_unread(node, &events);
     }
-    if node
-        .timeline
-        .current()
-        .any(|event| is_absent_card(event) && events.iter().any(|(_, fall)| precedes(event, fall)))
-    {
-        draft = draft.joined_with(ActionCode::CheckCabling, SLOT);
+    let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
+    if let Some(words) = node.timeline.current().filter(near).find_map(of_slot) {
+        draft = draft.joined_with(ActionCode::CheckCabling, SLOT.replace("{words}", words));
         draft.advice = draft.advice.replace("If it happens again,", "If it happens again after that,");
     }
     draft
@@ -153,11 +150,15 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
 }
 
 /// Action for a GPU whose slot reported that no card is in it.
-const SLOT: &str = "While {node} is down, check the seating, the riser and the power of the slot of {gpu}: the slot reported that no card is in it.";
+const SLOT: &str = "While {node} is down, check the seating, the riser and the power of the slot of {gpu}: {words} before {gpu} was lost.";
 
-/// Returns whether a slot reports that no card is in it.
-fn is_absent_card(event: &KernelEvent) -> bool {
-    event.kind == Kind::PcieLink && event.sub_code.as_deref() == Some("card_not_present")
+/// Returns the report of the slot, if the event is a report that points to seating or power.
+fn of_slot(event: &KernelEvent) -> Option<&'static str> {
+    match event.sub_code.as_deref().filter(|_| event.kind == Kind::PcieLink)? {
+        "card_not_present" => Some("the slot reported that no card is in it"),
+        "link_down" => Some("the slot reported that its link went down"),
+        _ => None,
+    }
 }
 
 /// Returns the pod that uses the GPU.

@@ -70,9 +70,13 @@ const SEVERE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
+    let cut_off = switch_of_all_down(node);
     for gpu in node.answering() {
         let Some(topology) = node.topology_of(gpu) else { continue };
-        drafts.extend(down(node, gpu, topology));
+        drafts.extend(down(node, gpu, topology).map(|draft| match cut_off {
+            Some((switch, gpus)) => of_switch(draft, switch, gpus),
+            None => draft,
+        }));
         drafts.extend(slow(gpu, topology));
         let switched = on_switch(topology) || node.topology().is_some_and(|all| !all.nvswitches.is_empty());
         drafts.extend(topology.fabric.as_ref().and_then(|fabric| registration(node, gpu, fabric, switched)));
@@ -164,6 +168,43 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
             .with_evidence("no link of any GPU is up, and the fabric is not started")
             .with_action(ActionCode::UpdateSoftware, LATER),
     })
+}
+
+/// Returns the NVSwitch to which all links that are down lead, and the number of their GPUs, if that number is high enough for a fault
+/// of the switch.
+fn switch_of_all_down<'n>(node: &'n Node<'_>) -> Option<(&'n PciAddress, usize)> {
+    let with_down = || node.answering().filter(|gpu| links_are_down(node, gpu));
+    let most = node.answering().filter_map(|gpu| node.topology_of(gpu)).map(active).max()?;
+    let remote = |gpu: &Gpu| {
+        let topology = node.topology_of(gpu)?;
+        let known = |group: &&NvlinkGroup| {
+            group.active == Some(false)
+                && group.remote_type.as_deref() == Some("switch")
+                && group.remote_pci_address.is_some()
+        };
+        let groups: Vec<&NvlinkGroup> = topology.nvlinks.iter().filter(known).collect();
+        let links: usize = groups.iter().map(|group| group.links.len()).sum();
+        let wired = boards::of(gpu).map_or(most, |board| board.links.max(most));
+        let is_whole = usize::try_from(wired.saturating_sub(active(topology))).is_ok_and(|missing| missing == links);
+        let switch = groups.first().filter(|_| is_whole && active(topology) > 0)?.remote_pci_address.as_ref();
+        switch.filter(|switch| groups.iter().all(|group| group.remote_pci_address.as_ref() == Some(switch)))
+    };
+    let mut switches = with_down().map(remote);
+    let switch = switches.next()??;
+    let gpus = with_down().count();
+    (gpus >= GPUS_OF_SWITCH && switches.all(|other| other == Some(switch))).then_some((switch, gpus))
+}
+
+/// Adds the NVSwitch to which the links of several GPUs lead. Links to an NVSwitch on the PCI bus of the node have no cables.
+fn of_switch(draft: Draft, switch: &PciAddress, gpus: usize) -> Draft {
+    let switch = switch.sysfs();
+    draft.with_evidence(format!("all links that are down lead to the NVSwitch at {switch}, those of {gpus} GPUs")).with_action(
+        ActionCode::DrainAndReset,
+        format!(
+            "Drain {{node}}, then reset all its GPUs and NVSwitches together. If the same links stay down, the NVSwitch at {switch} or its \
+             board is likelier at fault than {{gpu}}: look for its SXid errors in the kernel log, and ask the vendor about the board."
+        ),
+    )
 }
 
 /// Action for links that are down because nothing has started the fabric.
@@ -532,12 +573,21 @@ mod tests {
 
     /// The same for another counter.
     fn judged_as(counter: &str, count: impl Fn(usize, usize) -> u64) -> Diagnosis {
+        judged_with(counter, count, |_, _| true)
+    }
+
+    /// The same with links that are down.
+    fn judged_with(
+        counter: &str,
+        count: impl Fn(usize, usize) -> u64,
+        is_up: impl Fn(usize, usize) -> bool,
+    ) -> Diagnosis {
         let group = |gpu: usize, pair: usize| {
             let errors = match count(gpu, pair) {
                 0 => json!({}),
                 count => json!({counter: count}),
             };
-            json!({"links": [2 * pair, 2 * pair + 1], "active": true, "version": 3, "remote_type": "switch",
+            json!({"links": [2 * pair, 2 * pair + 1], "active": is_up(gpu, pair), "version": 3, "remote_type": "switch",
                 "remote_pci_address": format!("00000000:c{pair}:00.0"), "errors": errors})
         };
         let named =
@@ -599,6 +649,20 @@ mod tests {
         assert!(errors(&judged(|_, _| 4_000)).is_empty());
         assert!(errors(&judged(|gpu, _| 2 * gpu as u64)).is_empty());
         assert!(!errors(&judged(|_, _| 4_000_000_000)).is_empty());
+    }
+
+    #[test]
+    fn the_switch_to_which_all_links_that_are_down_lead_is_named() {
+        let told = |is_down: fn(usize, usize) -> bool| {
+            let diagnosis = judged_with("crc_flit", |_, _| 0, |gpu, pair| !is_down(gpu, pair));
+            let text = serde_json::to_string(&diagnosis.findings).expect("text");
+            (text.contains("nvlink-down"), text.contains("NVSwitch at 0000:c5:00.0"))
+        };
+        assert_eq!(told(|_, pair| pair == 5), (true, true));
+        assert_eq!(told(|gpu, pair| pair == 5 && gpu > 3), (true, true));
+        assert_eq!(told(|gpu, pair| pair == 5 && gpu == 3), (true, false), "one GPU");
+        assert_eq!(told(|gpu, pair| pair == gpu % 6), (true, false), "different switches");
+        assert_eq!(told(|_, _| false), (false, false));
     }
 
     #[test]

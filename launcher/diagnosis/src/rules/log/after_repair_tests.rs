@@ -192,7 +192,7 @@ fn protected_memory_that_is_still_in_use_needs_a_cold_start() {
 #[test]
 fn a_slot_without_a_card_is_checked_before_the_gpu_is_returned() {
     let gpu = "00000000:9a:00.0";
-    for (state, checks) in [("card_not_present", true), ("link_down", false)] {
+    for (state, checks) in [("card_not_present", true), ("link_down", true), ("link_up", false)] {
         let slot = line("pcie_link", Some(state), "pcieport 0000:98:01.0: pciehp: Slot(12)", "00000000:98:01.0");
         let report = second_gpu(&[slot, xid(79, 1, Some("now"), gpu)]);
         let diagnosis = diagnose(&report, &KubernetesFacts::default());

@@ -198,7 +198,7 @@ fn a_lasting_state_of_a_board_that_was_replaced_is_history() {
         for event in &mut log.events {
             event.gpu_uuid = known.then(|| "GPU-of-before".to_owned());
         }
-        let expected = if known { Severity::Info } else { Severity::Critical };
+        let expected = if known { Severity::Info } else { Severity::Warning };
         assert_eq!(worst(&judged(log, true)), expected);
     }
 }

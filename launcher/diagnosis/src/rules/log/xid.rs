@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
+
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::concerns;
@@ -32,10 +34,11 @@ rules! {
         means "Different programs fault on one GPU and not on the others: the GPU may be at fault.",
         reads "xid: 13, 31 and others, inventory.gpus";
     REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
-        "Many processes with the same name fault on one GPU only",
+        "Processes with the same name fault again and again on one GPU only",
         Watch "The cause is a workload that restarts, or the GPU. Run the workload on another GPU of {node}. If it fails on \
             {gpu} only, run a diagnostic on that GPU (dcgmi diag).",
-        means "Many processes of one program fault on one GPU and not on the others: the program or the GPU may be at fault.",
+        means "Many processes of one program, or several in one copy engine, fault on one GPU and not on the others: the program or the GPU \
+            may be at fault.",
         reads "xid: 13, 31 and others, inventory.gpus";
     CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
@@ -191,6 +194,9 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
         let words = format!("{} different processes faulted on this GPU and on no other{place_words}", pids.len());
         return Some((SUSPECT, words));
     }
+    if let Some(words) = copy_engine(faults, &pids) {
+        return Some((REPEATED, words));
+    }
     let (name, pids) = by_name.iter().max_by_key(|(_, pids)| pids.len())?;
     (pids.len() >= MANY_PROCESSES).then(|| {
         let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", evidence::data(name)));
@@ -232,6 +238,31 @@ fn common_place(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Optio
     }
     let (gpc, tpc) = places.iter().find(|(_, pids)| pids.len() > 1)?.0;
     Some(format!("always at GPC {}, TPC {}", evidence::data(gpc), evidence::data(tpc)))
+}
+
+/// Number of processes, and the time between the first and the last of them, from which faults of one copy engine are a pattern: programs
+/// seldom cause such faults, and a restart follows sooner.
+const FAULTS_OF_ENGINE: (usize, SignedDuration) = (3, SignedDuration::from_hours(1));
+
+/// Returns the copy engine in which several of these processes faulted. The code of the Xid tells the engine.
+fn copy_engine(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Option<String> {
+    let mut by_engine: BTreeMap<&str, Vec<&KernelEvent>> = BTreeMap::new();
+    for (_, event) in faults.iter().filter(|(_, event)| event.pid.is_some_and(|pid| pids.contains(&pid))) {
+        let entry = event.code.and_then(catalogue::xid);
+        let engine = entry.and_then(|entry| entry.mnemonic.strip_prefix("ROBUST_CHANNEL_CE")?.strip_suffix("_ERROR"));
+        if let Some(engine) = engine {
+            by_engine.entry(engine).or_default().push(event);
+        }
+    }
+    by_engine.into_iter().find_map(|(engine, events)| {
+        let pids: BTreeSet<u32> = events.iter().filter_map(|event| event.pid).collect();
+        let times = || events.iter().filter_map(|event| event.ordered_at());
+        let span = times().max()?.duration_since(times().min()?);
+        let (least, apart) = FAULTS_OF_ENGINE;
+        (pids.len() >= least && span >= apart).then(|| {
+            format!("{} processes faulted in copy engine {engine} of this GPU, almost none on another GPU", pids.len())
+        })
+    })
 }
 
 fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {

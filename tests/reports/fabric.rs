@@ -2,7 +2,7 @@
 
 use demo_cluster::Fixture;
 use serde_json::json;
-use syringe_core::facts::topology::Fabric;
+use syringe_core::facts::topology::{Fabric, GpuDirect};
 
 use crate::case::Case;
 use crate::cluster::{at, changed, event, pod, scenario, section, status};
@@ -28,9 +28,15 @@ pub(crate) fn cases() -> Vec<Case> {
             waits("train", "Failed to prepare dynamic resources: channel-0 is already allocated to different claim"),
         )
         .cause("cluster", &["already allocated to different claim"]),
-        Case::of_node(48, scenario("l40s-4-idle")).limit("PCIe ACS"),
-        Case::of_node(49, without_peermem()).limit("GPUDirect RDMA"),
-        Case::of_node(50, scenario("healthy-h100-8")).limit("GPUDirect RDMA"),
+        Case::of_node(48, with_access_control())
+            .finding("pcie-acs-redirects", &["ACS redirects transfers"])
+            .twin(scenario("l40s-4-idle")),
+        Case::of_node(49, peer_memory(false))
+            .finding("gpudirect-rdma-unavailable", &["nvidia_peermem is not loaded"])
+            .twin(scenario("healthy-h100-8")),
+        Case::of_node(50, peer_memory(true))
+            .finding("nvidia-peermem-not-registered", &["clients in /sys/kernel/mm/memory_peers: none"])
+            .twin(scenario("healthy-h100-8")),
         Case::of_pod(51, "research/train", ended("train", SHARED_MEMORY)).beside(&["application"]),
     ]
 }
@@ -54,9 +60,25 @@ fn dead_links() -> Fixture {
     })
 }
 
-fn without_peermem() -> Fixture {
+/// Returns a node without NVLinks on which the ports of a PCIe switch above two GPUs redirect their transfers.
+fn with_access_control() -> Fixture {
+    changed("l40s-4-idle", |report| {
+        let topology = section(&mut report.sections.topology);
+        let ports = topology.gpus[..2].iter().filter_map(|gpu| gpu.pci_address.clone()).collect();
+        (topology.matrix[0][1], topology.matrix[1][0]) = ("PIX".into(), "PIX".into());
+        topology.gpudirect =
+            Some(GpuDirect { acs_ports_read: Some(8), acs_switch_ports: ports, ..GpuDirect::default() });
+    })
+}
+
+/// Returns a node with the proprietary driver, which needs `nvidia_peermem`: the module is loaded, but not registered, or it is not loaded.
+fn peer_memory(is_loaded: bool) -> Fixture {
     changed("healthy-h100-8", |report| {
-        section(&mut report.sections.host).modules.retain(|name| name != "nvidia_peermem")
+        let host = section(&mut report.sections.host);
+        host.modules.retain(|name| is_loaded || name != "nvidia_peermem");
+        host.driver.flavor = Some("proprietary".into());
+        let settings = section(&mut report.sections.topology).gpudirect.get_or_insert_default();
+        settings.memory_peers = Some(Vec::new());
     })
 }
 

@@ -379,7 +379,7 @@ mod tests {
         let early = pod("mofed-ds", Component::Other, "2026-11-21T01:20:00Z", "2026-11-21T01:25:00Z");
         let late = pod("mofed-ds", Component::Other, "2026-11-21T01:20:00Z", "2026-11-21T01:35:00Z");
         assert!(older_than(&plugin, &[early]).is_empty());
-        assert_eq!(older_than(&plugin, &[late.clone()]).len(), 1);
+        assert_eq!(older_than(&plugin, std::slice::from_ref(&late)).len(), 1);
         let gpus = pod("nvidia-dp", Component::DevicePlugin, "2026-11-21T01:30:00Z", "2026-11-21T01:31:00Z");
         assert!(older_than(&gpus, &[late]).is_empty(), "a driver of network cards");
     }

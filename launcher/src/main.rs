@@ -1,6 +1,9 @@
-//! `main` of the program `gpu-syringe`: only calls `gpu_syringe::main`, which parses the command line and runs it.
+//! `main` of the program `gpu-syringe`: selects the allocator and calls `gpu_syringe::main`, which parses the command line.
 
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     gpu_syringe::main()

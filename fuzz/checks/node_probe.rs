@@ -23,7 +23,7 @@ pub(crate) fn assert_clean(facts: &impl Serialize, input: usize) {
 pub fn cgroup(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (of_process, own) = text.split_once("\n--\n").unwrap_or((&text, "0::/\n"));
-    let cgroup::Membership { pod_uid, container_id, qos } = cgroup::parse(of_process);
+    let cgroup::Membership { pod_uid, container_id, qos } = cgroup::parse(of_process, own);
     let is_hex = |text: &str, digits: usize| {
         text.len() - text.matches('-').count() == digits
             && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
@@ -35,7 +35,7 @@ pub fn cgroup(data: &[u8]) {
     if pod_uid.is_some() {
         assert!(cgroup::names_pod(of_process), "a process of a pod is not recognized: {of_process:?}");
         assert!(
-            !cgroup::may_be_the_kubelets(of_process),
+            !cgroup::may_be_the_kubelets(of_process, own),
             "a process of a pod is treated as the kubelet: {of_process:?}"
         );
         assert!(

@@ -24,7 +24,8 @@ fn start(archive: Archive) {
     let authenticator = Authenticator::new(([127, 0, 0, 1], 1).into()).expect("random numbers");
     let state = ClusterState::new(fixture, authenticator);
     let foreign = state.store(|store| {
-        let is_of_archive = |plural: &&str| ["daemonsets", "leases", "nodeclaims", "machines"].contains(plural);
+        const OF_ARCHIVE: [&str; 5] = ["daemonsets", "leases", "nodeclaims", "machines", "computedomains"];
+        let is_of_archive = |plural: &&str| OF_ARCHIVE.contains(plural);
         store.json.keys().map(|(plural, ..)| *plural).find(|plural| !is_of_archive(plural))
     });
     assert_eq!(foreign, None, "an archive has no objects of other kinds");
@@ -59,7 +60,9 @@ mod tests {
             {"metadata": {"name": "b", "creationTimestamp": "-009999-01-02T01:59:59Z"}},
             named(json!({"kind": "ClusterRole"})), named(json!({"kind": ["Role"]})),
         ]);
-        for kind in ["daemonsets", "leases", "nodeclaims", "machines", "resourceclaims", "resourceslices"] {
+        let kinds =
+            ["daemonsets", "leases", "nodeclaims", "machines", "resourceclaims", "resourceslices", "computedomains"];
+        for kind in kinds {
             for taken_at in ["-009999-01-02T01:59:59Z", "2026-11-21T02:45:10Z", "9999-12-30T22:00:00.999999999Z"] {
                 let mut archive = Archive::default();
                 archive.manifest.taken_at = taken_at.parse().expect("a time");

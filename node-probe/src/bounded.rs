@@ -19,6 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean_keeping_end;
 
@@ -162,7 +163,12 @@ pub(crate) fn in_time_of<T: Send + 'static>(
 
 fn receive<T>(result: &Receiver<io::Result<T>>, path: &Path, time: Duration) -> io::Result<T> {
     match result.recv_timeout(time) {
-        Ok(result) => result,
+        Ok(result) => result.inspect_err(|error| {
+            // The callers take most errors for files that do not exist.
+            if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)) {
+                note("no_descriptor", path, error, "");
+            }
+        }),
         // The read panicked.
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the read failed")),
         Err(RecvTimeoutError::Timeout) => {
@@ -245,14 +251,14 @@ pub(crate) mod fault {
     use super::{BTreeSet, Mutex, Path, PathBuf, PoisonError, io, thread};
 
     static BLOCKS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-    static READS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    static READS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
     /// Makes every read of this path block forever.
     pub(crate) fn block(path: &Path) {
         BLOCKS.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
     }
 
-    /// Returns the paths below `root` that were read.
+    /// Returns the paths below `root` in the order in which they were read.
     pub(crate) fn reads_below(root: &Path) -> Vec<PathBuf> {
         let reads = READS.lock().unwrap_or_else(PoisonError::into_inner);
         reads.iter().filter(|path| path.starts_with(root)).cloned().collect()
@@ -262,7 +268,7 @@ pub(crate) mod fault {
     where
         F: FnOnce() -> io::Result<T>,
     {
-        READS.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        READS.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
         let blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
         move || {
             if blocks {
@@ -332,6 +338,16 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_descriptor_is_a_problem_and_no_missing_file() {
+        begin(Duration::from_secs(4));
+        let path = Path::new("/bounded-test/descriptor");
+        for (error, problems) in [(Errno::MFILE, 1), (Errno::NFILE, 1), (Errno::NOENT, 0)] {
+            assert!(in_time::<()>(path, move || Err(error.into())).is_err());
+            assert_eq!(take_problems().len(), problems, "{error}");
+        }
+    }
+
+    #[test]
     fn a_child_process_reads_without_threads() {
         let own = thread::spawn(|| {
             read_directly();
@@ -357,7 +373,7 @@ mod tests {
     fn the_host_is_only_read_with_a_deadline() {
         // The code in these files reads in a closure of `in_time`, or in a child process that is killed after a time
         // limit.
-        const OTHERS: [&str; 3] = ["open_device_files.rs", "nvidia_stack.rs", "container_devices.rs"];
+        const OTHERS: [&str; 4] = ["open_device_files.rs", "nvidia_stack.rs", "container_devices.rs", "cards.rs"];
         const DIRECT: [&str; 12] = [
             "fs::read",
             "fs::metadata",

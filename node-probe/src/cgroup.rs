@@ -2,7 +2,11 @@
 //!
 //! Formats: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
 //! (`burstable/pod<uid>`); containerd, CRI-O, Docker. A node that is itself a container (kind, sysbox) has an outer
-//! path in front of the pod's path. The first pod of a path counts: below its own cgroup, a container can create folders with any name.
+//! path in front of the pod's path.
+//!
+//! Names prove nothing by themselves: a container, a user with a session, or a service to which systemd delegates its cgroup creates folders
+//! with any name below its own. So the first pod of a path counts, and only if no such cgroup is above it. The probe is a pod of the same
+//! kubelet: parts at the start of a path that are also those of the probe are of the node, whatever their names.
 
 /// Pod and container of a cgroup path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,9 +19,9 @@ pub(crate) struct Membership {
     pub(crate) qos: Option<String>,
 }
 
-/// Reads the whole file: one line per hierarchy, `number:controllers:path`.
-pub(crate) fn parse(text: &str) -> Membership {
-    let memberships = paths(text).map(membership);
+/// Reads the whole file: one line per hierarchy, `number:controllers:path`. `own`: the file of the probe.
+pub(crate) fn parse(text: &str, own: &str) -> Membership {
+    let memberships = paths(text).map(|path| membership(path, own));
     // cgroup v1 has a line for each controller, and some lines contain only the root path. The line with the most
     // information counts.
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
@@ -35,15 +39,21 @@ pub(crate) fn names_pod(cgroup: &str) -> bool {
 /// Returns whether a process is certainly not in a container. This check is stricter than [`names_pod`], which only
 /// recognizes the kubelet's containers. A node that is itself a container has no such process.
 pub(crate) fn is_of_no_container(cgroup: &str) -> bool {
-    let mut parts = cgroup.lines().flat_map(|line| line.split(['/', ':']));
-    !cgroup.trim().is_empty() && !names_pod(cgroup) && !parts.any(is_container)
+    may_be_the_kubelets(cgroup, "")
 }
 
-/// Returns whether a process may be the kubelet of the node. If a kubelet is in a container, the container is higher in the
-/// path.
-pub(crate) fn may_be_the_kubelets(cgroup: &str) -> bool {
-    let lowest = |path: &str| path.rsplit('/').take(2).any(is_container);
-    !cgroup.trim().is_empty() && !names_pod(cgroup) && !paths(cgroup).any(lowest)
+/// Returns whether a process may be the kubelet of the node. `own`: the file of the probe. If a kubelet is in a container, the container
+/// is higher in its path, and in that of the probe.
+pub(crate) fn may_be_the_kubelets(cgroup: &str, own: &str) -> bool {
+    let is_of_others = |path: &str| {
+        let parts = parts(path);
+        let below = &parts[shared(&parts, own)..];
+        let above = below.split_last().map_or(below, |(_, above)| above);
+        parts.iter().rev().take(2).any(|part| is_container(part))
+            || below.iter().any(|part| is_container_of_another_manager(part) || is_container(part))
+            || above.iter().any(|part| is_delegated(part))
+    };
+    !cgroup.trim().is_empty() && !names_pod(cgroup) && !paths(cgroup).any(is_of_others)
 }
 
 /// Returns whether process 1 is the init of a node that is itself a container (kind, k3d). `init` and `own`: the cgroups of
@@ -80,22 +90,49 @@ fn is_container(part: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn membership(path: &str) -> Membership {
-    // If the kubelet uses the systemd driver but containerd does not, containerd writes
-    // `…-pod<uid>.slice:cri-containerd:<id>`.
-    let parts: Vec<&str> = path.split(['/', ':']).filter(|part| !part.is_empty()).collect();
+/// Services of systemd whose cgroups only software of the node changes. If the kubelet uses the systemd driver but containerd does not,
+/// containerd creates pods below its own service.
+const RUNTIMES: [&str; 7] = ["containerd", "crio", "docker", "k3s", "rke2", "k0s", "kube"];
+
+/// Returns whether processes below this part choose the names of the further parts. systemd delegates services and scopes, and no slice;
+/// `user@1000.service` is that of a user.
+fn is_delegated(part: &str) -> bool {
+    let is_of_runtime = || RUNTIMES.iter().any(|name| part.contains(name));
+    is_container(part)
+        || part.starts_with("lxc")
+        || part.ends_with(".scope")
+        || (part.ends_with(".service") && !is_of_runtime())
+}
+
+/// Returns whether a container or machine below this part has no 64 hex digits in its name (LXC, `systemd-nspawn`).
+fn is_container_of_another_manager(part: &str) -> bool {
+    part.starts_with("lxc") || part == "machine.slice"
+}
+
+/// Returns the parts of a path. If the kubelet uses the systemd driver but containerd does not, containerd writes
+/// `…-pod<uid>.slice:cri-containerd:<id>`.
+fn parts(path: &str) -> Vec<&str> {
+    path.split(['/', ':']).filter(|part| !part.is_empty()).collect()
+}
+
+/// Returns the number of parts at the start of a path that are also the start of a path of the probe.
+fn shared(path: &[&str], own: &str) -> usize {
+    let equal = |own| parts(own).iter().zip(path).take_while(|(own, part)| own == part).count();
+    paths(own).map(equal).max().unwrap_or_default()
+}
+
+fn membership(path: &str, own: &str) -> Membership {
+    let parts = parts(path);
+    let shared = shared(&parts, own);
+    let is_of_node = |at: usize| !parts[shared.min(at)..at].iter().any(|part| is_delegated(part));
     let pod = parts.iter().enumerate().find_map(|(at, part)| Some((at, pod_uid(part)?)));
-    // A container above a pod is the node itself (kind). Then the pods are below the folder of its kubelet, and the path is not one that
-    // leads from the cgroup of the probe to another container of the pod of the probe.
-    let is_below_container = |at: usize| {
-        let container = parts[..at].iter().position(|part| is_container(part));
-        container.is_some_and(|above| {
-            parts[0] == ".."
-                || !parts[above..at].iter().any(|part| part.trim_end_matches(".slice").ends_with("kubepods"))
-        })
-    };
-    let Some((at, pod_uid)) = pod.filter(|(at, _)| !is_below_container(*at)) else {
-        let container_id = parts.iter().rev().find_map(|part| container_id(part));
+    let Some((at, pod_uid)) = pod.filter(|(at, _)| is_of_node(*at)) else {
+        // The first container counts. If the probe is in that container, too, the container is in the shared parts.
+        let found = (shared..parts.len()).find_map(|at| Some((at, container_id(parts[at])?)));
+        let container_id = match found {
+            Some((at, id)) => is_of_node(at).then_some(id),
+            None => parts[..shared].iter().rev().find_map(|part| container_id(part)),
+        };
         return Membership { container_id, ..Membership::default() };
     };
     Membership {
@@ -151,15 +188,22 @@ mod tests {
     type Case<'a> = (&'a str, String, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
     fn check(cases: &[Case<'_>]) {
+        check_from(PROBE, cases);
+    }
+
+    fn check_from(own: &str, cases: &[Case<'_>]) {
         for (name, text, pod_uid, container_id, qos) in cases {
             let expected = Membership {
                 pod_uid: pod_uid.map(str::to_owned),
                 container_id: container_id.map(str::to_owned),
                 qos: qos.map(str::to_owned),
             };
-            assert_eq!(parse(text), expected, "{name}");
+            assert_eq!(parse(text, own), expected, "{name}");
         }
     }
+
+    /// The probe in a cgroup namespace of its own, which shows nothing about the node.
+    const PROBE: &str = "0::/\n";
 
     #[test]
     fn every_driver_and_runtime_names_the_same_pod_and_container() {
@@ -199,32 +243,94 @@ mod tests {
 
     #[test]
     fn in_nested_nodes_the_pod_and_its_own_container_count() {
-        let inner = format!("kubelet-kubepods-besteffort-pod{SLICE}.slice/cri-containerd-{ID}.scope");
-        check(&[
-            (
-                "kind, systemd",
-                format!(
-                    "0::/system.slice/docker-{OUTER}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/{inner}"
+        let pods = format!("0::/system.slice/docker-{OUTER}.scope/kubelet.slice/kubelet-kubepods.slice");
+        let systemd = format!("{pods}/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{SLICE}.slice");
+        let cgroupfs = format!("/docker/{OUTER}/kubelet/kubepods/burstable");
+        let in_docker = format!("0::/kubepods/burstable/pod{UID}/{ID}/docker/{OUTER}");
+        let pod = |name, text, qos| (name, text, Some(UID), Some(ID), Some(qos));
+        check(&[pod("Docker inside a pod", in_docker, "burstable")]);
+        check_from(
+            &format!("{pods}/kubelet-kubepods-podx.slice/cri-containerd-{OUTER}.scope\n"),
+            &[pod("kind, systemd", format!("{systemd}/cri-containerd-{ID}.scope"), "besteffort")],
+        );
+        check_from(
+            &format!("4:memory:{cgroupfs}/podx/{OUTER}\n1:name=systemd:/\n"),
+            &[
+                pod("kind, cgroupfs", format!("4:memory:{cgroupfs}/pod{UID}/{ID}"), "burstable"),
+                pod(
+                    "another class",
+                    format!("4:memory:/docker/{OUTER}/kubelet/kubepods/besteffort/pod{UID}/{ID}"),
+                    "besteffort",
                 ),
-                Some(UID),
-                Some(ID),
-                Some("besteffort"),
+            ],
+        );
+        check_from(
+            &format!("0::/docker/{OUTER}\n"),
+            &[
+                pod("kind, from the node itself", format!("0::{cgroupfs}/pod{UID}/{ID}"), "burstable"),
+                ("the node", format!("0::/docker/{OUTER}/kubelet"), None, Some(OUTER), None),
+                ("a container of the node", format!("0::/docker/{OUTER}/default/{ID}"), None, Some(ID), None),
+            ],
+        );
+        // Without a common start, the container above can be any one of the machine.
+        check(&[("kind beside the probe", format!("0::{cgroupfs}/pod{UID}/{ID}"), None, Some(OUTER), None)]);
+    }
+
+    /// The folders above the pods depend on the driver, the runtime and `--cgroup-root`. The runtime of the probe can use another
+    /// driver than that of a pod with a RuntimeClass.
+    #[test]
+    fn the_kubelets_folder_can_be_below_any_slice_or_a_runtime() {
+        let slice = format!("kubepods-burstable-pod{SLICE}.slice");
+        let found = |name, text: String| (name, text, Some(UID), Some(ID), Some("burstable"));
+        let paths = [
+            found("a root", format!("0::/k8s.slice/k8s-kubepods.slice/k8s-{slice}/cri-containerd-{ID}.scope")),
+            found("a root, cgroupfs", format!("0::/gpu/cluster/kubepods/burstable/pod{UID}/{ID}")),
+            found(
+                "containerd without systemd",
+                format!("0::/system.slice/containerd.service/{slice}:cri-containerd:{ID}"),
             ),
-            (
-                "kind, cgroupfs",
-                format!("0::/docker/{OUTER}/kubelet/kubepods/burstable/pod{UID}/{ID}"),
-                Some(UID),
-                Some(ID),
-                Some("burstable"),
+            found("k3s", format!("0::/system.slice/k3s-agent.service/{slice}:cri-containerd:{ID}")),
+            found(
+                "microk8s",
+                format!("0::/system.slice/snap.microk8s.daemon-kubelite.service/{slice}:cri-containerd:{ID}"),
             ),
-            (
-                "Docker inside a pod",
-                format!("0::/kubepods/burstable/pod{UID}/{ID}/docker/{OUTER}"),
-                Some(UID),
-                Some(ID),
-                Some("burstable"),
+            found(
+                "another driver than the probe",
+                format!("0::/../../../../system.slice/containerd.service/{slice}:cri-containerd:{ID}"),
             ),
-        ]);
+        ];
+        for own in [
+            PROBE,
+            "",
+            "0::/user.slice/user-0.slice/session-1.scope\n",
+            "0::/kubepods.slice/kubepods-podx.slice/x.scope\n",
+        ] {
+            check_from(own, &paths);
+        }
+    }
+
+    /// A user with a session, a service or a container outside of Kubernetes creates these folders without any right on the node.
+    #[test]
+    fn a_folder_that_a_process_outside_of_kubernetes_made_is_no_pod_and_no_container() {
+        let pod = format!("kubepods.slice/kubepods-pod{SLICE}.slice");
+        let user = "user.slice/user-1000.slice/user@1000.service";
+        let none = |name, text: String| (name, text, None, None, None);
+        let paths = [
+            none("a user", format!("0::/{user}/{pod}/cri-containerd-{ID}.scope")),
+            none("a user's container", format!("0::/{user}/{ID}.scope")),
+            none("a user's runtime", format!("0::/{user}/containerd.service/{pod}:cri-containerd:{ID}")),
+            none("a service", format!("0::/system.slice/x.service/{pod}/{ID}")),
+            none("a session", format!("1:name=systemd:/user.slice/session-1.scope/{pod}/{ID}\n4:memory:/user.slice\n")),
+            none("systemd-nspawn", format!("0::/machine.slice/systemd-nspawn@x.service/payload/{pod}/{ID}")),
+            none("LXC", format!("0::/lxc.payload.x/{pod}/{ID}")),
+            none("from the probe's namespace", format!("0::/../../../../{user}/{pod}/{ID}")),
+            ("Docker", format!("0::/system.slice/docker-{OUTER}.scope/{pod}/{ID}"), None, Some(OUTER), None),
+            ("cgroupfs", format!("0::/docker/{OUTER}/kubepods/pod{UID}/{ID}"), None, Some(OUTER), None),
+        ];
+        let in_pod = format!("0::/kubepods.slice/kubepods-podx.slice/cri-containerd-{OUTER}.scope\n");
+        for own in [PROBE, "", "0::/user.slice/user-0.slice/session-1.scope\n", &in_pod] {
+            check_from(own, &paths);
+        }
     }
 
     /// A container with a writable cgroup tree creates these folders below its own.
@@ -282,7 +388,7 @@ mod tests {
     #[test]
     fn whatever_parses_as_a_pod_names_one() {
         for text in [format!("0::pod{UID}/{ID}"), format!("0::/x:pod{UID}"), format!("0::/pod{UID}")] {
-            assert_eq!(parse(&text).pod_uid.as_deref(), Some(UID), "{text}");
+            assert_eq!(parse(&text, PROBE).pod_uid.as_deref(), Some(UID), "{text}");
             assert!(names_pod(&text), "{text}");
         }
     }

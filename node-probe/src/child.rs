@@ -64,6 +64,11 @@ pub(crate) fn task() -> Option<ChildTask> {
     serde_json::from_slice(&text).ok()
 }
 
+/// Returns the process that started this one, also if it has exited since.
+pub(crate) fn parent() -> Option<Pid> {
+    sockopt::socket_peercred(io::stdin()).ok().map(|peer| peer.pid)
+}
+
 /// Runs a command with a deadline. The command is killed if it does not exit within `time`.
 ///
 /// # Errors

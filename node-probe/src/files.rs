@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use syringe_core::report::Problem;
 
 use crate::bounded;
@@ -222,6 +223,11 @@ fn entries_of(path: &Path, name: &Path) -> io::Result<Vec<Entry>> {
     }
     entries.sort_unstable();
     Ok(entries)
+}
+
+/// Returns whether an error of a read below `/proc/PID` means that the process has exited.
+pub(crate) fn has_exited(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || Errno::from_io_error(error) == Some(Errno::SRCH)
 }
 
 /// Returns the process IDs in `/proc`, in order.

@@ -79,20 +79,26 @@ fn host(proc: &Path) -> (PathBuf, Owner) {
 
 /// Returns whether process 1 is the init of the node: of the machine, or of a node that is itself a container.
 fn sees_the_nodes_processes(proc: &Path) -> bool {
-    let cgroup = |process: &str| files::text(&proc.join(process).join("cgroup")).unwrap_or_default();
-    is_initial_pid_namespace(proc) || cgroup::is_init_of_a_node(&cgroup("1"), &cgroup("self"))
+    let init = || files::text(&proc.join("1/cgroup")).unwrap_or_default();
+    is_initial_pid_namespace(proc) || cgroup::is_init_of_a_node(&init(), &own_cgroup(proc))
 }
 
 /// Returns `/proc/PID/root` of each of root's processes that is named `kubelet` and is in no pod. A process chooses its own
 /// name: without this check, the files of a pod with a program named kubelet would count as the host's.
 fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
     let processes = files::pids(proc).unwrap_or_default().into_iter().map(|pid| proc.join(pid.to_string()));
-    let is_kubelet = |process: &PathBuf| {
+    let own = own_cgroup(proc);
+    let is_kubelet = move |process: &PathBuf| {
         let text = |name: &str| files::text(&process.join(name));
-        let may_be = |cgroup: String| cgroup::may_be_the_kubelets(&cgroup);
+        let may_be = |cgroup: String| cgroup::may_be_the_kubelets(&cgroup, &own);
         text("comm").as_deref() == Some("kubelet") && text("cgroup").is_some_and(may_be) && files::is_of_root(process)
     };
     processes.filter(is_kubelet).map(|process| process.join("root"))
+}
+
+/// Returns the cgroups of the probe, which show where the kubelet has its pods.
+pub(crate) fn own_cgroup(proc: &Path) -> String {
+    files::text(&proc.join("self/cgroup")).unwrap_or_default()
 }
 
 /// Returns whether this procfs shows every process of the machine. With kind, `hostPID` gives the PID namespace of the kind
@@ -120,6 +126,7 @@ mod tests {
         const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
         let taken = |comm: &str, cgroup: Option<&str>| {
             let tree = Tree::new();
+            tree.file("proc/self/cgroup", format!("0::/system.slice/docker-{ID}.scope/kubelet.slice/kubepods.slice\n"));
             tree.file("proc/uptime", "1 1\n").file("proc/700/comm", format!("{comm}\n"));
             if let Some(cgroup) = cgroup {
                 tree.file("proc/700/cgroup", cgroup);
@@ -147,6 +154,13 @@ mod tests {
             format!("0::/../crio-{ID}.scope/container\n"),
             format!("0::/../docker-{ID}.scope\n"),
             format!("0::/../../{ID}\n"),
+            // Containers outside of Kubernetes whose processes create cgroups.
+            format!("0::/docker/{ID}/a/b\n"),
+            "0::/machine.slice/systemd-nspawn@x.service/payload\n".to_owned(),
+            "0::/machine.slice/machine-x.scope\n".to_owned(),
+            "0::/lxc.payload.x/system.slice/kubelet.service\n".to_owned(),
+            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/kubelet.service\n".to_owned(),
+            "0::/../../../../system.slice/x.service/kubelet.service\n".to_owned(),
         ];
         for cgroup in &of_pods {
             assert!(!taken("kubelet", Some(cgroup)), "{cgroup}");

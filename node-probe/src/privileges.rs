@@ -1,9 +1,10 @@
-//! Drops all privileges of this process (`drop_all`), before it loads an NVML library from a workload.
+//! Drops all privileges of this process (`drop_all`), before it loads an NVML library from a workload or reads answers of one.
 
 use std::io;
+use std::path::Path;
 
 use rustix::process::{Gid, Uid};
-use rustix::process::{getegid, geteuid, getuid};
+use rustix::process::{chroot, getegid, geteuid, getuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, no_new_privs,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
@@ -22,9 +23,22 @@ const MAX_CAPABILITIES: u32 = 64;
 ///
 /// Fails if a privilege could not be dropped. The caller must then not run anything.
 pub(crate) fn drop_all() -> io::Result<()> {
+    drop_all_below(None)
+}
+
+/// Like [`drop_all`]. If this process is root, it also changes its root directory.
+///
+/// # Errors
+///
+/// Fails like [`drop_all`], and if the root directory could not be changed.
+pub(crate) fn drop_all_below(root: Option<&Path>) -> io::Result<()> {
     // A library could make another thread run its code with that thread's privileges.
     if std::fs::read_dir("/proc/self/task")?.count() > 1 {
         return Err(io::Error::other("the process has more than one thread"));
+    }
+    if let Some(root) = root.filter(|_| geteuid().is_root()) {
+        chroot(root)?;
+        std::env::set_current_dir("/")?;
     }
     for number in 0..MAX_CAPABILITIES {
         // Errors are ignored: the call fails if the process has no privileges, or if the kernel does not have the

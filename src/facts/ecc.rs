@@ -142,9 +142,9 @@ pub struct RemapHistogram {
 #[facts]
 pub struct RetiredPages {
     /// Pages retired because of several single-bit errors at one address.
-    pub single_bit: u32,
+    pub single_bit: Option<u32>,
     /// Pages retired because of a double-bit error.
-    pub double_bit: u32,
+    pub double_bit: Option<u32>,
     /// Whether page retirement is pending until a reboot or driver reload.
     pub pending: Option<bool>,
 }

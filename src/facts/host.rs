@@ -30,6 +30,7 @@ use crate::pci::PciAddress;
     hugepages,
     levels,
     services,
+    services_not_running,
     service_logs
 ))]
 pub struct Host {
@@ -74,6 +75,8 @@ pub struct Host {
     pub levels: Option<HostLevels>,
     /// Processes of the daemons, of `compute-domain-daemon` (which starts IMEX in a pod), and of the toolkit.
     pub services: Vec<StackProcess>,
+    /// Services that systemd starts at boot and that have no process: the persistence daemon, DCGM, kubelet, container runtimes.
+    pub services_not_running: Vec<String>,
     /// What the logs of Fabric Manager and IMEX say about their last start.
     pub service_logs: Vec<ServiceLog>,
     /// GPU devices of one container, if a container was passed to the probe.

@@ -8,7 +8,7 @@ use super::{LostGpu, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
 /// Connections of every GPU.
-#[facts(omit(p2p_lacking, nics, bonds, gpudirect, unsupported, unread, lost))]
+#[facts(omit(p2p_lacking, nics, cards_without_ports, bonds, gpudirect, unsupported, unread, lost))]
 pub struct Topology {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuTopology>,
@@ -21,6 +21,8 @@ pub struct Topology {
     pub p2p_all_ok: Vec<String>,
     /// InfiniBand and RoCE ports.
     pub nics: Vec<NicPort>,
+    /// Cards for InfiniBand, RoCE or EFA on the PCI bus that have no RDMA device.
+    pub cards_without_ports: Vec<NetworkCard>,
     /// Bonds of network interfaces.
     pub bonds: Vec<Bond>,
     /// Settings that decide whether GPUs and network cards exchange data directly. Read only if there are GPUs.
@@ -170,6 +172,19 @@ pub struct NicPort {
     pub slot: Option<NicSlot>,
     /// The GPUs nearest to the port, each with the kind of the connection (`PIX`, `PXB`, `PHB`, `NODE`).
     pub near: Vec<NearGpu>,
+}
+
+/// A network card on the PCI bus. In a virtual machine, this can be a virtual function.
+#[facts(omit(Option))]
+pub struct NetworkCard {
+    /// PCI address.
+    pub pci_address: Option<PciAddress>,
+    /// Vendor and device on the PCI bus, e.g. `15b3:1021`.
+    pub device_id: String,
+    /// `infiniband`, `ethernet` or `efa`.
+    pub kind: String,
+    /// Bound driver: `mlx5_core`, `efa`, `vfio-pci`, or `None`.
+    pub driver: Option<String>,
 }
 
 /// The network interface of a port (`/sys/class/net`).

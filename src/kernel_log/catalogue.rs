@@ -31,7 +31,7 @@ pub enum Ageing {
     AfterADay,
     /// If the GPU works again, the event is a warning for a day, then information.
     WhenWorking,
-    /// If the GPU works after a day, the event becomes information.
+    /// As [`Self::WhenWorking`], but on the first day only work that began since then shows that the GPU works.
     WhenWorkingADay,
     /// The event does not age, because it describes a state (a pending repair, a used spare, a halted device).
     Never,

@@ -73,7 +73,9 @@ fn is_state(event: &KernelEvent) -> bool {
 fn is_state_of_bus(event: &KernelEvent) -> bool {
     let sub_code = event.sub_code.as_deref().unwrap_or_default();
     match event.kind {
-        KernelEventKind::PcieLink => matches!(sub_code, "link_down" | "card_not_present" | "power_state"),
+        KernelEventKind::PcieLink => {
+            matches!(sub_code, "link_down" | "card_not_present" | "power_fault" | "power_state")
+        }
         KernelEventKind::Aer => matches!(sub_code, "uncorrected_fatal" | "cannot_recover" | "recovery_failed"),
         _ => false,
     }

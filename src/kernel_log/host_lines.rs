@@ -29,7 +29,7 @@ pub enum Lasts {
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostLine {
-    /// Id of the rule that reports the line; `None` for a line that only ends other ones.
+    /// Id of the rule that reports the line; `None` for a line that ends other ones or says more about them.
     pub finding: Option<&'static str>,
     /// Sub-code of the events.
     pub name: &'static str,
@@ -194,10 +194,17 @@ pub fn ends(end: &KernelEvent, event: &KernelEvent) -> bool {
         && device(end) == device(event)
 }
 
-/// Drops the events that only end others, and end none.
+/// Kinds of events about a GPU that the driver could not initialize.
+const NOT_INITIALIZED: [Kind; 4] = [Kind::RmInitFailed, Kind::ProbeFailed, Kind::NotSupported, Kind::BarUnassigned];
+
+/// Drops the events that have no finding, end no other event, and say nothing about a GPU that was not initialized.
 pub(super) fn drop_unneeded_ends(events: Vec<(u64, KernelEvent)>) -> Vec<(u64, KernelEvent)> {
-    let is_end = |event: &KernelEvent| row_of(event).is_some_and(|row| row.finding.is_none());
-    let needed = |event: &KernelEvent| !is_end(event) || events.iter().any(|(_, other)| ends(event, other));
+    let is_initialized = !events.iter().any(|(_, event)| NOT_INITIALIZED.contains(&event.kind));
+    let needed = |event: &KernelEvent| match row_of(event) {
+        Some(HostLine { finding: None, lasts: Lasts::UntilBoot, .. }) => !is_initialized,
+        Some(HostLine { finding: None, .. }) => events.iter().any(|(_, other)| ends(event, other)),
+        _ => true,
+    };
     let keep: Vec<bool> = events.iter().map(|(_, event)| needed(event)).collect();
     events.into_iter().zip(keep).filter_map(|(event, keep)| keep.then_some(event)).collect()
 }

@@ -199,6 +199,11 @@ fn lines_of_the_driver_that_are_no_xid_have_their_kinds() {
         ("NVRM: RmInitAdapter: Cannot initialize GSP firmware RM", Kind::GspFailed, Some("gsp_firmware")),
         ("NVRM: GPU0 _kgspBootGspRm: unexpected WPR2 already up", Kind::GspFailed, Some("_kgspBootGspRm")),
         (
+            "NVRM: _kgspBootGspRm: (the GPU is likely in a bad state and may need to be reset)",
+            Kind::GspFailed,
+            Some("_kgspBootGspRm"),
+        ),
+        (
             "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  575.57.08  Release",
             Kind::DriverLoaded,
             Some("575.57.08"),
@@ -277,6 +282,11 @@ fn pcie_lines_of_old_and_new_kernels_mean_the_same() {
     for (text, sub_code) in [
         ("pcieport 0000:00:03.0: pciehp: Slot(12): Link Down", "link_down"),
         ("pcieport 0000:00:03.0: pciehp: Slot(12): Card not present", "card_not_present"),
+        ("pcieport 0000:00:03.0: pciehp: Slot(12): Power fault", "power_fault"),
+        ("pcieport 0000:00:03.0: pciehp: Slot(12): Power fault detected", "power_fault"),
+        ("pcieport 0000:00:03.0: pciehp: Slot(12): Attention button pressed", "attention_button"),
+        ("pcieport 0000:00:03.0: pciehp: Slot(12): Button press: will power off in 5 sec", "attention_button"),
+        ("pcieport 0000:00:03.0: pciehp: Slot(12): Powering off due to button press", "attention_button"),
         (
             "pci 0000:3b:00.0: 63.012 Gb/s available PCIe bandwidth, limited by 8.0 GT/s PCIe x8 link at 0000:3a:00.0 \
              (capable of 252.048 Gb/s with 16.0 GT/s PCIe x16 link)",

@@ -14,6 +14,7 @@ pub(super) fn is_of_module(text: &str) -> bool {
     text.starts_with("Loading of ") && rejected(text).is_some()
         || text.starts_with("Lockdown: ") && text.contains("unsigned module")
         || text.starts_with("nvidia: ") && !text.starts_with("nvidia: probe of ")
+        || OTHER_MODULES.iter().any(|module| of_module(text, module).is_some())
         || text.starts_with("audit: type=1400 ") && text.contains("{ module_load }")
 }
 
@@ -25,13 +26,16 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     } else if text.starts_with("Lockdown: ") && text.contains("is restricted") {
         line.put_some("program", between(text, "Lockdown: ", ":"));
         "lockdown"
-    } else if let Some(rest) = text.strip_prefix("nvidia: disagrees about version of symbol ") {
-        line.put("symbol", rest);
-        "symbol_version"
-    } else if let Some(rest) = text.strip_prefix("nvidia: Unknown symbol ") {
+    } else if let Some((module, rest, reason)) = of_symbol(text) {
+        if module != "nvidia" {
+            line.put("module", module);
+        }
         line.put_some("symbol", rest.split_whitespace().next());
-        "unknown_symbol"
-    } else if text.starts_with("nvidia: version magic '") {
+        reason
+    } else if let Some((module, _)) = text.split_once(": version magic '") {
+        if module != "nvidia" {
+            line.put("module", module);
+        }
         line.put_some("module_kernel", between(text, "version magic '", " "));
         line.put_some("running_kernel", between(text, "should be '", " "));
         "version_magic"
@@ -45,6 +49,26 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     };
     line.sub_code = Some(reason.to_owned());
     Some(line)
+}
+
+/// Modules that need the module `nvidia`. Lines about nvidia-peermem are of another family.
+const OTHER_MODULES: [&str; 5] = ["nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_fs", "gdrdrv"];
+
+/// Beginnings of the kernel's texts about a module that does not fit the kernel or the modules that are loaded, with the reason.
+const MISFITS: [(&str, &str); 2] =
+    [("disagrees about version of symbol ", "symbol_version"), ("Unknown symbol ", "unknown_symbol")];
+
+/// Returns the text after the name of the module, if it is about a module that does not fit.
+fn of_module<'a>(text: &'a str, module: &str) -> Option<&'a str> {
+    let rest = text.strip_prefix(module)?.strip_prefix(": ")?;
+    let is_misfit = rest.starts_with("version magic '") || MISFITS.iter().any(|(words, _)| rest.starts_with(words));
+    is_misfit.then_some(rest)
+}
+
+/// Returns the module, the symbol that does not fit, and the reason.
+fn of_symbol(text: &str) -> Option<(&str, &str, &'static str)> {
+    let (module, rest) = text.split_once(": ")?;
+    MISFITS.iter().find_map(|(words, reason)| Some((module, rest.strip_prefix(words)?, *reason)))
 }
 
 /// Returns what was rejected, e.g. `unsigned module` in `Loading of unsigned module is rejected`.
@@ -79,6 +103,8 @@ mod tests {
             ("Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7", "lockdown"),
             ("nvidia: disagrees about version of symbol module_layout", "symbol_version"),
             ("nvidia: Unknown symbol swiotlb_map_sg_attrs (err -22)", "unknown_symbol"),
+            ("nvidia_uvm: disagrees about version of symbol module_layout", "symbol_version"),
+            ("gdrdrv: Unknown symbol nvidia_p2p_get_pages (err -2)", "unknown_symbol"),
             (
                 "nvidia: version magic '6.5.0-15-generic SMP preempt mod_unload ' should be '6.8.0-60-generic SMP preempt mod_unload '",
                 "version_magic",
@@ -101,7 +127,8 @@ mod tests {
             "Loading of firmware is slow",
             "audit: type=1400 audit(1.1:2): avc:  denied  { module_load } for  pid=71 comm=\"modprobe\" permissive=1",
             "audit: type=1400 audit(1.1:2): apparmor=\"DENIED\" comm=\"{ module_load }\"",
-            "nvidia_uvm: disagrees about version of symbol module_layout",
+            "nvidia_uvm: loading out-of-tree module taints kernel.",
+            "nfs: Unknown symbol nvidia (err -2)",
         ] {
             assert_eq!(sub_code(text), None, "{text}");
         }

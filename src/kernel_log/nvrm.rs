@@ -218,8 +218,8 @@ fn gsp_failed(rest: &str, function: &str, bare: &str) -> Option<Line> {
 }
 
 fn complains(text: &str) -> bool {
-    const WORDS: [&str; 9] =
-        ["ailed", "rror", "imed out", "imeout", "nexpected", "annot", "CrashCat", "not respond", "hang"];
+    const WORDS: [&str; 10] =
+        ["ailed", "rror", "imed out", "imeout", "nexpected", "annot", "CrashCat", "not respond", "hang", "bad state"];
     WORDS.iter().any(|word| text.contains(word))
 }
 

@@ -129,6 +129,10 @@ fn link(driver: &str, rest: &str) -> Option<Line> {
         "link_down"
     } else if hotplug && rest.contains("Link Up") {
         "link_up"
+    } else if hotplug && rest.to_ascii_lowercase().contains("power fault") {
+        "power_fault"
+    } else if hotplug && ["Button press", "Attention button", "button press"].iter().any(|words| rest.contains(words)) {
+        "attention_button"
     } else if rest.contains("Unable to change power state") {
         "power_state"
     } else {

@@ -150,7 +150,7 @@ fn without_values(word: &str) -> (String, Next) {
         shown.push_str(head);
         shown.push_str(mark);
         let name = name_before(head);
-        if !is_of_secret(name) {
+        if !is_of_secret(name) || is_requirement(mark, value) {
             rest = value;
             continue;
         }
@@ -198,7 +198,8 @@ fn name_before(head: &str) -> &str {
 pub(super) fn is_of_secret(name: &str) -> bool {
     const PARTS: [&str; 9] =
         ["token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization", "cookie"];
-    let name = name.to_ascii_lowercase();
+    // A tokenizer is no token.
+    let name = name.to_ascii_lowercase().replace("tokeniz", "");
     PARTS.iter().any(|part| name.contains(part))
         || name.split(['-', '_', '.']).any(|part| matches!(part, "pwd" | "pass"))
 }
@@ -208,6 +209,18 @@ fn is_password(name: &str) -> bool {
     ["password", "passwd", "passphrase", "authorization", "secret", "apikey", "api_key", "api-key"]
         .iter()
         .any(|word| name.ends_with(word))
+}
+
+/// Returns whether the value is the version in a requirement of a Python package: `keyring==24.3.0`.
+fn is_requirement(mark: &str, value: &str) -> bool {
+    let Some(version) = value.strip_prefix('=').filter(|_| mark == "=") else { return false };
+    let version = version.split([',', ';', ')', '\'', '"']).next().unwrap_or(version).trim_end_matches('.');
+    let parts: Vec<&str> = version.split('.').collect();
+    let is_number = |part: &&str| !part.is_empty() && part.len() < 5 && part.bytes().all(|byte| byte.is_ascii_digit());
+    parts.len() > 1
+        && parts.len() < 6
+        && parts.iter().take(2).all(is_number)
+        && parts.iter().all(|part| part.len() < 12)
 }
 
 /// Returns whether the value is a number of tokens of a language model.
@@ -314,6 +327,9 @@ mod tests {
             "couldn't find key nvidia.com/gpu in Secret ml/registry",
             "invalid token: expired",
             "max_tokens=4096 seed=1",
+            "ImportError: tokenizers>=0.21,<0.22 is required, but found tokenizers==0.20.3. Try: pip install -U tokenizers",
+            "keyring==24.3.0 and cookiecutter==2.6",
+            "tokenizer_version: 0.20.3",
             "its credentials with --image-pull-secret, a mirror with --registry-mirror",
             "basic.service: Main process exited, code=exited, status=1/FAILURE",
             "http://10.0.0.1:6443/api/v1/nodes/gpu-1@x",

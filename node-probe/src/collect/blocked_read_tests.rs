@@ -1,6 +1,7 @@
 //! Tests of a run on a complete file tree in which one file that is read blocks, or is not a regular file.
 //! The report is on time, a problem contains the path, and every section without such a problem is unchanged.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
@@ -99,7 +100,8 @@ fn for_each(paths: Vec<PathBuf>, check: impl Fn(&Path) -> Vec<String> + Sync) ->
 
 fn paths_read(tree: &Tree) -> Vec<PathBuf> {
     let below = |path: PathBuf| path.strip_prefix(tree.path()).expect("below").to_owned();
-    fault::reads_below(tree.path()).into_iter().map(below).collect()
+    let paths: BTreeSet<PathBuf> = fault::reads_below(tree.path()).into_iter().map(below).collect();
+    paths.into_iter().collect()
 }
 
 /// Blocks each path that is read, except for the paths in `but`.

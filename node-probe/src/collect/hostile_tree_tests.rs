@@ -30,7 +30,7 @@ const GROWN: [Growth; 14] = [
     ("devices of a resource", registered, "GPU devices of one resource"),
     ("claims", claims, "pods of one resource claim"),
     ("processes", processes, "processes with an open GPU"),
-    ("open devices of one process", open_devices, "processes left"),
+    ("open devices of one process", open_devices, "processes were not read completely"),
     ("handlers", handlers, "handlers of the container runtime"),
     ("the environment", environment, "64 KiB"),
     ("lines of logs", log_lines, ""),

@@ -28,6 +28,7 @@ pub(crate) mod runtime;
 mod scope;
 mod system;
 
+use syringe_core::facts::container::ContainerAccess;
 use syringe_core::facts::host::Host;
 use syringe_core::probe_command::{ContainerId, StackContainer};
 use syringe_core::report::Section;
@@ -87,7 +88,6 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
     let nodes = driver::device_files::read(paths, &gpus, &modules, &mut problems);
     let process =
         options.container.and_then(|id| runtime::container_devices::process(paths, id.as_str(), &mut problems));
-    let mut container = process.as_ref().and_then(|of| runtime::container_devices::access(paths, of, &mut problems));
     let stack_log = options.stack_log.and_then(|of| kubelet::stack_log::read(paths, of, &mut problems));
     let driver = driver::versions(paths);
     let (daemons, named) = process::daemons::read(paths);
@@ -115,6 +115,7 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         memory_available_bytes,
         levels: levels::read(paths, &named),
         services: process::services::processes(paths, &named),
+        services_not_running: process::units::not_running(paths, &named),
         service_logs: process::services::logs(paths),
         container: None,
         container_runtime,
@@ -123,11 +124,12 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         nvidia_stack: kubelet::nvidia_stack::read(paths, &named, !gpus.is_empty()),
         stack_log,
     };
-    // The view is last: a container can make its reads slow, and then only the view is incomplete.
-    if let (Some(of), Some(container)) = (&process, &mut container) {
-        container.view = Some(runtime::container_view::read(paths, of));
-    }
-    host.container = container;
+    // The container is last: it can make its reads slow, and then only the facts about it are incomplete.
+    host.container = process.as_ref().and_then(|of| {
+        let access = runtime::container_devices::access(paths, of, &mut problems)?;
+        let view = Some(runtime::container_view::read(paths, of));
+        of.is_still_there(&mut problems).then_some(ContainerAccess { view, ..access })
+    });
     Section::read(host, problems)
 }
 
@@ -145,6 +147,25 @@ mod tests {
         let section = read(&tree.paths(), ContainerOptions::default());
         assert_eq!(section.status, Status::Ok, "{:?}", section.problems);
         assert_eq!(section.data.expect("data").pci_gpus, []);
+    }
+
+    /// A container can make each read below its root slow, until the time of the section is over.
+    #[test]
+    fn the_root_of_a_container_is_read_after_the_facts_of_the_node() {
+        let tree = Tree::new();
+        let id = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        tree.file("proc/20/cgroup", format!("0::/kubepods/x/{id}\n")).file("proc/20/root/dev/nvidia0", "");
+        tree.file("proc/modules", "nvidia 1 1 - Live 0x0\n").file("etc/os-release", "ID=x\n");
+        let id: ContainerId = id.parse().expect("an ID");
+        let host = read(&tree.paths(), ContainerOptions { container: Some(&id), stack_log: None });
+        let container = host.data.expect("data").container.expect("a container");
+        assert_eq!((container.devices.len(), container.view.is_some()), (1, true));
+        let reads = crate::bounded::fault::reads_below(tree.path());
+        let below = |path: &std::path::PathBuf, folder: &str| path.starts_with(tree.path().join(folder));
+        let first = reads.iter().position(|path| below(path, "proc/20/root")).expect("the root was read");
+        let of_container = ["proc/20", "sys/fs/cgroup", "dev", "proc/self"];
+        let of_node = |path: &&std::path::PathBuf| !of_container.iter().any(|folder| below(path, folder));
+        assert_eq!(reads[first..].iter().find(of_node), None);
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub(super) fn from_json(bytes: &[u8]) -> io::Result<Answer> {
 }
 
 /// Returns the numbers with which a version begins: `2.29.2` of `2.29.2+cuda13.0`.
-fn version(text: &str) -> Option<String> {
+pub(super) fn version(text: &str) -> Option<String> {
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
     let version = text[..end].trim_matches('.');
     (!version.is_empty() && version.len() <= MAX_VERSION).then(|| version.to_owned())

@@ -31,11 +31,12 @@ const NCCL_TIME: u32 = 1;
 const TOO_OLD: &str =
     "NCCL is too old to be asked safely: versions before 2.29.2 can crash the job when they are asked";
 
-/// Asks for the status until `end`.
-pub(super) fn ask(address: SocketAddr, end: Instant) -> io::Result<Answer> {
+/// Asks for the status until `end`. `check`: whether the address is still that of the pod. It is called after each connection, before the
+/// first line is sent.
+pub(super) fn ask(address: SocketAddr, end: Instant, check: impl Fn() -> io::Result<()>) -> io::Result<Answer> {
     let mut last = io::Error::other("not asked");
     for _ in 0..TRIES {
-        match greeted(address, end.min(Instant::now() + GREETING_TIME)) {
+        match greeted(address, end.min(Instant::now() + GREETING_TIME), &check) {
             Ok(stream) => return Connection { stream, end }.status(),
             Err(error) if error.kind() == io::ErrorKind::TimedOut && Instant::now() < end => last = error,
             Err(error) => return Err(error),
@@ -44,8 +45,9 @@ pub(super) fn ask(address: SocketAddr, end: Instant) -> io::Result<Answer> {
     Err(last)
 }
 
-fn greeted(address: SocketAddr, end: Instant) -> io::Result<TcpStream> {
+fn greeted(address: SocketAddr, end: Instant, check: impl Fn() -> io::Result<()>) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, left(end)?)?;
+    check()?;
     let mut connection = Connection { stream, end };
     match connection.request("CLIENT PROTOCOL 2\n")?.starts_with("SERVER PROTOCOL ") {
         true => Ok(connection.stream),

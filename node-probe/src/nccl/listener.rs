@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Dir, FsWord, Mode, OFlags, Stat, fstat, fstatfs, openat, readlinkat};
 
+use crate::paths::own_cgroup;
 use crate::{cgroup, files};
 
 /// Port of the service, unless the variable [`ADDRESS`] names another one.
@@ -50,6 +51,8 @@ pub(super) struct Listener {
 /// The processes of a pod.
 pub(super) struct Pod {
     processes: Vec<Process>,
+    /// Whether there can be more processes.
+    is_cut: bool,
     end: Instant,
 }
 
@@ -67,15 +70,16 @@ impl Pod {
     pub(super) fn find(proc: &Path, pod_uid: &str) -> io::Result<Self> {
         let end = Instant::now() + TIME;
         let mut processes = Vec::new();
+        let own = own_cgroup(proc);
         for pid in files::pids(proc)? {
             in_time(end)?;
             let process = Process::open(proc, pid).ok();
-            processes.extend(process.filter(|process| process.pod_uid().as_deref() == Some(pod_uid)));
+            processes.extend(process.filter(|process| process.pod_uid(&own).as_deref() == Some(pod_uid)));
             if processes.len() == MAX_PROCESSES {
                 break;
             }
         }
-        Ok(Self { processes, end })
+        Ok(Self { is_cut: processes.len() == MAX_PROCESSES, processes, end })
     }
 
     /// Returns the network namespaces of the processes. The containers of a pod usually share one.
@@ -102,11 +106,16 @@ impl Pod {
         // Several processes can share a port. All of them must be of the pod.
         let sockets: BTreeSet<u64> = found.into_values().flatten().collect();
         let mut others = sockets.clone();
+        let mut is_cut = self.is_cut;
         for owner in &self.processes {
-            owner.remove_own(&mut others, self.end)?;
+            is_cut |= owner.remove_own(&mut others, self.end)?;
         }
         if !others.is_empty() {
-            return Err(io::Error::other(format!("port {port} is also that of a process outside of the pod")));
+            let why = match is_cut {
+                true => "can be that of another pod: the pod has too many processes or open files to read all of them",
+                false => "is also that of a process outside of the pod",
+            };
+            return Err(io::Error::other(format!("port {port} {why}")));
         }
         Ok(Some(Listener { address, sockets }))
     }
@@ -187,8 +196,8 @@ impl Process {
         Ok(data)
     }
 
-    fn pod_uid(&self) -> Option<String> {
-        cgroup::parse(&String::from_utf8_lossy(&self.read("cgroup", MAX_FILE).ok()?)).pod_uid
+    fn pod_uid(&self, own: &str) -> Option<String> {
+        cgroup::parse(&String::from_utf8_lossy(&self.read("cgroup", MAX_FILE).ok()?), own).pod_uid
     }
 
     /// Returns the port in the environment with which the process was started, if its address can be a loopback address.
@@ -201,16 +210,19 @@ impl Process {
         (host == "localhost" || host.parse().is_ok_and(is_here)).then(|| port.parse().ok()).flatten()
     }
 
-    /// Removes the sockets that the process has open.
-    fn remove_own(&self, sockets: &mut BTreeSet<u64>, end: Instant) -> io::Result<()> {
+    /// Removes the sockets that the process has open. Returns whether it has too many descriptors to read all of them.
+    fn remove_own(&self, sockets: &mut BTreeSet<u64>, end: Instant) -> io::Result<bool> {
         let Ok(folder) =
             openat(&self.folder, "fd", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         else {
-            return Ok(());
+            return Ok(false);
         };
-        for entry in Dir::read_from(&folder)?.flatten().take(MAX_DESCRIPTORS) {
+        for (number, entry) in Dir::read_from(&folder)?.flatten().enumerate() {
             if sockets.is_empty() {
                 break;
+            }
+            if number == MAX_DESCRIPTORS {
+                return Ok(true);
             }
             in_time(end)?;
             let Ok(link) = readlinkat(&folder, entry.file_name(), Vec::new()) else { continue };
@@ -218,7 +230,7 @@ impl Process {
                 link.to_str().ok().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
             inode.map(|inode: u64| sockets.remove(&inode));
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Opens the network namespace. Returns it with its device and inode, which identify it.

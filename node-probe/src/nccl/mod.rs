@@ -19,16 +19,18 @@ mod listener;
 mod tests;
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
+    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
+    setrlimit,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use syringe_core::facts::nccl::{NOT_LISTENING, NcclStatus};
+use syringe_core::facts::nccl::{NOT_LISTENING, NcclRank, NcclStatus};
 use syringe_core::probe_command::PodUid;
 use syringe_core::report::Extent;
 use syringe_core::text::clean;
@@ -51,6 +53,13 @@ const PAUSE: Duration = Duration::from_secs(3);
 const MEMORY: u64 = 64 << 20;
 /// The score with which the kernel ends the child first if the memory of the pod is not enough.
 const END_FIRST: &str = "1000";
+/// Maximum length of a reason, and the codes of the problems that the child finds.
+const MAX_WHY: usize = 300;
+const CODES: [&str; 4] = [NOT_LISTENING, "nccl_not_asked", "nccl_unanswered", "nccl_second"];
+/// Maximum size of a core dump. The kernel also starts no program for a dump if it is 1.
+const NO_DUMP: u64 = 1;
+/// The root directory of the child when it asks: it has no device, and no file that the user `nobody` may change.
+const NO_FILES: &str = "/proc/self/fdinfo";
 /// Maximum size of the output of the child, which [`child::output`] accepts.
 const MAX_OUTPUT: usize = 60 * 1024;
 
@@ -74,21 +83,41 @@ pub(crate) fn ask(paths: &Paths, pod_uid: &PodUid) -> NcclStatus {
     let output = child::command(&task).and_then(|command| child::output(command, START_TIME + TIME));
     match output {
         Ok(output) if output.status.success() => serde_json::from_slice::<NcclStatus>(&output.stdout)
-            .map(|status| NcclStatus { pod_uid: uid.to_owned(), ..status })
-            .unwrap_or_else(|error| without_answer(uid, "nccl_child", format!("the output of the child: {error}"), "")),
+            .map(|status| NcclStatus { pod_uid: uid.to_owned(), ..checked(status) })
+            .unwrap_or_else(|_| without_answer(uid, "nccl_child", "the output of the child is not readable", "")),
         Ok(output) => without_answer(uid, "nccl_child", format!("the child failed: {}", output.status), ""),
         Err(error) => without_answer(uid, "nccl_child", error, ""),
     }
 }
 
+/// Returns the output of a child without texts that it does not make: a pod could have taken the child over.
+fn checked(mut status: NcclStatus) -> NcclStatus {
+    let is_hex = |text: &str| text.strip_prefix("0x").is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok());
+    let is_made = |rank: &NcclRank| rank.host.is_empty() || rank.host.parse::<IpAddr>().is_ok();
+    let is_kind = |kind: &String| answer::KINDS.contains(&kind.as_str());
+    status.version = status.version.and_then(|version| answer::version(&version));
+    status.communicators.retain(|one| {
+        let ranks = one.ranks.iter().flat_map(|ranks| &ranks.examples).chain(&one.missing);
+        let kinds = one.ranks.iter().flat_map(|ranks| ranks.launched.keys().chain(ranks.launched_before.keys()));
+        is_hex(&one.hash) && ranks.into_iter().all(is_made) && kinds.into_iter().all(is_kind)
+    });
+    for one in &mut status.communicators {
+        one.impossible = one.impossible.take().map(|why| clean(&why, MAX_WHY));
+    }
+    status.problem = status.problem.and_then(|problem| {
+        let code = CODES.into_iter().find(|code| *code == problem.code).unwrap_or("nccl_child");
+        without_answer("", code, problem.why, "").problem
+    });
+    status
+}
+
 fn without_answer(pod_uid: &str, code: &str, why: impl ToString, next_step: &str) -> NcclStatus {
-    let problem = files::problem(code, "NCCL in the pod", clean(&why.to_string(), 300), next_step);
+    let problem = files::problem(code, "NCCL in the pod", clean(&why.to_string(), MAX_WHY), next_step);
     NcclStatus { pod_uid: pod_uid.to_owned(), problem: Some(problem), ..NcclStatus::default() }
 }
 
 /// Runs in the child: prints the answer or the problem.
 pub(crate) fn run_in_child(request: &NcclRequest) -> ExitCode {
-    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let status = status(request).unwrap_or_else(|(code, error)| without_answer(&request.pod_uid, code, error, ""));
     match io::stdout().write_all(&fit(status)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,20 +145,15 @@ fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)
             io::Error::other("no process of the pod listens on the port of NCCL's status service"),
         ));
     };
-    let limit = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
-    setrlimit(Resource::As, limit).map_err(|error| other(error.into()))?;
-    privileges::drop_all().map_err(other)?;
-    // Dropping the privileges cleared the signal.
-    let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    let address = listener.address;
+    drop_everything().map_err(other)?;
     let end = Instant::now() + TIME;
     let unanswered = |error| ("nccl_unanswered", error);
-    let before = client::ask(address, end).map_err(unanswered)?;
+    let ask = || client::ask(listener.address, end, || listener.check(&tables));
+    let before = ask().map_err(unanswered)?;
     let asked = Instant::now();
     std::thread::sleep(PAUSE.min(end.saturating_duration_since(asked)));
     let between = asked.elapsed();
-    let again = listener.check(&tables).and_then(|()| client::ask(address, end));
-    let (after, problem) = match again {
+    let (after, problem) = match ask() {
         Ok(after) => (Some(after), None),
         Err(error) => (None, without_answer("", "nccl_second", format!("no second answer: {error}"), "").problem),
     };
@@ -150,9 +174,33 @@ fn enter(Network { file, is_namespace }: &Network, is_saved_tree: bool) -> io::R
 /// Makes the child the first process that the kernel ends if memory is scarce, and prevents dumps and traces of its memory.
 fn isolate() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", END_FIRST)?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    limit(Resource::Core, NO_DUMP)?;
+    end_with_parent()
+}
+
+/// Drops all that is not needed to ask: privileges, files, processes and memory.
+fn drop_everything() -> io::Result<()> {
+    limit(Resource::As, MEMORY)?;
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Nproc, 0)?;
+    privileges::drop_all_below(Some(Path::new(NO_FILES)))?;
+    // The change of the user cleared what ends the child, and what keeps others from its memory.
+    end_with_parent()
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
+}
+
+/// Makes the kernel end this process with its parent, and prevents dumps and traces.
+fn end_with_parent() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(())
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // A parent that ended earlier sends no signal.
+    match getppid() == child::parent() {
+        true => Ok(()),
+        false => Err(io::Error::other("the probe has ended")),
+    }
 }
 
 /// Returns the JSON. Communicators are left out, the last ones first, until it is short enough.

@@ -11,7 +11,7 @@ use syringe_core::facts::nccl::{NcclCommunicator, NcclStatus};
 
 use super::answer::{Answer, from_json};
 use super::listener::{Pod, Tables};
-use super::{MAX_OUTPUT, client, compared, enter, fit};
+use super::{MAX_OUTPUT, checked, client, compared, enter, fit};
 use crate::testing::Tree;
 
 const POD: &str = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
@@ -80,7 +80,7 @@ fn speaks(writer: &mut TcpStream, line: &str, json: &str) -> bool {
 }
 
 fn ask(address: SocketAddr, time: Duration) -> Result<Answer, String> {
-    client::ask(address, Instant::now() + time).map_err(|error| error.to_string())
+    client::ask(address, Instant::now() + time, || Ok(())).map_err(|error| error.to_string())
 }
 
 fn only(status: &NcclStatus) -> &NcclCommunicator {
@@ -199,6 +199,31 @@ fn texts_are_cleaned_and_the_output_is_bounded() {
     crate::fuzzing::assert_clean(&read, 64 << 10);
 }
 
+/// A pod that found a defect of the child could print anything in its place.
+#[test]
+fn the_parent_keeps_no_text_that_the_child_does_not_make() {
+    let read = || from_json(lagging(4711, 4712).to_string().as_bytes()).expect("JSON");
+    let usual = compared::compare(POD, read(), Some(read()));
+    assert_eq!(checked(usual.clone()), usual, "nothing is lost");
+    let with = |change: &dyn Fn(&mut NcclCommunicator)| {
+        let mut status = usual.clone();
+        change(&mut status.communicators[0]);
+        checked(status).communicators.len()
+    };
+    assert_eq!(with(&|one| one.hash = "run kubectl".into()), 0);
+    assert_eq!(with(&|one| one.ranks[0].examples[0].host = "run kubectl".into()), 0);
+    assert_eq!(with(&|one| one.ranks[0].launched = [("run kubectl".to_owned(), 1)].into()), 0);
+    let problem = json!({"what": "x", "why": "y\u{1b}[2J".repeat(1000), "next_step": "run kubectl", "code": "usage"});
+    let forged = NcclStatus { version: Some("run".into()), problem: serde_json::from_value(problem).ok(), ..usual };
+    let status = checked(forged);
+    let problem = status.problem.expect("a problem");
+    assert_eq!((status.version, problem.code.as_str(), problem.next_step.as_str()), (None, "nccl_child", ""));
+    assert!(
+        problem.why.chars().count() <= 300 && !problem.why.contains('\u{1b}') && problem.what != "x",
+        "{problem:?}"
+    );
+}
+
 #[test]
 fn a_service_that_is_slow_long_wrong_or_absent_ends_with_a_reason() {
     let time = Duration::from_millis(1_500);
@@ -246,6 +271,28 @@ fn a_service_that_is_slow_long_wrong_or_absent_ends_with_a_reason() {
     }
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
     assert!(ask(free, time).expect_err("nobody listens").contains("refused"));
+}
+
+/// Another process can listen on the port between the search for its owner and the connection.
+#[test]
+fn nothing_is_sent_to_a_service_that_is_no_longer_that_of_the_pod() {
+    let (address, lines) = server(|writer, line| speaks(writer, line, "{}"));
+    let is_other = || Err(std::io::Error::other("other sockets"));
+    let error = client::ask(address, Instant::now() + Duration::from_secs(5), is_other).expect_err("it is another one");
+    assert_eq!((error.to_string().as_str(), lines.try_iter().count()), ("other sockets", 0));
+}
+
+/// A pod with more processes than are read is not accused of sharing its port.
+#[test]
+fn a_pod_that_is_too_large_is_named_as_such() {
+    let tree = Tree::new();
+    for pid in 20..20 + 512 {
+        tree.file(&format!("proc/{pid}/cgroup"), format!("0::/kubepods/pod{POD}/{}\n", "a1".repeat(32)));
+    }
+    pod(&tree, 9000, POD, &[("tcp", line("0100007F:6D7C", "0A", 5))], &[5]);
+    let tables = Tables::open(&tree.path().join("proc/9000/net")).expect("tables");
+    let error = Pod::find(&tree.path().join("proc"), POD).expect("the pod").listener(&tables).expect_err("unknown");
+    assert!(error.to_string().contains("too many processes"), "{error}");
 }
 
 /// Several processes of a pod share the port, and one of them is stopped.
@@ -364,6 +411,14 @@ fn a_process_that_poses_as_another_pod_is_not_asked() {
     let find = |uid: &str| Pod::find(&tree.path().join("proc"), uid).expect("the pod").listener(&tables);
     assert!(find(victim).is_err(), "the port is not that of the other pod");
     assert!(find(POD).expect("it is read").is_some());
+    // A user with a session, and a container outside of Kubernetes, create the whole path of the pod.
+    let pod = format!("kubepods.slice/kubepods-pod{}.slice", victim.replace('-', "_"));
+    for above in
+        ["user.slice/user-1000.slice/user@1000.service", &format!("system.slice/docker-{}.scope", "a1".repeat(32))]
+    {
+        tree.file("proc/20/cgroup", format!("0::/{above}/{pod}\n"));
+        assert!(find(victim).is_err(), "{above}");
+    }
 }
 
 /// A request without the network of the pod would reach a service of the host.

@@ -25,6 +25,8 @@ pub struct GpuPod {
     pub message: Option<String>,
     /// Whether the deletion of the pod was requested.
     pub deleting: bool,
+    /// End of the grace period, if the deletion of the pod was requested (`metadata.deletionTimestamp`).
+    pub deletion_due: Option<Timestamp>,
     /// Containers that request GPUs and run as long as the pod (no init containers).
     pub containers: Vec<GpuContainer>,
     /// Whether the pod has resource claims (dynamic resource allocation).

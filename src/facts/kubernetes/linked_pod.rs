@@ -21,3 +21,8 @@ pub struct LinkedPod {
     /// The pods that provide what this pod needs, and that became ready only after it had started.
     pub older_than: Vec<String>,
 }
+
+impl LinkedPod {
+    /// The role of a pod whose log a finding of the first diagnosis tells to read.
+    pub const NAMED_BY_FINDING: &'static str = "a finding names its log";
+}

@@ -4,6 +4,7 @@
 //!
 //! `None` means that the value was not read, or that the API denied the request. No conclusion is drawn from `None`.
 
+pub mod compute_domain;
 pub mod daemon_set;
 pub mod gpu_pod;
 pub mod lifecycle;
@@ -11,6 +12,7 @@ pub mod linked_pod;
 pub mod node;
 pub mod pod;
 
+pub use compute_domain::{ComputeDomain, DomainNode};
 pub use daemon_set::{DaemonSetFacts, DaemonSetRole};
 pub use gpu_pod::{GpuContainer, GpuPod};
 pub use lifecycle::{MachineFacts, NodeConditionFact};

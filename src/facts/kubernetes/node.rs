@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::facts::kubernetes::compute_domain::ComputeDomain;
 use crate::facts::kubernetes::daemon_set::DaemonSetFacts;
 use crate::facts::kubernetes::gpu_pod::GpuPod;
 use crate::facts::kubernetes::lifecycle::{Decision, MachineFacts, NodeConditionFact};
@@ -73,6 +74,11 @@ pub struct KubernetesFacts {
     pub daemon_sets: Option<Vec<DaemonSetFacts>>,
     /// Why the DaemonSets could not be read. This missing input alone does not change the verdict about the node.
     pub daemon_sets_unread: Option<String>,
+
+    /// The ComputeDomain of the node. `None` if the node is in no such domain.
+    pub compute_domain: Option<ComputeDomain>,
+    /// Why the ComputeDomain could not be read. This missing input alone does not change the verdict about the node.
+    pub compute_domain_unread: Option<String>,
 
     /// Conditions of the node that are not in their healthy state, except those about GPUs.
     pub conditions: Vec<NodeConditionFact>,
@@ -188,6 +194,8 @@ pub struct GpuLabels {
     pub os_release: Option<String>,
     /// Version of the kernel according to node feature discovery (`kernel-version.full`), which selects precompiled drivers.
     pub kernel: Option<String>,
+    /// How the device plugin shares GPUs (`nvidia.com/gpu.sharing-strategy`): `none`, `time-slicing`, `mps`.
+    pub sharing_strategy: Option<String>,
     /// Version of the driver that GKE installs (`cloud.google.com/gke-gpu-driver-version`); `disabled` if GKE installs none.
     pub gke_driver_version: Option<String>,
     /// For some of the node's labels (by full name): the last time at which the writer of the label changed anything on
@@ -263,6 +271,8 @@ pub struct NvidiaContainer {
     pub init: bool,
     /// Image in the pod specification.
     pub image: String,
+    /// Variables of the container toolkit that name the container runtime to configure: `RUNTIME`, `CONTAINERD_SOCKET`, …
+    pub runtime_settings: BTreeMap<String, String>,
     /// Whether the container is ready.
     pub ready: bool,
     pub restarts: u32,

@@ -86,6 +86,13 @@ pub struct PodFacts {
     pub preemption: Preemption,
     /// The free resources of the GPU nodes compared with the requests of the pod, while the pod is Pending.
     pub capacity_shortage: Option<CapacityShortage>,
+    /// Pods that hold GPUs for which the pod may wait: of the same rollout or set, or being deleted.
+    pub gpu_holders: Vec<GpuHolder>,
+    /// Devices that annotations of the pod name by UUID, each with the node that has it.
+    pub bound_devices: Vec<BoundDevice>,
+    /// Resources of which the pod requests one without the other that its device plugin needs: requested, not
+    /// requested.
+    pub half_requests: Vec<(String, String)>,
     /// Names of the ResourceClaims of the pod. For a claim that is not created yet: the name of the template.
     pub pending_resource_claims: Vec<String>,
     /// `spec.schedulerName`, if it is not the default scheduler.
@@ -147,6 +154,43 @@ pub struct CapacityShortage {
     pub excluded: Option<String>,
     /// Requested GPUs that a node has and does not offer: `1 of 4 nvidia.com/gpu of gpu-7 not allocatable`.
     pub unhealthy: Option<String>,
+}
+
+/// A pod that holds GPUs for which a pending pod may wait.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GpuHolder {
+    /// `namespace/name`.
+    pub name: String,
+    pub node: String,
+    /// The GPUs in words: `1 nvidia.com/gpu`.
+    pub amount: String,
+    pub relation: Option<HolderRelation>,
+    /// When the grace period of the pod ends or ended, if its deletion was requested.
+    pub deleted: Option<Timestamp>,
+    /// Whether that time is over.
+    pub is_overdue: bool,
+    /// Finalizers, which keep a deleted pod.
+    pub finalizers: Vec<String>,
+}
+
+/// How a pod that holds GPUs is related to the pod that waits for them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HolderRelation {
+    /// Of another ReplicaSet of the same Deployment (or Rollout), which is older. Contains the name of the Deployment.
+    EarlierOfRollout(String),
+    /// Of the same controller: `Job train`.
+    SameController(String),
+}
+
+/// A device that an annotation of a pod names by its UUID.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BoundDevice {
+    pub annotation: String,
+    pub uuid: String,
+    /// The node in whose annotations the UUID is.
+    pub node: String,
+    /// Why the pod cannot use that node now.
+    pub reasons_against: Vec<String>,
 }
 
 /// The last lines of the log of a container.

@@ -6,7 +6,7 @@ use syringe_core::facts::host_levels::FileSystem;
 use syringe_core::text::clean;
 
 use crate::files;
-use crate::in_root::Root;
+use crate::in_root::{LOCAL, Root};
 use crate::paths::Paths;
 
 /// The checked paths. Of each line, the first path that exists is checked.
@@ -23,12 +23,6 @@ const CHECKED: [&[&str]; 5] = [
     ],
     &["/var/log"],
     &["/tmp"],
-];
-
-/// Types of local file systems. `statvfs` of any other type could wait for a server.
-const LOCAL: [&str; 15] = [
-    "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "vfat", "overlay", "tmpfs", "ramfs", "squashfs",
-    "erofs", "cramfs",
 ];
 
 /// Maximum size of the list of mounts that is read. The mounts of the node are before those of its pods.

@@ -1,8 +1,9 @@
-//! Lists NVIDIA functions on the PCI bus (`nvidia`), with or without a driver. Source: sysfs.
+//! Lists NVIDIA functions on the PCI bus (`nvidia`) and network cards, with or without a driver. Source: sysfs.
 //!
 //! Limits: a function that the kernel removed (surprise removal) is not listed. Virtual functions are
 //! not counted: they are parts of a GPU for virtual machines, and NVML does not list them.
 
+mod cards;
 pub(in crate::host) mod express;
 mod gpudirect;
 mod interfaces;
@@ -21,6 +22,8 @@ use crate::files;
 use crate::paths::Paths;
 
 const NVIDIA: u32 = 0x10de;
+const MELLANOX: u32 = 0x15b3;
+const AMAZON: u32 = 0x1d0f;
 /// PCI classes of GPUs: VGA and 3D controllers.
 const DISPLAY: [u32; 2] = [0x0300, 0x0302];
 /// PCI class of an NVSwitch: "other bridge".
@@ -31,17 +34,18 @@ pub(in crate::host) struct Function {
     pub(in crate::host) address: PciAddress,
     /// The function's folder in sysfs (a link).
     pub(in crate::host) folder: PathBuf,
+    vendor: u32,
     /// PCI class without the programming interface: `0302`.
     class: u32,
 }
 
 impl Function {
     pub(in crate::host) fn is_gpu(&self) -> bool {
-        DISPLAY.contains(&self.class)
+        self.vendor == NVIDIA && DISPLAY.contains(&self.class)
     }
 
     pub(in crate::host) fn is_nvswitch(&self) -> bool {
-        self.class == BRIDGE_OTHER
+        self.vendor == NVIDIA && self.class == BRIDGE_OTHER
     }
 
     pub(in crate::host) fn driver(&self) -> Option<String> {
@@ -51,6 +55,11 @@ impl Function {
 
 /// Returns every NVIDIA function, ordered by address.
 pub(in crate::host) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
+    of_vendors(paths, &[NVIDIA])
+}
+
+/// Returns every function of these vendors, ordered by address.
+fn of_vendors(paths: &Paths, vendors: &[u32]) -> io::Result<Vec<Function>> {
     let bus = paths.sys.join("bus/pci/devices");
     let mut found: Vec<Function> = files::names(&bus)?
         .iter()
@@ -61,9 +70,9 @@ pub(in crate::host) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
             if files::link_metadata(&folder.join("physfn")).is_ok() {
                 return None;
             }
-            let nvidia = files::hex(&folder.join("vendor")) == Some(NVIDIA);
-            let class = if nvidia { files::hex(&folder.join("class"))? >> 8 } else { return None };
-            Some(Function { address: PciAddress::parse(name)?, folder, class })
+            let vendor = files::hex(&folder.join("vendor")).filter(|vendor| vendors.contains(vendor))?;
+            let class = files::hex(&folder.join("class"))? >> 8;
+            Some(Function { address: PciAddress::parse(name)?, folder, vendor, class })
         })
         .collect();
     found.sort_by(|one, other| one.address.cmp(&other.address));

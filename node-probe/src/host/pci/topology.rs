@@ -5,14 +5,14 @@
 use syringe_core::facts::topology::{GpuDirect, GpuTopology, Topology};
 use syringe_core::pci::PciAddress;
 
-use super::{gpudirect, interfaces, nics, pcie_path};
+use super::{cards, gpudirect, interfaces, nics, pcie_path};
 use crate::files;
 use crate::host::pci;
 use crate::paths::Paths;
 
 /// Adds the data from sysfs to a topology from NVML. Existing values are kept.
 pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
-    let Topology { gpus, nics, bonds, gpudirect, nvswitches, .. } = topology;
+    let Topology { gpus, nics, cards_without_ports, bonds, gpudirect, nvswitches, .. } = topology;
     for gpu in gpus.iter_mut() {
         complete_gpu(paths, gpu);
     }
@@ -30,8 +30,11 @@ pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
         let settings = gpudirect::read(paths, places.iter().map(|(_, place)| place).chain(&cards));
         *gpudirect = Some(settings).filter(|settings| *settings != GpuDirect::default());
     }
+    let functions = pci::of_vendors(paths, &cards::VENDORS).unwrap_or_default();
+    if cards_without_ports.is_empty() && !places.is_empty() {
+        *cards_without_ports = cards::without_ports(paths, &functions);
+    }
     if nvswitches.is_empty() {
-        let functions = pci::nvidia(paths).unwrap_or_default();
         let switches = functions.into_iter().filter(pci::Function::is_nvswitch);
         *nvswitches = switches.map(|switch| switch.address).collect();
     }

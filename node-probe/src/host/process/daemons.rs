@@ -5,8 +5,6 @@
 //! Limits: only the name is checked. Outside the PID namespace of the host, a daemon that is not visible may still be
 //! running.
 
-use std::io::ErrorKind;
-
 use syringe_core::facts::host::Daemons;
 
 use crate::paths::Paths;
@@ -49,8 +47,9 @@ pub(in crate::host) struct Named {
     /// The kernel's name of the process.
     pub(in crate::host) comm: &'static str,
     pub(in crate::host) pid: u32,
-    /// The content of the process's `/proc/PID/cgroup`.
-    cgroup: String,
+    /// UID of the process's pod.
+    pod_uid: Option<String>,
+    is_outside_of_pods: bool,
     /// Whether the process belongs to root.
     of_root: bool,
 }
@@ -58,17 +57,17 @@ pub(in crate::host) struct Named {
 impl Named {
     /// Returns whether the process is a service of the node: it belongs to root and is not in a pod.
     pub(in crate::host) fn of_node(&self) -> bool {
-        self.of_root && self.is_outside_of_pods()
+        self.of_root && self.is_outside_of_pods
     }
 
     /// Returns whether the process is not in a pod. A user of the node can have started it.
     pub(in crate::host) fn is_outside_of_pods(&self) -> bool {
-        cgroup::may_be_the_kubelets(&self.cgroup)
+        self.is_outside_of_pods
     }
 
     /// Returns the UID of the process's pod.
     pub(in crate::host) fn pod_uid(&self) -> Option<String> {
-        cgroup::parse(&self.cgroup).pod_uid
+        self.pod_uid.clone()
     }
 }
 
@@ -76,14 +75,14 @@ impl Named {
 pub(in crate::host) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
     let mut named: Vec<Named> = Vec::new();
     let pids = files::pids(&paths.proc).unwrap_or_default();
+    let own = paths::own_cgroup(&paths.proc);
     let mut complete = true;
     for pid in &pids {
         let process = paths.proc.join(pid.to_string());
         let comm = match files::head(&process.join("comm"), 32) {
             Ok(comm) => comm,
             Err(error) => {
-                // Any error other than a timeout means that the process has exited.
-                complete &= error.kind() != ErrorKind::TimedOut;
+                complete &= files::has_exited(&error);
                 continue;
             }
         };
@@ -91,8 +90,13 @@ pub(in crate::host) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
         let mut names = DAEMONS.iter().chain(&STACK).chain(&OF_KUBERNETES).chain(&TIME_SERVICES).copied();
         if let Some(name) = names.find(|name| name.as_bytes() == comm) {
             let cgroup = files::text(&process.join("cgroup")).unwrap_or_default();
-            let of_root = files::is_of_root(&process);
-            let found = Named { comm: name, pid: *pid, cgroup, of_root };
+            let found = Named {
+                comm: name,
+                pid: *pid,
+                pod_uid: cgroup::parse(&cgroup, &own).pod_uid,
+                is_outside_of_pods: cgroup::may_be_the_kubelets(&cgroup, &own),
+                of_root: files::is_of_root(&process),
+            };
             // Processes of pods never displace those of the node from the list.
             let alike = |other: &&Named| other.comm == name && other.of_node() == found.of_node();
             if named.iter().filter(alike).count() < MAX_OF_ONE_NAME {

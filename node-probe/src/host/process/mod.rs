@@ -6,6 +6,7 @@ pub(in crate::host) mod daemons;
 mod open_device_files;
 pub(in crate::host) mod section;
 pub(in crate::host) mod services;
+pub(in crate::host) mod units;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::text::clean;
 
-use crate::paths::Paths;
+use crate::paths::{Paths, own_cgroup};
 use crate::{cgroup, files, in_root};
 
 /// Clock ticks per second in procfs (`USER_HZ`): 100 on x86-64 and arm64, independent of `HZ`.
@@ -34,12 +35,17 @@ const MAX_PASSWD: usize = 1024 * 1024;
 pub(in crate::host) struct ProcContext {
     boot: Option<i64>,
     users: HashMap<u32, String>,
+    own_cgroup: String,
 }
 
 impl ProcContext {
     pub(in crate::host) fn read(paths: &Paths) -> Self {
         let passwd = in_root::find(&paths.host, "etc/passwd").and_then(|file| file.whole(MAX_PASSWD).ok());
-        Self { boot: boot_time(paths), users: users(&String::from_utf8_lossy(&passwd.unwrap_or_default())) }
+        Self {
+            boot: boot_time(paths),
+            users: users(&String::from_utf8_lossy(&passwd.unwrap_or_default())),
+            own_cgroup: own_cgroup(&paths.proc),
+        }
     }
 }
 
@@ -140,7 +146,8 @@ pub(in crate::host) fn describe(proc: &Path, pid: u32, context: &ProcContext) ->
     let folder = proc.join(pid.to_string());
     let Stat { state, parent, start_ticks, .. } = stat(&files::text(&folder.join("stat"))?);
     let uid = files::text(&folder.join("status")).and_then(|status| uid(&status));
-    let groups = files::text(&folder.join("cgroup")).map(|text| cgroup::parse(&text)).unwrap_or_default();
+    let groups = files::text(&folder.join("cgroup")).map(|text| cgroup::parse(&text, &context.own_cgroup));
+    let groups = groups.unwrap_or_default();
     let zombie = state.as_deref() == Some("Z");
     // Reading the command line needs the lock of the memory map, which a process that hangs in the driver may hold.
     let stuck = state.as_deref() == Some("D");

@@ -39,7 +39,7 @@ pub(in crate::host) struct Holders {
     pub(in crate::host) held: BTreeMap<u32, BTreeSet<u32>>,
     /// Number of processes that could not be read (the probe is not root).
     pub(in crate::host) refused: usize,
-    /// Number of processes that were not read in time.
+    /// Number of processes that were not read completely: not in time, or without a free descriptor.
     pub(in crate::host) skipped: usize,
 }
 
@@ -112,8 +112,9 @@ pub(in crate::host) fn scan(paths: &Paths) -> io::Result<Holders> {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => holders.refused += 1,
             // A timeout is reported separately, as a problem of the section.
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-            // The process has exited.
-            Err(_) => {}
+            Err(error) if files::has_exited(&error) => {}
+            // The probe has no descriptor or no memory left: the process may have a GPU open.
+            Err(_) => holders.skipped += 1,
         }
     }
     Ok(holders)
@@ -203,5 +204,14 @@ mod tests {
         let holders = scan(&tree.paths()).expect("proc is there");
         assert_eq!(holders.held, BTreeMap::from([(700, BTreeSet::from([0, 1]))]));
         assert_eq!((holders.refused, holders.skipped), (0, 0));
+    }
+
+    /// Without a free descriptor, a folder cannot be opened either.
+    #[test]
+    fn a_process_whose_descriptors_cannot_be_read_has_not_exited() {
+        let tree = Tree::new();
+        tree.link("proc/700/fd", "fd").folder("proc/800");
+        let holders = scan(&tree.paths()).expect("proc is there");
+        assert_eq!((holders.held.len(), holders.skipped), (0, 1));
     }
 }

@@ -105,7 +105,7 @@ fn held(paths: &Paths, problems: &mut Vec<Problem>) -> BTreeMap<u32, BTreeSet<u3
                 problems.push(files::problem("permission", what, why, "Run the probe as root."));
             }
             if found.skipped > 0 {
-                let why = format!("the time limit was reached with {} processes left", found.skipped);
+                let why = format!("{} processes were not read completely", found.skipped);
                 problems.push(files::problem("timeout", what, why, "Try again when the node is less busy."));
             }
             found.held

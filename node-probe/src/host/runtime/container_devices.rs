@@ -7,6 +7,7 @@
 //!   access ─▶ first_process, device_files ─▶ child process ─▶ cgroup.procs of the container ─▶ access(2) … ─▶ cgroup.procs of the probe
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -23,7 +24,7 @@ use crate::child_task::{ChildTask, DeviceAccessRequest};
 use crate::host::driver::device_files;
 use crate::host::driver::device_files::DeviceList;
 use crate::in_root::{HostFile, Root};
-use crate::paths::Paths;
+use crate::paths::{Paths, own_cgroup};
 use crate::{bounded, cgroup, files};
 
 /// The file types that count as a device file.
@@ -44,11 +45,30 @@ pub(in crate::host) struct ContainerProcess {
     pub(in crate::host) pid: u32,
     /// The pod in the cgroup of the process.
     pub(in crate::host) pod_uid: Option<String>,
+    /// The folder of the process in `/proc`. After the end of the process, a later one can have its ID, but not this descriptor.
+    pub(in crate::host) folder: Root,
+}
+
+impl ContainerProcess {
+    /// Returns whether all that was read of the process up to now was that of this process: it has not exited.
+    pub(in crate::host) fn is_still_there(&self, problems: &mut Vec<Problem>) -> bool {
+        let is_there = is_of_container(&self.folder, &self.id);
+        if !is_there {
+            let why = "its first process ended while it was read";
+            problems.push(files::problem("container", format!("container {}", self.id), why, "Try again."));
+        }
+        is_there
+    }
+}
+
+/// Returns whether a process, from its folder in `/proc`, lives and is in the container.
+pub(super) fn is_of_container(process: &Root, id: &str) -> bool {
+    files::text(&process.descriptor_path().join("cgroup")).is_some_and(|cgroup| cgroup.contains(id))
 }
 
 /// Returns the first process of a container.
 pub(in crate::host) fn process(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Option<ContainerProcess> {
-    let Some((pid, pod_uid)) = first_process(paths, id) else {
+    let Some((pid, pod_uid, folder)) = first_process(paths, id) else {
         let next_step =
             "The container may have stopped. Outside the PID namespace of the host, only some processes are visible.";
         problems.push(files::problem(
@@ -59,7 +79,7 @@ pub(in crate::host) fn process(paths: &Paths, id: &str, problems: &mut Vec<Probl
         ));
         return None;
     };
-    Some(ContainerProcess { id: id.to_owned(), pid, pod_uid })
+    Some(ContainerProcess { id: id.to_owned(), pid, pod_uid, folder })
 }
 
 /// Reads the devices of a container, even if its cgroup cannot be entered.
@@ -68,10 +88,10 @@ pub(in crate::host) fn access(
     of: &ContainerProcess,
     problems: &mut Vec<Problem>,
 ) -> Option<ContainerAccess> {
-    let ContainerProcess { id, pid, pod_uid } = of;
+    let ContainerProcess { id, pid, pod_uid, .. } = of;
     let process = paths.proc.join(pid.to_string());
     let kinds = if paths.is_saved_tree() { SAVED } else { DEVICES };
-    let root = match Root::open(&process.join("root")) {
+    let root = match container_root(&process.join("root"), paths.is_saved_tree()) {
         Ok(root) => root,
         Err(error) => {
             problems.push(files::problem("container", format!("devices of container {id}"), error, ""));
@@ -83,9 +103,16 @@ pub(in crate::host) fn access(
         let why = format!("the container has {more} more device files; only {} were checked", names.len());
         problems.push(files::problem("too_many_devices", format!("devices of container {id}"), why, ""));
     }
+    // A container chooses how long each search for a folder takes.
+    let mut folders = BTreeMap::new();
+    let mut is_stale = |name: &str| {
+        let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+        let folder = folders.entry(folder.to_owned()).or_insert_with(|| root.find(&format!("dev/{folder}")));
+        is_stale(folder.as_ref()?.device_number_of(file)?, &paths.dev.join(name))
+    };
     let mut devices: Vec<ContainerDevice> = names
         .into_iter()
-        .map(|name| ContainerDevice { stale: is_stale(&root, &paths.dev, &name), name, access: Access::Unknown })
+        .map(|name| ContainerDevice { stale: is_stale(&name).unwrap_or(false), name, access: Access::Unknown })
         .collect();
     match access_in_cgroup(paths, *pid, kinds, &devices) {
         Ok(answers) => devices.iter_mut().zip(answers).for_each(|(device, answer)| device.access = answer),
@@ -105,21 +132,27 @@ pub(in crate::host) fn access(
     })
 }
 
-/// Returns a process of the container, and the pod in its cgroup.
-fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
+/// Returns a process of the container, the pod in its cgroup, and its folder.
+fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>, Root)> {
+    let own = own_cgroup(&paths.proc);
     files::pids(&paths.proc).ok()?.into_iter().find_map(|pid| {
-        let text = files::text(&paths.proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
-        let cgroup::Membership { pod_uid, container_id, .. } = cgroup::parse(&text);
-        (container_id.as_deref() == Some(id)).then_some((pid, pod_uid))
+        let folder = paths.proc.join(pid.to_string());
+        let text = files::text(&folder.join("cgroup")).filter(|text| text.contains(id))?;
+        let cgroup::Membership { pod_uid, container_id, .. } = cgroup::parse(&text, &own);
+        let folder = Root::open(&folder).ok().filter(|folder| is_of_container(folder, id))?;
+        (container_id.as_deref() == Some(id)).then_some((pid, pod_uid, folder))
     })
 }
 
-/// Returns whether both processes have a device with this name, but with different numbers.
-fn is_stale(container: &Root, probe_dev: &Path, name: &str) -> bool {
-    let of_container = container.find(&format!("dev/{name}")).and_then(|file| file.device_number());
-    let of_probe = files::link_metadata(&probe_dev.join(name)).ok();
-    let of_probe = of_probe.filter(|file| file.file_type().is_char_device()).map(|file| file.rdev());
-    of_container.zip(of_probe).is_some_and(|(of_container, of_probe)| of_container != of_probe)
+/// Opens the root of a container. A saved tree has no mounts.
+pub(super) fn container_root(path: &Path, is_saved_tree: bool) -> io::Result<Root> {
+    if is_saved_tree { Root::open(path) } else { Root::of_container(path) }
+}
+
+/// Returns whether the device of the probe has another number than that of the container; `None` if the probe has no such device.
+fn is_stale(of_container: u64, of_probe: &Path) -> Option<bool> {
+    let of_probe = files::link_metadata(of_probe).ok().filter(|file| file.file_type().is_char_device())?;
+    Some(of_probe.rdev() != of_container)
 }
 
 fn visible(process: &Path) -> Option<String> {
@@ -230,7 +263,7 @@ pub(crate) fn check_access(request: &DeviceAccessRequest) -> io::Result<String> 
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let procs = |path: &Path| OpenOptions::new().write(true).open(path);
     let (mut container_procs, mut probe_procs) = (procs(&request.container_procs)?, procs(&request.probe_procs)?);
-    let root = Root::open(&request.root)?;
+    let root = container_root(&request.root, request.is_saved_tree)?;
     let kinds = if request.is_saved_tree { SAVED } else { DEVICES };
     // Since the file was listed, the container may have replaced it with a link or with another file.
     let found = |name: &String| root.find(&format!("dev/{name}")).filter(|file| file.is_of(kinds));
@@ -296,6 +329,7 @@ mod tests {
         assert_eq!(device_files::list(&root, DEVICES), DeviceList::default(), "a plain file is not a device");
         // The request contains the names of the links, as if the links were created after the listing.
         tree.file("container_procs", "").file("probe_procs", "");
+        tree.file("proc/20/mountinfo", crate::in_root::mount_line(tree.path(), "tmpfs"));
         let request = |is_saved_tree| DeviceAccessRequest {
             container_procs: tree.path().join("container_procs"),
             probe_procs: tree.path().join("probe_procs"),
@@ -321,6 +355,27 @@ mod tests {
         problems.clear();
         access(&tree.paths(), ID, &mut problems).expect("a container");
         assert!(!problems[0].why.contains("paused"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_device_with_another_number_than_that_of_the_node_is_stale() {
+        let null = rustix::fs::makedev(1, 3);
+        let stale = |path: &str| is_stale(null, Path::new(path));
+        assert_eq!(["/dev/null", "/dev/zero", "/dev/nothing"].map(stale), [Some(false), Some(true), None]);
+    }
+
+    /// The next process of the node can get the ID of a process that ended, and it can be that of another tenant.
+    #[test]
+    fn a_process_that_ended_is_no_longer_there() {
+        let tree = Tree::new();
+        tree.file("proc/20/cgroup", format!("0::/{SCOPE}\n"));
+        let mut problems = Vec::new();
+        let found = process(&tree.paths(), ID, &mut problems).expect("a container");
+        assert!(found.is_still_there(&mut problems));
+        std::fs::remove_dir_all(tree.path().join("proc/20")).expect("ours");
+        tree.file("proc/20/cgroup", format!("0::/{SCOPE}\n"));
+        assert!(!found.is_still_there(&mut problems));
+        assert_eq!(problems.len(), 1, "{problems:?}");
     }
 
     #[test]

@@ -11,7 +11,9 @@ use rustix::fs::FileType;
 use syringe_core::facts::container_view::{ContainerView, LibraryFile, MappedLibrary, ProcessLimits, SharedMemory};
 use syringe_core::text::{clean, clean_keeping_end};
 
-use super::container_devices::{ContainerProcess, environment, folder_of_cgroup, variable};
+use super::container_devices::{
+    ContainerProcess, container_root, environment, folder_of_cgroup, is_of_container, variable,
+};
 use crate::files;
 use crate::host::driver::{library_folders, version};
 use crate::host::process::read_stat;
@@ -55,7 +57,7 @@ const IPC_LOCK: u64 = 1 << 14;
 pub(in crate::host) fn read(paths: &Paths, of: &ContainerProcess) -> ContainerView {
     let mut view = ContainerView::default();
     let process = paths.proc.join(of.pid.to_string());
-    let Ok(root) = Root::open(&process.join("root")) else { return view };
+    let Ok(root) = container_root(&process.join("root"), paths.is_saved_tree()) else { return view };
     let steps: [&dyn Fn(&mut ContainerView); 7] = [
         &|view| view.limits = limits(&process),
         &|view| view.may_lock_memory = may_lock_memory(&process),
@@ -126,7 +128,12 @@ fn mapped_libraries(paths: &Paths, of: &ContainerProcess) -> Vec<MappedLibrary> 
         if left == 0 || Instant::now() > end || blocked(pid) {
             continue;
         }
+        let Ok(process) = Root::open(&paths.proc.join(pid.to_string())) else { continue };
         let maps = files::head(&paths.proc.join(format!("{pid}/maps")), MAX_MAPS.min(left)).unwrap_or_default();
+        // Another process can have got this ID since the list was read.
+        if !is_of_container(&process, &of.id) {
+            continue;
+        }
         left = left.saturating_sub(maps.len());
         for library in maps.split(|byte| *byte == b'\n').filter_map(mapped_library) {
             if found.len() < MAX_LIBRARIES && !found.contains(&library) {
@@ -232,8 +239,9 @@ mod tests {
 
     const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
-    fn process() -> ContainerProcess {
-        ContainerProcess { id: ID.to_owned(), pid: 20, pod_uid: None }
+    fn process(tree: &Tree) -> ContainerProcess {
+        let folder = Root::open(&tree.path().join("proc/20")).expect("there");
+        ContainerProcess { id: ID.to_owned(), pid: 20, pod_uid: None, folder }
     }
 
     /// Returns a container with two processes. The second one is in a cgroup below that of the container.
@@ -241,12 +249,17 @@ mod tests {
         let tree = Tree::new();
         let scope = format!("sys/fs/cgroup/kubepods.slice/cri-containerd-{ID}.scope");
         tree.file("proc/20/cgroup", format!("0::/kubepods.slice/cri-containerd-{ID}.scope/worker\n"));
-        tree.file(&format!("{scope}/cgroup.procs"), "0\n20\n21\n22\n");
+        tree.file(&format!("{scope}/cgroup.procs"), "0\n20\n21\n22\n23\n");
         tree.file(&format!("{scope}/memory.events"), "low 0\nmax 7\noom 1\noom_kill 3\noom_group_kill 0\n");
         tree.file(&format!("{scope}/pids.events"), "max 5\n");
         tree.file("proc/20/limits", "Limit  Soft Limit  Hard Limit  Units\nMax open files  1024  4096  files\nMax locked memory  65536  65536  bytes\nMax processes  unlimited  unlimited  processes\n");
         tree.file("proc/20/status", "Name:\tsh\nCapEff:\t00000000a80425fb\n");
+        for pid in [21, 22, 23] {
+            let id = if pid == 23 { "0".repeat(64) } else { ID.to_owned() };
+            tree.file(&format!("proc/{pid}/cgroup"), format!("0::/kubepods.slice/cri-containerd-{id}.scope\n"));
+        }
         tree.file("proc/20/stat", "20 (sh) S 1\n")
+            .file("proc/23/stat", "23 (x) S 1\n")
             .file("proc/21/stat", "21 (python3) R 1\n")
             .file("proc/22/stat", "22 (x) D 1\n");
         tree.folder("proc/20/root/dev/shm");
@@ -260,9 +273,12 @@ mod tests {
             7f01-7f02 r--p 0 08:01 42     /usr/local/cuda/compat/libcuda.so.535.54.03\n\
             7f02-7f03 r-xp 0 08:01 43     /usr/lib/libnvidia-ml.so.1 (deleted)\n\
             7f03-7f04 r-xp 0 08:01 44     /usr/lib/libcudart.so.12\n7f04-7f05 rw-p 0 0:0 0     [heap]\n";
-        tree.file("proc/21/maps", maps).file("proc/22/maps", maps.replace("535", "550"));
+        // Process 23 is one of another container that got the ID of a process that ended.
+        tree.file("proc/21/maps", maps)
+            .file("proc/23/maps", maps.replace("535", "560"))
+            .file("proc/22/maps", maps.replace("535", "550"));
         fault::block(&tree.path().join("proc/22/maps"));
-        let view = read(&tree.paths(), &process());
+        let view = read(&tree.paths(), &process(&tree));
         let limits = ProcessLimits { locked_memory_bytes: Some(65_536), open_files: Some(1024), processes: None };
         assert_eq!((view.limits, view.may_lock_memory), (Some(limits), Some(false)));
         assert_eq!((view.memory_kills, view.refused_threads), (Some(3), Some(5)));
@@ -289,7 +305,7 @@ mod tests {
             .link(&format!("{folder}/libnvidia-ml.so.1"), "libnvidia-ml.so.570.1");
         // This link leads out of the root, to a file of the host with this path.
         tree.file("secret", "x").link("proc/20/root/usr/lib/libcuda.so.1", "../../../../../secret");
-        let view = read(&tree.paths(), &process());
+        let view = read(&tree.paths(), &process(&tree));
         let files: Vec<_> = view.library_files.iter().map(|file| (file.path.as_str(), file.empty)).collect();
         assert_eq!(files, [("/usr/lib64/libcuda.so.1", true), ("/usr/lib64/libnvidia-ml.so.1", false)]);
         assert!(view.libraries_searched);
@@ -302,13 +318,13 @@ mod tests {
         tree.file("proc/20/environ", environment);
         tree.file("proc/20/net/dev", "Inter-| Receive\n face |bytes\n    lo: 1 2\n  eth0: 3 4\n");
         tree.folder("proc/20/root/sys/class/infiniband/mlx5_0");
-        let view = read(&tree.paths(), &process());
+        let view = read(&tree.paths(), &process(&tree));
         let expected = [("NCCL_SOCKET_IFNAME".to_owned(), "^docker,lo".to_owned())];
         assert_eq!(view.network_settings, expected.into());
         assert_eq!(view.interfaces.as_deref(), Some(["lo", "eth0"].map(str::to_owned).as_slice()));
         assert_eq!(view.rdma_devices.as_deref(), Some(["mlx5_0".to_owned()].as_slice()));
         tree.file("proc/20/environ", "HOME=/\0");
-        let view = read(&tree.paths(), &process());
+        let view = read(&tree.paths(), &process(&tree));
         assert_eq!((view.interfaces, view.rdma_devices), (None, None), "not needed");
     }
 
@@ -317,7 +333,7 @@ mod tests {
         let tree = container();
         let shm = |mounts: &str| {
             tree.file("proc/20/mounts", mounts);
-            read(&tree.paths(), &process()).shared_memory
+            read(&tree.paths(), &process(&tree)).shared_memory
         };
         let found = shm("overlay / overlay rw 0 0\nshm /dev/shm tmpfs rw,size=65536k 0 0\n").expect("it is in memory");
         assert!(found.size_bytes >= found.used_bytes && found.size_bytes > 0, "{found:?}");
@@ -334,7 +350,7 @@ mod tests {
             fault::block(&tree.path().join(path));
         }
         let started = Instant::now();
-        let view = read(&tree.paths(), &process());
+        let view = read(&tree.paths(), &process(&tree));
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
         assert_eq!((view.library_files, view.libraries_searched), (Vec::new(), false));
     }

@@ -36,7 +36,12 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     gpu.aggregate = counts(device, reader, &EccCounter::Aggregate, AGGREGATE);
     gpu.sram = sram(device, reader);
     gpu.remapped_rows = remapped_rows(device, reader);
-    gpu.retired_pages = retired_pages(device, reader);
+    if gpu.remapped_rows.is_some() {
+        // A GPU that remaps rows retires no pages.
+        reader.note_unsupported(&["retired_pages"]);
+    } else {
+        gpu.retired_pages = retired_pages(device, reader);
+    }
     gpu.recovery_action = recovery_action(device, reader);
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
     let repairs = reader.call("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
@@ -143,14 +148,26 @@ fn remapped_rows(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<R
     Some(RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram })
 }
 
+/// Returns the retired pages. Two functions answer, and each of them may be missing without the other.
 fn retired_pages(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RetiredPages> {
-    let mut count =
-        |cause| reader.call("nvmlDeviceGetRetiredPages_v2", &["retired_pages"], || raw::retired_pages(device, cause));
-    let (single_bit, double_bit) = (count(0)?, count(1)?);
-    let pending = reader.call("nvmlDeviceGetRetiredPagesPendingStatus", &["retired_pages.pending"], || {
-        device.are_pages_pending_retired()
-    });
-    Some(RetiredPages { single_bit, double_bit, pending })
+    const ALL: &[&str] = &["retired_pages"];
+    const COUNTS: &[&str] = &["retired_pages.single_bit", "retired_pages.double_bit"];
+    const PENDING: &[&str] = &["retired_pages.pending"];
+    const FUNCTION: &str = "nvmlDeviceGetRetiredPages_v2";
+    const PENDING_FUNCTION: &str = "nvmlDeviceGetRetiredPagesPendingStatus";
+    let counts = reader.try_call(FUNCTION, || raw::retired_pages(device, 0));
+    let counts =
+        counts.and_then(|single_bit| Ok((single_bit, reader.try_call(FUNCTION, || raw::retired_pages(device, 1))?)));
+    let pending = reader.try_call(PENDING_FUNCTION, || device.are_pages_pending_retired());
+    let has_value = counts.is_ok() || pending.is_ok();
+    if let Err(error) = &counts {
+        reader.note_error(FUNCTION, error, if has_value { COUNTS } else { ALL });
+    }
+    if let Err(error) = &pending {
+        reader.note_error(PENDING_FUNCTION, error, if has_value { PENDING } else { ALL });
+    }
+    let (single_bit, double_bit) = counts.ok().unzip();
+    has_value.then(|| RetiredPages { single_bit, double_bit, pending: pending.ok() })
 }
 
 /// Returns whether the InfoROM is valid. A corrupted InfoROM is a result of this call and not a failure.

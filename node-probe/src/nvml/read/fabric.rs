@@ -7,23 +7,20 @@ use crate::nvml::errors::NvmlError;
 
 /// The value of `NVML_GPU_FABRIC_STATE_COMPLETED`.
 const FABRIC_COMPLETED: u32 = 3;
-/// The value of `NVML_GPU_FABRIC_STATE_NOT_SUPPORTED`.
-const FABRIC_NOT_SUPPORTED: u32 = 0;
 
-/// Describes a registration. Only a completed registration has a result, a location and a cluster, and only a GPU that can
-/// register has a health state.
+/// Describes a registration. Only a completed registration has a result, a location, a cluster and a health state: before its end
+/// the driver has no measured health, and nvidia-smi shows none.
 pub(in crate::nvml) fn describe(info: raw::FabricInfo) -> Fabric {
     let is_completed = info.state == FABRIC_COMPLETED;
-    let is_supported = info.state != FABRIC_NOT_SUPPORTED;
     let status = NvmlError::check(info.status).map_or_else(|error| error.code(), |()| "success");
     Fabric {
         state: enum_names::fabric_state(info.state),
         status: is_completed.then(|| status.to_owned()),
         clique_id: is_completed.then_some(info.clique_id),
         cluster_uuid: uuid(info.cluster_uuid).filter(|_| is_completed),
-        health: info.health_summary.filter(|_| is_supported).map(enum_names::fabric_health),
-        health_issues: if is_supported { enum_names::fabric_issues(info.health_mask) } else { Vec::new() },
-        misconfiguration: enum_names::fabric_misconfiguration(info.health_mask).filter(|_| is_supported),
+        health: info.health_summary.filter(|_| is_completed).map(enum_names::fabric_health),
+        health_issues: if is_completed { enum_names::fabric_issues(info.health_mask) } else { Vec::new() },
+        misconfiguration: enum_names::fabric_misconfiguration(info.health_mask).filter(|_| is_completed),
     }
 }
 
@@ -60,6 +57,25 @@ mod tests {
         assert_eq!((waiting.cluster_uuid, describe(info(3, 0)).cluster_uuid.is_some()), (None, true));
         assert_eq!(describe(info(3, 0)).status.as_deref(), Some("success"));
         assert_eq!(describe(info(3, 999)).status.as_deref(), Some("unknown"));
-        assert_eq!(describe(info(0, 0)).health, None);
+    }
+
+    #[test]
+    fn only_a_completed_registration_has_a_health_state() {
+        // Bandwidth degraded, no partition.
+        let info = |state| raw::FabricInfo {
+            cluster_uuid: [0xab; 16],
+            status: 0,
+            clique_id: 7,
+            state,
+            health_mask: 1 | 3 << 8,
+            health_summary: Some(3),
+        };
+        for state in 0..3 {
+            let told = describe(info(state));
+            assert_eq!((told.health, told.health_issues, told.misconfiguration), (None, Vec::new(), None), "{state}");
+        }
+        let told = describe(info(3));
+        assert_eq!(told.health.as_deref(), Some("limited_capacity"));
+        assert!(!told.health_issues.is_empty() && told.misconfiguration.is_some(), "{told:?}");
     }
 }

@@ -36,8 +36,18 @@ pub use self::read::ArchiveError;
 pub use self::redact::redact;
 
 /// The kinds of objects in an archive, by their plural names.
-pub const KINDS: [&str; 9] =
-    ["nodes", "pods", "events", "daemonsets", "leases", "nodeclaims", "machines", "resourceclaims", "resourceslices"];
+pub const KINDS: [&str; 10] = [
+    "nodes",
+    "pods",
+    "events",
+    "daemonsets",
+    "leases",
+    "nodeclaims",
+    "machines",
+    "resourceclaims",
+    "resourceslices",
+    "computedomains",
+];
 
 /// The content of an archive.
 #[derive(Clone, Debug, Default, PartialEq)]

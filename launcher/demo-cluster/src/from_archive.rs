@@ -15,7 +15,7 @@ use crate::fixture::{Denial, Fixture, Timing};
 use crate::node_fixture::{NodeFacts, NodeFixture};
 
 /// The kinds of an archive, with their API groups.
-const GROUPS: [(&str, &str); 9] = [
+const GROUPS: [(&str, &str); 10] = [
     ("nodes", ""),
     ("pods", ""),
     ("events", ""),
@@ -25,11 +25,17 @@ const GROUPS: [(&str, &str); 9] = [
     ("machines", "cluster.x-k8s.io"),
     ("resourceclaims", "resource.k8s.io"),
     ("resourceslices", "resource.k8s.io"),
+    ("computedomains", "resource.nvidia.com"),
 ];
 
 /// The kinds that are stored as JSON, with the names of the kinds.
-const KINDS: [(&str, &str); 4] =
-    [("daemonsets", "DaemonSet"), ("leases", "Lease"), ("nodeclaims", "NodeClaim"), ("machines", "Machine")];
+const KINDS: [(&str, &str); 5] = [
+    ("daemonsets", "DaemonSet"),
+    ("leases", "Lease"),
+    ("nodeclaims", "NodeClaim"),
+    ("machines", "Machine"),
+    ("computedomains", "ComputeDomain"),
+];
 
 impl Fixture {
     /// Returns the cluster of an archive. Lists that the archive does not have are refused, with the reason in the archive.

@@ -21,11 +21,12 @@ use crate::response::{self, Body};
 use crate::store::Store;
 
 /// API group, plural name and kind of the objects that are stored only as JSON.
-const KINDS: [(&str, &str, &str); 12] = [
+const KINDS: [(&str, &str, &str); 13] = [
     ("apps", "daemonsets", "DaemonSet"),
     ("coordination.k8s.io", "leases", "Lease"),
     ("karpenter.sh", "nodeclaims", "NodeClaim"),
     ("cluster.x-k8s.io", "machines", "Machine"),
+    ("resource.nvidia.com", "computedomains", "ComputeDomain"),
     ("", "configmaps", "ConfigMap"),
     ("", "resourcequotas", "ResourceQuota"),
     ("rbac.authorization.k8s.io", "roles", "Role"),
@@ -70,10 +71,10 @@ pub(crate) fn put_existing(store: &mut Store, mut value: Value) {
     let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
     let Some((_, plural, _)) = KINDS.iter().find(|(_, _, kind)| value["kind"] == *kind) else { return };
     let key = (*plural, text("namespace"), text("name"));
-    let created = value["metadata"]["creationTimestamp"].take();
+    let given = ["creationTimestamp", "uid"].map(|field| (field, value["metadata"][field].take()));
     stamp(store, &mut value, None);
-    if created.is_string() {
-        value["metadata"]["creationTimestamp"] = created;
+    for (field, given) in given.into_iter().filter(|(_, given)| given.is_string()) {
+        value["metadata"][field] = given;
     }
     store.json.insert(key, JsonObject { value, applied: BTreeSet::new() });
 }

@@ -39,6 +39,10 @@ impl Fixture {
         ] {
             archive.objects.insert(kind.to_owned(), list);
         }
+        // The driver with this kind is rare.
+        if self.objects.iter().any(|object| object["kind"] == "ComputeDomain") {
+            archive.objects.insert("computedomains".to_owned(), of_kind("ComputeDomain"));
+        }
         for node in &self.nodes {
             if let NodeFacts::Missing(why) = &node.facts {
                 archive.add_unread_node(&node.name, why.clone());

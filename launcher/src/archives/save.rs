@@ -35,8 +35,9 @@ use crate::tools::node_name;
 /// Time for the lists of objects and for writing the file.
 const TIME_FOR_OBJECTS: Duration = Duration::from_secs(120);
 
-/// Kinds that a reader may not list with the permissions of `gpu-syringe setup`. Answers of the cluster lack them, too.
-const OPTIONAL: [&str; 3] = ["leases", "nodeclaims", "machines"];
+/// Kinds that a reader may not list with the permissions of `gpu-syringe setup`, or of an earlier version of it. Answers of the cluster
+/// lack them, too. The API server refuses a list without a permission even if the cluster does not have the kind.
+const OPTIONAL: [&str; 4] = ["leases", "nodeclaims", "machines", "computedomains"];
 
 /// The option that names the file.
 const FILE_OPTION: &str = "-f";

@@ -231,6 +231,8 @@ pub(crate) fn severity(event: &KernelEvent) -> Severity {
         Kind::Nic | Kind::Host => host_lines::row_of(event).map_or(Severity::Warning, |row| row.severity),
         Kind::OffBus => Severity::Fatal,
         Kind::RmInitFailed | Kind::GspFailed | Kind::ProbeFailed | Kind::BarUnassigned => Severity::Critical,
+        // The line about another module than that of the driver names the module.
+        Kind::ModuleRefused if event.details.contains_key("module") => Severity::Warning,
         Kind::ModuleRefused | Kind::ApiMismatch | Kind::NvlinkInitFailed => Severity::Critical,
         Kind::DriverLoaded | Kind::GspRateLimit => Severity::Info,
         _ => Severity::Warning,

@@ -8,6 +8,7 @@ use diagnosis::stack_stage::{Stage, StageState};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
 use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput};
 use syringe_core::probe_command::{ReadCommand, StackContainer};
 use syringe_core::report::{Report, Section, Source};
@@ -329,19 +330,34 @@ impl NodeReading {
         (self.cluster, self.existing_pods) = (facts, existing_pods);
     }
 
-    /// Adds the pods that should offer the GPUs, with their logs, if nothing offers them, and makes the diagnosis again.
+    /// Adds the pods that should offer the GPUs, if nothing offers them, and the pods whose logs findings name, with their logs, and makes
+    /// the diagnosis again.
     async fn add_linked_pods(&mut self, connection: &Connection, node: &str, time: Duration) {
         let stages = &self.diagnosis.stack;
         let broken = stages.iter().any(|one| one.stage == Stage::Plugin && one.state == StageState::Broken);
         let found = self.diagnosis.findings.iter().any(|finding| finding.severity > Severity::Info);
-        if !broken || !found {
+        if !found {
             return;
         }
-        let daemon_pods = self.existing_pods.as_ref().map(ExistingPods::daemon_pods).unwrap_or_default();
-        let read = linked_pods::of_node(connection, node, &self.cluster, daemon_pods);
-        let linked = tokio::time::timeout(time, read).await.unwrap_or_default();
+        if broken {
+            let daemon_pods = self.existing_pods.as_ref().map(ExistingPods::daemon_pods).unwrap_or_default();
+            let read = linked_pods::of_node(connection, node, &self.cluster, daemon_pods);
+            let linked = tokio::time::timeout(time, read).await.unwrap_or_default();
+            self.add_logs(linked);
+        }
+        let named = diagnosis::logs_to_read(&self.report, &self.cluster, &self.diagnosis);
+        let named: Vec<_> = named.into_iter().cloned().collect();
+        if !named.is_empty() {
+            let read = linked_pods::named(connection, node, &named);
+            let linked = tokio::time::timeout(time, read).await.unwrap_or_default();
+            self.add_logs(linked);
+        }
+    }
+
+    /// Adds pods with their logs, and makes the diagnosis again.
+    fn add_logs(&mut self, linked: Vec<LinkedPod>) {
         if !linked.is_empty() {
-            self.cluster.linked_pods = linked;
+            self.cluster.linked_pods.extend(linked);
             self.diagnosis = diagnosis::diagnose(&self.report, &self.cluster);
         }
     }
@@ -436,10 +452,9 @@ pub(crate) async fn read_or_refused(
     }
     let deadline = time.saturating_sub(RESERVED_FOR_DELETION);
     let request = ProbeRequest { node: name.clone(), command: command.into(), tool, target, deadline, upload_time };
-    let (probed, cluster) = tokio::join!(
-        probe(call, connection, request),
-        cluster_facts::add_from_api(connection, kubernetes, facts, failing, deadline)
-    );
+    // In a box, whose 27 KiB are free while the call waits for the probe: surveys have many of these.
+    let add_from_api = Box::pin(cluster_facts::add_from_api(connection, kubernetes, facts, failing, deadline));
+    let (probed, cluster) = tokio::join!(probe(call, connection, request), add_from_api);
     let probed = match probed {
         Err(Failure { why, next_step, left_behind, cause: Cause::Policy(policy), .. }) => {
             // The message of another policy says what it refuses.

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
-use syringe_core::facts::kubernetes::pod::{ContainerLog, PodFacts, Termination};
+use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerState, PodFacts, Termination};
 use syringe_core::report::Source;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
@@ -40,6 +40,7 @@ use kube_read::objects::named_owner::NamedOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
 use kube_read::objects::pod_facts;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
+use kube_read::objects::scheduling_joins::half_requests;
 use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{candidate_nodes, linked_pods, owned_pods, pod, pod_log};
 use syringe_macros::omit;
@@ -179,12 +180,9 @@ impl LogTail {
     /// could not be read.
     async fn read(connection: &Connection, pod: &PodFacts) -> Option<Self> {
         let end = pod.end().filter(|end| end.exit_code != 0 && !end.never_ran())?;
-        Self::of(connection, pod, end.container, end.was_restarted).await
-    }
-
-    async fn of(connection: &Connection, pod: &PodFacts, container: &str, previous: bool) -> Option<Self> {
-        let log_lines = pod_log::tail(connection, &pod.namespace, &pod.name, container, previous).await?;
-        Some(Self { container: container.to_owned(), previous, log_lines })
+        let (container, previous) = (end.container.to_owned(), end.was_restarted);
+        let log_lines = pod_log::tail(connection, &pod.namespace, &pod.name, &container, previous).await?;
+        Some(Self { container, previous, log_lines })
     }
 
     /// Reads the logs of the containers that run, and of those that failed besides the first.
@@ -197,16 +195,22 @@ impl LogTail {
             };
             let before = container.last.as_ref().is_some_and(|last| failed(last, true));
             let previous = before && !failed(&container.state, false);
-            let told = runs || previous || failed(&container.state, false);
-            (told && Some(name) != first).then_some((name, previous))
+            // A container that ended without an error and is started again has its reason in the log before.
+            let waits_again = matches!(container.state, ContainerState::Waiting { .. })
+                && container
+                    .last
+                    .as_ref()
+                    .and_then(|last| Termination::of(container, last, true))
+                    .is_some_and(|end| !end.never_ran());
+            let told = runs || previous || waits_again || failed(&container.state, false);
+            (told && Some(name) != first).then_some((name, previous || waits_again))
         });
-        let reads = wanted.take(MAX_LOGS).map(|(name, previous)| Self::of(connection, pod, name, previous));
-        let logs = futures_util::future::join_all(reads).await.into_iter().flatten();
-        let as_fact = |Self { container, previous, log_lines }| {
-            let lines = log_lines.iter().map(|line| line.trim_start().to_owned()).collect();
-            ContainerLog { container, previous, lines }
-        };
-        logs.map(as_fact).collect()
+        let reads = wanted.take(MAX_LOGS).map(|(name, previous)| async move {
+            let read = pod_log::read(connection, &pod.namespace, &pod.name, name, previous).await?;
+            let lines = read.iter().map(|line| line.trim_start().to_owned()).collect();
+            Some(ContainerLog { container: name.to_owned(), previous, lines })
+        });
+        futures_util::future::join_all(reads).await.into_iter().flatten().collect()
     }
 }
 
@@ -391,6 +395,7 @@ impl CommandAnswer for PodExplanation {
 /// Explains one pod that was read.
 async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod) -> PodExplanation {
     let ReadPod { object, facts: mut pod, no_events, .. } = read;
+    pod.half_requests = object.as_ref().map(|object| half_requests(&requested(object))).unwrap_or_default();
     let name = pod.name.clone();
     let mut failed_probe = None;
     let read = read_node_of(call, connection, object.as_ref(), &mut pod).await.map_err(|failure| {
@@ -415,6 +420,17 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
         pod.linked_pods.extend(linked);
     }
     let mut explanation = explanation::explain(&pod, node_data, unread_reason);
+    // The log of a component that the explanation tells to read is read.
+    if let (Ok(read), Some(node)) = (&read, pod.node.clone()) {
+        let mut known = read.cluster.clone();
+        known.linked_pods.extend(pod.linked_pods.iter().cloned());
+        let named = diagnosis::named_in(&[explanation.action.text.as_str()], &known).into_iter().cloned();
+        let named: Vec<_> = named.filter(|component| component.uid != pod.uid).collect();
+        if !named.is_empty() {
+            pod.linked_pods.extend(linked_pods::named(connection, &node, &named).await);
+            explanation = explanation::explain(&pod, node_data, unread_reason);
+        }
+    }
     let NodePart { stack, findings, omitted: findings_omitted, unknown, probe } = NodePart::of(read.ok(), &pod);
     let PendingPod { candidates, omitted, not_listed } = pending;
     let of_tool = unknown.into_iter().chain(no_events.map(|failure| section_unknown("events", &failure)));
@@ -564,7 +580,10 @@ impl PendingPod {
         let scheduler_message = pod.message.clone();
         let found = candidate_nodes::candidates(connection, object, scheduler_message.as_deref());
         let mut candidates = match call.with_deadline("Reading the GPU nodes", found).await {
-            Ok(found) => found,
+            Ok(found) => {
+                (pod.gpu_holders, pod.bound_devices) = (found.holders, found.bound_devices);
+                found.nodes
+            }
             Err(Failure { what, why, .. }) => {
                 return Self { not_listed: Some(format!("{what}: {why}")), ..Self::default() };
             }

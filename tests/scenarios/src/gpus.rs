@@ -152,7 +152,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(("retired-pages-limit", 0))
             .must(("retired-pages-pending", 0))
             .node(|| {
-                let pages = RetiredPages { single_bit: 47, double_bit: 14, pending: Some(true) };
+                let pages = RetiredPages { single_bit: Some(47), double_bit: Some(14), pending: Some(true) };
                 t4().ecc(0, |gpu| gpu.retired_pages = Some(pages))
             }),
         warning("ecc-off", "ECC was disabled on a data center GPU.")

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use syringe_core::facts::rates::{LinkGrowth, Sample};
 use syringe_core::facts::telemetry::{GpuTelemetry, Violation};
-use syringe_core::facts::topology::{Bond, Fabric, NicInterface, NvlinkGroup};
+use syringe_core::facts::topology::{Bond, Fabric, NetworkCard, NicInterface, NvlinkGroup};
+use syringe_core::pci::PciAddress;
 
 use crate::benign::{links_down, nvlink_5};
 use crate::prelude::*;
@@ -101,20 +102,30 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             });
             node
         }),
-        warning("network-cards", "The link of one port flaps, and a bond of network interfaces lost a member.")
-            .must(finding("rdma-port-flaps").gpu(3).evidence(["link_downed 40"]))
-            .must("network-bond-degraded")
-            .node(|| {
-                let mut node = Node::of_base("healthy-h100-8");
-                node.report.sections.topology.iter_mut().flat_map(|section| &mut section.data).for_each(|topology| {
-                    topology.nics[3].counters = BTreeMap::from([("link_downed".to_owned(), 40)]);
-                    topology.nics[0].interface =
-                        Some(NicInterface { name: "eth0".to_owned(), bond: text("bond0"), ..NicInterface::default() });
-                    let (up, down) = (vec!["eth0".to_owned()], vec!["eth1".to_owned()]);
-                    topology.bonds = vec![Bond { name: "bond0".to_owned(), default_route: false, up, down }];
-                });
-                node
-            }),
+        warning(
+            "network-cards",
+            "The link of one port flaps, a bond of network interfaces lost a member, and no driver is bound to a card.",
+        )
+        .must(finding("rdma-port-flaps").gpu(3).evidence(["link_downed 40"]))
+        .must("network-bond-degraded")
+        .must(finding("network-card-without-driver").evidence(["15b3:1021 at 0000:ba:00.0"]))
+        .node(|| {
+            let mut node = Node::of_base("healthy-h100-8");
+            node.report.sections.topology.iter_mut().flat_map(|section| &mut section.data).for_each(|topology| {
+                topology.nics[3].counters = BTreeMap::from([("link_downed".to_owned(), 40)]);
+                topology.nics[0].interface =
+                    Some(NicInterface { name: "eth0".to_owned(), bond: text("bond0"), ..NicInterface::default() });
+                let (up, down) = (vec!["eth0".to_owned()], vec!["eth1".to_owned()]);
+                topology.bonds = vec![Bond { name: "bond0".to_owned(), default_route: false, up, down }];
+                topology.cards_without_ports = vec![NetworkCard {
+                    pci_address: PciAddress::parse("0000:ba:00.0"),
+                    device_id: "15b3:1021".to_owned(),
+                    kind: "infiniband".to_owned(),
+                    driver: None,
+                }];
+            });
+            node
+        }),
         warning("nvlink-slow", "Link 5 of GPU 2 runs at half the speed of the other links.")
             .must(finding("nvlink-slow").gpu(2).evidence(["links 5:"]))
             .must_not(["facts-disagree", "board-below-specification"])

@@ -204,7 +204,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("xid-unknown").gpu(0).severity(Warning))
             .must_not(["class:hardware"])
             .node(|| l40s(2).xid(ago(minutes(50)), 0, 233, UNKNOWN, "Something new")),
-        fatal("pmu-halt", "The power management unit halted: the GPU does not work until a reset.")
+        critical("pmu-halt", "The power management unit halted an hour ago, and nothing shows that the GPU works.")
             .must(finding("xid-driver").gpu(1).evidence(["Xid 62"]))
             .must_not(["class:hardware"])
             .node(|| l40s(2).xid(ago(minutes(50)), 1, 62, UNKNOWN, "209c(2c64) 00000000 00000000")),

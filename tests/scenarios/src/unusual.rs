@@ -1582,7 +1582,7 @@ impl Node {
         })
         .each_ecc(|gpu| {
             (gpu.sram, gpu.remapped_rows, gpu.recovery_action) = (None, None, None);
-            gpu.retired_pages = Some(RetiredPages { single_bit: 0, double_bit: 0, pending: Some(false) });
+            gpu.retired_pages = Some(RetiredPages { single_bit: Some(0), double_bit: Some(0), pending: Some(false) });
         })
         .each_mig(|gpu| (gpu.mode, gpu.max_devices) = (None, None))
         .ecc_has("retired_pages")
@@ -1629,9 +1629,11 @@ fn v100_with_retired_pages() -> Healthy {
         .of_pre_ampere(&[0, 1])
         .ecc(0, |gpu| {
             gpu.aggregate = errors("dram", 412, 1);
-            gpu.retired_pages = Some(RetiredPages { single_bit: 3, double_bit: 1, pending: Some(false) });
+            gpu.retired_pages = Some(RetiredPages { single_bit: Some(3), double_bit: Some(1), pending: Some(false) });
         })
-        .ecc(1, |gpu| gpu.retired_pages = Some(RetiredPages { single_bit: 2, double_bit: 0, pending: Some(false) }));
+        .ecc(1, |gpu| {
+            gpu.retired_pages = Some(RetiredPages { single_bit: Some(2), double_bit: Some(0), pending: Some(false) })
+        });
     with_plugin(node)
 }
 

@@ -218,10 +218,14 @@ impl Nodes<'_> {
             }
             ([], _) => format!("add a node that advertises {resource}"),
             (others, _) => {
-                format!(
+                let general = format!(
                     "request a resource that the GPU nodes advertise ({}), or configure a node to advertise {resource}",
                     others.join(", ")
-                )
+                );
+                match self.other_name(resource) {
+                    Some(why) => format!("{general}: {why}"),
+                    None => general,
+                }
             }
         };
         let asks = pod_requests::quantity_text(resource, amount(self.wanted, resource));
@@ -240,6 +244,51 @@ impl Nodes<'_> {
             excluded: None,
             unhealthy: self.unhealthy(),
         }
+    }
+
+    /// Returns why a GPU node advertises its GPUs under another name than the one that is requested, by the labels of the node.
+    fn other_name(&self, resource: &str) -> Option<String> {
+        let is_shared = resource.ends_with(".shared");
+        let is_mig = resource.starts_with("nvidia.com/mig-");
+        self.candidates.iter().find_map(|candidate| {
+            let node = &candidate.node;
+            let label = |name: &str| candidate.gpu_labels.get(name).map(|value| format!("{name}={value}"));
+            let has = |names: &[&str]| names.iter().filter_map(|name| label(name)).collect::<Vec<_>>().join(", ");
+            let offers = |is: &dyn Fn(&str) -> bool| candidate.offers.iter().find(|name| is(name));
+            let of_mig = offers(&|name| name.starts_with("nvidia.com/mig-"));
+            if is_shared && let Some(plain) = offers(&|name| format!("{name}.shared") == resource) {
+                let sharing = has(&["nvidia.com/gpu.replicas", "nvidia.com/gpu.sharing-strategy"]);
+                return Some(if sharing.is_empty() || label("nvidia.com/gpu.replicas").as_deref() == Some("nvidia.com/gpu.replicas=1") {
+                    format!("{node} does not share its GPUs (time-slicing or MPS is not configured in its device plugin)")
+                } else {
+                    format!(
+                        "{node} shares its GPUs ({sharing}) under the name {plain}: renameByDefault is not set in the part of the device \
+                         plugin's configuration that it belongs to (sharing.timeSlicing); request {plain}, or set it there and restart \
+                         the device plugin"
+                    )
+                });
+            }
+            if let Some(shared) = offers(&|name| name == format!("{resource}.shared")) {
+                return Some(format!("{node} shares its GPUs under the name {shared} (renameByDefault)"));
+            }
+            let state = has(&["nvidia.com/mig.strategy", "nvidia.com/mig.config", "nvidia.com/mig.config.state"]);
+            let state = if state.is_empty() { String::new() } else { format!(" ({state})") };
+            match (is_mig, of_mig) {
+                (true, Some(_)) => Some(format!(
+                    "{node} has other MIG devices{state}; if it has instances of this profile already (nvidia-smi -L there, or \
+                     diagnose_gpu_node for {node}), they were created after its device plugin started: restart the device plugin; \
+                     otherwise set its MIG layout (label nvidia.com/mig.config)"
+                )),
+                (true, None) if !candidate.offers.is_empty() => Some(format!(
+                    "{node} advertises whole GPUs{state}: MIG is off there, or the device plugin's MIG strategy is not mixed \
+                     (diagnose_gpu_node for {node})"
+                )),
+                (false, Some(profile)) if resource == "nvidia.com/gpu" => Some(format!(
+                    "{node} advertises its MIG devices by their profile{state}: request one such as {profile}, or use the MIG strategy single"
+                )),
+                _ => None,
+            }
+        })
     }
 
     /// Describes the shortage, for example `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is
@@ -444,6 +493,7 @@ mod tests {
             rejections,
             free,
             offers: vec![GPU.into()],
+            gpu_labels: BTreeMap::new(),
         }
     }
 

@@ -13,6 +13,7 @@ const DEPLOY: &str = "nvidia.com/gpu.deploy.";
 const MIG_CONFIG: &str = "nvidia.com/mig.config";
 const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
+const SHARING: &str = "nvidia.com/gpu.sharing-strategy";
 const GKE_DRIVER: &str = "cloud.google.com/gke-gpu-driver-version";
 const OS_RELEASE: &str = "feature.node.kubernetes.io/system-os_release.OSTREE_VERSION";
 const KERNEL: &str = "feature.node.kubernetes.io/kernel-version.full";
@@ -40,6 +41,7 @@ pub fn from_node(node: &Node) -> GpuLabels {
         feature_discovery: labels.keys().any(|name| name.starts_with(FEATURES)),
         os_release: value(OS_RELEASE),
         kernel: value(KERNEL),
+        sharing_strategy: value(SHARING),
         gke_driver_version: value(GKE_DRIVER),
         unchanged_since: dated.filter_map(|name| unchanged_since(node, &name).map(|time| (name, time))).collect(),
         deploy,

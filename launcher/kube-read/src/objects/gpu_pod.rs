@@ -39,6 +39,8 @@ pub struct PodMetadata {
     pub uid: String,
     /// Whether the pod is being deleted. A pod holds its devices until it no longer exists.
     pub is_deleting: bool,
+    /// End of the grace period of a pod that is being deleted.
+    pub deletion_due: Option<Timestamp>,
     /// The annotations about GPUs.
     pub annotations: Annotations,
     /// Time of creation.
@@ -105,6 +107,7 @@ impl From<sent::Pod> for Pod {
                 namespace,
                 uid,
                 is_deleting: metadata.deletion_timestamp.is_some(),
+                deletion_due: metadata.deletion_timestamp.and_then(Time::timestamp),
                 annotations: Annotations::of(annotations),
                 created: metadata.creation_timestamp.and_then(Time::timestamp),
                 owner_references,

@@ -35,6 +35,7 @@ fn one(pod: &Pod) -> GpuPod {
         reason: cleaned(&status.reason, NAME_CAP),
         message: cleaned(&status.message, MESSAGE_CAP),
         deleting: metadata.is_deleting,
+        deletion_due: metadata.deletion_due,
         containers: staying().filter_map(|container| gpu_container(pod, container)).collect(),
         has_claims: !spec.resource_claims.is_empty() || !status.resource_claim_statuses.is_empty(),
         has_annotated_gpus: !metadata.annotations.uuids.is_empty(),

@@ -2,6 +2,7 @@
 
 pub mod api_objects;
 pub mod capacity_shortage;
+pub mod compute_domains;
 pub mod daemon_sets;
 pub mod dra;
 pub mod dra_objects;
@@ -29,5 +30,6 @@ pub mod pod_requests;
 pub mod pod_rows;
 pub mod resolve_devices;
 pub mod scheduler_filters;
+pub mod scheduling_joins;
 pub mod slim_objects;
 pub mod starting_pods;

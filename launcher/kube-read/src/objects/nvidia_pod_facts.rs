@@ -1,5 +1,6 @@
 //! `nvidia_pod`, `daemon_pod`, `runtime_classes`: create the facts about the pods of NVIDIA's software and DaemonSets.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use syringe_core::facts::kubernetes::node::{
@@ -127,11 +128,31 @@ fn one(container: &Container, init: bool, statuses: &[ContainerStatus]) -> Nvidi
         name: clean(&container.name, MAX_NAME),
         init,
         image: clean(&container.image, MAX_NAME),
+        runtime_settings: runtime_settings(container),
         ready: status.is_some_and(|status| status.ready),
         restarts: status.map_or(0, |status| u32::try_from(status.restart_count).unwrap_or(0)),
         state: status.and_then(|status| state(&status.state)).unwrap_or_default(),
         last: status.and_then(|status| state(&status.last_state)),
     }
+}
+
+/// Variables of the container toolkit about the runtime that it configures.
+const RUNTIME_SETTINGS: [&str; 8] = [
+    "RUNTIME",
+    "RUNTIME_CONFIG",
+    "RUNTIME_SOCKET",
+    "CONTAINERD_CONFIG",
+    "CONTAINERD_SOCKET",
+    "CRIO_CONFIG",
+    "CRIO_SOCKET",
+    "DOCKER_SOCKET",
+];
+
+/// Returns the values of the variables about the runtime, which are no secrets.
+fn runtime_settings(container: &Container) -> BTreeMap<String, String> {
+    let wanted = container.env.iter().filter(|variable| RUNTIME_SETTINGS.contains(&variable.name.as_str()));
+    let given = wanted.filter(|variable| !variable.value.is_empty());
+    given.map(|variable| (variable.name.clone(), clean(&variable.value, 160))).collect()
 }
 
 fn state(ContainerState { waiting, running, terminated }: &ContainerState) -> Option<NvidiaContainerState> {
@@ -191,6 +212,21 @@ mod tests {
             assert_eq!(found, Some(component), "{labels} {container}");
         }
         assert_eq!(nvidia_pod(&pod(json!({"app": "trainer"}), &[("main", "nvcr.io/nvidia/pytorch:25.01")])), None);
+    }
+
+    #[test]
+    fn only_the_settings_about_the_runtime_are_read() {
+        let mut toolkit =
+            pod(json!({"app": "nvidia-container-toolkit-daemonset"}), &[("nvidia-container-toolkit-ctr", "x")]);
+        let variable = |name: &str, value: &str| crate::objects::api_objects::pod::Variable {
+            name: name.into(),
+            value: value.into(),
+        };
+        toolkit.spec.containers[0].env =
+            vec![variable("TOKEN", "s3cret"), variable("RUNTIME", "containerd"), variable("CONTAINERD_SOCKET", "")];
+        let read = nvidia_pod(&toolkit).expect("a pod of the stack");
+        let settings: Vec<_> = read.containers[0].runtime_settings.iter().collect();
+        assert_eq!(settings, [(&"RUNTIME".to_owned(), &"containerd".to_owned())]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::objects::api_objects::meta::Quantities;
-use crate::objects::api_objects::pod_requests::{PodRequests, Resources};
+use crate::objects::api_objects::pod_requests::{Identity, PodRequests, Resources};
 use crate::objects::gpu_requests;
 use crate::objects::gpu_resource_names::is_gpu_resource;
 
@@ -18,8 +18,15 @@ pub type MilliValues = BTreeMap<String, u128>;
 #[derive(Clone, Debug, Default)]
 pub struct NodeRequests {
     pub total: MilliValues,
-    /// The requests of each pod, with its `namespace/name`.
-    pub by_pod: Vec<(String, MilliValues)>,
+    /// The requests of each pod.
+    pub by_pod: Vec<(Identity, MilliValues)>,
+}
+
+impl Identity {
+    /// Returns `namespace/name`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
 impl PodRequests {
@@ -90,7 +97,7 @@ pub fn add_pod(held: &mut HashMap<String, NodeRequests>, nodes: &BTreeSet<String
     let requests = pod.requested();
     let node = held.entry(pod.spec.node_name).or_default();
     add(&mut node.total, &requests);
-    node.by_pod.push((format!("{}/{}", pod.metadata.namespace, pod.metadata.name), requests));
+    node.by_pod.push((pod.metadata, requests));
 }
 
 /// Converts quantities to thousandths. Skips invalid quantities.

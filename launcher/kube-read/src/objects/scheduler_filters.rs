@@ -51,7 +51,18 @@ pub struct Candidate {
     /// GPU resources that the node advertises.
     #[serde(skip)]
     pub offers: Vec<String>,
+    /// Labels of the node about sharing and MIG.
+    #[serde(skip)]
+    pub gpu_labels: BTreeMap<String, String>,
 }
+
+/// Beginnings of the names of labels about sharing and MIG.
+const GPU_LABELS: [&str; 4] = [
+    "nvidia.com/mig.",
+    "nvidia.com/gpu.replicas",
+    "nvidia.com/gpu.sharing-strategy",
+    "nvidia.com/device-plugin.config",
+];
 
 /// Joins the candidates with the same reasons into one, and keeps the order.
 pub fn grouped(candidates: Vec<Candidate>) -> Vec<Candidate> {
@@ -147,7 +158,9 @@ pub fn candidate(
     let offers = all.into_iter().filter(|(name, amount)| is_gpu_resource(name) && *amount > 0);
     let offers = offers.map(|(name, _)| name).collect();
     let (used_by, used_by_omitted) = holders(held, &lacking);
-    Candidate { node: node.name_any(), reasons_against, used_by, used_by_omitted, rejections, free, offers }
+    let labels = node.labels().iter().filter(|(name, _)| GPU_LABELS.iter().any(|start| name.starts_with(start)));
+    let gpu_labels = labels.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Candidate { node: node.name_any(), reasons_against, used_by, used_by_omitted, rejections, free, offers, gpu_labels }
 }
 
 /// Returns the first requirement of a DaemonSet's pods that the node does not meet, in the order of the DaemonSet
@@ -287,12 +300,12 @@ fn holders(held: &NodeRequests, lacking: &[String]) -> (Vec<String>, usize) {
     };
     let amount = |asks: &MilliValues| asks.get(resource).copied().unwrap_or(0);
     let mut pods: Vec<_> = held.by_pod.iter().filter(|(_, asks)| amount(asks) > 0).collect();
-    pods.sort_by_key(|(name, asks)| (std::cmp::Reverse(amount(asks)), name.clone()));
+    pods.sort_by_key(|(pod, asks)| (std::cmp::Reverse(amount(asks)), pod.full_name()));
     let omitted = pods.len().saturating_sub(MAX_HOLDERS);
     let named = pods
         .iter()
         .take(MAX_HOLDERS)
-        .map(|(name, asks)| format!("{name} ({})", pod_requests::quantity_text(resource, amount(asks))))
+        .map(|(pod, asks)| format!("{} ({})", pod.full_name(), pod_requests::quantity_text(resource, amount(asks))))
         .collect();
     (named, omitted)
 }
@@ -340,11 +353,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::objects::api_objects::pod_requests::Identity;
 
     fn of(pod: Value, node: Value, held: u128, scheduler_message: Option<&str>) -> Candidate {
         let (pod, node): (Pod, Node) = (serde_json::from_value(pod).unwrap(), serde_json::from_value(node).unwrap());
         let gpus = MilliValues::from([("nvidia.com/gpu".to_owned(), held * 1000)]);
-        let held = NodeRequests { total: gpus.clone(), by_pod: vec![("ml/train-0".to_owned(), gpus)] };
+        let holder = Identity { name: "train-0".into(), namespace: "ml".into(), ..Identity::default() };
+        let held = NodeRequests { total: gpus.clone(), by_pod: vec![(holder, gpus)] };
         candidate(&pod, &node, &requested(&pod), &held, scheduler_message)
     }
 
@@ -377,6 +392,7 @@ mod tests {
             rejections: Vec::new(),
             free: BTreeMap::new(),
             offers: Vec::new(),
+            gpu_labels: BTreeMap::new(),
         };
         let full = "0 of 8 free";
         let groups = grouped(vec![of("a", full, "ml/1"), of("b", "cordoned", "ml/2"), of("c", full, "ml/3")]);

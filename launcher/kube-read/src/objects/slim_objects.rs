@@ -21,11 +21,13 @@ const METADATA: &[&str] = &[
     "metadata.creationTimestamp",
     "metadata.deletionTimestamp",
     "metadata.deletionGracePeriodSeconds",
+    "metadata.finalizers",
     "metadata.labels",
     "metadata.ownerReferences",
 ];
 
 const NODE: &[&str] = &[
+    "metadata.annotations",
     "metadata.managedFields",
     "spec.unschedulable",
     "spec.taints",
@@ -110,6 +112,9 @@ const EVENT: &[&str] = &[
 
 const CLAIM: &[&str] = &["status.allocation.devices.results", "status.reservedFor"];
 
+const COMPUTE_DOMAIN: &[&str] =
+    &["spec.numNodes", "status.status", "status.nodes.name", "status.nodes.status", "status.nodes.cliqueID"];
+
 /// Fields of a ResourceSlice. `basic` is that of versions up to v1beta1.
 const SLICE: &[&str] = &[
     "spec.driver",
@@ -139,6 +144,14 @@ pub fn slim(kind: &str, object: &mut Value) {
             keep(object, "", &|path| METADATA.contains(&path) || NODE.contains(&path), &starts_any(&[METADATA, NODE]));
             let entries = object["metadata"]["managedFields"].as_array_mut().into_iter().flatten();
             entries.for_each(only_labels);
+            only_uuids(object);
+            let metadata = object["metadata"].as_object_mut();
+            // Most nodes have none of them.
+            if let Some(metadata) =
+                metadata.filter(|all| all.get("annotations").is_some_and(|one| one == &serde_json::json!({})))
+            {
+                metadata.remove("annotations");
+            }
         }
         "pods" => {
             without_messages_of_programs(object);
@@ -164,6 +177,7 @@ pub fn slim(kind: &str, object: &mut Value) {
         "events" => keep_listed(object, EVENT),
         "resourceclaims" => keep_listed(object, CLAIM),
         "resourceslices" => keep_listed(object, SLICE),
+        "computedomains" => keep_listed(object, COMPUTE_DOMAIN),
         _ => keep_listed(object, &[]),
     }
     for text in ["message", "status"] {
@@ -267,22 +281,27 @@ fn only_labels(entry: &mut Value) {
     entry["fieldsV1"] = serde_json::json!({"f:metadata": {"f:labels": labels}});
 }
 
+/// Keeps of the annotations those of static pods, and the UUIDs of GPUs in the others.
+fn only_uuids(object: &mut Value) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
+    annotations.retain(|key, value| {
+        if key.starts_with(STATIC_POD) {
+            return true;
+        }
+        let text = value.as_str().unwrap_or_default();
+        // A scheduler writes the GPUs of a pod or node into annotations. What else stands there is not needed.
+        let is_uuid = |word: &&str| word.starts_with("GPU-") || word.starts_with("MIG-");
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+        let uuids: Vec<_> = words.filter(is_uuid).collect();
+        let is_kept = !uuids.is_empty() && !key.starts_with("kubectl.kubernetes.io/");
+        *value = uuids.join(",").into();
+        is_kept
+    });
+}
+
 fn slim_pod(pod: &mut Value) {
-    if let Some(annotations) = pod["metadata"].get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.retain(|key, value| {
-            if key.starts_with(STATIC_POD) {
-                return true;
-            }
-            let text = value.as_str().unwrap_or_default();
-            // A scheduler writes the GPUs of a pod into annotations. What else stands there is not needed.
-            let is_uuid = |word: &&str| word.starts_with("GPU-") || word.starts_with("MIG-");
-            let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
-            let uuids: Vec<_> = words.filter(is_uuid).collect();
-            let is_kept = !uuids.is_empty() && !key.starts_with("kubectl.kubernetes.io/");
-            *value = uuids.join(",").into();
-            is_kept
-        });
-    }
+    only_uuids(pod);
     for list in ["containers", "initContainers", "ephemeralContainers"] {
         for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             if let Some(variables) = container.get_mut("env").and_then(Value::as_array_mut) {
@@ -387,6 +406,12 @@ mod tests {
             (
                 "resourceslices",
                 json!({"spec": {"driver": "d", "devices": [{"name": "gpu-0", "unknown": secret}]}}),
+                "gpu-0",
+            ),
+            (
+                "computedomains",
+                json!({"spec": {"numNodes": 2, "channel": {"resourceClaimTemplate": {"name": secret}}},
+                    "status": {"status": "Ready", "nodes": [{"name": "gpu-0", "ipAddress": secret, "status": "Ready"}]}}),
                 "gpu-0",
             ),
             ("unknown", json!({"metadata": {"name": "n"}, "spec": {"password": secret}}), "\"n\""),

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
-use syringe_core::facts::kubernetes::pod::CapacityShortage;
+use syringe_core::facts::kubernetes::pod::{BoundDevice, CapacityShortage, GpuHolder};
 use syringe_core::text::clean_keeping_end;
 
 use crate::Failure;
@@ -17,15 +17,26 @@ use crate::objects::gpu_resource_names::is_gpu_resource;
 use crate::objects::node_labels::is_gpu_node;
 use crate::objects::pod_requests::NodeRequests;
 use crate::objects::scheduler_filters::{Candidate, candidate, requested};
+use crate::objects::scheduling_joins;
 use crate::reads::existing_pods::ExistingPods;
 use crate::reads::{daemon_sets as daemon_set_list, events, linked_pods, nodes, pods};
 
-/// Returns every GPU node of the cluster, sorted by the number of reasons against the node (fewest first).
+/// The GPU nodes of the cluster for a Pending pod.
+pub struct Candidates {
+    /// Every GPU node, sorted by the number of reasons against the node (fewest first).
+    pub nodes: Vec<Candidate>,
+    /// The pods that hold GPUs and are related to the pod, or are being deleted.
+    pub holders: Vec<GpuHolder>,
+    /// The devices that the pod names, with their nodes.
+    pub bound_devices: Vec<BoundDevice>,
+}
+
+/// Reads the GPU nodes of the cluster and the pods on them.
 pub async fn candidates(
     connection: &Connection,
     pod: &Pod,
     scheduler_message: Option<&str>,
-) -> Result<Vec<Candidate>, Failure> {
+) -> Result<Candidates, Failure> {
     let (_, nodes) = nodes::collect(connection, None, is_gpu_node, |node| node).await?;
     let names = nodes.iter().map(ResourceExt::name_any).collect();
     let held = pods::requests_on(connection, &names).await?;
@@ -40,7 +51,9 @@ pub async fn candidates(
         .collect();
     candidates
         .sort_by(|one, other| (one.reasons_against.len(), &one.node).cmp(&(other.reasons_against.len(), &other.node)));
-    Ok(candidates)
+    let holders = scheduling_joins::gpu_holders(pod, &held, connection.now());
+    let bound_devices = scheduling_joins::bound_devices(pod, &nodes, &candidates);
+    Ok(Candidates { nodes: candidates, holders, bound_devices })
 }
 
 /// Maximum number of nodes that are named, and of nodes whose pods are read.

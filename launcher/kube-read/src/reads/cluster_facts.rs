@@ -19,9 +19,9 @@ use crate::client::api_error::{silent, unread_input};
 use crate::client::connection::Connection;
 use crate::client::lists::Freshness;
 use crate::objects::gpu_resource_names::gpu_resources;
-use crate::objects::{gpu_operator_labels, node_facts as node_gpus};
+use crate::objects::{compute_domains as domain_objects, gpu_operator_labels, node_facts as node_gpus};
 use crate::reads::existing_pods::ExistingPods;
-use crate::reads::{daemon_sets, events, nodes, pods, resource_claims};
+use crate::reads::{compute_domains, daemon_sets, events, nodes, pods, resource_claims};
 
 /// Time limit for the additional requests. A diagnosis without their results is still useful.
 const TIME: Duration = Duration::from_secs(5);
@@ -56,13 +56,19 @@ pub async fn add_from_api(
     let other_nodes =
         async { if offers { Ok(OtherNodes::default()) } else { other_nodes(connection, kubernetes, &facts).await } };
     let by_dra = async { if offers { Ok(None) } else { by_dra(connection, &name).await.map(Some) } };
-    let (of_node, warnings, (), dra, other_nodes) = tokio::join!(
+    let domain = kubernetes.labels().get(domain_objects::LABEL).map(String::as_str);
+    let (of_node, warnings, (), dra, other_nodes, domain) = tokio::join!(
         within(connection, time, "Listing the events of the node", events::of_node(connection, &name)),
         Warnings::read(connection, &facts, failing, time),
         daemon_sets::add_refusals(connection, &name, sets.as_deref_mut().unwrap_or_default(), time),
         within(connection, time, "Listing resource slices", by_dra),
-        within(connection, time, "Listing the other nodes", other_nodes)
+        within(connection, time, "Listing the other nodes", other_nodes),
+        compute_domains::read(connection, &name, domain, time)
     );
+    match domain {
+        Ok(domain) => facts.compute_domain = domain,
+        Err(why) => facts.compute_domain_unread = Some(why),
+    }
     facts.daemon_sets = sets;
     // The verdict does not depend on these events.
     let of_node = of_node.unwrap_or_default().into_iter().filter(|event| event.severity == "Warning");

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt};
+use kube::Api;
 use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
 use syringe_core::facts::kubernetes::node::{
     Component, ContainerStateKind, KubernetesFacts, NvidiaContainer, NvidiaPod,
@@ -16,11 +16,10 @@ use syringe_core::facts::kubernetes::pod::{ContainerState, PodFacts};
 use tokio::time::timeout;
 
 use crate::client::connection::Connection;
-use crate::client::pagination::{self, Query};
 use crate::objects::api_objects::pod::Pod as ListedPod;
 use crate::objects::name_validation;
 use crate::objects::nvidia_pod_facts;
-use crate::reads::pod_log;
+use crate::reads::{owned_pods, pod_log};
 
 /// Maximum number of linked pods, and of their logs, in one answer.
 const MAX_PODS: usize = 4;
@@ -55,9 +54,6 @@ const CONNECTIONS: [&str; 16] = [
 
 /// Namespaces of the GPU Operator, by its documentation and by OperatorHub.
 const OPERATOR_NAMESPACES: [&str; 2] = ["gpu-operator", "nvidia-gpu-operator"];
-
-/// Controllers whose pods do not wait for each other.
-const INDEPENDENT: [&str; 3] = ["ReplicaSet", "DaemonSet", "Node"];
 
 /// Returns the pod with its state and the end of its log.
 async fn with_log(connection: &Connection, pod: NvidiaPod, node: Option<String>, role: String) -> LinkedPod {
@@ -152,16 +148,8 @@ async fn waited_for(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
     if !texts.iter().any(is_about_others) {
         return Vec::new();
     }
-    let controller = object.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let controller = controller.filter(|owner| !INDEPENDENT.contains(&owner.kind.as_str()));
+    let controller = owned_pods::controller_of_job(object);
     let hosts = hosts(facts, &texts);
-    let namespace = &facts.namespace;
-    let query = Query {
-        what: &format!("Listing the pods of namespace {namespace}"),
-        path: &format!("/api/v1/namespaces/{namespace}/pods"),
-        labels: None,
-        fields: None,
-    };
     let role_of = |pod: &ListedPod| {
         let name = pod.metadata.name.as_str();
         let is_host = hosts.iter().any(|host| {
@@ -177,15 +165,12 @@ async fn waited_for(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
             (false, false) => None,
         }
     };
-    let list =
-        pagination::fold(connection, &query, Vec::new, |found: &mut Vec<(ListedPod, String)>, pod: ListedPod| {
-            let is_ready = pod.status.conditions.iter().any(|one| one.name == "Ready" && one.status == "True");
-            let is_over = pod.status.phase == "Succeeded" || pod.metadata.deletion_timestamp.is_some();
-            let role = role_of(&pod).filter(|_| !is_ready && !is_over && pod.metadata.name != facts.name);
-            if let Some(role) = role {
-                found.push((pod, role.to_owned()));
-            }
-        });
+    let list = owned_pods::in_namespace(connection, &facts.namespace, None, |pod: ListedPod| {
+        let is_ready = pod.status.conditions.iter().any(|one| one.name == "Ready" && one.status == "True");
+        let is_over = pod.status.phase == "Succeeded" || pod.metadata.deletion_timestamp.is_some();
+        let role = role_of(&pod).filter(|_| !is_ready && !is_over && pod.metadata.name != facts.name)?;
+        Some((pod, role.to_owned()))
+    });
     let mut found = timeout(TIME, list).await.ok().and_then(Result::ok).unwrap_or_default();
     // A pod that is named comes before one that belongs to the job.
     found.sort_by_key(|(_, role)| role.starts_with("it is"));
@@ -293,14 +278,15 @@ pub async fn of_node(
     linked
 }
 
+/// Reads the logs of pods that findings name.
+pub async fn named(connection: &Connection, node: &str, pods: &[NvidiaPod]) -> Vec<LinkedPod> {
+    let role = LinkedPod::NAMED_BY_FINDING;
+    let wanted = pods.iter().map(|pod| (pod.clone(), Some(node.to_owned()), role.to_owned()));
+    with_logs(connection, wanted.collect()).await
+}
+
 /// Returns the pods of the GPU Operator in a namespace.
 async fn operators(connection: &Connection, namespace: &str) -> Vec<(NvidiaPod, Option<String>, String)> {
-    let query = Query {
-        what: &format!("Listing the pods of namespace {namespace}"),
-        path: &format!("/api/v1/namespaces/{namespace}/pods"),
-        labels: None,
-        fields: None,
-    };
     let is_operator = |pod: &ListedPod| {
         let of_operator = |image: &str| {
             let image = image.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
@@ -308,12 +294,11 @@ async fn operators(connection: &Connection, namespace: &str) -> Vec<(NvidiaPod, 
         };
         pod.spec.containers.iter().any(|one| of_operator(&one.image) || one.name == "gpu-operator")
     };
-    let list = pagination::fold(connection, &query, Vec::new, |found: &mut Vec<_>, pod: ListedPod| {
-        if is_operator(&pod) && pod.metadata.deletion_timestamp.is_none() {
-            let node = Some(pod.spec.node_name.clone()).filter(|node| !node.is_empty());
-            let role = "it should create the DaemonSets of the driver, the toolkit and the device plugin".to_owned();
-            found.push((nvidia_pod_facts::any_pod(&pod), node, role));
-        }
+    let list = owned_pods::in_namespace(connection, namespace, None, |pod: ListedPod| {
+        let is_present = is_operator(&pod) && pod.metadata.deletion_timestamp.is_none();
+        let node = Some(pod.spec.node_name.clone()).filter(|node| !node.is_empty());
+        let role = "it should create the DaemonSets of the driver, the toolkit and the device plugin".to_owned();
+        is_present.then(|| (nvidia_pod_facts::any_pod(&pod), node, role))
     });
     list.await.unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 pub mod api_only_facts;
 pub mod candidate_nodes;
 pub mod cluster_facts;
+pub mod compute_domains;
 pub mod daemon_sets;
 pub mod events;
 pub mod existing_pods;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
+use serde::de::DeserializeOwned;
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodFacts};
 
 use crate::Failure;
@@ -46,18 +48,25 @@ enum State {
 
 /// Returns the pods of an owner, or those with labels; `None` if the namespace has no such pod. Fails if the pods cannot be listed.
 pub async fn worst(connection: &Connection, namespace: &str, of: PodsOf<'_>) -> Result<Option<OwnedPods>, Failure> {
+    let selector = if let PodsOf::Selector(selector) = of { Some(selector) } else { None };
+    let is_of = |pod: Pod| (!matches!(of, PodsOf::Owner(owner) if !owner.owns(&pod))).then_some(pod);
+    Ok(select(in_namespace(connection, namespace, selector, is_of).await?))
+}
+
+/// Lists the pods of a namespace, those with labels that match, and returns what `keep` makes of each.
+pub(crate) async fn in_namespace<P: DeserializeOwned, T>(
+    connection: &Connection,
+    namespace: &str,
+    labels: Option<&str>,
+    keep: impl Fn(P) -> Option<T>,
+) -> Result<Vec<T>, Failure> {
     let query = Query {
         what: &format!("Listing the pods of namespace {namespace}"),
         path: &format!("/api/v1/namespaces/{namespace}/pods"),
-        labels: if let PodsOf::Selector(selector) = of { Some(selector) } else { None },
+        labels,
         fields: None,
     };
-    let pods = pagination::fold(connection, &query, Vec::new, |pods: &mut Vec<Pod>, pod: Pod| {
-        if !matches!(of, PodsOf::Owner(owner) if !owner.owns(&pod)) {
-            pods.push(pod);
-        }
-    });
-    Ok(select(pods.await?))
+    pagination::fold(connection, &query, Vec::new, |kept: &mut Vec<T>, pod: P| kept.extend(keep(pod))).await
 }
 
 /// Maximum number of pods beside one.
@@ -66,32 +75,26 @@ const MAX_BESIDE: usize = 32;
 /// Controllers whose pods do not wait for each other.
 const INDEPENDENT: [&str; 3] = ["ReplicaSet", "DaemonSet", "Node"];
 
+/// Returns the controller of a pod, if its pods may wait for each other.
+pub(crate) fn controller_of_job(pod: &Pod) -> Option<&OwnerReference> {
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    controller.filter(|owner| !INDEPENDENT.contains(&owner.kind.as_str()))
+}
+
 /// Returns the other pods of the pod's controller that do not run, each with its phase: the program of a pod that runs may wait for them.
 pub async fn not_running_beside(connection: &Connection, pod: &Pod) -> Vec<String> {
-    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let Some(controller) = controller.filter(|owner| !INDEPENDENT.contains(&owner.kind.as_str())) else {
-        return Vec::new();
-    };
-    let namespace = pod.namespace().unwrap_or_default();
-    let query = Query {
-        what: &format!("Listing the pods of namespace {namespace}"),
-        path: &format!("/api/v1/namespaces/{namespace}/pods"),
-        labels: None,
-        fields: None,
-    };
-    let beside = |other: &Pod| {
-        let same = other.owner_references().iter().any(|owner| owner.uid == controller.uid);
-        same && other.name_any() != pod.name_any()
-    };
-    let pods = pagination::fold(connection, &query, Vec::new, |names: &mut Vec<String>, other: Pod| {
+    let Some(controller) = controller_of_job(pod) else { return Vec::new() };
+    let waiting = |other: Pod| {
         let phase = other.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        let is_beside = other.owner_references().iter().any(|owner| owner.uid == controller.uid);
         // A Job keeps the pods that failed before the present ones.
         let waits = phase == "Pending" || (phase == "Failed" && controller.kind != "Job");
-        if waits && beside(&other) && names.len() < MAX_BESIDE {
-            names.push(format!("{} ({phase})", other.name_any()));
-        }
-    });
-    pods.await.unwrap_or_default()
+        (waits && is_beside && other.name_any() != pod.name_any()).then(|| format!("{} ({phase})", other.name_any()))
+    };
+    let namespace = pod.namespace().unwrap_or_default();
+    let mut names = in_namespace(connection, &namespace, None, waiting).await.unwrap_or_default();
+    names.truncate(MAX_BESIDE);
+    names
 }
 
 fn select(pods: Vec<Pod>) -> Option<OwnedPods> {

@@ -12,7 +12,7 @@ use crate::reads::node_lifecycle::{Found, list};
 const MAX_PAGES: usize = 400;
 
 /// The kinds, each with its paths. Of several versions, the first one that the cluster serves is read.
-const KINDS: [(&str, &[&str]); 9] = [
+const KINDS: [(&str, &[&str]); 10] = [
     ("nodes", &["/api/v1/nodes"]),
     ("pods", &["/api/v1/pods"]),
     ("events", &["/api/v1/events"]),
@@ -43,6 +43,7 @@ const KINDS: [(&str, &[&str]); 9] = [
             "/apis/resource.k8s.io/v1beta1/resourceslices",
         ],
     ),
+    ("computedomains", &["/apis/resource.nvidia.com/v1beta1/computedomains"]),
 ];
 
 /// Objects by kind, and the kinds that could not be listed, with the reason.

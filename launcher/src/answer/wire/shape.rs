@@ -165,7 +165,7 @@ mod tests {
         names.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
-    const OF_A_TYPE: &str = "action.code action.outcome affected_gpus.pci_address affected_gpus.status archive.taken_at cause certainty changes.kind \
+    const OF_A_TYPE: &str = "action.code action.outcome affected_gpus.pci_address affected_gpus.status archive.taken_at cards_without_ports.pci_address cause certainty changes.kind \
              changes.severity checked \
              containers.role events.first events.kind events.last events.not_before events.occurrences \
              events.pci_address findings.action findings.class findings.severity gpudirect.acs_root_ports gpudirect.acs_switch_ports gpus.pci_address gpus.recovery_action gpus.status health.status kernel_log.from \

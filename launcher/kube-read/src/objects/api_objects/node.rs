@@ -35,6 +35,14 @@ pub struct NodeMetadata {
     /// All labels, because --allow-nodes can select by any label.
     #[prost(btree_map = "string, string", tag = "11")]
     pub labels: BTreeMap<String, String>,
+    /// Only those in which software that shares GPUs lists the UUIDs of the GPUs are kept.
+    #[prost(btree_map = "string, string", tag = "12")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Returns the annotations with UUIDs of GPUs.
+fn with_uuids(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    annotations.into_iter().filter(|(_, value)| value.contains("GPU-") || value.contains("MIG-")).collect()
 }
 
 /// Settings of a node for scheduling: cordon and taints.
@@ -111,6 +119,7 @@ impl From<Node> for api::Node {
                 creation_timestamp: time(metadata.creation_timestamp),
                 deletion_timestamp: time(metadata.deletion_timestamp),
                 labels: some(metadata.labels),
+                annotations: some(with_uuids(metadata.annotations)),
                 ..ObjectMeta::default()
             },
             spec: Some(api::NodeSpec {

@@ -3,7 +3,7 @@
 use prost::Message;
 use serde::Deserialize;
 
-use crate::objects::api_objects::meta::Quantities;
+use crate::objects::api_objects::meta::{Owner, Quantities, Time};
 
 /// The requests of a pod.
 #[derive(Clone, PartialEq, Message, Deserialize)]
@@ -18,12 +18,21 @@ pub struct PodRequests {
 }
 
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Identity {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "3")]
     pub namespace: String,
+    #[prost(message, optional, tag = "8")]
+    pub creation_timestamp: Option<Time>,
+    /// Set while the pod is being deleted: when its grace period ends.
+    #[prost(message, optional, tag = "9")]
+    pub deletion_timestamp: Option<Time>,
+    #[prost(message, repeated, tag = "13")]
+    pub owner_references: Vec<Owner>,
+    #[prost(string, repeated, tag = "14")]
+    pub finalizers: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message, Deserialize)]

@@ -124,6 +124,65 @@ pub(crate) fn gpus(labels: &[Label]) -> String {
     parts.join(", ")
 }
 
+/// Verbs whose plural is not the singular without its `s`.
+const IRREGULAR: [(&str, &str); 4] = [("is", "are"), ("was", "were"), ("has", "have"), ("does", "do")];
+
+/// Words with a final `s` that are no verbs.
+const NO_VERBS: [&str; 6] = ["across", "as", "its", "this", "unless", "versus"];
+
+/// Words that stand for one GPU, and for several.
+const PRONOUNS: [(&str, &str); 17] = [
+    ("eset it", "eset them"),
+    ("eturn it ", "eturn them "),
+    ("return it;", "return them;"),
+    ("Watch it.", "Watch them."),
+    ("Watch it;", "Watch them;"),
+    ("is lost again", "are lost again"),
+    ("if it is lost", "if they are lost"),
+    (" on it.", " on them."),
+    (" on it;", " on them;"),
+    (" use it.", " use them."),
+    ("its work ", "their work "),
+    ("its running work", "their running work"),
+    ("its workloads", "their workloads"),
+    ("its jobs", "their jobs"),
+    ("its power", "their power"),
+    ("its seating", "their seating"),
+    ("its links", "their links"),
+];
+
+/// Writes the names of GPUs from [`gpus`] or [`place`] in the place of `{gpu}`, with the verbs and pronouns in the number of the names.
+pub(crate) fn about(text: &str, names: &str) -> String {
+    let names = if names.is_empty() { "the GPUs" } else { names };
+    let mut parts = text.split("{gpu}");
+    let mut written = parts.next().unwrap_or_default().to_owned();
+    let is_plural = names == "the GPUs" || names.starts_with("GPUs ") || names.contains(", ");
+    for part in parts {
+        let starts = written.is_empty() || written.ends_with(". ");
+        written.push_str(&if starts { capitalized(names) } else { names.to_owned() });
+        written.push_str(&if is_plural { with_plural_verb(part) } else { part.to_owned() });
+    }
+    match is_plural && text.contains("{gpu}") {
+        true => PRONOUNS.iter().fold(written, |text, (one, several)| text.replace(one, several)),
+        false => written,
+    }
+}
+
+/// Returns the text after the names of several GPUs, with its first word in the plural if this is a verb.
+fn with_plural_verb(rest: &str) -> String {
+    let place = [" of {node}", " on {node}"].into_iter().find(|place| rest.starts_with(place)).unwrap_or_default();
+    let after = &rest[place.len()..];
+    let Some(word) = after.strip_prefix(' ').and_then(|after| after.split([' ', '.', ',', ';', ':']).next()) else {
+        return rest.to_owned();
+    };
+    let plural = match IRREGULAR.iter().find(|(one, _)| *one == word) {
+        Some((_, several)) => several,
+        None if NO_VERBS.contains(&word) => word,
+        None => word.strip_suffix('s').unwrap_or(word),
+    };
+    format!("{place} {plural}{}", &after[1 + word.len()..])
+}
+
 /// Formats indices as ranges: `0-3, 7`.
 pub(crate) fn ranges(sorted: &[u32]) -> String {
     let mut parts: Vec<(u32, u32)> = Vec::new();
@@ -237,6 +296,34 @@ mod tests {
         assert_eq!(gpus(&[label(0), label(1), label(2)]), "GPUs 0-2");
         assert_eq!(gpus(&[label(1)]), "GPU 1 (0000:01:00.0)");
         assert_eq!(gpus(&[label(1), (None, "the GPU at x".into())]), "GPU 1, the GPU at x");
+    }
+
+    #[test]
+    fn a_text_about_several_gpus_is_in_the_plural() {
+        for (text, one, several) in [
+            (
+                "so that {gpu} gets no new work.",
+                "so that GPU 2 gets no new work.",
+                "so that GPUs 2, 3 get no new work.",
+            ),
+            ("until {gpu} has cooled", "until GPU 2 has cooled", "until GPUs 2, 3 have cooled"),
+            (
+                "{gpu} of {node} works. Watch it.",
+                "GPU 2 of {node} works. Watch it.",
+                "GPUs 2, 3 of {node} work. Watch them.",
+            ),
+            ("use {gpu} as before", "use GPU 2 as before", "use GPUs 2, 3 as before"),
+            ("Drain {node} and reset {gpu}.", "Drain {node} and reset GPU 2.", "Drain {node} and reset GPUs 2, 3."),
+            ("power-cycle it.", "power-cycle it.", "power-cycle it."),
+        ] {
+            assert_eq!(about(text, "GPU 2"), one);
+            assert_eq!(about(text, "GPUs 2, 3"), several);
+        }
+        assert_eq!(about("Watch {gpu} of {node}.", ""), "Watch the GPUs of {node}.");
+        assert_eq!(
+            about("{gpu}: drain. {gpu} is old", "the NVSwitch at x"),
+            "The NVSwitch at x: drain. The NVSwitch at x is old"
+        );
     }
 
     #[test]

@@ -50,4 +50,5 @@ pub use finding::{Action, Diagnosis, Finding, Plan, Scope, Verdict};
 pub use input::processes::{Stuck, stuck};
 pub use rule::Rule;
 pub use rules::catalogue_of_rules;
+pub use rules::kubernetes::named_logs::{logs_to_read, named_in};
 pub use stack_stage::{StackStage, Stage, StageState};

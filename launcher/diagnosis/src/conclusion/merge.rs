@@ -86,8 +86,7 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
 fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<PciAddress>), node: &str) -> Concluded {
     let further = draft.further.iter().map(|(_, advice)| advice.as_str());
     let text: Vec<&str> = std::iter::once(draft.advice.as_str()).chain(further).collect();
-    let text = text.join(" ").replace("{gpu}", if place.is_empty() { "its GPUs" } else { &place });
-    let text = text.replace("{node}", node);
+    let text = evidence::about(&text.join(" "), &place).replace("{node}", node);
     let title = if draft.is_over { format!("Earlier: {}", draft.rule.title) } else { draft.rule.title.to_owned() };
     let finding = Finding {
         id: draft.rule.id.to_owned(),

@@ -50,11 +50,17 @@ fn transfers(node: &Node<'_>) -> Vec<&'static str> {
     entries
 }
 
-/// Returns an entry about GPUs whose utilization NVML does not report (MIG mode): values under load are not judged.
+/// Returns an entry about GPUs whose load is not known, because NVML does not report their utilization (MIG mode): values under load are
+/// not judged.
 fn under_load(node: &Node<'_>) -> Option<String> {
-    let without = |gpu: &&Gpu| node.telemetry_of(gpu).is_some_and(|entry| entry.utilization.gpu_percent.is_none());
+    let without = |gpu: &&Gpu| {
+        node.telemetry_of(gpu).is_some_and(|entry| entry.utilization.gpu_percent.is_none()) && node.load(gpu).is_none()
+    };
     let count = node.gpus.iter().filter(without).count();
-    (count > 0).then(|| format!("NVML reports no utilization of {count} GPUs (MIG): their clocks, power and PCIe generation under load were not judged"))
+    (count > 0).then(|| format!(
+            "NVML reports no utilization of {} (MIG, vGPU): clocks, power and PCIe generation under load were not judged",
+            evidence::count(count, "GPU")
+        ))
 }
 
 /// Returns an entry about the time before the start of the kernel log: earlier occurrences of a fault are not known.

@@ -106,7 +106,7 @@ fn a_gpu_that_is_returned_is_not_returned_on_a_condition_too() {
         plan.steps
     };
     let again = |steps: &[String], gpu: &str| {
-        steps.iter().any(|step| step.contains("falls off the bus again") && step.contains(gpu))
+        steps.iter().any(|step| step.contains("off the bus again, return") && step.contains(gpu))
     };
     let good = steps(false);
     assert!(again(&good, "0") && again(&good, "1"), "{good:#?}");
@@ -231,4 +231,27 @@ fn a_hot_gpu_does_not_make_its_reset_urgent() {
         }
     }
     assert!(waiting > 3, "{waiting}");
+}
+
+#[test]
+fn a_fault_that_has_repeated_is_not_awaited_again() {
+    let mut repeated = 0;
+    for entry in syringe_core::kernel_log::xids().filter(|entry| entry.severity >= Severity::Warning) {
+        let mut event = xid(entry.code, FIRST, 7);
+        (event["count"], event["first"]) = (json!(3), json!("2026-11-21T02:05:10Z"));
+        event["details"] = json!({"action": "RESET_GPU", "fatal": "true"});
+        let diagnosis = judged(&[event], false, &[]);
+        let own = |finding: &&Finding| ["xid-", "nvlink-"].iter().any(|start| finding.id.starts_with(start));
+        for finding in diagnosis.findings.iter().filter(own) {
+            let text = finding.action.text.to_lowercase();
+            for words in ["if the same link fails again", "if the error repeats,", "if it repeats,"] {
+                assert!(!text.contains(words), "{}: {text}", entry.code);
+            }
+            repeated += u32::from(text.contains("it has failed 3 times already"));
+            let checks = text.contains("already, so check the board and the cables");
+            let planned = diagnosis.plan.iter().flat_map(|plan| &plan.steps).any(|step| step.contains("cables"));
+            assert!(!checks || planned, "{}: {diagnosis:#?}", entry.code);
+        }
+    }
+    assert!(repeated > 5, "{repeated}");
 }

@@ -16,14 +16,13 @@ use crate::rule::{About, Draft};
 use crate::stack_stage::{StackStage, Stage, StageState};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
-use syringe_core::report::Extent;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
 /// Returns all stages of the node. Empty for a node without GPUs.
 pub(crate) fn list(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackStage> {
     // Inside a container, the devices and the capacity of the node cannot be compared.
-    let limited = node.report.scope.as_ref().is_some_and(|scope| scope.gpus != Extent::Node);
+    let limited = !node.shows_gpus_of_node();
     let nothing = node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.listed().next().is_none();
     if nothing || limited || node.shows_no_gpu() {
         return Vec::new();

@@ -8,7 +8,7 @@ use crate::input::node::Node;
 use crate::input::optional_inputs::is_optional;
 use crate::rule::Unread;
 use syringe_core::facts::kubernetes::node::UnreadInput;
-use syringe_core::report::{Extent, Report, Source, Status};
+use syringe_core::report::{Report, Source, Status};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::{clean, clean_keeping_end};
 use syringe_core::unknown::{NOT_IN_ARCHIVE, Unknown};
@@ -73,7 +73,7 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
     list.extend(
         entries.into_iter().map(|(sections, entry)| Unknown { section: SectionName::join(&sections, ", "), ..entry }),
     );
-    let confined = node.report.scope.is_some_and(|scope| scope.gpus != Extent::Node);
+    let confined = !node.shows_gpus_of_node();
     if confined {
         list.push(Unknown::new(
             SectionName::Inventory,

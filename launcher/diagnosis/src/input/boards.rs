@@ -4,9 +4,10 @@
 //! sheets and HGX guides for NVLinks, GPUs and NVSwitches; the Fabric Manager guide for fabric and Fabric Manager; NVML
 //! field 164 for speeds.
 
+use crate::input::instance_types;
 use crate::input::node::{Gpu, Node};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::GpuTopology;
-use syringe_core::report::Extent;
 
 /// A GPU product that is built into boards with NVLink. Cards with the same name are different products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +90,9 @@ pub(crate) fn of(gpu: &Gpu) -> Option<&'static Board> {
 
 /// Returns the board of the node, if the node is not a virtual machine, all its GPUs were read, and they are of one product.
 pub(crate) fn of_node(node: &Node<'_>) -> Option<&'static Board> {
-    let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
     let board = of(node.answering().next()?)?;
-    (all && is_bare_metal(node) && node.answering().all(|gpu| of(gpu) == Some(board))).then_some(board)
+    (node.shows_whole_node() && is_bare_metal(node) && node.answering().all(|gpu| of(gpu) == Some(board)))
+        .then_some(board)
 }
 
 /// Returns the speed that most of the active NVLinks of a GPU have.
@@ -117,10 +118,34 @@ pub(crate) fn is_integrated(node: &Node<'_>) -> bool {
     node.answering().next().is_some() && node.answering().all(is_part)
 }
 
-/// Returns whether NVML reports for every GPU that no virtualization is used.
+/// Returns whether the node is known to be a physical machine without virtual GPUs: NVML reports for its GPUs that no virtualization is used.
 pub(crate) fn is_bare_metal(node: &Node<'_>) -> bool {
-    let mode = |gpu: &Gpu| node.inventory_of(gpu)?.virtualization_mode.as_deref();
-    node.answering().next().is_some() && node.answering().all(|gpu| mode(gpu) == Some("none"))
+    let mut modes = node.listed().filter_map(|gpu| virtualization(node, gpu)).peekable();
+    modes.peek().is_some() && modes.all(|mode| mode == "none")
+}
+
+/// Returns whether the node is known to be a virtual machine: a GPU was passed through to it or is virtual, the kernel found a
+/// hypervisor, or the instance type is one of virtual machines.
+pub(crate) fn is_virtual_machine(node: &Node<'_>) -> bool {
+    let has_guest_gpu =
+        node.listed().any(|gpu| virtualization(node, gpu).is_some_and(|mode| GUEST_MODES.contains(&mode)));
+    let instance = node.kubernetes.instance_type.as_deref().filter(|name| instance_types::of(name).is_some());
+    let is_instance = instance.is_some_and(|name| !name.starts_with("BM.") && !name.contains("metal"));
+    has_guest_gpu || hypervisor(node).is_some() || is_instance
+}
+
+/// Returns the kernel line about the hypervisor under the node. A hypervisor itself, for example one with Hyper-V, can have this line, too;
+/// then NVML reports no virtualization of the GPUs.
+pub(crate) fn hypervisor<'a>(node: &Node<'a>) -> Option<&'a KernelEvent> {
+    let lines = node.timeline.of_kind(KernelEventKind::Host);
+    lines.into_iter().find(|event| event.sub_code.as_deref() == Some("hypervisor")).filter(|_| !is_bare_metal(node))
+}
+
+/// Modes of virtualization in NVML of a GPU inside a virtual machine.
+const GUEST_MODES: [&str; 2] = ["passthrough", "vgpu"];
+
+fn virtualization<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<&'a str> {
+    node.inventory_of(gpu)?.virtualization_mode.as_deref()
 }
 
 impl Board {

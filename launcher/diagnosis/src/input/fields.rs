@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::input::flat::Flat;
 use crate::input::node::{Gpu, Node};
 
 /// Values by the name of the section and the path inside the entry of the GPU. Fields without a value are absent.
@@ -48,11 +47,23 @@ pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     fields
 }
 
-/// Adds the values of an entry, below the path.
+/// Adds the values of an entry, below the path. Lists are left out.
 pub(crate) fn add(fields: &mut Fields, path: &str, entry: Option<&impl Serialize>) {
-    let Some(entry) = entry else { return };
-    let written = entry.serialize(Flat { fields, path: &mut path.to_owned() });
-    debug_assert!(written.is_ok(), "{path}: {written:?}");
+    let value = entry.map(serde_json::to_value);
+    debug_assert!(!matches!(value, Some(Err(_))), "{path}: {value:?}");
+    if let Some(Ok(value)) = value {
+        add_value(fields, path.to_owned(), value);
+    }
+}
+
+fn add_value(fields: &mut Fields, path: String, value: Value) {
+    match value {
+        Value::Object(members) => {
+            members.into_iter().for_each(|(name, value)| add_value(fields, format!("{path}.{name}"), value));
+        }
+        Value::Array(_) | Value::Null => {}
+        value => drop(fields.insert(path, value)),
+    }
 }
 
 /// Formats the value of a field for people, with the unit from the field's name.

@@ -1,4 +1,4 @@
-//! `of`: the number of physical GPUs and the product of an instance type, from `data/instance_types.tsv`.
+//! `of`: the number of physical GPUs, the product and the InfiniBand ports of an instance type, from `data/instance_types.tsv`.
 
 use std::sync::LazyLock;
 
@@ -13,15 +13,22 @@ pub(crate) struct InstanceType {
     pub(crate) gpus: u32,
     /// A word in the name of its GPUs in NVML.
     pub(crate) product: &'static str,
+    /// Number of InfiniBand ports, if every machine of the type has them.
+    pub(crate) infiniband_ports: Option<usize>,
 }
 
 static TYPES: LazyLock<Vec<InstanceType>> =
     LazyLock::new(|| rows(include_str!("../data/instance_types.tsv")).filter_map(instance_type).collect());
 
 fn instance_type(row: Vec<&'static str>) -> Option<InstanceType> {
-    let [name, gpus, product] = row[..] else { return None };
+    let (name, gpus, product, ports) = match row[..] {
+        [name, gpus, product] => (name, gpus, product, None),
+        [name, gpus, product, ports] => (name, gpus, product, Some(ports.parse().ok()?)),
+        _ => return None,
+    };
     let family = name.strip_suffix('*');
-    Some(InstanceType { name: family.unwrap_or(name), is_family: family.is_some(), gpus: gpus.parse().ok()?, product })
+    let (name, is_family) = (family.unwrap_or(name), family.is_some());
+    Some(InstanceType { name, is_family, gpus: gpus.parse().ok()?, product, infiniband_ports: ports })
 }
 
 /// Returns the instance type with this name. `None` if the type is not in the table.

@@ -9,7 +9,7 @@ use crate::evidence;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::pci::PciAddress;
-use syringe_core::report::{Extent, Status};
+use syringe_core::report::Status;
 use syringe_core::section_name::SectionName;
 
 use crate::input::node::{Gpu, Node};
@@ -69,7 +69,7 @@ pub(crate) fn things(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
         let section = node.report.sections.get(section);
         section.status() == Some(Status::Ok) && section.has_data()
     };
-    let of_node = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
+    let of_node = node.shows_whole_node();
     let read = match layer {
         Layer::Pci | Layer::DeviceFiles | Layer::Cdi | Layer::Present => is_whole(SectionName::Host) && of_node,
         Layer::Nvml | Layer::Needed => is_whole(SectionName::Inventory) && of_node,

@@ -26,7 +26,7 @@ use syringe_core::facts::processes::Processes;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::pci::PciAddress;
-use syringe_core::report::{Problem, Report, Section, Source, Status};
+use syringe_core::report::{Extent, Problem, Report, Section, Source, Status};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
@@ -155,6 +155,21 @@ impl<'a> Node<'a> {
         let sections = &self.report.sections;
         let read = sections.statuses().into_iter().filter(|(_, status)| *status != Status::Error);
         read.map(|(name, _)| name).filter(|name| sections.get(*name).has_data()).collect()
+    }
+
+    /// Returns whether the probe read the files of the node, and not those of a container.
+    pub(crate) fn shows_files_of_node(&self) -> bool {
+        self.report.scope.is_none_or(|scope| scope.files == Extent::Node)
+    }
+
+    /// Returns whether the probe could open the GPUs of the node, and not only those of a container.
+    pub(crate) fn shows_gpus_of_node(&self) -> bool {
+        self.report.scope.is_none_or(|scope| scope.gpus == Extent::Node)
+    }
+
+    /// Returns whether the probe read files and GPUs of the node.
+    pub(crate) fn shows_whole_node(&self) -> bool {
+        self.shows_files_of_node() && self.shows_gpus_of_node()
     }
 
     /// Returns the sections that were read in part.

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use crate::explanation::types::Cause;
 use crate::messages::hints::without_hints;
+use crate::messages::missing;
 use syringe_core::text::{clean, clean_keeping_end};
 use syringe_core::tsv::{alternatives, rows, word};
 
@@ -32,6 +33,26 @@ enum Subject {
     Variable,
     Host,
     Command,
+    /// The missing object by the grammar of `missing`, or else the subject of the second word.
+    MissingPath,
+    MissingQuoted,
+    MissingCommand,
+}
+
+impl Subject {
+    /// Returns the subject of a message in which the grammar of missing objects finds none.
+    fn otherwise(self) -> Self {
+        match self {
+            Self::MissingPath => Self::Path,
+            Self::MissingQuoted => Self::Quoted,
+            Self::MissingCommand => Self::Command,
+            other => other,
+        }
+    }
+
+    fn is_missing(self) -> bool {
+        self.otherwise() != self
+    }
 }
 
 /// A shape of error texts.
@@ -100,7 +121,12 @@ fn found(message: &str) -> Option<(&'static Shape, (usize, usize))> {
 pub(crate) fn read(message: &str) -> Option<Reading> {
     let message = &*undecorated(message);
     let (shape, (start, end)) = found(message)?;
-    let subject = subject(shape.subject, message, start, end);
+    if let Some(missing) = Some(message).filter(|_| shape.subject.is_missing()).and_then(missing::in_message) {
+        let words = innermost(message, start, end, MAX_WORDS);
+        let tier = shape.tier.min(2);
+        return Some(Reading { what: missing.in_words(), words, cause: shape.cause, advice: missing.advice(), tier });
+    }
+    let subject = subject(shape.subject.otherwise(), message, start, end);
     let what = match &subject {
         Some(subject) => shape.what.replace("{it}", subject),
         None => shape.otherwise.to_owned(),
@@ -123,14 +149,32 @@ pub(crate) fn of_something_else(line: &str) -> Reading {
 
 /// Returns the line of a log that gives the reason, with its meaning: the last line about an error that has a known shape.
 pub(crate) fn read_log<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clone) -> Option<(&'a str, Reading)> {
-    let readable = || lines.clone().rev().filter_map(|line| Some((line, read(line)?)));
-    let of_errors = readable().filter(|(line, _)| is_error(line));
+    let all: Vec<&str> = lines.collect();
+    let readable = || (0..all.len()).rev().filter_map(|at| Some((all[at], read(&with_its_head(&all, at))?)));
+    let of_errors = || readable().filter(|(line, _)| is_error(line));
     // A general statement often repeats the error before it.
-    of_errors
-        .clone()
+    of_errors()
         .find(|(_, reading)| reading.tier < 3)
         .or_else(|| readable().find(|(_, one)| one.tier < 3))
-        .or_else(|| of_errors.clone().next())
+        .or_else(|| of_errors().next())
+}
+
+/// Maximum number of lines between an error and the line that says what was tried.
+const LINKS: usize = 4;
+
+/// Returns a line of a log with the line before it that says what was tried, if an error is reported over several lines:
+/// `Failed to spawn: x`, and then `Caused by: No such file or directory`.
+fn with_its_head<'a>(lines: &[&'a str], at: usize) -> Cow<'a, str> {
+    let is_link = |line: &str| line.trim_start().to_ascii_lowercase().starts_with("caused by");
+    let is_inside = |line: &str| line.starts_with([' ', '\t']);
+    let line = lines[at];
+    let first = at.saturating_sub(LINKS);
+    let has_link = is_link(line) || (is_inside(line) && lines[first..at].iter().any(|before| is_link(before)));
+    let is_head = |before: &&&str| !is_link(before) && !is_inside(before) && !before.trim().is_empty();
+    match lines[first..at].iter().rev().find(is_head).filter(|_| has_link) {
+        Some(head) => Cow::Owned(format!("{}: {}", head.trim(), line.trim())),
+        None => Cow::Borrowed(line),
+    }
 }
 
 /// Returns the last line of a log about an error.
@@ -158,7 +202,7 @@ pub(crate) fn is_about_files(message: &str) -> bool {
     message
         .lines()
         .filter_map(found)
-        .any(|(shape, _)| matches!(shape.subject, Subject::Path | Subject::Library | Subject::Command))
+        .any(|(shape, _)| matches!(shape.subject.otherwise(), Subject::Path | Subject::Library | Subject::Command))
 }
 
 /// Returns the lines of a log or message that tell most, oldest first: the first and the last line about an error, each with the line
@@ -423,6 +467,7 @@ fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<Str
         Subject::Variable => nearest(before, inside, is_variable).or_else(|| nearest("", after, is_variable)),
         Subject::Host => nearest(before, after, is_host),
         Subject::Command => last_quoted(before).or_else(|| bracketed(before)).or_else(|| last_token(before)),
+        Subject::MissingPath | Subject::MissingQuoted | Subject::MissingCommand => None,
     };
     found.map(|found| clean(bare(found), MAX_SUBJECT)).filter(|found| found.len() > 1 && !is_fragment(found))
 }

@@ -5,7 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
-use crate::input::recovery::{Recovered, Recovery};
+use crate::input::recovery::{Recovered, Recovery, asks_for_reset};
 use crate::rule::Draft;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -127,6 +127,11 @@ fn age(node: &Node<'_>, events: &[&KernelEvent], recovery: impl Fn() -> Recovery
         Ageing::AfterADay if old => Age::Past,
         Ageing::WhenWorking => Age::Of(recovery()),
         Ageing::WhenWorkingADay if old => Age::Of(recovery()),
+        // For a fault that needs no repair, the recovery would only be the response of the GPU.
+        Ageing::WhenWorkingADay if events.iter().any(|event| asks_for_reset(event)) => match recovery() {
+            shown @ Recovery::Shown(_) => Age::Of(shown),
+            Recovery::Current | Recovery::Unproven { .. } => Age::Of(Recovery::Current),
+        },
         Ageing::WhenWorkingADay | Ageing::AfterADay | Ageing::Never | Ageing::Permanent => Age::Of(Recovery::Current),
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Draft {
     pub(crate) is_over: bool,
     /// Whether the action can wait until running work has finished, because the GPU responds.
     pub(crate) can_wait: bool,
+    /// Whether the facts show a cause outside of the GPU: then it is not returned.
+    pub(crate) is_outside: bool,
     /// The condition for a return of the GPU to the vendor, if the action is to return it.
     pub(crate) return_if: Option<&'static str>,
     /// The reason of the fault, in the words of the part that failed.
@@ -54,6 +56,7 @@ impl Draft {
             advice: rule.advice.to_owned(),
             is_over: false,
             can_wait: false,
+            is_outside: false,
             return_if: None,
             reason: None,
             further: Vec::new(),
@@ -170,6 +173,35 @@ impl Draft {
         self
     }
 
+    /// Replaces the condition that a fault repeats, if this fault has already repeated.
+    pub(crate) fn unless_repeated(mut self, events: &[&KernelEvent]) -> Self {
+        let repeated = events.iter().filter(|event| has_repeated(event));
+        let Some(times) = repeated.map(|event| event.count.max(2)).max() else { return self };
+        let instead = format!("it has failed {times} times already, so ");
+        for condition in REPEATS {
+            let (start, instead_at_start) = (evidence::capitalized(condition), evidence::capitalized(&instead));
+            self.advice = self.advice.replace(condition, &instead).replace(&start, &instead_at_start);
+        }
+        self
+    }
+
+    /// Returns the texts of all actions of the draft.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.advice.as_str()).chain(self.further.iter().map(|(_, advice)| advice.as_str()))
+    }
+
+    /// Replaces the advice to return the GPU, because the cause lies outside of it.
+    pub(crate) fn without_return(mut self, instead: &str) -> Self {
+        let kept: Vec<&str> = self
+            .advice
+            .split_inclusive(". ")
+            .filter(|sentence| !sentence.contains("(RMA)") && !sentence.starts_with("If it happens again"))
+            .collect();
+        self.advice = format!("{} {instead}", kept.concat().trim_end());
+        self.is_outside = true;
+        self
+    }
+
     /// Returns all actions of the draft.
     pub(crate) fn actions(&self) -> impl Iterator<Item = ActionCode> {
         std::iter::once(self.action).chain(self.further.iter().map(|(action, _)| *action))
@@ -190,6 +222,18 @@ impl Draft {
     pub(crate) fn names_gpu(&self) -> bool {
         self.scope.gpu.is_some() || self.scope.pci.is_some()
     }
+}
+
+/// Conditions of the tables about a fault that repeats without a repair between.
+const REPEATS: [&str; 4] =
+    ["if the same link fails again, ", "if the error repeats, ", "if it repeats, ", "if it happens again, "];
+
+/// Lines of one fault are written within this time.
+const ONE_FAULT: SignedDuration = SignedDuration::from_mins(10);
+
+fn has_repeated(event: &KernelEvent) -> bool {
+    let times = event.first.zip(event.last);
+    event.count > 1 && times.is_some_and(|(first, last)| last.duration_since(first) >= ONE_FAULT)
 }
 
 /// If at least this number of GPUs have the same fault, a cause that they share is likelier than a fault of each.

@@ -35,6 +35,7 @@ fn groups() -> impl Iterator<Item = &'static RuleGroup> {
 pub(crate) fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = groups().flat_map(|group| (group.check)(node)).collect();
     groups().for_each(|group| (group.refine)(node, &mut drafts));
+    kubernetes::named_logs::add(node, &mut drafts);
     drafts
 }
 

@@ -45,6 +45,7 @@ pub(super) fn needs_cooling_before<'a>(mut drafts: impl Iterator<Item = &'a Draf
 
 pub(super) fn rma<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Rma {
     let of = |draft: &Draft| match draft.rule.class {
+        _ if draft.is_outside => Rma::No,
         _ if draft.return_if.is_some() => Rma::IfDiagnosticFails,
         _ if wants(draft, ActionCode::ContactVendor) => Rma::Yes,
         // The advice about a repair with spare memory says that no RMA is needed.

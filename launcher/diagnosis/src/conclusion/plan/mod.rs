@@ -7,11 +7,14 @@
 //! together, what must be done before, and whether a reset is sufficient.
 
 mod consequences;
+mod demands;
+mod machine;
 mod of_gpu;
 mod of_node;
 
 use jiff::SignedDuration;
 
+use crate::conclusion::plan::demands::{Demand, asks_for_inspection, demands};
 use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU, Plan};
@@ -26,6 +29,13 @@ const SHOWN: usize = 4;
 
 /// Makes the plans, and adapts the texts of the drafts to them.
 pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
+    let mut plans = for_physical_machine(node, drafts);
+    plans.iter_mut().for_each(|plan| complete(node, drafts, plan));
+    machine::adapt(node, drafts, &mut plans);
+    plans
+}
+
+fn for_physical_machine(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
     let waiting: Vec<usize> = (0..drafts.len())
         .filter(|at| {
             let draft = &drafts[*at];
@@ -41,6 +51,30 @@ pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
         plans.extend(of_gpu::of_gpu(node, gpu, drafts).map(|plan| (gpu.clone(), plan)));
     }
     grouped(plans, &node.name)
+}
+
+/// Adds the strongest action that the text of a finding asks for, if no step of its plan has this action.
+fn complete(node: &Node<'_>, drafts: &[Draft], plan: &mut Plan) {
+    let is_of_plan = |draft: &&Draft| {
+        let is_of_place =
+            plan.addresses.is_empty() || plan.addresses.iter().any(|pci| draft.scope.pci.as_ref() == Some(pci));
+        is_of_place && plan.findings.iter().any(|id| id == draft.rule.id) && draft.severity > Severity::Info
+    };
+    let texts = || drafts.iter().filter(is_of_plan).flat_map(Draft::texts);
+    let (name, subject) = (node.name.clone(), plan.subject.clone());
+    if texts().any(asks_for_inspection) && !plan.steps.iter().any(|step| asks_for_inspection(step)) {
+        plan.steps.push(format!("When {name} is drained, check seating and cables of {subject}."));
+    }
+    let asked = texts().flat_map(demands).max();
+    if asked <= plan.steps.iter().flat_map(|step| demands(step)).max() {
+        return;
+    }
+    plan.steps.extend(asked.map(|demand| match demand {
+        Demand::Reset if plan.addresses.is_empty() => format!("When {name} is drained, reset its GPUs."),
+        Demand::Reset => format!("When {name} is drained, reset {subject}."),
+        Demand::Reboot => format!("When {name} is drained, reboot it."),
+        Demand::PowerCycle => format!("When {name} is drained, power-cycle it."),
+    }));
 }
 
 /// After this time, work that a fault should have ended would have ended.
@@ -148,7 +182,7 @@ fn first_steps(drafts: &[Draft]) -> Vec<String> {
             None => groups.push((&draft.advice, vec![draft.label()])),
         }
     }
-    groups.into_iter().map(|(advice, labels)| advice.replace("{gpu}", &evidence::gpus(&labels))).collect()
+    groups.into_iter().map(|(advice, labels)| evidence::about(advice, &evidence::gpus(&labels))).collect()
 }
 
 fn needs_of(node: &Node<'_>, gpu: &Gpu) -> Option<ResetNeeds> {
@@ -168,7 +202,7 @@ fn further<'a>(drafts: impl Iterator<Item = &'a Draft>, lead: ActionCode) -> Vec
 /// Returns the steps that change versions or settings. They come after a reset.
 fn updates<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
     let planned = drafts.filter(|draft| draft.action == ActionCode::UpdateSoftware && is_update(draft));
-    let mut steps: Vec<String> = planned.map(|draft| draft.advice.replace("{gpu}", &draft.label().1)).collect();
+    let mut steps: Vec<String> = planned.map(|draft| evidence::about(&draft.advice, &draft.label().1)).collect();
     steps.dedup();
     steps
 }
@@ -235,7 +269,7 @@ fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
     let named = |(plan, gpus): (Plan, Vec<Gpu>)| {
         let labels: Vec<Label> = gpus.iter().map(|gpu| (gpu.index, gpu.label())).collect();
         let names = evidence::gpus(&labels);
-        let fill = |text: String| text.replace("{gpu}", &names).replace("{node}", node);
+        let fill = |text: String| evidence::about(&text, &names).replace("{node}", node);
         Plan {
             subject: fill(plan.subject),
             before_plan: fill(plan.before_plan),

@@ -37,10 +37,12 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     let needs = needs_of(node, gpu).filter(|_| reset);
     let group = needs.as_ref().and_then(|needs| group(node, gpu, &needs.group));
     let heat = planned().all(|draft| draft.action == ActionCode::CheckCooling);
+    let is_hot = |gpu: &Gpu| urgent(drafts).any(|draft| draft.is_on(gpu) && only_cools(draft));
+    let others = if node.answering().all(is_hot) { "nodes" } else { "GPUs" };
     let contained = own().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
     let mut before_plan = match urgency {
         Urgency::Now if heat => {
-            "Move the work on {gpu} to other GPUs, if some are free: the work is slow on this GPU.".to_owned()
+            format!("Move the work on {{gpu}} to other {others}, if some are free: the work is slow there.")
         }
         Urgency::Now => {
             "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may \
@@ -64,7 +66,10 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     if cooling_now {
         before_plan.insert_str(
             0,
-            "Only the check of the cooling is urgent: move the work on {gpu} to other GPUs, if some are free. The other steps can wait. ",
+            &format!(
+                "Only the check of the cooling is urgent: move the work on {{gpu}} to other {others}, if some are free. The other steps can \
+                 wait. "
+            ),
         );
         steps.push("Now: check airflow, fans, coolant and inlet temperature of {node} near {gpu}.".to_owned());
     }

@@ -3,6 +3,7 @@
 use crate::conclusion::plan::consequences::{
     if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,
 };
+use crate::conclusion::plan::demands::{Demand, demands};
 use crate::conclusion::plan::{
     SHOWN, comes_first, distinct, first_steps, further, ids, is_inspection, is_only, needs_of, needs_plan,
     refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
@@ -58,6 +59,8 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let reboots = || urgent(drafts).filter(|draft| wants(draft, ActionCode::DrainAndReboot));
     let is_gone = reboots().any(|draft| draft.rule.in_plan == InPlan::PowerCycle);
     let is_cold = reboots().any(|draft| draft.rule.in_plan == InPlan::ColdStart);
+    let asks_for_power_cycle =
+        reboots().any(|draft| draft.texts().flat_map(demands).any(|one| one == Demand::PowerCycle));
     let fell = |draft: &&Draft| matches!(draft.rule.in_plan, InPlan::PowerCycle | InPlan::LostBefore);
     let mut fallen: Vec<&Draft> = reboots().filter(fell).collect();
     let stuck: Vec<String> = stuck(drafts, |_| true);
@@ -81,6 +84,9 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
             (Whole::Reboot, false, true) if is_cold => {
                 "Power-cycle {node}: a warm reboot does not clear the state that prevents the start of the GPU."
             }
+            (Whole::Reboot, false, true) if asks_for_power_cycle => {
+                "Power-cycle {node}: a plain reboot may not be sufficient."
+            }
             (Whole::Reboot, false, true) => "Reboot {node}.",
             (Whole::ResetAll, _, true) => {
                 "Reset all GPUs and NVSwitches of {node} together (nvidia-smi --gpu-reset), or reboot {node}."
@@ -94,7 +100,9 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     );
     let (lead, verb) = match whole {
         Whole::ResetAll if stuck.is_empty() => (ActionCode::DrainAndReset, "reset"),
-        _ if !is_gone && !is_cold && stuck.is_empty() => (ActionCode::DrainAndReboot, "reboot"),
+        _ if !is_gone && !is_cold && !asks_for_power_cycle && stuck.is_empty() => {
+            (ActionCode::DrainAndReboot, "reboot")
+        }
         _ => (ActionCode::DrainAndReboot, "power-cycle"),
     };
     let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
@@ -102,7 +110,8 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     };
     let reset = distinct(places(wants_reset));
     if !reset.is_empty() && whole == Whole::Reboot {
-        steps.push(format!("{} needs no separate reset: the {verb} resets it.", evidence::gpus(&reset)));
+        let text = format!("{{gpu}} needs no separate reset: the {verb} is enough.");
+        steps.push(evidence::about(&text, &evidence::gpus(&reset)));
     }
     steps.extend(first_steps(drafts));
     steps.extend(afterwards(drafts, &places));
@@ -116,8 +125,19 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
         steps.push(format!(
             "While {{node}} is down, {parts}: a cause that several GPUs share is likelier than a fault of each."
         ));
-    } else if !gpus.is_empty() {
-        steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&gpus)));
+    } else {
+        let named = |is_outside: bool| {
+            let own = fallen.iter().filter(|draft| draft.is_outside == is_outside).map(|draft| draft.label());
+            evidence::gpus(&distinct(own.collect()))
+        };
+        let (to_return, to_test) = (named(false), named(true));
+        if !to_return.is_empty() {
+            steps.push(evidence::about("If {gpu} falls off the bus again, return it (RMA).", &to_return));
+        }
+        if !to_test.is_empty() {
+            let text = "If {gpu} falls off the bus again although the slot is sound, test the GPU in another slot.";
+            steps.push(evidence::about(text, &to_test));
+        }
     }
     steps.extend(further(urgent(drafts), lead));
     steps.extend(updates(urgent(drafts)));

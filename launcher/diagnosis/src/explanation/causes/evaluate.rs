@@ -7,6 +7,7 @@ use crate::explanation::causes::{
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Diagnosis, Finding, Verdict};
+use crate::input::platforms;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::facts::kubernetes::pod::PodFacts;
@@ -68,6 +69,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Inferred, Part::Device, kubelet::no_gpu_allocated),
     (Inferred, Part::Device, gpu::memory_used_up),
     (Inferred, Part::Device, kubelet::device_unhealthy),
+    (Inferred, Part::Device, eviction::older_than_the_driver),
     (Inferred, Part::Program, kubelet::waits_for_init),
     (Inferred, Part::Program, process::zombie),
     (Inferred, Part::Program, process::limited_by_its_container),
@@ -136,8 +138,18 @@ pub(crate) fn first_cause(
     failing_part::quote(&case, &mut explanation);
     subject_owner::add(&case, &mut explanation);
     linked_pods::add(&case, &mut explanation);
+    add_platform(&case, &mut explanation);
     claims::join(&case, &mut explanation);
     explanation
+}
+
+/// Adds what is different on the platform of the node, if a pod of NVIDIA's software fails or waits there.
+fn add_platform(case: &Case<'_>, explanation: &mut Explanation) {
+    let fails = case.pod.is_gpu_stack && explanation.cause != Cause::None;
+    let Some(note) = case.report.filter(|_| fails).and_then(platforms::note) else { return };
+    if !explanation.action.text.contains(&note) {
+        explanation.action.text = format!("{} {note}", explanation.action.text).trim_start().to_owned();
+    }
 }
 
 /// Returns whether an explanation recommends the repair of a GPU, and the node was read and is healthy, or needs no repair itself. Then

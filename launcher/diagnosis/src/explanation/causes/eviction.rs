@@ -2,10 +2,12 @@
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::input::node::Node;
 use crate::messages::phrases::{self, Part};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::PodEvent;
+use syringe_core::facts::kubernetes::KubernetesFacts;
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, known as known_time};
 use syringe_core::facts::processes::GpuProcess;
 
 /// One row: the reason in a pod's status, the cause, the action, the meaning and the advice. `OutOf` is the beginning
@@ -293,6 +295,53 @@ pub(crate) fn lost_by_a_reboot(case: &Case<'_>) -> Option<Explanation> {
                 ),
             ),
     )
+}
+
+/// Maximum time between the boot of a node and the restart of its containers.
+const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(15);
+
+/// Returns when the node booted, if that restarted a container: Kubernetes has no record of its end, and it started just after the boot.
+pub(super) fn restarted_by_boot(case: &Case<'_>, container: &ContainerFacts) -> Option<Timestamp> {
+    let ContainerState::Running { since } = container.state else { return None };
+    let booted = case.booted()?;
+    let age = since?.duration_since(booted);
+    let is_near = !age.is_negative() && age <= AFTER_BOOT;
+    (is_near && container.restarts > 0 && container.last.is_none()).then_some(booted)
+}
+
+/// Explains a running pod that is older than the driver that is loaded: a container keeps the device files and libraries of its start.
+pub(crate) fn older_than_the_driver(case: &Case<'_>) -> Option<Explanation> {
+    let (pod, node) = (case.pod, case.node);
+    if pod.phase != "Running" || pod.deleted.is_some() || !pod.wants_gpus {
+        return None;
+    }
+    // A program that has a GPU open works with the driver that is loaded.
+    if case.on_node.processes.iter().any(|process| !process.uses.is_empty()) {
+        return None;
+    }
+    let kubernetes = KubernetesFacts::default();
+    let loaded = Node::new(case.report?, &kubernetes).driver_loaded()?;
+    let of_gpus = pod.containers.iter().filter(|one| pod.gpu_containers.contains(&one.name));
+    let (container, started) = of_gpus
+        .filter_map(|one| match one.state {
+            ContainerState::Running { since } => Some((one, known_time(since)?)),
+            _ => None,
+        })
+        .find(|(_, started)| *started < loaded)?;
+    let name = &container.name;
+    let boot = restarted_by_boot(case, container);
+    let boot = boot
+        .map(|booted| format!("{node} was rebooted (booted at {booted:.0}), and that restarted container {name}; "));
+    let what = format!(
+        "{}container {name} runs since {started:.0}, and the nvidia driver was loaded after that, at {loaded:.0}: the container has no \
+         device files or libraries of this driver, or old ones",
+        boot.unwrap_or_default()
+    );
+    let advice = format!(
+        "Delete the pod, so that it starts with the driver that is loaded. So that the next boot of {node} does not repeat this, keep pods off \
+         the node until its driver, toolkit and device plugin are ready (a startup taint), or recreate such pods after a boot."
+    );
+    Some(case.explain(Cause::Node, Certainty::Likely, what).with_action(ActionCode::RestartPod, advice))
 }
 
 /// Explains a pod that Kubernetes ended or is ending: preempted, evicted because of a taint, drained, deleted.

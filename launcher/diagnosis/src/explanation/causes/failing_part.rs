@@ -3,11 +3,11 @@
 //! Whatever the cause is, an explanation contains the words of the part that failed: of the kubelet, of the scheduler, of the
 //! program and its log, and of objects that name the pod.
 
-use crate::explanation::causes::{Case, MAX_EVIDENCE, end_quote, event_quote};
+use crate::explanation::causes::{Case, MAX_EVIDENCE, end_quote, event_quote, eviction};
 use crate::explanation::types::{Cause, Explanation};
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes;
-use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent};
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent};
 use syringe_core::text::{clean, clean_keeping_end};
 
 /// Number of characters at the end of a message that identify it.
@@ -44,7 +44,7 @@ struct Message {
 }
 
 /// Returns the lines of the logs that were read, with the container of each log. The first one is of the container that failed.
-fn logs<'c>(case: &'c Case<'_>) -> Vec<(String, Vec<&'c str>)> {
+pub(super) fn logs<'c>(case: &'c Case<'_>) -> Vec<(String, Vec<&'c str>)> {
     let pod = case.pod;
     let failed = case.failed().map(|end| end.container);
     let mut logs: Vec<(String, Vec<&str>)> = Vec::new();
@@ -59,6 +59,20 @@ fn logs<'c>(case: &'c Case<'_>) -> Vec<(String, Vec<&'c str>)> {
     let others = pod.other_logs.iter().filter(|log| failed != Some(log.container.as_str()));
     logs.extend(others.map(|log| (log.container.clone(), log.lines.iter().map(String::as_str).collect())));
     logs
+}
+
+/// Returns the lines of the log of a container. `None` if the log was not read.
+pub(super) fn log_of<'c>(case: &'c Case<'_>, container: &str) -> Option<Vec<&'c str>> {
+    logs(case).into_iter().find(|(name, _)| name == container).map(|(_, lines)| lines)
+}
+
+/// Returns where the log of a container is: the command that shows it, after that its last lines are in the answer if they are.
+pub(super) fn where_is_log(case: &Case<'_>, container: &str, command: &str) -> String {
+    match log_of(case, container) {
+        Some(lines) if lines.is_empty() => "its log is empty".to_owned(),
+        Some(_) => format!("its last lines are in this answer; all of it: {command}"),
+        None => command.to_owned(),
+    }
 }
 
 /// Returns the lines of the logs of containers that failed which tell most.
@@ -202,7 +216,9 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
             of_log: false,
         };
         doubts.extend(pod.other_conditions.iter().map(condition));
-        let restarted = pod.containers.iter().filter(|one| one.restarts > 0 && one.last.is_none());
+        // A boot of the node restarts all containers, and leaves no record.
+        let by_boot = |one: &ContainerFacts| one.restarts == 1 && eviction::restarted_by_boot(case, one).is_some();
+        let restarted = pod.containers.iter().filter(|one| one.restarts > 0 && one.last.is_none() && !by_boot(one));
         doubts.extend(restarted.map(|one| Doubt {
             source: format!("its container {} was restarted {} times", one.name, one.restarts),
             message: String::new(),

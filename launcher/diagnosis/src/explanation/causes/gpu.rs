@@ -4,7 +4,9 @@
 //! the error affects one process only, and a time while the failed container ran. Other events are shown, but are not the
 //! cause.
 
-use crate::explanation::causes::{Case, NEAR, class_of, effects, end_quote, finding_quote, program_message, quotes};
+use crate::explanation::causes::{
+    Case, NEAR, class_of, effects, end_quote, failing_part, finding_quote, program_message, quotes,
+};
 use crate::explanation::pod_on_node::{affects_one_process, is_fault_of_switch};
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -295,7 +297,7 @@ pub(crate) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(finding.evidence.iter().take(3).cloned())
         .with_evidence(end_quote(case));
     explanation.action = case.action_for(finding);
-    let log = end.log_command(case.pod);
+    let log = failing_part::where_is_log(case, end.container, &end.log_command(case.pod));
     explanation.action.text.push_str(&format!(" Check in its log whether it ran out of GPU memory: {log}."));
     Some(explanation)
 }

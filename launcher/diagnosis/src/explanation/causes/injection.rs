@@ -146,6 +146,41 @@ pub(super) fn requested_by_other<'c>(case: &'c Case<'_>) -> Option<&'c str> {
     others.into_iter().find(|spec| is_without && spec.requests_gpus).map(|spec| spec.name.as_str())
 }
 
+/// Words of programs that find no GPU or no driver, whatever library says it, in lower case.
+const FINDS_NO_GPU: [&str; 25] = [
+    "libcuda.so",
+    "cuda.is_available() is false",
+    "cuda is not available",
+    "cuda not available",
+    "no cuda gpus",
+    "no cuda-capable",
+    "no cuda device",
+    "could not find cuda",
+    "cannot find cuda",
+    "no nvidia gpu",
+    "no nvidia driver",
+    "no gpu",
+    "gpu not found",
+    "gpu is not available",
+    "gpu will not be used",
+    "requires a gpu",
+    "no visible gpu",
+    "no devices were found",
+    "no supported gpu",
+    "no accelerator",
+    "0 gpus",
+    "cuda_error_no_device",
+    "cudaerrornodevice",
+    "failed to initialize nvml",
+    "cuinit",
+];
+
+/// Returns whether a message says that a program finds no GPU or no driver.
+pub(super) fn finds_no_gpu(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    FINDS_NO_GPU.iter().any(|words| message.contains(words))
+}
+
 /// Words of components of NVIDIA's software that find nothing, in lower case.
 const FINDS_NOTHING: [&str; 4] = ["no labels", "no devices", "no gpus", "no gpu found"];
 

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use crate::explanation::causes::{Case, event_quote, failing_part, gpu};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::messages::phrases::{self, Part};
 use crate::messages::shapes;
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, Termination};
@@ -41,7 +42,7 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
                 format!(
                     "{first}Check in the container's log why the program did not respond ({}). If it is only slow, add a startupProbe, or give the \
                      {probe} probe more time.",
-                    end.log_command(case.pod)
+                    failing_part::where_is_log(case, container, &end.log_command(case.pod))
                 ),
             )
     })
@@ -187,12 +188,45 @@ pub(crate) fn waits_for_init(case: &Case<'_>) -> Option<Explanation> {
     let what = format!(
         "the pod waits for its init container {name}, which runs{since}; its other containers have not started"
     );
-    let logs = format!("kubectl logs -n {} {} -c {name}", pod.namespace, pod.name);
+    let command = format!("kubectl logs -n {} {} -c {name}", pod.namespace, pod.name);
+    let logs = failing_part::where_is_log(case, name, &command);
     let conditions = pod.other_conditions.iter().filter(|condition| condition.contains(name.as_str()));
+    let lines = failing_part::log_of(case, name).unwrap_or_default();
+    let telling = shapes::telling_lines(lines.iter().copied());
+    let known = lines.iter().rev().find_map(|line| Some((*line, phrases::known(Part::Program, line)?)));
+    let reading = shapes::read_log(lines.iter().copied());
+    let (cause, code, why, advice) = match (known, reading) {
+        (Some((line, phrase)), _) => {
+            let why = format!(": {} (\"{}\")", phrase.meaning(line), shapes::words_of(line));
+            // A component of the node waits for the node, and not for its image.
+            let cause = if pod.is_gpu_stack { Cause::Node } else { phrase.cause };
+            (cause, phrase.code, why, phrase.advice_for(line, case.node))
+        }
+        (None, Some((_, reading))) => {
+            let advice = format!("{} (Log of {name}: {logs}.)", reading.advice(case.node));
+            (reading.cause, ActionCode::Watch, format!(": {}", reading.quoted()), advice)
+        }
+        (None, None) => {
+            let last = telling.last().map(|line| format!(" (its log says: \"{}\")", shapes::words_of(line)));
+            (
+                Cause::Unknown,
+                ActionCode::Watch,
+                last.unwrap_or_default(),
+                format!("Find out what {name} waits for: {logs}"),
+            )
+        }
+    };
+    // A container that has just started may still succeed, whatever its log says.
+    let (cause, certainty) = if just_started(case).is_some() && cause != Cause::Unknown {
+        (Cause::Unknown, Certainty::Possible)
+    } else {
+        (cause, Certainty::Likely)
+    };
     Some(
-        case.explain(Cause::Unknown, Certainty::Likely, what)
+        case.explain(cause, certainty, format!("{what}{why}"))
             .with_evidence(conditions.map(|condition| format!("condition {condition}")))
-            .with_action(ActionCode::Watch, format!("Find out what {name} waits for: {logs}")),
+            .with_evidence(telling.into_iter().map(|line| format!("log of container {name}: {line}")))
+            .with_action(code, advice),
     )
 }
 
@@ -261,12 +295,35 @@ pub(crate) fn pulls_its_image(case: &Case<'_>) -> Option<Explanation> {
 /// Maximum length of the kubelet's words about an image.
 const MAX_IMAGE: usize = 200;
 
+/// A container that is younger than this may still be starting.
+const STARTING: SignedDuration = SignedDuration::from_mins(2);
+
+/// Returns the age of the newest container in seconds, if the pod is starting for the first time: no container was restarted.
+fn just_started(case: &Case<'_>) -> Option<i64> {
+    let now = case.report?.taken_at?;
+    let newest = case.pod.running().filter_map(|(_, since)| since).max()?;
+    let age = now.duration_since(newest);
+    let is_first = case.pod.containers.iter().all(|container| container.restarts == 0);
+    (is_first && !age.is_negative() && age < STARTING).then(|| age.as_secs())
+}
+
 /// Explains a pod that is running but not Ready.
 pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Running" || case.pod.ready != Some(false) || case.pod.deleted.is_some() {
         return None;
     }
     let failure = case.events(&["Unhealthy"]).find(|event| event.message.to_ascii_lowercase().contains("readiness"));
+    if let Some(age) = just_started(case).filter(|_| failure.is_none()) {
+        let what = format!("the pod is starting: its newest container started {age} s ago, and it is not Ready yet");
+        return Some(
+            case.explain(Cause::None, Certainty::Likely, what)
+                .with_evidence(case.pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}")))
+                .with_action(
+                    ActionCode::None,
+                    "Wait until the program has started, and explain the pod again if it does not become Ready.",
+                ),
+        );
+    }
     let container = failure.and_then(PodEvent::container);
     let whose = match container.filter(|_| case.pod.containers.len() > 1) {
         Some(container) => format!("the readiness probe of its container {container} fails"),
@@ -280,22 +337,33 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
         None => (Certainty::Possible, "it is running but is not Ready; the reason was not found".to_owned()),
     };
     let name = container.or_else(|| Some(case.pod.running().next()?.0)).unwrap_or_default();
-    let logs = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);
+    let command = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);
+    let logs = failing_part::where_is_log(case, name, &command);
     let doubts = failing_part::doubts_of_logs(case);
-    let what = match doubts.first() {
-        Some(doubt) => format!("{what}; {}: \"{}\"", doubt.source, shapes::words_of(&doubt.message)),
-        None => what,
+    // A known error in the log says whose fault it is; any other may be of no account.
+    let known = doubts.iter().find_map(|doubt| Some((doubt, phrases::known(Part::Program, &doubt.message)?)));
+    let known = known.filter(|(_, phrase)| phrase.cause != Cause::Unknown);
+    let (cause, what) = match (known, doubts.first()) {
+        (Some((doubt, phrase)), _) => (phrase.cause, format!("{what}; in its log: {}", phrase.meaning(&doubt.message))),
+        (None, Some(doubt)) => {
+            (Cause::Application, format!("{what}; {}: \"{}\"", doubt.source, shapes::words_of(&doubt.message)))
+        }
+        (None, None) => (Cause::Application, what),
     };
+    let known = known.map(|(doubt, phrase)| (phrase.code, phrase.advice_for(&doubt.message, case.node)));
     Some(
-        case.explain(Cause::Application, certainty, what)
+        case.explain(cause, certainty, what)
             .with_evidence(case.pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}")))
             .with_evidence(failure.map(event_quote))
             .with_evidence(doubts.into_iter().map(|doubt| doubt.quote))
             .with_action(
-                ActionCode::Watch,
-                match answer {
-                    Some((_, advice)) => format!("{advice} The log of the program: {logs}"),
-                    None => format!("Check its readiness probe, and why the program does not respond ({logs})."),
+                known.as_ref().map_or(ActionCode::Watch, |(code, _)| *code),
+                match (known, answer) {
+                    (Some((_, advice)), _) => format!("{advice} The log of the program: {logs}"),
+                    (None, Some((_, advice))) => format!("{advice} The log of the program: {logs}"),
+                    (None, None) => {
+                        format!("Check its readiness probe, and why the program does not respond ({logs}).")
+                    }
                 },
             ),
     )

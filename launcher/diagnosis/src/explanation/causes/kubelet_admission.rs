@@ -5,11 +5,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::explanation::causes::{Case, free_gpus};
+use crate::explanation::causes::{Case, blockers, free_gpus};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::report::Section;
 
@@ -125,7 +126,14 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
              and use another version. Then recreate the pod."
         );
     }
-    explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal)
+    let half = blockers::half_requests(case);
+    for one in &half {
+        refusal.cause = Cause::Application;
+        refusal.what = format!("{}; {}", refusal.what, one.what);
+        refusal.action =
+            Action { code: ActionCode::ChangeRequest, text: format!("{} Then recreate the pod.", one.advice) };
+    }
+    if half.is_empty() { explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal) } else { refusal }
 }
 
 /// Explains that the kubelet has too few free devices.
@@ -134,7 +142,7 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     let kubelet = case.report.and_then(|report| Section::data_of(&report.sections.kubelet));
     let counts = kubelet.and_then(|kubelet| counts(kubelet, message));
     let counted = counts.as_ref().map(|counts| {
-        let Counts { resource, registered, allocated } = counts;
+        let Counts { resource, registered, allocated, .. } = counts;
         format!("the kubelet on {node} has {allocated} of {registered} {resource} allocated now")
     });
     let numbers = between(message, "Requested:").zip(between(message, "Available:"));
@@ -146,7 +154,16 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
         refusal.evidence = quote(stale).into_iter().chain(counted).collect();
         return refusal;
     }
-    let free = counts.as_ref().map(|counts| counts.registered.saturating_sub(counts.allocated));
+    let free = counts.as_ref().map(|counts| counts.free.len());
+    let lost = counts.as_ref().and_then(|counts| lost_among(case, counts));
+    if let Some((lost, devices)) = &lost {
+        let whose = if free == Some(0) { "one that is allocated" } else { "what is free" };
+        let what = format!("{what}; {whose} is a GPU that cannot be used now ({devices})");
+        let mut refusal = explained_by(case, &[lost.id.as_str()], Refusal::of_node(what, String::new()));
+        refusal.cause = Cause::Gpu;
+        refusal.evidence.extend(counted);
+        return refusal;
+    }
     let mut refusal = match free {
         Some(0) => Refusal::of_node(
             format!("{what}; all of them are allocated{}", placed_by(case)),
@@ -180,11 +197,39 @@ fn placed_by(case: &Case<'_>) -> String {
         .unwrap_or_default()
 }
 
+/// Returns the finding about a GPU that cannot be used, if the kubelet counts its devices: all free ones are of such GPUs, or there is no
+/// free one. Also returns their names.
+fn lost_among<'c>(case: &'c Case<'_>, counts: &Counts<'_>) -> Option<(&'c Finding, String)> {
+    let sections = &case.report?.sections;
+    let inventory = Section::data_of(&sections.inventory);
+    let lost = case
+        .all_findings()
+        .find(|finding| finding.severity > Severity::Info && LOST.iter().any(|start| finding.id.starts_with(start)))?;
+    // A device that NVML does not list, or that the driver lost, cannot be used.
+    let works = |device: &str| {
+        inventory.is_none_or(|inventory| {
+            let is_it = |uuid: &Option<String>| uuid.as_deref().is_some_and(|uuid| device.starts_with(uuid));
+            let is_lost = inventory.lost.iter().any(|one| is_it(&one.uuid));
+            let of_finding =
+                |gpu: &GpuInventory| gpu.pci_address.as_ref().is_some_and(|at| lost.addresses.contains(at));
+            let listed = inventory.gpus.iter().find(|gpu| is_it(&gpu.uuid));
+            !is_lost && listed.is_some_and(|gpu| !of_finding(gpu))
+        })
+    };
+    let considered = if counts.free.is_empty() { &counts.held } else { &counts.free };
+    let broken: Vec<&str> =
+        considered.iter().copied().filter(|device| device.starts_with("GPU-") && !works(device)).collect();
+    let is_reason = if counts.free.is_empty() { !broken.is_empty() } else { broken.len() == counts.free.len() };
+    is_reason.then(|| (lost, broken.join(", ")))
+}
+
 /// Devices of one resource: how many are registered, and how many are allocated to containers.
 struct Counts<'a> {
     resource: &'a str,
     registered: usize,
     allocated: usize,
+    free: Vec<&'a str>,
+    held: Vec<&'a str>,
 }
 
 /// Returns the kubelet's numbers for the resource that a message names. `None` for shared resources: the checkpoint counts
@@ -197,7 +242,15 @@ fn counts<'a>(kubelet: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
         return None;
     }
     let allocated: std::collections::BTreeSet<&String> = held.flat_map(|allocation| &allocation.devices).collect();
-    Some(Counts { resource: &offers.resource, registered: offers.devices.len(), allocated: allocated.len() })
+    let free = offers.devices.iter().filter(|device| !allocated.contains(device)).map(String::as_str).collect();
+    let held = offers.devices.iter().filter(|device| allocated.contains(device)).map(String::as_str).collect();
+    Some(Counts {
+        resource: &offers.resource,
+        registered: offers.devices.len(),
+        allocated: allocated.len(),
+        free,
+        held,
+    })
 }
 
 /// Explains that no device plugin had registered, or that none of its devices was healthy.

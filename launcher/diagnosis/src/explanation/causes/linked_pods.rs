@@ -2,6 +2,7 @@
 
 use crate::explanation::causes::{Case, MAX_EVIDENCE, NOT_IDENTIFIED};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::rules::kubernetes::named_logs;
 use crate::rules::kubernetes::stack_log::linked::{self, Told};
 use syringe_core::text::clean_keeping_end;
 
@@ -38,7 +39,11 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
         let all = first.iter().cloned().chain(evidence).chain(rest.iter().cloned());
         explanation.evidence = all.take(MAX_EVIDENCE * 2).collect();
     }
-    actions.push(std::mem::take(&mut explanation.action.text));
+    let mut own = std::mem::take(&mut explanation.action.text);
+    for linked in case.pod.linked_pods.iter().filter(|linked| linked.log.is_some()) {
+        own = named_logs::after_reading(&own, &linked.pod);
+    }
+    actions.push(own);
     explanation.action.text = actions.join(" ").trim().to_owned();
 }
 

@@ -4,6 +4,7 @@
 //! program) and its class in the catalogue determine the cause that it indicates. The reasons of pods and containers are
 //! those of the kubelet and the scheduler.
 
+mod blockers;
 mod claims;
 mod cuda_versions;
 mod effects;

@@ -20,6 +20,7 @@ use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termi
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::host_lines;
 use syringe_core::report::Section;
+use syringe_core::text::clean;
 
 pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     let kills: Vec<_> = case.on_node.own_events.iter().filter(|event| event.kind == KernelEventKind::OomKill).collect();
@@ -216,7 +217,7 @@ pub(crate) fn zombie(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(dead.iter().map(|process| in_words(process)))
             .with_action(
                 ActionCode::RestartPod,
-                "Restart the pod, or end the parent process. Find out why the process ended (kubectl logs).",
+                "Restart the pod, or end the parent process. Find out in the log of the container why the process ended.",
             )
     })
 }
@@ -244,8 +245,12 @@ pub(crate) fn ends_without_error(case: &Case<'_>) -> Option<Explanation> {
             ActionCode::FixApplication,
             format!(
                 "If the program is meant to finish, run it in a Job, or with restartPolicy OnFailure. If it is meant to keep running, \
-                 find out in its log why it exits (kubectl logs -n {} {} -c {name} --previous).",
-                case.pod.namespace, case.pod.name
+                 find out in its log why it exits ({}).",
+                failing_part::where_is_log(
+                    case,
+                    name,
+                    &format!("kubectl logs -n {} {} -c {name} --previous", case.pod.namespace, case.pod.name)
+                )
             ),
         )
     })
@@ -289,13 +294,60 @@ pub(crate) fn limited_by_its_container(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation.with_evidence(end_quote(case)).with_action(code, text))
 }
 
+/// Explains a program that finds no GPU in words of its own, if another container of the pod requests the GPU.
+fn has_no_request(case: &Case<'_>, end: &Termination<'_>) -> Option<Explanation> {
+    let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
+    let words = end.message.lines().chain(in_log).find(|line| injection::finds_no_gpu(line))?;
+    let holder = injection::requested_by_other(case)?;
+    let container = end.container;
+    let what = format!(
+        "container {container} finds no GPU (\"{}\"); this container requests no GPU, container {holder} of the pod requests it",
+        shapes::words_of(words)
+    );
+    let advice = format!(
+        "Request the GPU in the limits of container {container} (nvidia.com/gpu: 1), which uses it, and not in those of {holder}: a GPU \
+         belongs to the container that requests it, not to the pod."
+    );
+    let explanation = case.explain(Cause::Application, Certainty::Likely, what).with_evidence(end_quote(case));
+    Some(explanation.with_action(ActionCode::ChangeRequest, advice))
+}
+
+/// Maximum length of the name of a library.
+const MAX_LIBRARY: usize = 80;
+
+/// Maximum time between a crash in the kernel log and the end of the container.
+const WITH_ITS_END: SignedDuration = SignedDuration::from_secs(10);
+
+/// Returns the library in which the program of a container crashed, with the kernel's line: the line names a process of the pod, or it is
+/// the only crash of that time.
+fn crashed_in<'c>(case: &'c Case<'_>, end: &Termination<'_>) -> Option<(&'c str, &'c KernelEvent)> {
+    let log = case.report.and_then(|report| Section::data_of(&report.sections.xid))?;
+    let at_end = |event: &&KernelEvent| {
+        let apart = event.last.zip(end.finished).map(|(last, end)| end.duration_since(last).abs());
+        event.kind == KernelEventKind::Segfault && apart.is_some_and(|apart| apart <= WITH_ITS_END)
+    };
+    let crashes: Vec<&KernelEvent> = log.events.iter().filter(at_end).collect();
+    let own = crashes.iter().find(|event| case.on_node.names_own_process(event));
+    let only = || crashes.first().filter(|_| matches!(end.exit_code, 139 | 134 | 11) && crashes.len() == 1);
+    let event = own.or_else(only)?;
+    Some((event.details.get("library")?.as_str(), event))
+}
+
 /// Explains a program that exited, if no other cause was found.
 pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let end = case.ended().filter(|end| end.exit_code != 0)?;
+    if let Some(explanation) = has_no_request(case, &end) {
+        return Some(explanation);
+    }
     let Termination { container, exit_code, reason, message, .. } = end;
+    let crash = crashed_in(case, &end);
     let what = match exit_code {
         126 => "could not execute its command".to_owned(),
         127 => "did not find a command (exit code 127)".to_owned(),
+        139 | 134 if crash.is_some() => {
+            let library = crash.map(|(library, _)| clean(library, MAX_LIBRARY)).unwrap_or_default();
+            format!("crashed in the library {library}, according to the kernel log")
+        }
         134 => "aborted (SIGABRT): an assertion failed, or a library such as NCCL aborted".to_owned(),
         135 => "had a bus error (SIGBUS): /dev/shm is often too small for its workers".to_owned(),
         137 if node_ran_out_of_memory(case, &end) => {
@@ -367,13 +419,23 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         None => format!("; {NOT_IDENTIFIED}"),
     };
     let advice = reading.map(|(reading, _)| reading.advice(case.node)).unwrap_or_default();
-    let log = format!("Check the log of the container: {}", end.log_command(case.pod));
+    let log = failing_part::where_is_log(case, end.container, &end.log_command(case.pod));
+    let log = format!("Check the log of the container: {log}");
+    let log = match crash {
+        Some((library, _)) => format!(
+            "Check that {} fits the other libraries of the image and the driver (versions of CUDA, NCCL, PyTorch and of plugins), and look \
+             for the crash in its issues. {log}",
+            clean(library, MAX_LIBRARY)
+        ),
+        None => log,
+    };
     let advice = if advice.is_empty() { log } else { format!("{advice} {log}") };
     let beside =
         claims::concerns(case).into_iter().filter(|finding| named.is_none_or(|named| !std::ptr::eq(*finding, named)));
     Some(
         case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}{why}"))
             .with_evidence(end_quote(case))
+            .with_evidence(crash.map(|(_, event)| crate::explanation::timeline::line(event)))
             .with_evidence(named.map(finding_quote))
             .with_evidence(named.into_iter().flat_map(|finding| finding.evidence.iter().take(2).cloned()))
             .with_evidence(

@@ -57,17 +57,21 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let container = end.container;
     let why = finding.map(|finding| format!(" ({})", finding.headline())).unwrap_or_default();
     let without = requests_none(case, phrase);
-    let holder = injection::requested_by_other(case).filter(|_| !without && phrase.is_about_injection());
+    let lacks_gpu = phrase.is_about_injection() || phrase.finds_no_gpu() || injection::finds_no_gpu(text);
+    let holder = injection::requested_by_other(case).filter(|_| !without && lacks_gpu);
     let of_library = injection::capability_of_library(text).is_some();
     let hidden = injection::hiding_variable(case, text)
         .filter(|_| !without && holder.is_none() && (phrase.is_about_injection() || of_library));
-    let cause = if hidden.is_some() || holder.is_some() { Cause::Application } else { cause_of(case, phrase, finding) };
+    let own_fault = fault_of_its_code(case, &end)
+        .filter(|_| phrase.cause == Cause::Unknown && finding.is_none() && text.to_ascii_lowercase().contains("cuda"));
+    let is_its_own = hidden.is_some() || holder.is_some() || own_fault.is_some();
+    let cause = if is_its_own { Cause::Application } else { cause_of(case, phrase, finding) };
     let note = match (without, holder, past, elsewhere.is_empty()) {
         (true, ..) => "; the pod requests no GPU".to_owned(),
         (_, Some(holder), ..) => format!("; this container requests no GPU, container {holder} of the pod requests it"),
         (_, _, true, _) => "; the driver of its node works now".to_owned(),
         (_, _, _, false) => "; another GPU or an NVSwitch of its node failed before".to_owned(),
-        _ => String::new(),
+        _ => own_fault.as_ref().map(|words| format!("; {words}")).unwrap_or_default(),
     };
     let mesh = sidecar(case).filter(|_| phrase.is_about_connections());
     let mesh_note = mesh.map(|name| {
@@ -104,7 +108,15 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         );
         explanation = explanation.with_evidence(others).with_action(phrase.code, advice);
     }
-    if let Some(name) = mesh {
+    if let Some(mig) = mig_permission(case, text) {
+        explanation.summary = format!("{}; {mig}.", explanation.summary.trim_end_matches('.'));
+        let advice = format!(
+            "Let the container see the MIG instances: NVIDIA_MIG_MONITOR_DEVICES=all with the capability SYS_ADMIN or a privileged container \
+             (the manifests and charts of the device plugin and of DCGM have both for nodes with MIG), or the devices in /dev/nvidia-caps. {}",
+            advice()
+        );
+        explanation = explanation.with_action(phrase.code, advice);
+    } else if let Some(name) = mesh {
         explanation = explanation.with_action(
             phrase.code,
             format!(
@@ -133,6 +145,11 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         explanation = explanation.with_action(ActionCode::FixApplication, advice);
     } else if let Some(finding) = finding {
         explanation.action = case.action_for(finding);
+    } else if own_fault.is_some() {
+        explanation = explanation.with_evidence(quotes(&case.own_xids(&[Class::Application]))).with_action(
+            ActionCode::FixApplication,
+            "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1). The GPU can stay in service.",
+        );
     } else if past {
         explanation = explanation.with_action(ActionCode::RestartPod, restart_now(case));
     } else if let Some(plan) = plan_elsewhere(case, &elsewhere) {
@@ -141,6 +158,39 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         explanation = explanation.with_action(plan.code, text);
     }
     Some(explanation)
+}
+
+/// Returns that MIG is on on the node, if NVML or CUDA denied a request: the MIG devices of a GPU need permissions of their own.
+fn mig_permission(case: &Case<'_>, text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let is_denied =
+        ["insufficient permissions", "no_permission", "not_permitted"].iter().any(|words| text.contains(words));
+    let mig = Section::data_of(&case.report.filter(|_| is_denied)?.sections.mig)?;
+    let is_on = |gpu: &&syringe_core::facts::mig::GpuMig| gpu.mode.as_ref().is_some_and(|mode| mode.current);
+    let count = mig.gpus.iter().filter(is_on).count();
+    let plural = if count == 1 { "" } else { "s" };
+    (count > 0).then(|| {
+        format!("MIG is on for {count} GPU{plural} of {}: the driver lets a container read MIG devices only with a permission for them", case.node)
+    })
+}
+
+/// Maximum time between an Xid and the end of the program that caused it.
+const WITH_ITS_END: SignedDuration = SignedDuration::from_secs(10);
+
+/// Returns that the driver reported a fault of the program's own code on its GPU when the program ended, and no other fault.
+fn fault_of_its_code(case: &Case<'_>, end: &Termination<'_>) -> Option<String> {
+    let faults: Vec<&KernelEvent> = case.on_node.own_events.iter().filter(|event| is_fault(event)).collect();
+    let own = case.own_xids(&[Class::Application]);
+    let at_end = |event: &&KernelEvent| {
+        let apart = event.last.zip(end.finished).map(|(last, end)| end.duration_since(last).abs());
+        apart.is_some_and(|apart| apart <= WITH_ITS_END)
+    };
+    let first = own.iter().find(|event| at_end(event))?;
+    let only = faults.iter().all(|fault| own.iter().any(|event| std::ptr::eq(*event, *fault)));
+    let code = first.code?;
+    (only && !case.may_be_of_others(&own)).then(|| {
+        format!("at its end, the driver reported Xid {code} on its GPU, which its own code causes, and no other fault of the GPU")
+    })
 }
 
 /// Explains a program whose message is about a GPU or node of another place: of another node of its job, or of another rank.

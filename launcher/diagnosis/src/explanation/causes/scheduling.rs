@@ -1,6 +1,6 @@
 //! `waiting_for_a_node`: explains pods that are not scheduled, by the messages of schedulers and autoscalers.
 
-use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
+use crate::explanation::causes::{Case, NOT_IDENTIFIED, blockers, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::messages::owners;
 use crate::messages::phrases::{self, Part, Phrase};
@@ -226,14 +226,22 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         (Some(meaning), Some(excluded)) => Some(format!("{meaning}; {excluded}")),
         (meaning, excluded) => meaning.or(excluded.filter(|_| is_compared).map(str::to_owned)),
     };
+    let blockers = blockers::of(case, message);
+    let told = blockers.iter().map(|one| one.what.as_str()).collect::<Vec<_>>().join("; ");
+    let meaning = match meaning {
+        Some(meaning) if !told.is_empty() => Some(format!("{meaning}; {told}")),
+        None if !told.is_empty() => Some(told.clone()),
+        meaning => meaning,
+    };
     let machine = no_new_node(case, message);
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
             let what = room.and_then(|room| room.problem.as_deref()).unwrap_or("no node is that big");
+            let told = if told.is_empty() { String::new() } else { format!("; {told}") };
             (
                 Cause::Cluster,
                 Certainty::Certain,
-                format!("the pod never fits, however long it waits: {what} ({})", reasons.join("; ")),
+                format!("the pod never fits, however long it waits: {what}{told} ({})", reasons.join("; ")),
             )
         }
         Some(_) if other.is_empty() && with_room.is_some() => (
@@ -274,7 +282,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             format!("{node} has enough free now. If the pod still waits after a minute, read its newest events.")
         }
         None => match (fit, owners::about([message]).first()) {
-            (Some(fit), _) => fit.action.replace("{namespace}", &case.pod.namespace),
+            (Some(fit), _) => remedies(case, fit, &other),
             (None, Some(owner)) => {
                 let node = case.pod.node.as_deref().unwrap_or("the node");
                 owner.replace("{node}", node)
@@ -284,6 +292,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             }
         },
     };
+    let action = blockers.iter().rev().fold(action, |action, one| format!("{} {action}", one.advice));
     let protects =
         reasons.iter().filter_map(|reason| taint_of(reason)).find_map(|taint| Some((taint, state_of(taint)?)));
     let of_taint = fit.is_some_and(|fit| fit.what.contains("taint"));
@@ -301,7 +310,9 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     };
     let what =
         protects.map_or(what.clone(), |(taint, (state, _))| format!("{what}; the taint {taint} says that {state}"));
-    let tainted = excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")));
+    let has_remedies = room.is_none_or(|room| room.changes.is_empty()) && distinct(&other).len() > 1;
+    let tainted =
+        excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")) && !has_remedies);
     let action = match tainted {
         Some(_) if is_compared => format!("{action} Who set a taint must agree to a toleration of it."),
         Some(taint) if !is_of_shares => format!(
@@ -451,6 +462,46 @@ fn in_words(first: &'static Phrase, reasons: &[&str]) -> String {
     }
     // What is said of a group is about its pods, and not about a part of the nodes.
     meanings.join(if first.what.contains("pod group") { ": " } else { "; for other nodes: " })
+}
+
+/// Returns the phrases of the reasons, each once, with the first reason that has it.
+fn distinct<'r>(reasons: &[&'r str]) -> Vec<(&'static Phrase, &'r str)> {
+    let mut found: Vec<(&'static Phrase, &str)> = Vec::new();
+    for reason in reasons {
+        if let Some(phrase) = phrases::known(Part::Scheduler, reason)
+            && !found.iter().any(|(known, _)| known.what == phrase.what)
+        {
+            found.push((phrase, reason));
+        }
+    }
+    found
+}
+
+/// Returns the remedy of each reason. Several reasons exclude different nodes: each remedy is told with the nodes that it is for.
+fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
+    let of_gpus = reasons.iter().any(|reason| reason.contains("Insufficient nvidia.com/")) || case.pod.wants_gpus;
+    let advice = |phrase: &Phrase, reason: &str| match taint_of(reason) {
+        Some(taint) if state_of(taint).is_some() => "these nodes cannot take pods now".to_owned(),
+        Some(taint) if taint.contains("kubernetes.io/") => phrases::lowercased(phrase.action),
+        Some(taint) if of_gpus => {
+            format!("if the nodes with the taint {taint} are those with the GPUs, add a toleration of it")
+        }
+        Some(taint) if taint.to_ascii_lowercase().contains("gpu") => {
+            format!("the taint {taint} keeps pods that request no GPU off these nodes: leave it")
+        }
+        Some(taint) => format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of it"),
+        None => phrases::lowercased(&phrase.action.replace("{namespace}", &case.pod.namespace)),
+    };
+    let all = distinct(reasons);
+    // The words of a group or a queue are about the pod as a whole.
+    if all.len() < 2 || reasons.iter().any(|reason| !reason.starts_with(|first: char| first.is_ascii_digit())) {
+        return first.action.replace("{namespace}", &case.pod.namespace);
+    }
+    let each = all.iter().map(|(phrase, reason)| {
+        let advice = advice(phrase, reason);
+        format!("For \"{}\": {}.", clean(reason, MAX_WORDS), advice.trim_end_matches('.'))
+    });
+    format!("One of these is enough. {}", each.collect::<Vec<_>>().join(" "))
 }
 
 /// Parts of names of resources that only the scheduler of the software that shares GPUs counts, and a part of that scheduler's name.

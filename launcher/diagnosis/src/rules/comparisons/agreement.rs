@@ -6,7 +6,9 @@ use crate::evidence;
 use crate::input::boards;
 use crate::input::fields::text;
 use crate::input::node::{Gpu, Node};
+use crate::input::runtimes;
 use crate::rule::{Draft, NVML_DOC, rules};
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::LocationErrors;
 
 rules! {
@@ -15,7 +17,7 @@ rules! {
             library.",
         means "Two sections of the report contain the same fact with different values, so that facts cannot be assigned to a \
             GPU with certainty.",
-        reads "inventory, telemetry, ecc, topology, mig, host.pci_gpus";
+        reads "inventory, telemetry, ecc, topology, mig, host.pci_gpus, host.container_runtime, kubernetes.runtime_version";
     SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs report the same identity",
         UpdateSoftware "Do not act on a single GPU of {node}: NVML reports the same identity for several GPUs. Check \
             the driver and the NVML library (a mock, a wrong library, an InfoROM written twice), then run the \
@@ -54,7 +56,21 @@ const GPUS_OF_A_BASEBOARD: usize = 8;
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = node.answering().filter_map(|gpu| readings(node, gpu)).collect();
     drafts.extend(same_identity(node));
+    drafts.extend(runtimes(node));
     drafts
+}
+
+/// Compares the container runtime of the kubelet with the one whose configuration was read: a node can have several. The rules about the
+/// configuration do not use one of another runtime.
+fn runtimes(node: &Node<'_>) -> Option<Draft> {
+    let (used, read) = runtimes::of_kubelet(node).zip(runtimes::of_configuration(node))?;
+    let advice = "No action if both runtimes are meant to be on {node}: only that of the kubelet starts pods. Its configuration was not checked.";
+    (used.runtime != read.runtime && node.shows_whole_node()).then(|| {
+        Draft::on_node(DISAGREE)
+            .with_severity(Severity::Info)
+            .with_evidence(format!("{}, but {}", used.by, read.by))
+            .with_action(ActionCode::Watch, advice)
+    })
 }
 
 fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {

@@ -5,6 +5,8 @@
 
 use crate::evidence;
 use crate::input::node::Node;
+use crate::input::order;
+use crate::input::runtimes;
 use crate::input::stack::pods;
 use crate::rule::{Draft, Unread, rules};
 use jiff::SignedDuration;
@@ -12,7 +14,6 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::kubernetes::node::{Component, RuntimeClassUse};
-use syringe_core::report::Extent;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -36,13 +37,13 @@ rules! {
         means "A handler that is used runs a program that is not on the node: pods with this handler do not start.",
         reads "host.container_runtime, kubernetes.runtime_classes";
     HANDLER_INCOMPLETE: "runtime-handler-incomplete" Critical Driver RUNTIME_DOC,
-        "A container runtime handler has no runtime_type",
+        "A container runtime handler has no valid runtime_type",
         UpdateSoftware "Set runtime_type = \"io.containerd.runc.v2\" for the handler on {node}, in the file that defines \
             it, and restart containerd: no pod with this handler can start. Update the NVIDIA container toolkit that \
             wrote the file.",
-        means "A handler that is used has no runtime_type in containerd's configuration: pods with this handler do not \
-            start.",
-        reads "host.container_runtime, kubernetes.runtime_classes";
+        means "A handler that is used has no runtime_type in containerd's configuration, or one that containerd 2 no longer has: pods with \
+            this handler do not start.",
+        reads "host.container_runtime, kubernetes.runtime_classes, kubernetes.runtime_version";
     NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
         "The container runtime is running with an older configuration than its file",
         UpdateSoftware "Restart the container runtime on {node}: the runtime reads its configuration only when it starts.",
@@ -77,7 +78,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         return Vec::new();
     };
     let mut drafts: Vec<Draft> =
-        used(node.kubernetes, runtime).iter().filter_map(|used| handler(runtime, used)).collect();
+        used(node.kubernetes, runtime).iter().filter_map(|used| handler(node, runtime, used)).collect();
     if drafts.is_empty() {
         drafts.extend(not_loaded(node, runtime));
         drafts.extend(plugin_runtime(node, runtime));
@@ -107,10 +108,13 @@ fn restarted(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
 }
 
 /// Returns the container runtime of the node, if the probe read the files and GPUs of the node and not those of a
-/// container.
+/// container. The configuration of another runtime than that of the kubelet says nothing about pods.
 pub(super) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
-    let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
-    node.host().filter(|_| all)?.container_runtime.as_ref()
+    let read = runtimes::of_configuration(node);
+    if runtimes::of_kubelet(node).zip(read).is_some_and(|(used, read)| used.runtime != read.runtime) {
+        return None;
+    }
+    node.host().filter(|_| node.shows_whole_node())?.container_runtime.as_ref()
 }
 
 /// Returns whether the node booted recently.
@@ -177,7 +181,10 @@ fn default_of(runtime: &ContainerRuntime) -> Option<&RuntimeHandler> {
     runtime.handlers.iter().find(|handler| Some(&handler.name) == runtime.default_handler.as_ref())
 }
 
-fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
+/// Types of handlers that containerd 2 no longer has (https://github.com/containerd/containerd/blob/main/RELEASES.md).
+const BEFORE_2: [&str; 2] = ["io.containerd.runtime.v1.linux", "io.containerd.runc.v1"];
+
+fn handler(node: &Node<'_>, runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
     let name = evidence::data(&used.handler);
     let Some(found) = runtime.handlers.iter().find(|handler| handler.name == used.handler) else {
         // True if the RuntimeClass was not read and the runtime has a handler of NVIDIA: the RuntimeClass may refer to
@@ -196,7 +203,11 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
                 let older = "the file was written after the runtime started: the runtime may still have the handler until it restarts";
                 return draft.with_severity(Severity::Warning).with_evidence(older);
             }
-            draft
+            match (runtimes::mismatch(node), order::written_after_toolkit(node)) {
+                (Some(other), _) => draft.with_evidence(other.line).with_action(ActionCode::UpdateSoftware, other.advice),
+                (None, Some(line)) => draft.with_evidence(line).with_action(ActionCode::UpdateSoftware, WRITTEN_AGAIN),
+                (None, None) => draft,
+            }
         });
     };
     if found.binary_exists == Some(false) {
@@ -209,12 +220,24 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
         }
         return Some(draft);
     }
-    let incomplete = runtime.name == "containerd" && runtime.complete && found.runtime_type.is_none();
-    incomplete.then(|| {
-        let lacks = format!("{}: handler {name} has no runtime_type", configuration(runtime));
-        Draft::on_node(HANDLER_INCOMPLETE).with_evidence(lacks).with_evidence(used.by.clone())
-    })
+    let known = Some(found).filter(|_| runtime.name == "containerd" && runtime.complete)?;
+    let version = node.kubernetes.runtime_version.as_deref();
+    let lacks = match (known.runtime_type.as_deref(), version.filter(|version| version.starts_with("containerd://2.")))
+    {
+        (None, _) => "has no runtime_type".to_owned(),
+        (Some(kind), Some(version)) if BEFORE_2.contains(&kind) => {
+            let version = evidence::data(version);
+            format!("has the runtime_type {}, which {version} no longer has", evidence::data(kind))
+        }
+        _ => return None,
+    };
+    let line = format!("{}: handler {name} {lacks}", configuration(runtime));
+    Some(Draft::on_node(HANDLER_INCOMPLETE).with_evidence(line).with_evidence(used.by.clone()))
 }
+
+const WRITTEN_AGAIN: &str = "Find out what wrote the configuration of the container runtime of {node} again after the container toolkit \
+     (Kubespray, Ansible, an image or package update), and let it keep NVIDIA's handler or a drop-in file. Until then, restart the pod of the \
+     container toolkit, which writes the handler again: this lasts until the next run of that program.";
 
 /// Formats the files: `/etc/containerd/config.toml (version 3) and /etc/containerd/conf.d/99-nvidia.toml`.
 fn configuration(runtime: &ContainerRuntime) -> String {

@@ -23,6 +23,12 @@ rules! {
             work.",
         means "nvidia-peermem logged errors. Transfers between GPUs and network cards can be slow or fail.",
         reads "xid: nvidia-peermem lines";
+    MODULE_REFUSED: "driver-module-refused" Warning Driver DEBUG_DOC, "The kernel does not load a module that belongs to the driver",
+        UpdateSoftware "Build the module in the evidence again for the kernel and the driver of {node} (`dkms autoinstall`, or the driver's \
+            pod), and load it after the module nvidia.",
+        means "A module that needs the module nvidia (nvidia_uvm, nvidia_modeset, nvidia_drm, nvidia_fs, gdrdrv) does not fit the kernel or \
+            the loaded driver, and is not loaded. CUDA needs nvidia_uvm; the others are for displays and for transfers.",
+        reads "xid: module_refused, host.modules";
     UVM_FATAL: "uvm-fatal-error" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
         DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program can \
             start.",
@@ -50,12 +56,30 @@ rules! {
         reads "xid: assertion lines";
 }
 
+/// Finds modules next to the driver that the kernel did not load. One that is loaded now was tried before the module that it needs.
+fn refused_modules(node: &Node<'_>) -> Option<Draft> {
+    let modules = || node.host().map(|host| host.modules.as_slice()).unwrap_or_default();
+    let is_absent = |event: &&KernelEvent| {
+        let name = event.details.get("module");
+        name.is_some_and(|name| !modules().contains(name))
+    };
+    let lines: Vec<&KernelEvent> = node.timeline.of_kind(Kind::ModuleRefused).filter(is_absent).collect();
+    let newest = lines.last()?;
+    // CUDA needs nvidia-uvm; the other modules are for displays and for transfers.
+    let is_needed = node.host().is_some() && lines.iter().any(|event| event.details["module"] == "nvidia_uvm");
+    let severity = if is_needed { Severity::Warning } else { Severity::Info };
+    let draft = Draft::on_node(MODULE_REFUSED).with_severity(severity).with_events(lines.iter().copied());
+    Some(draft.with_evidence(evidence::kernel_line(newest)))
+}
+
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let broken = node.driver.is_broken();
     let table = [(Kind::ApiMismatch, API_MISMATCH, true), (Kind::ProbeFailed, PROBE_FAILED, true)];
     let mut drafts: Vec<Draft> = uvm(node);
     drafts.extend(assertions(node));
     drafts.extend(peermem(node));
+    // A module that needs a driver that is not loaded cannot be loaded.
+    drafts.extend(if broken { None } else { refused_modules(node) });
     for (kind, rule, evidence_of_other) in table {
         // If there is a finding about the driver as a whole, these lines are its evidence, not findings.
         let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);

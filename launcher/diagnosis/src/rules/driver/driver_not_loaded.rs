@@ -59,9 +59,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.into_iter().collect()
 }
 
+/// Returns the lines about the module `nvidia`. Lines about the modules that need it name the module.
 fn refused<'a>(node: &'a Node<'_>, reasons: &[&str]) -> Vec<&'a KernelEvent> {
     let of_reason = |event: &&KernelEvent| event.sub_code.as_deref().is_some_and(|reason| reasons.contains(&reason));
-    node.timeline.of_kind(Kind::ModuleRefused).filter(of_reason).collect()
+    let of_driver = |event: &&KernelEvent| !event.details.contains_key("module");
+    node.timeline.of_kind(Kind::ModuleRefused).filter(of_reason).filter(of_driver).collect()
 }
 
 /// Returns a finding if only another kernel has a module: the kernel was updated without the driver.
@@ -142,14 +144,22 @@ fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     Some(draft.with_all_evidence(record).with_all_evidence(mode))
 }
 
-/// Returns a finding if the module exists, but was built for another kernel.
+/// Returns a finding if the module exists, but was built for another kernel, or uses what this kernel does not have.
 fn misfit(node: &Node<'_>) -> Option<Draft> {
     let events = refused(node, &["symbol_version", "version_magic", "unknown_symbol"]);
-    if events.is_empty() {
-        return None;
-    }
-    Some(Draft::on_node(NOT_BUILT).with_events(events.iter().copied()).with_all_evidence(newest_line(&events)))
+    let newest = events.last()?;
+    let draft = Draft::on_node(NOT_BUILT).with_events(events.iter().copied()).with_all_evidence(newest_line(&events));
+    let Some(symbol) = newest.details.get("symbol").filter(|_| newest.sub_code.as_deref() == Some("unknown_symbol"))
+    else {
+        return Some(draft);
+    };
+    let symbol = evidence::data(symbol);
+    let reason = format!("the module uses {symbol}, which the running kernel does not have or does not offer to it");
+    Some(Draft { reason: Some(reason), ..draft }.with_action(ActionCode::UpdateSoftware, OTHER_KERNEL))
 }
+
+const OTHER_KERNEL: &str = "Install a version of the driver that supports the kernel of {node} (a driver can be too old for a newer kernel), \
+     or boot {node} with the kernel with which it worked. If the version supports the kernel, build the module again for it (`dkms autoinstall`).";
 
 /// Adds to the finding about a driver that is not loaded that the kernel crashed in a module of NVIDIA, or because it checks the targets of
 /// branches: such a crash ends the load, and the module is neither loaded nor missing.

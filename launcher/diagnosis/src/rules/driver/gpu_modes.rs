@@ -20,7 +20,18 @@ rules! {
         means "The compute mode of the GPU is Exclusive Process, no MPS daemon is running, and the device plugin offers the GPU several times: \
             only the first program can use it.",
         reads "inventory.compute_mode, host.daemons, kubelet.registered, kubelet.allocations";
+    NO_MPS: "mps-daemon-missing" Warning Driver SHARING_DOC, "GPUs are shared by MPS, and no MPS daemon is running",
+        UpdateSoftware "Check the pod of the MPS control daemon of {node} (mps-control-daemon of the device plugin: label \
+            nvidia.com/mps.capable, its log), then start the pods with GPUs again: without the daemon, CUDA programs run without the limits \
+            of memory and threads of their share.",
+        means "According to its labels, the device plugin shares the GPUs of the node by MPS, but no MPS control daemon is running. CUDA \
+            programs then run without MPS, and without the limits of their share.",
+        reads "kubernetes.labels.sharing_strategy, host.daemons";
 }
+
+/// NVIDIA's documentation of GPU sharing by the device plugin.
+const SHARING_DOC: Option<&str> =
+    Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-sharing.html");
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = without_persistence(node);
@@ -28,6 +39,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         node.inventory_of(gpu).is_some_and(|inventory| inventory.compute_mode.as_deref() == Some("prohibited"))
     };
     drafts.extend(exclusive(node));
+    drafts.extend(without_mps(node));
     let gpus = node.gpus.iter().filter(prohibited);
     drafts.extend(gpus.map(|gpu| Draft::on_gpu(PROHIBITED, gpu).with_evidence("compute mode: prohibited")));
     drafts
@@ -46,6 +58,16 @@ fn exclusive(node: &Node<'_>) -> Vec<Draft> {
         |gpu: &&Gpu| node.inventory_of(gpu).is_some_and(|one| one.compute_mode.as_deref() == Some("exclusive_process"));
     let line = "compute mode: exclusive_process; no MPS daemon is running, and the GPUs are offered several times";
     node.gpus.iter().filter(is_exclusive).map(|gpu| Draft::on_gpu(EXCLUSIVE, gpu).with_evidence(line)).collect()
+}
+
+/// Finds a node whose device plugin shares the GPUs by MPS, without the daemon. In exclusive mode, the rule about that mode has the finding.
+fn without_mps(node: &Node<'_>) -> Option<Draft> {
+    let by_mps = node.kubernetes.labels.sharing_strategy.as_deref() == Some("mps");
+    let no_daemon = node.host().is_some_and(|host| host.daemons.mps == Some(false));
+    let line = "label nvidia.com/gpu.sharing-strategy=mps; no process nvidia-cuda-mps-control is running";
+    let is_fault =
+        by_mps && no_daemon && node.stack.is_settled && node.stack.advertises_gpus && node.shows_whole_node();
+    is_fault.then(|| Draft::on_node(NO_MPS).with_evidence(line))
 }
 
 fn without_persistence(node: &Node<'_>) -> Vec<Draft> {

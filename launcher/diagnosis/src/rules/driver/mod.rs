@@ -1,9 +1,10 @@
-//! `GROUPS`: the rules about the driver: unusable, not loaded, its set-up, GPU modes, its log.
+//! `GROUPS`: the rules about the driver: unusable, not loaded, its set-up, GPU modes, its log, its version.
 
 mod driver_log;
 mod driver_not_loaded;
 mod driver_setup;
 mod driver_unusable;
+mod driver_versions;
 mod gpu_modes;
 
 use crate::rule::RuleGroup;
@@ -14,4 +15,5 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(gpu_modes::RULES, gpu_modes::check),
     RuleGroup::new(driver_not_loaded::RULES, driver_not_loaded::check),
     RuleGroup::new(driver_log::RULES, driver_log::check),
+    RuleGroup::new(driver_versions::RULES, driver_versions::check),
 ];

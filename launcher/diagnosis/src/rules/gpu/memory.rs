@@ -190,29 +190,32 @@ fn is_lifetime_only(node: &Node<'_>, gpu: &Gpu) -> bool {
 
 fn retired(node: &Node<'_>, gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
     let RetiredPages { single_bit, double_bit, pending } = *pages;
-    let counts = format!("retired pages: {double_bit} for double-bit, {single_bit} for single-bit errors");
+    let counts = single_bit.zip(double_bit).map(|(single_bit, double_bit)| {
+        format!("retired pages: {double_bit} for double-bit, {single_bit} for single-bit errors")
+    });
     let mut drafts = Vec::new();
     if pending == Some(true) {
         let draft = Draft::on_gpu(PAGES_PENDING, gpu)
             .with_evidence("NVML: page retirement pending")
-            .with_evidence(counts.clone());
+            .with_all_evidence(counts.clone());
         drafts.push(if is_for_corrected_errors(node, gpu, double_bit) { corrected(draft) } else { draft });
     }
-    if single_bit.saturating_add(double_bit) >= PAGES_NEAR_LIMIT {
-        let draft = Draft::on_gpu(PAGES_LIMIT, gpu).with_evidence(counts).with_evidence("the limit is 64");
+    let retired = single_bit.unwrap_or(0).saturating_add(double_bit.unwrap_or(0));
+    if retired >= PAGES_NEAR_LIMIT {
+        let draft = Draft::on_gpu(PAGES_LIMIT, gpu).with_all_evidence(counts).with_evidence("the limit is 64");
         drafts.push(Draft { can_wait: is_lifetime_only(node, gpu), ..draft });
-    } else if double_bit > DOUBLE_BIT_PAGES {
-        drafts.push(Draft::on_gpu(PAGES_MANY, gpu).with_evidence(counts));
+    } else if double_bit.is_some_and(|double_bit| double_bit > DOUBLE_BIT_PAGES) {
+        drafts.push(Draft::on_gpu(PAGES_MANY, gpu).with_all_evidence(counts));
     }
     drafts
 }
 
 /// Returns whether the pages that wait for their retirement had only corrected errors: there is no double-bit error in the lifetime
 /// of the board, or none since the last load of the driver, which retires pages.
-fn is_for_corrected_errors(node: &Node<'_>, gpu: &Gpu, double_bit: u32) -> bool {
+fn is_for_corrected_errors(node: &Node<'_>, gpu: &Gpu, double_bit: Option<u32>) -> bool {
     let since_load = node.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
     let in_log = node.timeline.xids(gpu, &xids::UNCORRECTED_MEMORY).next().is_some();
-    !in_log && (since_load == Some(0) || (since_load.is_none() && double_bit == 0))
+    !in_log && (since_load == Some(0) || (since_load.is_none() && double_bit == Some(0)))
 }
 
 /// Lowers a finding about pages with corrected errors: their data is right, so running work is not affected.
@@ -348,9 +351,9 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     let pages = ecc.and_then(|ecc| ecc.retired_pages.as_ref());
     let of_rows = rows
         .map(|rows| rows.pending || rows.failure_occurred || rows.uncorrectable.saturating_add(rows.correctable) > 0);
-    let of_pages = pages
-        .filter(|pages| pages.pending.is_some())
-        .map(|pages| pages.pending == Some(true) || pages.single_bit.saturating_add(pages.double_bit) > 0);
+    let of_pages = pages.filter(|pages| pages.pending.is_some()).map(|pages| {
+        pages.pending == Some(true) || [pages.single_bit, pages.double_bit].into_iter().flatten().any(|count| count > 0)
+    });
     let counted = of_rows.or(of_pages);
     let failures: Vec<&KernelEvent> = node
         .timeline
@@ -461,7 +464,7 @@ fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         return Some(draft().with_evidence(line).with_all_evidence(corrected));
     }
     if let Some(line) = unlike_siblings(node, gpu) {
-        return Some(draft().with_severity(Severity::Info).with_all_evidence(corrected).with_evidence(line));
+        return Some(draft().with_severity(Severity::Info).with_evidence(line));
     }
     // Xid 92 is not logged for SRAM.
     let sram = node.ecc_of(gpu)?.sram.as_ref()?.volatile_corrected;
@@ -480,11 +483,16 @@ const SIBLINGS: usize = 3;
 
 /// Returns a line about the other GPUs, if a GPU has many corrected errors and none of the others has a hundredth of them.
 fn unlike_siblings(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
-    let count = |gpu: &Gpu| node.ecc_of(gpu)?.volatile.corrected;
+    // The counter of SRAM is not part of the total on all boards.
+    let count = |gpu: &Gpu| {
+        let ecc = node.ecc_of(gpu)?;
+        ecc.volatile.corrected.max(ecc.sram.as_ref().map(|sram| sram.volatile_corrected))
+    };
     let own = count(gpu).filter(|own| *own >= MANY_CORRECTED)?;
     let others: Vec<u64> = node.answering().filter(|other| other.pci != gpu.pci).filter_map(count).collect();
     let most = others.iter().copied().max().filter(|most| others.len() >= SIBLINGS && *most <= own / 100)?;
-    Some(format!("the other {} of the node have at most {most}", evidence::count(others.len(), "GPU")))
+    let others = evidence::count(others.len(), "GPU");
+    Some(format!("{own} corrected errors since driver load; the other {others} of the node have at most {most}"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Rules about MIG: pending mode changes, and GPUs with MIG enabled but without instances.
 
+use crate::input::boards;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, MIG_DOC, rules};
+use syringe_core::classification::ActionCode;
 use syringe_core::facts::Mode;
 
 rules! {
@@ -16,6 +18,10 @@ rules! {
         reads "mig.mode, mig.devices", about Unavailable;
 }
 
+/// NVIDIA's MIG user guide: the hypervisor may not allow the reset of a GPU that is passed through.
+const IN_MACHINE: &str = "Reboot {node} when it is drained: it is a virtual machine, and its hypervisor may not allow the reset of {gpu} from \
+     inside. Until then the old MIG mode applies.";
+
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect()
 }
@@ -28,7 +34,9 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let word = |on: bool| if on { "on" } else { "off" };
     if current != pending {
         let evidence = format!("MIG is {} now, and {} after the next reset", word(current), word(pending));
-        return Some(Draft::on_gpu(PENDING, gpu).with_evidence(evidence));
+        let draft = Draft::on_gpu(PENDING, gpu).with_evidence(evidence);
+        let in_machine = boards::is_virtual_machine(node);
+        return Some(if in_machine { draft.with_action(ActionCode::DrainAndReboot, IN_MACHINE) } else { draft });
     }
     // Only the `mig` section shows missing instances. If the maximum number was not read, the list is not reliable.
     let listed = section.is_some_and(|entry| entry.max_devices.is_some() && entry.devices.is_empty());

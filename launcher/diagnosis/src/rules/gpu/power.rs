@@ -4,6 +4,7 @@
 //! The power cap does not explain low clocks if the GPU draws far less than its limit.
 
 use crate::evidence;
+use crate::input::load::Load;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
 use syringe_core::classification::Severity;
@@ -52,7 +53,7 @@ rules! {
             the reason for a noticeable part of the time. A power brake is a warning.",
         reads "telemetry.throttling.violations, telemetry.sample";
     MEMORY_CLOCK: "memory-clock-low-under-load" Warning Driver NVML_DOC, "Low memory clock under load, and no fault explains it",
-        UpdateSoftware "Check whether the memory clock of {gpu} on {node} is locked (nvidia-smi -q -d CLOCK); reset it with \
+        UpdateSoftware "Check whether the memory clock of {gpu} on {node} is locked (nvidia-smi -q -d CLOCK); release it with \
             nvidia-smi -rmc and -rac. If the clock stays low, reset {gpu} at the next drain.",
         means "The GPU is under load in a fast performance state, but the memory clock is lower than the normal clock of this state.",
         reads "telemetry.clocks, telemetry.utilization";
@@ -63,7 +64,7 @@ rules! {
             context does no work.",
         reads "telemetry.clocks, telemetry.utilization";
     CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load, and no fault explains them",
-        UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); reset them \
+        UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); release them \
             with nvidia-smi -rgc and -rac.",
         means "The GPU is under load at low clocks, and the driver reports no fault or limit as the reason. Locked clocks \
             have this effect.",
@@ -93,11 +94,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(limit(gpu, &now.power));
         drafts.extend(enforced(gpu, &now.power));
         drafts.extend(above_limit(gpu, &now.power));
-        drafts.extend(clocks(gpu, now));
+        drafts.extend(clocks(gpu, now, node.load(gpu)));
         drafts.extend(limited(node, gpu, now));
         // The clocks and load of a virtual GPU are those of the whole GPU, which other machines also use.
         let is_virtual = node.inventory_of(gpu).is_some_and(|gpu| gpu.virtualization_mode.as_deref() == Some("vgpu"));
-        drafts.extend(memory_clock(gpu, now).filter(|_| !is_virtual));
+        drafts.extend(memory_clock(gpu, now, node.load(gpu)).filter(|_| !is_virtual));
     }
     let hungry =
         |event: &&syringe_core::facts::kernel_log::KernelEvent| event.sub_code.as_deref() == Some("insufficient_power");
@@ -221,15 +222,16 @@ const SET_PERCENT: u64 = 80;
 
 /// Returns a finding if the clock is below half of its maximum under load, and neither a fault nor the power limit explains
 /// it. If the driver says that a setting limits the clock, a smaller difference is information.
-pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
-    let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
+    // Utilization of an idle GPU is no load, but it is shown.
+    let load = load.or(now.utilization.gpu_percent.map(Load::Percent)).filter(|load| load.reaches(LOADED_PERCENT))?;
     let mask = clock_events::mask_of(&now.throttling);
     let is_capped = mask & POWER_CAP != 0;
     let explained = mask & FAULTS != 0 || (is_capped && !draws_little(&now.power));
     let low = u64::from(sm) * 2 < u64::from(most);
     if low && mask & IDLE != 0 && !explained {
-        let evidence = format!("SM clock {sm} of {most} MHz at {load} % utilization");
+        let evidence = format!("SM clock {sm} of {most} MHz {load}");
         let draft = Draft::on_gpu(LOAD_WITHOUT_WORK, gpu).with_evidence(evidence);
         return Some(draft.with_evidence(clock_event_reasons(now)).with_all_evidence(draw(&now.power)));
     }
@@ -241,7 +243,7 @@ pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
         let state = now.performance_state.map(|state| format!(", P{state}")).unwrap_or_default();
         let reasons = (mask != 0).then(|| clock_event_reasons(now));
         Draft::on_gpu(if is_capped { CAPPED_LOW } else { CLOCKS_LOW }, gpu)
-            .with_evidence(format!("SM clock {sm} of {most} MHz at {load} % load{state}"))
+            .with_evidence(format!("SM clock {sm} of {most} MHz {load}{state}"))
             .with_severity(severity)
             .with_all_evidence(reasons)
             .with_all_evidence(setting.map(|mhz| format!("application clock: {mhz} MHz")))
@@ -256,14 +258,14 @@ const FAST_STATES: u32 = 2;
 const MEMORY_CLOCK_PERCENT: u64 = 90;
 
 /// Returns a finding if the memory clock is low under load. Unlike the SM clock, the memory clock does not follow the load.
-fn memory_clock(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+fn memory_clock(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Option<Draft> {
     let (clock, most) = (now.clocks.memory_mhz?, now.clocks.max_memory_mhz?);
-    let load = clock_events::load_percent(now).filter(|&load| load >= LOADED_PERCENT)?;
+    let load = load.filter(|load| load.reaches(LOADED_PERCENT))?;
     let state = now.performance_state.filter(|&state| state <= FAST_STATES)?;
     let explained = clock_events::mask_of(&now.throttling) & FAULTS != 0;
     let low = clock > 0 && u64::from(clock) * 100 < u64::from(most) * MEMORY_CLOCK_PERCENT;
     (low && !explained).then(|| {
-        let evidence = format!("memory clock {clock} of {most} MHz at {load} % load, P{state}");
+        let evidence = format!("memory clock {clock} of {most} MHz {load}, P{state}");
         Draft::on_gpu(MEMORY_CLOCK, gpu).with_evidence(evidence)
     })
 }
@@ -284,7 +286,7 @@ mod tests {
             (now.clocks.sm_mhz, now.clocks.max_sm_mhz) = (Some(345), Some(1980));
             now.utilization.gpu_percent = Some(100);
             now.throttling.reasons_mask = Some(mask);
-            let draft = clocks(&Gpu::default(), &now).expect("a finding");
+            let draft = clocks(&Gpu::default(), &now, None).expect("a finding");
             assert_eq!((draft.rule.id, draft.severity), (id, severity), "{mask:#x}");
         }
     }

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 
 use crate::input::gpu::PLAUSIBLE_CELSIUS;
+use crate::input::load::Load;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, rules};
 use crate::rules::gpu::power;
 use crate::rules::gpu::power::LOADED_PERCENT;
-use syringe_core::classification::Severity;
-use syringe_core::facts::clock_events;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::clock_events::{self, CLOCK_SETTING, POWER_CAP};
+use syringe_core::facts::telemetry::GpuTelemetry;
 
 rules! {
     HOT: "gpu-hotter-than-peers" Warning Thermal DEBUG_DOC, "Much hotter than the other GPUs of the node",
@@ -92,7 +94,8 @@ const FULL_LOAD_PERCENT: u32 = 95;
 fn draws_little(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let loaded = |gpu: &Gpu| {
         let now = node.telemetry_of(gpu)?;
-        clock_events::load_percent(now).filter(|&load| load >= FULL_LOAD_PERCENT)?;
+        // A program that computes in one MIG device is no full load.
+        node.load(gpu).filter(|load| matches!(load, Load::Percent(percent) if *percent >= FULL_LOAD_PERCENT))?;
         now.power.draw_milliwatts.map(i64::from)
     };
     let draws: Vec<i64> = group.iter().filter_map(|gpu| loaded(gpu)).collect();
@@ -108,7 +111,7 @@ fn draws_little(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
 fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let loaded = |gpu: &Gpu| {
         let now = node.telemetry_of(gpu)?;
-        clock_events::load_percent(now).filter(|&load| load >= LOADED_PERCENT)?;
+        node.load(gpu).filter(|load| load.reaches(LOADED_PERCENT))?;
         now.clocks.sm_mhz.map(i64::from)
     };
     let clocks: Vec<i64> = group.iter().filter_map(|gpu| loaded(gpu)).collect();
@@ -120,11 +123,33 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
         let own = loaded(gpu)?;
         let now = node.telemetry_of(gpu)?;
         // `thermal` and `power` report the reason.
-        let known =
-            clock_events::mask_of(&now.throttling) & clock_events::FAULTS != 0 || power::clocks(gpu, now).is_some();
+        let known = clock_events::mask_of(&now.throttling) & clock_events::FAULTS != 0
+            || power::clocks(gpu, now, node.load(gpu)).is_some();
         let far_below = !known && own.unsigned_abs() * 100 < usual.unsigned_abs() * SLOWER_PERCENT;
         let evidence = format!("SM clock {own} MHz under load, median of the other GPUs {usual} MHz");
-        far_below.then(|| Draft::on_gpu(SLOW, gpu).with_severity(Severity::Warning).with_evidence(evidence))
+        far_below.then(|| {
+            let draft = Draft::on_gpu(SLOW, gpu).with_severity(Severity::Warning).with_evidence(evidence);
+            match limited_by(node, group, gpu, now) {
+                Some((line, advice)) => draft.with_evidence(line).with_action(ActionCode::UpdateSoftware, advice),
+                None => draft,
+            }
+        })
     });
     slow.collect()
+}
+
+/// Returns the setting of a GPU that differs from the other GPUs and that the driver names as the reason of its clocks, and what to do.
+fn limited_by(node: &Node<'_>, group: &[&Gpu], gpu: &Gpu, now: &GpuTelemetry) -> Option<(String, &'static str)> {
+    let mask = clock_events::mask_of(&now.throttling);
+    let limit = |gpu: &Gpu| node.telemetry_of(gpu)?.power.limit_milliwatts.map(i64::from);
+    let usual = median(group.iter().filter_map(|gpu| limit(gpu)).collect());
+    if let Some((own, usual)) = limit(gpu).zip(usual).filter(|(own, usual)| own < usual && mask & POWER_CAP != 0) {
+        let line = format!("power cap at a limit of {} W, median of the other GPUs {} W", own / 1000, usual / 1000);
+        let advice = "Set the power limit of {gpu} on {node} to that of the other GPUs (nvidia-smi -pl), unless the difference is intended. Jobs \
+                      wait for the slowest GPU.";
+        return Some((line, advice));
+    }
+    let advice = "Release the clocks of {gpu} on {node} (nvidia-smi -rgc and -rac), unless they are locked on purpose. Jobs wait for the slowest \
+                  GPU.";
+    (mask & CLOCK_SETTING != 0).then(|| ("the driver names a clock setting as the reason".to_owned(), advice))
 }

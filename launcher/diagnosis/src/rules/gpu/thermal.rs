@@ -72,6 +72,12 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(slowed);
         drafts.extend(lost_time(node, gpu, now, is_slowed));
     }
+    let hot = drafts.iter().filter(|draft| draft.rule.id == HARDWARE.id && draft.severity > Severity::Info).count();
+    if hot > 1 && hot == node.answering().count() {
+        for draft in drafts.iter_mut().filter(|draft| draft.rule.id == HARDWARE.id) {
+            draft.advice = draft.advice.replace("to other GPUs", "to other nodes");
+        }
+    }
     drafts
 }
 

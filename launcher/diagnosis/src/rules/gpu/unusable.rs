@@ -4,6 +4,7 @@
 //! `rules/kubernetes/gpus.rs` checks GPUs that are missing only in Kubernetes.
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
 use crate::input::timeline::{concerns, is_off_bus, is_xid, precedes};
 use crate::rule::aging;
@@ -70,6 +71,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(uninitialized_somewhere(node, &drafts));
     for draft in &mut drafts {
         needs_cold_start(node, draft);
+        of_virtual_machine(node, draft);
     }
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if node.is_passed_through() && !works {
@@ -138,9 +140,11 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         draft = draft.with_all_evidence(counted(node)).unless_unread(node, &events);
     }
     let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
-    if let Some(words) = node.timeline.current().filter(near).find_map(of_slot) {
-        draft = draft.joined_with(ActionCode::CheckCabling, SLOT.replace("{words}", words));
-        draft.advice = draft.advice.replace("If it happens again,", "If it happens again after that,");
+    // The link goes down as a consequence of the other reports.
+    let slot = node.timeline.current().filter(near).filter_map(of_slot);
+    if let Some(words) = slot.min_by_key(|words| words.contains("link went down")) {
+        let joined = draft.joined_with(ActionCode::CheckCabling, SLOT.replace("{words}", words));
+        draft = joined.without_return("If it happens again, test the GPU in another slot.");
     }
     draft
         .with_all_evidence(node.timeline.consequences(&positions))
@@ -152,11 +156,13 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
 /// Action for a GPU whose slot reported that no card is in it.
 const SLOT: &str = "While {node} is down, check the seating, the riser and the power of the slot of {gpu}: {words} before {gpu} was lost.";
 
-/// Returns the report of the slot, if the event is a report that points to seating or power.
+/// Returns the report of the slot, if the event is a report that points to seating, power or a person at the machine.
 fn of_slot(event: &KernelEvent) -> Option<&'static str> {
     match event.sub_code.as_deref().filter(|_| event.kind == Kind::PcieLink)? {
         "card_not_present" => Some("the slot reported that no card is in it"),
         "link_down" => Some("the slot reported that its link went down"),
+        "power_fault" => Some("the slot reported a power fault"),
+        "attention_button" => Some("the attention button of the slot was pressed, which switches its power off,"),
         _ => None,
     }
 }
@@ -203,9 +209,8 @@ fn shared_cause(drafts: &mut [Draft]) {
         return;
     }
     for draft in drafts.iter_mut().filter(|draft| fell(draft)) {
-        let to_return = "If it happens again, return the GPU (RMA).";
         let shared = "If it happens again, check what these GPUs share (power supply, riser, PCIe switch, baseboard) before you return one.";
-        draft.advice = draft.advice.replace(to_return, shared);
+        *draft = draft.clone().without_return(shared);
     }
 }
 
@@ -283,6 +288,21 @@ fn needs_cold_start(node: &Node<'_>, draft: &mut Draft) {
         ActionCode::DrainAndReboot,
         "Drain and power-cycle {node} (a cold start): the protected memory of {gpu} (WPR2) is still in use from before, and a warm reboot \
          does not clear it. If {gpu} still does not initialize, contact the vendor.",
+    );
+}
+
+/// Adds what decides in a virtual machine whether the driver can initialize a GPU: the reboot of the machine alone may not reset the GPU.
+fn of_virtual_machine(node: &Node<'_>, draft: &mut Draft) {
+    let fails = matches!(draft.rule.id, id if id == INIT_FAILED.id || id == NOT_IN_NVML.id);
+    if !fails || draft.severity < Severity::Critical || draft.action != ActionCode::DrainAndReboot {
+        return;
+    }
+    let Some(line) = boards::hypervisor(node) else { return };
+    *draft = draft.clone().with_evidence(evidence::kernel_line(line)).with_action(
+        ActionCode::DrainAndReboot,
+        "{node} is a virtual machine. Drain it, stop it and start it again, so that the host resets {gpu}. If {gpu} still does not initialize, \
+         check on the host that it is passed through alone and whole (IOMMU group, ROM, size of its memory regions) and that the host can reset \
+         it. Drivers before R465 refuse a GeForce card in a virtual machine that shows its hypervisor: update the driver, or hide the hypervisor.",
     );
 }
 

@@ -24,8 +24,8 @@ rules! {
         reads "host.levels.degraded_arrays", in_plan WorkContinues;
     NEAR: "host-limit-near" Warning Application None, "A limit of the host is almost reached",
         Watch "Raise the limit of {node} in the evidence, or find the program that uses it up: beyond it, programs cannot start, open files or connect.",
-        means "More than 90 % of a limit of the kernel are in use: threads, open files or tracked connections.",
-        reads "host.levels.limits", in_plan WorkContinues;
+        means "More than 90 % of a limit of the kernel are in use: threads, open files, tracked connections or inotify instances.",
+        reads "host.levels.limits, host.nvidia_stack.inotify", in_plan WorkContinues;
     PRESSURE: "host-under-pressure" Warning Application None, "All programs of the host wait for memory or disks much of the time",
         FixLimits "Find what uses the memory or the disks of {node} (top, iotop), and reduce it: jobs wait there with idle GPUs.",
         means "The kernel's pressure information (PSI) shows that in the last five minutes all running programs waited for memory or for disks at \
@@ -50,7 +50,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = file_systems.iter().filter_map(full).collect();
     drafts.extend(file_systems.iter().filter_map(read_only));
     drafts.extend(levels.degraded_arrays.iter().map(degraded));
-    drafts.extend(near(levels));
+    drafts.extend(near(node, levels));
     drafts.extend(pressure(levels));
     drafts
 }
@@ -115,16 +115,24 @@ fn degraded(array: &DegradedArray) -> Draft {
     draft.with_evidence(line)
 }
 
-fn near(levels: &HostLevels) -> Option<Draft> {
-    let limits = levels.limits.as_ref()?;
+fn near(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
+    let limits = levels.limits.clone().unwrap_or_default();
+    let inotify = node.host().and_then(|host| host.nvidia_stack.as_ref()?.inotify.as_ref());
+    let instances = inotify.and_then(|inotify| inotify.max_user_instances.zip(inotify.instances_of_root));
     let named = [
-        ("threads", "kernel.pid_max, kernel.threads-max", &limits.threads),
-        ("open files", "fs.file-max", &limits.open_files),
-        ("tracked connections", "net.netfilter.nf_conntrack_max", &limits.connections),
+        ("threads", "kernel.pid_max, kernel.threads-max", limits.threads),
+        ("open files", "fs.file-max", limits.open_files),
+        ("tracked connections", "net.netfilter.nf_conntrack_max", limits.connections),
+        (
+            "inotify instances of root",
+            "fs.inotify.max_user_instances",
+            // At the limit, the finding about the device plugin has them.
+            instances.filter(|(limit, used)| used < limit).map(|(limit, used)| Level { used, limit }),
+        ),
     ];
     let lines = named.into_iter().filter_map(|(noun, setting, level)| {
-        let Level { used, limit } = level.as_ref()?;
-        let is_near = *limit > 0 && u128::from(*used) * 100 >= u128::from(*limit) * u128::from(NEAR_PERCENT);
+        let Level { used, limit } = level?;
+        let is_near = limit > 0 && u128::from(used) * 100 >= u128::from(limit) * u128::from(NEAR_PERCENT);
         is_near.then(|| format!("{used} of {limit} {noun} ({setting})"))
     });
     let lines: Vec<String> = lines.collect();

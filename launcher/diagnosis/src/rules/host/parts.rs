@@ -1,6 +1,7 @@
 //! Rules about CPUs that are offline or slow, sockets that differ, the clock, and a kernel that marks itself as damaged.
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::node::Node;
 use crate::rule::{Draft, rules};
 use syringe_core::classification::{ActionCode, Severity};
@@ -28,6 +29,11 @@ rules! {
             on the clock.",
         means "The kernel reports that its clock was not corrected for hours. A hypervisor can keep the clock of a virtual machine without that.",
         reads "host.levels.clock, host.uptime_seconds, inventory.virtualization_mode", in_plan WorkContinues;
+    NOT_RUNNING: "node-service-not-running" Info Driver None, "A service that starts with the node does not run",
+        Watch "Find out why the service of {node} in the evidence ended (systemctl status, journalctl -u). If {node} does not need it, disable it.",
+        means "systemd starts the service at boot, and no process has its name: the service ended or failed, or somebody stopped it. Fabric Manager \
+            and IMEX have findings of their own.",
+        reads "host.services_not_running, host.uptime_seconds", in_plan WorkContinues;
     TAINTED: "kernel-tainted" Warning Driver TAINT_DOC, "The kernel marks itself as damaged",
         DrainAndReboot "Reboot {node} when its jobs have ended, and check its hardware log (BMC): the kernel lines about the event are gone.",
         means "Since the boot, the kernel had a machine check, died in one of its parts, or found damaged memory structures, and its log no longer has the \
@@ -47,6 +53,9 @@ const CHOSEN_PART: u32 = 4;
 /// A node that booted more recently than this may still be setting its clock.
 const BOOTING_SECONDS: u64 = 3600;
 
+/// A node that booted more recently than this may still be starting its services.
+const STARTING_SECONDS: u64 = 600;
+
 /// Time services that set the clock of the system. `ptp4l` alone sets the clock of a network card.
 const SETS_CLOCK: [&str; 4] = ["chronyd", "systemd-timesyn", "ntpd", "phc2sys"];
 
@@ -59,7 +68,8 @@ const DAMAGE: [(u32, &str, &[&str]); 3] = [
 ];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let Some(levels) = super::levels_of(node) else { return Vec::new() };
+    let stopped = not_running(node);
+    let Some(levels) = super::levels_of(node) else { return stopped.into_iter().collect() };
     let cpus = levels.cpus.as_ref();
     let found = [
         cpus.and_then(governor),
@@ -67,8 +77,17 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         sockets(node, levels),
         clock(node, levels),
         tainted(node, levels),
+        stopped,
     ];
     found.into_iter().flatten().collect()
+}
+
+/// Finds services that are enabled and have no process. A node that has just booted may still be starting them.
+fn not_running(node: &Node<'_>) -> Option<Draft> {
+    let host = node.host()?;
+    let is_up = host.uptime_seconds.is_some_and(|uptime| uptime >= STARTING_SECONDS);
+    let line = || format!("enabled, without a process: {}", evidence::names(&host.services_not_running, 8));
+    (is_up && !host.services_not_running.is_empty()).then(|| Draft::on_node(NOT_RUNNING).with_evidence(line()))
 }
 
 fn governor(cpus: &Cpus) -> Option<Draft> {
@@ -99,7 +118,7 @@ fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
     }
     let missing = expected - online;
     let few = missing < present / CHOSEN_PART;
-    let severity = if few && super::is_physical(node) { Severity::Warning } else { Severity::Info };
+    let severity = if few && boards::is_bare_metal(node) { Severity::Warning } else { Severity::Info };
     let line = format!("{online} of {present} CPUs are online");
     Some(Draft::on_node(OFFLINE).with_severity(severity).with_evidence(line))
 }
@@ -108,7 +127,7 @@ fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
 const MODULE: u64 = 7 << 30;
 
 fn sockets(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
-    if !super::is_physical(node) {
+    if !boards::is_bare_metal(node) {
         return None;
     }
     let least = levels.sockets.iter().min_by_key(|socket| socket.memory_bytes)?;
@@ -134,10 +153,10 @@ fn clock(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
     node.host()?.uptime_seconds.filter(|uptime| *uptime >= BOOTING_SECONDS)?;
     let service = clock.service.as_deref();
     // Without a time service in a virtual machine, the hypervisor sets its clock.
-    if service.is_none() && super::is_virtual(node) {
+    if service.is_none() && boards::is_virtual_machine(node) {
         return None;
     }
-    let should_be = service.is_some_and(|service| SETS_CLOCK.contains(&service)) && super::is_physical(node);
+    let should_be = service.is_some_and(|service| SETS_CLOCK.contains(&service)) && boards::is_bare_metal(node);
     let service = service.map_or_else(
         || "no time service was found".into(),
         |service| format!("{} is running", evidence::data(service)),

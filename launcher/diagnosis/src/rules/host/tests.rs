@@ -236,3 +236,18 @@ fn damage_of_the_kernel_is_named_if_its_lines_are_gone() {
     assert_eq!(with_line(KernelEventKind::Mce, "exception", 1 << 4), []);
     assert_eq!(with_line(KernelEventKind::Host, "soft_lockup", 1 << 7), [("kernel-tainted", Severity::Warning)]);
 }
+
+#[test]
+fn a_service_that_starts_with_the_node_and_has_no_process_is_information() {
+    let with = |uptime: u64, services: &[&str]| {
+        let mut report = report(HostLevels::default());
+        let host = report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("the host");
+        host.uptime_seconds = Some(uptime);
+        host.services_not_running = services.iter().map(|name| (*name).to_owned()).collect();
+        host.levels = None;
+        found(&report)
+    };
+    assert_eq!(with(90_000, &["nvidia-dcgm.service"]), [("node-service-not-running", Severity::Info)]);
+    assert_eq!(with(300, &["nvidia-dcgm.service"]), [], "the node has just booted");
+    assert_eq!(with(90_000, &[]), []);
+}

@@ -7,7 +7,7 @@ use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, Rule, Unread, rules};
 use crate::rules::kubernetes::stack_log;
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::text::clean_keeping_end;
@@ -51,11 +51,16 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         return Vec::new();
     }
     let fitting = || sets.iter().filter(|set| set.mismatch.is_none() && !is_young(node, set.created));
-    let missing: Vec<_> = fitting().filter_map(|set| Some((severity(node, set), missing(node, set)?, None))).collect();
+    let refused = |set: &DaemonSetFacts| {
+        let reason = stack_log::of_controller(set.refusal.as_deref()?, &full_name(set))?;
+        Some((format!("{}: {}", full_name(set), reason.cause?), reason.action))
+    };
+    let missing: Vec<_> =
+        fitting().filter_map(|set| Some((severity(node, set), missing(node, set)?, refused(set)))).collect();
     let not_ready: Vec<_> = fitting()
         .filter_map(|set| {
             let (line, why) = not_ready(node, set)?;
-            Some((severity(node, set), line, why))
+            Some((severity(node, set), line, why.map(|why| (why, None))))
         })
         .collect();
     [drafts(MISSING, missing), drafts(NOT_READY, not_ready)].into_iter().flatten().collect()
@@ -68,14 +73,22 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     why.map(|why| Unread { fact: Unknown::new("daemonsets", why.clone()), decides: false }).collect()
 }
 
+/// The reason of a problem, and the action that it calls for.
+type Why = (String, Option<(ActionCode, String)>);
+
 /// Returns one finding for each severity.
-fn drafts(rule: Rule, found: Vec<(Severity, String, Option<String>)>) -> Vec<Draft> {
+fn drafts(rule: Rule, found: Vec<(Severity, String, Option<Why>)>) -> Vec<Draft> {
     let of = |severity: Severity| {
         let lines: Vec<String> =
             found.iter().filter(|(own, ..)| *own == severity).map(|(_, line, _)| line.clone()).collect();
         let reason = found.iter().filter(|(own, ..)| *own == severity).find_map(|(.., why)| why.clone());
         let more = lines.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more"));
+        let (reason, action) = reason.unzip();
         let draft = Draft { reason, ..Draft::on_node(rule) }.with_severity(severity);
+        let draft = match action.flatten() {
+            Some((code, advice)) => draft.with_action(code, advice),
+            None => draft,
+        };
         (!lines.is_empty()).then(|| draft.with_all_evidence(lines.into_iter().take(NAMED)).with_all_evidence(more))
     };
     [Severity::Warning, Severity::Info].into_iter().filter_map(of).collect()

@@ -14,7 +14,7 @@ use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::RegisteredDevices;
 use syringe_core::facts::kubernetes::node::Component;
-use syringe_core::report::{Extent, Problem, Source};
+use syringe_core::report::{Problem, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
@@ -295,8 +295,7 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
     let Some(highest) = claims.first() else {
         // No finding if PCI was not read (a failure of NVML does not show that hardware is missing), or if only the
         // files and GPUs of a container were read: a container may have no GPU.
-        let whole = node.report.scope.is_none_or(|scope| scope.gpus == Extent::Node && scope.files == Extent::Node);
-        if !none || on_pci.is_none() || !whole {
+        if !none || on_pci.is_none() || !node.shows_whole_node() {
             return None;
         }
         let signs = signs(node);

@@ -1,8 +1,10 @@
 //! `GROUPS`: the rules about advertised, allocated and used GPUs in Kubernetes, the node, and NVIDIA's stack.
 
+mod compute_domain;
 mod daemon_sets;
 mod gpus;
 mod killed_pods;
+pub(crate) mod named_logs;
 mod notices;
 mod nvidia_stack;
 pub(crate) mod stack_log;
@@ -17,6 +19,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
         .with_refine(nvidia_stack::refine)
         .with_unread(nvidia_stack::unread_slices),
     RuleGroup::new(daemon_sets::RULES, daemon_sets::check).with_unread(daemon_sets::unread),
+    RuleGroup::new(compute_domain::RULES, compute_domain::check).with_unread(compute_domain::unread),
     RuleGroup::new(killed_pods::RULES, killed_pods::check),
     RuleGroup::new(unreached::RULES, unreached::check),
     RuleGroup::new(notices::RULES, notices::check),

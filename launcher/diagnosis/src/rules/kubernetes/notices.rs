@@ -1,10 +1,10 @@
 //! Rules about what others have written on the Node object: maintenance and repair, states of operators, labels of another release.
 
 use crate::evidence;
+use crate::input::decisions;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, rules};
-use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
@@ -49,9 +49,6 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 /// Action for a node that the other system leaves as it is.
 const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence: the system that set the mark does nothing more.";
 
-/// An announced time that is longer ago than this is over.
-const OVER: SignedDuration = SignedDuration::from_hours(24);
-
 /// Returns the findings about maintenance and repair by others.
 fn decided(node: &Node<'_>) -> Vec<Draft> {
     let line = |decision: &Decision| {
@@ -59,14 +56,8 @@ fn decided(node: &Node<'_>) -> Vec<Draft> {
         let at = at.map(|at| format!(", at {}", evidence::time(at))).unwrap_or_default();
         format!("{}: {}{at}: {}", evidence::data(owner), evidence::name(signal), evidence::reason(next))
     };
-    let now = pods::time_of_api(node);
-    let is_over = |decision: &&Decision| now.zip(decision.at).is_some_and(|(now, at)| now.duration_since(at) > OVER);
-    let (announced, acting): (Vec<&Decision>, Vec<&Decision>) = node
-        .kubernetes
-        .decisions
-        .iter()
-        .filter(|decision| !is_over(decision))
-        .partition(|decision| decision.kind == DecisionKind::Announced);
+    let (announced, acting): (Vec<&Decision>, Vec<&Decision>) =
+        decisions::valid(node).partition(|decision| decision.kind == DecisionKind::Announced);
     let draft = |rule, decisions: &[&Decision]| {
         (!decisions.is_empty()).then(|| Draft::on_node(rule).with_all_evidence(decisions.iter().copied().map(line)))
     };

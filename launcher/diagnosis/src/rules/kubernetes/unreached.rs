@@ -35,6 +35,14 @@ rules! {
             the disk of the runtime), and restart the runtime.",
         means "The node is not Ready, because the kubelet gets no response from the container runtime.",
         reads "kubernetes.ready, kubernetes.conditions";
+    RUNTIME_BROKEN: "node-runtime-configuration-broken" Critical Driver RUNTIME_DOC,
+        "The configuration of the container runtime did not load",
+        UpdateSoftware "Correct the configuration of the container runtime on {node} and restart the runtime. `journalctl -u containerd` (or `crio`) \
+            says why its CRI plugin did not load, `containerd config dump` shows the merged files. Look at what was written last: the \
+            drop-in file of the container toolkit, the default handler without a definition, disabled_plugins.",
+        means "The container runtime responds, but without the service of the CRI (Unimplemented): its CRI plugin is disabled, or did not load \
+            because of the configuration. The kubelet can start no pod.",
+        reads "kubernetes.ready, kubernetes.conditions";
     SILENT: "kubelet-not-reporting" Critical Driver None, "The kubelet of the node does not report",
         Watch "Find out whether {node} is up: check the console of the machine or of the cloud, then run `systemctl \
             status kubelet` and `journalctl -u kubelet` over SSH. The API shows the same state if the machine is off, \
@@ -76,9 +84,13 @@ rules! {
         reads "kubernetes.conditions";
 }
 
+/// containerd's documentation of the configuration of its CRI plugin.
+const RUNTIME_DOC: Option<&str> = Some("https://github.com/containerd/containerd/blob/main/docs/cri/config.md");
+
 /// A cause for which a node is not Ready: words of the condition, in lower case, and the rule.
 const CAUSES: &[(&[&str], Rule)] = &[
     (&["node is shutting down", "nodeshutdown"], SHUT_DOWN),
+    (&["unknown service runtime.v1", "code = unimplemented"], RUNTIME_BROKEN),
     (
         &["container runtime is down", "runtimeready=false", "pleg is not healthy", "containerd.sock", "crio.sock"],
         RUNTIME_DOWN,
@@ -246,7 +258,7 @@ fn not_ready(node: &Node<'_>) -> Draft {
 /// Returns the newest message of the container runtime about pods of the node that did not start. The message can show why
 /// the network plugin is not ready, or why the node stopped reporting.
 fn why_none_starts(node: &Node<'_>, rule: Rule) -> Option<String> {
-    if ![NO_NETWORK.id, SILENT.id, NOT_READY.id, RUNTIME_DOWN.id].contains(&rule.id) {
+    if ![NO_NETWORK.id, SILENT.id, NOT_READY.id, RUNTIME_DOWN.id, RUNTIME_BROKEN.id].contains(&rule.id) {
         return None;
     }
     let starting = node.kubernetes.starting_pods.iter().flatten();

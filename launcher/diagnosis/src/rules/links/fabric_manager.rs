@@ -3,7 +3,7 @@
 use crate::evidence;
 use crate::input::boards;
 use crate::input::node::Node;
-use crate::rule::{Draft, FABRIC_DOC, rules};
+use crate::rule::{Draft, FABRIC_DOC, Rule, rules};
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::ServiceLog;
@@ -26,6 +26,11 @@ rules! {
         UpdateSoftware "Read /var/log/fabricmanager.log of {node} for the error before each start; the version must be that of the driver.",
         means "The log of Fabric Manager has several starts within two days.",
         reads "host.service_logs, host.uptime_seconds", in_plan WorkContinues;
+    IMEX_OFTEN: "imex-restarts-often" Warning Fabric IMEX_DOC, "IMEX starts again and again",
+        UpdateSoftware "Read /var/log/nvidia-imex.log of {node} for the error before each start: version, addresses and ports must fit those of the \
+            other nodes of its domain. Jobs on {node} alone do not need IMEX.",
+        means "The log of IMEX has several starts within two days.",
+        reads "host.service_logs, host.uptime_seconds", about Workload, in_plan WorkContinues;
     VERSION: "service-version-differs" Warning Fabric FABRIC_DOC, "Fabric Manager or IMEX has another version than the driver",
         UpdateSoftware "Install the service in the evidence on {node} in the version of the driver, and restart it when the jobs have ended.",
         means "The log of the running service names another version than that of the loaded driver. NVIDIA supports only equal versions of \
@@ -42,20 +47,61 @@ rules! {
             the domain), unless a ComputeDomain of the DRA driver starts it for each job.",
         means "The GPUs are registered with the fabric of a rack, and the IMEX daemon of the node is not running: programs cannot share GPU \
             memory with other nodes.",
-        reads "topology.fabric, host.daemons", about Workload;
+        reads "topology.fabric, host.daemons, host.service_logs", about Workload;
 }
 
 /// NVIDIA's guide to IMEX.
 const IMEX_DOC: Option<&str> = Some("https://docs.nvidia.com/multi-node-nvlink-systems/imex-guide/");
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let found = [fabric_manager(node), imex(node), restarted(node), often(node), two_imex(node)];
-    found.into_iter().flatten().chain(versions(node)).collect()
+    let found = [fabric_manager(node), imex(node), restarted(node), two_imex(node)];
+    let of_logs = SERVICES.iter().flat_map(|service| [often(node, service), version(node, service)]);
+    found.into_iter().chain(of_logs).flatten().collect()
 }
 
 /// The kernel's names of the services.
 const FABRIC_MANAGER: &str = "nv-fabricmanage";
 const IMEX: &str = "nvidia-imex";
+
+/// A service whose log the probe reads.
+struct Service {
+    /// The kernel's name of its process.
+    process: &'static str,
+    /// The name of its log in `/var/log`, without `.log`.
+    log: &'static str,
+    name: &'static str,
+    /// Whether the whole version must be that of the driver, or only the branch.
+    needs_whole_version: bool,
+    /// The finding about many starts.
+    often: Rule,
+}
+
+const SERVICES: [Service; 2] = [
+    Service {
+        process: FABRIC_MANAGER,
+        log: "fabricmanager",
+        name: "Fabric Manager",
+        needs_whole_version: true,
+        often: OFTEN,
+    },
+    Service { process: IMEX, log: "nvidia-imex", name: "IMEX", needs_whole_version: false, often: IMEX_OFTEN },
+];
+
+impl Service {
+    fn of(process: &str) -> Option<&'static Self> {
+        SERVICES.iter().find(|service| service.process == process)
+    }
+
+    fn log<'a>(&self, node: &Node<'a>) -> Option<&'a ServiceLog> {
+        node.host()?.service_logs.iter().find(|log| log.service == self.log)
+    }
+
+    /// Returns whether this version is not one that NVIDIA supports with the driver.
+    fn differs(&self, version: &str, driver: &str) -> bool {
+        let branch = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
+        if self.needs_whole_version { version != driver } else { branch(version) != branch(driver) }
+    }
+}
 
 /// Tolerance for the times of two processes.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
@@ -94,42 +140,33 @@ fn restarted(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-fn log_of<'a>(node: &Node<'a>, service: &str) -> Option<&'a ServiceLog> {
-    node.host()?.service_logs.iter().find(|log| log.service == service)
-}
-
-/// Finds many starts in the log. After a recent boot, some of them may be earlier boots.
-fn often(node: &Node<'_>) -> Option<Draft> {
-    let log = log_of(node, "fabricmanager").filter(|log| log.starts >= MANY_STARTS)?;
+/// Finds many starts in the log of a service. After a recent boot, some of them may be earlier boots.
+fn often(node: &Node<'_>, service: &Service) -> Option<Draft> {
+    let log = service.log(node).filter(|log| log.starts >= MANY_STARTS)?;
     let recent = node.age(log.written_at).is_some_and(|age| age < SignedDuration::from_hours(24));
     let one_boot = node.host()?.uptime_seconds.is_some_and(|uptime| uptime > 48 * 3600);
     let severity = if one_boot { Severity::Warning } else { Severity::Info };
-    let line = format!("/var/log/fabricmanager.log: {} starts within two days", log.starts);
-    recent.then(|| Draft::on_node(OFTEN).with_severity(severity).with_evidence(line).with_all_evidence(error_of(log)))
+    let line = format!("/var/log/{}.log: {} starts within two days", service.log, log.starts);
+    let draft = || Draft::on_node(service.often).with_severity(severity).with_evidence(line);
+    recent.then(|| draft().with_all_evidence(error_of(log)))
 }
 
 fn error_of(log: &ServiceLog) -> Option<String> {
     log.last_error.as_deref().map(evidence::reason)
 }
 
-/// Finds services whose log names another version than the driver. The log must be newer than the running process: another one can remain
-/// from an earlier installation.
-fn versions(node: &Node<'_>) -> Vec<Draft> {
-    let Some(driver) = node.host().and_then(|host| host.driver.loaded.as_deref()) else { return Vec::new() };
-    let branch = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
-    let differs = |service: &str, process: &str, name: &str, whole: bool| {
-        let log = log_of(node, service)?;
-        let version = log.version.as_deref()?;
-        let is_of_process = log.written_at?.duration_since(started(node, process)?) > -TOLERANCE;
-        let is_equal = if whole { version == driver } else { branch(version) == branch(driver) };
-        (is_of_process && !is_equal).then(|| {
-            let (version, driver) = (evidence::data(version), evidence::data(driver));
-            Draft::on_node(VERSION).with_evidence(format!("{name} {version}, driver {driver} (/var/log/{service}.log)"))
-        })
-    };
-    let found =
-        [differs("fabricmanager", FABRIC_MANAGER, "Fabric Manager", true), differs("nvidia-imex", IMEX, "IMEX", false)];
-    found.into_iter().flatten().collect()
+/// Finds a service whose log names another version than the driver. The log must be newer than the running process: another one can
+/// remain from an earlier installation.
+fn version(node: &Node<'_>, service: &Service) -> Option<Draft> {
+    let driver = node.host()?.driver.loaded.as_deref()?;
+    let log = service.log(node)?;
+    let version = log.version.as_deref()?;
+    let is_of_process = log.written_at?.duration_since(started(node, service.process)?) > -TOLERANCE;
+    (is_of_process && service.differs(version, driver)).then(|| {
+        let (version, driver) = (evidence::data(version), evidence::data(driver));
+        let line = format!("{} {version}, driver {driver} (/var/log/{}.log)", service.name, service.log);
+        Draft::on_node(VERSION).with_evidence(line)
+    })
 }
 
 /// Finds the IMEX service of the node beside the DRA driver, which starts IMEX in pods.
@@ -158,7 +195,8 @@ fn imex(node: &Node<'_>) -> Option<Draft> {
     let cliques = node.topology()?.gpus.iter().filter_map(|gpu| gpu.fabric.as_ref());
     let of_rack = cliques.filter(|fabric| fabric.cluster_uuid.is_some() && fabric.state == "completed").count();
     let line = format!("{} in the fabric of a cluster; nvidia-imex is not running", evidence::count(of_rack, "GPU"));
-    (of_rack > 0 && node.host()?.daemons.imex == Some(false)).then(|| Draft::on_node(NO_IMEX).with_evidence(line))
+    let draft = || Draft::on_node(NO_IMEX).with_evidence(line).with_all_evidence(last_start(node, IMEX));
+    (of_rack > 0 && node.host()?.daemons.imex == Some(false)).then(draft)
 }
 
 /// Boards with NVSwitches need Fabric Manager on the node, even if the NVSwitches are not on the PCI bus (HGX B200). On
@@ -176,7 +214,7 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
         switches => format!("{switches} NVSwitches on PCI"),
     };
     let draft = Draft::on_node(NO_FABRIC_MANAGER).with_evidence(format!("{switches}; nv-fabricmanager is not running"));
-    let draft = draft.with_all_evidence(last_start(node));
+    let draft = draft.with_all_evidence(last_start(node, FABRIC_MANAGER));
     Some(if registered {
         // Running work continues, but a GPU cannot be used again after a reset.
         draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")
@@ -188,14 +226,15 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// Returns what the log of Fabric Manager says about its last start, if it was written in this boot.
-fn last_start(node: &Node<'_>) -> Vec<String> {
+/// Returns what the log of a service says about its last start, if it was written in this boot.
+fn last_start(node: &Node<'_>, process: &str) -> Vec<String> {
     let of_this_boot = |log: &&ServiceLog| {
         log.written_at.zip(node.booted()).is_some_and(|(written, booted)| written.duration_since(booted) > -TOLERANCE)
     };
-    let Some(log) = log_of(node, "fabricmanager").filter(of_this_boot) else { return Vec::new() };
+    let Some(service) = Service::of(process) else { return Vec::new() };
+    let Some(log) = service.log(node).filter(of_this_boot) else { return Vec::new() };
     let driver = node.host().and_then(|host| host.driver.loaded.as_deref());
-    let other = log.version.as_deref().zip(driver).filter(|(version, driver)| version != driver);
+    let other = log.version.as_deref().zip(driver).filter(|(version, driver)| service.differs(version, driver));
     let other = other.map(|(version, driver)| {
         format!("its last start was version {}, the driver is {}", evidence::data(version), evidence::data(driver))
     });
@@ -277,6 +316,10 @@ mod tests {
             [("fabric-manager-restarts-often", Severity::Warning)]
         );
         assert_eq!(found(running(), vec![log("570.124.06", 5, 20)], "completed"), [], "days ago");
+        assert_eq!(
+            found(Vec::new(), vec![ServiceLog { service: IMEX.into(), ..log("570.124.06", 9, 99) }], "completed"),
+            [("imex-restarts-often", Severity::Warning)]
+        );
         let imex = |version: &str| ServiceLog { service: IMEX.into(), ..log(version, 1, 2) };
         let service = || vec![service(IMEX, None, 1)];
         assert_eq!(found(service(), vec![imex("570.133.20")], "completed"), [], "the same branch");
@@ -284,6 +327,29 @@ mod tests {
             found(service(), vec![imex("580.10")], "completed"),
             [("service-version-differs", Severity::Warning)]
         );
+    }
+
+    #[test]
+    fn the_log_of_each_service_says_why_it_stopped() {
+        let mut report = Report { taken_at: at(100), ..Report::default() };
+        let logs = SERVICES.iter().map(|service| ServiceLog {
+            service: service.log.to_owned(),
+            written_at: at(99),
+            last_error: Some("[ERROR] address already in use".to_owned()),
+            version: Some("580.10".to_owned()),
+            ..ServiceLog::default()
+        });
+        let driver = DriverVersions { loaded: Some("570.124.06".into()), ..DriverVersions::default() };
+        let host = Host { uptime_seconds: Some(360_000), driver, service_logs: logs.collect(), ..Host::default() };
+        report.sections.host = Some(Section::read(host, Vec::new()));
+        let facts = KubernetesFacts::default();
+        for service in &SERVICES {
+            let lines = last_start(&Node::new(&report, &facts), service.process).join("; ");
+            assert!(lines.contains("address already") && lines.contains("version 580.10"), "{}: {lines}", service.log);
+        }
+        report.sections.host.as_mut().and_then(|host| host.data.as_mut()).expect("a host").uptime_seconds = Some(60);
+        let node = Node::new(&report, &facts);
+        assert!(SERVICES.iter().all(|service| last_start(&node, service.process).is_empty()), "of an earlier boot");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod fabric_manager;
 mod gpudirect;
 mod link_quality;
+mod missing_cards;
 mod network_cards;
 mod nvlink_events;
 mod nvlink_state;
@@ -23,5 +24,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(rdma_ports::RULES, rdma_ports::check),
     RuleGroup::new(rdma_counters::RULES, rdma_counters::check),
     RuleGroup::new(network_cards::RULES, network_cards::check),
+    RuleGroup::new(missing_cards::RULES, missing_cards::check),
     RuleGroup::new(gpudirect::RULES, gpudirect::check),
 ];

@@ -26,7 +26,7 @@ rules! {
             smaller than that of the PCIe port above it.",
         reads "topology.nics", in_plan WorkContinues;
     FIRMWARE: "nic-firmware-differs" Warning Fabric DEBUG_DOC, "Network cards of the same model have different firmware",
-        UpdateSoftware "Update the firmware of the cards of {node} in the evidence to one version (mlxfwmanager), and reset the cards. A new version \
+        UpdateSoftware "Update the firmware of the cards of {node} in the evidence to one version (mlxfwmanager), and restart the cards (mlxfwreset). A new version \
             works only after the reset.",
         means "Network cards with the same board id (PSID) run different firmware versions, for example because an update did not reach all of them.",
         reads "topology.nics", in_plan WorkContinues;

@@ -199,6 +199,7 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
         drafts.push(
             draft
                 .with_meaning(&aging::worst(&facts))
+                .unless_repeated(&facts)
                 .aged(node, gpu, &facts, !links_are_down(node, gpu))
                 .with_all_evidence(both)
                 .with_all_evidence(node.timeline.consequences(&positions)),

@@ -291,6 +291,8 @@ struct High {
     grows: bool,
     /// Whether the counters of all links are high.
     on_all_links: bool,
+    /// Whether all of these links lead to switches. A bridge connects two GPUs.
+    to_switches: bool,
     /// The switch to which all of these links lead, if it is known and other links of the GPU lead elsewhere.
     switch: Option<PciAddress>,
 }
@@ -377,7 +379,7 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
         [Some(switch)] if is_switch && !on_all_links => Some(switch.clone()),
         _ => None,
     };
-    (High { lines, grows, on_all_links, switch }, counted)
+    (High { lines, grows, on_all_links, to_switches: is_switch, switch }, counted)
 }
 
 /// Number of GPUs whose links to one switch must have errors, so that the switch is likelier than the GPUs.
@@ -414,10 +416,10 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
                 ActionCode::CheckCabling,
                 "The errors of {gpu} grow now. Drain {node} and reset {gpu}; if they grow again, check seating and cables.",
             ),
-            _ if high.on_all_links && with_high == 1 => draft.with_action(
+            _ if high.on_all_links && (with_high == 1 || high.to_switches && with_high * 2 < read.len()) => draft.with_action(
                 ActionCode::Watch,
                 "Read the counters of {gpu} again later: only growing counters indicate a fault. All of its links have errors, and those of \
-                 other GPUs do not: if they grow, {gpu} or its seating on the board is likelier at fault than cables. Reset it at the next \
+                 most other GPUs do not: if they grow, {gpu} or its seating on the board is likelier at fault than cables. Reset it at the next \
                  drain; if the errors come back, run the NVIDIA field diagnostic.",
             ),
             _ => draft,

@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use crate::evidence;
 use crate::finding::Scope;
 use crate::input::boards;
+use crate::input::load::Load;
 use crate::input::log_window;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::recovery::Recovered;
 use crate::input::timeline::{concerns, is_off_bus};
 use crate::rule::{AER_DOC, DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::facts::clock_events::load_percent;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::topology::{GpuTopology, PcieHop};
 use syringe_core::kernel_log::catalogue::RecoveryEvidence;
@@ -68,7 +68,7 @@ rules! {
         means "PCIe reported errors of a device that is not connected to a GPU.",
         reads "xid: PCIe errors (AER), topology.pcie_path";
     LINK_LOST: "pcie-link-lost" Critical Fabric DEBUG_DOC, "The PCIe link of the GPU went down",
-        CheckCabling "Drain {node}, power-cycle it, and check seating and power of {gpu}.",
+        CheckCabling "Drain {node}, and check seating and power of {gpu}. If the link stays down, power-cycle {node}.",
         means "The kernel reported that the PCIe link of the GPU went down.",
         reads "xid: PCIe slots";
     LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC,
@@ -142,14 +142,13 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let both_ends = both_ends.filter(|_| boards::is_bare_metal(node));
     let (generation, most) = (pcie.generation?, at_most(pcie.max_generation?, slot.1).max(both_ends.unwrap_or(0)));
     let load = loaded(node, gpu)?;
-    (generation < most && generation > 0).then(|| {
-        Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} at {load} % load"))
-    })
+    (generation < most && generation > 0)
+        .then(|| Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} {load}")))
 }
 
 /// Returns the load of a GPU whose link must run at its full generation.
-fn loaded(node: &Node<'_>, gpu: &Gpu) -> Option<u32> {
-    load_percent(node.telemetry_of(gpu)?).filter(|&load| load >= LOADED_PERCENT)
+fn loaded(node: &Node<'_>, gpu: &Gpu) -> Option<Load> {
+    node.load(gpu).filter(|load| load.reaches(LOADED_PERCENT))
 }
 
 /// Checks the width of the GPU's link in sysfs, if NVML does not report it.
@@ -221,7 +220,7 @@ fn path(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
             && generation < most
             && generation > 0
         {
-            let evidence = format!("generation {generation} of {most} at {load} % load{}", at(lower));
+            let evidence = format!("generation {generation} of {most} {load}{}", at(lower));
             drafts.push(Draft::on_gpu(GENERATION, gpu).with_evidence(evidence));
         }
     }
@@ -443,7 +442,7 @@ fn of_switches(node: &Node<'_>) -> Vec<Draft> {
 
 fn is_link_lost(event: &KernelEvent) -> bool {
     event.kind == Kind::PcieLink
-        && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
+        && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_fault" | "power_state"))
 }
 
 /// Returns findings about links that went down at addresses that belong to no known GPU. If the kernel cannot wake a

@@ -1,6 +1,6 @@
 //! Rule about pairs of GPUs that are connected by NVLink but cannot read or write each other's memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
@@ -16,6 +16,11 @@ rules! {
             NCCL sends data between these GPUs through the memory of the host.",
         means "Two GPUs are connected by NVLink, but the driver does not let them read or write each other's memory: transfers between them \
             are slow.",
+        reads "topology.p2p_lacking, topology.matrix";
+    UNEVEN: "peer-to-peer-uneven" Info Fabric NVML_DOC, "GPUs without NVLink lack peer-to-peer access that other pairs have, or it is switched off",
+        Watch "If transfers between these GPUs of {node} are slow, look for a driver option that switches peer-to-peer access off \
+            (NVreg_RegistryDwords), and compare the BIOS settings of their slots: NCCL sends this data through the memory of the host.",
+        means "A driver option switches peer-to-peer access off, or pairs of GPUs lack it although other pairs with the same connection have it.",
         reads "topology.p2p_lacking, topology.matrix";
 }
 
@@ -38,7 +43,44 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             None => drafts.push(draft),
         }
     }
+    let uneven: Vec<String> = NEEDED.iter().flat_map(|capability| uneven(node, topology, capability)).collect();
+    drafts.extend((!uneven.is_empty()).then(|| Draft::on_node(UNEVEN).with_all_evidence(uneven)));
     drafts
+}
+
+/// The status of access that an option of the driver switches off.
+const SWITCHED_OFF: &str = "disabled_by_regkey";
+
+/// Returns the pairs without NVLink that lack a capability because of an option, or although other pairs with the same connection have it.
+fn uneven(node: &Node<'_>, topology: &Topology, capability: &str) -> Vec<String> {
+    let entries = || topology.p2p_lacking.iter().filter(|lacking| lacking.capability == capability);
+    let status_of = |pair: [u32; 2]| {
+        let has = |lacking: &&MissingP2p| lacking.pairs.iter().any(|one| *one == pair || *one == [pair[1], pair[0]]);
+        entries().find(has).map(|lacking| lacking.status.as_str())
+    };
+    let gpus: Vec<u32> = topology.gpus.iter().map(|gpu| gpu.index).collect();
+    let pairs =
+        gpus.iter().flat_map(|one| gpus.iter().filter(move |other| one < other).map(move |other| [*one, *other]));
+    let mut by_cell: BTreeMap<&str, Vec<[u32; 2]>> = BTreeMap::new();
+    for pair in pairs.filter(|pair| pair.iter().all(|gpu| is_whole(node, *gpu))) {
+        if let Some(cell) = cell_of(topology, pair).filter(|cell| !cell.starts_with("NV")) {
+            by_cell.entry(cell).or_default().push(pair);
+        }
+    }
+    let mut lines = Vec::new();
+    for (cell, pairs) in by_cell {
+        let lacking: Vec<([u32; 2], &str)> = pairs.iter().filter_map(|pair| Some((*pair, status_of(*pair)?))).collect();
+        let others = pairs.len() - lacking.len();
+        let off = lacking.iter().any(|(_, status)| *status == SWITCHED_OFF);
+        if !lacking.is_empty() && (others > 0 || off) {
+            let why = evidence::data(lacking.iter().map(|(_, status)| *status).max().unwrap_or_default());
+            let pairs: Vec<[u32; 2]> = lacking.into_iter().map(|(pair, _)| pair).collect();
+            let rest = if others == 0 { String::new() } else { format!("; {others} with this connection have it") };
+            let connection = evidence::data(cell);
+            lines.push(format!("no {capability} access: {} ({why}, connection {connection}{rest})", named(&pairs)));
+        }
+    }
+    lines
 }
 
 /// Returns a finding about the GPU that all pairs have in common, or about the node.
@@ -53,29 +95,41 @@ fn draft(node: &Node<'_>, lacking: &MissingP2p, pairs: &[[u32; 2]]) -> Option<Dr
         [gpu] => Draft::on_gpu(LACKING, gpu),
         _ => Draft::on_node(LACKING),
     };
-    let shown: Vec<String> = if pairs.len() <= FEW {
-        pairs.iter().map(|[one, other]| format!("GPUs {one} and {other}")).collect()
-    } else {
-        let gpus: Vec<u32> = pairs.iter().flatten().copied().collect::<BTreeSet<u32>>().into_iter().collect();
-        vec![format!("{} of GPUs {}", evidence::count(pairs.len(), "pair"), evidence::ranges(&gpus))]
-    };
     let (capability, status) = (evidence::data(&lacking.capability), evidence::data(&lacking.status));
-    Some(draft.with_evidence(format!("no {capability} access: {} ({status})", shown.join(", "))))
+    Some(draft.with_evidence(format!("no {capability} access: {} ({status})", named(pairs))))
+}
+
+/// Names a few pairs one by one, and many of them by their GPUs.
+fn named(pairs: &[[u32; 2]]) -> String {
+    if pairs.len() <= FEW {
+        let named = pairs.iter().map(|[one, other]| format!("GPUs {one} and {other}"));
+        return named.collect::<Vec<_>>().join(", ");
+    }
+    let gpus: Vec<u32> = pairs.iter().flatten().copied().collect::<BTreeSet<u32>>().into_iter().collect();
+    format!("{} of GPUs {}", evidence::count(pairs.len(), "pair"), evidence::ranges(&gpus))
 }
 
 /// Returns whether NVLinks connect two GPUs that programs use as a whole. In MIG mode and with virtual GPUs, there is no
 /// peer-to-peer access.
 fn is_linked(node: &Node<'_>, topology: &Topology, pair: [u32; 2]) -> bool {
+    let is_linked = cell_of(topology, pair).is_some_and(|cell| cell.starts_with("NV"));
+    is_linked && pair.into_iter().all(|index| is_whole(node, index))
+}
+
+/// Returns the connection of two GPUs: `NV18`, `PIX`, `SYS`.
+fn cell_of(topology: &Topology, pair: [u32; 2]) -> Option<&str> {
     let place = |index: u32| topology.gpus.iter().position(|gpu| gpu.index == index);
-    let cell = place(pair[0]).zip(place(pair[1])).and_then(|(row, column)| topology.matrix.get(row)?.get(column));
-    let is_whole = |index: u32| {
-        let gpu = node.inventory().and_then(|all| all.gpus.iter().find(|gpu| gpu.index == index));
-        gpu.is_some_and(|gpu| {
-            !gpu.mig_mode.is_some_and(|mode| mode.current)
-                && matches!(gpu.virtualization_mode.as_deref(), Some("none" | "passthrough"))
-        })
-    };
-    cell.is_some_and(|cell| cell.starts_with("NV")) && pair.into_iter().all(is_whole)
+    let (row, column) = place(pair[0]).zip(place(pair[1]))?;
+    topology.matrix.get(row)?.get(column).map(String::as_str)
+}
+
+/// Returns whether programs use the GPU as a whole.
+fn is_whole(node: &Node<'_>, index: u32) -> bool {
+    let gpu = node.inventory().and_then(|all| all.gpus.iter().find(|gpu| gpu.index == index));
+    gpu.is_some_and(|gpu| {
+        !gpu.mig_mode.is_some_and(|mode| mode.current)
+            && matches!(gpu.virtualization_mode.as_deref(), Some("none" | "passthrough"))
+    })
 }
 
 /// Returns an entry if neither the pairs with a capability nor the pairs without it are in the report.

@@ -142,3 +142,81 @@ fn groups(ports: &[NicPort], rule: Rule) -> Vec<Vec<&NicPort>> {
     }
     groups.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::report::Report;
+
+    use super::*;
+
+    const DAYS: u64 = 10;
+
+    /// Returns the findings about four ports of one kind, whose counter `name` has these values.
+    fn found(layer: &str, name: &str, counts: [u64; 4], default_route: bool) -> Vec<(&'static str, Severity, String)> {
+        let ports: Vec<Value> = (0..4)
+            .map(|at| {
+                json!({"device": format!("rdma{at}"), "port": 1, "state": "ACTIVE", "link_layer": layer, "counters": {name: counts[at]},
+                    "interface": {"name": format!("eth{at}"), "default_route": default_route}})
+            })
+            .collect();
+        let report: Report = serde_json::from_value(json!({
+            "schema_version": syringe_core::report::SCHEMA_VERSION,
+            "sections": {"host": {"status": "ok", "data": {"uptime_seconds": DAYS * 86_400}},
+                "topology": {"status": "ok", "data": {"gpus": [], "nics": ports}}}}))
+        .expect("a report");
+        let cluster = KubernetesFacts::default();
+        let drafts = check(&Node::new(&report, &cluster)).into_iter();
+        drafts.map(|draft| (draft.rule.id, draft.severity, draft.evidence.join("\n"))).collect()
+    }
+
+    /// Returns the rows of a rule, each with its usual number after [`DAYS`] days.
+    #[expect(clippy::cast_precision_loss, reason = "a duration in days")]
+    fn rows_of(rule: Rule) -> Vec<(&'static RdmaCounter, u64)> {
+        let of = rdma_counters::all().iter().filter(|row| row.finding == rule.id);
+        of.map(|row| (row, row.usual(DAYS as f64))).collect()
+    }
+
+    #[test]
+    fn each_counter_of_lost_packets_and_of_efa_is_compared_with_the_other_ports() {
+        for (rule, layer) in [(LOST, "Ethernet"), (EFA, "Unspecified")] {
+            let rows = rows_of(rule);
+            assert!(rows.len() >= 5, "{}", rule.id);
+            for (row, usual) in rows {
+                let high = usual.saturating_mul(2) + 10;
+                let told = found(layer, row.name, [0, 0, high, 0], false);
+                assert!(
+                    matches!(&told[..], [(id, severity, text)] if *id == rule.id && *severity == row.severity
+                        && text.contains("rdma2") && text.contains(row.name) && !text.contains("rdma1")),
+                    "{}: {told:?}",
+                    row.name
+                );
+                assert_eq!(found(layer, row.name, [usual; 4], false), [], "{}: the usual number", row.name);
+                assert_eq!(
+                    found(layer, row.name, [0, 0, usual, 0], false),
+                    [],
+                    "{}: the usual number at one",
+                    row.name
+                );
+                // What all ports count alike has its cause in the network.
+                let told = found(layer, row.name, [high; 4], false);
+                assert!(matches!(&told[..], [(id, Severity::Info, _)] if *id == rule.id), "{}: {told:?}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn commands_that_an_efa_device_did_not_complete_are_a_warning_from_the_first_few() {
+        let told = found("Unspecified", "no_completion_cmds", [0, 7, 0, 0], false);
+        assert!(matches!(&told[..], [(id, Severity::Warning, _)] if *id == EFA.id), "{told:?}");
+        let told = found("Unspecified", "rx_drops", [0, 1_000_000, 0, 0], false);
+        assert!(matches!(&told[..], [(_, Severity::Info, _)]), "{told:?}");
+    }
+
+    #[test]
+    fn the_card_of_the_node_itself_has_no_warning() {
+        let told = found("Ethernet", "roce_slow_restart", [0, 90_000_000, 0, 0], true);
+        assert!(matches!(&told[..], [(id, Severity::Info, _)] if *id == LOST.id), "{told:?}");
+    }
+}

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 
 use crate::evidence;
+use crate::evidence::Label;
+use crate::finding::Scope;
 use crate::input::boards;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
@@ -15,8 +17,8 @@ use syringe_core::facts::topology::NicPort;
 
 rules! {
     NOT_ACTIVE: "rdma-port-not-active" Warning Fabric DEBUG_DOC, "A network port next to a GPU is not active",
-        CheckCabling "Check cable, transceiver and switch port of the network port of {node} in the evidence. In the state INIT the cable \
-            works, but the subnet manager has not configured the port. Jobs on several nodes that use {gpu} fail or are slow.",
+        CheckCabling "Check cable, transceiver and switch port of the network port of {node} in the evidence. Jobs on \
+            several nodes that use {gpu} fail or are slow.",
         means "An InfiniBand or RoCE port next to a GPU is not active, although the ports next to the other GPUs are \
             active.",
         reads "topology.nics", in_plan WorkContinues;
@@ -59,8 +61,7 @@ const INFINIBAND: &str = "InfiniBand";
 const UNCONFIGURED: [&str; 2] = ["INIT", "ARMED"];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let booting = node.host().and_then(|host| host.uptime_seconds).is_some_and(|up| up < BOOTING_SECONDS);
-    let Some(topology) = node.topology().filter(|_| !booting) else { return Vec::new() };
+    let Some(topology) = node.topology().filter(|_| !is_booting(node)) else { return Vec::new() };
     let mut drafts: Vec<Draft> = [INFINIBAND, "Ethernet"]
         .into_iter()
         .flat_map(|layer| Rails::new(node, &topology.nics, layer).drafts(node))
@@ -72,6 +73,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(modules(node, &topology.nics));
     drafts.extend(two_layers(node, &topology.nics));
     drafts
+}
+
+/// Returns whether the node booted recently: a driver or the subnet manager may not have configured the ports.
+pub(super) fn is_booting(node: &Node<'_>) -> bool {
+    node.host().and_then(|host| host.uptime_seconds).is_some_and(|up| up < BOOTING_SECONDS)
 }
 
 /// Returns a finding about missing modules. Without the module that gives programs the ports, active ports are useless.
@@ -90,14 +96,10 @@ fn modules(node: &Node<'_>, ports: &[NicPort]) -> Option<Draft> {
 fn far(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
     let numa = |gpu: &&Gpu| node.topology_of(gpu).and_then(|gpu| gpu.numa_node);
     let has = |gpu: &&Gpu| ports.iter().any(|port| port.numa_node.is_some() && port.numa_node == numa(gpu));
-    let (with, without): (Vec<&Gpu>, Vec<&Gpu>) = node.answering().filter(|gpu| numa(gpu).is_some()).partition(has);
-    let all = with.len() + without.len();
-    if all < PATTERN || with.len() * 4 < all * 3 || !boards::is_bare_metal(node) {
-        return Vec::new();
-    }
+    let (without, share) = lacking(node, node.answering().filter(|gpu| numa(gpu).is_some()), has);
     let line = |gpu: &Gpu| {
         let numa = numa(&gpu).unwrap_or_default();
-        format!("no InfiniBand or RoCE port on NUMA node {numa}; {} of {all} GPUs have one on theirs", with.len())
+        format!("no InfiniBand or RoCE port on NUMA node {numa}; {share} have one on theirs")
     };
     without.into_iter().map(|gpu| Draft::on_gpu(FAR, gpu).with_evidence(line(gpu))).collect()
 }
@@ -197,7 +199,18 @@ impl<'n> Rails<'n> {
             } else {
                 Vec::new()
             };
-            drafts.extend(gpus.into_iter().map(|gpu| self.draft(port, gpu)));
+            let Some(first) = gpus.first() else { continue };
+            let draft = self.draft(port, first);
+            drafts.push(match gpus.len() {
+                1 => draft,
+                _ => {
+                    let labels: Vec<Label> = gpus.iter().map(|gpu| (gpu.index, gpu.label())).collect();
+                    let names = evidence::gpus(&labels);
+                    let advice = evidence::about(&draft.advice, &names);
+                    let (scope, action) = (Scope::default(), draft.action);
+                    Draft { scope, ..draft }.with_evidence(format!("next to {names}")).with_action(action, advice)
+                }
+            });
         }
         drafts
     }
@@ -248,19 +261,21 @@ fn why_not_active(port: &NicPort) -> Option<(String, ActionCode, &'static str)> 
         let name = evidence::data(&interface.name);
         return Some((format!("interface {name} is switched off"), ActionCode::UpdateSoftware, SWITCHED_OFF));
     }
-    let physical = port.physical_state.as_deref()?;
+    let is_infiniband = port.link_layer.as_deref() == Some(INFINIBAND);
+    let waits = is_infiniband && port.state.as_deref().is_some_and(|state| UNCONFIGURED.contains(&state));
+    // Such a state is only possible with a working link.
+    let physical = port.physical_state.as_deref().or(waits.then_some("LinkUp"))?;
     let (meaning, action, advice) = match physical {
         "Polling" => ("no signal from the other end", ActionCode::CheckCabling, NO_SIGNAL),
         "Disabled" | "Sleep" => ("switched off", ActionCode::UpdateSoftware, SWITCHED_OFF),
         "PortConfigurationTraining" | "LinkErrorRecovery" => {
             ("there is a signal, but the link does not come up", ActionCode::CheckCabling, NO_TRAINING)
         }
-        "LinkUp" if port.state.as_deref().is_some_and(|state| UNCONFIGURED.contains(&state)) => {
-            ("the link works", ActionCode::UpdateSoftware, NO_SUBNET_MANAGER)
-        }
+        "LinkUp" if waits => ("the link works", ActionCode::UpdateSoftware, NO_SUBNET_MANAGER),
         _ => return None,
     };
-    Some((format!("physical state {}: {meaning}", evidence::data(physical)), action, advice))
+    let read = port.physical_state.as_deref().map(|state| format!("physical state {}: ", evidence::data(state)));
+    Some((format!("{}{meaning}", read.unwrap_or_default()), action, advice))
 }
 
 const NO_SIGNAL: &str = "Check whether the cable of the port of {node} in the evidence is plugged in at both ends, its transceivers, and whether \
@@ -332,16 +347,20 @@ pub(super) fn is_active(port: &NicPort) -> bool {
 /// Finds GPUs without a port at their PCIe switch, although almost all others have one. In a virtual machine the positions
 /// are virtual.
 fn gone(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
-    let near = |gpu: &Gpu| {
-        let is_near =
-            |port: &&NicPort| distance(port) == Some(0) && port.near.iter().any(|near| Some(near.gpu) == gpu.index);
-        ports.iter().filter(is_near).count()
-    };
-    let all = node.answering().count();
-    let (with, without): (Vec<&Gpu>, Vec<&Gpu>) = node.answering().partition(|gpu| near(gpu) > 0);
-    if all < PATTERN || with.len() * 4 < all * 3 || !boards::is_bare_metal(node) {
-        return Vec::new();
-    }
-    let line = || format!("no InfiniBand or RoCE port at its PCIe switch; {} of {all} GPUs have one", with.len());
+    let next = || ports.iter().filter(|port| distance(port) == Some(0)).flat_map(|port| &port.near);
+    let (without, share) = lacking(node, node.answering(), |gpu| next().any(|near| Some(near.gpu) == gpu.index));
+    let line = || format!("no InfiniBand or RoCE port at its PCIe switch; {share} have one");
     without.into_iter().map(|gpu| Draft::on_gpu(GONE, gpu).with_evidence(line())).collect()
+}
+
+/// Returns the GPUs that lack something that almost all others have, and how many have it: `7 of 8 GPUs`. Empty in a virtual machine.
+fn lacking<'n>(
+    node: &Node<'_>,
+    gpus: impl Iterator<Item = &'n Gpu>,
+    has: impl Fn(&&'n Gpu) -> bool,
+) -> (Vec<&'n Gpu>, String) {
+    let (with, without): (Vec<&Gpu>, Vec<&Gpu>) = gpus.partition(has);
+    let all = with.len() + without.len();
+    let is_pattern = all >= PATTERN && with.len() * 4 >= all * 3 && boards::is_bare_metal(node);
+    (if is_pattern { without } else { Vec::new() }, format!("{} of {all} GPUs", with.len()))
 }

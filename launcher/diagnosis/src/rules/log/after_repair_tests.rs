@@ -190,16 +190,23 @@ fn protected_memory_that_is_still_in_use_needs_a_cold_start() {
 }
 
 #[test]
-fn a_slot_without_a_card_is_checked_before_the_gpu_is_returned() {
+fn a_gpu_is_not_returned_because_of_its_slot() {
     let gpu = "00000000:9a:00.0";
-    for (state, checks) in [("card_not_present", true), ("link_down", true), ("link_up", false)] {
+    for (state, checks) in [
+        ("card_not_present", true),
+        ("link_down", true),
+        ("power_fault", true),
+        ("attention_button", true),
+        ("link_up", false),
+    ] {
         let slot = line("pcie_link", Some(state), "pcieport 0000:98:01.0: pciehp: Slot(12)", "00000000:98:01.0");
         let report = second_gpu(&[slot, xid(79, 1, Some("now"), gpu)]);
         let diagnosis = diagnose(&report, &KubernetesFacts::default());
         let [plan] = &diagnosis.plan[..] else { panic!("{diagnosis:#?}") };
-        let seating = plan.steps.iter().position(|step| step.contains("seating"));
-        assert_eq!(seating.is_some(), checks, "{plan:#?}");
-        let returned = plan.steps.iter().position(|step| step.contains("return it (RMA)"));
-        assert!(returned.is_some() && seating < returned, "{plan:#?}");
+        assert_eq!(plan.steps.iter().any(|step| step.contains("seating")), checks, "{plan:#?}");
+        assert_eq!(plan.rma == Rma::No, checks, "{plan:#?}");
+        let finding = of(&diagnosis.findings, "gpu-off-bus");
+        let texts = plan.steps.iter().chain([&finding.action.text]);
+        assert_eq!(texts.filter(|text| text.contains("(RMA)")).count() == 0, checks, "{diagnosis:#?}");
     }
 }

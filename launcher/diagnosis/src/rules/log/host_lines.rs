@@ -46,6 +46,12 @@ rules! {
         Watch "Check the file server in the evidence and its network. Jobs on {node} that read from it wait.",
         means "A remote file system (NFS, Lustre, Ceph, SMB) did not respond. Jobs that use it wait, with idle GPUs.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
+    RESET: "passthrough-reset-failed" Warning Driver None, "A device for virtual machines did not come back after a reset",
+        DrainAndReboot "Reboot {node} when its virtual machines have ended; if the device in the evidence does not answer then, either, power-cycle \
+            {node}. Until then no virtual machine can start with the device.",
+        means "A device that is bound to vfio-pci did not answer after a reset (FLR or bus reset) or a change of its power state. A further reset \
+            does not help.",
+        reads "xid: lines of the kernel";
     LIMIT: "host-limit-reached" Warning Application None, "A limit of the host was reached",
         Watch "Raise the limit of {node} in the evidence, or find the program that uses it up.",
         means "A table or a limit of the kernel was full: connections, neighbours, open files, processes.",

@@ -315,7 +315,8 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
     };
     let mut draft = Draft::on_gpu(rule, gpu).with_events(facts.iter().copied());
     if let Some(entry) = entry {
-        draft = draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_meaning(&judged);
+        draft =
+            draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_meaning(&judged).unless_repeated(&facts);
     }
     Some(draft.aged(node, gpu, &facts, true).with_all_evidence(node.timeline.consequences(&positions)))
 }

@@ -46,8 +46,8 @@ rules! {
         means "A process that belongs to no pod holds GPU memory. Kubernetes gives the same GPU to pods.",
         reads "processes.processes";
     GONE_POD: "process-of-deleted-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
-        Watch "Check again in some minutes: the pod of the process no longer exists on {node}, so the process should exit. If it stays, find out what keeps it (its state and its parent, \
-            a container that was not removed), and end it on the host.",
+        Watch "The pod of the process no longer exists on {node}, so the process should exit at once. If it is still there, find out what keeps it \
+            (its state and its parent, a container that was not removed), and end it on the host.",
         means "A process holds GPU memory, but its pod no longer exists on the node.",
         reads "processes.processes, kubernetes.live_pod_uids";
     UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",

@@ -53,7 +53,7 @@ fn waiting(node: &Node<'_>) -> Option<Draft> {
             "{gpus}: utilization of {BUSY_PERCENT} % or more, no memory traffic, at most {most} W of {limit} W"
         ))
         .with_evidence(format!("{} is lost", gone.label()));
-    let advice = draft.advice.replace("{gpu}", &gpus);
+    let advice = evidence::about(&draft.advice, &gpus);
     Some(draft.with_action(WAITS.action, advice))
 }
 

@@ -7,7 +7,7 @@ use crate::input::node::{Gpu, Node};
 use crate::input::stack::{plugin_service, pods};
 use crate::rule::Draft;
 use crate::rules::kubernetes::nvidia_stack::rules::{
-    INOTIFY, NO_MIG_DEVICES, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
+    DRA_UNREGISTERED, INOTIFY, NO_MIG_DEVICES, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
 };
 use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::{ActionCode, Severity};
@@ -103,7 +103,8 @@ pub(super) fn refused(node: &Node<'_>, draft: &Draft, is_of: impl Fn(&DaemonSetF
     let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
     let draft =
         draft.clone().with_evidence(format!("DaemonSet {name} has no pod on the node: {}", clean(refusal, REFUSAL)));
-    Some(match stack_log::of_scheduler(refusal).map(|reason| (reason.cause, reason.action)) {
+    let reason = stack_log::of_scheduler(refusal).or_else(|| stack_log::of_controller(refusal, &name));
+    Some(match reason.map(|reason| (reason.cause, reason.action)) {
         Some((cause, Some((code, advice)))) => Draft { reason: cause, ..draft.with_action(code, advice) },
         _ => draft.with_action(
             ActionCode::UpdateSoftware,
@@ -143,6 +144,34 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
 /// Returns whether the OS image is Bottlerocket: `Bottlerocket OS 1.20.0 (aws-k8s-1.30-nvidia)`.
 fn is_bottlerocket(image: &str) -> bool {
     image.starts_with("Bottlerocket")
+}
+
+/// The containers of NVIDIA's DRA driver, and the drivers that they register.
+const DRA_DRIVERS: [(&str, &str); 2] = [("gpus", "gpu.nvidia.com"), ("compute-domains", "compute-domain.nvidia.com")];
+
+/// Finds a DRA driver that is running for minutes without its socket. If the folder has no socket at all, the kubelet may have another one.
+pub(super) fn dra_unregistered(node: &Node<'_>) -> Option<Draft> {
+    let sockets = node.host()?.nvidia_stack.as_ref()?.registry_sockets.as_ref()?;
+    if sockets.is_empty() || !node.shows_files_of_node() || !node.stack.is_settled {
+        return None;
+    }
+    let lines = pods::of(node, Component::DraDriver).filter(|pod| pod.ready).flat_map(|pod| {
+        let runs = |name: &str| {
+            let mut named = pod.containers.iter().filter(|container| container.name == name);
+            named.any(|one| one.state.kind == ContainerStateKind::Running && pods::is_older(node, one.state.since))
+        };
+        let is_registered = |driver: &str| sockets.iter().any(|socket| socket.name.starts_with(driver));
+        let missing =
+            DRA_DRIVERS.into_iter().filter(move |(container, driver)| runs(container) && !is_registered(driver));
+        missing.map(move |(container, driver)| {
+            format!(
+                "pod {}: container {container} is running, and no socket of {driver} is registered",
+                pods::name(pod)
+            )
+        })
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| Draft::on_node(DRA_UNREGISTERED).with_all_evidence(lines))
 }
 
 /// Finds nodes on which root has no inotify instance left, and no device plugin started.

@@ -3,13 +3,14 @@
 use jiff::SignedDuration;
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::node::Node;
 use crate::input::processes::is_service;
 use crate::input::stack::pods;
 use crate::rule::Draft;
 use crate::rules::kubernetes::nvidia_stack::rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK, UPGRADE_WAITS};
 use crate::rules::kubernetes::stack_log;
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::facts::processes::GpuProcess;
 
@@ -79,6 +80,14 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
             }
             draft = Draft { reason: reason.cause, ..draft.with_all_evidence(reason.evidence) };
         }
+    }
+    // A reset that failed, or that the hypervisor does not allow, fails again.
+    if draft.evidence.iter().any(|line| line.to_lowercase().contains("error resetting")) {
+        return Some(draft.with_action(ActionCode::DrainAndReboot, advice));
+    }
+    if draft.reason.is_none() && boards::is_virtual_machine(node) {
+        let reboot = "Reboot {node} when it is drained: in a virtual machine, the GPUs often cannot be reset. If the state stays:";
+        return Some(draft.with_action(ActionCode::DrainAndReboot, format!("{reboot} {advice}")));
     }
     let action = draft.action;
     Some(draft.with_action(action, advice))

@@ -4,13 +4,15 @@ use crate::input::node::Node;
 use crate::rule::Draft;
 use crate::rules::kubernetes::stack_log::linked;
 use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
 
 /// Returns the finding with the states and the logs of the linked pods. `explained`: the pod whose log the finding already uses.
 pub(super) fn with_linked_pods(node: &Node<'_>, mut draft: Draft, explained: Option<&str>) -> Draft {
     if draft.severity == Severity::Info {
         return draft;
     }
-    for one in &node.kubernetes.linked_pods {
+    let linked = node.kubernetes.linked_pods.iter();
+    for one in linked.filter(|one| one.role != LinkedPod::NAMED_BY_FINDING) {
         let told = linked::told(one);
         let is_explained = explained == Some(one.pod.uid.as_str());
         if let Some((what, advice)) = &told.too_early {

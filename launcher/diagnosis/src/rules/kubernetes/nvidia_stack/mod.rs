@@ -32,6 +32,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         gpu_operator::upgrade_stuck(node),
         configuration::two_plugins(node),
         configuration::runtime_restarted(node),
+        configuration::dra_unregistered(node),
     ];
     own.into_iter().flatten().collect()
 }

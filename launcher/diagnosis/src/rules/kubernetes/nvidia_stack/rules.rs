@@ -65,6 +65,12 @@ rules! {
         means "The operator waits until the jobs on the node have ended before it upgrades the driver, because its configuration says so. \
             Nothing is stuck.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, processes.processes";
+    DRA_UNREGISTERED: "dra-driver-not-registered" Warning Driver PLUGIN_DOC, "A DRA driver is running, and its socket for the kubelet is missing",
+        RestartPod "Delete the pod of the DRA driver in the evidence, so that it registers with the kubelet of {node} again: claims of its driver \
+            cannot be prepared there.",
+        means "The pod of NVIDIA's DRA driver is Ready, but the socket with which one of its drivers (gpu.nvidia.com, compute-domain.nvidia.com) \
+            registers is not in the folder of the kubelet, although those of other drivers are.",
+        reads "kubernetes.nvidia_pods, host.nvidia_stack.registry_sockets";
     INOTIFY: "inotify-limit-reached" Critical Driver PLUGIN_DOC, "No inotify instance is left",
         UpdateSoftware "Raise the limit on {node}: sysctl -w fs.inotify.max_user_instances=8192 (and in \
             /etc/sysctl.d), then delete the device plugin's pod.",

@@ -11,6 +11,7 @@ mod phrase;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::platforms;
+use crate::input::runtimes;
 use crate::input::stack::pods::FailingPod;
 use crate::messages::phrases;
 use crate::messages::phrases::{Part, RESOLVE, as_usual, lowercased};
@@ -29,7 +30,7 @@ const LINE: usize = 240;
 const WORDS: usize = 160;
 
 /// Returns the lines of a pod's log: those that the probe read on the node, or else those that the API server returned.
-fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<Vec<&'a str>> {
+pub(crate) fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<Vec<&'a str>> {
     let of_probe = |log: &'a StackLog| log.detail_lines.iter().chain(&log.lines).map(String::as_str).collect();
     let on_node = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == pod.uid);
     let linked = || node.kubernetes.linked_pods.iter().find(|linked| linked.pod.uid == pod.uid);
@@ -60,6 +61,7 @@ pub(crate) struct Reason {
 /// that the messages name, and what is different on the platform of the node.
 pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
     let reason = of_last_end(failing_pod)
+        .or_else(|| for_other_runtime(node, failing_pod))
         .or_else(|| of_runtime(failing_pod))
         .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
         .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
@@ -82,6 +84,22 @@ fn of_last_end(failing_pod: &FailingPod<'_>) -> Option<Reason> {
         evidence: Vec::new(),
         told: Vec::new(),
         action: Some((ActionCode::FixLimits, MORE_MEMORY.to_owned())),
+    })
+}
+
+/// Returns the reason of a container toolkit that is set up for another container runtime than the one of the kubelet.
+fn for_other_runtime(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
+    if failing_pod.pod.component != Component::ContainerToolkit {
+        return None;
+    }
+    let other = runtimes::mismatch(node)?;
+    // The log says what failed, not that the runtime is another one.
+    let of_log = of_log(node, failing_pod.pod, failing_pod.container_name());
+    Some(Reason {
+        cause: Some(other.line),
+        evidence: of_log.map(|reason| reason.evidence).unwrap_or_default(),
+        told: Vec::new(),
+        action: Some((ActionCode::UpdateSoftware, other.advice)),
     })
 }
 
@@ -131,6 +149,20 @@ pub(crate) fn of_scheduler(message: &str) -> Option<Reason> {
     let cause = format!("{} (\"{}\")", phrase.meaning(message), clean_keeping_end(message, LINE));
     let advice = format!(
         "{} A DaemonSet of GPU software needs a priority class (system-node-critical), so that it finds room beside other pods.",
+        phrase.action
+    );
+    let action = Some((ActionCode::UpdateSoftware, advice));
+    Some(Reason { cause: Some(cause), evidence: Vec::new(), told: Vec::new(), action })
+}
+
+/// Returns why the API server refused a pod of a DaemonSet, from its message. `set`: the name of the DaemonSet.
+pub(crate) fn of_controller(message: &str, set: &str) -> Option<Reason> {
+    let phrase = phrases::known(Part::Controller, message)?;
+    let words = clean_keeping_end(message, LINE);
+    let cause = format!("{} (\"{words}\")", phrase.meaning(message));
+    let advice = format!(
+        "{} The message about DaemonSet {set}: \"{words}\". Software of the node needs privileges and host paths: exclude its namespace from \
+         the policy, webhook or quota that the message names.",
         phrase.action
     );
     let action = Some((ActionCode::UpdateSoftware, advice));
@@ -378,7 +410,7 @@ mod tests {
         ("MIG mode change did not take effect after rebooting", "mig-mode-not-applied"),
         (
             "level=fatal msg=\"Error applying MIG configuration with hooks: error resetting all GPUs: exit status 255\"",
-            "mig-not-applied",
+            "mig-gpus-not-reset",
         ),
         ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", "driver-does-not-answer"),
         ("Failed to initialize NVML: Driver/library version mismatch", "driver-library-mismatch"),

@@ -20,6 +20,7 @@ mod marked_unhealthy;
 mod rules;
 mod shared_gpu_memory;
 mod stale_allocations;
+mod terminating;
 mod unallocated_use;
 mod without_gpu;
 
@@ -34,6 +35,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(shared_gpu_memory::check(node));
     drafts.extend(doubtful::check(node));
     drafts.extend(allocated_twice::check(node));
+    drafts.extend(terminating::check(node));
     let all = Allocations::of(node).filter(|_| matching_fails(node).is_none());
     if let Some(all) = all {
         drafts.extend(unallocated_use::check(node, &all));

@@ -59,6 +59,13 @@ rules! {
         means "The kubelet has allocated the same GPU or MIG device to two pods. Time-slicing and MPS, which share GPUs, are not used \
             for it. The pods share its memory and time without knowing it.",
         reads "kubelet.allocations, kubernetes.live_pod_uids", about Workload;
+    STAYS_TERMINATING: "pod-stays-terminating" Warning Driver None, "A pod with GPUs is not gone long after its deletion",
+        Watch "Find out what keeps the pod in the evidence: a finalizer (kubectl get pod -o jsonpath='{.metadata.finalizers}'), a process that \
+            waits in the kernel, or a volume that cannot be unmounted (log of the kubelet of {node}). Force its deletion only when none of its \
+            processes is left.",
+        means "The grace period of a deleted pod ended more than 30 minutes ago, and the pod still exists. The scheduler counts its GPUs as used, \
+            so that other pods wait for them.",
+        reads "kubernetes.gpu_pods", about Workload;
     UNLICENSED: "vgpu-unlicensed" Critical Driver VGPU_DOC, "The vGPU has no license",
         UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token and the \
             connection to the license server: without a license the performance of the vGPU is restricted some minutes \

@@ -1,0 +1,123 @@
+//! `adapt`: adapts the actions of all findings and plans to the machine: a virtual machine, and a node that another system repairs.
+//!
+//! The rules describe a physical machine that nobody else repairs. What differs on another machine is said here, for every finding.
+
+use crate::conclusion::plan::consequences::{only_cools, urgency};
+use crate::conclusion::plan::demands::demands;
+use crate::conclusion::plan::needs_plan;
+use crate::evidence;
+use crate::finding::{Plan, Urgency};
+use crate::input::boards;
+use crate::input::decisions;
+use crate::input::node::Node;
+use crate::rule::Draft;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
+
+/// Words about a physical machine, and the words for a virtual machine. A reboot from inside does not cut the power of its GPUs.
+const OF_VIRTUAL: [(&str, &str); 9] = [
+    (" (BMC)", ""),
+    ("off and on, not a plain reboot", "off and on, not a reboot from inside"),
+    ("rain and power-cycle", "rain, then stop and start"),
+    ("a power cycle", "a stop and start of the machine"),
+    ("power-cycled", "stopped and started"),
+    ("Power-cycle", "Stop and start"),
+    ("power-cycle", "stop and start"),
+    ("Restart the virtual machine", "Stop and start the virtual machine"),
+    ("restart the virtual machine", "stop and start the virtual machine"),
+];
+
+/// Words about a reset, and the words for a virtual GPU: only its host can reset it.
+const OF_VIRTUAL_GPU: [(&str, &str); 3] = [
+    ("then reset ", "then let the operator of the host reset "),
+    ("and reset it", "and let the operator of the host reset it"),
+    ("Reset GPU", "Let the operator of the host reset GPU"),
+];
+
+/// Words about a virtual machine, and the words for a physical machine.
+const OF_PHYSICAL: [(&str, &str); 2] =
+    [("Restart the virtual machine", "Reboot the node"), ("restart the virtual machine", "reboot the node")];
+
+/// Words of steps that only the operator of the host can carry out.
+const OF_HOST: [&str; 6] = ["top and start", "seating", "cables", "(RMA)", "power supply", "reseat"];
+
+/// Adapts the texts of drafts and plans.
+pub(super) fn adapt(node: &Node<'_>, drafts: &mut [Draft], plans: &mut [Plan]) {
+    if let Some(repair) = decisions::running(node) {
+        drafts.iter_mut().filter(|draft| interrupts(draft)).for_each(|draft| leave(draft, repair));
+        plans.iter_mut().for_each(|plan| leave_plan(node, plan, repair));
+    }
+    let words: &[(&str, &str)] = match (boards::is_virtual_machine(node), boards::is_bare_metal(node)) {
+        (true, _) => &OF_VIRTUAL,
+        (false, true) => &OF_PHYSICAL,
+        (false, false) => &[],
+    };
+    let has_virtual_gpu = node
+        .answering()
+        .any(|gpu| node.inventory_of(gpu).is_some_and(|gpu| gpu.virtualization_mode.as_deref() == Some("vgpu")));
+    let of_gpu: &[(&str, &str)] = if has_virtual_gpu { &OF_VIRTUAL_GPU } else { &[] };
+    let replace = |text: &mut String| {
+        *text = words.iter().chain(of_gpu).fold(std::mem::take(text), |text, (from, to)| text.replace(from, to));
+    };
+    for draft in drafts.iter_mut() {
+        std::iter::once(&mut draft.advice).chain(draft.further.iter_mut().map(|(_, text)| text)).for_each(replace);
+    }
+    for plan in plans.iter_mut() {
+        plan.steps.iter_mut().chain([&mut plan.before_plan, &mut plan.if_pod_deleted]).for_each(replace);
+        let of_host = || plan.steps.iter().any(|step| OF_HOST.iter().any(|words| step.contains(words)));
+        if boards::is_virtual_machine(node) && of_host() {
+            let words = "The node is a virtual machine: stop and start it with its hypervisor or cloud, and let the operator of its host \
+                         check or replace hardware.";
+            plan.steps.push(words.to_owned());
+        }
+    }
+}
+
+/// Returns whether the action of a draft would interfere with a repair by another system.
+fn interrupts(draft: &Draft) -> bool {
+    let demanded = || draft.texts().any(|text| demands(text).next().is_some());
+    draft.severity > Severity::Info && !only_cools(draft) && (needs_plan(draft) || demanded())
+}
+
+fn verb(repair: &Decision) -> &'static str {
+    if repair.kind == DecisionKind::Maintenance { "maintains" } else { "repairs" }
+}
+
+/// Replaces the action of a draft: the work is stopped, and the repair is left to the other system.
+fn leave(draft: &mut Draft, repair: &Decision) {
+    let stop = match (urgency(draft), draft.names_gpu() && draft.noun == "GPU") {
+        (Urgency::Now, true) => "Stop the work on {gpu} of {node} now. ",
+        (Urgency::Now, false) => "Stop the affected work on {node} now. ",
+        _ => "",
+    };
+    let owner = evidence::data(&repair.owner);
+    draft.advice = format!(
+        "{stop}{owner} {} {{node}}: leave the repair to it, and diagnose {{node}} again when it has finished.",
+        verb(repair)
+    );
+    draft.action = ActionCode::Watch;
+    draft.further.clear();
+}
+
+/// Replaces the steps of a plan that interrupt work.
+fn leave_plan(node: &Node<'_>, plan: &mut Plan, repair: &Decision) {
+    let (name, owner) = (&node.name, evidence::data(&repair.owner));
+    let is_of_cooling =
+        |step: &String| ["Now: check", "Check airflow", "Check the cooling"].iter().any(|one| step.starts_with(one));
+    let only_cooling = plan.action == ActionCode::CheckCooling;
+    if only_cooling && !plan.steps.iter().any(|step| demands(step).next().is_some()) {
+        return;
+    }
+    plan.steps.retain(is_of_cooling);
+    let next = if repair.next.is_empty() { String::new() } else { format!(": {}", evidence::reason(&repair.next)) };
+    plan.steps.push(format!(
+        "Leave the repair of {name} to {owner} ({}{next}). A reset or reboot beside it can break its repair.",
+        evidence::name(&repair.signal)
+    ));
+    plan.steps
+        .push(format!("When {owner} has finished, diagnose {name} again, and follow the new plan if there is one."));
+    plan.before_plan = plan.before_plan.replace("until the reset, which includes them", "until the repair");
+    if !only_cooling {
+        plan.action = ActionCode::Watch;
+    }
+}

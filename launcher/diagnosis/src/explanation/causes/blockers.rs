@@ -1,0 +1,125 @@
+//! `of`: says which pods hold the GPUs that a pod waits for, which device it is bound to, and which part of its request is missing.
+
+use crate::explanation::causes::Case;
+use syringe_core::facts::kubernetes::pod::{BoundDevice, GpuHolder, HolderRelation};
+use syringe_core::text::clean;
+
+/// Maximum length of a name.
+const MAX_NAME: usize = 253;
+/// Maximum number of pods that are named.
+const NAMED: usize = 3;
+
+/// A reason that the messages do not say, with the advice.
+pub(super) struct Blocker {
+    pub(super) what: String,
+    pub(super) advice: String,
+}
+
+/// Returns what blocks a pod, besides the reasons of its message.
+pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
+    let pod = case.pod;
+    let holders = &pod.gpu_holders;
+    let asks_for_gpus =
+        pod.wants_gpus || message.to_ascii_lowercase().contains("gpu") || message.contains("reservation pod");
+    let lacks_gpus = pod.wants_gpus
+        && (message.contains("Insufficient ") || message.to_ascii_lowercase().contains("enough resource"));
+    let deleted = holders.iter().filter(|holder| holder.deleted.is_some() && asks_for_gpus).take(NAMED);
+    let mut all: Vec<Blocker> = deleted.map(being_deleted).collect();
+    let live = || holders.iter().filter(|holder| holder.deleted.is_none() && lacks_gpus);
+    let of_rollout = live().filter_map(|holder| match &holder.relation {
+        Some(HolderRelation::EarlierOfRollout(deployment)) => Some((holder, deployment)),
+        _ => None,
+    });
+    if let Some((first, deployment)) = of_rollout.clone().next() {
+        let all_of_it: Vec<&GpuHolder> = of_rollout.map(|(holder, _)| holder).collect();
+        let deployment = clean(deployment, MAX_NAME);
+        all.push(Blocker {
+            what: format!(
+                "GPUs are held by pods of the earlier ReplicaSet of the same rollout, which end only when the new pods are ready: {}",
+                listed(&all_of_it)
+            ),
+            advice: format!(
+                "The rollout of {deployment} waits for itself: let it end the old pod first (strategy Recreate, or RollingUpdate with \
+                 maxSurge 0 and maxUnavailable 1), or delete {} once.",
+                clean(&first.name, MAX_NAME)
+            ),
+        });
+    }
+    let of_set: Vec<&GpuHolder> =
+        live().filter(|holder| matches!(holder.relation, Some(HolderRelation::SameController(_)))).collect();
+    if let Some(GpuHolder { relation: Some(HolderRelation::SameController(owner)), .. }) = of_set.first().copied() {
+        let owner = clean(owner, MAX_NAME);
+        all.push(Blocker {
+            what: format!("GPUs are held by other pods of the same {owner}: {}", listed(&of_set)),
+            advice: format!(
+                "If {owner} asks for more GPUs than the nodes that it may use have, reduce it or allow it more nodes."
+            ),
+        });
+    }
+    all.extend(pod.bound_devices.iter().filter(|device| !device.reasons_against.is_empty()).map(bound));
+    all.extend(half_requests(case));
+    all
+}
+
+/// Returns the parts of the request that are missing.
+pub(super) fn half_requests(case: &Case<'_>) -> Vec<Blocker> {
+    let in_words = |(has, needs): &(String, String)| Blocker {
+        what: format!("the pod requests {has} without {needs}, which belongs to it"),
+        advice: format!("Request {needs}, too: the device plugin and the scheduler of {has} decide by both."),
+    };
+    case.pod.half_requests.iter().map(in_words).collect()
+}
+
+/// Names pods with their GPUs and nodes.
+fn listed(holders: &[&GpuHolder]) -> String {
+    let more = holders.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named = holders.iter().take(NAMED).map(|holder| {
+        format!("{} ({} on {})", clean(&holder.name, MAX_NAME), holder.amount, clean(&holder.node, MAX_NAME))
+    });
+    format!("{}{more}", named.collect::<Vec<_>>().join(", "))
+}
+
+/// Describes a pod that holds GPUs and is being deleted.
+fn being_deleted(holder: &GpuHolder) -> Blocker {
+    let GpuHolder { name, node, amount, deleted, is_overdue, finalizers, .. } = holder;
+    let (name, node) = (clean(name, MAX_NAME), clean(node, MAX_NAME));
+    let until = deleted.map(|time| format!("{time:.0}")).unwrap_or_default();
+    let finalizers = finalizers.iter().map(|one| clean(one, MAX_NAME)).collect::<Vec<_>>().join(", ");
+    if !is_overdue {
+        return Blocker {
+            what: format!("pod {name} ({amount} on {node}) is being deleted and has until {until} to end"),
+            advice: format!("Wait until pod {name} has ended: its GPUs are free then."),
+        };
+    }
+    let keeps = if finalizers.is_empty() { String::new() } else { format!(" (finalizers: {finalizers})") };
+    let advice = match finalizers.is_empty() {
+        false => format!(
+            "Find out why pod {name} stays in Terminating: the controller that set the finalizer {finalizers} has to remove it; if that \
+             controller does not exist any more, remove the finalizer."
+        ),
+        true => format!(
+            "Find out why pod {name} stays in Terminating (explain_gpu_pod for it): its processes, or the kubelet of {node}. Remove it with \
+             force only when its processes have ended."
+        ),
+    };
+    Blocker {
+        what: format!(
+            "pod {name} is stuck in Terminating: it should have ended at {until} and holds {amount} on {node}{keeps}"
+        ),
+        advice,
+    }
+}
+
+/// Describes a device that an annotation of the pod names and that the pod cannot use.
+fn bound(device: &BoundDevice) -> Blocker {
+    let BoundDevice { annotation, uuid, node, reasons_against } = device;
+    let (annotation, uuid, node) = (clean(annotation, MAX_NAME), clean(uuid, MAX_NAME), clean(node, MAX_NAME));
+    Blocker {
+        what: format!(
+            "its annotation {annotation} binds it to {uuid}, a GPU of {node}, and {node} cannot take it: {}",
+            reasons_against.join("; ")
+        ),
+        advice: format!("Repair {node}, or remove the annotation {annotation} so that another GPU can be used."),
+    }
+}

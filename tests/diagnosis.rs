@@ -15,12 +15,16 @@ mod facts;
 mod host_lines;
 #[path = "diagnosis/kubernetes_inputs.rs"]
 mod kubernetes_inputs;
+#[path = "diagnosis/machines.rs"]
+mod machines;
 #[path = "diagnosis/node_set_up.rs"]
 mod node_set_up;
 #[path = "diagnosis/node_state.rs"]
 mod node_state;
 #[path = "diagnosis/one_answer.rs"]
 mod one_answer;
+#[path = "diagnosis/order_and_runtimes.rs"]
+mod order_and_runtimes;
 #[path = "diagnosis/products.rs"]
 mod products;
 #[path = "diagnosis/properties.rs"]

@@ -10,6 +10,7 @@ use diagnosis::Rule;
 use diagnosis::catalogue_of_rules;
 use serde_json::Value;
 use syringe_core::classification::{Class, Severity};
+use syringe_core::facts::host::Host;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::tsv::{parts, rows};
@@ -127,6 +128,9 @@ fn fields() -> BTreeMap<String, BTreeSet<String>> {
     // A scenario contains the lines of the kernel log; the parser creates the section from these lines.
     let log = KernelLog { events_omitted: 1, ..KernelLog::default() };
     names(&serde_json::to_value(log).expect("a log"), all.entry("xid".into()).or_default());
+    // The tests of its rule have services that do not run.
+    let host = Host { services_not_running: vec![String::new()], ..Host::default() };
+    names(&serde_json::to_value(host).expect("a host"), all.entry("host".into()).or_default());
     let cluster = serde_json::to_value(KubernetesFacts::default()).expect("facts");
     names(&cluster, all.entry("kubernetes".into()).or_default());
     all

@@ -2,7 +2,7 @@
 
 use diagnosis::diagnose;
 use diagnosis::explanation::explain;
-use diagnosis::finding::{Diagnosis, Finding, Plan, Urgency};
+use diagnosis::finding::{Diagnosis, Finding, Plan, Rma, Urgency};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -25,6 +25,67 @@ fn says(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
+/// Returns the strongest action of a text without a condition: 0 for none, 1 for a reset, 2 for a reboot, 3 for a power cycle.
+pub(super) fn strength(text: &str) -> u8 {
+    let mut depth = 0;
+    let text = text.to_lowercase();
+    let plain = text.chars().filter(|one| {
+        depth += i32::from(*one == '(') - i32::from(*one == ')');
+        depth == 0 && *one != ')'
+    });
+    let plain: String = plain.collect::<String>().replace("stop and start", "power-cycle");
+    let is_free = |clause: &&str| {
+        let clause = format!(" {}", clause.trim());
+        ![" if ", " unless ", " otherwise"].iter().any(|word| clause.contains(word))
+    };
+    let before = |clause: &str, verb: &str| {
+        // After one of these words, the verb is a noun or a participle, or it is negated or the second choice.
+        let words =
+            "a an the no not or plain warm separate was were is are last next each every before after this needed";
+        let at = clause.split_whitespace().collect::<Vec<_>>();
+        at.windows(2)
+            .any(|pair| pair[1].trim_matches([',', ':']) == verb && !words.split(' ').any(|word| word == pair[0]))
+            || at.first() == Some(&verb)
+    };
+    let of = |clause: &str| {
+        let verbs = [("power-cycle", 3), ("reboot", 2), ("reset", 1)];
+        verbs.into_iter().find(|(verb, _)| before(clause, verb)).map_or(0, |(_, strength)| strength)
+    };
+    plain
+        .split(". ")
+        .flat_map(|sentence| sentence.split(';'))
+        .filter(is_free)
+        .map(|clause| of(clause.trim_end_matches('.')))
+        .max()
+        .unwrap_or(0)
+}
+
+/// Asserts that the verbs after the names of several GPUs are in the plural, and that a text begins with an upper-case letter.
+fn assert_grammar(name: &str, text: &str) {
+    assert!(!text.contains("its GPUs of"), "{name}: {text}");
+    let is_command =
+        |text: &str| text.starts_with("nvidia") || text.starts_with("systemctl") || text.starts_with("kubectl");
+    assert!(!text.starts_with("the NVSwitch") && !text.starts_with("the GPU"), "{name}: {text}");
+    assert!(
+        is_command(text) || !text.starts_with(|first: char| first.is_ascii_lowercase()) || text.starts_with("gpu-"),
+        "{name}: {text}"
+    );
+    for (at, _) in text.match_indices("GPUs ") {
+        let names =
+            text[at + 5..].trim_start_matches(|one: char| one.is_ascii_digit() || [',', '-', ' '].contains(&one));
+        if names.len() == text.len() - at - 5 {
+            continue;
+        }
+        let names = names
+            .strip_prefix("of ")
+            .or_else(|| names.strip_prefix("on "))
+            .map_or(names, |rest| rest.split_once(' ').map_or("", |(_, rest)| rest));
+        let word = names.split([' ', '.', ',', ';', ':']).next().unwrap_or_default();
+        let is_singular = word.ends_with('s') && !["as", "unless", "its", "this", "across"].contains(&word);
+        assert!(!is_singular, "{name}: \"{word}\" after several GPUs: {text}");
+    }
+}
+
 /// Returns the plans that cover a finding about a GPU.
 fn plans_of<'d>(diagnosis: &'d Diagnosis, finding: &Finding) -> Vec<&'d Plan> {
     let covers = |plan: &&Plan| {
@@ -35,6 +96,12 @@ fn plans_of<'d>(diagnosis: &'d Diagnosis, finding: &Finding) -> Vec<&'d Plan> {
 
 /// Asserts that the findings of a diagnosis and its plans ask for the same actions.
 pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
+    let texts = diagnosis.findings.iter().map(|finding| &finding.action.text);
+    let of_plans = |plan: &'_ Plan| {
+        plan.steps.iter().chain([&plan.before_plan, &plan.if_pod_deleted]).cloned().collect::<Vec<_>>()
+    };
+    let texts = texts.cloned().chain(diagnosis.plan.iter().flat_map(of_plans));
+    texts.for_each(|text| assert_grammar(name, &text));
     for plan in &diagnosis.plan {
         let text = format!("{} {}", plan.before_plan, plan.steps.join(" "));
         let waits = plan.before_plan.starts_with("Work on ") && plan.before_plan.contains("may continue");
@@ -57,6 +124,10 @@ pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
                 continue;
             }
             let steps = plan.steps.join(" ");
+            let returns = text.contains("(RMA)") && finding.severity >= Severity::Critical;
+            assert!(!returns || plan.rma > Rma::No, "the text returns a GPU that the plan does not return. {}", told());
+            let of_plan = plan.steps.iter().map(|step| strength(step)).max().unwrap_or(0);
+            assert!(strength(text) <= of_plan, "the text asks for more than the plan. {}", told());
             let code = finding.action.code;
             let has_step = match code {
                 ActionCode::UpdateSoftware | ActionCode::RestartPod => true,

@@ -3,6 +3,9 @@
 //! `docs/facts.md` shows the result: each kind of fact, the rules that read this fact, and the changes that are not judged,
 //! with the reason (`single_changes/not_judged.tsv`).
 
+#[path = "single_changes/machine.rs"]
+mod machine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{LazyLock, Mutex};
 
@@ -196,7 +199,11 @@ struct Base {
 impl Base {
     fn named(name: &str) -> Self {
         let mut scenarios = super::scenarios();
-        let (mut report, expected) = scenarios.remove(name).expect(name);
+        let of = if name == MACHINE { MACHINE_OF } else { name };
+        let (mut report, mut expected) = scenarios.remove(of).expect(of);
+        if name == MACHINE {
+            machine::change(&mut report, &mut expected.cluster);
+        }
         if name == WITH_CONTAINER {
             // A container is read only if a pod is asked about.
             let host =
@@ -245,7 +252,11 @@ impl Base {
 }
 
 /// Healthy nodes whose facts were read completely.
-const BASES: [&str; 5] = ["whole-h100-8", "whole-a100-mig-8", "whole-gb200-4", "whole-l40s-4", "whole-t4-1"];
+const BASES: [&str; 6] = ["whole-h100-8", "whole-a100-mig-8", "whole-gb200-4", "whole-l40s-4", "whole-t4-1", MACHINE];
+
+/// A virtual machine with RoCE and time-slicing, and the base that it is made of.
+const MACHINE: &str = "roce-machine";
+const MACHINE_OF: &str = "whole-h100-8";
 
 /// The base whose host section has a container.
 const WITH_CONTAINER: &str = "whole-l40s-4";
@@ -319,6 +330,15 @@ fn not_judged() -> Vec<NotJudged> {
 
 /// Minimum percentage of the unlisted changes that must change the diagnosis.
 const HEARD_PERCENT: usize = 95;
+
+/// A base with a finding would hide the changes that cause the same finding.
+#[test]
+fn the_virtual_machine_is_healthy() {
+    let base = Base::named(MACHINE);
+    let diagnosis = diagnose(&base.report, &base.cluster);
+    let found: Vec<_> = diagnosis.findings.iter().map(|one| (&one.id, one.severity, &one.evidence)).collect();
+    assert_eq!(diagnosis.verdict, diagnosis::finding::Verdict::Healthy, "{found:#?} {:#?}", diagnosis.unknown);
+}
 
 #[test]
 fn every_change_of_a_fact_is_heard_or_listed() {

@@ -140,7 +140,8 @@ fn corrected_errors_stop_no_work() {
         change(&mut ecc.gpus[1]);
         judged(&report)
     };
-    let pages = |single_bit, double_bit| RetiredPages { single_bit, double_bit, pending: Some(true) };
+    let pages =
+        |single, double| RetiredPages { single_bit: Some(single), double_bit: Some(double), pending: Some(true) };
     for corrected in [1, 1_000, 10_000_000] {
         let corrected = with(&|gpu| gpu.volatile.corrected = Some(corrected));
         assert!(urgency(&corrected) < Some(Urgency::Now), "{}", told(&corrected));

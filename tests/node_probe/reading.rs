@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use syringe_core::facts::ecc::RecoveryAction;
+use syringe_core::facts::ecc::{RecoveryAction, RetiredPages};
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
 use syringe_core::facts::{Availability, LostGpu, Unsupported};
 use syringe_core::report::{Problem, Report, Section, Sections, Source, Status};
@@ -125,6 +125,33 @@ fn counters_that_are_refused_are_not_zero() {
         let Run { report, .. } = bench.run(&[section], &[("FAKE_NVML_FAIL", &format!("{function}=3"))]);
         assert_eq!(report.sections.statuses(), [(name, Status::Ok)], "{function}");
         assert_eq!(availability(&report, section, 1, path), Availability::Unsupported, "{function}");
+    }
+}
+
+/// Tests that the two functions about retired pages do not hide each other.
+#[test]
+fn each_function_about_retired_pages_is_read_without_the_other() {
+    const COUNTS: &str = "nvmlDeviceGetRetiredPages_v2";
+    const PENDING: &str = "nvmlDeviceGetRetiredPagesPendingStatus";
+    let bench = Bench::with("healthy-t4-1", |report| {
+        let pages = RetiredPages { single_bit: Some(3), double_bit: Some(1), pending: Some(true) };
+        with(&mut report.sections.ecc).gpus[0].retired_pages = Some(pages);
+    });
+    let counts = RetiredPages { single_bit: Some(3), double_bit: Some(1), pending: None };
+    let pending = RetiredPages { pending: Some(true), ..RetiredPages::default() };
+    for code in [3, 4, 13, 999] {
+        let state = if [3, 13].contains(&code) { Availability::Unsupported } else { Availability::Unread };
+        let refused = [(COUNTS, "double_bit", &pending), (PENDING, "pending", &counts)];
+        for (function, path, left) in refused {
+            let Run { report, .. } = bench.run(&["ecc"], &[("FAKE_NVML_FAIL", &format!("{function}={code}"))]);
+            let told = availability(&report, "ecc", 0, &format!("retired_pages.{path}"));
+            assert_eq!(told, state, "{function}={code}");
+            assert_eq!(data(report.sections.ecc).gpus[0].retired_pages.as_ref(), Some(left), "{function}={code}");
+        }
+        let Run { report, .. } =
+            bench.run(&["ecc"], &[("FAKE_NVML_FAIL", &format!("{COUNTS}={code},{PENDING}={code}"))]);
+        assert_eq!(availability(&report, "ecc", 0, "retired_pages"), state, "{code}");
+        assert_eq!(data(report.sections.ecc).gpus[0].retired_pages, None, "{code}");
     }
 }
 

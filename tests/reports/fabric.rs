@@ -2,26 +2,39 @@
 
 use demo_cluster::Fixture;
 use serde_json::json;
+use syringe_core::facts::nvidia_stack::StackProcess;
+use syringe_core::facts::stack_log::StackLog;
 use syringe_core::facts::topology::{Fabric, GpuDirect};
 
 use crate::case::Case;
-use crate::cluster::{at, changed, event, pod, scenario, section, status};
+use crate::cluster::{at, changed, event, from_json, pod, scenario, section, status};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::of_node(40, scenario("fabric-manager-down"))
             .finding("fabric-manager-not-running", &["not registered"])
             .twin(scenario("healthy-h100-8")),
-        // The probe does not read which module is missing.
-        Case::of_node(41, unregistered()).beside(&["fabric-not-registered"]),
+        Case::of_node(41, scenario("fabric-without-modules"))
+            .finding("fabric-not-registered", &["mlx5_ib, ib_umad"])
+            .twin(unregistered()),
         Case::of_node(42, dead_links()).finding("nvlink-down", &["0 of 18 NVLinks up"]).twin(scenario("gb200-4")),
         Case::of_node(43, scenario("gb200-link-down"))
             .finding("nvlink-fault", &["Xid 149"])
             .twin(scenario("gb200-link-noise")),
-        // The probe reads neither the log of the IMEX daemon, which contains the reason, nor the other daemon of the host.
-        Case::of_pod(44, "research/imex", ended("imex", "nvidia-imex: another instance is running"))
-            .beside(&["application"]),
-        Case::of_pod(46, "research/imex", not_ready()).beside(&["application"]),
+        Case::of_node(44, in_domain(false, &[SESSION_IN_USE], &[(IMEX, false), (DAEMON, true)]))
+            .finding("imex-service-beside-compute-domain", &["is in no pod", DAEMON])
+            .beside(&["compute-domain-node-not-ready"])
+            .twin(in_domain(true, &[], &[(DAEMON, true), (IMEX, true)])),
+        Case::of_node(46, in_domain(false, &[NO_INTERFACE], &[(DAEMON, true)]))
+            .finding("compute-domain-node-not-ready", &["has no address of this node", "ml/train is NotReady"])
+            .twin(in_domain(true, &[], &[(DAEMON, true), (IMEX, true)])),
+        Case::of_pod(46, &format!("{DRA}/{DAEMON_POD}"), in_domain(false, &[NO_INTERFACE], &[(DAEMON, true)]))
+            .cause("node", &["has no address of this node"])
+            .beside(&["node"]),
+        // The domain counts as ready, but the program of the daemon has ended.
+        Case::of_node(46, in_domain(true, &[], &[(DAEMON, true)]))
+            .finding("compute-domain-node-not-ready", &["nvidia-imex does not run in it"])
+            .twin(in_domain(true, &[], &[(DAEMON, true), (IMEX, true)])),
         Case::of_pod(
             47,
             "research/train",
@@ -92,14 +105,62 @@ fn waits(name: &str, message: &str) -> Fixture {
 
 const SHARED_MEMORY: &str = "NCCL WARN Error while creating shared memory segment";
 
-/// Returns a cluster with a pod that is running but not Ready.
-fn not_ready() -> Fixture {
-    let running = status("Running", json!({"running": {"startedAt": at("02:00:05")}}));
-    let mut imex = pod("imex", 0, running);
-    let ready = json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady"});
-    imex.status.as_mut().unwrap().conditions.as_mut().unwrap().push(serde_json::from_value(ready).unwrap());
-    let mut fixture = scenario("gb200-4").with_pod(imex);
-    fixture.events.push(event("imex", "Unhealthy", "Readiness probe failed: compute-domain daemon is not ready"));
+/// The processes that start IMEX in a pod, and IMEX itself.
+const DAEMON: &str = "compute-domain-daemon";
+const IMEX: &str = "nvidia-imex";
+/// Namespace of the DRA driver, and the pod of the daemon of the domain on the node.
+const DRA: &str = "nvidia-dra-driver-gpu";
+const DAEMON_POD: &str = "computedomain-daemon-5d1c2d0e-x7k2p";
+const DAEMON_UID: &str = "7d1c2d0e-0000-4000-8000-000000000002";
+const NO_INTERFACE: &str = "[Nov 21 2026 02:01:38] [ERROR] [tid 39] No matching network interface found for any IP addresses in the node \
+                            configuration file /imexd/nodes.cfg";
+const SESSION_IN_USE: &str = "[Nov 21 2026 02:01:38] [ERROR] [tid 39] Failed to allocate Imex session: NV_ERR_IN_USE";
+
+/// Returns the compute tray `gpu-1` in a ComputeDomain of two nodes. `ready`: whether the daemon of the domain is ready there. `lines`: the
+/// end of its log. `processes`: the name of each process, and whether it runs in the pod of the daemon.
+fn in_domain(ready: bool, lines: &[&str], processes: &[(&str, bool)]) -> Fixture {
+    let mut fixture = changed("gb200-4", |report| {
+        let host = section(&mut report.sections.host);
+        host.services = processes
+            .iter()
+            .zip(7001..)
+            .map(|((name, in_pod), pid)| StackProcess {
+                name: (*name).to_owned(),
+                pid,
+                pod_uid: in_pod.then(|| DAEMON_UID.to_owned()),
+                started_at: at("02:00:10").parse().ok(),
+            })
+            .collect();
+        host.daemons.imex = Some(processes.iter().any(|(name, _)| *name == IMEX));
+        host.stack_log = (!lines.is_empty()).then(|| StackLog {
+            pod_uid: DAEMON_UID.to_owned(),
+            container: DAEMON.to_owned(),
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            ..StackLog::default()
+        });
+    });
+    let word = if ready { "True" } else { "False" };
+    let state = json!({"running": {"startedAt": at("02:00:05")}});
+    fixture.pods.push(from_json(json!({
+        "metadata": {"name": DAEMON_POD, "namespace": DRA, "uid": DAEMON_UID, "creationTimestamp": at("02:00:00"),
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "computedomain-daemon-5d1c2d0e", "uid": "d",
+                "controller": true}]},
+        "spec": {"nodeName": "gpu-1",
+            "containers": [{"name": DAEMON, "image": "registry.k8s.io/dra-driver-nvidia/dra-driver-nvidia-gpu:v25.12.0"}]},
+        "status": {"phase": "Running",
+            "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": at("02:00:01")},
+                {"type": "Ready", "status": word, "lastTransitionTime": at("02:00:40")}],
+            "containerStatuses": [{"name": DAEMON, "image": "", "imageID": "", "ready": ready, "restartCount": 0, "state": state}]},
+    })));
+    fixture.nodes[0]
+        .labels
+        .insert("resource.nvidia.com/computeDomain".into(), "5d1c2d0e-0000-4000-8000-000000000001".into());
+    let status = |ready: bool| if ready { "Ready" } else { "NotReady" };
+    let entry = |name: &str, ready: bool| json!({"name": name, "status": status(ready), "cliqueID": "c.1", "index": 0});
+    fixture.objects.push(json!({"apiVersion": "resource.nvidia.com/v1beta1", "kind": "ComputeDomain",
+        "metadata": {"name": "train", "namespace": "ml", "uid": "5d1c2d0e-0000-4000-8000-000000000001", "creationTimestamp": at("01:59:00")},
+        "spec": {"numNodes": 2},
+        "status": {"status": status(ready), "nodes": [entry("gpu-1", ready), entry("gpu-2", true)]}}));
     fixture
 }
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::OUT_OF_SCOPE;
 use crate::case::{Outcome, Verdict};
 
 /// A line of `reports.jsonl`.
@@ -88,14 +87,12 @@ fn written(rows: &[Row]) -> String {
          - **not seen**: the deciding fact is not in the answer; the answer does not blame anything else.\n\
          - **wrong**: the answer says that all is well, or blames something else.\n\n",
     );
-    text.push_str("| chapter | named | fact shown | not seen | wrong | out of scope |\n|---|---|---|---|---|---|\n");
+    text.push_str("| chapter | named | fact shown | not seen | wrong |\n|---|---|---|---|---|\n");
     let count = |of: &dyn Fn(&&Row) -> bool, heading: &str| {
         let all = || rows.iter().filter(of);
-        let scoped = |verdict| all().filter(|row| !out(row) && row.verdict == verdict).count();
-        let [named, shown, unseen] = [Verdict::Named, Verdict::Shown, Verdict::NotSeen].map(scoped);
-        let wrong = all().filter(|row| row.verdict == Verdict::Wrong).count();
-        let outside = all().filter(|row| out(row) && row.verdict != Verdict::Wrong).count();
-        format!("| {heading} | {named} | {shown} | {unseen} | {wrong} | {outside} |\n")
+        let [named, shown, unseen, wrong] = [Verdict::Named, Verdict::Shown, Verdict::NotSeen, Verdict::Wrong]
+            .map(|verdict| all().filter(|row| row.verdict == verdict).count());
+        format!("| {heading} | {named} | {shown} | {unseen} | {wrong} |\n")
     };
     for (chapter, heading) in CHAPTERS {
         text.push_str(&count(&|row| row.report.chapter == chapter, heading));
@@ -111,10 +108,6 @@ fn written(rows: &[Row]) -> String {
     text + include_str!("sealed.md")
 }
 
-fn out(row: &Row) -> bool {
-    OUT_OF_SCOPE.contains(&row.report.row)
-}
-
 fn line(row: &Row) -> String {
     let Row { report, verdict, asked, by } = row;
     let word = match verdict {
@@ -123,13 +116,12 @@ fn line(row: &Row) -> String {
         Verdict::NotSeen => "not seen",
         Verdict::Wrong => "wrong",
     };
-    let scope = if out(row) { " (out of scope)" } else { "" };
     let asked = if asked.is_empty() { String::new() } else { format!("`{asked}`") };
     let Report { row, symptom, cause, source, .. } = report;
     let (repository, number) = source.split_once('#').expect("owner/repository#number");
     let cell = |text: &str| text.replace('|', "\\|");
     format!(
-        "| {row} | {} | {} | {asked} | {word}{scope} | {} | [{source}](https://github.com/{repository}/issues/{number}) |\n",
+        "| {row} | {} | {} | {asked} | {word} | {} | [{source}](https://github.com/{repository}/issues/{number}) |\n",
         cell(symptom),
         cell(cause),
         cell(by),

@@ -139,9 +139,11 @@ fn retired(gpu: &Gpu<'_>, cause: nvmlPageRetirementCause_t) -> Answer<u64> {
     let pages: &RetiredPages = gpu.ecc().and_then(|ecc| ecc.retired_pages.as_ref()).ok_or(NOT_SUPPORTED)?;
     match cause {
         nvmlPageRetirementCause_enum_NVML_PAGE_RETIREMENT_CAUSE_MULTIPLE_SINGLE_BIT_ECC_ERRORS => {
-            Ok(pages.single_bit.into())
+            Ok(pages.single_bit.ok_or(NOT_SUPPORTED)?.into())
         }
-        nvmlPageRetirementCause_enum_NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR => Ok(pages.double_bit.into()),
+        nvmlPageRetirementCause_enum_NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR => {
+            Ok(pages.double_bit.ok_or(NOT_SUPPORTED)?.into())
+        }
         _ => Err(INVALID_ARGUMENT),
     }
 }

@@ -262,7 +262,7 @@ fn pages_are_retired_where_rows_cannot_be_remapped() {
     let mut report = facts("healthy-t4-1");
     let ecc = report.sections.ecc.as_mut().and_then(|section| section.data.as_mut()).expect("the scenario has it");
     let pages = ecc.gpus[0].retired_pages.as_mut().expect("Turing");
-    (pages.single_bit, pages.double_bit, pages.pending) = (3, 1, Some(true));
+    (pages.single_bit, pages.double_bit, pages.pending) = (Some(3), Some(1), Some(true));
     let Fake { nvml, .. } = &open(&report).expect("opens");
     let device = nvml.device_by_index(0).expect("listed");
     use nvml_wrapper::enum_wrappers::device::RetirementCause::{DoubleBitEccError, MultipleSingleBitEccErrors};

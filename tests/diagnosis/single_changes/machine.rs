@@ -1,0 +1,75 @@
+//! `change`: makes a virtual machine with RoCE and time-slicing of a base node, with the facts that no other base node has.
+
+use syringe_core::facts::host::Host;
+use syringe_core::facts::inventory::Inventory;
+use syringe_core::facts::kubelet::Kubelet;
+use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
+use syringe_core::facts::kubernetes::node::{Component, KubernetesFacts, NvidiaPod, RuntimeClassUse};
+use syringe_core::facts::telemetry::Telemetry;
+use syringe_core::facts::topology::{Bond, NicInterface, Topology};
+use syringe_core::report::{Report, Section};
+
+fn data<T>(section: &mut Option<Section<T>>) -> &mut T {
+    section.as_mut().and_then(|section| section.data.as_mut()).expect("the section")
+}
+
+pub(super) fn change(report: &mut Report, cluster: &mut KubernetesFacts) {
+    let sections = &mut report.sections;
+    let inventory: &mut Inventory = data(&mut sections.inventory);
+    inventory.gpus.iter_mut().for_each(|gpu| gpu.virtualization_mode = Some("passthrough".into()));
+    let telemetry: &mut Telemetry = data(&mut sections.telemetry);
+    telemetry.gpus.iter_mut().for_each(|gpu| gpu.fan_percent = Some(30));
+    network(data(&mut sections.topology));
+    let host: &mut Host = data(&mut sections.host);
+    (host.numa_balancing, host.driver.module_listed) = (Some(false), Some(true));
+    let kubelet: &mut Kubelet = data(&mut sections.kubelet);
+    // Each replica is of another GPU.
+    for allocation in &mut kubelet.allocations {
+        allocation.replicas = u32::try_from(allocation.devices.len()).ok();
+    }
+    kubernetes(cluster);
+}
+
+/// Replaces InfiniBand by RoCE, and adds a bond of the management network.
+fn network(topology: &mut Topology) {
+    for (at, port) in topology.nics.iter_mut().enumerate() {
+        port.link_layer = Some("Ethernet".into());
+        port.roce_v2_address = Some(true);
+        port.interface = Some(NicInterface {
+            name: format!("eth{at}"),
+            operational_state: Some("up".into()),
+            enabled: Some(true),
+            ..NicInterface::default()
+        });
+    }
+    let members = ["eth20", "eth21"].map(str::to_owned).to_vec();
+    topology.bonds = vec![Bond { name: "bond0".into(), default_route: true, up: members, down: Vec::new() }];
+}
+
+fn kubernetes(cluster: &mut KubernetesFacts) {
+    cluster.instance_type = Some("p5.48xlarge".into());
+    cluster.taints = vec!["nvidia.com/gpu=present:NoSchedule".into()];
+    cluster.labels.sharing_strategy = Some("time-slicing".into());
+    let class = RuntimeClassUse {
+        name: "nvidia".into(),
+        handler: Some("nvidia".into()),
+        pods: vec!["gpu-operator/nvidia-device-plugin-daemonset-x7p2q".into()],
+    };
+    cluster.runtime_classes = Some(vec![class]);
+    let pods = cluster.nvidia_pods.as_deref().unwrap_or_default();
+    // Other rules judge the pods of the plugin and of what it needs.
+    let pod = NvidiaPod {
+        name: "nvidia-dcgm-exporter-x7p2q".into(),
+        uid: "0b6c1d52-8c1f-4a55-9a0e-5f6f0e3d7c11".into(),
+        component: Component::Monitoring,
+        owner: "nvidia-dcgm-exporter".into(),
+        ..pods.iter().find(|pod| pod.component == Component::DevicePlugin).cloned().expect("a plugin")
+    };
+    cluster.daemon_sets = Some(vec![DaemonSetFacts {
+        namespace: "gpu-operator".into(),
+        name: "nvidia-dcgm-exporter".into(),
+        role: DaemonSetRole::GpuStack,
+        pod: Some(pod),
+        ..DaemonSetFacts::default()
+    }]);
+}

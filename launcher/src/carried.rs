@@ -1,4 +1,5 @@
-//! `programs`: the compressed node-probe programs in this program (feature `carry`). `unpack` decompresses a program.
+//! `programs`: the node-probe programs that are embedded in this program (feature `carry`). `unpack` decompresses a
+//! program. `sha256`: its hash.
 
 use sha2::{Digest, Sha256};
 

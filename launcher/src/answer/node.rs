@@ -19,7 +19,7 @@ const MAX_FINDINGS: usize = 40;
 #[omit(Option, Vec, !findings)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeAnswer<T> {
-    /// Whether too little was read to rule out a worse finding.
+    /// Whether unread data may hide a worse finding.
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) undecided: bool,

@@ -1,4 +1,5 @@
-//! `failure`: the message for invalid arguments, with a similar name or a command for kubectl users; `wants_json`.
+//! `failure`: creates the message for invalid arguments, with a similar name or a command for kubectl users.
+//! `wants_json`: whether JSON is requested.
 
 use std::ffi::OsString;
 

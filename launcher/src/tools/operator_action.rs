@@ -368,8 +368,8 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         })
     }
 
-    /// Adds the current state of the node to the failure of an action that may have been done. For this purpose, a plan
-    /// is made, which changes nothing on the node.
+    /// Adds the current state of the node to the failure of an action that may have been done. The state is read by
+    /// making a plan, which changes nothing on the node.
     async fn with_state_afterwards(&self, failure: Failure) -> Failure {
         let node = self.action.target().node_name;
         let request = self.request(None, TIME_TO_LOOK_AFTERWARDS);

@@ -90,7 +90,7 @@ impl Saved {
         let mut text = format!("{}: {} nodes, {} KiB{redacted}\n", file.display(), nodes.len(), bytes.div_ceil(1024));
         unread.iter().for_each(|line| text.push_str(&format!("not read: {line}\n")));
         let first = nodes.first().map_or("NODE", String::as_str);
-        text.push_str(&format!("To read it: gpu-syringe  --from {} diagnose {first}\n", file.display()));
+        text.push_str(&format!("To read it: gpu-syringe --from {} diagnose {first}\n", file.display()));
         Page::from(text)
     }
 

@@ -17,14 +17,14 @@ pub fn is_page_of_proxy(status: &Status) -> bool {
     is_not_a_status(status) && (400..500).contains(&status.code) && status.code != 429
 }
 
-/// Whether the response is a web page. The API server sends none, whatever the code of the response.
+/// Whether the response is a web page. The API server never sends a web page, regardless of the HTTP status.
 pub fn is_web_page(status: &Status) -> bool {
     let start = status.message.trim_start().get(..9).unwrap_or_default().to_ascii_lowercase();
     is_not_a_status(status)
         && (start.starts_with("<html") || start.starts_with("<!doctype") || start.starts_with("<head"))
 }
 
-/// Maximum length of a text that is no `Status`.
+/// Maximum length of a text that is not a `Status`.
 const MAX_TEXT: usize = 200;
 
 /// Describes a response that is not a `Status`: the title of a web page, or else the beginning of the text.

@@ -16,7 +16,7 @@ use crate::objects::nvidia_components::PodIdentity;
 use crate::objects::nvidia_pod_facts;
 use crate::objects::scheduler_filters;
 
-/// Maximum length of a name, and of a requirement that a node does not meet.
+/// Maximum length of a name, and of the text of an unmet requirement.
 const MAX_NAME: usize = 253;
 const MAX_MISMATCH: usize = 400;
 /// Folder of the sockets of device plugins.

@@ -1,4 +1,4 @@
-//! `is_gpu_resource`, `unit`, `count`: recognize names of GPU resources, and return the units and amounts of resources.
+//! `is_gpu_resource`, `requests_gpus`, `unit`, `count`: recognize the names of GPU resources, and return their units and amounts.
 
 use std::collections::BTreeMap;
 

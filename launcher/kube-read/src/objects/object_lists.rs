@@ -1,4 +1,4 @@
-//! Decodes lists of nodes and pods from bytes, for fuzzing and for tests that protobuf and JSON give the same objects.
+//! Functions that decode lists of nodes and pods from bytes, for fuzzing and for tests that compare protobuf with JSON.
 
 use k8s_openapi::api::core::v1::Node;
 use prost::Message;

@@ -1,4 +1,4 @@
-//! `list`: reads the DaemonSets of the cluster. `add_to`, `add_refusals`: add the DaemonSets to the facts of a node.
+//! `list`: reads the DaemonSets of the cluster. `add_to`, `add_refusals`: add the DaemonSets, and reasons for missing pods, to a node's facts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

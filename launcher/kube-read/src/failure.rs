@@ -1,4 +1,4 @@
-//! `Failure`: what failed in a call, why, and the next step.
+//! `Failure`: what failed in a call, why, and the next step. `Cause`, `Policy`: causes that the program handles differently.
 
 use std::fmt;
 
@@ -88,12 +88,12 @@ pub enum PolicyKind {
 }
 
 impl Cause {
-    /// Whether a policy or an administrator's rule refused the request.
+    /// Returns whether a policy or an administrator's rule refused the request.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Policy(_) | Self::Refused)
     }
 
-    /// Whether every node is expected to fail in the same way.
+    /// Returns whether every node is expected to fail in the same way.
     pub fn is_cluster_wide(&self) -> bool {
         match self {
             Self::Refused
@@ -118,8 +118,8 @@ impl Cause {
 }
 
 impl Cause {
-    /// Whether only the probe failed to start. If so, the API server responds, and an answer can contain data from the
-    /// API.
+    /// Returns whether only the probe failed to start. If so, the API server responds, and an answer can contain data
+    /// from the API.
     pub fn leaves_kubernetes(&self) -> bool {
         matches!(
             self,
@@ -154,7 +154,7 @@ impl Failure {
         self.cause == Cause::Usage
     }
 
-    /// Whether one message can describe both failures.
+    /// Returns whether one message can describe both failures.
     pub fn is_like(&self, other: &Self) -> bool {
         (&self.cause, &self.why) == (&other.cause, &other.why)
     }

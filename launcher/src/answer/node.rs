@@ -32,7 +32,7 @@ pub struct NodeAnswer<T> {
     pub node: String,
     /// Sections that were read in full and checked.
     pub checked: Vec<SectionName>,
-    /// Sections of which a part could not be read; `unknown` lists the missing parts. The rest of the section was checked.
+    /// Sections that were read in part; `unknown` lists the missing parts. The rest of each section was checked.
     pub partly_checked: Vec<SectionName>,
     /// Sections that this tool does not read. `diagnose_gpu_node` reads all sections.
     pub not_requested: Vec<SectionName>,

@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Config,
     /// Save nodes into an archive, for --from
     Save(SaveArgs),
-    /// What changed on nodes, or what counts up
+    /// Changes of nodes between two states
     Compare(CompareArgs),
     /// What happened on nodes, in the order of time
     Incident(IncidentArgs),

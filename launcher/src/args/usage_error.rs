@@ -121,7 +121,8 @@ pub(super) fn failure(command: &Command, argv: &[OsString], error: &clap::Error)
     Failure::usage(what, why.trim_start_matches("error: "), next)
 }
 
-/// Replaces the option by its environment variable in the message about a value, if the value is that of the variable.
+/// Names the environment variable in place of the option in the message about an invalid value, if the value is from
+/// the variable.
 fn with_variable(command: &Command, argv: &[OsString], error: &clap::Error, why: String) -> String {
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return why };
     let option = given.split_whitespace().next().unwrap_or_default();

@@ -137,14 +137,14 @@ impl NodeValues {
 }
 
 impl GpuValues {
-    /// Whether NVML lists the GPU.
+    /// Returns whether NVML lists the GPU.
     pub(crate) fn is_in_nvml(&self) -> bool {
         self.values.keys().any(|path| path.starts_with("inventory."))
     }
 }
 
 impl Identity {
-    /// Whether both are the same GPU: by UUID if both have one, or else by PCI address.
+    /// Returns whether both are the same GPU: by UUID if both have one, or else by PCI address.
     fn is_of(&self, other: &Self) -> bool {
         match (&self.uuid, &other.uuid) {
             (Some(one), Some(two)) => one == two,

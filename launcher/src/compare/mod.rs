@@ -76,7 +76,7 @@ pub(crate) struct Side {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Where a state was read.
+/// The place where a state was read.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 struct Origin {
     /// The argument of the user.

@@ -158,7 +158,7 @@ pub(super) fn permissions(observed: &Observed, settings: &Settings, fixes: &Fixe
     observed.permissions.iter().map(check).collect()
 }
 
-/// Whether the user lacks a permission.
+/// Returns whether the user lacks a permission.
 pub(super) fn is_denied(observed: &Observed, id: &str) -> bool {
     observed
         .permissions

@@ -92,7 +92,7 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// Whether a policy limits the pods of the namespace to the probe.
+    /// Returns whether a policy limits the pods of the namespace to the probe.
     pub(super) fn has_policy(&self) -> bool {
         matches!(self.other_pod, Some(PolicyState::InEffect { .. }))
     }

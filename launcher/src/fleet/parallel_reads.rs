@@ -44,7 +44,8 @@ pub(crate) enum NodeOutcome<R> {
 }
 
 impl<R> NodeOutcome<R> {
-    /// Whether the cause may be that the command or a field of the pod was rejected. `is_unread`: whether no probe ran.
+    /// Returns whether the cause may be that the command or a field of the pod was rejected. `is_unread`: whether no
+    /// probe ran.
     pub(crate) fn may_be_refused(&self, is_unread: impl Fn(&R) -> bool) -> bool {
         match self {
             Self::Read(read) => is_unread(read),
@@ -55,7 +56,7 @@ impl<R> NodeOutcome<R> {
         }
     }
 
-    /// Whether there is no report of the node, although a probe was tried. `is_unread`: whether no probe ran.
+    /// Returns whether there is no report of the node, although a probe was tried. `is_unread`: whether no probe ran.
     pub(crate) fn is_without_report(&self, is_unread: impl Fn(&R) -> bool) -> bool {
         match self {
             Self::Read(read) => is_unread(read),
@@ -64,7 +65,7 @@ impl<R> NodeOutcome<R> {
         }
     }
 
-    /// Whether the read failed for a reason that applies to every node.
+    /// Returns whether the read failed for a reason that applies to every node.
     fn applies_to_cluster(&self) -> bool {
         matches!(self, Self::Failed(failure) if failure.cause.is_cluster_wide())
     }

@@ -283,8 +283,8 @@ fn refused(connection: &Connection, kubernetes: &Node, failure: Failure) -> Node
 }
 
 impl NodeReading {
-    /// Adds what the Kubernetes API knows about a node without a probe, and makes the diagnosis again. `of_pods`: the DaemonSets of the
-    /// cluster, if the pods of the node are needed.
+    /// Adds the data from the Kubernetes API about a node without a probe, and makes the diagnosis again. `of_pods`:
+    /// the DaemonSets of the cluster, if the pods of the node are needed.
     async fn add_unprobed(
         &mut self,
         connection: &Connection,

@@ -254,7 +254,7 @@ impl Settings {
             .impersonating(self.impersonate.clone(), self.impersonate_group.clone())
     }
 
-    /// Whether the settings name an archive: the archive of `--from`, or the demo archive.
+    /// Returns whether the settings name an archive: the archive of `--from`, or the demo archive.
     pub(crate) fn names_archive(&self) -> bool {
         #[cfg(feature = "demo")]
         return self.demo || self.from.is_some();
@@ -262,7 +262,7 @@ impl Settings {
         false
     }
 
-    /// Whether the cluster is the demo. `--from` has priority over `--demo`.
+    /// Returns whether the cluster is the demo. `--from` has priority over `--demo`.
     #[cfg(feature = "demo")]
     pub(crate) fn is_demo(&self) -> bool {
         self.demo && self.from.is_none()
@@ -273,7 +273,8 @@ impl Settings {
         if self.refuses_actions() { Mode::ReadOnly } else { self.mode }
     }
 
-    /// Whether actions are rejected, because they would have no effect: the cluster is an archive, but not the demo.
+    /// Returns whether actions are rejected, because they would have no effect: the cluster is an archive, but not the
+    /// demo.
     pub(crate) fn refuses_actions(&self) -> bool {
         #[cfg(feature = "demo")]
         return self.from.is_some();
@@ -281,8 +282,8 @@ impl Settings {
         false
     }
 
-    /// Whether a probe may print the raw kernel log. With `--via logs`, everyone who may read the logs of the namespace
-    /// could read the kernel log.
+    /// Returns whether a probe may print the raw kernel log. With `--via logs`, everyone who may read the logs of the
+    /// namespace could read the kernel log.
     pub(crate) fn may_read_raw_log(&self) -> bool {
         self.via != ProbeMethod::Logs
     }
@@ -310,7 +311,7 @@ impl Settings {
         Self { released_digest: Some(digest.to_owned()), ..self }
     }
 
-    /// Whether the settings contain the image of the probe.
+    /// Returns whether the settings contain the image of the probe.
     pub fn names_image(&self) -> bool {
         self.image.is_some() || self.image_digest.is_some() || self.registry_mirror.is_some()
     }

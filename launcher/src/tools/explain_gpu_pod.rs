@@ -551,7 +551,7 @@ impl NodePart {
     }
 }
 
-/// Whether the entry is about sections of the node's report.
+/// Returns whether the entry is about sections of the node's report.
 fn is_of_node(unknown: &Unknown) -> bool {
     SectionName::ALL.iter().any(|section| unknown.is_of(*section))
 }

@@ -39,7 +39,7 @@ pub(super) trait OperatorAction: Sync {
 
     /// Returns the node, the context and the token of the call.
     fn target(&self) -> Target<'_>;
-    /// Returns the arguments to which the consent is bound: all except those of [`Self::target`].
+    /// Returns the arguments to which the consent is bound: all arguments except those of [`Self::target`].
     fn arguments(&self) -> Value;
     /// Describes the action in one line for an annotation of the pod. Uses only the arguments.
     fn headline(&self) -> String;

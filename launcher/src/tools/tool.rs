@@ -1,4 +1,4 @@
-//! The trait `Tool` with typed arguments and an answer with a schema, and `ToolEntry`, a tool with erased types.
+//! The trait `Tool`; `ToolEntry`: a tool without its Rust types; `RenderedAnswer`: an answer as JSON and as text; `run`: runs a tool.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

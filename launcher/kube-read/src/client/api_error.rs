@@ -84,8 +84,8 @@ pub fn certificate_step(reason: &str) -> &'static str {
     CERTIFICATES.iter().find(|(part, _)| reason.contains(part)).map_or("", |(_, step)| step)
 }
 
-/// Whether the API server rejected a label selector. Not all messages about rejected label selectors contain the word
-/// "selector".
+/// Returns whether the API server rejected a label selector. Not all messages about rejected label selectors contain
+/// the word "selector".
 fn is_about_selector(message: &str) -> bool {
     message.contains("selector") || message.contains("unable to parse requirement")
 }

@@ -41,13 +41,13 @@ pub fn find(
         // free.
         let node = scheduler_message.filter(|message| message.contains("nodes are available"));
         let node = node.and_then(|_| nodes.has_room())?;
-        let shortage = format!("{node} has free what the pod requests");
+        let shortage = format!("{node} has enough free resources for the pod");
         return Some(CapacityShortage { shortage, has_room: Some(node), ..CapacityShortage::default() });
     }
     Some(nodes.room())
 }
 
-/// Whether the scheduler's message gives reasons other than resources, or is missing.
+/// Returns whether the scheduler's message gives reasons other than resources, or is missing.
 fn names_rejections(scheduler_message: Option<&str>) -> bool {
     let words = ["unschedulable", "taint", "node affinity/selector", "not ready", "NotReady"];
     scheduler_message.is_none_or(|scheduler_message| words.iter().any(|word| scheduler_message.contains(word)))

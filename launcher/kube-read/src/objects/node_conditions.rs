@@ -104,12 +104,12 @@ pub fn gpu_conditions(node: &Node) -> Vec<String> {
     unhealthy_gpu_conditions(node).map(text).collect()
 }
 
-/// Whether the kubelet reports Ready. A node without the condition is not Ready.
+/// Returns whether the kubelet reports Ready. A node without the condition is not Ready.
 pub fn is_ready(node: &Node) -> bool {
     why_not_ready(node).is_none()
 }
 
-/// Whether the kubelet does not report at all. In this case, no probe can start on the node.
+/// Returns whether the kubelet does not report at all. In this case, no probe can start on the node.
 pub fn is_silent(node: &Node) -> bool {
     reported(node).iter().find(|condition| condition.type_ == "Ready").is_none_or(|ready| ready.status == "Unknown")
 }
@@ -189,7 +189,7 @@ pub fn pressure(node: &Node) -> Vec<(String, String)> {
     named.take(MAX_CONDITIONS).collect()
 }
 
-/// Whether the node is cordoned (`spec.unschedulable`).
+/// Returns whether the node is cordoned (`spec.unschedulable`).
 pub fn is_cordoned(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
 }

@@ -144,7 +144,7 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
     }
 }
 
-/// Whether the node has GPU resources other than nvidia.com/gpu (MIG, renamed).
+/// Returns whether the node has GPU resources other than nvidia.com/gpu (MIG, renamed).
 fn offers_others(node: &Node) -> bool {
     let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
     let resources = capacity.map(gpu_resources).unwrap_or_default();

@@ -9,13 +9,14 @@ use syringe_core::text::clean;
 use crate::objects::gpu_resource_names::is_gpu_resource;
 use crate::objects::platform_signals;
 
-/// Whether a label shows that NVIDIA is the vendor of the node's GPUs. Cloud providers and Karpenter set such labels
-/// before any NVIDIA software runs: `cloud.google.com/gke-accelerator`, `karpenter.k8s.aws/instance-gpu-manufacturer`.
+/// Returns whether a label shows that NVIDIA is the vendor of the node's GPUs. Cloud providers and Karpenter set such
+/// labels before any NVIDIA software runs: `cloud.google.com/gke-accelerator`,
+/// `karpenter.k8s.aws/instance-gpu-manufacturer`.
 fn names_vendor(name: &str, value: &str) -> bool {
     (name.contains("accelerator") || name.contains("gpu")) && value.starts_with("nvidia")
 }
 
-/// Whether a node has GPUs, according to its capacity, or to labels that remain when the device plugin is down.
+/// Returns whether a node has GPUs, according to its capacity, or to labels that remain when the device plugin is down.
 pub fn is_gpu_node(node: &Node) -> bool {
     let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
     capacity.is_some_and(|resources| resources.keys().any(|name| is_gpu_resource(name)))

@@ -1,6 +1,6 @@
 //! `PodIdentity`: recognizes the pods of NVIDIA's software (device plugin, driver, DCGM …), which need the driver.
 //!
-//! Such pods have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
+//! These pods have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -103,8 +103,8 @@ impl<'a> PodIdentity<'a> {
 }
 
 impl PodIdentity<'_> {
-    /// Whether the pod belongs to NVIDIA's software, by a label, an image or the name of its controller. These are not
-    /// sufficient alone: the pod must also have a controller for node software.
+    /// Returns whether the pod belongs to NVIDIA's software, by a label, an image or the name of its controller. These
+    /// are not sufficient alone: the pod must also have a controller for node software.
     pub fn is_nvidia_component(&self) -> bool {
         let Self { component_labels, images, owners, is_node_software } = self;
         let names = || component_labels.iter().chain(owners);
@@ -113,7 +113,7 @@ impl PodIdentity<'_> {
         *is_node_software && (by_name || by_image)
     }
 
-    /// Whether the pod is NVIDIA's device plugin, according to its component label.
+    /// Returns whether the pod is NVIDIA's device plugin, according to its component label.
     pub fn is_device_plugin(&self) -> bool {
         let of_plugin = |label: &&str| {
             let named = ["nvidia-device-plugin", "nvidia-gpu-device-plugin"].iter().any(|name| label.starts_with(name));

@@ -24,7 +24,7 @@ fn decode<T: Message + Default>(bytes: &[u8]) -> Result<Vec<T>, ListError> {
     Ok(items)
 }
 
-/// Properties that must hold for any bytes.
+/// Properties that must be true for any bytes.
 #[path = "../../../../fuzz/checks/object_list.rs"]
 pub mod fuzzing;
 

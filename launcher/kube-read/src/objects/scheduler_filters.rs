@@ -274,7 +274,7 @@ fn free_of(
     wanted.keys().map(of).collect()
 }
 
-/// Returns the resources of which the node has too little: as texts, and as names.
+/// Returns the resources that are insufficient on the node: as texts, and as names.
 fn by_resources(free: &BTreeMap<String, FreeAmount>, wanted: &MilliValues) -> (Vec<String>, Vec<String>) {
     let (mut reasons_against, mut lacking) = (Vec::new(), Vec::new());
     for (resource, amount) in wanted {
@@ -323,7 +323,8 @@ fn is_not_tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
     matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerations.iter().any(tolerated)
 }
 
-/// Whether a node matches all expressions of one of the terms. In Kubernetes, a term without expressions matches no node.
+/// Returns whether a node matches all expressions of one of the terms. In Kubernetes, a term without expressions
+/// matches no node.
 fn matches_any(terms: &[NodeSelectorTerm], node: &Node) -> bool {
     let is_empty = |term: &NodeSelectorTerm| {
         term.match_expressions.as_ref().is_none_or(Vec::is_empty)

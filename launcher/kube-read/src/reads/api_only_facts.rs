@@ -88,8 +88,8 @@ impl ApiOnlyFacts {
     }
 }
 
-/// Whether data was not read because the user has no permission for `nodes/proxy`. Most users lack it, and gpu-syringe
-/// never requests it, so this is not shown to people.
+/// Returns whether data was not read because the user has no permission for `nodes/proxy`. Most users lack it, and
+/// gpu-syringe never requests it, so this is not shown to people.
 pub fn needs_optional_permission(why: &str) -> bool {
     why.contains("\"nodes/proxy\"")
 }

@@ -118,10 +118,10 @@ pub async fn not_offered(
         ],
         (true, Some(sets)) => vec![
             format!("find out why the device plugin registers no GPU{of_nodes}{example}: {}", sets.join("; ")),
-            "if no node has a GPU, add one that has".to_owned(),
+            "if no node has a GPU, add a node with GPUs".to_owned(),
         ],
         (true, None) => vec![
-            format!("run the device plugin that offers {resource}{of_nodes}: no pod of one was found there"),
+            format!("run the device plugin that offers {resource}{of_nodes}: no pod of this device plugin was found there"),
             "request a resource that the nodes offer".to_owned(),
         ],
     };

@@ -215,7 +215,8 @@ async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Op
     Some(pod_facts::not_created(namespace, name, newest.controller.clone(), events))
 }
 
-/// Whether `controller` could create a pod or ReplicaSet with `name`: the controller's name, optionally with one suffix.
+/// Returns whether `controller` could create a pod or ReplicaSet with `name`: the controller's name, optionally with
+/// one suffix.
 fn is_named_after(name: &str, controller: &str) -> bool {
     let Some(rest) = name.strip_prefix(controller).filter(|_| !controller.is_empty()) else { return false };
     rest.is_empty() || rest.strip_prefix('-').is_some_and(|suffix| !suffix.is_empty() && !suffix.contains('-'))

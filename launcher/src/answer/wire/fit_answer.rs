@@ -113,7 +113,8 @@ fn largest(value: &Value, shape: &AnswerShape, path: &mut Vec<Step>) -> Option<F
     found
 }
 
-/// Whether the field is truncated together with another field: the matrix of a topology has rows and columns for its `gpus`.
+/// Returns whether the field is truncated together with another field: the matrix of a topology has rows and columns
+/// for its `gpus`.
 fn is_part_of_another(fields: &Map<String, Value>, name: &str) -> bool {
     name == "matrix" && fields.get("gpus").and_then(Value::as_array).is_some_and(|gpus| gpus.len() > 1)
 }
@@ -181,7 +182,7 @@ fn remove_largest(map: &mut Map<String, Value>) -> Option<String> {
     Some(key)
 }
 
-/// Whether the first entry is older than the last entry.
+/// Returns whether the first entry is older than the last entry.
 fn is_oldest_first(list: &[Value]) -> bool {
     let time = |entry: Option<&Value>| {
         let entry = entry?;

@@ -92,7 +92,7 @@ impl AnswerShape {
         self.text.unwrap_or_default()
     }
 
-    /// Whether the keys are data. In this case, entries may be left out, unlike the fields of a struct.
+    /// Returns whether the keys are data. In this case, entries may be left out, unlike the fields of a struct.
     pub(crate) fn is_map(&self) -> bool {
         self.is_map
     }

@@ -1,5 +1,4 @@
-//! `programs`: the node-probe programs that are embedded in this program (feature `carry`). `unpack` decompresses a
-//! program. `sha256`: its hash.
+//! `programs`: the node-probe programs that are embedded in this program (feature `carry`). `unpack`: decompresses one. `sha256`: a hash.
 
 use sha2::{Digest, Sha256};
 

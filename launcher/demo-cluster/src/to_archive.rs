@@ -1,5 +1,4 @@
-//! `Fixture::to_archive`: creates an archive from a fixture, for the demo and for test data. The same fixture always
-//! results in the same archive.
+//! `Fixture::to_archive`: creates an archive from a fixture, for the demo and for test data.
 
 use archive::{Archive, SavedNode};
 use jiff::Timestamp;

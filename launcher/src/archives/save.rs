@@ -195,7 +195,7 @@ async fn read_one(
         Ok((read, complete)) => {
             let missing = match (may_read_raw, complete) {
                 (false, _) => Some("--via logs"),
-                (true, false) => Some("the report was too large or came late, or a GPU was being reset"),
+                (true, false) => Some("the report was too large or too late, or a GPU was being reset"),
                 (true, true) => None,
             };
             return Ok((read, missing.map(|why| NO_RAW.to_owned() + why)));

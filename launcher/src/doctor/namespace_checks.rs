@@ -184,7 +184,7 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) ->
             "no ResourceQuota limits the number of pods",
             fixes.setup("", "with this quota, a faulty launcher can create at most 64 pods"),
         ),
-        Seen::Forbidden => Check::skipped(id, "you may not read the quota, and do not need to"),
+        Seen::Forbidden => Check::skipped(id, "you may not read the quota, and gpu-syringe does not need it"),
         Seen::Unknown(why) => Check::skipped(id, why),
     }
 }

@@ -161,8 +161,8 @@ fn spread_faults(rows: &[NodeRow]) -> impl Iterator<Item = FleetFinding> {
         let names = |nodes: &[&str]| NodeNames::of(nodes.iter().copied(), NAMES_BYTES).names;
         let first = fault.node;
         let mut text = format!(
-            "Repair {first} first ({}): diagnose_gpu_node returns its plan. Within 10 min after it: {}. These are echoes on {}, and need no \
-             repair of their own if they end.",
+            "Repair {first} first ({}): diagnose_gpu_node returns its plan. Faults within 10 min after it: {}. They are consequences on {}, and need no \
+             separate repair if they end.",
             fault.fault,
             fault.echoes.join(", "),
             names(&fault.victims)
@@ -173,7 +173,7 @@ fn spread_faults(rows: &[NodeRow]) -> impl Iterator<Item = FleetFinding> {
         }
         if !fault.log_begins_later.is_empty() {
             let late = names(&fault.log_begins_later);
-            text.push_str(&format!(" The log of {late} begins later, so an earlier fault there is not ruled out."));
+            text.push_str(&format!(" The log of {late} begins later, so an earlier fault on these nodes is possible."));
         }
         FleetFinding {
             id: SPREAD.to_owned(),

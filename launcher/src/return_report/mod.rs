@@ -224,7 +224,7 @@ impl ReturnReport {
     fn summary_of(&self, gpu: &Gpu, diagnosis: &Diagnosis) -> String {
         let gpu = format!("{} on {}", gpu.label(), self.node);
         let mut summary = match self.supported {
-            Rma::No => format!("Nothing supports a return of {gpu}."),
+            Rma::No => format!("The diagnosis does not support a return of {gpu}."),
             Rma::IfRepeated => {
                 format!("A return of {gpu} is supported if the fault occurs again after the steps of the plan.")
             }

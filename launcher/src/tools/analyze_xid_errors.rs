@@ -173,7 +173,7 @@ impl Tool for AnalyzeXidErrors {
     const NAME: &'static str = "analyze_xid_errors";
     const TITLE: &'static str = "Xid errors of a node";
     const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which \
-        GPU and process, when and how often, whose fault it is, what to do. Says what time the log covers. \
+        GPU and process, when and how often, whose fault it is, what to do. Shows what time the log covers. \
         With `code`: explains it, reads no node.";
     const PROBES: bool = true;
     type Args = XidArgs;
@@ -311,7 +311,7 @@ fn of_text(text: &str, since: Option<&Since>) -> NodeAnswer<XidSection> {
 }
 
 /// The limit of the answer if the times of a log have no time zone.
-const WITHOUT_ZONE: &str = "The log does not say its time zone: its times are read as UTC, although dmesg -T, journalctl and syslog print local \
+const WITHOUT_ZONE: &str = "The log has no time zone. Its times are read as UTC, although dmesg -T, journalctl and syslog print local \
     times. For times with a zone: journalctl -k -o short-iso.";
 
 /// Returns whether a log of the report has times without a time zone.

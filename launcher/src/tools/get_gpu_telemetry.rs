@@ -72,7 +72,7 @@ impl GpuSection for TelemetrySection {
     const OPTIONAL: &'static [&'static str] = &["PState", "margin °C", "max MHz", "mem %", "PCIe", "limit W", "HBM °C"];
 
     fn after_table(&self, page: &mut Page) {
-        let mut rows = new_table(["gpu", "window", "new in this time"]);
+        let mut rows = new_table(["gpu", "window", "new in this window"]);
         for gpu in &self.telemetry.gpus {
             let Some(sample) = &gpu.sample else { continue };
             let window = format!("{}.{} s", sample.window_ms / 1000, sample.window_ms % 1000 / 100);

@@ -96,7 +96,7 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
                         .to_owned(),
                     Some(_) => format!(
                         "Check the name and the namespace (on the command line: -n NAMESPACE). If it exists, it is suspended, waits in a queue, or \
-                         its pods are deleted: kubectl describe -n {namespace} {} says which; with Kueue also kubectl get workloads -n {namespace}.",
+                         its pods are deleted: kubectl describe -n {namespace} {} shows the reason; with Kueue, also run kubectl get workloads -n {namespace}.",
                         target.text()
                     ),
                 },

@@ -31,7 +31,14 @@ pub(super) fn of_node(name: &str, node: &Node) -> Vec<Entry> {
     facts.extend(node_conditions::unhealthy_conditions(node));
     let is_ready = node_conditions::is_ready(node);
     let ready = node_conditions::ready_since(node).filter(|_| is_ready).map(|since| {
-        Entry::new(since, name, NODE_LANE, EntryKind::NodeEvent, Severity::Info, "condition Ready has been True since then")
+        Entry::new(
+            since,
+            name,
+            NODE_LANE,
+            EntryKind::NodeEvent,
+            Severity::Info,
+            "condition Ready has been True since then",
+        )
     });
     let unhealthy =
         facts.into_iter().filter_map(|NodeConditionFact { name: condition, status, reason, message, since }| {

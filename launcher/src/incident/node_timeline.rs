@@ -194,7 +194,10 @@ impl Records {
         }
         let spans = |log: &&Coverage| log.from.is_some_and(|from| from < boot) && log.to.is_some_and(|to| to > boot);
         if log.coverage.iter().any(|log| spans(&log)) {
-            return Some((None, "the time of the last line before the boot is not known, because its records were not read"));
+            return Some((
+                None,
+                "the time of the last line before the boot is not known, because its records were not read",
+            ));
         }
         let ends = log.coverage.iter().filter_map(|log| log.to);
         let times = ends.chain(log.events.iter().flat_map(KernelEvent::occurred_at));

@@ -121,7 +121,9 @@ pub async fn not_offered(
             "if no node has a GPU, add a node with GPUs".to_owned(),
         ],
         (true, None) => vec![
-            format!("run the device plugin that offers {resource}{of_nodes}: no pod of this device plugin was found there"),
+            format!(
+                "run the device plugin that offers {resource}{of_nodes}: no pod of this device plugin was found there"
+            ),
             "request a resource that the nodes offer".to_owned(),
         ],
     };

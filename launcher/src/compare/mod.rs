@@ -76,7 +76,7 @@ pub(crate) struct Side {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// The place where a state was read.
+/// Origin of a state.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 struct Origin {
     /// The argument of the user.
@@ -95,7 +95,7 @@ pub(crate) struct Comparison {
     summary: String,
     earlier: Origin,
     later: Origin,
-    /// The differences by node, worst first.
+    /// Differences by node, worst first.
     nodes: Vec<NodeComparison>,
     /// Nodes that only the later archive has.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -173,7 +173,7 @@ impl Tool for AnalyzeXidErrors {
     const NAME: &'static str = "analyze_xid_errors";
     const TITLE: &'static str = "Xid errors of a node";
     const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which \
-        GPU and process, when and how often, whose fault it is, what to do. Shows what time the log covers. \
+        GPU and process, when and how often, whose fault it is, what to do. Shows the time of the log. \
         With `code`: explains it, reads no node.";
     const PROBES: bool = true;
     type Args = XidArgs;

@@ -25,7 +25,10 @@ fn value<'a>(report: &'a Value, section: &str, name: &str) -> Option<&'a str> {
 async fn nothing_supports_the_return_of_a_healthy_gpu() {
     let (code, stdout, _) = demo(&["gpu-3", "--gpu", "0"]).await;
     assert_eq!(code, Some(0), "{stdout}");
-    assert!(stdout.starts_with("# Return report: GPU of gpu-3\n\nNothing supports a return of GPU 0"), "{stdout}");
+    assert!(
+        stdout.starts_with("# Return report: GPU of gpu-3\n\nThe diagnosis does not support a return of GPU 0"),
+        "{stdout}"
+    );
     assert!(!stdout.contains("Missing for a complete case"), "{stdout}");
     let (code, stdout, _) = demo(&["gpu-3", "--gpu", "GPU-998ca674-d73f-45e6-a36d-38593bb9521c", "-o", "json"]).await;
     let report: Value = serde_json::from_str(&stdout).unwrap();

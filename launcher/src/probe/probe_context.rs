@@ -22,7 +22,7 @@ use kube_read::Connection;
 use kube_read::Failure;
 use syringe_core::probe_command::ProbeCommand;
 
-/// Least time for a command that asks NCCL.
+/// Minimum time for a command that asks NCCL.
 const NCCL_TIME: Duration = Duration::from_secs(13);
 
 /// The context of one probe. Nothing cancels the task of the probe, which ends when all objects that it created are deleted.
@@ -44,7 +44,7 @@ pub(super) struct ProbeContext {
     pub(super) answer_by: Instant,
     /// The record for the audit log.
     pub(super) record: Arc<AuditRecord>,
-    /// Objects that this call created or tried to create, and that have no audit line yet.
+    /// Objects that this call created or tried to create, and that have no line in the audit log yet.
     pub(super) begun: Mutex<Vec<OpenProbe>>,
     /// Whether the call changes the node. An action is neither repeated nor interrupted.
     pub(super) is_action: bool,
@@ -82,7 +82,8 @@ impl ProbeContext {
         Ok(if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod })
     }
 
-    /// Returns the command for the time that is left. An answer of NCCL takes up to 12 s, so it is asked only if the report can wait for it.
+    /// Returns the command for the time that is left. NCCL needs up to 12 s to answer, so it is asked only if enough
+    /// time is left.
     pub(super) fn command(&self) -> ProbeCommand {
         let left = self.end.saturating_duration_since(Instant::now());
         if left >= NCCL_TIME { self.request.command.clone() } else { self.request.command.clone().without_nccl() }

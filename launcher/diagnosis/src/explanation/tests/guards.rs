@@ -217,7 +217,7 @@ fn the_most_frequent_reason_does_not_explain_a_node_that_has_room() {
             tried += 1;
             let message = format!("0/9 nodes are available: {example}, 8 Insufficient nvidia.com/gpu.");
             let room = CapacityShortage {
-                shortage: "gpu-1 has free what the pod requests".into(),
+                shortage: "gpu-1 has enough free resources for the pod".into(),
                 has_room: Some("gpu-1".into()),
                 ..CapacityShortage::default()
             };

@@ -1,4 +1,4 @@
-//! `explained`: what the job does, the summary, and what to do.
+//! `explained`: the explanation of a job: its state, the summary, and the recommended action.
 
 use syringe_core::classification::ActionCode;
 
@@ -11,12 +11,12 @@ use crate::job::observe::Load;
 use crate::job::suspects::Found;
 use crate::job::{JobExplanation, JobState, Member, Suspect, Suspicion};
 
-/// Utilization up to which a GPU is idle.
+/// Maximum utilization of an idle GPU.
 const IDLE_PERCENT: f64 = 5.0;
-/// Share of the power limit below which a GPU with much utilization hardly computes.
+/// Share of the power limit. Below this share, a GPU with high utilization hardly computes.
 const LITTLE_POWER: f64 = 0.35;
 
-/// Returns the answer.
+/// Returns the explanation of a job.
 pub(super) fn explained(
     members: &[Member],
     missing: &[u64],
@@ -61,7 +61,7 @@ pub(super) fn explained(
     JobExplanation { state, summary: parts.join(" "), suspects, suspects_omitted: omitted, shared, compared, action }
 }
 
-/// Returns what the job does, also as a sentence.
+/// Returns the state of the job, and a sentence about it.
 fn state_of(members: &[Member], found: &Found, progress: Progress) -> (JobState, String) {
     let all = members.len();
     let finished = members.iter().filter(|member| member.pod.phase == "Succeeded").count();
@@ -111,7 +111,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// Names the first suspect with its first fact.
+/// Returns a text about the first suspect and its first fact.
 fn accusation(suspect: &Suspect) -> String {
     let who = suspect.members.first().map(|member| member.in_words()).unwrap_or_default();
     let more = suspect.members.len() + suspect.members_omitted - 1;
@@ -135,7 +135,7 @@ fn accusation(suspect: &Suspect) -> String {
     format!("{}{others} {what}{}.{echoes}", evidence::capitalized(&who), fact.unwrap_or_default())
 }
 
-/// Returns what to do about the first suspect.
+/// Returns the recommended action for the first suspect.
 fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Action {
     let Some((suspect, first)) = suspect.and_then(|suspect| Some((suspect, suspect.members.first()?))) else {
         let (code, text) = match state {

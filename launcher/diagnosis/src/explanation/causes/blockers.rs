@@ -1,4 +1,4 @@
-//! `of`: says which pods hold the GPUs that a pod waits for, which device it is bound to, and which part of its request is missing.
+//! `of`: why a pod cannot be scheduled, besides the scheduler's message: pods that use the GPUs, a bound device, or an incomplete request.
 
 use crate::explanation::causes::Case;
 use syringe_core::facts::kubernetes::pod::{BoundDevice, GpuHolder, HolderRelation};
@@ -6,16 +6,16 @@ use syringe_core::text::clean;
 
 /// Maximum length of a name.
 const MAX_NAME: usize = 253;
-/// Maximum number of pods that are named.
+/// Maximum number of pods that are listed.
 const NAMED: usize = 3;
 
-/// A reason that the messages do not say, with the advice.
+/// A reason that the messages do not contain, and the advice.
 pub(super) struct Blocker {
     pub(super) what: String,
     pub(super) advice: String,
 }
 
-/// Returns what blocks a pod, besides the reasons of its message.
+/// Returns the reasons that block a pod and that its message does not contain.
 pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     let pod = case.pod;
     let holders = &pod.gpu_holders;
@@ -61,7 +61,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     all
 }
 
-/// Returns the parts of the request that are missing.
+/// Returns the missing parts of incomplete requests.
 pub(super) fn half_requests(case: &Case<'_>) -> Vec<Blocker> {
     let in_words = |(has, needs): &(String, String)| Blocker {
         what: format!("the pod requests {has} without {needs}, which belongs to it"),
@@ -70,7 +70,7 @@ pub(super) fn half_requests(case: &Case<'_>) -> Vec<Blocker> {
     case.pod.half_requests.iter().map(in_words).collect()
 }
 
-/// Names pods with their GPUs and nodes.
+/// Lists pods with their GPUs and nodes.
 fn listed(holders: &[&GpuHolder]) -> String {
     let more = holders.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -80,7 +80,7 @@ fn listed(holders: &[&GpuHolder]) -> String {
     format!("{}{more}", named.collect::<Vec<_>>().join(", "))
 }
 
-/// Describes a pod that holds GPUs and is being deleted.
+/// Describes a pod that uses GPUs and is being deleted.
 fn being_deleted(holder: &GpuHolder) -> Blocker {
     let GpuHolder { name, node, amount, deleted, is_overdue, finalizers, .. } = holder;
     let (name, node) = (clean(name, MAX_NAME), clean(node, MAX_NAME));
@@ -111,7 +111,7 @@ fn being_deleted(holder: &GpuHolder) -> Blocker {
     }
 }
 
-/// Describes a device that an annotation of the pod names and that the pod cannot use.
+/// Describes a device that an annotation of the pod names, but that the pod cannot use.
 fn bound(device: &BoundDevice) -> Blocker {
     let BoundDevice { annotation, uuid, node, reasons_against } = device;
     let (annotation, uuid, node) = (clean(annotation, MAX_NAME), clean(uuid, MAX_NAME), clean(node, MAX_NAME));

@@ -1,4 +1,4 @@
-//! Rules about times that contradict each other, and about components older than a component on which they depend.
+//! Rules about times that contradict each other, and about components that started before a component on which they depend.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -28,7 +28,7 @@ rules! {
         reads "host.nvidia_stack, host.services, host.container_runtime, host.cdi, host.uptime_seconds";
 }
 
-/// A process of the node cannot be older than the boot. Clocks are often set some hours after boot.
+/// Tolerance for processes that seem older than the boot. The clock may be wrong by hours until it is set after the boot.
 const CLOCK_SET: SignedDuration = SignedDuration::from_hours(26);
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -50,7 +50,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Events that must be later than the boot, because a process, or a file in a file system in memory, does not survive a
+/// Events that must be later than the boot, because processes, and files in a file system in memory, do not survive a
 /// reboot.
 const AFTER_BOOT: &[(Event, &str)] = &[
     (Event::KubeletStart, "the kubelet"),
@@ -98,7 +98,8 @@ fn impossible(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Removes the finding about the order of times if a finding about the runtime, the plugin or the driver gives the cause.
+/// Removes the finding about the order of times if a finding about the runtime, the plugin or the driver gives the
+/// cause.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == OLDER.id) else { return };
     let explained = |draft: &Draft| {

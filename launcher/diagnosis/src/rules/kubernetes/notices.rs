@@ -1,4 +1,4 @@
-//! Rules about what others have written on the Node object: maintenance and repair, states of operators, labels of another release.
+//! Rules about data that other systems write to the Node object: maintenance, repair, states of operators, and labels of another release.
 
 use crate::evidence;
 use crate::input::decisions;
@@ -38,7 +38,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let lines = states.iter().map(|state| evidence::reason(state));
     let reported = (!states.is_empty()).then(|| Draft::on_node(STATE).with_all_evidence(lines));
     let differs: Vec<String> = other_release(node).into_iter().chain(other_kernel(node)).collect();
-    // Where the GPUs respond, the label had no effect so far.
+    // If the GPUs respond, the label has had no effect so far.
     let severity = if node.answering().next().is_some() { Severity::Info } else { Severity::Warning };
     // Feature discovery writes its labels some minutes after a boot.
     let differs = (!differs.is_empty() && pods::is_settled(node))
@@ -46,10 +46,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     reported.into_iter().chain(differs).chain(decided(node)).collect()
 }
 
-/// Action for a node that the other system leaves as it is.
+/// Action for a node that the other system does not repair.
 const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence: the system that set the mark does nothing more.";
 
-/// Returns the findings about maintenance and repair by others.
+/// Returns the findings about maintenance and repair by other systems.
 fn decided(node: &Node<'_>) -> Vec<Draft> {
     let line = |decision: &Decision| {
         let Decision { owner, signal, next, at, .. } = decision;
@@ -67,7 +67,7 @@ fn decided(node: &Node<'_>) -> Vec<Draft> {
     acting.into_iter().chain(draft(ANNOUNCED, &announced)).collect()
 }
 
-/// Compares the release in the label with the one in the name of the operating system.
+/// Compares the release in the label with the release in the name of the operating system.
 fn other_release(node: &Node<'_>) -> Option<String> {
     let label = node.kubernetes.labels.os_release.as_deref()?;
     let image = node.kubernetes.os_image.as_deref()?;
@@ -81,11 +81,11 @@ fn other_release(node: &Node<'_>) -> Option<String> {
     })
 }
 
-/// Compares the kernel in the label with the one that runs.
+/// Compares the kernel version in the label with the running kernel.
 fn other_kernel(node: &Node<'_>) -> Option<String> {
     let label = node.kubernetes.labels.kernel.as_deref()?;
     let kernel = node.report.kernel.as_deref()?;
-    // The value of a label cannot have all characters of a version.
+    // The value of a label cannot contain all characters of a version.
     let plain = |text: &str| text.replace(|one: char| !one.is_ascii_alphanumeric(), "");
     (plain(label) != plain(kernel)).then(|| {
         format!("label kernel-version.full is {}, and the node runs {}", evidence::data(label), evidence::data(kernel))

@@ -115,23 +115,23 @@ pub(super) fn read(members: &[Member]) -> Said {
     let within = seconds.map(|seconds| format!(" within {seconds} s")).unwrap_or_default();
     if lagging > 0 {
         said.progress = Progress::Lags;
-        words.insert(0, format!("{by} says: {} launched nothing{within} and is behind the others.", ranks(lagging)));
+        words.insert(0, format!("{by} reports: {} launched nothing{within} and is behind the others.", ranks(lagging)));
     } else if ahead > 0 {
         words.insert(
             0,
             format!(
-                "{by} says: most ranks are behind {}, which launched an operation that they did not.",
+                "{by} reports: most ranks are behind {}, which launched an operation that they did not.",
                 ranks(ahead)
             ),
         );
     } else if moves {
         said.progress = Progress::Moves;
-        words.insert(0, format!("{by} says: the ranks launch operations."));
+        words.insert(0, format!("{by} reports: the ranks launch operations."));
     } else if seconds.is_none() {
         words.insert(0, format!("{by} answered once only, so nothing is known about progress."));
     } else if compared {
         let why = "the whole job waits, or computes a long step";
-        words.insert(0, format!("{by} says: all ranks launched the same operations, and none{within}: {why}."));
+        words.insert(0, format!("{by} reports: all ranks launched the same operations, and none{within}: {why}."));
     } else if words.is_empty() {
         words.push(format!("{by} lists no ranks that can be compared."));
     }

@@ -122,7 +122,7 @@ fn accusation(suspect: &Suspect) -> String {
         Suspicion::ProcessStopped => "has a process that is stopped, stuck or missing",
         Suspicion::Fault => "has the first fault",
         Suspicion::Slower => "has a slower device",
-        Suspicion::NcclClaim => "lags, is missing or has an error, as NCCL in the job says",
+        Suspicion::NcclClaim => "lags, is missing or has an error, as NCCL in the job reports",
         Suspicion::Differs => "has other software or hardware",
         Suspicion::WorksDifferently => "works differently",
     };
@@ -162,7 +162,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
     let (code, text) = match suspect.because {
         Suspicion::NeverStarted => (
             ActionCode::Watch,
-            format!("Let pod {pod} start: explain_gpu_pod for the pod says why it does not. The others wait for it."),
+            format!("Let pod {pod} start: explain_gpu_pod for the pod shows why it does not. The others wait for it."),
         ),
         Suspicion::FailedFirst => (
             ActionCode::FixApplication,

@@ -42,7 +42,7 @@ impl Pair {
     /// Returns a text with the versions.
     pub(crate) fn in_words(&self) -> String {
         let quotes: Vec<String> = self.quotes.iter().map(|line| format!("\"{line}\"")).collect();
-        format!("two versions of the message do not fit together: {} ({})", self.versions, quotes.join(", "))
+        format!("two versions in the message do not match: {} ({})", self.versions, quotes.join(", "))
     }
 }
 

@@ -113,7 +113,7 @@ fn leave_plan(node: &Node<'_>, plan: &mut Plan, repair: &Decision) {
     plan.steps.retain(is_of_cooling);
     let next = if repair.next.is_empty() { String::new() } else { format!(": {}", evidence::reason(&repair.next)) };
     plan.steps.push(format!(
-        "Leave the repair of {name} to {owner} ({}{next}). A reset or reboot beside it can break its repair.",
+        "Leave the repair of {name} to {owner} ({}{next}). A reset or reboot at the same time can disrupt its repair.",
         evidence::name(&repair.signal)
     ));
     plan.steps

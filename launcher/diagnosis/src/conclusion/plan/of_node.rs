@@ -123,7 +123,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     if shared && !gpus.is_empty() {
         let parts = "check the power supply, the PCIe switches, risers and the baseboard";
         steps.push(format!(
-            "While {{node}} is down, {parts}: a cause that several GPUs share is likelier than a fault of each."
+            "While {{node}} is down, {parts}: a cause that several GPUs share is more likely than a fault of each."
         ));
     } else {
         let named = |is_outside: bool| {

@@ -109,7 +109,7 @@ pub(crate) fn first_cause(
     if is_contradicted(&case, &explanation) {
         // This statement comes from the program, not from the diagnosis.
         let said = case.failed().map(|end| format!("container {}: ", end.container));
-        let said = said.map(|said| explanation.summary.replacen(&said, &format!("{said}its message says that "), 1));
+        let said = said.map(|said| explanation.summary.replacen(&said, &format!("{said}its message reports that "), 1));
         let said = said.unwrap_or_else(|| explanation.summary.clone());
         let what = format!("{}; but the node has no fault of a GPU", said.trim_end_matches('.'));
         let advice = format!(

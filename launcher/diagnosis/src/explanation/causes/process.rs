@@ -411,7 +411,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         _ if named.is_some() => named
             .map(|finding| format!("; its message names a part of the node that has a fault: {}", finding.headline()))
             .unwrap_or_default(),
-        Some((reading, _)) => format!("; it says that {}", reading.what),
+        Some((reading, _)) => format!("; it reports that {}", reading.what),
         None if sent => String::new(),
         None if exit_code > 128 && shares_gpus(case) => format!(
             "; {NOT_IDENTIFIED}. Software that shares GPUs ({}) runs a library inside its program; that library, or its replacement by an \

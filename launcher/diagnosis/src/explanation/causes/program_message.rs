@@ -284,7 +284,7 @@ fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
             Cause::Unknown,
             ActionCode::Watch,
             "it crashed in native code",
-            "Run it with PYTHONFAULTHANDLER=1 to see where, and check that the libraries of its image fit together.",
+            "Run it with PYTHONFAULTHANDLER=1 to see where, and check that the libraries of its image match.",
         ),
     };
     let rank = child.rank.map(|rank| format!(" of rank {rank}")).unwrap_or_default();

@@ -212,7 +212,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let problem = room.and_then(|room| room.problem.as_deref());
     let of_message = fit.map(|fit| match with_room {
         Some(node) if !other.is_empty() => {
-            format!("{node} has what the pod requests, and another reason excludes it: {}", fit.what)
+            format!("{node} has enough free resources for the pod, but another reason excludes it: {}", fit.what)
         }
         Some(_) => fit.what.to_owned(),
         None => in_words(fit, &other),
@@ -309,7 +309,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         None => action,
     };
     let what =
-        protects.map_or(what.clone(), |(taint, (state, _))| format!("{what}; the taint {taint} says that {state}"));
+        protects.map_or(what.clone(), |(taint, (state, _))| format!("{what}; the taint {taint} shows that {state}"));
     let has_remedies = room.is_none_or(|room| room.changes.is_empty()) && distinct(&other).len() > 1;
     let tainted =
         excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")) && !has_remedies);
@@ -330,7 +330,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .as_ref()
         .and_then(known)
         .iter()
-        .fold(what, |what, why| format!("{what}; what offers it does not start: {why}"));
+        .fold(what, |what, why| format!("{what}; the pods that provide it do not start: {why}"));
     let reported = if machine.is_none() { reported_beside(case, message) } else { Vec::new() };
     // GPUs that a device plugin reports as unhealthy are neither used nor free.
     let unhealthy = room.and_then(|room| room.unhealthy.as_deref());

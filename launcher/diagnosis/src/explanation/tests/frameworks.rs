@@ -29,7 +29,7 @@ fn an_error_of_cuda_wins_over_a_general_message_about_a_missing_gpu() {
     ];
     for (error, what) in [
         (numbered("804: forward compatibility was attempted on non supported HW"), "cuda-compat"),
-        (numbered("803: x"), "do not fit together"),
+        (numbered("803: x"), "does not match the driver"),
         (numbered("802: x"), "fabric"),
         (numbered("46: x"), "no GPU accepted"),
         (numbered("999: x"), "unknown error"),

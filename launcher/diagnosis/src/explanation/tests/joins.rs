@@ -41,7 +41,7 @@ fn an_error_that_the_program_handled_is_not_the_cause() {
         assert_ne!(explained.cause, Cause::Application, "{}", explained.summary);
         // The summary distinguishes the message of the program from the state of the node.
         let contradicted = explained.summary.contains("; but the node has no fault of a GPU");
-        assert_eq!(contradicted, explained.summary.contains("its message says that"), "{}", explained.summary);
+        assert_eq!(contradicted, explained.summary.contains("its message reports that"), "{}", explained.summary);
     }
 }
 

@@ -23,7 +23,7 @@ rules! {
         reads "inventory.name, inventory.module_id, host.pci_gpus", in_plan WorkContinues;
     BELOW: "board-below-specification" Warning Fabric FABRIC_DOC, "All GPUs lack something that their product has",
         UpdateSoftware "Check driver options (NVreg_NvLinkDisable), the firmware of the board and Fabric Manager of {node}, then reset \
-            all GPUs. If the difference stays, contact the vendor.",
+            all GPUs. If the difference persists, contact the vendor.",
         means "All GPUs of the node lack NVLinks, the speed of NVLinks, or the fabric that boards of their product have.",
         reads "inventory.name, topology.nvlinks, topology.fabric, topology.nvswitches";
     SWITCH_MISSING: "nvswitch-missing" Critical Fabric DEBUG_DOC, "An NVSwitch is missing on the PCI bus",

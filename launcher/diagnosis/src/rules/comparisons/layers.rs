@@ -18,7 +18,7 @@ use syringe_core::unknown::Unknown;
 
 rules! {
     NOT_ON_PCI: "gpu-in-nvml-alone" Warning Driver DEBUG_DOC, "NVML lists a GPU that the PCI bus does not show as bound to nvidia",
-        Watch "Run the diagnosis of {node} again. If the difference stays, reboot the node at the next maintenance.",
+        Watch "Run the diagnosis of {node} again. If the difference persists, reboot the node at the next maintenance.",
         means "NVML lists a GPU, but the PCI bus does not show it with the nvidia driver: one of the two readings is wrong.",
         reads "inventory.gpus, host.pci_gpus";
     FILE_MISSING: "gpu-device-file-missing" Warning Driver DEBUG_DOC, "The device file of a GPU is missing in /dev",

@@ -25,7 +25,7 @@ use syringe_core::unknown::Unknown;
 rules! {
     DIFFERS: "gpu-differs-from-peers" Warning Driver DEBUG_DOC, "Differs from the other GPUs of the same model",
         Watch "Find out why {gpu} of {node} differs. If a setting differs, use the setting of the other GPUs; otherwise reset the GPU at \
-            the next drain, and contact the vendor if the difference stays.",
+            the next drain, and contact the vendor if the difference persists.",
         means "A size, limit or mode of a GPU differs from those of the other GPUs of its model on this node.",
         reads "inventory, telemetry, ecc, topology, mig";
     MEMORY: "gpu-memory-differs-from-peers" Warning Hardware DEBUG_DOC,

@@ -11,9 +11,9 @@ use syringe_core::facts::container_view::{ContainerView, LibraryFile, MappedLibr
 rules! {
     about Workload;
     LIBRARY: "container-driver-library-does-not-fit" Critical Application COMPAT_DOC,
-        "A program in a container uses a driver library that does not fit the driver",
+        "A program in a container uses a driver library that does not match the driver",
         UpdateSoftware "Remove the library in the evidence from the library path of the image (LD_LIBRARY_PATH, ld.so.conf, packages of cuda-compat or of the \
-            driver): {node} provides the libraries of its driver. If the image has none, restart the pod: the driver was updated under it.",
+            driver): {node} provides the libraries of its driver. If the image has none, restart the pod: the driver was updated while it was running.",
         means "A process in the container has mapped a libcuda or libnvidia-ml with another version than the driver of the node, or the stub of libcuda. \
             CUDA fails with error 803 if its library is older than the driver, with 804 if it is newer on a GPU without forward compatibility, and \
             with 34 in a stub. NVML needs exactly the version of the driver. A newer libcuda of cuda-compat is normal on data center GPUs.",
@@ -21,8 +21,7 @@ rules! {
     EMPTY: "container-driver-library-empty" Critical Driver TOOLKIT_DOC, "The driver libraries in a container are empty files",
         RestartPod "Restart the pod on {node}. If the files are empty again, check the driver root and the CDI specification of {node}, and the log of the \
             container toolkit.",
-        means "libcuda.so.1 or libnvidia-ml.so.1 in the container has no content, and there is no other one: the mount of the file of the node failed, and \
-            the place that was made for it remained.",
+        means "libcuda.so.1 or libnvidia-ml.so.1 in the container has no content, and there is no other copy: the mount of the node's file failed, and the empty mount point remained.",
         reads "host.container.view.library_files";
     MISSING: "container-driver-library-missing" Info Driver TOOLKIT_DOC, "A container with GPUs has no driver libraries in the usual folders",
         Watch "If programs in the container do not find libcuda.so.1 or libnvidia-ml.so.1, check on {node} that the container is started with NVIDIA's \

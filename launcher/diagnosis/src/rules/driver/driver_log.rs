@@ -121,7 +121,7 @@ fn peermem(node: &Node<'_>) -> Option<Draft> {
             .with_action(
                 ActionCode::Watch,
                 "The kernel does not load nvidia_peermem, because no loaded RDMA module has what it needs. If {node} is meant to use \
-                 GPUDirect RDMA, install the RDMA modules (DOCA or MOFED) before the driver; otherwise nothing is to be done.",
+                 GPUDirect RDMA, install the RDMA modules (DOCA or MOFED) before the driver; otherwise, no action is needed.",
             ),
         _ => draft,
     })

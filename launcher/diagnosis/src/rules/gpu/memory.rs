@@ -102,7 +102,7 @@ rules! {
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
         UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained. \
             Without ECC, memory errors are neither detected nor repaired.",
-        means "ECC is off on a GPU that has it: memory errors are neither corrected nor detected.",
+        means "ECC is off on a GPU that supports it: memory errors are neither corrected nor detected.",
         reads "ecc.mode, inventory.ecc_mode";
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
         DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",

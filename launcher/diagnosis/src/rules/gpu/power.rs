@@ -57,7 +57,7 @@ rules! {
             nvidia-smi -rmc and -rac. If the clock stays low, reset {gpu} at the next drain.",
         means "The GPU is under load in a fast performance state, but the memory clock is lower than the normal clock of this state.",
         reads "telemetry.clocks, telemetry.utilization";
-    LOAD_WITHOUT_WORK: "utilization-while-idle" Info Driver NVML_DOC, "A GPU reports load, and the driver calls it idle",
+    LOAD_WITHOUT_WORK: "utilization-while-idle" Info Driver NVML_DOC, "A GPU reports load, but the driver reports it as idle",
         Watch "Check whether a program uses {gpu} of {node} (nvidia-smi, processes of the host and in containers). If none does, no \
             work is slow; reset {gpu} at the next drain if the reading stays.",
         means "The utilization of the GPU is high, but the driver reports idle as the reason of its low clocks: the reading is wrong, or a \

@@ -16,8 +16,8 @@ rules! {
             powersave is normal.",
         reads "host.levels.cpus", in_plan WorkContinues;
     OFFLINE: "cpus-offline" Warning Hardware None, "Some CPUs of the node are offline",
-        Watch "Find out why the CPUs of {node} are offline (kernel log of the boot, BMC, rasdaemon). If nobody took them offline, check the processor.",
-        means "The kernel knows CPUs that it does not use, and this is not the second thread of each core.",
+        Watch "Find out why the CPUs of {node} are offline (kernel log of the boot, BMC, rasdaemon). If they were not disabled on purpose, check the processor.",
+        means "The kernel lists CPUs that are offline, and these are not only the second threads of the cores.",
         reads "host.levels.cpus, inventory.virtualization_mode", in_plan WorkContinues;
     SOCKETS: "cpu-sockets-differ" Warning Hardware None, "A CPU socket has less memory or fewer CPUs than the other",
         Watch "Compare the memory modules (DIMMs) and processors of {node} in the BMC with what was installed, and replace or reseat what is missing at the \

@@ -22,7 +22,7 @@ rules! {
         reads "kubernetes.compute_domain, kubernetes.nvidia_pods, host.services, host.stack_log, topology.fabric";
     OTHERS: "compute-domain-incomplete" Info Fabric IMEX_DOC, "Other nodes of the node's ComputeDomain are missing or not ready",
         Watch "Diagnose the nodes that the evidence names. {node} itself is ready in its ComputeDomain.",
-        means "The ComputeDomain of the node has fewer nodes than it shall have, or nodes whose IMEX daemon is not ready. The node itself is ready.",
+        means "The ComputeDomain of the node has fewer nodes than it should have, or nodes whose IMEX daemon is not ready. The node itself is ready.",
         reads "kubernetes.compute_domain";
 }
 

@@ -33,8 +33,7 @@ rules! {
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
             kubernetes.instance_type", in_plan WorkContinues;
     CONTRADICTED: "gpu-count-contradicted" Warning Driver PLUGIN_DOC, "Sources contradict each other about the number of GPUs",
-        Watch "Find out which source is wrong before you repair {node}: restart GPU feature discovery (it writes \
-            nvidia.com/gpu.count anew), compare the label of the instance type with the machine, and run the diagnosis again. \
+        Watch "Find out which source is wrong before you repair {node}: restart GPU feature discovery (it writes nvidia.com/gpu.count again), compare the label of the instance type with the machine, and run the diagnosis again. \
             All GPUs that NVML lists can be used.",
         means "A label of the node names another number or product of GPUs than NVML, the PCI bus and the capacity: the label is \
             out of date or was set by hand. No GPU is known to be missing.",
@@ -94,7 +93,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let conditions = shown.iter().map(|text| evidence::reason(text));
         let told = shown.iter().copied();
         let known = |text: &str| Some(phrases::known(Part::Program, text)?.meaning(text));
-        let reason = told.clone().find_map(known).map(|meaning| format!("its monitor says that {meaning}"));
+        let reason = told.clone().find_map(known).map(|meaning| format!("its monitor reports that {meaning}"));
         let reason = reason.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.quoted()));
         let reason = reason
             .or_else(|| told.clone().next().map(|text| format!("its monitor says \"{}\"", shapes::words_of(text))));
@@ -127,7 +126,7 @@ pub(super) fn refine(drafts: &mut [Draft]) {
     let condition = drafts[at].clone();
     let action = condition.action;
     let advice = format!(
-        "The condition is about the same thing as the finding {}. {} The monitor sets its condition back when it measures again.",
+        "The condition is about the same subject as the finding {}. {} The monitor resets its condition at its next measurement.",
         same.rule.id, same.advice
     );
     drafts[at] = condition

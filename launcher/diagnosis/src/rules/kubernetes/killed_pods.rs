@@ -11,7 +11,7 @@ use syringe_core::facts::kubernetes::node::{NvidiaContainer, NvidiaPod};
 
 rules! {
     about Workload;
-    KILLED: "nvidia-pod-out-of-memory" Warning Application None, "A container of NVIDIA's software is killed by its memory limit again and again",
+    KILLED: "nvidia-pod-out-of-memory" Warning Application None, "A container of NVIDIA's software is killed repeatedly because of its memory limit",
         FixLimits "Raise the memory limit of the container in the evidence.",
         means "Kubernetes ends a container of the exporter, of feature discovery or of another part of NVIDIA's software again and again, \
             because it uses more memory than its limit (OOMKilled). Its metrics or labels are missing; the GPUs are not affected.",

@@ -17,15 +17,14 @@ rules! {
             else shows that it affects the GPUs.",
         reads "kubernetes.states";
     REPAIR: "node-in-repair" Warning Driver None, "Another system repairs or maintains the node, or has taken it out of service",
-        Watch "Leave {node} to the system in the evidence until that system has finished. A reset or reboot beside it can break its repair.",
-        means "A taint, label or annotation of a platform or a repair system says that it drains, repairs or maintains the node now, or that \
-            it took the node out of service.",
+        Watch "Leave {node} to the system in the evidence until that system has finished. A reset or reboot at the same time can disrupt its repair.",
+        means "A taint, label or annotation shows that a platform or a repair system drains, repairs or maintains the node now, or took the node out of service.",
         reads "kubernetes.decisions";
     ANNOUNCED: "node-maintenance-announced" Info Driver None, "Maintenance or a repair of the node is announced",
         Watch "Start long jobs on other nodes, and let the jobs on {node} save their state before the time or event in the evidence.",
         means "A platform has announced maintenance of the node, or repairs nodes with a condition that this node has.",
         reads "kubernetes.decisions";
-    OTHER_RELEASE: "node-label-of-another-release" Warning Driver None, "A label of feature discovery is not that of the node's present system",
+    OTHER_RELEASE: "node-label-of-another-release" Warning Driver None, "A label of feature discovery does not match the node's current system",
         UpdateSoftware "Let node feature discovery write the label of {node} again: check its worker there, then delete the driver pod. The label \
             is old and selects the image with which the driver is built (driver toolkit, precompiled driver), so it must match the node.",
         means "The release or kernel that node feature discovery wrote in a label differs from the one that runs: the driver's pod is made for \
@@ -47,7 +46,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// Action for a node that the other system does not repair.
-const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence: the system that set the mark does nothing more.";
+const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence: the system that set the mark takes no further action.";
 
 /// Returns the findings about maintenance and repair by other systems.
 fn decided(node: &Node<'_>) -> Vec<Draft> {

@@ -35,12 +35,11 @@ rules! {
         means "The node is not Ready, because the kubelet gets no response from the container runtime.",
         reads "kubernetes.ready, kubernetes.conditions";
     RUNTIME_BROKEN: "node-runtime-configuration-broken" Critical Driver RUNTIME_DOC,
-        "The configuration of the container runtime did not load",
+        "The configuration of the container runtime was not loaded",
         UpdateSoftware "Correct the configuration of the container runtime on {node} and restart the runtime. `journalctl -u containerd` (or `crio`) \
-            says why its CRI plugin did not load, `containerd config dump` shows the merged files. Look at what was written last: the \
+            shows why its CRI plugin was not loaded, `containerd config dump` shows the merged files. Look at what was written last: the \
             drop-in file of the container toolkit, the default handler without a definition, disabled_plugins.",
-        means "The container runtime responds, but without the service of the CRI (Unimplemented): its CRI plugin is disabled, or did not load \
-            because of the configuration. The kubelet can start no pod.",
+        means "The container runtime responds, but without the service of the CRI (Unimplemented): its CRI plugin is disabled, or was not loaded because of the configuration. The kubelet can start no pod.",
         reads "kubernetes.ready, kubernetes.conditions";
     SILENT: "kubelet-not-reporting" Critical Driver None, "The kubelet of the node does not report",
         Watch "Find out whether {node} is up: check the console of the machine or of the cloud, then run `systemctl \

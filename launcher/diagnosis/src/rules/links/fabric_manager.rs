@@ -27,8 +27,7 @@ rules! {
         means "The log of Fabric Manager has several starts within two days.",
         reads "host.service_logs, host.uptime_seconds", in_plan WorkContinues;
     IMEX_OFTEN: "imex-restarts-often" Warning Fabric IMEX_DOC, "IMEX starts again and again",
-        UpdateSoftware "Read /var/log/nvidia-imex.log of {node} for the error before each start: version, addresses and ports must fit those of the \
-            other nodes of its domain. Jobs on {node} alone do not need IMEX.",
+        UpdateSoftware "Read /var/log/nvidia-imex.log of {node} for the error before each start: version, addresses and ports must match those of the other nodes of its domain. Jobs on {node} alone do not need IMEX.",
         means "The log of IMEX has several starts within two days.",
         reads "host.service_logs, host.uptime_seconds", about Workload, in_plan WorkContinues;
     VERSION: "service-version-differs" Warning Fabric FABRIC_DOC, "Fabric Manager or IMEX has another version than the driver",
@@ -36,7 +35,7 @@ rules! {
         means "The log of the running service names another version than that of the loaded driver. NVIDIA supports only equal versions of \
             Fabric Manager, and equal branches of IMEX.",
         reads "host.service_logs, host.services, host.driver", in_plan WorkContinues;
-    TWO_IMEX: "imex-service-beside-compute-domain" Warning Fabric IMEX_DOC, "The IMEX service of the node runs beside the IMEX of a ComputeDomain",
+    TWO_IMEX: "imex-service-beside-compute-domain" Warning Fabric IMEX_DOC, "The IMEX service of the node runs in addition to the IMEX of a ComputeDomain",
         UpdateSoftware "Stop and disable the service on {node} (systemctl disable --now nvidia-imex): with the DRA driver, IMEX runs only in the pods of \
             ComputeDomains, and only one IMEX can own the node.",
         means "nvidia-imex runs as a service of the node, and the DRA driver starts IMEX in pods of ComputeDomains: the second one cannot start, and the \

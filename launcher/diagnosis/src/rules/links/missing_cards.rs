@@ -22,7 +22,7 @@ rules! {
         reads "topology.cards_without_ports, inventory.gpus", in_plan WorkContinues;
     NO_PORTS: "network-card-without-rdma" Info Driver DEBUG_DOC, "A network card has no RDMA device",
         Watch "If jobs are meant to use RDMA on {node}, load the RDMA module of the card's driver (mlx5_ib; for EFA ib_uverbs), and check that RDMA is \
-            enabled for the card (devlink dev param: enable_roce). Otherwise nothing is to be done.",
+            enabled for the card (devlink dev param: enable_roce). Otherwise, no action is needed.",
         means "A card that can use RDMA has no RDMA device: it is used for Ethernet only, or a module is missing.",
         reads "topology.cards_without_ports";
     FEWER: "rdma-ports-fewer-than-instance" Warning Fabric DEBUG_DOC, "The machine has fewer InfiniBand ports than its instance type",

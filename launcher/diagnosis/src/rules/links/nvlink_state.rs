@@ -204,7 +204,7 @@ fn of_switch(draft: Draft, switch: &PciAddress, gpus: usize) -> Draft {
         ActionCode::DrainAndReset,
         format!(
             "Drain {{node}}, then reset all its GPUs and NVSwitches together. If the same links stay down, the NVSwitch at {switch} or its \
-             board is likelier at fault than {{gpu}}: look for its SXid errors in the kernel log, and ask the vendor about the board."
+             board is more likely to be faulty than {{gpu}}: look for its SXid errors in the kernel log, and ask the vendor about the board."
         ),
     )
 }
@@ -413,7 +413,7 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
                     ActionCode::Watch,
                     format!(
                         "Read the counters of {{gpu}} again later. If they grow, the NVSwitch at {switch} of {{node}}, to which all of these links \
-                         lead, is likelier at fault than the GPUs: look for its SXid errors in the kernel log, and reset all GPUs and NVSwitches \
+                         lead, is more likely to be faulty than the GPUs: look for its SXid errors in the kernel log, and reset all GPUs and NVSwitches \
                          at the next drain. If the errors come back, ask the vendor about the board of the switch."
                     ),
                 )
@@ -425,7 +425,7 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
             _ if high.on_all_links && (with_high == 1 || high.to_switches && with_high * 2 < read.len()) => draft.with_action(
                 ActionCode::Watch,
                 "Read the counters of {gpu} again later: only growing counters indicate a fault. All of its links have errors, and those of \
-                 most other GPUs do not: if they grow, {gpu} or its seating on the board is likelier at fault than cables. Reset it at the next \
+                 most other GPUs do not: if they grow, {gpu} or its seating on the board is more likely to be faulty than cables. Reset it at the next \
                  drain; if the errors come back, run the NVIDIA field diagnostic.",
             ),
             _ => draft,
@@ -466,7 +466,7 @@ const MISCONFIGURATIONS: [(&str, &str, ActionCode, &str); 7] = [
     ),
     (
         "incompatible_gpu_fw",
-        "the firmware of the GPU does not fit the fabric",
+        "the firmware of the GPU does not match the fabric",
         ActionCode::UpdateSoftware,
         "Drain {node}. Update the firmware of {gpu} to the version that the software of the switches requires, then reset {gpu}.",
     ),

@@ -35,8 +35,7 @@ rules! {
     SPREAD: "xid-on-different-gpus" Warning Hardware XID_DOC, "The same kind of severe fault occurs on different GPUs",
         CheckCabling "Check what the GPUs of {node} share: power supply, baseboard, risers and PCIe switches, and the versions of driver and \
             firmware. Do not return a single GPU for this.",
-        means "The same kind of severe Xid occurred on at least three GPUs at different times within a month: a cause \
-            that they share is likelier than a fault of each GPU.",
+        means "The same kind of severe Xid occurred on at least three GPUs at different times within a month: a cause that they share is more likely than a fault of each GPU.",
         reads "xid", in_plan SharedCause;
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
         None "No action: these events do not describe the current state of the GPUs of {node}.",

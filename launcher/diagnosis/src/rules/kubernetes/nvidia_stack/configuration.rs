@@ -108,7 +108,7 @@ pub(super) fn refused(node: &Node<'_>, draft: &Draft, is_of: impl Fn(&DaemonSetF
         Some((cause, Some((code, advice)))) => Draft { reason: cause, ..draft.with_action(code, advice) },
         _ => draft.with_action(
             ActionCode::UpdateSoftware,
-            "Repair what the message in the evidence names: it keeps a pod of the GPU software from {node}.",
+            "Correct the problem that the message in the evidence names: it prevents a pod of the GPU software on {node}.",
         ),
     })
 }
@@ -183,7 +183,7 @@ pub(super) fn inotify(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     if used < most || node.stack.advertises_gpus || !node.stack.is_settled {
         return None;
     }
-    let words = format!("root holds {used} inotify instances, and fs.inotify.max_user_instances is {most}");
+    let words = format!("root uses {used} inotify instances, and fs.inotify.max_user_instances is {most}");
     Some(Draft::on_node(INOTIFY).with_evidence(words).with_all_evidence(evidence.iter().cloned()))
 }
 

@@ -117,7 +117,10 @@ impl CounterFact {
         match self {
             Self::Fallback => {
                 let line = earlier.find(|line| is_fallback(line))?;
-                Some(format!("its log says before that another way failed: \"{}\"", evidence::reason(line)))
+                Some(format!(
+                    "an earlier line of its log reports that another method failed: \"{}\"",
+                    evidence::reason(line)
+                ))
             }
             Self::NotRhel => {
                 let system = host?.operating_system.as_deref()?;

@@ -184,7 +184,7 @@ fn of_last_words(message: &str) -> Option<Reason> {
     let advice = match &reading {
         Some((_, reading)) => reading.advice,
         None => {
-            "Correct what the last words of the container say: its arguments, its settings, or the version of its image."
+            "Correct the problem in the termination message of the container: its arguments, its settings, or the version of its image."
         }
     };
     let action = Some((ActionCode::UpdateSoftware, advice.to_owned()));

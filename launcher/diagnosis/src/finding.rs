@@ -36,7 +36,7 @@ pub struct Diagnosis {
     /// One plan for each GPU or node that several findings are about.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Plan>,
-    /// Limits of the verdict: facts that cannot be read, or that these GPUs or this log do not support.
+    /// Limits of the verdict: facts that cannot be read, or are not supported by GPUs or log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_checked: Vec<String>,
     /// Facts that could not be read. Nothing is concluded from missing values.
@@ -200,7 +200,7 @@ pub struct Plan {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Urgency {
-    /// Work is not affected: carry out the plan at the next maintenance.
+    /// Work is not affected. At the next maintenance.
     #[default]
     NextMaintenance,
     /// Running work may finish; new work must not start.
@@ -215,7 +215,7 @@ pub enum Urgency {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Rma {
-    /// The fault is not a reason to return the GPU.
+    /// The GPU need not be returned.
     #[default]
     No,
     /// Return the GPU if the fault occurs again after the steps.
@@ -252,7 +252,7 @@ impl Diagnosis {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// No finding is above `info`, all sections were requested, and the sections that decide about health were read.
+    /// No finding is above `info`, all sections were requested, and the decisive sections were read.
     Healthy,
     /// No finding is above `info`, but not all sections were requested. The state of the other sections is not known.
     NoFaultFound,

@@ -8,8 +8,8 @@ use syringe_core::pci::PciAddress;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Health {
-    /// Score of the node: the score of its worst GPU, minus the points for findings about the whole node. `None` if no
-    /// GPU is known and no fault was found.
+    /// Score of the node: score of its worst GPU, minus points for findings about the whole node. `None` if no GPU is
+    /// known and no fault was found.
     pub score: Option<u32>,
     /// Status of the node, from all findings. Findings about pods and the container runtime do not lower the score.
     pub status: HealthStatus,

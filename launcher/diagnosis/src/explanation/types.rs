@@ -10,7 +10,7 @@ use syringe_core::unknown::Unknown;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Explanation {
-    /// The part of the system with the cause.
+    /// The kind of cause.
     pub cause: Cause,
     /// Certainty of the cause.
     pub certainty: Certainty,

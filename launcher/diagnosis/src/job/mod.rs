@@ -29,8 +29,7 @@ pub use observe::{Observed, observe};
 /// One pod of a job.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Index of the pod in the job, from the controller or the environment: `17`, `worker 17`, `1/3` for pod 3 of group
-    /// 1.
+    /// Index of the pod in the job, from the controller or the environment: `17`, `worker 17`, `1/3`: pod 3 of group 1.
     pub rank: Option<String>,
     /// Role of the pod: `worker`, `master`. Empty if the controller has no roles.
     pub role: String,
@@ -48,9 +47,9 @@ pub struct Member {
 pub enum JobState {
     /// Not all pods have started.
     Starting,
-    /// Most GPUs are computing.
+    /// Most GPUs compute.
     Computing,
-    /// The pods run, but most GPUs are not computing.
+    /// The pods run, but most GPUs do not compute.
     Waiting,
     /// A pod failed.
     Failed,

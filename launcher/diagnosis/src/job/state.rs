@@ -88,7 +88,7 @@ fn state_of(members: &[Member], found: &Found, progress: Progress) -> (JobState,
         return (JobState::Waiting, format!("The ranks of the job wait for each other ({load})."));
     }
     if percent <= IDLE_PERCENT {
-        let why = "The job waits: its GPUs are idle alike";
+        let why = "The job waits: all its GPUs are idle";
         return (
             JobState::Waiting,
             format!("{why} ({load}). It waits for something outside of the GPUs: data, CPUs, a file server, a lock."),
@@ -98,8 +98,7 @@ fn state_of(members: &[Member], found: &Found, progress: Progress) -> (JobState,
         && percent >= f64::from(LOADED_PERCENT)
         && share.is_some_and(|share| share < LITTLE_POWER)
     {
-        let why =
-            "as GPUs do whose ranks wait for each other in a collective operation, or that have little to compute";
+        let why = "which is usual if ranks wait for each other in a collective operation or have little to compute";
         return (JobState::Waiting, format!("The GPUs are in use but draw little power ({load}), {why}."));
     }
     (JobState::Computing, format!("The job computes ({load})."))
@@ -145,7 +144,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
             ),
             JobState::Waiting => (
                 ActionCode::FixApplication,
-                "No node is to blame. Look at what all ranks wait for: the data loader, the file server, a barrier, the log of rank 0.",
+                "No node is the cause. Look at what all ranks wait for: the data loader, the file server, a barrier, the log of rank 0.",
             ),
             JobState::Failed => {
                 (ActionCode::FixApplication, "No pod failed alone. Read the log of one of the failed pods.")
@@ -167,7 +166,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
         Suspicion::FailedFirst => (
             ActionCode::FixApplication,
             format!(
-                "Find the reason in the end of pod {pod}: the log before its last words, and explain_gpu_pod for the pod. The later failures follow from it."
+                "Find the reason for the failure of pod {pod} at the end of its log and with explain_gpu_pod. The later failures follow from it."
             ),
         ),
         Suspicion::ProcessStopped => (
@@ -179,7 +178,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
         Suspicion::Fault => (
             ActionCode::Watch,
             format!(
-                "Follow the plan of diagnose_gpu_node for {node}, and restart the job without this node. The echoes on other nodes need no repair of their own."
+                "Follow the plan of diagnose_gpu_node for {node}, and restart the job without this node. The events on other nodes that follow from it need no separate repair."
             ),
         ),
         Suspicion::Slower => (
@@ -191,7 +190,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
         Suspicion::NcclClaim => (
             ActionCode::Watch,
             format!(
-                "Look at the log and the stack of the process of pod {pod}. Only the processes of the job say this, and nothing that was read on {node} confirms it: leave the node in use."
+                "Look at the log and the stack of the process of pod {pod}. Only the processes of the job report this, and nothing that was read on {node} confirms it: leave the node in use."
             ),
         ),
         Suspicion::Differs => (
@@ -201,7 +200,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
         Suspicion::WorksDifferently => (
             ActionCode::Watch,
             format!(
-                "Look at the program of pod {pod}: the log and the stack of its process. Ask again: only a difference that stays counts."
+                "Look at the program of pod {pod}: the log and the stack of its process. Call again: only a difference that persists counts."
             ),
         ),
     };

@@ -135,7 +135,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
             steps.push(evidence::about("If {gpu} falls off the bus again, return it (RMA).", &to_return));
         }
         if !to_test.is_empty() {
-            let text = "If {gpu} falls off the bus again although the slot is sound, test the GPU in another slot.";
+            let text = "If {gpu} falls off the bus again although the slot works, test the GPU in another slot.";
             steps.push(evidence::about(text, &to_test));
         }
     }

@@ -35,7 +35,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
         let deployment = clean(deployment, MAX_NAME);
         all.push(Blocker {
             what: format!(
-                "GPUs are held by pods of the earlier ReplicaSet of the same rollout, which end only when the new pods are ready: {}",
+                "GPUs are used by pods of the earlier ReplicaSet of the same rollout, which end only when the new pods are ready: {}",
                 listed(&all_of_it)
             ),
             advice: format!(
@@ -50,7 +50,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     if let Some(GpuHolder { relation: Some(HolderRelation::SameController(owner)), .. }) = of_set.first().copied() {
         let owner = clean(owner, MAX_NAME);
         all.push(Blocker {
-            what: format!("GPUs are held by other pods of the same {owner}: {}", listed(&of_set)),
+            what: format!("GPUs are used by other pods of the same {owner}: {}", listed(&of_set)),
             advice: format!(
                 "If {owner} asks for more GPUs than the nodes that it may use have, reduce it or allow it more nodes."
             ),
@@ -65,7 +65,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
 pub(super) fn half_requests(case: &Case<'_>) -> Vec<Blocker> {
     let in_words = |(has, needs): &(String, String)| Blocker {
         what: format!("the pod requests {has} without {needs}, which belongs to it"),
-        advice: format!("Request {needs}, too: the device plugin and the scheduler of {has} decide by both."),
+        advice: format!("Request {needs}, too: the device plugin and the scheduler of {has} use both."),
     };
     case.pod.half_requests.iter().map(in_words).collect()
 }
@@ -95,8 +95,7 @@ fn being_deleted(holder: &GpuHolder) -> Blocker {
     let keeps = if finalizers.is_empty() { String::new() } else { format!(" (finalizers: {finalizers})") };
     let advice = match finalizers.is_empty() {
         false => format!(
-            "Find out why pod {name} stays in Terminating: the controller that set the finalizer {finalizers} has to remove it; if that \
-             controller does not exist any more, remove the finalizer."
+            "Find out why pod {name} stays in Terminating: the controller that set the finalizer {finalizers} has to remove it; if that controller no longer exists, remove the finalizer."
         ),
         true => format!(
             "Find out why pod {name} stays in Terminating (explain_gpu_pod for it): its processes, or the kubelet of {node}. Remove it with \
@@ -105,7 +104,7 @@ fn being_deleted(holder: &GpuHolder) -> Blocker {
     };
     Blocker {
         what: format!(
-            "pod {name} is stuck in Terminating: it should have ended at {until} and holds {amount} on {node}{keeps}"
+            "pod {name} is stuck in Terminating: it should have ended at {until} and still uses {amount} on {node}{keeps}"
         ),
         advice,
     }

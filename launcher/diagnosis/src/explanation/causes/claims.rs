@@ -188,7 +188,8 @@ pub(super) fn join(case: &Case<'_>, explanation: &mut Explanation) {
     }
     let action = case.action_for(finding);
     let summary = explanation.summary.trim_end_matches('.');
-    explanation.summary = format!("{summary}; a finding of its node is about the same thing: {}.", finding.headline());
+    explanation.summary =
+        format!("{summary}; a finding of its node is about the same subject: {}.", finding.headline());
     if !explanation.action.text.contains(&action.text) {
         explanation.action.text = format!("{} {}", action.text, explanation.action.text).trim_end().to_owned();
     }

@@ -214,7 +214,7 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
     doubts.extend(own.map(|event| of_event(event, format!("its newest warning is {}", event.reason))));
     if pod.phase == "Running" {
         let condition = |text: &String| Doubt {
-            source: "one of its conditions is not as it should be".to_owned(),
+            source: "one of its conditions reports a problem".to_owned(),
             message: text.clone(),
             quote: format!("condition {text}"),
             of_log: false,

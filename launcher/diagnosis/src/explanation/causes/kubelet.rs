@@ -77,7 +77,7 @@ pub(crate) fn sandbox_changed(case: &Case<'_>) -> Option<Explanation> {
 const ANSWERS: [(&[&str], &str, &str); 5] = [
     (
         &["statuscode: 404", "status code: 404"],
-        "its server answers, and does not have the path of the probe (404)",
+        "its server responds, but does not have the path of the probe (404)",
         "Use a path of the probe that this version of the program has.",
     ),
     (
@@ -87,12 +87,12 @@ const ANSWERS: [(&[&str], &str, &str); 5] = [
     ),
     (
         &["deadline exceeded", "client.timeout", "i/o timeout"],
-        "its server does not answer in the time of the probe",
+        "its server does not respond within the timeout of the probe",
         "Raise timeoutSeconds of the probe if the program is only busy; otherwise find out what it waits for.",
     ),
     (
         &["statuscode: 401", "statuscode: 403"],
-        "its server refuses the probe for lack of credentials",
+        "its server rejects the probe because it sends no credentials",
         "Use a path that needs no credentials, or send the header that the program expects (httpHeaders).",
     ),
     (
@@ -247,7 +247,7 @@ pub(crate) fn kept_by_a_sidecar(case: &Case<'_>) -> Option<Explanation> {
     let at = ends.iter().filter_map(|end| end.finished).max().map(|at| format!(" at {at:.0}")).unwrap_or_default();
     let kept = names(&others);
     let what = format!(
-        "{} completed{at} (exit code 0), and {kept} still runs: that keeps the pod, and its GPUs stay allocated",
+        "{} completed{at} (exit code 0), but {kept} still runs, so the pod remains and its GPUs stay allocated",
         names(&done)
     );
     let advice = format!(
@@ -279,7 +279,7 @@ pub(crate) fn pulls_its_image(case: &Case<'_>) -> Option<Explanation> {
         Some(lasts) if lasts > LONG_PULL => (
             Certainty::Possible,
             Cause::Unknown,
-            "Check the size of the image, the network between {node} and the registry, and the disk of the node: a pull is rarely as slow.",
+            "Check the size of the image, the network between {node} and the registry, and the disk of the node: a pull rarely takes this long.",
         ),
         _ => (Certainty::Likely, Cause::None, "Wait: a large image takes some minutes."),
     };

@@ -119,12 +119,12 @@ const GATES: [(&str, &str, &str); 5] = [
     ("kueue.x-k8s.io/", "Kueue holds it back", "See its Workload (kubectl describe workload -n {namespace})."),
     (
         "grove.io/",
-        "Grove holds it back until the other pods of its group exist",
+        "Grove delays it until the other pods of its group exist",
         "See its PodGang and PodClique (kubectl get podgangs,podcliques -n {namespace}).",
     ),
     (
         "karpenter",
-        "an autoscaler holds it back until its node exists",
+        "an autoscaler delays it until its node exists",
         "Read the log of that autoscaler, and its objects (kubectl get nodeclaims).",
     ),
 ];
@@ -236,7 +236,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let machine = no_new_node(case, message);
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
-            let what = room.and_then(|room| room.problem.as_deref()).unwrap_or("no node is that big");
+            let what = room.and_then(|room| room.problem.as_deref()).unwrap_or("no node is large enough");
             let told = if told.is_empty() { String::new() } else { format!("; {told}") };
             (
                 Cause::Cluster,
@@ -248,7 +248,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             Cause::Cluster,
             Certainty::Likely,
             format!(
-                "the scheduler had found no node, and {} has free now what the pod requests ({})",
+                "the scheduler found no node, but {} now has enough free resources for the pod ({})",
                 with_room.unwrap_or_default(),
                 reasons.join("; ")
             ),
@@ -314,7 +314,9 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let tainted =
         excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")) && !has_remedies);
     let action = match tainted {
-        Some(_) if is_compared => format!("{action} Who set a taint must agree to a toleration of it."),
+        Some(_) if is_compared => {
+            format!("{action} Ask the person who set the taint before you add a toleration of it.")
+        }
         Some(taint) if !is_of_shares => format!(
             "{action} If the nodes with the taint {taint} are those with the GPUs, the pod needs a toleration of it."
         ),

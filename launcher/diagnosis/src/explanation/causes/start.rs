@@ -301,8 +301,7 @@ fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
         && !inventory.lost.iter().any(|lost| lost.uuid.as_deref() == Some(device));
     is_before.then(|| ApplicablePhrase {
         what: format!(
-            "the pod has {device} from before: its node does not have this GPU any more (another machine or GPU took its place), and the \
-             device plugin offers the GPUs that are there now"
+            "the pod has {device} from before: its node no longer has this GPU (another machine or GPU replaced it), and the device plugin advertises only the current GPUs"
         ),
         evidence: Some(format!("GPUs of {node} now: {}", uuids.iter().take(4).map(|uuid| clean(uuid, MAX_HANDLER)).collect::<Vec<_>>().join(", "))),
         action: Action {

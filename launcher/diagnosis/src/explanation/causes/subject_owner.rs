@@ -99,8 +99,7 @@ fn argument(spec: &ContainerSpec, lines: &[String]) -> Option<String> {
     let mut names = flags.map(|flag| flag.split('=').next().unwrap_or(flag));
     let named = names.find(|name| lines.iter().any(|line| has_word(line, name)))?;
     Some(format!(
-        "{} is an argument of container {} (image {}): remove or correct it in the pod's specification, or use a version of the image that \
-         knows it.",
+        "{} is an argument of container {} (image {}): remove or correct it in the pod's specification, or use a version of the image that supports it.",
         clean(named, MAX_NAME),
         spec.name,
         clean(&spec.image, MAX_NAME)
@@ -147,7 +146,7 @@ fn volume(spec: &ContainerSpec, lines: &[String]) -> Option<String> {
     (!mount.starts_with("/var/run/secrets/")).then(|| {
         let path = clean(path, MAX_NAME);
         format!(
-            "{path} is in container {} below the mount {mount}: {}. Correct that volume, or what is on it.",
+            "{path} is in container {} below the mount {mount}: {}. Correct that volume or its content.",
             spec.name,
             clean(volume, MAX_NAME)
         )

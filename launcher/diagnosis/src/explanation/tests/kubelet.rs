@@ -68,7 +68,7 @@ fn the_answer_to_a_failed_probe_says_what_to_correct() {
     for (answer, word) in [
         ("HTTP probe failed with statuscode: 404", "does not have the path"),
         ("Get \"http://10.0.0.7:8000/health\": dial tcp 10.0.0.7:8000: connect: connection refused", "nothing listens"),
-        ("Get \"http://10.0.0.7:8000/health\": context deadline exceeded", "does not answer in the time"),
+        ("Get \"http://10.0.0.7:8000/health\": context deadline exceeded", "does not respond within the timeout"),
     ] {
         let fails = event("Unhealthy", &format!("Readiness probe failed: {answer}"), "02:35:00", 12);
         let pod = PodFacts { ready: Some(false), events: vec![fails], ..pod.clone() };

@@ -230,7 +230,7 @@ const CASES: [Case; 24] = [
         state: "waiting",
         suspect: Some(("17", "nccl_claim")),
         words: &[
-            "NCCL 2.29.2 in pod train-0-abcde says: 1 rank launched nothing within 3 s and is behind the others.",
+            "NCCL 2.29.2 in pod train-0-abcde reports: 1 rank launched nothing within 3 s and is behind the others.",
             "rank 139 launched 4711 AllReduce, and 4711 also 3 s later",
             "\"common\":\"4712\"",
             "\"place\":\"GPU 3\"",

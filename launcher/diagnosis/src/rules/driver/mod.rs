@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about the driver: unusable, not loaded, its set-up, GPU modes, its log, its version.
+//! `GROUPS`: the rules about the driver: unusable, not loaded, configuration, GPU modes, kernel log, version.
 
 mod driver_log;
 mod driver_not_loaded;

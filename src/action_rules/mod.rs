@@ -1,4 +1,5 @@
-//! Modules of the rules for the actions: which processes must not be killed, and what blocks a GPU reset.
+//! Rules for the actions on a node: protected processes, which must not be killed, and the conditions and plan of a GPU
+//! reset.
 //!
 //! The functions are pure. They run on the node right before the action.
 

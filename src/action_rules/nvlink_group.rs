@@ -1,4 +1,5 @@
-//! `group_of`: the GPUs that must be reset together because of NVLink. `group`: the rule about them for a reset plan.
+//! `group_of`: the GPUs that NVLink connects and that must be reset together. `group`: the rule that blocks a reset of
+//! only one of them.
 
 use super::reset_conditions::ResetConditions;
 use crate::facts::action::ResetPlan;

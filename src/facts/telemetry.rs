@@ -1,4 +1,5 @@
-//! The types of the `telemetry` section: current temperature, power, clocks, use, memory and PCIe link, from NVML.
+//! The types of the `telemetry` section (from NVML): temperature, power, clocks, throttling, utilization, memory and
+//! PCIe link.
 
 use std::collections::BTreeMap;
 

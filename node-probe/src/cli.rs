@@ -1,8 +1,8 @@
-//! Parses the command line of node-probe into a validated [`Invocation`].
+//! Parses the command line of node-probe (`Shipped`, `Development`) into a validated [`Invocation`].
 //!
 //! There are two parsers. [`Shipped`] is for the program that runs on nodes: none of its options is a path of a file, a
-//! program or a library, because any user who may exec into the probe's container chooses the options. [`Development`] adds
-//! such options. The tasks of child processes have no options at all (see `child`).
+//! program or a library, because any user with exec rights in the probe's container chooses the options.
+//! [`Development`] adds such options. The tasks of child processes have no options at all (see `child`).
 
 use std::ffi::OsString;
 use std::str::FromStr;

@@ -8,7 +8,7 @@
 //!       └──▶ actions (kill, reset) ───────────▶ Report
 //! ```
 //!
-//! Each module imports only from those above it:
+//! Each module imports only from the modules above it:
 //!
 //! ```text
 //!   document       the report as JSON, of limited size; its version and units

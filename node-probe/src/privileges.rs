@@ -1,4 +1,5 @@
-//! Drops all privileges of this process (`drop_all`), before it loads an NVML library from a workload or reads answers of one.
+//! `drop_all`: drops all privileges of this process, before it loads a workload's NVML library or reads answers of a
+//! workload.
 
 use std::io;
 use std::path::Path;

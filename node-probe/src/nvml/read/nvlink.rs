@@ -279,11 +279,12 @@ fn bit_error_rates(values: impl Iterator<Item = Option<u64>>) -> BTreeMap<String
     if remain { rates } else { BTreeMap::new() }
 }
 
-/// Decodes a rate: the exponent is in bits 0 to 7, the mantissa in bits 8 to 11, and 15e-255 means that no error was seen.
+/// Decodes a rate: the exponent is in bits 0 to 7, the mantissa in bits 8 to 11. The value 15e-255 means that no error
+/// has occurred.
 fn bit_error_rate(value: u64) -> Option<f64> {
     let (mantissa, exponent) = (value >> 8, value & 0xff);
     let is_rate = (1..=0xf).contains(&mantissa) && exponent != 0xff;
-    // Parsing gives the nearest number to the decimal rate.
+    // Parsing returns the number that is nearest to the decimal rate.
     if is_rate { format!("{mantissa}e-{exponent}").parse().ok() } else { None }
 }
 

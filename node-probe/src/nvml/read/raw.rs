@@ -1,11 +1,11 @@
-//! Makes NVML calls that nvml-wrapper lacks or gets wrong, through its raw symbols.
+//! NVML calls that nvml-wrapper lacks or implements incorrectly, through its raw symbols.
 //!
-//! Every function here is safe to call. It passes pointers to locals that outlive the call and have the type that the header
-//! states, and only reads what NVML reported as written. Values from the driver are bounded before they are used.
+//! Every function here is safe to call. It passes pointers to local variables that outlive the call and have the type
+//! in the header, and reads only what NVML has written. Values from the driver are limited before they are used.
 //!
 //! Reasons not to use the calls of the wrapper: `remote_device_type` never reads NVML's answer (0.13);
-//! `mps_running_compute_processes` trusts a length from the driver; `field_values_for` cannot name a link and renumbers
-//! IDs 251 to 273; enums (`brand`, `architecture`, `p2p_status`) fail for a value that is newer than the
+//! `mps_running_compute_processes` trusts a length from the driver; `field_values_for` cannot specify a link and
+//! renumbers IDs 251 to 273; enums (`brand`, `architecture`, `p2p_status`) fail for a value that is newer than the
 //! wrapper.
 #![allow(unsafe_code)] // NVML is a C library; see above.
 

@@ -1,5 +1,4 @@
-//! `extract` and `restore`: write the values that all entries of a JSON list share only once, and copy them back into
-//! the entries.
+//! `extract` and `restore`: write values that are equal in all entries of a JSON list only once, and copy them back.
 //!
 //! The GPUs of a node have many equal values, and so do the MIG devices of a GPU, the devices of a PCIe path, and the
 //! network cards. In JSON, such a list contains only the values that differ. The common values are in a field next to the

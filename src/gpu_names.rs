@@ -1,5 +1,4 @@
-//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations. `gpu_addresses`: the PCI addresses of all
-//! GPUs.
+//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations. `gpu_addresses`: all PCI addresses.
 
 use crate::facts::kubelet::Allocation;
 use crate::pci::PciAddress;

@@ -1,5 +1,5 @@
-//! `clean` and its variants: remove control characters and secrets from text of a node, and truncate the text.
-//! `of_file`: decodes a text file.
+//! `clean` and its variants: remove control characters and secrets from text and truncate it. `of_file`: decodes a
+//! file.
 
 pub mod command;
 mod hidden;

@@ -1,5 +1,4 @@
-//! `Root`: opens files below a root directory with untrusted links, e.g. the root of the host, a driver container or a
-//! workload.
+//! `Root`: opens files below a root directory with untrusted links: the host, a driver container or a workload.
 //!
 //! A symbolic link is resolved inside its root: `/proc/1/root/etc/x -> /usr/y` means `/usr/y` of the host. The path is
 //! opened one component after another without following links (`O_PATH`, `O_NOFOLLOW`), which has no effect on the opened

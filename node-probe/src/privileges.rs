@@ -1,5 +1,6 @@
-//! `drop_all`: drops all privileges of this process, before it loads a workload's NVML library or reads answers of a
-//! workload.
+//! `drop_all`: drops all privileges of this process.
+//!
+//! This is needed before the process loads an NVML library of a workload or reads answers of a workload.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! Rules for the actions on a node: protected processes, which must not be killed, and the conditions and plan of a GPU
-//! reset.
+//! Rules for actions on a node: processes that must not be killed; the conditions and the plan of a GPU reset.
 //!
 //! The functions are pure. They run on the node right before the action.
 

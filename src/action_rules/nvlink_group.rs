@@ -1,5 +1,4 @@
-//! `group_of`: the GPUs that NVLink connects and that must be reset together. `group`: the rule that blocks a reset of
-//! only one of them.
+//! `group_of`: the GPUs that must be reset together because of NVLink. `group`: the rule that checks this for a reset.
 
 use super::reset_conditions::ResetConditions;
 use crate::facts::action::ResetPlan;

@@ -1,5 +1,6 @@
-//! `Cdi`, `CdiSpec`: the CDI specifications of NVIDIA devices on a node, and their differences from the node. Part of
-//! the `host` section.
+//! `Cdi`, `CdiSpec`: the CDI specifications of NVIDIA devices on a node, and how they differ from the node.
+//!
+//! Part of the `host` section.
 //!
 //! Source: files in `/etc/cdi`, `/var/run/cdi` and the folders that are set in the configuration of the runtime.
 

@@ -1,5 +1,4 @@
-//! `REASONS`: a table of NVML's clock event reasons. `mask_of`: the reasons of a GPU as a bit mask. `load_percent`: the
-//! utilization of a GPU.
+//! `REASONS`: NVML's clock event reasons. `mask_of`: the reasons of a GPU. `load_percent`: the utilization of a GPU.
 
 use super::telemetry::{GpuTelemetry, Throttling};
 

@@ -1,5 +1,4 @@
-//! `ContainerView`: shared memory, limits, driver libraries, network settings and interfaces as the programs of one
-//! container see them.
+//! `ContainerView`: shared memory, limits, driver libraries and network interfaces as one container sees them.
 //!
 //! Part of `ContainerAccess`. Source: the root of the container and `/proc/PID` of its processes, which the container controls, and the
 //! events of its cgroup.

@@ -1,5 +1,6 @@
-//! `DriverLoad`: why the nvidia module is not loaded: Secure Boot, lockdown, SELinux, modules on disk. Read only
-//! without the module.
+//! `DriverLoad`: why the nvidia module is not loaded: Secure Boot, lockdown, SELinux, modules on disk.
+//!
+//! Read only on GPU nodes without the module.
 
 use jiff::Timestamp;
 use syringe_macros::facts;

@@ -1,5 +1,6 @@
-//! The types of the `ecc` section (from NVML): memory errors, row remapping, page retirement, repairs, recommended
-//! recovery action.
+//! The types of the `ecc` section: memory errors, row remapping, page retirement, repairs, recommended recovery action.
+//!
+//! Source: NVML.
 //!
 //! *Volatile* counters are reset when the driver is loaded and, without persistence mode, when the last client exits.
 //! *Aggregate* counters are stored in the InfoROM over the lifetime of the board.

@@ -1,5 +1,4 @@
-//! The types for the state of a host: full file systems, limits, clock, CPUs, memory of sockets, pressure and kernel
-//! taint.
+//! The types for the state of a host: full file systems, limits, clock, CPUs, memory, pressure and kernel taint.
 //!
 //! Source: `statvfs`, procfs and sysfs. Values without meaning on a healthy node (degraded arrays, CPUs offline) are
 //! omitted.

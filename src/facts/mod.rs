@@ -1,5 +1,4 @@
-//! Modules of the facts of a node, one for each section; `Unsupported`, `Unread`, `LostGpu`, `Availability` for missing
-//! values; `Mode`.
+//! Modules of the facts of a node, one for each section. `Unsupported`, `Unread`, `LostGpu`: types for missing values.
 //!
 //! A field name ends in the unit of the value. `None` means that there is no value: the driver does not support the field
 //! (it is then in the list `unsupported` of the section), or it could not be read (it is then in the list `unread`, and the

@@ -1,5 +1,6 @@
-//! `NcclStatus`: communicators and ranks of a job, from two answers of NCCL's status service (RAS). Processes of the
-//! pod send them, so they can be false.
+//! `NcclStatus`: communicators and ranks of a job, from two answers of NCCL's status service (RAS).
+//!
+//! Processes of the pod send the answers, so they can be false.
 
 use std::collections::BTreeMap;
 

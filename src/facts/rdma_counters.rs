@@ -1,5 +1,4 @@
-//! `RdmaCounter`, `all`, `row_of`: the error counters of RDMA ports that are read, and their limits, from
-//! `data/rdma_counters.tsv`.
+//! `RdmaCounter`, `all`, `row_of`: the error counters of RDMA ports and their limits (`data/rdma_counters.tsv`).
 //!
 //! A counter counts since the driver of the card was loaded or the counter was cleared, so a total alone is not a
 //! fault. Each row has the number of events that is normal for the time since boot.

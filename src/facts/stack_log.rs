@@ -1,5 +1,4 @@
-//! `StackLog`: the last log lines of a container of NVIDIA's software. `names_failure`: whether a line reports a
-//! failure.
+//! `StackLog`: the last log lines of a container of NVIDIA's software. `names_failure`: finds lines about failures.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,6 @@
-//! The types of the `telemetry` section (from NVML): temperature, power, clocks, throttling, utilization, memory and
-//! PCIe link.
+//! The types of the `telemetry` section: temperature, power, clocks, throttling, utilization, memory, PCIe link.
+//!
+//! Source: NVML.
 
 use std::collections::BTreeMap;
 

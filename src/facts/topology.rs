@@ -1,5 +1,6 @@
-//! The types of the `topology` section: NVLink, PCIe, NVSwitch fabric, network cards and NUMA nodes of the GPUs, from
-//! NVML and sysfs.
+//! The types of the `topology` section: NVLink, PCIe paths, NVSwitch fabric, network cards, NUMA nodes of the GPUs.
+//!
+//! Source: NVML and sysfs.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,4 @@
-//! The catalogue of Xids and SXids with meaning, severity and action; fault families with the evidence that a fault is
-//! over.
+//! The catalogue of Xids and SXids (meaning, severity, action), and of fault families (evidence that a fault is over).
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for the fatal

@@ -1,5 +1,4 @@
-//! `meaning`: decides from a table whether a line that is not an event is harmless, a part of an Xid message, or
-//! unknown.
+//! `meaning`: decides whether a line that is not an event is harmless, a part of an Xid message, or unknown.
 //!
 //! Harmless lines are banners, normal messages of the driver, explanations of a line that is an event, and kernel
 //! messages about programs called `nvidia-…`.

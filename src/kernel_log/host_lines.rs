@@ -1,5 +1,6 @@
-//! `find`, `parse`, `row_of`: match and parse lines about the host (kernel, network cards, disks, limits) with
-//! `data/host_lines.tsv`.
+//! `find`, `parse`, `row_of`: match and parse lines about the host (kernel, network cards, disks, limits).
+//!
+//! The patterns are in `data/host_lines.tsv`.
 //!
 //! A row has the pattern of the line, the severity of a new line and the time for which the line counts. A row can name
 //! another row that ends its state, e.g. a link that is up again.

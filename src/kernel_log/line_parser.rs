@@ -1,5 +1,4 @@
-//! `family`, `parse`: classify and parse one kernel log text about a GPU. Other functions check whether a text is about
-//! NVIDIA or an error.
+//! `family`, `parse`: classify and parse one kernel log text about a GPU. Other functions find texts about errors.
 //!
 //! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the remaining lines are parsed. A
 //! line that only mentions a GPU does not count: the frame of the driver and valid addresses are required.

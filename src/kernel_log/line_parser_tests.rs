@@ -1,5 +1,6 @@
-//! Tests of `line_parser` with different wordings, forged lines and broken lines. More lines are in
-//! `tests/kernel_lines.jsonl`.
+//! Tests of `line_parser`: different wordings, forged lines, broken lines.
+//!
+//! `tests/kernel_lines.jsonl` contains more lines.
 
 use proptest::prelude::*;
 

@@ -1,5 +1,4 @@
-//! Parses kernel lines that explain GPU problems: OOM kills, blocked tasks, crashes, machine checks, firmware errors,
-//! network cards.
+//! Parses kernel lines that explain GPU problems: OOM kills, blocked tasks, crashes, machine checks, network cards.
 //!
 //! Source: `mm/oom_kill.c`, `kernel/hung_task.c` and `arch/x86/mm/fault.c` of the kernel, firmware error records (GHES)
 //! and the mlx5 driver. Limits: the stack of a blocked task is in later lines. Therefore this module cannot determine

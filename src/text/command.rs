@@ -1,5 +1,4 @@
-//! `shorten`: reduces a command line to the program, the names of the options, and values that are known to be
-//! harmless.
+//! `shorten`: reduces a command line to the program, the names of the options, and values that are harmless.
 //!
 //! Command lines contain passwords and tokens that no pattern recognizes completely. Therefore, only known words are
 //! shown, and each other word becomes `…`.

@@ -1,4 +1,5 @@
-//! Tests of DaemonSets: a pod is missing or not ready, the DaemonSet does not fit the node, or it cannot be read.
+//! Tests of findings about DaemonSets: a pod is missing or not ready, the node does not match, or the API denies the
+//! request.
 
 use demo_cluster::{Cluster, Denial, Fixture, NodeFixture, workload_pod, workloads_of};
 use jiff::{SignedDuration, Timestamp};

@@ -1,4 +1,5 @@
-//! Tests of `diagnose` with changed facts: findings, unknown facts, limits of an answer, stuck processes, GPU plans.
+//! Tests of `diagnose` with changed facts: findings, unknown facts, length of an answer, stuck processes, plans for
+//! GPUs.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Verdict};

@@ -149,7 +149,7 @@ pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
     }
 }
 
-/// An Xid of GPU 0, on a node whose job began either long before or after the Xid.
+/// Returns a node with an Xid of GPU 0. The job of the node began either long before or after the Xid.
 fn node_with(base: &Report, code: u32, minutes: i64, readable: bool, new_program: bool) -> Report {
     let mut report = base.clone();
     let now = report.taken_at.expect("a time");

@@ -205,7 +205,7 @@ impl Base {
             machine::change(&mut report, &mut expected.cluster);
         }
         if name == WITH_CONTAINER {
-            // A container is read only if a pod is asked about.
+            // A container is read only if the request is about a pod.
             let host =
                 |report: &mut Report| report.sections.host.as_mut().and_then(|host| host.data.take()).expect("it");
             let (mut fine, _) = scenarios.remove("container-fine").expect("a container");
@@ -254,7 +254,7 @@ impl Base {
 /// Healthy nodes whose facts were read completely.
 const BASES: [&str; 6] = ["whole-h100-8", "whole-a100-mig-8", "whole-gb200-4", "whole-l40s-4", "whole-t4-1", MACHINE];
 
-/// A virtual machine with RoCE and time-slicing, and the base that it is made of.
+/// A virtual machine with RoCE and time-slicing, and the base node from which it is made.
 const MACHINE: &str = "roce-machine";
 const MACHINE_OF: &str = "whole-h100-8";
 

@@ -1,5 +1,4 @@
-//! `TEST_TREE`, `changes_root_in_tree`: an environment variable with which tests run actions in a file tree instead of
-//! on the machine.
+//! `TEST_TREE`, `changes_root_in_tree`: an environment variable with which tests run actions in a file tree.
 
 /// Only programs with a saved tree read this variable, and the shipped program has no option for a saved tree.
 pub(super) const TEST_TREE: &str = "NODE_PROBE_TEST_TREE";

@@ -1,5 +1,4 @@
-//! The program `node-probe-dev`: node-probe with development options. These options specify files that the probe reads
-//! or loads.
+//! The program `node-probe-dev`: node-probe with development options, which specify files to read or load.
 //!
 //! The program that runs in a cluster does not have these options.
 

@@ -1,5 +1,4 @@
-//! `Collector`: receives the sections from the reading threads until the deadline. Each missing section becomes a
-//! problem.
+//! `Collector`: receives sections from the reading threads until the deadline. A missing section becomes a problem.
 
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread;

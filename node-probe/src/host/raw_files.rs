@@ -1,5 +1,7 @@
-//! `read`: reads files for people and vendors (`--raw-log`): the driver's files in `/proc/driver/nvidia`, and the PCI
-//! configuration spaces of NVIDIA's GPUs and NVSwitches and of the bridges above them. No rule reads them.
+//! `read`: reads the driver's files in `/proc/driver/nvidia` and PCI configuration spaces, for `--raw-log`.
+//!
+//! The configuration spaces are those of NVIDIA's GPUs and NVSwitches and of the bridges above them. The files are for
+//! people and vendors. No rule reads them.
 //!
 //! Only regular files with known names are read. The kernel creates these files, but users can choose some of the texts
 //! in them (parameters of the module).

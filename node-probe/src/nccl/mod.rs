@@ -1,5 +1,6 @@
-//! `ask`: queries the NCCL status service (RAS, NCCL 2.29.2 or later) of a pod twice, in a child process without
-//! privileges.
+//! `ask`: queries the NCCL status service (RAS) of a pod twice, in a child process without privileges.
+//!
+//! The service can be queried safely since NCCL 2.29.2.
 //!
 //! ```text
 //!   ask ─▶ child, root:    Pod (the processes) ─▶ setns to its network ─▶ Listener (a port that only the processes of the pod listen on)

@@ -1,5 +1,6 @@
-//! Modules that read NVML, NVIDIA's management library, in a child process. Each module imports only from the modules
-//! above it.
+//! Modules that read NVML, NVIDIA's management library, in a child process.
+//!
+//! Each module imports only from the modules above it.
 //!
 //! ```text
 //!   errors           NVML's return codes: what they mean and what to do

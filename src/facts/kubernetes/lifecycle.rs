@@ -1,5 +1,4 @@
-//! `NodeConditionFact`: a condition of a node. `Decision`: maintenance or repair by a platform. `MachineFacts`: the
-//! machine of a node.
+//! `NodeConditionFact`: a node condition. `Decision`: maintenance or repair by a platform. `MachineFacts`: a machine.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

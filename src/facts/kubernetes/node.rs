@@ -1,5 +1,4 @@
-//! `KubernetesFacts`: facts from the Kubernetes API about one node: GPU resources, labels, conditions, pods and
-//! NVIDIA's software.
+//! `KubernetesFacts`: facts from the API about one node: GPU resources, labels, conditions, pods, NVIDIA's software.
 //!
 //! The launcher reads these facts; scenarios contain them as JSON.
 //!

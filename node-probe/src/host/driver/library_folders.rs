@@ -1,5 +1,4 @@
-//! `folders`: lists the folders in which the libraries of an installed driver can be, on the platforms of Kubernetes
-//! nodes.
+//! `folders`: lists the folders in which the driver's libraries can be, on the platforms of Kubernetes nodes.
 
 use std::sync::LazyLock;
 

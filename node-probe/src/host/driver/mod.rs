@@ -1,5 +1,4 @@
-//! Reads the driver versions, the GSP firmware versions, and the paths of a CDI specification and of NVIDIA's container
-//! runtime.
+//! Reads driver versions, GSP firmware versions, and the paths of a CDI specification and NVIDIA's container runtime.
 //!
 //! This module only reads files: no library is loaded, and no package database is read.
 

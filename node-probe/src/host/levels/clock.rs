@@ -1,5 +1,6 @@
-//! `read`: reads whether the clock is synchronized, and which time service runs. The call of `adjtimex` changes
-//! nothing.
+//! `read`: reads whether the clock is synchronized, and which time service runs.
+//!
+//! The call of `adjtimex` changes nothing.
 
 #![allow(unsafe_code, reason = "no crate of this program offers adjtimex")]
 

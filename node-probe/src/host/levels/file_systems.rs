@@ -1,5 +1,6 @@
-//! `read`: reads the space of the local file systems of a node, through the host's root. Network file systems are never
-//! accessed.
+//! `read`: reads the space of the local file systems that a node needs, through the host's root.
+//!
+//! Network file systems are never accessed.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,4 @@
-//! `read`: reads the state of the host: file systems, RAID arrays, clock, limits, CPUs, sockets, pressure, kernel
-//! taint.
+//! `read`: reads the state of the host: file systems, RAID arrays, clock, limits, CPUs, pressure, kernel taint.
 
 mod clock;
 mod cpus;

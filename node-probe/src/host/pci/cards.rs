@@ -1,5 +1,6 @@
-//! `without_ports`: lists InfiniBand, RoCE and EFA cards that have no RDMA device, because the driver or its RDMA
-//! module is missing.
+//! `without_ports`: lists network cards (InfiniBand, RoCE, EFA) that have no RDMA device.
+//!
+//! In this case, the driver or its RDMA module is missing.
 
 use std::fs;
 use std::io::Read;

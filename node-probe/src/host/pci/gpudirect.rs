@@ -1,5 +1,4 @@
-//! `read`: reads settings for direct transfers between GPUs and network cards: ACS of PCIe ports, clients of the RDMA
-//! stack.
+//! `read`: reads settings for direct transfers between GPUs and network cards: ACS of PCIe ports, RDMA clients.
 
 use std::collections::BTreeMap;
 

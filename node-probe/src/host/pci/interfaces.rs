@@ -1,5 +1,4 @@
-//! `of_port`, `bonds`, `DefaultRoutes`: read the network interface of a port, bonds and their members, and default
-//! routes.
+//! `of_port`, `bonds`, `DefaultRoutes`: read the network interface of a port, bonds, and default routes.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! `nvidia`: lists NVIDIA's functions on the PCI bus (GPUs, NVSwitches), with or without a driver. `describe`: facts
-//! about a GPU.
+//! `nvidia`: lists NVIDIA's functions on the PCI bus (GPUs, NVSwitches). `describe`: facts about one GPU.
 //!
 //! Limits: a function that the kernel removed (surprise removal) is not listed. Virtual functions are
 //! not counted: they are parts of a GPU for virtual machines, and NVML does not list them.

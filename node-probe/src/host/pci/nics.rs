@@ -1,5 +1,6 @@
-//! `read`: reads InfiniBand and RoCE ports with their counters, and the GPUs near each port. Source:
-//! `/sys/class/infiniband`.
+//! `read`: reads InfiniBand and RoCE ports with their counters and settings, and the GPUs near each port.
+//!
+//! Source: `/sys/class/infiniband`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! `held_by`: the GPU device files that a process has open. `describe`: facts about a process. `gpu_minor`: a GPU's
-//! minor number.
+//! `held_by`: the GPU device files that a process has open. `describe`: one process. `gpu_minor`: a minor number.
 
 use std::collections::BTreeSet;
 use std::io;

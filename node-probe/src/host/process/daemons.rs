@@ -1,5 +1,4 @@
-//! `read`: finds running processes by name: daemons of a GPU node, NVIDIA's Kubernetes software, container runtimes,
-//! kubelets.
+//! `read`: finds processes by name: daemons of a GPU node, NVIDIA's Kubernetes software, container runtimes, kubelets.
 //!
 //! Source: `/proc/*/comm`, which the kernel truncates to 15 bytes.
 //!

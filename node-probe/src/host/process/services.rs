@@ -1,5 +1,4 @@
-//! `processes`: the processes of a GPU node's services, with their start times. `logs`: the last starts of Fabric
-//! Manager and IMEX.
+//! `processes`: the processes of a GPU node's services. `logs`: the last starts of Fabric Manager and IMEX.
 //!
 //! If both the host and a driver container have a log of the same service, the newer log is read.
 

@@ -1,5 +1,4 @@
-//! `read`: reads shared memory, limits, driver libraries and network interfaces as the programs of a container see
-//! them.
+//! `read`: reads shared memory, limits, driver libraries and network interfaces as programs in a container see them.
 //!
 //! A tenant controls everything below the container's root and in `/proc/PID` of its processes. Therefore, links are
 //! resolved inside the root, the content of files below the root is not read, sizes and numbers are limited, and all

@@ -1,5 +1,4 @@
-//! `clean` and its variants: remove control characters and secrets from text and truncate it. `of_file`: decodes a
-//! file.
+//! `clean` and its variants: remove control characters and secrets from text and truncate it. `of_file`: decodes text.
 
 pub mod command;
 mod hidden;

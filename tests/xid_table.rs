@@ -1,4 +1,4 @@
-//! Tests that `docs/xid.md`, which is generated from the tables in `src/kernel_log/data`, is current.
+//! Generates `docs/xid.md` from the tables in `src/kernel_log/data`, and tests that the page is current.
 //!
 //! Run the tests with `INSTA_UPDATE=always` after a change of a table.
 

@@ -1,5 +1,6 @@
-//! A second body of the fuzz target `saved_archive`: the embedded cluster must start with any archive that the reader
-//! accepts.
+//! A second body of the fuzz target `saved_archive`: the embedded cluster must start with any archive.
+//!
+//! The archives are those that the archive reader accepts.
 
 use archive::Archive;
 

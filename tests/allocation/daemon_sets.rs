@@ -1,5 +1,4 @@
-//! Tests of findings about DaemonSets: a pod is missing or not ready, the node does not match, or the API denies the
-//! request.
+//! Tests of findings about DaemonSets: a missing or unready pod, a node that does not match, a denied request.
 
 use demo_cluster::{Cluster, Denial, Fixture, NodeFixture, workload_pod, workloads_of};
 use jiff::{SignedDuration, Timestamp};

@@ -1,5 +1,4 @@
-//! Tests of the raw files in an archive: files of the driver, and configuration spaces; `--redact` removes names from
-//! them.
+//! Tests of the raw files in an archive: driver files and configuration spaces, and that `--redact` removes names.
 
 use demo_cluster::{Fixture, NodeFacts};
 use serde_json::Value;

@@ -1,5 +1,4 @@
-//! Tests of `gpu-syringe return-report`: a healthy GPU, a lost GPU, a fault that recurs after a reboot, and wrong
-//! names.
+//! Tests of `gpu-syringe return-report`: a healthy GPU, a lost GPU, a fault that recurs after a reboot, wrong names.
 
 use serde_json::{Value, json};
 

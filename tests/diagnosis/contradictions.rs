@@ -1,5 +1,4 @@
-//! Tests of findings about facts that contradict each other: labels, missing devices, MIG layouts, GPU allocations,
-//! counters.
+//! Tests of findings about facts that contradict each other: labels, devices, MIG layouts, allocations, counters.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Urgency, Verdict};

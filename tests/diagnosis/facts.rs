@@ -1,5 +1,4 @@
-//! Tests of `diagnose` with changed facts: findings, unknown facts, length of an answer, stuck processes, plans for
-//! GPUs.
+//! Tests of `diagnose` with changed facts: findings, unknown facts, length of an answer, stuck processes, plans.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Verdict};

@@ -1,5 +1,4 @@
-//! Tests of findings that compare facts: runtimes in several sources, the order of starts, kernel lines and loaded
-//! modules.
+//! Tests of findings that compare facts: runtimes in several sources, the order of starts, log lines and modules.
 //!
 //! For each fault, there is a similar healthy node.
 

@@ -1,5 +1,6 @@
-//! Tests of the rules about rates: growth between two readings is judged per minute, and a reading without growth is no
-//! finding.
+//! Tests of the rules about rates: the growth of a counter between two readings is converted to a rate and judged.
+//!
+//! A reading without growth leads to no finding.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Diagnosis;

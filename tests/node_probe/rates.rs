@@ -1,4 +1,4 @@
-//! Tests of the second reading of counters: when it happens, what it reports, and what it costs.
+//! Tests of the second reading of counters: its conditions, its values in the report, and its duration.
 
 use std::time::Duration;
 

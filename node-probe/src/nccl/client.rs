@@ -30,7 +30,7 @@ const TRIES: usize = 4;
 /// Time in seconds after which NCCL no longer waits for processes whose connections are delayed.
 const NCCL_TIME: u32 = 1;
 const TOO_OLD: &str =
-    "NCCL is too old to be asked safely: versions before 2.29.2 can crash the job when they are asked";
+    "NCCL is too old to be queried safely: a status request can crash the job in versions before 2.29.2";
 
 /// Requests the status until `end`. `check` tests whether the address still belongs to the pod. It is called after each
 /// connection, before the first line is sent.
@@ -52,7 +52,7 @@ fn greeted(address: SocketAddr, end: Instant, check: impl Fn() -> io::Result<()>
     let mut connection = Connection { stream, end };
     match connection.request("CLIENT PROTOCOL 2\n")?.starts_with("SERVER PROTOCOL ") {
         true => Ok(connection.stream),
-        false => Err(io::Error::other("the service does not speak NCCL's protocol")),
+        false => Err(io::Error::other("the service does not use NCCL's protocol")),
     }
 }
 

@@ -113,11 +113,11 @@ fn impossible(earlier: &Before<'_>, now: &Communicator) -> Option<String> {
     }
     // A rank must not occur twice, so if there are more ranks than the size, one of them is outside the size.
     if let Some(beyond) = all().find(|rank| *rank >= now.size) {
-        return Some(format!("rank {beyond} of {} ranks", now.size));
+        return Some(format!("rank {beyond} is outside the {} ranks", now.size));
     }
     let fell = now.ranks.iter().find(|rank| {
         let before = earlier.get(&rank.of.rank);
         before.is_some_and(|before| before.iter().zip(rank.launched).any(|(before, now)| now < *before))
     });
-    fell.map(|rank| format!("a count of rank {} fell", rank.of.rank))
+    fell.map(|rank| format!("a count of rank {} decreased", rank.of.rank))
 }

@@ -113,8 +113,8 @@ impl Pod {
         }
         if !others.is_empty() {
             let why = match is_cut {
-                true => "can be that of another pod: the pod has too many processes or open files to read all of them",
-                false => "is also that of a process outside of the pod",
+                true => "may belong to another pod: the pod has too many processes or open files to read all of them",
+                false => "is also used by a process outside of the pod",
             };
             return Err(io::Error::other(format!("port {port} {why}")));
         }
@@ -135,7 +135,7 @@ impl Listener {
         let now = tables.listening(self.address.port())?;
         let is_same =
             now.contains_key(&self.address) && now.into_values().flatten().all(|one| self.sockets.contains(&one));
-        if is_same { Ok(()) } else { Err(io::Error::other("other sockets than before listen on the port")) }
+        if is_same { Ok(()) } else { Err(io::Error::other("different sockets than before listen on the port")) }
     }
 }
 

@@ -125,7 +125,7 @@ fn a_version_that_is_too_old_is_never_asked_for_the_status() {
             false => speaks(writer, line, &json),
         });
         let error = ask(address, Duration::from_secs(5)).expect_err("it is too old");
-        assert!(error.contains("too old to be asked safely"), "{error}");
+        assert!(error.contains("too old to be queried safely"), "{error}");
         let sent: Vec<_> = lines.try_iter().collect();
         assert!(!sent.iter().any(|line| line.contains("STATUS")), "{request}: {answer}: {sent:?}");
     }
@@ -159,12 +159,14 @@ fn a_forged_list_of_ranks_is_impossible() {
     let mut huge = document(vec![rank(0, 1)], Vec::new());
     huge["communicators"][0]["size"] = json!(u64::MAX);
     let read = |value: &Value| from_json(value.to_string().as_bytes()).expect("JSON");
-    for (forged, why) in [(&twice, "twice"), (&beyond, "rank 512 of 2"), (&huge, "18446744073709551615 ranks")] {
+    for (forged, why) in
+        [(&twice, "twice"), (&beyond, "rank 512 is outside the 2"), (&huge, "18446744073709551615 ranks")]
+    {
         let status = compared::compare(POD, read(forged), None);
         assert!(only(&status).impossible.as_ref().is_some_and(|said| said.contains(why)), "{status:#?}");
     }
     let fell = compared::compare(POD, read(&lagging(9, 9)), Some(read(&lagging(8, 9))));
-    assert_eq!(only(&fell).impossible.as_deref(), Some("a count of rank 11 fell"));
+    assert_eq!(only(&fell).impossible.as_deref(), Some("a count of rank 11 decreased"));
 }
 
 #[test]
@@ -256,7 +258,7 @@ fn a_service_that_is_slow_long_wrong_or_absent_ends_with_a_reason() {
         ("longer than 4 MiB", server(flood).0),
         ("no complete answer in time", server(drip).0),
         ("too long", server(long_line).0),
-        ("does not speak NCCL's protocol", server(other).0),
+        ("does not use NCCL's protocol", server(other).0),
         ("no complete answer in time", server(silent).0),
         ("closed the connection", server(closes).0),
         ("not the JSON of NCCL", server(half).0),

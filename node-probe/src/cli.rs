@@ -115,7 +115,7 @@ enum Command {
         /// Also print the records of the kernel log (at most 2 MiB), /proc/driver/nvidia and PCI configuration spaces
         #[arg(long)]
         raw_log: bool,
-        /// Also ask NCCL in this pod for the status of its job, twice
+        /// Also query NCCL in this pod for the status of its job, twice
         #[arg(long, value_name = "POD_UID")]
         nccl_ras: Option<PodUid>,
     },

@@ -51,7 +51,7 @@ pub enum RecoveryEvidence {
     Counters,
     /// NVML can read the GPU, and its PCIe link has all lanes.
     PcieLink,
-    /// NVML can read the GPU, and as many NVLinks are up as on other GPUs of the same model.
+    /// NVML can read the GPU, and the number of its active NVLinks is the same as on other GPUs of the same model.
     Nvlinks,
     /// NVML can read the GPU, and its clocks are not reduced because of power or temperature.
     Power,

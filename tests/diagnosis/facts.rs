@@ -514,7 +514,7 @@ fn every_critical_finding_that_interrupts_work_has_a_plan() {
     }
 }
 
-/// `reset_gpu` rejects a GPU that only a reboot can repair, so no plan may ask for a reset of this GPU.
+/// `reset_gpu` rejects a GPU that only a reboot can repair, so no plan may recommend a reset of this GPU.
 #[test]
 fn no_plan_contradicts_the_rules_of_the_reset() {
     for (name, (report, expected)) in scenarios() {

@@ -94,7 +94,7 @@ fn plans_of<'d>(diagnosis: &'d Diagnosis, finding: &Finding) -> Vec<&'d Plan> {
     diagnosis.plan.iter().filter(covers).collect()
 }
 
-/// Asserts that the findings of a diagnosis and its plans ask for the same actions.
+/// Asserts that the findings of a diagnosis and its plans recommend the same actions.
 pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
     let texts = diagnosis.findings.iter().map(|finding| &finding.action.text);
     let of_plans = |plan: &'_ Plan| {

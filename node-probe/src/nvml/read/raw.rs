@@ -25,9 +25,9 @@ const MAX_PROCESSES: usize = 4096;
 macro_rules! call {
     ($device:expr, $function:ident $(, $argument:expr)* $(,)?) => {
         match &$device.nvml().lib().$function {
-            // SAFETY: the handle comes from NVML and `Device` proves that NVML is still initialised; the pointers among
-            // the arguments are to live locals (or live vectors with their length) of the type in the function's
-            // signature.
+            // SAFETY: the handle comes from NVML, and `Device` proves that NVML is still initialized. Pointers among
+            // the arguments refer to live local variables (or live vectors with their length) of the type in the
+            // function's signature.
             Ok(function) => NvmlError::check(unsafe { function($device.handle() $(, $argument)*) }),
             Err(_) => Err(NvmlError::MissingFunction),
         }
@@ -180,8 +180,8 @@ pub(in crate::nvml) fn field_values(
 fn whole_number(field: &sys::nvmlFieldValue_t) -> Result<i128, NvmlError> {
     NvmlError::check(field.nvmlReturn)?;
     let value = field.value;
-    // SAFETY: the union was zeroed before the call, so every member's bytes are initialised, and every bit pattern of
-    // every member is a valid number; `valueType` only chooses the one that has a meaning.
+    // SAFETY: the union was zeroed before the call, so all bytes of each member are initialized, and every bit pattern
+    // is a valid number. `valueType` specifies which member has a meaning.
     let number = unsafe {
         match field.valueType {
             sys::nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE => value.dVal as i128,

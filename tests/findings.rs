@@ -191,7 +191,7 @@ const GROUPS: [(&str, &str, &str); 3] = [
     (
         "active",
         "Active tests",
-        "They put load on GPUs that jobs may use. gpu-syringe runs none; run them after a drain.",
+        "Active tests put load on GPUs that jobs may use. gpu-syringe runs no active tests. Run them after a drain.",
     ),
 ];
 
@@ -200,9 +200,9 @@ fn page_of_checks() -> String {
     let mut text = String::from(
         "# Checks\n\n\
          This file is generated from `tests/findings/checks.tsv` and from the rules by `tests/findings.rs`.\n\n\
-         Each row is a check that monitors of GPU nodes make or could make, with its value from 5 (decides many incidents and costs little) \
-         to 1. *Judged*: a finding of [findings.md](findings.md) or a command names the usual form of the fault. *Partly*: only one form of \
-         it, or only where another monitor reports it. *Open*: not yet. *Out*: left out on purpose.\n\n",
+         Each row is a check that monitors of GPU nodes make or could make, with its value from 5 (decides many incidents at low cost) \
+         to 1. *Judged*: a finding of [findings.md](findings.md) or a command covers the usual form of the fault. *Partly*: covers only \
+         one form of the fault, or only if another monitor reports it. *Open*: not covered yet. *Out*: intentionally left out.\n\n",
     );
     for (group, heading, about) in GROUPS {
         let of_group: Vec<&Check> = all.iter().filter(|check| check.group == group).collect();

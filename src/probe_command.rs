@@ -1,6 +1,7 @@
-//! `ProbeCommand`: the commands of `node-probe`. The launcher writes the arguments, and `node-probe` parses them.
+//! `ProbeCommand`: the commands and options of `node-probe`, and their conversion to command-line arguments.
 //!
-//! `deploy/admission-policy.yaml` allows only arguments that [`ProbeCommand::to_args`] writes.
+//! The launcher writes the arguments, and `node-probe` parses them. `deploy/admission-policy.yaml` allows only
+//! arguments that [`ProbeCommand::to_args`] writes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,12 +42,12 @@ pub struct ReadCommand {
     pub container: Option<ContainerId>,
     /// A container whose log is also read.
     pub stack_log: Option<StackContainer>,
-    /// Whether the report also has what people and vendors ask for: the records of the kernel log, files of the driver, and
+    /// Whether the report also has raw data for people and vendors: kernel log records, files of the driver, and
     /// configuration spaces. Only with all sections.
     pub raw_log: bool,
-    /// A pod whose NCCL is asked for its status. Only with all sections.
+    /// A pod whose NCCL status service is queried. Only with all sections.
     pub nccl_ras: Option<PodUid>,
-    /// Time between two readings of the counters of GPUs, at most [`MAX_SAMPLE_SECONDS`]; 0 for one reading. Only with
+    /// Time between two readings of GPU counters, at most [`MAX_SAMPLE_SECONDS`]; 0 for one reading. Only with
     /// [`SectionName::Telemetry`] alone. By default, counters that are not zero are read again after a second.
     pub sample_seconds: Option<u8>,
 }
@@ -152,7 +153,7 @@ impl ProbeCommand {
         }
     }
 
-    /// Returns the command without the question to NCCL.
+    /// Returns the command without the query to NCCL.
     pub fn without_nccl(self) -> Self {
         match self {
             Self::Read(read) => Self::Read(ReadCommand { nccl_ras: None, ..read }),

@@ -1,4 +1,4 @@
-//! Tests of the dependencies between the crates of the workspace, and of the crates that `node-probe` links.
+//! Tests of the dependencies between the crates of the workspace, and of the crates in the program `node-probe`.
 //!
 //! `node-probe` runs as root on other people's nodes. Therefore it links neither the diagnosis rules nor crates for
 //! Kubernetes, TLS or an asynchronous runtime.

@@ -1,4 +1,4 @@
-//! Starts this program again as a child process (`command`, `output`), for tasks that need a separate process.
+//! `command`, `output`: start this program again as a child process for a task, with a deadline.
 //!
 //! These tasks are calls of NVML, and tasks with another root directory, cgroup or network.
 //!
@@ -6,9 +6,10 @@
 //!   command(task) ─▶ /proc/self/exe, standard input = a socket with the task ─▶ task() ─▶ the task runs
 //! ```
 //!
-//! A task contains paths of files and programs, so no other process may provide one. A task has no command line argument.
-//! The child accepts a task only from a socket pair of its parent, and only if the parent runs the same executable. A user
-//! with exec rights chooses the arguments and the content of standard input, but not the type of standard input.
+//! A task contains paths of files and programs, so no other process may provide a task. A task is not passed as a
+//! command line argument. The child accepts a task only from a socket pair of its parent, and only if the parent runs
+//! the same executable. A user with exec rights chooses the arguments and the content of standard input, but not the
+//! type of standard input.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -36,7 +37,7 @@ const KILL_TIME: Duration = Duration::from_millis(200);
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Returns the command that runs `task`. Its standard input carries the task; the caller sets the outputs.
+/// Returns the command that runs `task`. The task is passed on standard input; the caller sets the outputs.
 ///
 /// # Errors
 ///
@@ -64,7 +65,7 @@ pub(crate) fn task() -> Option<ChildTask> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Returns the process that started this one, also if it has exited since.
+/// Returns the process that started this process, even if it has exited since.
 pub(crate) fn parent() -> Option<Pid> {
     sockopt::socket_peercred(io::stdin()).ok().map(|peer| peer.pid)
 }

@@ -19,11 +19,11 @@ pub(crate) enum ChildTask {
     DeviceAccess(DeviceAccessRequest),
     /// Run nvidia-smi of the host.
     NvidiaSmi(NvidiaSmi),
-    /// Ask NCCL in a pod for the status of its job.
+    /// Query the NCCL status service of a pod.
     Nccl(NcclRequest),
 }
 
-/// The pod whose NCCL is asked.
+/// The pod whose NCCL status service is queried.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NcclRequest {
     pub(crate) proc: PathBuf,

@@ -26,7 +26,8 @@ fn refusal(line: &str) -> String {
 
 const UUID: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
 
-/// With each of these options, a user who can exec into the probe could become root on the node, or read the node's files.
+/// With any of these options, a user with exec rights in the probe's container could become root on the node, or read
+/// the node's files.
 #[test]
 fn the_shipped_program_has_no_option_that_names_a_library_a_root_a_program_or_a_file() {
     for line in [

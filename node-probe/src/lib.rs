@@ -8,7 +8,7 @@
 //!       └──▶ actions (kill, reset) ───────────▶ Report
 //! ```
 //!
-//! Each module imports only from those above it:
+//! Each module imports only from the modules above it:
 //!
 //! ```text
 //!   document       the report as JSON, of limited size; its version and units
@@ -25,7 +25,7 @@
 //!   privileges     drops all privileges
 //!   host           procfs, sysfs, the host's files, the kubelet
 //!   nvml           NVML, in a child process
-//!   nccl           asks NCCL in a pod for the status of its job, in a child process
+//!   nccl           queries NCCL in a pod for the status of its job, in a child process
 //!   kernel_log     kernel events
 //!   collect        reads all sections concurrently, with a deadline
 //!   replay         the same report from a facts file

@@ -1,4 +1,4 @@
-//! Tests of `gpu-syringe return-report`: a healthy GPU, a lost GPU, a fault that comes back after a reboot, and wrong names.
+//! Tests of `gpu-syringe return-report`: a healthy GPU, a lost GPU, a fault that recurs after a reboot, wrong names.
 
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ async fn a_lost_gpu_has_the_identity_that_is_still_known_and_the_commands_for_th
         assert!(command("VBIOS version").is_some() && command("serial number of the GPU").is_none(), "{missing:?}");
         assert!(command("diagnostic of DCGM").is_none(), "DCGM cannot test a GPU that is lost");
     }
-    // The driver may have numbered the GPUs without the lost one.
+    // The driver may have numbered the GPUs without the lost GPU.
     let (code, _, stderr) = demo(&["gpu-2", "--gpu", "1", "-o", "table"]).await;
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("ambiguous") && stderr.contains(UUID), "{stderr}");

@@ -1,8 +1,8 @@
-//! Reads every requested section of this machine (`collect`). NVML is opened once, and every wait has a deadline.
+//! `collect`: reads every requested section of this machine. NVML is opened once, and every wait has a deadline.
 //!
-//! A GPU that fell off the bus can block NVML forever, and reading `/proc/PID/cmdline` can also block if the process hangs
-//! in the driver. So each source has its own thread, and the main thread only waits for results. NVML also has its own
-//! process, because its library can crash:
+//! A GPU that fell off the bus can block NVML forever, and reading `/proc/PID/cmdline` can also block if the process
+//! hangs in the driver. Therefore, each source has its own thread, and the main thread only waits for results. NVML
+//! also has its own process, because its library can crash:
 //!
 //! ```text
 //!   NVML thread     the answers of the process that calls NVML ───────────────────────────┐
@@ -79,7 +79,7 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
         ..NvmlRequest::new(paths.clone(), nvml_time(timeout))
     };
     let messages = sender.clone();
-    // When reading has ended, there is no receiver any more.
+    // After the read has ended, the receiver no longer exists.
     let mut nvml = NvmlProcesses::new(nvml_request, move |message| {
         let _ = messages.send(SectionResult::Nvml(Box::new(message)));
     });
@@ -107,7 +107,7 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
-        // For a saved tree it is not determined how much of a node is visible.
+        // It is not known how much of the node a saved tree contains.
         scope: request.files.root.is_none().then(|| host::scope(&collector.paths)).flatten(),
         sections: collector.sections,
         kernel_log: collector.raw_log,

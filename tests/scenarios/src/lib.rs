@@ -24,7 +24,7 @@
 //! | `unusual` | healthy nodes that look unusual |
 //! | `reading` | values that could not be read, and faults that only threads show |
 //!
-//! All products are real. All identities and incidents are invented.
+//! All products are real. All identities and incidents are fictitious.
 
 mod base;
 mod benign;

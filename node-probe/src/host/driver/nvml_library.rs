@@ -1,9 +1,10 @@
-//! Searches for the driver's NVML library (`libraries`), which the host section reports and from which NVML is loaded.
+//! `libraries`: searches for the driver's NVML library. The host section reports it, and NVML is loaded from it.
 //!
-//! A library runs with the privileges of the probe. So the library comes from the root of the node, from a driver's root
-//! that is owned by the user root, or from the root of the probe's container. Files in the container come from the probe's
-//! image or the container runtime, and the same checks apply. The library never comes from the root of another pod. If only
-//! the root of a pod is visible ([`Owner::Workload`]), the library of that pod is marked: see [`Library::foreign`].
+//! A library runs with the privileges of the probe. Therefore, the library comes from the root of the node, from a
+//! driver's root that is owned by the user root, or from the root of the probe's container. Files in the container come
+//! from the probe's image or the container runtime, and the same checks apply. The library never comes from the root of
+//! another pod. If only the root of a pod is visible ([`Owner::Workload`]), the library of that pod is marked: see
+//! [`Library::foreign`].
 
 use std::path::{Path, PathBuf};
 
@@ -124,8 +125,8 @@ fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
 /// driver that is installed in an unknown folder.
 ///
 /// The path comes from a process, and a process of a pod could provide the path of a file of its own image: the runtime
-/// unpacks images into a folder of the node, and root owns these files. So processes of pods, and processes with an
-/// unreadable cgroup, are skipped.
+/// unpacks images into a folder of the node, and root owns these files. Therefore, processes of pods and processes with
+/// an unreadable cgroup are skipped.
 pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
     let mut found = Vec::new();
     if paths.owner == Owner::Workload {

@@ -1,4 +1,4 @@
-//! Starts a child process that calls NVML (`NvmlProcess`), and reads its answers.
+//! `NvmlProcess`: starts a child process that calls NVML, reads its answers, and stops it.
 //!
 //! ```text
 //!   NvmlProcess::start(request) ─▶ child (subprocess_main) ─▶ Answers, one line of JSON each, as they are read

@@ -249,12 +249,22 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
                 cause = format!("{cause}; {more}");
             }
             let advice = lacks.map_or(phrase.advice, |_| CONFIGURE);
+            // The row says who reports an error; its general form says what to do about it.
+            let reading = shapes::read(line).filter(|_| phrase.inner_error(line).is_some());
+            let reading = reading.filter(|reading| reading.is_specific() || phrase.id == RECONCILE);
+            if let Some(reading) = &reading {
+                cause = format!("{cause}; {}", reading.what);
+            }
             let action = match (is_guess, phrase.often) {
                 (false, _) => (phrase.action, advice.to_owned()),
                 (true, Some(often)) => {
                     (softened(phrase.action), format!("{RESOLVE} Often: {often}; then {}", lowercased(advice)))
                 }
                 (true, None) => (softened(phrase.action), as_usual(advice)),
+            };
+            let action = match reading {
+                Some(reading) if is_guess => (action.0, format!("{} {}", action.1, reading.advice)),
+                _ => action,
             };
             let evidence = with_others(format!("{}: {}", quote(&told), phrase.cause), line);
             return Some(Reason { cause: Some(cause), evidence, told: all_told, action: Some(action) });
@@ -283,6 +293,9 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
 
 /// Id of the phrase about a package repository that cannot be reached.
 const UNREACHABLE: &str = "package-repository-unreachable";
+
+/// Id of the phrase about an operator that reports an error of an object.
+const RECONCILE: &str = "operator-reconcile-failed";
 
 /// Id of the phrase about a driver that cannot be unloaded.
 const DRIVER_IN_USE: &str = "driver-in-use";

@@ -233,7 +233,8 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
             let lacks = no_handler(node).filter(|_| phrase.unless.contains(&CounterFact::NvidiaHandler));
             let needs = &phrase.needs;
             let is_shown = lacks.is_some() || (!needs.is_empty() && needs.iter().all(|fact| fact.is_shown(node, pod)));
-            let is_guess = (phrase.is_usual && !is_shown) || phrase.inner_error(line).is_some();
+            let is_wrapped = phrase.inner_error(&shapes::undecorated(line)).is_some();
+            let is_guess = (phrase.is_usual && !is_shown) || is_wrapped;
             let reasons = [phrase.often.filter(|_| is_shown).map(str::to_owned), lacks.map(str::to_owned)];
             let holders = (phrase.id == DRIVER_IN_USE).then(|| changes::holders(node)).flatten();
             let pair = versions::pair(lines()).map(|pair| pair.in_words());
@@ -250,7 +251,7 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
             }
             let advice = lacks.map_or(phrase.advice, |_| CONFIGURE);
             // The row says who reports an error; its general form says what to do about it.
-            let reading = shapes::read(line).filter(|_| phrase.inner_error(line).is_some());
+            let reading = shapes::read(line).filter(|_| is_wrapped);
             let reading = reading.filter(|reading| reading.is_specific() || phrase.id == RECONCILE);
             if let Some(reading) = &reading {
                 cause = format!("{cause}; {}", reading.what);

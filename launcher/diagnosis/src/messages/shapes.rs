@@ -352,7 +352,9 @@ const ENDED: &str = "did not terminate successfully: ";
 /// runtime, which follows the note, has the error.
 pub(crate) fn without_note(message: &str) -> &str {
     let output = message.split_once(ENDED).and_then(|(_, rest)| rest.split_once(": ")).map(|(_status, output)| output);
-    output.filter(|output| inner_error(output).is_some() || output.split_whitespace().count() >= MIN_WORDS).unwrap_or(message)
+    output
+        .filter(|output| inner_error(output).is_some() || output.split_whitespace().count() >= MIN_WORDS)
+        .unwrap_or(message)
 }
 
 /// Removes the text that a logger adds to a message: time, level, source file.

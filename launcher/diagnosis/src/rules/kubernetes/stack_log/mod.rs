@@ -66,7 +66,8 @@ pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
         .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
         .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
         .or_else(|| of_last_words(failing_pod.last_words()?))?;
-    let named = reason.told.iter().chain(&reason.cause).map(String::as_str);
+    // Things that only the words of a table name are not those of the message.
+    let named = reason.told.iter().chain(reason.cause.iter().filter(|_| reason.told.is_empty())).map(String::as_str);
     let owners = owners::about_on(named, node.kubernetes.os_image.as_deref());
     let older = changes::pods_before_driver(node, reason.told.iter().map(String::as_str));
     let note = platforms::note(node.report);

@@ -165,6 +165,7 @@ impl Phrase {
     /// Returns the error inside the message that is more specific than the words of the phrase: what follows them after a colon.
     /// Then the phrase only says who reports the error.
     pub(crate) fn inner_error<'m>(&self, message: &'m str) -> Option<&'m str> {
+        let message = shapes::without_note(message);
         let lower = message.to_ascii_lowercase();
         let words = self.words.iter().find(|words| matches(words, &lower))?;
         let mut end = 0;

@@ -78,7 +78,7 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 14] = [
         "Add subnets with free addresses to the node class (selector, tags), or enlarge them.",
     ),
     (
-        &["no amis exist", "no ami", "no images", "image not found", "invalidamiid"],
+        &["no amis exist", "no ami id found", "invalidamiid"],
         "the node pool finds no image for its machines",
         "Correct the image in the node class (selector, alias, architecture, region).",
     ),
@@ -88,7 +88,7 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 14] = [
         "Grant the identity of the autoscaler the permission of the message (spot instances also need their service-linked role).",
     ),
     (
-        &["dynamic resource allocation"],
+        &["dynamic resource allocation requirements that are not"],
         "the autoscaler does not support resource claims (DRA)",
         "Add a node for the pod by hand or with a fixed size of the node pool, use a version of the autoscaler that supports claims, or \
          request the GPU as an extended resource.",

@@ -18,8 +18,8 @@ rules! {
     FAILS: "cuda-does-not-start" Critical Driver CUDA_DOC, "CUDA does not start in a new process",
         UpdateSoftware "Look the result up in NVIDIA's documentation, and read the kernel log of {node} for lines of the driver.",
         means "A new process without privileges loaded the CUDA library of the node, and its first call failed. Programs in containers get \
-            the same library.",
-        reads "host.cuda";
+            the same library. Programs that run already are not affected.",
+        reads "host.cuda", in_plan WorkContinues;
     HANGS: "cuda-hangs" Critical Driver CUDA_DOC, "CUDA does not return in a new process",
         DrainAndReboot "Drain {node}. If CUDA still hangs then, reboot it. Check the kernel log for Xid 79, Xid 119 and hung tasks.",
         means "A new process called CUDA, and the call did not return within the time limit. Critical if the process could not be killed: it \
@@ -28,12 +28,12 @@ rules! {
     CRASHES: "cuda-crashes" Critical Driver CUDA_DOC, "The CUDA library of the node crashes",
         UpdateSoftware "Reinstall the libraries of the driver of {node} in the version of the loaded module.",
         means "A new process loaded the CUDA library of the node, and ended in a call of it.",
-        reads "host.cuda";
+        reads "host.cuda", in_plan WorkContinues;
     COUNT: "cuda-gpu-count-differs" Critical Driver CUDA_DOC, "CUDA counts other GPUs than NVML",
         DrainAndReboot "Check the kernel log of {node} for the GPU that CUDA does not start, and drain and reboot {node} if there is no other cause.",
         means "All GPUs respond to NVML, and CUDA does not offer as many to a new process. Not compared with MIG, with a compute mode other \
             than the default, or if a GPU does not respond.",
-        reads "host.cuda, inventory.compute_mode, mig.mode";
+        reads "host.cuda, inventory.compute_mode, mig.mode", in_plan WorkContinues;
 }
 
 /// `CUresult` in NVIDIA's documentation of the driver API.
@@ -68,18 +68,6 @@ fn meaning(row: Vec<&'static str>) -> Option<Meaning> {
         causes,
     })
 }
-
-/// Findings that explain a call that hangs or crashes, and GPUs that are missing in CUDA.
-const CAUSES: [&str; 8] = [
-    "driver-",
-    "nvml-",
-    "gpu-",
-    "gsp-failed",
-    "uvm-fatal-error",
-    "xid-hardware",
-    "process-stuck",
-    "device-nodes-missing",
-];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let started = node.host().and_then(|host| host.cuda.as_ref()).filter(|cuda| cuda.problem.is_none());
@@ -158,11 +146,8 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(is_own) else { return };
     let cuda = node.host().and_then(|host| host.cuda.as_ref());
     let code = cuda.and_then(|cuda| [cuda.init_code, cuda.count_code].into_iter().flatten().find(|code| *code != 0));
-    let causes = match (code, MEANINGS.iter().find(|meaning| Some(meaning.code) == code)) {
-        (_, Some(meaning)) => meaning.causes.as_slice(),
-        (None, None) => &CAUSES,
-        (Some(_), None) => &[],
-    };
+    let row = MEANINGS.iter().find(|meaning| meaning.code == code.unwrap_or_default());
+    let causes = row.map(|row| row.causes.as_slice()).unwrap_or_default();
     let own = drafts[at].severity;
     let is_cause = |draft: &Draft| {
         draft.severity >= own && !is_own(draft) && causes.iter().any(|cause| draft.rule.id.starts_with(cause))
@@ -182,7 +167,7 @@ mod tests {
     fn every_row_is_read_and_its_causes_exist() {
         assert_eq!(MEANINGS.len(), rows(TABLE).count());
         let rules = crate::catalogue_of_rules();
-        let named = MEANINGS.iter().flat_map(|meaning| &meaning.causes).chain(&super::CAUSES);
+        let named = MEANINGS.iter().flat_map(|meaning| &meaning.causes);
         for cause in named {
             assert!(rules.iter().any(|rule| rule.id.starts_with(cause)), "{cause}");
         }

@@ -16,6 +16,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("archive", &["syringe-core"]),
     ("demo-cluster", &["archive", "node-probe", "syringe-core"]),
     ("gpu-syringe", &["archive", "demo-cluster", "diagnosis", "kube-read", "syringe-core", "syringe-macros"]),
+    ("fake-cuda", &[]),
     ("fake-nvml", &["syringe-core"]),
 ];
 

@@ -118,6 +118,9 @@ enum Command {
         /// Also query NCCL in this pod for the status of its job, twice
         #[arg(long, value_name = "POD_UID")]
         nccl_ras: Option<PodUid>,
+        /// Also start CUDA of the node in a process without privileges (cuInit, cuDeviceGetCount; no context)
+        #[arg(long)]
+        deep: bool,
     },
     /// Several sections in one pass: inventory,kubelet,processes
     Read {
@@ -273,8 +276,8 @@ fn probe_command(command: Command, operator: bool) -> ProbeCommand {
         Command::Kubelet => SectionName::Kubelet.into(),
         Command::Host(container_args) => container_args.with(vec![SectionName::Host]),
         Command::Xid(WindowArgs { since }) => ReadCommand { since, ..SectionName::Xid.into() },
-        Command::All { window: WindowArgs { since }, container_args, raw_log, nccl_ras } => {
-            ReadCommand { since, raw_log, nccl_ras, ..container_args.with(SectionName::ALL.to_vec()) }
+        Command::All { window: WindowArgs { since }, container_args, raw_log, nccl_ras, deep } => {
+            ReadCommand { since, raw_log, nccl_ras, deep, ..container_args.with(SectionName::ALL.to_vec()) }
         }
         Command::Read { sections, container_args } => container_args.with(sections),
         Command::Kill(Kill { gpu, pid, start_ticks, grace_seconds, action_args: ActionArgs { plan, once } }) => {

@@ -138,6 +138,8 @@ fn commands() -> Vec<ProbeCommand> {
             let nccl_ras = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc".parse().ok();
             reads.push(ReadCommand { nccl_ras: nccl_ras.clone(), ..read.clone() });
             reads.push(ReadCommand { stack_log: stack_log(), nccl_ras, ..read.clone() });
+            reads.push(ReadCommand { deep: true, ..read.clone() });
+            reads.push(ReadCommand { stack_log: stack_log(), deep: true, ..read.clone() });
         }
         if read.sections == [SectionName::Telemetry] {
             reads.extend([0, 10].map(|seconds| ReadCommand { sample_seconds: Some(seconds), ..read.clone() }));

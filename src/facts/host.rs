@@ -8,6 +8,7 @@ use syringe_macros::facts;
 use super::cdi::Cdi;
 use super::container::ContainerAccess;
 use super::container_runtime::ContainerRuntime;
+use super::cuda::CudaStart;
 use super::driver_load::DriverLoad;
 use super::host_levels::HostLevels;
 use super::is_zero;
@@ -25,6 +26,7 @@ use crate::pci::PciAddress;
     driver_load,
     nvidia_stack,
     stack_log,
+    cuda,
     device_nodes_missing,
     gsp_firmware_versions,
     hugepages,
@@ -93,6 +95,8 @@ pub struct Host {
     /// The last log lines of one container of NVIDIA's software for Kubernetes, if the probe request specifies the
     /// container.
     pub stack_log: Option<StackLog>,
+    /// What CUDA answers to a new process. Read only with `--deep`.
+    pub cuda: Option<CudaStart>,
 }
 
 /// Driver versions. NVML does not work if they differ.

@@ -11,6 +11,7 @@ pub mod clock_events;
 pub mod container;
 pub mod container_runtime;
 pub mod container_view;
+pub mod cuda;
 pub mod driver_load;
 pub mod ecc;
 pub mod host;

@@ -418,7 +418,7 @@ const CASES: [Case; 24] = [
         change: |world| (0..PODS).for_each(|number| world.gpus(number, idle)),
         state: "waiting",
         suspect: None,
-        words: &["idle alike", "data", "No node is to blame"],
+        words: &["GPUs are idle", "data", "No node is the cause"],
     },
     Case {
         name: "one rank does not compute",

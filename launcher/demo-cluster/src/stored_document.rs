@@ -35,13 +35,20 @@ struct Head<'a> {
 #[derive(Deserialize)]
 struct Section {
     status: Status,
+    data: Option<Data>,
+}
+
+/// A replay leaves out the start of CUDA, unless it is asked for.
+#[derive(Deserialize)]
+struct Data {
+    cuda: Option<IgnoredAny>,
 }
 
 /// Returns the output of a command that reads everything; `None` if node-probe must replay the document. This version
 /// of node-probe replays only its own documents without changes.
 pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
     let is_whole = |read: &ReadCommand| {
-        read.is_of_everything() && read.since.is_none() && !read.raw_log && read.nccl_ras.is_none()
+        read.is_of_everything() && read.since.is_none() && !read.raw_log && read.nccl_ras.is_none() && !read.deep
     };
     // The command line of almost every probe is compared as text, because creating the parser for each probe is slow.
     let is_whole = arguments == ["all"]
@@ -55,8 +62,9 @@ pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
     let is_own = schema_version == SCHEMA_VERSION && probe_version == VERSION;
     // A replay adds the missing sections, and has another exit code if nothing was read.
     let is_complete = sections.len() == SectionName::ALL.len();
+    let has_cuda = sections.values().any(|section| section.data.as_ref().is_some_and(|data| data.cuda.is_some()));
     let is_read = sections.values().any(|section| section.status != Status::Error);
-    if !(is_own && is_complete && is_read)
+    if !(is_own && is_complete && is_read && !has_cuda)
         || [kernel_log, raw_files, nccl, scope, action, error].iter().any(Option::is_some)
     {
         return None;
@@ -114,7 +122,9 @@ mod tests {
             assert_ne!(other, document, "{to}");
             assert_eq!(output(other.as_bytes(), &all), None, "{to}");
         }
-        for arguments in [&["inventory"] as &[_], &["all", "--raw-log"], &["all", "--since", "1h"], &["hold"]] {
+        for arguments in
+            [&["inventory"] as &[_], &["all", "--raw-log"], &["all", "--deep"], &["all", "--since", "1h"], &["hold"]]
+        {
             assert_eq!(output(document.as_bytes(), &words(arguments)), None, "{arguments:?}");
         }
     }

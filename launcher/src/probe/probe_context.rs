@@ -22,8 +22,8 @@ use kube_read::Connection;
 use kube_read::Failure;
 use syringe_core::probe_command::ProbeCommand;
 
-/// Minimum time for a command that asks NCCL.
-const NCCL_TIME: Duration = Duration::from_secs(13);
+/// Minimum time for a command that queries NCCL or starts CUDA.
+const SLOW_TIME: Duration = Duration::from_secs(13);
 
 /// The context of one probe. Nothing cancels the task of the probe, which ends when all objects that it created are deleted.
 pub(super) struct ProbeContext {
@@ -82,11 +82,11 @@ impl ProbeContext {
         Ok(if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod })
     }
 
-    /// Returns the command for the time that is left. NCCL needs up to 12 s to answer, so it is asked only if enough
-    /// time is left.
+    /// Returns the command for the time that is left. NCCL and the start of CUDA need up to 12 s, so they are left out if the
+    /// report cannot wait for them.
     pub(super) fn command(&self) -> ProbeCommand {
         let left = self.end.saturating_duration_since(Instant::now());
-        if left >= NCCL_TIME { self.request.command.clone() } else { self.request.command.clone().without_nccl() }
+        if left >= SLOW_TIME { self.request.command.clone() } else { self.request.command.clone().without_slow_parts() }
     }
 
     /// Returns whether the command needs operator mode, as actions and plans of actions do.

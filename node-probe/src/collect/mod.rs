@@ -10,6 +10,7 @@
 //!   log thread      kernel log                                                            │
 //!   process thread  (starts when NVML's lists have arrived or failed) ────────────────────┘
 //!   NCCL thread     what NCCL in a pod says, if asked: not a section
+//!   then            CUDA is started, if asked: it would change what the others read
 //! ```
 
 #[cfg(test)]
@@ -43,7 +44,7 @@ use crate::document::{blank, millis};
 use crate::nvml::{GpuAddress, NvmlProcesses};
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::{bounded, host, nccl};
+use crate::{bounded, cuda, host, nccl};
 
 /// Time that the driver takes to initialize one GPU.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(3);
@@ -101,6 +102,13 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
     start_threads(&needed, request, taken_at, &paths, &sender, may_read_raw_files);
     let mut collector = Collector::new(needed, sender, paths, nvml, started + timeout);
     collector.wait(&results, started, timeout);
+    if request.read.deep {
+        let reset = reason_against_nvml(&collector.paths.host);
+        let cuda = cuda::start(&collector.paths, reset, started.elapsed(), more);
+        if let Some(host) = collector.sections.host.as_mut().and_then(|section| section.data.as_mut()) {
+            host.cuda = Some(cuda);
+        }
+    }
     bounded::begin(request.timeout / LATE_PART);
     let mut report = Report {
         hostname: identity.hostname,

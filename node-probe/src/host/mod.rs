@@ -123,6 +123,8 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         driver_load,
         nvidia_stack: kubelet::nvidia_stack::read(paths, &named, !gpus.is_empty()),
         stack_log,
+        // `collect` starts CUDA after all sections were read.
+        cuda: None,
     };
     // The container is read last. It can make its reads slow, but then only the facts about the container are
     // incomplete.

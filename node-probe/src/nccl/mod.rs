@@ -28,10 +28,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
-    setrlimit,
-};
+use rustix::process::Resource;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use syringe_core::facts::nccl::{NOT_LISTENING, NcclRank, NcclStatus};
 use syringe_core::probe_command::PodUid;
@@ -55,15 +52,10 @@ pub(crate) const MOST_TIME: Duration = Duration::from_millis(11_600);
 const PAUSE: Duration = Duration::from_secs(3);
 /// Maximum address space of the child: half of the memory of the probe pod. Two answers of the maximum size need less than that.
 const MEMORY: u64 = 64 << 20;
-/// The OOM score with which the kernel kills the child first if the memory of the pod is not sufficient.
-const END_FIRST: &str = "1000";
 /// Maximum length of a reason, and the codes of the problems that the child finds.
 const MAX_WHY: usize = 300;
 const CODES: [&str; 4] = [NOT_LISTENING, "nccl_not_asked", "nccl_unanswered", "nccl_second"];
-/// Maximum size of a core dump. If it is 1, the kernel also starts no program for a dump.
-const NO_DUMP: u64 = 1;
-/// The root directory of the child when it sends requests: it contains no device, and no file that the user `nobody`
-/// may change.
+/// The root directory of the child when it sends requests: it contains no device, and no file that the user `nobody` may change.
 const NO_FILES: &str = "/proc/self/fdinfo";
 /// Maximum size of the output of the child, which [`child::output`] accepts.
 const MAX_OUTPUT: usize = 60 * 1024;
@@ -133,7 +125,7 @@ pub(crate) fn run_in_child(request: &NcclRequest) -> ExitCode {
 
 fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)> {
     let other = |error| ("nccl_not_asked", error);
-    isolate().map_err(other)?;
+    child::isolate().map_err(other)?;
     let pod = Pod::find(&request.proc, &request.pod_uid).map_err(other)?;
     let mut found = None;
     for network in pod.networks() {
@@ -177,36 +169,14 @@ fn enter(Network { file, is_namespace }: &Network, is_saved_tree: bool) -> io::R
     }
 }
 
-/// Makes the kernel kill the child first if memory is scarce, and prevents core dumps and tracing.
-fn isolate() -> io::Result<()> {
-    std::fs::write("/proc/self/oom_score_adj", END_FIRST)?;
-    limit(Resource::Core, NO_DUMP)?;
-    end_with_parent()
-}
-
 /// Drops everything that is not needed for the request: privileges, files, processes and memory.
 fn drop_everything() -> io::Result<()> {
-    limit(Resource::As, MEMORY)?;
-    limit(Resource::Fsize, 0)?;
-    limit(Resource::Nproc, 0)?;
+    child::limit(Resource::As, MEMORY)?;
+    child::limit(Resource::Fsize, 0)?;
+    child::limit(Resource::Nproc, 0)?;
     privileges::drop_all_below(Some(Path::new(NO_FILES)))?;
     // The change of the user has reset these settings.
-    end_with_parent()
-}
-
-fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
-}
-
-/// Makes the kernel kill this process when its parent exits, and prevents core dumps and tracing.
-fn end_with_parent() -> io::Result<()> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // If the parent has already exited, no signal is sent.
-    match getppid() == child::parent() {
-        true => Ok(()),
-        false => Err(io::Error::other("the probe has ended")),
-    }
+    child::end_with_parent()
 }
 
 /// Returns the JSON. Communicators are removed from the end until the JSON is short enough.

@@ -10,7 +10,7 @@ use crate::conclusion::unknown;
 use crate::evidence;
 use crate::finding::Verdict;
 use crate::input::node::{Node, OF_NVML};
-use crate::input::{log_window, xids};
+use crate::input::{cuda, log_window, xids};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::section_name::SectionName;
@@ -27,6 +27,7 @@ pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], 
     let unread = notable.first().and_then(|_| unread_inputs(node));
     std::iter::once(text)
         .chain(unreached(node))
+        .chain(cuda::started(node))
         .chain(coverage(node, verdict))
         .chain(unread)
         .collect::<Vec<_>>()

@@ -3,6 +3,7 @@
 mod cdi;
 mod frameworks;
 mod guards;
+mod harvested;
 mod identity;
 mod joins;
 mod kubelet;

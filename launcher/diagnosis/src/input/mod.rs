@@ -2,6 +2,7 @@
 
 pub(crate) mod absent;
 pub(crate) mod boards;
+pub(crate) mod cuda;
 pub(crate) mod decisions;
 pub(crate) mod driver;
 pub(crate) mod fields;

@@ -31,6 +31,8 @@ pub(crate) enum Part {
     Start,
     /// Messages of the kubelet and the attach controller about a volume.
     Volume,
+    /// Messages of the kubelet and of device plugins about a pod that the kubelet did not admit.
+    Admission,
     /// Messages of the kubelet about a pod that it evicted.
     Eviction,
     /// Messages of the program in a container: its termination message, or its log.
@@ -111,7 +113,7 @@ pub(crate) fn rows_of(part: Part) -> impl Iterator<Item = &'static Phrase> {
 
 /// Returns the first phrase of a part that matches the message.
 pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
-    let mut message = message.to_ascii_lowercase();
+    let mut message = shapes::without_note(message).to_ascii_lowercase();
     if part == Part::Program {
         let named = cuda_errors::names(&message);
         message.push_str(&named);
@@ -165,6 +167,7 @@ impl Phrase {
     /// Returns the error inside the message that is more specific than the words of the phrase: the text after these
     /// words and a colon. The phrase then only names the component that reports the error.
     pub(crate) fn inner_error<'m>(&self, message: &'m str) -> Option<&'m str> {
+        let message = shapes::without_note(message);
         let lower = message.to_ascii_lowercase();
         let words = self.words.iter().find(|words| matches(words, &lower))?;
         let mut end = 0;
@@ -269,7 +272,8 @@ impl Names {
         // Converting ASCII letters to lower case does not change byte offsets.
         let at = message.to_ascii_lowercase().find(&self.after)? + self.after.len();
         let rest = &message[at..];
-        let name = rest[..rest.find(self.until.as_slice()).unwrap_or(rest.len())].trim_matches([' ', ':', ',', '"']);
+        let name = &rest[..rest.find(self.until.as_slice()).unwrap_or(rest.len())];
+        let name = name.strip_suffix(shapes::UNKNOWN).unwrap_or(name).trim_matches([' ', ':', ',', '"']);
         (!name.is_empty()).then(|| syringe_core::text::clean(name, MAX_NAME))
     }
 }

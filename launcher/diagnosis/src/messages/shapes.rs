@@ -349,9 +349,21 @@ fn of_json(line: &str) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join(": "))
 }
 
-/// Removes the text that a logger adds to a message: time, level and source file.
+/// Words with which containerd reports that a program of the runtime ended, and that its log has no error.
+const ENDED: &str = "did not terminate successfully: ";
+
+/// Returns a message without the note of containerd that the file with the error of the runtime is not there: the output of the
+/// runtime, which follows the note, has the error.
+pub(crate) fn without_note(message: &str) -> &str {
+    let output = message.split_once(ENDED).and_then(|(_, rest)| rest.split_once(": ")).map(|(_status, output)| output);
+    output
+        .filter(|output| inner_error(output).is_some() || output.split_whitespace().count() >= MIN_WORDS)
+        .unwrap_or(message)
+}
+
+/// Removes the text that a logger adds to a message: time, level, source file.
 pub(crate) fn undecorated(message: &str) -> Cow<'_, str> {
-    let message = message.trim();
+    let message = without_note(message.trim());
     of_json(message).map_or_else(|| Cow::Borrowed(without_prefix(message)), Cow::Owned)
 }
 
@@ -390,8 +402,11 @@ fn without_prefix(message: &str) -> &str {
 /// Minimum length of the innermost part of a message.
 const MIN_LENGTH: usize = 36;
 
-/// Endings of error chains that contain no information.
-const EMPTY_ENDS: [&str; 3] = [": unknown", ", which is unexpected", "."];
+/// The end of a chain of errors of containerd.
+pub(crate) const UNKNOWN: &str = ": unknown";
+
+/// Endings of error chains that carry no information.
+const EMPTY_ENDS: [&str; 3] = [UNKNOWN, ", which is unexpected", "."];
 
 /// Minimum number of words of an error inside another error.
 const MIN_WORDS: usize = 3;

@@ -180,7 +180,8 @@ pub(super) fn join(case: &Case<'_>, explanation: &mut Explanation) {
     let messages: Vec<&str> =
         waits.chain(warnings).chain(ends).chain(pod.log_lines.iter().map(String::as_str)).collect();
     let is_same = |finding: &&Finding| {
-        finding.severity > Severity::Info && messages.iter().any(|message| subjects::is_about(message, &finding.id))
+        let is_subject = |message: &&str| subjects::is_about(message, &finding.id) || is_of_server(message, finding);
+        finding.severity > Severity::Info && messages.iter().any(is_subject)
     };
     let Some(finding) = case.all_findings().find(is_same) else { return };
     if explanation.summary.contains(&finding.title) {
@@ -198,7 +199,30 @@ pub(super) fn join(case: &Case<'_>, explanation: &mut Explanation) {
     }
 }
 
-/// Returns the words of a text. The number of a port stays with the name of its device: `mlx5_5:1`.
+/// Findings about the pod of a DaemonSet on the node.
+const OF_DAEMON: &str = "daemonset-pod-";
+
+/// Words in the paths of sockets that name no server.
+const OF_SOCKETS: [&str; 9] =
+    ["kubelet", "plugin", "plugins", "device", "socket", "sock", "registry", "containerd", "nvidia"];
+
+/// Returns whether a message names a socket, and a finding is about the pod of a DaemonSet that has the name of its server:
+/// `…/multus.sock: connect: connection refused`, and the pod of `kube-multus-ds`.
+fn is_of_server(message: &str, finding: &Finding) -> bool {
+    if !finding.id.starts_with(OF_DAEMON) {
+        return false;
+    }
+    let sockets = message.split([' ', '"', '\'', '`', ':', ',']).filter_map(|token| token.strip_suffix(".sock"));
+    let parts = sockets.flat_map(|path| path.rsplit('/').next()).flat_map(|name| name.split(['-', '.', '_']));
+    let mut names = parts.filter(|name| name.len() > 2 && !OF_SOCKETS.contains(name));
+    let told = |name: &str| {
+        let of_name = |text: &str| words(text).any(|word| word.split(['-', '.']).any(|part| part == name));
+        of_name(&finding.title) || finding.evidence.iter().any(|line| of_name(line))
+    };
+    names.any(told)
+}
+
+/// Returns the words of a text. The number of a port follows the name of its device: `mlx5_5:1`.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let parts = text.split(|one: char| one.is_whitespace() || "()[]{},;/\"'=<>".contains(one));
     parts.map(|word| word.trim_matches(['.', ':'])).map(|word| match word.split_once(':') {

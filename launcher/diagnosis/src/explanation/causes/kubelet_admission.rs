@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::explanation::causes::{Case, blockers, free_gpus};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
+use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::inventory::GpuInventory;
@@ -47,7 +48,7 @@ pub(crate) fn refused(case: &Case<'_>) -> Option<Explanation> {
     let refusal = match reason {
         "UnexpectedAdmissionError" => devices(case, &message),
         "TopologyAffinityError" => topology(case),
-        _ => return None,
+        _ => known(case, &message)?,
     };
     let Refusal { cause, what, mut evidence, action } = refusal;
     let again = admitted_again(case);
@@ -105,6 +106,9 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
         let what = "the pod requests more than one replica of a shared GPU; extra replicas add no capacity".to_owned();
         return Refusal { cause: Cause::Application, what, evidence: Vec::new(), action };
     }
+    if let Some(refusal) = known(case, message) {
+        return refusal;
+    }
     if let Some(lost) = finding(case, &LOST) {
         let what = format!("the device plugin could not choose GPUs for the pod: {}", lost.headline());
         let evidence = quote(lost);
@@ -136,7 +140,16 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
     if half.is_empty() { explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal) } else { refusal }
 }
 
-/// Explains a kubelet that has too few free devices.
+/// Returns the meaning of a message that the table of phrases knows. A finding about the same part of the node gives the reason.
+fn known(case: &Case<'_>, message: &str) -> Option<Refusal> {
+    let phrase = phrases::known(Part::Admission, message)?;
+    let action = Action { code: phrase.code, text: phrase.advice(case.node) };
+    let what = phrase.meaning(message);
+    let refusal = Refusal { cause: phrase.cause, what, evidence: Vec::new(), action };
+    Some(explained_by(case, &phrase.findings, refusal))
+}
+
+/// Explains that the kubelet has too few free devices.
 fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
     let kubelet = case.report.and_then(|report| Section::data_of(&report.sections.kubelet));

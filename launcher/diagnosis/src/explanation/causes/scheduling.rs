@@ -14,8 +14,8 @@ const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedu
 /// Event reasons of the cluster autoscaler and Karpenter for a pod without a node.
 const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
 
-/// Reasons why no new node is added: phrases of an autoscaler in lower case, the meaning, and the advice.
-const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
+/// Reasons why no new node is added: words of an autoscaler, in lower case, the meaning, and the advice.
+const NO_NEW_NODE: [(&[&str], &str, &str); 14] = [
     (
         &[
             "insufficientinstancecapacity",
@@ -26,12 +26,24 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
             "zone_resource_pool_exhausted",
             "skunotavailable",
             "allocationfailed",
+            "unfulfillablecapacity",
+            "insufficienthostcapacity",
         ],
         "the cloud has no capacity of the instance type",
         "Allow other instance types, zones or capacity types (or reserve capacity), or wait until the cloud has capacity.",
     ),
     (
-        &["vcpulimitexceeded", "instancelimitexceeded", "quotaexceeded", "quota exceeded", "exceeded quota", "quota '"],
+        &[
+            "vcpulimitexceeded",
+            "instancelimitexceeded",
+            "spotinstancecountexceeded",
+            "fleetcountexceeded",
+            "quotaexceeded",
+            "quota exceeded",
+            "quota_exceeded",
+            "exceeded quota",
+            "quota '",
+        ],
         "a quota of the cloud account is used up",
         "Raise the quota of the cloud account for these instances.",
     ),
@@ -39,6 +51,8 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
         &[
             "exceed limits for nodepool",
             "exceeds limits",
+            "limits have been exhausted",
+            "node limit reached",
             "limit exceeded for nodepool",
             "limits for provisioner",
             "max cluster",
@@ -54,14 +68,55 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
          its node template), as there is no node to learn from; check maximum sizes, too.",
     ),
     (
+        &["reservationcapacityexceeded", "reserved offering"],
+        "the capacity reservation of the cloud has no free instance",
+        "Free instances of the reservation, enlarge it, or let the node pool use other capacity types.",
+    ),
+    (
+        &["insufficientfreeaddressesinsubnet", "not enough free addresses", "no subnets", "subnets found"],
+        "the node pool finds no subnet with free addresses",
+        "Add subnets with free addresses to the node class (selector, tags), or enlarge them.",
+    ),
+    (
+        &["no amis exist", "no ami id found", "invalidamiid"],
+        "the node pool finds no image for its machines",
+        "Correct the image in the node class (selector, alias, architecture, region).",
+    ),
+    (
+        &["authfailure", "accessdenied", "unauthorizedoperation", "do not have permission", "not authorized"],
+        "the autoscaler does not have a permission in the cloud that it needs",
+        "Grant the identity of the autoscaler the permission of the message (spot instances also need their service-linked role).",
+    ),
+    (
+        &["dynamic resource allocation requirements that are not"],
+        "the autoscaler does not support resource claims (DRA)",
+        "Add a node for the pod by hand or with a fixed size of the node pool, use a version of the autoscaler that supports claims, or \
+         request the GPU as an extended resource.",
+    ),
+    (
         &["max node group size reached"],
         "a node group has its maximum size",
         "Raise the maximum size of the node group.",
     ),
     (
-        &["incompatible with nodepool", "incompatible with provisioner", "no instance type", "did not tolerate"],
+        &[
+            "incompatible with nodepool",
+            "incompatible with provisioner",
+            "no instance type",
+            "did not tolerate",
+            "minvalues",
+            "configured to not run on",
+            "no nodepools found",
+            "nodepool not found",
+        ],
         "no node pool of the autoscaler fits the pod",
         "Compare the requests, node selector and tolerations of the pod with the requirements and taints of the node pools.",
+    ),
+    (
+        &["not ready for scale-up"],
+        "a node group is not ready to grow: the autoscaler counts it as unhealthy",
+        "Check the nodes of the group that are not Ready or have not joined, and the status of the autoscaler (ConfigMap \
+         cluster-autoscaler-status).",
     ),
     (
         &["in backoff after failed scale-up"],

@@ -210,7 +210,12 @@ struct ApplicablePhrase {
 }
 
 fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option<&Finding>) -> ApplicablePhrase {
-    let action = || Action { code: phrase.code, text: phrase.advice_for(message, case.node) };
+    let action = || {
+        // The row says who reports an error; its general form says what to do about it.
+        let inner = phrase.inner_error(message).and_then(shapes::read).filter(Reading::is_specific);
+        let inner = inner.map(|reading| format!(" {}", reading.advice(case.node))).unwrap_or_default();
+        Action { code: phrase.code, text: format!("{}{inner}", phrase.advice_for(message, case.node)) }
+    };
     if phrase.needs_newer_cuda()
         && let Some(applied) = compare_cuda(case, message)
     {

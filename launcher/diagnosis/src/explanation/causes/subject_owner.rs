@@ -9,7 +9,7 @@ use crate::messages::hints::without_hints;
 use crate::messages::phrases::RESOLVE;
 use crate::messages::{owners, placeholders, shapes, versions};
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::ContainerSpec;
+use syringe_core::facts::kubernetes::pod::{ContainerSpec, ContainerState};
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
@@ -84,7 +84,12 @@ fn messages(case: &Case<'_>) -> Vec<String> {
     let said = end.iter().flat_map(|end| end.message.lines());
     let logs = pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
     let events = pod.events.iter().rev().filter(|event| event.warning).map(|event| event.message.as_str());
+    let waiting = pod.containers.iter().filter_map(|container| match &container.state {
+        ContainerState::Waiting { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
     said.chain(logs)
+        .chain(waiting)
         .chain(events)
         .filter(|line| shapes::is_error(line))
         .take(40)

@@ -250,3 +250,38 @@ fn a_disk_of_the_node_is_not_the_programs_matter() {
     assert!(explained.summary.contains("is read-only: the kubelet cannot write"), "{}", explained.summary);
     assert!(!explained.action.text.contains("program"), "{}", explained.action.text);
 }
+
+#[test]
+fn a_socket_that_does_not_respond_is_joined_with_the_daemonset_of_its_server() {
+    let message = "plugin type=\"multus-shim\" failed (add): dial unix /host/run/multus/socket/multus.sock: connect: connection refused";
+    let event = PodEvent {
+        time: Some(time("02:10:00")),
+        reason: "FailedCreatePodSandBox".into(),
+        message: message.into(),
+        count: 4,
+        warning: true,
+        ..PodEvent::default()
+    };
+    let state = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
+    let main = ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() };
+    let pod = PodFacts { phase: "Pending".into(), containers: vec![main], events: vec![event], ..failed(1, "Error") };
+    for (name, joined) in [("kube-system/kube-multus-ds", true), ("kube-system/kube-proxy", false)] {
+        let finding = Finding {
+            id: "daemonset-pod-not-ready".into(),
+            severity: Severity::Warning,
+            title: "The pod of a DaemonSet is not ready on the node".into(),
+            evidence: vec![format!("{name}: CrashLoopBackOff, OOMKilled")],
+            action: Action { code: ActionCode::FixLimits, text: "raise its memory limit".into() },
+            ..Finding::default()
+        };
+        let diagnosis = Diagnosis { findings: vec![finding], ..Diagnosis::default() };
+        let explained = with_findings(&pod, &node(Vec::new()), &diagnosis);
+        assert_eq!(
+            explained.action.text.contains("raise its memory limit"),
+            joined,
+            "{name}: {}",
+            explained.action.text
+        );
+        assert_eq!(explained.summary.contains("about the same thing"), joined, "{name}: {}", explained.summary);
+    }
+}

@@ -67,7 +67,8 @@ pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
         .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
         .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
         .or_else(|| of_last_words(failing_pod.last_words()?))?;
-    let named = reason.told.iter().chain(&reason.cause).map(String::as_str);
+    // Things that only the words of a table name are not those of the message.
+    let named = reason.told.iter().chain(reason.cause.iter().filter(|_| reason.told.is_empty())).map(String::as_str);
     let owners = owners::about_on(named, node.kubernetes.os_image.as_deref());
     let older = changes::pods_before_driver(node, reason.told.iter().map(String::as_str));
     let note = platforms::note(node.report);
@@ -236,7 +237,8 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
             let lacks = no_handler(node).filter(|_| phrase.unless.contains(&CounterFact::NvidiaHandler));
             let needs = &phrase.needs;
             let is_shown = lacks.is_some() || (!needs.is_empty() && needs.iter().all(|fact| fact.is_shown(node, pod)));
-            let is_guess = (phrase.is_usual && !is_shown) || phrase.inner_error(line).is_some();
+            let is_wrapped = phrase.inner_error(&shapes::undecorated(line)).is_some();
+            let is_guess = (phrase.is_usual && !is_shown) || is_wrapped;
             let reasons = [phrase.often.filter(|_| is_shown).map(str::to_owned), lacks.map(str::to_owned)];
             let holders = (phrase.id == DRIVER_IN_USE).then(|| changes::holders(node)).flatten();
             let pair = versions::pair(lines()).map(|pair| pair.in_words());
@@ -252,12 +254,22 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
                 cause = format!("{cause}; {more}");
             }
             let advice = lacks.map_or(phrase.advice, |_| CONFIGURE);
+            // The row says who reports an error; its general form says what to do about it.
+            let reading = shapes::read(line).filter(|_| is_wrapped);
+            let reading = reading.filter(|reading| reading.is_specific() || phrase.id == RECONCILE);
+            if let Some(reading) = &reading {
+                cause = format!("{cause}; {}", reading.what);
+            }
             let action = match (is_guess, phrase.often) {
                 (false, _) => (phrase.action, advice.to_owned()),
                 (true, Some(often)) => {
                     (softened(phrase.action), format!("{RESOLVE} Often: {often}; then {}", lowercased(advice)))
                 }
                 (true, None) => (softened(phrase.action), as_usual(advice)),
+            };
+            let action = match reading {
+                Some(reading) if is_guess => (action.0, format!("{} {}", action.1, reading.advice)),
+                _ => action,
             };
             let evidence = with_others(format!("{}: {}", quote(&told), phrase.cause), line);
             return Some(Reason { cause: Some(cause), evidence, told: all_told, action: Some(action) });
@@ -286,6 +298,9 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
 
 /// Id of the phrase about a package repository that cannot be reached.
 const UNREACHABLE: &str = "package-repository-unreachable";
+
+/// Id of the phrase about an operator that reports an error of an object.
+const RECONCILE: &str = "operator-reconcile-failed";
 
 /// Id of the phrase about a driver that cannot be unloaded.
 const DRIVER_IN_USE: &str = "driver-in-use";

@@ -4,15 +4,17 @@
 //! `data/phrases.tsv` have the names. Sources: `cudaError_t` and `CUresult` in NVIDIA's documentation of CUDA.
 
 /// Numbers of errors, each with the name of the CUDA runtime in lower case.
-const NUMBERS: [(u16, &str); 40] = [
+const NUMBERS: [(u16, &str); 52] = [
     (2, "cudaerrormemoryallocation"),
     (3, "cudaerrorinitializationerror"),
     (34, "cudaerrorstublibrary"),
     (35, "cudaerrorinsufficientdriver"),
+    (36, "cudaerrorcallrequiresnewerdriver"),
     (46, "cudaerrordevicesunavailable"),
     (98, "cudaerrorinvaliddevicefunction"),
     (100, "cudaerrornodevice"),
     (101, "cudaerrorinvaliddevice"),
+    (102, "cudaerrordevicenotlicensed"),
     (200, "cudaerrorinvalidkernelimage"),
     (209, "cudaerrornokernelimagefordevice"),
     (214, "cudaerroreccuncorrectable"),
@@ -21,10 +23,14 @@ const NUMBERS: [(u16, &str); 40] = [
     (220, "cudaerrornvlinkuncorrectable"),
     (221, "cudaerrorjitcompilernotfound"),
     (222, "cudaerrorunsupportedptxversion"),
+    (223, "cudaerrorjitcompilationdisabled"),
+    (225, "cudaerrorunsupporteddevsidesync"),
+    (226, "cudaerrorcontained"),
     (303, "cudaerrorsharedobjectinitfailed"),
     (304, "cudaerroroperatingsystem"),
     (400, "cudaerrorinvalidresourcehandle"),
     (401, "cudaerrorillegalstate"),
+    (500, "cudaerrorsymbolnotfound"),
     (700, "cudaerrorillegaladdress"),
     (701, "cudaerrorlaunchoutofresources"),
     (702, "cudaerrorlaunchtimeout"),
@@ -35,7 +41,8 @@ const NUMBERS: [(u16, &str); 40] = [
     (717, "cudaerrorinvalidaddressspace"),
     (718, "cudaerrorinvalidpc"),
     (719, "cudaerrorlaunchfailure"),
-    (721, "cudaerrorcontained"),
+    (720, "cudaerrorcooperativelaunchtoolarge"),
+    (721, "cudaerrortensormemoryleak"),
     (800, "cudaerrornotpermitted"),
     (801, "cudaerrornotsupported"),
     (802, "cudaerrorsystemnotready"),
@@ -43,7 +50,12 @@ const NUMBERS: [(u16, &str); 40] = [
     (804, "cudaerrorcompatnotsupportedondevice"),
     (805, "cudaerrormpsconnectionfailed"),
     (806, "cudaerrormpsrpcfailure"),
+    (807, "cudaerrormpsservernotready"),
+    (808, "cudaerrormpsmaxclientsreached"),
+    (809, "cudaerrormpsmaxconnectionsreached"),
+    (810, "cudaerrormpsclientterminated"),
     (900, "cudaerrorstreamcaptureunsupported"),
+    (911, "cudaerrorexternaldevice"),
     (999, "cudaerrorunknown"),
 ];
 

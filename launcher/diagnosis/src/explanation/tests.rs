@@ -3,6 +3,7 @@
 mod cdi;
 mod frameworks;
 mod guards;
+mod harvested_programs;
 mod identity;
 mod joins;
 mod kubelet;

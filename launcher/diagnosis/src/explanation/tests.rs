@@ -4,6 +4,7 @@ mod cdi;
 mod frameworks;
 mod guards;
 mod harvested;
+mod harvested_programs;
 mod identity;
 mod joins;
 mod kubelet;

@@ -4,16 +4,18 @@
 //! The rows of `data/phrases.tsv` contain the names. Sources: `cudaError_t` and `CUresult` in NVIDIA's CUDA
 //! documentation.
 
-/// Numbers of errors, each with its name in the CUDA runtime in lower case.
-const NUMBERS: [(u16, &str); 40] = [
+/// Numbers of errors, each with the name of the CUDA runtime in lower case.
+const NUMBERS: [(u16, &str); 52] = [
     (2, "cudaerrormemoryallocation"),
     (3, "cudaerrorinitializationerror"),
     (34, "cudaerrorstublibrary"),
     (35, "cudaerrorinsufficientdriver"),
+    (36, "cudaerrorcallrequiresnewerdriver"),
     (46, "cudaerrordevicesunavailable"),
     (98, "cudaerrorinvaliddevicefunction"),
     (100, "cudaerrornodevice"),
     (101, "cudaerrorinvaliddevice"),
+    (102, "cudaerrordevicenotlicensed"),
     (200, "cudaerrorinvalidkernelimage"),
     (209, "cudaerrornokernelimagefordevice"),
     (214, "cudaerroreccuncorrectable"),
@@ -22,10 +24,14 @@ const NUMBERS: [(u16, &str); 40] = [
     (220, "cudaerrornvlinkuncorrectable"),
     (221, "cudaerrorjitcompilernotfound"),
     (222, "cudaerrorunsupportedptxversion"),
+    (223, "cudaerrorjitcompilationdisabled"),
+    (225, "cudaerrorunsupporteddevsidesync"),
+    (226, "cudaerrorcontained"),
     (303, "cudaerrorsharedobjectinitfailed"),
     (304, "cudaerroroperatingsystem"),
     (400, "cudaerrorinvalidresourcehandle"),
     (401, "cudaerrorillegalstate"),
+    (500, "cudaerrorsymbolnotfound"),
     (700, "cudaerrorillegaladdress"),
     (701, "cudaerrorlaunchoutofresources"),
     (702, "cudaerrorlaunchtimeout"),
@@ -36,7 +42,8 @@ const NUMBERS: [(u16, &str); 40] = [
     (717, "cudaerrorinvalidaddressspace"),
     (718, "cudaerrorinvalidpc"),
     (719, "cudaerrorlaunchfailure"),
-    (721, "cudaerrorcontained"),
+    (720, "cudaerrorcooperativelaunchtoolarge"),
+    (721, "cudaerrortensormemoryleak"),
     (800, "cudaerrornotpermitted"),
     (801, "cudaerrornotsupported"),
     (802, "cudaerrorsystemnotready"),
@@ -44,7 +51,12 @@ const NUMBERS: [(u16, &str); 40] = [
     (804, "cudaerrorcompatnotsupportedondevice"),
     (805, "cudaerrormpsconnectionfailed"),
     (806, "cudaerrormpsrpcfailure"),
+    (807, "cudaerrormpsservernotready"),
+    (808, "cudaerrormpsmaxclientsreached"),
+    (809, "cudaerrormpsmaxconnectionsreached"),
+    (810, "cudaerrormpsclientterminated"),
     (900, "cudaerrorstreamcaptureunsupported"),
+    (911, "cudaerrorexternaldevice"),
     (999, "cudaerrorunknown"),
 ];
 

@@ -38,11 +38,11 @@ pub struct DiagnoseArgs {
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     pub node_name: String,
-    /// Also return every fact that was read (some 9,000 tokens for 8 GPUs)
+    /// Also return all facts (9,000 tokens)
     #[arg(long, help = "Also return every fact that was read, in JSON and YAML")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detail: bool,
-    /// Also start CUDA (cuInit) on the node
+    /// Also start CUDA (cuInit)
     #[arg(long, help = "Also start CUDA (cuInit, no context) in a process without privileges on the node")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deep: bool,
@@ -88,7 +88,7 @@ impl Tool for DiagnoseGpuNode {
     const NAME: &'static str = "diagnose_gpu_node";
     const TITLE: &'static str = "Diagnose a GPU node";
     const DESCRIPTION: &'static str = "What is wrong with a GPU node: Xid, lost GPU, ECC, NVLink, throttling, stuck process, driver or device plugin. \
-        Reads everything in one probe; ranked findings with evidence and actions. Start here for a node.";
+        Ranked findings with actions. Start here for a node.";
     const PROBES: bool = true;
     type Args = DiagnoseArgs;
     type Answer = NodeAnswer<DiagnosisSection>;

@@ -26,8 +26,8 @@ use kube_read::Failure;
 use syringe_macros::omit;
 
 /// Why the report has no start of CUDA although it was asked for.
-const NOT_STARTED: &str =
-    "CUDA was not started: the time that was left is not enough (--call-timeout), or the host was not read";
+const NOT_STARTED: &str = "CUDA was not started: the host was not read, the time that was left was not enough (--call-timeout), \
+     or the answer is from an archive without a start of CUDA";
 
 pub struct DiagnoseGpuNode;
 

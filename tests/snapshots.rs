@@ -59,7 +59,11 @@ fn every_section_of_a_healthy_and_of_a_broken_node() {
 /// Snapshots of two scenarios are enough, because all other sections are replayed as they were saved.
 #[test]
 fn every_other_section_is_replayed_unchanged() {
-    for (scenario, facts) in ::scenarios::all().map(|scenario| (scenario.name, scenario.report())) {
+    for (scenario, mut facts) in ::scenarios::all().map(|scenario| (scenario.name, scenario.report())) {
+        // It is only replayed for a command that asks for it.
+        if let Some(host) = facts.sections.host.as_mut().and_then(|section| section.data.as_mut()) {
+            host.cuda = None;
+        }
         let saved = serde_json::to_value(&facts.sections).unwrap();
         for name in SectionName::ALL {
             if let Some(saved) = saved.get(name.as_str())

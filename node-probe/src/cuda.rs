@@ -52,18 +52,19 @@ const OUT_OF_MEMORY: i32 = 9;
 /// driver initializes GPUs.
 pub(crate) fn start(paths: &Paths, reset: Option<Problem>, spent: Duration, more: Duration) -> CudaStart {
     if let Some(problem) = reset {
-        return CudaStart { problem: Some(problem), ..CudaStart::default() };
+        return without(problem);
     }
     if paths.owner == Owner::Workload {
         let next_step = "Probe the node itself: --via pod.";
-        return without("cuda_not_of_the_node", "only the files of a workload are visible", next_step);
+        return without(not_started("cuda_not_of_the_node", "only the files of a workload are visible", next_step));
     }
     if version::loaded(paths).is_none() {
-        return without("cuda_no_driver", "the kernel module of the driver is not loaded", "");
+        return without(not_started("cuda_no_driver", "the kernel module of the driver is not loaded", ""));
     }
     let limit = TIME.saturating_sub(spent).max(LEAST_TIME) + more;
-    run(paths, limit)
-        .unwrap_or_else(|error| without("cuda_child", &format!("the child process: {error}"), "Try again."))
+    run(paths, limit).unwrap_or_else(|error| {
+        without(not_started("cuda_child", &format!("the child process: {error}"), "Try again."))
+    })
 }
 
 fn run(paths: &Paths, limit: Duration) -> io::Result<CudaStart> {
@@ -88,7 +89,7 @@ fn run(paths: &Paths, limit: Duration) -> io::Result<CudaStart> {
         let ended = cuda.ended.take().unwrap_or_else(|| "did not reach a call in time".to_owned());
         let left = cuda.left_process.map(child::left_behind).unwrap_or_default();
         let memory = if of_memory { ", possibly because the memory of the probe's pod was not enough" } else { "" };
-        return Ok(without("cuda_child", &format!("the process {ended}{memory}{left}"), "Try again."));
+        return Ok(without(not_started("cuda_child", &format!("the process {ended}{memory}{left}"), "Try again.")));
     }
     Ok(cuda)
 }
@@ -102,9 +103,12 @@ fn last_answer(answers: &File) -> io::Result<CudaStart> {
     Ok(whole.lines().next_back().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default())
 }
 
-fn without(code: &str, why: &str, next_step: &str) -> CudaStart {
-    let problem = files::problem(code, "start of CUDA", clean(why, TEXT), next_step);
+fn without(problem: Problem) -> CudaStart {
     CudaStart { problem: Some(problem), ..CudaStart::default() }
+}
+
+fn not_started(code: &str, why: &str, next_step: &str) -> Problem {
+    files::problem(code, "start of CUDA", clean(why, TEXT), next_step)
 }
 
 /// Runs in the child.
@@ -116,8 +120,8 @@ pub(crate) fn run_in_child(paths: &Paths) -> ExitCode {
         // A result that cannot be written is missing, and the parent says so.
         let _ = output.write_all(&line);
     };
-    if let Err(cuda) = call(paths, &mut answer) {
-        answer(&cuda);
+    if let Err(problem) = call(paths, &mut answer) {
+        answer(&without(problem));
     }
     // The library's handlers for the exit of a process must not run: a crash there would look like a failed start.
     let _ = kill_process(getpid(), Signal::KILL);
@@ -137,8 +141,8 @@ type Init = unsafe extern "C" fn(c_uint) -> c_uint;
 type Get = unsafe extern "C" fn(*mut c_int) -> c_uint;
 
 /// Loads the library and calls it. `answer` receives the results so far, before and after each call.
-fn call(paths: &Paths, answer: &mut impl FnMut(&CudaStart)) -> Result<(), CudaStart> {
-    let refused = |error: io::Error| without("cuda_child", &format!("privileges: {error}"), "");
+fn call(paths: &Paths, answer: &mut impl FnMut(&CudaStart)) -> Result<(), Problem> {
+    let refused = |error: io::Error| not_started("cuda_child", &format!("privileges: {error}"), "");
     child::isolate().map_err(refused)?;
     let found = nvml_library::cuda_libraries(paths, version::loaded(paths).as_deref());
     privileges::drop_all().map_err(refused)?;
@@ -173,14 +177,14 @@ fn call(paths: &Paths, answer: &mut impl FnMut(&CudaStart)) -> Result<(), CudaSt
     Ok(())
 }
 
-fn symbol<'a, T>(library: &'a Library, name: &str) -> Result<Symbol<'a, T>, CudaStart> {
+fn symbol<'a, T>(library: &'a Library, name: &str) -> Result<Symbol<'a, T>, Problem> {
     // SAFETY: the callers name the type of the header.
     unsafe { library.get(name.as_bytes()) }
-        .map_err(|_| without("cuda_library", &format!("the library has no {name}"), ""))
+        .map_err(|_| not_started("cuda_library", &format!("the library has no {name}"), ""))
 }
 
 /// Checks that a user without privileges may open the devices of the driver. Otherwise `cuInit` fails although programs of root start.
-fn check_access(paths: &Paths) -> Result<(), CudaStart> {
+fn check_access(paths: &Paths) -> Result<(), Problem> {
     let is_denied = |name: &&&str| {
         let result = rustix::fs::access(paths.dev.join(name), Access::READ_OK | Access::WRITE_OK);
         result == Err(rustix::io::Errno::ACCESS)
@@ -189,14 +193,14 @@ fn check_access(paths: &Paths) -> Result<(), CudaStart> {
         Some(name) => {
             let why =
                 format!("/dev/{name} cannot be opened without privileges, which the process that starts CUDA has not");
-            Err(without("cuda_no_access", &why, "Start a pod with a GPU on the node."))
+            Err(not_started("cuda_no_access", &why, "Start a pod with a GPU on the node."))
         }
         None => Ok(()),
     }
 }
 
 /// Loads the first library that may be loaded. Returns it with its path, and its file: the path that it was loaded from leads to this file.
-fn open(found: Vec<nvml_library::Library>) -> Result<(Library, String, TrustedFile), CudaStart> {
+fn open(found: Vec<nvml_library::Library>) -> Result<(Library, String, TrustedFile), Problem> {
     let mut tried = Vec::new();
     for nvml_library::Library { path, file, foreign, .. } in found {
         let path = clean(&path.display().to_string(), TEXT);
@@ -218,7 +222,7 @@ fn open(found: Vec<nvml_library::Library>) -> Result<(Library, String, TrustedFi
         true => "no libcuda.so.1 in the known folders or in those of ld.so.conf".to_owned(),
         false => format!("the library could not be loaded: {}", tried.join("; ")),
     };
-    Err(without(
+    Err(not_started(
         "cuda_library",
         &why,
         "Install the CUDA library of the driver on the node; containers get it from there.",

@@ -106,6 +106,19 @@ mod tests {
     }
 
     #[test]
+    fn the_start_of_cuda_is_only_in_the_answer_of_a_command_that_asks_for_it() {
+        let (all, deep) = (words(&["all"]), words(&["all", "--deep"]));
+        let stored = scenarios::named("cuda-starts").expect("a scenario").report();
+        let document = node_probe::run(&deep, Some(&stored)).stdout;
+        assert_eq!((output(&document, &all), output(&document, &deep)), (None, None));
+        let has_cuda = |arguments: &[String]| {
+            let report = read(&node_probe::run(arguments, Some(&read(&document))).stdout);
+            report.sections.host.and_then(|host| host.data).is_some_and(|host| host.cuda.is_some())
+        };
+        assert!(has_cuda(&deep) && !has_cuda(&all));
+    }
+
+    #[test]
     fn only_a_complete_document_of_this_version_is_answered() {
         let all = words(&["all"]);
         let report = syringe_core::scenarios::named("healthy-h100-8").expect("a scenario").report();

@@ -26,8 +26,8 @@ use kube_read::Failure;
 use syringe_macros::omit;
 
 /// Why the report has no start of CUDA although it was asked for.
-const NOT_STARTED: &str =
-    "CUDA was not started: the time that was left is not enough (--call-timeout), or the host was not read";
+const NOT_STARTED: &str = "CUDA was not started: the host was not read, the time that was left was not enough (--call-timeout), \
+     or the answer is from an archive without a start of CUDA";
 
 pub struct DiagnoseGpuNode;
 
@@ -38,11 +38,11 @@ pub struct DiagnoseArgs {
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     pub node_name: String,
-    /// Also return every fact that was read (some 9,000 tokens for 8 GPUs)
+    /// Also return all facts (9,000 tokens)
     #[arg(long, help = "Also return every fact that was read, in JSON and YAML")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detail: bool,
-    /// Also start CUDA (cuInit) on the node
+    /// Also start CUDA (cuInit)
     #[arg(long, help = "Also start CUDA (cuInit, no context) in a process without privileges on the node")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deep: bool,
@@ -88,7 +88,7 @@ impl Tool for DiagnoseGpuNode {
     const NAME: &'static str = "diagnose_gpu_node";
     const TITLE: &'static str = "Diagnose a GPU node";
     const DESCRIPTION: &'static str = "What is wrong with a GPU node: Xid, lost GPU, ECC, NVLink, throttling, stuck process, driver or device plugin. \
-        Reads everything in one probe; ranked findings with evidence and actions. Start here for a node.";
+        Ranked findings with actions. Start here for a node.";
     const PROBES: bool = true;
     type Args = DiagnoseArgs;
     type Answer = NodeAnswer<DiagnosisSection>;

@@ -1,4 +1,4 @@
-//! Measures the parsing of kernel logs: lines per second for the log of a busy node, and for a storm of errors.
+//! Benchmark of the kernel log parser: lines per second for the log of a busy node and for storms of errors.
 //!
 //! Run `cargo bench -p syringe-core --bench kernel_log`. Criterion's "elem/s" is lines per second on one core.
 

@@ -1,4 +1,4 @@
-//! The function `run`: runs the body of a fuzz target on the inputs in `fuzz/corpus`, for the tests of a crate.
+//! `run`: runs the body of a fuzz target on the inputs in `fuzz/corpus`, in the tests of a crate.
 //!
 //! The file is included with `#[path]`, because other crates cannot use code under `cfg(test)`.
 

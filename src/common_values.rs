@@ -1,4 +1,4 @@
-//! `extract` and `restore`: values that are equal in all entries of a JSON list are written only once.
+//! `extract` and `restore`: write values that are equal in all entries of a JSON list only once, and copy them back.
 //!
 //! The GPUs of a node have many equal values, and so do the MIG devices of a GPU, the devices of a PCIe path, and the
 //! network cards. In JSON, such a list contains only the values that differ. The common values are in a field next to the
@@ -14,7 +14,7 @@
 
 use serde_json::{Map, Value};
 
-/// The lists that are folded, each with the name of the field for the common values.
+/// The lists whose common values are extracted, each with the name of the field for the common values.
 const LISTS: [(&str, &str); 5] = [
     ("gpus", "all_gpus"),
     ("pci_gpus", "all_pci_gpus"),
@@ -23,8 +23,8 @@ const LISTS: [(&str, &str); 5] = [
     ("nics", "all_nics"),
 ];
 
-/// Moves the values that are the same in all entries of a list to a field beside the list. Inner lists are folded
-/// first, so that their common values can also be common to all GPUs.
+/// Moves the values that are the same in all entries of a list to a field beside the list. Inner lists are processed
+/// first, so their common values can also be common to all GPUs.
 pub fn extract(data: &mut Value) {
     let Value::Object(object) = data else { return };
     for (each, common) in LISTS {
@@ -40,7 +40,7 @@ pub fn extract(data: &mut Value) {
     }
 }
 
-/// Reverts [`extract`]. Data that was not folded is not changed.
+/// Reverts [`extract`]. Data without extracted values is not changed.
 pub fn restore(data: &mut Value) {
     let Value::Object(object) = data else { return };
     for (each, common) in LISTS {
@@ -91,7 +91,7 @@ fn take_common(entries: &mut [&mut Map<String, Value>]) -> Map<String, Value> {
 }
 
 fn put_back(entry: &mut Map<String, Value>, common: &Map<String, Value>) {
-    // A map that grows with each value moves its values many times.
+    // Inserting values into a growing map would move them several times, so the map gets its full size first.
     let own = std::mem::replace(entry, Map::with_capacity(entry.len() + common.len()));
     entry.extend(own);
     for (key, value) in common {

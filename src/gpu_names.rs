@@ -1,4 +1,4 @@
-//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations, by UUIDs, minor number or NVML index.
+//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations. `gpu_addresses`: all PCI addresses.
 
 use crate::facts::kubelet::Allocation;
 use crate::pci::PciAddress;
@@ -36,9 +36,8 @@ impl<'a> GpuNames<'a> {
         allocation.devices.iter().any(|device| self.match_device(device, allocation.claim.is_some()))
     }
 
-    /// Returns whether a device is this GPU or a part of it. `claimed`: whether the name of the device comes from a DRA
-    /// driver. Such a name (`gpu-3`, `gpu-3-mig-…`) contains the minor number or, in some versions, the index of the
-    /// GPU.
+    /// Returns whether a device is this GPU or a part of it. `claimed`: whether a DRA driver named the device. Such a
+    /// name (`gpu-3`, `gpu-3-mig-…`) contains the minor number or, in some versions, the index of the GPU.
     fn match_device(&self, device: &str, claimed: bool) -> bool {
         let device = device.split("::").next().unwrap_or_default();
         let named = |prefix: &str, number: Option<u32>, separator: char| {

@@ -1,7 +1,7 @@
 //! `read`: deserializes facts from a JSON value. A struct must be a JSON object, not an array.
 //!
 //! The deserializer of serde_json also accepts an array for a struct. The code for arrays would make up a tenth of the
-//! probe. Documents have named fields only, so this reader does not support arrays for structs.
+//! size of the probe. Documents contain structs only as objects, so this reader does not support arrays for structs.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};

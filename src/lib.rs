@@ -17,14 +17,14 @@
 //! | [`text`], [`pci`], [`nvml_codes`], [`since`] | text cleaning, PCI addresses, NVML codes, times as users type them |
 //! | [`classification`] | severity, class and action of kernel events and findings |
 //! | [`section_name`], [`probe_command`] | the names of the sections of a report, the commands of `node-probe` |
-//! | [`facts`] | what is read from a node, one file for each section |
+//! | [`facts`] | the data that is read from a node, one file for each section |
 //! | `json_reader`, [`common_values`], `sanitize` | the JSON document: reading, common values, cleaning |
 //! | [`document_size`] | the maximum size of the document, and the sizes of its sections |
-//! | [`raw_file`] | files of a node for people, which no rule reads |
+//! | [`raw_file`] | unparsed files of a node for people |
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
-//! | [`gpu_names`] | the names of one GPU in other sections |
+//! | [`gpu_names`] | the UUIDs, minor number and index of one GPU, compared with allocations |
 //! | [`kernel_log`] | kernel log lines: parsers, events, catalogue |
-//! | [`action_rules`] | what the kill and reset actions may do: protected processes, the plan of a reset |
+//! | [`action_rules`] | the conditions for a kill or a reset: protected processes, the plan of a reset |
 #![forbid(unsafe_code)]
 
 pub mod action_rules;

@@ -1,6 +1,6 @@
-//! Constants for the names of the NVML return codes, which are the `code` of a problem.
+//! Constants for the names of the NVML return codes. These names are the `code` of a problem.
 //!
-//! The probe writes these names, the rules read them, and the fake NVML library converts them into numbers.
+//! The probe writes these names, the rules read them, and the fake NVML library converts them to numbers.
 //!
 //! Only failures are listed. A field that the hardware or the driver does not support has the code `not_supported`. That is
 //! not a problem.

@@ -30,7 +30,7 @@ impl PciAddress {
         if bus > 0xff || device > 0xff || function > 0xf {
             return Self(format!("{domain:08x}:{bus:02x}:{device:02x}.{function:x}"));
         }
-        // Formats without `format!`, which would take a fifth of the parsing time in a storm of kernel lines.
+        // `format!` would take a fifth of the parsing time if there are many kernel lines.
         let mut text = String::with_capacity(16);
         for (value, digits, end) in [(domain, 8, ":"), (bus, 2, ":"), (device, 2, "."), (function, 1, "")] {
             let digit = |place: u32| char::from_digit(value >> (4 * place) & 0xf, 16).unwrap_or('0');

@@ -1,6 +1,7 @@
-//! `ProbeCommand`: the commands of `node-probe`. The launcher writes the arguments, and `node-probe` parses them.
+//! `ProbeCommand`: the commands and options of `node-probe`, and their conversion to command-line arguments.
 //!
-//! `deploy/admission-policy.yaml` allows only arguments that [`ProbeCommand::to_args`] writes.
+//! The launcher writes the arguments, and `node-probe` parses them. `deploy/admission-policy.yaml` allows only
+//! arguments that [`ProbeCommand::to_args`] writes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,14 +42,16 @@ pub struct ReadCommand {
     pub container: Option<ContainerId>,
     /// A container whose log is also read.
     pub stack_log: Option<StackContainer>,
-    /// Whether the report also has what people and vendors ask for: the records of the kernel log, files of the driver, and
+    /// Whether the report also has raw data for people and vendors: kernel log records, files of the driver, and
     /// configuration spaces. Only with all sections.
     pub raw_log: bool,
-    /// A pod whose NCCL is asked for its status. Only with all sections.
+    /// A pod whose NCCL status service is queried. Only with all sections.
     pub nccl_ras: Option<PodUid>,
-    /// Time between two readings of the counters of GPUs, at most [`MAX_SAMPLE_SECONDS`]; 0 for one reading. Only with
+    /// Time between two readings of GPU counters, at most [`MAX_SAMPLE_SECONDS`]; 0 for one reading. Only with
     /// [`SectionName::Telemetry`] alone. By default, counters that are not zero are read again after a second.
     pub sample_seconds: Option<u8>,
+    /// Whether CUDA of the node is started in a process without privileges. Only with all sections.
+    pub deep: bool,
 }
 
 /// An action. A second action with the same `once` does not run in the same container.
@@ -152,10 +155,10 @@ impl ProbeCommand {
         }
     }
 
-    /// Returns the command without the question to NCCL.
-    pub fn without_nccl(self) -> Self {
+    /// Returns the command without its slow parts: the query to NCCL and the start of CUDA.
+    pub fn without_slow_parts(self) -> Self {
         match self {
-            Self::Read(read) => Self::Read(ReadCommand { nccl_ras: None, ..read }),
+            Self::Read(read) => Self::Read(ReadCommand { nccl_ras: None, deep: false, ..read }),
             other => other,
         }
     }
@@ -182,6 +185,7 @@ impl ReadCommand {
             raw_log: false,
             nccl_ras: None,
             sample_seconds: None,
+            deep: false,
         }
     }
 
@@ -202,7 +206,7 @@ impl ReadCommand {
     }
 
     fn to_args(&self) -> Vec<String> {
-        let Self { sections, since, container, stack_log, raw_log, nccl_ras, sample_seconds } = self;
+        let Self { sections, since, container, stack_log, raw_log, nccl_ras, sample_seconds, deep } = self;
         let mut args = match sections.as_slice() {
             _ if self.is_of_everything() => words(&["all"]),
             [section] => words(&[section.as_str()]),
@@ -214,6 +218,7 @@ impl ReadCommand {
         args.extend(flag(*raw_log, "--raw-log"));
         args.extend(option("--nccl-ras", nccl_ras.as_ref().map(|uid| uid.0.clone())));
         args.extend(option("--sample-seconds", sample_seconds.as_ref().map(u8::to_string)));
+        args.extend(flag(*deep, "--deep"));
         args
     }
 }

@@ -1,4 +1,4 @@
-//! `RawFile`: a file of a node, unparsed, for people and vendors. No rule reads it.
+//! `RawFile`: an unparsed file of a node, for people and vendors. No rule reads it.
 
 use syringe_macros::facts;
 
@@ -25,7 +25,7 @@ impl RawFile {
         Self { path, lines: bytes.chunks(IN_LINE).enumerate().map(line).collect() }
     }
 
-    /// Returns the bytes of a dump. `None` if any line is not one that [`RawFile::of_bytes`] writes.
+    /// Returns the bytes of a dump. `None` if any line is not in the format of [`RawFile::of_bytes`].
     pub fn bytes(&self) -> Option<Vec<u8>> {
         let words =
             self.lines.iter().filter_map(|line| Some(line.split_once(": ")?.1)).flat_map(|line| line.split(' '));

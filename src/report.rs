@@ -1,4 +1,4 @@
-//! `Report`, `Section` and `Problem`: the JSON document that a probe prints, with all sections.
+//! `Report`, `Section` and `Problem`: the JSON document that a probe prints, its sections, and what could not be read.
 //!
 //! A saved report is a facts file: `node-probe-dev --facts FILE` replays it. A facts file can be written by hand and can
 //! omit values. It can contain kernel log records (`kernel_log`) instead of the parsed section.
@@ -60,7 +60,7 @@ pub struct Report {
     pub kernel_log: Vec<String>,
     /// Files of the driver and configuration spaces, in reports with `--raw-log`: for people, not for rules.
     pub raw_files: Vec<RawFile>,
-    /// What NCCL in a pod says about its job, in reports with `--nccl-ras`.
+    /// The status of the job of a pod according to NCCL, in reports with `--nccl-ras`.
     pub nccl: Option<NcclStatus>,
     /// The result or the plan of `kill` or `reset`. Absent in reports of other commands.
     pub action: Option<Action>,
@@ -83,8 +83,8 @@ impl Report {
         events.iter().max_by_key(|event| event.last)?.boot_id.as_deref().filter(|boot| *boot != "earlier")
     }
 
-    /// Returns why a document of another schema version cannot be used: renamed fields would be lost silently. A document
-    /// without a version was written by hand and counts as a document of this version.
+    /// Returns why a document of another schema version cannot be used: the fields that were renamed would be missing
+    /// without an error. A document without a version was written by hand and counts as a document of this version.
     pub fn other_version(&self) -> Option<String> {
         let Self { schema_version: theirs, probe_version, .. } = self;
         let by = if probe_version.is_empty() {
@@ -101,7 +101,7 @@ impl Report {
         Self::from_value(serde_json::from_slice(document)?)
     }
 
-    /// Reads a document. The sections are read one by one: the general reader would first copy the values of each.
+    /// Reads a document section by section, because the generic reader would first copy the values of each section.
     fn from_value(document: Value) -> Result<Self, serde_json::Error> {
         let mut fields = json_reader::object(document)?;
         let sections = fields.remove("sections").map(Sections::from_value).transpose()?.unwrap_or_default();
@@ -189,8 +189,8 @@ pub struct Sections {
 
 /// A section: its data, its status, and the list of what could not be read.
 ///
-/// In JSON, the data are [folded](crate::common_values): `all_gpus` contains the values that are the same in all entries of
-/// `gpus`. Inner lists are folded in the same way.
+/// In JSON, [common values](crate::common_values) are written once: `all_gpus` contains the values that are the same in
+/// all entries of `gpus`. Inner lists are written in the same way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section<T> {
     /// `ok`: everything was read; `partial`: see `problems`; `error`: nothing was read.

@@ -7,7 +7,7 @@ use serde_json::{Error, Map, Value, json};
 
 use crate::text::{clean, command, replacement};
 
-/// Maximum length of a text. Kernel lines have at most 320 characters, messages of the probe at most 900.
+/// Maximum length of a text. Kernel lines have at most 320 characters, texts of the probe at most 900.
 const MAX_TEXT: usize = 1000;
 /// Maximum length of a text of an action. A person reads these texts before confirming the action.
 const MAX_OF_ACTION: usize = 600;
@@ -15,7 +15,7 @@ const MAX_OF_ACTION: usize = 600;
 const MAX_NAME: usize = 80;
 /// Maximum length of a list. This is also the maximum number of processes that is requested from NVML.
 const MAX_LIST: usize = 4096;
-/// Maximum number of records of a kernel log. They have at most 2 MiB.
+/// Maximum number of records of a kernel log. The probe prints at most 2 MiB of records.
 const MAX_RECORDS: usize = 64 << 10;
 /// Maximum length of a list of an action.
 const MAX_LIST_OF_ACTION: usize = 64;
@@ -99,7 +99,7 @@ impl Rules {
                 return Err(Error::custom(format_args!("{name} is longer than {MAX_COMMON} bytes")));
             }
             match value {
-                // Command lines are shortened, except in the steps of an action: those are commands of the probe.
+                // Command lines are shortened. The steps of an action are not, because they are commands of the probe.
                 Value::String(line) if name == "command" && of != "steps" => *line = command::shorten([line.as_str()]),
                 value => self.apply(value, name, cut)?,
             }

@@ -1,8 +1,8 @@
-//! `Scenario`: the nodes of `tests/scenarios/base`, compiled into the program for the demo and the tests.
+//! `Scenario`: the reports in `tests/scenarios/base`, compiled into the program for the demo and the tests.
 //!
-//! The crate `scenarios` creates more nodes from these nodes.
+//! The crate `scenarios` creates more reports from them.
 //!
-//! A file is a facts file: a saved [`Report`].
+//! Each file is a facts file: a saved [`Report`].
 
 use crate::report::Report;
 
@@ -63,7 +63,7 @@ mod tests {
         for scenario in all() {
             let written: Value = serde_json::from_str(scenario.json).expect(scenario.name);
             let mut read = serde_json::to_value(scenario.report()).expect(scenario.name);
-            // Reports are folded when they are written; scenarios are not folded.
+            // Written reports contain common values only once; scenarios contain them in each entry.
             for section in read["sections"].as_object_mut().into_iter().flat_map(|sections| sections.values_mut()) {
                 crate::common_values::restore(&mut section["data"]);
             }

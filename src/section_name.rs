@@ -1,4 +1,4 @@
-//! `SectionName`: the names of the sections of a report, in commands of `node-probe`, in JSON and in messages.
+//! `SectionName`: the names of the sections of a report: `inventory`, `telemetry`, `topology`, …
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! `clean` and its variants: remove control characters and secrets from text of a node, and truncate the text.
+//! `clean` and its variants: remove control characters and secrets from text and truncate it. `of_file`: decodes text.
 
 pub mod command;
 mod hidden;
@@ -11,8 +11,7 @@ use std::borrow::Cow;
 pub use hidden::is_hidden;
 pub use private_keys::without_private_keys;
 
-/// Number of characters after the limit that are also checked. They are needed to find a secret that begins before the
-/// limit.
+/// Number of characters after the limit that are also checked, to find a secret that begins before the limit.
 const BEHIND_CAP: usize = 256;
 
 /// Returns `text` without control characters (each run becomes one space), truncated to `cap` characters with `…`.
@@ -32,9 +31,9 @@ pub(crate) fn replacement(text: &str, cap: usize) -> Option<String> {
     }
 }
 
-/// Cleans `text` without a copy of text that is clean: most text of a report is.
+/// Cleans `text`. Most texts of a report are already clean; they are not copied.
 fn cleaned(text: &str, cap: usize) -> Cow<'_, str> {
-    // Most texts of a report are names: nothing in them is hidden, and they are shorter than a secret.
+    // Most texts of a report are names: they contain nothing hidden, and they are shorter than a secret.
     let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
     if text.len() < secrets::SHORTEST_TOKEN.min(cap) && text.bytes().all(is_of_name) {
         return Cow::Borrowed(text);
@@ -51,7 +50,7 @@ fn cleaned(text: &str, cap: usize) -> Cow<'_, str> {
     then(plain, |text| cut(text.trim_end(), cap))
 }
 
-/// Returns the text of a file that a person wrote: UTF-8, or UTF-16 with a byte order mark, as PowerShell 5 writes files.
+/// Returns the text of a file that a person wrote: UTF-8, or UTF-16 with a byte order mark, which PowerShell 5 writes.
 pub fn of_file(bytes: &[u8]) -> Cow<'_, str> {
     let units =
         |of: fn([u8; 2]) -> u16| bytes.chunks_exact(2).skip(1).map(|pair| of([pair[0], pair[1]])).collect::<Vec<_>>();
@@ -63,7 +62,7 @@ pub fn of_file(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Cleans text that was composed of clean parts. Line breaks and spaces are kept.
+/// Cleans text that was composed of clean texts. Line breaks and spaces are kept.
 pub fn clean_keeping_lines(text: &str) -> String {
     let line = |line: &str| {
         let seen: String = line.chars().map(|character| if is_hidden(character) { ' ' } else { character }).collect();
@@ -74,7 +73,7 @@ pub fn clean_keeping_lines(text: &str) -> String {
 
 /// Returns up to `most` visible characters. Each run of invisible characters becomes one space.
 fn visible(text: &str, most: usize) -> Cow<'_, str> {
-    // Most text of a report is short, visible and without spaces.
+    // Most texts of a report are short, visible and without spaces.
     if text.len() <= most && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Cow::Borrowed(text);
     }

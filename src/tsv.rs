@@ -1,4 +1,4 @@
-//! Parsers for tables in tab-separated text: rows, words of an enum, alternatives.
+//! Parsers for tables in tab-separated text: rows, lists, words of an enum, alternatives, escaped characters.
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer;

@@ -1,10 +1,10 @@
-//! `Unknown`: facts that are needed for an answer and could not be read.
+//! `Unknown`: a fact that is needed for an answer but could not be read.
 
 use syringe_macros::facts;
 
 use crate::section_name::SectionName;
 
-/// Beginning of the reason why data is unknown that an archive does not have.
+/// Beginning of the reason why data is unknown that an archive does not contain.
 pub const NOT_IN_ARCHIVE: &str = "it is not in the archive: ";
 
 /// Something that could not be read.

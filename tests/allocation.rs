@@ -1,4 +1,4 @@
-//! Modules of the tests of tools that show which pods hold which GPUs, from the API alone or with a probe.
+//! Modules of the tests of tools that show which pods have which GPUs, with data from the API alone or with a probe.
 #![allow(clippy::unwrap_used)]
 
 #[path = "allocation/claims.rs"]

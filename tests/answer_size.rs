@@ -1,4 +1,4 @@
-//! Modules of tests that check that no answer, for any node or cluster, is too long for MCP hosts to pass to a model.
+//! Modules of the tests that limit the length of answers, because MCP hosts do not pass very long answers to a model.
 #![allow(clippy::unwrap_used)]
 
 #[path = "answer_size/enlarge.rs"]

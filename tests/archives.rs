@@ -1,4 +1,4 @@
-//! Tests of `gpu-syringe save` and `--from`: an archive answers every question as the cluster did, and says that it is an archive.
+//! Modules of the tests of archives: `gpu-syringe save`, `--from`, `compare`, `incident`, `return-report`.
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used)]
 

@@ -193,7 +193,7 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
     plans_cover_their_findings(name, diagnosis);
 }
 
-/// Checks that each critical or fatal finding that asks for a reset or a reboot is in a plan, and that the plan
+/// Checks that each critical or fatal finding that recommends a reset or a reboot is in a plan, and that the plan
 /// includes this action.
 fn plans_cover_their_findings(name: &str, diagnosis: &Diagnosis) {
     let asks = |finding: &&Finding| {

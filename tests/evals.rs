@@ -1,4 +1,4 @@
-//! Tests of `evals/`: each archive is made from the `source` of its case, and the page shows the scores of the transcripts.
+//! Tests of `evals/`: each archive equals the `source` of its case, and the page `docs/evals.md` shows the scores.
 //!
 //! With `INSTA_UPDATE=always`, the tests write the archives and `docs/evals.md`.
 #![allow(clippy::unwrap_used)]
@@ -20,7 +20,7 @@ fn is_update() -> bool {
     std::env::var("INSTA_UPDATE").is_ok_and(|word| word == "always")
 }
 
-/// Returns the folders with a `case.json`. `EVALS=FOLDER` names another folder of cases, such as one that is not published.
+/// Returns the folders with a `case.json`. `EVALS=FOLDER` specifies another folder, e.g. with unpublished cases.
 fn cases() -> Vec<PathBuf> {
     let folder = std::env::var_os("EVALS").map_or_else(|| root().join("evals"), PathBuf::from);
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -37,7 +37,7 @@ fn each_archive_is_made_from_the_source_of_its_case() {
         let case: Value = serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         let name = folder.file_name().unwrap().to_str().unwrap();
         assert_eq!(case["id"], name, "{}", folder.display());
-        // The cases of other people can come with an archive of `gpu-syringe save`.
+        // A case can also have an archive of `gpu-syringe save` instead of a source.
         let Some(source) = case.get("source") else { continue };
         let expected = source::archive(source).unwrap_or_else(|error| panic!("{name}: {error}"));
         let file = folder.join("archive.tar.gz");

@@ -1,4 +1,6 @@
-//! Tests that `docs/findings.md` and `docs/checks.md`, which are generated from the rules and from `findings/checks.tsv`, are current.
+//! Generates `docs/findings.md` and `docs/checks.md` from the rules and a table, and tests that they are current.
+//!
+//! The table is `findings/checks.tsv`.
 //!
 //! `INSTA_UPDATE=always cargo test -p diagnosis --test findings` writes the pages.
 
@@ -128,7 +130,7 @@ fn fields() -> BTreeMap<String, BTreeSet<String>> {
     // A scenario contains the lines of the kernel log; the parser creates the section from these lines.
     let log = KernelLog { events_omitted: 1, ..KernelLog::default() };
     names(&serde_json::to_value(log).expect("a log"), all.entry("xid".into()).or_default());
-    // The tests of its rule have services that do not run.
+    // The tests of the rule about these services contain services that are not running.
     let host = Host { services_not_running: vec![String::new()], ..Host::default() };
     names(&serde_json::to_value(host).expect("a host"), all.entry("host".into()).or_default());
     let cluster = serde_json::to_value(KubernetesFacts::default()).expect("facts");
@@ -154,12 +156,13 @@ fn the_facts_of_a_rule_exist() {
 
 /// A row of the table of checks.
 struct Check {
-    /// `others`: at least two other systems have the check. `lead`: at most one other has it. `active`: the check puts load on GPUs.
+    /// `others`: at least two other systems have the check. `lead`: at most one other system has it. `active`: the
+    /// check puts load on GPUs.
     group: &'static str,
-    /// From 5 (decides many incidents and costs little) to 3; lower for active tests.
+    /// From 5 (decides many incidents at low cost) down to 3. Active tests have lower values.
     value: &'static str,
     name: &'static str,
-    /// `judged`, `partly`, `open`, `out` (left out on purpose).
+    /// `judged`, `partly`, `open`, or `out` (intentionally left out).
     state: &'static str,
     /// Ids of findings, or commands.
     by: Vec<&'static str>,
@@ -188,7 +191,7 @@ const GROUPS: [(&str, &str, &str); 3] = [
     (
         "active",
         "Active tests",
-        "They put load on GPUs that jobs may use. gpu-syringe runs none; run them after a drain.",
+        "Active tests put load on GPUs that jobs may use. gpu-syringe runs no active tests. Run them after a drain.",
     ),
 ];
 
@@ -197,9 +200,9 @@ fn page_of_checks() -> String {
     let mut text = String::from(
         "# Checks\n\n\
          This file is generated from `tests/findings/checks.tsv` and from the rules by `tests/findings.rs`.\n\n\
-         Each row is a check that monitors of GPU nodes make or could make, with its value from 5 (decides many incidents and costs little) \
-         to 1. *Judged*: a finding of [findings.md](findings.md) or a command names the usual form of the fault. *Partly*: only one form of \
-         it, or only where another monitor reports it. *Open*: not yet. *Out*: left out on purpose.\n\n",
+         Each row is a check that monitors of GPU nodes make or could make, with its value from 5 (decides many incidents at low cost) \
+         to 1. *Judged*: a finding of [findings.md](findings.md) or a command covers the usual form of the fault. *Partly*: covers only \
+         one form of the fault, or only if another monitor reports it. *Open*: not covered yet. *Out*: intentionally left out.\n\n",
     );
     for (group, heading, about) in GROUPS {
         let of_group: Vec<&Check> = all.iter().filter(|check| check.group == group).collect();

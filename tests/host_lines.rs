@@ -1,6 +1,6 @@
-//! Tests that each line in `kernel_lines/host_lines.txt` matches its row of `host_lines.tsv`, and that other lines match none.
+//! Tests that each line in `kernel_lines/host_lines.txt` matches its row of `host_lines.tsv`, and that others do not.
 //!
-//! The lines are in the order of the table. Lines of the drivers nobody knows are counted.
+//! The lines are in the order of the table. Unknown lines of the drivers must be counted.
 
 use syringe_core::facts::kernel_log::{KernelEventKind, KernelLog};
 use syringe_core::kernel_log::host_lines::{all, find};

@@ -1,6 +1,6 @@
 //! Tests that the kernel lines in `kernel_lines.jsonl` are parsed as each sample specifies.
 //!
-//! Most lines are from public reports, vendors' documentation and tests (`source`); a few lines are invented.
+//! Most lines are from public reports, vendors' documentation and tests (`source`); a few lines are fictitious.
 
 use serde_json::Value;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};

@@ -17,6 +17,8 @@ use syringe_core::scenarios;
 
 #[path = "node_probe/calls.rs"]
 mod calls;
+#[path = "node_probe/cuda.rs"]
+mod cuda;
 #[path = "node_probe/hung.rs"]
 mod hung;
 #[path = "node_probe/nvidia_stack.rs"]

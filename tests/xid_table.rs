@@ -1,4 +1,4 @@
-//! Tests that `docs/xid.md`, which is generated from the tables in `src/kernel_log/data`, is current.
+//! Generates `docs/xid.md` from the tables in `src/kernel_log/data`, and tests that the page is current.
 //!
 //! Run the tests with `INSTA_UPDATE=always` after a change of a table.
 
@@ -12,40 +12,40 @@ use syringe_core::kernel_log::event_meaning::kinds;
 const HEAD: &str = "\
 # Xid and SXid codes
 
-Made from `src/kernel_log/data/*.tsv` by `tests/xid_table.rs`. Change the tables, not this file.
+This file is generated from `src/kernel_log/data/*.tsv` by `tests/xid_table.rs`. Change the tables, not this file.
 
-**NVIDIA** is the immediate action of [NVIDIA's Xid catalogue](https://docs.nvidia.com/deploy/xid-errors/), for SXids that
-of the [Fabric Manager guide](https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/); `-` where they give
-none. Class, severity, action and ageing are ours. If severity or action differs from NVIDIA's, the last column says
-why.
+**NVIDIA** is the immediate action in [NVIDIA's Xid catalogue](https://docs.nvidia.com/deploy/xid-errors/). For SXids, it is the
+action in the [Fabric Manager guide](https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/). `-` means that they
+contain no action. Class, severity, action and ageing are from gpu-syringe. If severity or action differs from NVIDIA's, the
+last column contains the reason.
 
-Severity is that of a new event. How it fades:
+The severity is that of a new event. The ageing determines how the severity decreases:
 
 | ageing | meaning |
 |---|---|
-| `after_a_day` | after 24 h the event is information: the announced fault has occurred or not |
-| `when_working` | if the GPU works again: a warning for a day, then information |
-| `when_working_a_day` | if the GPU works after a day: information |
-| `never` | the event describes a state that does not fade |
+| `after_a_day` | after 24 h, the event is information, because the announced fault would have occurred by then |
+| `when_working` | if the GPU works again, the event is a warning for a day, then information |
+| `when_working_a_day` | if the GPU works after a day, the event is information |
+| `never` | the event describes a state that does not end by itself |
 | `permanent` | the event describes a lasting state of the board: no reset and no reboot ends it |
 
-After a reboot, a load of the driver or a reset of the GPU (Xid 154 that withdraws a reset or reboot), every other earlier
-event is history. An event that comes back after that is a finding, whatever its ageing. A GPU **works again** if NVML can
-read it and counts no uncorrected error, the driver recommends no recovery action, ten minutes have passed, and the state
-for the [family](#families) of the fault holds.
+After a reboot, a driver load or a reset of the GPU (an Xid 154 that withdraws a reset or reboot), all other earlier events are
+over. An event that recurs after that is a finding, regardless of its ageing. A GPU **works again** if NVML can read it and counts
+no uncorrected error, the driver recommends no recovery action, ten minutes have passed, and the GPU has the state for the
+[family](#families) of the fault.
 
-If the action is a reset, a reboot or a return, time alone does not end the fault: the work in the table of families must have
-run on the GPU since then. Without it, an event of a GPU that responds is at most critical for a day and then a warning, with
-the same action, which can wait until the jobs end. After a week, a GPU that is at work has recovered even if the start of
-its program is not known; an idle GPU has not.
+If the action is a reset, a reboot or a return, time alone does not end the fault: after the event, the work in the table of
+families must have run on the GPU. Without this work, an event of a GPU that responds is at most critical for a day and then a
+warning, with the same action, which can wait until the jobs end. After a week, a working GPU counts as recovered even if the
+start of its program is not known; an idle GPU does not.
 ";
 
 const FAMILIES: &str = "
 ## Families
 
-Faults of one family recur together. The state is what must hold now for a fault to be over, and the work is what shows that a
-fault is over although no reset, driver load or boot is in the log. A fault that comes back after a reset, a driver load or a
-reboot is a pattern at one of the rates (`2/30`: two incidents within 30 days), and critical then; below, it is information.
+Faults of one family count together. The state is the state that the GPU must have now if a fault is over. The work shows that a
+fault is over although the log contains no reset, driver load or boot. If a fault recurs after a reset, a driver load or a reboot,
+it is a pattern at one of the rates (`2/30`: two incidents within 30 days), and then critical; below the rates, it is information.
 Without a repair in between, three incidents within a day or since the last repair are a pattern. The GPU is returned only if the
 field diagnostic fails.
 
@@ -53,17 +53,17 @@ field diagnostic fails.
 |---|---|
 | `program` | a program that started after the event runs on the GPU |
 | `program_on_several_gpus` | such a program, or its pod, uses several GPUs |
-| `after_a_week` | a program can run and compute wrong results: such a program counts after a week |
+| `after_a_week` | such a program may compute wrong results, so it counts only after a week |
 
 | state | meaning |
 |---|---|
 | `responds` | NVML can read the GPU |
-| `counters` | also, the counters show no uncorrected memory error since the driver was loaded; a GPU without counters shows nothing |
+| `counters` | also, the counters show no uncorrected memory error since the driver was loaded; a GPU without counters never has this state |
 | `pcie_link` | also, the PCIe link has all its lanes |
 | `nvlinks` | also, as many NVLinks are up as on the other GPUs of the model |
 | `power` | also, the clocks are not reduced because of power or temperature |
 
-| family | codes | state | work | rates | action if it comes back | what to do |
+| family | codes | state | work | rates | action if the fault recurs | what to do |
 |---|---|---|---|---|---|---|
 ";
 
@@ -99,9 +99,11 @@ fn document() -> String {
         page.push_str(&row);
         page.push('\n');
     }
-    page.push_str("\n## Kinds of one Xid\n\nThe text of the line decides; the first matching row counts.\n\n");
     page.push_str(
-        "| codes | if the line says | severity | action | ageing | what to do | why |\n|---|---|---|---|---|---|---|\n",
+        "\n## Kinds of one Xid\n\nThe row depends on the text of the line. The first matching row is used.\n\n",
+    );
+    page.push_str(
+        "| codes | condition | severity | action | ageing | what to do | why |\n|---|---|---|---|---|---|---|\n",
     );
     for kind in kinds() {
         let (first, last) = kind.codes;
@@ -123,7 +125,7 @@ fn document() -> String {
     }
     page.push_str(
         "\n## SXid\n\nThe word Fatal or Non-fatal in a line has priority over its row: Fatal is always fatal; Non-fatal is information, \
-         unless\nNVIDIA asks for something.\n\n| code | name | fatality | severity | NVIDIA | action | ageing |\n|---|---|---|---|---|---|---|\n",
+         unless\nNVIDIA recommends an action.\n\n| code | name | fatality | severity | NVIDIA | action | ageing |\n|---|---|---|---|---|---|---|\n",
     );
     for SxidEntry { code, words, fatality, severity, nvidia_action, action, ageing, .. } in sxids() {
         let fatality = fatality.map_or("-".to_owned(), |fatality| format!("{fatality:?}").to_lowercase());

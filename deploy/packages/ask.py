@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Asks an installed gpu-syringe about a node of the demo, on the command line and over MCP, in an empty home.
+"""Diagnoses a node of the demo with an installed gpu-syringe, on the command line and over MCP, in an empty home.
 
     python3 deploy/packages/ask.py NAME PROGRAM [ARGUMENT...]
 

@@ -104,7 +104,7 @@ def archives(build: Build) -> dict[str, pathlib.Path]:
     for platform, program in build.programs.items():
         files = [(file_name(platform), program.read_bytes(), 0o755), ("LICENSE", (ROOT / "LICENSE").read_bytes(), 0o644)]
         files.append((f"skill/{NAME}/SKILL.md", (ROOT / "deploy" / "skill" / NAME / "SKILL.md").read_bytes(), 0o644))
-        # krew takes .zip and .tar.gz; Windows opens only .zip without other programs.
+        # krew accepts .zip and .tar.gz. Windows can only open .zip without additional programs.
         path = build.out / f"{NAME}-{platform}.{'zip' if platform.startswith('win32') else 'tar.gz'}"
         path.write_bytes(zip_bytes(files) if path.suffix == ".zip" else tar_bytes(files))
         made[platform] = path
@@ -170,7 +170,7 @@ def wheels(build: Build) -> None:
             info.mkdir()
             tags = "".join(f"Tag: py3-none-{tag}\n" for tag in PLATFORMS[platform]["wheel"].split("."))
             (info / "WHEEL").write_text(f"Wheel-Version: 1.0\nGenerator: {NAME}\nRoot-Is-Purelib: false\n{tags}")
-            # PyPI does not resolve relative links. The registry of MCP looks for the line `mcp-name` in the description.
+            # PyPI does not resolve relative links. The MCP registry searches for the line `mcp-name` in the description.
             target = f"]({REPOSITORY}/blob/v{build.version}/"
             readme = re.sub(r"\]\((?!https://|#)", target, (ROOT / "README.md").read_text())
             (info / "METADATA").write_text(

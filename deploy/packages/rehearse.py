@@ -35,11 +35,11 @@ VERDACCIO = {"private": True, "dependencies": {"verdaccio": "6.5.2"}, "overrides
 USER, PASSWORD = "rehearsal", "rehearsal"
 OWNER = "rehearsal"
 
-# The machines of the matrix that this one can stand for. node-probe for the other architecture is cross-compiled.
+# The machines of the matrix whose jobs can run on this machine. node-probe for the other architecture is cross-compiled.
 ROWS = {"probe": lambda row: True, "launcher": lambda row: row["platform"] == "linux-x64"}
 
-# What a step does with identities and services that exist only on GitHub. Each text must be in the step, so that this table
-# cannot become old without a failure: (job, text, replacement, what is then not shown).
+# Parts of steps that need identities or services of GitHub: (job, text, replacement, what is then not tested).
+# Each text must be in its step, so that an outdated table causes a failure.
 REPLACED = [
     ("publish", '"$npm" view', '"$npm" {npm} view', None),
     ("publish", '"$npm" publish --provenance', '"$npm" {npm} publish', "provenance of npm packages, trusted publishing to npm"),
@@ -50,7 +50,7 @@ REPLACED = [
         "trusted publishing to PyPI",
     ),
 ]
-# Programs of the runner that need GitHub or a container engine. `gh` and `docker` do the part that is possible here.
+# Replacements for programs of the runner that need GitHub or a container engine. They do what is possible here.
 STAND_INS = {
     "gh": r"""
         case "$1 $2" in
@@ -62,7 +62,7 @@ STAND_INS = {
     "docker": r"""
         case "$1 $2" in
             "login "*) cat > /dev/null ;;
-            # Programs that run in a job that may publish are named by hash.
+            # Actions in a job that may publish are pinned by hash.
             "buildx create") [[ "$*" == *image=*@sha256:* ]] || { echo "buildkit has no digest" >&2; exit 1; } ;;
             "buildx build")
                 [[ "$*" == *generator=*@sha256:* ]] || { echo "the scanner has no digest" >&2; exit 1; }
@@ -113,7 +113,7 @@ def registries(rehearsal: Rehearsal):
     """Starts the three registries on free ports of the loopback interface, and stops them at the end."""
     folder, tools = rehearsal.work / "registries", rehearsal.work / "tools"
     npm, pypi, image = free_port(), free_port(), free_port()
-    # No uplink: an installed package can only come from what was published here.
+    # There is no uplink, so only packages that were published here can be installed.
     (folder / "verdaccio.yaml").write_text(
         f"storage: {folder}/npm\nauth: {{ htpasswd: {{ file: {folder}/htpasswd }} }}\nmax_body_size: 100mb\n"
         "packages: { '**': { access: $all, publish: $authenticated } }\nlog: { type: stdout, level: warn }\n"
@@ -196,7 +196,7 @@ def run_job(rehearsal: Rehearsal, places: dict, workflow: dict, name: str, row: 
     for path in (workspace, temporary):
         path.mkdir()
     if name in ROWS:
-        # The jobs that build share one folder, so that the next rehearsal is fast.
+        # The build jobs share one folder, so that the next rehearsal is fast.
         (rehearsal.work / "target").mkdir(exist_ok=True)
     steps: dict[str, dict] = {}
     context = {
@@ -261,7 +261,7 @@ def run_job(rehearsal: Rehearsal, places: dict, workflow: dict, name: str, row: 
 
 
 def action(rehearsal: Rehearsal, name: str, with_: dict, workspace: pathlib.Path) -> None:
-    """The part of an action that the scripts after it need."""
+    """Does the part of an action that the following scripts need."""
     artifacts = rehearsal.work / "artifacts"
     if name == "actions/checkout":
         run(["git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--branch", rehearsal.tag, str(rehearsal.clone), str(workspace)])
@@ -269,7 +269,7 @@ def action(rehearsal: Rehearsal, name: str, with_: dict, workspace: pathlib.Path
         source = workspace / with_["path"]
         if not source.is_dir() or not any(source.iterdir()):
             sys.exit(f"{with_['path']} is empty: nothing to keep as {with_['name']}")
-        # Artifacts lose the permissions of their files.
+        # Artifacts do not keep the permissions of their files.
         for path in source.rglob("*"):
             if path.is_file():
                 target = artifacts / with_["name"] / path.relative_to(source)
@@ -308,14 +308,14 @@ def condition(text: str, context: dict) -> bool:
 
 
 def push_image(arguments: list[str]) -> None:
-    """Stands for `docker buildx build --push`: the image of amd64, by the script of the Containerfile."""
+    """Replaces `docker buildx build --push`: builds the image for amd64 with the script of the Containerfile."""
     option = {name: arguments[place + 1] for place, name in enumerate(arguments) if name.startswith("--") and place + 1 < len(arguments)}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         run(["sh", "deploy/image-root.sh", "/", "target/image/amd64/node-probe", f"{folder}/root"])
         run(["tar", "--sort=name", "--owner=0", "--group=0", "--mtime=@0", "-cf", f"{folder}/layer.tar", "-C", f"{folder}/root", "."])
         write_layout(folder / "image", (folder / "layer.tar").read_bytes())
-        # The copy compresses the layer, so the digest is the one of what was pushed.
+        # The copy compresses the layer, so the digest of the pushed image is used.
         to = ["--digestfile", f"{folder}/digest", "--dest-tls-verify=false"]
         run(["skopeo", "copy", "--quiet", *to, f"oci:{folder}/image:latest", f"docker://{option['--tag']}"])
         digest = (folder / "digest").read_text()
@@ -323,7 +323,7 @@ def push_image(arguments: list[str]) -> None:
 
 
 def write_layout(layout: pathlib.Path, layer: bytes) -> None:
-    """Writes an OCI image layout of one layer."""
+    """Writes an OCI image layout with one layer."""
     import hashlib
 
     blobs = layout / "blobs" / "sha256"
@@ -350,7 +350,7 @@ def write_layout(layout: pathlib.Path, layer: bytes) -> None:
 
 
 def install_from_registries(rehearsal: Rehearsal, places: dict) -> None:
-    """Installs each package as a user does, from the registry alone, and asks it a question."""
+    """Installs each package from its registry, as a user does, and runs a diagnosis with it."""
     work, release = rehearsal.work / "installed", rehearsal.work / "release" / rehearsal.tag
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -401,7 +401,7 @@ def lint(rehearsal: Rehearsal) -> None:
 
 
 def tools(work: pathlib.Path) -> None:
-    """Installs the registries and the YAML parser, and goes on in a Python that has the parser."""
+    """Installs the registries and the YAML parser, and restarts this script in a Python with the parser."""
     python = work / "tools" / "python"
     if not (work / "tools" / "node_modules").exists():
         run([sys.executable, "-m", "venv", str(python)])

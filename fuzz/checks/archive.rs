@@ -1,4 +1,4 @@
-//! The body of the fuzz target `archive`: packs the input as a node-probe program, unpacks it, and compares the two.
+//! The body of the fuzz target `archive`: packs the input as a node-probe program, unpacks it, and compares the files.
 
 use std::io::Read;
 

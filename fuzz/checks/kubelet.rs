@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets `checkpoint` and `pod_resources`: properties of the readers of the kubelet's data.
+//! The bodies of the fuzz targets `checkpoint` and `pod_resources`: properties of the parsers for the kubelet's data.
 
 use std::collections::BTreeMap;
 use std::io::Write;

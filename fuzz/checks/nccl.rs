@@ -1,4 +1,4 @@
-//! The body of the fuzz target `nccl`: properties of the reader of what a pod answers in place of NCCL.
+//! The body of the fuzz target `nccl`: properties of the parser for NCCL status answers of a pod.
 
 use syringe_core::facts::nccl::NcclStatus;
 

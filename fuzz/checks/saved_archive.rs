@@ -1,9 +1,9 @@
-//! The body of the fuzz target `saved_archive`: properties of the reader of archives for any file.
+//! The body of the fuzz target `saved_archive`: properties of the archive reader for any file.
 
 use crate::Archive;
 
-/// Fuzz target `saved_archive`. `data` is the file; without the magic number of gzip it is packed first, so that the fuzzer reaches
-/// the tar reader.
+/// Fuzz target `saved_archive`. `data` is the file. If the magic number of gzip is missing, `data` is compressed first,
+/// so that the fuzzer reaches the tar reader.
 pub fn saved_archive(data: &[u8]) {
     use std::io::Write;
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

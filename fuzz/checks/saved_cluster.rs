@@ -1,4 +1,6 @@
-//! The second body of the fuzz target `saved_archive`: the embedded cluster starts on any archive that the reader accepts.
+//! A second body of the fuzz target `saved_archive`: the embedded cluster must start with any archive.
+//!
+//! The archives are those that the archive reader accepts.
 
 use archive::Archive;
 
@@ -6,7 +8,8 @@ use crate::authentication::Authenticator;
 use crate::cluster_state::ClusterState;
 use crate::fixture::Fixture;
 
-/// Builds the fixture and the state of the cluster. `data` is the file; without the magic number of gzip it is packed first.
+/// Builds the fixture and the state of the cluster. `data` is the file. If the magic number of gzip is missing, `data`
+/// is compressed first.
 pub fn saved_cluster(data: &[u8]) {
     use std::io::Write;
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -18,7 +21,7 @@ pub fn saved_cluster(data: &[u8]) {
     }
 }
 
-/// Builds the state of the cluster of an archive, if it has one.
+/// Builds the state of the cluster in an archive, if the archive contains a cluster.
 fn start(archive: Archive) {
     let Ok(fixture) = Fixture::of_archive(archive) else { return };
     let authenticator = Authenticator::new(([127, 0, 0, 1], 1).into()).expect("random numbers");
@@ -46,7 +49,7 @@ mod tests {
         super::committed_inputs::run("saved_archive", super::saved_cluster);
     }
 
-    /// The reader of archives refuses some of these objects. The cluster does not rely on it.
+    /// The archive reader rejects some of these objects. The cluster must not depend on this.
     #[test]
     fn objects_in_unusual_forms_and_of_other_kinds_are_harmless() {
         let named = |object: serde_json::Value| {

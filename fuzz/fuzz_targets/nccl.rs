@@ -1,3 +1,3 @@
-//! The fuzz target `nccl`: reads any two answers of a pod in place of NCCL, with the body in `fuzz/checks/nccl.rs`.
+//! The fuzz target `nccl`: parses any two NCCL status answers, with the body in `fuzz/checks/nccl.rs`.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| node_probe::fuzzing::nccl(data));

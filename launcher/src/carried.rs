@@ -1,4 +1,4 @@
-//! `programs`: the compressed node-probe programs in this program (feature `carry`). `unpack` decompresses a program.
+//! `programs`: the node-probe programs that are embedded in this program (feature `carry`). `unpack`: decompresses one. `sha256`: a hash.
 
 use sha2::{Digest, Sha256};
 

@@ -1,4 +1,4 @@
-//! `answer`, `script`: shell completions of commands, flags, and the names of nodes, pods, namespaces and contexts.
+//! `answer`, `script`: create the shell completions of commands, flags, and the names of nodes, pods, namespaces and contexts.
 //! The names come from the cluster. If the cluster does not respond in a short time, no names are completed.
 
 use std::ffi::OsString;

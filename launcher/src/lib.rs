@@ -1,11 +1,11 @@
-//! The launcher of gpu-syringe as a library: the command line, the MCP server, the tools and the probes.
+//! The launcher of gpu-syringe as a library: the modules of the command line, the MCP server, the tools and the probes.
 //! With a kubeconfig, the launcher creates a probe on a node, reads the document that the probe prints, and deletes it.
 //!
 //! - `probe`: a pod on a node: create, exec, read, delete
 //! - `node_reading`: a node, its probe and the diagnosis of both
 //! - `answer`, `fleet`: the answer about one node, and the answer about many nodes
-//! - `archives`: a cluster or a node in one file, to be asked later; `compare`: the differences between two readings
-//! - `incident`: what happened on nodes, in the order of time; `return_report`: the case for the return of a GPU
+//! - `archives`: saves a cluster in one file, and opens the file; `compare`: the differences between two readings
+//! - `incident`: a timeline of events on nodes; `return_report`: the report for the return of a GPU to its vendor
 //! - `tools`: one file per tool; `call` has the context of one call
 //! - `mcp`, `args`, `cli`, `completion`: front ends
 //! - `settings`, `setup`, `doctor`: configuration, the objects that a cluster needs, and checks of both

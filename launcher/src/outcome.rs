@@ -54,7 +54,7 @@ impl Outcome {
         }
     }
 
-    /// Returns the outcome of an incomplete answer, which is unknown unless there is a critical finding.
+    /// Returns the outcome of an incomplete answer: unknown, unless there is a critical finding.
     #[must_use]
     pub fn of_incomplete(self) -> Self {
         match self {

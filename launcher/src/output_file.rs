@@ -1,4 +1,4 @@
-//! `check_free`, `write`: files that a command writes for its user: private, complete, and an existing file only with `--force`.
+//! `check_free`, `write`: write a file for the user: readable only by the user, complete, and replacing a file only with `--force`.
 
 use std::fs::File;
 use std::io;

@@ -1,7 +1,7 @@
-//! Procedural macros: the attributes `facts` and `omit` for structs in JSON documents.
+//! The attribute macros `facts` and `omit` for structs that are written as JSON documents.
 //!
-//! `omit(Option, Vec, notes, !gpus)` is a list of types and of field names. Each field that has such a type or name is left
-//! out of the JSON while it has no value: `None`, an empty text, list or map, `false` or zero. `!` excludes a field.
+//! `omit(Option, Vec, notes, !gpus)` is a list of types and of field names. A field with such a type or name is omitted
+//! from the JSON if it has no value: `None`, an empty text, list or map, `false` or zero. `!` excludes a field.
 
 use proc_macro::TokenStream;
 use quote::ToTokens;
@@ -11,8 +11,8 @@ use syn::{Data, DeriveInput, Error, Field, Ident, Result, Token, Type, parenthes
 
 /// The attribute of all structs of facts: `#[facts]`, or `#[facts(omit(Option, Vec))]`.
 ///
-/// It adds the derives, the JSON Schema (with the feature `schema`) and `serde(default)`, because a document of an older
-/// probe lacks fields.
+/// The attribute adds the derives, the JSON Schema (with the feature `schema`) and `serde(default)`, because fields are
+/// missing in documents of older probes.
 #[proc_macro_attribute]
 pub fn facts(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let omitted = |input: ParseStream<'_>| {
@@ -38,7 +38,7 @@ pub fn facts(arguments: TokenStream, item: TokenStream) -> TokenStream {
     output(with_derives())
 }
 
-/// Leaves fields without a value out of the JSON. The attribute must be above the `derive` of the struct.
+/// Omits fields without a value from the JSON. The attribute must be above the `derive` of the struct.
 #[proc_macro_attribute]
 pub fn omit(arguments: TokenStream, item: TokenStream) -> TokenStream {
     output(names.parse(arguments).and_then(|names| leave_out(&names, syn::parse(item)?)))
@@ -48,7 +48,7 @@ fn output(item: Result<DeriveInput>) -> TokenStream {
     item.map_or_else(Error::into_compile_error, ToTokens::into_token_stream).into()
 }
 
-/// An entry of the list: a type or a field, or `!` and a field that is always written.
+/// An entry of the list: a type, a field, or `!` and a field that is always written.
 struct Name {
     except: bool,
     ident: Ident,
@@ -101,7 +101,8 @@ fn type_name(field: &Field) -> Option<&Ident> {
     path.path.segments.last().map(|segment| &segment.ident)
 }
 
-/// Returns the path of the function that checks if a value of this type is empty. The struct's module imports `is_zero`.
+/// Returns the path of the function that checks whether a value of this type is empty. The struct's module must import
+/// `is_zero`.
 fn test_of(type_name: Option<&str>) -> &'static str {
     match type_name {
         Some("Option") => "Option::is_none",

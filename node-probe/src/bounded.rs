@@ -1,7 +1,8 @@
-//! Deadlines for reading files and folders (`in_time`), and the problems of these reads per section.
+//! `in_time`: reads files and folders with a deadline. Collects the problems of these reads for each section.
 //!
-//! A hung device, file system or process can block its reader forever, in a way that no signal interrupts. So each read runs
-//! in a helper thread of its caller. A helper that does not return in time is abandoned: it stops when the process exits.
+//! A hung device, file system or process can block its reader forever, and no signal interrupts the reader. Therefore,
+//! each read runs in a helper thread of its caller. A helper that does not return in time is abandoned: it stops when
+//! the process exits.
 //!
 //! ```text
 //!   section thread: begin(deadline) ─▶ in_time(path, read) ─▶ … ─▶ take_problems() ─▶ problems of its section
@@ -96,7 +97,7 @@ impl Reader {
         if self.problems.len() < MAX_PROBLEMS { self.problems.push(problem) } else { self.more += 1 }
     }
 
-    /// Notes once that the read of `path` blocks.
+    /// Notes once that reading `path` blocks.
     fn note_blocked(&mut self, path: &Path, why: String) -> io::Error {
         if self.named.insert(path.to_owned()) {
             let next_step =

@@ -1,12 +1,13 @@
-//! Parses pod, container and QoS class from `/proc/PID/cgroup` (`parse`), without I/O.
+//! `parse`: finds pod, container and QoS class in the text of `/proc/PID/cgroup`, without I/O.
 //!
 //! Formats: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
 //! (`burstable/pod<uid>`); containerd, CRI-O, Docker. A node that is itself a container (kind, sysbox) has an outer
 //! path in front of the pod's path.
 //!
-//! Names prove nothing by themselves: a container, a user with a session, or a service to which systemd delegates its cgroup creates folders
-//! with any name below its own. So the first pod of a path counts, and only if no such cgroup is above it. The probe is a pod of the same
-//! kubelet: parts at the start of a path that are also those of the probe are of the node, whatever their names.
+//! Names in a path are not reliable: a container, a user with a session, or a service to which systemd delegates its
+//! cgroup can create folders with any name below its own cgroup. Therefore, the first pod of a path counts, and only if
+//! no such cgroup is above it. The probe is a pod of the same kubelet. If a path and the path of the probe begin with
+//! the same parts, these parts belong to the node, whatever their names are.
 
 /// Pod and container of a cgroup path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +43,8 @@ pub(crate) fn is_of_no_container(cgroup: &str) -> bool {
     may_be_the_kubelets(cgroup, "")
 }
 
-/// Returns whether a process may be the kubelet of the node. `own`: the file of the probe. If a kubelet is in a container, the container
-/// is higher in its path, and in that of the probe.
+/// Returns whether a process may be the kubelet of the node. `own`: the file of the probe. If a kubelet runs in a
+/// container, this container is in the path of the kubelet and in the path of the probe.
 pub(crate) fn may_be_the_kubelets(cgroup: &str, own: &str) -> bool {
     let is_of_others = |path: &str| {
         let parts = parts(path);
@@ -94,8 +95,8 @@ fn is_container(part: &str) -> bool {
 /// containerd creates pods below its own service.
 const RUNTIMES: [&str; 7] = ["containerd", "crio", "docker", "k3s", "rke2", "k0s", "kube"];
 
-/// Returns whether processes below this part choose the names of the further parts. systemd delegates services and scopes, and no slice;
-/// `user@1000.service` is that of a user.
+/// Returns whether processes below this part can choose the names of the following parts. systemd delegates services
+/// and scopes, but no slices. `user@1000.service` is the service of a user.
 fn is_delegated(part: &str) -> bool {
     let is_of_runtime = || RUNTIMES.iter().any(|name| part.contains(name));
     is_container(part)
@@ -104,7 +105,8 @@ fn is_delegated(part: &str) -> bool {
         || (part.ends_with(".service") && !is_of_runtime())
 }
 
-/// Returns whether a container or machine below this part has no 64 hex digits in its name (LXC, `systemd-nspawn`).
+/// Returns whether this part belongs to a container or machine without 64 hex digits in its name (LXC,
+/// `systemd-nspawn`).
 fn is_container_of_another_manager(part: &str) -> bool {
     part.starts_with("lxc") || part == "machine.slice"
 }
@@ -127,7 +129,7 @@ fn membership(path: &str, own: &str) -> Membership {
     let is_of_node = |at: usize| !parts[shared.min(at)..at].iter().any(|part| is_delegated(part));
     let pod = parts.iter().enumerate().find_map(|(at, part)| Some((at, pod_uid(part)?)));
     let Some((at, pod_uid)) = pod.filter(|(at, _)| is_of_node(*at)) else {
-        // The first container counts. If the probe is in that container, too, the container is in the shared parts.
+        // The first container counts. If the probe is in the same container, this container is in the shared parts.
         let found = (shared..parts.len()).find_map(|at| Some((at, container_id(parts[at])?)));
         let container_id = match found {
             Some((at, id)) => is_of_node(at).then_some(id),
@@ -202,7 +204,7 @@ mod tests {
         }
     }
 
-    /// The probe in a cgroup namespace of its own, which shows nothing about the node.
+    /// The probe in its own cgroup namespace, which contains nothing about the node.
     const PROBE: &str = "0::/\n";
 
     #[test]
@@ -272,12 +274,12 @@ mod tests {
                 ("a container of the node", format!("0::/docker/{OUTER}/default/{ID}"), None, Some(ID), None),
             ],
         );
-        // Without a common start, the container above can be any one of the machine.
+        // Without a common start, the container above can be any container of the machine.
         check(&[("kind beside the probe", format!("0::{cgroupfs}/pod{UID}/{ID}"), None, Some(OUTER), None)]);
     }
 
-    /// The folders above the pods depend on the driver, the runtime and `--cgroup-root`. The runtime of the probe can use another
-    /// driver than that of a pod with a RuntimeClass.
+    /// The folders above the pods depend on the driver, the runtime and `--cgroup-root`. The runtime of the probe and
+    /// the runtime of a pod with a RuntimeClass can use different drivers.
     #[test]
     fn the_kubelets_folder_can_be_below_any_slice_or_a_runtime() {
         let slice = format!("kubepods-burstable-pod{SLICE}.slice");

@@ -1,4 +1,4 @@
-//! Starts this program again as a child process (`command`, `output`), for tasks that need a separate process.
+//! `command`, `output`: start this program again as a child process for a task, with a deadline.
 //!
 //! These tasks are calls of NVML, and tasks with another root directory, cgroup or network.
 //!
@@ -6,16 +6,17 @@
 //!   command(task) ─▶ /proc/self/exe, standard input = a socket with the task ─▶ task() ─▶ the task runs
 //! ```
 //!
-//! A task contains paths of files and programs, so no other process may provide one. A task has no command line argument.
-//! The child accepts a task only from a socket pair of its parent, and only if the parent runs the same executable. A user
-//! with exec rights chooses the arguments and the content of standard input, but not the type of standard input.
+//! A task contains paths of files and programs, so no other process may provide a task. A task is not passed as a
+//! command line argument. The child accepts a task only from a socket pair of its parent, and only if the parent runs
+//! the same executable. A user with exec rights chooses the arguments and the content of standard input, but not the
+//! type of standard input.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -23,7 +24,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, sockopt};
-use rustix::process::Pid;
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
+    setrlimit,
+};
 
 use crate::child_task::ChildTask;
 
@@ -33,10 +37,14 @@ const PROGRAM: &str = "/proc/self/exe";
 const MAX_BYTES: u64 = 64 * 1024;
 /// Maximum time for a process to exit after it was killed, and for its last output.
 const KILL_TIME: Duration = Duration::from_millis(200);
+/// The score with which the kernel ends a process first if the memory of the pod is not enough.
+const END_FIRST: &str = "1000";
+/// Maximum size of a core dump. The kernel also starts no program for a dump if it is 1.
+const NO_DUMP: u64 = 1;
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Returns the command that runs `task`. Its standard input carries the task; the caller sets the outputs.
+/// Returns the command that runs `task`. The task is passed on standard input; the caller sets the outputs.
 ///
 /// # Errors
 ///
@@ -64,7 +72,23 @@ pub(crate) fn task() -> Option<ChildTask> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Returns the process that started this one, also if it has exited since.
+/// Closes the descriptors that this process inherited, except the standard ones. A container runtime or a caller can leave some open in the
+/// probe. Must be called before this process opens files.
+pub(crate) fn close_inherited() {
+    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return };
+    let numbers: Vec<i32> = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    // The descriptor of the folder is closed already.
+    let is_open = |number: &i32| *number > 2 && std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
+    for number in numbers.into_iter().filter(is_open) {
+        // SAFETY: nothing in this process owns one of these descriptors.
+        #[allow(unsafe_code, reason = "the owner of an inherited descriptor is another process")]
+        unsafe {
+            rustix::io::close(number);
+        }
+    }
+}
+
+/// Returns the process that started this process, even if it has exited since.
 pub(crate) fn parent() -> Option<Pid> {
     sockopt::socket_peercred(io::stdin()).ok().map(|peer| peer.pid)
 }
@@ -78,19 +102,85 @@ pub(crate) fn parent() -> Option<Pid> {
 pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
-    let status = match wait(&mut child, time)? {
-        Some(status) => status,
-        None => {
-            let _ = child.kill();
-            let mut why = format!("the process did not end within {:.1} s", time.as_secs_f32());
-            if wait(&mut child, KILL_TIME)?.is_none() {
-                why.push_str(&left_behind(child.id()));
-            }
+    let status = match end(&mut child, time)? {
+        End::Exited(status) => status,
+        End::Late { left } => {
+            let left = left.map(left_behind).unwrap_or_default();
+            let why = format!("the process did not end within {:.1} s{left}", time.as_secs_f32());
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
     };
     let text = |part: Receiver<Vec<u8>>| part.recv_timeout(KILL_TIME).unwrap_or_default();
     Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// How a process ended that had a time limit.
+pub(crate) enum End {
+    Exited(ExitStatus),
+    /// It did not exit in time and was killed. `left`: its ID, if it could not be killed.
+    Late {
+        left: Option<u32>,
+    },
+}
+
+/// Waits for a process, and kills it if it does not exit within `time`.
+///
+/// # Errors
+///
+/// Fails if the process cannot be waited for.
+pub(crate) fn end(child: &mut Child, time: Duration) -> io::Result<End> {
+    if let Some(status) = wait(child, time)? {
+        return Ok(End::Exited(status));
+    }
+    let _ = child.kill();
+    Ok(End::Late { left: wait(child, KILL_TIME)?.is_none().then(|| child.id()) })
+}
+
+/// Returns how a process ended: its signal or its exit status.
+pub(crate) fn exit_text(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => {
+            let name = rustix::process::Signal::from_named_raw(signal).map(|signal| format!(" ({signal:?})"));
+            format!("was killed by signal {signal}{}", name.unwrap_or_default())
+        }
+        (None, Some(code)) => format!("exited with status {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// Makes this child the first process that the kernel ends if memory is scarce, and prevents dumps and traces of its memory.
+///
+/// # Errors
+///
+/// Fails if the limits cannot be set, or if the parent has ended.
+pub(crate) fn isolate() -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", END_FIRST)?;
+    limit(Resource::Core, NO_DUMP)?;
+    end_with_parent()
+}
+
+/// Sets a limit of this process.
+///
+/// # Errors
+///
+/// Fails if this is not permitted.
+pub(crate) fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
+}
+
+/// Makes the kernel end this process with its parent, and prevents dumps and traces. A change of the user clears this.
+///
+/// # Errors
+///
+/// Fails if the parent has ended.
+pub(crate) fn end_with_parent() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // A parent that ended earlier sends no signal.
+    match getppid() == parent() {
+        true => Ok(()),
+        false => Err(io::Error::other("the probe has ended")),
+    }
 }
 
 /// Returns the text for a process that cannot be killed.

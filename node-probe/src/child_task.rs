@@ -1,4 +1,4 @@
-//! `ChildTask`: the input of each task of a child process (NVML, journalctl, device access, nvidia-smi, NCCL).
+//! `ChildTask`: the input of each task of a child process (NVML, journalctl, device access, nvidia-smi, NCCL, CUDA).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,11 +19,13 @@ pub(crate) enum ChildTask {
     DeviceAccess(DeviceAccessRequest),
     /// Run nvidia-smi of the host.
     NvidiaSmi(NvidiaSmi),
-    /// Ask NCCL in a pod for the status of its job.
+    /// Query the NCCL status service of a pod.
     Nccl(NcclRequest),
+    /// Start CUDA of the node.
+    Cuda(Paths),
 }
 
-/// The pod whose NCCL is asked.
+/// The pod whose NCCL status service is queried.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NcclRequest {
     pub(crate) proc: PathBuf,
@@ -130,6 +132,7 @@ impl ChildTask {
             Self::DeviceAccess(_) => "node-probe: devices of a container",
             Self::NvidiaSmi(_) => "node-probe: nvidia-smi",
             Self::Nccl(_) => "node-probe: NCCL",
+            Self::Cuda(_) => "node-probe: CUDA",
         }
     }
 }
@@ -153,6 +156,6 @@ mod tests {
         let tasks: Vec<ChildTask> =
             serde_json::from_str(include_str!("../../tests/isolation/tasks.json")).expect("a child could read them");
         let titles: std::collections::BTreeSet<_> = tasks.iter().map(ChildTask::title).collect();
-        assert_eq!(titles.len(), 5, "{titles:?}");
+        assert_eq!(titles.len(), 6, "{titles:?}");
     }
 }

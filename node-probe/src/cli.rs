@@ -1,8 +1,8 @@
-//! Parses the command line of node-probe into a validated [`Invocation`].
+//! Parses the command line of node-probe (`Shipped`, `Development`) into a validated [`Invocation`].
 //!
 //! There are two parsers. [`Shipped`] is for the program that runs on nodes: none of its options is a path of a file, a
-//! program or a library, because any user who may exec into the probe's container chooses the options. [`Development`] adds
-//! such options. The tasks of child processes have no options at all (see `child`).
+//! program or a library, because any user with exec rights in the probe's container chooses the options.
+//! [`Development`] adds such options. The tasks of child processes have no options at all (see `child`).
 
 use std::ffi::OsString;
 use std::str::FromStr;
@@ -115,9 +115,12 @@ enum Command {
         /// Also print the records of the kernel log (at most 2 MiB), /proc/driver/nvidia and PCI configuration spaces
         #[arg(long)]
         raw_log: bool,
-        /// Also ask NCCL in this pod for the status of its job, twice
+        /// Also query NCCL in this pod for the status of its job, twice
         #[arg(long, value_name = "POD_UID")]
         nccl_ras: Option<PodUid>,
+        /// Also start CUDA of the node in a process without privileges (cuInit, cuDeviceGetCount; no context)
+        #[arg(long)]
+        deep: bool,
     },
     /// Several sections in one pass: inventory,kubelet,processes
     Read {
@@ -273,8 +276,8 @@ fn probe_command(command: Command, operator: bool) -> ProbeCommand {
         Command::Kubelet => SectionName::Kubelet.into(),
         Command::Host(container_args) => container_args.with(vec![SectionName::Host]),
         Command::Xid(WindowArgs { since }) => ReadCommand { since, ..SectionName::Xid.into() },
-        Command::All { window: WindowArgs { since }, container_args, raw_log, nccl_ras } => {
-            ReadCommand { since, raw_log, nccl_ras, ..container_args.with(SectionName::ALL.to_vec()) }
+        Command::All { window: WindowArgs { since }, container_args, raw_log, nccl_ras, deep } => {
+            ReadCommand { since, raw_log, nccl_ras, deep, ..container_args.with(SectionName::ALL.to_vec()) }
         }
         Command::Read { sections, container_args } => container_args.with(sections),
         Command::Kill(Kill { gpu, pid, start_ticks, grace_seconds, action_args: ActionArgs { plan, once } }) => {

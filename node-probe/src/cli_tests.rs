@@ -26,7 +26,8 @@ fn refusal(line: &str) -> String {
 
 const UUID: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
 
-/// With each of these options, a user who can exec into the probe could become root on the node, or read the node's files.
+/// With any of these options, a user with exec rights in the probe's container could become root on the node, or read
+/// the node's files.
 #[test]
 fn the_shipped_program_has_no_option_that_names_a_library_a_root_a_program_or_a_file() {
     for line in [
@@ -137,6 +138,8 @@ fn commands() -> Vec<ProbeCommand> {
             let nccl_ras = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc".parse().ok();
             reads.push(ReadCommand { nccl_ras: nccl_ras.clone(), ..read.clone() });
             reads.push(ReadCommand { stack_log: stack_log(), nccl_ras, ..read.clone() });
+            reads.push(ReadCommand { deep: true, ..read.clone() });
+            reads.push(ReadCommand { stack_log: stack_log(), deep: true, ..read.clone() });
         }
         if read.sections == [SectionName::Telemetry] {
             reads.extend([0, 10].map(|seconds| ReadCommand { sample_seconds: Some(seconds), ..read.clone() }));

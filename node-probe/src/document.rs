@@ -1,4 +1,4 @@
-//! `fit`: writes a report, without the sections that make it too large. `blank`: a report without sections.
+//! `fit`: writes a report as JSON, without the sections that make it too large. `blank`: a report without sections.
 
 use std::time::Duration;
 
@@ -19,20 +19,21 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns the report without the sections that make the document too large, each with a problem, and the document.
+/// Removes the sections that make the document too large, and adds a problem for each. Returns the report and the
+/// document.
 pub(crate) fn fit(report: Report) -> (Report, Vec<u8>) {
     fit_into(report, MAX_BYTES)
 }
 
 fn fit_into(mut report: Report, most: usize) -> (Report, Vec<u8>) {
-    // Only one section is removed at a time, so that the others stay.
+    // Only one section is removed at a time, so that as many as possible remain.
     for _ in 0..=SectionName::ALL.len() + 2 {
         let document = write(&report);
         // One byte is reserved for the newline.
         if document.len() < most {
             return (report, document);
         }
-        // The facts are more important than the raw records, and those than the files.
+        // The raw files are removed first, then the raw records, because the facts are more important.
         if !report.raw_files.is_empty() {
             report.raw_files.clear();
             continue;

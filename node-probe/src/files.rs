@@ -16,7 +16,7 @@ use crate::bounded;
 /// Size limit for files of procfs and sysfs, which are much smaller.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// Maximum number of entries of a directory. `/proc` of a large node has tens of thousands.
+/// Maximum number of entries of a directory. `/proc` of a large node has tens of thousands of entries.
 const MAX_ENTRIES: usize = 100_000;
 
 /// Maximum time for reading a directory. Entries after this time are left out, so that the entries that were read

@@ -1,4 +1,4 @@
-//! Keeps the container of the probe running (`hold`), and stops it from inside the container (`release`).
+//! `hold`: keeps the container of the probe running. `release`: stops the hold from inside the container.
 //!
 //! A probe pod is deleted together with its hold. An ephemeral container cannot be deleted, so it must exit on its own. No
 //! signal is used, because the hold may be the first process of its PID namespace, and such a process ignores signals

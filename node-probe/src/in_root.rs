@@ -1,11 +1,12 @@
-//! `Root`: opens files below a root directory with untrusted links: that of the host, a driver container or a workload.
+//! `Root`: opens files below a root directory with untrusted links: the host, a driver container or a workload.
 //!
 //! A symbolic link is resolved inside its root: `/proc/1/root/etc/x -> /usr/y` means `/usr/y` of the host. The path is
 //! opened one component after another without following links (`O_PATH`, `O_NOFOLLOW`), which has no effect on the opened
 //! file. Only a regular file is then opened for reading, through its descriptor: a link to a device is never opened.
 //!
-//! A request to a FUSE server that does not answer cannot be interrupted, also not by the end of the probe. In the root of a container
-//! ([`Root::of_container`]) only mounts of local file systems are entered, because a tenant can be that server.
+//! A request to a FUSE server that does not respond cannot be interrupted, not even by the end of the probe. In the
+//! root of a container ([`Root::of_container`]), only mounts of local file systems are entered, because a tenant can
+//! run that server.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -29,8 +30,9 @@ use crate::{bounded, files};
 /// The kernel's limit on the number of links in one path.
 const MAX_LINKS: u32 = 40;
 
-/// Maximum number of components, with those of links, and of folders below each other: each takes calls and a descriptor. A container can
-/// create links of 4 KiB and folders of any depth; driver files have less than 10 of them.
+/// Maximum number of components of a path, including those of links, and maximum depth of folders: each component needs
+/// system calls and a descriptor. A container can create links of 4 KiB and folders of any depth; paths of driver files
+/// have fewer than 10 components.
 const MAX_PARTS: u32 = 256;
 const MAX_DEPTH: usize = 64;
 
@@ -39,10 +41,10 @@ pub(crate) const LOCAL: [&str; 15] = [
     "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "vfat", "overlay", "tmpfs", "ramfs", "squashfs",
     "erofs", "cramfs",
 ];
-/// Types of local file systems that have no files of their own.
+/// Types of local file systems whose files belong to the kernel.
 const OF_THE_KERNEL: [&str; 2] = ["devtmpfs", "sysfs"];
 
-/// The reason why a file of a container is not looked up.
+/// The reason why a file of a container is not opened.
 const NOT_LOCAL: &str = "not read: it is not on a local file system";
 
 /// Maximum size of the list of mounts of a container.
@@ -93,7 +95,8 @@ impl Root {
         Ok(root)
     }
 
-    /// Returns an error if an opened file is on a mount that may not be entered. No file system is asked: the kernel knows the mount.
+    /// Returns an error if an opened file is on a mount that may not be entered. The kernel knows the mount, so no
+    /// request is sent to the file system.
     fn enter(&self, opened: &OwnedFd) -> rustix::io::Result<()> {
         let Some(mounts) = &self.mounts else { return Ok(()) };
         let text = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", opened.as_raw_fd()));
@@ -311,7 +314,7 @@ impl HostFile {
         bounded::in_time(&self.path, move || Ok((fstat(&file)?.st_dev, fstatvfs(&file)?)))
     }
 
-    /// Returns whether the file is of one of these kinds.
+    /// Returns whether the file has one of these types.
     pub(crate) fn is_of(&self, kinds: &[FileType]) -> bool {
         kinds.contains(&self.kind)
     }
@@ -345,7 +348,8 @@ pub(crate) fn find(root: &Path, path: &str) -> Option<HostFile> {
     Root::open(root).ok()?.find(path)
 }
 
-/// Returns the properties of an entry of a folder, without following a link. Any file can be mounted on the entry: its server is not asked.
+/// Returns the properties of an entry of a folder, without following a link. Any file system can be mounted on the
+/// entry, so no request is sent to its server.
 fn entry(folder: &OwnedFd, name: &str) -> rustix::io::Result<Statx> {
     statx(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)
 }
@@ -368,7 +372,7 @@ fn parts(path: &Path) -> Vec<PathBuf> {
     parts
 }
 
-/// Returns the mount of a path, as the list of mounts of a container names it.
+/// Returns the mount of a path in the format of a container's list of mounts.
 #[cfg(test)]
 pub(crate) fn mount_line(path: &Path, kind: &str) -> String {
     let file = openat(CWD, path, HANDLE, Mode::empty()).expect("there");
@@ -405,7 +409,7 @@ mod tests {
         assert_eq!(resolved(tree.path(), "a"), None);
     }
 
-    /// Root in a container can create links of 4 KiB, each of them to the next one, and folders of any depth.
+    /// Root in a container can create links of 4 KiB that lead to further links, and folders of any depth.
     #[test]
     fn long_and_deep_links_end_the_search() {
         let tree = Tree::new();
@@ -440,7 +444,7 @@ mod tests {
         }
         list("20", "");
         assert!(Root::of_container(&container).is_err(), "the mount is unknown");
-        // Below this root, /proc is another mount.
+        // Below this root, /proc is a separate mount.
         let local = mount_line(Path::new("/"), "overlay");
         for (kind, found) in [("fuse", false), ("sysfs", true)] {
             list("30", &format!("{local}{}", mount_line(Path::new("/proc"), kind)));
@@ -452,7 +456,8 @@ mod tests {
         }
     }
 
-    /// A container: an overlay of folders on two file systems, a bind mount, and FUSE mounts whose server never answers.
+    /// A container: an overlay of folders on two file systems, a bind mount, and FUSE mounts whose server never
+    /// responds.
     const CONTAINER: &str = r#"
 import ctypes, os, sys, time
 libc = ctypes.CDLL(None, use_errno=True)

@@ -8,7 +8,7 @@
 //!       └──▶ actions (kill, reset) ───────────▶ Report
 //! ```
 //!
-//! Each module imports only from those above it:
+//! Each module imports only from the modules above it:
 //!
 //! ```text
 //!   document       the report as JSON, of limited size; its version and units
@@ -25,7 +25,8 @@
 //!   privileges     drops all privileges
 //!   host           procfs, sysfs, the host's files, the kubelet
 //!   nvml           NVML, in a child process
-//!   nccl           asks NCCL in a pod for the status of its job, in a child process
+//!   nccl           queries NCCL in a pod for the status of its job, in a child process
+//!   cuda           starts CUDA of the node, in a child process
 //!   kernel_log     kernel events
 //!   collect        reads all sections concurrently, with a deadline
 //!   replay         the same report from a facts file
@@ -47,6 +48,8 @@ mod child_task;
 mod cli;
 #[cfg(target_os = "linux")]
 mod collect;
+#[cfg(target_os = "linux")]
+mod cuda;
 mod document;
 #[cfg(target_os = "linux")]
 mod files;
@@ -159,6 +162,7 @@ fn close_output() {
 /// Runs the task of a child process.
 #[cfg(target_os = "linux")]
 fn run_child(task: child_task::ChildTask) -> ExitCode {
+    child::close_inherited();
     bounded::read_directly();
     let not_started = |program: &str, error: &std::io::Error| {
         let _ = writeln!(std::io::stderr(), "{program} could not be run: {error}");
@@ -167,6 +171,7 @@ fn run_child(task: child_task::ChildTask) -> ExitCode {
     match task {
         child_task::ChildTask::Nvml(request) => nvml::run_in_child(&request),
         child_task::ChildTask::Nccl(request) => nccl::run_in_child(&request),
+        child_task::ChildTask::Cuda(paths) => cuda::run_in_child(&paths),
         child_task::ChildTask::Journal(journal) => {
             not_started("the host's journalctl", &kernel_log::become_in_root(&journal))
         }

@@ -1,13 +1,13 @@
-//! The paths of the host's files as seen from the probe (`Paths`), and the owner of the root: node or workload.
+//! `Paths`: the paths of the host's files as seen from the probe, and the owner of the root: node or workload.
 //!
-//! In a privileged pod with `hostPID` the host's file system is `/proc/1/root`. If PID 1 cannot be opened (a kubelet that
-//! runs inside a container: kind, k3d, Talos), the file system is the root of the kubelet's process, which is in no pod. On
-//! the node itself, and in a container with its own PID namespace, the file system is `/`. `/proc`, `/sys` and `/dev` are
-//! the probe's own: a privileged pod has the host's devices, and sysfs is not namespaced.
+//! In a privileged pod with `hostPID`, the host's file system is `/proc/1/root`. If PID 1 cannot be opened (a kubelet
+//! that runs inside a container: kind, k3d, Talos), the file system is the root of the kubelet's process, which is in
+//! no pod. On the node itself, and in a container with its own PID namespace, the file system is `/`. The probe uses
+//! its own `/proc`, `/sys` and `/dev`: a privileged pod has the host's devices, and sysfs has no namespaces.
 //!
-//! In an ephemeral container, process 1 and its root belong to the workload: files there are read as files of that workload,
-//! and are not trusted ([`Owner::Workload`]). Namespaces and cgroups show which of these cases applies. If they do not,
-//! the root counts as the root of a workload.
+//! In an ephemeral container, process 1 and its root belong to the workload: files there are read as files of that
+//! workload, and are not trusted ([`Owner::Workload`]). Namespaces and cgroups show which of these cases applies. If
+//! they do not, the root is treated as the root of a workload.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,6 @@
-//! Drops all privileges of this process (`drop_all`), before it loads an NVML library from a workload or reads answers of one.
+//! `drop_all`: drops all privileges of this process.
+//!
+//! This is needed before the process loads an NVML library of a workload or reads answers of a workload.
 
 use std::io;
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! Replays a facts file instead of reading hardware (`load`, `replay`). The result is the same report.
+//! `load`, `replay`: make a report from a facts file instead of reading hardware. The result is the same report.
 //!
-//! The current time is the time at which the facts were taken, so that the same file always results in the same report.
+//! The time of the facts is used as the current time, so that the same file always results in the same report.
 
 use std::fs;
 use std::path::Path;
@@ -55,7 +55,7 @@ pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
     Ok(facts)
 }
 
-/// Describes a JSON document without facts.
+/// Describes a JSON document that contains no facts.
 fn what_instead(text: &[u8], facts: &Report) -> String {
     let names = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default();
     if let Some(problem) = &facts.error {
@@ -83,6 +83,10 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
     }
     if request.read.sections.contains(&SectionName::Xid) {
         sections.xid = Some(kernel_log(facts, request));
+    }
+    if let Some(host) = sections.host.as_mut().and_then(|section| section.data.as_mut()).filter(|_| !request.read.deep)
+    {
+        host.cuda = None;
     }
     let (kernel_log, raw_files) = match request.read.raw_log {
         true => (facts.kernel_log.clone(), facts.raw_files.clone()),

@@ -1,4 +1,4 @@
-//! The request of a run (`Request`): sections, time window, container, and files that replace the machine.
+//! `Request`: the request of a run: sections, time limit, time window, container, and files that replace the machine.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A file tree in a temporary directory, for tests (`Tree`).
+//! `Tree`: a file tree in a temporary directory, for tests.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Opens files that may be loaded or run (`TrustedFile`), because only root can have created or changed these files.
+//! `TrustedFile`: opens files that may be loaded or run, because only root can have created or changed these files.
 //!
 //! Every component of the path, from the root directory to the file, must belong to root (or to the user that the probe runs
 //! as) and must not be writable by group or others. Links are resolved inside the root. The walk holds

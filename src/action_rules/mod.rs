@@ -1,4 +1,4 @@
-//! Modules of the rules for the actions: which processes must not be killed, and what blocks a GPU reset.
+//! Rules for actions on a node: processes that must not be killed; the conditions and the plan of a GPU reset.
 //!
 //! The functions are pure. They run on the node right before the action.
 

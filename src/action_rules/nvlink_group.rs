@@ -1,4 +1,4 @@
-//! `group_of`: the GPUs that must be reset together because of NVLink. `group`: the rule about them for a reset plan.
+//! `group_of`: the GPUs that must be reset together because of NVLink. `group`: the rule that checks this for a reset.
 
 use super::reset_conditions::ResetConditions;
 use crate::facts::action::ResetPlan;

@@ -1,7 +1,7 @@
-//! `refusal`: the reason why a process (`Candidate`) that the node or the driver needs must not be killed.
+//! `refusal`: returns why a process (`Candidate`) must not be killed, e.g. because the node or the driver needs it.
 //!
-//! These processes are recognized by their names in the kernel. Any process can use such a name. This is harmless: a
-//! process with such a name is not killed.
+//! Most of these processes are recognized by their names in the kernel. Any process can have such a name. This is
+//! harmless: the process is then not killed.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! `needs`: whether a GPU needs a reboot instead of a reset; GPUs that are reset with it; the steps before the reset.
+//! `needs`: what a GPU reset requires: a reboot instead, steps before the reset, and other GPUs that are reset with it.
 
 pub use super::nvlink_group::ResetGroup;
 use super::nvlink_group::group_of;

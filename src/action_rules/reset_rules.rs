@@ -1,4 +1,4 @@
-//! `RULES`: the conditions of a GPU reset, which `reset_plan` checks. Each adds a blocker if it is not met.
+//! `RULES`: the conditions of a GPU reset. Each rule adds a blocker to the plan if its condition is not met.
 
 use super::nvlink_group::group;
 use super::reset_conditions::ResetConditions;

@@ -1,4 +1,4 @@
-//! The types of the `action` of a report (at most one): what `node-probe kill` or `node-probe reset` found and did.
+//! The types for the `action` of a report: the plan or the result of `node-probe kill` or `node-probe reset`.
 
 use serde::{Deserialize, Serialize};
 use syringe_macros::facts;

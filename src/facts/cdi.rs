@@ -1,4 +1,6 @@
-//! `Cdi`, `CdiSpec`: types for the CDI specifications of NVIDIA devices in the `host` section, compared with the node.
+//! `Cdi`, `CdiSpec`: the CDI specifications of NVIDIA devices on a node, and how they differ from the node.
+//!
+//! Part of the `host` section.
 //!
 //! Source: files in `/etc/cdi`, `/var/run/cdi` and the folders that are set in the configuration of the runtime.
 

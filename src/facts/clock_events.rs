@@ -1,5 +1,4 @@
-//! `REASONS`: a table of clock event reasons (bit, label, whether it is a fault). `mask_of`: the reasons of a GPU as
-//! a mask. `load_percent`: its load.
+//! `REASONS`: NVML's clock event reasons. `mask_of`: the reasons of a GPU. `load_percent`: the utilization of a GPU.
 
 use super::telemetry::{GpuTelemetry, Throttling};
 
@@ -44,8 +43,8 @@ pub const REASONS: [ClockEventReason; 9] = [
 /// The bits of all reasons that are faults.
 pub const FAULTS: u64 = SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL | POWER_BRAKE;
 
-/// Returns the utilization of a GPU, unless the driver calls the GPU idle: then the reading is wrong, or the program does little.
-/// Every rule about load uses this definition.
+/// Returns the utilization of a GPU. Returns `None` if the driver reports the GPU as idle: then the value is wrong, or
+/// the program does little. Every rule about load uses this function.
 pub fn load_percent(now: &GpuTelemetry) -> Option<u32> {
     now.utilization.gpu_percent.filter(|_| mask_of(&now.throttling) & IDLE == 0)
 }

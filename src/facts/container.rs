@@ -22,7 +22,7 @@ pub struct ContainerAccess {
     pub visible_devices: Option<String>,
     /// Device files of GPUs in `/dev` of the container.
     pub devices: Vec<ContainerDevice>,
-    /// What the programs of the container see. An older probe did not read it.
+    /// What the programs of the container see. Older probes do not report it.
     pub view: Option<ContainerView>,
 }
 

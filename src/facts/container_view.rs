@@ -1,4 +1,4 @@
-//! `ContainerView`: what the programs of one container see: shared memory, limits, driver libraries, network interfaces.
+//! `ContainerView`: shared memory, limits, driver libraries and network interfaces as one container sees them.
 //!
 //! Part of `ContainerAccess`. Source: the root of the container and `/proc/PID` of its processes, which the container controls, and the
 //! events of its cgroup.
@@ -18,9 +18,9 @@ pub struct ContainerView {
     pub may_lock_memory: Option<bool>,
     /// Whether the container has devices for RDMA (`/dev/infiniband/uverbs*`).
     pub has_rdma_devices: bool,
-    /// How often the kernel killed a process because the memory limit of the container was reached, since its start.
+    /// Number of processes that the kernel has killed at the memory limit of the container since its start.
     pub memory_kills: Option<u64>,
-    /// How often a process or thread could not start because the limit of the container was reached, since its start.
+    /// Number of failed starts of processes or threads at the limit of the container, since its start.
     pub refused_threads: Option<u64>,
     /// Driver libraries (`libcuda`, `libnvidia-ml`) that processes have mapped, each path once.
     pub mapped_libraries: Vec<MappedLibrary>,
@@ -28,7 +28,8 @@ pub struct ContainerView {
     pub library_files: Vec<LibraryFile>,
     /// Whether all usual folders were searched for the libraries.
     pub libraries_searched: bool,
-    /// Environment variables of the first process that select network interfaces: only those with known names and plain values.
+    /// Environment variables of the first process that select network interfaces. Only known names with plain values
+    /// are listed.
     pub network_settings: BTreeMap<String, String>,
     /// Network interfaces of the container. Read only if a variable selects interfaces.
     pub interfaces: Option<Vec<String>>,

@@ -1,9 +1,11 @@
-//! `DriverLoad`: the facts that show why the nvidia module is not loaded; only read on GPU nodes without the module.
+//! `DriverLoad`: why the nvidia module is not loaded: Secure Boot, lockdown, SELinux, modules on disk.
+//!
+//! Read only on GPU nodes without the module.
 
 use jiff::Timestamp;
 use syringe_macros::facts;
 
-/// The kernel's requirements for modules, and the nvidia modules that exist on the node.
+/// The kernel's requirements for modules, and the nvidia modules on the node.
 #[facts(omit(Option, Vec))]
 pub struct DriverLoad {
     /// Secure Boot (the EFI variable `SecureBoot`). `None`: the node has no EFI variables, or they could not be read.

@@ -1,4 +1,6 @@
-//! The types of the `ecc` section (from NVML): memory errors, repairs, and the recovery action that the driver advises.
+//! The types of the `ecc` section: memory errors, row remapping, page retirement, repairs, recommended recovery action.
+//!
+//! Source: NVML.
 //!
 //! *Volatile* counters are reset when the driver is loaded and, without persistence mode, when the last client exits.
 //! *Aggregate* counters are stored in the InfoROM over the lifetime of the board.
@@ -62,8 +64,8 @@ pub struct ErrorCounts {
     pub corrected: Option<u64>,
     /// Uncorrected errors in all locations.
     pub uncorrected: Option<u64>,
-    /// Error counts by location (`nvmlDeviceGetMemoryErrorCounter`). Locations without errors are omitted, and also those
-    /// with a counter that could not be read: see [`Ecc::availability`].
+    /// Error counts by location (`nvmlDeviceGetMemoryErrorCounter`). A location is omitted if it has no errors or if
+    /// one of its counters could not be read: see [`Ecc::availability`].
     pub locations: Vec<LocationErrors>,
 }
 

@@ -8,6 +8,7 @@ use syringe_macros::facts;
 use super::cdi::Cdi;
 use super::container::ContainerAccess;
 use super::container_runtime::ContainerRuntime;
+use super::cuda::CudaStart;
 use super::driver_load::DriverLoad;
 use super::host_levels::HostLevels;
 use super::is_zero;
@@ -25,6 +26,7 @@ use crate::pci::PciAddress;
     driver_load,
     nvidia_stack,
     stack_log,
+    cuda,
     device_nodes_missing,
     gsp_firmware_versions,
     hugepages,
@@ -42,8 +44,8 @@ pub struct Host {
     pub driver: DriverVersions,
     /// Loaded kernel modules that matter for GPUs: `nvidia`, `nvidia_uvm`, `nvidia_peermem`, `nouveau`, `vfio_pci`, …
     pub modules: Vec<String>,
-    /// Kernel modules of RDMA that are not loaded although the module of a Mellanox card or of the RDMA core is: `mlx5_ib`, `ib_uverbs`,
-    /// `ib_umad`, `rdma_ucm`. Empty if the kernel contains the RDMA core.
+    /// RDMA kernel modules that are missing: the module of a Mellanox card or the RDMA core is loaded, and one of
+    /// `mlx5_ib`, `ib_uverbs`, `ib_umad`, `rdma_ucm` is not. Empty if the RDMA core is built into the kernel.
     pub rdma_modules_missing: Vec<String>,
     /// NVIDIA display devices on the PCI bus (vendor 10de, class 0300 or 0302).
     pub pci_gpus: Vec<PciGpu>,
@@ -71,13 +73,14 @@ pub struct Host {
     pub memory_total_bytes: Option<u64>,
     /// Available memory of the node.
     pub memory_available_bytes: Option<u64>,
-    /// How full the host is, and whether its CPUs and its memory are complete. Read only if the file system is that of the node.
+    /// File systems, limits, clock, CPUs and memory of the host. Read only if the file system is that of the node.
     pub levels: Option<HostLevels>,
     /// Processes of the daemons, of `compute-domain-daemon` (which starts IMEX in a pod), and of the toolkit.
     pub services: Vec<StackProcess>,
-    /// Services that systemd starts at boot and that have no process: the persistence daemon, DCGM, kubelet, container runtimes.
+    /// Services that systemd starts at boot but that have no process: the persistence daemon, DCGM, kubelet, container
+    /// runtimes.
     pub services_not_running: Vec<String>,
-    /// What the logs of Fabric Manager and IMEX say about their last start.
+    /// The last start of Fabric Manager and IMEX according to their logs.
     pub service_logs: Vec<ServiceLog>,
     /// GPU devices of one container, if a container was passed to the probe.
     pub container: Option<ContainerAccess>,
@@ -92,6 +95,8 @@ pub struct Host {
     /// The last log lines of one container of NVIDIA's software for Kubernetes, if the probe request specifies the
     /// container.
     pub stack_log: Option<StackLog>,
+    /// What CUDA answers to a new process. Read only with `--deep`.
+    pub cuda: Option<CudaStart>,
 }
 
 /// Driver versions. NVML does not work if they differ.
@@ -115,7 +120,7 @@ pub struct DriverVersions {
     pub library_path: Option<String>,
 }
 
-/// An NVIDIA GPU on the PCI bus, whether or not a driver is bound to it.
+/// An NVIDIA GPU on the PCI bus, with or without a bound driver.
 #[facts(omit(iommu_group, iommu_domain))]
 pub struct PciGpu {
     /// PCI address.
@@ -151,14 +156,14 @@ pub struct Daemons {
     pub mps: Option<bool>,
 }
 
-/// The end of a daemon's log in `/var/log` of the host or of a driver container, which only root writes.
+/// The end of a daemon's log in `/var/log` of the host or of a driver container. Only root can write this log.
 #[facts(omit(Option, starts))]
 pub struct ServiceLog {
     /// `fabricmanager` or `nvidia-imex`.
     pub service: String,
     /// Version in the line about the last start.
     pub version: Option<String>,
-    /// Number of starts in the last 64 KiB that have the date of the last line, or of the day before it.
+    /// Number of starts in the last 64 KiB of the log, on the date of the last line or the day before.
     pub starts: u32,
     /// Time of the last change of the file.
     pub written_at: Option<Timestamp>,

@@ -1,19 +1,21 @@
-//! The levels of a host: full file systems, limits, clock, CPUs, memory of sockets, pressure and kernel taint.
+//! The types for the state of a host: full file systems, limits, clock, CPUs, memory, pressure and kernel taint.
 //!
-//! Source: `statvfs`, procfs and sysfs. Values that say nothing on a healthy node (degraded arrays, CPUs offline) are left out.
+//! Source: `statvfs`, procfs and sysfs. Values without meaning on a healthy node (degraded arrays, CPUs offline) are
+//! omitted.
 
 use std::collections::BTreeMap;
 
 use syringe_macros::facts;
 
-/// How full the host is, and whether its CPUs and its memory are complete.
+/// File systems, limits, clock, CPUs and memory of the host.
 #[facts(omit(Option, Vec))]
 pub struct HostLevels {
-    /// Local file systems of `/`, the kubelet, the container runtime, `/var/log` and `/tmp`, each once.
+    /// The local file systems of `/`, the kubelet, the container runtime, `/var/log` and `/tmp`. Each file system is
+    /// listed once.
     pub file_systems: Vec<FileSystem>,
     /// Linux software RAID arrays with missing devices (`/proc/mdstat`).
     pub degraded_arrays: Vec<DegradedArray>,
-    /// Whether a time service keeps the clock.
+    /// The clock, and the time service that keeps it synchronized.
     pub clock: Option<Clock>,
     /// Threads, open files and tracked connections, each with its limit.
     pub limits: Option<Limits>,
@@ -21,24 +23,24 @@ pub struct HostLevels {
     pub cpus: Option<Cpus>,
     /// CPUs and memory of each socket, if there are several.
     pub sockets: Vec<Socket>,
-    /// Shares of the last five minutes in which all work waited.
+    /// Shares of the last five minutes in which all tasks waited.
     pub pressure: Option<Pressure>,
-    /// The kernel's bits about events that make it less trustworthy (`/proc/sys/kernel/tainted`).
+    /// The taint bits of the kernel (`/proc/sys/kernel/tainted`).
     pub kernel_taint: Option<u64>,
 }
 
 /// Space of one local file system.
 #[facts(omit(Option, bool))]
 pub struct FileSystem {
-    /// The paths that are on this file system, of those that are checked.
+    /// The checked paths that are on this file system.
     pub paths: Vec<String>,
     /// Type, for example `ext4`.
     pub kind: String,
-    /// Whether it is mounted read-only, or the kernel made it read-only.
+    /// Whether the file system is read-only, by its mount options or because the kernel made it read-only.
     pub read_only: bool,
-    /// Size without the part that is reserved for root.
+    /// Size without the space that is reserved for root.
     pub total_bytes: u64,
-    /// Free space for programs.
+    /// Free space for programs without root privileges.
     pub available_bytes: u64,
     /// Number of inodes. Absent if the file system creates them as needed.
     pub inodes: Option<u64>,
@@ -57,15 +59,15 @@ pub struct DegradedArray {
     pub devices: u32,
     /// Number of devices that work.
     pub working: u32,
-    /// Whether a replaced device is being filled.
+    /// Whether data is being copied to a replaced device.
     pub is_rebuilding: bool,
 }
 
 /// The state of the system clock.
 #[facts(omit(Option))]
 pub struct Clock {
-    /// Whether the kernel considers its clock to be synchronized (`adjtimex`). The kernel withdraws this about nine hours after the last
-    /// correction by a time service.
+    /// Whether the kernel considers its clock to be synchronized (`adjtimex`). The kernel clears this state about nine
+    /// hours after the last correction by a time service.
     pub is_synchronized: Option<bool>,
     /// Name of the process of a time service (`chronyd`, `systemd-timesyn`, `ntpd`, `ptp4l`, `phc2sys`), if one runs.
     pub service: Option<String>,
@@ -74,9 +76,9 @@ pub struct Clock {
 /// Use of tables and limits of the kernel.
 #[facts(omit(Option))]
 pub struct Limits {
-    /// Threads, against the lower one of `threads-max` and `pid_max`.
+    /// Threads. The limit is the lower one of `threads-max` and `pid_max`.
     pub threads: Option<Level>,
-    /// Open files (`/proc/sys/fs/file-nr`). Absent if there is practically no limit.
+    /// Open files (`/proc/sys/fs/file-nr`). Absent if there is no practical limit.
     pub open_files: Option<Level>,
     /// Connections that netfilter tracks in the network namespace of the probe.
     pub connections: Option<Level>,
@@ -105,7 +107,7 @@ pub struct Cpus {
     pub frequency_driver: Option<String>,
     /// Number of checked CPUs with each governor (`scaling_governor`); at most 32 are checked.
     pub governors: BTreeMap<String, u32>,
-    /// Lowest frequency that the governor may choose, of the first CPU.
+    /// Lowest frequency that the governor may set for the first CPU.
     pub minimum_megahertz: Option<u64>,
     /// Highest frequency of the first CPU.
     pub maximum_megahertz: Option<u64>,

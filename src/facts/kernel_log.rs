@@ -46,9 +46,9 @@ pub struct Coverage {
     pub lost_records: u64,
     /// Whether the first record of the boot is still in the log. If so, the window begins at boot.
     pub complete_since_boot: Option<bool>,
-    /// Number of lines about NVIDIA (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port), and of warnings about network cards,
-    /// PCIe ports and devices of the IOMMU, that were not recognized: they are neither events nor known harmless messages. This includes lines whose format does not show whether the kernel wrote
-    /// them.
+    /// Number of lines that were not recognized: neither events nor known harmless messages. Only lines about NVIDIA
+    /// (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port) and warnings about network cards, PCIe ports and devices
+    /// of the IOMMU are counted. This includes lines whose format does not show whether the kernel wrote them.
     pub unread_lines: u64,
     /// Number of `unread_lines` about NVIDIA that contain the frame of an Xid or SXid, or report an error in other words.
     pub unread_errors: u64,
@@ -158,8 +158,8 @@ pub struct KernelEvent {
     pub first: Option<Timestamp>,
     /// Time of the last line.
     pub last: Option<Timestamp>,
-    /// Times of separate occurrences, oldest first. Lines less than a minute apart are one occurrence. Empty if there was
-    /// only one. If there were many, the first one and the newest ones are listed.
+    /// Times of separate occurrences, oldest first. Lines less than a minute apart are one occurrence. Empty if there
+    /// was only one. If there were many, the list contains the first and the newest ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub occurrences: Vec<Timestamp>,
     /// The newest time in the log before the last line, if this time is later than `last`. In this case the clock was
@@ -185,12 +185,12 @@ impl KernelEvent {
         self.last.map(|last| self.not_before.map_or(last, |before| before.max(last)))
     }
 
-    /// Returns the known times of occurrences, oldest first. Empty if the times of the event are not known.
+    /// Returns the known times of the occurrences, oldest first.
     pub fn occurred_at(&self) -> Vec<Timestamp> {
         let (Some(first), Some(ordered)) = (self.first.or(self.last), self.ordered_at()) else { return Vec::new() };
         let mut times = self.occurrences.clone();
         if times.is_empty() {
-            // The report is from an older probe, or all lines were close together: only the first and the last time are
+            // An older probe reports no occurrences, and lines close together are one: only the first and last time are
             // known.
             times = if self.count > 1 { vec![first, ordered] } else { vec![ordered] };
             times.dedup();
@@ -198,8 +198,8 @@ impl KernelEvent {
         times
     }
 
-    /// Returns whether the driver withdraws a recommendation that only a reset resolves. Draining peer-to-peer traffic (3)
-    /// or recovering the IMEX domain (5) does not reset a GPU.
+    /// Returns whether the driver withdraws a recommendation that only a reset resolves. After recommendations to drain
+    /// peer-to-peer traffic (3) or to recover the IMEX domain (5), no reset is needed.
     pub fn is_reset(&self) -> bool {
         let value = |name: &str| self.details.get(name).map(String::as_str);
         self.is_xid(&[154])

@@ -1,6 +1,6 @@
 //! The types of the `kubelet` section: devices that the kubelet allocated to containers, and registered devices.
 //!
-//! No label or annotation contains this information.
+//! Labels and annotations of pods do not contain this information.
 //!
 //! Sources: the checkpoint of the device manager (`/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint`), the
 //! state of resource claims (`dra_manager_state`), and, if the checkpoint cannot be read, the pod-resources API of the

@@ -1,9 +1,9 @@
-//! Modules of the facts of a node, one for each section, and types for missing values (`Unsupported`, `Unread`, …).
+//! Modules of the facts of a node, one for each section. `Unsupported`, `Unread`, `LostGpu`: types for missing values.
 //!
-//! A field name ends in the unit of the value. `None` means that there is no value: the driver does not support the field
-//! (it is then in the list `unsupported` of the section), or it could not be read (it is then in the list `unread`, and the
-//! problems of the section contain the reason). The same applies to an empty list or map. [`availability`] tells these
-//! cases apart.
+//! A field name ends in the unit of the value. `None` means that there is no value: the driver does not support the
+//! field (it is then in the list `unsupported` of the section), or it could not be read (it is then in the list
+//! `unread`, and the problems of the section contain the reason). The same applies to an empty list or map.
+//! [`availability`] distinguishes these cases.
 
 pub mod action;
 pub mod cdi;
@@ -11,6 +11,7 @@ pub mod clock_events;
 pub mod container;
 pub mod container_runtime;
 pub mod container_view;
+pub mod cuda;
 pub mod driver_load;
 pub mod ecc;
 pub mod host;

@@ -1,4 +1,6 @@
-//! `NcclStatus`: two answers of NCCL's status service (RAS) in a pod, compared. All of it is a claim of processes of that pod.
+//! `NcclStatus`: communicators and ranks of a job, from two answers of NCCL's status service (RAS).
+//!
+//! Processes of the pod send the answers, so they can be false.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +9,10 @@ use syringe_macros::facts;
 use crate::facts::is_zero;
 use crate::report::Problem;
 
-/// Code of the problem that no process of the pod listens on the port of the service.
+/// Code of a problem: no process of the pod listens on the port of the service.
 pub const NOT_LISTENING: &str = "nccl_not_listening";
 
-/// The communicators of the job of a pod. Every process of a job answers for all of them.
+/// The communicators of the job of a pod. Each process of a job reports all of them.
 #[facts(omit(Option, Vec, communicators_omitted))]
 pub struct NcclStatus {
     /// UID of the pod.
@@ -23,26 +25,26 @@ pub struct NcclStatus {
     pub communicators: Vec<NcclCommunicator>,
     /// Number of communicators that are not listed.
     pub communicators_omitted: u64,
-    /// Why there is no answer, or no second one.
+    /// Why there is no answer, or no second answer.
     pub problem: Option<Problem>,
 }
 
 /// One communicator.
 #[facts(omit(Option, Vec, missing_omitted, ranks_omitted))]
 pub struct NcclCommunicator {
-    /// Its hash: hex digits.
+    /// Hash of the communicator, in hexadecimal digits.
     pub hash: String,
-    /// Number of its ranks.
+    /// Number of ranks in the communicator.
     pub size: u64,
     /// Ranks with the same counts and state, those with the fewest operations first.
     pub ranks: Vec<NcclRanks>,
-    /// Number of ranks that are in no listed group.
+    /// Number of ranks that are not in `ranks`.
     pub ranks_omitted: u64,
     /// Ranks that did not answer.
     pub missing: Vec<NcclRank>,
-    /// Number of ranks that did not answer and are not listed.
+    /// Number of ranks that did not answer and are not in `missing`.
     pub missing_omitted: u64,
-    /// Why no NCCL can have answered this: a rank twice, a rank beyond the size.
+    /// Why NCCL cannot have sent this answer: a rank occurs twice, or a rank is outside the communicator.
     pub impossible: Option<String>,
 }
 
@@ -51,13 +53,13 @@ pub struct NcclCommunicator {
 pub struct NcclRanks {
     /// Number of ranks.
     pub count: u64,
-    /// Number of operations that they have launched, by kind (`AllReduce`).
+    /// Number of operations that each of the ranks launched, by kind (`AllReduce`).
     pub launched: BTreeMap<String, u64>,
-    /// The same in the first answer, if they were in it.
+    /// The same numbers in the first answer, if it contains these ranks.
     pub launched_before: BTreeMap<String, u64>,
-    /// Result of the initialization: 0 success, 7 in progress, others are errors.
+    /// Result of the initialization: 0 success, 7 in progress, other values are errors.
     pub init_state: i64,
-    /// Asynchronous error: 0 none, 7 in progress, 6 of another process.
+    /// Asynchronous error: 0 none, 7 in progress, 6 error of another process.
     pub async_error: i64,
     /// Whether the communicator is being finalized, destroyed or aborted.
     pub ending: bool,
@@ -69,14 +71,15 @@ pub struct NcclRanks {
 #[facts]
 #[derive(Eq, PartialOrd, Ord)]
 pub struct NcclRank {
-    /// Its number in the communicator.
+    /// Number of the rank in the communicator.
     pub rank: u64,
-    /// Address of its process. Empty if it is not known.
+    /// Address of the process of the rank. Empty if it is not known.
     pub host: String,
-    /// ID of its process in the PID namespace of its pod.
+    /// ID of the process in the PID namespace of the pod.
     pub pid: i64,
-    /// NVML index of its GPU among those that its process can see. Negative if it is not known.
+    /// NVML index of the GPU of the rank, among the GPUs that its process can see. Negative if it is not known.
     pub device: i64,
-    /// Whether NCCL reached its process, but the process is not in the communicator: it has left it, or has not joined it yet.
+    /// Whether NCCL reached the process, but the process is not in the communicator: it has left, or has not joined
+    /// yet.
     pub not_joined: bool,
 }

@@ -1,11 +1,11 @@
-//! The type `Sample`: how much the counters of a GPU grew between two readings of one call.
+//! `Sample`: how much the error and throttling counters of a GPU grew between two readings.
 
 use syringe_macros::facts;
 
 use super::telemetry::Violation;
 
-/// How much the counters of a GPU grew between two readings. A probe reads twice if a counter of errors or of throttled time is
-/// not zero, or if the caller asks for it.
+/// How much the counters of a GPU grew between two readings. A probe reads twice if a counter of errors or of throttled
+/// time is not zero, or if the caller requests it.
 #[facts(omit(Option, Vec))]
 pub struct Sample {
     /// Time between the two readings.
@@ -27,17 +27,17 @@ pub struct LinkGrowth {
     pub links: Vec<u32>,
     /// Name of the counter, as in the topology section.
     pub counter: String,
-    /// Number of new errors of each link.
+    /// Number of new errors on each link.
     pub added: u64,
 }
 
 impl Sample {
-    /// Returns the number per minute of something that was counted in the window.
+    /// Converts a number of events in the window to a rate per minute.
     pub fn per_minute(&self, added: u64) -> u64 {
         added.saturating_mul(60_000) / self.window_ms.max(1)
     }
 
-    /// Returns the number per second of something that was counted in the window.
+    /// Converts a number of events in the window to a rate per second.
     pub fn per_second(&self, added: u64) -> u64 {
         added.saturating_mul(1000) / self.window_ms.max(1)
     }

@@ -1,7 +1,7 @@
-//! `all`, `row_of`: the counters of RDMA ports that are read and judged, according to `data/rdma_counters.tsv`.
+//! `RdmaCounter`, `all`, `row_of`: the error counters of RDMA ports and their limits (`data/rdma_counters.tsv`).
 //!
-//! A counter counts since the driver of the card was loaded or the counter was cleared, so a total is not a fault by itself. A row
-//! has the number that is usual within the time since boot.
+//! A counter counts since the driver of the card was loaded or the counter was cleared, so a total alone is not a
+//! fault. Each row has the number of events that is normal for the time since boot.
 
 use std::sync::LazyLock;
 
@@ -34,11 +34,11 @@ pub struct RdmaCounter {
     /// Id of the rule that reports the counter.
     pub finding: &'static str,
     pub severity: Severity,
-    /// Fewer are never a fault.
+    /// A lower number is never a fault.
     pub at_least: u64,
-    /// Number in a day that is not a fault.
+    /// Number of events per day that is not a fault.
     pub per_day: f64,
-    /// The number at which the counter stops.
+    /// The largest value that the counter can have.
     pub full: Option<u64>,
     pub meaning: &'static str,
     pub source: &'static str,
@@ -73,7 +73,7 @@ fn counter(row: &[&'static str]) -> Option<RdmaCounter> {
 }
 
 impl RdmaCounter {
-    /// Returns the largest number that is not a fault of a port that has counted for these days.
+    /// Returns the largest number that is not a fault after this number of days.
     pub fn usual(&self, days: f64) -> u64 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a limit, rounded down")]
         let by_days = (self.per_day * days.max(1.0)) as u64;

@@ -1,5 +1,4 @@
-//! `StackLog`: the last log lines of a container of NVIDIA's software. `names_failure`: whether a line is about a
-//! failure.
+//! `StackLog`: the last log lines of a container of NVIDIA's software. `names_failure`: finds lines about failures.
 
 use std::sync::LazyLock;
 
@@ -21,14 +20,14 @@ pub struct StackLog {
     pub changed_at: Option<Timestamp>,
     /// The last lines of the log.
     pub lines: Vec<String>,
-    /// Earlier lines about failures, in order.
+    /// Earlier lines that report failures, in order.
     pub detail_lines: Vec<String>,
 }
 
 /// Words that identify a line about a failure, in lower case.
 static FAILURE_WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/failure_words.tsv")).collect());
 
-/// Returns whether a line is about a failure. Such lines are kept even if they are not among the last lines.
+/// Returns whether a line reports a failure. Such lines are kept even if they are not among the last lines.
 pub fn names_failure(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     FAILURE_WORDS.iter().any(|word| line.contains(word))

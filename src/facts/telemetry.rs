@@ -1,4 +1,6 @@
-//! The types of the `telemetry` section: current temperature, power, clocks, use, memory and PCIe link, from NVML.
+//! The types of the `telemetry` section: temperature, power, clocks, throttling, utilization, memory, PCIe link.
+//!
+//! Source: NVML.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
-//! The types of the `topology` section: how GPUs, switches, NICs and CPUs are connected, from NVML and sysfs.
+//! The types of the `topology` section: NVLink, PCIe paths, NVSwitch fabric, network cards, NUMA nodes of the GPUs.
+//!
+//! Source: NVML and sysfs.
 
 use std::collections::BTreeMap;
 
@@ -77,12 +79,12 @@ pub struct NvlinkGroup {
     pub remote_type: Option<String>,
     /// PCI address of the remote device.
     pub remote_pci_address: Option<PciAddress>,
-    /// Error counters that are not zero, by name, since the driver was loaded: `crc_flit`, `crc_data`, `replay`, `recovery`,
-    /// `ecc`, and on NVLink 5 `malformed_packets`, `buffer_overrun`, `local_link_integrity`, `link_recovery_successful`,
-    /// `link_recovery_failed`, `symbol_errors`, `effective_errors`, … The map is also empty if the counters could not be
-    /// read: see [`Topology::availability`], field `nvlinks.errors`.
+    /// Error counters that are not zero, by name, since the driver was loaded: `crc_flit`, `crc_data`, `replay`,
+    /// `recovery`, `ecc`, and on NVLink 5 `malformed_packets`, `buffer_overrun`, `local_link_integrity`,
+    /// `link_recovery_successful`, `link_recovery_failed`, `symbol_errors`, `effective_errors`, … The map is also empty
+    /// if the counters could not be read: see [`Topology::availability`], field `nvlinks.errors`.
     pub errors: BTreeMap<String, u64>,
-    /// Bit error rates of NVLink 5 links, if errors remain after error correction (more than 1e-15): `effective` and `symbol` after it,
+    /// Bit error rates of NVLink 5 links that are higher than 1e-15: `effective` and `symbol` after error correction,
     /// `raw` before it (fields 220, 222 and 218).
     pub bit_error_rates: BTreeMap<String, f64>,
 }
@@ -241,13 +243,13 @@ pub struct Bond {
 /// Settings of the node that decide whether GPUs and network cards exchange data without the processor.
 #[facts(omit(Option, Vec))]
 pub struct GpuDirect {
-    /// Number of PCIe ports above GPUs and network cards whose access control services (ACS) were read.
+    /// Number of PCIe ports above GPUs and network cards whose access control services (ACS) could be read.
     pub acs_ports_read: Option<u32>,
-    /// Ports of PCIe switches that send transfers between the devices below the switch to the processor, because of ACS.
+    /// Ports of PCIe switches where ACS redirects transfers between devices below the switch to the processor.
     pub acs_switch_ports: Vec<PciAddress>,
-    /// Root ports for which ACS is on.
+    /// Root ports with ACS enabled.
     pub acs_root_ports: Vec<PciAddress>,
-    /// Clients of the RDMA stack for memory of other devices (`/sys/kernel/mm/memory_peers`), e.g. `nv_mem`.
+    /// Clients of the RDMA stack that provide memory of other devices (`/sys/kernel/mm/memory_peers`), e.g. `nv_mem`.
     pub memory_peers: Option<Vec<String>>,
 }
 

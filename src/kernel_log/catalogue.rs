@@ -1,4 +1,4 @@
-//! The catalogue of Xids and SXids: meaning, severity, action; fault families, and the evidence that a fault is over.
+//! The catalogue of Xids and SXids (meaning, severity, action), and of fault families (evidence that a fault is over).
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for the fatal
@@ -31,7 +31,8 @@ pub enum Ageing {
     AfterADay,
     /// If the GPU works again, the event is a warning for a day, then information.
     WhenWorking,
-    /// As [`Self::WhenWorking`], but on the first day only work that began since then shows that the GPU works.
+    /// As [`Self::WhenWorking`]. On the first day, however, only work that began after the event shows that the GPU
+    /// works.
     WhenWorkingADay,
     /// The event does not age, because it describes a state (a pending repair, a used spare, a halted device).
     Never,
@@ -50,13 +51,13 @@ pub enum RecoveryEvidence {
     Counters,
     /// NVML can read the GPU, and its PCIe link has all lanes.
     PcieLink,
-    /// NVML can read the GPU, and as many NVLinks are up as on other GPUs of the same model.
+    /// NVML can read the GPU, and the number of its active NVLinks is the same as on other GPUs of the same model.
     Nvlinks,
     /// NVML can read the GPU, and its clocks are not reduced because of power or temperature.
     Power,
 }
 
-/// The work that shows that a fault is over. It is checked if the fault requires a reset or a reboot, but the log
+/// The work that shows that a fault is over. It is checked if the fault requires a reset or a reboot but the log
 /// contains neither. Elapsed time alone is not sufficient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,7 +78,8 @@ pub struct Rate {
     pub days: i64,
 }
 
-/// Xids with the same kind of fault: they recur together, and the same evidence shows that the GPU works again.
+/// Xids with the same kind of fault. They count together if they recur, and the same evidence shows that the GPU works
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultFamily {
     pub name: &'static str,

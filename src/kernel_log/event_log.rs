@@ -174,7 +174,7 @@ impl EventLog {
             return self.read_other(text, record, moment, boot);
         };
         let text = scan::unescape(cap(text));
-        // Records are never joined, and a program chooses the name that a line about it quotes.
+        // Records are never joined, and lines that name a program are not searched: a program can choose any name.
         let is_name = !text_log && family.names_a_program();
         if let Some(second) = line_parser::second_frame(&text).filter(|_| !is_name) {
             self.last_source().count_unread(second);

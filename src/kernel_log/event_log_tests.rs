@@ -202,7 +202,7 @@ fn a_clock_that_was_wrong_at_boot_moves_no_line_to_an_earlier_boot() {
     let old = ("2025-02-20T10:00:00+00:00", Some(900.0), OFF_BUS);
     let xid = |time| (time, Some(1800.0), OFF_BUS);
     for lines in [
-        // The clock was wrong until it was synchronised.
+        // The clock was wrong until it was synchronized.
         vec![
             ("2020-01-01T00:00:01+00:00", Some(0.0), BANNER),
             xid("2020-01-01T00:30:00+00:00"),
@@ -224,7 +224,7 @@ fn a_clock_that_was_wrong_at_boot_moves_no_line_to_an_earlier_boot() {
         assert_eq!(earlier, usize::from(lines[0] == old), "{lines:?}");
         assert!(log.coverage[0].from.is_none_or(|from| from > "2025-01-01T00:00:00Z".parse().expect("a time")));
     }
-    // Without uptimes the time is not known, but the boot is.
+    // Without uptimes, the time is not known, but the boot is known.
     let log = text_log(&[
         ("2020-01-01T00:00:01+00:00", None, BANNER),
         ("2020-01-01T00:30:00+00:00", None, OFF_BUS),
@@ -456,7 +456,8 @@ proptest! {
             log.finish()
         };
         let (log, other) = (read(&lines), read(&shuffled));
-        // If the cap is far too small, the dropped events may differ, because events are dropped while lines are read.
+        // If the limit is much too small, the dropped events may differ, because events are dropped while lines are
+        // read.
         if max_events >= 10 {
             prop_assert_eq!(log, other);
         }

@@ -1,7 +1,7 @@
-//! `meaning`: finds in a table whether a line that is not an event is harmless, a part of an Xid, or unknown.
+//! `meaning`: decides whether a line that is not an event is harmless, a part of an Xid message, or unknown.
 //!
-//! Harmless lines are banners, normal messages of the driver, explanations of a line that is an event, and messages of the
-//! kernel about programs called `nvidia-…`.
+//! Harmless lines are banners, normal messages of the driver, explanations of a line that is an event, and kernel
+//! messages about programs called `nvidia-…`.
 //!
 //! Lines that are neither events nor in this table are counted and shown as not recognized. Therefore the table must be
 //! narrow: a line is added only if its meaning is known.
@@ -33,8 +33,7 @@ static DEVICE_CHAT: LazyLock<Vec<String>> = LazyLock::new(|| texts("device"));
 /// Parts of harmless warnings of network cards, PCIe ports and IOMMUs.
 static OTHER_CHAT: LazyLock<Vec<String>> = LazyLock::new(|| texts("other"));
 
-/// Returns whether a text is a line of a network card or a PCIe port, or names a device in a line of the IOMMU, and is not
-/// in the table.
+/// Returns whether a text is an unrecognized line about a network card, a PCIe port or a device of the IOMMU.
 pub(super) fn is_unread_device(text: &str) -> bool {
     let is_address = |word: &str| word.contains(':') && word.contains('.') && PciAddress::parse(word).is_some();
     let names_device = || text.split([' ', '[', ']', '=', ',']).any(|word| is_address(word.trim_end_matches(':')));

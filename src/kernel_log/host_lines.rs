@@ -1,7 +1,9 @@
-//! `find`, `parse`, `row_of`: lines about the host (kernel, network cards, disks, limits) according to `data/host_lines.tsv`.
+//! `find`, `parse`, `row_of`: match and parse lines about the host (kernel, network cards, disks, limits).
 //!
-//! A row has the text of the line, the severity of a new line and how long it counts. A row can name another row that ends it: a
-//! link that is up again.
+//! The patterns are in `data/host_lines.tsv`.
+//!
+//! A row has the pattern of the line, the severity of a new line and the time for which the line counts. A row can name
+//! another row that ends its state, e.g. a link that is up again.
 
 use std::sync::LazyLock;
 
@@ -14,7 +16,7 @@ use crate::kernel_log::scan::between;
 use crate::text::clean;
 use crate::tsv::{rows, word};
 
-/// How long a line counts.
+/// The time for which a line counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lasts {
@@ -29,24 +31,24 @@ pub enum Lasts {
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostLine {
-    /// Id of the rule that reports the line; `None` for a line that ends other ones or says more about them.
+    /// Id of the rule that reports the line. `None` for a line that ends or explains other lines.
     pub finding: Option<&'static str>,
     /// Sub-code of the events.
     pub name: &'static str,
     pub severity: Severity,
-    /// Number of lines within a day from which the severity counts. Fewer lines are information.
+    /// Number of lines within a day from which the severity applies. Fewer lines are information.
     pub at_least: u64,
     pub lasts: Lasts,
     /// Name of the rows that end this row.
     pub ended_by: Option<&'static str>,
     pub meaning: &'static str,
     pub source: &'static str,
-    /// Whether the line begins with the driver and the address of a network card.
+    /// Whether the line begins with the driver and the PCI address of a network card.
     of_card: bool,
     pattern: Vec<(Gap, &'static str)>,
 }
 
-/// The text before a literal of a pattern.
+/// The text before a fixed part of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gap {
     None,
@@ -58,13 +60,13 @@ enum Gap {
 const CARD_DRIVERS: [&str; 10] =
     ["mlx5_core", "mlx4_en", "bnxt_en", "ice", "i40e", "ixgbe", "ena", "efa", "gve", "idpf"];
 
-/// Devices without a medium report errors that mean nothing.
+/// Devices without a medium report errors that can be ignored.
 const NO_DISKS: [&str; 4] = ["fd", "sr", "loop", "nbd"];
 
 static ROWS: LazyLock<Vec<HostLine>> =
     LazyLock::new(|| rows(include_str!("data/host_lines.tsv")).filter_map(|row| host_line(&row)).collect());
 
-/// The rows by the first byte of their lines.
+/// The rows, by the first byte of their lines.
 static BY_BYTE: LazyLock<Vec<Vec<&'static HostLine>>> = LazyLock::new(|| {
     let begins = |row: &HostLine, byte: u8| match row.of_card {
         true => CARD_DRIVERS.iter().any(|driver| driver.as_bytes()[0] == byte),
@@ -113,7 +115,8 @@ fn pattern(mut line: &'static str) -> Vec<(Gap, &'static str)> {
     }
 }
 
-/// Returns the device in a text that a pattern matches (empty if the pattern names none), or `None` if it does not match.
+/// Returns the device in a text that matches a pattern; empty if the pattern contains no device. `None` if the text
+/// does not match.
 fn device<'a>(pattern: &[(Gap, &str)], text: &'a str) -> Option<&'a str> {
     let (mut rest, mut device) = (text, "");
     for (gap, literal) in pattern {
@@ -130,7 +133,7 @@ fn device<'a>(pattern: &[(Gap, &str)], text: &'a str) -> Option<&'a str> {
         .then_some(device)
 }
 
-/// Returns the text after `DRIVER ADDRESS ` of a network card, with the address.
+/// For a line of a network card, returns its address and the text after `DRIVER ADDRESS `.
 fn of_card(text: &str) -> Option<(crate::pci::PciAddress, &str)> {
     let (driver, rest) = text.split_once(' ')?;
     CARD_DRIVERS.contains(&driver).then(|| leading_address(rest)).flatten()
@@ -161,7 +164,7 @@ pub(super) fn parse(text: &str) -> Option<Line> {
         line.process = Some(clean(process, 64));
         line.pid = Some(pid);
     }
-    // The device is a part of the sub-code, so that each device has its own event.
+    // The device is a part of the sub-code, so each device has its own event.
     line.set_sub_code(format!("{} {named}", row.name).trim_end());
     line.pci = card.map(|(pci, _)| pci);
     Some(line)
@@ -184,7 +187,7 @@ pub fn row_of(event: &KernelEvent) -> Option<&'static HostLine> {
     ROWS.iter().find(|row| row.name == name)
 }
 
-/// Returns whether an event ends another one: the same device works again.
+/// Returns whether an event ends the state of another event: the same device works again.
 pub fn ends(end: &KernelEvent, event: &KernelEvent) -> bool {
     let device = |event: &KernelEvent| (event.details.get("device").cloned(), event.pci_address.clone());
     let ended_by = row_of(event).and_then(|row| row.ended_by);
@@ -197,7 +200,7 @@ pub fn ends(end: &KernelEvent, event: &KernelEvent) -> bool {
 /// Kinds of events about a GPU that the driver could not initialize.
 const NOT_INITIALIZED: [Kind; 4] = [Kind::RmInitFailed, Kind::ProbeFailed, Kind::NotSupported, Kind::BarUnassigned];
 
-/// Drops the events that have no finding, end no other event, and say nothing about a GPU that was not initialized.
+/// Drops events without a finding, unless they end another event or explain why a GPU was not initialized.
 pub(super) fn drop_unneeded_ends(events: Vec<(u64, KernelEvent)>) -> Vec<(u64, KernelEvent)> {
     let is_initialized = !events.iter().any(|(_, event)| NOT_INITIALIZED.contains(&event.kind));
     let needed = |event: &KernelEvent| match row_of(event) {

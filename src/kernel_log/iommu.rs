@@ -12,8 +12,8 @@ use crate::kernel_log::scan::{after, between};
 /// The first words of lines of the IOMMU drivers.
 const BEGINS: [&str; 5] = ["DMAR: ", "DMAR:[", "AMD-Vi: ", "iommu ", "arm-smmu"];
 
-/// Returns whether a text may be a fault line of an IOMMU driver. AMD's lines begin with the device's driver and name, so
-/// the line of an NVSwitch or of a network card has other first words.
+/// Returns whether a text may be a fault line of an IOMMU driver. Lines of AMD can begin with the driver and the
+/// address of the device.
 pub(super) fn is_of_iommu(text: &str) -> bool {
     let after_device = || text.split_once(": ").is_some_and(|(_, rest)| rest.starts_with("AMD-Vi: Event logged ["));
     BEGINS.iter().any(|begin| text.starts_with(begin)) || after_device()

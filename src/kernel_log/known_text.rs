@@ -1,6 +1,6 @@
-//! `KnownText`: a text that occurred before, with its event and the times at which each log contained it.
+//! `KnownText`: a text that occurred before in the logs, with its event and its times in each log.
 //!
-//! Known texts make it possible to count a storm without parsing, and to count a line that is in two logs only once.
+//! With known texts, a storm is counted without parsing, and a line that is in two logs is counted only once.
 
 use std::rc::Rc;
 

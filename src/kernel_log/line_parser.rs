@@ -1,5 +1,4 @@
-//! `family`, `parse`: classify and parse one kernel log text about GPUs. Other functions find texts about NVIDIA or
-//! errors.
+//! `family`, `parse`: classify and parse one kernel log text about a GPU. Other functions find texts about errors.
 //!
 //! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the remaining lines are parsed. A
 //! line that only mentions a GPU does not count: the frame of the driver and valid addresses are required.
@@ -38,18 +37,18 @@ pub enum Family {
     Crash,
     /// A fault of the IOMMU.
     Iommu,
-    /// A line of the table of lines about the host.
+    /// A line about the host, from the table of these lines.
     Host,
 }
 
 impl Family {
-    /// Returns whether the lines quote the name of a program.
+    /// Returns whether lines of this family contain the name of a program.
     pub(super) const fn names_a_program(self) -> bool {
         matches!(self, Self::Oom | Self::HungTask | Self::Crash)
     }
 }
 
-/// Returns whether a text is a record of the audit system, which quotes what programs do.
+/// Returns whether a text is a record of the audit system. Such a record contains text of programs.
 pub(super) fn is_audit(text: &str) -> bool {
     text.starts_with("audit: type=") || text.starts_with("audit: audit_")
 }
@@ -142,7 +141,7 @@ pub(super) fn speaks_of_error(text: &str) -> bool {
     WORDS.iter().any(|word| text.contains(word.as_str())) || has_error_frame(&text)
 }
 
-/// Returns the second driver frame in a text, for two lines that were joined because the line break was lost.
+/// Returns the second driver frame in a text. Two lines are joined if the line break was lost.
 ///
 /// The name of a process can look like a frame, so the second frame is not a separate event. Messages of several lines
 /// repeat the frame.

@@ -1,4 +1,6 @@
-//! Tests of `line_parser`: variants of wording, forged lines, broken lines. `tests/kernel_lines.jsonl` has the samples.
+//! Tests of `line_parser`: different wordings, forged lines, broken lines.
+//!
+//! `tests/kernel_lines.jsonl` contains more lines.
 
 use proptest::prelude::*;
 
@@ -181,7 +183,7 @@ fn every_recovery_action_has_its_name() {
         let found = details(&line, &["recovery_action", "recovery_from", "recovery_label"]);
         assert_eq!(found, [Some(name), Some("0"), Some("Label")]);
     }
-    // Withdrawals of different recommendations must be different events.
+    // If different recommendations are withdrawn, the events must be different.
     for (from, sub_code) in [(3, "none after drain_p2p"), (4, "none after drain_and_reset")] {
         let line = xid(&format!("154, GPU recovery action changed from {from:#x} (Label) to 0x0 (None)"));
         assert_eq!(line.sub_code.as_deref(), Some(sub_code));

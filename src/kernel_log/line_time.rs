@@ -1,4 +1,4 @@
-//! `LineTime`: the time at which a line was printed.
+//! `LineTime`: the wall-clock time and the uptime at which a log line was printed.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Modules that parse Xids, SXids and other kernel lines about GPUs, and the catalogue of their meanings.
+//! Modules that parse Xids, SXids and other kernel log lines into events, and the catalogue of their meanings.
 //!
 //! ```text
 //!   kernel log record ──record──▶ text ──line──▶ its meaning  ──event_log──▶ KernelLog (facts)

@@ -1,8 +1,8 @@
 //! `parse`: parses lines about modules that the kernel rejects (signature, kernel version, SELinux).
 //!
-//! Source: `kernel/module/signing.c`, `kernel/module/version.c` and `security/lockdown/lockdown.c` of the kernel, and the
-//! access vector cache of SELinux. Limits: the line about a rejected signature does not contain the name of the module,
-//! so it only counts if the nvidia module is not loaded.
+//! Source: `kernel/module/signing.c`, `kernel/module/version.c` and `security/lockdown/lockdown.c` of the kernel, and
+//! the access vector cache of SELinux. Limits: the line about a rejected signature does not contain the name of the
+//! module, so this line counts only if the nvidia module is not loaded.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
@@ -54,7 +54,7 @@ pub(super) fn parse(text: &str) -> Option<Line> {
 /// Modules that need the module `nvidia`. Lines about nvidia-peermem are of another family.
 const OTHER_MODULES: [&str; 5] = ["nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_fs", "gdrdrv"];
 
-/// Beginnings of the kernel's texts about a module that does not fit the kernel or the modules that are loaded, with the reason.
+/// The kernel's texts about a module that does not fit the kernel or the loaded modules, each with the reason.
 const MISFITS: [(&str, &str); 2] =
     [("disagrees about version of symbol ", "symbol_version"), ("Unknown symbol ", "unknown_symbol")];
 

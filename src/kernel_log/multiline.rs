@@ -3,7 +3,7 @@
 //! The kernel buffer stores such a message in one record. `dmesg` and syslog print the lines separately, possibly with
 //! other lines in between.
 
-/// The format of a message of several lines.
+/// The format of a message that consists of several lines.
 struct Shape {
     /// Prefix of the first line.
     begins: &'static str,
@@ -57,8 +57,7 @@ pub(super) enum LineUse {
     GivenUp(String),
 }
 
-/// If a text is the first line of a message of several lines, and the message is not complete yet, returns the
-/// incomplete message.
+/// Returns the incomplete message if a text is the first line of a message of several lines.
 pub(super) fn start(text: &str) -> Option<PartialMessage> {
     if !text.starts_with("NVRM: ") {
         return None;

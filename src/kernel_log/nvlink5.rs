@@ -1,4 +1,4 @@
-//! Decodes Xid 144 to 150: the failed unit of an NVLink 5 GPU, the severity, and NVIDIA's action.
+//! Decodes Xid 144 to 150 of an NVLink 5 GPU: the failed unit, the severity, and NVIDIA's action.
 //!
 //! Source: the NVLink 5 table of NVIDIA's Xid catalogue, stored in `data/nvlink5.tsv`. The first hex word of the line is
 //! `intrInfo`, the second is `errorStatus`. `intrInfo` contains the sub-code: in bits 9:5 before driver R575, in bits 6:0

@@ -1,4 +1,4 @@
-//! `parse`, `uvm`, `peermem`: parse driver lines other than Xids: lost GPUs, failed initialization, GSP errors, versions.
+//! `parse`, `uvm`, `peermem`: parse driver lines other than Xids: lost GPUs, failed initialization, GSP, UVM, versions.
 //!
 //! Source: the print statements of the open GPU kernel modules 595.45.04 and lines from public reports. The number in
 //! `GPU0` is an internal number of the driver that does not identify the GPU, so it is ignored.

@@ -27,8 +27,8 @@ pub(super) fn out_of_memory(text: &str) -> Option<Line> {
         }
         return Some(line);
     }
-    // Older kernels print the candidate first (`Kill process … or sacrifice child`). The kernel may then kill a child
-    // of the candidate instead.
+    // Older kernels first print the selected process (`Kill process … or sacrifice child`). The kernel may then kill
+    // one of its children instead.
     let killed = after(text, "Killed process ")?;
     let (pid, rest) = decimal(killed)?;
     line.pid = u32::try_from(pid).ok();
@@ -129,8 +129,8 @@ pub(super) fn machine_check(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Parses the device of an error record of the firmware, which is in a line of its own: `device_id: 0000:5d:00.0`,
-/// `DIMM location: NODE 3 P1-DIMMA1`.
+/// Parses the line with the device of a firmware error record: `device_id: 0000:5d:00.0`, `DIMM location: NODE 3
+/// P1-DIMMA1`.
 fn of_firmware(device: &str) -> Line {
     let mut line = Line { pci: PciAddress::parse(device), ..Line::of(Kind::Mce) };
     line.put("device", device.trim());

@@ -1,4 +1,4 @@
-//! `RawLines`: the records of a log as text, of limited size, for an archive.
+//! `RawLines`: the newest records of each log as text, with a size limit, for an archive.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::kernel_log::record::Record;
 
-/// The newest records of each log. The first log is the most important one: later logs get the room that it leaves.
+/// The newest records of each log. The first log is the most important: later logs get the space that is left.
 #[derive(Debug, Default)]
 pub(super) struct RawLines {
     /// Maximum number of bytes; 0 keeps nothing.

@@ -23,8 +23,8 @@ pub enum Origin {
     Kernel,
     /// A program. Its records are never evidence.
     Program,
-    /// Not known from the format: a kernel line without its tag, or a line of a program. The record is not evidence, but it
-    /// prevents a healthy verdict.
+    /// The format does not show the writer: the line is a kernel line without its tag, or a line of a program. The
+    /// record is not evidence, but it prevents a healthy verdict.
     Unclear,
 }
 

@@ -1,4 +1,4 @@
-//! Functions that find numbers, words and the text after a marker in a text. They return `None` if nothing matches.
+//! Functions that search a text for numbers, words and markers. They return `None` if nothing matches.
 
 /// Returns the text after the first `marker`.
 pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {

@@ -1,4 +1,4 @@
-//! `Source`: the part of one log that was read (time window, gaps, and limits of the times).
+//! `Source`: the time window, gaps, unrecognized lines and record count of one log while it is read.
 
 use crate::facts::kernel_log::Coverage;
 use crate::text::clean;
@@ -30,7 +30,7 @@ pub(super) struct Source {
     without_wall: bool,
     unread: u64,
     unread_errors: u64,
-    /// Samples of unrecognized lines, each with whether it counts as an error.
+    /// Samples of unrecognized lines, each with a flag: whether the line reports an error.
     samples: Vec<(bool, String)>,
     suppressed: u64,
 }
@@ -94,7 +94,7 @@ impl Source {
         self.count_lines(text, lines, line_parser::speaks_of_error(text));
     }
 
-    /// Counts an unrecognized line about another device (network card, PCIe port). It reports no error of a GPU.
+    /// Counts an unrecognized line about another device (network card, PCIe port). Such a line reports no GPU error.
     pub(super) fn count_unread_device(&mut self, text: &str) {
         self.count_lines(text, 1, false);
     }

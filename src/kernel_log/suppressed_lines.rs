@@ -29,7 +29,7 @@ pub(super) struct Suppressed {
 /// Returns how many lines were suppressed according to a text.
 #[inline]
 pub(super) fn count(text: &str) -> Option<u64> {
-    // For almost all lines, the function returns at this check.
+    // Almost all lines fail this check.
     if !["suppressed", "suppressed.", "ratelimiting"].iter().any(|end| text.ends_with(end)) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! `parse`: parses the switch, code, link and severity (fatal or not) in an SXid line of the NVSwitch driver.
+//! `parse`: parses an SXid line of the NVSwitch driver: switch, code, link and severity (fatal or non-fatal).
 //!
 //! Format: `nvidia-nvswitchN: SXid (PCI:dddd:bb:dd.f): CODE, Fatal|Non-fatal, Link NN TEXT`.
 //!

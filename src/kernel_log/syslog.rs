@@ -1,4 +1,4 @@
-//! Parses the prefixes of text logs, which `dmesg`, `journalctl` and syslog daemons print before the kernel text.
+//! Parses the prefixes of text log lines, which `dmesg`, `journalctl` and syslog daemons print before the kernel text.
 //!
 //! `dmesg` shows the kernel buffer, so its lines are from the kernel. A syslog line contains the name of its writer, and
 //! only `kernel:` is trusted. Limits: classic syslog does not protect that name (`logger -t kernel` can use it), so a text
@@ -21,7 +21,7 @@ pub(super) fn parse(line: &str) -> Record<'_> {
     let rest = priority(line, &mut record);
     if let Some((program, rest)) = rfc5424(rest, &mut record) {
         let rest = brackets(rest, &mut record);
-        // The driver's name is in the place of the program's name. The name is needed to recognize the error.
+        // In this line, the driver's name is at the position of the tag. The name is needed to recognize the error.
         record.text = if record.origin == Origin::Unclear { format!("{program}: {rest}").into() } else { rest.into() };
         if record.facility.is_some_and(|facility| facility != 0) {
             record.origin = Origin::Program;

@@ -1,9 +1,9 @@
-//! `TextBoots`: the boot of each line of a log without boot ids, from the order and the uptimes of its lines.
+//! `TextBoots`: finds the boot of each line in a log without boot ids, from the order, times and uptimes of the lines.
 //!
-//! A text log grows at its end only. A new boot begins where the kernel prints its banner, where the uptime decreases, or
-//! where a correct clock is set back by hours. Boots before the running boot have earlier times. Times alone are not
-//! sufficient, because the clock of a server can be wrong until it is synchronised. If a later line of the same
-//! boot has a time of the running boot, all lines of that boot are of the running boot.
+//! A text log grows only at its end. A new boot begins where the kernel prints its banner, where the uptime decreases,
+//! or where a correct clock is set back by hours. Boots before the running boot have earlier times. Times alone are not
+//! sufficient, because the clock of a server can be wrong until it is synchronized. If a later line of the same boot
+//! has a time of the running boot, all lines of that boot belong to the running boot.
 
 use crate::kernel_log::known_text::SAME_LINE;
 use crate::kernel_log::line_time::LineTime;
@@ -41,7 +41,7 @@ pub(super) enum OpenLines {
 #[derive(Debug, Default)]
 pub(super) struct TextBoots {
     running: bool,
-    /// Whether the lines that are being read began with a boot: its banner, a lower uptime, or a clock that was set
+    /// Whether the lines that are being read started with a new boot: a banner, a lower uptime, or a clock that was set
     /// back.
     begins_with_boot: bool,
     wall: Option<i64>,
@@ -92,9 +92,9 @@ impl TextBoots {
         (BootOfLine::Running, before, LineTime { wall: Some(wall), uptime: None, not_before })
     }
 
-    /// Returns what the end of the log shows about the lines with an unknown boot. If such lines are more than half a
-    /// year old, but have an uptime that the running boot has reached, their clock was wrong, because no text log is
-    /// kept for so long.
+    /// Returns whether the lines with an unknown boot belong to the running boot, at the end of the log. If such lines
+    /// are more than half a year old, but have an uptime that the running boot has reached, their clock was wrong,
+    /// because no text log is kept for so long.
     pub(super) fn end(&self, boot_time: i64, now: Option<i64>) -> OpenLines {
         let reached = self.uptime.zip(now).is_some_and(|(uptime, now)| boot_time.saturating_add(uptime) <= now);
         let years_ago = self.wall.zip(now).is_some_and(|(wall, now)| now.saturating_sub(wall) > SILENCE);

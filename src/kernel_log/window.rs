@@ -87,8 +87,8 @@ fn is_cut(log: &Coverage) -> bool {
     log.note.contains(CUT)
 }
 
-/// Returns whether the log continues until `moment`, except for a pause. The newest records of a truncated log are
-/// missing, so only a very short pause is allowed.
+/// Returns whether the log continues until `moment`, or ends at most a pause before it. The newest records of a
+/// truncated log are missing, so only a very short pause is allowed.
 fn meets(log: &Coverage, moment: Timestamp, pause: SignedDuration) -> bool {
     let pause = if is_cut(log) { pause.min(DRIFT) } else { pause };
     log.to.is_some_and(|to| moment.duration_since(to) <= pause)

@@ -1,4 +1,4 @@
-//! Parses Xid lines: PCI address, MIG ids, code, process, and the details (`parse`) or the sub-code (`parse_key`).
+//! `parse`, `parse_key`: parse an Xid line: PCI address, MIG ids, code, process, and its details or only its sub-code.
 //!
 //! Format: `NVRM: Xid (PCI:dddd:bb:dd[ GPU-I:nn[ GPU-CI:nn]]): CODE, [pid=P, [name=N, ]]TEXT`.
 //!

@@ -1,4 +1,4 @@
-//! `shorten`: reduces command lines to the program, the names of the options, and values that are known to be harmless.
+//! `shorten`: reduces a command line to the program, the names of the options, and values that are harmless.
 //!
 //! Command lines contain passwords and tokens that no pattern recognizes completely. Therefore, only known words are
 //! shown, and each other word becomes `…`.
@@ -33,8 +33,8 @@ const WORDS: [&str; 12] =
 
 /// Shortens a command line. A command line that was already shortened is not changed.
 pub fn shorten<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    // A program can put all its words into one argument. Therefore, arguments that contain spaces are split, and each
-    // word is checked.
+    // A program can put all its words into one argument. Therefore, arguments with spaces are split, and each word is
+    // checked.
     let mut words = words.into_iter().flat_map(str::split_whitespace).filter(|word| !word.is_empty());
     let Some(program) = words.next() else { return String::new() };
     let program = file_name(program).unwrap_or(LEFT_OUT);
@@ -95,7 +95,7 @@ fn option(word: &str) -> Option<String> {
     }
 }
 
-/// Returns a short option such as `-u`. `None` for a longer word, because the end of the option's name is unknown.
+/// Returns a short option such as `-u`. `None` for a longer word, because its name and its value cannot be separated.
 fn short(word: &str) -> Option<&str> {
     word.get(..2).filter(|start| word.len() == 2 && start.as_bytes()[1].is_ascii_alphabetic())
 }

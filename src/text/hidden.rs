@@ -1,4 +1,4 @@
-//! `is_hidden`: characters that are invisible or change how other characters are displayed.
+//! `is_hidden`: whether a character is invisible or changes how other characters are displayed.
 //!
 //! Source: the Unicode Character Database, version 17: `Default_Ignorable_Code_Point` and general category `Cf`. A test
 //! compares the table with a library that is generated from that database.

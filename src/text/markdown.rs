@@ -1,13 +1,13 @@
-//! `defuse`: breaks up images, links and tags of Markdown and HTML in text of a node.
+//! `defuse`: breaks up images, links and tags of Markdown and HTML so that they are not rendered.
 //!
-//! A program that renders an answer must not load anything that the text of a node refers to.
+//! A program that displays an answer must not load anything that the text of a node refers to.
 
 use std::borrow::Cow;
 
-/// Placeholders in angle brackets that are not tags. The kernel and Kubernetes write them.
+/// Placeholders in angle brackets that are not tags. The kernel and Kubernetes use them.
 const PLACEHOLDERS: [&str; 3] = ["unknown>", "none>", "nil>"];
 
-/// Returns the text with a space inserted in everything that would be rendered.
+/// Inserts a space into each image, link or tag that would be rendered.
 pub(super) fn defuse(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|byte| matches!(byte, b'[' | b'<' | b'!')) {
         return Cow::Borrowed(text);

@@ -1,6 +1,6 @@
-//! `without_private_keys`: removes private keys that are written over several lines.
+//! `without_private_keys`: removes private keys that span several lines.
 //!
-//! The other functions clean each line of a log alone, so they would keep the lines after the first line of a key. The
+//! The other functions clean each line of a log separately, so they would keep all lines of a key after the first. The
 //! beginning or the end of a key can be missing, because only the end of a log is read.
 
 use super::secrets::REDACTED;

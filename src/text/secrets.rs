@@ -1,4 +1,4 @@
-//! `redact`: removes secrets from free text.
+//! `redact`: replaces secrets in free text: tokens, passwords, private keys, credentials in URLs.
 //!
 //! A secret is recognized by its format (AWS, Hugging Face, GitHub and other tokens, JSON Web Tokens, private keys), by
 //! the word before it (`Bearer`, `--token`, `password:`), by its name (`api_key=…`), or by its position in a URL. Other
@@ -56,23 +56,23 @@ pub(super) fn redact(text: &str) -> Cow<'_, str> {
     Cow::Owned(told)
 }
 
-/// Returns whether the text can contain a secret. Most text cannot: every string of a report is checked.
+/// Returns whether the text can contain a secret. This check is fast, since it runs for every string of a report.
 fn is_suspicious(text: &str) -> bool {
-    // Numbers, times, PCI addresses and UUIDs have no name of a secret and no start of a token.
+    // Numbers, times, PCI addresses and UUIDs contain neither the name of a secret nor the start of a token.
     let is_of_number = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.' | b'-' | b'T' | b'Z');
     if text.bytes().all(is_of_number) {
         return false;
     }
     let has_scheme = || ["earer", "asic", "BEARER", "BASIC"].iter().any(|scheme| text.contains(scheme));
     let has_shape = || SHAPES.iter().any(|(start, least)| text.len() >= start.len() + least && text.contains(start));
-    // A credential is the word after its scheme.
+    // The word after a scheme such as `Bearer` is a credential.
     text.bytes().any(|byte| matches!(byte, b'=' | b':' | b'@'))
         || text.contains("--")
         || text.contains(' ') && has_scheme()
         || has_shape()
 }
 
-/// Returns the word without secrets, and what the word shows about the next word.
+/// Returns the word without secrets, and what the word means for the next word.
 fn word_after(before: Next, word: &str) -> (String, Next) {
     if word.is_empty() {
         return (String::new(), before);
@@ -139,8 +139,8 @@ fn has_port(authority: &str) -> bool {
     !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Removes the values of `name=value`, `name:value` and similar, if the name is the name of a secret. Also returns what
-/// the text shows about the next word: a secret, if the text ends with such a name.
+/// Removes the values of `name=value`, `name:value` and similar, if the name is that of a secret. Also returns what the
+/// text means for the next word: if the text ends with such a name, the next word is a secret.
 fn without_values(word: &str) -> (String, Next) {
     let mut shown = String::new();
     let mut rest = word;
@@ -198,7 +198,7 @@ fn name_before(head: &str) -> &str {
 pub(super) fn is_of_secret(name: &str) -> bool {
     const PARTS: [&str; 9] =
         ["token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization", "cookie"];
-    // A tokenizer is no token.
+    // The name `tokenizer` contains `token` but is not a secret.
     let name = name.to_ascii_lowercase().replace("tokeniz", "");
     PARTS.iter().any(|part| name.contains(part))
         || name.split(['-', '_', '.']).any(|part| matches!(part, "pwd" | "pass"))

@@ -1,4 +1,4 @@
-//! Tests of DaemonSets: a pod is missing or not ready, the DaemonSet does not fit the node, or it cannot be read.
+//! Tests of findings about DaemonSets: a missing or unready pod, a node that does not match, a denied request.
 
 use demo_cluster::{Cluster, Denial, Fixture, NodeFixture, workload_pod, workloads_of};
 use jiff::{SignedDuration, Timestamp};

@@ -1,4 +1,4 @@
-//! Test that `explain_gpu_pod` finds the newest event of a pod on the last of several pages, counted by its series.
+//! Test that `explain_gpu_pod` finds the newest event of a pod on the last of several pages of the event list.
 
 use demo_cluster::{Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Event;
@@ -12,8 +12,8 @@ async fn the_newest_event_of_a_pod_is_found_on_the_last_page() {
     let node = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
     let pods = workloads_of(&node);
     let pod = pods[0].clone();
-    // The API lists events in the order of their names. The newest event is on the last of several pages, and its repeats
-    // are only in `series`.
+    // The API lists events in the order of their names. The newest event is on the last of several pages, and its
+    // repetitions are only in `series`.
     let events: Vec<Event> = (0..230)
         .map(|number| {
             let (minute, second) = (number / 60, number % 60);

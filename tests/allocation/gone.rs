@@ -1,4 +1,4 @@
-//! Tests of findings about deleted pods, of pod names in the evidence, and of GPUs that a node does not advertise.
+//! Tests of findings about deleted pods, of pod names in evidence, and of GPUs that a node does not advertise.
 
 use demo_cluster::{Denial, Fixture, NodeFixture, workloads_of};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The type `Bench`: calls a tool in this process, with a demo cluster that is reached over HTTP.
+//! `Bench`: a demo cluster and a launcher in the test process, for calls of tools.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Tests of `gpu-syringe compare`: only what changed, worst first, matched by the identity of the GPU, with exit codes.
+//! Tests of `gpu-syringe compare`: only changes are listed, worst first; GPUs are matched by identity; exit codes.
 
 use std::path::PathBuf;
 
@@ -129,7 +129,7 @@ async fn archives_nodes_and_both_can_be_compared() {
             answer["nodes"].as_array().unwrap().iter().any(|node| !node["changes"].as_array().unwrap().is_empty());
         assert_eq!(has_changes, changed, "{arguments:?}: {answer}");
     }
-    // Each side says where it was read.
+    // The answer must contain the source of each side.
     let ended = bed.launcher().args(["compare", file, "gpu-1"]).run().await;
     let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
     let (earlier, later) = (&answer["earlier"], &answer["later"]);
@@ -150,7 +150,7 @@ async fn archives_nodes_and_both_can_be_compared() {
     bed.until_bare().await;
 }
 
-/// Writes an archive with these nodes; the value says whether the node was read.
+/// Writes an archive with these nodes. Each value specifies whether the node was read.
 fn archive(path: &std::path::Path, redacted: bool, nodes: &[(&str, bool)]) -> String {
     let mut archive = archive::Archive::default();
     archive.manifest.taken_at = "2026-11-21T02:45:10Z".parse().unwrap();
@@ -236,7 +236,7 @@ async fn a_host_compares_two_nodes_or_a_node_with_the_archive_that_the_user_name
         client.call("compare_gpu_nodes", arguments).await.error_with(&[why]);
     }
     client.close().await;
-    // The archive has the node before its fault.
+    // The archive contains the node before its fault.
     let file = archive(&bed.home().join("before.tar.gz"), false, &[("gpu-1", true), ("gpu-2", true)]);
     let mut client = Client::connect(Era::Initialize, bed.launcher().args(["mcp", "--earlier", &file])).await;
     let answer = client.call("compare_gpu_nodes", json!({"node_name": "gpu-2"})).await;

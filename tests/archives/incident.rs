@@ -1,5 +1,7 @@
-//! Tests of `gpu-syringe incident`: the order, the lanes and the gaps of an NVSwitch fault of four nodes, of a reboot, and of
-//! incomplete logs; and a page in which no text of others has a meaning.
+//! Tests of `gpu-syringe incident`: order, lanes and gaps of a timeline, and the HTML page.
+//!
+//! The cases are an NVSwitch fault of four nodes, a reboot, and incomplete logs. In the HTML page, text of nodes and
+//! pods must not become markup.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,7 @@ use crate::support::launcher::Launcher;
 /// The time of the reports in the archives.
 const NOW: &str = "2026-11-21T02:45:10Z";
 
-/// An archive that a test fills, in a directory of its own.
+/// An archive that a test fills, in its own directory.
 pub(crate) struct Case {
     home: tempfile::TempDir,
     archive: Archive,
@@ -47,7 +49,7 @@ impl Case {
         Self { home: tempfile::tempdir().unwrap(), archive, pods, events, nodes }
     }
 
-    /// Adds a node with the facts of a scenario, that booted at this time of day and has these kernel lines.
+    /// Adds a node with the facts of a scenario. The node was booted at this time of day and has these kernel lines.
     pub(crate) fn node(mut self, name: &str, scenario: &str, booted: &str, log: &[String]) -> Self {
         let mut report = scenarios::named(scenario).unwrap().report();
         let booted: Timestamp = format!("2026-11-21T{booted}Z").parse().unwrap();
@@ -61,7 +63,7 @@ impl Case {
         self
     }
 
-    /// Adds a pod with four GPUs whose container ended with this exit code.
+    /// Adds a pod with four GPUs. Its container terminated with this exit code.
     fn pod(mut self, node: &str, name: &str, ended: &str, exit_code: i32) -> Self {
         self.pods.push(json!({
             "metadata": {"namespace": "ml", "name": name, "uid": format!("uid-{name}"), "creationTimestamp": "2026-11-21T01:00:00Z"},
@@ -116,7 +118,7 @@ fn list<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
     answer[field].as_array().unwrap_or_else(|| panic!("no {field} in {answer}"))
 }
 
-/// Returns time of day, node, lane and kind of each entry from `from` on.
+/// Returns time of day, node, lane and kind of each entry, starting with `from`.
 fn steps(answer: &Value, from: &str) -> Vec<String> {
     let entries = list(answer, "entries").iter().map(|entry| {
         let word = |field: &str| entry[field].as_str().unwrap().to_owned();
@@ -140,7 +142,7 @@ fn gaps(answer: &Value, node: &str) -> Vec<(String, String, String)> {
 const XID_149: &str = "pid='<unknown>', name=<unknown>, NETIR_LINK_EVT Fatal XC0 i0 Link 11 (0x021425c6 0x00000000 0x00000000 \
     0x00000000 0x00000000 0x00000000)";
 
-/// Returns four nodes of one NVLink domain that lose their links, and their pods, within seconds.
+/// Returns four nodes of one NVLink domain. They lose their links and their pods within seconds.
 fn switch_fault() -> Case {
     let booted = "00:00:10";
     (1..=4).fold(Case::new(), |case, number| {
@@ -301,12 +303,12 @@ async fn what_no_log_covers_is_told_with_its_time_and_its_reason() {
     assert!(answer["summary"].as_str().unwrap().contains("1 node could not be read"), "{answer}");
     let of_cluster = list(&answer, "gaps").iter().find(|gap| gap["kind"] == "events_missing").unwrap();
     assert!(of_cluster.get("node").is_none(), "{of_cluster}");
-    // Only one day is asked about by default. The log of the last half hour has no gap.
+    // By default, only one day is requested. The log of the last half hour has no gap.
     let (_, answer) = case.incident(&["gpu-1", "--since", "30m"]).await;
     assert!(!gaps(&answer, "gpu-1").iter().any(|(kind, ..)| kind.starts_with("log_")), "{answer}");
 }
 
-/// Returns the tags of a page, without those of its frame.
+/// Returns the tags of a page, without the tags of its frame.
 fn tags(html: &str) -> Vec<&str> {
     html.split('<').skip(1).map(|rest| rest.split(['>', ' ', '\n']).next().unwrap()).collect()
 }
@@ -336,7 +338,7 @@ async fn no_text_of_others_is_more_than_text_in_the_page() {
     assert_eq!(html.matches("<title>").count(), 1);
     assert!(!html.contains(['\u{1b}', '\u{202e}']) && !html.contains("http://") && !html.contains("https://"));
     assert!(html.contains("content=\"default-src 'none'; style-src 'unsafe-inline'\""));
-    // The texts are there, and no attribute of a tag is among them.
+    // The texts are in the page, but not in attributes of tags.
     assert!(html.matches("alert(").count() >= 3 && html.matches("&quot;&gt;").count() >= 3, "{html}");
     for tag in html.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(tag, _)| tag) {
         let outside: String = tag.split('"').step_by(2).collect();

@@ -1,4 +1,4 @@
-//! Tests of the files for people in an archive: those of the driver, and configuration spaces. They hold no name after `--redact`.
+//! Tests of the raw files in an archive: driver files and configuration spaces, and that `--redact` removes names.
 
 use demo_cluster::{Fixture, NodeFacts};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::support::launcher::Launcher;
 
 const UUID: &str = "9d1ff2a7-60cb-4e2b-8f2b-3b0a5f6c7d8e";
 
-/// Returns a cluster with a node that has files of the driver, with names in them.
+/// Returns a cluster with a node that has files of the driver. The files contain names.
 async fn cluster() -> (Bed, String) {
     let mut gpu = node("gpu-1", "xid79-off-bus");
     let mut report = (*gpu.facts.report()).clone();

@@ -1,4 +1,4 @@
-//! Tests of files that are no archives, and of actions on archives.
+//! Tests that files that are not archives, and actions on archives, are rejected.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Tests of `gpu-syringe return-report`: a healthy GPU, a lost GPU, a fault that comes back after a reboot, and wrong names.
+//! Tests of `gpu-syringe return-report`: a healthy GPU, a lost GPU, a fault that recurs after a reboot, wrong names.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,10 @@ fn value<'a>(report: &'a Value, section: &str, name: &str) -> Option<&'a str> {
 async fn nothing_supports_the_return_of_a_healthy_gpu() {
     let (code, stdout, _) = demo(&["gpu-3", "--gpu", "0"]).await;
     assert_eq!(code, Some(0), "{stdout}");
-    assert!(stdout.starts_with("# Return report: GPU of gpu-3\n\nNothing supports a return of GPU 0"), "{stdout}");
+    assert!(
+        stdout.starts_with("# Return report: GPU of gpu-3\n\nThe diagnosis does not support a return of GPU 0"),
+        "{stdout}"
+    );
     assert!(!stdout.contains("Missing for a complete case"), "{stdout}");
     let (code, stdout, _) = demo(&["gpu-3", "--gpu", "GPU-998ca674-d73f-45e6-a36d-38593bb9521c", "-o", "json"]).await;
     let report: Value = serde_json::from_str(&stdout).unwrap();
@@ -59,7 +62,7 @@ async fn a_lost_gpu_has_the_identity_that_is_still_known_and_the_commands_for_th
         assert!(command("VBIOS version").is_some() && command("serial number of the GPU").is_none(), "{missing:?}");
         assert!(command("diagnostic of DCGM").is_none(), "DCGM cannot test a GPU that is lost");
     }
-    // The driver may have numbered the GPUs without the lost one.
+    // The driver may have numbered the GPUs without the lost GPU.
     let (code, _, stderr) = demo(&["gpu-2", "--gpu", "1", "-o", "table"]).await;
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("ambiguous") && stderr.contains(UUID), "{stderr}");

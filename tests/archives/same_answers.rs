@@ -1,4 +1,4 @@
-//! Tests that the answers from an archive are those of the cluster, also from a redacted one, and that the demo is an archive.
+//! Tests that the answers from an archive, also from a redacted archive, are the same as those of the cluster.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ async fn cluster() -> Bed {
     bed
 }
 
-/// Saves the nodes into an archive in the home directory. Returns the path and the answer of the command.
+/// Saves the nodes to an archive in the home directory. Returns the path and the output of the command.
 async fn save(bed: &Bed, arguments: &[&str]) -> (PathBuf, Value) {
     let file = bed.home().join("archive.tar.gz");
     let path = file.to_str().unwrap().to_owned();
@@ -59,7 +59,7 @@ async fn from(home: &Path, file: &Path) -> Client {
     Client::start(Launcher::alone(home).args(["--from", file.to_str().unwrap()])).await
 }
 
-/// Returns the answer without what differs in any two calls: the probe, the origin and the age of the answer.
+/// Returns the answer without values that differ in each call: the probe, the origin and the age of the answer.
 fn steady(mut answer: Value) -> Value {
     fn walk(value: &mut Value) {
         match value {
@@ -67,7 +67,7 @@ fn steady(mut answer: Value) -> Value {
                 for name in ["probe", "probes", "archive", "for_seconds", "taken_at"] {
                     fields.remove(name);
                 }
-                // The mark of the archive has a version and a note, which are texts of others.
+                // The marker of the archive has a version and a note. Both are untrusted texts.
                 if let Some(quoted) = fields.get_mut("quoted").and_then(Value::as_array_mut) {
                     quoted.retain(|field| field != "version" && field != "note");
                 }
@@ -81,7 +81,7 @@ fn steady(mut answer: Value) -> Value {
     answer
 }
 
-/// Asserts that two answers are the same, and names the first difference.
+/// Asserts that two answers are the same. If they differ, the message contains the first difference.
 fn assert_same(one: &Value, two: &Value, path: &str) {
     match (one, two) {
         (Value::Object(fields), Value::Object(others)) => {
@@ -97,7 +97,7 @@ fn assert_same(one: &Value, two: &Value, path: &str) {
     }
 }
 
-/// Returns every call of a tool that reads, for these nodes.
+/// Returns calls of all read-only tools for these nodes.
 fn calls(nodes: &[String]) -> Vec<(&'static str, Value)> {
     let mut calls = vec![
         ("list_gpu_nodes", json!({})),
@@ -156,14 +156,14 @@ async fn every_tool_answers_from_an_archive_as_from_the_cluster() {
             assert!(there["quoted"].as_array().unwrap().contains(&json!("version")), "{tool} {arguments}");
         }
         let [here, there] = [here, there].map(|answer| match answer {
-            // A report does not have the number of records in each window, but the number of all records.
+            // A report has the total number of records, but not the number of records in each window.
             answer if arguments.get("since").is_some() => {
                 let mut answer = steady(answer);
                 let logs = answer["coverage"]["kernel_log"].as_array_mut().into_iter().flatten();
                 logs.for_each(|log| log["records"] = Value::Null);
                 answer
             }
-            // The failure names the address of the server.
+            // The failure contains the address of the server.
             Value::String(text) => json!(text.split("(http").next()),
             answer => steady(answer),
         });
@@ -173,7 +173,7 @@ async fn every_tool_answers_from_an_archive_as_from_the_cluster() {
     assert!(compared > 100, "{compared}");
 }
 
-/// Returns everything that is in the files of an archive, unpacked.
+/// Returns the unpacked content of all files in an archive.
 fn unpacked(file: &Path) -> String {
     let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(file).unwrap()));
     let mut all = String::new();
@@ -204,11 +204,12 @@ async fn a_redacted_archive_has_the_same_verdicts_and_no_identifier() {
         let left: Vec<_> = found.iter().filter(|text| after.contains(**text)).collect();
         assert!(left.is_empty(), "{left:?}");
     }
-    // The name of a GPU model or of a host can be a part of another text; `gpu-1` and the names of scenarios are not.
+    // The name of a GPU model or of a host can be a part of another text. This does not apply to `gpu-1` and the names
+    // of scenarios.
     for name in names.iter().map(String::as_str).chain(["gb200-a07-t06", "train-x7k2p", "registry.example"]) {
         assert!(!after.contains(&format!("\"{name}\"")), "{name}");
     }
-    // The pseudonyms have the order of the names.
+    // The pseudonyms have the same order as the names.
     let read = |saved: &Value| saved["nodes"].as_array().unwrap().clone();
     let pairs: Vec<_> = read(&saved_plain).into_iter().zip(read(&saved)).collect();
     assert!(pairs.len() > 5, "{pairs:?}");
@@ -258,7 +259,7 @@ async fn the_demo_is_the_archive_in_the_program() {
         assert!(two["quoted"].as_array().unwrap().contains(&json!("note")), "{two}");
         assert_eq!(steady(one), steady(two), "{tool}");
     }
-    // The file is the same, but only the archive in the program is called a demo by the program.
+    // The file has the same content, but only the archive in the program is labelled as a demo.
     let page = |arguments: [&str; 2]| {
         let words: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         let launcher =

@@ -1,4 +1,4 @@
-//! The action of a chaos run, `kill_gpu_process`: its arguments, and checks of its answers and audit lines.
+//! The action of a chaos run, `kill_gpu_process`: its arguments, and checks of its answers and audit log lines.
 //!
 //! The action is simulated on the healthy embedded node, and rejected on other nodes.
 

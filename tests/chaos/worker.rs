@@ -114,7 +114,7 @@ impl Worker {
         self.violations.push(Violation { step: step.clone(), what, detail, faults });
     }
 
-    /// Runs one step, and checks the properties that must hold afterwards.
+    /// Runs one step, and checks the properties that must be true afterwards.
     pub(crate) async fn run(&mut self, step: &Step) {
         self.sweep(step).await;
         self.proxy.take_done();

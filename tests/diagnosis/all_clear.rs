@@ -257,7 +257,7 @@ fn a_window_hides_no_gpu_that_the_driver_refused_and_no_port_that_was_cut_off() 
     }
 }
 
-/// A fault that only the log shows is reported for any requested time window.
+/// A fault that is only in the log is reported for any requested time window.
 #[test]
 fn no_window_clears_what_the_whole_log_calls_critical() {
     let mut checked = 0;

@@ -1,4 +1,4 @@
-//! Tests of facts that contradict each other or another source: missing things, labels, absent devices, layouts, holders of GPUs.
+//! Tests of findings about facts that contradict each other: labels, devices, MIG layouts, allocations, counters.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Urgency, Verdict};
@@ -25,7 +25,7 @@ fn severity(diagnosis: &Diagnosis, id: &str) -> Option<Severity> {
     diagnosis.findings.iter().find(|finding| finding.id == id).map(|finding| finding.severity)
 }
 
-/// Asserts that the diagnosis asks for no repair.
+/// Asserts that the diagnosis recommends no repair.
 fn assert_no_repair(diagnosis: &Diagnosis) {
     let is_repair = |code: ActionCode| code.includes(ActionCode::ResetGpu) || code == ActionCode::DrainAndReboot;
     assert!(diagnosis.plan.is_empty(), "{}", told(diagnosis));
@@ -105,7 +105,7 @@ fn a_label_alone_does_not_make_gpus_missing() {
     }
 }
 
-/// The same lines, about a device that the node does not have and about one that it has.
+/// The same lines appear once for a device that the node does not have, and once for a device that it has.
 #[test]
 fn a_device_that_the_node_does_not_have_needs_no_repair() {
     let xid = |address: &str, code: u32| format!("NVRM: Xid (PCI:{address}): {code}, pid=4711, name=python3, a text");
@@ -124,7 +124,7 @@ fn a_device_that_the_node_does_not_have_needs_no_repair() {
             let own = alone(&with_lines(base, &[(30, &xid(here, code))]));
             assert_eq!(severity(&own, "event-of-absent-device"), None, "{}", told(&own));
         }
-        // A GPU that fell off the bus may be missing in every list, and so may one that Kubernetes still counts.
+        // A GPU that fell off the bus, or a GPU that Kubernetes still counts, may be missing in every list.
         let lost = with_lines(base, &[(30, &xid(elsewhere, 62)), (29, &xid(elsewhere, 79))]);
         assert_eq!(severity(&alone(&lost), "event-of-absent-device"), None);
         if base == "l40s-4-idle" {
@@ -149,7 +149,8 @@ fn a_device_that_the_node_does_not_have_needs_no_repair() {
     }
 }
 
-/// One GPU that the kubelet allocated to two pods is an error, unless something shares it or one of the pods has ended.
+/// If the kubelet allocated one GPU to two pods, this is an error, unless the GPU is shared or one of the pods has
+/// ended.
 #[test]
 fn a_gpu_has_one_holder_unless_it_is_shared() {
     let found = |resource: &str, replicas: Option<u32>, live: Option<&[&str]>, device: &str| {
@@ -184,7 +185,7 @@ fn a_gpu_has_one_holder_unless_it_is_shared() {
     assert_eq!(found("nvidia.com/gpu", None, Some(&["pod-b"]), "{}"), None, "the other pod has ended");
 }
 
-/// The MIG layout in a label, and the one that all GPUs have.
+/// The MIG layout in a label differs from the layout of all GPUs.
 #[test]
 fn a_mig_layout_that_no_gpu_has_is_shown() {
     let found = |label: &str| {
@@ -207,7 +208,8 @@ fn a_mig_layout_that_no_gpu_has_is_shown() {
     }
 }
 
-/// Several processes that fault in one copy engine are a pattern; a restart within minutes, page faults and faults of each GPU are none.
+/// If several processes fault in one copy engine, this is a pattern. Restarts within minutes, page faults and faults of
+/// each GPU are not a pattern.
 #[test]
 fn faults_of_one_copy_engine_single_out_its_gpu() {
     let found = |code: u32, places: &[&str], minutes: i64| {
@@ -228,7 +230,7 @@ fn faults_of_one_copy_engine_single_out_its_gpu() {
     assert_eq!(found(39, &["0000:16:00", "0000:38:00"], 150), None);
 }
 
-/// A GPU with as many faults of programs as the other GPUs is not singled out.
+/// A GPU has no finding of its own if its programs fault as often as those of the other GPUs.
 #[test]
 fn faults_on_each_gpu_single_out_none() {
     let found = |base: &str, places: &[&str], each: u32, also_here: u32| {
@@ -260,7 +262,7 @@ fn faults_on_each_gpu_single_out_none() {
     assert_eq!(found("l40s-4-idle", &l40s, 1, 8), Some(Severity::Warning));
 }
 
-/// Fatal errors that a PCIe port counted are at least as grave as uncorrected ones.
+/// Fatal errors that a PCIe port counted are at least as severe as uncorrected errors.
 #[test]
 fn a_counter_of_fatal_pcie_errors_is_a_warning() {
     let found = |kind: &str, count: u64| {
@@ -291,7 +293,7 @@ fn imex_that_does_not_run_is_shown_in_a_rack() {
     assert_eq!(found("l40s-4-idle", false), None);
 }
 
-/// The kind of CDI devices that NVIDIA's runtime requests, and those of the specifications.
+/// The kind of CDI devices that NVIDIA's runtime requests differs from the kinds of the specifications.
 #[test]
 fn a_cdi_kind_without_a_specification_is_found() {
     let (report, expected) = &super::scenarios()["whole-h100-8"];
@@ -312,7 +314,7 @@ fn a_cdi_kind_without_a_specification_is_found() {
     assert_eq!(found(None, &["k8s.device-plugin.nvidia.com/gpu"]), None);
 }
 
-/// A program chooses its name, and the audit system quotes what programs do: neither is a line of the driver.
+/// A program chooses its name, and the audit system quotes text of programs. Neither is a line of the driver.
 #[test]
 fn a_quoted_xid_takes_no_verdict_from_a_node() {
     for line in [
@@ -327,7 +329,8 @@ fn a_quoted_xid_takes_no_verdict_from_a_node() {
     }
 }
 
-/// A GPU that NVML reads is not lost, whatever its PCI configuration space returns, and its other sections count, too.
+/// A GPU that NVML can read is not lost, whatever its PCI configuration space returns, and its other sections are also
+/// used.
 #[test]
 fn a_gpu_that_nvml_reads_is_not_lost() {
     let mut report = with_lines("l40s-4-idle", &[]);

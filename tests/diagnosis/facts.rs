@@ -1,4 +1,4 @@
-//! Tests of `diagnose` with changed facts: findings, unknown facts, limits of an answer, stuck processes, GPU plans.
+//! Tests of `diagnose` with changed facts: findings, unknown facts, length of an answer, stuck processes, plans.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Verdict};
@@ -514,7 +514,7 @@ fn every_critical_finding_that_interrupts_work_has_a_plan() {
     }
 }
 
-/// `reset_gpu` rejects a GPU that only a reboot can repair, so no plan may ask for a reset of this GPU.
+/// `reset_gpu` rejects a GPU that only a reboot can repair, so no plan may recommend a reset of this GPU.
 #[test]
 fn no_plan_contradicts_the_rules_of_the_reset() {
     for (name, (report, expected)) in scenarios() {

@@ -1,4 +1,4 @@
-//! Property: each row of `host_lines.tsv` has its finding, of its severity and for as long as the row says.
+//! Property test: each row of `host_lines.tsv` leads to its finding, with its severity and for its time.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Finding, Verdict};
@@ -14,7 +14,7 @@ use super::scenarios;
 
 const LINES: &str = include_str!("../kernel_lines/host_lines.txt");
 
-/// Returns the findings of a healthy node with these lines, each at its number of minutes before the report.
+/// Returns the findings of a healthy node with these lines. The numbers are minutes before the report.
 fn findings(lines: &[(i64, &str)], of_earlier_boot: bool) -> (Verdict, Vec<Finding>) {
     let (mut report, _) = scenarios()["healthy-h100-8"].clone();
     let taken = report.taken_at.expect("a time");

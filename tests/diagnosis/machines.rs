@@ -9,7 +9,7 @@ use syringe_core::report::Report;
 use super::one_answer::strength;
 use super::{assert_consistent, scenarios};
 
-/// Returns the texts that ask for an action: those of findings above information, and the steps of the plans.
+/// Returns the texts that recommend an action: those of findings above information, and the steps of the plans.
 fn texts(diagnosis: &Diagnosis) -> impl Iterator<Item = &String> {
     let above = diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info);
     above.map(|finding| &finding.action.text).chain(diagnosis.plan.iter().flat_map(|plan| &plan.steps))

@@ -94,7 +94,7 @@ fn plans_of<'d>(diagnosis: &'d Diagnosis, finding: &Finding) -> Vec<&'d Plan> {
     diagnosis.plan.iter().filter(covers).collect()
 }
 
-/// Asserts that the findings of a diagnosis and its plans ask for the same actions.
+/// Asserts that the findings of a diagnosis and its plans recommend the same actions.
 pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
     let texts = diagnosis.findings.iter().map(|finding| &finding.action.text);
     let of_plans = |plan: &'_ Plan| {
@@ -149,7 +149,7 @@ pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
     }
 }
 
-/// An Xid of GPU 0, on a node whose job began either long before or after the Xid.
+/// Returns a node with an Xid of GPU 0. The job of the node began either long before or after the Xid.
 fn node_with(base: &Report, code: u32, minutes: i64, readable: bool, new_program: bool) -> Report {
     let mut report = base.clone();
     let now = report.taken_at.expect("a time");

@@ -1,6 +1,6 @@
-//! Tests of findings from facts that are held against each other: runtimes of several sources, starts in time, kernel lines and the module.
+//! Tests of findings that compare facts: runtimes in several sources, the order of starts, log lines and modules.
 //!
-//! Each fault has a similar healthy node beside it.
+//! For each fault, there is a similar healthy node.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding};

@@ -1,4 +1,6 @@
-//! Tests of the rules about rates: growth between two readings is judged by its rate, and a healthy window is no finding.
+//! Tests of the rules about rates: the growth of a counter between two readings is converted to a rate and judged.
+//!
+//! A reading without growth leads to no finding.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Diagnosis;
@@ -45,7 +47,7 @@ fn growth_is_judged_by_its_rate() {
     let replays = |added| sample(|sample| sample.pcie_replays = Some(added));
     let corrected = |added| sample(|sample| sample.corrected_memory_errors = Some(added));
     for (id, sample, expected) in [
-        // DCGM's limit for 16 lanes of generation 5 is 30.7 per minute, and two replays in a second are chance.
+        // DCGM's limit for 16 lanes of generation 5 is 30.7 per minute. Two replays in a second can occur by chance.
         ("pcie-replays-high", replays(40), Some(Warning)),
         ("pcie-replays-high", replays(3), Some(Warning)),
         ("pcie-replays-high", replays(2), None),

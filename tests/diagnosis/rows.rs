@@ -125,7 +125,7 @@ fn finding_and_plan_follow_the_row_of_each_code() {
     assert!(found.is_empty(), "{} contradictions:\n{}", found.len(), found.join("\n"));
 }
 
-/// For these codes, the Fabric Manager user guide asks for a restart of the host.
+/// For these codes, the Fabric Manager user guide recommends a restart of the host.
 #[test]
 fn no_driver_load_ends_an_sxid_that_is_always_fatal() {
     let always = || sxids().filter(|entry| entry.nvidia_action == Some("RESTART_HOST"));

@@ -251,7 +251,7 @@ fn a_cdi_file_that_was_not_understood_is_no_working_runtime() {
     assert_eq!((state, evidence.as_str()), (StageState::Unknown, "could not read /etc/cdi/nvidia.yaml"));
 }
 
-/// The node has the program of NVIDIA's runtime. This does not show that a pod with a GPU can start.
+/// The node has the program of NVIDIA's runtime. This does not prove that a pod with a GPU can start.
 #[test]
 fn the_program_of_the_runtime_alone_is_no_working_runtime() {
     let verdict = |change: fn(&mut Report)| {
@@ -419,7 +419,8 @@ fn gpus_of_virtual_machines_need_no_stack() {
     assert!(states[1..].iter().all(|(_, state)| *state == StageState::NotApplicable), "{states:?}");
 }
 
-/// The reason why a device plugin does not run stands in the message of the scheduler or in the last words of its container.
+/// The reason why a device plugin does not run is in the message of the scheduler or at the end of the log of its
+/// container.
 #[test]
 fn why_the_plugin_does_not_run_is_named() {
     let report = scenario("whole-l40s-4");

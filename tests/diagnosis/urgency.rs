@@ -1,4 +1,4 @@
-//! Tests of urgency: work that an error does not end may finish, whatever the age of the error and the work on the node.
+//! Tests of urgency: work that continues after an error may finish, regardless of the age of the error and of the work.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Urgency};
@@ -40,12 +40,13 @@ fn judged(report: &Report) -> Diagnosis {
     diagnose(report, &KubernetesFacts::default())
 }
 
-/// Returns the urgency of the most urgent plan.
+/// Returns the highest urgency of all plans.
 fn urgency(diagnosis: &Diagnosis) -> Option<Urgency> {
     diagnosis.plan.iter().map(|plan| plan.urgency).max()
 }
 
-/// Tests each Xid and SXid of the catalogue, new, old and repeated, on an idle node and on a node with a job.
+/// Tests each Xid and SXid of the catalogue as a new, an old and a repeated event, on an idle node and on a node with a
+/// job.
 #[test]
 fn only_an_error_that_ends_work_is_urgent() {
     let (report, _) = &scenarios()["healthy-h100-8"];
@@ -69,7 +70,7 @@ fn only_an_error_that_ends_work_is_urgent() {
         let harmless = entry.fatality == Some(Fatality::NonFatal);
         (of_sxid(entry.code), entry.nvidia_action, harmless)
     }));
-    // The other rows ask for a repair, or are not documented.
+    // The other rows recommend a repair, or are not documented.
     let all = all.filter(|(_, action, continues)| *continues || *action == Some("IGNORE"));
     let mut wrong = Vec::new();
     for (event, action, continues) in all {
@@ -91,7 +92,7 @@ fn only_an_error_that_ends_work_is_urgent() {
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Work that goes on hours after a fault that is not fatal may finish.
+/// Work that is still running hours after a fault that is not fatal may finish.
 #[test]
 fn an_old_fault_that_is_not_fatal_is_not_urgent() {
     let (report, _) = &scenarios()["healthy-h100-8"];
@@ -109,7 +110,7 @@ fn an_old_fault_that_is_not_fatal_is_not_urgent() {
     }
 }
 
-/// Single events that NVIDIA's catalogue ignores, and for which no state of the GPU waits for a repair, are information.
+/// Single events that NVIDIA's catalogue ignores are information, unless a state of the GPU requires a repair.
 #[test]
 fn a_single_event_that_nvidia_ignores_is_information() {
     let (report, _) = &scenarios()["healthy-h100-8"];
@@ -131,7 +132,7 @@ fn a_single_event_that_nvidia_ignores_is_information() {
     }
 }
 
-/// Corrected errors leave the data right.
+/// After a corrected error, the data is correct.
 #[test]
 fn corrected_errors_stop_no_work() {
     let with = |change: &dyn Fn(&mut syringe_core::facts::ecc::GpuEcc)| {
@@ -204,7 +205,7 @@ fn a_gpu_that_was_lost_long_ago_and_that_nobody_has_ends_no_work() {
     let responds = |device: &String| inventory.gpus.iter().any(|gpu| gpu.uuid.as_ref() == Some(device));
     kubelet.registered.iter_mut().for_each(|one| one.devices.retain(responds));
     kubelet.allocations.iter_mut().for_each(|one| one.devices.retain(responds));
-    // No process hangs on it.
+    // No process hangs on the GPU.
     let processes = old.sections.processes.as_mut().and_then(|section| section.data.as_mut()).expect("processes");
     processes.processes.retain(|process| process.state.as_deref() != Some("D"));
     let six_days_ago = Some(now - jiff::SignedDuration::from_hours(6 * 24));

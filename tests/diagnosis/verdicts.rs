@@ -1,4 +1,4 @@
-//! Tests that no fault leads to a healthy verdict, for every Xid, line format, scenario and snapshot.
+//! Tests that no fault leads to the verdict `healthy`, for every Xid, log format, scenario and snapshot.
 
 #[path = "../kernel_lines/spellings.rs"]
 mod spellings;
@@ -22,7 +22,7 @@ use spellings::{FORMATS, Format};
 use super::properties::{library, without};
 use super::{replayed, scenarios, told};
 
-/// The driver's spellings of the start of an Xid line. `{}` is the code and the following text.
+/// The formats of the start of an Xid line. `{}` is the code and the following text.
 const FRAMES: [&str; 3] =
     ["NVRM: Xid (PCI:0000:5d:00): {}", "NVRM: Xid (0000:5d:00): {}", "NVRM: Xid (PCI:0000:5d:00 GPU-I:03): {}"];
 
@@ -88,7 +88,7 @@ fn worst(diagnosis: &Diagnosis) -> Option<Severity> {
     diagnosis.findings.iter().map(|finding| finding.severity).max()
 }
 
-/// Returns whether the verdict reports no fault.
+/// Returns whether the verdict is `healthy`, i.e. reports no fault.
 fn all_clear(diagnosis: &Diagnosis) -> bool {
     matches!(diagnosis.verdict, Verdict::Healthy | Verdict::NoFaultFound)
 }

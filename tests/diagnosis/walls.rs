@@ -1,4 +1,4 @@
-//! Tests of the dependencies between the folders of the crate `diagnosis`. `lib.rs` has the same table.
+//! Tests of the dependencies between the folders of the crate `diagnosis`, which `lib.rs` also lists.
 
 use std::fs;
 use std::path::{Path, PathBuf};

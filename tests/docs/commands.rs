@@ -238,7 +238,7 @@ fn no_tool_is_named_in_the_text_of_the_command_line() {
     }
 }
 
-/// The sections and commands of node-probe, of which a document may name any.
+/// The sections and commands of node-probe. A document may contain any of them.
 #[test]
 fn every_command_of_node_probe_in_a_document_exists() {
     let commands = ["all", "read", "kill", "reset", "hold", "release"];

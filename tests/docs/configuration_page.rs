@@ -44,13 +44,13 @@ const GROUPS: [(&str, &str, &[&str]); 7] = [
 /// Settings that limit what a model can do through the tools, each with its limit. No argument of a tool changes a setting.
 const LIMITS_A_MODEL: [(&str, &str); 10] = [
     ("context", "the only context that the tools use, unless `allow_context` permits others"),
-    ("allow_context", "the other contexts that a tool argument may name"),
+    ("allow_context", "other contexts that a tool argument may specify"),
     ("allow_nodes", "the nodes on which probes may run"),
     ("mode", "without `operator`, no tool changes anything"),
-    ("drain_check", "a GPU is reset only on a cordoned node, and while no pod holds it"),
-    ("token_to_model", "without it, a model cannot agree to an action in place of the user"),
+    ("drain_check", "a GPU is reset only on a cordoned node, and only if it is not allocated to a pod"),
+    ("token_to_model", "without it, a model cannot consent to an action instead of the user"),
     ("via", "the probe method"),
-    ("ask_nccl", "without it, no tool asks NCCL, which runs code in the processes of a job"),
+    ("ask_nccl", "without it, no tool queries NCCL; a query runs code in the processes of a job"),
     ("no_ephemeral", "no container is added to a pod of a workload"),
     ("max_probes", "the number of probes at the same time"),
 ];
@@ -63,13 +63,13 @@ const OTHER_VARIABLES: [(&str, &str); 8] = [
         "XDG_CONFIG_HOME, XDG_STATE_HOME",
         "the folders of the settings file and of the audit log (`gpu-syringe/audit.jsonl`)",
     ),
-    ("NO_COLOR", "no colours on a terminal, unless `--color always`"),
+    ("NO_COLOR", "no colors on a terminal, unless `--color always`"),
     ("COLUMNS", "width of a table in a pipe"),
     ("LC_ALL, LC_CTYPE, LANG", "`C` or `POSIX`: texts in ASCII"),
     ("GPU_SYRINGE_LOG", "log level on standard error: `info`, `debug`, `gpu_syringe=debug` (default: warnings)"),
     (
         "PATH",
-        "folders in which credential plugins of the kubeconfig are searched, before the usual installation folders",
+        "folders that are searched for credential plugins of the kubeconfig, before the usual installation folders",
     ),
 ];
 

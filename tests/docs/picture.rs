@@ -1,4 +1,4 @@
-//! Draws `docs/terminal.svg`, the picture of a terminal in the README, and tests that it shows what the program prints.
+//! Generates `docs/terminal.svg`, the picture of a terminal in the README, and tests that the picture is current.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -15,11 +15,11 @@ const COLUMNS: usize = 110;
 const CHARACTER: f32 = 7.8;
 const LINE: usize = 18;
 const MARGIN: usize = 16;
-/// The colours of the program (SGR parameters), and those of the picture.
+/// The colors in the output of the program (SGR parameters), and the colors in the picture.
 const COLOURS: [(&str, &str); 6] =
     [("1;31", "#ff6b6b"), ("31", "#ff6b6b"), ("33", "#e3b341"), ("32", "#56d364"), ("35", "#d2a8ff"), ("1", "#ffffff")];
 
-/// Runs the program as on a terminal of the width of the picture.
+/// Runs the program on a terminal with the width of the picture.
 fn printed(arguments: &[&str]) -> String {
     let home = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_gpu-syringe"))
@@ -37,7 +37,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Returns a line with its colours as spans of SVG.
+/// Returns a line as SVG spans with colors.
 fn spans(line: &str) -> String {
     let mut svg = String::new();
     for (number, part) in line.split("\x1b[").enumerate() {
@@ -56,7 +56,7 @@ fn picture() -> String {
     let mut lines = Vec::new();
     for arguments in COMMANDS {
         lines.push(format!("<tspan fill=\"#8b949e\">$</tspan> gpu-syringe {}", arguments.join(" ")));
-        // Consecutive colour codes are joined into one code.
+        // Consecutive color codes are joined into one code.
         let text = printed(arguments).replace("m\x1b[", ";");
         let all: Vec<_> = text.lines().collect();
         lines.extend(all.iter().take(LINES).map(|line| spans(line)));

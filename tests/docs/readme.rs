@@ -91,7 +91,7 @@ fn the_recorded_session_is_what_the_program_prints() {
     }
 }
 
-/// A command with `--demo` outside of a recorded session has exit code 0, or the exit code in its comment.
+/// A command with `--demo` outside of a recorded session must have exit code 0, or the exit code in its comment.
 #[test]
 fn each_demo_command_of_the_readme_ends_as_it_says() {
     let mut checked = 0;

@@ -1,4 +1,4 @@
-//! `archive`: the archive of the `source` of a case: nodes of scenarios with changes, pods, events and logs.
+//! `archive`: creates the archive of a case from its `source`: nodes of scenarios with changes, pods, events and logs.
 //!
 //! `docs/evals.md` describes the format.
 
@@ -16,7 +16,8 @@ use syringe_core::report::{Report, Section};
 #[derive(Default)]
 struct Source {
     nodes: Vec<SourceNode>,
-    /// NAMESPACE/NAME of a Job: the first pod in the facts of each node is its pod with the index of the node.
+    /// NAMESPACE/NAME of a Job. For each node, the first pod in the facts belongs to the Job, with the index of the
+    /// node.
     job: Option<String>,
     pods: Vec<SourcePod>,
     events: Vec<SourceEvent>,
@@ -78,7 +79,7 @@ struct SourceEvent {
     message: String,
     #[serde(default = "once")]
     count: u32,
-    /// Minutes before the report.
+    /// Age of the event in minutes, relative to the report.
     #[serde(default)]
     ago: u32,
     #[serde(default)]
@@ -147,7 +148,7 @@ fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| format!("{error}: {text}"))
 }
 
-/// Returns the report of a node. The first node has the identities of the scenario, the others have their own.
+/// Returns the report of a node. The first node has the identities of the scenario; the other nodes get new ones.
 fn report(node: &SourceNode, index: usize) -> Result<Report, String> {
     let unusual = || scenarios::unusual::unusual_nodes().iter().find(|one| one.name == node.scenario);
     let scenario = scenarios::named(&node.scenario).map(|scenario| scenario.report());
@@ -166,7 +167,7 @@ fn report(node: &SourceNode, index: usize) -> Result<Report, String> {
     Ok(report)
 }
 
-/// Sets the value at a path. Returns `false` if there is no place for it.
+/// Sets the value at a path. Returns `false` if the path does not exist.
 fn set(value: &mut Value, path: &[&str], new: &Value) -> bool {
     match (value, path) {
         (Value::Object(fields), [key]) if new.is_null() => drop(fields.remove(*key)),
@@ -218,7 +219,7 @@ fn with_lines(report: &Report, lines: &[(u32, String)]) -> Vec<String> {
     }
     records.sort_by_key(|record| record.0);
     let numbered = records.into_iter().enumerate().map(|(number, (_, record))| {
-        // A record of the journal has no number.
+        // A journal record has no sequence number.
         let mut parts = if record.starts_with('{') { "" } else { record.as_str() }.splitn(3, ',');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(priority), Some(_), Some(rest)) => format!("{priority},{number},{rest}"),
@@ -295,7 +296,7 @@ fn event_object(event: &SourceEvent, index: usize, now: Timestamp) -> Value {
     })
 }
 
-/// Returns a UID that follows from the name.
+/// Returns a UID that is derived from the name.
 fn uid(name: &str) -> String {
     let sum = name.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
     format!("{sum:08x}-0000-4000-8000-000000000001")

@@ -1,4 +1,4 @@
-//! Test of the child that asks NCCL in the network namespace of a pod: where it is, and which privileges it has when it asks.
+//! Test of the child process that queries NCCL in the network namespace of a pod: its namespace and its privileges.
 
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
@@ -9,8 +9,8 @@ use crate::support::{Running, document, may_unshare, open_folder, run, until};
 
 const POD: &str = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
 
-/// A status service in its own network namespace. It writes who asks into the file of its argument. With a second argument, its answer
-/// is as long as possible.
+/// A status service in its own network namespace. It writes the properties of its client to the file in its argument.
+/// With a second argument, its answer is as long as possible.
 const SERVICE: &str = r#"
 import fcntl, json, os, socket, struct, sys
 lo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -70,7 +70,7 @@ while True:
 #[test]
 fn the_child_asks_in_the_network_of_the_pod_without_privileges() {
     let Some((nccl, asker)) = asked(false) else { return };
-    // The files of a process that can be dumped or traced belong to its user.
+    // If a process can be dumped or traced, its files in `/proc` belong to its user.
     assert_eq!(asker, "True ['65534'] [''] 1 ['0', '1', '0', '67108864'] 1000 fdinfo 0", "{nccl}");
     assert!(nccl["between_ms"].as_u64().is_some_and(|time| time >= 3000), "{nccl}");
 }
@@ -87,7 +87,7 @@ fn two_answers_of_the_maximum_size_need_less_than_64_mib() {
     assert!(nccl["between_ms"].as_u64().is_some() && nccl["problem"].is_null(), "{nccl}");
 }
 
-/// Returns what the probe reports, and who asked. `None` if this machine does not permit the test.
+/// Returns the report of the probe, and the properties of the client. `None` if this machine does not permit the test.
 fn asked(is_long: bool) -> Option<(Value, String)> {
     let has_python = Command::new("python3").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !has_python || !may_unshare(&["--net"]) {

@@ -1,4 +1,6 @@
-//! Tests of the comparison of the pods of a job: each fault with a twin, in which the same fact must name no pod.
+//! Tests of the comparison of the pods of a job: for each fault, the pod that must be named, and a case without it.
+//!
+//! In the second case, the same fact must not lead to the name of a pod.
 
 use std::time::{Duration, Instant};
 
@@ -91,7 +93,7 @@ impl World {
         });
     }
 
-    /// Makes a pod one that has no node.
+    /// Removes a pod from its node, as if it were not scheduled yet.
     fn unscheduled(&mut self, rank: usize) {
         let pod = &mut self.pods[rank];
         pod.spec.as_mut().unwrap().node_name = None;
@@ -101,7 +103,7 @@ impl World {
         pod.status = Some(serde_json::from_value(status).unwrap());
     }
 
-    /// Leaves out most pods, which makes a case faster.
+    /// Leaves out most pods, to make a case faster.
     fn small(&mut self) -> &mut Self {
         self.pods.truncate(20);
         self
@@ -144,7 +146,8 @@ fn address(pod: usize) -> String {
     format!("10.0.{pod}.7")
 }
 
-/// Returns ranks that launched so many operations in both answers. With 8 GPUs in each pod, the place of a rank follows from its number.
+/// Returns ranks that have launched these numbers of operations in the two answers. With 8 GPUs in each pod, the
+/// position of a rank is determined by its number.
 fn ranks(count: u64, before: u64, after: u64, named: &[u64]) -> NcclRanks {
     let counts = |launched| [("AllReduce".to_owned(), launched), ("Broadcast".to_owned(), 1)].into();
     NcclRanks {
@@ -210,7 +213,7 @@ const NAN: &str = "step 18211 loss nan\nTraceback (most recent call last):\n  Fi
 const PEER: &str =
     "[rank 8]: torch.distributed.DistBackendError: NCCL error: remote process exited or there was a network error\n";
 
-/// A change of the healthy job, and the pod that must be named: its rank, the reason, and words of the answer.
+/// A change of the healthy job, and the expected pod: its rank, the reason, and words of the answer.
 struct Case {
     name: &'static str,
     change: fn(&mut World),
@@ -230,7 +233,7 @@ const CASES: [Case; 24] = [
         state: "waiting",
         suspect: Some(("17", "nccl_claim")),
         words: &[
-            "NCCL 2.29.2 in pod train-0-abcde says: 1 rank launched nothing within 3 s and is behind the others.",
+            "NCCL 2.29.2 in pod train-0-abcde reports: 1 rank launched nothing within 3 s and is behind the others.",
             "rank 139 launched 4711 AllReduce, and 4711 also 3 s later",
             "\"common\":\"4712\"",
             "\"place\":\"GPU 3\"",
@@ -415,7 +418,7 @@ const CASES: [Case; 24] = [
         change: |world| (0..PODS).for_each(|number| world.gpus(number, idle)),
         state: "waiting",
         suspect: None,
-        words: &["idle alike", "data", "No node is to blame"],
+        words: &["GPUs are idle", "data", "No node is the cause"],
     },
     Case {
         name: "one rank does not compute",

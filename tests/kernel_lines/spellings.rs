@@ -1,4 +1,4 @@
-//! `FORMATS`: 27 log formats of a kernel line (kmsg, dmesg, syslog, journal), each with a function that writes it.
+//! `FORMATS`: 27 log formats of a kernel line (kmsg, dmesg, syslog, journal), each with a function that formats a line.
 //!
 //! The time in the prefixes is 2025-02-23T16:24:18Z, 171.6 s after boot.
 

@@ -338,7 +338,7 @@ async fn each_situation_has_its_methods_and_its_answer() {
                 assert_eq!(probe["via"], via, "{situation}: {probe}");
                 let note = probe["note"].as_str().unwrap_or_default().to_owned();
                 let lines: Vec<String> = match via {
-                    // The reason is the note: `No probe ran: pod: …; inject: …. The hardware …`.
+                    // The note contains the reason: `No probe ran: pod: …; inject: …. The hardware …`.
                     "none" => vec![no_probe(&note)],
                     _ => serde_json::from_value(probe["passed_over"].clone()).unwrap_or_default(),
                 };

@@ -1,4 +1,4 @@
-//! Test that the answer about a job names the pod with a problem if Kubernetes calls each of its pods Running.
+//! Test that the answer about a job names the pod with a problem, even if all its pods have the phase Running.
 
 use demo_cluster::{Cluster, Fixture, workloads_of};
 use k8s_openapi::api::core::v1::Pod;

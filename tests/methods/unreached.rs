@@ -1,4 +1,4 @@
-//! Tests of answers from Kubernetes alone, about nodes that no probe reaches and machines that never joined.
+//! Tests of answers from Kubernetes alone, about nodes on which no probe can run and machines that never joined.
 
 use demo_cluster::{Cluster, Denial, Fixture, workload_pod};
 use jiff::{SignedDuration, Timestamp};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Launcher, fixture, node};
 
-/// Some seconds more, because the clock of an API server has whole seconds.
+/// Some seconds are added, because the clock of an API server has whole seconds.
 fn ago(minutes: i64) -> Timestamp {
     Timestamp::now() - SignedDuration::from_mins(minutes) - SignedDuration::from_secs(5)
 }

@@ -1,4 +1,6 @@
-//! Tests with a GPU on which an NVML function hangs, or two GPUs on which it hangs or crashes. The following must hold:
+//! Tests with a GPU on which an NVML function hangs, or two GPUs on which it hangs or crashes.
+//!
+//! The following must be true:
 //!
 //! - the probe prints the document in time;
 //! - the facts of the other GPUs are the same as without the hang, even if the call holds a lock that all calls need;

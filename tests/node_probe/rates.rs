@@ -1,4 +1,4 @@
-//! Tests of the second reading of counters: when it happens, what it reports, and what it costs.
+//! Tests of the second reading of counters: its conditions, its values in the report, and its duration.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn counters_that_are_not_zero_are_read_again_within_about_a_second() {
     assert!((900..2000).contains(&sample.window_ms), "{sample:?}");
     assert_eq!(Sample { window_ms: 950, ..sample }, grown);
     assert!(took < Duration::from_secs(4), "{took:?}");
-    // The values themselves are those of the first reading.
+    // The values in the report are those of the first reading.
     assert_eq!((gpu.pcie.replays, gpu.throttling.violations), (Some(5), vec![violation("thermal", 5000)]));
 
     let still = telemetry(&counting(None), &["all"]).0.sample.expect("a sample");

@@ -110,7 +110,7 @@ async fn a_gpu_is_not_reset_while_another_system_repairs_the_node() {
     assert_eq!((&answer["outcome"], &answer["token"]), (&json!("refused"), &json!(null)), "{answer}");
     assert_eq!(answer["action"]["plan"]["blockers"][0]["code"], json!("in_repair"), "{answer}");
     assert!(bed.done().is_empty());
-    // NVSentinel gave up: somebody has to repair the node.
+    // NVSentinel has stopped its repair, so a person must repair the node.
     mark("remediation-failed");
     assert_eq!(bed.answer("reset_gpu", &reset()).await["outcome"], json!("awaiting_consent"));
 }

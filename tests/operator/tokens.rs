@@ -164,7 +164,7 @@ async fn an_action_whose_answer_was_lost_keeps_its_pod_until_the_outcome_is_know
     assert_eq!((bed.cluster.pods_created(), bed.cluster.pods("default").len()), (2, 0));
 }
 
-/// Whatever fault the pod of an action has, only one pod is requested, and the action is sent at most once.
+/// Regardless of the fault of an action's pod, only one pod is requested, and the action is sent at most once.
 #[tokio::test]
 async fn an_action_is_never_moved_to_another_pod() {
     fn refused(faults: &mut Faults, why: &str) {

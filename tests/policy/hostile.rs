@@ -218,6 +218,21 @@ fn nccl_in_a_pod_may_be_asked() {
     }
 }
 
+#[test]
+fn cuda_may_be_started() {
+    let (policies, log) = (usual(), "0f8a7c2e-11aa-4bbb-8ccc-123456789abc/nvidia-driver-ctr");
+    let deep = ReadCommand { deep: true, ..ReadCommand::everything() };
+    let with_log = ReadCommand { stack_log: log.parse().ok(), ..deep.clone() };
+    for words in [deep, with_log].map(|read| ProbeCommand::from(read).argv()) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut pod = defaulted(printed(&[]));
+        pod["spec"]["containers"][0]["command"] = json!(words);
+        for asked in [request("CREATE", "", pod), request("CONNECT", "exec", cases::exec(&words))] {
+            assert_eq!(policies.review(&asked), [], "{words:?}");
+        }
+    }
+}
+
 /// Policies cannot share a variable, so two policies contain the list of permitted commands.
 #[test]
 fn pod_and_exec_admit_the_same_commands() {

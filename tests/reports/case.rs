@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::bed::Bed;
 
-/// The verdict about the answer to a report.
+/// The verdict on an answer about a reported fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The answer names the cause.
@@ -166,7 +166,7 @@ impl Case {
         }
     }
 
-    /// Returns what the answer blames in addition to the cause and the permitted findings.
+    /// Returns the causes in the answer other than the expected cause and the permitted findings.
     fn blamed(&self, answer: &Value) -> Option<String> {
         if let Some(cause) = answer["cause"].as_str() {
             let expected = |name: &Name| matches!(name, Name::Cause(expected, _) if *expected == cause);

@@ -1,4 +1,4 @@
-//! Tests that `deploy/` and the table in `docs/permissions.md` are up to date; tests of the manifests that `setup` prints.
+//! Tests that `deploy/` and the table in `docs/permissions.md` are current, and of the manifests that `setup` prints.
 
 use std::path::{Path, PathBuf};
 

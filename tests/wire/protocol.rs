@@ -152,7 +152,7 @@ async fn the_list_of_tools_is_small() {
         let tools = client.tools().await;
         let bytes = serde_json::to_string(&tools).unwrap().len();
         assert!(bytes <= most, "{mode:?}: {bytes} bytes");
-        // Each field must be specified by a type, an enum or a description.
+        // Each field must have a type, an enum or a description.
         for (name, field) in tools.iter().filter_map(|tool| tool["outputSchema"]["properties"].as_object()).flatten() {
             assert!(["type", "enum", "description"].iter().any(|part| field.get(part).is_some()), "{name}");
         }
@@ -409,7 +409,7 @@ async fn a_host_that_breaks_the_protocol_gets_a_log_of_json_lines() {
     }
 }
 
-/// Whatever argument of whatever tool has the wrong type, the message names the argument and no type of Rust.
+/// If an argument of a tool has the wrong type, the message contains the name of the argument and no Rust type.
 #[tokio::test]
 async fn an_argument_of_the_wrong_type_is_named() {
     let home = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Tests of completions, colours, table width, the log of API requests (`-v`), `--watch`, and kill commands.
+//! Tests of completions, colors, table width, the log of API requests (`-v`), `--watch`, and kill commands.
 
 use demo_cluster::Fixture;
 use serde_json::Value;

@@ -21,8 +21,8 @@ try {
 
 const child = spawn(program, process.argv.slice(2), { stdio: "inherit" });
 
-// The program deletes its pods after a signal, so it must get the signal. A terminal sends SIGINT to the whole process group:
-// another one from here would be the second signal, after which the program exits at once.
+// The program deletes its pods after a signal, so it must get the signal. A terminal sends SIGINT to the whole process group.
+// If this script also sent it, the program would get a second signal and exit immediately.
 const terminal = [process.stdin, process.stdout, process.stderr].some((stream) => stream.isTTY);
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.on(signal, () => {

@@ -1,6 +1,6 @@
 //! `Archive`: the reports of nodes and the objects of Kubernetes in one file, which `--from` uses in place of a cluster.
 //!
-//! An archive is a tar file (ustar) that is compressed with gzip. `docs/archive.md` documents the format:
+//! An archive is a gzip-compressed tar file (ustar). `docs/archive.md` documents the format:
 //!
 //! ```text
 //!   manifest.json                 first: version, time, context, nodes, what could not be read
@@ -11,11 +11,11 @@
 //!   logs.json                     the ends of logs of containers
 //! ```
 //!
-//! The reader keeps everything in memory and writes nothing. An archive can be written by anyone, so that the reader accepts only
+//! The reader keeps everything in memory and writes nothing. Anyone can write an archive, so the reader accepts only
 //! plain files with these names, within the limits of `read`.
 //!
-//! Modules: `manifest`; `read`, `write`: the file; `redact`: stable pseudonyms in place of names and identifiers;
-//! `redact_config_space`: serial numbers in configuration spaces.
+//! Modules: `manifest`: the first file. `read`, `write`: reading and writing an archive. `redact`: stable pseudonyms in
+//! place of names and identifiers. `redact_config_space`: removal of serial numbers from configuration spaces.
 
 #[cfg(any(test, fuzzing))]
 #[path = "../../../fuzz/checks/saved_archive.rs"]
@@ -65,9 +65,9 @@ pub struct Archive {
 pub struct SavedNode {
     /// The JSON document that node-probe printed.
     pub report: Vec<u8>,
-    /// The kernel log. Empty if the log was not saved, or was not wanted by the reader.
+    /// The kernel log. Empty if the log was not saved, or if the reader did not ask for it.
     pub kernel_log: Vec<u8>,
-    /// Files for people. Empty as the kernel log.
+    /// Files of the driver and configuration spaces. Empty for the same reasons as the kernel log.
     pub files: Vec<RawFile>,
 }
 

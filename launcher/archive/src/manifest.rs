@@ -1,4 +1,4 @@
-//! `Manifest`: the first file of an archive: who wrote it and when, its nodes, and what could not be read.
+//! `Manifest`, `NodeEntry`: the first file of an archive: version and time of the archive, its nodes, and the data that could not be read.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ pub(crate) const FORMAT: &str = "gpu-syringe archive";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Always `gpu-syringe archive`.
+    /// The value of [`FORMAT`].
     pub format: String,
     pub format_version: u32,
     /// Version of gpu-syringe, or of node-probe for a single report.
     pub version: String,
     /// The time at which the archive was started. It is the current time for all answers from the archive.
     pub taken_at: Timestamp,
-    /// Name of the context of the kubeconfig. Characters that are unusual in names are written as `_`.
+    /// Name of the kubeconfig context. Characters that are not allowed here are written as `_`.
     #[serde(serialize_with = "as_context")]
     pub context: String,
     /// Version of Kubernetes, such as `v1.36.2`. Empty if it is not known.
@@ -29,7 +29,7 @@ pub struct Manifest {
     /// Whether names and identifiers are replaced by pseudonyms.
     #[serde(default)]
     pub redacted: bool,
-    /// A sentence of the archive about itself, which all answers from the archive quote.
+    /// A sentence that describes the archive. All answers from the archive quote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     pub nodes: Vec<NodeEntry>,
@@ -98,13 +98,13 @@ pub(crate) fn is_kubernetes_version(text: &str) -> bool {
         || rest.len() <= 61 && rest.starts_with(|letter: char| letter.is_ascii_digit()) && rest.chars().all(is_part)
 }
 
-/// Writes a context so that the archive can be read again.
+/// Replaces the characters of a context that the reader would reject.
 fn as_context<S: Serializer>(context: &str, to: S) -> Result<S::Ok, S::Error> {
     let letters = context.chars().map(|letter| if is_of_context(letter) { letter } else { '_' });
     to.serialize_str(&letters.take(MAX_CONTEXT).collect::<String>())
 }
 
-/// Writes a version of Kubernetes so that the archive can be read again. Another text counts as not known.
+/// Returns a Kubernetes version that the reader accepts. Any other text becomes an empty version.
 fn as_kubernetes_version<S: Serializer>(version: &str, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(if is_kubernetes_version(version) { version } else { "" })
 }

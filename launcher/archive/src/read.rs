@@ -1,4 +1,4 @@
-//! `Archive::read`: reads an archive, or the report of one node, from an untrusted file.
+//! `Archive::read`: reads an archive, or the report of one node, from an untrusted file. `ArchiveError`: why a file is rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::manifest::{FORMAT, is_context, is_kubernetes_version, is_version};
 use crate::{Archive, FORMAT_VERSION, KINDS, Manifest, SavedNode};
 
-/// Maximum size of the unpacked archive. The raw kernel logs of 1,000 nodes have 256 MiB.
+/// Maximum size of the unpacked archive. The raw kernel logs of 1,000 nodes take 256 MiB.
 const MAX_UNPACKED: u64 = 2 << 30;
 /// Maximum size of the files that are kept in memory.
 const MAX_KEPT: u64 = 512 << 20;
@@ -29,31 +29,32 @@ const MAX_MANIFEST: u64 = 8 << 20;
 const MAX_REPORT: u64 = 8 << 20;
 /// Maximum size of a kernel log. A probe prints at most 2 MiB.
 const MAX_KERNEL_LOG: u64 = 4 << 20;
-/// Maximum number of records of a kernel log. The kernel and the probe keep fewer.
+/// Maximum number of records in a kernel log. The kernel and the probe keep fewer records.
 const MAX_RECORDS: usize = 100_000;
 /// Maximum size of the files of a node. A probe prints at most 1 MiB.
 const MAX_RAW_FILES: u64 = 2 << 20;
-/// Maximum number of files of a node, and of lines of a file. A probe prints at most 256 of both, and 257 lines of a configuration space.
+/// Maximum number of files of a node, and of lines in a file. A probe prints at most 256 files with at most 256 lines,
+/// and 257 lines of a configuration space.
 const MAX_FILES_OF_NODE: usize = 512;
 const MAX_OBJECTS: u64 = 256 << 20;
 const MAX_LOGS: u64 = 16 << 20;
-/// Maximum number of nodes, and of logs of containers.
+/// Maximum number of nodes, and of container logs.
 const MAX_NODES: usize = 10_000;
-/// Maximum number of objects of another kind.
+/// Maximum number of objects of one kind, except nodes.
 const MAX_OF_KIND: usize = 200_000;
 /// Maximum number of objects of all kinds together.
 const MAX_ALL_OBJECTS: usize = 400_000;
-/// Maximum number of maps and lists in the objects. The objects of a very large cluster have a few millions. An empty one needs
-/// hundreds of bytes in memory.
+/// Maximum number of maps and lists in the objects. The objects of a very large cluster have a few millions. Even an
+/// empty map needs hundreds of bytes in memory.
 const MAX_MAPS: usize = 6_000_000;
-/// Maximum number of commas in the objects, which is that of entries in maps and lists.
+/// Maximum number of commas in the objects, which limits the number of entries in maps and lists.
 const MAX_ENTRIES: usize = 20_000_000;
 /// Maximum length of a name in a message.
 const MAX_NAME: usize = 120;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Why a file is not an archive that this program can use.
+/// The reason why this program cannot use a file as an archive.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     #[error("the file cannot be read: {0}")]
@@ -64,7 +65,7 @@ pub enum ArchiveError {
     Damaged(#[source] io::Error),
     #[error("{path} is not a plain file")]
     NotAFile { path: String },
-    #[error("{path} does not belong into an archive")]
+    #[error("{path} is not a file of an archive")]
     UnexpectedPath { path: String },
     #[error("{path} is in the archive twice")]
     Twice { path: String },
@@ -119,7 +120,7 @@ impl Place {
     }
 }
 
-/// Returns whether a text can be the name of a folder: the characters of the name of a node, and no leading dot.
+/// Returns whether a text is allowed as the name of a folder: only characters of node names, and no leading dot.
 fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
     !name.is_empty() && name.len() <= 253 && !name.starts_with('.') && name.bytes().all(plain)
@@ -142,15 +143,16 @@ impl<R: Read> Read for Limited<R> {
 }
 
 impl Archive {
-    /// Reads an archive, or the report of one node. Kernel logs and files for people are kept only `with_raw`.
+    /// Reads an archive, or the report of one node. Kernel logs and files of the driver are kept only if `with_raw` is
+    /// true.
     ///
     /// # Errors
-    /// If the file is not an archive, or is beyond a limit.
+    /// Fails if the file is not an archive, or exceeds a limit.
     pub fn read(from: impl Read, with_raw: bool) -> Result<Self, ArchiveError> {
         Self::read_with_raw_of(from, &|_| with_raw)
     }
 
-    /// Reads an archive, with the kernel logs and the files of these nodes.
+    /// Reads an archive, and keeps the kernel logs and files of the `wanted` nodes.
     ///
     /// # Errors
     /// See [`Archive::read`].
@@ -183,13 +185,13 @@ fn packed(unpacked: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<Archive,
     let mut tar = tar::Archive::new(unpacked);
     let mut manifest = None;
     let mut archive = Archive::default();
-    // The folders of the manifest, with the names of their nodes.
+    // The names of the nodes, by folder, from the manifest.
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let (mut files, mut kept, mut counts) = (0, 0, Counts::default());
-    // Extended headers are not followed: they could contain other paths and sizes.
+    // Extended headers are rejected, because they could contain other paths and sizes.
     for entry in tar.entries().map_err(ArchiveError::Damaged)?.raw(true) {
-        // A packed file that is no tar file fails at its first entry.
+        // If the unpacked data is not a tar file, its first entry is invalid.
         let damaged = |error: io::Error| match error.kind() {
             io::ErrorKind::Other if files == 0 => ArchiveError::Unknown,
             _ => ArchiveError::Damaged(error),
@@ -290,14 +292,14 @@ fn parsed<'a, T: Deserialize<'a>>(content: &'a [u8], path: &str) -> Result<T, Ar
         .map_err(|error| ArchiveError::Invalid { path: path.to_owned(), why: clean(&error.to_string(), MAX_NAME) })
 }
 
-/// Parses with a seed, and refuses text after the value.
+/// Parses a value with a seed, and rejects text after the value.
 fn parsed_with<'a, S: DeserializeSeed<'a>>(content: &'a [u8], path: &str, seed: S) -> Result<S::Value, ArchiveError> {
     let mut from = serde_json::Deserializer::from_slice(content);
     let read = seed.deserialize(&mut from).and_then(|value| from.end().map(|()| value));
     read.map_err(|error| ArchiveError::Invalid { path: path.to_owned(), why: clean(&error.to_string(), MAX_NAME) })
 }
 
-/// The size of the lists of objects so far.
+/// The number of objects, maps and entries in the lists that were read so far.
 #[derive(Default)]
 struct Counts {
     objects: usize,
@@ -306,7 +308,8 @@ struct Counts {
 }
 
 impl Counts {
-    /// Checks a list of objects without memory for them, and adds it. An object in memory can be 100 times as large as in the file.
+    /// Checks a list of objects without keeping them in memory, and adds their number. In memory, an object can be 100
+    /// times as large as in the file.
     fn add(&mut self, kind: &str, content: &[u8], path: &str) -> Result<(), ArchiveError> {
         let invalid = |why: String| ArchiveError::Invalid { path: path.to_owned(), why };
         self.maps += content.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
@@ -324,7 +327,7 @@ impl Counts {
     }
 }
 
-/// Counts the objects of a list up to this limit. Each is a map with a name in its metadata.
+/// Counts the objects of a list, up to this limit. Each object must be a map with a name in its metadata.
 struct Objects(usize);
 
 impl<'de> DeserializeSeed<'de> for Objects {
@@ -473,7 +476,7 @@ fn manifest_of(content: &[u8]) -> Result<Manifest, ArchiveError> {
         }
         entry.unread = entry.unread.take().map(|why| clean(&why, 400));
     }
-    // Answers show these texts as texts of the program.
+    // Answers print these texts as texts of the program.
     check_version(&manifest.version, path)?;
     if !is_context(&manifest.context) {
         return Err(invalid("the context is not a name"));
@@ -498,7 +501,8 @@ fn check_version(version: &str, path: &str) -> Result<(), ArchiveError> {
     Err(ArchiveError::Invalid { path: path.to_owned(), why })
 }
 
-/// Rejects a time that is not in this century. The clock of the cluster shows this time, and times are computed from it.
+/// Rejects a time outside of this century. The clock of the cluster shows this time, and other times are computed from
+/// it.
 fn check_time(time: Timestamp, path: &str) -> Result<(), ArchiveError> {
     let years = 946_684_800..4_102_444_800;
     if years.contains(&time.as_second()) {
@@ -507,7 +511,8 @@ fn check_time(time: Timestamp, path: &str) -> Result<(), ArchiveError> {
     Err(ArchiveError::Invalid { path: path.to_owned(), why: format!("the time of the archive is {time}") })
 }
 
-/// The start of a report. The sections are only checked for syntax here; the probe of the node reads them.
+/// The fields at the start of a report. Of the sections, only the syntax is checked here, because the probe of the node
+/// parses them.
 #[derive(Deserialize)]
 struct ReportStart {
     #[serde(default)]
@@ -544,7 +549,7 @@ fn check_report(document: &[u8], path: &str) -> Result<ReportStart, ArchiveError
     Ok(start)
 }
 
-/// Returns the archive of one node. Its Kubernetes objects are not known.
+/// Returns an archive with one node and no Kubernetes objects.
 fn of_report(report: Vec<u8>) -> Result<Archive, ArchiveError> {
     const WHY: &str = "the archive is a report of node-probe, which has no objects of Kubernetes";
     let ReportStart { probe_version, taken_at, hostname, .. } = check_report(&report, "the report")?;

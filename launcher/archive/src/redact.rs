@@ -1,12 +1,14 @@
-//! `redact`: replaces names, identifiers, network addresses and command lines by pseudonyms.
+//! `redact`: replaces names, identifiers, network addresses and command lines in an archive with pseudonyms.
 //!
-//! The same text has the same pseudonym in the whole archive, and a pseudonym has the form of what it replaces: a UUID stays a
-//! UUID, a name stays a valid name, and names keep their order. So the answers stay the same, apart from the pseudonyms.
+//! A text has the same pseudonym in the whole archive. A pseudonym has the form of the original: a UUID is replaced by
+//! a UUID, a name by a valid name, and names keep their order. So the answers are the same, apart from the pseudonyms.
 //!
-//! There are two steps. First, the fields that contain names (see `FIELDS`, and the metadata and labels of objects) are collected.
-//! Then every text is replaced: collected names wherever they occur as a word, and UUIDs, long hexadecimal identifiers, network
-//! addresses and mail addresses by their form. PCI addresses, models, versions and times stay. Of the files of a node, the texts are replaced
-//! in the same way, and serial numbers in configuration spaces become zeros. The raw kernel log is removed, because lines of other drivers and programs contain names in forms that nobody knows in advance.
+//! There are two steps. First, the names are collected from the fields that contain names (see `FIELDS`), and from the
+//! metadata and labels of objects. Then every text is replaced: collected names wherever they occur as a word, and
+//! UUIDs, long hexadecimal identifiers, network addresses and mail addresses, which are recognized by their form. PCI
+//! addresses, models, versions and times are not replaced. The texts in the files of a node are replaced in the same
+//! way, and serial numbers in configuration spaces become zeros. The raw kernel log is removed, because lines of other
+//! drivers and programs contain names in unknown forms.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,7 +18,7 @@ use syringe_core::raw_file::RawFile;
 use crate::redact_config_space::without_serial;
 use crate::{Archive, ArchiveError};
 
-/// Fields of reports and objects that contain a name, and the start of its pseudonym.
+/// Fields of reports and objects that contain a name, and the prefix of its pseudonym.
 const FIELDS: [(&str, &str); 28] = [
     ("hostname", "node"),
     ("nodeName", "node"),
@@ -48,7 +50,7 @@ const FIELDS: [(&str, &str); 28] = [
     ("generateName", "object"),
 ];
 
-/// Names that stay: they belong to Kubernetes, to NVIDIA's software and to common programs, and rules know some of them.
+/// Names that are not replaced: names of Kubernetes, of NVIDIA's software and of common programs. Some rules use them.
 const PUBLIC: [&str; 42] = [
     "default",
     "kube-system",
@@ -94,7 +96,8 @@ const PUBLIC: [&str; 42] = [
     "gpu",
 ];
 
-/// Namespaces in which everybody has the same pods. In other namespaces, only the names of NVIDIA's DaemonSets stay.
+/// Namespaces whose pods are the same in all clusters. In other namespaces, only the names of NVIDIA's DaemonSets are
+/// kept.
 const PUBLIC_NAMESPACES: [&str; 11] = [
     "kube-system",
     "kube-public",
@@ -109,10 +112,10 @@ const PUBLIC_NAMESPACES: [&str; 11] = [
     "nvidia-network-operator",
 ];
 
-/// The start of names of NVIDIA's software.
+/// Prefixes of the names of NVIDIA's software.
 const PUBLIC_STARTS: [&str; 4] = ["nvidia", "gpu-feature-discovery", "gpu-operator", "k8s-device-plugin"];
 
-/// The start of images that stay.
+/// Prefixes of images that are not replaced.
 const PUBLIC_IMAGES: [&str; 7] = [
     "nvcr.io/nvidia/",
     "registry.k8s.io/",
@@ -123,7 +126,7 @@ const PUBLIC_IMAGES: [&str; 7] = [
     "gke.gcr.io/",
 ];
 
-/// The last parts of images that stay, without tag.
+/// The last parts of images that are not replaced, without the tag.
 const PUBLIC_PROGRAMS: [&str; 16] = [
     "busybox",
     "container-toolkit",
@@ -143,7 +146,7 @@ const PUBLIC_PROGRAMS: [&str; 16] = [
     "ubuntu",
 ];
 
-/// Labels that have another domain than NVIDIA's, and whose values describe machines and software that everybody can have.
+/// Labels outside of NVIDIA's domains whose values are kept, because they describe public machine types and software.
 const PUBLIC_VALUES: [&str; 11] = [
     "kubernetes.io/os",
     "kubernetes.io/arch",
@@ -158,7 +161,7 @@ const PUBLIC_VALUES: [&str; 11] = [
     "cloud.google.com/gke-accelerator",
 ];
 
-/// The ends of domains that stay in texts.
+/// The ends of domains that are not replaced in texts.
 const PUBLIC_HOSTS: [&str; 13] = [
     "kubernetes.io",
     "k8s.io",
@@ -175,19 +178,19 @@ const PUBLIC_HOSTS: [&str; 13] = [
     "example.com",
 ];
 
-/// The last parts of names of hosts, apart from those with two letters.
+/// The last parts of host names, except those with two letters.
 const TOP_LEVEL: [&str; 22] = [
     "com", "net", "org", "edu", "gov", "mil", "info", "cloud", "dev", "local", "internal", "lan", "corp", "intra",
     "intranet", "home", "private", "example", "test", "tech", "site", "cluster",
 ];
 
-/// The last parts of names of files that have two letters.
+/// File name extensions with two letters.
 const FILE_ENDS: [&str; 9] = ["so", "py", "sh", "ko", "gz", "go", "rs", "md", "js"];
 
-/// Folders below which a site has names of its own.
+/// Folders that contain folders with names of the site.
 const FOLDERS: [&str; 6] = ["/data/", "/mnt/", "/lustre/", "/scratch/", "/export/", "/home/"];
 
-/// The starts of paths on a host that stay.
+/// Prefixes of host paths that are not replaced.
 const PUBLIC_PATHS: [&str; 18] = [
     "/dev",
     "/proc",
@@ -209,11 +212,11 @@ const PUBLIC_PATHS: [&str; 18] = [
     "/lib/modules",
 ];
 
-/// The ends of domains of labels that stay.
+/// The ends of label domains that are not replaced.
 const PUBLIC_DOMAINS: [&str; 6] =
     ["kubernetes.io", "k8s.io", "nvidia.com", "karpenter.sh", "amazonaws.com", "cloud.google.com"];
 
-/// Labels without a domain that stay.
+/// Labels without a domain that are not replaced.
 const PUBLIC_LABELS: [&str; 10] = [
     "app",
     "name",
@@ -227,7 +230,7 @@ const PUBLIC_LABELS: [&str; 10] = [
     "job-name",
 ];
 
-/// Minimum length of a hexadecimal identifier: longer than a register or an address in memory.
+/// Minimum length of a hexadecimal identifier. Registers and memory addresses are shorter.
 const MIN_HEX: usize = 20;
 /// Maximum length of a name that is searched for in texts.
 const MAX_NAME: usize = 512;
@@ -235,7 +238,7 @@ const MAX_NAME: usize = 512;
 /// Replaces names, identifiers, network addresses and command lines in the whole archive.
 ///
 /// # Errors
-/// If a document of the archive is not valid JSON.
+/// Fails if a document of the archive is not valid JSON.
 pub fn redact(archive: &mut Archive) -> Result<(), ArchiveError> {
     let parse = |content: &[u8], path: &str| -> Result<Value, ArchiveError> {
         serde_json::from_slice(content)
@@ -312,7 +315,7 @@ fn is_public_namespace(name: &str) -> bool {
     PUBLIC_NAMESPACES.contains(&name)
 }
 
-/// Returns whether the value of a label stays. The labels of feature discovery describe the machine.
+/// Returns whether the value of a label is kept. For example, the labels of feature discovery describe the machine.
 fn is_public_value(key: &str, value: &str) -> bool {
     let domain = key.split_once('/').map_or("", |(domain, _)| domain);
     let is_of_machine = |known: &str| domain == known || domain.ends_with(&format!(".{known}"));
@@ -325,7 +328,8 @@ fn is_public_value(key: &str, value: &str) -> bool {
         || is_name_of_software && is_of_nvidia(value)
 }
 
-/// Returns whether an object is part of the software that everybody has: by its namespace, or as a DaemonSet of NVIDIA's.
+/// Returns whether an object belongs to public software, by its namespace, or as a DaemonSet or DaemonSet pod of
+/// NVIDIA's software.
 fn is_public_object(kind: &str, object: &Value) -> bool {
     let metadata = &object["metadata"];
     if metadata["namespace"].as_str().is_some_and(is_public_namespace) {
@@ -349,7 +353,8 @@ fn is_public_label(key: &str) -> bool {
     }
 }
 
-/// The names of an archive, each with the start of its pseudonym. The first kind of a name counts.
+/// The names in an archive, each with the prefix of its pseudonym. If a name occurs as several kinds, the first kind is
+/// used.
 #[derive(Default)]
 struct Found(BTreeMap<String, &'static str>);
 
@@ -365,7 +370,7 @@ impl Found {
         match value {
             Value::Array(entries) => entries.iter().for_each(|entry| self.collect(entry)),
             Value::Object(fields) => {
-                // The pods of NVIDIA's software in its own namespace, and their containers.
+                // The pods of NVIDIA's software in its own namespace, and their containers, are public.
                 let is_public_pod = fields.get("namespace").and_then(Value::as_str).is_some_and(is_public_namespace);
                 for (field, value) in fields {
                     match (FIELDS.iter().find(|(known, _)| known == field), value) {
@@ -375,7 +380,7 @@ impl Found {
                         _ => self.collect(value),
                     }
                 }
-                // A process has a PID and the name of its program.
+                // An entry with a PID is a process, and its name is the name of a program.
                 if let (true, Some(Value::String(name))) = (fields.contains_key("pid"), fields.get("name")) {
                     self.add("program", name);
                 }
@@ -398,7 +403,7 @@ impl Found {
             "resourceclaims" => "claim",
             _ => "object",
         };
-        // The pods of the system belong to software that everybody has.
+        // The pods of the system belong to public software.
         let is_public = is_public_object(kind, object) && kind != "leases";
         if !is_public_namespace(&namespace) {
             self.add("namespace", &namespace);
@@ -518,7 +523,8 @@ fn is_public_image(image: &str) -> bool {
     PUBLIC_IMAGES.iter().any(|start| image.starts_with(start))
 }
 
-/// Returns for each part of an image between slashes: whether it is the last part, its name, and its port, tag or digest.
+/// Returns for each part of an image between slashes: whether it is the last part, its name, and its port, tag or
+/// digest.
 fn image_parts(image: &str) -> impl Iterator<Item = (bool, &str, &str)> {
     let image = image.split_once("://").map_or(image, |(_, image)| image);
     let count = image.split('/').count();
@@ -528,8 +534,8 @@ fn image_parts(image: &str) -> impl Iterator<Item = (bool, &str, &str)> {
     })
 }
 
-/// Returns whether names of this kind are replaced in texts. A label or a program can have the name of a usual word: such a
-/// name is replaced only in quotation marks, in brackets and after a slash.
+/// Returns whether names of this kind are replaced in texts. A label or a program can have the name of an ordinary
+/// word, so these names are replaced only in quotation marks, in brackets and after a slash.
 fn is_in_texts(kind: &str, name: &str) -> bool {
     let is_word = name.bytes().all(|byte| byte.is_ascii_lowercase());
     match kind {
@@ -541,18 +547,18 @@ fn is_in_texts(kind: &str, name: &str) -> bool {
     }
 }
 
-/// Returns whether a text is one of the words of an enumeration, such as `ok` or `drain_and_reset`.
+/// Returns whether a text looks like a value of an enum, such as `ok` or `drain_and_reset`.
 fn is_word(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// Fields of objects whose whole value can be a name or a label.
+/// Fields of objects in which the whole value can be a name or a label.
 const NAMING: [&str; 8] = ["name", "key", "value", "values", "image", "imageID", "process", "component"];
 
 /// Fields that map labels to values.
 const LABEL_MAPS: [&str; 4] = ["labels", "annotations", "nodeSelector", "matchLabels"];
 
-/// The pseudonyms of the names that were found, and of the identifiers that are found by their form.
+/// The pseudonyms of the collected names, and of the identifiers that are found by their form.
 struct Pseudonyms {
     names: HashMap<String, String>,
     /// The names that are replaced in texts.
@@ -571,13 +577,13 @@ impl Pseudonyms {
         found.0.values().for_each(|kind| *totals.entry(kind).or_default() += 1);
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         let (mut names, mut in_texts) = (HashMap::new(), HashMap::new());
-        // The names are sorted, and the numbers have the same width: so the pseudonyms have the same order as the names.
+        // The names are sorted and the numbers have the same width, so the pseudonyms have the same order as the names.
         for (name, kind) in found.0 {
             let count = counts.entry(kind).or_default();
             *count += 1;
             let width = totals[kind].to_string().len();
             let pseudonym = match kind {
-                // A serial number stays a number, because lines of the kernel log have it as a number.
+                // A serial number is replaced by a number, because lines of the kernel log contain it as a number.
                 "serial" => format!("{:0>1$}", count, name.len().max(width)),
                 "guid" => format!("0x{count:016x}"),
                 "path" => format!("/path-{count:0width$}"),
@@ -602,7 +608,7 @@ impl Pseudonyms {
             Value::Object(fields) => {
                 fields.remove("kernel_log");
                 fields.remove("raw_files");
-                // The times at which the known labels were written stay.
+                // The times at which public labels were written are kept.
                 if let Some(labels) = fields.get_mut("f:labels").and_then(Value::as_object_mut) {
                     labels.retain(|key, _| key.strip_prefix("f:").is_some_and(is_public_label));
                 }
@@ -617,7 +623,7 @@ impl Pseudonyms {
                         {
                             *image = self.image(image);
                         }
-                        // A command of a container is a list.
+                        // The command of a container is a list.
                         Value::Array(_) if matches!(field.as_str(), "command" | "args") => self.words(&mut value),
                         value => self.apply(if LABEL_MAPS.contains(&of) { of } else { &field }, value),
                     }
@@ -638,7 +644,7 @@ impl Pseudonyms {
         }
     }
 
-    /// Replaces the value of a field: a name, a word of an enumeration, or a text.
+    /// Replaces the value of a field, which is a name, a value of an enum, or a text.
     fn value(&mut self, field: &str, text: &str) -> String {
         let is_naming =
             FIELDS.iter().any(|(known, _)| *known == field) || NAMING.contains(&field) || LABEL_MAPS.contains(&field);
@@ -650,7 +656,7 @@ impl Pseudonyms {
         }
     }
 
-    /// Replaces the parts of an image.
+    /// Replaces the parts of an image name.
     fn image(&mut self, image: &str) -> String {
         if is_public_image(image) {
             return self.replace(image);
@@ -666,7 +672,7 @@ impl Pseudonyms {
         self.replace(&(scheme + &parts.join("/")))
     }
 
-    /// Returns the pseudonym of a command line. The name of a public program stays.
+    /// Returns the pseudonym of a command line. The name of a public program is kept.
     fn command(&mut self, command: &str) -> String {
         let next = self.commands.len() + 1;
         let program = command.split_whitespace().next().unwrap_or_default();
@@ -675,7 +681,7 @@ impl Pseudonyms {
         self.commands.entry(command.to_owned()).or_insert_with(|| format!("{start}command-{next}")).clone()
     }
 
-    /// Keeps only the words of a command that name the software of GPUs.
+    /// Keeps only the words of a command that are names of GPU software.
     fn words(&mut self, command: &mut Value) {
         const WORDS: [&str; 9] = ["nvidia", "gpu", "cuda", "amd", "rocm", "intel", "habana", "gaudi", "neuron"];
         let text = command.to_string().to_lowercase();
@@ -732,7 +738,7 @@ impl Pseudonyms {
     }
 
     fn identifier(&mut self, form: Form, text: &str) -> String {
-        // Systems write the same UUID in upper case and in lower case.
+        // Some systems write a UUID in upper case, others in lower case.
         let key = text.to_ascii_lowercase();
         if let Some(known) = self.identifiers.get(&key) {
             return known.clone();
@@ -742,7 +748,7 @@ impl Pseudonyms {
         let pseudonym = match form {
             Form::Uuid => format!("{count:08x}-0000-4000-8000-{count:012x}"),
             Form::Hex => format!("{count:0>width$x}", width = text.len()),
-            // The network for measurements between networks has 131,072 addresses.
+            // The network for benchmarks (198.18.0.0/15) has 131,072 addresses.
             Form::Ip4 => format!("198.{}.{}.{}", 18 + (*count >> 16 & 1), *count >> 8 & 0xff, *count & 0xff),
             Form::IpName => format!("ip-198-{}-{}-{}", 18 + (*count >> 16 & 1), *count >> 8 & 0xff, *count & 0xff),
             Form::Instance => format!("i-{count:0>width$x}", width = text.len() - 2),
@@ -827,14 +833,14 @@ fn form_of(text: &str, before: Option<u8>) -> Option<(Form, usize)> {
     }
     let dots = run(|byte| byte.is_ascii_digit() || *byte == b'.');
     let octets: Vec<&str> = text[..dots].trim_end_matches('.').split('.').collect();
-    // A version can have zeros at the start of a group, or more groups.
+    // A version can have zeros at the start of a group, or more groups than an address.
     let is_octet = |octet: &&str| octet.parse::<u8>().is_ok() && (octet.len() == 1 || !octet.starts_with('0'));
     if octets.len() == 4 && octets.iter().all(is_octet) && before != Some(b'.') {
         return Some((Form::Ip4, text[..dots].trim_end_matches('.').len()));
     }
     let name = text.bytes().take_while(|byte| is_name(*byte)).count();
     let domain = text[name..].strip_prefix('@').map(|rest| rest.bytes().take_while(|byte| is_name(*byte)).count());
-    // The digest of an image also stands after an at sign.
+    // The digest of an image also follows an at sign.
     let is_mail = name > 0 && domain.is_some_and(|length| length > 3) && !text[name..].starts_with("@sha256");
     if is_mail {
         return Some((Form::Mail, name + 1 + domain.unwrap_or_default()));
@@ -842,7 +848,7 @@ fn form_of(text: &str, before: Option<u8>) -> Option<(Form, usize)> {
     (before != Some(b'.') && is_host(word)).then_some((Form::Host, word.len()))
 }
 
-/// Returns the length of the name of a machine in a cloud: `i-0123456789abcdef0`, or `ip-10-0-0-1` with or without a domain.
+/// Returns the length of a cloud machine's name: `i-0123456789abcdef0`, or `ip-10-0-0-1` with or without a domain.
 fn cloud_name(word: &str) -> Option<usize> {
     if let Some(id) = word.strip_prefix("i-") {
         return ((8..=17).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(word.len());
@@ -852,7 +858,7 @@ fn cloud_name(word: &str) -> Option<usize> {
     (octets.len() == 4 && octets.iter().all(|octet| octet.parse::<u8>().is_ok())).then_some(first.len())
 }
 
-/// Returns whether a word is the name of a host in a domain that is not public.
+/// Returns whether a word is a host name in a domain that is not public.
 fn is_host(word: &str) -> bool {
     let parts: Vec<_> = word.split('.').collect();
     let Some(last) = parts.last().filter(|_| parts.len() > 2) else { return false };

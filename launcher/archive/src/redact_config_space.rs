@@ -1,14 +1,14 @@
-//! `without_serial`: removes the serial number of the device from the dump of a configuration space, and the data register through which
-//! it can be read.
+//! `without_serial`: removes serial numbers from the dump of a PCI configuration space: Device Serial Number and Vital Product Data.
 
 use syringe_core::raw_file::RawFile;
 
 /// Offset of the first extended capability.
 const EXTENDED: usize = 0x100;
-/// The capability Device Serial Number, and the size of the number after its header.
+/// ID of the capability Device Serial Number, and the size of the number after its header.
 const SERIAL: u16 = 3;
 const SERIAL_SIZE: usize = 8;
-/// The offset of the first capability in the header, the capability Vital Product Data, and the register with a part of these data.
+/// Offset of the first capability in the header, ID of the capability Vital Product Data, and offset of its data
+/// register.
 const CAPABILITIES: usize = 0x34;
 const PRODUCT_DATA: u8 = 3;
 const PRODUCT_DATA_REGISTER: std::ops::Range<usize> = 4..8;
@@ -17,7 +17,7 @@ const MAX_CONVENTIONAL: usize = 48;
 /// The extended part has space for at most 960 capabilities. A longer list contains a cycle.
 const MAX_CAPABILITIES: usize = 960;
 
-/// Returns the dump with zeros in place of the serial number; `None` if the file is no dump.
+/// Returns the dump with zeros in place of the serial number; `None` if the file is not a dump.
 pub(crate) fn without_serial(file: &RawFile) -> Option<RawFile> {
     let mut bytes = file.bytes()?;
     let mut at = bytes.get(CAPABILITIES).map_or(0, |start| usize::from(start & !3));
@@ -48,7 +48,8 @@ pub(crate) fn without_serial(file: &RawFile) -> Option<RawFile> {
 mod tests {
     use super::*;
 
-    /// Returns a configuration space with product data at 0x60, AER at 0x100 and a serial number at 0x148, which is followed by AER again.
+    /// Returns a configuration space with product data at 0x60, AER at 0x100, and a serial number at 0x148 that is
+    /// followed by AER again.
     fn with_serial() -> Vec<u8> {
         let mut bytes = vec![0; 4096];
         bytes[0x34] = 0x40;

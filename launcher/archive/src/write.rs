@@ -8,11 +8,11 @@ use tar::{Builder, Header};
 
 use crate::{Archive, NodeEntry, SavedNode};
 
-/// Maximum length of the name of a folder. The header of ustar has room for paths of at most 155 bytes before the name of the file.
+/// Maximum length of a folder name. A ustar header has space for at most 155 bytes of path before the file name.
 const MAX_FOLDER: usize = 120;
 
 impl Archive {
-    /// Adds a node that was read. `unread` is the part that could not be read.
+    /// Adds a node that was read. `unread`: the reason why a part of the node could not be read.
     pub fn add_node(&mut self, name: &str, node: SavedNode, unread: Option<String>) {
         let folder = match name.get(MAX_FOLDER..).is_some_and(|rest| !rest.is_empty()) {
             true => format!("{}-{}", &name[..MAX_FOLDER], self.manifest.nodes.len()),
@@ -30,7 +30,7 @@ impl Archive {
     /// Writes the archive.
     ///
     /// # Errors
-    /// If `to` cannot be written.
+    /// Fails if `to` cannot be written.
     pub fn write(&self, to: impl Write) -> io::Result<()> {
         let Self { manifest, nodes, objects, logs } = self;
         let mut tar = Builder::new(GzEncoder::new(to, Compression::default()));

@@ -1,4 +1,4 @@
-//! Tests that hostile and damaged archives are refused with an error that names the file, and that good ones are read back.
+//! Tests that hostile and damaged archives are rejected with an error that names the file, and that valid archives are read back.
 
 use std::io::{Read, Write};
 
@@ -17,7 +17,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     packed.finish().expect("memory")
 }
 
-/// Returns the raw name field of a header in place of a name that the library would refuse to write.
+/// Adds an entry. The header gets the raw name, because the library would reject some of the names.
 fn entry(tar: &mut Builder<Vec<u8>>, path: &str, kind: EntryType, content: &[u8]) {
     let mut header = Header::new_ustar();
     header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
@@ -102,7 +102,7 @@ fn a_path_outside_of_the_format_is_refused() {
         "logs.json\u{1b}[2J",
     ] {
         let why = refusal(&with(&[(path, EntryType::Regular, b"{}")]));
-        assert!(why.contains("does not belong into an archive") && !why.contains('\u{1b}'), "{path}: {why}");
+        assert!(why.contains("is not a file of an archive") && !why.contains('\u{1b}'), "{path}: {why}");
     }
     let why = refusal(&with(&[("nodes/gpu-2/report.json", EntryType::Regular, &report())]));
     assert!(why.contains("nodes/gpu-2/report.json"), "a node that the manifest does not have: {why}");
@@ -127,7 +127,7 @@ fn links_devices_and_extended_headers_are_refused() {
 
 #[test]
 fn a_bomb_is_refused_before_it_is_unpacked() {
-    // The header says 64 GiB.
+    // The header contains a size of 64 GiB.
     let mut header = Header::new_ustar();
     header.set_path("nodes/gpu-1/report.json").expect("a path");
     header.set_size(64 << 30);
@@ -141,7 +141,7 @@ fn a_bomb_is_refused_before_it_is_unpacked() {
     // 40,000 empty folders.
     let folder: (&str, EntryType, &[u8]) = ("nodes/x/", EntryType::Directory, b"");
     assert!(refusal(&with(&vec![folder; 40_000])).contains("more than"));
-    // A file without end.
+    // A file without an end.
     struct Zeros(u64);
     impl Read for Zeros {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -197,7 +197,7 @@ fn a_list_of_many_small_objects_is_refused_before_it_is_in_memory() {
     let list =
         |entry: &str, bytes: usize| format!("[{}{entry}]", format!("{entry},").repeat(bytes / (entry.len() + 1)));
     let refused = |path: &str, content: &str| refusal(&with(&[(path, EntryType::Regular, content.as_bytes())]));
-    // 30 MB of each.
+    // Each file has 30 MB.
     for entry in ["{}", "[]", r#"{"metadata":{}}"#, r#"{"metadata":{"name":"x","a":[{},{},{},{},{},{},{},{}]}}"#] {
         let why = refused("kubernetes/pods.json", &list(entry, 30_000_000));
         assert!(why.contains("kubernetes/pods.json cannot be parsed"), "{entry}: {why}");
@@ -294,7 +294,7 @@ fn a_report_is_an_archive_of_one_node() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Changed, removed and added bytes never cause a panic, and never an archive with another node.
+    /// Changed, removed and added bytes never cause a panic, and never result in an archive with another node.
     #[test]
     fn a_damaged_archive_is_refused_or_harmless(at in 0_usize..4_000, with in any::<Option<u8>>(), packed in any::<bool>()) {
         let good = self::with(&[("nodes/gpu-1/report.json", EntryType::Regular, &report())]);

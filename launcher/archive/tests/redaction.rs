@@ -1,4 +1,4 @@
-//! Property tests of `redact`: nothing of a name, UUID, serial number or address is left, and the structure is the same.
+//! Property tests of `redact`: no part of a name, UUID, serial number or address is left, and the structure is unchanged.
 
 use archive::{Archive, ContainerLog, SavedNode, redact};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use syringe_core::raw_file::RawFile;
 use syringe_core::report::Report;
 
-/// Texts that identify a site, in each place where a report or an object has one.
+/// Texts that identify a site, with the field of a report or an object in which each occurs.
 #[derive(Clone, Debug)]
 struct Secrets {
     node: String,
@@ -248,7 +248,7 @@ fn a_pod_of_the_namespace_default_has_a_pseudonym_and_a_pod_of_nvidia_keeps_its_
 fn a_name_of_lower_case_letters_is_replaced_in_texts() {
     let pod = pod_with("/metadata/ownerReferences/0/name", json!("zebra"));
     assert!(!redacted_with("pods", &pod, "the job zebra ended").contains("zebra"));
-    // The name of a container can be a usual word: it is replaced only where it stands as a name.
+    // The name of a container can be an ordinary word. It is replaced only where it is used as a name.
     let pod = pod_with("/spec/containers/0/name", json!("zebra"));
     for text in
         ["container \"zebra\" failed", "spec.containers{zebra}", "gone: p/zebra", "(zebra)", "container 'zebra'"]

@@ -1,4 +1,4 @@
-//! `Authenticator`: accepts only requests with the token of this run, and rejects requests from web pages.
+//! `Authenticator`: accepts only requests with the token of this cluster, and rejects requests from web pages.
 //!
 //! The server listens on loopback, which every user and every browser of the machine can reach. The token prevents
 //! access by other users. The checks of `Host` and `Origin` prevent access by a web page that knows the port, for example

@@ -160,7 +160,8 @@ impl<K: Kind> Collection<K> {
         Page { items, next, remaining }
     }
 
-    /// Returns the objects after `after` that can be selected: those of the namespace, or those that the index lists.
+    /// Returns the objects after `after` that can be selected: the objects of the namespace, or the objects in the
+    /// index.
     fn candidates<'a>(
         &'a self,
         selection: &'a Selection,

@@ -1,4 +1,4 @@
-//! `Runtime`: the container runtime of all nodes, with state, log and files of each container.
+//! `Runtime`: the simulated container runtime of all nodes, with the state, log and files of each container.
 //! The API shows changes in this state after a delay.
 
 use std::collections::{BTreeMap, HashMap};

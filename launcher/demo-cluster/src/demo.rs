@@ -47,7 +47,7 @@ mod tests {
     const FAILED_SCHEDULING: &str = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: \
          4 No preemption victims found for incoming pod.";
 
-    /// Returns the archive that belongs into the program.
+    /// Returns the archive that is embedded in the program.
     fn archive() -> Archive {
         let nodes = NODES.map(|(name, scenario)| node(name, scenarios::named(scenario).expect("a scenario").report()));
         let now = nodes.iter().filter_map(|node| node.facts.report().taken_at).max().expect("a time");
@@ -62,7 +62,7 @@ mod tests {
     }
 
     fn node(name: &str, facts: Report) -> NodeFixture {
-        // The scenario contains the host name of another machine, so the name of the node replaces it.
+        // The scenario contains the host name of another machine, which is replaced by the name of the node.
         let node = NodeFixture::from_facts(name, Report { hostname: Some(name.to_owned()), ..facts });
         if node.resources.is_empty() {
             return node;

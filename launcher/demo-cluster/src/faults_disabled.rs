@@ -1,4 +1,4 @@
-//! Replaces the module `faults` in builds without `test-support`: the same functions, which inject no faults.
+//! `Injector`, `StartInjection`, `ExecInjection` for builds without `test-support`: they have the same functions and inject no faults.
 
 use std::time::Duration;
 

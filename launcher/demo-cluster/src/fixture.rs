@@ -1,4 +1,4 @@
-//! `Fixture`: the initial state of a cluster: nodes, existing objects, denied requests and timing.
+//! `Fixture`: the initial state of a cluster: nodes, existing objects, denied requests. `Timing`: the duration of each step of a pod.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,7 +137,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// Waits for the duration of a step. A timer would take up to 2 ms even for no time, and a client that asks meanwhile waits longer.
+    /// Waits for the duration of a step. A duration of zero returns at once, because a timer would take up to 2 ms.
     pub(crate) async fn pass(step: Duration) {
         if !step.is_zero() {
             tokio::time::sleep(step).await;

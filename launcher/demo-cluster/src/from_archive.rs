@@ -1,4 +1,4 @@
-//! `Fixture::of_archive`: the cluster of an archive. Its probes replay the saved reports, and its clock shows the time of the archive.
+//! `Fixture::of_archive`: creates a cluster from an archive. Probes replay the saved reports, and the clock shows the time of the archive.
 
 use std::collections::HashMap;
 
@@ -38,10 +38,12 @@ const KINDS: [(&str, &str); 5] = [
 ];
 
 impl Fixture {
-    /// Returns the cluster of an archive. Lists that the archive does not have are refused, with the reason in the archive.
+    /// Returns the cluster of an archive. The server rejects requests for lists that are not in the archive, with the
+    /// reason in the archive.
     ///
     /// # Errors
-    /// If a file of the archive has no objects of its kind. [`Archive::read`] limits the number of objects.
+    /// Fails if a file of the archive does not contain objects of its kind. [`Archive::read`] limits the number of
+    /// objects.
     pub fn of_archive(archive: Archive) -> Result<Self, String> {
         let Archive { manifest, mut nodes, mut objects, logs } = archive;
         let mut take = |kind: &str| objects.remove(kind).unwrap_or_default();
@@ -61,18 +63,19 @@ impl Fixture {
             let object = Some(Box::new(object));
             fixtures.push(NodeFixture { facts, object, ..NodeFixture::new(&name, Report::default()) });
         }
-        // A report without a Node object gets the object that would follow from the report.
+        // If the archive has no Node object for a report, the object is created from the report.
         for (name, node) in nodes {
             let report = Report::from_node(&node.report).map_err(|error| format!("the report of {name}: {error}"))?;
             let mut fixture = NodeFixture::from_facts(&name, report);
-            // Which GPUs Kubernetes can allocate is not known.
+            // It is not known which GPUs Kubernetes can allocate.
             fixture.resources.values_mut().for_each(|(capacity, allocatable)| *allocatable = *capacity);
             fixtures.push(fixture);
         }
         let mut others = Vec::new();
         for (kind, name) in KINDS {
             others.extend(parsed::<Value>(kind, &take(kind))?.into_iter().filter_map(|mut object| {
-                // The API server leaves out the kind of list entries. A kind in the archive is overwritten: the list determines the kind.
+                // The API server omits the kind of list entries. A kind in the archive is overwritten, because the list
+                // determines the kind.
                 object.as_object_mut()?.insert("kind".to_owned(), name.into());
                 Some(object)
             }));

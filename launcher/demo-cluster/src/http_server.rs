@@ -96,7 +96,7 @@ async fn respond(state: &Arc<ClusterState>, request: Request<Incoming>, hang_up:
     response
 }
 
-/// Sets the `Date` of a response, if the clock of the cluster differs. Otherwise the HTTP library sets the date.
+/// Sets the `Date` of a response if the clock of the cluster differs. Otherwise, the HTTP library sets the date.
 fn set_date(state: &ClusterState, response: &mut Response<Body>) {
     let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&state.now());
     if let (false, Ok(date)) = (state.clock_behind().is_zero(), date.map(|date| HeaderValue::from_str(&date))) {

@@ -63,7 +63,7 @@ pub(crate) fn serve(
     })
 }
 
-/// Stores an object of a fixture, if it has metadata. The fields of the object belong to a field manager other than the client.
+/// Stores an object of a fixture, if it has metadata. The field manager of the object is not the client.
 pub(crate) fn put_existing(store: &mut Store, mut value: Value) {
     if !value["metadata"].is_object() {
         return;

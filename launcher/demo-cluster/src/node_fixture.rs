@@ -33,9 +33,10 @@ pub fn probe_image_digest() -> &'static str {
 #[derive(Clone, Debug)]
 pub enum NodeFacts {
     Known(Arc<Report>),
-    /// A document of node-probe. An archive can have thousands of them, so a document is parsed only when it is needed.
+    /// A document of node-probe. An archive can contain thousands of documents, so each is parsed only when it is
+    /// needed.
     Document(Bytes),
-    /// The archive has no report of the node, for this reason.
+    /// The reason why the archive has no report of the node.
     Missing(String),
 }
 
@@ -50,7 +51,7 @@ impl NodeFacts {
         }
     }
 
-    /// Returns the facts. A document that cannot be parsed is the error of the report.
+    /// Returns the facts. If a document cannot be parsed, the result is the parse error.
     pub fn report(&self) -> Arc<Report> {
         let failed = |why: String| {
             let problem = Problem {
@@ -79,7 +80,7 @@ pub struct NodeFixture {
     pub name: String,
     /// The facts that a probe reads.
     pub facts: NodeFacts,
-    /// The `Node` object of an archive. Replaces the object that the other fields describe.
+    /// The `Node` object of an archive, which replaces the object from the other fields.
     pub object: Option<Box<Node>>,
     /// Labels in addition to those that every node has.
     pub labels: BTreeMap<String, String>,

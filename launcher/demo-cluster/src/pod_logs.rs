@@ -27,8 +27,8 @@ pub(crate) async fn serve(
     kubelet_connection::check_reachable(state, node)?;
     let saved =
         || pod.metadata.uid.as_ref().and_then(|uid| state.runtime.log(uid, &container)).filter(|log| !log.is_empty());
-    // A real kubelet also uses the status, which is updated later than the runtime. A container that waits for its next start can
-    // have the log of its last run.
+    // A real kubelet also uses the status, which is updated later than the runtime. A container that waits for its next
+    // start can still have the log of its last run.
     if !has_started(&pod, &container) && saved().is_none() {
         let reason = waiting_reason(&pod, &container).unwrap_or_else(|| "ContainerCreating".to_owned());
         return Err(ApiError::BadRequest(format!(

@@ -56,7 +56,7 @@ fn type_of(name: &'static str) -> Type {
     }
 }
 
-/// Returns the object in protobuf, with the envelope; `None` for a kind that has no table.
+/// Returns the object in protobuf, with the envelope; `None` for a kind without a table of fields.
 pub(crate) fn encode(object: &Value) -> Option<Vec<u8>> {
     let message = match (object["apiVersion"].as_str()?, object["kind"].as_str()?) {
         ("v1", "Pod") => "Pod",

@@ -1,7 +1,7 @@
-//! `output`: what node-probe prints for a command, taken from a stored document of node-probe without parsing its sections.
+//! `output`: returns the output of node-probe for a command from a stored document, without parsing the sections of the document.
 //!
-//! A replay of a complete document prints the same document again, with another source. To parse a document and to write it again
-//! takes longer than everything else in a probe of an archive.
+//! The replay of a complete document prints the same document with another source. Parsing and writing the document
+//! takes longer than all other steps of a probe of an archive.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use syringe_core::probe_command::{ProbeCommand, ReadCommand};
 use syringe_core::report::{SCHEMA_VERSION, Status};
 use syringe_core::section_name::SectionName;
 
-/// The source that a replay writes.
+/// The source in a replayed document.
 const REPLAYED: &str = "file";
 
-/// The fields of a document that decide whether a replay would change it.
+/// The fields of a document that show whether a replay would change the document.
 #[derive(Deserialize)]
 struct Head<'a> {
     schema_version: u32,
     probe_version: &'a str,
     source: &'a str,
     sections: BTreeMap<SectionName, Section>,
-    /// A replay parses raw records, leaves out the files and the scope, and repeats an error in a new document.
+    /// A replay parses raw records, omits the files and the scope, and repeats an error in a new document.
     kernel_log: Option<IgnoredAny>,
     raw_files: Option<IgnoredAny>,
     nccl: Option<IgnoredAny>,
@@ -35,15 +35,22 @@ struct Head<'a> {
 #[derive(Deserialize)]
 struct Section {
     status: Status,
+    data: Option<Data>,
 }
 
-/// Returns the output of a command that reads everything; `None` if node-probe must replay the document. This version of node-probe
-/// replays only its own documents without a change.
+/// A replay leaves out the start of CUDA, unless it is asked for.
+#[derive(Deserialize)]
+struct Data {
+    cuda: Option<IgnoredAny>,
+}
+
+/// Returns the output of a command that reads everything; `None` if node-probe must replay the document. This version
+/// of node-probe replays only its own documents without changes.
 pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
     let is_whole = |read: &ReadCommand| {
-        read.is_of_everything() && read.since.is_none() && !read.raw_log && read.nccl_ras.is_none()
+        read.is_of_everything() && read.since.is_none() && !read.raw_log && read.nccl_ras.is_none() && !read.deep
     };
-    // The command line of almost every probe is not parsed, because the parser is built anew for each.
+    // The command line of almost every probe is compared as text, because creating the parser for each probe is slow.
     let is_whole = arguments == ["all"]
         || matches!(node_probe::parse(arguments), Some(ProbeCommand::Read(read)) if is_whole(&read));
     let document = document.trim_ascii();
@@ -53,10 +60,11 @@ pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
     let Head { schema_version, probe_version, source, sections, kernel_log, raw_files, nccl, scope, action, error } =
         serde_json::from_slice(document).ok()?;
     let is_own = schema_version == SCHEMA_VERSION && probe_version == VERSION;
-    // A replay adds the sections that are absent, and has another exit code if nothing was read.
+    // A replay adds the missing sections, and has another exit code if nothing was read.
     let is_complete = sections.len() == SectionName::ALL.len();
+    let has_cuda = sections.values().any(|section| section.data.as_ref().is_some_and(|data| data.cuda.is_some()));
     let is_read = sections.values().any(|section| section.status != Status::Error);
-    if !(is_own && is_complete && is_read)
+    if !(is_own && is_complete && is_read && !has_cuda)
         || [kernel_log, raw_files, nccl, scope, action, error].iter().any(Option::is_some)
     {
         return None;
@@ -114,7 +122,9 @@ mod tests {
             assert_ne!(other, document, "{to}");
             assert_eq!(output(other.as_bytes(), &all), None, "{to}");
         }
-        for arguments in [&["inventory"] as &[_], &["all", "--raw-log"], &["all", "--since", "1h"], &["hold"]] {
+        for arguments in
+            [&["inventory"] as &[_], &["all", "--raw-log"], &["all", "--deep"], &["all", "--since", "1h"], &["hold"]]
+        {
             assert_eq!(output(document.as_bytes(), &words(arguments)), None, "{arguments:?}");
         }
     }

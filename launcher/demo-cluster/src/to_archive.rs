@@ -1,4 +1,4 @@
-//! `Fixture::to_archive`: the archive of a fixture, for the demo and for test data. The same fixture always gives the same archive.
+//! `Fixture::to_archive`: creates an archive from a fixture, for the demo and for test data.
 
 use archive::{Archive, SavedNode};
 use jiff::Timestamp;
@@ -10,10 +10,10 @@ use crate::fixture::Fixture;
 use crate::node_fixture::NodeFacts;
 
 impl Fixture {
-    /// Returns the archive that `gpu-syringe save` would write of this cluster at the time `now`.
+    /// Returns the archive that `gpu-syringe save` would write for this cluster at the time `now`.
     ///
     /// # Panics
-    /// Never: objects of Kubernetes can always be serialized.
+    /// Never panics: objects of Kubernetes can always be serialized.
     #[must_use]
     pub fn to_archive(&self, now: Timestamp) -> Archive {
         let mut archive = Archive::default();
@@ -39,7 +39,7 @@ impl Fixture {
         ] {
             archive.objects.insert(kind.to_owned(), list);
         }
-        // The driver with this kind is rare.
+        // Few clusters have the driver with this kind.
         if self.objects.iter().any(|object| object["kind"] == "ComputeDomain") {
             archive.objects.insert("computedomains".to_owned(), of_kind("ComputeDomain"));
         }
@@ -65,7 +65,7 @@ fn ready_since_creation(mut node: Node) -> Node {
     node
 }
 
-/// Returns objects as JSON. Times of this moment become `now`.
+/// Returns objects as JSON. Times within the last minute become `now`.
 fn at<T: Serialize>(now: Timestamp, objects: &[T]) -> Vec<u8> {
     fn set(value: &mut Value, now: Timestamp) {
         match value {

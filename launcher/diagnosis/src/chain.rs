@@ -1,4 +1,4 @@
-//! `first_faults`, `echoes`: which fault of several pods or nodes came first, and the later events of the others that follow from it.
+//! `Event`, `first_faults`, `echoes`: the first fault of several pods or nodes, and the later events on the others that follow from it.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use syringe_core::kernel_log::{catalogue, event_meaning};
 
 use crate::evidence;
 
-/// Events and failures within this time after a first one can follow from it.
+/// Events and failures within this time after a first fault can follow from it.
 pub(crate) const FOLLOWS: SignedDuration = SignedDuration::from_mins(10);
-/// Difference between the clocks of two nodes.
+/// Maximum difference between the clocks of two nodes.
 pub(crate) const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
 /// Xids that a fault of another GPU, link or process causes: application errors, removed channels, and errors that the peers of a link report.
 const ECHOES: [u32; 8] = [13, 31, 43, 45, 109, 137, 144, 145];
@@ -31,7 +31,7 @@ pub(crate) struct Event {
     pub(crate) line: String,
 }
 
-/// How sure it is that an event is no consequence of another one.
+/// How certain it is that an event is not a consequence of another event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
     Echo,
@@ -40,7 +40,8 @@ pub(crate) enum Origin {
 }
 
 impl Event {
-    /// Returns the event at one of its times, without its line. `None` for an event of something else.
+    /// Returns the event at one of its times, without its log line. `None` if the event is not about a GPU, an NVSwitch
+    /// or the driver.
     pub(crate) fn of(event: &KernelEvent, at: Timestamp) -> Option<Self> {
         let is_of_gpu =
             matches!(event.kind, Kind::Xid | Kind::Sxid | Kind::OffBus | Kind::RmInitFailed | Kind::GspFailed);
@@ -59,15 +60,15 @@ impl Event {
         }
     }
 
-    /// Whether the event is a fault of a link, a switch or the fabric.
+    /// Returns whether the event is a fault of a link, a switch or the fabric.
     pub(crate) fn is_of_fabric(&self) -> bool {
         let is_fabric = self.code.map(|code| catalogue::xid(code).and_then(|entry| entry.class) == Some(Class::Fabric));
         self.severity > Severity::Info && is_fabric.unwrap_or_else(|| self.name.starts_with("SXid"))
     }
 }
 
-/// Returns the first fault of each chain of events. `events`: each with the index of its pod or node. A code that other faults cause is
-/// a cause only if nothing else is.
+/// Returns the first fault of each chain of events. Each entry of `events` contains the index of its pod or node. An
+/// event whose code other faults cause is a first fault only if there is no other fault.
 pub(crate) fn first_faults<'a>(events: &[(usize, &'a Event)]) -> Vec<(usize, &'a Event)> {
     let mut grave: Vec<_> = events.iter().filter(|(_, event)| event.severity >= Severity::Critical).copied().collect();
     grave.sort_by_key(|(index, event)| (event.at, *index));
@@ -75,7 +76,8 @@ pub(crate) fn first_faults<'a>(events: &[(usize, &'a Event)]) -> Vec<(usize, &'a
     for (index, event) in grave {
         match first.last_mut() {
             Some(known) if event.at <= known.1.at + FOLLOWS => {
-                // Clocks of nodes differ, and peers can notice a broken link before its own GPU does.
+                // The clocks of nodes differ, and the peers of a GPU can report a broken link before the GPU itself
+                // does.
                 let can_be_first = known.1.origin() == Origin::Echo || event.at <= known.1.at + CLOCKS;
                 if can_be_first && event.origin() > known.1.origin() {
                     *known = (index, event);
@@ -87,7 +89,8 @@ pub(crate) fn first_faults<'a>(events: &[(usize, &'a Event)]) -> Vec<(usize, &'a
     first
 }
 
-/// Returns the pods or nodes with events of `others` that can follow from a fault, by the name of the event. `until`: the next fault.
+/// Returns the pods or nodes with events of `others` that can follow from a fault, grouped by the name of the event.
+/// `until`: the time of the next fault.
 pub(crate) fn echoes<'a>(
     others: impl IntoIterator<Item = (usize, &'a Event)>,
     fault: &Event,
@@ -105,7 +108,7 @@ pub(crate) fn echoes<'a>(
     found
 }
 
-/// Returns the echoes in words, the most frequent first: `Xid 145 on 21 other pods`.
+/// Formats the echoes, the most frequent first: `Xid 145 on 21 other pods`.
 pub(crate) fn in_words(echoes: &BTreeMap<&str, Vec<usize>>, noun: &str) -> Vec<String> {
     let mut by_count: Vec<_> = echoes.iter().collect();
     by_count.sort_by_key(|(_, of)| std::cmp::Reverse(of.len()));

@@ -24,13 +24,13 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     unknown.extend(contradictions.iter().cloned());
     let mut drafts = rules::drafts(&node);
     let stack = stack_stages::list(&node, &drafts);
-    // If there is a finding, it already reports the fault of the stage, with the reason.
+    // If there is a finding, it already reports the fault of the stage and its reason.
     let found = drafts.iter().any(|draft| draft.severity > Severity::Info);
     let doubts = if found { Vec::new() } else { stack_stages::doubts(&node, &stack) };
     let decisive = contradictions.iter().any(|one| one.section != SectionName::Processes.as_str());
     let undecided = undecided || decisive || !doubts.is_empty();
     unknown.extend(doubts);
-    // Another finding says why the node cannot be read.
+    // Otherwise another finding explains why the node cannot be read.
     let no_probe = kubernetes.no_probe.as_ref().filter(|_| !found);
     unknown.extend(
         no_probe.map(|why| Unknown::new("kubernetes", format!("no probe ran on the node: {}", clean(why, 240)))),

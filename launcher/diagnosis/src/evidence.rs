@@ -1,4 +1,4 @@
-//! Functions that clean text from a node, and format facts for evidence: times, kernel events, lists of GPUs, sizes.
+//! Functions that clean text from a node, and functions that format facts for evidence: times, durations, processes, GPUs, kernel events and sizes.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -62,7 +62,7 @@ pub(crate) fn window(sample: &Sample) -> String {
 
 /// Formats an age: `14 min ago`. A time in the future is marked, because a clock or time zone is wrong.
 pub(crate) fn ago(now: Option<Timestamp>, then: Option<Timestamp>) -> Option<String> {
-    /// Tolerance for times in the future: the kernel's clock drifts by seconds.
+    /// Tolerance for times in the future: the clock of the kernel log drifts by seconds.
     const DRIFT: SignedDuration = SignedDuration::from_mins(5);
     let age = now?.duration_since(then?);
     if age < -DRIFT {

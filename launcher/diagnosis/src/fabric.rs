@@ -1,4 +1,4 @@
-//! `spread_faults`: the first fault of an NVLink fabric of several nodes, and the other nodes that its echoes reached.
+//! `FabricNode`, `SpreadFault`, `spread_faults`: the first fault in an NVLink fabric of several nodes, and the nodes that it affected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,45 +9,47 @@ use syringe_core::report::{Report, Section};
 use crate::chain::{CLOCKS, Event, FOLLOWS, Origin, echoes, first_faults, in_words};
 use crate::evidence;
 
-/// Age of the events that are compared. Older faults are history.
+/// Maximum age of the events that are compared. Older events no longer matter.
 const WINDOW: SignedDuration = SignedDuration::from_hours(24);
-/// Maximum number of events of one node that are kept, the newest.
+/// Maximum number of events that are kept for one node. The newest are kept.
 const MAX_EVENTS: usize = 8;
 
-/// The part of one node in a fabric of several nodes. It is small, because a survey keeps it for every node.
+/// The facts of one node that `spread_faults` needs. They are few, because a survey keeps them for every node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FabricNode {
     /// Cluster UUID and clique: nodes with the same value share a fabric.
     fabric: Box<str>,
     events: Vec<Event>,
-    /// From this time on, the events of the node are known.
+    /// Start of the period in which all events of the node are known.
     log_from: Option<Timestamp>,
 }
 
-/// A fault of one node with echoes on other nodes of its fabric.
+/// A fault of one node that caused events (echoes) on other nodes of its fabric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpreadFault<'a> {
     /// The node with the first fault.
     pub node: &'a str,
-    /// Its severity.
+    /// Severity of the fault.
     pub severity: Severity,
-    /// The fault in words: `GPU 0, Xid 149 at 2026-11-21T02:35:10Z`.
+    /// Text for the fault: `GPU 0, Xid 149 at 2026-11-21T02:35:10Z`.
     pub fault: String,
-    /// The echoes in words: `Xid 145 on 21 other nodes`.
+    /// Texts for the echoes: `Xid 145 on 21 other nodes`.
     pub echoes: Vec<String>,
     /// The nodes with echoes.
     pub victims: Vec<&'a str>,
-    /// Nodes with a fault of their own at about this time. They are not explained by the first one.
+    /// Nodes with a fault of their own at about the same time. The first fault does not explain these faults.
     pub own_faults: Vec<&'a str>,
-    /// Whether one of these can be the first, because its time differs by no more than the clocks of the nodes.
+    /// Whether the fault of one of these nodes may be the first, because the difference in time is within the
+    /// difference between clocks.
     pub is_order_unsure: bool,
-    /// Nodes of the fabric whose log begins later or was not read: an earlier fault there is not known.
+    /// Nodes of the fabric whose log begins after the fault or was not read. Earlier faults on these nodes are not
+    /// known.
     pub log_begins_later: Vec<&'a str>,
 }
 
 impl FabricNode {
-    /// Returns the part of a node. `label`: the value of its label `nvidia.com/gpu.clique`, because a GPU that lost its registration
-    /// does not tell its fabric.
+    /// Returns the facts of a node. `label`: the value of its label `nvidia.com/gpu.clique`. The label is needed
+    /// because a GPU that lost its registration does not report its fabric.
     pub fn of(report: &Report, label: Option<&str>) -> Option<Self> {
         let topology = Section::data_of(&report.sections.topology);
         let fabrics = topology.iter().flat_map(|all| &all.gpus).filter_map(|gpu| gpu.fabric.as_ref());
@@ -72,7 +74,7 @@ impl FabricNode {
     }
 }
 
-/// Returns the faults that reached other nodes of their fabric, oldest first, each node at most once.
+/// Returns the faults that affected other nodes of their fabric, oldest first. Each node is listed at most once.
 pub fn spread_faults<'a>(nodes: impl IntoIterator<Item = (&'a str, &'a FabricNode)>) -> Vec<SpreadFault<'a>> {
     let mut fabrics: BTreeMap<&str, Vec<(&str, &FabricNode)>> = BTreeMap::new();
     for (name, node) in nodes {
@@ -97,7 +99,7 @@ fn of_fabric<'a>(nodes: &[(&'a str, &'a FabricNode)]) -> Vec<SpreadFault<'a>> {
             let near = event.at <= fault.at + CLOCKS && event.at >= fault.at - CLOCKS;
             event.severity >= Severity::Critical && event.origin() >= if near { fault.origin() } else { Origin::Own }
         };
-        // A program that failed before the fault failed for another reason.
+        // A program that failed before the fault has another reason for its failure.
         let can_follow = |event: &Event| event.is_of_fabric() || event.at >= fault.at - CLOCKS;
         let elsewhere = || events.iter().copied().filter(|(index, _)| index != origin);
         let own: Vec<_> = elsewhere()
@@ -137,7 +139,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).expect("a time")
     }
 
-    /// Creates a node with Xids at some seconds. Xid 31 and 45 are information.
+    /// Creates a node with Xids at these seconds. Xid 31 and 45 have the severity `info`.
     fn node(fabric: &str, log_from: i64, xids: &[(i64, u32)]) -> FabricNode {
         let event = |(second, code): &(i64, u32)| Event {
             at: at(*second),
@@ -152,7 +154,8 @@ mod tests {
 
     const LONG_AGO: i64 = -1_000_000;
 
-    /// Returns the node of each fault with its victims, the nodes with own faults, and those with a short log.
+    /// Returns the node of each fault with three lists: its victims, the nodes with own faults, and the nodes with a
+    /// short log.
     fn spread(nodes: &[FabricNode]) -> Vec<(usize, [Vec<usize>; 3], bool)> {
         let names: Vec<String> = (0..nodes.len()).map(|index| index.to_string()).collect();
         let number = |name: &&str| name.parse::<usize>().expect("a number");
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_first_link_fault_is_named_whatever_the_clocks_say_about_its_echoes() {
-        // The clocks of the nodes with echoes differ from that of the first by some seconds or minutes.
+        // The clocks of the nodes with echoes differ from the clock of the first node by seconds or minutes.
         for skew in [-120, -4, 0, 3, 200] {
             let mut nodes = vec![node("a.1", LONG_AGO, &[(0, 149), (2, 145)])];
             nodes.extend((1..20).map(|_| node("a.1", LONG_AGO, &[(skew, 145)])));

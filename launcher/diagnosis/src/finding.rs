@@ -21,8 +21,8 @@ pub struct Diagnosis {
     pub verdict: Verdict,
     /// The diagnosis in one or two sentences.
     pub summary: String,
-    /// Sections of the report that were read in full and evaluated. The verdict is only about these sections and those
-    /// in `partly_checked`.
+    /// Sections of the report that were read in full and evaluated. The verdict covers only these sections and those in
+    /// `partly_checked`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub checked: Vec<SectionName>,
     /// Sections that were read in part: see `unknown`.
@@ -36,7 +36,7 @@ pub struct Diagnosis {
     /// One plan for each GPU or node that several findings are about.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Plan>,
-    /// Limits of the verdict: what cannot be read, or is not supported by these GPUs or this log.
+    /// Limits of the verdict: facts that cannot be read, or are not supported by GPUs or log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_checked: Vec<String>,
     /// Facts that could not be read. Nothing is concluded from missing values.
@@ -73,17 +73,17 @@ pub struct Finding {
     pub class: Class,
     /// The node, GPU, process or pod that the finding is about.
     pub scope: Scope,
-    /// PCI addresses of the GPUs that the finding is about. They are needed if there are several GPUs: then the scope
-    /// is empty, and only the evidence lists the GPUs.
+    /// PCI addresses of the GPUs of the finding. If there are several GPUs, the scope is empty, and only this field and
+    /// the evidence list them.
     #[serde(skip)]
     pub addresses: Vec<PciAddress>,
-    /// True if the programs on the GPU continue to run although the finding is critical or fatal.
+    /// True if programs on the GPU continue to run although the finding is critical or fatal.
     #[serde(skip)]
     pub work_continues: bool,
     /// A short title.
     #[schemars(extend("x-text" = "own"))]
     pub title: String,
-    /// The reason of the fault, in the words of the part that failed, if its message was read.
+    /// The reason of the fault: the message of the failed component, if it was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The facts behind the finding, with their values and times.
@@ -151,8 +151,8 @@ pub struct Action {
     pub text: String,
 }
 
-/// Phrases with which a text refers to the plan of a GPU, to the plan of the node, or to the plan of a GPU or node that
-/// the text has already mentioned.
+/// Phrases with which a text refers to the plan of a GPU, to the plan of the node, or to the plan of the GPU or node
+/// that the text names.
 pub(crate) const PLAN_OF_GPU: &str = "the plan of";
 pub(crate) const PLAN_FOR_NODE: &str = "the plan for";
 pub(crate) const ITS_PLAN: &str = "its plan";
@@ -200,7 +200,7 @@ pub struct Plan {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Urgency {
-    /// Work is not affected: at the next maintenance.
+    /// Work is not affected. At the next maintenance.
     #[default]
     NextMaintenance,
     /// Running work may finish; new work must not start.
@@ -215,12 +215,12 @@ pub enum Urgency {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Rma {
-    /// The fault is no reason for a return.
+    /// The GPU need not be returned.
     #[default]
     No,
-    /// The fault is a reason for a return if it occurs again after the steps.
+    /// Return the GPU if the fault occurs again after the steps.
     IfRepeated,
-    /// Run NVIDIA's field diagnostic first: the fault is a reason for a return if the diagnostic fails.
+    /// Run NVIDIA's field diagnostic first. Return the GPU if the diagnostic fails.
     IfDiagnosticFails,
     /// The GPU must be returned.
     Yes,
@@ -235,8 +235,8 @@ impl Plan {
 }
 
 impl Diagnosis {
-    /// Returns the plan that resolves a finding, or else the action of the finding. `gpus` are the GPUs in question,
-    /// because the plans of two GPUs can resolve findings with the same id.
+    /// Returns the plan that resolves a finding, or else the action of the finding. `gpus`: the GPUs of the answer.
+    /// They are needed because plans of different GPUs can resolve findings with the same id.
     pub fn action_for(&self, finding: &Finding, gpus: &[PciAddress]) -> Action {
         let answers = |plan: &&Plan| {
             let about = plan.addresses.is_empty() || plan.addresses.iter().any(|address| gpus.contains(address));
@@ -252,10 +252,9 @@ impl Diagnosis {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// No finding is above `info`, all sections were requested, and those that decide about health were read.
+    /// No finding is above `info`, all sections were requested, and the decisive sections were read.
     Healthy,
-    /// No finding is above `info`, but not all sections were requested. Nothing is known about the sections that were
-    /// not requested.
+    /// No finding is above `info`, but not all sections were requested. The state of the other sections is not known.
     NoFaultFound,
     /// Not enough was read for `healthy`.
     #[default]

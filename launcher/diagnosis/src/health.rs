@@ -8,10 +8,10 @@ use syringe_core::pci::PciAddress;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Health {
-    /// Score of the node: that of its worst GPU, minus the points for findings about the whole node. `None` if no GPU
-    /// is known and no fault was found.
+    /// Score of the node: score of its worst GPU, minus points for findings about the whole node. `None` if no GPU is
+    /// known and no fault was found.
     pub score: Option<u32>,
-    /// Status of the node, according to all findings. Those about pods and the container runtime do not lower the score.
+    /// Status of the node, from all findings. Findings about pods and the container runtime do not lower the score.
     pub status: HealthStatus,
     /// Deductions for the node as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,7 +1,8 @@
-//! Modules of the crate `diagnosis`: the facts of a GPU node become findings, plans and explanations of pods. No I/O.
+//! Modules of the crate `diagnosis`, which turns the facts of a GPU node into findings, plans and explanations of pods. No I/O.
 //!
-//! Each rule avoids two errors: an alarm about healthy hardware, and a healthy verdict without having read the facts.
-//! Therefore a finding quotes its evidence, and values that could not be read are listed as unknown, never as healthy.
+//! Each rule avoids two errors: an alarm about healthy hardware, and a healthy verdict although facts were not read.
+//! Therefore each finding quotes its evidence, and values that could not be read are listed as unknown, never as
+//! healthy.
 //!
 //! ```text
 //!   Report ──▶ input (every GPU once, timeline) ──▶ rules ──▶ drafts ──▶ conclusion ──▶ Diagnosis
@@ -9,8 +10,8 @@
 //!   PodFacts, Report, Diagnosis ──▶ explanation ──▶ Explanation
 //! ```
 //!
-//! `healthy` requires every section, and every fact that the summary needs to rule out faults. A report with fewer sections
-//! gets `no_fault_found` at best, and its summary names the sections that were checked.
+//! `healthy` requires every section, and every fact that the summary needs to rule out faults. A report with fewer
+//! sections gets at most `no_fault_found`, and its summary names the sections that were checked.
 //!
 //! | folder | content | may use |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! `Failure`: what failed in a call, why, and the next step.
+//! `Failure`: what failed in a call, why, and the next step. `Cause`, `Policy`: causes that the program handles differently.
 
 use std::fmt;
 
@@ -88,12 +88,12 @@ pub enum PolicyKind {
 }
 
 impl Cause {
-    /// Whether a policy or an administrator's rule refused the request.
+    /// Returns whether a policy or an administrator's rule refused the request.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Policy(_) | Self::Refused)
     }
 
-    /// Whether every node is expected to fail in the same way.
+    /// Returns whether every node is expected to fail in the same way.
     pub fn is_cluster_wide(&self) -> bool {
         match self {
             Self::Refused
@@ -118,8 +118,8 @@ impl Cause {
 }
 
 impl Cause {
-    /// Whether only the probe failed to start. If so, the API server responds, and an answer can contain data from the
-    /// API.
+    /// Returns whether only the probe failed to start. If so, the API server responds, and an answer can contain data
+    /// from the API.
     pub fn leaves_kubernetes(&self) -> bool {
         matches!(
             self,
@@ -154,7 +154,7 @@ impl Failure {
         self.cause == Cause::Usage
     }
 
-    /// Whether one message can describe both failures.
+    /// Returns whether one message can describe both failures.
     pub fn is_like(&self, other: &Self) -> bool {
         (&self.cause, &self.why) == (&other.cause, &other.why)
     }
@@ -168,7 +168,7 @@ impl Failure {
             "next_step": next_step,
             // `error` can contain messages of nodes, kubelets and registries. The next step is always a text of gpu-syringe.
             "quoted": ["error"],
-            // Without a probe there is nothing to delete.
+            // Without a probe, there is nothing to delete.
             "probe": has_probe.then(|| json!({ "deleted": deleted, "left_behind": left_behind, "process_left": process_left })),
         })
     }
@@ -279,7 +279,7 @@ pub fn sign_in_reason(error: &kube::Error, plugin: Option<&str>) -> String {
     let texts: Vec<String> = chain.map(ToString::to_string).collect();
     let mut reason = String::new();
     for (place, text) in texts.iter().enumerate() {
-        // The text of a library around the cause says nothing that a user knows.
+        // The library's text around the cause has no information for a user.
         let wraps = WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper)) && place + 1 < texts.len();
         if !wraps && !reason.contains(text) {
             reason = if reason.is_empty() { text.clone() } else { format!("{reason}: {text}") };
@@ -288,7 +288,7 @@ pub fn sign_in_reason(error: &kube::Error, plugin: Option<&str>) -> String {
     reason
 }
 
-/// Beginnings of the messages with which the libraries for HTTP wrap a cause.
+/// Prefixes of the messages in which the HTTP libraries wrap a cause.
 const WRAPPERS: [&str; 6] = [
     "ServiceError: ",
     "HyperError: ",
@@ -322,7 +322,7 @@ mod tests {
             let error = kube::Error::Service(Box::new(Wrapper { text, source: refused() }));
             assert_eq!(kube_reason(&error), reason);
         }
-        // A wrapper without a cause is all that is known.
+        // If a wrapper has no cause, the wrapper is the only information.
         let alone = kube::Error::Service("client error (Connect)".into());
         assert_eq!(kube_reason(&alone), "client error (Connect)");
     }

@@ -17,7 +17,7 @@ use crate::outcome::{CommandAnswer, Outcome};
 #[omit(Option, Vec, !nodes, !groups)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FleetAnswer {
-    /// Whether too little was read of a node to rule out a worse finding.
+    /// Whether unread data may hide a worse finding.
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) undecided: bool,
@@ -41,7 +41,8 @@ pub struct FleetAnswer {
     pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
     pub findings: Vec<FleetFinding>,
-    /// Nodes on which new work must not start: their plans say so. Joined by commas, the list is the value of Slurm's `--exclude`.
+    /// Nodes on which new work must not start: see their plans. Joined by commas, the list is the value of Slurm's
+    /// `--exclude`.
     pub exclude: Vec<String>,
     /// The names of these nodes.
     #[serde(skip)]
@@ -75,7 +76,8 @@ impl CommandAnswer for FleetAnswer {
         if all_read && !self.undecided { found } else { found.of_incomplete() }
     }
 
-    /// Returns the names of the nodes with findings or differences, and of those that were not read. So every other node is healthy.
+    /// Returns the names of the nodes with findings or differences, and of the nodes that were not read. Every other
+    /// node is healthy.
     fn names(&self) -> Vec<String> {
         let mut known = HashSet::new();
         let all = self.nodes.iter().map(|one| &one.node).chain(&self.unread);
@@ -110,7 +112,7 @@ pub struct Outlier {
     pub value: String,
     /// The value on most nodes of the model.
     pub common: String,
-    /// What else differs on exactly these nodes: `kernel 5.15.0 (common: 6.8.0)`.
+    /// Other differences on exactly these nodes: `kernel 5.15.0 (common: 6.8.0)`.
     pub also: Vec<String>,
     /// The GPU model of these nodes.
     pub model: String,
@@ -189,14 +191,14 @@ pub struct NodeDetail {
 }
 
 impl Outlier {
-    /// Returns the first difference in words: `driver_version 550.90 (common: 570.124)`.
+    /// Returns the first difference as text: `driver_version 550.90 (common: 570.124)`.
     pub(crate) fn in_words(&self) -> String {
         format!("{} {} (common: {})", self.what, self.value, self.common)
     }
 }
 
 impl FailedNodes {
-    /// Returns the nodes by reason and next step, in the order of these. `bytes`: the maximum length of a list of names.
+    /// Returns the nodes, grouped and sorted by reason and next step. `bytes`: the maximum length of a list of names.
     pub(crate) fn by_reason(nodes: BTreeMap<(String, String), Vec<String>>, bytes: usize) -> Vec<Self> {
         let one = |((why, next_step), nodes): (_, Vec<String>)| Self {
             nodes: NodeNames::of(nodes.iter().map(String::as_str), bytes),
@@ -208,7 +210,7 @@ impl FailedNodes {
 }
 
 impl ProbesSummary {
-    /// Adds the median and the longest of the durations for one node.
+    /// Adds the median duration and the longest duration for one node.
     pub(crate) fn with_times(mut self, mut node_ms: Vec<u64>) -> Self {
         node_ms.sort_unstable();
         self.median_node_ms = node_ms.get(node_ms.len() / 2).copied().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `JobAnswer`: the answer about the pods of a job: which one differs from the others. `page`: its text for a terminal.
+//! `JobAnswer`: the answer about the pods of a job, and which pod differs from the others. `page`: formats the answer as text for a terminal.
 
 use std::collections::BTreeMap;
 
@@ -31,11 +31,11 @@ pub struct JobAnswer {
     pub context: String,
     /// Pods in each phase.
     pub phases: BTreeMap<String, usize>,
-    /// Why the first suspect failed or does not start. Absent if it runs.
+    /// Why the first suspect failed or does not start. Absent if the pod runs.
     pub suspect_pod: Option<SuspectPod>,
     /// Nodes that were not read. One entry for each reason.
     pub not_read: Vec<FailedNodes>,
-    /// What could not be read.
+    /// Data that could not be read.
     pub unknown: Vec<Unknown>,
     /// Objects left on the cluster.
     pub left_behind: Vec<String>,
@@ -43,7 +43,7 @@ pub struct JobAnswer {
     pub probes: ProbesSummary,
 }
 
-/// Why one pod failed or does not start. `explain_gpu_pod` for the pod returns all of it.
+/// Why one pod failed or does not start. `explain_gpu_pod` for the pod returns the complete explanation.
 #[omit(Vec)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SuspectPod {
@@ -55,12 +55,13 @@ pub struct SuspectPod {
     pub summary: String,
     /// What to do about it.
     pub action: Action,
-    /// The last lines of its log: data, not advice.
+    /// The last lines of the pod's log: data, not advice.
     pub log_lines: Vec<String>,
 }
 
 impl CommandAnswer for JobAnswer {
-    /// Pods that fail, or that a fault or a stopped process holds up, are critical; a difference is a warning.
+    /// Failed pods, and pods that wait because of a fault or a stopped process, are critical. A difference is a
+    /// warning.
     fn outcome(&self) -> Outcome {
         let is_critical = |suspect: &Suspect| suspect.because <= Suspicion::Fault;
         let found = match self.explanation.state {

@@ -19,7 +19,7 @@ const MAX_FINDINGS: usize = 40;
 #[omit(Option, Vec, !findings)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeAnswer<T> {
-    /// Whether too little was read to rule out a worse finding.
+    /// Whether unread data may hide a worse finding.
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) undecided: bool,
@@ -32,7 +32,7 @@ pub struct NodeAnswer<T> {
     pub node: String,
     /// Sections that were read in full and checked.
     pub checked: Vec<SectionName>,
-    /// Sections of which a part could not be read; `unknown` lists the missing parts. The rest of the section was checked.
+    /// Sections that were read in part; `unknown` lists the missing parts. The rest of each section was checked.
     pub partly_checked: Vec<SectionName>,
     /// Sections that this tool does not read. `diagnose_gpu_node` reads all sections.
     pub not_requested: Vec<SectionName>,

@@ -34,7 +34,7 @@ const MAX_FINDINGS: usize = 10;
 #[omit(Option, Vec, BTreeMap, !resources, !pods, !conditions)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeDescription {
-    /// Whether too little was read to rule out a worse finding.
+    /// Whether unread data may hide a worse finding.
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) undecided: bool,
@@ -270,8 +270,9 @@ fn found_gpus(sections: &Sections) -> u64 {
     listed.max(on_bus) as u64
 }
 
-/// Returns the number of whole GPUs that are allocated, and of those that are free. Shares and MIG devices count as the
-/// minimum number of GPUs that they need; `resources` has the exact totals. `None` if the pods could not be read.
+/// Returns the number of whole GPUs that are allocated, and the number of free whole GPUs. Shares and MIG devices count
+/// as the minimum number of GPUs that they need. `resources` has the exact totals. `None` if the pods could not be
+/// read.
 fn gpus_in_use(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
     let mut held = 0;
     let mut free = 0;

@@ -35,7 +35,7 @@ impl NodeNames {
     }
 }
 
-/// Returns names as the entries of a host list of Slurm, in which a range must be at the end of a name.
+/// Returns the names as entries of a Slurm host list, in which a range is allowed only at the end of a name.
 pub(crate) fn host_list<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut families: BTreeMap<(&str, usize), Vec<u64>> = BTreeMap::new();
     let mut ranges = Vec::new();

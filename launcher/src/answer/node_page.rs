@@ -1,4 +1,4 @@
-//! `head`, `foot`, `push_gpus`: format an answer about one node as text: findings, GPU table, how the node was read.
+//! `head`, `foot`, `push_gpus`, `stack_line`: format the parts of an answer about one node: findings, source, GPU table, GPU stack.
 
 use diagnosis::finding::{Finding, Plan};
 use diagnosis::stack_stage::{StackStage, StageState};
@@ -12,7 +12,7 @@ use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, headline, named, paint};
 use crate::terminal::table::{Rows, cell, counted, pci_cell, second};
 
-/// Formats the stages from the PCI bus to the scheduler in one line, if one of them is broken.
+/// Formats the stages from the PCI bus to the scheduler in one line, if a stage is broken.
 pub(crate) fn stack_line(stages: &[StackStage]) -> String {
     if stages.iter().all(|stage| stage.state != StageState::Broken) {
         return String::new();
@@ -76,7 +76,7 @@ fn lost_lines(lost: &[LostGpu]) -> String {
     lost.iter().map(line).collect()
 }
 
-/// Formats verdict, summary and findings, which are the first part of every answer about a node.
+/// Formats the first part of every answer about a node: verdict, summary and findings.
 pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
     let NodeAnswer {
         verdict,
@@ -146,7 +146,8 @@ fn plan_lines(plan: &Plan) -> String {
     lines
 }
 
-/// Formats the source of the facts and what is left behind, which are the last part of every answer about a node.
+/// Formats the last part of every answer about a node: how the facts were read, and the objects that are left on the
+/// cluster.
 pub(crate) fn foot(note: &ProbeSummary) -> String {
     let ProbeSummary {
         via,

@@ -33,7 +33,7 @@ pub(crate) fn pods_table(pods: &[PodRow]) -> Rows {
         let phase = if pod.terminating { format!("{}, terminating", pod.phase) } else { pod.phase.clone() };
         let claimed_devices = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());
         let holds = amounts(&pod.holds).into_iter().chain(claimed_devices).collect::<Vec<_>>().join(" ");
-        // Without a node, the pod has no device yet.
+        // A pod without a node has no device yet.
         let is_waiting = has_nodes && pod.node.is_none() && !holds.is_empty();
         let holds = if is_waiting { format!("waits for {holds}") } else { holds };
         let mut first = vec![format!("{}/{}", pod.namespace, pod.name)];

@@ -1,4 +1,4 @@
-//! `XidMeaning`: the meaning of an Xid or SXid, from the catalogue alone: no cluster is read.
+//! `XidMeaning`: the meaning of an Xid or SXid code from the catalogue. No cluster is read.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -59,7 +59,7 @@ pub struct XidRow {
     /// A note about this code.
     #[schemars(extend("x-text" = "own"))]
     pub note: Option<&'static str>,
-    /// Kinds of this Xid. The first condition that matches the line of the kernel log decides.
+    /// Kinds of this Xid. The first condition that matches the line of the kernel log applies.
     pub kinds: Vec<XidKindRow>,
 }
 

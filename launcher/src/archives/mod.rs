@@ -1,4 +1,4 @@
-//! Modules for archives: `save` collects one, `open` starts the embedded cluster on one.
+//! Modules for archives: `save` writes an archive, `open` starts the embedded cluster with an archive. `RawRecords`: kernel log and files.
 
 #[cfg(feature = "demo")]
 mod open;
@@ -13,7 +13,7 @@ use syringe_core::report::Report;
 pub(crate) use self::open::{EmbeddedCluster, Opened, open, open_file, raw_records};
 pub(crate) use self::save::{SaveArgs, save};
 
-/// What an archive has of a node beside its report.
+/// The kernel log and the files of a node in an archive, which are not in its report.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RawRecords {
     kernel_log: Vec<u8>,

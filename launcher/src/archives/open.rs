@@ -1,4 +1,4 @@
-//! `open`: opens the cluster of the settings: that of the kubeconfig, or the embedded cluster on the archive of `--from` or `--demo`.
+//! `open`, `open_file`, `raw_records`: open the cluster of the kubeconfig, or the embedded cluster with the archive of `--from` or `--demo`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -81,7 +81,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, Failure> {
     Ok(Opened { settings, contexts, cluster: Some(cluster), nodes, unread })
 }
 
-/// Returns what an archive has of these nodes beside the reports. Empty for a cluster.
+/// Returns the kernel logs and files that the archive has for these nodes. Empty if the cluster is not an archive.
 ///
 /// # Errors
 /// If the archive cannot be read again.
@@ -109,7 +109,7 @@ fn for_archive(settings: Settings, note: ArchiveNote) -> Settings {
     let defaults = Settings { runtime_class: None, ..selected };
     let via = if defaults.via == ProbeMethod::Inject { ProbeMethod::Auto } else { defaults.via };
     let probe_namespace = "gpu-syringe".to_owned();
-    // The nodes of the embedded cluster have this image, and can pull every other.
+    // The nodes of the embedded cluster have this image, and can pull every other image.
     Settings { via, probe_namespace, archive: Some(Arc::new(note)), ..defaults }
         .with_released_digest(demo_cluster::probe_image_digest())
 }

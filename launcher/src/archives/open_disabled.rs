@@ -1,4 +1,4 @@
-//! Replaces the module `open` in builds without the feature `demo`: there is no embedded cluster, and no setting that names an archive.
+//! `open`, `open_file`, `raw_records` for builds without the feature `demo`, which have no embedded cluster and cannot read archives.
 
 use std::collections::BTreeMap;
 pub(crate) use std::convert::Infallible as EmbeddedCluster;

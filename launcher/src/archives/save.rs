@@ -1,4 +1,4 @@
-//! `save`: reads nodes and the objects of Kubernetes, as the tools do, and writes them into an archive.
+//! `save`: reads nodes and Kubernetes objects, as the tools do, and writes them into an archive.
 
 use std::collections::BTreeSet;
 use std::mem::take;
@@ -35,14 +35,15 @@ use crate::tools::node_name;
 /// Time for the lists of objects and for writing the file.
 const TIME_FOR_OBJECTS: Duration = Duration::from_secs(120);
 
-/// Kinds that a reader may not list with the permissions of `gpu-syringe setup`, or of an earlier version of it. Answers of the cluster
-/// lack them, too. The API server refuses a list without a permission even if the cluster does not have the kind.
+/// Kinds that a user may be unable to list with the permissions of `gpu-syringe setup`, or of an earlier version of it.
+/// An archive without them is complete, because answers from the cluster lack them, too. Without a permission, the API
+/// server refuses the list even if the cluster does not have the kind.
 const OPTIONAL: [&str; 4] = ["leases", "nodeclaims", "machines", "computedomains"];
 
 /// The option that names the file.
 const FILE_OPTION: &str = "-f";
 
-/// The start of the reason for which an archive has a node without its kernel log and without files for people.
+/// The start of the message about a node that was saved without its kernel log and the files of the driver.
 const NO_RAW: &str = "the records of the kernel log and the files of the driver were not read: ";
 
 #[derive(clap::Args, Debug)]
@@ -89,11 +90,11 @@ impl Saved {
         let mut text = format!("{}: {} nodes, {} KiB{redacted}\n", file.display(), nodes.len(), bytes.div_ceil(1024));
         unread.iter().for_each(|line| text.push_str(&format!("not read: {line}\n")));
         let first = nodes.first().map_or("NODE", String::as_str);
-        text.push_str(&format!("To ask it: gpu-syringe --from {} diagnose {first}\n", file.display()));
+        text.push_str(&format!("To read it: gpu-syringe --from {} diagnose {first}\n", file.display()));
         Page::from(text)
     }
 
-    /// An archive without a part that was asked for is incomplete.
+    /// An archive is incomplete if a requested part could not be read.
     pub(crate) fn outcome(&self) -> Outcome {
         if self.is_complete { Outcome::NothingFound } else { Outcome::Unknown }
     }
@@ -102,13 +103,13 @@ impl Saved {
 /// Saves the nodes that the arguments select.
 pub(crate) async fn save(call: CallContext, args: SaveArgs) -> Result<Saved, Failure> {
     let SaveArgs { save_nodes: names, save_selector: selector, file, force, redact } = args;
-    // The nodes are not probed for an archive that cannot be written.
+    // The file is checked first, so that no node is probed if the archive cannot be written.
     file.as_deref().map_or(Ok(()), |file| output_file::check_free(file, force, FILE_OPTION))?;
     let call = CallContext { end: Instant::now() + TIME_FOR_OBJECTS, ..call };
     let connection = call.with_deadline("Saving nodes", call.contexts.connect(None)).await?;
     let taken_at = connection.now();
     let selecting = select_nodes(&call, &connection, "Saving nodes", &names, selector.as_deref());
-    // The other nodes of the cluster are saved as objects.
+    // `only` is the selection of nodes. The objects of all nodes are saved if it is absent.
     let SelectedNodes { nodes: found, only } = selecting.await?;
     let taken_at = connection.clock.now().unwrap_or(taken_at);
     let mut archive = Archive::default();
@@ -182,7 +183,7 @@ async fn read_nodes(call: &CallContext, connection: &Connection, found: &[Node],
     failed
 }
 
-/// Reads a node. Returns what could not be read in the second place.
+/// Reads a node. The second value is the reason why the raw kernel log and the files were not read, or `None`.
 async fn read_one(
     call: &CallContext,
     connection: &Connection,
@@ -194,7 +195,7 @@ async fn read_one(
         Ok((read, complete)) => {
             let missing = match (may_read_raw, complete) {
                 (false, _) => Some("--via logs"),
-                (true, false) => Some("the report was too large or came late, or a GPU was being reset"),
+                (true, false) => Some("the report was too large or too late, or a GPU was being reset"),
                 (true, true) => None,
             };
             return Ok((read, missing.map(|why| NO_RAW.to_owned() + why)));
@@ -202,21 +203,21 @@ async fn read_one(
         Err(why) if !may_read_raw || !why.is_refusal => return Err(why.text),
         Err(why) => why.text,
     };
-    // A policy of an older version admits no command that reads the raw log.
+    // The admission policy of an older version rejects the command that reads the raw kernel log.
     match read_with(call, connection, node, daemon_sets, false).await {
         Ok((read, _)) => Ok((read, Some(NO_RAW.to_owned() + &clean(&why, 400)))),
         Err(why) => Err(why.text),
     }
 }
 
-/// The reason for which a node was not read.
+/// The reason why a node was not read.
 struct NotRead {
     text: String,
     /// Whether the cluster denied the probe.
     is_refusal: bool,
 }
 
-/// Reads a node, and returns whether the records of the kernel log and the files of the driver are there.
+/// Reads a node. The second value is whether the raw kernel log and the files of the driver were read.
 async fn read_with(
     call: &CallContext,
     connection: &Connection,
@@ -238,7 +239,7 @@ async fn read_with(
         let text = report.note.why_unread();
         return Err(NotRead { text, is_refusal: true });
     }
-    // A node with GPUs has records and files of both kinds.
+    // The files of the driver exist only on a node with GPUs.
     let host = Section::data_of(&report.report.sections.host);
     let has_gpus = host.is_some_and(|host| !host.pci_gpus.is_empty());
     let (kernel_log, files) = (take(&mut report.report.kernel_log), take(&mut report.report.raw_files));
@@ -248,7 +249,7 @@ async fn read_with(
     Ok((SavedNode { report: serde_json::to_vec(&report.report).unwrap_or_default(), kernel_log, files }, complete))
 }
 
-/// Adds the objects of Kubernetes, and returns the logs of NVIDIA's containers that fail.
+/// Adds the Kubernetes objects, and returns the logs of NVIDIA's containers that fail.
 async fn read_objects(
     call: &CallContext,
     connection: &Connection,
@@ -275,7 +276,8 @@ async fn read_objects(
     Ok(logs)
 }
 
-/// Returns namespace, pod and container of a failed container of NVIDIA's software, and whether it was restarted.
+/// Returns namespace, pod and container of a failed container of NVIDIA's software, and whether the container was
+/// restarted.
 fn failing_component(pod: &Value) -> Option<(String, String, String, bool)> {
     let pod: Pod = serde_json::from_value(pod.clone()).ok()?;
     if !PodIdentity::from(&pod).is_nvidia_component() {

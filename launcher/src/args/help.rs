@@ -112,7 +112,7 @@ const EXAMPLES: [Examples; 28] = [
     (
         "compare",
         &[
-            ("compare before.tar.gz gpu-2", "a node then and now"),
+            ("compare before.tar.gz gpu-2", "a node, earlier and now"),
             ("compare before.tar.gz after.tar.gz --fail-on warning", "all nodes; exit code 1: something got worse"),
         ],
     ),

@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Config,
     /// Save nodes into an archive, for --from
     Save(SaveArgs),
-    /// What changed on nodes, or what counts up
+    /// Changes of nodes between two states
     Compare(CompareArgs),
     /// What happened on nodes, in the order of time
     Incident(IncidentArgs),
@@ -159,7 +159,8 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
     Ok(Read::Command(Box::new(Arguments { cli, settings: shown })))
 }
 
-/// Returns the variables that look like a setting and are none. A misspelled variable would otherwise be ignored without a word.
+/// Returns the variables with the prefix of a setting that are not settings. Without this check, a misspelled variable
+/// would be ignored silently.
 pub(crate) fn unknown_variables() -> Vec<String> {
     // The variables of the tests begin with GPU_SYRINGE_E2E.
     let is_other =
@@ -167,7 +168,7 @@ pub(crate) fn unknown_variables() -> Vec<String> {
     let is_ours = |name: &String| name.starts_with("GPU_SYRINGE_") && !is_other(name);
     let mut ours: Vec<String> =
         std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_ours).collect();
-    // The arguments of all commands are made only if there is a variable to look up.
+    // The list of settings is built only if there is a variable to check.
     if !ours.is_empty() {
         let program = command();
         let all = std::iter::once(&program).chain(program.get_subcommands()).flat_map(clap::Command::get_arguments);
@@ -180,7 +181,8 @@ pub(crate) fn unknown_variables() -> Vec<String> {
 /// Options that select a cluster.
 const OF_CLUSTER: [&str; 5] = ["kubeconfig", "context", "as", "as_group", "allow_context"];
 
-/// Refuses an archive together with an option that selects a cluster. Variables and the settings file are ignored for an archive.
+/// Rejects an archive together with an option that selects a cluster. With an archive, variables and the settings file
+/// that select a cluster are ignored.
 fn refuse_two_clusters(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Failure> {
     let is_typed = |id: &&&str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
     let typed = OF_CLUSTER.iter().find(is_typed).filter(|_| cli.settings.refuses_actions());
@@ -197,12 +199,12 @@ fn refuse_two_clusters(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Fail
 
 /// Returns the command with its help texts.
 pub fn command() -> clap::Command {
-    // A name of a tool from a text for models is accepted as its command.
+    // A text for models can contain the name of a tool, which is accepted as the name of the command.
     let add_tool = |program: clap::Command, (tool, command)| program.mut_subcommand(command, |sub| sub.alias(tool));
     completion::with_names(help::arrange(COMMANDS.into_iter().fold(Cli::command(), add_tool)))
 }
 
-/// Parses a command line from the documents. Returns the tool call that the command line makes, if it runs a tool.
+/// Parses a command line from the documentation. Returns the tool call that the command line makes, if it runs a tool.
 ///
 /// # Errors
 /// If the program would reject the command line.

@@ -26,8 +26,8 @@ use crate::tools::snapshot_ecc::EccSection;
 use crate::tools::{self, FleetArgs, NodeArgs, RenderedAnswer, Tool};
 use kube_read::Failure;
 
-/// The commands that run a tool. The arguments of a command are those of its tool. The name of the tool works as a command, too, because
-/// the JSON of a command names tools.
+/// The commands that run a tool. A command has the arguments of its tool. The name of a tool is also accepted as a
+/// command, because the JSON output contains names of tools.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
     /// GPU nodes and free GPUs; creates no pod

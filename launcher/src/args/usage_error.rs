@@ -1,4 +1,5 @@
-//! `failure`: the message for invalid arguments, with a similar name or a command for kubectl users; `wants_json`.
+//! `failure`: creates the message for invalid arguments, with a similar name or a command for kubectl users.
+//! `wants_json`: whether JSON is requested.
 
 use std::ffi::OsString;
 
@@ -120,7 +121,8 @@ pub(super) fn failure(command: &Command, argv: &[OsString], error: &clap::Error)
     Failure::usage(what, why.trim_start_matches("error: "), next)
 }
 
-/// Replaces the option by its environment variable in the message about a value, if the value is that of the variable.
+/// Names the environment variable in place of the option in the message about an invalid value, if the value is from
+/// the variable.
 fn with_variable(command: &Command, argv: &[OsString], error: &clap::Error, why: String) -> String {
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return why };
     let option = given.split_whitespace().next().unwrap_or_default();

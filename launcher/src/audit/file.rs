@@ -30,7 +30,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug)]
 pub struct AuditLog {
     file: Option<PathBuf>,
-    /// Whether nothing is written, because the cluster is an archive: its probes read no node and change nothing.
+    /// Whether nothing is written, because the cluster is an archive. Probes of an archive read no node and change
+    /// nothing.
     is_read_only: bool,
 }
 
@@ -71,10 +72,11 @@ impl AuditLog {
         }
     }
 
-    /// Warns once that a line could not be written, and why. For an action, the log of the program also gets the line.
+    /// Logs one warning that a line could not be written, with the reason. The line of an action also goes to the log
+    /// of the program.
     pub(crate) fn warn_unwritten(&self, error: &io::Error, line: &AuditLine) {
         static TOLD: std::sync::Once = std::sync::Once::new();
-        // If there is no folder, the reason was already logged by the search for the folder.
+        // If there is no folder, the search for the folder has already logged the reason.
         if let Some(file) = self.path().map(Path::display) {
             TOLD.call_once(|| tracing::warn!("no audit log: {file}: {error} (XDG_STATE_HOME sets another folder)"));
         }

@@ -5,7 +5,7 @@
 //!          └─▶ annotations of the pod: the audit log of the cluster contains the same
 //! ```
 //!
-//! A probe runs even if its line cannot be written; an action does not run in that case.
+//! A probe runs even if its line cannot be written. An action does not run in that case.
 
 mod file;
 mod line;

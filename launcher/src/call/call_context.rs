@@ -1,4 +1,4 @@
-//! `CallContext`: the settings, clusters, prober, deadline and cancellation of one call.
+//! `CallContext`: the settings, clusters, prober, deadline and cancellation of one call. `EarlierState`: an open archive for comparisons.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub struct CallContext {
     pub end: Instant,
 }
 
-/// An archive that is open beside the cluster of the settings.
+/// An archive that is opened in addition to the cluster of the settings.
 pub struct EarlierState {
     pub(crate) settings: Arc<Settings>,
     pub(crate) contexts: Arc<Contexts>,

@@ -1,4 +1,5 @@
 //! `run`: runs `gpu-syringe compare`: opens the two states, each an archive or the cluster, and prints the differences.
+//! `open_earlier`: opens an archive.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +27,7 @@ pub(super) async fn run(
     prober: &Prober,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    // The embedded clusters and their probers must outlive the calls.
+    // The embedded clusters and their probers must exist until the calls end.
     let mut opened = Vec::new();
     let mut earlier = open_side(&args.earlier, settings, contexts, prober, stop, &mut opened).await?;
     let mut later = open_side(&args.later, settings, contexts, prober, stop, &mut opened).await?;
@@ -73,7 +74,8 @@ async fn open_side(
     Ok(Side { name, ..state.side(&call) })
 }
 
-/// Opens an archive beside the cluster of the settings. The embedded cluster must outlive the calls.
+/// Opens an archive in addition to the cluster of the settings. The embedded cluster must exist until the last call
+/// ends.
 pub(super) async fn open_earlier(
     path: &Path,
     settings: &Settings,

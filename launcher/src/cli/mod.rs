@@ -87,7 +87,8 @@ pub fn main() -> ExitCode {
         }
         _ => {}
     }
-    // Without a limit, a survey has a thread for the audit line of each probe, and each thread keeps memory.
+    // Without a limit, a call about many nodes starts a thread for the audit line of each probe, and each thread keeps
+    // memory.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build();
     let runtime = match runtime {
@@ -98,7 +99,7 @@ pub fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(run(cli, output));
-    // A blocked read of standard input must not keep the process running. Everything else has been awaited.
+    // A blocked read of standard input must not keep the process running. All other tasks have ended.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
@@ -155,12 +156,12 @@ async fn run_command(
     let Opened { settings, contexts, cluster, nodes: _, unread: _ } = opened;
     let (settings, contexts) = (Arc::new(settings), Arc::new(contexts));
     let done = dispatch(command, namespace, output, &settings, &contexts, prober, stop).await;
-    // The embedded cluster must outlive the pods.
+    // The embedded cluster must exist until the pods are deleted.
     if cluster.is_some() {
         stop.cancel();
         let _ = tokio::time::timeout(SETTLE_TIME, prober.settle()).await;
     }
-    // The process ends now. To free each object of a large archive would take longer than the rest of the end.
+    // The process ends now. Freeing each object of a large archive would take longer than the rest of the exit.
     std::mem::forget(cluster);
     done
 }
@@ -183,7 +184,7 @@ async fn dispatch(
                 let _ = writeln!(progress::Messages, "{hint}");
             }
             sweep_at_start(contexts.clone(), prober.clone());
-            // The embedded cluster of the archive must outlive the server.
+            // The embedded cluster of the archive must exist until the server stops.
             let (earlier, _cluster) = match &args.earlier {
                 Some(path) => {
                     compare_command::open_earlier(path, settings, stop).await.map(|(state, it)| (Some(state), it))?
@@ -253,7 +254,8 @@ async fn dispatch(
     Ok(Outcome::NothingFound)
 }
 
-/// Refuses a command about the set-up of a cluster on an archive: its answer would be about the embedded cluster.
+/// Rejects a command about the set-up of a cluster if the cluster is an archive. The answer would be about the embedded
+/// cluster.
 fn refuse_on_archive(command: &Command, settings: &Settings) -> Result<(), Failure> {
     let name = match command {
         Command::Setup(_) => "setup",
@@ -323,8 +325,9 @@ fn call_context(
     CallContext { on_phase, cancel: stop.clone(), limits_size: false, ..call }
 }
 
-/// Returns the result of `work`, or a failure after a signal, and removes the progress line. Waits for the deletion of pods in both cases. If `work` has a
-/// pod, the result of `work` is returned; if `work` is waiting for an API server or a person, `work` is dropped.
+/// Returns the result of `work`, or a failure after a signal, and removes the progress line. In both cases, the
+/// function waits for the deletion of pods. If `work` has a pod, the result of `work` is returned. If `work` is waiting
+/// for an API server or a person, `work` is dropped.
 async fn until_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
     prober: &Prober,

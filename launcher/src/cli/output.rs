@@ -135,7 +135,7 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 /// Whether a write to standard output failed because the reader of the pipe closed it.
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
 
-/// Returns whether nobody reads standard output any more. A closed pipe is not an error, but it ends `--watch`.
+/// Returns whether the reader of standard output has closed the pipe. This is not an error, but it ends `--watch`.
 pub(super) fn is_reader_gone() -> bool {
     READER_IS_GONE.load(Ordering::Relaxed)
 }

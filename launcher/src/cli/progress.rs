@@ -20,7 +20,7 @@ static BAR: LazyLock<ProgressBar> = LazyLock::new(|| ProgressBar::with_draw_targ
 
 /// Shows the progress of the following calls.
 pub(super) fn show() {
-    // A bar without a style and a phase would be drawn as an empty bar before the first message.
+    // A bar without a style and a message would be drawn as an empty bar before the first message.
     BAR.finish_and_clear();
     BAR.set_draw_target(ProgressDrawTarget::stderr());
 }
@@ -37,7 +37,8 @@ pub(super) fn of_phases(image: String) -> OnPhase {
             phase => phase.description(),
         };
         if let Phase::Nodes { done, total } = phase {
-            // The bar of a survey changes a thousand times: its style and its thread are made once.
+            // The bar of a call about many nodes changes a thousand times, so its style and its thread are created
+            // once.
             if !BAR.is_finished() && BAR.length() == Some(total.into()) {
                 return BAR.set_position(done.into());
             }

@@ -1,4 +1,4 @@
-//! `between`: the changes between two readings, worst first: new findings, lost GPUs, counters, kernel events, other values.
+//! `between`: the changes between two readings of a node, worst first: findings, lost GPUs, counters, kernel events, other values.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,7 +17,7 @@ use crate::answer::wire::variant_name::variant_name;
 /// Maximum length of a value.
 const MAX_VALUE: usize = 200;
 
-/// Words in the names of counters, and the severity of an increase.
+/// Words in the names of counters, and the severity of a change to a higher value.
 const COUNTERS: [(&str, Severity); 15] = [
     ("uncorrect", Severity::Warning),
     ("double_bit", Severity::Warning),
@@ -36,7 +36,7 @@ const COUNTERS: [(&str, Severity); 15] = [
     ("violations", Severity::Info),
 ];
 
-/// The start of values that are different on each machine.
+/// The first parts of the paths whose values differ between machines.
 const OF_MACHINE: [&str; 9] = [
     "boot_id",
     "inventory.board_id",
@@ -49,21 +49,21 @@ const OF_MACHINE: [&str; 9] = [
     "topology.nvswitches",
 ];
 
-/// The kind of a change, in the order of an answer.
+/// The kind of a change, in the order in which an answer lists the kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
-    /// A rule found a fault that it did not find before, or the fault is worse.
+    /// A rule has a new finding, or a finding is more severe.
     Finding,
-    /// A GPU is missing, new, or at another place.
+    /// A GPU is missing, is new, or has another address.
     Gpu,
     /// A counter is higher.
     Counter,
     /// The kernel logged events after the earlier reading.
     KernelEvents,
-    /// Another value.
+    /// A value is different.
     Value,
-    /// A fault is gone.
+    /// A finding no longer exists.
     Solved,
 }
 
@@ -92,7 +92,7 @@ impl Change {
     }
 }
 
-/// Returns the changes. `same_node`: whether both readings are of one node, and not of two nodes that are compared.
+/// Returns the changes. `same_node`: whether both readings are from one node. Otherwise, two nodes are compared.
 pub(super) fn between(before: &Reading, after: &Reading, same_node: bool) -> Vec<Change> {
     let (old, new): (&NodeValues, &NodeValues) = (&before.values, &after.values);
     let mut changes = findings(&before.diagnosis, &after.diagnosis);
@@ -152,8 +152,8 @@ pub(super) fn between(before: &Reading, after: &Reading, same_node: bool) -> Vec
     changes
 }
 
-/// Returns the positions of the GPUs that are the same in both readings: by UUID, then by serial number, then by PCI address. The
-/// GPUs of two nodes are compared by their index.
+/// Returns the pairs of positions of the GPUs that are the same in both readings: by UUID, then by serial number, then
+/// by PCI address. The GPUs of two different nodes are compared by index.
 fn matched(old: &[GpuValues], new: &[GpuValues], same_node: bool) -> Vec<(usize, usize)> {
     let by: &[fn(&Identity) -> Option<String>] = match same_node {
         true => &[|one| one.uuid.clone(), |one| one.serial.clone(), |one| one.pci.clone()],
@@ -207,7 +207,7 @@ fn findings(before: &Diagnosis, after: &Diagnosis) -> Vec<Change> {
     appeared.chain(gone).collect()
 }
 
-/// Adds the values that differ. A counter that is lower after a reboot started again.
+/// Adds the values that differ. A lower counter is not a change, because counters start again after a reboot.
 fn values(
     gpu: Option<&Identity>,
     old: &BTreeMap<String, Value>,
@@ -238,7 +238,7 @@ fn values(
 /// Kind, code and PCI address of kernel events.
 type EventKey = (String, Option<u32>, Option<String>);
 
-/// Returns the kernel events that were logged after the earlier reading, or more often than before.
+/// Returns the kernel events that are new or have a higher count than in the earlier reading.
 fn events(old: &[KernelEvent], new: &[KernelEvent]) -> Vec<Change> {
     let count = |events: &[KernelEvent]| {
         let mut counts: BTreeMap<EventKey, (u64, String)> = BTreeMap::new();
@@ -280,7 +280,7 @@ mod tests {
     fn a_gpu_is_matched_once_and_by_the_best_key() {
         let old = [gpu("a", None, "1"), gpu("b", Some("s"), "2"), gpu("c", None, "3"), gpu("c", None, "4")];
         let new = [gpu("x", Some("s"), "1"), gpu("c", None, "9"), gpu("a", None, "2"), gpu("y", None, "3")];
-        // By UUID: a and the first c. By serial number: b. By PCI address nothing is left for the second c.
+        // By UUID: a and the first c. By serial number: b. No GPU is left that matches the second c by PCI address.
         assert_eq!(matched(&old, &new, true), [(0, 2), (1, 0), (2, 1)]);
         assert_eq!(matched(&old, &new, false), []);
     }

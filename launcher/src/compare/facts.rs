@@ -1,4 +1,5 @@
-//! `NodeValues`: the values of a node and of each GPU by path, without those that change all the time.
+//! `NodeValues`, `GpuValues`: the values of a node and of each GPU by path, without values that always change.
+//! `Identity`: the identity of a GPU.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::report::{Report, Section};
 
-/// The start of paths whose values change all the time, or are compared elsewhere.
+/// The first parts of paths whose values always change, or that are compared elsewhere.
 const VOLATILE: [&str; 21] = [
     "telemetry.temperature",
     "telemetry.utilization",
@@ -32,14 +33,14 @@ const VOLATILE: [&str; 21] = [
     "topology.matrix",
 ];
 
-/// Fields that number the GPUs, or that another field of the same GPU repeats.
+/// Fields with numbers that the driver or the probe chose, and fields that repeat another field of the same GPU.
 const NUMBERS: [&str; 4] = ["index", "minor_number", "memory_used_bytes", "duration_ms"];
 
 /// Fields that identify an entry of a list.
 const KEYS: [&str; 9] =
     ["uuid", "device", "pci_address", "remote_pci_address", "link", "policy", "location", "resource", "name"];
 
-/// Maximum number of GPUs of a node: more than any machine has.
+/// Maximum number of GPUs of a node. No machine has more.
 const MAX_GPUS: usize = 256;
 
 /// The identity of a GPU.
@@ -68,14 +69,14 @@ pub(crate) struct NodeValues {
 }
 
 impl NodeValues {
-    /// Returns the values of a report, or why they are refused.
+    /// Returns the values of a report, or the reason why the report is rejected.
     pub(crate) fn of(report: &Report) -> Result<Self, String> {
         let Report { boot_id, kernel, sections, .. } = report;
         let mut values = Self::default();
         for (name, text) in [("boot_id", boot_id), ("kernel", kernel)] {
             values.node.extend(text.clone().map(|text| (name.to_owned(), Value::String(text))));
         }
-        // The sections that show which GPUs there are come first.
+        // The sections that show which GPUs exist are added first.
         values.add("host", &sections.host)?;
         values.add("inventory", &sections.inventory)?;
         values.add("telemetry", &sections.telemetry)?;
@@ -95,7 +96,7 @@ impl NodeValues {
                     return Err(format!("the section {section} has {} GPUs; the limit is {MAX_GPUS}", gpus.len()));
                 }
                 ("gpus" | "pci_gpus", Value::Array(gpus)) => gpus.iter().for_each(|gpu| self.add_gpu(section, gpu)),
-                // The findings say which GPUs are lost, and the values say what could not be read.
+                // Findings report lost GPUs, and missing values show what could not be read.
                 ("lost" | "unsupported" | "unread", _) => {}
                 (field, value) => flatten(&format!("{section}.{field}"), &value, &mut self.node),
             }
@@ -115,7 +116,7 @@ impl NodeValues {
         let shows_gpus = matches!(section, "host" | "inventory");
         let at = match known {
             Some(at) => at,
-            // The MIG devices of a GPU that is gone can still be listed.
+            // The MIG devices of a lost GPU may still be listed.
             None if !shows_gpus && !self.gpus.is_empty() => return,
             None => {
                 self.gpus.push(GpuValues::default());
@@ -136,14 +137,14 @@ impl NodeValues {
 }
 
 impl GpuValues {
-    /// Whether NVML lists the GPU.
+    /// Returns whether NVML lists the GPU.
     pub(crate) fn is_in_nvml(&self) -> bool {
         self.values.keys().any(|path| path.starts_with("inventory."))
     }
 }
 
 impl Identity {
-    /// Whether both are the same GPU: by UUID if both have one, or else by PCI address.
+    /// Returns whether both are the same GPU: by UUID if both have one, or else by PCI address.
     fn is_of(&self, other: &Self) -> bool {
         match (&self.uuid, &other.uuid) {
             (Some(one), Some(two)) => one == two,
@@ -152,7 +153,7 @@ impl Identity {
     }
 }
 
-/// Adds the leaves of a value by path. An entry of a list has the path of the field that identifies it.
+/// Adds the leaves of a value by path. The path of a list entry contains the field that identifies the entry.
 fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
     let last = path.rsplit('.').next().unwrap_or_default();
     let is_counter = path.contains("violations");
@@ -169,7 +170,7 @@ fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
                 flatten(&format!("{path}[{}]", key.unwrap_or_else(|| at.to_string())), entry, into);
             }
         }
-        // A value that was not read is not a change.
+        // A value that could not be read is not a change.
         Value::Null => {}
         value => drop(into.insert(path.to_owned(), value.clone())),
     }

@@ -1,4 +1,4 @@
-//! `compare`: compares two readings of a node, or of the nodes of two archives: what changed, and what counts up.
+//! `compare`: compares two readings of a node, or the nodes of two archives. The result is a `Comparison` with the changes of each node.
 //!
 //! Modules: `facts`: the values of a node and of each GPU, with the identity of the GPU. `changes`: the differences, worst first.
 
@@ -45,7 +45,7 @@ pub(crate) struct CompareArgs {
 }
 
 impl CompareArgs {
-    /// Returns the call of the tool that compares the same two nodes. `None` if one of the states is an archive.
+    /// Returns the tool call that compares the same two nodes. `None` if one of the states is an archive.
     pub(crate) fn tool_call(self) -> Option<(&'static str, Value)> {
         let Self { earlier, later } = self;
         let are_nodes = archive_path(&earlier).is_none() && archive_path(&later).is_none();
@@ -53,15 +53,16 @@ impl CompareArgs {
     }
 }
 
-/// Returns the path, if an argument names an archive and not a node.
+/// Returns the path if the argument is the path of an archive. `None` if the argument is the name of a node.
 pub(crate) fn archive_path(name: &str) -> Option<PathBuf> {
     let ends = [".gz", ".tgz", ".json"].iter().any(|end| name.ends_with(end));
     let is_path = ends || name.contains(std::path::MAIN_SEPARATOR) && !name.starts_with("node/");
-    // A file in the working directory with the name of a node is not an archive: another user may have written it.
+    // A name without these marks is the name of a node, even if the working directory has a file of this name, which
+    // another user may have written.
     is_path.then(|| PathBuf::from(name))
 }
 
-/// One of the two states: where to read it, and the names of its nodes.
+/// One of the two compared states: where the state is read, and the names of its nodes.
 pub(crate) struct Side {
     /// The argument of the user.
     pub(crate) name: String,
@@ -75,7 +76,7 @@ pub(crate) struct Side {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Where a state was read.
+/// Origin of a state.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 struct Origin {
     /// The argument of the user.
@@ -94,7 +95,7 @@ pub(crate) struct Comparison {
     summary: String,
     earlier: Origin,
     later: Origin,
-    /// What differs, by node, worst first.
+    /// Differences by node, worst first.
     nodes: Vec<NodeComparison>,
     /// Nodes that only the later archive has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -127,7 +128,7 @@ pub(crate) struct Reading {
     pub(crate) report: Report,
     pub(crate) diagnosis: Diagnosis,
     values: NodeValues,
-    /// What the probe left on the cluster or on the node.
+    /// Objects or processes that the probe left on the cluster or on the node.
     left_behind: Option<String>,
 }
 
@@ -143,7 +144,8 @@ impl EarlierState {
 }
 
 impl Side {
-    /// Keeps only this node of an archive of many nodes. The only node of an archive is compared with any node.
+    /// Keeps only this node of an archive with several nodes. If an archive has only one node, that node is compared
+    /// with any node.
     pub(crate) fn keep_node(&mut self, wanted: &str) {
         if self.nodes.len() + self.unread.len() > 1 {
             self.nodes.retain(|node| node == wanted);
@@ -155,7 +157,7 @@ impl Side {
         self.call.settings.archive.as_deref()
     }
 
-    /// Returns the nodes that were read, and those that were not.
+    /// Returns the names of all nodes, read or not.
     fn all_nodes(&self) -> BTreeSet<&String> {
         self.nodes.iter().chain(self.unread.keys()).collect()
     }
@@ -182,7 +184,8 @@ impl Origin {
     }
 }
 
-/// Refuses two states with different names for the same things: pseudonyms are the same only within one archive.
+/// Rejects an archive with pseudonyms, unless both states are from the same archive. Other archives and clusters have
+/// other names.
 fn check_names(earlier: &Side, later: &Side) -> Result<(), Failure> {
     let is_redacted = |side: &&Side| side.archive().is_some_and(|archive| archive.redacted);
     let Some(side) = [earlier, later].into_iter().find(is_redacted).filter(|_| earlier.file != later.file) else {
@@ -192,7 +195,7 @@ fn check_names(earlier: &Side, later: &Side) -> Result<(), Failure> {
     Err(Failure::usage("Comparing nodes", why, "Compare archives that were saved without --redact."))
 }
 
-/// Returns why nodes of the earlier state cannot be compared. `compared`: the nodes that both states have.
+/// Returns the reasons why nodes of the earlier state cannot be compared. `compared`: the nodes that both states have.
 fn not_comparable(earlier: &Side, later: &Side, compared: &BTreeSet<&String>) -> Vec<String> {
     let reason = |node: &&String| {
         let unread = [earlier, later].into_iter().find_map(|side| Some((side, side.unread.get(*node)?)));
@@ -215,7 +218,7 @@ pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Fa
     let mut only_later: Vec<_> = after.iter().filter(|name| !known.contains(name)).cloned().collect();
     let mut not_compared = not_comparable(&earlier, &later, &before.intersection(&after).collect());
     let (all_before, all_after) = (known.len(), later.all_nodes().len());
-    // Two single nodes are compared, also if they are different nodes.
+    // If each state has a single node, the two nodes are compared, even if their names differ.
     if pairs.is_empty() && [before.len(), after.len(), all_before, all_after] == [1; 4] {
         not_compared.clear();
         only_later.clear();
@@ -229,7 +232,7 @@ pub(crate) async fn compare(earlier: Side, later: Side) -> Result<Comparison, Fa
     let (from, to) = (from?, to?);
     let (mut nodes, mut left_behind) = (Vec::new(), Vec::new());
     for (one, two) in pairs {
-        // The state of a reading is too large for the stack of a thread twice.
+        // The state of two readings is too large for the stack of a thread.
         let (first, second) = tokio::join!(Box::pin(read(&earlier, &one)), Box::pin(read(&later, &two)));
         for read in [&first, &second] {
             left_behind.extend(
@@ -299,7 +302,7 @@ impl Comparison {
         self.nodes.iter().filter(|node| !node.changes.is_empty()).map(|node| format!("node/{}", node.node)).collect()
     }
 
-    /// The worst change. A comparison without some of the nodes is incomplete.
+    /// The severity of the worst change. A comparison that lacks some of the nodes is incomplete.
     pub(crate) fn outcome(&self) -> Outcome {
         let changes = self.nodes.iter().flat_map(|node| &node.changes);
         let worst = changes.map(|change| change.severity).max().filter(|severity| *severity > Severity::Info);

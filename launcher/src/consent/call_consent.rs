@@ -1,4 +1,4 @@
-//! `Consent`: how one call gets the consent of the user: the prompt, the tokens, and the answer of the host's user.
+//! `Consent`: gets the consent of the user in one call, from the prompt, a token, or the answer of the host's user.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// Creates a consent that asks with `ask`, or uses a token if nobody can be asked.
+    /// Creates a consent that asks with `ask`, or that uses a token if no user can be asked.
     pub fn new(ask: Arc<dyn Prompt>, tokens: Arc<Tokens>) -> Self {
         Self { ask, tokens, answer: None, pending: Arc::default() }
     }

@@ -1,4 +1,4 @@
-//! Creates the doctor checks of the connection, the server version, permissions, exec and the clock from `Observed`.
+//! Functions that create the doctor checks of the connection, the server version, permissions, exec and the clock from `Observed`.
 
 use jiff::SignedDuration;
 
@@ -97,7 +97,7 @@ pub(super) fn version(version: &str, fixes: &Fixes<'_>) -> Check {
 pub(super) fn clock(observed: &Observed, settings: &Settings) -> Check {
     let Some(ahead) = observed.ahead else {
         return match &settings.archive {
-            Some(_) => Check::skipped("clock", "an archive is read: its clock stands at the time of the archive"),
+            Some(_) => Check::skipped("clock", "the cluster is an archive, whose clock shows the time of the archive"),
             None => Check::undecided("clock", "the API server sent no Date header"),
         };
     };
@@ -158,7 +158,7 @@ pub(super) fn permissions(observed: &Observed, settings: &Settings, fixes: &Fixe
     observed.permissions.iter().map(check).collect()
 }
 
-/// Whether the user lacks a permission.
+/// Returns whether the user lacks a permission.
 pub(super) fn is_denied(observed: &Observed, id: &str) -> bool {
     observed
         .permissions

@@ -75,7 +75,7 @@ impl Check {
         if is_failure { Self::failure(id, evidence, fix) } else { Self::warning(id, evidence, fix) }
     }
 
-    /// Whether the check is a failure, a warning or undecided.
+    /// Returns whether the check is a failure, a warning or undecided.
     pub(crate) fn is_problem(&self) -> bool {
         matches!(self.status, Status::Failure | Status::Warning) || self.undecided
     }

@@ -67,8 +67,8 @@ impl<'a> Fixes<'a> {
         )
     }
 
-    /// Returns the command in the text of a next step: it starts with the name of a program, at the start of the text, after a colon
-    /// or after "run".
+    /// Returns the command in the text of a next step. The command starts with the name of a program, at the start of
+    /// the text, after a colon or after "run".
     pub(super) fn command_in(next: &str) -> Option<String> {
         let is_command = |start: &usize| {
             let before = &next[..*start];

@@ -131,7 +131,7 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>
     }
 }
 
-/// Whether the response comes from admission. Admission runs after authorization, so the namespace exists.
+/// Returns whether the response comes from admission. Admission runs after authorization, so the namespace exists.
 fn shows_namespace(via: ProbeMethod, run: &DryRun) -> bool {
     match run {
         DryRun::Admitted => true,
@@ -184,7 +184,7 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) ->
             "no ResourceQuota limits the number of pods",
             fixes.setup("", "with this quota, a faulty launcher can create at most 64 pods"),
         ),
-        Seen::Forbidden => Check::skipped(id, "you may not read the quota, and do not need to"),
+        Seen::Forbidden => Check::skipped(id, "you may not read the quota, and gpu-syringe does not need it"),
         Seen::Unknown(why) => Check::skipped(id, why),
     }
 }
@@ -245,7 +245,8 @@ fn values(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings,
     }
 }
 
-/// Creates the fix that sets the image of the launcher to that of the policy, or sets the image of the policy.
+/// Creates the fix for an image that differs from the image of the policy: it changes the image of the launcher or of
+/// the policy.
 fn image_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix {
     match image.filter(|image| image_reference::refusal(image).is_none()) {
         Some(image) if !settings.names_image() || pinned_image(settings).is_none() => Fixes::run(
@@ -256,7 +257,7 @@ fn image_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix
     }
 }
 
-/// Returns the methods of which at least one must work with these settings.
+/// Returns the methods for these settings. At least one of them must work.
 fn wanted(settings: &Settings) -> Vec<ProbeMethod> {
     match settings.via {
         ProbeMethod::None | ProbeMethod::Ephemeral => Vec::new(),

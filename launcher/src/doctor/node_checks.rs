@@ -151,7 +151,7 @@ fn image_on_nodes(observed: &Observed, settings: &Settings) -> Check {
     )
 }
 
-/// Whether the kubelet reports the image by this name, or by its digest in its repository.
+/// Returns whether the kubelet reports the image by this name, or by its digest in its repository.
 fn has_image(node: &Node, image: &str) -> bool {
     let by_digest = image.split_once('@').map(|(name, digest)| {
         let start = name.rfind('/').map_or(0, |slash| slash + 1);

@@ -92,7 +92,7 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// Whether a policy limits the pods of the namespace to the probe.
+    /// Returns whether a policy limits the pods of the namespace to the probe.
     pub(super) fn has_policy(&self) -> bool {
         matches!(self.other_pod, Some(PolicyState::InEffect { .. }))
     }
@@ -160,7 +160,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
     );
     // `Date` has a resolution of one second.
     let half = SignedDuration::from_millis(500);
-    // The clock of an archive stands at the time of the archive.
+    // The clock of an archive shows the time of the archive.
     let server = connection.clock.now().filter(|_| settings.archive.is_none());
     let ahead = server.map(|server| Timestamp::now().duration_since(server) - half);
     Observed {
@@ -262,7 +262,7 @@ async fn read_images(
     (nodes, base_images)
 }
 
-/// Returns the objects of the hardened profile's policies that the API server does not have.
+/// Returns the objects of the hardened profile's policies that do not exist in the cluster.
 async fn missing_policies(connection: &Connection, namespace: &str, end: Instant) -> Vec<String> {
     let objects = of_each_policy::<ValidatingAdmissionPolicy>(namespace)
         .chain(of_each_policy::<ValidatingAdmissionPolicyBinding>(namespace));

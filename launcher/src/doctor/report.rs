@@ -145,7 +145,7 @@ fn with_short_digests(text: &str) -> String {
     short
 }
 
-/// Whether the check is of a permission that the user does not have. All missing permissions have the same fix.
+/// Returns whether the check is of a permission that the user does not have. All missing permissions have the same fix.
 fn is_missing_permission(check: &Check) -> bool {
     check.id.starts_with(PERMISSION) && check.fix.is_some()
 }

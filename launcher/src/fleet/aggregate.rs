@@ -15,7 +15,7 @@ use crate::fleet::parallel_reads::NodeOutcome;
 use kube_read::Failure;
 use syringe_core::classification::{ActionCode, Class};
 
-/// Id of the finding about several nodes of a fabric.
+/// ID of the finding about a fault that affects several nodes of an NVLink fabric.
 const SPREAD: &str = "fabric-fault-spread";
 /// Maximum number of bytes of a list of names.
 const NAMES_BYTES: usize = 400;
@@ -50,7 +50,7 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
             NodeOutcome::Read(row) => rows.push(row),
             NodeOutcome::Unprobed(row, failure) => {
                 unprobed += 1;
-                // The failure has the object that is left behind, too.
+                // A failure also has the object that is left behind.
                 rows.push(NodeRow { left_behind: None, ..row });
                 fail(node, failure);
             }
@@ -153,26 +153,27 @@ fn findings(rows: &[NodeRow]) -> Vec<FleetFinding> {
     findings
 }
 
-/// Returns the faults that reached other nodes of their NVLink fabric. Each one stands before the findings about its echoes.
+/// Returns the faults that reached other nodes of their NVLink fabric. Each of these findings is listed before the
+/// findings that it caused.
 fn spread_faults(rows: &[NodeRow]) -> impl Iterator<Item = FleetFinding> {
     let nodes = rows.iter().filter_map(|row| Some((row.node.as_str(), row.fabric.as_ref()?)));
     fabric::spread_faults(nodes).into_iter().map(|fault| {
         let names = |nodes: &[&str]| NodeNames::of(nodes.iter().copied(), NAMES_BYTES).names;
         let first = fault.node;
         let mut text = format!(
-            "Repair {first} first ({}): diagnose_gpu_node returns its plan. Within 10 min after it: {}. These are echoes on {}, and need no \
-             repair of their own if they end.",
+            "Repair {first} first ({}): diagnose_gpu_node returns its plan. Faults within 10 min after it: {}. They are consequences on {}, and need no \
+             separate repair if they end.",
             fault.fault,
             fault.echoes.join(", "),
             names(&fault.victims)
         );
         if !fault.own_faults.is_empty() {
             let order = if fault.is_order_unsure { "; the clocks do not show which fault was first" } else { "" };
-            text.push_str(&format!(" A fault of its own is on {}{order}.", names(&fault.own_faults)));
+            text.push_str(&format!(" Another fault is on {}{order}.", names(&fault.own_faults)));
         }
         if !fault.log_begins_later.is_empty() {
             let late = names(&fault.log_begins_later);
-            text.push_str(&format!(" The log of {late} begins later, so an earlier fault there is not ruled out."));
+            text.push_str(&format!(" The log of {late} begins later, so an earlier fault on these nodes is possible."));
         }
         FleetFinding {
             id: SPREAD.to_owned(),

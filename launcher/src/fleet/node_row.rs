@@ -32,7 +32,8 @@ pub(crate) struct NodeRow {
     pub(crate) summary: String,
     /// Sections that were checked, if not all sections were checked.
     pub(crate) checked_only: Vec<String>,
-    /// The worst finding above `info` of each ID: the answer describes each ID once. A fault of eight GPUs has eight findings.
+    /// The worst finding above `info` of each ID, because the answer describes each ID once. A fault of eight GPUs has
+    /// eight findings.
     pub(crate) findings: Vec<Finding>,
     /// The first findings above `info`, in short form.
     pub(crate) first_findings: Vec<NodeFinding>,
@@ -51,7 +52,7 @@ pub(crate) struct NodeRow {
     pub(crate) traits: BTreeMap<&'static str, String>,
     /// Temperature of the hottest GPU.
     pub(crate) hottest_celsius: Option<i32>,
-    /// The part of the node in an NVLink fabric of several nodes.
+    /// The fabric data of the node, if it belongs to an NVLink fabric of several nodes.
     pub(crate) fabric: Option<FabricNode>,
     pub(crate) left_behind: Option<String>,
     pub(crate) passed_over: Vec<String>,
@@ -114,7 +115,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
     }
 }
 
-/// Returns the parts of the findings that an answer about many nodes has.
+/// Returns the parts of the findings that an answer about many nodes contains.
 fn worst_of_each_id<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Finding> {
     let mut worst: Vec<&Finding> = Vec::new();
     for finding in findings {
@@ -146,7 +147,7 @@ pub(super) fn short(finding: &Finding) -> NodeFinding {
     }
 }
 
-/// Returns the values of all GPUs of a node, each once: `96.00.74.00.01` or `96.00.74.00.01, 96.00.89.00.01`.
+/// Returns the different values of all GPUs of a node: `96.00.74.00.01` or `96.00.74.00.01, 96.00.89.00.01`.
 fn all<T: ToString>(values: impl Iterator<Item = Option<T>>) -> Option<String> {
     let distinct: BTreeSet<String> = values.flatten().map(|value| value.to_string()).collect();
     (!distinct.is_empty()).then(|| distinct.into_iter().collect::<Vec<_>>().join(", "))
@@ -174,7 +175,8 @@ fn of_inventory(inventory: &Inventory, traits: &mut BTreeMap<&'static str, Strin
     traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
 }
 
-/// Adds only values that do not depend on the load: an idle GPU lowers its PCIe generation, but not its number of lanes.
+/// Adds only values that do not depend on the load. An idle GPU has a lower PCIe generation, but the same number of
+/// lanes.
 fn of_telemetry(telemetry: &Telemetry, traits: &mut BTreeMap<&'static str, String>) {
     let lanes = all(telemetry.gpus.iter().map(|gpu| gpu.pcie.width));
     let limit = all(telemetry.gpus.iter().map(|gpu| gpu.power.enforced_limit_milliwatts.map(|limit| limit / 1000)));
@@ -189,7 +191,8 @@ fn of_telemetry(telemetry: &Telemetry, traits: &mut BTreeMap<&'static str, Strin
     traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
 }
 
-/// Nodes with equal hardware differ by some hundred megabytes, which kernel and firmware keep.
+/// The memory of nodes with equal hardware differs by some hundred megabytes, which the kernel and the firmware
+/// reserve.
 const MEMORY_STEP: u64 = 16 << 30;
 
 fn of_host(host: &Host, traits: &mut BTreeMap<&'static str, String>) {

@@ -34,10 +34,11 @@ pub(crate) fn groups(rows: &[NodeRow]) -> Vec<ModelGroup> {
     groups
 }
 
-/// The differences that stand first if several occur on the same nodes. The others can follow from these.
+/// The differences that are listed first if several differences occur on the same nodes. They can be the cause of the
+/// others.
 const FIRST: [&str; 4] = ["gpus", "driver_version", "kernel", "operating_system"];
 
-/// Returns the outliers with their nodes, those with the fewest nodes first. The differences of the same nodes are one outlier.
+/// Returns the outliers with their nodes, fewest nodes first. Several differences on the same nodes are one outlier.
 pub(crate) fn outliers(rows: &[NodeRow]) -> Vec<(Outlier, Vec<String>)> {
     let mut outliers = Vec::new();
     for (model, rows) in by_model(rows) {

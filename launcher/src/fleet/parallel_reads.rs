@@ -26,14 +26,14 @@ use syringe_core::probe_command::{PodUid, ReadCommand};
 const UPLOAD_TIME: Duration = Duration::from_secs(30);
 /// Time of the call that is reserved for building the answer.
 const RESERVED_FOR_ANSWER: Duration = Duration::from_secs(1);
-/// If less time than this is left, no further pod is created, because that pod would be deleted before it could respond.
+/// If less time than this is left, no further pod is created, because it would be deleted before it could respond.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
 /// The result for one node.
 pub(crate) enum NodeOutcome<R> {
     /// The node was read.
     Read(R),
-    /// Reading the node failed, but the Kubernetes API knows problems of the node.
+    /// Reading the node failed, but the Kubernetes API reports problems of the node.
     Unprobed(R, Failure),
     /// Reading the node failed.
     Failed(Failure),
@@ -44,7 +44,8 @@ pub(crate) enum NodeOutcome<R> {
 }
 
 impl<R> NodeOutcome<R> {
-    /// Whether the command or a field of the pod may have been refused. `is_unread`: whether no probe ran.
+    /// Returns whether the cause may be that the command or a field of the pod was rejected. `is_unread`: whether no
+    /// probe ran.
     pub(crate) fn may_be_refused(&self, is_unread: impl Fn(&R) -> bool) -> bool {
         match self {
             Self::Read(read) => is_unread(read),
@@ -55,7 +56,7 @@ impl<R> NodeOutcome<R> {
         }
     }
 
-    /// Whether there is no report of the node, although a probe was tried. `is_unread`: whether no probe ran.
+    /// Returns whether there is no report of the node, although a probe was tried. `is_unread`: whether no probe ran.
     pub(crate) fn is_without_report(&self, is_unread: impl Fn(&R) -> bool) -> bool {
         match self {
             Self::Read(read) => is_unread(read),
@@ -64,7 +65,7 @@ impl<R> NodeOutcome<R> {
         }
     }
 
-    /// Whether the read failed for a reason that applies to every node.
+    /// Returns whether the read failed for a reason that applies to every node.
     fn applies_to_cluster(&self) -> bool {
         matches!(self, Self::Failed(failure) if failure.cause.is_cluster_wide())
     }
@@ -76,9 +77,9 @@ pub(crate) struct ParallelReads<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) tool: &'static str,
     pub(crate) command: &'a ReadCommand,
-    /// The DaemonSets of the cluster, which are listed once for all nodes.
+    /// The DaemonSets of the cluster. They are listed once for all nodes.
     pub(crate) daemon_sets: Option<&'a Result<Vec<DaemonSet>, Failure>>,
-    /// The nodes on which NCCL in a pod is also asked.
+    /// The nodes on which the probe also asks NCCL in a pod.
     pub(crate) ask_nccl: &'a BTreeMap<String, PodUid>,
 }
 
@@ -143,7 +144,7 @@ impl ParallelReads<'_> {
         let time = settings.node_time().min(left);
         let upload_time = UPLOAD_TIME.min(left - time);
         let connection = self.connection;
-        // The pods are listed as in a call about one node; otherwise, a node would have fewer findings in this call.
+        // The pods are listed as in a call about one node. Without the pods, this call would have fewer findings.
         let probed = settings.via != ProbeMethod::None && is_ready(node) && self.command.is_of_everything();
         let existing_pods = match probed {
             true => Some(ExistingPods::on_node(connection, &name, time).await),
@@ -195,7 +196,7 @@ impl ParallelReads<'_> {
 mod tests {
     use super::*;
 
-    /// The processes of a job could otherwise hide their node with an answer that ends the probe.
+    /// The processes of a job could otherwise hide their node: their answer to NCCL's question could end the probe.
     #[test]
     fn a_node_without_a_report_is_read_again_after_any_failure() {
         let failure = || Failure::new("Probing", "the container was ended (OOMKilled)", "");

@@ -1,4 +1,4 @@
-//! `read_job`: reads the nodes of the pods of a job, each once and several in parallel, and compares the pods with each other.
+//! `read_job`: reads the nodes of the pods of a job, several at the same time, and compares the pods with each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,29 +29,30 @@ use crate::fleet::parallel_reads::{NodeOutcome, ParallelReads};
 use crate::node_reading::read_node::NodeReading;
 use crate::settings::ProbeMethod;
 
-/// Up to this number of nodes, each node is read. For more, one list of all nodes is cheaper for the API server.
+/// Up to this number, nodes are read one by one. For more nodes, one list of all nodes is cheaper for the API server.
 const FEW_NODES: usize = 8;
 /// Maximum number of parallel requests for nodes and logs.
 const AT_ONCE: usize = 8;
-/// Number of logs that are read: of the pods that failed first. The pods of a job often fail within one second.
+/// Maximum number of logs that are read. The logs of the pods that failed first are read. The pods of a job often fail
+/// within one second.
 const LOGS: usize = 64;
-/// Maximum number of lines of the log of a suspect in the answer.
+/// Maximum number of lines from the log of a suspect in the answer.
 const LOG_LINES: usize = 10;
 /// Maximum number of bytes of a list of names.
 const NAMES_BYTES: usize = 300;
-/// The section of what NCCL says, in `unknown`.
+/// The name of the NCCL data in `unknown`.
 const NCCL: &str = "nccl";
 const NOT_ASKED: &str = "NCCL in the job was not asked: the setting --ask-nccl allows it";
 const NO_TIME: &str =
     "NCCL in the job was not asked: there was not enough time, or the probe or its policy does not permit it";
-/// Number of pods whose NCCL is asked.
+/// Maximum number of pods in which NCCL is asked.
 const ASKED: usize = 2;
 const WHAT: &str = "Reading the nodes of the job";
 
-/// What the reading of one node says about the pods of the job.
+/// The data about the pods of the job from reading one node.
 struct NodePart {
     observed: BTreeMap<usize, Observed>,
-    /// The explanation of the pod in the worst state, if the node has this pod.
+    /// The explanation of the pod in the worst state, if that pod is on the node.
     worst: Option<Explanation>,
     /// Whether NCCL was asked.
     has_nccl: bool,
@@ -63,7 +64,7 @@ struct NodePart {
     passed_over: Vec<String>,
 }
 
-/// Reads the nodes of all pods of `read`, and compares the pods. `job`: the owner or the labels of the pods, in words.
+/// Reads the nodes of all pods of `read`, and compares the pods. `job`: the owner or the labels of the pods, as text.
 pub(crate) async fn read_job(
     call: &CallContext,
     connection: &Connection,
@@ -82,7 +83,7 @@ pub(crate) async fn read_job(
     };
     let mut members: Vec<Member> = pods.into_iter().map(member).collect();
     read_logs(connection, &mut members).await;
-    // What Kubernetes knows alone shows which pod to explain with its node.
+    // The data from Kubernetes is sufficient to choose the pod that is explained together with its node.
     let known = explain_job(&members, &missing).suspects.into_iter().next();
     if let Some(first) =
         known.and_then(|suspect| suspect.members.into_iter().next()).filter(|first| first.pod != worst.name)
@@ -101,7 +102,7 @@ pub(crate) async fn read_job(
     }
     let (mut objects, mut failures) = read_objects(call, connection, on_nodes.keys().cloned().collect()).await?;
     call.prober.sweep_in_background(connection);
-    // The nodes of pods that do not run come first, because the time of the call may not be enough for all nodes.
+    // The nodes of pods that are not running come first, because the time of the call may not be enough for all nodes.
     let runs = |node: &Node| on_nodes[&node.name_any()].iter().all(|index| members[*index].pod.phase == "Running");
     objects.sort_by_cached_key(|node| (runs(node), node.name_any()));
     let daemon_sets = daemon_sets::list(connection, call.settings.node_time()).await;
@@ -126,8 +127,8 @@ pub(crate) async fn read_job(
         ask_nccl: &ask_nccl,
     };
     let mut outcomes = reads.run(objects, &summarise).await;
-    // A policy of an earlier version, or an earlier probe, refuses the question to NCCL. The answer of a job must not hide its node
-    // either, so the node is read again without the question after any failure.
+    // An older policy or an older probe may reject the command with the question to NCCL. The processes of the job must
+    // not be able to hide their node either. So the node is read again without the question after any failure.
     let has_failed = |node: &Node| {
         outcomes
             .iter()
@@ -137,7 +138,7 @@ pub(crate) async fn read_job(
     if !refused.is_empty() {
         let call = &CallContext { failure_backoff: Arc::default(), ..call.clone() };
         let again = ParallelReads { call, ask_nccl: &BTreeMap::new(), ..reads }.run(refused, &summarise).await;
-        // Without time for the second read, the failure of the first one is the answer.
+        // If there is no time for the second read, the failure of the first read is returned.
         let again: Vec<_> =
             again.into_iter().filter(|(_, outcome)| !matches!(outcome, NodeOutcome::NotReached)).collect();
         outcomes.retain(|(name, _)| !again.iter().any(|(other, _)| other == name));
@@ -251,11 +252,11 @@ impl NodePart {
     }
 }
 
-/// Reads the ends of the logs of the pods that failed first.
+/// Reads the last log lines of the pods that failed first.
 async fn read_logs(connection: &Connection, members: &mut [Member]) {
     let failed = members.iter().enumerate().filter_map(|(index, Member { pod, .. })| {
         let end = pod.end().filter(|end| end.exit_code != 0 && !end.never_ran())?;
-        // A program that the failure of another one ends often gets a signal.
+        // A program that is stopped because another program failed often exits because of a signal.
         let order = (end.finished, end.exit_code > 128, index);
         Some((order, pod.namespace.clone(), pod.name.clone(), end.container.to_owned(), end.was_restarted))
     });
@@ -271,8 +272,8 @@ async fn read_logs(connection: &Connection, members: &mut [Member]) {
     }
 }
 
-/// Returns the nodes on which NCCL is asked, with the pod that is asked. Every process of a job answers for all of them, so one pod is
-/// enough; a second one is asked because the processes of the first one can be stopped.
+/// Returns the nodes on which NCCL is asked, with the pod on each. Every process of a job answers for all processes, so
+/// one pod is sufficient. A second pod is asked because the processes of the first pod may be stopped.
 fn pods_to_ask(members: &[Member], on_nodes: &BTreeMap<String, Vec<usize>>) -> BTreeMap<String, PodUid> {
     let runs = |pod: &PodFacts| pod.phase == "Running" && pod.running().next().is_some();
     let running: Vec<&PodFacts> = members.iter().map(|member| &member.pod).filter(|pod| runs(pod)).collect();
@@ -292,7 +293,7 @@ fn pods_to_ask(members: &[Member], on_nodes: &BTreeMap<String, Vec<usize>>) -> B
     asked
 }
 
-/// Returns the addresses of a pod. Those of a pod that ended can belong to another pod now.
+/// Returns the IP addresses of a pod. A pod that ended has none, because another pod may have its addresses now.
 fn addresses(pod: &Pod) -> Vec<String> {
     let has_ended = |phase: &str| matches!(phase, "Succeeded" | "Failed");
     let Some(status) = pod.status.as_ref().filter(|one| !one.phase.as_deref().is_some_and(has_ended)) else {

@@ -1,4 +1,4 @@
-//! `select_nodes`: the nodes that a command with names or a selector is about.
+//! `select_nodes`: selects the nodes of a command by their names or by a label selector.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -10,13 +10,14 @@ use crate::call::CallContext;
 
 /// The nodes of a command.
 pub(crate) struct SelectedNodes {
-    /// The named nodes, or the GPU nodes among those that match the selector.
+    /// The named nodes, or the GPU nodes among the nodes that match the selector.
     pub(crate) nodes: Vec<Node>,
     /// The names of all matching nodes. `None` if the command has neither names nor a selector.
     pub(crate) only: Option<std::collections::BTreeSet<String>>,
 }
 
-/// Returns the nodes with these names, or all GPU nodes that match the selector: without names, or with the name `all`.
+/// Returns the nodes with these names. Without names, or with the name `all`, returns all GPU nodes that match the
+/// selector.
 pub(crate) async fn select_nodes(
     call: &CallContext,
     connection: &Connection,
@@ -29,7 +30,7 @@ pub(crate) async fn select_nodes(
     let (_, mut found) = call.with_deadline("Listing the nodes", listing).await?;
     if !is_all {
         if let Some(missing) = names.iter().find(|name| found.iter().all(|node| node.name_any() != **name)) {
-            // This failure says that the node does not exist.
+            // This request fails with the message that the node does not exist.
             nodes::read(connection, missing).await?;
         }
         found.retain(|node| names.contains(&node.name_any()));

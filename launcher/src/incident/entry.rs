@@ -1,4 +1,4 @@
-//! `Entry`, `Gap`, `Lane`: the parts of a timeline: what happened, when nothing is known, and the object of each entry.
+//! `Entry`, `Gap`, `Lane`, `Run`: the parts of a timeline: what happened, periods without data, and the objects of the entries.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -33,7 +33,7 @@ pub(crate) enum EntryKind {
     PodEnded,
 }
 
-/// One thing that happened.
+/// An event of the timeline.
 #[omit(Option, bool)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Entry {
@@ -47,7 +47,7 @@ pub(crate) struct Entry {
     pub(crate) what: String,
     /// The line of the kernel or the message of Kubernetes: data, not advice.
     pub(crate) text: Option<String>,
-    /// Number of occurrences up to this time, if there were more than the timeline shows.
+    /// Number of occurrences up to this time, if there were more occurrences than entries.
     pub(crate) count: Option<u64>,
     /// Whether `count` is a lower bound.
     pub(crate) count_is_lower_bound: bool,
@@ -89,7 +89,7 @@ pub(crate) enum GapKind {
     PodsNotRead,
 }
 
-/// A time about which something is not known.
+/// A period for which data is missing.
 #[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct Gap {
@@ -98,7 +98,7 @@ pub(crate) struct Gap {
     pub(crate) kind: GapKind,
     pub(crate) from: Option<Timestamp>,
     pub(crate) to: Option<Timestamp>,
-    /// What is not known, and why.
+    /// Which data is missing, and why.
     pub(crate) why: String,
 }
 

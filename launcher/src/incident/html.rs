@@ -1,4 +1,4 @@
-//! `page`: a timeline as one HTML page without a script and without a resource from elsewhere. All texts are escaped.
+//! `page`: formats a timeline as one HTML page without scripts and without resources from other hosts. All texts are escaped.
 
 use jiff::Timestamp;
 use syringe_core::text::clean_keeping_lines;
@@ -11,12 +11,12 @@ use crate::terminal::table::second;
 
 const STYLE: &str = include_str!("page.css");
 
-/// Marks of one lane that are closer than this are one mark with their number, in percent of the width.
+/// Marks of one lane that are closer than this, in percent of the width, are shown as one mark with their number.
 const NEAR: f64 = 2.5;
-/// Distances of the times on the axis: on a wide and on a narrow screen, in percent of the width.
+/// Distance between the times on the axis on a wide and on a narrow screen, in percent of the width.
 const TICKS: [f64; 2] = [9.0, 30.0];
 
-/// Letters of the marks.
+/// Letters of the marks, by kind of entry.
 const LETTERS: [(EntryKind, &str, &str); 9] = [
     (EntryKind::Kernel, "K", "kernel line"),
     (EntryKind::DriverLoad, "D", "driver load"),
@@ -29,7 +29,8 @@ const LETTERS: [(EntryKind, &str, &str); 9] = [
     (EntryKind::PodEnded, "E", "container ended"),
 ];
 
-/// Positions of times. The logarithm of the time between two points keeps both seconds and hours visible.
+/// Positions of times on the page. Distances grow with the logarithm of the time, so that both seconds and hours are
+/// visible.
 struct Scale(Vec<(Timestamp, f64)>);
 
 impl Scale {
@@ -47,7 +48,7 @@ impl Scale {
         Self(points)
     }
 
-    /// Returns the position in percent. A time outside of the scale is at its end.
+    /// Returns the position in percent. A time outside of the scale gets the position of the nearest end.
     fn at(&self, time: Timestamp) -> f64 {
         let after = self.0.partition_point(|(point, _)| *point < time);
         match (after.checked_sub(1).and_then(|before| self.0.get(before)), self.0.get(after)) {
@@ -211,7 +212,7 @@ fn axis(scale: &Scale) -> String {
     text
 }
 
-/// Returns a text of anyone as text of HTML, also for an attribute in double quotes.
+/// Escapes a text for HTML, also for an attribute in double quotes.
 fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for character in clean_keeping_lines(text).chars() {

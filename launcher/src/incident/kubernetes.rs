@@ -1,4 +1,4 @@
-//! `of_node`, `of_pod`, `of_events`: the entries of a node from Kubernetes: conditions, pods with GPUs, and events.
+//! `of_node`, `of_pod`, `of_events`: create the timeline entries of a node from Kubernetes: conditions, pods with GPUs, and events.
 
 use std::collections::BTreeSet;
 
@@ -19,30 +19,37 @@ use super::entry::{Entry, EntryKind, Lane, NODE_LANE, Run};
 /// Maximum length of a message.
 const MAX_MESSAGE: usize = 400;
 
-/// Normal events of pods in the timeline. The other ones repeat the states of the containers.
+/// Reasons of normal pod events in the timeline. Other normal events repeat the states of the containers.
 const POD_REASONS: [&str; 5] = ["Killing", "Preempted", "Evicted", "TaintManagerEviction", "NodeNotReady"];
-/// Normal events of nodes that report a fault.
+/// Reasons of normal node events that report a fault.
 const NODE_FAULTS: [&str; 2] = ["NodeNotReady", "Rebooted"];
 
-/// Returns the current conditions of a node, at the times of their last change.
+/// Returns an entry for each current condition of a node, at the time of its last change.
 pub(super) fn of_node(name: &str, node: &Node) -> Vec<Entry> {
     let of_gpus = node_conditions::unhealthy_gpu_conditions(node);
     let mut facts: Vec<NodeConditionFact> = of_gpus.map(node_conditions::condition_fact).collect();
     facts.extend(node_conditions::unhealthy_conditions(node));
     let is_ready = node_conditions::is_ready(node);
     let ready = node_conditions::ready_since(node).filter(|_| is_ready).map(|since| {
-        Entry::new(since, name, NODE_LANE, EntryKind::NodeEvent, Severity::Info, "condition Ready is True since then")
+        Entry::new(
+            since,
+            name,
+            NODE_LANE,
+            EntryKind::NodeEvent,
+            Severity::Info,
+            "condition Ready has been True since then",
+        )
     });
     let unhealthy =
         facts.into_iter().filter_map(|NodeConditionFact { name: condition, status, reason, message, since }| {
-            let what = format!("condition {condition} is {status} since then ({reason})");
+            let what = format!("condition {condition} has been {status} since then ({reason})");
             let entry = Entry::new(since?, name, NODE_LANE, EntryKind::NodeEvent, Severity::Warning, what);
             Some(Entry { text: Some(message).filter(|text| !text.is_empty()), ..entry })
         });
     unhealthy.chain(ready).collect()
 }
 
-/// Returns whether a pod is in the timeline: pods with GPUs, and NVIDIA's software.
+/// Returns whether a pod is in the timeline: pods with GPUs, and pods of NVIDIA's software.
 pub(super) fn is_shown(pod: &Pod) -> bool {
     pod.nvidia.is_some() || !pod.spec.resource_claims.is_empty() || pod_rows::row(pod, None).is_some()
 }
@@ -51,7 +58,8 @@ pub(super) fn full_name(pod: &Pod) -> String {
     clean(&format!("{}/{}", pod.metadata.namespace, pod.metadata.name), 320)
 }
 
-/// Returns the entries of a pod, and when its containers ran. The API keeps only the last two runs of each container.
+/// Returns the entries of a pod, and the times in which its containers ran. The API keeps only the last two runs of
+/// each container.
 pub(super) fn of_pod(node: &str, pod: &Pod) -> (Vec<Entry>, Lane) {
     let lane = format!("pod {}", full_name(pod));
     let (mut entries, mut runs) = (Vec::new(), Vec::new());
@@ -98,8 +106,8 @@ pub(super) fn of_pod(node: &str, pod: &Pod) -> (Vec<Entry>, Lane) {
     (entries, Lane { name: lane, gpus: Vec::new(), runs })
 }
 
-/// Returns the events of a node and of its pods. `shown`, `others`: the names of its pods. An event of a pod that no longer
-/// exists counts if it is a warning of the kubelet of the node.
+/// Returns the events of a node and of its pods. `shown`, `others`: the names of its pods. For a pod that no longer
+/// exists, only a warning from the kubelet of the node counts.
 pub(super) fn of_events(
     node: &str,
     events: &[ObjectEvent],

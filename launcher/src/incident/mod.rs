@@ -1,7 +1,8 @@
-//! `incident`: one timeline of kernel events, Kubernetes events, pods, driver loads, GPU resets and boots of one or many nodes.
+//! `incident`: creates one timeline of kernel events, Kubernetes events, pods, driver loads, GPU resets and boots of one or many nodes.
 //!
-//! Modules: `entry`: the parts of a timeline. `node_timeline`: what the report of a node says. `kubernetes`: what the API says.
-//! `html`: the timeline as one page. A gap is part of the answer: a time about which nothing is known is not a time without a fault.
+//! Modules: `entry`: the parts of a timeline. `node_timeline`: the entries from the report of a node. `kubernetes`: the
+//! entries from the API. `html`: the timeline as one page. The answer also contains gaps: a time without data is not a
+//! time without a fault.
 
 mod entry;
 mod html;
@@ -91,7 +92,8 @@ pub(crate) struct Incident {
     context: String,
     /// The archive of the answer.
     archive: Option<ArchiveNote>,
-    /// Critical and fatal entries, oldest first. Entries of several nodes within two minutes are one fault, and so are equal entries.
+    /// Critical and fatal entries, oldest first. Entries of several nodes within two minutes, and equal entries, are
+    /// one fault.
     faults: Vec<Fault>,
     nodes: Vec<NodeLanes>,
     /// What happened, oldest first.
@@ -129,7 +131,8 @@ struct NodeLanes {
     lanes: Vec<Lane>,
 }
 
-/// What the probe of a node and its diagnosis say. Without a probe, only `unread` and `left_behind` are certain to have a value.
+/// The data from the probe of a node and its diagnosis. Without a probe, only `unread` and `left_behind` certainly have
+/// a value.
 #[derive(Default)]
 struct NodePart {
     timeline: NodeTimeline,
@@ -143,10 +146,10 @@ struct NodePart {
     gpus_of_pods: BTreeMap<String, Vec<u32>>,
 }
 
-/// Reads the nodes and makes the timeline.
+/// Reads the nodes and creates the timeline.
 pub(crate) async fn incident(call: CallContext, args: IncidentArgs) -> Result<Incident, Failure> {
     let IncidentArgs { node: names, selector, limit, since, html, force } = args;
-    // The nodes are not probed for a file that cannot be written.
+    // The file is checked first, so that no node is probed if the file cannot be written.
     html.as_deref().map_or(Ok(()), |file| output_file::check_free(file, force, FILE_OPTION))?;
     let what = "Making the timeline";
     let connection = call.with_deadline(what, call.contexts.connect(None)).await?;
@@ -157,7 +160,7 @@ pub(crate) async fn incident(call: CallContext, args: IncidentArgs) -> Result<In
     let to = connection.now();
     let from = since.resolve(to);
     if from >= to {
-        let why = format!("--since is not before the time of the state, {to:.0}");
+        let why = format!("--since is not before the end of the period, {to:.0}");
         return Err(Failure::usage(what, why, "Use an earlier time, or a duration such as 24h."));
     }
     let pods = stream::iter(&nodes).map(|node| async {
@@ -199,7 +202,8 @@ pub(crate) async fn incident(call: CallContext, args: IncidentArgs) -> Result<In
     Ok(incident)
 }
 
-/// Reads the nodes with their raw kernel logs (`logs` has those of an archive), and again without them where a policy refuses that.
+/// Reads the nodes with their raw kernel logs (`logs` has the logs of an archive). If a policy rejects this, reads the
+/// node without the raw log.
 async fn read_nodes(
     call: &CallContext,
     connection: &Connection,
@@ -278,7 +282,8 @@ fn gpus_of_pods(report: &Report) -> BTreeMap<String, Vec<u32>> {
 }
 
 impl Incident {
-    /// Returns the events, without those of probe pods. Adds a gap for the time of which the cluster has no event.
+    /// Returns the events without the events of probe pods. Adds a gap for the time for which the cluster has no
+    /// events.
     fn events_of_cluster(&mut self, events: Result<Vec<ObjectEvent>, Failure>, namespace: &str) -> Vec<ObjectEvent> {
         const OLDER: &str =
             "the API server has no older events of nodes and pods; by default, it keeps them for an hour";
@@ -378,7 +383,7 @@ impl Incident {
         let fault = match (self.faults.first(), widest) {
             (None, _) => "no critical or fatal event".to_owned(),
             (Some(first), Some(widest)) if widest.also_on.len() > first.also_on.len() => {
-                format!("first fault: {}; fault of most nodes: {}", describe(first), describe(widest))
+                format!("first fault: {}; fault on the most nodes: {}", describe(first), describe(widest))
             }
             (Some(first), _) => format!("first fault: {}", describe(first)),
         };
@@ -396,14 +401,14 @@ impl Incident {
         untrusted_text::json_of(self)
     }
 
-    /// The nodes with a warning or worse.
+    /// The nodes with an entry of severity warning or higher.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = self.entries.iter().filter(|entry| entry.severity >= Severity::Warning);
         let nodes: BTreeSet<_> = entries.map(|entry| format!("node/{}", entry.node)).collect();
         nodes.into_iter().collect()
     }
 
-    /// The severity of the worst entry. A timeline without some of the nodes is incomplete.
+    /// The severity of the worst entry. A timeline that lacks some of the nodes is incomplete.
     pub(crate) fn outcome(&self) -> Outcome {
         let worst = self.entries.iter().map(|entry| entry.severity).max().filter(|severity| *severity > Severity::Info);
         let outcome = worst.map_or(Outcome::NothingFound, Outcome::Found);

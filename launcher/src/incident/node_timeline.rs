@@ -1,4 +1,4 @@
-//! `NodeTimeline`: the kernel events, driver loads, resets and boots in the report of one node, and the gaps of its logs.
+//! `NodeTimeline`: the kernel events, driver loads, resets and boots in the report of one node, and the gaps in its logs.
 
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::Severity;
@@ -10,16 +10,17 @@ use syringe_core::text::clean;
 
 use super::entry::{Entry, EntryKind, Gap, GapKind, NODE_LANE};
 
-/// Times of one boot in two logs differ by less than this: journald stamps the first lines when it starts.
+/// Two logs show the same boot if their times differ by less than this. journald gives the first lines the time of its
+/// own start.
 const SAME_BOOT: SignedDuration = SignedDuration::from_mins(2);
-/// Lines less than this apart are one occurrence, as in the report.
+/// Lines within this time are one occurrence, as in the report.
 const SAME_OCCURRENCE: SignedDuration = SignedDuration::from_mins(1);
-/// Maximum number of logs whose time is compared. A node has three or four.
+/// Maximum number of logs whose periods are compared. A node has three or four logs.
 const MAX_LOGS: usize = 64;
 /// Maximum length of a line of the kernel log.
 const MAX_LINE: usize = 400;
 
-/// What the report of a node says about its past.
+/// The entries and gaps from the report of a node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeTimeline {
     pub(crate) entries: Vec<Entry>,
@@ -27,7 +28,7 @@ pub(crate) struct NodeTimeline {
 }
 
 impl NodeTimeline {
-    /// Returns the entries and gaps since `since`. `now`: the end of the period, if the report does not say when it was made.
+    /// Returns the entries and gaps since `since`. `now`: the end of the period, if the report has no time of its own.
     pub(crate) fn of_report(node: &str, report: &Report, since: Timestamp, now: Timestamp) -> Self {
         let now = report.taken_at.unwrap_or(now);
         let uptime = Section::data_of(&report.sections.host).and_then(|host| i64::try_from(host.uptime_seconds?).ok());
@@ -97,7 +98,7 @@ impl NodeTimeline {
         }
     }
 
-    /// Adds the times that no log covers, back from `now`, and the lines that were lost.
+    /// Adds a gap for each time that no log covers, from `now` back to `since`, and for lost lines.
     fn add_gaps(&mut self, node: &str, log: &KernelLog, since: Timestamp, now: Timestamp, records: &Records) {
         let mut logs: Vec<Coverage> = log.coverage.iter().take(MAX_LOGS).cloned().collect();
         let mut end = now;
@@ -110,7 +111,7 @@ impl NodeTimeline {
             let before = window::last_before(&logs, begin).filter(|before| *before > since);
             let is_boot = |boot: &&Timestamp| boot.duration_since(begin).abs() < SAME_BOOT;
             match (before, records.boots.iter().find(is_boot)) {
-                // This is the gap before the boot.
+                // The gap before the boot is added with the boot.
                 (Some(_), Some(_)) => {}
                 (Some(before), None) => {
                     let why = "no log that could be read covers this time";
@@ -123,7 +124,7 @@ impl NodeTimeline {
                         (None, true) => {
                             "the kernel overwrote older lines in its ring buffer, and no other log has them"
                         }
-                        (None, false) => "no log that could be read has older lines",
+                        (None, false) => "none of the logs that could be read has older lines",
                     };
                     self.gaps.push(Gap::new(node, GapKind::LogBeginsLater, Some(since), Some(begin), why));
                     break;
@@ -171,7 +172,7 @@ impl Records {
             let Some(time) = wall.or_else(of_uptime).and_then(|time| Timestamp::from_microsecond(time).ok()) else {
                 continue;
             };
-            // The kernel prints this line first.
+            // The kernel prints this line first at each boot.
             if record.text.starts_with("Linux version ") {
                 boots.push(time);
             }
@@ -183,17 +184,20 @@ impl Records {
         Self { boots, times }
     }
 
-    /// Returns the time of the last line before a boot, if that line was read, and what is not known. `None` if no log has a line
-    /// before the boot.
+    /// Returns the time of the last line before a boot, if that line was read, and a text about the missing data.
+    /// `None` if no log has a line before the boot.
     fn before(&self, boot: Timestamp, log: &KernelLog) -> Option<(Option<Timestamp>, &'static str)> {
-        let silent = "no line of the kernel log is between the last line before the boot and the boot";
+        let silent = "the kernel log has no line between the last line before the boot and the boot";
         let earlier = self.times.partition_point(|time| *time < boot);
         if let Some(last) = earlier.checked_sub(1) {
             return Some((Some(self.times[last]), silent));
         }
         let spans = |log: &&Coverage| log.from.is_some_and(|from| from < boot) && log.to.is_some_and(|to| to > boot);
         if log.coverage.iter().any(|log| spans(&log)) {
-            return Some((None, "when the node last logged before the boot is not known: these records were not read"));
+            return Some((
+                None,
+                "the time of the last line before the boot is not known, because its records were not read",
+            ));
         }
         let ends = log.coverage.iter().filter_map(|log| log.to);
         let times = ends.chain(log.events.iter().flat_map(KernelEvent::occurred_at));
@@ -201,7 +205,7 @@ impl Records {
     }
 }
 
-/// Returns the object of a kernel event: the GPU that is or was at the address, an NVSwitch, or the node.
+/// Returns the lane of a kernel event: the GPU that is or was at the address, an NVSwitch, or the node.
 pub(crate) fn lane(report: &Report, event: &KernelEvent) -> String {
     let host = Section::data_of(&report.sections.host);
     let is_gpu = |pci: &&PciAddress| {
@@ -224,14 +228,14 @@ fn kind(event: &KernelEvent) -> EntryKind {
     }
 }
 
-/// Returns the severity of an event when it was new.
+/// Returns the severity that an event has when it is new.
 pub(crate) fn severity(event: &KernelEvent) -> Severity {
     match event.kind {
         Kind::Xid | Kind::Sxid => event_meaning::of(event).map_or(Severity::Warning, |meaning| meaning.severity),
         Kind::Nic | Kind::Host => host_lines::row_of(event).map_or(Severity::Warning, |row| row.severity),
         Kind::OffBus => Severity::Fatal,
         Kind::RmInitFailed | Kind::GspFailed | Kind::ProbeFailed | Kind::BarUnassigned => Severity::Critical,
-        // The line about another module than that of the driver names the module.
+        // The kernel names the module in the line if the module is not the main driver module.
         Kind::ModuleRefused if event.details.contains_key("module") => Severity::Warning,
         Kind::ModuleRefused | Kind::ApiMismatch | Kind::NvlinkInitFailed => Severity::Critical,
         Kind::DriverLoaded | Kind::GspRateLimit => Severity::Info,
@@ -239,7 +243,7 @@ pub(crate) fn severity(event: &KernelEvent) -> Severity {
     }
 }
 
-/// Returns an event in a few words: `Xid 79: GPU has fallen off the bus`.
+/// Returns a short text for an event: `Xid 79: GPU has fallen off the bus`.
 pub(crate) fn what(event: &KernelEvent) -> String {
     let name = diagnosis::event_name(event);
     if event.is_reset() {

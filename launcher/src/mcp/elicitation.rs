@@ -1,6 +1,6 @@
-//! `consent`: asks the user of an MCP host, in both generations of the protocol. Up to version 2025-11-25, the question
-//! is a request while the call waits (elicitation). In version 2026-07-28, the question is the result of the call, and
-//! the host sends the user's answer with a second call.
+//! `consent`: asks the user of an MCP host for consent. `input_required`: the result that contains the question.
+//! Up to protocol version 2025-11-25, the question is a request while the call waits (elicitation). In version
+//! 2026-07-28, the question is the result of the call, and the host sends the user's answer with a second call.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! `JsonLines`: the transport on standard input and output, which also answers a line that is not JSON.
+//! `JsonLines`: the transport on standard input and output, which also answers lines that are not JSON.
 //!
-//! The transport of the library ignores such a line without an answer. A host that sends one then waits until its own time limit.
+//! The transport of the library ignores these lines without an answer. The host then waits until its own time limit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -65,7 +65,7 @@ where
                     }
                     return message;
                 }
-                // The caller may drop this future at any time, so the answer is sent by a task of its own.
+                // The caller may drop this future at any time, so a separate task sends the answer.
                 Some(why) = self.wrong.recv() => drop(tokio::spawn(self.transport.send(parse_error(why)))),
             }
         }
@@ -76,7 +76,7 @@ where
     }
 }
 
-/// A reader that reports each line that is not JSON or too long. The bytes are passed on as they are.
+/// A reader that reports each line that is not JSON or is too long. The bytes are passed on unchanged.
 struct CheckedLines<R> {
     reader: R,
     report: UnboundedSender<&'static str>,

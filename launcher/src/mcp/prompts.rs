@@ -24,7 +24,7 @@ const PROMPTS: &[PromptTemplate] = &[
             1. Call diagnose_gpu_node. Lead with its verdict and the worst finding; quote its evidence with times.\n\
             2. For each critical or fatal finding give its one action, and say whether pods can stay on the node meanwhile \
             (get_pod_gpu_allocation shows who holds its GPUs).\n\
-            3. Say what is unknown and why. An unknown is not an all-clear.\n\
+            3. Say what is unknown and why. Unknown does not mean healthy.\n\
             Do not infer a hardware fault from an application Xid (13, 31, 43, 45, 68) alone. Change nothing.",
     },
     PromptTemplate {

@@ -1,4 +1,4 @@
-//! `Server`: the MCP server, which turns requests into tool calls.
+//! `Server`: the MCP server, which runs tool calls and serves prompts and resources. `serve`: runs it on standard input and output.
 //! The server supports both generations of the protocol: with and without `initialize`.
 
 use std::sync::Arc;

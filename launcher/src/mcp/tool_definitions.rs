@@ -40,7 +40,7 @@ fn definition(entry: &ToolEntry, contexts: &[String], takes_tokens: bool) -> Too
 fn set_contexts(input: &mut JsonObject, contexts: &[String]) {
     let Some(Value::Object(properties)) = input.get_mut("properties") else { return };
     match contexts {
-        // With at most one context there is no choice, and the argument would only cost tokens.
+        // With at most one context, there is no choice, and the argument would only use tokens.
         [] | [_] => {
             properties.remove("context");
         }

@@ -42,7 +42,7 @@ pub(crate) fn replace_advice_to_use_a_pod(report: &mut Report) {
     }
 }
 
-/// Returns the next step for a problem: never a text of the node.
+/// Returns the next step for a problem. The next step is never a text of the node.
 fn next_step(problem: &Problem) -> &'static str {
     match problem.next_step == NESTED {
         true => NESTED,

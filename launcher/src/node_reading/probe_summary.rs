@@ -38,7 +38,7 @@ pub struct ProbeSummary {
     pub process_left: Option<String>,
     /// Notes about the probe (a retry, a probe that did not exit).
     pub note: Option<String>,
-    /// What makes a probe possible, if no probe ran. The note ends with it.
+    /// The step that makes a probe possible, if no probe ran. The note ends with this step.
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) next_step: Option<String>,

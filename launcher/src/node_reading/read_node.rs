@@ -105,8 +105,8 @@ impl ReadRequest {
         Self { command: ReadCommand::everything().with_container(id), target, quiet_log: None }
     }
 
-    /// Adds the log of a container of NVIDIA's software: of the pod that is asked about. The log of a container that `failed` is read in
-    /// place of the log of the first container of the node that fails.
+    /// Adds the log of a container of NVIDIA's software in the pod that the call is about. If the container `failed`,
+    /// its log replaces the log of the first container of the node that fails.
     pub(crate) fn with_log(mut self, container: Option<StackContainer>, failed: bool) -> Self {
         if failed {
             self.command.stack_log = container;
@@ -139,8 +139,8 @@ pub(crate) async fn read(
     }
 }
 
-/// Reads a name that is not the name of a node: a NodeClaim or Machine, or a node that left or never joined. Fails if
-/// the API has no data about the name.
+/// Reads a name that is not the name of a node: a NodeClaim or Machine, or a node that was deleted or never joined.
+/// Fails if the API has no data about the name.
 async fn read_machine(
     call: &CallContext,
     connection: &Connection,
@@ -235,9 +235,9 @@ pub(crate) async fn read_or_api_only(
     Ok(read)
 }
 
-/// Completes the reading of one of many nodes with the findings of the Kubernetes API if no probe ran, as in a call about one node.
-/// A failure stays: with the reading if the API knows a problem of the node, and else alone. `pods`: the pods on the node, if they are
-/// listed already and nothing else is to be read.
+/// Completes the reading of one of many nodes. If no probe ran, adds the findings from the Kubernetes API, as in a call
+/// about one node. A failure is kept: together with the reading if the API reports a problem of the node, otherwise
+/// alone. `pods`: the pods on the node, if they are already listed and no other data is to be read.
 pub(crate) async fn with_kubernetes(
     connection: &Connection,
     kubernetes: &Node,
@@ -283,8 +283,8 @@ fn refused(connection: &Connection, kubernetes: &Node, failure: Failure) -> Node
 }
 
 impl NodeReading {
-    /// Adds what the Kubernetes API knows about a node without a probe, and makes the diagnosis again. `of_pods`: the DaemonSets of the
-    /// cluster, if the pods of the node are needed.
+    /// Adds the data from the Kubernetes API about a node without a probe, and makes the diagnosis again. `of_pods`:
+    /// the DaemonSets of the cluster, if the pods of the node are needed.
     async fn add_unprobed(
         &mut self,
         connection: &Connection,
@@ -330,8 +330,8 @@ impl NodeReading {
         (self.cluster, self.existing_pods) = (facts, existing_pods);
     }
 
-    /// Adds the pods that should offer the GPUs, if nothing offers them, and the pods whose logs findings name, with their logs, and makes
-    /// the diagnosis again.
+    /// Adds the pods that should advertise the GPUs if no pod does, and the pods that findings refer to, with their
+    /// logs. Then makes the diagnosis again.
     async fn add_linked_pods(&mut self, connection: &Connection, node: &str, time: Duration) {
         let stages = &self.diagnosis.stack;
         let broken = stages.iter().any(|one| one.stage == Stage::Plugin && one.state == StageState::Broken);
@@ -452,12 +452,13 @@ pub(crate) async fn read_or_refused(
     }
     let deadline = time.saturating_sub(RESERVED_FOR_DELETION);
     let request = ProbeRequest { node: name.clone(), command: command.into(), tool, target, deadline, upload_time };
-    // In a box, whose 27 KiB are free while the call waits for the probe: surveys have many of these.
+    // The future is in a box. Otherwise, its 27 KiB would be used while the call waits for the probe, many times in a
+    // call about many nodes.
     let add_from_api = Box::pin(cluster_facts::add_from_api(connection, kubernetes, facts, failing, deadline));
     let (probed, cluster) = tokio::join!(probe(call, connection, request), add_from_api);
     let probed = match probed {
         Err(Failure { why, next_step, left_behind, cause: Cause::Policy(policy), .. }) => {
-            // The message of another policy says what it refuses.
+            // The message of an unknown policy describes what the policy rejects.
             let why = if policy.kind == PolicyKind::Unknown { why } else { format!("{} forbids it", policy.name) };
             let mut read = without_probe(connection, kubernetes, None, &why, &next_step);
             (read.note.deleted, read.note.left_behind) = (left_behind.is_none(), left_behind);

@@ -1,4 +1,4 @@
-//! Modules about the admission policies of a set-up: their names, the values in them, and the image that they admit.
+//! Modules for the admission policies of a set-up. Functions and constants for the names of the policies and their variables.
 
 pub(crate) mod admitted_image;
 pub(crate) mod values;

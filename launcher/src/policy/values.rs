@@ -57,7 +57,7 @@ impl Values {
         names.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
     }
 
-    /// Takes from `other` each value that these values lack.
+    /// Sets each missing value to the value in `other`.
     pub(crate) fn or(mut self, other: &Self) -> Self {
         for (name, value) in &mut self.0 {
             let is_unset = value.as_str().map_or_else(|| value.as_array().is_some_and(Vec::is_empty), str::is_empty);

@@ -22,8 +22,8 @@ use kube_read::Connection;
 use kube_read::Failure;
 use syringe_core::probe_command::ProbeCommand;
 
-/// Least time for a command that asks NCCL.
-const NCCL_TIME: Duration = Duration::from_secs(13);
+/// Minimum time for a command that queries NCCL or starts CUDA.
+const SLOW_TIME: Duration = Duration::from_secs(13);
 
 /// The context of one probe. Nothing cancels the task of the probe, which ends when all objects that it created are deleted.
 pub(super) struct ProbeContext {
@@ -44,7 +44,7 @@ pub(super) struct ProbeContext {
     pub(super) answer_by: Instant,
     /// The record for the audit log.
     pub(super) record: Arc<AuditRecord>,
-    /// Objects that this call created or tried to create, and that have no audit line yet.
+    /// Objects that this call created or tried to create, and that have no line in the audit log yet.
     pub(super) begun: Mutex<Vec<OpenProbe>>,
     /// Whether the call changes the node. An action is neither repeated nor interrupted.
     pub(super) is_action: bool,
@@ -82,10 +82,11 @@ impl ProbeContext {
         Ok(if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod })
     }
 
-    /// Returns the command for the time that is left. An answer of NCCL takes up to 12 s, so it is asked only if the report can wait for it.
+    /// Returns the command for the time that is left. NCCL and the start of CUDA need up to 12 s, so they are left out if the
+    /// report cannot wait for them.
     pub(super) fn command(&self) -> ProbeCommand {
         let left = self.end.saturating_duration_since(Instant::now());
-        if left >= NCCL_TIME { self.request.command.clone() } else { self.request.command.clone().without_nccl() }
+        if left >= SLOW_TIME { self.request.command.clone() } else { self.request.command.clone().without_slow_parts() }
     }
 
     /// Returns whether the command needs operator mode, as actions and plans of actions do.

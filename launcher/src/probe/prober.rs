@@ -35,7 +35,8 @@ pub(crate) const SETTLE_TIME: Duration = pod_lifecycle::CREATE_TIME
     .saturating_add(delete_pod::REMOVAL_TIME)
     .saturating_add(LATE_TIME_AT_END)
     .saturating_add(SLACK);
-/// Maximum time for the deletion of a pod after the deadline of its probe. Then the caller gets the result that was read.
+/// Maximum time for the deletion of a pod after the deadline of its probe. After this time, the caller gets the result
+/// that was read.
 const DELETION_TIME: Duration = Duration::from_millis(1500);
 /// Additional time for an ephemeral container: see [`SETTLE_TIME`].
 const SLACK: Duration = Duration::from_secs(10);

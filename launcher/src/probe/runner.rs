@@ -17,7 +17,7 @@ use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
 /// Creates the objects, reads the report and cleans up, even after a failure. Then writes a line in the audit log.
-/// `steps` is an error if there is no method to run; this case also gets a line in the audit log.
+/// `steps` is an error if no method can run; in this case, the line is also written.
 pub(super) async fn run(
     context: &ProbeContext,
     steps: Result<impl ProbeSteps, Failure>,
@@ -219,7 +219,7 @@ mod tests {
             assert_eq!(named, !may_delete);
         }
     }
-    /// The answers of NCCL take up to 12 s, and the time of the node begins before its pod starts.
+    /// The answers of NCCL take up to 12 s, and the time for the node begins before its pod starts.
     #[tokio::test]
     async fn nccl_is_asked_only_if_the_time_that_is_left_is_enough() {
         let cluster = Cluster::start(Fixture::of([])).await.expect("a free port");

@@ -1,4 +1,4 @@
-//! `Gpu`: the GPU that the report is about, also if the driver has lost it, with its identity and its versions.
+//! `Gpu`: the GPU of a return report, with its identity, versions, kernel lines and files. The driver may have lost the GPU.
 
 use diagnosis::Finding;
 use kube_read::Failure;
@@ -11,7 +11,7 @@ use syringe_core::text::clean;
 
 use super::{Fact, MAX_FILE_LINES, MAX_FILES, MAX_LINE};
 
-/// The identity of a GPU, from all sections that know it.
+/// The identity of a GPU, from all sections of the report.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gpu {
     /// NVML index, if NVML lists the GPU.
@@ -21,12 +21,12 @@ pub(super) struct Gpu {
     /// Serial number, with its source.
     serial: Option<(String, &'static str)>,
     slot: Option<String>,
-    /// Why NVML does not read the GPU.
+    /// The reason why NVML cannot read the GPU.
     pub(super) lost: Option<String>,
 }
 
 impl Gpu {
-    /// Returns the GPU that the user named: by UUID, PCI address or index.
+    /// Returns the GPU with this UUID, PCI address or index.
     pub(super) fn find(node: &str, text: &str, report: &Report) -> Result<Self, Failure> {
         let all = Self::all(report);
         let text = text.trim();
@@ -38,7 +38,7 @@ impl Gpu {
         };
         let named: Vec<&Self> = all.iter().filter(is_named).collect();
         let why = match named[..] {
-            // The driver may number the GPUs without the one that is lost.
+            // If a GPU is lost, the driver may number the other GPUs without it.
             _ if index.is_some() && all.iter().any(|gpu| gpu.lost.is_some()) => {
                 format!("an index is ambiguous, because {node} has a GPU that NVML cannot read")
             }
@@ -56,7 +56,7 @@ impl Gpu {
         Err(Failure::usage("Choosing the GPU", why, format!("Name one of: {}.", known.join(", "))))
     }
 
-    /// Returns the GPUs that NVML lists, that it lost, and that are on PCI only.
+    /// Returns the GPUs that NVML lists, the GPUs that NVML lost, and the GPUs that are only on the PCI bus.
     fn all(report: &Report) -> Vec<Self> {
         let sections = &report.sections;
         let mut all: Vec<Self> = Vec::new();
@@ -95,7 +95,8 @@ impl Gpu {
         all
     }
 
-    /// Returns whether these are the identifiers of the GPU. Two UUIDs decide; otherwise the address does.
+    /// Returns whether these identifiers belong to the GPU. UUIDs are compared if both are known, otherwise PCI
+    /// addresses.
     pub(super) fn is_same(&self, uuid: Option<&str>, pci: Option<&str>) -> bool {
         match (self.uuid.as_deref(), uuid) {
             (Some(own), Some(other)) => own == other,
@@ -120,7 +121,7 @@ impl Gpu {
             || self.pci.as_ref().is_some_and(|pci| finding.addresses.contains(pci))
     }
 
-    /// Returns the name of the GPU in a sentence.
+    /// Returns the name of the GPU for a sentence.
     pub(super) fn label(&self) -> String {
         match (self.index, &self.pci) {
             (Some(index), Some(pci)) => format!("GPU {index} ({})", pci.sysfs()),
@@ -130,9 +131,9 @@ impl Gpu {
         }
     }
 
-    /// Returns the raw records of the kernel log with the address or the UUID of the GPU.
+    /// Returns the raw records of the kernel log that contain the address or the UUID of the GPU.
     pub(super) fn lines(&self, report: &Report) -> Vec<String> {
-        // An Xid line has the address without the function.
+        // The address in an Xid line has no function number.
         let device =
             self.pci.as_ref().map(|pci| pci.sysfs().rsplit_once('.').map_or(pci.sysfs(), |(device, _)| device));
         let names = [device, self.uuid.as_deref()];
@@ -142,7 +143,7 @@ impl Gpu {
         report.kernel_log.iter().filter(is_of).map(|line| clean(line, MAX_LINE)).collect()
     }
 
-    /// Returns the starts of the files in folders with the address of the GPU.
+    /// Returns the first lines of each file in a folder that is named after the address of the GPU.
     pub(super) fn files(&self, report: &Report) -> Vec<RawFile> {
         let Some(pci) = &self.pci else { return Vec::new() };
         let is_of = |file: &&RawFile| file.path.split('/').any(|part| part.eq_ignore_ascii_case(pci.sysfs()));

@@ -1,4 +1,4 @@
-//! `text`: the report in Markdown. Texts of others are code, in which no mark of Markdown has a meaning.
+//! `text`: formats the report in Markdown. Third-party texts are printed as code, in which characters have no Markdown meaning.
 
 use diagnosis::{Finding, Plan};
 use jiff::Timestamp;
@@ -103,7 +103,7 @@ pub(super) fn text(report: &ReturnReport) -> String {
         steps.iter().zip(1..).for_each(|(step, number)| text.push_str(&format!("{number}. {}\n", plain(step))));
     }
     let rows = gaps.iter().map(|Gap { from, to, why, .. }| [time(*from), time(*to), plain(why)]);
-    table(&mut text, "Gaps of the logs", ["from", "to", "why"], rows.collect());
+    table(&mut text, "Gaps in the logs", ["from", "to", "why"], rows.collect());
     let rows = missing.iter().map(|Missing { what, why, command }| {
         [plain(what), plain(why), command.as_deref().map(code).unwrap_or_default()]
     });
@@ -126,7 +126,7 @@ fn time(time: Option<Timestamp>) -> String {
     time.map(second).unwrap_or_default()
 }
 
-/// Returns a text without line breaks, in which marks of Markdown have no meaning.
+/// Returns a text without line breaks, in which all Markdown characters are escaped.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in clean_keeping_lines(text).chars() {
@@ -139,7 +139,7 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// Returns a text as code. A vertical bar would end a cell of a table, also behind a backslash that follows another one.
+/// Returns a text as code. A vertical bar is replaced, because it would end a table cell even after a backslash.
 fn code(text: &str) -> String {
     let text = clean_keeping_lines(text).replace(['\n', '`'], "'").replace('|', "\u{a6}");
     if text.is_empty() { text } else { format!("`{text}`") }

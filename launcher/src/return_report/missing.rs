@@ -1,4 +1,4 @@
-//! `of`: what a vendor asks for and this report does not have, each with the command that gets it.
+//! `of`: lists the data that a vendor asks for and that the report lacks, each with the command that gets the data.
 
 use diagnosis::finding::Rma;
 use schemars::JsonSchema;
@@ -9,7 +9,7 @@ use syringe_macros::omit;
 use super::ReturnReport;
 use super::gpu::Gpu;
 
-/// Something that is missing for a complete case.
+/// Data that is missing for a complete case.
 #[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(super) struct Missing {
@@ -17,11 +17,11 @@ pub(super) struct Missing {
     pub(super) what: String,
     #[schemars(extend("x-text" = "own"))]
     pub(super) why: String,
-    /// The command that gets it, on the node unless it is a command of gpu-syringe.
+    /// The command that gets the data. It runs on the node, unless it is a command of gpu-syringe.
     pub(super) command: Option<String>,
 }
 
-/// Returns what is missing. Nothing is missing for a GPU whose return nothing supports.
+/// Returns the missing data. The list is empty if the diagnosis does not support a return of the GPU.
 pub(super) fn of(report: &ReturnReport, gpu: &Gpu, read: &Report) -> Vec<Missing> {
     if report.supported == Rma::No {
         return Vec::new();
@@ -68,7 +68,7 @@ pub(super) fn of(report: &ReturnReport, gpu: &Gpu, read: &Report) -> Vec<Missing
     add(report.files.is_empty(), "configuration space of the GPU and of the ports above", why, address);
     let has_gaps = report.gaps.iter().any(|gap| gap.from.is_some());
     let why = "look in the log system of the cluster, and in the event log and console log of the BMC";
-    add(has_gaps, "what happened in the gaps of the logs", why, Some("ipmitool sel elist".to_owned()));
+    add(has_gaps, "what happened in the gaps in the logs", why, Some("ipmitool sel elist".to_owned()));
     let is_once = report.supported == Rma::IfRepeated && report.tried.iter().all(|tried| !tried.fault_again);
     let why = "a fault that does not come back after a reset or a reboot is often not accepted";
     add(is_once, "a second occurrence after a recovery", why, Some(format!("gpu-syringe diagnose {node}")));

@@ -1,7 +1,9 @@
-//! `return_report`: the case for the return of a GPU to its vendor (RMA): identity, versions, counters, events with their kernel lines,
-//! what was tried after the first fault, what the diagnosis says, and what is missing with the command that gets it.
+//! `return_report`: creates the report for the return of a GPU to its vendor (RMA), as JSON or Markdown.
+//! It contains identity, versions, counters, events with kernel lines, attempts to recover the GPU, findings, and
+//! missing data with the commands that get this data.
 //!
-//! Modules: `gpu`: which GPU is meant, and what identifies it. `missing`: what a vendor also asks for. `markdown`: the report as text.
+//! Modules: `gpu`: finds the GPU and its data. `missing`: data that a vendor also asks for. `markdown`: the report as
+//! text.
 
 mod gpu;
 mod markdown;
@@ -36,15 +38,16 @@ use crate::outcome::Outcome;
 use crate::settings::ArchiveNote;
 use crate::tools::node_name;
 
-/// Maximum number of raw kernel lines about the GPU. The newest are kept.
+/// Maximum number of raw kernel lines about the GPU. The newest lines are kept.
 const MAX_LINES: usize = 200;
 /// Maximum length of a kernel line.
 const MAX_LINE: usize = 600;
 /// Maximum number of files about the GPU.
 const MAX_FILES: usize = 8;
-/// Maximum number of lines of a file. The first 16 lines of a configuration space are those of conventional PCI.
+/// Maximum number of lines of a file. The first 16 lines of a configuration space are the conventional PCI header and
+/// capabilities.
 const MAX_FILE_LINES: usize = 16;
-/// Words in the paths of counters of PCIe and NVLink.
+/// Words in the paths of PCIe and NVLink counters.
 const COUNTERS: [&str; 4] = ["replay", "error", "crc", "recover"];
 
 #[derive(clap::Args, Debug)]
@@ -83,13 +86,13 @@ pub(crate) struct ReturnReport {
     files: Vec<RawFile>,
     /// Reboots, driver loads and GPU resets after the first fault, in order.
     tried: Vec<Tried>,
-    /// What the diagnosis says about the GPU, worst first.
+    /// Findings about the GPU, worst first.
     findings: Vec<Finding>,
     /// The plans that resolve these findings.
     plan: Vec<Plan>,
-    /// Times about which the logs say nothing.
+    /// Times for which the logs have no lines.
     gaps: Vec<Gap>,
-    /// What is missing for a complete case.
+    /// Data that is missing for a complete case.
     missing: Vec<Missing>,
     /// Objects that the probe left on the cluster. `gpu-syringe sweep` deletes them.
     left_behind: Option<String>,
@@ -117,7 +120,7 @@ struct Event {
     count: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
-    /// Whether the line is of the running boot.
+    /// Whether the line is from the current boot.
     of_running_boot: bool,
     /// Whether the log names the UUID of the GPU. Otherwise, only the address shows that the line is about this GPU.
     names_uuid: bool,
@@ -125,7 +128,7 @@ struct Event {
     line: String,
 }
 
-/// Something that was tried after the first fault.
+/// A reboot, driver load or reset after the first fault.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 struct Tried {
     at: Timestamp,
@@ -143,7 +146,7 @@ impl Fact {
     }
 }
 
-/// Reads the node and makes the report.
+/// Reads the node and creates the report.
 pub(crate) async fn return_report(call: CallContext, args: ReturnReportArgs) -> Result<ReturnReport, Failure> {
     let ReturnReportArgs { node, gpu } = args;
     let mut read = read(&call, &node).await?;
@@ -155,7 +158,7 @@ pub(crate) async fn return_report(call: CallContext, args: ReturnReportArgs) -> 
     Ok(ReturnReport::of(&call, &node, &gpu, read))
 }
 
-/// Reads the node with its raw kernel log, or without it where a policy refuses that.
+/// Reads the node with its raw kernel log, or without it if a policy rejects this.
 async fn read(call: &CallContext, node: &str) -> Result<NodeReading, Failure> {
     let with = async |raw_log| {
         let command = ReadCommand { raw_log, ..ReadCommand::everything() };
@@ -169,7 +172,7 @@ async fn read(call: &CallContext, node: &str) -> Result<NodeReading, Failure> {
     };
     if read.report.source == Source::Api {
         let why = read.note.why_unread();
-        let next = "A return report needs a probe of the node. Or ask an archive that was saved before: gpu-syringe --from FILE return-report.";
+        let next = "A return report needs a probe of the node. Or use an archive that was saved earlier: gpu-syringe --from FILE return-report.";
         return Err(Failure::new(format!("Reading node {node}"), why, next));
     }
     Ok(read)
@@ -221,7 +224,7 @@ impl ReturnReport {
     fn summary_of(&self, gpu: &Gpu, diagnosis: &Diagnosis) -> String {
         let gpu = format!("{} on {}", gpu.label(), self.node);
         let mut summary = match self.supported {
-            Rma::No => format!("Nothing supports a return of {gpu}."),
+            Rma::No => format!("The diagnosis does not support a return of {gpu}."),
             Rma::IfRepeated => {
                 format!("A return of {gpu} is supported if the fault occurs again after the steps of the plan.")
             }
@@ -280,7 +283,7 @@ impl Event {
     }
 }
 
-/// Returns the attempts after the first fault, and what the logs do not show since then.
+/// Returns the attempts after the first fault, and the gaps in the logs since then.
 fn tried_and_gaps(node: &str, report: &Report, events: &[&KernelEvent]) -> (Vec<Tried>, Vec<Gap>) {
     let since = |least: Severity| {
         let faults = events.iter().filter(move |event| incident::severity(event) >= least && !event.is_reset());
@@ -306,7 +309,7 @@ fn tried_and_gaps(node: &str, report: &Report, events: &[&KernelEvent]) -> (Vec<
     (tried, gaps)
 }
 
-/// Returns whether the plans of the GPU include its return. The plan of a node can be about other GPUs, too.
+/// Returns whether the plans of the GPU include a return. The plan of a node can also be about other GPUs.
 fn support(findings: &[Finding], plan: &[Plan]) -> Rma {
     let of = |plan: &Plan| {
         let own = findings.iter().filter(|finding| plan.findings.contains(&finding.id));

@@ -1,4 +1,4 @@
-//! `ArchiveNote`: the mark of answers that come from an archive: when and by which program the archive was written.
+//! `ArchiveNote`: marks an answer from an archive, with the time and the program version with which the archive was written.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -9,21 +9,21 @@ use syringe_macros::omit;
 #[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct ArchiveNote {
-    /// The time at which the archive was written, which is the current time for its answers.
+    /// The time at which the archive was written, which is the current time for answers from the archive.
     pub(crate) taken_at: Timestamp,
     /// Version of gpu-syringe, or of node-probe for a single report.
     pub(crate) version: String,
-    /// A sentence of the archive about itself.
+    /// A sentence in the archive that describes the archive.
     pub(crate) note: Option<String>,
     /// Whether names and identifiers are pseudonyms.
     pub(crate) redacted: bool,
-    /// Whether the archive is the one in the program.
+    /// Whether the archive is the one that is embedded in this program.
     #[serde(skip)]
     pub(crate) is_demo: bool,
 }
 
 impl ArchiveNote {
-    /// Returns the last line of a page. The texts of the archive are quoted and come last.
+    /// Returns the last line of a page. The texts of the archive are quoted at the end.
     pub(crate) fn line(&self) -> String {
         let Self { taken_at, version, note, redacted, is_demo } = self;
         if *is_demo {

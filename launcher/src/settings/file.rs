@@ -17,7 +17,7 @@ use kube_read::Failure;
 /// Settings that a settings file cannot contain.
 const NOT_IN_FILES: [&str; 3] = ["config", "demo", "from"];
 
-/// Whether a settings file may contain this setting.
+/// Returns whether a settings file may contain this setting.
 pub fn is_setting_of_files(id: &str) -> bool {
     !NOT_IN_FILES.contains(&id)
 }
@@ -88,7 +88,7 @@ impl FileValues {
         command
     }
 
-    /// Whether the file contains this setting.
+    /// Returns whether the file contains this setting.
     pub(crate) fn has(&self, id: &str) -> bool {
         self.values.contains_key(id)
     }

@@ -254,7 +254,7 @@ impl Settings {
             .impersonating(self.impersonate.clone(), self.impersonate_group.clone())
     }
 
-    /// Whether the settings name an archive: that of `--from`, or that of the demo.
+    /// Returns whether the settings name an archive: the archive of `--from`, or the demo archive.
     pub(crate) fn names_archive(&self) -> bool {
         #[cfg(feature = "demo")]
         return self.demo || self.from.is_some();
@@ -262,18 +262,19 @@ impl Settings {
         false
     }
 
-    /// Whether the cluster is that of the demo. `--from` goes before `--demo`.
+    /// Returns whether the cluster is the demo. `--from` has priority over `--demo`.
     #[cfg(feature = "demo")]
     pub(crate) fn is_demo(&self) -> bool {
         self.demo && self.from.is_none()
     }
 
-    /// Returns the mode of the tools that an AI host is offered: on an archive, only those that read.
+    /// Returns the mode of the tools for an AI host. With an archive, only read-only tools are offered.
     pub(crate) fn offered_mode(&self) -> Mode {
         if self.refuses_actions() { Mode::ReadOnly } else { self.mode }
     }
 
-    /// Whether actions are refused, because they would change nothing: the cluster is an archive, but not the demo.
+    /// Returns whether actions are rejected, because they would have no effect: the cluster is an archive, but not the
+    /// demo.
     pub(crate) fn refuses_actions(&self) -> bool {
         #[cfg(feature = "demo")]
         return self.from.is_some();
@@ -281,7 +282,8 @@ impl Settings {
         false
     }
 
-    /// Whether a probe may print the raw kernel log. With `--via logs`, everyone who may read the logs of the namespace could read it.
+    /// Returns whether a probe may print the raw kernel log. With `--via logs`, everyone who may read the logs of the
+    /// namespace could read the kernel log.
     pub(crate) fn may_read_raw_log(&self) -> bool {
         self.via != ProbeMethod::Logs
     }
@@ -294,7 +296,8 @@ impl Settings {
         value_parsers::image(image, self.registry_mirror.as_deref(), digest.map(String::as_str))
     }
 
-    /// Returns the settings with the image that a policy admits, and with its pull secrets if the settings have none.
+    /// Returns the settings with the image that a policy admits. If the settings have no pull secrets, those of the
+    /// policy are used.
     pub(crate) fn with_admitted(&self, image: String, pull_secrets: Vec<String>) -> Self {
         let own = &self.image_pull_secret;
         let image_pull_secret = if own.is_empty() { pull_secrets } else { own.clone() };
@@ -308,7 +311,7 @@ impl Settings {
         Self { released_digest: Some(digest.to_owned()), ..self }
     }
 
-    /// Whether the settings contain the image of the probe.
+    /// Returns whether the settings contain the image of the probe.
     pub fn names_image(&self) -> bool {
         self.image.is_some() || self.image_digest.is_some() || self.registry_mirror.is_some()
     }

@@ -297,7 +297,7 @@ async fn ask(prompt: &dyn Prompt, plan: &str) -> Option<SetupOutput> {
     let why = match prompt.ask(&plan).await {
         ConsentAnswer::Yes(_) => return None,
         ConsentAnswer::No(why) => why,
-        ConsentAnswer::Nobody | ConsentAnswer::Deferred => "there is nobody to ask".to_owned(),
+        ConsentAnswer::Nobody | ConsentAnswer::Deferred => "no user can be asked".to_owned(),
     };
     let text = format!("{plan}\n\nNothing was changed: {why}.");
     let json = json!({"objects": [], "declined": why, "plan": plan});

@@ -31,8 +31,9 @@ pub fn command_of(tool: &str) -> &str {
 /// Words after `TOOL for` that are not the name of a node.
 const NO_NAMES: [&str; 5] = ["a", "an", "it", "the", "this"];
 
-/// Returns the text with the command of each tool that it names: `gpu-syringe diagnose gpu-2` for `diagnose_gpu_node for gpu-2`.
-/// In each line, the text from the first to the last quotation mark stays, because it is text of others.
+/// Returns the text with a command in place of each tool name: `gpu-syringe diagnose gpu-2` for `diagnose_gpu_node for
+/// gpu-2`. In each line, the text from the first to the last quotation mark is not changed, because it is third-party
+/// text.
 pub(crate) fn with_commands(text: &str) -> Cow<'_, str> {
     if !text.contains('"') {
         return replaced(text);

@@ -14,12 +14,12 @@ pub(crate) fn width() -> Option<usize> {
 /// Minimum width of a page. A narrower terminal wraps its lines.
 const MIN_WIDTH: usize = 40;
 
-/// Returns the width for a page. A terminal of width 0 does not know its width.
+/// Returns the width for a page. A width of 0 means that the terminal does not report its width.
 fn usable(width: usize) -> Option<usize> {
     (width > 0).then(|| width.max(MIN_WIDTH))
 }
 
-/// Whether the locale uses ASCII.
+/// Returns whether the locale uses ASCII.
 pub(crate) fn is_ascii() -> bool {
     is_ascii_locale(|name| std::env::var_os(name))
 }

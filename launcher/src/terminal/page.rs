@@ -1,4 +1,4 @@
-//! `Page`: a text of prose and tables for people. The lines are wrapped when the page is printed.
+//! `Page`: a text with paragraphs and tables for people. The lines are wrapped when the page is printed.
 
 use syringe_core::unknown::Unknown;
 
@@ -13,14 +13,14 @@ const MAX_PROSE: usize = 120;
 const IN_ASCII: [(char, &str); 8] =
     [('→', "->"), ('…', "..."), ('°', ""), ('≥', ">="), ('≤', "<="), ('×', "x"), ('·', "-"), ('–', "-")];
 
-/// A text of prose and tables.
+/// A text with paragraphs and tables.
 #[derive(Clone, Debug, Default)]
 pub struct Page(Vec<Block>);
 
 #[derive(Clone, Debug)]
 enum Block {
     Prose(String),
-    /// Text of others, whose words stay.
+    /// Third-party text, in which tool names are not replaced.
     Quoted(String),
     /// Lines to copy, which are not wrapped.
     Command(String),
@@ -41,7 +41,7 @@ impl Page {
         }
     }
 
-    /// Adds text of others. Names of tools in it are not replaced by commands.
+    /// Adds third-party text. Tool names in the text are not replaced by commands.
     pub(crate) fn push_quoted(&mut self, text: &str) {
         match self.0.last_mut() {
             Some(Block::Quoted(quoted)) => quoted.push_str(text),

@@ -13,7 +13,7 @@ const GAP: &str = "  ";
 const NARROW: usize = 100;
 /// Optional columns are left out so that cells up to this width stay on one line.
 const MAX_WHOLE: usize = 40;
-/// Minimum width of a column of prose beside the other columns. If less is left, the column is printed below its row.
+/// Minimum width of a column of prose next to the other columns. If less is left, the column is printed below its row.
 const MIN_NOTE: usize = 28;
 /// Indentation of a line below its row.
 const NOTE_INDENT: &str = "    ";
@@ -68,7 +68,7 @@ impl Rows {
         self.rows.push(cells.into_iter().map(|cell| with_commands(&cleaned(&cell)).into_owned()).collect());
     }
 
-    /// Whether the table has no rows. Such a table is not printed.
+    /// Returns whether the table has no rows. Such a table is not printed.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -120,7 +120,7 @@ impl Rows {
         shown
     }
 
-    /// Whether these columns fit without wrapped cells.
+    /// Returns whether these columns fit without wrapped cells.
     fn fits(&self, shown: &[usize], width: usize) -> bool {
         let columns: Vec<_> = shown.iter().map(|index| self.measure(*index)).collect();
         // A table is easier to read with fewer columns than with wrapped cells.

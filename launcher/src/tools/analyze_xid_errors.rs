@@ -82,7 +82,8 @@ const MAX_INPUT: u64 = 64 << 20;
 /// Name of the node in an answer about a log from standard input.
 const NODE_OF_INPUT: &str = "the node of this log";
 
-/// Returns whether the argument of the command is a log: [`INPUT`], or a line in quotes. The name of a node has no space.
+/// Returns whether the argument of the command is a log: [`INPUT`], or a line in quotes. The name of a node contains no
+/// space.
 fn is_log(text: &str) -> bool {
     text == INPUT || text.trim().contains(' ')
 }
@@ -133,8 +134,8 @@ pub struct XidSection {
     pub events: Vec<KernelEvent>,
     /// Number of older events that were left out.
     pub events_omitted: u64,
-    /// Start of the requested window. Older events are in `events` only if they show a state that lasts
-    /// until a reset or reboot.
+    /// Start of the requested window. `events` contains an older event only if the event shows a state that lasts until
+    /// a reset or reboot.
     pub since: Option<Timestamp>,
     /// Number of events that were left out because they are older than `since`.
     pub events_before: Option<u64>,
@@ -172,7 +173,7 @@ impl Tool for AnalyzeXidErrors {
     const NAME: &'static str = "analyze_xid_errors";
     const TITLE: &'static str = "Xid errors of a node";
     const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which \
-        GPU and process, when and how often, whose fault it is, what to do. Says what time the log covers. \
+        GPU and process, when and how often, whose fault it is, what to do. Shows the time of the log. \
         With `code`: explains it, reads no node.";
     const PROBES: bool = true;
     type Args = XidArgs;
@@ -207,7 +208,7 @@ impl Tool for AnalyzeXidErrors {
         if let (Some(since), Some(taken_at)) = (asked, read.report.taken_at)
             && since.resolve(taken_at) > taken_at
         {
-            let why = format!("--since is after the time of the state, {taken_at:.0}");
+            let why = format!("--since is after the time of the report, {taken_at:.0}");
             return Err(Failure::usage("The arguments", why, "Use an earlier time, or a duration such as 24h."));
         }
         let log = read_node::section(&read.note, SectionName::Xid, read.report.sections.xid)?;
@@ -283,7 +284,8 @@ async fn read_input() -> Result<String, Failure> {
     Ok(syringe_core::text::of_file(&bytes).into_owned())
 }
 
-/// Returns the answer about the text of a kernel log, in any format that the rules know. Nothing else is known about the node.
+/// Returns the answer about the text of a kernel log, in any format that the parser supports. No other data about the
+/// node is known.
 fn of_text(text: &str, since: Option<&Since>) -> NodeAnswer<XidSection> {
     let now = Timestamp::now();
     let since = since.map(|since| since.resolve(now));
@@ -308,8 +310,8 @@ fn of_text(text: &str, since: Option<&Since>) -> NodeAnswer<XidSection> {
     NodeAnswer::new(diagnosis, section, probe)
 }
 
-/// What follows from a log whose times have no time zone.
-const WITHOUT_ZONE: &str = "The log does not say its time zone: its times are read as UTC, although dmesg -T, journalctl and syslog print local \
+/// The limit of the answer if the times of a log have no time zone.
+const WITHOUT_ZONE: &str = "The log has no time zone. Its times are read as UTC, although dmesg -T, journalctl and syslog print local \
     times. For times with a zone: journalctl -k -o short-iso.";
 
 /// Returns whether a log of the report has times without a time zone.

@@ -52,7 +52,7 @@ pub struct FleetArgs {
 }
 
 impl FleetArgs {
-    /// Rejects contradictory arguments. On the command line, clap does this.
+    /// Rejects contradictory arguments. On the command line, clap rejects them.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let Self { node_name, selector, limit, .. } = self;
         let refuse = |why: &str| Err(Failure::usage("The arguments", why, "Correct the argument."));

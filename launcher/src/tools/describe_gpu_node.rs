@@ -70,7 +70,7 @@ impl Tool for DescribeGpuNode {
         }
         let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()), Some(&daemon_sets));
         let read = read_node::read_with_object(&call, known, Self::NAME, ReadCommand::everything()).await;
-        // Without a probe, the pods of NVIDIA's software decide, as in a diagnosis.
+        // Without a probe, the state of NVIDIA's pods is used, as in a diagnosis.
         let (daemon_sets, pods) = (Some(&daemon_sets), Some(view.existing_pods()));
         match read_node::with_kubernetes(&connection, &view.node, daemon_sets, pods, read, call.time_left()).await {
             Ok((mut read, failure)) => {

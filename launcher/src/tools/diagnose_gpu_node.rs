@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use syringe_core::probe_command::ReadCommand;
-use syringe_core::report::{Sections, Status};
+use syringe_core::report::{Section, Sections, Status};
 use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 use crate::answer::node::NodeAnswer;
 use crate::answer::node_page::{foot, head, stack_line};
@@ -23,6 +24,10 @@ use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 use syringe_macros::omit;
+
+/// Why the report has no start of CUDA although it was asked for.
+const NOT_STARTED: &str =
+    "CUDA was not started: the time that was left is not enough (--call-timeout), or the host was not read";
 
 pub struct DiagnoseGpuNode;
 
@@ -37,6 +42,10 @@ pub struct DiagnoseArgs {
     #[arg(long, help = "Also return every fact that was read, in JSON and YAML")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detail: bool,
+    /// Also start CUDA (cuInit) on the node
+    #[arg(long, help = "Also start CUDA (cuInit, no context) in a process without privileges on the node")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deep: bool,
     /// Kubeconfig context; the current one by default
     #[arg(skip)]
     pub context: Option<String>,
@@ -85,10 +94,14 @@ impl Tool for DiagnoseGpuNode {
     type Answer = NodeAnswer<DiagnosisSection>;
 
     async fn call(call: CallContext, args: DiagnoseArgs) -> Result<Self::Answer, Failure> {
-        let DiagnoseArgs { node_name, detail, context } = args;
-        let read =
-            read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadCommand::everything()).await?;
+        let DiagnoseArgs { node_name, detail, deep, context } = args;
+        let command = ReadCommand { deep, ..ReadCommand::everything() };
+        let mut read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let sections = read.report.sections;
+        let host = Section::data_of(&sections.host);
+        if deep && host.is_none_or(|host| host.cuda.is_none()) {
+            read.diagnosis.unknown.push(Unknown::new(SectionName::Host, NOT_STARTED));
+        }
         let section = DiagnosisSection::of(sections, &read.diagnosis, detail);
         Ok(NodeAnswer::new(read.diagnosis, section, read.note))
     }

@@ -1,4 +1,4 @@
-//! The tool `explain_gpu_pod`: explains why a pod failed, hangs or is Pending, or which pod of a job holds the others up.
+//! The tool `explain_gpu_pod`: explains why a pod failed, hangs or is Pending, or which pod of a job delays the other pods.
 
 use std::collections::BTreeMap;
 
@@ -185,7 +185,7 @@ impl LogTail {
         Some(Self { container, previous, log_lines })
     }
 
-    /// Reads the logs of the containers that run, and of those that failed besides the first.
+    /// Reads the logs of the running containers, and of the failed containers except the first.
     async fn read_others(connection: &Connection, pod: &PodFacts, first: Option<&str>) -> Vec<ContainerLog> {
         let wanted = pod.containers.iter().filter_map(|container| {
             let name = container.name.as_str();
@@ -195,7 +195,7 @@ impl LogTail {
             };
             let before = container.last.as_ref().is_some_and(|last| failed(last, true));
             let previous = before && !failed(&container.state, false);
-            // A container that ended without an error and is started again has its reason in the log before.
+            // If a container exited without an error and was restarted, the reason is in the log before the restart.
             let waits_again = matches!(container.state, ContainerState::Waiting { .. })
                 && container
                     .last
@@ -214,7 +214,7 @@ impl LogTail {
     }
 }
 
-/// Maximum number of logs that are read besides that of the container that failed.
+/// Maximum number of logs that are read in addition to the log of the container that failed.
 const MAX_LOGS: usize = 3;
 
 impl Tool for ExplainGpuPod {
@@ -420,7 +420,7 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
         pod.linked_pods.extend(linked);
     }
     let mut explanation = explanation::explain(&pod, node_data, unread_reason);
-    // The log of a component that the explanation tells to read is read.
+    // Reads the log of a component if the explanation recommends to read that log.
     if let (Ok(read), Some(node)) = (&read, pod.node.clone()) {
         let mut known = read.cluster.clone();
         known.linked_pods.extend(pod.linked_pods.iter().cloned());
@@ -453,11 +453,11 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
     }
 }
 
-/// Maximum number of other pods of an owner that are explained if the first one has no problem.
+/// Maximum number of other pods of an owner that are explained if the first pod has no problem.
 const MAX_OTHERS: usize = 16;
 
-/// Explains the other pods of an owner, and returns the first one with a problem. A job often hangs because of one pod, and Kubernetes
-/// calls all of its pods Running. Returns `first` if no other pod has a problem.
+/// Explains the other pods of an owner, and returns the first pod with a problem. A job often hangs because of one pod,
+/// and the phase of all its pods is Running. Returns `first` if no other pod has a problem.
 async fn explain_others(
     call: &CallContext,
     connection: &Connection,
@@ -479,7 +479,7 @@ async fn explain_others(
         ([], _) => Some(format!("{left_out} more pods were not read")),
         (unread, _) => Some(format!("{} and {left_out} more pods were not read", unread.join(", "))),
     };
-    // A cause that was identified comes before a pod with an unknown one.
+    // A pod with a known cause comes before a pod with an unknown cause.
     let with_problem = read.into_iter().flatten().filter(|answer| answer.explanation.cause != Cause::None);
     if let Some(found) = with_problem.min_by_key(|answer| answer.explanation.cause == Cause::Unknown) {
         return found;
@@ -551,7 +551,7 @@ impl NodePart {
     }
 }
 
-/// Whether the entry is about sections of the node's report.
+/// Returns whether the entry is about sections of the node's report.
 fn is_of_node(unknown: &Unknown) -> bool {
     SectionName::ALL.iter().any(|section| unknown.is_of(*section))
 }
@@ -602,7 +602,7 @@ impl PendingPod {
     }
 }
 
-/// The checks that are left to the scheduler, for a node that no check excludes.
+/// The checks that only the scheduler makes, for a node that no check here excludes.
 const NOT_CHECKED: &str = "(not checked: claims' devices, volumes, pod affinity, quota)";
 
 /// Returns whether the pod is waiting for a node, not for a scheduling gate or a volume claim.

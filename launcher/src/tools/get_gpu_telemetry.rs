@@ -72,7 +72,7 @@ impl GpuSection for TelemetrySection {
     const OPTIONAL: &'static [&'static str] = &["PState", "margin °C", "max MHz", "mem %", "PCIe", "limit W", "HBM °C"];
 
     fn after_table(&self, page: &mut Page) {
-        let mut rows = new_table(["gpu", "window", "new in this time"]);
+        let mut rows = new_table(["gpu", "window", "new in this window"]);
         for gpu in &self.telemetry.gpus {
             let Some(sample) = &gpu.sample else { continue };
             let window = format!("{}.{} s", sample.window_ms / 1000, sample.window_ms % 1000 / 100);
@@ -105,7 +105,7 @@ impl Tool for GetGpuTelemetry {
     }
 }
 
-/// Returns the counters that grew, as text.
+/// Returns the counters that increased, as text.
 fn growth(sample: &Sample) -> String {
     let counts = [("PCIe replays", sample.pcie_replays), ("corrected memory errors", sample.corrected_memory_errors)];
     let counts = counts
@@ -120,7 +120,8 @@ fn growth(sample: &Sample) -> String {
     if all.is_empty() { "nothing".to_owned() } else { all.join("; ") }
 }
 
-/// Returns the reasons for lower clocks. A limit that is no fault says so, because the summary speaks only of faults.
+/// Returns the reasons for lower clocks. The text marks a limit that is not a fault, because the summary contains only
+/// faults.
 fn clock_limits(reasons: &[String]) -> String {
     let is_normal =
         |reason: &&String| REASONS.iter().any(|one| !one.is_fault && one.bit != IDLE && one.label == reason.as_str());

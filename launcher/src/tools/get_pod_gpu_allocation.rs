@@ -269,7 +269,7 @@ impl PodAllocation {
         }
     }
 
-    /// Whether a probe could show the devices of the pods, and none was requested.
+    /// Returns whether a probe could show the devices of the pods, but the call did not request a probe.
     fn has_unread_devices(&self) -> bool {
         let holds_unknown =
             |pod: &PodRow| !pod.holds.is_empty() && pod.containers.iter().all(|one| one.devices.is_empty());

@@ -133,7 +133,7 @@ impl Tool for GpuProcesses {
             ]);
         }
         page.push_table(rows);
-        // Without a process, the summary has the first reason.
+        // Without a process, the summary contains the first reason.
         let in_summary = usize::from(answer.processes.is_empty());
         answer.unknown.iter().skip(in_summary).for_each(|unknown| page.push_unknown(unknown));
         if answer.processes.iter().any(|one| one.state.as_deref() == Some("D")) {
@@ -154,7 +154,7 @@ impl Tool for GpuProcesses {
 
 impl CommandAnswer for ProcessList {
     fn outcome(&self) -> Outcome {
-        // This list has no verdict. If the list is empty and a part of it is unknown, no process was read.
+        // This list has no verdict. If the list is empty and some data is unknown, no process was read.
         if self.processes.is_empty() && !self.unknown.is_empty() { Outcome::Unknown } else { Outcome::NothingFound }
     }
 
@@ -166,10 +166,10 @@ impl CommandAnswer for ProcessList {
     }
 }
 
-/// Length at which the kernel cuts the name of a process.
+/// Maximum length of a process name. The kernel truncates longer names.
 const KERNEL_NAME: usize = 15;
 
-/// Marks the name of a process that the kernel has probably cut.
+/// Marks a process name that the kernel has probably truncated.
 fn shown_name(name: &str) -> String {
     let mark = if name.len() == KERNEL_NAME { "…" } else { "" };
     format!("{name}{mark}")

@@ -134,7 +134,7 @@ impl Tool for ListGpuNodes {
     const NAME: &'static str = "list_gpu_nodes";
     const TITLE: &'static str = "List GPU nodes";
     const DESCRIPTION: &'static str = "GPU nodes from the Kubernetes API: model, count, driver, capacity, allocatable, allocated, cordon, \
-        taints, GPU conditions, totals. Creates no pod. Gives the names of nodes and says where GPUs are free.";
+        taints, GPU conditions, totals. Creates no pod. Shows the names of nodes and where GPUs are free.";
     const PROBES: bool = false;
     type Args = ListArgs;
     type Answer = GpuNodes;

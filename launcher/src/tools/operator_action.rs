@@ -39,7 +39,7 @@ pub(super) trait OperatorAction: Sync {
 
     /// Returns the node, the context and the token of the call.
     fn target(&self) -> Target<'_>;
-    /// Returns the arguments to which the consent is bound: all except those of [`Self::target`].
+    /// Returns the arguments to which the consent is bound: all arguments except those of [`Self::target`].
     fn arguments(&self) -> Value;
     /// Describes the action in one line for an annotation of the pod. Uses only the arguments.
     fn headline(&self) -> String;
@@ -368,8 +368,8 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         })
     }
 
-    /// Adds the current state of the node to the failure of an action that may have been done. For this purpose, a plan
-    /// is made, which changes nothing on the node.
+    /// Adds the current state of the node to the failure of an action that may have been done. The state is read by
+    /// making a plan, which changes nothing on the node.
     async fn with_state_afterwards(&self, failure: Failure) -> Failure {
         let node = self.action.target().node_name;
         let request = self.request(None, TIME_TO_LOOK_AFTERWARDS);

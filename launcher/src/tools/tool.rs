@@ -1,4 +1,4 @@
-//! The trait `Tool` with typed arguments and an answer with a schema, and `ToolEntry`, a tool with erased types.
+//! The trait `Tool`; `ToolEntry`: a tool without its Rust types; `RenderedAnswer`: an answer as JSON and as text; `run`: runs a tool.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -99,7 +99,8 @@ impl ToolEntry {
 }
 
 fn parsed<T: Tool>(mut args: Value) -> Result<T::Args, Failure> {
-    // As on the command line, a node may have its type. In `node/79`, the type shows that 79 is no Xid.
+    // As on the command line, the name of a node may include its type. In `node/79`, the type shows that 79 is not an
+    // Xid.
     if let Some(Value::String(node)) = args.get_mut("node_name") {
         let name = without_node_type(node.trim());
         *node = if name.parse::<u32>().is_ok() { node.trim().to_owned() } else { name };
@@ -117,11 +118,11 @@ fn parsed<T: Tool>(mut args: Value) -> Result<T::Args, Failure> {
     })
 }
 
-/// Types of numbers in messages of the parser.
+/// Names of number types in messages of the parser.
 const NUMBERS: [&str; 4] = ["u64", "u32", "u16", "f64"];
 
-/// Returns the argument that the message is about: the message changes if this argument is left out. `None` if the message
-/// names the argument.
+/// Returns the argument that the message is about. This is the argument whose removal changes the message. `None` if
+/// the message already contains the name of the argument.
 fn wrong_argument<A: DeserializeOwned>(args: &Value, why: &str) -> Option<String> {
     let fields = args.as_object()?;
     let changes = |name: &&String| {
@@ -145,7 +146,7 @@ pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<Ren
     let mut page = T::page(&answer);
     if let (Some(archive), Some(fields)) = (archive, json.as_object_mut()) {
         fields.insert(ARCHIVE.to_owned(), json!(archive));
-        // The texts of the archive count as texts of others.
+        // The texts of the archive are third-party texts.
         shape = shape.with_field(ARCHIVE, AnswerShape::from_schema(&schema_of::<ArchiveNote>()));
         page.push_str(&format!("\n{}\n", archive.line()));
     }

@@ -1,9 +1,9 @@
-//! Checks whether the probe's container was started for actions (`refusal`).
+//! `refusal`: refuses an action if the container of the probe was not started for actions.
 //!
-//! A user with exec rights chooses the arguments of a command, so `--operator` alone proves nothing. The user cannot choose
-//! the main process of the container, which is part of the pod and is checked by the admission policy. So in the probe's
-//! container, an action also needs a main process that was started with `--operator`. On the node itself, the user is
-//! already root.
+//! A user with exec rights chooses the arguments of a command, so `--operator` alone is not sufficient. The user cannot
+//! choose the main process of the container, which is part of the pod and is checked by the admission policy.
+//! Therefore, an action in the probe's container also needs a main process that was started with `--operator`. On the
+//! node itself, the user is already root.
 //!
 //! Limits: the check shows that the pod was created for actions, not who is calling now. The admission policy decides which
 //! users may exec `--operator`.
@@ -42,7 +42,7 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     let (Some(of_main), Some(of_us)) = (program(main), program(ours)) else {
         return Some(unknown("the program of the main process of the container cannot be read"));
     };
-    // If the probe was uploaded into another image, a shell of that image can do the same as the probe.
+    // If the probe was uploaded into another image, a shell of that image can do everything that the probe can do.
     let is_allowed = of_main != of_us || words.split(|byte| *byte == 0).any(|word| word == OPERATOR);
     (!is_allowed).then(|| {
         Obstacle::new(
@@ -66,7 +66,8 @@ mod tests {
     use super::*;
     use crate::testing::Tree;
 
-    /// Returns the result for a container with these processes (pid, start, program, arguments). The probe is the last one.
+    /// Returns the result for a container with these processes (pid, start, program, arguments). The last process is
+    /// the probe.
     fn container(pid_namespace: &str, init_mounts: &str, processes: &[(u32, u64, &str, &str)]) -> Option<String> {
         let tree = Tree::new();
         tree.link("proc/self/ns/pid", pid_namespace).link("proc/1/ns/mnt", init_mounts);

@@ -1,7 +1,7 @@
 //! Reads the facts about one GPU that an action needs (`GpuReader`): identity, processes, memory in use.
 //!
-//! The facts come from NVML, which may hang. So NVML is called in a separate process, and values that do not arrive in time
-//! are unknown.
+//! The facts come from NVML, which may hang. Therefore, NVML is called in a separate process, and values that do not
+//! arrive in time are unknown.
 
 use std::path::PathBuf;
 use std::sync::mpsc::channel;

@@ -1,5 +1,6 @@
-//! `claim`, `keep`, `outcome`: store the id and report of an action in files, so that a repeated call does not act.
-//! A repeated call returns the report of the first run after that run has ended.
+//! `claim`, `keep`, `outcome`: let an action run only once for each id, and store its report for repeated calls.
+//!
+//! Ids and reports are files. A repeated call returns the report of the first run after that run has ended.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! Stops one process that uses a GPU (`run`).
+//! `run`: stops one process that uses a GPU, after checks.
 //!
 //! The process is opened (pidfd) before it is checked, and every signal is sent through the pidfd, so that a recycled
 //! process ID is never signalled.

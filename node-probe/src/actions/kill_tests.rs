@@ -1,4 +1,4 @@
-//! Tests of the kill action with real processes, and with a regular file in a temporary `dev` as the GPU.
+//! Tests of the kill action with real processes. A regular file in a temporary `dev` folder represents the GPU.
 //!
 //! The test tree has a `proc` folder with links to the real `/proc/PID` folders, and with the kernel module's list of
 //! GPUs.

@@ -1,4 +1,4 @@
-//! `DriverRoot`: finds the root directory where the driver of the host is installed, and runs its `nvidia-smi` there.
+//! `DriverRoot`: finds the `nvidia-smi` of the host's driver, and runs it for a GPU reset.
 //!
 //! There is no alternative: NVML has no public reset function, and a write to the PCI `reset` file while a driver is bound
 //! makes the GPU unusable.
@@ -104,8 +104,8 @@ impl DriverRoot {
         self.root.join(self.program.strip_prefix("/").unwrap_or(&self.program))
     }
 
-    /// Runs one command. The command is not interrupted if it takes longer than `time`: an interrupted reset is worse
-    /// than a slow one. The command continues as long as the container of the probe exists.
+    /// Runs one command. A command that takes longer than `time` is not interrupted, because an interrupted reset is
+    /// worse than a slow one. The command continues as long as the container of the probe exists.
     ///
     /// The program also holds `lock` open, so that no other process gets the lock while the program runs.
     pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (CompletedStep, End) {

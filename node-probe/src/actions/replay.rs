@@ -1,4 +1,4 @@
-//! Checks an action against a facts file (`replay`), by the same rules as on a node and without any effect.
+//! `replay`: checks an action against a facts file, with the same rules as on a node and without any effect.
 
 use syringe_core::action_rules::protected::{self, Candidate};
 use syringe_core::action_rules::reset_plan::{self, ResetConditions};

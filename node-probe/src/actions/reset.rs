@@ -1,4 +1,4 @@
-//! Resets one GPU (`run`): reads facts, checks the plan, resets the GPU and verifies the result.
+//! `run`: resets one GPU: reads facts, checks the plan, runs nvidia-smi and verifies the result.
 //!
 //! Persistence mode is off while the host's `nvidia-smi --gpu-reset` runs. After the first change, the report always
 //! contains the current state of the GPU.
@@ -23,7 +23,7 @@ use crate::request::Request;
 
 /// Maximum time for switching persistence mode. Initializing or closing a GPU takes seconds.
 const PERSISTENCE_TIME: Duration = Duration::from_secs(60);
-/// Maximum time for the NVML processes of this program to close the GPU after their last response.
+/// Maximum time in which the NVML processes of this program must close the GPU after their last response.
 const LET_GO_TIME: Duration = Duration::from_secs(5);
 /// Maximum time for a GPU to become healthy after a reset: the GPU must register with the fabric again, and its links
 /// must come up.

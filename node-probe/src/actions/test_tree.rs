@@ -1,7 +1,6 @@
-//! `TEST_TREE`, `changes_root_in_tree`: the environment variable of tests whose file tree replaces the machine.
+//! `TEST_TREE`, `changes_root_in_tree`: an environment variable with which tests run actions in a file tree.
 
-/// Tests set this variable if their tree replaces the machine. The variable is only read with a saved tree, and the shipped
-/// program has no option for a saved tree.
+/// Only programs with a saved tree read this variable, and the shipped program has no option for a saved tree.
 pub(super) const TEST_TREE: &str = "NODE_PROBE_TEST_TREE";
 
 /// Returns whether nvidia-smi runs below the root of the test's tree.

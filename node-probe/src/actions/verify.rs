@@ -1,4 +1,4 @@
-//! Compares the reports from before and after a reset, without a clock and without I/O (`judge`).
+//! `judge`: compares the reports from before and after a reset, without a clock and without I/O.
 
 use syringe_core::action_rules::reset_plan::ResetPlan;
 use syringe_core::facts::action::GpuAfterReset;

@@ -1,7 +1,6 @@
-//! The program `node-probe-dev`: calls `dev_main`, which accepts the development options that `cli` declares.
+//! The program `node-probe-dev`: node-probe with development options, which specify files to read or load.
 //!
-//! These options specify files that the probe reads or loads. A program that can be called in a cluster does not have
-//! these options.
+//! The program that runs in a cluster does not have these options.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
-//! Tests of a run on a complete file tree in which one file that is read blocks, or is not a regular file.
-//! The report is on time, a problem contains the path, and every section without such a problem is unchanged.
+//! Tests of runs on a complete file tree in which reading one file blocks, or one file is not a regular file.
+//!
+//! The report must be on time, a problem must contain the path, and every section without such a problem must be
+//! unchanged.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `Collector`: collects the sections from the reading threads until the deadline. A missing section becomes a problem.
+//! `Collector`: receives sections from the reading threads until the deadline. A missing section becomes a problem.
 
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
@@ -110,7 +110,7 @@ impl Collector {
     }
 
     /// Stops the NVML process, if the kernel allows it. Closing a GPU that no other process has open takes seconds. If
-    /// everything was read, this method does not wait for the closing.
+    /// everything was read, this method does not wait until the GPU is closed.
     fn end_nvml(&mut self, time: Duration) {
         self.left_behind = self.nvml.end(time);
     }

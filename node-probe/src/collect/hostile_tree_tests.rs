@@ -1,4 +1,4 @@
-//! Tests that the report is small and on time, and lists omissions, even if a tenant creates many files or processes.
+//! Tests that the report stays small and on time, and reports omissions, if a tenant creates many files or processes.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ const MOST_BYTES: usize = 1 << 20;
 /// Maximum time of a run on a busy machine.
 const TIME: Duration = Duration::from_secs(20);
 
-/// The name of what grows, the function that adds it, and a part of the expected problem (empty if none is expected).
+/// The name of the entries that are added, the function that adds them, and a part of the expected problem (empty if no
+/// problem is expected).
 type Growth = (&'static str, fn(&Tree), &'static str);
 
 const GROWN: [Growth; 14] = [

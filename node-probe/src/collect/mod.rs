@@ -1,8 +1,8 @@
-//! Reads every requested section of this machine (`collect`). NVML is opened once, and every wait has a deadline.
+//! `collect`: reads every requested section of this machine. NVML is opened once, and every wait has a deadline.
 //!
-//! A GPU that fell off the bus can block NVML forever, and reading `/proc/PID/cmdline` can also block if the process hangs
-//! in the driver. So each source has its own thread, and the main thread only waits for results. NVML also has its own
-//! process, because its library can crash:
+//! A GPU that fell off the bus can block NVML forever, and reading `/proc/PID/cmdline` can also block if the process
+//! hangs in the driver. Therefore, each source has its own thread, and the main thread only waits for results. NVML
+//! also has its own process, because its library can crash:
 //!
 //! ```text
 //!   NVML thread     the answers of the process that calls NVML ───────────────────────────┐
@@ -10,6 +10,7 @@
 //!   log thread      kernel log                                                            │
 //!   process thread  (starts when NVML's lists have arrived or failed) ────────────────────┘
 //!   NCCL thread     what NCCL in a pod says, if asked: not a section
+//!   then            CUDA is started, if asked: it would change what the others read
 //! ```
 
 #[cfg(test)]
@@ -43,7 +44,7 @@ use crate::document::{blank, millis};
 use crate::nvml::{GpuAddress, NvmlProcesses};
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::{bounded, host, nccl};
+use crate::{bounded, cuda, host, nccl};
 
 /// Time that the driver takes to initialize one GPU.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(3);
@@ -79,7 +80,7 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
         ..NvmlRequest::new(paths.clone(), nvml_time(timeout))
     };
     let messages = sender.clone();
-    // When reading has ended, there is no receiver any more.
+    // After the read has ended, the receiver no longer exists.
     let mut nvml = NvmlProcesses::new(nvml_request, move |message| {
         let _ = messages.send(SectionResult::Nvml(Box::new(message)));
     });
@@ -101,13 +102,20 @@ fn collect_unless(request: &Request, reason_against_nvml: impl Fn(&Path) -> Opti
     start_threads(&needed, request, taken_at, &paths, &sender, may_read_raw_files);
     let mut collector = Collector::new(needed, sender, paths, nvml, started + timeout);
     collector.wait(&results, started, timeout);
+    if request.read.deep {
+        let reset = reason_against_nvml(&collector.paths.host);
+        let cuda = cuda::start(&collector.paths, reset, started.elapsed(), more);
+        if let Some(host) = collector.sections.host.as_mut().and_then(|section| section.data.as_mut()) {
+            host.cuda = Some(cuda);
+        }
+    }
     bounded::begin(request.timeout / LATE_PART);
     let mut report = Report {
         hostname: identity.hostname,
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
-        // For a saved tree it is not determined how much of a node is visible.
+        // It is not known how much of the node a saved tree contains.
         scope: request.files.root.is_none().then(|| host::scope(&collector.paths)).flatten(),
         sections: collector.sections,
         kernel_log: collector.raw_log,

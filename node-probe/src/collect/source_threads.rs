@@ -1,4 +1,4 @@
-//! `start_threads`: starts a thread each for the host, kubelet and kernel log sections. `deliver` sends a section.
+//! `start_threads`: starts threads that read the host, kubelet and kernel log sections. `deliver`: sends a section.
 
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -56,12 +56,12 @@ pub(super) fn start_threads(
                 |section| SectionResult::Host(Box::new(section)),
                 || {
                     let mut section = host::read(&paths, options);
-                    // The facts are read first: files that block must not take their time. A device that is being reset must
-                    // not be asked.
+                    // The facts are read first, so that files that block do not take their time. A device that is being
+                    // reset must not be read.
                     if raw_log && may_read_raw_files {
                         bounded::add_problems(&mut section);
                         let _ = sender.send(SectionResult::RawFiles(host::raw_files::read(&paths)));
-                        // No rule reads these files, so what they lack is no problem of the section.
+                        // No rule reads these files, so problems with them are not problems of the section.
                         bounded::take_problems();
                     }
                     section
@@ -100,8 +100,8 @@ pub(super) fn start_threads(
     }
 }
 
-/// Returns the problem that is reported if only the root of a workload is visible: a workload has no kubelet, and its
-/// files could be fake.
+/// Returns the problem for a probe that sees only the root of a workload: a workload has no kubelet, and its files
+/// could be fake.
 fn no_kubelet() -> Problem {
     Problem {
         what: SectionName::Kubelet.to_string(),

@@ -1,4 +1,4 @@
-//! A file tree for tests, with everything that the probe reads on a node (`node`).
+//! `node`: creates a file tree for tests, with everything that the probe reads on a node.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

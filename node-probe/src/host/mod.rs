@@ -1,8 +1,8 @@
 //! `read`: reads the `host` section, which does not need NVML. `identity`: host name, boot id and kernel of the node.
 //!
 //! All reads start from [`Paths`], so that a saved file tree is read like a machine. Every wait has a time limit. Only
-//! `container_devices` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own
-//! fields.
+//! `container_devices` starts a process, and only `pod_resources` opens a connection. If a source is missing, only its
+//! own fields are affected.
 //!
 //! ```text
 //!   mod          the host section
@@ -123,8 +123,11 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         driver_load,
         nvidia_stack: kubelet::nvidia_stack::read(paths, &named, !gpus.is_empty()),
         stack_log,
+        // `collect` starts CUDA after all sections were read.
+        cuda: None,
     };
-    // The container is last: it can make its reads slow, and then only the facts about it are incomplete.
+    // The container is read last. It can make its reads slow, but then only the facts about the container are
+    // incomplete.
     host.container = process.as_ref().and_then(|of| {
         let access = runtime::container_devices::access(paths, of, &mut problems)?;
         let view = Some(runtime::container_view::read(paths, of));
@@ -149,7 +152,7 @@ mod tests {
         assert_eq!(section.data.expect("data").pci_gpus, []);
     }
 
-    /// A container can make each read below its root slow, until the time of the section is over.
+    /// A container can make each read below its root slow, until the time limit of the section is reached.
     #[test]
     fn the_root_of_a_container_is_read_after_the_facts_of_the_node() {
         let tree = Tree::new();

@@ -1,7 +1,10 @@
-//! `read`: files for people and vendors (`--raw-log`): those of the driver in `/proc/driver/nvidia`, and the configuration space of
-//! NVIDIA's GPUs and NVSwitches and of the bridges above them. No rule reads them.
+//! `read`: reads the driver's files in `/proc/driver/nvidia` and PCI configuration spaces, for `--raw-log`.
 //!
-//! Only regular files with known names are read. The kernel makes these files; their texts can be of others (parameters of the module).
+//! The configuration spaces are those of NVIDIA's GPUs and NVSwitches and of the bridges above them. The files are for
+//! people and vendors. No rule reads them.
+//!
+//! Only regular files with known names are read. The kernel creates these files, but users can choose some of the texts
+//! in them (parameters of the module).
 
 use std::path::Path;
 
@@ -17,22 +20,23 @@ use crate::{bounded, files};
 
 /// Files in `/proc/driver/nvidia`.
 const OF_DRIVER: [&str; 3] = ["version", "params", "registry"];
-/// Files in `/proc/driver/nvidia/gpus/ADDRESS`. `power` and `numa_status` are left out: both wait for locks that a hanging GPU holds.
+/// Files in `/proc/driver/nvidia/gpus/ADDRESS`. `power` and `numa_status` are left out, because reading them waits for
+/// locks that a hung GPU can hold.
 const OF_GPU: [&str; 2] = ["information", "registry"];
 /// Maximum number of files. A node of 16 GPUs and 12 NVSwitches has about 150.
 const MAX_FILES: usize = 256;
-/// Maximum size of a text, which has about 1 KiB.
+/// Maximum size of a text file. They usually have about 1 KiB.
 const MAX_TEXT: usize = 16 << 10;
-/// Maximum number and length of the lines of a text.
+/// Maximum number and length of the lines of a text file.
 const MAX_LINES: usize = 256;
 const MAX_LINE: usize = 1000;
 /// Maximum size of all files. The dump of a configuration space has 13 KiB.
 const MAX_ALL: usize = 1 << 20;
 /// Size of the configuration space of PCI Express.
 const MAX_CONFIG: usize = 4096;
-/// The zeros at the end are left out in blocks of this size: most devices use less than a quarter of the space.
+/// Zeros at the end are left out in blocks of this size: most devices use less than a quarter of the space.
 const BLOCK: usize = 256;
-/// Size of the vendor and the device, which the kernel reads from the device at once.
+/// Size of the vendor and device ID. The kernel reads both from the device in one access.
 const IDENTITY: usize = 4;
 
 /// Reads the files, those of the driver first.
@@ -84,7 +88,7 @@ fn text(paths: &Paths, path: &str) -> Option<RawFile> {
     (!lines.is_empty()).then(|| RawFile { path: format!("/proc/{path}"), lines })
 }
 
-/// Returns the configuration space of a device, as much of it as the kernel gives. A suspended device is left asleep.
+/// Returns the configuration space of a device, as far as the kernel provides it. A suspended device is not woken up.
 fn configuration_space(paths: &Paths, address: &PciAddress) -> Option<RawFile> {
     let folder = pci::folder(paths, address);
     let state = plain(&folder.join("power/runtime_status"), MAX_LINE).unwrap_or_default();
@@ -93,7 +97,8 @@ fn configuration_space(paths: &Paths, address: &PciAddress) -> Option<RawFile> {
     }
     let file = folder.join("config");
     let identity = plain(&file, IDENTITY)?;
-    // Each read from a device that does not answer can take as long as the timeout of the link: it is not read on.
+    // Each read from a device that does not respond can take as long as the timeout of the link, so nothing more is
+    // read from it.
     let answers = identity.iter().any(|byte| *byte != 0xff);
     let mut bytes = if answers { plain(&file, MAX_CONFIG)? } else { identity };
     let blocks = bytes.chunks(BLOCK).rposition(|block| block.iter().any(|byte| *byte != 0)).unwrap_or_default() + 1;
@@ -101,7 +106,7 @@ fn configuration_space(paths: &Paths, address: &PciAddress) -> Option<RawFile> {
     Some(RawFile::of_bytes(format!("/sys/bus/pci/devices/{}/config", address.sysfs()), &bytes))
 }
 
-/// Returns the start of a file that is neither a link nor a device.
+/// Returns the start of a regular file; `None` for links and devices.
 fn plain(path: &Path, cap: usize) -> Option<Vec<u8>> {
     files::link_metadata(path)
         .ok()?

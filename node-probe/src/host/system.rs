@@ -48,11 +48,11 @@ pub(super) fn modules(paths: &Paths) -> io::Result<Vec<String>> {
     Ok(MODULES.iter().filter(|module| loaded.contains(module)).map(|&module| module.to_owned()).collect())
 }
 
-/// Modules with which programs use RDMA cards. A module that is built into the kernel can be absent from sysfs, too, so nothing is
-/// concluded if the RDMA core is built in.
+/// Modules that programs need to use RDMA cards. A module that is built into the kernel can also be absent from sysfs,
+/// so nothing is concluded if the RDMA core is built in.
 const RDMA_MODULES: [&str; 4] = ["mlx5_ib", "ib_uverbs", "ib_umad", "rdma_ucm"];
 
-/// Returns the modules of RDMA that are not loaded, if `loaded` has the module of a card or the RDMA core.
+/// Returns the RDMA modules that are not loaded, if `loaded` contains the module of a card or the RDMA core.
 pub(super) fn rdma_modules_missing(paths: &Paths, loaded: &[String]) -> Vec<String> {
     let has = |module: &str| loaded.iter().any(|one| one == module);
     let in_sysfs = |module: &str| files::metadata(&paths.sys.join("module").join(module)).is_ok();
@@ -101,7 +101,7 @@ pub(super) fn numa_nodes(paths: &Paths) -> Option<u32> {
     u32::try_from(nodes.count()).ok()
 }
 
-/// Returns whether automatic NUMA balancing is on: 1, or 2 for balancing between memory tiers.
+/// Returns whether automatic NUMA balancing is on: the value is 1, or 2 for balancing between memory tiers.
 pub(super) fn numa_balancing(paths: &Paths) -> Option<bool> {
     files::text(&paths.proc.join("sys/kernel/numa_balancing")).map(|text| text.trim() != "0")
 }

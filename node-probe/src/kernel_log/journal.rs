@@ -1,9 +1,9 @@
-//! Reads the kernel messages of earlier boots with the `journalctl` of the host, run in the root of the host.
+//! `run`: reads the kernel messages of earlier boots with the `journalctl` of the host, in the root of the host.
 //!
 //! Only journalctl can read the format of the journal. Time and output are limited, and a journalctl that hangs is
-//! killed. The journal is read backwards, the newest entry first, so that a limit leaves out the oldest entries with
-//! every version of systemd: in the other direction, systemd before 254 counts `--lines` from the start of the window.
-//! Limits: a host without systemd has no journal, and programs of a saved file tree are not run.
+//! killed. The journal is read backwards, with the newest entry first, so that a limit leaves out the oldest entries:
+//! in the other direction, systemd before 254 counts `--lines` from the start of the window. Limits: a host without
+//! systemd has no journal, and programs of a saved file tree are not run.
 
 use std::io::Read;
 use std::path::Path;
@@ -25,7 +25,7 @@ use crate::{files, in_root, trusted_file};
 /// Time limit: half of the default deadline of the probe.
 pub(super) const TIME: Duration = Duration::from_secs(4);
 
-/// Maximum number of entries, counted from the newest entry. They have about 40 MiB.
+/// Maximum number of entries, counted from the newest entry. This number of entries has about 40 MiB.
 const MAX_ENTRIES: u32 = 100_000;
 
 /// Maximum number of bytes of output.
@@ -34,7 +34,7 @@ const MAX_OUTPUT: usize = 128 * 1024 * 1024;
 /// Maximum number of bytes of entries about GPUs, which are kept to restore their order. The probe has 128 MiB of memory.
 const MAX_KEPT: usize = 40 * 1024 * 1024;
 
-/// Default window, because a journal can contain years.
+/// Default window. It is needed because a journal can contain years.
 pub(super) const LOOK_BACK: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
 const CHUNK: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! Reads the kernel's ring buffer from `/dev/kmsg` (`drain`): one record per read, oldest first, without waiting.
+//! `drain`: reads the kernel's ring buffer from `/dev/kmsg`, one record per read, oldest first, without waiting.
 //!
 //! Source: the kernel's `dev-kmsg` documentation. Reading does not consume records.
 

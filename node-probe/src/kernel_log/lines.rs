@@ -1,4 +1,4 @@
-//! Splits chunks of bytes into lines with a maximum length (`Lines`).
+//! `Lines`: splits chunks of bytes into lines with a maximum length.
 
 /// Maximum length of a line. The kernel prints at most 1 KiB of text in a record, and a journal line also has other fields.
 const MAX_LINE: usize = 64 * 1024;

@@ -72,8 +72,8 @@ pub(crate) fn read_with_raw(paths: &Paths, options: &Options, raw: Option<&mut V
         }
     };
     let running_boot_id = host::identity(paths).boot_id;
-    // A state of a GPU may have begun before the requested window. So the logs are always read for at least the default
-    // window, and the events are filtered later.
+    // A state of a GPU may have begun before the requested window. Therefore, the logs are always read for at least the
+    // default window, and the events are filtered later.
     let since = options.since.map(|since| since.min(now.checked_sub(journal::LOOK_BACK).unwrap_or(since)));
     let raw_bytes = if raw.is_some() { MAX_RAW } else { 0 };
     let window = options.since;

@@ -1,4 +1,4 @@
-//! `Options`: options for reading the kernel log: the start of the time window, and whether to read the journal.
+//! `Options`: the start of the time window for the kernel log, and whether to read the journal.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Detects crash records of the kernel (`coverage`) in `/sys/fs/pstore`, or in the folder of systemd-pstore.
+//! `coverage`: detects crash records of the kernel in `/sys/fs/pstore`, or in the folder of systemd-pstore.
 //!
 //! The records are counted but not read, because they are compressed and truncated.
 

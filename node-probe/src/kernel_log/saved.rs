@@ -1,4 +1,4 @@
-//! Reads a saved kernel log (`read_file`) in one of many formats.
+//! `read_file`: reads a saved kernel log in one of many text formats.
 //!
 //! Formats: `/dev/kmsg` records, `dmesg` with each of its time formats, journal lines, syslog (also RFC 5424) and
 //! `talosctl dmesg`. The lines may also have colors, quotes, and file or node names around them.

@@ -110,7 +110,7 @@ fn a_window_inside_this_boot_reads_no_other_log() {
 
 #[test]
 fn this_machines_own_buffer_ends() {
-    // The call must return soon, whatever permissions this test has.
+    // The call must return soon, regardless of the permissions of this test.
     let started = std::time::Instant::now();
     let section = read(&Paths::of_this_machine(), &Options { since: None, journal: false });
     assert!(started.elapsed() < std::time::Duration::from_secs(20));

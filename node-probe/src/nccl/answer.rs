@@ -1,7 +1,7 @@
-//! `Answer`: one answer of NCCL. `from_json`: reads the JSON of NCCL 2.29.2 and later.
+//! `Answer`: one status answer of NCCL. `from_json`: parses its JSON (NCCL 2.29.2 and later).
 //!
-//! No text of the answer is kept: addresses, hashes, versions and kinds of operations are read as such, and everything else is a
-//! number. Unknown kinds are left out. So the memory for an answer is a small multiple of its size.
+//! No text of the answer is kept: addresses, hashes, versions and kinds of operations are parsed, and everything else
+//! is a number. Unknown kinds are left out. Therefore, the memory for an answer is a small multiple of its size.
 
 use std::fmt;
 use std::io;
@@ -28,7 +28,7 @@ pub(super) struct Answer {
     pub(super) communicators: Vec<Communicator>,
 }
 
-/// The hash and the secondary hash: both together are unique.
+/// The two hashes of a communicator. Only both together are unique.
 pub(super) type Hash = (u64, u64, u64);
 
 #[derive(Debug, Default, PartialEq)]
@@ -80,7 +80,7 @@ impl Place {
 ///
 /// # Errors
 ///
-/// Fails if the document is not that of NCCL, or if a list is too long.
+/// Fails if the document is not an answer of NCCL, or if a list is too long.
 pub(super) fn from_json(bytes: &[u8]) -> io::Result<Answer> {
     let document: JsonDocument = serde_json::from_slice(bytes).map_err(|error| {
         // The message of the error may contain words of the answer.
@@ -93,7 +93,7 @@ pub(super) fn from_json(bytes: &[u8]) -> io::Result<Answer> {
     })
 }
 
-/// Returns the numbers with which a version begins: `2.29.2` of `2.29.2+cuda13.0`.
+/// Returns the numbers at the start of a version: `2.29.2` for `2.29.2+cuda13.0`.
 pub(super) fn version(text: &str) -> Option<String> {
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
     let version = text[..end].trim_matches('.');
@@ -182,13 +182,13 @@ impl From<JsonMissing> for Missing {
     }
 }
 
-/// The address of a process. NCCL writes a text in place of an address that it does not know.
+/// The address of a process. If NCCL does not know an address, the answer contains a text instead.
 struct Host(Option<IpAddr>);
 
 impl<'de> Deserialize<'de> for Host {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // The address of a link has a zone.
+        // A link-local address has a zone.
         let address = text.split('%').next().unwrap_or_default();
         Ok(Self(address.parse().ok()))
     }

@@ -1,4 +1,4 @@
-//! `ask`: one status request to NCCL, with limits for time and size. The protocol consists of lines of text.
+//! `ask`: sends one status request to NCCL, with limits for time and size. The protocol consists of lines of text.
 //!
 //! ```text
 //!   CLIENT PROTOCOL 2 ─▶ SERVER PROTOCOL 2    TIMEOUT 1 ─▶ OK
@@ -6,10 +6,11 @@
 //!   STATUS ─▶ a JSON document, and the end of the connection
 //! ```
 //!
-//! The request for the status runs code of NCCL in the processes of the job. Before 2.29.2, this code reads out of bounds and can crash
-//! the job (NVIDIA/nccl#1762, #1669, #1718), and the text format does so also in later versions (#2346). The protocol has the same number
-//! in all versions. `MONITOR` exists since 2.29.2, and with a group that does not exist it changes nothing: an earlier version answers
-//! that it does not know the command. Then nothing more is sent.
+//! The status request runs code of NCCL in the processes of the job. Before 2.29.2, this code reads out of bounds and
+//! can crash the job (NVIDIA/nccl#1762, #1669, #1718). In the text format, this also happens in later versions (#2346).
+//! The protocol has the same number in all versions, so `MONITOR` is used to detect old versions. It exists since
+//! 2.29.2, and with a group that does not exist it changes nothing. An older version responds that the command is
+//! unknown. In this case, nothing more is sent.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,18 +22,18 @@ use super::answer::{self, Answer};
 const MAX_ANSWER: u64 = 4 << 20;
 /// Maximum length of a line before the answer.
 const MAX_LINE: usize = 256;
-/// Time for the first line. Several processes of a pod can share the port: a process that is stopped accepts the connection and does
-/// not answer.
+/// Time limit for the first line. Several processes of a pod can share the port. A stopped process accepts the
+/// connection but does not respond.
 const GREETING_TIME: Duration = Duration::from_millis(700);
 /// Number of connections that are tried.
 const TRIES: usize = 4;
-/// Time in seconds after which NCCL does not wait any longer for processes whose connections are delayed.
+/// Time in seconds after which NCCL no longer waits for processes whose connections are delayed.
 const NCCL_TIME: u32 = 1;
 const TOO_OLD: &str =
-    "NCCL is too old to be asked safely: versions before 2.29.2 can crash the job when they are asked";
+    "NCCL is too old to be queried safely: a status request can crash the job in versions before 2.29.2";
 
-/// Asks for the status until `end`. `check`: whether the address is still that of the pod. It is called after each connection, before the
-/// first line is sent.
+/// Requests the status until `end`. `check` tests whether the address still belongs to the pod. It is called after each
+/// connection, before the first line is sent.
 pub(super) fn ask(address: SocketAddr, end: Instant, check: impl Fn() -> io::Result<()>) -> io::Result<Answer> {
     let mut last = io::Error::other("not asked");
     for _ in 0..TRIES {
@@ -51,7 +52,7 @@ fn greeted(address: SocketAddr, end: Instant, check: impl Fn() -> io::Result<()>
     let mut connection = Connection { stream, end };
     match connection.request("CLIENT PROTOCOL 2\n")?.starts_with("SERVER PROTOCOL ") {
         true => Ok(connection.stream),
-        false => Err(io::Error::other("the service does not speak NCCL's protocol")),
+        false => Err(io::Error::other("the service does not use NCCL's protocol")),
     }
 }
 
@@ -81,7 +82,7 @@ impl Connection {
         self.stream.write_all(line.as_bytes())
     }
 
-    /// Sends a line and returns the line of the answer. NCCL sends nothing more before the next request.
+    /// Sends a line and returns the line of the response. NCCL sends nothing more before the next request.
     fn request(&mut self, line: &str) -> io::Result<String> {
         self.send(line)?;
         let (mut answer, mut byte) = (Vec::new(), [0]);
@@ -102,7 +103,7 @@ impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(Some(left(self.end)?))?;
         self.stream.read(buffer).map_err(|error| match error.kind() {
-            // The error of an expired timeout of a socket.
+            // A socket returns this error if its timeout has expired.
             io::ErrorKind::WouldBlock => late(),
             _ => error,
         })

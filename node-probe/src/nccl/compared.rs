@@ -1,4 +1,4 @@
-//! `compare`: joins the ranks of two answers, and puts those with the same counts and the same state into groups.
+//! `compare`: joins the ranks of two answers of NCCL, and groups ranks with the same counts and the same state.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,10 +11,10 @@ const MAX_COMMUNICATORS: usize = 64;
 const MAX_GROUPS: usize = 12;
 const MAX_EXAMPLES: usize = 4;
 const MAX_MISSING: usize = 8;
-/// Number of ranks above which a size is not that of a job.
+/// A communicator with more ranks than this number does not belong to a real job.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Compares the answers. The second one says what is true now.
+/// Compares the answers. The second answer contains the current state.
 pub(super) fn compare(pod_uid: &str, before: Answer, after: Option<Answer>) -> NcclStatus {
     let (earlier, now) = match after {
         Some(after) => (before.communicators, Answer { version: after.version.or(before.version), ..after }),
@@ -43,7 +43,7 @@ fn counts_of(before: Option<&Communicator>) -> Before<'_> {
     ranks.iter().map(|rank| (rank.of.rank, &rank.launched)).collect()
 }
 
-/// What the ranks of a group have in common: counts, earlier counts, and state.
+/// The values that the ranks of a group have in common: counts, earlier counts, and state.
 type Key<'a> = (&'a Counts, Option<&'a Counts>, State);
 
 fn key<'a>(before: &Before<'a>, rank: &'a Rank) -> Key<'a> {
@@ -70,7 +70,7 @@ fn joined(before: &Before<'_>, now: &Communicator) -> NcclCommunicator {
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups
         .sort_by_key(|((launched, ..), _)| launched.iter().flatten().fold(0, |sum: u64, one| sum.saturating_add(*one)));
-    // The first groups lag, and the last one is ahead of the others.
+    // The first groups are behind, and the last group is ahead of the others.
     let mut omitted = 0;
     if groups.len() > MAX_GROUPS {
         let ahead = groups.pop();
@@ -101,7 +101,7 @@ fn by_kind(counts: &Counts) -> BTreeMap<String, u64> {
     KINDS.iter().zip(counts).filter_map(|(kind, count)| Some(((*kind).to_owned(), (*count)?))).collect()
 }
 
-/// Returns why no NCCL answers this. The processes of the pod can send anything.
+/// Returns why NCCL cannot have sent this answer. The processes of the pod can send anything.
 fn impossible(earlier: &Before<'_>, now: &Communicator) -> Option<String> {
     let all = || now.ranks.iter().map(|rank| rank.of.rank).chain(now.missing.iter().map(|one| one.of.rank));
     let mut seen = HashSet::new();
@@ -111,13 +111,13 @@ fn impossible(earlier: &Before<'_>, now: &Communicator) -> Option<String> {
     if now.size > MAX_SIZE {
         return Some(format!("it has {} ranks", now.size));
     }
-    // A rank twice is impossible, so more ranks than the size have one beyond the size.
+    // A rank must not occur twice, so if there are more ranks than the size, one of them is outside the size.
     if let Some(beyond) = all().find(|rank| *rank >= now.size) {
-        return Some(format!("rank {beyond} of {} ranks", now.size));
+        return Some(format!("rank {beyond} is outside the {} ranks", now.size));
     }
     let fell = now.ranks.iter().find(|rank| {
         let before = earlier.get(&rank.of.rank);
         before.is_some_and(|before| before.iter().zip(rank.launched).any(|(before, now)| now < *before))
     });
-    fell.map(|rank| format!("a count of rank {} fell", rank.of.rank))
+    fell.map(|rank| format!("a count of rank {} decreased", rank.of.rank))
 }

@@ -1,8 +1,8 @@
-//! `Pod`: the processes of a pod, and the loopback address on which they, and no others, listen for requests about NCCL's status.
+//! `Pod`: the processes of a pod, and the loopback address on which only they listen for requests for NCCL's status.
 //!
-//! The files of a process are opened below a descriptor of its folder in `/proc`. Such a descriptor belongs to one process: after the end
-//! of this process every read fails, even if another process has the same ID. The sockets are read in the network in which the request is
-//! sent: the caller enters it first.
+//! The files of a process are opened below a descriptor of its folder in `/proc`. Such a descriptor belongs to one
+//! process: after this process has ended, every read fails, even if another process has the same ID. The sockets are
+//! read in the network namespace in which the request is sent: the caller enters it first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Dir, FsWord, Mode, OFlags, Stat, fstat, fstatfs, openat, r
 use crate::paths::own_cgroup;
 use crate::{cgroup, files};
 
-/// Port of the service, unless the variable [`ADDRESS`] names another one.
+/// Port of the service, unless the variable [`ADDRESS`] specifies another port.
 const PORT: u16 = 28_028;
 /// The variable with the address of the service.
 const ADDRESS: &[u8] = b"NCCL_RAS_ADDR=";
@@ -38,7 +38,8 @@ const NAMESPACES: FsWord = 0x6e73_6673;
 /// The state of a socket that listens, in `/proc/net/tcp`.
 const LISTENS: &str = "0A";
 
-/// The tables of the sockets of one network namespace. They stay those of this namespace when the process changes.
+/// The tables of the sockets of one network namespace. They remain tables of this namespace after the process has
+/// entered another namespace.
 pub(super) struct Tables(Vec<File>);
 
 /// A loopback address, and the sockets that listen on it.
@@ -51,7 +52,7 @@ pub(super) struct Listener {
 /// The processes of a pod.
 pub(super) struct Pod {
     processes: Vec<Process>,
-    /// Whether there can be more processes.
+    /// Whether the pod may have more processes than were read.
     is_cut: bool,
     end: Instant,
 }
@@ -66,7 +67,7 @@ impl Pod {
     ///
     /// # Errors
     ///
-    /// Fails if `/proc` cannot be read, or not in time.
+    /// Fails if `/proc` cannot be read in time.
     pub(super) fn find(proc: &Path, pod_uid: &str) -> io::Result<Self> {
         let end = Instant::now() + TIME;
         let mut processes = Vec::new();
@@ -82,7 +83,7 @@ impl Pod {
         Ok(Self { is_cut: processes.len() == MAX_PROCESSES, processes, end })
     }
 
-    /// Returns the network namespaces of the processes. The containers of a pod usually share one.
+    /// Returns the network namespaces of the processes. The containers of a pod usually share one namespace.
     pub(super) fn networks(&self) -> Vec<Network> {
         let mut networks = BTreeMap::new();
         for process in &self.processes {
@@ -93,17 +94,17 @@ impl Pod {
         networks.into_values().take(MAX_NETWORKS).collect()
     }
 
-    /// Finds the listener in these tables. `None` if nothing listens there.
+    /// Finds the listening sockets in these tables. `None` if nothing listens on the port.
     ///
     /// # Errors
     ///
-    /// Fails if the tables or the descriptors cannot be read in time, or if other processes listen on the same port. In the network of the
-    /// host this can be another job.
+    /// Fails if the tables or the descriptors cannot be read in time, or if other processes listen on the same port. In
+    /// the network of the host, they can belong to another job.
     pub(super) fn listener(&self, tables: &Tables) -> io::Result<Option<Listener>> {
         let port = self.port();
         let found = tables.listening(port)?;
         let Some(address) = found.keys().next().copied() else { return Ok(None) };
-        // Several processes can share a port. All of them must be of the pod.
+        // Several processes can share a port. All of them must belong to the pod.
         let sockets: BTreeSet<u64> = found.into_values().flatten().collect();
         let mut others = sockets.clone();
         let mut is_cut = self.is_cut;
@@ -112,16 +113,16 @@ impl Pod {
         }
         if !others.is_empty() {
             let why = match is_cut {
-                true => "can be that of another pod: the pod has too many processes or open files to read all of them",
-                false => "is also that of a process outside of the pod",
+                true => "may belong to another pod: the pod has too many processes or open files to read all of them",
+                false => "is also used by a process outside of the pod",
             };
             return Err(io::Error::other(format!("port {port} {why}")));
         }
         Ok(Some(Listener { address, sockets }))
     }
 
-    /// Returns the port in the environment of the first processes. Reading an environment waits for a lock of its process, so only
-    /// some are read; the parent of this process limits the time.
+    /// Returns the port in the environment of the first processes. Reading an environment waits for a lock of its
+    /// process, so only some environments are read. The parent of this process limits the time.
     fn port(&self) -> u16 {
         let in_time = |_: &&Process| Instant::now() < self.end;
         self.processes.iter().take(MAX_ENVIRONMENTS).take_while(in_time).find_map(Process::port).unwrap_or(PORT)
@@ -129,28 +130,28 @@ impl Pod {
 }
 
 impl Listener {
-    /// Returns an error if other sockets than before listen on the port.
+    /// Returns an error if different sockets than before listen on the port.
     pub(super) fn check(&self, tables: &Tables) -> io::Result<()> {
         let now = tables.listening(self.address.port())?;
         let is_same =
             now.contains_key(&self.address) && now.into_values().flatten().all(|one| self.sockets.contains(&one));
-        if is_same { Ok(()) } else { Err(io::Error::other("other sockets than before listen on the port")) }
+        if is_same { Ok(()) } else { Err(io::Error::other("different sockets than before listen on the port")) }
     }
 }
 
 impl Tables {
-    /// Opens the tables in a folder: `net` of a process.
+    /// Opens the socket tables in the folder `net` of a process.
     ///
     /// # Errors
     ///
-    /// Fails if none can be opened.
+    /// Fails if none of them can be opened.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let tcp = File::open(folder.join("tcp"))?;
-        // A kernel without IPv6 has one table.
+        // A kernel without IPv6 has only one table.
         Ok(Self(std::iter::once(tcp).chain(File::open(folder.join("tcp6"))).collect()))
     }
 
-    /// Returns the loopback addresses with this port on which something listens, with the inodes.
+    /// Returns the loopback addresses with this port on which a process listens, with the inodes of the sockets.
     fn listening(&self, port: u16) -> io::Result<BTreeMap<SocketAddr, BTreeSet<u64>>> {
         let mut found: BTreeMap<SocketAddr, BTreeSet<u64>> = BTreeMap::new();
         for mut table in &self.0 {
@@ -170,7 +171,7 @@ impl Tables {
     }
 }
 
-/// A network namespace: a file of the kernel. In saved trees, another file.
+/// A network namespace: a file of the kernel. In a saved tree, it is an ordinary file.
 pub(super) struct Network {
     pub(super) file: OwnedFd,
     pub(super) is_namespace: bool,
@@ -200,7 +201,8 @@ impl Process {
         cgroup::parse(&String::from_utf8_lossy(&self.read("cgroup", MAX_FILE).ok()?), own).pod_uid
     }
 
-    /// Returns the port in the environment with which the process was started, if its address can be a loopback address.
+    /// Returns the port in the environment with which the process was started, if the address of the port can be a
+    /// loopback address.
     fn port(&self) -> Option<u16> {
         let environment = self.read("environ", MAX_FILE).ok()?;
         let value = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(ADDRESS))?;
@@ -242,13 +244,13 @@ impl Process {
     }
 }
 
-/// Reads a line of `/proc/net/tcp`: the loopback address through which a listening socket is reached, and its inode.
+/// Parses a line of `/proc/net/tcp`: the loopback address of a listening socket, and its inode.
 fn socket(line: &str) -> Option<(SocketAddr, u64)> {
     let mut words = line.split_whitespace().skip(1);
     let (address, state, inode) = (words.next()?, words.nth(1)?, words.nth(5)?);
     let (host, port) = address.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    // The kernel prints each group of four bytes in the order of the machine.
+    // The kernel prints each group of four bytes in the byte order of the machine.
     let word = |at: usize| u32::from_str_radix(host.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
     let host: IpAddr = match host.len() {
         8 => Ipv4Addr::from(word(0)?).into(),

@@ -1,12 +1,15 @@
-//! `ask`: asks NCCL in a pod for the status of its job (RAS, NCCL 2.29.2 or later), twice, in a child process without privileges.
+//! `ask`: queries the NCCL status service (RAS) of a pod twice, in a child process without privileges.
+//!
+//! The service can be queried safely since NCCL 2.29.2.
 //!
 //! ```text
 //!   ask ─▶ child, root:    Pod (the processes) ─▶ setns to its network ─▶ Listener (a port that only the processes of the pod listen on)
 //!          child, nobody:  client ─▶ answer (JSON) ─▶ compared ─▶ standard output, at most 60 KiB ─▶ ask
 //! ```
 //!
-//! The pod controls every byte of the answers. The child reads them after it has dropped all privileges, with little memory and no file
-//! of the node. Only requests for the status are sent, to a loopback address in the network namespace of the pod.
+//! The pod controls every byte of the answers. The child reads them after it has dropped all privileges, with little
+//! memory and without access to files of the node. Only status requests are sent, to a loopback address in the network
+//! namespace of the pod.
 
 mod answer;
 mod client;
@@ -25,10 +28,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
-    setrlimit,
-};
+use rustix::process::Resource;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use syringe_core::facts::nccl::{NOT_LISTENING, NcclRank, NcclStatus};
 use syringe_core::probe_command::PodUid;
@@ -41,29 +41,26 @@ use crate::document::millis;
 use crate::paths::Paths;
 use crate::{child, files, host, privileges};
 
-/// Time limit for both answers, with the pause between them. The first answer after a process has stopped takes NCCL 2 to 5 s.
+/// Time limit for both answers and the pause between them. After a process has stopped, NCCL needs 2 to 5 s for the
+/// first answer.
 const TIME: Duration = Duration::from_secs(9);
 /// Time to find the listener and to start the child.
 const START_TIME: Duration = Duration::from_secs(2);
-/// Time after which [`ask`] has returned, also if the child cannot be killed.
+/// [`ask`] returns after this time, even if the child cannot be killed.
 pub(crate) const MOST_TIME: Duration = Duration::from_millis(11_600);
-/// Pause between the two answers. A rank that computes usually launches an operation in this time.
+/// Pause between the two answers. A rank that makes progress usually launches an operation in this time.
 const PAUSE: Duration = Duration::from_secs(3);
 /// Maximum address space of the child: half of the memory of the probe pod. Two answers of the maximum size need less than that.
 const MEMORY: u64 = 64 << 20;
-/// The score with which the kernel ends the child first if the memory of the pod is not enough.
-const END_FIRST: &str = "1000";
 /// Maximum length of a reason, and the codes of the problems that the child finds.
 const MAX_WHY: usize = 300;
 const CODES: [&str; 4] = [NOT_LISTENING, "nccl_not_asked", "nccl_unanswered", "nccl_second"];
-/// Maximum size of a core dump. The kernel also starts no program for a dump if it is 1.
-const NO_DUMP: u64 = 1;
-/// The root directory of the child when it asks: it has no device, and no file that the user `nobody` may change.
+/// The root directory of the child when it sends requests: it contains no device, and no file that the user `nobody` may change.
 const NO_FILES: &str = "/proc/self/fdinfo";
 /// Maximum size of the output of the child, which [`child::output`] accepts.
 const MAX_OUTPUT: usize = 60 * 1024;
 
-/// Asks NCCL in the pod. The result always has an answer or a problem.
+/// Queries NCCL in the pod. The result always has an answer or a problem.
 pub(crate) fn ask(paths: &Paths, pod_uid: &PodUid) -> NcclStatus {
     let uid = pod_uid.as_str();
     let sees_node = || host::scope(paths).is_none_or(|scope| scope.processes == Extent::Node);
@@ -90,7 +87,8 @@ pub(crate) fn ask(paths: &Paths, pod_uid: &PodUid) -> NcclStatus {
     }
 }
 
-/// Returns the output of a child without texts that it does not make: a pod could have taken the child over.
+/// Checks the output of the child, and removes texts that the child does not create: a pod could have taken control of
+/// the child.
 fn checked(mut status: NcclStatus) -> NcclStatus {
     let is_hex = |text: &str| text.strip_prefix("0x").is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok());
     let is_made = |rank: &NcclRank| rank.host.is_empty() || rank.host.parse::<IpAddr>().is_ok();
@@ -127,7 +125,7 @@ pub(crate) fn run_in_child(request: &NcclRequest) -> ExitCode {
 
 fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)> {
     let other = |error| ("nccl_not_asked", error);
-    isolate().map_err(other)?;
+    child::isolate().map_err(other)?;
     let pod = Pod::find(&request.proc, &request.pod_uid).map_err(other)?;
     let mut found = None;
     for network in pod.networks() {
@@ -161,7 +159,7 @@ fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)
     Ok(NcclStatus { between_ms, problem, ..compared::compare(&request.pod_uid, before, after) })
 }
 
-/// Enters the network of the pod. Without it, the request would go to the host.
+/// Enters the network namespace of the pod. Otherwise, the request would be sent to the host.
 fn enter(Network { file, is_namespace }: &Network, is_saved_tree: bool) -> io::Result<()> {
     match (is_namespace, is_saved_tree) {
         (false, true) => Ok(()),
@@ -171,39 +169,17 @@ fn enter(Network { file, is_namespace }: &Network, is_saved_tree: bool) -> io::R
     }
 }
 
-/// Makes the child the first process that the kernel ends if memory is scarce, and prevents dumps and traces of its memory.
-fn isolate() -> io::Result<()> {
-    std::fs::write("/proc/self/oom_score_adj", END_FIRST)?;
-    limit(Resource::Core, NO_DUMP)?;
-    end_with_parent()
-}
-
-/// Drops all that is not needed to ask: privileges, files, processes and memory.
+/// Drops everything that is not needed for the request: privileges, files, processes and memory.
 fn drop_everything() -> io::Result<()> {
-    limit(Resource::As, MEMORY)?;
-    limit(Resource::Fsize, 0)?;
-    limit(Resource::Nproc, 0)?;
+    child::limit(Resource::As, MEMORY)?;
+    child::limit(Resource::Fsize, 0)?;
+    child::limit(Resource::Nproc, 0)?;
     privileges::drop_all_below(Some(Path::new(NO_FILES)))?;
-    // The change of the user cleared what ends the child, and what keeps others from its memory.
-    end_with_parent()
+    // The change of the user has reset these settings.
+    child::end_with_parent()
 }
 
-fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
-}
-
-/// Makes the kernel end this process with its parent, and prevents dumps and traces.
-fn end_with_parent() -> io::Result<()> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // A parent that ended earlier sends no signal.
-    match getppid() == child::parent() {
-        true => Ok(()),
-        false => Err(io::Error::other("the probe has ended")),
-    }
-}
-
-/// Returns the JSON. Communicators are left out, the last ones first, until it is short enough.
+/// Returns the JSON. Communicators are removed from the end until the JSON is short enough.
 fn fit(mut status: NcclStatus) -> Vec<u8> {
     loop {
         let text = serde_json::to_vec(&status).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Tests of requests to a fake status service of NCCL, to one that is too old, and to hostile ones.
+//! Tests of status requests to fake NCCL services: a current one, services that are too old, and hostile services.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -37,12 +37,12 @@ fn document(ranks: Vec<Value>, missing: Vec<Value>) -> Value {
     })
 }
 
-/// Returns an answer of 16 ranks, of which rank 11 has launched `lags` operations and the others `others`.
+/// Returns an answer with 16 ranks. Rank 11 has launched `lags` operations, and each other rank `others` operations.
 fn lagging(lags: u64, others: u64) -> Value {
     document((0..16).map(|index| rank(index, if index == 11 { lags } else { others })).collect(), Vec::new())
 }
 
-/// A service that answers each connection as `serve` says. Returns the lines that it was sent.
+/// Starts a service that uses `serve` for each connection. Returns the lines that the service received.
 fn server(serve: impl Fn(&mut TcpStream, &str) -> bool + Send + 'static) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -62,7 +62,7 @@ fn server(serve: impl Fn(&mut TcpStream, &str) -> bool + Send + 'static) -> (Soc
     (address, lines)
 }
 
-/// Answers as NCCL 2.29.2 does.
+/// Responds in the same way as NCCL 2.29.2.
 fn speaks(writer: &mut TcpStream, line: &str, json: &str) -> bool {
     let answer = match line {
         "CLIENT PROTOCOL 2" => "SERVER PROTOCOL 2\n",
@@ -108,8 +108,8 @@ fn a_safe_version_is_asked_in_json_and_shows_the_rank_that_lags() {
     assert_eq!((named.rank, named.host.as_str(), named.device), (11, "10.0.0.1", 3));
 }
 
-/// NCCL 2.24 to 2.28 do not know MONITOR, and they crash the job while they collect the status. An empty answer, an error of another
-/// kind, and a service without the format are not asked either.
+/// NCCL 2.24 to 2.28 do not know MONITOR, and they crash the job while they collect the status. No status request is
+/// sent to a service with an empty answer, a different error, or without the format.
 #[test]
 fn a_version_that_is_too_old_is_never_asked_for_the_status() {
     for (request, answer) in [
@@ -125,7 +125,7 @@ fn a_version_that_is_too_old_is_never_asked_for_the_status() {
             false => speaks(writer, line, &json),
         });
         let error = ask(address, Duration::from_secs(5)).expect_err("it is too old");
-        assert!(error.contains("too old to be asked safely"), "{error}");
+        assert!(error.contains("too old to be queried safely"), "{error}");
         let sent: Vec<_> = lines.try_iter().collect();
         assert!(!sent.iter().any(|line| line.contains("STATUS")), "{request}: {answer}: {sent:?}");
     }
@@ -159,12 +159,14 @@ fn a_forged_list_of_ranks_is_impossible() {
     let mut huge = document(vec![rank(0, 1)], Vec::new());
     huge["communicators"][0]["size"] = json!(u64::MAX);
     let read = |value: &Value| from_json(value.to_string().as_bytes()).expect("JSON");
-    for (forged, why) in [(&twice, "twice"), (&beyond, "rank 512 of 2"), (&huge, "18446744073709551615 ranks")] {
+    for (forged, why) in
+        [(&twice, "twice"), (&beyond, "rank 512 is outside the 2"), (&huge, "18446744073709551615 ranks")]
+    {
         let status = compared::compare(POD, read(forged), None);
         assert!(only(&status).impossible.as_ref().is_some_and(|said| said.contains(why)), "{status:#?}");
     }
     let fell = compared::compare(POD, read(&lagging(9, 9)), Some(read(&lagging(8, 9))));
-    assert_eq!(only(&fell).impossible.as_deref(), Some("a count of rank 11 fell"));
+    assert_eq!(only(&fell).impossible.as_deref(), Some("a count of rank 11 decreased"));
 }
 
 #[test]
@@ -199,7 +201,7 @@ fn texts_are_cleaned_and_the_output_is_bounded() {
     crate::fuzzing::assert_clean(&read, 64 << 10);
 }
 
-/// A pod that found a defect of the child could print anything in its place.
+/// A pod that found a defect of the child could make it print anything.
 #[test]
 fn the_parent_keeps_no_text_that_the_child_does_not_make() {
     let read = || from_json(lagging(4711, 4712).to_string().as_bytes()).expect("JSON");
@@ -230,7 +232,7 @@ fn a_service_that_is_slow_long_wrong_or_absent_ends_with_a_reason() {
     let flood = |writer: &mut TcpStream, line: &str| match line {
         "STATUS" => {
             let part = vec![b' '; 1 << 20];
-            // 1 GiB, unless the other side ends the connection.
+            // The server sends up to 1 GiB, unless the client ends the connection.
             (0..1024).all(|_| writer.write_all(&part).is_ok())
         }
         _ => speaks(writer, line, ""),
@@ -256,7 +258,7 @@ fn a_service_that_is_slow_long_wrong_or_absent_ends_with_a_reason() {
         ("longer than 4 MiB", server(flood).0),
         ("no complete answer in time", server(drip).0),
         ("too long", server(long_line).0),
-        ("does not speak NCCL's protocol", server(other).0),
+        ("does not use NCCL's protocol", server(other).0),
         ("no complete answer in time", server(silent).0),
         ("closed the connection", server(closes).0),
         ("not the JSON of NCCL", server(half).0),
@@ -273,7 +275,7 @@ fn a_service_that_is_slow_long_wrong_or_absent_ends_with_a_reason() {
     assert!(ask(free, time).expect_err("nobody listens").contains("refused"));
 }
 
-/// Another process can listen on the port between the search for its owner and the connection.
+/// After the owner of the port was found, another process can listen on the port before the connection is made.
 #[test]
 fn nothing_is_sent_to_a_service_that_is_no_longer_that_of_the_pod() {
     let (address, lines) = server(|writer, line| speaks(writer, line, "{}"));
@@ -282,7 +284,7 @@ fn nothing_is_sent_to_a_service_that_is_no_longer_that_of_the_pod() {
     assert_eq!((error.to_string().as_str(), lines.try_iter().count()), ("other sockets", 0));
 }
 
-/// A pod with more processes than are read is not accused of sharing its port.
+/// If a pod has more processes than are read, the error must not claim that the pod shares its port.
 #[test]
 fn a_pod_that_is_too_large_is_named_as_such() {
     let tree = Tree::new();
@@ -295,7 +297,7 @@ fn a_pod_that_is_too_large_is_named_as_such() {
     assert!(error.to_string().contains("too many processes"), "{error}");
 }
 
-/// Several processes of a pod share the port, and one of them is stopped.
+/// Several processes of a pod share the port, and one of these processes is stopped.
 #[test]
 fn the_next_process_is_asked_if_the_first_one_does_not_answer() {
     let json = lagging(1, 1).to_string();
@@ -365,7 +367,7 @@ fn only_a_loopback_port_of_the_pods_own_processes_is_asked() {
             Err(why) => assert!(find(&tree).expect_err(name).contains(why), "{name}"),
         }
     }
-    // The variable names another port, but never another address.
+    // The variable changes the port, but never the address.
     for (value, expected) in [
         ("localhost:4000", Some("127.0.0.1:4000")),
         ("0.0.0.0:4000", Some("127.0.0.1:4000")),
@@ -381,7 +383,7 @@ fn only_a_loopback_port_of_the_pods_own_processes_is_asked() {
     }
 }
 
-/// The network is entered before its sockets are read, and they are read again before the second request.
+/// The sockets of a network namespace are read after it was entered, and again before the second request.
 #[test]
 fn sockets_that_appear_later_are_noticed() {
     let tree = Tree::new();
@@ -421,7 +423,7 @@ fn a_process_that_poses_as_another_pod_is_not_asked() {
     }
 }
 
-/// A request without the network of the pod would reach a service of the host.
+/// Without the network namespace of the pod, a request would reach a service of the host.
 #[test]
 fn without_a_namespace_only_a_saved_tree_is_asked() {
     let tree = Tree::new();

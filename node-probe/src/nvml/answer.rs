@@ -1,4 +1,4 @@
-//! The messages of the NVML process to the probe (`Answer`): one line of JSON for each answer.
+//! `Answer`: a message of the NVML process to the probe. Each message is one line of JSON.
 //!
 //! A section is sent as one part for each GPU, as soon as the part is read. A part that was not complete in time has the
 //! values that arrived and a list of the missing values. A later part of the same GPU replaces the earlier part.

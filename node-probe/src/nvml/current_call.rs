@@ -1,4 +1,4 @@
-//! Records the current NVML call (`CallRecorder`), so that the parent process can detect a call that hangs or crashed.
+//! `CallRecorder`: records the current NVML call, so that the parent process can detect a call that hangs or crashed.
 //!
 //! The NVML process writes the record to a page of memory that its parent can read even after a crash.
 

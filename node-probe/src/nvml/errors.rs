@@ -1,4 +1,4 @@
-//! The errors of NVML calls (`NvmlError`): their meaning for the report, the text of NVML, and the next step.
+//! `NvmlError`: the errors of NVML calls with their meaning for the report, NVML's text, and the next step.
 //!
 //! There are three kinds. *Absent*: this hardware or driver does not have the value, which is not a defect. *Gone*: the GPU
 //! no longer responds, so it is not called again. *Failed*: everything else.

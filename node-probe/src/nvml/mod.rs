@@ -1,4 +1,6 @@
-//! Modules that read NVML, NVIDIA's management library, in a child process. Each imports only from those above it.
+//! Modules that read NVML, NVIDIA's management library, in a child process.
+//!
+//! Each module imports only from the modules above it.
 //!
 //! ```text
 //!   errors           NVML's return codes: what they mean and what to do
@@ -8,7 +10,7 @@
 //!   process/         the child process that calls NVML
 //! ```
 //!
-//! This module contains no rules: a value is reported as in `nvidia-smi -q`, or is listed as missing.
+//! These modules contain no rules: a value is reported as in `nvidia-smi -q`, or is listed as missing.
 
 mod answer;
 mod current_call;

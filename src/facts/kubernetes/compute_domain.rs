@@ -11,7 +11,7 @@ pub struct ComputeDomain {
     pub name: String,
     /// Status of the whole domain: `Ready` or `NotReady`.
     pub status: Option<String>,
-    /// Number of nodes that the domain shall have (`spec.numNodes`); 0 if the number is not given.
+    /// Number of nodes that the domain should have (`spec.numNodes`); 0 if the number is not set.
     pub expected_nodes: u32,
     pub created: Option<Timestamp>,
     /// The nodes that have joined, each with its IMEX daemon.
@@ -25,6 +25,7 @@ pub struct DomainNode {
     pub name: String,
     /// Whether the IMEX daemon of the node is ready. `None` if the version of the DRA driver does not report it.
     pub ready: Option<bool>,
-    /// NVLink clique. Empty for a node whose GPUs are in no NVLink fabric of several nodes: there, no IMEX daemon runs.
+    /// NVLink clique. Empty if the GPUs of the node are not in an NVLink fabric of several nodes. Such a node runs no
+    /// IMEX daemon.
     pub clique: String,
 }

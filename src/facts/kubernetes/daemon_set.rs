@@ -1,4 +1,4 @@
-//! `DaemonSetFacts`: a DaemonSet of the cluster, whether it fits the node, and its pod on the node.
+//! `DaemonSetFacts`: a DaemonSet of the cluster, whether it should run on the node, and its pod on the node.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,25 +29,25 @@ impl DaemonSetRole {
     }
 }
 
-/// A DaemonSet, as seen from one node.
+/// A DaemonSet in relation to one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DaemonSetFacts {
     pub namespace: String,
     pub name: String,
     pub role: DaemonSetRole,
-    /// The first requirement that the node does not meet: name, selector, affinity or taint. `None` if the DaemonSet should
-    /// have a pod on the node.
+    /// The first requirement of the DaemonSet that the node does not meet: name, selector, affinity or taint. `None` if
+    /// the DaemonSet should have a pod on the node.
     pub mismatch: Option<String>,
     /// Time at which the DaemonSet was created.
     pub created: Option<Timestamp>,
     /// Whether the controller is replacing the pods of the DaemonSet, or has not processed the newest version of the
     /// DaemonSet yet.
     pub rolling_out: bool,
-    /// The pod on the node, the ready one if there are several. For a pod that the scheduler did not place, only
+    /// The pod on the node. If there are several, a ready pod is preferred. For a pod that was not scheduled, only
     /// `refusal` is set.
     pub pod: Option<NvidiaPod>,
-    /// The message of the controller that could not create a pod, or of the scheduler that did not place the pod. Read
-    /// only for some of the DaemonSets without a pod.
+    /// The message of the controller that could not create a pod, or of the scheduler that could not schedule the pod.
+    /// Read only for some of the DaemonSets without a pod.
     pub refusal: Option<String>,
 }

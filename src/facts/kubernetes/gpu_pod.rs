@@ -1,4 +1,4 @@
-//! `GpuPod`: facts from the Kubernetes API about a pod with GPUs, for the rules that compare allocation and use.
+//! `GpuPod`, `GpuContainer`: facts from the Kubernetes API about a pod with GPUs and its containers.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct GpuPod {
     pub deleting: bool,
     /// End of the grace period, if the deletion of the pod was requested (`metadata.deletionTimestamp`).
     pub deletion_due: Option<Timestamp>,
-    /// Containers that request GPUs and run as long as the pod (no init containers).
+    /// Containers that request GPUs, without init containers.
     pub containers: Vec<GpuContainer>,
     /// Whether the pod has resource claims (dynamic resource allocation).
     pub has_claims: bool,
@@ -36,8 +36,8 @@ pub struct GpuPod {
     /// Settings in the pod specification that make other GPUs visible: `container main is privileged`,
     /// `container main sets NVIDIA_VISIBLE_DEVICES=all`.
     pub extra_devices_reason: Vec<String>,
-    /// Whether the controller of the pod is a controller for software of the node, e.g. a DaemonSet or a ClusterPolicy
-    /// of the GPU Operator.
+    /// Whether the controller of the pod manages software of the node, e.g. a DaemonSet or a ClusterPolicy of the GPU
+    /// Operator.
     pub is_node_software: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `NodeConditionFact`, `Decision`, `MachineFacts`: conditions of a node, what a platform does with it, and its machine.
+//! `NodeConditionFact`: a node condition. `Decision`: maintenance or repair by a platform. `MachineFacts`: a machine.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,14 +11,15 @@ pub struct NodeConditionFact {
     pub name: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// Reason in one word.
+    /// Reason as one word, e.g. `KubeletNotReady`.
     pub reason: String,
     pub message: String,
     /// Time of the last change of the status.
     pub since: Option<Timestamp>,
 }
 
-/// What a platform or a repair system has decided about the node, as one of its signals shows.
+/// What a platform or a repair system has decided about the node, according to one of its labels, taints, conditions or
+/// annotations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Decision {
@@ -29,7 +30,7 @@ pub struct Decision {
     pub signal: String,
     /// The next action of the owner, in words.
     pub next: String,
-    /// The time that the signal announces.
+    /// The time that the signal contains.
     pub at: Option<Timestamp>,
 }
 
@@ -37,24 +38,24 @@ pub struct Decision {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionKind {
-    /// Maintenance or a repair will follow, or may follow.
+    /// Maintenance or a repair will follow or may follow.
     #[default]
     Announced,
-    /// Maintenance of the machine runs, or its pods are being ended for it.
+    /// Maintenance is in progress, or the pods of the node are being removed for it.
     Maintenance,
     /// The owner repairs the node.
     Repair,
-    /// The owner took the node out of service and does nothing more.
+    /// The owner took the node out of service and takes no further action.
     OutOfService,
 }
 
-/// An object that provides the machine of a node: a NodeClaim of Karpenter, or a Machine of Cluster API or OpenShift.
+/// An object that creates the machine of a node: a NodeClaim of Karpenter, or a Machine of Cluster API or OpenShift.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MachineFacts {
     /// `NodeClaim` or `Machine`.
     pub kind: String,
-    /// Namespace, if the kind has one.
+    /// Namespace of the object. Absent for kinds without a namespace.
     pub namespace: Option<String>,
     pub name: String,
     /// Name of the node, once the machine has joined the cluster.

@@ -1,14 +1,14 @@
-//! `LinkedPod`: a pod to which the problem of another pod or of a node leads, with its state and the end of its log.
+//! `LinkedPod`: another pod that may explain the problem of a pod or node, with its state and the end of its log.
 
 use serde::{Deserialize, Serialize};
 
 use crate::facts::kubernetes::node::NvidiaPod;
 
-/// A pod to which the problem of another pod or of a node leads: a message names it, or it offers what is missing.
+/// Another pod that may explain the problem of a pod or node: a message names it, or it provides a missing resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkedPod {
-    /// Why it was read: `offers rdma/hca_shared_devices_a`.
+    /// Why the pod was read: `offers rdma/hca_shared_devices_a`.
     pub role: String,
     /// The pod; its component is `Other` unless it belongs to NVIDIA's software.
     pub pod: NvidiaPod,
@@ -18,11 +18,11 @@ pub struct LinkedPod {
     pub container: String,
     /// The last lines of the log, oldest first. `None` if the log could not be read.
     pub log: Option<Vec<String>>,
-    /// The pods that provide what this pod needs, and that became ready only after it had started.
+    /// The pods that this pod needs and that became ready only after it had started.
     pub older_than: Vec<String>,
 }
 
 impl LinkedPod {
-    /// The role of a pod whose log a finding of the first diagnosis tells to read.
+    /// The role of a pod whose log a finding of the first diagnosis recommends to read.
     pub const NAMED_BY_FINDING: &'static str = "a finding names its log";
 }

@@ -1,4 +1,4 @@
-//! Modules of the facts from the Kubernetes API about nodes and pods.
+//! Modules of the facts from the Kubernetes API: nodes, pods, DaemonSets, ComputeDomains, decisions of platforms.
 //!
 //! The launcher reads these facts. The rules and the explanation of a pod use them together with the report.
 //!

@@ -1,4 +1,4 @@
-//! `KubernetesFacts`: facts from the Kubernetes API about one node, its pods and its labels.
+//! `KubernetesFacts`: facts from the API about one node: GPU resources, labels, conditions, pods, NVIDIA's software.
 //!
 //! The launcher reads these facts; scenarios contain them as JSON.
 //!
@@ -58,8 +58,8 @@ pub struct KubernetesFacts {
     pub nvidia_pods: Option<Vec<NvidiaPod>>,
     /// Whether another node has the label of node feature discovery for PCI devices of NVIDIA.
     pub pci_label_elsewhere: Option<bool>,
-    /// The pods that should offer the GPUs of the node, if no GPU is offered: device plugins, what they need, and the operator that
-    /// creates them. Read only in this case.
+    /// The pods that may explain why the node offers no GPUs: device plugins, pods that they need, and the operator
+    /// that creates them. Read only if no GPU is offered.
     pub linked_pods: Vec<LinkedPod>,
     /// RuntimeClasses that pods on the node use.
     pub runtime_classes: Option<Vec<RuntimeClassUse>>,
@@ -70,29 +70,29 @@ pub struct KubernetesFacts {
     /// Pods on the node that have not started any container yet, except pods of NVIDIA's software.
     pub starting_pods: Option<Vec<StartingPod>>,
 
-    /// The DaemonSets of the cluster, as seen from this node. `None` if they or the pods on the node were not read.
+    /// The DaemonSets of the cluster, in relation to this node. `None` if they or the pods on the node were not read.
     pub daemon_sets: Option<Vec<DaemonSetFacts>>,
-    /// Why the DaemonSets could not be read. This missing input alone does not change the verdict about the node.
+    /// Why the DaemonSets could not be read. This alone does not change the verdict about the node.
     pub daemon_sets_unread: Option<String>,
 
-    /// The ComputeDomain of the node. `None` if the node is in no such domain.
+    /// The ComputeDomain of the node. `None` if the node is not in a ComputeDomain.
     pub compute_domain: Option<ComputeDomain>,
-    /// Why the ComputeDomain could not be read. This missing input alone does not change the verdict about the node.
+    /// Why the ComputeDomain could not be read. This alone does not change the verdict about the node.
     pub compute_domain_unread: Option<String>,
 
     /// Conditions of the node that are not in their healthy state, except those about GPUs.
     pub conditions: Vec<NodeConditionFact>,
     /// Taints as `key=value:effect`.
     pub taints: Vec<String>,
-    /// Labels and annotations with which operators and monitors report a state that is neither done nor healthy, as `key=value`.
+    /// Labels and annotations of operators and monitors that report a problem or unfinished work, as `key=value`.
     pub states: Vec<String>,
-    /// What platforms and repair systems have decided about the node: maintenance, repair.
+    /// What platforms and repair systems have decided about the node, e.g. maintenance or repair.
     pub decisions: Vec<Decision>,
     /// Time at which the Node object was created.
     pub created: Option<Timestamp>,
     /// Whether the Node object is being deleted.
     pub deleting: bool,
-    /// Why no probe could run on the node. In this case, everything that is known about the node comes from the API.
+    /// Why no probe could run on the node. In this case, all facts about the node are from the API.
     pub no_probe: Option<String>,
     /// Time at which the kubelet last renewed the Lease of the node. Read only if no probe ran.
     pub lease_renewed: Option<Timestamp>,
@@ -198,7 +198,7 @@ pub struct GpuLabels {
     pub sharing_strategy: Option<String>,
     /// Version of the driver that GKE installs (`cloud.google.com/gke-gpu-driver-version`); `disabled` if GKE installs none.
     pub gke_driver_version: Option<String>,
-    /// For some of the node's labels (by full name): the last time at which the writer of the label changed anything on
+    /// For some labels of the node (by full name): the last time at which the writer of the label changed anything on
     /// the node (`managedFields`). The label has not changed since then.
     pub unchanged_since: BTreeMap<String, Timestamp>,
 }

@@ -1,4 +1,4 @@
-//! `PodFacts`: facts from the Kubernetes API about one pod, its containers and events, for the explanation of the pod.
+//! `PodFacts`: facts from the Kubernetes API about one pod, its containers, events and logs.
 
 use jiff::Timestamp;
 
@@ -14,7 +14,7 @@ pub struct PodFacts {
     pub node: Option<String>,
     /// Whether the node of the pod is Ready; `None` if the node was not read.
     pub node_ready: Option<bool>,
-    /// The condition `Ready` of the pod's node with its reason, message and time, if the node is not Ready.
+    /// The reason, message and time of the condition `Ready` of the pod's node, if the node is not Ready.
     pub node_not_ready: Option<String>,
     /// The pressure conditions of the pod's node: name (`DiskPressure`, `MemoryPressure`, `PIDPressure`) and status.
     pub node_pressure: Vec<(String, String)>,
@@ -30,19 +30,21 @@ pub struct PodFacts {
     pub scheduled: Option<Timestamp>,
     /// Time at which the deletion of the pod was requested.
     pub deleted: Option<Timestamp>,
-    /// Time that the containers have to end after the request to delete the pod, in seconds.
+    /// The grace period for the deletion of the pod, in seconds.
     pub grace_seconds: Option<i64>,
-    /// Reason and message of the condition `DisruptionTarget`, if it is True: Kubernetes ends the pod for this reason.
+    /// Reason and message of the condition `DisruptionTarget`, if it is `True`: Kubernetes terminates the pod for this
+    /// reason.
     pub disruption: Option<String>,
     /// Containers of the pod, init containers first.
     pub containers: Vec<ContainerFacts>,
     pub events: Vec<PodEvent>,
-    /// Warnings about other objects that name the pod or that the pod belongs to (a virtual machine, a job, a group of pods, a
-    /// claim), oldest first. The messages begin with kind and name of that object.
+    /// Warnings about other objects, oldest first: objects that own the pod (a virtual machine, a job, a group of pods,
+    /// a claim), or whose message names the pod. Each message begins with the kind and name of the object.
     pub related_warnings: Vec<PodEvent>,
     /// Other pods of the same controller that do not run, each with its phase: `train-worker-3 (Pending)`.
     pub siblings_not_running: Vec<String>,
-    /// The pods to which the problem leads: named in a message, of the same job, or the ones that offer what is missing.
+    /// Other pods that may explain the problem: pods that a message names, pods of the same job, and pods that provide
+    /// a missing resource.
     pub linked_pods: Vec<LinkedPod>,
     /// Name of the queue that admits the pod (label `kueue.x-k8s.io/queue-name`).
     pub queue: Option<String>,
@@ -62,7 +64,7 @@ pub struct PodFacts {
     pub scheduling_gates: Vec<String>,
     /// Whether the pod requests GPUs.
     pub wants_gpus: bool,
-    /// Containers that request GPUs of a device plugin and run as long as the pod (no init containers).
+    /// Containers that request GPUs of a device plugin, without init containers.
     pub gpu_containers: Vec<String>,
     /// Whether the pod belongs to NVIDIA's software on the node (driver, toolkit, device plugin, validator). Such a pod
     /// requests no GPU but needs the driver.
@@ -76,7 +78,7 @@ pub struct PodFacts {
     pub other_resources: Vec<String>,
     /// Device files of the host, or folders of them, that containers mount: `/dev/infiniband`.
     pub host_devices: Vec<String>,
-    /// The specifications of the containers, init containers first.
+    /// The specifications of the containers. Init containers come first.
     pub specs: Vec<ContainerSpec>,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
@@ -86,12 +88,12 @@ pub struct PodFacts {
     pub preemption: Preemption,
     /// The free resources of the GPU nodes compared with the requests of the pod, while the pod is Pending.
     pub capacity_shortage: Option<CapacityShortage>,
-    /// Pods that hold GPUs for which the pod may wait: of the same rollout or set, or being deleted.
+    /// Pods that hold GPUs for which the pod may wait: pods of the same rollout or controller, and pods that are being
+    /// deleted.
     pub gpu_holders: Vec<GpuHolder>,
-    /// Devices that annotations of the pod name by UUID, each with the node that has it.
+    /// Devices whose UUIDs are in annotations of the pod, each with the node that has the device.
     pub bound_devices: Vec<BoundDevice>,
-    /// Resources of which the pod requests one without the other that its device plugin needs: requested, not
-    /// requested.
+    /// Resources that the pod requests without a second resource that the device plugin requires: (requested, missing).
     pub half_requests: Vec<(String, String)>,
     /// Names of the ResourceClaims of the pod. For a claim that is not created yet: the name of the template.
     pub pending_resource_claims: Vec<String>,
@@ -106,8 +108,8 @@ pub struct PodFacts {
     pub not_created_by: Option<String>,
 }
 
-/// Reasons of events of a Job that has no pods, and will have none until somebody changes something. Other controllers put the kind of
-/// their job before the reason: `PyTorchJobSuspended`.
+/// Reasons of events of a Job that has no pods, and gets none until a user changes something. Other controllers put the
+/// kind of their job before the reason: `PyTorchJobSuspended`.
 pub const JOB_REASONS: [&str; 8] = [
     "BackoffLimitExceeded",
     "DeadlineExceeded",
@@ -135,7 +137,7 @@ pub struct Preemption {
 /// The resources of GPU nodes compared with the requests of a pending pod, as texts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CapacityShortage {
-    /// A problem that is not in the scheduler's message, e.g. `no GPU node advertises nvidia.com/gpu`.
+    /// A problem that the message of the scheduler does not contain, e.g. `no GPU node advertises nvidia.com/gpu`.
     pub problem: Option<String>,
     /// The shortage, e.g. `requests 4 nvidia.com/gpu on one node; the GPU node with most free, gpu-7, has 2`.
     pub shortage: String,
@@ -147,12 +149,12 @@ pub struct CapacityShortage {
     pub never_fits: bool,
     /// The largest request that would start now, e.g. `fits now: at most 2 nvidia.com/gpu in one pod: 2 on gpu-7, 1 on gpu-8`.
     pub fits_now: Option<String>,
-    /// An eligible node that has enough of every resource: something else excludes it.
+    /// An eligible node with enough of every resource. Something else excludes this node.
     pub has_room: Option<String>,
-    /// The node that has enough of every resource and is excluded for the fewest reasons that were checked, with these reasons:
-    /// `gpu-8 has 4 nvidia.com/gpu free and is excluded: cordoned`.
+    /// The node that has enough of every resource and is excluded for the fewest reasons, with these reasons: `gpu-8
+    /// has 4 nvidia.com/gpu free and is excluded: cordoned`. Only some reasons are checked.
     pub excluded: Option<String>,
-    /// Requested GPUs that a node has and does not offer: `1 of 4 nvidia.com/gpu of gpu-7 not allocatable`.
+    /// Requested GPUs that a node has but does not offer: `1 of 4 nvidia.com/gpu of gpu-7 not allocatable`.
     pub unhealthy: Option<String>,
 }
 
@@ -162,32 +164,32 @@ pub struct GpuHolder {
     /// `namespace/name`.
     pub name: String,
     pub node: String,
-    /// The GPUs in words: `1 nvidia.com/gpu`.
+    /// The number and resource of the GPUs: `1 nvidia.com/gpu`.
     pub amount: String,
     pub relation: Option<HolderRelation>,
-    /// When the grace period of the pod ends or ended, if its deletion was requested.
+    /// The end of the grace period of the pod, if its deletion was requested.
     pub deleted: Option<Timestamp>,
-    /// Whether that time is over.
+    /// Whether the grace period is over.
     pub is_overdue: bool,
-    /// Finalizers, which keep a deleted pod.
+    /// Finalizers. They delay the removal of a deleted pod.
     pub finalizers: Vec<String>,
 }
 
 /// How a pod that holds GPUs is related to the pod that waits for them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HolderRelation {
-    /// Of another ReplicaSet of the same Deployment (or Rollout), which is older. Contains the name of the Deployment.
+    /// An older ReplicaSet of the same Deployment (or Rollout) owns it. Contains the name of the Deployment.
     EarlierOfRollout(String),
-    /// Of the same controller: `Job train`.
+    /// The same controller owns it, e.g. `Job train`.
     SameController(String),
 }
 
-/// A device that an annotation of a pod names by its UUID.
+/// A device whose UUID is in an annotation of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BoundDevice {
     pub annotation: String,
     pub uuid: String,
-    /// The node in whose annotations the UUID is.
+    /// The node whose annotations contain the UUID.
     pub node: String,
     /// Why the pod cannot use that node now.
     pub reasons_against: Vec<String>,
@@ -203,26 +205,27 @@ pub struct ContainerLog {
     pub lines: Vec<String>,
 }
 
-/// The specification of a container, as far as messages can be about it.
+/// The fields of a container specification that error messages can be about.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerSpec {
     pub name: String,
     pub image: String,
-    /// `command` and `args`, one after the other.
+    /// `command`, followed by `args`.
     pub arguments: Vec<String>,
-    /// Names and plain values of environment variables. A value can be a secret: it is compared, and shown only as a part of a
-    /// message that has it already.
+    /// Environment variables with plain values. A value can be a secret: it is only compared with messages, and shown
+    /// only if a message already contains it.
     pub environment: Vec<(String, String)>,
-    /// Paths at which volumes are mounted, each with its volume in words: `hostPath /dev (volume dev)`.
+    /// Mount paths of volumes, each with a description of the volume: `hostPath /dev (volume dev)`.
     pub mounts: Vec<(String, String)>,
     pub privileged: bool,
     /// `runAsUser` of the container or the pod.
     pub user: Option<i64>,
     /// Dropped capabilities.
     pub dropped: Vec<String>,
-    /// Whether it requests GPUs, of a device plugin or by a claim.
+    /// Whether the container requests GPUs from a device plugin or with a claim.
     pub requests_gpus: bool,
-    /// Its limit of memory, as it is written: `64Gi`; or else that of the pod.
+    /// The memory limit as in the specification: `64Gi`. Without a limit of the container, this is the limit of the
+    /// pod.
     pub memory_limit: Option<String>,
 }
 

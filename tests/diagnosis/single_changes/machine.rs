@@ -1,4 +1,4 @@
-//! `change`: makes a virtual machine with RoCE and time-slicing of a base node, with the facts that no other base node has.
+//! `change`: changes a base node to a virtual machine with RoCE and time-slicing, for facts that no base node has.
 
 use syringe_core::facts::host::Host;
 use syringe_core::facts::inventory::Inventory;
@@ -23,7 +23,7 @@ pub(super) fn change(report: &mut Report, cluster: &mut KubernetesFacts) {
     let host: &mut Host = data(&mut sections.host);
     (host.numa_balancing, host.driver.module_listed) = (Some(false), Some(true));
     let kubelet: &mut Kubelet = data(&mut sections.kubelet);
-    // Each replica is of another GPU.
+    // Each replica belongs to a different GPU.
     for allocation in &mut kubelet.allocations {
         allocation.replicas = u32::try_from(allocation.devices.len()).ok();
     }
@@ -57,7 +57,7 @@ fn kubernetes(cluster: &mut KubernetesFacts) {
     };
     cluster.runtime_classes = Some(vec![class]);
     let pods = cluster.nvidia_pods.as_deref().unwrap_or_default();
-    // Other rules judge the pods of the plugin and of what it needs.
+    // Other rules evaluate the pods of the plugin and the pods that the plugin needs.
     let pod = NvidiaPod {
         name: "nvidia-dcgm-exporter-x7p2q".into(),
         uid: "0b6c1d52-8c1f-4a55-9a0e-5f6f0e3d7c11".into(),

@@ -9,7 +9,7 @@ use crate::facts::Gpu;
 use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, put_list, versioned};
 use crate::rates;
 
-/// Distance between the invented addresses of retired pages.
+/// Distance between the fictitious addresses of retired pages.
 const PAGE_SIZE: u64 = 4096;
 
 gpu_values! {

@@ -184,8 +184,8 @@ fn counter(gpu: &Gpu<'_>, scope: u32, name: &str, counts: fn(&NvlinkGroup) -> bo
     if counts(group) { Ok(Value::Long(now())) } else { Err(NOT_SUPPORTED) }
 }
 
-/// Returns a bit error rate as NVML encodes it: the exponent in bits 0 to 7, the mantissa in bits 8 to 11. The value without
-/// an error is 15e-255.
+/// Returns a bit error rate in NVML's encoding: the exponent in bits 0 to 7, the mantissa in bits 8 to 11. The value
+/// 15e-255 means that there was no error.
 fn bit_error_rate(gpu: &Gpu<'_>, scope: u32, name: &str) -> Answer<Value> {
     let group = group(gpu, scope).ok().filter(|group| is_nvlink5(group)).ok_or(NOT_SUPPORTED)?;
     let Some(rate) = group.bit_error_rates.get(name) else { return Ok(Value::Long(0xfff)) };

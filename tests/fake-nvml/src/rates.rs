@@ -1,4 +1,6 @@
-//! Counters that grow: after a pause of half the window of the facts' `sample`, a counter has grown by the sample's number.
+//! `added`: counters that grow between two readings, by the numbers in the `sample` of the facts.
+//!
+//! A counter grows after a pause of at least half the window of the sample.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +13,7 @@ use crate::facts::Gpu;
 /// The last reading of each counter, by GPU and name, and whether the counter has grown.
 static READ: Mutex<BTreeMap<(u32, String), (Instant, bool)>> = Mutex::new(BTreeMap::new());
 
-/// Returns what is added to a counter now. `growth` takes it from the sample.
+/// Returns the number to add to a counter now. `growth` returns this number for a sample.
 pub(crate) fn added(gpu: &Gpu<'_>, counter: &str, growth: impl FnOnce(&Sample) -> u64) -> u64 {
     let Some(sample) = gpu.telemetry().and_then(|gpu| gpu.sample.as_ref()) else { return 0 };
     let now = Instant::now();
@@ -22,7 +24,7 @@ pub(crate) fn added(gpu: &Gpu<'_>, counter: &str, growth: impl FnOnce(&Sample) -
     if *has_grown { growth(sample) } else { 0 }
 }
 
-/// Returns what is added to a counter of one link now.
+/// Returns the number to add to a counter of one link now.
 pub(crate) fn added_to_link(gpu: &Gpu<'_>, link: u32, counter: &str) -> u64 {
     added(gpu, &format!("{counter} {link}"), |sample| {
         let of_link = sample.nvlink_errors.iter().filter(|one| one.counter == counter && one.links.contains(&link));
@@ -30,7 +32,7 @@ pub(crate) fn added_to_link(gpu: &Gpu<'_>, link: u32, counter: &str) -> u64 {
     })
 }
 
-/// Returns the nanoseconds that are added to the time of a policy now.
+/// Returns the nanoseconds to add to the time of a policy now.
 pub(crate) fn added_to_time(gpu: &Gpu<'_>, policy: &str) -> u64 {
     added(gpu, policy, |sample| {
         sample.throttled.iter().filter(|one| one.policy == policy).map(|one| one.duration_ms * 1_000_000).sum()

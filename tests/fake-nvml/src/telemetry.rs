@@ -180,7 +180,7 @@ pub(crate) fn time_or_setting(gpu: &Gpu<'_>, id: u32) -> Option<u64> {
     };
     let policies = ["software_thermal", "hardware_thermal", "power_brake"];
     let policy = id.checked_sub(first).and_then(|at| policies.get(at as usize));
-    // A setting that would be a long time.
+    // This setting would be a long time if it were read as a time.
     Some(policy.map_or(7_000_000_000_000, |policy| nanoseconds(gpu, policy)))
 }
 

@@ -1,4 +1,4 @@
-//! Functions for invented identities (UUIDs, serial numbers), and for times relative to the time of the report.
+//! Functions for fictitious identities (UUIDs, serial numbers), and for times relative to the time of the report.
 
 use std::fmt::Write;
 

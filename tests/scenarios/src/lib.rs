@@ -16,6 +16,7 @@
 //! | `gpus` | faults of one GPU |
 //! | `links` | NVLink, PCIe, temperature, power, other devices |
 //! | `software` | driver, processes and configuration |
+//! | `cuda` | the start of CUDA in a new process |
 //! | `driver_load` | why the nvidia module is not loaded |
 //! | `runtime` | container runtime and CDI |
 //! | `distributions` | nodes of different distributions |
@@ -24,11 +25,12 @@
 //! | `unusual` | healthy nodes that look unusual |
 //! | `reading` | values that could not be read, and faults that only threads show |
 //!
-//! All products are real. All identities and incidents are invented.
+//! All products are real. All identities and incidents are fictitious.
 
 mod base;
 mod benign;
 mod codes;
+mod cuda;
 mod distributions;
 mod driver_load;
 mod expectation;
@@ -68,6 +70,7 @@ static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
         gpus::scenarios(),
         links::scenarios(),
         software::scenarios(),
+        cuda::scenarios(),
         driver_load::scenarios(),
         runtime::scenarios(),
         distributions::scenarios(),

@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::facts::Mode;
+use syringe_core::facts::cuda::CudaStart;
 use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, LocationErrors, RecoveryAction, RemappedRows};
 use syringe_core::facts::host::Host;
 use syringe_core::facts::inventory::GpuInventory;
@@ -271,6 +272,10 @@ impl Node {
     pub(crate) fn host(mut self, change: impl FnOnce(&mut Host)) -> Self {
         change(data(&mut self.report.sections.host));
         self
+    }
+
+    pub(crate) fn cuda(self, cuda: CudaStart) -> Self {
+        self.host(|host| host.cuda = Some(cuda))
     }
 
     // ---- the report

@@ -11,7 +11,7 @@ use crate::kubernetes::{nvidia_pod, runtime_class};
 use crate::prelude::*;
 use crate::stack::{CONFIG, TOOLKIT, containerd, nvidia, plugin_stack, spec, validated};
 
-/// Returns scenarios of nodes for which every source was read, and nothing is wrong.
+/// Returns scenarios of healthy nodes for which every source was read.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let whole = |name, base, build: fn() -> Node| {
         healthy(name, "Everything was read, and nothing is wrong.")
@@ -51,7 +51,7 @@ fn node(base: &str) -> Node {
         })
 }
 
-/// Returns the processes of the daemons that run, started a minute after the boot, and the end of their logs.
+/// Returns the processes of the daemons, which started a minute after the boot, and the end of their logs.
 fn services(host: &Host) -> (Vec<StackProcess>, Vec<ServiceLog>) {
     let uptime = host.uptime_seconds.expect("an uptime").cast_signed();
     let at = Some(ago(seconds(uptime - 60)));
@@ -75,7 +75,7 @@ fn services(host: &Host) -> (Vec<StackProcess>, Vec<ServiceLog>) {
     (processes, logs)
 }
 
-/// Returns the levels of a host on which nothing is short or missing.
+/// Returns the state of a host on which all resources are sufficient and complete.
 pub(crate) fn levels() -> HostLevels {
     const GIB: u64 = 1 << 30;
     let level = |used, limit| Some(Level { used, limit });
@@ -105,7 +105,7 @@ pub(crate) fn levels() -> HostLevels {
             maximum_megahertz: Some(3700),
         }),
         sockets: [0, 1].map(|socket| Socket { socket, cpus: 64, memory_bytes: 1007 * GIB }).to_vec(),
-        // A proprietary, out-of-tree, unsigned module.
+        // The taint bits for a proprietary, out-of-tree, unsigned module.
         kernel_taint: Some(12_289),
         ..HostLevels::default()
     }

@@ -37,7 +37,8 @@ use crate::response::{Body, full};
 /// The subprotocols, best first. A client can close standard input only with the first subprotocol.
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 
-/// Size of the buffer for what is read, which is filled with zeros before each read. The library's default is 128 KiB.
+/// Size of the buffer for reads. The buffer is filled with zeros before each read, and the library's default is 128
+/// KiB.
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// Serves an exec: responds to the request, and starts a task for the upgraded connection.

@@ -1,4 +1,4 @@
-//! `Input`: standard input of a shell. As in containerd, it is truncated after a process closes its standard output.
+//! `Input`: the standard input of a shell. As in containerd, the input is truncated after a process closes its standard output.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;

@@ -1,5 +1,4 @@
-//! `list`: finds gaps and contradictions in the facts. Each of them, except a renamed process, excludes the verdict
-//! `healthy`.
+//! `list`: finds gaps and contradictions in the facts. Each of them, except a renamed process, excludes the verdict `healthy`.
 
 use crate::evidence;
 use crate::input::boards;
@@ -46,8 +45,8 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     found
 }
 
-/// Returns an entry for a process that has different names in the kernel log and in the process list, although the
-/// process started before the event. The names of threads are also compared, because a thread can have its own name.
+/// Returns an entry for a process whose name in the process list differs from its name in the kernel log, although it
+/// started before the event. Thread names are also compared, because a thread can have its own name.
 fn renamed(node: &Node<'_>) -> Option<Unknown> {
     let all = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
     let of_event = |event: &KernelEvent| {
@@ -68,8 +67,8 @@ fn renamed(node: &Node<'_>) -> Option<Unknown> {
     node.timeline.current().find_map(of_event)
 }
 
-/// Returns an event in which the driver reports a lost GPU or a memory error, if no Xid names the GPU and NVML does not show
-/// that all GPUs work. Such an event excludes the verdict `healthy`.
+/// Returns an event in which the driver reports a lost GPU or a memory error, if no Xid names the GPU and NVML does not
+/// show that all GPUs work. Such an event excludes the verdict `healthy`.
 fn unseen_fault<'a>(node: &Node<'a>) -> Option<&'a KernelEvent> {
     const STATUS: [&str; 2] = ["NV_ERR_GPU_IS_LOST", "NV_ERR_ECC_ERROR"];
     let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));

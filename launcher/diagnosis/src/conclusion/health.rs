@@ -1,4 +1,4 @@
-//! `score`: computes the health of a node and its GPUs: 100 minus the points for each finding, and a status.
+//! `score`: computes the health of a node and its GPUs: a score (100 minus the points for each finding) and a status.
 //!
 //! Values that could not be read make the status unknown. They do not change the score.
 
@@ -25,8 +25,8 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let gpus: Vec<GpuHealth> = node
         .gpus
         .iter()
-        // A GPU that only the log mentions is possibly not a separate GPU. It has a row only if there is a finding
-        // about it.
+        // A GPU that only the log mentions may not be a separate GPU. It has an entry only if there is a finding about
+        // it.
         .filter(|gpu| !gpu.from_log || drafts.iter().any(|draft| draft.is_on(gpu)))
         .map(|gpu| of_gpu(node, gpu, drafts))
         .collect();
@@ -35,7 +35,7 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
     let certain = complete && !gpus.is_empty();
-    // The work of the node does not use a card that is bound to vfio-pci (virtual machines) or nouveau (display).
+    // Work on the node does not use a GPU that is bound to vfio-pci (virtual machines) or nouveau (display).
     let in_use = gpus.iter().filter(|entry| {
         let device = node.host().and_then(|host| host.pci_gpus.iter().find(|gpu| gpu.pci_address == entry.pci_address));
         let driver = device.filter(|device| device.pci_address.is_some()).and_then(|device| device.driver.as_deref());
@@ -66,7 +66,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
 const DECISIVE_FOR_GPU: [SectionName; 4] =
     [SectionName::Inventory, SectionName::Ecc, SectionName::Telemetry, SectionName::Xid];
 
-/// Returns whether enough is known about one GPU: it responds, all of its values could be read, and no section failed
+/// Returns whether enough is known about one GPU: it responds, all its values could be read, and no section failed
 /// completely.
 fn is_certain(node: &Node<'_>, gpu: &Gpu) -> bool {
     let passed_on = node.pci_of(gpu).is_some_and(|device| device.driver.as_deref() == Some("vfio-pci"));

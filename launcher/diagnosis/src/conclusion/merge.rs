@@ -1,4 +1,4 @@
-//! `into_findings`: turns drafts into findings: merges drafts of one rule, and fills in the names of GPU and node.
+//! `into_findings`: turns drafts into findings. Merges drafts of the same rule, and fills in the names of the GPU and the node.
 
 use jiff::Timestamp;
 
@@ -9,16 +9,16 @@ use crate::rule::{Draft, InPlan};
 use syringe_core::classification::Class;
 use syringe_core::pci::PciAddress;
 
-/// Minimum number of GPUs for merging the findings of one rule. Fewer findings are easy to read.
+/// Minimum number of GPUs for which the findings of one rule are merged. Fewer findings are easy to read separately.
 const MERGE_FROM: usize = 3;
 
-/// Maximum number of evidence lines of a finding. Further lines are only counted.
+/// Maximum number of evidence lines of a finding. Further lines are counted, but not listed.
 const MAX_EVIDENCE: usize = 10;
 
 /// A finding with the data for the summary.
 pub(crate) struct Concluded {
     pub(crate) finding: Finding,
-    /// Names of the GPUs; empty for the node.
+    /// Names of the GPUs; empty if the finding is about the node.
     pub(crate) place: String,
     pub(crate) when: Option<Timestamp>,
 }
@@ -67,7 +67,7 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
     let mut group: Vec<&Draft> = std::iter::once(&first).chain(&others).collect();
     group.sort_by(|left, right| left.scope.cmp(&right.scope));
     let place = evidence::gpus(&group.iter().map(|draft| draft.label()).collect::<Vec<_>>());
-    // Evidence that several GPUs have in common becomes one line.
+    // Evidence lines that several GPUs have in common become one line.
     let mut lines: Vec<(&str, Vec<Label>)> = Vec::new();
     for draft in &group {
         for evidence in &draft.evidence {

@@ -1,4 +1,4 @@
-//! Modules that draw conclusions from all findings: merging, plans, health, stages, summary, unchecked facts.
+//! Modules that conclude from all findings: merged findings, plans, health, stages, summary, contradictions, and unknown or unchecked facts.
 
 pub(crate) mod contradictions;
 pub(crate) mod health;

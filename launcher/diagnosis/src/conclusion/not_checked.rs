@@ -1,4 +1,4 @@
-//! `list`: what a diagnosis does not check. It reads most values only once, and runs no test on the GPUs.
+//! `list`: the limits of a diagnosis. It reads most values only once, and runs no test on the GPUs.
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::evidence;
@@ -6,7 +6,7 @@ use crate::input::gpu::Gpu;
 use crate::input::log_window;
 use crate::input::node::Node;
 
-/// Returns the entries. Those that apply to every node are first.
+/// Returns the entries. The entries that apply to every node come first.
 pub(crate) fn list(node: &Node<'_>, faults: &FaultsRuledOut) -> Vec<String> {
     let mut entries = Vec::new();
     if node.checked().is_empty() {
@@ -21,7 +21,7 @@ pub(crate) fn list(node: &Node<'_>, faults: &FaultsRuledOut) -> Vec<String> {
     entries
 }
 
-/// Returns the entry about counters: a second reading within a second does not show slow growth.
+/// Returns the entry about counters. Two readings within a second do not show slow growth.
 fn counters(node: &Node<'_>) -> String {
     let samples = node.gpus.iter().filter_map(|gpu| node.telemetry_of(gpu)?.sample.as_ref());
     match samples.max_by_key(|sample| sample.window_ms) {
@@ -50,8 +50,8 @@ fn transfers(node: &Node<'_>) -> Vec<&'static str> {
     entries
 }
 
-/// Returns an entry about GPUs whose load is not known, because NVML does not report their utilization (MIG mode): values under load are
-/// not judged.
+/// Returns an entry about GPUs whose load is not known because NVML does not report their utilization (MIG mode). Their
+/// values under load are not evaluated.
 fn under_load(node: &Node<'_>) -> Option<String> {
     let without = |gpu: &&Gpu| {
         node.telemetry_of(gpu).is_some_and(|entry| entry.utilization.gpu_percent.is_none()) && node.load(gpu).is_none()
@@ -63,7 +63,7 @@ fn under_load(node: &Node<'_>) -> Option<String> {
         ))
 }
 
-/// Returns an entry about the time before the start of the kernel log: earlier occurrences of a fault are not known.
+/// Returns an entry about the time before the kernel log starts. Earlier occurrences of a fault are not known.
 fn before_the_log(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let Some(since) = log_window::covered_since(node) else {

@@ -12,8 +12,8 @@ use syringe_core::section_name::SectionName;
 
 const NOW: &str = "2026-11-21T02:45:10Z";
 
-/// A GPU that fell off the bus two minutes ago, on a node that has been running for a month and whose log begins at boot.
-/// `window`: the requested time window in minutes.
+/// Returns the diagnosis of a GPU that fell off the bus two minutes ago. The node has been running for a month, and its
+/// log begins at boot. `window`: the requested time window in minutes.
 fn lost(window: Option<i64>) -> Diagnosis {
     let now: Timestamp = NOW.parse().expect("a time");
     let at = |minutes: i64| (now - SignedDuration::from_mins(minutes)).to_string();
@@ -46,7 +46,7 @@ fn the_start_of_a_window_is_not_called_the_last_boot() {
     assert!(advice(&part).contains("from 2026-11-21T01:45:10Z on"), "{}", advice(&part));
     assert!(advice(&part).contains("earlier occurrences are not known"), "{}", advice(&part));
     assert!(part.kernel_log.iter().all(|log| log.complete_since_boot != Some(true)), "{:?}", part.kernel_log);
-    // A requested window that is longer than the log removes no events.
+    // If the requested window is longer than the log, no events are removed.
     let all = lost(Some(90 * 24 * 60));
     assert!(advice(&all).contains("last boot"), "{}", advice(&all));
 }

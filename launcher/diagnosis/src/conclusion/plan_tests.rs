@@ -11,14 +11,15 @@ use syringe_core::report::Report;
 const FIRST: &str = "00000000:18:00.0";
 const SECOND: &str = "00000000:2a:00.0";
 
-/// An Xid a minute before the facts were taken.
+/// Creates an Xid that occurred a minute before the facts were collected.
 fn xid(code: u32, pci: &str, pid: u32) -> Value {
     let time = "2026-11-21T02:44:10Z";
     json!({"kind": "xid", "code": code, "pci_address": pci, "pid": pid, "process": "job", "count": 1, "first": time,
         "last": time})
 }
 
-/// A node with two GPUs that respond, and these kernel events. `failed`: whether a row remap of the first GPU failed.
+/// Returns the diagnosis of a node with two responding GPUs and these kernel events. `failed`: whether a row remap of
+/// the first GPU failed.
 fn judged(events: &[Value], failed: bool, processes: &[Value]) -> Diagnosis {
     diagnose(&report(events, failed, processes), &KubernetesFacts::default())
 }
@@ -95,7 +96,7 @@ fn work_may_continue_beside_a_contained_error_only() {
 fn a_gpu_that_is_returned_is_not_returned_on_a_condition_too() {
     let processes = [json!({"pid": 9, "state": "D", "uses": [{"gpu": 1, "memory_bytes": 1}]})];
     let steps = |failed| {
-        // Two losses in the same moment would be one event, with a cause outside of the GPUs.
+        // Two losses at the same moment would count as one event with a cause outside the GPUs.
         let mut earlier = xid(79, SECOND, 9);
         for time in ["first", "last"] {
             earlier[time] = json!("2026-11-21T02:39:10Z");
@@ -124,7 +125,7 @@ fn a_gpu_is_named_once_in_a_step() {
         assert!(text.matches("GPU 0").count() <= 1, "{text}");
     }
     assert!(plan.steps.iter().any(|step| step.contains("Do not wait for pid 9")), "{:#?}", plan.steps);
-    // A plain reboot waits for a process that no signal ends.
+    // A normal reboot waits for a process that no signal can kill.
     let hangs = judged(&[xid(119, FIRST, 9), xid(62, SECOND, 8)], false, &processes);
     let [plan] = hangs.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {hangs:#?}"));
     assert!(plan.steps.iter().any(|step| step.starts_with("Power-cycle n1 (BMC)")), "{:#?}", plan.steps);
@@ -134,7 +135,7 @@ fn a_gpu_is_named_once_in_a_step() {
     assert!(plan.before_plan.starts_with("Work that does not use GPU 0"), "{}", plan.before_plan);
 }
 
-/// The diagnosis of a node with these kernel events, whose first GPU has this recovery action.
+/// Returns the diagnosis of a node with these kernel events. NVML reports this recovery action for the first GPU.
 fn recommended(events: &[Value], action: &str) -> Diagnosis {
     let mut report = report(events, false, &[]);
     let ecc = report.sections.ecc.as_mut().and_then(|section| section.data.as_mut()).expect("ECC");
@@ -186,7 +187,7 @@ fn a_plan_says_how_urgent_it_is_and_which_results_are_wrong() {
     assert!(stuck.if_pod_deleted.contains("stays in Terminating"), "{}", stuck.if_pod_deleted);
 }
 
-/// The report of a node with these kernel events: recent ones, or ones of three hours before.
+/// Creates the report of a node with these kernel events. `old`: the events are three hours older.
 fn at_age(events: &[Value], old: bool) -> Report {
     let mut report = report(events, false, &[]);
     if old {
@@ -199,7 +200,7 @@ fn at_age(events: &[Value], old: bool) -> Report {
     report
 }
 
-/// The diagnosis of a node with these kernel events, whose first GPU is in hardware thermal slowdown.
+/// Returns the diagnosis of a node with these kernel events. The first GPU is in hardware thermal slowdown.
 fn hot(events: &[Value], old: bool) -> Diagnosis {
     let mut report = at_age(events, old);
     let telemetry = report.sections.telemetry.as_mut().and_then(|section| section.data.as_mut()).expect("telemetry");

@@ -1,8 +1,8 @@
-//! `check`: finds the faults ("throttling", …) that a healthy summary rules out: their facts were read on all GPUs.
+//! `FaultsRuledOut`, `check`: the faults ("throttling", …) that a healthy summary rules out, because their facts were read on all GPUs.
 //!
-//! A fault is ruled out if its fact was read on every GPU. If the hardware does not support the fact, the fault is listed
-//! as not checked. If the fact is missing without a reason, the verdict is `unknown`: a report without the fact does not
-//! show that the GPU is healthy.
+//! A fault is ruled out if its fact was read on every GPU. If the hardware does not support the fact, the fault is
+//! listed as not checked. If the fact is missing without a reason, the verdict is `unknown`, because a report without
+//! the fact does not show that the GPU is healthy.
 
 use crate::evidence;
 use crate::input::boards;
@@ -24,13 +24,13 @@ enum FactState {
 
 /// A fault that a healthy summary can rule out.
 struct Fault {
-    /// The section that holds the fact.
+    /// The section that contains the fact.
     section: SectionName,
     /// Name of the fault in the summary: `no {words}`.
     words: &'static str,
     is_read: fn(&Node<'_>, &Gpu) -> bool,
-    /// Groups of fields that contain the fact. One group is sufficient, but all fields of that group are needed. The fact is
-    /// not supported if each group has an unsupported field.
+    /// Groups of fields that contain the fact. One group is sufficient, but all its fields are needed. The fact is not
+    /// supported if each group has an unsupported field.
     sources: &'static [&'static [&'static str]],
 }
 
@@ -84,7 +84,7 @@ const FAULTS: &[Fault] = &[
             node.telemetry_of(gpu).is_some_and(|now| {
                 let now = &now.temperature;
                 let limit = now.slowdown_celsius.is_some_and(|limit| PLAUSIBLE_CELSIUS.contains(&limit));
-                // The T.Limit margin is only useful if the slowdown threshold on the T.Limit scale was also read.
+                // The T.Limit margin is useful only if the slowdown threshold on the T.Limit scale was also read.
                 let threshold = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
                 let margin = now.tlimit_margin_celsius.is_some() && threshold.is_some();
                 now.gpu_celsius.is_some_and(|celsius| POSSIBLE_CELSIUS.contains(&celsius)) && (limit || margin)
@@ -128,7 +128,7 @@ fn links_read(topology: &GpuTopology) -> bool {
 
 const MISSING_LANE: &str = "missing PCIe lane";
 
-/// The faults that were checked on a node: ruled out, not supported, or missing.
+/// The faults that were checked on a node: ruled out, not supported, or with missing facts.
 #[derive(Debug, Default)]
 pub(crate) struct FaultsRuledOut {
     /// Faults that no responding GPU has.
@@ -163,7 +163,7 @@ pub(crate) fn check(node: &Node<'_>) -> FaultsRuledOut {
                 format!("{} could not be ruled out for {}", fault.words, evidence::gpus(&missing)),
             ));
         }
-        // It is normal that PCIe cards have no NVLink.
+        // Many PCIe cards have no NVLink.
         let no_links_at_all = fault.words == NVLINK_FAULT && not_offered.len() == gpus.len();
         if !not_offered.is_empty() && !no_links_at_all {
             faults.not_offered.push(format!("{} (not offered by {})", fault.words, evidence::gpus(&not_offered)));
@@ -187,7 +187,8 @@ fn fact_state(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> FactState {
     }
 }
 
-/// Returns whether a GPU has no NVLink: NVML lists no link. The topology of a node without NVML does not show links.
+/// Returns whether a GPU has no NVLink, because NVML lists no link. The topology of a node without NVML contains no
+/// links.
 fn has_no_links(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> bool {
     fault.section == SectionName::Topology
         && fault.sources == [["nvlinks"]]

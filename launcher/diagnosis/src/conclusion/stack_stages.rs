@@ -1,11 +1,11 @@
-//! `list`: the state of each stage between the PCI bus and the scheduler. `doubts`: the stages that may not work.
+//! `list`: the state of each stage between the PCI bus and the scheduler. `doubts`: the stages that are not known to work.
 //!
 //! ```text
 //!   PCI ─▶ driver ─▶ runtime ─▶ plugin ─▶ registration ─▶ capacity ─▶ allocatable
 //! ```
 //!
-//! The state of a stage depends only on facts that were read. A stage that fails because of an earlier stage is `blocked`,
-//! not `broken`.
+//! The state of a stage depends only on facts that were read. If a stage fails because of an earlier stage, it is
+//! `blocked`, not `broken`.
 
 use crate::evidence;
 use crate::input::boards;
@@ -21,7 +21,7 @@ use syringe_core::unknown::Unknown;
 
 /// Returns all stages of the node. Empty for a node without GPUs.
 pub(crate) fn list(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackStage> {
-    // Inside a container, the devices and the capacity of the node cannot be compared.
+    // In a container, the devices of the probe cannot be compared with the capacity of the node.
     let limited = !node.shows_gpus_of_node();
     let nothing = node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.listed().next().is_none();
     if nothing || limited || node.shows_no_gpu() {
@@ -81,14 +81,14 @@ fn stage(stage: Stage, state: StageState, evidence: impl Into<String>) -> StackS
     StackStage { stage, state, evidence: evidence.into() }
 }
 
-/// Sets a stage to broken if its component does not work.
+/// Sets the state of a stage to broken if its component does not work.
 fn mark(stages: &mut [StackStage], broken: &Broken<'_>) {
     let Some(stage) = stages.iter_mut().find(|stage| stage.stage == broken.stage) else { return };
     stage.state = StageState::Broken;
     stage.evidence.clone_from(&broken.description);
 }
 
-/// Sets the stages after the first broken one to blocked: only the first one is a fault.
+/// Sets the stages after the first broken one to blocked, because only the first one is a fault.
 fn block_later(stages: &mut [StackStage]) {
     let broken = stages.iter().position(|stage| stage.state == StageState::Broken);
     let later = broken.map_or(&mut [][..], |at| stages.get_mut(at + 1..).unwrap_or_default());
@@ -135,8 +135,8 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
         .and_then(|host| host.container_runtime.as_ref())
         .and_then(|runtime| runtime.handlers.iter().find(|handler| handler.is_nvidia()));
     let cdi = host.and_then(|host| host.cdi.as_ref());
-    // A file name alone is not a specification. If the probe reads specifications, only the specifications that it read
-    // count.
+    // A file name does not show that the file is a valid specification. If the probe reads specifications, only those
+    // that it read count.
     let spec = match cdi {
         Some(cdi) => cdi.specs.first().map(|spec| spec.path.as_str()),
         None => host.and_then(|host| host.cdi_spec.as_deref()),
@@ -162,7 +162,8 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
         let words = format!("{} of a pod uses a GPU", evidence::process(process));
         return stage(Stage::Runtime, StageState::Ok, words);
     }
-    // The installed program alone is not enough: the runtime needs a handler that names the program, or a CDI specification.
+    // The installed program is not enough: the runtime also needs a handler that names the program, or a CDI
+    // specification.
     let program = host.and_then(|host| host.container_toolkit.as_deref()).map(|program| {
         format!("{} is installed, but no handler and no CDI specification was found", evidence::data(program))
     });
@@ -179,7 +180,7 @@ fn plugin(node: &Node<'_>) -> StackStage {
     match (all.first(), service) {
         (_, Some(words)) => stage(Stage::Plugin, StageState::Ok, words),
         (Some(pod), None) => stage(Stage::Plugin, StageState::Broken, format!("pod {} is not ready", pods::name(pod))),
-        // The plugin may be a service of the node; then the later stages show that it works.
+        // The plugin may be a service of the node. The later stages then show that it works.
         (None, None) if node.stack.advertises_gpus => {
             stage(Stage::Plugin, StageState::Ok, "the node advertises its devices")
         }
@@ -219,8 +220,8 @@ fn registration(node: &Node<'_>) -> StackStage {
     }
 }
 
-/// Returns the number of NVIDIA devices in the kubelet's checkpoint, if it was read. The kubelet's state of claims does
-/// not list registered devices.
+/// Returns the number of NVIDIA devices in the kubelet's checkpoint, if the checkpoint was read. The kubelet's file
+/// about claims does not list registered devices.
 fn registered_devices(node: &Node<'_>) -> Option<usize> {
     let kubelet = node.kubelet().filter(|kubelet| kubelet.source == "checkpoint")?;
     let of_nvidia = kubelet.registered.iter().filter(|registered| registered.resource.starts_with("nvidia.com/"));

@@ -1,4 +1,4 @@
-//! `write`: the summary of a diagnosis: the worst finding, or the facts that were checked if there is no finding.
+//! `write`: the summary of a diagnosis. It names the worst finding, or the facts that were checked if there is no finding.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::conclusion::unknown;
 use crate::evidence;
 use crate::finding::Verdict;
 use crate::input::node::{Node, OF_NVML};
-use crate::input::{log_window, xids};
+use crate::input::{cuda, log_window, xids};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::section_name::SectionName;
@@ -27,19 +27,20 @@ pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], 
     let unread = notable.first().and_then(|_| unread_inputs(node));
     std::iter::once(text)
         .chain(unreached(node))
+        .chain(cuda::started(node))
         .chain(coverage(node, verdict))
         .chain(unread)
         .collect::<Vec<_>>()
         .join(" ")
 }
 
-/// Returns a sentence about a node that no probe can reach.
+/// Returns a sentence about a node on which no probe can run.
 fn unreached(node: &Node<'_>) -> Option<String> {
     let nothing = node.kubernetes.no_probe.is_some() || node.kubernetes.no_node;
     nothing.then(|| "Nothing was read on the node: this diagnosis uses only data from Kubernetes.".to_owned())
 }
 
-/// Returns a sentence about data from Kubernetes that was not read: this data may show a more severe fault than the
+/// Returns a sentence about Kubernetes data that was not read, because this data may show a more severe fault than the
 /// findings.
 fn unread_inputs(node: &Node<'_>) -> Option<String> {
     let names: BTreeSet<&str> = node.kubernetes.unread.iter().map(|unread| unread.input.section()).collect();
@@ -85,9 +86,9 @@ fn worst_first(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> St
     if rest.is_empty() { first } else { format!("{first} {}.", evidence::capitalized(&rest.join("; "))) }
 }
 
-/// Formats how many GPUs respond: `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
+/// Formats the number of responding GPUs: `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
 fn responding(node: &Node<'_>) -> Option<String> {
-    // If no section of NVML was requested, it is not known which GPUs respond.
+    // If no NVML section was requested, it is not known which GPUs respond.
     if OF_NVML.iter().all(|section| node.report.sections.get(*section).status().is_none()) {
         return None;
     }
@@ -108,7 +109,7 @@ fn responding(node: &Node<'_>) -> Option<String> {
     })
 }
 
-/// Returns the names of the facts that were checked without a finding. Only facts that were read are named.
+/// Returns the names of the faults that were checked without a finding. Only faults whose facts were read are named.
 fn checked(node: &Node<'_>, concluded: &[Concluded], faults: &FaultsRuledOut) -> String {
     let mut parts: Vec<String> = responding(node).into_iter().collect();
     let mut clean = faults.ruled_out.clone();
@@ -137,16 +138,16 @@ fn checked(node: &Node<'_>, concluded: &[Concluded], faults: &FaultsRuledOut) ->
 
 const DRIVER_PROBLEM: &str = "driver problem";
 
-/// A claim `no …` of the summary, with the kernel events that contradict it.
+/// A claim `no …` in the summary, with the kernel events that contradict it.
 struct Claim {
     words: &'static str,
-    /// Whether a past event also contradicts the claim. False for a claim about a current value, or about the time since the
-    /// driver was loaded.
+    /// Whether a past event also contradicts the claim. False for a claim about a current value, or about the time
+    /// since the driver was loaded.
     of_past: bool,
     contradicted_by: fn(&KernelEvent) -> bool,
 }
 
-/// The claims that a kernel event can contradict, even if no finding counts the event any more.
+/// The claims that a kernel event can contradict, even if the event no longer leads to a finding.
 const CLAIMS: [Claim; 7] = [
     Claim {
         words: DRIVER_PROBLEM,
@@ -183,14 +184,14 @@ const CLAIMS: [Claim; 7] = [
     Claim { words: OVERHEATING, of_past: false, contradicted_by: |event| xids::class(event) == Some(Class::Thermal) },
 ];
 
-/// Returns whether an event in the window of the log contradicts `no {fault}`.
+/// Returns whether an event in the time window of the log contradicts `no {fault}`.
 fn is_contradicted(node: &Node<'_>, fault: &str) -> bool {
     let Some(claim) = CLAIMS.iter().find(|claim| claim.words == fault) else { return false };
     let mut events = node.timeline.events.iter().filter(|event| claim.of_past || event.history.is_none());
     events.any(|event| (claim.contradicted_by)(event.fact))
 }
 
-/// Returns the number of lines of drivers that were not recognized.
+/// Returns the number of driver lines that were not recognized.
 fn unread_lines(node: &Node<'_>) -> u64 {
     let logs = node.kernel_log().map(|log| log.coverage.as_slice()).unwrap_or_default();
     logs.iter().fold(0, |sum, log| sum.saturating_add(log.unread_lines))
@@ -202,7 +203,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     let asked = node.kernel_log().and_then(|log| log.since);
     let in_window = |event: &KernelEvent| asked.is_none_or(|asked| event.last.is_none_or(|last| last >= asked));
     let read_from = log_window::covered_since(node).map(|since| format!(" since {}", evidence::time(since)));
-    // If the window contains past Xids, the period in the text begins after them.
+    // If the window contains past Xids, the period in the text begins after these Xids.
     let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
     let past = past.rev().find_map(|event| event.history);
     let mut since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
@@ -211,7 +212,7 @@ fn log(node: &Node<'_>) -> Option<String> {
         1 => since.push_str(" (1 line of a driver was not recognized)"),
         lines => since.push_str(&format!(" ({lines} lines of drivers were not recognized)")),
     }
-    // Omitted events may be Xids.
+    // The omitted events may be Xids.
     if node.kernel_log().is_some_and(|log| log.events_omitted > 0) {
         return None;
     }
@@ -224,7 +225,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     if other.is_empty() {
         return Some(format!("no hardware or driver Xid{since}"));
     }
-    // The summary also mentions errors that no longer count.
+    // The summary also names errors that no longer lead to a finding.
     let mut names: Vec<String> = Vec::new();
     for event in other.iter().rev() {
         let age = evidence::ago(node.now, event.last).map(|age| format!(" ({age})")).unwrap_or_default();

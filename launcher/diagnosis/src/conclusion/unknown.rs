@@ -1,7 +1,7 @@
-//! `list`: the facts that could not be read, and whether this rules out `healthy`. `not_requested`: missing sections.
+//! `list`: the facts that could not be read, and whether this excludes `healthy`. `not_requested`: sections that were not requested.
 //!
-//! Only requested sections count: a report that has only telemetry is not unknown because ECC is missing. The same cause in
-//! several sections is one entry.
+//! Only requested sections count. For example, a report that contains only telemetry is not unknown because ECC is
+//! missing. If several sections have the same cause, they are one entry.
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::input::node::Node;
@@ -29,14 +29,14 @@ const MAX: usize = 12;
 /// Maximum length of a reason.
 const WHY: usize = 240;
 
-/// Returns the sections that were not requested. A missing section may hide the only fault of a node. For sections that
+/// Returns the sections that were not requested. The only fault of a node may be in such a section. For sections that
 /// could not be read, see [`list`].
 pub(crate) fn not_requested(node: &Node<'_>) -> Vec<SectionName> {
     let is_absent = |section: &SectionName| node.report.sections.get(*section).status().is_none();
     SectionName::ALL.into_iter().filter(is_absent).collect()
 }
 
-/// Returns the sections that were not requested, and those of which nothing was read.
+/// Returns the sections that were not requested, and the sections that could not be read at all.
 pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<SectionName> {
     let mut sections = not_requested(node);
     let requested = node.report.sections.statuses().into_iter().map(|(name, _)| name);
@@ -44,7 +44,7 @@ pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<SectionName> {
     sections
 }
 
-/// Returns the facts that could not be read, and whether this rules out `healthy`. `unread`: facts that the rules need.
+/// Returns the facts that could not be read, and whether this excludes `healthy`. `unread`: facts that the rules need.
 pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut) -> (Vec<Unknown>, bool) {
     let mut entries: Vec<(Vec<SectionName>, Unknown)> = Vec::new();
     for (section, problem) in node.report.sections.problems() {
@@ -55,9 +55,9 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
             || problem.why.starts_with(&problem.what);
         let what = if is_named { String::new() } else { format!("{}: ", problem.what) };
         let why = clean_keeping_end(&format!("{what}{}", problem.why), WHY);
-        // Without room for the next step, the reason stays whole.
+        // If there is no room for the next step, the reason is not shortened.
         let with_next = format!("{}. {}", why.trim_end_matches('.'), problem.next_step);
-        // Without a probe, the summary of the probe has the next step.
+        // Without a probe, the summary already contains the next step.
         let has_room =
             node.report.source != Source::Api && !problem.next_step.is_empty() && with_next.chars().count() <= WHY;
         let why = if has_room { clean(&with_next, WHY) } else { why };
@@ -96,7 +96,7 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
     (list, decisive)
 }
 
-/// Adds an entry, or its section to the entry of other data that an archive lacks for the same reason.
+/// Adds an entry. If an archive lacks other data for the same reason, adds the section to the entry of that data.
 fn join(list: &mut Vec<Unknown>, entry: Unknown) {
     let same = |known: &&mut Unknown| known.why == entry.why && entry.why.starts_with(NOT_IN_ARCHIVE);
     match list.iter_mut().find(same) {
@@ -105,7 +105,7 @@ fn join(list: &mut Vec<Unknown>, entry: Unknown) {
     }
 }
 
-/// Returns the entry of an input from Kubernetes.
+/// Returns the entry for an input from Kubernetes that was not read.
 fn unread_input(UnreadInput { input, why }: &UnreadInput) -> Unknown {
     Unknown::new(input.section(), clean_keeping_end(why, WHY))
 }
@@ -113,7 +113,7 @@ fn unread_input(UnreadInput { input, why }: &UnreadInput) -> Unknown {
 fn undecided(report: &Report) -> bool {
     let failed = |(name, status): (SectionName, Status)| DECISIVE.contains(&name) && status == Status::Error;
     let log = report.sections.xid.as_ref();
-    // A section that was read in part rules out the claims that need the missing part. A log with a missing source still
+    // A section that was read in part excludes the claims that need the missing part. A log with a missing source still
     // covers a time window, which the rules about the log check.
     let of_claims = |name: SectionName| DECISIVE.contains(&name) && name != SectionName::Xid;
     let partial =

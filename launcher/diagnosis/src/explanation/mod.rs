@@ -1,4 +1,4 @@
-//! `explain`: explains why a pod failed, hangs or waits, from the data of Kubernetes and the report of its node.
+//! `explain`: explains why a pod failed, hangs or waits, from the Kubernetes data and the report of its node.
 //!
 //! ```text
 //!   PodFacts (Kubernetes) ─┐
@@ -6,8 +6,8 @@
 //!   Diagnosis (the rules)  ┘                                                  └─▶ timeline
 //! ```
 //!
-//! The functions are pure, like the rules of [`diagnosis`](crate). The first cause with evidence is chosen, in the order
-//! of `CAUSES` in `causes/evaluate.rs`.
+//! The functions are pure, like the rules of [`diagnosis`](crate). `CAUSES` in `causes/evaluate.rs` defines the order
+//! of the causes. The first one with evidence is chosen.
 
 mod causes;
 pub(crate) mod pod_on_node;
@@ -23,11 +23,11 @@ use pod_on_node::PodOnNode;
 use syringe_core::facts::kubernetes::PodFacts;
 use syringe_core::report::Report;
 
-/// Maximum number of entries of a timeline. The newest are kept.
+/// Maximum number of entries of a timeline. The newest entries are kept.
 const MAX_ENTRIES: usize = 40;
 
-/// Explains a pod. `node` is the report and diagnosis of its node; `None` if the pod has no node, or the node could not
-/// be read (`unread_reason`).
+/// Explains a pod. `node` is the report and diagnosis of its node. It is `None` if the pod has no node, or if the node
+/// could not be read (`unread_reason`).
 pub fn explain(pod: &PodFacts, node: Option<(&Report, &Diagnosis)>, unread_reason: Option<&str>) -> Explanation {
     let on_node = PodOnNode::of(pod, node.map(|(report, _)| report));
     let mut explanation = causes::evaluate::first_cause(pod, &on_node, node, unread_reason);

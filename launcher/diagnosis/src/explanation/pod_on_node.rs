@@ -1,4 +1,4 @@
-//! The type `PodOnNode`: a pod's GPUs and processes on its node, and kernel events about them during its run.
+//! `PodOnNode`: the GPUs and processes of a pod on its node, and the kernel events about them before, during and after its run.
 
 use std::collections::BTreeSet;
 
@@ -15,19 +15,20 @@ use syringe_core::kernel_log::{catalogue, event_meaning};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
-/// Tolerance of times: a kernel line can be logged shortly after an exit, and the kubelet rounds to seconds.
+/// Tolerance for times, because a kernel line can be logged shortly after an exit, and the kubelet rounds times to
+/// seconds.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
 
 /// The data of the node about a pod.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodOnNode {
-    /// Allocations of the kubelet to the pod's containers.
+    /// Devices that the kubelet allocated to the containers of the pod.
     pub(crate) allocations: Vec<Allocation>,
-    /// UUIDs of the pod's GPUs or MIG devices, or their names in the device plugin.
+    /// UUIDs of the pod's GPUs or MIG devices, or their ids in the device plugin.
     pub(crate) devices: Vec<String>,
     /// GPU instances of the pod's MIG devices.
     pub(crate) mig_instances: BTreeSet<u32>,
-    /// True if other pods may share the pod's GPUs, with time-slicing or MPS.
+    /// True if other pods may share the pod's GPUs through time-slicing or MPS.
     pub(crate) shares: bool,
     /// PCI addresses of the pod's GPUs.
     pub(crate) addresses: BTreeSet<PciAddress>,
@@ -115,7 +116,7 @@ impl PodOnNode {
         }
         // The probe may not know the UUID of a lost GPU, but the kernel log may contain it.
         let log = Section::data_of(&sections.xid);
-        // In an earlier boot the GPU may have been at another address.
+        // In an earlier boot, the GPU may have been at another address.
         for event in log.iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none()) {
             let named = event.gpu_uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid));
             if let (true, Some(address)) = (named, &event.pci_address) {
@@ -124,8 +125,8 @@ impl PodOnNode {
         }
     }
 
-    /// Returns whether an event about a GPU of the pod belongs to another pod: another MIG instance, or a process of
-    /// another pod.
+    /// Returns whether an event about a GPU of the pod belongs to another pod, because it is about another MIG instance
+    /// or another pod's process.
     fn is_of_another(&self, event: &KernelEvent, report: &Report) -> bool {
         let elsewhere = event
             .mig_gpu_instance
@@ -135,7 +136,7 @@ impl PodOnNode {
         elsewhere || (affects_one_process(event) && others.any(|process| Some(process.pid) == event.pid))
     }
 
-    /// Returns whether the event names a running process of the pod that had started before the event.
+    /// Returns whether the event names a running process of the pod that started before the event.
     pub(crate) fn names_own_process(&self, event: &KernelEvent) -> bool {
         let started_by = |started: Option<Timestamp>| started.zip(event.last).is_none_or(|(start, last)| start <= last);
         self.processes.iter().any(|process| Some(process.pid) == event.pid && started_by(process.started_at))
@@ -154,7 +155,7 @@ impl PodOnNode {
             // Every GPU of a board is connected to all of its switches.
             let own_gpu = of_gpu || (!self.addresses.is_empty() && is_fault_of_switch(event));
             let own = match killed_cgroup(event) {
-                // The process has ended, and its pid may be reused, so the cgroup is compared.
+                // The process has ended and its pid may be reused, so the cgroup is compared.
                 Some(cgroup) => !pod.uid.is_empty() && cgroup.replace('_', "-").contains(&pod.uid),
                 None => self.names_own_process(event) || (own_gpu && !self.is_of_another(event, report)),
             };
@@ -163,7 +164,7 @@ impl PodOnNode {
                 Some(Position::During) if self.addresses.is_empty() && speaks_of_gpus(event) => {
                     self.node_events.push(event.clone());
                 }
-                // In an earlier boot another GPU may have been at this address.
+                // In an earlier boot, another GPU may have been at this address.
                 Some(Position::Before) if own_gpu && event.boot_id.is_none() => self.earlier_events.push(event.clone()),
                 Some(Position::After) if own_gpu => self.later_events.push(event.clone()),
                 _ => {}
@@ -172,8 +173,9 @@ impl PodOnNode {
         self.find_bus_events(log.events.as_slice(), report);
     }
 
-    /// Finds PCIe errors shortly before one of the pod's GPUs fell off the bus. A lost GPU has no path, so the port
-    /// above it is recognized only by the time of its errors. Errors of a port above only another GPU belong to that GPU.
+    /// Finds PCIe errors shortly before one of the pod's GPUs fell off the bus. A lost GPU has no PCI path, so the port
+    /// above it is recognized only by the time of its errors. Errors of a port that is above another GPU only belong to
+    /// that GPU.
     fn find_bus_events(&mut self, events: &[KernelEvent], report: &Report) {
         let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| event.is_off_bus()).collect();
         let topology = Section::data_of(&report.sections.topology).into_iter().flat_map(|topology| &topology.gpus);
@@ -181,7 +183,7 @@ impl PodOnNode {
             .filter(|gpu| gpu.pci_address.as_ref().is_some_and(|address| !self.addresses.contains(address)))
             .flat_map(|gpu| gpu.pcie_path.iter().filter_map(|hop| hop.pci_address.as_ref()).chain(&gpu.pci_address))
             .collect();
-        // Without a time it is not known whether the GPU was lost during the run.
+        // Without a time, it is not known whether the GPU was lost during the run.
         let precedes = |event: &KernelEvent| {
             falls.iter().filter(|fall| fall.first.is_some()).any(|fall| precedes_bus_loss(event, fall))
         };
@@ -202,13 +204,13 @@ fn killed_cgroup(event: &KernelEvent) -> Option<&String> {
     event.details.get("task_memcg").filter(|_| event.kind == KernelEventKind::OomKill)
 }
 
-/// Returns whether an Xid affects only the process that it names: application faults, and a contained memory error.
+/// Returns whether an Xid affects only the process that it names: an application error, or a contained memory error.
 pub(crate) fn affects_one_process(event: &KernelEvent) -> bool {
     let entry = event.code.filter(|_| event.kind == KernelEventKind::Xid).and_then(catalogue::xid);
     event.code == Some(94) || entry.is_some_and(|entry| entry.class == Some(Class::Application))
 }
 
-/// The position of an event relative to a run.
+/// The position of an event in time relative to the run of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
     Before,

@@ -3,6 +3,7 @@
 mod cdi;
 mod frameworks;
 mod guards;
+mod harvested;
 mod harvested_programs;
 mod identity;
 mod joins;
@@ -53,7 +54,7 @@ fn address(text: &str) -> PciAddress {
     PciAddress::parse(text).expect("an address")
 }
 
-/// A pod that started at 02:00 and failed at 02:30 with this exit code.
+/// Creates a pod that started at 02:00 and failed at 02:30 with this exit code.
 fn failed(exit_code: i32, reason: &str) -> PodFacts {
     let state = ContainerState::Terminated {
         exit_code,
@@ -93,7 +94,7 @@ fn xid(code: u32, at: &str, gpu: &str, pid: Option<u32>) -> KernelEvent {
     }
 }
 
-/// A node whose kubelet allocated one of two GPUs to the pod, and whose kernel has logged these lines since midnight.
+/// Creates a node whose kubelet allocated one of two GPUs to the pod. Its kernel has logged these lines since midnight.
 fn node(events: Vec<KernelEvent>) -> Report {
     let gpu = |index, uuid: &str, pci| GpuInventory {
         index,
@@ -126,7 +127,7 @@ fn node(events: Vec<KernelEvent>) -> Report {
     Report { taken_at: Some(time("02:40:00")), sections, ..Report::default() }
 }
 
-/// The facts of a cluster in which this node advertises all its GPUs.
+/// Creates the Kubernetes facts of this node. It advertises all its GPUs.
 fn cluster_of(report: &Report) -> KubernetesFacts {
     let count = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());
     let count = count.filter(|count| *count > 0).and_then(|count| u32::try_from(count).ok());
@@ -226,7 +227,7 @@ fn a_gsp_timeout_is_the_node() {
     assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
 }
 
-/// A node with eight GPUs, of which the first is the pod's. None of them is registered with the fabric.
+/// Creates a node with eight GPUs. The first GPU belongs to the pod. No GPU is registered with the fabric.
 fn node_without_fabric() -> Report {
     let mut report = node(Vec::new());
     let fabric = Fabric { state: "not_started".into(), ..Fabric::default() };
@@ -291,7 +292,7 @@ fn out_of_memory_is_distinguished_from_a_gpu_fault() {
     assert!(explained.summary.contains("host memory"), "{}", explained.summary);
 }
 
-/// An OOM kill of a process in this cgroup, with this constraint.
+/// Creates an OOM kill of a process in this cgroup with this constraint.
 fn oom_kill(constraint: &str, cgroup: &str) -> KernelEvent {
     let details = [("constraint", constraint), ("task_memcg", cgroup)];
     KernelEvent {
@@ -318,7 +319,7 @@ fn the_kernel_line_tells_whose_memory_ran_out() {
     assert_eq!(of("CONSTRAINT_NONE", &other, "Error"), nobody, "another pod's kill explains nothing");
 }
 
-/// A node on which the pod shares its GPU with another pod, whose process is pid 9.
+/// Creates a node on which the pod shares its GPU with another pod, whose process has pid 9.
 fn shared(events: Vec<KernelEvent>) -> Report {
     let mut report = node(events);
     let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
@@ -355,7 +356,7 @@ fn an_error_of_another_mig_instance_is_not_its_own() {
         report.sections.mig = Some(Section::read(Mig { gpus: vec![gpu], ..Mig::default() }, Vec::new()));
         let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
         kubelet.expect("a kubelet").allocations[0].devices = vec!["MIG-own".into()];
-        // The findings of the rules are about the whole GPU, so the diagnosis is empty here.
+        // The findings of the rules are about the whole GPU, so this test uses an empty diagnosis.
         explain(&failed(1, "Error"), Some((&report, &Diagnosis::default())), None).cause
     };
     assert_eq!((cause(1), cause(2)), (Cause::Gpu, Cause::Application));

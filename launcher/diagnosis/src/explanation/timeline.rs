@@ -9,10 +9,10 @@ use syringe_core::facts::kubernetes::pod::known;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, PodFacts, Termination};
 use syringe_core::text::clean_keeping_end;
 
-/// Maximum length of an entry. Container runtimes put the reason at the end, so the middle is cut.
+/// Maximum length of an entry. Container runtimes put the reason at the end, so longer texts are cut in the middle.
 const TEXT_CAP: usize = 240;
 
-/// Maximum number of kernel events before the run, and after it.
+/// Maximum number of kernel events before the run, and maximum number after it.
 const MAX_BESIDE: usize = 8;
 
 /// Returns all entries with a known time, oldest first.
@@ -54,10 +54,12 @@ pub(crate) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<TimelineEntry> {
     entries
 }
 
-/// Events before the start of a container. `Pulled` is one of them only if no image was pulled: otherwise the message has the duration.
+/// Events before the start of a container. `Pulled` counts only if no image was pulled, because otherwise its message
+/// contains the duration.
 const UNTIL_START: [&str; 3] = ["Pulling", "Created", "Started"];
 
-/// Returns whether the status of the pod says the same as the event: the pod has a node, or the container has started.
+/// Returns whether the status of the pod already contains the information of the event: the pod has a node, or the
+/// container has started.
 fn repeats_status(pod: &PodFacts, event: &PodEvent) -> bool {
     if event.reason == "Scheduled" {
         return known(pod.scheduled).is_some();
@@ -67,7 +69,7 @@ fn repeats_status(pod: &PodFacts, event: &PodEvent) -> bool {
             ContainerState::Running { since } => known(*since),
             state => Termination::of(container, state, false).and_then(|end| end.started),
         };
-        // An event after the start is about a later attempt, which the status does not have yet.
+        // An event after the start is about a later attempt that is not yet in the status.
         start.is_some_and(|start| event.time.is_none_or(|time| time.as_second() <= start.as_second()))
     };
     let own = |container: &&ContainerFacts| event.container() == Some(container.name.as_str());
@@ -76,7 +78,7 @@ fn repeats_status(pod: &PodFacts, event: &PodEvent) -> bool {
     is_step && pod.containers.iter().find(own).is_some_and(has_started)
 }
 
-/// Returns the entries of the kernel log. Entries from before or after the run are marked: they are not the cause.
+/// Returns the entries of the kernel log. Entries before or after the run are marked, because they are not the cause.
 fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = TimelineEntry> {
     let PodOnNode { own_events, node_events, bus_events, earlier_events, later_events, .. } = on_node;
     let entries_of = |events: &'_ [KernelEvent], note: &'static str| {

@@ -10,7 +10,7 @@ use syringe_core::unknown::Unknown;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Explanation {
-    /// Where the cause lies.
+    /// The kind of cause.
     pub cause: Cause,
     /// Certainty of the cause.
     pub certainty: Certainty,
@@ -40,7 +40,7 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// The part of the system in which the cause lies.
+/// The part of the system with the cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -54,7 +54,7 @@ pub enum Cause {
     Cluster,
     /// No problem was found.
     None,
-    /// The cause was not identified, or a problem is not ruled out.
+    /// The cause was not found, or a problem is not ruled out.
     #[default]
     Unknown,
 }
@@ -67,7 +67,7 @@ pub enum Certainty {
     Certain,
     /// Time and place match, and no other cause was found.
     Likely,
-    /// The cause is possible; facts that would confirm it could not be read.
+    /// The cause is possible. Facts that would confirm it could not be read.
     #[default]
     Possible,
 }

@@ -1,6 +1,6 @@
-//! `addresses`: PCI addresses in the kernel log at which the node has no GPU and no NVSwitch, and none is known to be missing.
+//! `addresses`: PCI addresses in the kernel log at which the node has no GPU and no NVSwitch, and no device is known to be missing.
 //!
-//! A log can be copied from another machine, and a device can be removed. Nothing at such an address can be reset.
+//! A log can be copied from another machine, and a device can be removed. A device at such an address cannot be reset.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,13 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::event_meaning;
 use syringe_core::pci::PciAddress;
 
-/// Returns the addresses.
+/// Returns the PCI addresses without a device.
 pub(crate) fn addresses(node: &Node<'_>) -> BTreeSet<PciAddress> {
     let events = node.kernel_log().map(|log| log.events.as_slice()).unwrap_or_default();
     let current =
         |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id.as_deref() == node.report.running_boot();
-    // A GPU that fell off the bus may be missing in every list, unless Kubernetes counts the GPUs that respond.
+    // A GPU that fell off the bus may be missing in every list, unless the number of responding GPUs matches the number
+    // in Kubernetes.
     let listed = u32::try_from(node.listed().count()).ok();
     let is_counted = [node.kubernetes.gpu_label_count, node.kubernetes.gpu_capacity]
         .into_iter()
@@ -41,7 +42,7 @@ pub(crate) fn addresses(node: &Node<'_>) -> BTreeSet<PciAddress> {
         Kind::Sxid => has_all_switches && !is_switch(node, address),
         _ => false,
     };
-    // Faults of applications are harmless wherever they occurred.
+    // Application errors are harmless, whatever the device.
     let is_grave =
         |event: &&KernelEvent| event_meaning::of(event).is_none_or(|meaning| meaning.severity > Severity::Info);
     let found =
@@ -63,12 +64,12 @@ fn has_uuid(node: &Node<'_>, event: &KernelEvent) -> bool {
     in_kubelet || node.listed().any(|gpu| gpu.uuid.as_ref() == Some(uuid))
 }
 
-/// Returns whether all GPUs of the node are known, with their addresses: NVML and PCI were read and show the same GPUs, and no source
-/// names more.
+/// Returns whether all GPUs of the node are known with their addresses: NVML and PCI were read and list the same GPUs,
+/// and no source lists more GPUs.
 fn has_all_gpus(node: &Node<'_>) -> bool {
     let listed = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
     let mode = |gpu| node.inventory_of(gpu).and_then(|gpu| gpu.virtualization_mode.as_deref());
-    // On a host of virtual machines, the driver also names virtual functions.
+    // On a host of virtual machines, the kernel log also names virtual functions.
     let is_host = node.answering().any(|gpu| mode(gpu).is_some_and(|mode| mode.starts_with("host_")));
     let all_answer = node.listed().all(|gpu| gpu.answers && gpu.pci.is_some());
     let read = things(node, Layer::Pci).is_some_and(|gpus| !gpus.is_empty()) && things(node, Layer::Nvml).is_some();
@@ -80,12 +81,13 @@ fn has_all_gpus(node: &Node<'_>) -> bool {
     read && all_answer && !is_host && !expects_more && !is_part
 }
 
-/// Returns whether all NVSwitches of the node are known: the product has none, or the PCI bus shows as many as the board has.
+/// Returns whether all NVSwitches of the node are known: the product has no NVSwitches, or the PCI bus lists as many as
+/// the board has.
 fn has_all_switches(node: &Node<'_>) -> bool {
     let Some(switches) = things(node, Layer::Switches) else { return false };
     let mut all = node.answering().filter_map(boards::of).peekable();
     let has_board = all.peek().is_some();
-    // A compute tray has links to switches of another machine.
+    // The links of a compute tray lead to switches of another machine.
     if has_board && all.all(|board| board.switches.is_empty()) {
         return switches.is_empty();
     }

@@ -1,33 +1,33 @@
-//! `Board`: NVLinks, NVSwitches and fabric of boards, by product. `of`, `of_node`: the board of a GPU or of a node.
+//! `Board`: NVLinks, NVSwitches and fabric of GPU boards, by product. Functions that detect virtual machines and integrated GPUs.
 //!
-//! A comparison of the GPUs of one node with each other does not show faults that all of them have. Sources: NVIDIA's data
-//! sheets and HGX guides for NVLinks, GPUs and NVSwitches; the Fabric Manager guide for fabric and Fabric Manager; NVML
-//! field 164 for speeds.
+//! If all GPUs of a node have the same fault, a comparison of the GPUs with each other does not show it. Sources of the
+//! table: NVIDIA's data sheets and HGX guides (NVLinks, GPUs, NVSwitches), the Fabric Manager guide (fabric), and NVML
+//! field 164 (speeds).
 
 use crate::input::instance_types;
 use crate::input::node::{Gpu, Node};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::GpuTopology;
 
-/// A GPU product that is built into boards with NVLink. Cards with the same name are different products.
+/// A GPU product that is mounted on boards with NVLink. PCIe cards with the same name are different products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Board {
     /// A word in the product's name in NVML.
     pub(crate) product: &'static str,
-    /// Number of NVLinks of each GPU that the board uses.
+    /// Number of NVLinks that the board uses for each GPU.
     pub(crate) links: u32,
     /// Speed of one NVLink in one direction, as NVML reports it.
     pub(crate) link_megabytes_per_second: u32,
-    /// For each board with NVSwitches: the number of its GPUs, and the number of its NVSwitches on the PCI bus (0:
-    /// none).
+    /// Number of GPUs and number of NVSwitches on the PCI bus (0: none), for each size of the board with NVSwitches.
     pub(crate) switches: &'static [(usize, usize)],
-    /// Numbers of GPUs that a whole board can have, if no machine gets a part of a board. Empty: a machine can have a part.
+    /// Numbers of GPUs that a whole board can have, if every machine gets a whole board. Empty if a machine can have a
+    /// part of a board.
     pub(crate) sizes: &'static [usize],
     /// Whether GPUs behind NVSwitches register with the fabric through NVML.
     pub(crate) has_fabric: bool,
 }
 
-/// Speeds of one NVLink of the generations 2 to 5.
+/// Speeds of one NVLink, for the generations 2 to 5.
 const NVLINK_2: u32 = 25_781;
 const NVLINK_3: u32 = 25_781;
 const NVLINK_4: u32 = 26_562;
@@ -105,27 +105,29 @@ pub(crate) fn usual_link_speed(topology: &GpuTopology) -> Option<u32> {
     active().filter_map(|group| group.speed_megabytes_per_second).max_by_key(|speed| (links(*speed), *speed))
 }
 
-/// Returns the number of GPUs in the node, including those that only the PCI bus shows. Display cards do not count.
+/// Returns the number of GPUs of the node, including GPUs that only the PCI bus lists. Display cards are not counted.
 pub(crate) fn count(node: &Node<'_>) -> usize {
     let device = |gpu: &Gpu| node.pci_of(gpu).and_then(|pci| pci.device_id.as_deref());
     let kinds: Vec<Option<&str>> = node.answering().map(device).collect();
     node.listed().filter(|gpu| gpu.answers || gpu.index.is_some() || kinds.contains(&device(gpu))).count()
 }
 
-/// Returns whether every GPU is a part of the processor (Jetson): the driver is `nvgpu`, and the GPU is not on the PCI bus.
+/// Returns whether every GPU is integrated into the processor (Jetson): the driver is `nvgpu`, and the GPU is not on
+/// the PCI bus.
 pub(crate) fn is_integrated(node: &Node<'_>) -> bool {
     let is_part = |gpu: &Gpu| gpu.name.as_deref().is_some_and(|name| name.contains("nvgpu"));
     node.answering().next().is_some() && node.answering().all(is_part)
 }
 
-/// Returns whether the node is known to be a physical machine without virtual GPUs: NVML reports for its GPUs that no virtualization is used.
+/// Returns whether the node is known to be a physical machine without virtual GPUs: NVML reports no virtualization for
+/// its GPUs.
 pub(crate) fn is_bare_metal(node: &Node<'_>) -> bool {
     let mut modes = node.listed().filter_map(|gpu| virtualization(node, gpu)).peekable();
     modes.peek().is_some() && modes.all(|mode| mode == "none")
 }
 
-/// Returns whether the node is known to be a virtual machine: a GPU was passed through to it or is virtual, the kernel found a
-/// hypervisor, or the instance type is one of virtual machines.
+/// Returns whether the node is known to be a virtual machine: a GPU is passed through or virtual, the kernel detected a
+/// hypervisor, or the instance type is a virtual machine.
 pub(crate) fn is_virtual_machine(node: &Node<'_>) -> bool {
     let has_guest_gpu =
         node.listed().any(|gpu| virtualization(node, gpu).is_some_and(|mode| GUEST_MODES.contains(&mode)));
@@ -134,14 +136,14 @@ pub(crate) fn is_virtual_machine(node: &Node<'_>) -> bool {
     has_guest_gpu || hypervisor(node).is_some() || is_instance
 }
 
-/// Returns the kernel line about the hypervisor under the node. A hypervisor itself, for example one with Hyper-V, can have this line, too;
-/// then NVML reports no virtualization of the GPUs.
+/// Returns the kernel line about the hypervisor of the node. A host that runs a hypervisor, for example Hyper-V, can
+/// have this line, too. In that case, NVML reports no virtualization for its GPUs.
 pub(crate) fn hypervisor<'a>(node: &Node<'a>) -> Option<&'a KernelEvent> {
     let lines = node.timeline.of_kind(KernelEventKind::Host);
     lines.into_iter().find(|event| event.sub_code.as_deref() == Some("hypervisor")).filter(|_| !is_bare_metal(node))
 }
 
-/// Modes of virtualization in NVML of a GPU inside a virtual machine.
+/// Virtualization modes that NVML reports inside a virtual machine.
 const GUEST_MODES: [&str; 2] = ["passthrough", "vgpu"];
 
 fn virtualization<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<&'a str> {
@@ -149,8 +151,8 @@ fn virtualization<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<&'a str> {
 }
 
 impl Board {
-    /// Returns the number of NVSwitches on the PCI bus of a board with this number of GPUs. `None`: boards of this size
-    /// have none.
+    /// Returns the number of NVSwitches on the PCI bus for a board with this number of GPUs. `None` if boards of this
+    /// size have no NVSwitches.
     pub(crate) fn switches_of(&self, gpus: usize) -> Option<usize> {
         self.switches.iter().find(|(count, _)| *count == gpus).map(|(_, switches)| *switches)
     }

@@ -1,21 +1,21 @@
-//! `Decisions`: what platforms and repair systems have decided about the node, without what is over.
+//! `valid`: decisions of cloud platforms and repair systems about the node that still apply. `running`: the current repair or maintenance.
 
 use jiff::SignedDuration;
 
 use crate::input::node::Node;
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
-/// An announced time that is longer ago than this is over.
+/// A decision no longer applies if its announced time is longer ago than this.
 const OVER: SignedDuration = SignedDuration::from_hours(24);
 
-/// Returns the decisions that are not over.
+/// Returns the decisions that still apply.
 pub(crate) fn valid<'a>(node: &Node<'a>) -> impl Iterator<Item = &'a Decision> {
     let now = node.kubernetes.read_at.or(node.now);
     let is_over = move |at| now.zip(at).is_some_and(|(now, at)| now.duration_since(at) > OVER);
     node.kubernetes.decisions.iter().filter(move |decision| !is_over(decision.at))
 }
 
-/// Returns the repair or maintenance of the node that another system carries out now.
+/// Returns the repair or maintenance that another system currently carries out on the node.
 pub(crate) fn running<'a>(node: &Node<'a>) -> Option<&'a Decision> {
     valid(node).find(|one| matches!(one.kind, DecisionKind::Repair | DecisionKind::Maintenance))
 }

@@ -7,11 +7,11 @@ use syringe_core::report::Problem;
 
 /// State of the driver as a whole.
 pub(crate) enum Driver<'a> {
-    /// NVML lists GPUs, no GPU needs the driver, or nothing shows a fault.
+    /// NVML lists GPUs, no GPU needs the driver, or no fact shows a fault.
     Usable,
     /// nouveau is bound to a GPU, and no GPU works with NVIDIA's driver.
     Nouveau,
-    /// NVML cannot be used, with its error if it was called.
+    /// NVML cannot be used. Contains the error if NVML was called.
     Unusable(Refusal, Option<&'a Problem>),
     /// NVML did not respond, perhaps because it was initializing the GPUs.
     Waking(&'a Problem),
@@ -68,7 +68,7 @@ fn refusal<'a>(node: &Node<'a>) -> Option<(Refusal, Option<&'a Problem>)> {
     let driver = node.host().map(|host| &host.driver);
     let found = REASONS.into_iter().find_map(|(codes, refusal)| Some((refusal, Some(node.nvml_problem(codes)?))));
     let library = node.nvml_problem(&[codes::LIBRARY_NOT_FOUND]);
-    // For other NVML errors the kernel log has more information.
+    // For other NVML errors, the kernel log contains more information.
     let other = || node.nvml_problem(&codes::FAILURES);
     match (found, library) {
         (Some(found), _) => Some(found),
@@ -83,8 +83,8 @@ fn refusal<'a>(node: &Node<'a>) -> Option<(Refusal, Option<&'a Problem>)> {
     }
 }
 
-/// Returns whether NVML may be slow because it initializes the GPUs without persistence mode, and nothing indicates a
-/// hang.
+/// Returns whether NVML may be slow because the GPUs are being initialized (no persistence mode), and no fact indicates
+/// a hang.
 fn may_be_waking(node: &Node<'_>) -> bool {
     let asleep = node.host().is_some_and(|host| host.daemons.persistenced == Some(false));
     let unused = node.processes().is_some_and(|section| {

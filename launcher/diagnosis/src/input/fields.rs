@@ -10,8 +10,8 @@ use crate::input::node::{Gpu, Node};
 /// Values by the name of the section and the path inside the entry of the GPU. Fields without a value are absent.
 pub(crate) type Fields = BTreeMap<String, Value>;
 
-/// Returns the fields of a GPU from all sections that have an entry for the GPU. Lists are not included; of the
-/// NVLinks, only their number and their smallest values are included.
+/// Returns the fields of a GPU from all sections that have an entry for the GPU. Lists are not included. For NVLinks,
+/// only their number and their smallest values are included.
 pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     let mut fields = Fields::new();
     add(&mut fields, "inventory", node.inventory_of(gpu));
@@ -47,7 +47,7 @@ pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     fields
 }
 
-/// Adds the values of an entry, below the path. Lists are left out.
+/// Adds the values of an entry under the path. Lists are not included.
 pub(crate) fn add(fields: &mut Fields, path: &str, entry: Option<&impl Serialize>) {
     let value = entry.map(serde_json::to_value);
     debug_assert!(!matches!(value, Some(Err(_))), "{path}: {value:?}");
@@ -66,7 +66,7 @@ fn add_value(fields: &mut Fields, path: String, value: Value) {
     }
 }
 
-/// Formats the value of a field for people, with the unit from the field's name.
+/// Formats the value of a field for readers. The unit comes from the name of the field.
 pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => crate::evidence::data(text),
@@ -74,7 +74,7 @@ pub(crate) fn text(value: &Value) -> String {
     }
 }
 
-/// Returns the paths of all fields of a type that have one value: no lists, and no tables with names as keys.
+/// Returns the paths of all fields of a type that have a single value. Lists and maps are not included.
 pub(crate) fn of_schema<T: schemars::JsonSchema>() -> Vec<String> {
     let schema = schemars::SchemaGenerator::new(schemars::generate::SchemaSettings::default().with(|settings| {
         settings.inline_subschemas = true;

@@ -1,6 +1,6 @@
-//! The type `Gpu`, and the function `gpus`, which lists each GPU of a report once.
+//! `Gpu`, `gpus`: the GPUs of a report, each listed once. `POSSIBLE_CELSIUS`, `PLAUSIBLE_CELSIUS`: ranges of temperatures.
 //!
-//! A GPU can be listed by NVML (index, UUID, address), by the PCI bus alone (address), or by a failed call alone (index).
+//! A GPU can be listed by NVML (index, UUID, address), by the PCI bus only (address), or by a failed call only (index).
 //! `gpus` joins these entries.
 
 use crate::finding::Scope;
@@ -13,7 +13,7 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 use syringe_core::text::clean;
 
-/// Possible temperatures of a GPU.
+/// Temperatures that a GPU can physically have.
 pub(crate) const POSSIBLE_CELSIUS: RangeInclusive<i32> = -20..=150;
 
 /// Range of the temperatures and limits that working sensors report. Failed sensors report values outside this range.
@@ -28,7 +28,7 @@ pub(crate) struct Gpu {
     pub(crate) name: Option<String>,
     /// True if NVML responds for this GPU.
     pub(crate) answers: bool,
-    /// True if the GPU is known from the kernel log only: a GPU that fell off the bus, a GPU of a report without other
+    /// True if only the kernel log names the GPU: a GPU that fell off the bus, a GPU of a report without other
     /// sections, or a virtual function (SR-IOV). The rules apply to such a GPU, but it is not counted.
     pub(crate) from_log: bool,
 }
@@ -41,7 +41,7 @@ impl Gpu {
     }
 }
 
-/// Returns all GPUs of a report: those in NVML by index, then those that only PCI shows, then those that only the
+/// Returns all GPUs of a report: GPUs in NVML by index, then GPUs that only the PCI bus lists, then GPUs that only the
 /// kernel log names.
 pub(crate) fn gpus(report: &Report) -> Vec<Gpu> {
     let sections = &report.sections;
@@ -59,7 +59,7 @@ pub(crate) fn gpus(report: &Report) -> Vec<Gpu> {
                 uuid: uuid.clone(),
                 pci: pci.clone(),
                 name: name.as_deref().map(|name| clean(name, 60)),
-                // Without NVML, topology comes from sysfs, in bus order and without a UUID.
+                // Without NVML, the topology comes from sysfs, in bus order and without UUIDs.
                 answers: uuid.is_some(),
                 from_log: false,
             }),
@@ -100,8 +100,8 @@ fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {
     }
 }
 
-/// Adds GPUs that only the PCI bus shows. A GPU with an index and without an address gets the address at its position,
-/// because NVML counts in bus order.
+/// Adds GPUs that only the PCI bus lists. A GPU with an index and without an address gets the address at the same
+/// position, because NVML numbers GPUs in bus order.
 fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
     let Some(host) = Section::data_of(&report.sections.host) else { return };
     let mut addresses: Vec<&PciAddress> = host.pci_gpus.iter().filter_map(|gpu| gpu.pci_address.as_ref()).collect();
@@ -123,7 +123,7 @@ fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
     }
 }
 
-/// Kernel lines in which the driver names a GPU. AER and link lines name ports, and SXids name switches.
+/// Kinds of kernel lines in which the driver names a GPU. AER and link lines name ports, and SXids name switches.
 const NAMES_A_GPU: [KernelEventKind; 8] = [
     KernelEventKind::Xid,
     KernelEventKind::OffBus,
@@ -160,7 +160,7 @@ fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
             ..Gpu::default()
         });
     }
-    // If exactly one GPU of NVML has no address, and exactly one GPU is known only from the log, they are the same GPU.
+    // If exactly one GPU in NVML has no address, and exactly one GPU is known only from the log, both are the same GPU.
     let nameless: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].pci.is_none() && !gpus[at].from_log).collect();
     let unplaced: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].from_log).collect();
     if let (&[lost], &[named]) = (nameless.as_slice(), unplaced.as_slice()) {
@@ -175,7 +175,7 @@ fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
 fn name_lost(report: &Report, gpus: &mut [Gpu]) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
-        // Only lines of the running boot: before it, another GPU may have been at this address.
+        // Only lines of the running boot count: before it, another GPU may have been at this address.
         let names_uuid = |event: &&KernelEvent| event.gpu_uuid.is_some() && event.boot_id.is_none();
         let event = events.iter().rev().filter(names_uuid).find(|event| event.pci_address == gpu.pci);
         gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());

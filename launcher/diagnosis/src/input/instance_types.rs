@@ -1,4 +1,4 @@
-//! `of`: the number of physical GPUs, the product and the InfiniBand ports of an instance type, from `data/instance_types.tsv`.
+//! `InstanceType`, `of`: number of GPUs, GPU product and number of InfiniBand ports of a cloud instance type, from `data/instance_types.tsv`.
 
 use std::sync::LazyLock;
 
@@ -6,12 +6,12 @@ use syringe_core::tsv::rows;
 
 /// An instance type of a cloud provider.
 pub(crate) struct InstanceType {
-    /// The name, or its beginning if any characters may follow.
+    /// The name of the instance type, or the prefix of its name.
     name: &'static str,
     is_family: bool,
     /// Number of physical GPUs.
     pub(crate) gpus: u32,
-    /// A word in the name of its GPUs in NVML.
+    /// A word in the NVML name of its GPUs.
     pub(crate) product: &'static str,
     /// Number of InfiniBand ports, if every machine of the type has them.
     pub(crate) infiniband_ports: Option<usize>,
@@ -38,7 +38,7 @@ pub(crate) fn of(name: &str) -> Option<&'static InstanceType> {
 }
 
 impl InstanceType {
-    /// Returns whether a machine of this type can have a GPU with this name in NVML.
+    /// Returns whether a machine of this type can have a GPU with this NVML name.
     pub(crate) fn has(&self, gpu: &str) -> bool {
         gpu.split([' ', '-', '_']).any(|word| word == self.product)
     }

@@ -1,7 +1,7 @@
-//! `things`: the named things of each layer between GPU and program (PCI, driver, `/dev`, NVML, CDI, kubelet, NVLink).
+//! `Layer`, `Thing`, `things`: the devices, device files and modules that each layer lists (PCI, driver, `/dev`, NVML, CDI, kubelet, NVLink).
 //!
-//! Two things of different layers are the same if they have a name in common. If a layer was not read completely, no thing
-//! counts as missing there.
+//! Things of different layers are the same if they have a name in common. If a layer was not read completely, nothing
+//! counts as missing in it.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use syringe_core::section_name::SectionName;
 
 use crate::input::node::{Gpu, Node};
 
-/// A list of things of one kind, and where the list comes from.
+/// A layer: a list of things of one kind from one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layer {
     /// GPUs on the PCI bus that are bound to the nvidia driver.
     Pci,
     /// GPUs that NVML lists.
     Nvml,
-    /// GPUs and MIG devices that containers can get: MIG devices of GPUs in MIG mode, else the GPUs.
+    /// GPUs and MIG devices that containers can use: the MIG devices of GPUs in MIG mode, and the other GPUs.
     Schedulable,
     /// Device files of GPUs: `/dev/nvidiaN`.
     DeviceFiles,
@@ -31,7 +31,7 @@ pub(crate) enum Layer {
     Registered,
     /// Devices that the kubelet allocated to containers.
     Allocated,
-    /// Devices at the other end of NVLinks.
+    /// Devices at the remote end of NVLinks.
     LinkedSwitches,
     /// NVSwitches on the PCI bus.
     Switches,
@@ -46,11 +46,12 @@ pub(crate) enum Layer {
 pub(crate) struct Thing {
     /// The names of the thing: `uuid GPU-…`, `pci 0000:18:00.0`, `index 3`, `file nvidia3`, `module nvidia_uvm`.
     pub(crate) names: Vec<String>,
-    /// The name in texts for people.
+    /// The name in messages.
     pub(crate) label: String,
-    /// The GPU itself if the thing is a GPU, or the GPU that contains the thing.
+    /// The GPU that the thing is, or to which it belongs.
     pub(crate) gpu: Option<Gpu>,
-    /// The fact that shows that the thing exists and works, if there is one: then a layer that lacks the thing is wrong.
+    /// The fact that shows that the thing exists and works, if there is one. A layer that lacks a proven thing is
+    /// wrong.
     pub(crate) proof: Option<String>,
 }
 
@@ -60,7 +61,7 @@ impl Thing {
     }
 }
 
-/// Maximum number of devices of a specification in a report.
+/// Maximum number of devices in one CDI specification of a report.
 const MOST_CDI_DEVICES: usize = 64;
 
 /// Returns the things of a layer. `None` if the layer was not read completely.
@@ -100,7 +101,7 @@ fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
         Layer::Cdi => {
             let specs = || host.and_then(|host| host.cdi.as_ref()).into_iter().flat_map(|cdi| &cdi.specs);
             let specs = || specs().filter(|spec| spec.kind == "nvidia.com/gpu");
-            // The probe cuts longer lists.
+            // The probe truncates longer lists.
             if specs().any(|spec| spec.devices.len() >= MOST_CDI_DEVICES) {
                 return None;
             }
@@ -177,7 +178,7 @@ fn gpu_number(file: &str) -> Option<u32> {
     file.strip_prefix("nvidia")?.parse().ok()
 }
 
-/// Returns a GPU with all names that other layers have for it.
+/// Returns a GPU with all the names that other layers use for it.
 fn whole_gpu(node: &Node<'_>, gpu: &Gpu) -> Thing {
     let minor = node.inventory_of(gpu).and_then(|gpu| gpu.minor_number);
     let names = [
@@ -212,7 +213,7 @@ fn schedulable(node: &Node<'_>) -> Vec<Thing> {
 fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k String>) -> Vec<Thing> {
     let mut things: Vec<Thing> = Vec::new();
     for device in devices(kubelet) {
-        // The numbers that other plugins use are not GPU indices.
+        // The numbers that plugins of other vendors use are not GPU indices.
         if let Some(name) = device_name(device).filter(|name| !name.starts_with("index"))
             && !things.iter().any(|thing| thing.names.contains(&name))
         {

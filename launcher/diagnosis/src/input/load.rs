@@ -1,4 +1,4 @@
-//! `Load`: whether a GPU works at the moment of the reading. Every rule of a node about values under load uses it.
+//! `Load`: the load of a GPU at the time of the reading. All rules of a node about values under load use this type.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ use syringe_core::facts::telemetry::GpuTelemetry;
 pub(crate) enum Load {
     /// The utilization in percent.
     Percent(u32),
-    /// NVML reports no utilization (MIG mode), but a program computes and the GPU is in its fastest state, which the driver does not call
-    /// idle.
+    /// NVML reports no utilization (MIG mode), but a program uses the GPU, the GPU is in its fastest performance state,
+    /// and the driver does not report it as idle.
     Computes,
 }
 
 impl Load {
-    /// Returns whether the load is at least this utilization.
+    /// Returns whether the utilization is at least this value.
     pub(crate) fn reaches(self, percent: u32) -> bool {
         match self {
             Self::Percent(own) => own >= percent,
@@ -38,7 +38,7 @@ impl fmt::Display for Load {
 }
 
 impl Node<'_> {
-    /// Returns the load of a GPU. `None` if the GPU is idle, or if nothing shows its load.
+    /// Returns the load of a GPU. `None` if the GPU is idle or its load is not known.
     pub(crate) fn load(&self, gpu: &Gpu) -> Option<Load> {
         let now = self.telemetry_of(gpu)?;
         match now.utilization.gpu_percent {
@@ -47,7 +47,7 @@ impl Node<'_> {
         }
     }
 
-    /// Returns whether a program runs on the GPU, other than the services of the node.
+    /// Returns whether a program other than the services of the node runs on the GPU.
     fn computes(&self, gpu: &Gpu) -> bool {
         let all = self.processes().into_iter().flat_map(|section| &section.processes);
         let on_gpu =
@@ -56,7 +56,7 @@ impl Node<'_> {
     }
 }
 
-/// Returns whether the driver runs the GPU in its fastest state and does not call it idle.
+/// Returns whether the GPU is in its fastest performance state and the driver does not report it as idle.
 fn is_fast(now: &GpuTelemetry) -> bool {
     let is_told = now.throttling.reasons_mask.is_some();
     now.performance_state == Some(0) && is_told && mask_of(&now.throttling) & IDLE == 0
@@ -71,7 +71,8 @@ mod tests {
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
     use syringe_core::report::Report;
 
-    /// The diagnosis of a GPU at PCIe generation 1 of 4 and P0 whose utilization NVML does not report.
+    /// Returns the diagnosis of a GPU at PCIe generation 1 of 4 and in state P0, whose utilization NVML does not
+    /// report.
     fn judged(reasons: Option<u64>, kind: &str) -> Diagnosis {
         let of = |more: Value| {
             let mut gpu = json!({"index": 0, "uuid": "GPU-0", "pci_address": "00000000:5d:00.0"});

@@ -1,6 +1,6 @@
 //! `covered_since`: the start of the period that the kernel log covers. `why_too_short`: why this period is too short.
 //!
-//! "No Xid" is only true for that period. A window of an hour on a machine that has been running for weeks does not show
+//! "No Xid" is true for that period only. If a machine has been running for weeks, a log of the last hour does not show
 //! that there were no Xids.
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,21 +10,23 @@ use crate::input::node::Node;
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::kernel_log::window;
 
-/// After this time, an event of a GPU that works is only informational. A log of this length contains all relevant events.
+/// After this time, an event of a working GPU has the severity `info`. A log of this length contains all relevant
+/// events.
 const EVENTS_COUNT: SignedDuration = SignedDuration::from_hours(24);
 
-/// Minimum length of the log if the uptime is not known: then only the log was read, and the answer names its period.
+/// Minimum length of the log if the uptime is not known. In that case only the log was read, and the answer states its
+/// period.
 const OF_LOG_ALONE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Returns the shortest window that is enough: the last day, or half of the time since boot.
+/// Returns the minimum length of the log: a day, or half of the time since boot if that is shorter.
 fn shortest(uptime: Option<i64>) -> SignedDuration {
     uptime.map_or(OF_LOG_ALONE, |uptime| SignedDuration::from_secs(uptime / 2).min(EVENTS_COUNT))
 }
 
-/// Returns the start of the period that ends with the report and that the log covers without a gap.
+/// Returns the start of the period that the log covers without a gap until the time of the report.
 pub(crate) fn covered_since(node: &Node<'_>) -> Option<Timestamp> {
     let log = node.kernel_log()?;
-    // If a window was requested, the text is about that window.
+    // If a time window was requested, the period does not begin before it.
     window::reach(&log.coverage, node.now?).map(|reach| log.since.map_or(reach, |asked| asked.max(reach)))
 }
 
@@ -33,7 +35,7 @@ fn covers_what_was_asked(node: &Node<'_>) -> bool {
     node.kernel_log().and_then(|log| log.since).zip(covered_since(node)).is_some_and(|(asked, since)| since <= asked)
 }
 
-/// Returns why the log is too short for "no Xid"; `None` if it is long enough or begins at boot.
+/// Returns why the log is too short for the statement "no Xid". `None` if it is long enough or begins at boot.
 pub(crate) fn why_too_short(node: &Node<'_>) -> Option<String> {
     let logs = node.kernel_log()?.coverage.as_slice();
     if let Some(why) = without_times(logs) {
@@ -47,7 +49,7 @@ pub(crate) fn why_too_short(node: &Node<'_>) -> Option<String> {
     let complete = logs.iter().any(|log| log.complete_since_boot == Some(true));
     let window = now.duration_since(since);
     let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
-    // The node has just booted: there are no older records.
+    // The node has just booted, so there are no older records.
     let since_boot = uptime.is_some_and(|uptime| window.as_secs() + 60 >= uptime);
     if complete || since_boot || window >= shortest(uptime) || covers_what_was_asked(node) {
         return None;
@@ -66,7 +68,7 @@ pub(crate) fn why_too_short(node: &Node<'_>) -> Option<String> {
     ))
 }
 
-/// Returns why logs without timestamps cover no window. A log that begins at boot (a saved `dmesg`) needs no
+/// Returns why logs without timestamps do not cover a period. A log that begins at boot (a saved `dmesg`) needs no
 /// timestamps.
 fn without_times(logs: &[Coverage]) -> Option<&'static str> {
     if logs.is_empty() || logs.iter().any(|log| log.from.is_some()) {

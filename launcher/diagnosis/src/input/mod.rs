@@ -1,7 +1,8 @@
-//! Modules with the input of the rules: absent devices, boards, node, GPUs, processes, kernel events, driver state and NVIDIA's stack.
+//! Modules with the input of the rules: node, GPUs, boards, layers, processes, runtimes, platform, kernel events, driver and NVIDIA's stack.
 
 pub(crate) mod absent;
 pub(crate) mod boards;
+pub(crate) mod cuda;
 pub(crate) mod decisions;
 pub(crate) mod driver;
 pub(crate) mod fields;

@@ -1,7 +1,7 @@
-//! `with_named_causes`: adds the Xids that only another line names (`45, … caused by previous Xid 95`).
+//! `with_named_causes`: adds events for Xids that the log contains only as the cause of another Xid (`45, … caused by previous Xid 95`).
 //!
-//! The line of the cause can be missing: the kernel limits the rate of its messages, and old lines are overwritten. The time of
-//! the cause is then not known; the time of the line that names the cause is the latest possible one.
+//! The line of the cause itself can be missing, because the kernel limits the rate of its messages and overwrites old
+//! lines. Its time is then not known; it is not later than the line that names the cause.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ pub(crate) fn with_named_causes(report: &Report) -> Cow<'_, Report> {
     Cow::Owned(report)
 }
 
-/// Returns the code that a line names as its cause, if it is the code of a fault of the GPU.
+/// Returns the code that a line names as its cause, if that code is a fault of the GPU.
 fn cause_of(event: &KernelEvent) -> Option<u32> {
     let code = event.details.get("caused_by").filter(|_| event.kind == Kind::Xid)?.parse().ok()?;
     catalogue::xid(code).filter(|entry| entry.severity > Severity::Info && code != 154).map(|entry| entry.code)

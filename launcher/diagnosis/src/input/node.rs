@@ -1,4 +1,4 @@
-//! The type `Node`: a report and the Kubernetes data, with lookups that the rules need.
+//! `Node`: a report and the Kubernetes data of a node, with the lookups that the rules need.
 
 use std::cell::OnceCell;
 
@@ -30,17 +30,17 @@ use syringe_core::report::{Extent, Problem, Report, Section, Source, Status};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
-/// Name in texts for a node whose name is not known.
+/// Name for a node in messages if its name is not known.
 pub(crate) const UNKNOWN_NODE_NAME: &str = "the node";
 
 /// Sections that are read from NVML.
 pub(crate) const OF_NVML: [SectionName; 5] =
     [SectionName::Inventory, SectionName::Telemetry, SectionName::Topology, SectionName::Ecc, SectionName::Mig];
 
-/// Maximum time by which counters and responses can be older than an event.
+/// Maximum age of counters and responses relative to an event.
 pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
-/// After this time without a reset, a warning no longer counts: the fault that it announced would have occurred.
+/// After this time without a reset, a warning is ignored, because the fault that it announced would have occurred.
 pub(crate) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// A report and the data from the Kubernetes API, prepared for the rules.
@@ -49,15 +49,15 @@ pub(crate) struct Node<'a> {
     pub(crate) kubernetes: &'a KubernetesFacts,
     /// The node's name, or `the node`.
     pub(crate) name: String,
-    /// Time at which the facts were taken. All ages are relative to it.
+    /// Time at which the facts were collected. All ages are relative to this time.
     pub(crate) now: Option<Timestamp>,
-    /// GPUs in NVML by index, then those that only PCI shows, then those that only the kernel log names.
+    /// GPUs in NVML by index, then GPUs that only the PCI bus lists, then GPUs that only the kernel log names.
     pub(crate) gpus: Vec<Gpu>,
     /// Kernel events with their causes.
     pub(crate) timeline: Timeline<'a>,
     pub(crate) driver: Driver<'a>,
     pub(crate) stack: Stack<'a>,
-    /// The fields of each GPU of `gpus`, which several comparisons use.
+    /// The fields of each GPU in `gpus`. Several comparisons use them.
     fields: OnceCell<Vec<Fields>>,
 }
 
@@ -124,8 +124,8 @@ impl<'a> Node<'a> {
         Section::data_of(&self.report.sections.host)
     }
 
-    /// Returns whether the node was read from Kubernetes alone, and nothing there speaks of a GPU: no resource, label, instance type or
-    /// pod of NVIDIA's software.
+    /// Returns whether only Kubernetes data was read, and nothing in it indicates a GPU: no resource, label, instance
+    /// type or pod of NVIDIA's software.
     pub(crate) fn shows_no_gpu(&self) -> bool {
         let cluster = self.kubernetes;
         let is_labelled = cluster.gpu_label_count.is_some_and(|count| count > 0)
@@ -157,17 +157,17 @@ impl<'a> Node<'a> {
         read.map(|(name, _)| name).filter(|name| sections.get(*name).has_data()).collect()
     }
 
-    /// Returns whether the probe read the files of the node, and not those of a container.
+    /// Returns whether the probe read the files of the node, not the files of a container.
     pub(crate) fn shows_files_of_node(&self) -> bool {
         self.report.scope.is_none_or(|scope| scope.files == Extent::Node)
     }
 
-    /// Returns whether the probe could open the GPUs of the node, and not only those of a container.
+    /// Returns whether the probe could access the GPUs of the node, not only those of a container.
     pub(crate) fn shows_gpus_of_node(&self) -> bool {
         self.report.scope.is_none_or(|scope| scope.gpus == Extent::Node)
     }
 
-    /// Returns whether the probe read files and GPUs of the node.
+    /// Returns whether the probe had access to the files and GPUs of the node.
     pub(crate) fn shows_whole_node(&self) -> bool {
         self.shows_files_of_node() && self.shows_gpus_of_node()
     }
@@ -182,7 +182,7 @@ impl<'a> Node<'a> {
             .collect()
     }
 
-    /// Returns the availability of a field of the GPU with this NVML index.
+    /// Returns whether a field of the GPU with this NVML index is available, and if not, why.
     pub(crate) fn availability(&self, section: SectionName, gpu: u32, field: &str) -> Availability {
         let state = match section {
             SectionName::Inventory => self.inventory().map(|section| section.availability(gpu, field)),
@@ -254,18 +254,18 @@ impl<'a> Node<'a> {
         self.gpus.iter().filter(|gpu| !gpu.from_log)
     }
 
-    /// Returns whether every GPU is bound to vfio-pci, for virtual machines.
+    /// Returns whether every GPU is bound to vfio-pci for use in virtual machines.
     pub(crate) fn is_passed_through(&self) -> bool {
         let gpus = self.host().map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
         !gpus.is_empty() && gpus.iter().all(|gpu| gpu.driver.as_deref() == Some("vfio-pci"))
     }
 
-    /// Returns the time of the last driver load, if it is in the log. The volatile counters start at this time.
+    /// Returns the time of the last driver load, if the log contains it. The volatile counters start at this time.
     pub(crate) fn driver_loaded(&self) -> Option<Timestamp> {
         self.timeline.of_kind(KernelEventKind::DriverLoaded).filter_map(|event| event.ordered_at()).max()
     }
 
-    /// Returns how many seconds the volatile counters cover: since the driver was loaded, or at most since boot.
+    /// Returns how many seconds the volatile counters cover: the time since the driver load, or since boot at most.
     pub(crate) fn counted_seconds(&self) -> Option<u64> {
         let uptime = self.host().and_then(|host| host.uptime_seconds);
         let loaded = self.age(self.driver_loaded()).and_then(|age| u64::try_from(age.as_secs()).ok());
@@ -275,7 +275,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Returns the GPUs that respond in NVML.
+    /// Returns the GPUs that respond to NVML.
     pub(crate) fn answering(&self) -> impl Iterator<Item = &Gpu> {
         self.gpus.iter().filter(|gpu| gpu.answers)
     }
@@ -287,7 +287,7 @@ impl<'a> Node<'a> {
             path.iter().any(|hop| hop.pci_address.as_ref() == Some(address))
         };
         self.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(address)).or_else(|| {
-            // If several GPUs are below a port, the port belongs to none of them.
+            // A port above several GPUs belongs to none of them.
             let mut below = self.gpus.iter().filter(on_path);
             below.next().filter(|_| below.next().is_none())
         })
@@ -320,10 +320,10 @@ impl<'a> Node<'a> {
         self.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None)
     }
 
-    /// Returns when the node booted.
+    /// Returns the boot time of the node.
     pub(crate) fn booted(&self) -> Option<Timestamp> {
         let uptime = SignedDuration::from_secs(i64::try_from(self.host()?.uptime_seconds?).ok()?);
-        // An impossible uptime can lead to a time outside of the supported range.
+        // An impossible uptime can lead to a time outside the supported range.
         self.now.or(self.kubernetes.read_at)?.checked_sub(uptime).ok()
     }
 

@@ -1,4 +1,4 @@
-//! `Event`, `EDGES`: the times at which the parts of a node started or changed, and which part must be later than which other one.
+//! `Event`, `EDGES`: when the boot and each component of a node started or changed, and which component must start after which other component.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -22,7 +22,8 @@ pub(crate) enum Event {
     /// The start of the oldest running container of a component.
     Pod(Part),
     ValidatorFile,
-    /// The start of a service outside of pods, or of Fabric Manager in the driver's pod, by the kernel's name of the process.
+    /// The start of a service outside of pods, or of Fabric Manager in the driver pod, by the process name in the
+    /// kernel.
     Service(&'static str),
 }
 
@@ -33,7 +34,7 @@ pub(crate) const DCGM: Event = Event::Service("nv-hostengine");
 const MPS: Event = Event::Service("nvidia-cuda-mps");
 const TOOLKIT: Event = Event::Service("nvidia-toolkit");
 
-/// A component that must start after another one.
+/// A component that must start after another component.
 struct Edge {
     component: Event,
     base: Event,
@@ -105,21 +106,21 @@ const EDGES: &[Edge] = &[
     ),
 ];
 
-/// Tolerance: the times of one start of a node differ by some seconds.
+/// Tolerance: the times of one start of a node differ by seconds.
 pub(crate) const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
 /// The toolkit writes the configuration of the runtime within this time after its start.
 const WRITES_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 
-/// Returns the components that are older than their base: severity, and description with both times.
+/// Returns the components that started before their base, with the severity and a description that contains both times.
 pub(crate) fn older(node: &Node<'_>) -> Vec<(Severity, String)> {
     let older = EDGES.iter().filter_map(|edge| {
         let (own, base) = (time(node, edge.component)?, time(node, edge.base)?);
-        // Fabric Manager has seen the GPUs that it registered.
+        // If Fabric Manager registered the GPUs, it knows them.
         if edge.component == FABRIC_MANAGER && all_registered(node) {
             return None;
         }
-        // A plugin that registered after the driver was loaded waited for the driver.
+        // If the plugin registered after the driver was loaded, it waited for the driver.
         let waits =
             matches!(edge.component, Event::PluginProcess | Event::Pod(Part::DevicePlugin | Part::FeatureDiscovery));
         let waited = waits
@@ -131,7 +132,8 @@ pub(crate) fn older(node: &Node<'_>) -> Vec<(Severity, String)> {
     older.collect()
 }
 
-/// Returns the containers with GPUs that have run since before the driver was loaded, unless they use a GPU now: pod, container and start.
+/// Returns the containers with GPUs that started before the driver was loaded and do not use a GPU now: pod, container
+/// and start time.
 pub(crate) fn containers_before_driver<'a>(node: &Node<'a>) -> Vec<(&'a GpuPod, &'a str, Timestamp)> {
     let (Some(loaded), Some(processes)) = (node.driver_loaded(), node.processes()) else { return Vec::new() };
     let uses = |pod: &GpuPod| {
@@ -147,7 +149,7 @@ pub(crate) fn containers_before_driver<'a>(node: &Node<'a>) -> Vec<(&'a GpuPod, 
         .collect()
 }
 
-/// Returns a line if the configuration of the container runtime was written after the container toolkit had written it.
+/// Returns a line if the configuration of the container runtime changed after the container toolkit had written it.
 pub(crate) fn written_after_toolkit(node: &Node<'_>) -> Option<String> {
     let changed = time(node, Event::RuntimeConfiguration)?;
     let toolkit =
@@ -164,18 +166,19 @@ pub(crate) fn written_after_toolkit(node: &Node<'_>) -> Option<String> {
     })
 }
 
-/// Returns whether a start is of the running boot. If a component seems to be older than the boot, its time was taken from a wrong clock.
+/// Returns whether a start belongs to the running boot. If a component seems older than the boot, its time comes from a
+/// wrong clock.
 fn is_of_this_boot(node: &Node<'_>, start: Timestamp) -> bool {
     node.booted().is_some_and(|boot| start.duration_since(boot) > -TOLERANCE)
 }
 
-/// Returns whether the GPUs that have a fabric are registered with it.
+/// Returns whether all GPUs with a fabric are registered with it.
 fn all_registered(node: &Node<'_>) -> bool {
     let gpus = node.topology().map(|topology| topology.gpus.as_slice()).unwrap_or_default();
     gpus.iter().filter_map(|gpu| gpu.fabric.as_ref()).all(|fabric| fabric.state == "completed")
 }
 
-/// Returns when something started or changed last.
+/// Returns the time of the last start or change.
 pub(crate) fn time(node: &Node<'_>, event: Event) -> Option<Timestamp> {
     let host = node.host();
     let stack = || host?.nvidia_stack.as_ref();
@@ -196,7 +199,7 @@ pub(crate) fn time(node: &Node<'_>, event: Event) -> Option<Timestamp> {
         }
         Event::Pod(part) => pod_start(node, part),
         Event::ValidatorFile => stack()?.validations.iter().filter_map(|file| file.at).min(),
-        // A process in a pod can choose any name, but cannot be older than the service.
+        // A process in a pod can choose any name, but it cannot be older than the service.
         Event::Service(name) => {
             let own = host?.services.iter().filter(|process| process.name == name);
             let of_pods = [FABRIC_MANAGER, TOOLKIT].contains(&event);
@@ -219,7 +222,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    /// The facts with a time (`file: field`), and what uses the time: an event of the graph, or another order.
+    /// Facts that contain a time (`file: field`), and what uses the time: an event of the graph, or another comparison.
     const USES: &[(&str, &str)] = &[
         ("cdi: changed_at", "evidence: a specification is compared with the driver by its content"),
         ("container_runtime: started_at", "RuntimeStart; runtime-config-not-loaded"),
@@ -274,7 +277,8 @@ mod tests {
         found
     }
 
-    /// The facts of a pod about which somebody asks (`pod.rs`) are of the explanation, and are not in the graph of a node.
+    /// The facts of a pod that is explained (`pod.rs`) are used by the explanation only, and are not in the graph of a
+    /// node.
     #[test]
     fn each_fact_with_a_time_has_a_use() {
         let facts = time_facts(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../src/facts")), "");

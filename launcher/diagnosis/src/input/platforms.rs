@@ -1,11 +1,11 @@
-//! `note`: returns how the platform of a node differs from a plain Linux for NVIDIA's software, from `data/platforms.tsv`.
+//! `note`: a note about the platform of a node, if NVIDIA's software works differently there than on plain Linux, from `data/platforms.tsv`.
 
 use std::sync::LazyLock;
 
 use syringe_core::report::{Report, Section};
 use syringe_core::tsv::rows;
 
-/// Words by which a platform is recognized, and the note about it.
+/// Words that identify a platform, and the note about the platform.
 static PLATFORMS: LazyLock<Vec<(Vec<&str>, &str)>> = LazyLock::new(|| {
     let rows = rows(include_str!("../data/platforms.tsv"));
     rows.filter_map(|row| {
@@ -15,7 +15,7 @@ static PLATFORMS: LazyLock<Vec<(Vec<&str>, &str)>> = LazyLock::new(|| {
     .collect()
 });
 
-/// Returns the note about the platform of a node. `None` on a plain Linux.
+/// Returns the note about the platform of a node. `None` for plain Linux.
 pub(crate) fn note(report: &Report) -> Option<String> {
     let host = Section::data_of(&report.sections.host)?;
     let runtime = host.container_runtime.as_ref().and_then(|runtime| runtime.config_path.as_deref());

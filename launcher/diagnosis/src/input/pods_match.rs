@@ -1,22 +1,21 @@
-//! `matching_fails`: checks whether no pod of the node matches the kubelet's allocations or the GPU processes.
+//! `Unmatched`, `matching_fails`: checks whether no pod of the node matches the kubelet's allocations or the GPU processes.
 //!
-//! One pod without devices, or one process of a deleted pod, is a separate fault. If every pod and every process is
-//! unmatched, the identities are not those of the same pods: the API and the node were read at different times, the
-//! kubelet's state is stale, or another node responded. This mismatch is not a reason to delete a pod or to stop a
-//! process.
+//! A single pod without devices, or a single process of a deleted pod, is a separate fault. If no pod and no process
+//! matches, the data describes different pods: the API and the node were read at different times, the kubelet's state
+//! is stale, or another node responded. Such a mismatch is not a reason to delete a pod or to stop a process.
 
 use crate::input::node::Node;
 use crate::input::processes::is_service;
 
-/// Numbers of pods and processes that match nothing.
+/// Numbers of pods and processes without a match.
 pub(crate) struct Unmatched {
-    /// Running pods that request GPUs and to which the kubelet has allocated none.
+    /// Running pods that request GPUs, but have no allocation in the kubelet.
     pub(crate) pods: usize,
     /// GPU processes of pods that the API does not list.
     pub(crate) processes: usize,
 }
 
-/// Returns the numbers of unmatched pods and processes if there are both, and no pod matches an allocation or a
+/// Returns the numbers of unmatched pods and processes if both are above zero, and no pod matches an allocation or a
 /// process.
 pub(crate) fn matching_fails(node: &Node<'_>) -> Option<Unmatched> {
     let live = node.kubernetes.live_pod_uids.as_ref()?;

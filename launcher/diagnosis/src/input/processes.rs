@@ -1,4 +1,4 @@
-//! `is_service`: services of the node. `stuck`, `stuck_reason`: GPU processes in state D that cannot be killed.
+//! `is_service`: whether a process is a service of the node. `stuck`, `stuck_reason`: GPU processes in state D that cannot be killed.
 
 use jiff::SignedDuration;
 
@@ -34,12 +34,12 @@ const SERVICES: [&str; 16] = [
     "nvidia-powerd",
 ];
 
-/// Returns whether the process is a program of the node itself.
+/// Returns whether the process is a service of the node.
 pub(crate) fn is_service(process: &GpuProcess) -> bool {
     process.name.as_deref().is_some_and(is_name_of_service)
 }
 
-/// Returns whether this is the name of a program of the node itself.
+/// Returns whether this is the name of a service of the node.
 pub(crate) fn is_name_of_service(name: &str) -> bool {
     SERVICES.iter().any(|service| name.starts_with(service))
 }
@@ -62,8 +62,8 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     gpus.extend(open_gpus(node, process));
     let fault = gpus.iter().find_map(|gpu| {
         let blocks = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu);
-        // An error does not block a process if the GPU has recovered from the error, or if the GPU still responds a day
-        // after the error.
+        // An error does not block a process if the GPU has recovered, or if the GPU still responds a day after the
+        // error.
         let blocked = |recovery| matches!(recovery, Recovery::Current | Recovery::Unproven { recent: true, .. });
         node.timeline.current().filter(blocks).find(|event| blocked(node.recovery(gpu, &[*event])))
     });
@@ -71,12 +71,12 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     fault.map(StuckReason::KernelEvent).or_else(gone)
 }
 
-/// Maximum difference between a time in the kernel log and the same time in the process list.
+/// Maximum difference between the times of one event in the kernel log and in the process list.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
 
-/// Returns whether the kernel reports a task of this process as blocked. A process that started after the line has the
-/// id of a task that ended. After a day, the line counts only if two readings show that the same process is still
-/// waiting.
+/// Returns whether the kernel reported a task of this process as blocked. If the process started after the log line,
+/// the line is about an earlier task with the same id. After a day, the line counts only if two readings show that the
+/// same process is still waiting.
 fn is_blocked(node: &Node<'_>, process: &GpuProcess, event: &KernelEvent) -> bool {
     if !event.pid.is_some_and(|task| process.has_task(task)) {
         return false;
@@ -105,8 +105,8 @@ fn open_gpus(node: &Node<'_>, process: &GpuProcess) -> Vec<Gpu> {
     open.filter_map(|gpu| node.gpu(gpu.index)).cloned().collect()
 }
 
-/// Returns the GPU that does not respond, if the process has a device file open that belongs to no responding GPU. NVML
-/// does not list processes of a lost GPU.
+/// Returns an unresponsive GPU if the process has opened a device file that belongs to no responding GPU. NVML does not
+/// list the processes of a lost GPU.
 fn open_unresponsive_gpu(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
     let inventory = node.inventory()?;
     let minor = |file: &String| file.strip_prefix("/dev/nvidia")?.parse::<u32>().ok();
@@ -125,7 +125,7 @@ pub enum Stuck {
     Permanent,
 }
 
-/// Returns whether a process in state D is stuck. `None`: the process is not in this state, or not listed.
+/// Returns whether a process in state D is stuck. `None` if the process is not in this state or is not listed.
 pub fn stuck(report: &Report, pid: u32) -> Option<Stuck> {
     let cluster = KubernetesFacts::default();
     let node = Node::new(report, &cluster);

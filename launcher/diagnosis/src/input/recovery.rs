@@ -1,9 +1,8 @@
-//! `Recovery`: whether a fault of a GPU is over. `Node::recovery` decides this by the evidence that its family needs.
+//! `Recovery`: whether a fault of a GPU is over. `Node::recovery` decides this from the evidence that the family of the fault requires.
 //!
-//! A reset, a driver load, a boot and an Xid 154 that withdraws a recommendation make an event part of the past; the
-//! timeline recognizes these. This module is about events after which no such line was logged. If NVIDIA asks for a reset
-//! or a reboot after the fault, the passing of time does not end it: only work that ran on the GPU since then shows that it
-//! works.
+//! A reset, a driver load, a boot or an Xid 154 that withdraws a recommendation ends a fault; the timeline recognizes
+//! these. This module covers faults after which no such line was logged. If NVIDIA asks for a reset or a reboot, the
+//! fault does not end by time alone: only work that ran on the GPU since then shows that the GPU works.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,26 +17,26 @@ use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::catalogue::{self, RecoveryEvidence, WorkEvidence};
 use syringe_core::kernel_log::event_meaning;
 
-/// After this time, work on a GPU shows that the GPU works, even if the start time of the program is not known, or if
+/// Work on a GPU after this time shows that the GPU works, even if the start time of the program is not known, or if
 /// the fault can cause wrong results. `docs/xid.md` documents this time.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Minimum run time of a program that shows that the GPU works: the driver reports a timeout only after minutes.
+/// Minimum run time of a program that shows that the GPU works. The driver reports a timeout only after minutes.
 const AT_WORK: SignedDuration = SignedDuration::from_mins(5);
 
-/// The first driver branch that logs the reset of a GPU, with Xid 154.
+/// First driver branch that logs the reset of a GPU (Xid 154).
 const LOGS_RESETS: u32 = 565;
 
 /// Whether a fault of a GPU is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Recovery {
-    /// The GPU does not work, or it is too early to tell.
+    /// The GPU does not work, or it is too early to decide.
     Current,
-    /// The GPU responds, but nothing shows that the fault ended, and NVIDIA asks for a reset or a reboot.
+    /// The GPU responds, but no fact shows that the fault is over, and NVIDIA asks for a reset or a reboot.
     Unproven {
         /// True if the event was less than a day ago.
         recent: bool,
-        /// What is missing, or what contradicts the log.
+        /// The missing evidence, or the fact that contradicts the log.
         why: String,
     },
     /// The GPU works again.
@@ -47,7 +46,7 @@ pub(crate) enum Recovery {
 /// A GPU that works again after an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recovered {
-    /// True if the event was more than a day ago. A newer event may occur again.
+    /// True if the event was more than a day ago. A more recent event may occur again.
     pub(crate) long_ago: bool,
     /// The facts that show that the GPU works again.
     pub(crate) shown_by: String,
@@ -68,10 +67,11 @@ impl From<Option<Recovered>> for Recovery {
     }
 }
 
-/// Maximum interval between the repeated log lines of a GPU that hangs. After a longer pause, the fault came back.
+/// Maximum interval between repeated log lines of a hanging GPU. After a longer pause, the fault counts as a new
+/// occurrence.
 const PAUSE: SignedDuration = SignedDuration::from_mins(15);
 
-/// Returns how often a fault occurred within a day before its newest log line. `None` if the fault came back fewer than
+/// Returns how often a fault occurred in the day before its newest log line. `None` if the fault came back fewer than
 /// two times after a pause of [`PAUSE`].
 fn came_back(events: &[&KernelEvent]) -> Option<usize> {
     let mut times: Vec<Timestamp> = events.iter().flat_map(|event| event.occurred_at()).collect();
@@ -82,14 +82,15 @@ fn came_back(events: &[&KernelEvent]) -> Option<usize> {
     (returns > 1).then_some(returns + 1)
 }
 
-/// Returns whether an event asks for a repair: a reset, a reboot, or other versions. The fault lasts until then.
+/// Returns whether an event requires a repair: a reset, a reboot, or other driver versions. The fault lasts until the
+/// repair.
 fn asks_for_cure(event: &KernelEvent) -> bool {
     let asks_for_versions = event_meaning::of(event)
         .is_some_and(|meaning| meaning.severity >= Severity::Critical && meaning.action == ActionCode::UpdateSoftware);
     asks_for_reset(event) || asks_for_versions
 }
 
-/// Returns whether an event asks for a reset or a reboot, so that the fault lasts until then.
+/// Returns whether an event requires a reset or a reboot. The fault lasts until then.
 pub(crate) fn asks_for_reset(event: &KernelEvent) -> bool {
     match event.kind {
         Kind::OffBus | Kind::GspRateLimit => true,
@@ -101,7 +102,7 @@ pub(crate) fn asks_for_reset(event: &KernelEvent) -> bool {
 }
 
 impl Node<'_> {
-    /// Returns whether these events of a GPU are over. Each family of faults requires its own evidence.
+    /// Returns whether these events of a GPU are over. Each family of faults requires specific evidence.
     pub(crate) fn recovery(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Recovery {
         let newest = events.iter().filter_map(|event| event.ordered_at()).max();
         let families = || events.iter().filter_map(|event| Some((*event, catalogue::family_of(event)?)));
@@ -134,14 +135,14 @@ impl Node<'_> {
         }
     }
 
-    /// Returns whether a GPU with these events works again.
+    /// Returns the recovery if the GPU works again after these events.
     pub(crate) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
         self.recovery(gpu, events).shown()
     }
 
-    /// Returns the evidence that a GPU no longer has a fault of this kind: NVML can read the GPU, the driver recommends
-    /// no action (in NVML since R570, in Xid 154 since R565), and the last event is old enough. `None` if one of these
-    /// conditions is not met.
+    /// Returns the evidence that a GPU no longer has a fault of this kind. The conditions are: NVML can read the GPU,
+    /// the driver recommends no action (in NVML since R570, in Xid 154 since R565), and the last event is old enough.
+    /// `None` if a condition is not met.
     pub(crate) fn holds(&self, gpu: &Gpu, evidence: RecoveryEvidence, last: Option<Timestamp>) -> Option<Recovered> {
         if self.has_recovery_action(gpu) || !self.is_readable(gpu) {
             return None;
@@ -151,17 +152,17 @@ impl Node<'_> {
         (age > SETTLE_TIME).then_some(Recovered { long_ago: age > STALE_AFTER, shown_by })
     }
 
-    /// Returns the fact that shows that a readable GPU no longer has a fault of this kind; `None` if there is no such
+    /// Returns the fact that shows that a readable GPU no longer has a fault of this kind. `None` if there is no such
     /// fact.
     fn state(&self, gpu: &Gpu, evidence: RecoveryEvidence) -> Option<&'static str> {
-        // A known uncorrected error is a reason for doubt, whatever the fault was.
+        // An uncorrected error is a reason for doubt, whatever the fault was.
         let uncorrected = self.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
         if uncorrected.is_some_and(|count| count > 0) {
             return None;
         }
         let now = self.telemetry_of(gpu)?;
         match evidence {
-            // Without counters nothing shows that the memory works: NVIDIA asks for a reset.
+            // Without counters, no fact shows that the memory works, and NVIDIA asks for a reset.
             RecoveryEvidence::Counters if uncorrected.is_none() => None,
             RecoveryEvidence::Responds | RecoveryEvidence::Counters => Some(match uncorrected {
                 Some(_) => "NVML can read the GPU, and there is no uncorrected error since the driver was loaded",
@@ -219,7 +220,7 @@ impl Node<'_> {
             Some(process) => {
                 Some(format!("{}, which started since then, is running on the GPU", evidence::process(process)))
             }
-            // A program that has been hanging since the event also shows utilization.
+            // A program that has been hanging since the event also causes utilization.
             None => (long_ago && busy > Some(0) && before.is_empty() && work != WorkEvidence::ProgramOnSeveralGpus)
                 .then(|| "the program was still running more than a week later".to_owned()),
         }
@@ -243,15 +244,15 @@ impl Node<'_> {
         gpus.len() > 1
     }
 
-    /// Returns the branch of the driver: 570 for 570.124.06.
+    /// Returns the branch of the driver: 570 for version 570.124.06.
     fn driver_version(&self) -> Option<u32> {
         let loaded = self.host().and_then(|host| host.driver.loaded.as_deref());
         let version = loaded.or_else(|| self.inventory()?.driver_version.as_deref())?;
         version.split('.').next()?.parse().ok()
     }
 
-    /// Returns why the facts do not show the end of a fault. A counter of memory errors that is 0 after an uncorrectable
-    /// error contradicts the log.
+    /// Returns why the end of a fault is not proven. A memory error counter of 0 after an uncorrectable error
+    /// contradicts the log.
     fn why_unproven(&self, gpu: &Gpu, counters: bool) -> String {
         let silent = self.driver_version().is_some_and(|version| version < LOGS_RESETS);
         let limit = if silent { " (this driver logs no resets)" } else { "" };

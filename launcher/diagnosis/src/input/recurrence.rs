@@ -1,7 +1,7 @@
-//! `recurrences`: the occurrences of each family of faults on a GPU or NVSwitch, across resets, driver loads and boots.
+//! `Recurrence`, `recurrences`: the occurrences of each family of faults on a GPU or NVSwitch, across resets, driver loads and boots.
 //!
-//! A reset, a driver load and a reboot are repairs: each of them ends a fault. A fault that occurs again after a repair is not
-//! repaired. The occurrences of all boots in the log count, whether or not the events describe the current state.
+//! A reset, a driver load and a reboot are repairs: each of them ends a fault. If the fault occurs again, the repair
+//! did not help. The occurrences of all boots in the log count, even if the events do not describe the current state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,8 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily, Rate};
 use syringe_core::kernel_log::event_meaning;
 
-/// Lines within this time are one incident: the driver logs the fault of a hanging GPU whenever a program uses that GPU.
+/// Lines within this time are one incident, because the driver logs the fault of a hanging GPU again whenever a program
+/// uses the GPU.
 const INCIDENT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns the highest number of incidents within a period of length `time`.
@@ -30,16 +31,16 @@ pub(crate) fn most_in_a_day(incidents: &[Timestamp]) -> usize {
     most_within(incidents, SignedDuration::from_hours(24))
 }
 
-/// Weight of a fault.
+/// Weight of a fault when its occurrences are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weight {
-    /// A critical fault, or a lasting state of the board. The codes of a family are counted together.
+    /// A critical fault, or a lasting state of the board. The codes of one family are counted together.
     Grave,
     /// A warning. Each code is counted separately.
     Notable,
 }
 
-/// A period between two repairs: the boot (`None`: the running one), and the number of repairs in it before the period.
+/// A period between two repairs: the boot (`None`: the running boot), and the number of earlier repairs in this boot.
 pub(crate) type Period<'a> = (Option<&'a str>, usize);
 
 /// The occurrences of one family of faults on one GPU or NVSwitch.
@@ -53,10 +54,10 @@ pub(crate) struct Recurrence<'a> {
     pub(crate) names: BTreeSet<String>,
     /// Number of boots in which the fault occurred.
     pub(crate) boots: usize,
-    /// The periods between two repairs in which the fault occurred, with its first time in each. If there are several, the fault
-    /// came back after a repair.
+    /// The periods between two repairs in which the fault occurred, each with the first time of the fault. If there are
+    /// several periods, the fault came back after a repair.
     pub(crate) periods: BTreeMap<Period<'a>, Option<Timestamp>>,
-    /// Known times of all lines.
+    /// All known times of the log lines.
     pub(crate) times: Vec<Timestamp>,
     /// Known times of the incidents, oldest first.
     pub(crate) incidents: Vec<Timestamp>,
@@ -65,15 +66,14 @@ pub(crate) struct Recurrence<'a> {
 }
 
 impl Recurrence<'_> {
-    /// Returns whether the fault came back at one of the rates of the family.
+    /// Returns whether the fault came back at one of the rates of its family.
     pub(crate) fn is_pattern(&self) -> bool {
         let returns = self.returns();
         let reaches = |rate: &Rate| most_within(&returns, SignedDuration::from_hours(24 * rate.days)) >= rate.incidents;
         self.family.rates.iter().any(reaches)
     }
 
-    /// Returns the first incident in each period between two repairs. Further incidents of a period may be the same lasting
-    /// fault.
+    /// Returns the first incident of each period. Later incidents of the same period may be the same lasting fault.
     pub(crate) fn returns(&self) -> Vec<Timestamp> {
         self.periods.values().flatten().copied().collect()
     }
@@ -84,7 +84,7 @@ impl Recurrence<'_> {
     }
 }
 
-/// Returns the weight of an event. Faults of applications and recommendations of the driver do not count, because they
+/// Returns the weight of an event. Application errors and recommendations of the driver are not counted, because they
 /// follow from other faults.
 fn weight(event: &KernelEvent) -> Option<Weight> {
     let class = event.code.and_then(catalogue::xid).and_then(|entry| entry.class);
@@ -107,7 +107,7 @@ fn weight(event: &KernelEvent) -> Option<Weight> {
     }
 }
 
-/// The occurrences of a family while the events are read.
+/// The occurrences of a family that were found so far.
 struct Found<'a> {
     weight: Weight,
     gpu: Gpu,
@@ -125,7 +125,7 @@ impl Found<'_> {
     }
 }
 
-/// Returns the occurrences of faults, for each GPU and family.
+/// Returns the occurrences of faults for each GPU or NVSwitch and family.
 pub(crate) fn recurrences<'a>(node: &Node<'a>) -> Vec<Recurrence<'a>> {
     let mut found: Vec<Found<'a>> = Vec::new();
     for event in node
@@ -210,15 +210,15 @@ fn repairs_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<T
     repairs.flat_map(KernelEvent::occurred_at).collect()
 }
 
-/// Returns the GPU or the NVSwitch of an event. GPUs that were removed from the node are ignored. An event without a UUID
-/// at an address where the log names several GPUs belongs to none of them.
+/// Returns the GPU or NVSwitch of an event. GPUs that were removed from the node are ignored. If the log names several
+/// GPUs at an address, an event without a UUID belongs to none of them.
 fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
     let pci = event.pci_address.as_ref()?;
     if event.kind == Kind::Sxid {
         return Some(Gpu { pci: Some(pci.clone()), ..Gpu::default() });
     }
     let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
-    // This is the GPU at the address, with the UUID from the log: events with and without the UUID are about the same GPU.
+    // The GPU at the address gets the UUID from the log: events with and without the UUID are about the same GPU.
     let named = |uuid: Option<&String>| {
         let place = of_place().cloned().unwrap_or_else(|| Gpu { pci: Some(pci.clone()), ..Gpu::default() });
         Gpu { uuid: uuid.cloned(), ..place }

@@ -1,11 +1,11 @@
-//! `Runtime`: a container runtime, by any of its names. `mismatch`: the container toolkit is set up for another one than the kubelet uses.
+//! `Runtime`: a container runtime. `mismatch`: whether the container toolkit configures another runtime than the one that the kubelet uses.
 
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 
-/// A container runtime. The containerd of k3s, RKE2, k0s and MicroK8s is containerd.
+/// A container runtime. The containerd of k3s, RKE2, k0s and MicroK8s counts as containerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Runtime {
     Containerd,
@@ -13,7 +13,8 @@ pub(crate) enum Runtime {
     Docker,
 }
 
-/// Words in names, sockets and paths of runtimes. Docker has its own containerd, so its word comes before that of containerd.
+/// Words in names, sockets and paths of runtimes. Docker includes its own containerd, so Docker is listed before
+/// containerd.
 const WORDS: [(&str, Runtime); 4] = [
     ("cri-o", Runtime::CriO),
     ("crio", Runtime::CriO),
@@ -22,13 +23,13 @@ const WORDS: [(&str, Runtime); 4] = [
 ];
 
 impl Runtime {
-    /// Returns the runtime to which a name, a version, a socket, a setting or the path of a configuration belongs.
+    /// Returns the runtime to which a name, version, socket, setting or configuration path belongs.
     pub(crate) fn of(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         WORDS.iter().find(|(word, _)| text.contains(word)).map(|(_, runtime)| *runtime)
     }
 
-    /// Returns the name in texts for people.
+    /// Returns the name for messages.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Containerd => "containerd",
@@ -37,7 +38,7 @@ impl Runtime {
         }
     }
 
-    /// Returns the value of the toolkit's setting `RUNTIME`.
+    /// Returns the value for the toolkit's setting `RUNTIME`.
     const fn setting(self) -> &'static str {
         match self {
             Self::Containerd => "containerd",
@@ -47,11 +48,11 @@ impl Runtime {
     }
 }
 
-/// A runtime, and where its name comes from.
+/// A runtime, and the source of its name.
 #[derive(Clone, Debug)]
 pub(crate) struct Named {
     pub(crate) runtime: Runtime,
-    /// The fact, for evidence: `the kubelet uses CRI-O (cri-o://1.31.4)`.
+    /// The fact for the evidence: `the kubelet uses CRI-O (cri-o://1.31.4)`.
     pub(crate) by: String,
 }
 
@@ -70,7 +71,8 @@ pub(crate) fn of_configuration(node: &Node<'_>) -> Option<Named> {
     Some(Named { runtime, by: format!("the configuration that was read is of {}{path}", runtime.name()) })
 }
 
-/// Returns the runtime that a pod of the container toolkit configures. The name of the runtime decides before sockets and files.
+/// Returns the runtime that a pod of the container toolkit configures. A runtime name takes precedence over sockets and
+/// files.
 pub(crate) fn of_toolkit(pod: &NvidiaPod) -> Option<Named> {
     let settings = || pod.containers.iter().flat_map(|container| &container.runtime_settings);
     let named = settings().find(|(name, _)| *name == "RUNTIME").and_then(|one| Some((one, Runtime::of(one.1)?)));
@@ -88,7 +90,7 @@ pub(crate) struct Mismatch {
     pub(crate) advice: String,
 }
 
-/// Returns the difference between the runtime of the kubelet and the one that the container toolkit configures.
+/// Returns the mismatch if the kubelet and the container toolkit use different runtimes.
 pub(crate) fn mismatch(node: &Node<'_>) -> Option<Mismatch> {
     let used = of_kubelet(node)?;
     let configured = pods::of(node, Component::ContainerToolkit).find_map(of_toolkit)?;

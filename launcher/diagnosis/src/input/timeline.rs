@@ -1,8 +1,8 @@
-//! `Timeline`: the kernel events in the order of time, each with its cause, and with the reason if it is in the past.
+//! `Timeline`: the kernel events in order of time, each with its cause, and with the reason if it is in the past.
 //!
-//! Dozens of Xid 45 follow an Xid 79, and errors of all users of a link follow its failure. One finding with
-//! the cause replaces findings about all of them. Events from before the last boot or driver load do not
-//! describe the current state of the GPU.
+//! An Xid 79 is followed by dozens of Xid 45, and the failure of a link by errors of all its users. One finding with
+//! the cause replaces findings about each of them. Events before the last boot or driver load do not describe the
+//! current state of the GPU.
 
 use std::collections::BTreeSet;
 
@@ -17,11 +17,12 @@ use syringe_core::kernel_log::event_meaning;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
-/// If a channel is torn down (45) or reset (43) within this time after another Xid of the GPU, that Xid is the cause (in
-/// the Xid catalogue: "follow the other Xid"). 30 s is enough for a driver that tears down hundreds of channels.
+/// If a channel is torn down (45) or reset (43) within this time after another Xid of the GPU, that Xid is the cause
+/// (Xid catalogue: "follow the other Xid"). 30 s is enough for a driver that tears down hundreds of channels.
 const TEARDOWN: SignedDuration = SignedDuration::from_secs(30);
 
-/// After the loss of a GPU, the driver reports timeouts for minutes. If the GPU has recovered, later events are new.
+/// After the loss of a GPU, the driver reports timeouts for minutes. If the GPU has recovered, events after this time
+/// are new.
 pub(crate) const AFTERMATH: SignedDuration = SignedDuration::from_mins(10);
 
 /// NVLink errors within this time after a link-down are consequences (NVLink workflow of NVIDIA).
@@ -33,10 +34,10 @@ const KILL: SignedDuration = SignedDuration::from_secs(60);
 /// PCIe errors within this time before a GPU fell off the bus are evidence of that fault.
 const PRECEDING_WINDOW: SignedDuration = SignedDuration::from_secs(300);
 
-/// Tolerance for timestamps: records that were written at the same moment can have timestamps in any order.
+/// Tolerance for timestamps, because records that were written at the same moment can have timestamps in any order.
 const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
 
-/// Xids that report the end of a channel, whatever the cause.
+/// Xids that report the end of a channel. They do not show the cause.
 const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
 
 /// A kernel event with its cause.
@@ -44,7 +45,8 @@ pub(crate) struct Event<'a> {
     pub(crate) fact: &'a KernelEvent,
     /// The reason why the event is in the past: it was before the last boot, driver load or GPU reset.
     pub(crate) history: Option<&'static str>,
-    /// Whether a boot, a driver load or a GPU reset followed. None of these ends a lasting state of the board.
+    /// Whether a boot, a driver load or a GPU reset followed the event. None of these ends a lasting state of the
+    /// board.
     pub(crate) repaired: bool,
     /// Index of the cause in the timeline.
     pub(crate) cause: Option<usize>,
@@ -78,7 +80,7 @@ impl<'a> Timeline<'a> {
         };
         let history: Vec<Option<&'static str>> =
             facts.iter().zip(history).map(|(fact, past)| why(fact, past)).collect();
-        // A GPU that was lost in an earlier boot was lost until the end of that boot.
+        // If a GPU was lost in an earlier boot, it was lost until the end of that boot.
         let recovered = |fall: &KernelEvent| {
             is_off_bus(fall) && is_of(fall, running) && working.iter().any(|gpu| concerns(fall, gpu))
         };
@@ -136,7 +138,7 @@ impl<'a> Timeline<'a> {
     }
 }
 
-/// Returns whether an event is about this GPU, and not about another GPU that was at its address.
+/// Returns whether an event is about this GPU, not about another GPU that was at the same address.
 pub(crate) fn concerns(event: &KernelEvent, gpu: &Gpu) -> bool {
     if is_of_another(event, gpu) {
         return false;
@@ -157,19 +159,20 @@ pub(crate) fn is_xid(event: &KernelEvent, codes: &[u32]) -> bool {
     event.is_xid(codes)
 }
 
-/// Returns whether the GPU fell off the bus: Xid 79, or the line without a code (old drivers, and during initialization).
+/// Returns whether the GPU fell off the bus: Xid 79, or the line without a code (old drivers, and driver
+/// initialization).
 pub(crate) fn is_off_bus(event: &KernelEvent) -> bool {
     event.is_off_bus()
 }
 
-/// Returns whether a link went down: NETIR link events of NVLink 5, training failures.
+/// Returns whether a link went down: NETIR link events of NVLink 5, or training failures.
 fn is_link_down(event: &KernelEvent) -> bool {
     let sub = event.sub_code.as_deref().unwrap_or_default();
     is_xid(event, &[149]) && sub.starts_with("NETIR_LINK_EVT")
 }
 
-/// Sorts by time. Recovery actions of one GPU (Xid 154) with the same time keep the order of the log, because the last
-/// one counts.
+/// Returns the sort key for the order of time. Recovery actions of one GPU (Xid 154) with the same time keep the order
+/// of the log, because the last one counts.
 fn order(event: &KernelEvent) -> impl Ord + '_ {
     let KernelEvent { kind, code, pci_address, sub_code, pid, process, boot_id, first, count, raw, .. } = event;
     let last = event.ordered_at();
@@ -190,12 +193,12 @@ fn rank(cause: &KernelEvent) -> impl Ord + '_ {
     (order, cause.first, cause.code, cause.sub_code.as_deref(), cause.pid)
 }
 
-/// The reason why an event of a device that the node does not have describes no state of the node.
+/// Reason for an event of a device that is not on the node. The event does not describe the state of the node.
 pub(crate) const OF_ABSENT_DEVICE: &str = "of a device that is not on the node";
 
 const BEFORE_LOAD: &str = "before the driver was last loaded";
 
-/// Pairs of Xids: the first one ends the state that the second one announced.
+/// Pairs of Xids. The first Xid ends the state that the second Xid reported.
 const ENDS: [(u32, u32); 1] = [(162, 163)];
 
 fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids: &[&String]) -> Option<&'static str> {
@@ -207,7 +210,7 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids:
     repair(event, all, running)
 }
 
-/// Returns why an event is in the past, if it does not describe a lasting state of the board.
+/// Returns why an event is in the past, for events that do not report a lasting state of the board.
 fn repair(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
     if !is_of(event, running) {
         return Some("before the last boot");
@@ -218,9 +221,9 @@ fn repair(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> O
     }
     let last = event.ordered_at()?;
     let same_boot = || all.iter().filter(|other| is_of(other, running));
-    // Driver loads of one version are one event with the times of the first and the last one.
+    // Driver loads of the same version are one event with the times of the first and the last load.
     let loads = same_boot().filter(|other| other.kind == Kind::DriverLoaded).flat_map(|load| load.occurred_at());
-    // The driver logs its load after it has probed its devices: the event belongs to the next load.
+    // The driver logs its load after it has probed its devices, so the event belongs to the next load.
     let own = usize::from(is_of_probe(event));
     if loads.filter(|load| *load > last).count() > own {
         return Some(BEFORE_LOAD);
@@ -236,8 +239,8 @@ fn repair(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> O
     ended.max().is_some_and(|end| last <= end).then_some("before its end was logged")
 }
 
-/// Returns whether only a boot of the node ends a fault: SXids that are always fatal. No driver load and no reset of a GPU
-/// repairs the switch.
+/// Returns whether only a boot of the node ends a fault. This applies to SXids that are always fatal: no driver load
+/// and no GPU reset repairs the switch.
 pub(crate) fn ends_by_boot_only(event: &KernelEvent) -> bool {
     event.kind == Kind::Sxid
         && event_meaning::of(event).is_some_and(|meaning| {
@@ -251,7 +254,7 @@ fn is_of(event: &KernelEvent, running: Option<&str>) -> bool {
 }
 
 /// Returns whether the board of an event is still in the node. An event without a UUID belongs to the same board as the
-/// other lines at its address.
+/// other lines with its address.
 fn is_here(event: &KernelEvent, all: &[&KernelEvent], uuids: &[&String]) -> bool {
     let of_place = all.iter().filter(|other| other.pci_address == event.pci_address);
     let mut named = event.gpu_uuid.iter().chain(of_place.filter_map(|other| other.gpu_uuid.as_ref()));
@@ -302,9 +305,9 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool 
     let teardown = code.is_some_and(|code| TEARDOWN_CODES.contains(&code));
     let same_process = cause.pid.is_some() && cause.pid == effect.pid;
     match cause.kind {
-        // All later driver lines about a lost GPU are consequences, until it has recovered.
+        // Until the GPU has recovered, all later driver lines about it are consequences.
         _ if is_off_bus(cause) && same_gpu(cause, effect) => {
-            // PCIe errors come before the loss, and are quoted as errors before the loss.
+            // PCIe errors occur before the loss of the GPU. The evidence quotes them as errors before the loss.
             let of_bus = matches!(effect.kind, Kind::Aer | Kind::PcieLink);
             let weaker = !is_off_bus(effect) || (is_xid(cause, &[79]) && !is_xid(effect, &[79]));
             !of_bus && weaker && follows(cause, effect, recovered.then_some(AFTERMATH))

@@ -11,13 +11,13 @@ pub(crate) const MEMORY: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
 /// Uncorrected memory errors.
 pub(crate) const UNCORRECTED_MEMORY: [u32; 6] = [48, 94, 95, 140, 171, 172];
 
-/// NVLink. 121 and 173 are about the link between CPU and GPU (C2C).
+/// NVLink. 121 and 173 are about the link between the CPU and the GPU (C2C).
 pub(crate) const NVLINK: [u32; 13] = [74, 108, 136, 137, 144, 145, 146, 147, 148, 149, 150, 155, 166];
 
 /// GSP timeouts and errors.
 pub(crate) const GSP: [u32; 3] = [119, 120, 175];
 
-/// Repairs of memory that are recorded, fail, or wait for a reset.
+/// Memory repairs that are recorded, failed, or pending until a reset.
 pub(crate) const REPAIR: [u32; 6] = [63, 64, 156, 160, 161, 177];
 
 /// Returns the class of an Xid.
@@ -25,14 +25,15 @@ pub(crate) fn class(event: &KernelEvent) -> Option<Class> {
     event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid)?.class
 }
 
-/// Families of faults that do not stop programs: repairs that wait for a reset, and limits of power.
+/// Families of faults that do not stop programs: repairs that wait for a reset, and power limits.
 const WITHOUT_EFFECT: [&str; 2] = ["repair", "power"];
 
-/// Actions in NVIDIA's catalogue that interrupt no program.
+/// Actions in NVIDIA's catalogue that do not interrupt programs.
 const WITHOUT_INTERRUPTION: [&str; 2] = ["IGNORE", "CONTACT_SUPPORT"];
 
-/// Returns whether the programs on the GPU continue to run after the event, although the GPU must be reset or repaired: NVIDIA's
-/// catalogue asks for nothing that interrupts them, or the NVSwitch calls its error non-fatal.
+/// Returns whether the programs on the GPU continue to run after the event, although the GPU must be reset or repaired.
+/// This is the case if the action in NVIDIA's catalogue does not interrupt them, or if the NVSwitch reports its error
+/// as non-fatal.
 pub(crate) fn lets_work_continue(event: &KernelEvent) -> bool {
     let of_family = || catalogue::family_of(event).is_some_and(|family| WITHOUT_EFFECT.contains(&family.name));
     match event.kind {

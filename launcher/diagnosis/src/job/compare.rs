@@ -1,4 +1,4 @@
-//! `compare`: for each fact of the table, and for each finding, the value of the majority and the pods that differ from it.
+//! `compare`: for each fact of the table and each finding, the value of the majority of the pods, and the pods with another value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::job::facts::{FACTS, Fact, Read, Value, Worse};
 use crate::job::observe::Observation;
 use crate::job::{Compared, Difference, Member, Suspicion};
 
-/// Maximum share of the pods that may work differently: in a pipeline, whole groups of pods do.
+/// Maximum share of the pods that may have other values. In a pipeline, whole groups of pods differ.
 const FEW: usize = 4;
 
 /// The result of the comparison.
@@ -16,7 +16,7 @@ const FEW: usize = 4;
 pub(super) struct Comparison {
     pub(super) compared: Vec<Compared>,
     pub(super) odd: Vec<Odd>,
-    /// Unusual values of the majority.
+    /// Unusual values that the majority of the pods has.
     pub(super) shared: Vec<String>,
 }
 
@@ -24,12 +24,13 @@ pub(super) struct Comparison {
 pub(super) struct Odd {
     /// Index of the pod.
     pub(super) member: usize,
-    /// What the difference means. `None`: it is only shown with another one.
+    /// The suspicion that follows from the difference. `None` if the difference is shown only together with another
+    /// one.
     pub(super) suspicion: Option<Suspicion>,
     pub(super) difference: Difference,
     /// Whether the value belongs to the node: all pods of the job on this node have it.
     pub(super) is_of_node: bool,
-    /// Whether the difference is a number, which is never the same twice.
+    /// Whether the value is a measured number, which varies from reading to reading.
     pub(super) is_number: bool,
 }
 
@@ -39,7 +40,7 @@ struct Entry<'a> {
     value: &'a Value,
 }
 
-/// Compares the values of all pods that were observed.
+/// Compares the values of all observed pods.
 pub(super) fn compare(members: &[Member]) -> Comparison {
     let mut result = Comparison::default();
     for (index, fact) in FACTS.iter().enumerate() {
@@ -49,7 +50,7 @@ pub(super) fn compare(members: &[Member]) -> Comparison {
     result
 }
 
-/// Returns the observed pods; with `nodes`, only the first one of each node.
+/// Returns the observed pods. If `nodes` is true, returns only the first pod of each node.
 fn observed(members: &[Member], nodes: bool) -> impl Iterator<Item = (usize, &[Observation])> {
     let mut seen = BTreeSet::new();
     members.iter().enumerate().filter_map(move |(index, member)| {
@@ -95,7 +96,7 @@ fn add_fact(result: &mut Comparison, members: &[Member], index: usize, fact: &'s
             let all = pods.len();
             result.shared.push(format!("{}: {in_words} (on {} of {all} pods)", fact.name, all - odd_pods.len()));
         }
-        // One pod alone has nothing to be compared with, except for its own GPUs.
+        // A single pod cannot be compared with others. Only its own GPUs can be compared.
         if odd_pods.len() > most.max(usize::from(pods.len() == 1)) {
             continue;
         }
@@ -128,8 +129,8 @@ fn model<'a>(values: &'a [Observation], place: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-/// Returns the value of the majority: the text of more than half, or the median if more than half are within the margin. If half of the
-/// values are worse than the other half, the better half counts.
+/// Returns the value of the majority: the text of more than half of the pods, or the median if more than half are
+/// within the margin. If half of the values are worse than the other half, the better half counts.
 fn common(fact: &Fact, entries: &[Entry<'_>]) -> Option<Value> {
     let mut numbers: Vec<f64> = Vec::new();
     let mut texts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -175,7 +176,7 @@ impl Fact {
                 };
                 counts && difference.abs() > self.margin_at(*median)
             }
-            // A pod that lacks a problem of the others is not suspect.
+            // A pod without a problem that the others have is not suspect.
             (Value::Text(text), common) => value != common && !matches!(self.worse, Worse::Not(usual) if text == usual),
             _ => true,
         }

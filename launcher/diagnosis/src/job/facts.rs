@@ -1,4 +1,4 @@
-//! `FACTS`: the table of the values that the pods of a job are compared by: where each is read, its margin, and what a difference means.
+//! `FACTS`: the table of the values by which the pods of a job are compared, with their source, their margin, and the meaning of a difference.
 
 use syringe_core::facts::clock_events::{FAULTS, REASONS, load_percent, mask_of};
 use syringe_core::facts::inventory::GpuInventory;
@@ -11,7 +11,7 @@ use syringe_core::report::{Report, Section};
 use crate::evidence;
 use crate::job::Suspicion;
 
-/// Utilization from which a GPU is under load. An idle GPU reduces its clocks and its PCIe generation.
+/// A GPU with at least this utilization is under load. An idle GPU reduces its clocks and its PCIe generation.
 pub(super) const LOADED_PERCENT: u32 = 50;
 
 /// The value of a fact.
@@ -21,25 +21,26 @@ pub(super) enum Value {
     Text(String),
 }
 
-/// Which values are worse than that of the majority.
+/// The values that are worse than the value of the majority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Worse {
     Lower,
     Higher,
     /// Any other value.
     Other,
-    /// Any text but this one.
+    /// Any text except this one.
     Not(&'static str),
 }
 
-/// One GPU in three sections of the report.
+/// The entries of one GPU in three sections of the report.
 pub(super) struct GpuOnNode<'a> {
     pub(super) telemetry: Option<&'a GpuTelemetry>,
     pub(super) inventory: Option<&'a GpuInventory>,
     pub(super) topology: Option<&'a GpuTopology>,
 }
 
-/// Where a fact is read. The values of GPUs and processes belong to one pod, those of ports and of the node to all pods of the node.
+/// The source of a fact. Values of GPUs and processes belong to one pod. Values of ports and of the node belong to all
+/// pods of the node.
 pub(super) enum Read {
     Gpu(fn(&GpuOnNode<'_>) -> Option<Value>),
     Process(fn(&GpuProcess) -> Option<Value>),
@@ -55,10 +56,10 @@ pub(super) struct Fact {
     pub(super) name: &'static str,
     pub(super) unit: &'static str,
     pub(super) read: Read,
-    /// Difference from the median that is usual: absolute, and as a share of the median. The larger one counts.
+    /// The usual difference from the median, absolute and as a share of the median. The larger of the two applies.
     pub(super) margin: (f64, f64),
     pub(super) worse: Worse,
-    /// What a difference means. `None`: the difference is only shown with another one.
+    /// The suspicion that follows from a difference. `None` if the difference is shown only together with another one.
     pub(super) suspicion: Option<Suspicion>,
 }
 
@@ -76,7 +77,7 @@ impl Fact {
     }
 }
 
-/// Every fact, in the order in which differences are shown.
+/// All facts, in the order in which differences are shown.
 pub(super) static FACTS: [Fact; 27] = {
     use Suspicion::{Differs, Fault, ProcessStopped, Slower, WorksDifferently};
     use Worse::{Higher, Lower, Not, Other};
@@ -175,10 +176,10 @@ pub(super) static FACTS: [Fact; 27] = {
     ]
 };
 
-/// The beginning of the state of a process that a signal or a debugger stopped.
+/// Prefix of the state of a process that a signal or a debugger stopped.
 pub(super) const STOPPED: &str = "stopped by";
 
-/// The state of a process that is scheduled, or waits for something that usually comes.
+/// The state of a process that is running, or waits as processes usually do.
 pub(super) const RUNS: &str = "runs or sleeps";
 
 fn process_state(process: &GpuProcess) -> Value {
@@ -188,7 +189,7 @@ fn process_state(process: &GpuProcess) -> Value {
         (Some("t"), _) => format!("{STOPPED} a debugger (t)"),
         (Some("Z"), _) => "ended, a zombie (Z)".to_owned(),
         (Some("X"), _) => "ended (X)".to_owned(),
-        // The first thread alone can be in this state for a moment: two readings show that it stays.
+        // The first thread can be in this state for a moment. Only two readings show that it stays in this state.
         (_, Some(threads)) => {
             let channel = threads.examples.iter().find_map(|thread| thread.waits_in.as_deref());
             let channel = channel.map(|channel| format!(" in {}", evidence::data(channel))).unwrap_or_default();

@@ -1,14 +1,14 @@
-//! `explain_job`: compares the pods of one job with each other, and names the pod, GPU, port or node that differs from the others.
+//! `explain_job`: compares the pods of one job with each other, and finds the pod, GPU, port or node that differs from the others.
 //!
 //! ```text
 //!   PodFacts, Report, Diagnosis ──▶ observe (one member: values of the table FACTS, events, findings) ─┐
 //!   PodFacts of pods without a report ─────────────────────────────────────────────────────────────────┴─▶ explain_job
 //! ```
 //!
-//! A job waits for its slowest pod, so a fact that all pods share is not the reason why one of them holds the others up. Only a value
-//! that differs from that of the majority is evidence against a pod. `facts` has the table of the values, `compare` finds those that
-//! differ, `nccl` reads what NCCL says about the
-//! ranks, `suspects` puts the pods into an order, `state` says what the job does.
+//! A job waits for its slowest pod, so a fact that all pods share does not explain why one pod delays the others. Only
+//! a value that differs from the value of the majority is evidence against a pod. `facts` contains the table of the
+//! values, `compare` finds the values that differ, `nccl` evaluates NCCL's report about the ranks, `suspects` sorts the
+//! suspected pods, and `state` determines the state of the job.
 
 mod compare;
 mod facts;
@@ -29,19 +29,19 @@ pub use observe::{Observed, observe};
 /// One pod of a job.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Index of the pod in the job, as the controller or the environment gives it: `17`, `worker 17`, `1/3` for pod 3 of group 1.
+    /// Index of the pod in the job, from the controller or the environment: `17`, `worker 17`, `1/3`: pod 3 of group 1.
     pub rank: Option<String>,
     /// Role of the pod: `worker`, `master`. Empty if the controller has no roles.
     pub role: String,
-    /// The pod. `log_lines` has the end of its log if the pod failed first.
+    /// The pod. `log_lines` contains the end of its log if the pod failed first.
     pub pod: PodFacts,
     /// Addresses of the pod.
     pub addresses: Vec<String>,
-    /// The values of its node; `Err` has the reason why there are none.
+    /// The values of the pod on its node. `Err` contains the reason why they were not read.
     pub observed: Result<Observed, String>,
 }
 
-/// What a job does.
+/// State of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
@@ -60,21 +60,21 @@ pub enum JobState {
     Unknown,
 }
 
-/// Why a pod is suspected to hold the others up, the most suspicious reason first.
+/// Why a pod may delay the others, the most suspicious reason first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Suspicion {
-    /// It never started.
+    /// The pod never started.
     NeverStarted,
-    /// It failed, and the others failed later.
+    /// The pod failed, and the others failed later.
     FailedFirst,
-    /// One of its processes is stopped, stuck or missing.
+    /// A process of the pod is stopped, stuck or missing.
     ProcessStopped,
-    /// Its GPU, a link, or the fabric has a fault; it was the first event of this kind.
+    /// Its GPU, a link or the fabric had the first fault.
     Fault,
-    /// Its GPU or network card is slower than those of the others.
+    /// Its GPU or network card is slower than others.
     Slower,
-    /// NCCL in the job says that it lags, is missing or has an error.
+    /// NCCL reports that it lags, is missing or has an error.
     NcclClaim,
     /// Its software or hardware differs.
     Differs,
@@ -149,10 +149,10 @@ pub struct Compared {
     pub differ: usize,
 }
 
-/// What a job does, and which of its pods differ from the others.
+/// State of a job, and the pods that differ from the others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct JobExplanation {
-    /// What the job does.
+    /// State of the job.
     pub state: JobState,
     /// The answer in one or two sentences.
     pub summary: String,
@@ -161,12 +161,12 @@ pub struct JobExplanation {
     /// Number of suspects that are not listed.
     #[serde(skip_serializing_if = "is_zero")]
     pub suspects_omitted: usize,
-    /// Unusual facts that most pods share. They are no reason to suspect one of them.
+    /// Unusual facts that most pods share. They make no pod suspect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared: Vec<String>,
     /// The compared facts.
     pub compared: Vec<Compared>,
-    /// What to do.
+    /// The recommended action.
     pub action: Action,
 }
 
@@ -181,7 +181,7 @@ impl Member {
 }
 
 impl MemberName {
-    /// Returns the pod in words: `rank 17 (pod train-17, node gpu-18)`.
+    /// Formats the name of the pod: `rank 17 (pod train-17, node gpu-18)`.
     pub fn in_words(&self) -> String {
         let node = self.node.as_ref().map(|node| format!(", node {node}")).unwrap_or_default();
         match &self.rank {
@@ -194,7 +194,7 @@ impl MemberName {
     }
 }
 
-/// Compares the pods of a job. `missing`: indices of pods that the job should have and that do not exist.
+/// Compares the pods of a job. `missing`: indices of pods that the job should have but that do not exist.
 pub fn explain_job(members: &[Member], missing: &[u64]) -> JobExplanation {
     let mut compared = compare::compare(members);
     let said = nccl::read(members);

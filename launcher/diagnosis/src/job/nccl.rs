@@ -1,8 +1,9 @@
-//! `read`: what NCCL says about the ranks of a job: which ones lag and stand still, do not answer, or have an error.
+//! `read`: evaluates NCCL's report about the ranks of a job: ranks that lag and do not progress, do not respond, or have an error.
 //!
-//! The answer is a claim of processes of the job: it can only be evidence against pods of the same job, and NCCL's own word that a
-//! communicator is OK is not used. Only counts of two moments are compared. The suspicion is one of its own, after those that a node confirms;
-//! numbers and addresses are passed on, and no text.
+//! The report comes from processes of the job, so it is evidence only against pods of the same job. NCCL's statement
+//! that a communicator is OK is not used. Progress is determined only from counts at two times. The suspicion has its
+//! own kind, which ranks below those that the data of a node confirms. Answers contain numbers and addresses from the
+//! report, but no text.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,23 +14,23 @@ use crate::evidence;
 use crate::job::compare::Odd;
 use crate::job::{Difference, Member, Suspicion};
 
-/// Results of NCCL that are no errors: success, and in progress.
+/// Results of NCCL that are not errors: success, and in progress.
 const NO_ERROR: [i64; 2] = [0, 7];
-/// The error of a rank that notices the failure of another one.
+/// The error of a rank that detects the failure of another rank.
 const REMOTE: i64 = 6;
-/// Maximum share of the ranks with an error: an error of all ranks names none.
+/// One rank in this number may have an error. An error of more ranks makes none of them suspect.
 const FEW: u64 = 4;
-/// Maximum number of pods that the answer can accuse.
+/// Maximum number of pods that the report can make suspect.
 const MAX_ACCUSED: usize = 4;
-/// Number of ranks above which a list is not that of a job.
+/// A list with more ranks than this does not belong to a job.
 const MAX_SIZE: u64 = 1 << 20;
 /// Maximum length of a version.
 const MAX_VERSION: usize = 16;
 
-/// What the counts show.
+/// Progress of the ranks according to their counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Some ranks stand still with fewer operations than the others.
+    /// Some ranks do not progress and have launched fewer operations than the others.
     Lags,
     /// Ranks launch operations.
     Moves,
@@ -37,17 +38,17 @@ pub(super) enum Progress {
     Unknown,
 }
 
-/// What NCCL says.
+/// The evaluated report of NCCL.
 #[derive(Default)]
 pub(super) struct Said {
     pub(super) progress: Progress,
-    /// The same in words. Empty if NCCL was not asked, or if the job does not use it.
+    /// The report as a text. Empty if NCCL was not queried, or if the job does not use NCCL.
     pub(super) words: String,
-    /// Facts against pods.
+    /// Facts that make pods suspect.
     pub(super) odd: Vec<Odd>,
 }
 
-/// Reads the best answer of a pod of the job, the first one if several are equally good.
+/// Reads the most complete report of a pod of the job. If several are equally complete, the first one is used.
 pub(super) fn read(members: &[Member]) -> Said {
     let asked = members.iter().rev().filter_map(|member| Some((member, member.observed.as_ref().ok()?.nccl.as_ref()?)));
     let best = asked.max_by_key(|(_, status)| {
@@ -78,7 +79,7 @@ pub(super) fn read(members: &[Member]) -> Said {
         moves |=
             one.ranks.iter().any(|group| !group.launched_before.is_empty() && group.launched_before != group.launched);
         compared |= one.ranks.iter().any(|group| !group.launched_before.is_empty());
-        // The size is a claim, too: a list without some of the ranks accuses none.
+        // The size is also only a claim, so a list that lacks some ranks makes no rank suspect.
         if listed < one.size {
             continue;
         }
@@ -93,7 +94,7 @@ pub(super) fn read(members: &[Member]) -> Said {
                 }
             }
         }
-        // Ranks that all are missing, or that left the communicator, are not suspicious.
+        // Ranks are not suspect if all of them are missing, or if they left the communicator.
         let gone: Vec<&NcclRank> = one.missing.iter().filter(|rank| !rank.not_joined).collect();
         let count = (gone.len() as u64).saturating_add(one.missing_omitted);
         if count > 0 && is_at_most_half(count, listed) {
@@ -114,23 +115,23 @@ pub(super) fn read(members: &[Member]) -> Said {
     let within = seconds.map(|seconds| format!(" within {seconds} s")).unwrap_or_default();
     if lagging > 0 {
         said.progress = Progress::Lags;
-        words.insert(0, format!("{by} says: {} launched nothing{within} and is behind the others.", ranks(lagging)));
+        words.insert(0, format!("{by} reports: {} launched nothing{within} and is behind the others.", ranks(lagging)));
     } else if ahead > 0 {
         words.insert(
             0,
             format!(
-                "{by} says: most ranks are behind {}, which launched an operation that they did not.",
+                "{by} reports: most ranks are behind {}, which launched an operation that they did not.",
                 ranks(ahead)
             ),
         );
     } else if moves {
         said.progress = Progress::Moves;
-        words.insert(0, format!("{by} says: the ranks launch operations."));
+        words.insert(0, format!("{by} reports: the ranks launch operations."));
     } else if seconds.is_none() {
         words.insert(0, format!("{by} answered once only, so nothing is known about progress."));
     } else if compared {
         let why = "the whole job waits, or computes a long step";
-        words.insert(0, format!("{by} says: all ranks launched the same operations, and none{within}: {why}."));
+        words.insert(0, format!("{by} reports: all ranks launched the same operations, and none{within}: {why}."));
     } else if words.is_empty() {
         words.push(format!("{by} lists no ranks that can be compared."));
     }
@@ -164,7 +165,7 @@ fn sum<'a>(groups: impl IntoIterator<Item = &'a &'a NcclRanks>) -> u64 {
     groups.into_iter().fold(0, |sum, group| sum.saturating_add(group.count))
 }
 
-/// Returns the number of ranks that answered.
+/// Returns the number of ranks that responded.
 fn answered(one: &NcclCommunicator) -> u64 {
     one.ranks.iter().fold(one.ranks_omitted, |sum, group| sum.saturating_add(group.count))
 }
@@ -173,12 +174,12 @@ fn is_at_most_half(count: u64, all: u64) -> bool {
     count <= all / 2
 }
 
-/// The ranks of a communicator that stand still behind others.
+/// The ranks of a communicator that do not progress and are behind others.
 enum Lag<'a> {
     None,
     /// At most half of the ranks.
     Few(Vec<&'a NcclRanks>),
-    /// More than half: the others, of this number, are ahead.
+    /// More than half of the ranks. The value is the number of ranks that are ahead.
     Most(u64),
 }
 
@@ -191,7 +192,7 @@ fn lagging_groups(one: &NcclCommunicator) -> Lag<'_> {
     let behind: Vec<&NcclRanks> =
         running.iter().copied().filter(|group| stands_still(group) && is_behind(group)).collect();
     let count = sum(&behind);
-    // The last ones hold up also those that are a little ahead of them.
+    // The ranks that are furthest behind also delay the ranks that are slightly ahead of them.
     let first = behind.first().filter(|first| is_at_most_half(first.count, all));
     match first {
         _ if behind.is_empty() || running.len() < one.ranks.len() => Lag::None,
@@ -201,12 +202,12 @@ fn lagging_groups(one: &NcclCommunicator) -> Lag<'_> {
     }
 }
 
-/// Returns the highest count of a kind of operations.
+/// Returns the highest count for a kind of operation.
 fn most(one: &NcclCommunicator, kind: &str) -> u64 {
     one.ranks.iter().filter_map(|group| group.launched.get(kind).copied()).max().unwrap_or_default()
 }
 
-/// Returns both counts of a rank, in words, and the count of the others.
+/// Returns a text with both counts of a rank and the count of the others.
 fn stands_still(one: &NcclCommunicator, group: &NcclRanks, rank: &NcclRank, seconds: Option<f64>) -> (String, String) {
     let behind = group.launched.iter().find(|(kind, count)| most(one, kind) > **count);
     let (kind, count) = behind.map(|(kind, count)| (kind.as_str(), *count)).unwrap_or_default();
@@ -215,7 +216,7 @@ fn stands_still(one: &NcclCommunicator, group: &NcclRanks, rank: &NcclRank, seco
     (format!("rank {} launched {count} {kind_word}{later}", rank.rank), most(one, kind).to_string())
 }
 
-/// Returns the error of a group that is not the echo of another one.
+/// Returns the error of a group, unless the error only follows from the error of another rank.
 fn error_of(group: &NcclRanks) -> Option<String> {
     let is_error = |code: &i64| !NO_ERROR.contains(code) && *code != REMOTE;
     let text = |when: &str, code: i64| {
@@ -235,7 +236,7 @@ fn error_of(group: &NcclRanks) -> Option<String> {
 }
 
 impl Said {
-    /// Adds a fact against the pod of each named rank of a group. `strange` gets the ranks that belong to no pod.
+    /// Adds a fact against the pod of each listed rank of a group. Ranks that belong to no pod are added to `strange`.
     fn accuse(
         &mut self,
         members: &[Member],

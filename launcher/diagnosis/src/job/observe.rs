@@ -1,4 +1,4 @@
-//! `observe`: the values, events and findings of one pod of a job, from the report of its node. The report itself is not kept.
+//! `Observed`, `observe`: the values, events and findings of one pod of a job, from the report of its node. The report itself is not kept.
 
 use std::collections::BTreeSet;
 
@@ -22,14 +22,14 @@ const MAX_EVENTS: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     pub(super) values: Vec<Observation>,
-    /// Kernel events about the GPUs or processes of the pod, in the time of the pod.
+    /// Kernel events about the GPUs or processes of the pod since its start.
     pub(super) events: Vec<Event>,
     pub(super) findings: Vec<OwnFinding>,
-    /// Use of each GPU of the pod.
+    /// Utilization of each GPU of the pod.
     pub(super) loads: Vec<Load>,
     /// NVML indices of the GPUs of the pod on its node.
     pub(super) gpus: Vec<u32>,
-    /// What NCCL in the pod says.
+    /// The report of NCCL in the pod.
     pub(super) nccl: Option<NcclStatus>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Observation {
     pub(super) value: Value,
 }
 
-/// A warning or a more severe finding about the GPUs of the pod, the pod or its node.
+/// A finding above `info` about the GPUs of the pod, the pod or its node.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OwnFinding {
     pub(super) id: String,
@@ -53,7 +53,7 @@ pub(super) struct OwnFinding {
     pub(super) text: String,
 }
 
-/// How much one GPU works.
+/// Utilization of one GPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Load {
     pub(super) percent: u32,
@@ -123,7 +123,7 @@ fn event_of(event: &KernelEvent, from: Option<Timestamp>) -> Option<Event> {
     Some(Event { line: evidence::kernel_line(event), ..Event::of(event, at)? })
 }
 
-/// Whether a finding is about the GPUs of the pod, about the pod, or about the node as a whole.
+/// Returns whether a finding is about the GPUs of the pod, about the pod, or about the node as a whole.
 fn is_own(finding: &Finding, pod: &PodFacts, gpus: &BTreeSet<u32>) -> bool {
     let scope = &finding.scope;
     finding.severity > Severity::Info

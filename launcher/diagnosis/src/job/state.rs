@@ -1,4 +1,4 @@
-//! `explained`: what the job does, the summary, and what to do.
+//! `explained`: the explanation of a job: its state, the summary, and the recommended action.
 
 use syringe_core::classification::ActionCode;
 
@@ -11,12 +11,12 @@ use crate::job::observe::Load;
 use crate::job::suspects::Found;
 use crate::job::{JobExplanation, JobState, Member, Suspect, Suspicion};
 
-/// Utilization up to which a GPU is idle.
+/// Maximum utilization of an idle GPU.
 const IDLE_PERCENT: f64 = 5.0;
-/// Share of the power limit below which a GPU with much utilization hardly computes.
+/// Share of the power limit. Below this share, a GPU with high utilization hardly computes.
 const LITTLE_POWER: f64 = 0.35;
 
-/// Returns the answer.
+/// Returns the explanation of a job.
 pub(super) fn explained(
     members: &[Member],
     missing: &[u64],
@@ -61,7 +61,7 @@ pub(super) fn explained(
     JobExplanation { state, summary: parts.join(" "), suspects, suspects_omitted: omitted, shared, compared, action }
 }
 
-/// Returns what the job does, also as a sentence.
+/// Returns the state of the job, and a sentence about it.
 fn state_of(members: &[Member], found: &Found, progress: Progress) -> (JobState, String) {
     let all = members.len();
     let finished = members.iter().filter(|member| member.pod.phase == "Succeeded").count();
@@ -88,7 +88,7 @@ fn state_of(members: &[Member], found: &Found, progress: Progress) -> (JobState,
         return (JobState::Waiting, format!("The ranks of the job wait for each other ({load})."));
     }
     if percent <= IDLE_PERCENT {
-        let why = "The job waits: its GPUs are idle alike";
+        let why = "The job waits: all its GPUs are idle";
         return (
             JobState::Waiting,
             format!("{why} ({load}). It waits for something outside of the GPUs: data, CPUs, a file server, a lock."),
@@ -98,8 +98,7 @@ fn state_of(members: &[Member], found: &Found, progress: Progress) -> (JobState,
         && percent >= f64::from(LOADED_PERCENT)
         && share.is_some_and(|share| share < LITTLE_POWER)
     {
-        let why =
-            "as GPUs do whose ranks wait for each other in a collective operation, or that have little to compute";
+        let why = "which is usual if ranks wait for each other in a collective operation or have little to compute";
         return (JobState::Waiting, format!("The GPUs are in use but draw little power ({load}), {why}."));
     }
     (JobState::Computing, format!("The job computes ({load})."))
@@ -111,7 +110,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// Names the first suspect with its first fact.
+/// Returns a text about the first suspect and its first fact.
 fn accusation(suspect: &Suspect) -> String {
     let who = suspect.members.first().map(|member| member.in_words()).unwrap_or_default();
     let more = suspect.members.len() + suspect.members_omitted - 1;
@@ -122,7 +121,7 @@ fn accusation(suspect: &Suspect) -> String {
         Suspicion::ProcessStopped => "has a process that is stopped, stuck or missing",
         Suspicion::Fault => "has the first fault",
         Suspicion::Slower => "has a slower device",
-        Suspicion::NcclClaim => "lags, is missing or has an error, as NCCL in the job says",
+        Suspicion::NcclClaim => "lags, is missing or has an error, as NCCL in the job reports",
         Suspicion::Differs => "has other software or hardware",
         Suspicion::WorksDifferently => "works differently",
     };
@@ -135,7 +134,7 @@ fn accusation(suspect: &Suspect) -> String {
     format!("{}{others} {what}{}.{echoes}", evidence::capitalized(&who), fact.unwrap_or_default())
 }
 
-/// Returns what to do about the first suspect.
+/// Returns the recommended action for the first suspect.
 fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Action {
     let Some((suspect, first)) = suspect.and_then(|suspect| Some((suspect, suspect.members.first()?))) else {
         let (code, text) = match state {
@@ -145,7 +144,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
             ),
             JobState::Waiting => (
                 ActionCode::FixApplication,
-                "No node is to blame. Look at what all ranks wait for: the data loader, the file server, a barrier, the log of rank 0.",
+                "No node is the cause. Look at what all ranks wait for: the data loader, the file server, a barrier, the log of rank 0.",
             ),
             JobState::Failed => {
                 (ActionCode::FixApplication, "No pod failed alone. Read the log of one of the failed pods.")
@@ -162,12 +161,12 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
     let (code, text) = match suspect.because {
         Suspicion::NeverStarted => (
             ActionCode::Watch,
-            format!("Let pod {pod} start: explain_gpu_pod for the pod says why it does not. The others wait for it."),
+            format!("Let pod {pod} start: explain_gpu_pod for the pod shows why it does not. The others wait for it."),
         ),
         Suspicion::FailedFirst => (
             ActionCode::FixApplication,
             format!(
-                "Find the reason in the end of pod {pod}: the log before its last words, and explain_gpu_pod for the pod. The later failures follow from it."
+                "Find the reason for the failure of pod {pod} at the end of its log and with explain_gpu_pod. The later failures follow from it."
             ),
         ),
         Suspicion::ProcessStopped => (
@@ -179,7 +178,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
         Suspicion::Fault => (
             ActionCode::Watch,
             format!(
-                "Follow the plan of diagnose_gpu_node for {node}, and restart the job without this node. The echoes on other nodes need no repair of their own."
+                "Follow the plan of diagnose_gpu_node for {node}, and restart the job without this node. The events on other nodes that follow from it need no separate repair."
             ),
         ),
         Suspicion::Slower => (
@@ -191,7 +190,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
         Suspicion::NcclClaim => (
             ActionCode::Watch,
             format!(
-                "Look at the log and the stack of the process of pod {pod}. Only the processes of the job say this, and nothing that was read on {node} confirms it: leave the node in use."
+                "Look at the log and the stack of the process of pod {pod}. Only the processes of the job report this, and nothing that was read on {node} confirms it: leave the node in use."
             ),
         ),
         Suspicion::Differs => (
@@ -201,7 +200,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
         Suspicion::WorksDifferently => (
             ActionCode::Watch,
             format!(
-                "Look at the program of pod {pod}: the log and the stack of its process. Ask again: only a difference that stays counts."
+                "Look at the program of pod {pod}: the log and the stack of its process. Call again: only a difference that persists counts."
             ),
         ),
     };

@@ -1,5 +1,4 @@
-//! `of`: the pods that may hold the others up, most suspicious first: pods that never started, the first failure, stopped processes, the
-//! first fault of a fabric with its echoes, and then the pods whose values differ.
+//! `of`: the pods that may delay the others, in this order: never started, failed first, stopped processes, first fault of a fabric, other values.
 
 use std::collections::BTreeMap;
 
@@ -14,24 +13,24 @@ use crate::job::{Difference, Member, Suspect, Suspicion};
 use crate::messages::phrases::{self, Part};
 use crate::messages::{elsewhere, shapes};
 
-/// Maximum numbers of entries in an answer.
+/// Maximum number of suspects in an answer.
 const MAX_SUSPECTS: usize = 5;
 const MAX_MEMBERS: usize = 6;
 const MAX_FACTS: usize = 8;
 
-/// The suspects, and what was found about all pods together.
+/// The suspects, and the facts about all pods together.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) suspects: Vec<Suspect>,
     pub(super) omitted: usize,
-    /// Number of pods that never started, and of those that failed.
+    /// Number of pods that never started, and number of pods that failed.
     pub(super) not_started: usize,
     pub(super) failed: usize,
-    /// The words with which all failed pods ended, if they are the same.
+    /// The message with which all failed pods ended, if it is the same for all.
     pub(super) failed_alike: Option<String>,
 }
 
-/// One pod and the facts against it.
+/// One pod, and the facts that make it suspect.
 struct Candidate {
     member: usize,
     because: Suspicion,
@@ -41,7 +40,7 @@ struct Candidate {
     echoes: String,
 }
 
-/// Returns the suspects.
+/// Returns the suspects and the facts about all pods together.
 pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
     let waits: Vec<usize> = (0..members.len()).filter(|member| never_started(&members[*member])).collect();
     let failures = failures(members, &waits);
@@ -67,7 +66,7 @@ pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
     let fault_at = faults.first().map(|(_, event)| event.at);
     found.failed_alike = failed_alike(members, &failures);
     let first = first_failure(members, &failures).filter(|_| found.failed_alike.is_none());
-    // A failure after the fault of a GPU follows from the fault.
+    // A failure after the fault of a GPU is a consequence of the fault.
     let follows =
         |at: Option<Timestamp>| at.zip(fault_at).is_some_and(|(at, fault)| at + SignedDuration::from_mins(1) >= fault);
     let failures_follow = first.is_some_and(|first| follows(failures[first].1));
@@ -101,7 +100,7 @@ pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
     let ended: Vec<usize> = failures.iter().map(|(member, _)| *member).collect();
     for odd in &compared.odd {
         let is_of_first = faults.iter().any(|(member, _)| *member == odd.member);
-        // The processes of a pod that ended are gone, and a pod that echoes a fault has findings about the echo.
+        // A pod that ended has no processes any more, and a pod with an echo of a fault has findings about the echo.
         let is_consequence = match odd.suspicion {
             Some(Suspicion::ProcessStopped | Suspicion::NcclClaim | Suspicion::WorksDifferently) => {
                 !runs(&members[odd.member]) || ended.contains(&odd.member)
@@ -111,7 +110,7 @@ pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
             }
             _ => false,
         };
-        // A process hangs or ends because of the fault of its GPU. A signal that stops it comes from elsewhere.
+        // A process hangs or ends because of the fault of its GPU. A signal that stops the process has another source.
         let by_fault = is_of_first && !odd.difference.value.starts_with(STOPPED);
         let suspicion = odd.suspicion.filter(|suspicion| *suspicion != Suspicion::ProcessStopped || !by_fault);
         if !is_consequence {
@@ -149,10 +148,10 @@ fn add_odd(candidates: &mut BTreeMap<usize, Candidate>, odd: &Odd, suspicion: Op
     candidate.facts.push(fact);
 }
 
-/// A difference, what it means, and whether it is a number.
+/// A difference with its meaning, and whether it is a number.
 type Fact = (Option<Suspicion>, Difference, bool);
 
-/// Combines equal differences of several GPUs of a pod into one. Of numbers, the first one is shown.
+/// Joins equal differences of several GPUs of a pod. If they are numbers, the first one is shown.
 fn joined(facts: Vec<Fact>) -> Vec<Fact> {
     let mut joined: Vec<(Fact, Vec<u32>)> = Vec::new();
     for fact in facts {
@@ -176,7 +175,7 @@ fn joined(facts: Vec<Fact>) -> Vec<Fact> {
     joined.into_iter().map(named).collect()
 }
 
-/// Combines pods with the same differences into one suspect.
+/// Joins pods with the same differences into one suspect.
 fn grouped(members: &[Member], candidates: Vec<Candidate>) -> Vec<Suspect> {
     let mut suspects: Vec<(String, Suspect)> = Vec::new();
     for Candidate { member, because, since, mut facts, is_of_node, echoes } in candidates {
@@ -241,12 +240,13 @@ fn why_not_started(member: &Member) -> Difference {
     Difference { fact: "phase".to_owned(), place: String::new(), value, common: String::new() }
 }
 
-/// The failure of a pod: an exit code that is not zero.
+/// Returns the failure of a pod: a termination with an exit code that is not zero.
 fn failure(member: &Member) -> Option<Termination<'_>> {
     member.pod.end().filter(|end| end.exit_code != 0)
 }
 
-/// Returns the pods that failed, the first one first. A pod that runs again counts only while most of the others were not restarted.
+/// Returns the failed pods, the first failure first. A pod that runs again counts only if most of the others were not
+/// restarted.
 fn failures(members: &[Member], waits: &[usize]) -> Vec<(usize, Option<Timestamp>)> {
     let restarted = members.iter().filter(|member| failure(member).is_some() && runs(member)).count();
     let failed = members.iter().enumerate().filter(|(index, _)| !waits.contains(index));
@@ -256,7 +256,7 @@ fn failures(members: &[Member], waits: &[usize]) -> Vec<(usize, Option<Timestamp
     failed
 }
 
-/// Returns the line of its log or message with which a program ended.
+/// Returns the line of its log or message that reports why a program ended.
 fn last_words(member: &Member) -> Option<String> {
     let lines = || member.pod.log_lines.iter().map(String::as_str);
     let message = failure(member).map(|end| end.message).filter(|message| !message.is_empty());
@@ -264,7 +264,7 @@ fn last_words(member: &Member) -> Option<String> {
     Some(evidence::reason(line))
 }
 
-/// Whether the program says that another rank, node or service failed.
+/// Returns whether the program reports that another rank, node or service failed.
 fn blames_others(member: &Member) -> bool {
     let text = member.pod.log_lines.join("\n");
     let text =
@@ -277,7 +277,7 @@ fn blames_others(member: &Member) -> bool {
     elsewhere::read(&text).is_some() || by_phrase()
 }
 
-/// Returns the position of the failure that came first: of the first one, or of one soon after that does not blame others.
+/// Returns the position of the first failure. If it only reports that others failed, returns a failure soon after it.
 fn first_failure(members: &[Member], failures: &[(usize, Option<Timestamp>)]) -> Option<usize> {
     let (_, start) = failures.first()?;
     let soon = failures.iter().take_while(|(_, at)| at.zip(*start).is_none_or(|(at, start)| at <= start + FOLLOWS));
@@ -287,7 +287,8 @@ fn first_failure(members: &[Member], failures: &[(usize, Option<Timestamp>)]) ->
     Some(own.unwrap_or(0))
 }
 
-/// Returns the words with which at least three pods ended within seconds, if they are the same on all pods whose log was read.
+/// Returns the message with which at least three pods ended within seconds, if it is the same for all pods whose log
+/// was read.
 fn failed_alike(members: &[Member], failures: &[(usize, Option<Timestamp>)]) -> Option<String> {
     let read: Vec<_> = failures.iter().filter(|(member, _)| !members[*member].pod.log_lines.is_empty()).collect();
     let words: Vec<_> = read.iter().filter_map(|(member, _)| last_words(&members[*member])).collect();
@@ -302,7 +303,7 @@ fn without_digits(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_ascii_digit()).collect()
 }
 
-/// Returns the facts about the end of a pod.
+/// Returns the facts about the termination of a pod.
 fn ends_of(member: &Member) -> Vec<Difference> {
     let fact = |fact: &str, value: String| Difference {
         fact: fact.to_owned(),

@@ -16,7 +16,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_795_000_000 + seconds)
 }
 
-/// Returns pods that run, each on its own node.
+/// Returns running pods, each on its own node.
 fn job(count: usize) -> Vec<Member> {
     let member = |rank: usize| {
         let state = ContainerState::Running { since: Some(at(0)) };
@@ -107,7 +107,7 @@ fn an_xid_that_others_cause_is_the_cause_only_if_there_is_no_other() {
     let answer = explain_job(&pods, &[]);
     assert_eq!(named(&answer), [(Suspicion::Fault, vec!["2"])]);
     assert_eq!(answer.suspects[0].echoes, "Xid 145 on 1 other pod");
-    // Removed channels of programs that were killed are no fault.
+    // Removed channels of killed programs are not a fault.
     let mut pods = job(8);
     xid(&mut pods[2], 100, 45, Severity::Info);
     assert!(explain_job(&pods, &[]).suspects.is_empty());
@@ -128,7 +128,7 @@ fn a_value_that_half_of_the_pods_have_is_worse_only_if_the_table_says_so() {
     assert_eq!(answer("port state", &[text("DOWN"), text("ACTIVE")]), ["0"]);
     assert!(answer("driver", &[text("570"), text("550")]).is_empty());
     assert_eq!(answer("driver", &[text("570"), text("550"), text("570")]), ["1"]);
-    // All values are usual where none has a majority, and a faster device is no reason.
+    // If no value has a majority, all values are usual. A faster device is not a reason.
     let spread = [100.0, 100.0, 100.0, 700.0, 700.0, 700.0].map(Value::Number);
     assert!(answer("power", &spread).is_empty());
     assert!(answer("port rate", &[100.0, 100.0, 400.0].map(Value::Number)).is_empty());
@@ -165,7 +165,7 @@ fn a_pod_without_gpus_needs_no_node_and_a_pod_that_was_not_read_is_counted() {
     assert!(explain_job(&pods, &[]).summary.contains("The nodes of 1 pod were not read."));
 }
 
-/// Returns ranks with the same counts in both answers.
+/// Returns ranks with the same counts in both reports.
 fn ranks(count: u64, kind: &str, before: u64, after: u64, named: &[u64]) -> NcclRanks {
     let counts = |launched| [(kind.to_owned(), launched)].into();
     let rank = |rank: &u64| NcclRank { rank: *rank, host: format!("10.0.0.{}", rank / 8), ..NcclRank::default() };
@@ -173,7 +173,7 @@ fn ranks(count: u64, kind: &str, before: u64, after: u64, named: &[u64]) -> Nccl
     NcclRanks { count, launched, launched_before, examples: named.iter().map(rank).collect(), ..NcclRanks::default() }
 }
 
-/// Returns the suspects and the summary of a job of 8 pods, whose first pod gives this answer.
+/// Returns the suspects and the summary of a job with 8 pods. The first pod gives this report.
 fn with_nccl(size: u64, groups: Vec<NcclRanks>, change: impl Fn(&mut NcclStatus)) -> (Vec<String>, String) {
     let mut members = job(8);
     let one = NcclCommunicator { hash: "0x1".into(), size, ranks: groups, ..NcclCommunicator::default() };
@@ -193,15 +193,15 @@ fn nccl_names_only_ranks_that_lag_and_stand_still_and_are_few() {
     let others = |count| ranks(count, "AllReduce", 8, 8, &[]);
     let named = |groups, change: fn(&mut NcclStatus)| with_nccl(64, groups, change).0;
     assert_eq!(named(vec![lagging(), others(63)], |_| {}), ["5"]);
-    // The others launch more operations before they wait, too.
+    // The other ranks also launch more operations before they wait.
     assert_eq!(named(vec![lagging(), ranks(63, "AllReduce", 8, 30, &[])], |_| {}), ["5"]);
-    // Ranks of two pods lag, the second one less. If most ranks lag a little, the last one is named.
+    // Ranks of two pods lag, one of them less than the other. If most ranks lag a little, the last rank is suspect.
     let two = vec![lagging(), ranks(8, "AllReduce", 8, 8, &[16, 17]), ranks(55, "AllReduce", 9, 9, &[])];
     assert_eq!(named(two, |_| {}), ["2", "5"]);
     let most = vec![lagging(), ranks(50, "AllReduce", 8, 8, &[16, 17]), ranks(13, "AllReduce", 9, 9, &[])];
     assert_eq!(named(most, |_| {}), ["5"]);
     let none: [&str; 0] = [];
-    // There is no second answer, the rank was not in the first one, or it moves.
+    // There is no second report, the rank was not in the first report, or the rank progresses.
     assert_eq!(
         named(vec![lagging(), others(63)], |nccl| {
             nccl.between_ms = None;
@@ -213,7 +213,7 @@ fn nccl_names_only_ranks_that_lag_and_stand_still_and_are_few() {
     // The communicator is being destroyed or initialized, or the ranks are not comparable.
     assert_eq!(named(vec![lagging(), others(63)], |nccl| nccl.communicators[0].ranks[1].ending = true), none);
     assert_eq!(named(vec![lagging(), others(63)], |nccl| nccl.communicators[0].ranks[0].init_state = 7), none);
-    // Half of the ranks of a communicator of two are one rank.
+    // In a communicator of two ranks, half of the ranks is one rank.
     assert_eq!(with_nccl(2, vec![lagging(), others(1)], |_| {}).0, ["5"]);
 }
 
@@ -235,7 +235,7 @@ fn ranks_that_are_gone_ahead_or_elsewhere_are_not_blamed() {
     assert_eq!(missing(vec![gone(41, false)]), ["5"]);
     assert_eq!(missing(vec![gone(41, true)]), none, "it left the communicator");
     assert_eq!(missing((0..40).map(|rank| gone(rank, false)).collect()), none, "most ranks are missing");
-    // An address of no pod, or of two pods.
+    // The address belongs to no pod, or to two pods.
     let mut lagging = ranks(1, "AllReduce", 7, 7, &[41]);
     lagging.examples[0].host = "10.9.9.9".into();
     let (suspects, summary) = with_nccl(64, vec![lagging, ranks(63, "AllReduce", 8, 8, &[])], |_| {});
@@ -272,7 +272,8 @@ fn nccls_word_that_all_is_well_is_not_passed_on() {
     assert!(summary.contains("did not answer: no complete answer in time [31m."), "{summary}");
 }
 
-/// The processes of a job can claim anything about their peers.
+/// Tests that claims of the processes of a job have a limited effect, because the processes can claim anything about
+/// other pods.
 #[test]
 fn a_claim_of_the_job_never_precedes_a_fault_and_asks_for_no_work_on_the_node() {
     let claimed = |count: u64, with_fault: bool| {
@@ -308,7 +309,7 @@ fn a_claim_of_the_job_never_precedes_a_fault_and_asks_for_no_work_on_the_node() 
 fn a_claimed_number_or_text_has_no_effect_on_its_own() {
     let lagging = || ranks(1, "AllReduce", 7, 7, &[41]);
     let none: [&str; 0] = [];
-    // The size is larger than the list, or smaller, and counts are as large as possible.
+    // The size is larger or smaller than the list, and the counts have the maximum value.
     for (size, count) in [(u64::MAX, 1), (1 << 20, 1), (2, 63), (64, u64::MAX), (u64::MAX, u64::MAX)] {
         let groups = vec![lagging(), ranks(count, "AllReduce", 8, 8, &[]), ranks(count, "AllReduce", 9, 9, &[])];
         let change = |nccl: &mut NcclStatus| {

@@ -1,6 +1,6 @@
-//! `read`: the signal that ended a child process, as torchrun, accelerate, DeepSpeed and Python report it, with the rank.
+//! `ChildSignal`, `read`: the signal that ended a child process, as torchrun, accelerate, DeepSpeed and Python report it, with the rank.
 //!
-//! The launcher only reports the end of its child. The child has no last words: the kernel ended it.
+//! The launcher only reports that its child ended. The child itself has no last message, because the kernel ended it.
 
 /// Signals that end a process: number, name, the usual reason.
 const SIGNALS: [(u8, &str); 8] = [
@@ -14,7 +14,7 @@ const SIGNALS: [(u8, &str); 8] = [
     (31, "SIGSYS"),
 ];
 
-/// Words before the number or the name of a signal. The number of an exit code is negative.
+/// Text before the number or the name of a signal. In an exit code, the number is negative.
 const BEFORE: [&str; 8] = [
     "traceback : signal ",
     "exitcode: -",
@@ -32,15 +32,15 @@ pub(crate) struct ChildSignal<'l> {
     pub(crate) name: &'static str,
     /// Rank of the child in its job, if the launcher names it.
     pub(crate) rank: Option<&'l str>,
-    /// The line that reports it.
+    /// The line that reports the signal.
     pub(crate) line: &'l str,
 }
 
-/// Returns the first signal that ended a child process, according to the lines of its launcher, oldest first. A launcher ends the other
-/// children with SIGTERM after that.
+/// Returns the first signal that ended a child process, from the lines of its launcher, oldest first. After the first
+/// failure, a launcher ends the other children with SIGTERM.
 pub(crate) fn read<'l>(lines: &[&'l str]) -> Option<ChildSignal<'l>> {
     let signals = lines.iter().enumerate().filter_map(|(at, line)| Some((at, *line, signal_of(line)?)));
-    // torchrun repeats the first failure at the end, under this heading.
+    // torchrun repeats the first failure at the end of its output, under this heading.
     let root = lines.iter().rposition(|line| line.starts_with("Root Cause")).unwrap_or(0);
     let signals: Vec<_> = signals.filter(|(.., name)| *name != "SIGTERM").collect();
     let (at, line, name) = signals.iter().find(|(at, ..)| *at >= root).or_else(|| signals.first()).copied()?;
@@ -49,7 +49,7 @@ pub(crate) fn read<'l>(lines: &[&'l str]) -> Option<ChildSignal<'l>> {
     Some(ChildSignal { name, rank, line })
 }
 
-/// Maximum number of lines from the rank of a child to its signal in the table of torchrun.
+/// Maximum number of lines between the rank and the signal of a child in the table of torchrun.
 const NEAR: usize = 5;
 
 fn signal_of(line: &str) -> Option<&'static str> {

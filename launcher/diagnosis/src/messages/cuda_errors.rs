@@ -1,7 +1,8 @@
-//! `names`: the names of the CUDA errors whose numbers a message has. `is_about_one`: whether a line is about an error of CUDA.
+//! `names`: the names of the CUDA errors whose numbers a message contains. `is_about_one`: whether a line is about a CUDA error.
 //!
-//! Libraries print the number of an error without its name: `Error 804: …`, `Cuda failure 2`, `UNKNOWN ERROR (303)`. The rows of
-//! `data/phrases.tsv` have the names. Sources: `cudaError_t` and `CUresult` in NVIDIA's documentation of CUDA.
+//! Libraries print the number of an error without its name: `Error 804: …`, `Cuda failure 2`, `UNKNOWN ERROR (303)`.
+//! The rows of `data/phrases.tsv` contain the names. Sources: `cudaError_t` and `CUresult` in NVIDIA's CUDA
+//! documentation.
 
 /// Numbers of errors, each with the name of the CUDA runtime in lower case.
 const NUMBERS: [(u16, &str); 52] = [
@@ -59,7 +60,7 @@ const NUMBERS: [(u16, &str); 52] = [
     (999, "cudaerrorunknown"),
 ];
 
-/// Words before the number of an error: the line is about a call of CUDA.
+/// Text before the number of an error that shows that the line is about a CUDA call.
 const CALLS: [&str; 9] = [
     "cuda error",
     "cuda failure",
@@ -75,11 +76,11 @@ const CALLS: [&str; 9] = [
 /// Words directly before the number of an error.
 const BEFORE: [&str; 4] = ["error", "failure", "code", "status"];
 
-/// The words with which NCCL reports an error of CUDA: `Cuda failure 2 'out of memory'`.
+/// Text with which NCCL reports a CUDA error: `Cuda failure 2 'out of memory'`.
 const OF_NCCL: &str = "cuda failure";
 
-/// Returns the errors of CUDA that a message in lower case has by number or in the words of NCCL, each on a line, in the form of the rows
-/// of the table.
+/// Returns the CUDA errors that a lower-case message contains by number or in the text of NCCL. Each error is on its
+/// own line, in the form of the table rows.
 pub(super) fn names(message: &str) -> String {
     let mut names = String::new();
     for line in message.lines() {
@@ -95,7 +96,8 @@ pub(super) fn names(message: &str) -> String {
     names
 }
 
-/// Returns the name of the error whose number a text in lower case has: `error 804: …`, `error: 35`, `unknown error (303)`.
+/// Returns the name of the error whose number a lower-case text contains: `error 804: …`, `error: 35`, `unknown error
+/// (303)`.
 fn numbered(text: &str) -> Option<&'static str> {
     let is_digit = |one: char| one.is_ascii_digit();
     BEFORE.iter().find_map(|word| {
@@ -109,7 +111,7 @@ fn numbered(text: &str) -> Option<&'static str> {
     })
 }
 
-/// Returns whether a line is about an error of CUDA, by name, by number, or as a warning of its initialization.
+/// Returns whether a line is about a CUDA error, by name, by number, or as a warning of the CUDA initialization.
 pub(crate) fn is_about_one(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     ["cudaerror", "cuda_error", "cuda initialization:", "cudagetdevicecount"].iter().any(|words| line.contains(words))

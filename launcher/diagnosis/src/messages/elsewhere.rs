@@ -1,11 +1,11 @@
-//! `read`: finds out whether a program ended because another process, rank, node or service failed, did not respond, or ended it.
+//! `read`: finds the line that reports that a program ended because another process, rank, node or service failed, did not respond, or ended it.
 //!
-//! Such a program only reports the failure: neither the program nor its GPU is known to be the cause. The last words of the
-//! program decide, because a program can quote an earlier message, and then end for another reason.
+//! Such a program only reports the failure, so neither the program nor its GPU is known to be the cause. Only the last
+//! message of the program counts, because a program can quote an earlier message and then end for another reason.
 
 use crate::messages::shapes;
 
-/// Things that run outside of the program, or in another process.
+/// Words for things that run outside of the program or in another process.
 const OTHERS: [&str; 21] = [
     "actor",
     "worker",
@@ -30,7 +30,7 @@ const OTHERS: [&str; 21] = [
     "task",
 ];
 
-/// What happens to them.
+/// Words for failures of these things.
 const FAILURES: [&str; 23] = [
     "died",
     "dead",
@@ -57,24 +57,26 @@ const FAILURES: [&str; 23] = [
     "stopped responding",
 ];
 
-/// Units of work of a batch scheduler. A program can call its own work a job, so only words about its end from outside count.
+/// Units of work of a batch scheduler. A program can call its own work a job, so only phrases about its end from
+/// outside count.
 const JOBS: [&str; 4] = ["job", "step", "allocation", "workload"];
 
 const ENDS_OF_JOBS: [&str; 8] =
     ["cancelled", "canceled", "preempted", "revoked", "requeued", "killed", "evicted", "aborted"];
 
-/// Verbs of a process that was sent a signal, and the signals that ask it to end. A crash also is a signal, but an own one.
+/// Verbs for the receipt of a signal, and signals that ask a process to end. A crash is also a signal, but the process
+/// itself causes it.
 const RECEIVES: [&str; 4] = ["got", "received", "caught", "by"];
 
 const STOPS: [&str; 8] = ["1", "2", "3", "15", "sigterm", "sigint", "sighup", "terminated"];
 
-/// Ways to say where an abort began.
+/// Phrases that state where an abort began.
 const ORIGINS: [&str; 5] = ["on rank", "by rank", "from rank", "on node", "- process"];
 
-/// Beginnings of the reports of launchers that have more lines after the line that tells.
+/// Beginnings of launcher reports that have more lines after the relevant line.
 const REPORTS: [&str; 2] = ["ChildFailedError", "MPI_ABORT was invoked"];
 
-/// Services. A program can call itself a server, so fewer words indicate a failure of another one.
+/// Words for services. A program can call itself a server, so fewer phrases indicate a failure of another service.
 const SERVICES: [&str; 8] = ["server", "service", "endpoint", "backend", "database", "host", "cluster", "registry"];
 
 const FAILURES_OF_SERVICES: [&str; 10] = [
@@ -90,7 +92,7 @@ const FAILURES_OF_SERVICES: [&str; 10] = [
     "lost",
 ];
 
-/// Words about a connection that broke or could not be made, and about the answer of a service that fails.
+/// Phrases about a connection that was lost or refused, and about an error response of a service.
 const CONNECTIONS: [&str; 32] = [
     "lost connection",
     "connection lost",
@@ -149,13 +151,13 @@ const EXCEPTIONS: [&str; 16] = [
 /// Words before the number of an HTTP status.
 const BEFORE_STATUS: [&str; 8] = ["(", "status ", "status: ", "status_code=", "code ", "code: ", "http ", "error "];
 
-/// Numbers with which a server reports an error of its own.
+/// HTTP status codes with which a server reports its own error.
 const STATUS: [&str; 4] = ["500", "502", "503", "504"];
 
-/// Maximum distance between a thing and its failure.
+/// Maximum distance between the name of a thing and its failure, in bytes.
 const NEAR: usize = 60;
 
-/// Returns the line of a message that says that something else failed, if that line is the end of the message.
+/// Returns the line of a message that reports the failure of something else, if this line is the end of the message.
 pub(crate) fn read(message: &str) -> Option<&str> {
     let lines = || message.lines().map(str::trim).filter(|line| line.contains(|letter: char| letter.is_alphabetic()));
     let last = lines().next_back()?;
@@ -170,7 +172,7 @@ pub(crate) fn read(message: &str) -> Option<&str> {
 
 fn is_elsewhere(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
-    // The workers of a data loader are processes of the program itself.
+    // The worker processes of a data loader belong to the program itself.
     if lower.contains("dataloader worker") {
         return false;
     }
@@ -185,7 +187,7 @@ fn is_elsewhere(line: &str) -> bool {
         || names_exception(line)
 }
 
-/// Returns whether the line says that one of these things failed.
+/// Returns whether the line reports the failure of one of these things.
 fn fails(line: &str, things: &[&str], failures: &[&str]) -> bool {
     let near = |start: usize| {
         let end = (start + NEAR).min(line.len());
@@ -195,7 +197,7 @@ fn fails(line: &str, things: &[&str], failures: &[&str]) -> bool {
     things.iter().any(|thing| words(line, thing).any(|at| near(at + thing.len())))
 }
 
-/// Returns where a text has these words as whole words.
+/// Returns the positions at which a text contains these words as whole words.
 fn words<'t>(text: &'t str, words: &'t str) -> impl Iterator<Item = usize> + 't {
     let is_letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
@@ -204,7 +206,7 @@ fn words<'t>(text: &'t str, words: &'t str) -> impl Iterator<Item = usize> + 't 
     })
 }
 
-/// Returns whether the line says that a process got a signal to end: `got signal: 15`, `received SIGTERM`.
+/// Returns whether the line reports that a process received a signal to end: `got signal: 15`, `received SIGTERM`.
 fn is_told_to_stop(line: &str) -> bool {
     let signal = |at: usize| {
         let of_text = line[at..].split(|character: char| !character.is_ascii_alphanumeric());

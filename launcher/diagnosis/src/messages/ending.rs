@@ -1,17 +1,18 @@
-//! `deciding`: the lines of a message that can be about the end of a program. `other_place`: the node or rank that a line is about.
+//! `deciding`: the lines of a message that may explain the end of a program. `other_place`: the node or rank that a line is about.
 //!
-//! A program reports an error, handles it, and ends later for another reason. The exception that ended it is the last one.
+//! A program can report an error, handle it, and end later for another reason. The exception that ended it is the last
+//! one.
 
 use crate::messages::shapes;
 
-/// Levels of lines that report no error that ends the program.
+/// Levels of log lines that do not report an error that ends the program.
 const HARMLESS: [&str; 6] = ["warn", "warning", "info", "notice", "debug", "trace"];
 
-/// Beginnings of lines that quote a text: comments of a program or a configuration.
+/// Beginnings of lines that quote a text, such as comments of a program or a configuration.
 const QUOTES: [&str; 4] = ["# ", "// ", "> ", "| "];
 
-/// Exceptions of Python about the code or the data of the program itself. Unlike `RuntimeError`, they report no error of CUDA, of a
-/// library or of another process.
+/// Python exceptions about the code or the data of the program itself. Unlike `RuntimeError`, they do not report an
+/// error of CUDA, of a library or of another process.
 const OF_PROGRAM: [&str; 22] = [
     "ArgumentError",
     "AssertionError",
@@ -37,11 +38,12 @@ const OF_PROGRAM: [&str; 22] = [
     "ZeroDivisionError",
 ];
 
-/// Words of Python between an exception and another one that it led to.
+/// Text that Python prints between an exception and another exception that it led to.
 const CHAIN: [&str; 2] = ["was the direct cause of the following", "during handling of the above exception"];
 
-/// Returns the lines that can be about the end of the program: without quotations and harmless lines before an error and, if the last
-/// exception is one of the program itself, without the lines before it, unless Python says that one led to the other.
+/// Returns the lines that may explain the end of the program. Quotations, and harmless lines before an error, are
+/// removed. If the last exception is an exception of the program itself, the lines before it are also removed, unless
+/// Python reports that one exception led to the other.
 pub(crate) fn deciding<'m>(lines: impl Iterator<Item = &'m str>) -> Vec<&'m str> {
     let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
     let error = lines.iter().rposition(|line| !is_aside(line) && shapes::is_error(line)).unwrap_or(0);
@@ -60,13 +62,13 @@ pub(crate) fn deciding<'m>(lines: impl Iterator<Item = &'m str>) -> Vec<&'m str>
     kept
 }
 
-/// Returns whether the last exception of a message is one of the program itself.
+/// Returns whether the last exception of a message is an exception of the program itself.
 pub(crate) fn is_own_exception(message: &str) -> bool {
     let last = message.lines().filter(|line| !is_aside(line)).filter_map(exception).next_back();
     last.is_some_and(|name| OF_PROGRAM.contains(&name))
 }
 
-/// Returns whether a line quotes a text, or has a level below that of an error.
+/// Returns whether a line quotes a text, or has a level below an error.
 fn is_aside(line: &str) -> bool {
     let line = line.trim_start();
     let is_level = |word: &str| HARMLESS.iter().any(|level| word.eq_ignore_ascii_case(level));
@@ -77,7 +79,7 @@ fn is_aside(line: &str) -> bool {
         let is_marked = whole.len() > word.len() || word.bytes().all(|byte| byte.is_ascii_uppercase());
         is_level(word) && is_marked || word.strip_prefix("level=").is_some_and(is_level)
     });
-    // NCCL has no higher level.
+    // NCCL has no level above WARN.
     (marked && !line.contains("NCCL WARN")) || QUOTES.iter().any(|start| line.starts_with(start))
 }
 
@@ -95,10 +97,10 @@ fn exception(line: &str) -> Option<&str> {
     (is_whole && is_exception && name.starts_with(|first: char| first.is_ascii_uppercase())).then_some(name)
 }
 
-/// Words before the name of a node.
+/// Words that come before the name of a node.
 const NODES: [&str; 5] = ["node", "host", "hostname", "machine", "@"];
 
-/// Words about another process of a job.
+/// Words for another process of a job.
 const OTHER_RANKS: [&str; 8] = [
     "peer rank",
     "remote rank",
@@ -110,7 +112,7 @@ const OTHER_RANKS: [&str; 8] = [
     "remote worker",
 ];
 
-/// Returns the node or rank that a message is about, if it is another one than those with these names.
+/// Returns the node or rank that a message is about, unless it is one of these names.
 pub(crate) fn other_place(message: &str, own: &[&str]) -> Option<String> {
     let words: Vec<&str> = message
         .split(|one: char| one.is_whitespace() || "()[]{},;'\"=".contains(one))
@@ -131,7 +133,7 @@ pub(crate) fn other_place(message: &str, own: &[&str]) -> Option<String> {
     if let Some(name) = prefixes.first().filter(|_| !prefixes.iter().any(|name| is_own(name))) {
         return Some(format!("node {name}"));
     }
-    // Ray prints the address of a worker if it runs on another node than the program that prints the line.
+    // Ray prints the address of a worker that runs on another node than the program that prints the line.
     let of_ray = message.lines().find_map(|line| line.trim().strip_prefix('(')?.split_once(')'));
     if let Some((_, address)) = of_ray.and_then(|(worker, _)| worker.split_once("pid=")?.1.split_once(", ip=")) {
         return Some(format!("the Ray worker at {address}"));
@@ -140,8 +142,8 @@ pub(crate) fn other_place(message: &str, own: &[&str]) -> Option<String> {
     OTHER_RANKS.iter().find(|words| lower.contains(*words)).map(|words| (*words).to_owned())
 }
 
-/// Returns the host in the prefix that a launcher writes before a line of a rank: `gpu-7: [rank9]: …`, and Open MPI's
-/// `[1,42]<stderr>:gpu-7:…`.
+/// Returns the host from the prefix that a launcher writes before a line of a rank: `gpu-7: [rank9]: …`, or
+/// `[1,42]<stderr>:gpu-7:…` of Open MPI.
 fn host_of_prefix(line: &str) -> Option<&str> {
     let line = line.trim();
     let tagged =
@@ -154,15 +156,15 @@ fn host_of_prefix(line: &str) -> Option<&str> {
 fn is_host(word: &str) -> bool {
     let form = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
     let has = |is: fn(&u8) -> bool| word.as_bytes().iter().any(is);
-    // The name of a library, or a version such as `v18.2`.
+    // This is the name of a library, or a version such as `v18.2`.
     let is_other = word.contains(".so")
         || word.strip_prefix('v').is_some_and(|rest| rest.starts_with(|one: char| one.is_ascii_digit()));
-    // A number with a unit, such as `2.40GHz`.
+    // This is a number with a unit, such as `2.40GHz`.
     let is_number = word.starts_with(|one: char| one.is_ascii_digit()) && word.contains('.');
     form && !is_other && !is_number && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) && word.len() > 2
 }
 
-/// Returns whether two host names are of one machine: one can have a domain that the other lacks.
+/// Returns whether two host names belong to one machine. One of them may lack the domain of the other.
 fn same_host(one: &str, other: &str) -> bool {
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
     short(one) == short(other)

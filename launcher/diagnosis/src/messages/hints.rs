@@ -1,6 +1,6 @@
-//! `without_hints`: a message without its hints about how to get more output, such as `run with NCCL_DEBUG=INFO for details`.
+//! `without_hints`: removes hints about additional output from a message, such as `run with NCCL_DEBUG=INFO for details`.
 //!
-//! A variable or option in such a hint is not what the message is about.
+//! A message is not about the variable or option in such a hint.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ const VERBS: [&str; 14] = [
     "compile", "see",
 ];
 
-/// Words that can be before the verb.
+/// Words that may precede the verb.
 const LEADS: [&str; 8] = ["please", "try", "or", "and", "consider", "debugging", "you can", "to debug"];
 
-/// Purposes of a hint.
+/// Words for the purpose of a hint.
 const PURPOSES: [&str; 21] = [
     " for details",
     " for more",
@@ -59,7 +59,7 @@ pub(crate) fn without_hints(message: &str) -> Cow<'_, str> {
     if kept.len() == message.len() { Cow::Borrowed(message) } else { Cow::Owned(kept) }
 }
 
-/// Returns where the hint in a clause begins.
+/// Returns the position of the hint in a clause.
 fn hint_at(clause: &str) -> Option<usize> {
     let lower = clause.to_ascii_lowercase();
     let is_hint = PURPOSES.iter().chain(&OUTPUT).any(|words| lower.contains(words));

@@ -1,6 +1,7 @@
-//! `in_message`: the object that a message says is not there or cannot be opened or started, with its kind: program, file, library, object.
+//! `Missing`, `in_message`: the program, file, library or other object that, according to a message, is missing or cannot be opened or started.
 //!
-//! "Not found" alone says nothing: what repairs it depends on what was not found. The places of names are those of `data/missing.tsv`.
+//! The text "not found" is not sufficient, because the repair depends on the missing object. `data/missing.tsv` defines
+//! where a message contains its name.
 
 use std::sync::LazyLock;
 
@@ -14,18 +15,18 @@ const MAX_NAME: usize = 120;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
-    /// A program that is to be started.
+    /// A program that something tried to start.
     Program,
     Library,
     PythonModule,
     Directory,
-    /// A file or folder; the name decides whether it is a device.
+    /// A file or folder. Its name shows whether it is a device.
     Path,
     /// A device file.
     Device,
-    /// An object of Kubernetes with its name.
+    /// A Kubernetes object with its name.
     Object,
-    /// An object of Kubernetes that the message does not name.
+    /// A Kubernetes object that the message does not name.
     SomeObject,
 }
 
@@ -33,19 +34,19 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
     pub(crate) kind: Kind,
-    /// Name of the object; for [`Kind::SomeObject`] its kind: `pod`.
+    /// Name of the object. For [`Kind::SomeObject`], the kind of the object: `pod`.
     pub(crate) name: String,
-    /// Kind of an object of Kubernetes, in the singular.
+    /// Kind of the Kubernetes object, in the singular.
     of: Option<&'static ObjectKind>,
 }
 
-/// A kind of objects of Kubernetes.
+/// A kind of Kubernetes objects.
 #[derive(Debug, PartialEq, Eq)]
 struct ObjectKind {
-    /// As a message writes it, lower case.
+    /// The kind as messages write it, in lower case.
     word: &'static str,
     shown: &'static str,
-    /// Whether controllers or nodes make such objects; a person makes the others.
+    /// Whether controllers or nodes create such objects. Other objects are created by people.
     is_made_by_software: bool,
 }
 
@@ -53,7 +54,7 @@ const fn kind(word: &'static str, shown: &'static str, is_made_by_software: bool
     ObjectKind { word, shown, is_made_by_software }
 }
 
-/// Kinds of objects; a message may have the plural.
+/// Kinds of objects. A message may contain the plural.
 const KINDS: [ObjectKind; 30] = [
     kind("persistentvolumeclaim", "PersistentVolumeClaim", false),
     kind("persistentvolume", "PersistentVolume", false),
@@ -98,7 +99,8 @@ struct Pattern {
 static PATTERNS: LazyLock<Vec<Pattern>> =
     LazyLock::new(|| rows(include_str!("../data/missing.tsv")).flat_map(patterns).collect());
 
-/// Returns the patterns of a row: one for each kind of objects, singular and plural, if the row is about objects.
+/// Returns the patterns of a row. If the row is about objects, there is one for each kind of objects, in the singular
+/// and the plural.
 fn patterns(fields: Vec<&'static str>) -> Vec<Pattern> {
     let [kind, pattern] = fields[..] else { return Vec::new() };
     let Some(kind) = word(kind) else { return Vec::new() };
@@ -115,18 +117,19 @@ fn patterns(fields: Vec<&'static str>) -> Vec<Pattern> {
 
 const QUOTES: [char; 6] = ['"', '\'', '`', '‘', '’', '\\'];
 
-/// Returns the missing object of a message.
+/// Returns the missing object that a message names.
 pub(crate) fn in_message(message: &str) -> Option<Missing> {
     let lower = message.to_ascii_lowercase();
     let found = PATTERNS.iter().filter_map(|pattern| pattern.find(message, &lower));
-    // Of equal keys, `max_by_key` keeps the last one: the order is reversed, so that the first row is used.
+    // If keys are equal, `max_by_key` returns the last element. The order is reversed, so the first row is used.
     let mut found: Vec<_> = found.collect();
     found.reverse();
     let (_, missing) = found.into_iter().max_by_key(|(rank, _)| *rank)?;
     Some(missing)
 }
 
-/// Where a match ends, whether it names the object, and the length of its words: a longer pattern says more.
+/// Position of the end of a match, whether the match names the object, and the length of its words. A longer pattern is
+/// more specific.
 type Rank = (bool, usize, usize);
 
 impl Pattern {
@@ -135,7 +138,7 @@ impl Pattern {
         let words = self.before.trim().len() + self.after.len();
         if self.kind == Kind::SomeObject {
             let at = lower.rmatch_indices(self.before.as_str()).map(|(at, _)| at).find(|at| is_word(lower, *at))?;
-            // A name follows, or is in the other order: then another pattern is about it.
+            // If a name follows, or the order is different, another pattern matches.
             let of = self.of?;
             let name = of.shown.to_owned();
             return Some(((false, at, words), Missing { kind: self.kind, name, of: Some(of) }));
@@ -184,7 +187,7 @@ impl Pattern {
     }
 }
 
-/// Words that can stand in the place of a name and are none.
+/// Words that may be at the position of a name but are not names.
 const FILLERS: [&str; 17] = [
     "unknown", "error", "is", "was", "not", "found", "file", "the", "a", "an", "with", "that", "for", "in", "on", "to",
     "and",
@@ -194,12 +197,12 @@ fn is_filler(name: &str) -> bool {
     FILLERS.contains(&name.to_ascii_lowercase().as_str())
 }
 
-/// Returns whether the text at a place begins there and is not a part of a longer word.
+/// Returns whether the text at a position starts there and is not a part of a longer word.
 fn is_word(text: &str, at: usize) -> bool {
     text[..at].chars().next_back().is_none_or(|before| !before.is_alphanumeric() && before != '-')
 }
 
-/// Returns where a token ends that begins at a place: at its closing quote, or else at the next blank.
+/// Returns the end of the token that starts at a position: its closing quote, or else the next space.
 fn end_of_token(message: &str, start: usize) -> Option<usize> {
     let rest = message.get(start..)?;
     let quotes = rest.len() - rest.trim_start_matches(QUOTES).len();
@@ -208,14 +211,14 @@ fn end_of_token(message: &str, start: usize) -> Option<usize> {
         inner.find(QUOTES).or_else(|| inner.find(char::is_whitespace))
     } else {
         let end = inner.find([' ', '\t', '\n', ',', ')', '"', '\'', '`']);
-        // A colon ends the name, and may be a part of it.
+        // A colon after the name is not a part of it. A colon inside the name is.
         end.or(Some(inner.len())).map(|end| inner[..end].trim_end_matches([':', ';', '.']).len())
     };
     let end = end.unwrap_or(inner.len());
     (end > 0).then_some(start + quotes + end)
 }
 
-/// Returns where the token begins that ends at a place.
+/// Returns the start of the token that ends at a position.
 fn start_of_token(message: &str, end: usize) -> Option<usize> {
     let before = message.get(..end)?.trim_end_matches([' ', ':']);
     let inner = before.trim_end_matches(QUOTES);
@@ -233,7 +236,7 @@ fn start_of_token(message: &str, end: usize) -> Option<usize> {
 }
 
 impl Missing {
-    /// Returns that the object is missing, in words.
+    /// Returns a text that states that the object is missing.
     pub(crate) fn in_words(&self) -> String {
         let Self { kind, name, of } = self;
         match kind {
@@ -248,7 +251,7 @@ impl Missing {
         }
     }
 
-    /// Returns what to do about it.
+    /// Returns the advice for the missing object.
     pub(crate) fn advice(&self) -> &'static str {
         match self.kind {
             Kind::Program => {
@@ -339,7 +342,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
-        /// Whatever the name is: the object of each pattern is found in a chain of errors, with its kind.
+        /// Tests that the object of each pattern is found in a chain of errors with its kind, for any name.
         #[test]
         fn the_name_of_any_object_is_found(
             word in "[a-z][a-z0-9]{2,8}(-[a-z0-9]{2,5})?",
@@ -355,7 +358,7 @@ mod tests {
                 Kind::Path | Kind::Directory => format!("/opt/{word}/x.conf"),
                 _ => word.clone(),
             };
-            // A name without quotes must be bounded by the words of the pattern.
+            // A name without quotes needs words of the pattern on both sides.
             let message = format!("{head}{}{quote}{name}{quote}{}{tail}", pattern.before, pattern.after);
             let found = in_message(&message);
             prop_assert!(found.is_some(), "{message}");

@@ -1,7 +1,10 @@
-//! Modules that read error messages: `phrases` (known messages), `shapes` (general shapes), `elsewhere` (failures of others), `owners`
-//! (whose the things are that a message names), `hints` (hints about more output), `versions` (two versions that do not fit together),
-//! `placeholders` (names that were not replaced), `ending` (what is about the end of a program), `cuda_errors` (numbers of errors), `child_signals` (signals that ended child processes),
-//! `subjects` (which finding a message is about), `missing` (the object that is not there).
+//! Modules that read error messages: known messages, general shapes, missing objects, owners of things, failures of others, ends of programs.
+//!
+//! `phrases` contains known messages, `shapes` general shapes of messages, `missing` missing objects, `owners` the
+//! owners of things that a message names, and `elsewhere` failures of others. `ending` finds the lines about the end of
+//! a program, `child_signals` signals that ended child processes, and `cuda_errors` numbers of CUDA errors. `versions`
+//! finds versions that do not match, `placeholders` names that were not replaced, `hints` hints about more output, and
+//! `subjects` the finding that a message is about.
 
 pub(crate) mod child_signals;
 pub(crate) mod cuda_errors;

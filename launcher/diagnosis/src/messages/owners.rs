@@ -1,7 +1,7 @@
-//! `about`: whose the things are that an error message names, and what is checked, from the table `data/owners.tsv`.
+//! `about`: the owners of the things that an error message names, and the checks for them, from `data/owners.tsv`.
 //!
-//! A message often names the thing that failed (a socket, a file, an address) without its owner. The owner is known, whatever the
-//! program that reports it.
+//! A message often names the thing that failed (a socket, a file, an address), but not its owner. The owner is the
+//! same, whatever program reports the failure.
 
 use std::sync::LazyLock;
 
@@ -10,12 +10,12 @@ use crate::messages::hints::without_hints;
 use syringe_core::text::clean;
 use syringe_core::tsv::{alternatives, rows};
 
-/// Maximum number of things of one message.
+/// Maximum number of things in one message.
 const MAX_THINGS: usize = 2;
 /// Maximum length of a name.
 const MAX_NAME: usize = 160;
 
-/// Folder in which a container runtime has the root of a container.
+/// Folder that contains the root file system of a container on the node.
 const ROOT: &str = "/rootfs/";
 
 /// Characters that end a word.
@@ -23,13 +23,14 @@ const ENDS: [char; 19] =
     [' ', '\t', '\n', '\r', '"', '\'', '`', '(', ')', '[', ']', '{', '}', ',', ';', '=', '<', '>', '\\'];
 
 struct Owner {
-    /// Alternatives, lower case, each with its parts in their order.
+    /// Alternatives in lower case. Each alternative is a list of words in their order.
     words: Vec<Vec<&'static str>>,
-    /// The thing and its owner; `{it}` is the placeholder for the word of the message.
+    /// The thing and its owner. `{it}` is the placeholder for the word from the message.
     what: &'static str,
-    /// What is checked; `{node}` is the placeholder for the name of the node.
+    /// The check. `{node}` is the placeholder for the name of the node.
     check: &'static str,
-    /// Checks for one case each: the words that the message and the operating system must have, or must not have after `!`.
+    /// Additional checks with a condition: the words that the message and the operating system must contain, or must
+    /// not contain (after `!`).
     conditional: Vec<(Vec<Vec<&'static str>>, &'static str)>,
 }
 
@@ -45,32 +46,32 @@ static OWNERS: LazyLock<Vec<Owner>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Returns a sentence about each thing that the texts name: whose it is, and what to check. `{node}` is the placeholder for the name of
-/// the node.
+/// Returns a sentence about the owner of each thing that the texts name, with the check. `{node}` is the placeholder
+/// for the name of the node.
 pub(crate) fn about<'t>(texts: impl IntoIterator<Item = &'t str>) -> Vec<String> {
     about_on(texts, None)
 }
 
-/// Returns the sentences of `about` for a node with this operating system.
+/// Returns the sentences of `about`, for a node with this operating system.
 pub(crate) fn about_on<'t>(texts: impl IntoIterator<Item = &'t str>, os: Option<&str>) -> Vec<String> {
     let mut told: Vec<(usize, String, String)> = Vec::new();
     for text in texts {
         let text = &*without_hints(text);
         let lower = text.to_ascii_lowercase();
-        // The reason is after the last colon; the words before it only say who reports the reason.
+        // The reason follows the last colon. The words before it only name the reporter of the reason.
         let reason = lower.rfind(": ").map_or(0, |at| at + 2);
         let places = OWNERS.iter().enumerate().filter_map(|(rank, owner)| Some((rank, owner, owner.place(&lower)?)));
         let places: Vec<(usize, &Owner, (usize, usize))> = places.collect();
         let of_reason = places.iter().any(|(.., (at, _))| *at >= reason);
         for (rank, owner, (start, end)) in places.into_iter().filter(|(.., (at, _))| *at >= reason || !of_reason) {
             let token = token(text, start);
-            // An ordinary word is not the name of a thing without the words beside it.
+            // An ordinary word is a name only together with the words next to it.
             let name = if has_form_of_name(&token) { token } else { clean(&text[start..end], MAX_NAME) };
-            // A thing has one owner: the first in the table.
+            // A thing has one owner: the first match in the table.
             if told.iter().any(|(known, one, _)| *known == rank || *one == name) {
                 continue;
             }
-            // A name keeps its case.
+            // The name is not capitalized.
             let what = match owner.what.starts_with("{it}") {
                 true => owner.what.replace("{it}", &name),
                 false => evidence::capitalized(&owner.what.replace("{it}", &name)),
@@ -85,12 +86,12 @@ pub(crate) fn about_on<'t>(texts: impl IntoIterator<Item = &'t str>, os: Option<
 }
 
 impl Owner {
-    /// Returns where the words of the first alternative that a text has are.
+    /// Returns the position of the first alternative that a text contains.
     fn place(&self, lower: &str) -> Option<(usize, usize)> {
         self.words.iter().find_map(|words| place(words, lower))
     }
 
-    /// Returns the checks whose condition the message and the operating system of the node satisfy.
+    /// Returns the checks whose conditions the message and the operating system of the node satisfy.
     fn applicable(&self, lower: &str, os: Option<&str>) -> Vec<&'static str> {
         let os = os.unwrap_or_default().to_ascii_lowercase();
         let has = |word: &str| match word.strip_prefix("os:") {
@@ -103,12 +104,13 @@ impl Owner {
     }
 }
 
-/// Returns whether a word can be a name by itself: it has a capital letter, a digit or a sign.
+/// Returns whether a word can be a name on its own, because it contains a capital letter, a digit or a special
+/// character.
 fn has_form_of_name(token: &str) -> bool {
     token.chars().any(|one| !one.is_ascii_lowercase())
 }
 
-/// Returns where the words begin and end, if the text has all of them in their order.
+/// Returns the start and the end of the words, if the text contains all of them in their order.
 fn place(words: &[&str], text: &str) -> Option<(usize, usize)> {
     let (first, rest) = words.split_first()?;
     let is_thing = |at: &usize| {
@@ -122,20 +124,21 @@ fn place(words: &[&str], text: &str) -> Option<(usize, usize)> {
     Some((at, end))
 }
 
-/// Returns whether a place is in the name of an option: `--ldconfig=…`.
+/// Returns whether a position is inside the name of an option: `--ldconfig=…`.
 fn is_in_option(text: &str, at: usize) -> bool {
     let start = text[..at].rfind(ENDS).map_or(0, |place| place + 1);
     text[start..at].starts_with("--")
 }
 
-/// Words before the square bracket in which a runtime writes a command line with its arguments.
+/// Text before the square bracket in which a runtime writes a command line with its arguments.
 const COMMANDS: [&str; 4] = ["command: [", "cmd: [", "args: [", "exec: ["];
 
-/// Returns whether a place is an argument of a quoted command line. The message is not about each of them.
+/// Returns whether a position is inside an argument of a quoted command line. The message is not about each of these
+/// arguments.
 fn is_in_command(text: &str, at: usize) -> bool {
     let start = COMMANDS.iter().filter_map(|words| text[..at].rfind(words).map(|place| place + words.len())).max();
     start.is_some_and(|start| {
-        // The program itself is what the runtime runs.
+        // The first word is the program that the runtime starts, not an argument.
         let is_argument = text[start..at].contains(' ');
         is_argument
             && !text[start..at].contains(']')
@@ -143,18 +146,18 @@ fn is_in_command(text: &str, at: usize) -> bool {
     })
 }
 
-/// Returns whether a word can begin at a place: not inside another word.
+/// Returns whether a word can start at a position, because the position is not inside another word.
 fn is_start(text: &str, at: usize) -> bool {
     let inside = |character: Option<char>| character.is_some_and(|one| one.is_ascii_alphanumeric());
     !(inside(text[at..].chars().next()) && inside(text[..at].chars().next_back()))
 }
 
-/// Returns the word of a text at a place, without punctuation around it.
+/// Returns the word at a position of a text, without punctuation.
 fn token(text: &str, at: usize) -> String {
     let start = text[..at].rfind(ENDS).map_or(0, |place| place + 1);
     let rest = &text[at..];
     let end = at + rest.find(ENDS).unwrap_or(rest.len());
-    // A runtime writes the place of a file of the container on the node.
+    // A runtime writes the path on the node of a file in the container.
     let start = text[start..at].rfind(ROOT).map_or(start, |root| start + root + ROOT.len() - 1);
     let start = (start..=at).find(|place| text.is_char_boundary(*place)).unwrap_or(at);
     clean(text[start..end].trim_matches([':', '.', '@']), MAX_NAME)

@@ -1,6 +1,7 @@
-//! `known`: finds the row of the table `data/phrases.tsv` that matches a message. `Phrase`: its meaning and action.
+//! `known`: finds the row of `data/phrases.tsv` that matches a message. `Phrase`: the meaning of the message, and the action.
 //!
-//! A message that no row of its part matches has no known cause: the explanation then names the part and quotes the message.
+//! If no row of its part matches a message, the cause of the message is not known. The explanation then names the part
+//! and quotes the message.
 
 use std::sync::LazyLock;
 
@@ -14,7 +15,7 @@ use crate::messages::{cuda_errors, shapes};
 /// Maximum length of a name from a message.
 const MAX_NAME: usize = 120;
 
-/// The part of the system whose messages a row is about.
+/// The part of the system whose messages a row matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Part {
@@ -26,10 +27,12 @@ pub(crate) enum Part {
     Image,
     /// Messages of the kubelet about the configuration of a container.
     Config,
-    /// Messages of the kubelet, the container runtime and hooks about a container or sandbox that they cannot create.
+    /// Messages of the kubelet, the container runtime and hooks about a container or sandbox that cannot be created.
     Start,
     /// Messages of the kubelet and the attach controller about a volume.
     Volume,
+    /// Messages of the kubelet and of device plugins about a pod that the kubelet did not admit.
+    Admission,
     /// Messages of the kubelet about a pod that it evicted.
     Eviction,
     /// Messages of the program in a container: its termination message, or its log.
@@ -39,20 +42,21 @@ pub(crate) enum Part {
 /// A known message: the words that identify it, its meaning, and the action.
 pub(crate) struct Phrase {
     part: Part,
-    /// Alternatives: lower-case words that a message must have in this order. Words after `!` must not be in the message.
+    /// Alternatives: lower-case words that a message must contain in this order. Words after `!` must not be in the
+    /// message.
     words: Vec<Vec<&'static str>>,
     pub(crate) cause: Cause,
     pub(crate) code: ActionCode,
-    /// Meaning; `{it}` is the placeholder for the name in the message.
+    /// The meaning. `{it}` is the placeholder for the name from the message.
     pub(crate) what: &'static str,
-    /// The usual reason, if the message itself does not say the reason.
+    /// The usual reason, if the message itself does not contain the reason.
     pub(crate) often: Option<&'static str>,
     /// Whether the action repairs only the usual reason.
     is_usual: bool,
-    /// Text of the action; `{node}` is the placeholder for the node's name.
+    /// Text of the action. `{node}` is the placeholder for the node's name.
     pub(crate) action: &'static str,
     names: Option<Names>,
-    /// Prefixes of the ids of those findings about the node that give the reason for the message.
+    /// Prefixes of the ids of findings about the node that give the reason for the message.
     pub(crate) findings: Vec<&'static str>,
     #[cfg(test)]
     source: &'static str,
@@ -64,7 +68,7 @@ pub(crate) struct Phrase {
 struct Names {
     after: String,
     until: Vec<char>,
-    /// Replacement if the message has no name.
+    /// Replacement if the message contains no name.
     otherwise: &'static str,
 }
 
@@ -98,7 +102,7 @@ fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
     })
 }
 
-/// Text between what a message says and its usual reason.
+/// Text between the meaning of a message and its usual reason.
 const OFTEN: &str = "; often: ";
 
 /// Returns the rows of a part.
@@ -109,7 +113,7 @@ pub(crate) fn rows_of(part: Part) -> impl Iterator<Item = &'static Phrase> {
 
 /// Returns the first phrase of a part that matches the message.
 pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
-    let mut message = message.to_ascii_lowercase();
+    let mut message = shapes::without_note(message).to_ascii_lowercase();
     if part == Part::Program {
         let named = cuda_errors::names(&message);
         message.push_str(&named);
@@ -117,13 +121,13 @@ pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
     PHRASES.iter().find(|phrase| phrase.part == part && phrase.words.iter().any(|words| matches(words, &message)))
 }
 
-/// The action for a message that says more than what is known of it.
+/// The action for a message that contains a more specific error than the matched words.
 pub(crate) const RESOLVE: &str = "Resolve the error that the message names.";
 
-/// Beginnings of actions that only look for the reason, and change nothing.
+/// Verbs at the start of actions that only look for the reason and change nothing.
 const LOOKING: [&str; 9] = ["Check", "Read", "Find", "Compare", "Look", "See", "The ", "Run diagnose", "Wait"];
 
-/// Returns an action as the usual one for a message that says more than what is known of it.
+/// Marks an action as the usual one, for a message that contains a more specific error than the matched words.
 pub(crate) fn as_usual(action: &str) -> String {
     if LOOKING.iter().any(|start| action.starts_with(start)) {
         format!("{RESOLVE} {action}")
@@ -132,7 +136,7 @@ pub(crate) fn as_usual(action: &str) -> String {
     }
 }
 
-/// Returns a text that begins in lower case, unless it begins with a name.
+/// Returns the text with a lower-case first letter, unless it begins with a name.
 pub(crate) fn lowercased(text: &str) -> String {
     let mut characters = text.chars();
     match (characters.next(), text.chars().nth(1)) {
@@ -141,7 +145,7 @@ pub(crate) fn lowercased(text: &str) -> String {
     }
 }
 
-/// Returns whether a message has all words in their order, and none of the words after `!`.
+/// Returns whether a message contains all words in their order, and none of the words after `!`.
 fn matches(words: &[&str], message: &str) -> bool {
     let mut rest = message;
     words.iter().all(|word| match word.strip_prefix('!') {
@@ -160,9 +164,10 @@ impl Phrase {
         self.what.replace("{it}", &names.find(message).unwrap_or_else(|| names.otherwise.to_owned()))
     }
 
-    /// Returns the error inside the message that is more specific than the words of the phrase: what follows them after a colon.
-    /// Then the phrase only says who reports the error.
+    /// Returns the error inside the message that is more specific than the words of the phrase: the text after these
+    /// words and a colon. The phrase then only names the component that reports the error.
     pub(crate) fn inner_error<'m>(&self, message: &'m str) -> Option<&'m str> {
+        let message = shapes::without_note(message);
         let lower = message.to_ascii_lowercase();
         let words = self.words.iter().find(|words| matches(words, &lower))?;
         let mut end = 0;
@@ -172,12 +177,14 @@ impl Phrase {
         shapes::inner_error(message.get(end..)?)
     }
 
-    /// Returns whether the action is only the usual one for this message, and not one for what the message says.
+    /// Returns whether the action is only the usual one for this message, because the message contains a more specific
+    /// error.
     pub(crate) fn is_usual_for(&self, message: &str) -> bool {
         self.is_usual || self.inner_error(message).is_some()
     }
 
-    /// Returns the action for a message whose reason no fact gives: for what the message says, or else the usual one, as such.
+    /// Returns the action for a message whose reason no fact shows: the action for the content of the message, or else
+    /// the usual action, marked as such.
     pub(crate) fn advice_for(&self, message: &str, node: &str) -> String {
         let action = self.advice(node);
         match self.often {
@@ -202,18 +209,18 @@ impl Phrase {
         self.names.as_ref().filter(|_| self.starts_with("unresolvable cdi devices"))?.find(message)
     }
 
-    /// Returns whether the phrase is about a device that NVIDIA's hook does not know.
+    /// Returns whether the phrase is about a device that NVIDIA's hook does not find.
     pub(crate) fn is_about_unknown_device(&self) -> bool {
         self.starts_with("device error:") && self.what.contains("does not have now")
     }
 
-    /// Returns whether the phrase is about a CDI device of a DRA driver (kind `k8s.` and the driver's name): a boot
+    /// Returns whether the phrase is about a CDI device of a DRA driver (kind `k8s.` and the driver's name). A boot
     /// removes the specifications of such devices.
     pub(crate) fn is_lost_at_boot(&self) -> bool {
         self.starts_with("unresolvable cdi devices k8s.")
     }
 
-    /// Returns whether the phrase says in the present tense that the driver is absent, or that its versions differ.
+    /// Returns whether the phrase states that the driver is absent now, or that its versions differ now.
     pub(crate) fn is_about_present_driver(&self) -> bool {
         const STATEMENTS: [&str; 5] = [
             "driver/library version mismatch",
@@ -225,17 +232,17 @@ impl Phrase {
         STATEMENTS.iter().any(|words| self.starts_with(words))
     }
 
-    /// Returns whether the phrase says that another rank did not respond.
+    /// Returns whether the phrase states that another rank did not respond.
     pub(crate) fn is_about_other_ranks(&self) -> bool {
         self.cause == Cause::Unknown && self.what.contains("rank")
     }
 
-    /// Returns whether the phrase says that a connection to another rank failed.
+    /// Returns whether the phrase states that a connection to another rank failed.
     pub(crate) fn is_about_connections(&self) -> bool {
         self.is_about_other_ranks() && self.what.contains("connect")
     }
 
-    /// Returns whether the phrase only says that a program finds no GPU. An error of CUDA before it gives the reason.
+    /// Returns whether the phrase only states that a program finds no GPU. A CUDA error before it gives the reason.
     pub(crate) fn finds_no_gpu(&self) -> bool {
         self.what.contains("finds no GPU")
     }
@@ -245,12 +252,12 @@ impl Phrase {
         self.what.contains("another number of GPUs")
     }
 
-    /// Returns whether the phrase says that the memory of a GPU was used up.
+    /// Returns whether the phrase states that the memory of a GPU was full.
     pub(crate) fn is_about_gpu_memory(&self) -> bool {
         self.starts_with("cuda out of memory")
     }
 
-    /// Returns whether the phrase says that a container has no program of the driver.
+    /// Returns whether the phrase states that a container lacks a program of the driver.
     pub(crate) fn is_about_missing_driver_files(&self) -> bool {
         self.starts_with("exec: \"nvidia-smi")
     }
@@ -270,7 +277,8 @@ impl Names {
         // Converting ASCII letters to lower case does not change byte offsets.
         let at = message.to_ascii_lowercase().find(&self.after)? + self.after.len();
         let rest = &message[at..];
-        let name = rest[..rest.find(self.until.as_slice()).unwrap_or(rest.len())].trim_matches([' ', ':', ',', '"']);
+        let name = &rest[..rest.find(self.until.as_slice()).unwrap_or(rest.len())];
+        let name = name.strip_suffix(shapes::UNKNOWN).unwrap_or(name).trim_matches([' ', ':', ',', '"']);
         (!name.is_empty()).then(|| syringe_core::text::clean(name, MAX_NAME))
     }
 }

@@ -1,10 +1,10 @@
-//! `host`: the placeholder of a configuration that a message has in place of a host name; `advice`: the action for it.
+//! `host`: finds a configuration placeholder that a message contains instead of a host name. `advice`: the action for it.
 //!
-//! A program with such a name fails like one without a network, but the network and the name server are right.
+//! A program with such a name fails like a program without a network, but the network and the name server work.
 
 use syringe_core::text::clean;
 
-/// Words before the name of a host, lower case.
+/// Words that come before the name of a host, in lower case.
 const BEFORE: [&str; 8] = [
     "could not resolve host: ",
     "could not resolve hostname ",
@@ -16,13 +16,13 @@ const BEFORE: [&str; 8] = [
     "https://",
 ];
 
-/// Words of placeholders, lower case.
+/// Words that are used as placeholders, in lower case.
 const WORDS: [&str; 6] = ["changeme", "change-me", "change_me", "replace-me", "replace_me", "placeholder"];
 
 /// Maximum length of a name.
 const MAX_NAME: usize = 80;
 
-/// Returns the placeholder that a message has in place of a host name.
+/// Returns the placeholder that a message contains instead of a host name.
 pub(crate) fn host(message: &str) -> Option<String> {
     let lower = message.to_ascii_lowercase();
     let places = BEFORE.iter().flat_map(|words| lower.match_indices(words).map(|(at, words)| at + words.len()));
@@ -34,8 +34,8 @@ pub(crate) fn host(message: &str) -> Option<String> {
     names.into_iter().find(|name| is_placeholder(name)).map(|name| clean(name, MAX_NAME))
 }
 
-/// Returns whether a name is a placeholder: a variable that was not replaced, a word such as `changeme`, or capital letters only, which
-/// no host name of a configuration has.
+/// Returns whether a name is a placeholder: a variable that was not replaced, a word such as `changeme`, or a name with
+/// only capital letters, which host names in configurations do not have.
 fn is_placeholder(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let is_variable =
@@ -44,7 +44,7 @@ fn is_placeholder(name: &str) -> bool {
     is_variable || is_capital || WORDS.iter().any(|word| lower.contains(word)) || lower.starts_with("your-")
 }
 
-/// Returns the action for a placeholder in place of a host name.
+/// Returns the action for a placeholder instead of a host name.
 pub(crate) fn advice(name: String) -> String {
     format!(
         "{name} looks like a placeholder: set the real host name in the settings or the specification in which it is."

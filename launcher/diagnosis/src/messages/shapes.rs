@@ -1,7 +1,7 @@
-//! `read`: the meaning of an error message of any program, by the shapes of error texts in `data/error_shapes.tsv`.
+//! `read`, `read_log`: the meaning of error messages and logs of any program, by the general shapes in `data/error_shapes.tsv`.
 //!
-//! Programs wrap errors: `starting: reading config: open /etc/x: no such file or directory`. The innermost error is last,
-//! and its shape is the same in all programs. A message without any such shape has no known meaning.
+//! Programs wrap errors: `starting: reading config: open /etc/x: no such file or directory`. The innermost error is
+//! last, and its shape is the same in all programs. A message without such a shape has no known meaning.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -12,12 +12,12 @@ use crate::messages::missing;
 use syringe_core::text::{clean, clean_keeping_end};
 use syringe_core::tsv::{alternatives, rows, word};
 
-/// Maximum length of the words of a program in a title or summary.
+/// Maximum length of a quoted message of a program in a title or summary.
 const MAX_WORDS: usize = 240;
 /// Maximum length of a subject.
 const MAX_SUBJECT: usize = 120;
 
-/// Where the subject of a shape is in the message, or what kind of text the subject is.
+/// The position of the subject of a shape in the message, or the kind of text that the subject is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Subject {
@@ -33,14 +33,14 @@ enum Subject {
     Variable,
     Host,
     Command,
-    /// The missing object by the grammar of `missing`, or else the subject of the second word.
+    /// The missing object that the module `missing` finds, or else the subject according to the second word.
     MissingPath,
     MissingQuoted,
     MissingCommand,
 }
 
 impl Subject {
-    /// Returns the subject of a message in which the grammar of missing objects finds none.
+    /// Returns the rule for the subject of a message in which the module `missing` finds no object.
     fn otherwise(self) -> Self {
         match self {
             Self::MissingPath => Self::Path,
@@ -80,17 +80,17 @@ fn shape(fields: Vec<&'static str>) -> Option<Shape> {
 pub(crate) struct Reading {
     /// The meaning, with the thing that the message is about.
     pub(crate) what: String,
-    /// The innermost words of the message.
+    /// The innermost part of the message.
     pub(crate) words: String,
     /// The part of the system that the message alone indicates as the cause.
     pub(crate) cause: Cause,
-    /// Text of the action; `{node}` is the placeholder for the node's name.
+    /// Text of the action. `{node}` is the placeholder for the node's name.
     pub(crate) advice: &'static str,
     tier: u8,
 }
 
 impl Reading {
-    /// The meaning followed by the words of the program.
+    /// Returns the meaning, followed by the text of the program.
     pub(crate) fn quoted(&self) -> String {
         format!("{} (\"{}\")", self.what, self.words)
     }
@@ -106,18 +106,18 @@ impl Reading {
     }
 }
 
-/// Returns the shape of a message, and where its words are.
+/// Returns the shape of a message, and the position of its words.
 fn found(message: &str) -> Option<(&'static Shape, (usize, usize))> {
     let lower = message.to_ascii_lowercase();
     let found = SHAPES.iter().filter_map(|shape| {
         let best = shape.words.iter().filter_map(|words| span(words, &lower)).max_by_key(|(_, end)| *end)?;
         Some((shape, best))
     });
-    // `min_by_key` keeps the first of equal elements, so the order of the table decides.
+    // `min_by_key` returns the first of equal elements, so the order of the table decides.
     found.min_by_key(|(shape, (_, end))| (shape.tier, std::cmp::Reverse(*end)))
 }
 
-/// Returns the meaning of a message. `None` if it has no general shape.
+/// Returns the meaning of a message. `None` if the message has no general shape.
 pub(crate) fn read(message: &str) -> Option<Reading> {
     let message = &*undecorated(message);
     let (shape, (start, end)) = found(message)?;
@@ -135,7 +135,7 @@ pub(crate) fn read(message: &str) -> Option<Reading> {
     Some(Reading { what, words, cause: shape.cause, advice: shape.advice, tier: shape.tier })
 }
 
-/// Returns the meaning of a line that says that something outside of the program failed.
+/// Returns the meaning of a line that reports a failure outside of the program.
 pub(crate) fn of_something_else(line: &str) -> Reading {
     Reading {
         what: "another process, rank, node or service failed, did not respond, or ended it".to_owned(),
@@ -147,7 +147,8 @@ pub(crate) fn of_something_else(line: &str) -> Reading {
     }
 }
 
-/// Returns the line of a log that gives the reason, with its meaning: the last line about an error that has a known shape.
+/// Returns the line of a log that contains the reason, with its meaning: the last line about an error with a known
+/// shape.
 pub(crate) fn read_log<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clone) -> Option<(&'a str, Reading)> {
     let all: Vec<&str> = lines.collect();
     let readable = || (0..all.len()).rev().filter_map(|at| Some((all[at], read(&with_its_head(&all, at))?)));
@@ -159,11 +160,11 @@ pub(crate) fn read_log<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clo
         .or_else(|| of_errors().next())
 }
 
-/// Maximum number of lines between an error and the line that says what was tried.
+/// Maximum number of lines between an error and the line about the failed attempt.
 const LINKS: usize = 4;
 
-/// Returns a line of a log with the line before it that says what was tried, if an error is reported over several lines:
-/// `Failed to spawn: x`, and then `Caused by: No such file or directory`.
+/// Returns a line of a log together with the line about the failed attempt before it, if an error is reported over
+/// several lines: `Failed to spawn: x`, and then `Caused by: No such file or directory`.
 fn with_its_head<'a>(lines: &[&'a str], at: usize) -> Cow<'a, str> {
     let is_link = |line: &str| line.trim_start().to_ascii_lowercase().starts_with("caused by");
     let is_inside = |line: &str| line.starts_with([' ', '\t']);
@@ -177,13 +178,13 @@ fn with_its_head<'a>(lines: &[&'a str], at: usize) -> Cow<'a, str> {
     }
 }
 
-/// Returns the last line of a log about an error.
+/// Returns the last line of a log that is about an error.
 pub(crate) fn last_error<'a>(lines: impl DoubleEndedIterator<Item = &'a str>) -> Option<&'a str> {
     lines.rev().find(|line| is_error(line))
 }
 
-/// Returns the first error in the lines before one of them: a line that a program marks with `error:`, or whose shape is specific. The
-/// errors after the first one are often its consequences.
+/// Returns the first error before a given line: a line that a program marks with `error:`, or whose shape is specific.
+/// The errors after the first one are often its consequences.
 pub(crate) fn first_error<'a>(lines: impl Iterator<Item = &'a str>, before: &str) -> Option<&'a str> {
     let is_marked = |line: &str| line.to_ascii_lowercase().contains("error: ");
     let mut earlier = lines.take_while(|line| *line != before);
@@ -191,7 +192,8 @@ pub(crate) fn first_error<'a>(lines: impl Iterator<Item = &'a str>, before: &str
     earlier.find(|line| (is_error(line) || is_of_tool(line)) && is_telling(line))
 }
 
-/// Returns whether a line has the form in which the tools of a script report an error: `ln: /x: cannot overwrite directory`.
+/// Returns whether a line has the form in which command-line tools report an error: `ln: /x: cannot overwrite
+/// directory`.
 fn is_of_tool(line: &str) -> bool {
     let name = line.split_once(": ").map_or("", |(name, _)| name);
     !name.is_empty() && name.len() < 16 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
@@ -205,8 +207,8 @@ pub(crate) fn is_about_files(message: &str) -> bool {
         .any(|(shape, _)| matches!(shape.subject.otherwise(), Subject::Path | Subject::Library | Subject::Command))
 }
 
-/// Returns the lines of a log or message that tell most, oldest first: the first and the last line about an error, each with the line
-/// before it that belongs to it, or else the last lines.
+/// Returns the most informative lines of a log or message, oldest first: the first and the last line about an error,
+/// each with the line before it that belongs to it. If there is no error, returns the last lines.
 pub(crate) fn telling_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
     let errors: Vec<usize> = (0..lines.len()).filter(|at| is_error_at(&lines, *at)).collect();
@@ -222,22 +224,24 @@ pub(crate) fn telling_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a
     told.into_iter().map(|at| lines[at]).collect()
 }
 
-/// Returns whether a line only announces an error: NCCL's `Last error:`, the name of the error file in torchrun's table.
+/// Returns whether a line only announces an error, such as NCCL's `Last error:`, or the name of the error file in
+/// torchrun's table.
 fn is_heading(line: &str) -> bool {
     line.to_ascii_lowercase().trim_end().ends_with("last error:") || line.trim_start().starts_with("error_file:")
 }
 
-/// Returns whether a line is about an error. The line after a heading such as NCCL's `Last error:` is one, and the heading is not.
+/// Returns whether a line is about an error. The line after a heading such as NCCL's `Last error:` is about an error,
+/// but the heading is not.
 pub(crate) fn is_error_at(lines: &[&str], at: usize) -> bool {
     let follows = at.checked_sub(1).is_some_and(|before| is_heading(lines[before]));
     follows || (is_error(lines[at]) && !is_heading(lines[at]))
 }
 
-/// Number of last lines of a log without an error.
+/// Number of last lines that are used from a log without an error.
 const LAST_LINES: usize = 3;
 
-/// Returns the last line of the log of a running program that its logger marks as an error. With `warnings`, also one that it marks
-/// as a warning.
+/// Returns the last line in the log of a running program that its logger marks as an error. If `warnings` is true,
+/// lines marked as warnings also count.
 pub(crate) fn marked_error<'a>(mut lines: impl DoubleEndedIterator<Item = &'a str>, warnings: bool) -> Option<&'a str> {
     lines.rfind(|line| {
         is_marked(line, &["error", "fatal", "critical", "panic"], &['E', 'F'])
@@ -245,8 +249,8 @@ pub(crate) fn marked_error<'a>(mut lines: impl DoubleEndedIterator<Item = &'a st
     })
 }
 
-/// Returns whether a logger marks a line with one of these levels: `ERROR`, `Error:`, `level=error`, `"error"`, klog's first letter, or
-/// the name of an exception.
+/// Returns whether a logger marks a line with one of these levels: `ERROR`, `Error:`, `level=error`, `"error"`, the
+/// first letter of klog, or the name of an exception.
 fn is_marked(line: &str, levels: &[&str], letters: &[char]) -> bool {
     let klog =
         line.starts_with(letters) && line.get(1..5).is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
@@ -265,18 +269,18 @@ fn is_marked(line: &str, levels: &[&str], letters: &[char]) -> bool {
     klog || words.any(|(at, word)| !word.is_empty() && is_mark(at, word))
 }
 
-/// Returns where a part of a text begins in it.
+/// Returns the position of a part of a text in this text.
 fn offset_in(text: &str, part: &str) -> usize {
     (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
 }
 
-/// Returns the innermost words of a message without a shape: its end.
+/// Returns the end of a message without a shape.
 pub(crate) fn words_of(message: &str) -> String {
     let message = undecorated(message);
     innermost(&message, message.len(), message.len(), MAX_WORDS)
 }
 
-/// Returns whether a line of a log says that it is about an error.
+/// Returns whether a line of a log reports an error.
 pub(crate) fn is_error(line: &str) -> bool {
     const MARKS: [&str; 16] = [
         "level=error",
@@ -299,7 +303,7 @@ pub(crate) fn is_error(line: &str) -> bool {
     let klog = line.starts_with(['E', 'F'])
         && line.get(1..5).is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
     let lower = line.to_ascii_lowercase();
-    // If a shell prints its commands, it also prints the messages that these commands contain.
+    // If a shell prints its commands, it also prints the messages inside these commands.
     !line.starts_with("+ ") && (klog || MARKS.iter().any(|mark| lower.contains(mark)) || lower.contains("error"))
 }
 
@@ -324,7 +328,7 @@ fn span(words: &[&str], message: &str) -> Option<(usize, usize)> {
     None
 }
 
-/// Returns whether the words are not parts of longer words.
+/// Returns whether the words are whole words.
 fn is_bounded(message: &str, start: usize, end: usize) -> bool {
     let is_inside = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = message.as_bytes();
@@ -333,10 +337,10 @@ fn is_bounded(message: &str, start: usize, end: usize) -> bool {
     !first && !last
 }
 
-/// Names of the fields with the message and with the error in logs of JSON objects.
+/// Names of the JSON fields that contain the message and the error in logs.
 const JSON_FIELDS: [&[&str]; 2] = [&["msg", "message", "log"], &["error", "err", "reason"]];
 
-/// Returns message and error of a line that is a JSON object, as operators and controllers write them.
+/// Returns the message and the error of a line that is a JSON object, as operators and controllers write it.
 fn of_json(line: &str) -> Option<String> {
     let fields: serde_json::Map<String, serde_json::Value> =
         line.starts_with('{').then(|| serde_json::from_str(line).ok())??;
@@ -345,9 +349,21 @@ fn of_json(line: &str) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join(": "))
 }
 
+/// Words with which containerd reports that a program of the runtime ended, and that its log has no error.
+const ENDED: &str = "did not terminate successfully: ";
+
+/// Returns a message without the note of containerd that the file with the error of the runtime is not there: the output of the
+/// runtime, which follows the note, has the error.
+pub(crate) fn without_note(message: &str) -> &str {
+    let output = message.split_once(ENDED).and_then(|(_, rest)| rest.split_once(": ")).map(|(_status, output)| output);
+    output
+        .filter(|output| inner_error(output).is_some() || output.split_whitespace().count() >= MIN_WORDS)
+        .unwrap_or(message)
+}
+
 /// Removes the text that a logger adds to a message: time, level, source file.
 pub(crate) fn undecorated(message: &str) -> Cow<'_, str> {
-    let message = message.trim();
+    let message = without_note(message.trim());
     of_json(message).map_or_else(|| Cow::Borrowed(without_prefix(message)), Cow::Owned)
 }
 
@@ -383,17 +399,20 @@ fn without_prefix(message: &str) -> &str {
     rest
 }
 
-/// Minimum length of the innermost words of a message.
+/// Minimum length of the innermost part of a message.
 const MIN_LENGTH: usize = 36;
 
-/// Endings of error chains that carry no information.
-const EMPTY_ENDS: [&str; 3] = [": unknown", ", which is unexpected", "."];
+/// The end of a chain of errors of containerd.
+pub(crate) const UNKNOWN: &str = ": unknown";
 
-/// Minimum number of words of an error inside another one.
+/// Endings of error chains that carry no information.
+const EMPTY_ENDS: [&str; 3] = [UNKNOWN, ", which is unexpected", "."];
+
+/// Minimum number of words of an error inside another error.
 const MIN_WORDS: usize = 3;
 
-/// Returns the error that follows the words of another one, after a colon, in the same line. A single word such as `unknown` is none. Of a
-/// hook, it is the last line of its output.
+/// Returns the error that follows another error after a colon in the same line. A single word such as `unknown` does
+/// not count. For a hook, returns the last line of its output.
 pub(crate) fn inner_error(rest: &str) -> Option<&str> {
     let output = rest.split_once("stderr: ").map(|(_, output)| output);
     let mut lines = output.unwrap_or(rest).lines().flat_map(|line| line.split("\\n")).map(str::trim);
@@ -411,29 +430,29 @@ pub(crate) fn inner_error(rest: &str) -> Option<&str> {
     (words.count() >= MIN_WORDS).then_some(inner)
 }
 
-/// Maximum length of the innermost error of a message, for a search in it.
+/// Maximum length of the innermost error of a message when it is searched.
 const MAX_CORE: usize = 600;
 
-/// Returns the innermost error of a message: the words of its shape, or else its end.
+/// Returns the innermost error of a message: the part around its shape, or else its end.
 pub(crate) fn core(message: &str) -> String {
     let message = &*undecorated(message);
     let (start, end) = found(message).map_or((message.len(), message.len()), |(_, place)| place);
     innermost(message, start, end, MAX_CORE)
 }
 
-/// Returns the part of the message around its shape: the last errors of the chain, and the text that follows them.
+/// Returns the part of the message around its shape: the last errors of the chain, and the text after them.
 fn innermost(message: &str, start: usize, end: usize, longest: usize) -> String {
     let mut message = message;
     for empty in EMPTY_ENDS {
         message = message.strip_suffix(empty).unwrap_or(message);
     }
     let (start, end) = (start.min(message.len()), end.min(message.len()));
-    // The parts of the chain before the shape are included, if there is room for them.
+    // The parts of the chain before the shape are included if there is room for them.
     let least = end.saturating_sub(longest * 2 / 3);
     let links = message.match_indices(": ").map(|(at, _)| at + 2).filter(|at| *at >= least && *at < start.max(1));
     let lines = message[..start].rfind('\n').map(|at| at + 1);
     let from = if least == 0 { 0 } else { links.min().unwrap_or(start) };
-    // The number of an error, or the end of a path, says nothing without what is before it.
+    // The number of an error, or the end of a path, is not clear without the text before it.
     let from = if end.saturating_sub(from) < MIN_LENGTH && from > 0 {
         message[..from].trim_end_matches(": ").rfind(": ").map_or(0, |at| at + 2)
     } else {
@@ -441,7 +460,7 @@ fn innermost(message: &str, start: usize, end: usize, longest: usize) -> String 
     };
     let from = lines.map_or(from, |line| from.max(line));
     let from = (0..=from).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-    // The cause is at the end of a chain of errors, so the middle of a long one is cut.
+    // The cause is at the end of a chain of errors, so a long chain is cut in the middle.
     clean_keeping_end(message[from..].lines().next().unwrap_or_default(), longest)
 }
 
@@ -472,15 +491,15 @@ fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<Str
     found.map(|found| clean(bare(found), MAX_SUBJECT)).filter(|found| found.len() > 1 && !is_fragment(found))
 }
 
-/// Returns whether a subject is a piece of several quoted texts: `a"/"b".`.
+/// Returns whether a subject is a fragment of several quoted texts: `a"/"b".`.
 fn is_fragment(subject: &str) -> bool {
     subject.contains(['"', '`'])
 }
 
-/// Characters that are removed around a name.
+/// Characters that are removed from both ends of a name.
 const EDGES: [char; 12] = ['"', '\'', '`', ':', ',', ';', '(', ')', '[', ']', '{', ' '];
 
-/// Removes punctuation around a name. An address may begin with a colon.
+/// Removes punctuation at both ends of a name. An address may begin with a colon.
 fn bare(token: &str) -> &str {
     token.trim_end_matches(EDGES).trim_start_matches(|first| first != ':' && EDGES.contains(&first))
 }
@@ -507,7 +526,7 @@ fn is_host(token: &str) -> bool {
         || dotted()
 }
 
-/// Returns the last token before the words, or else the first token after them, for which `is` returns true.
+/// Returns the last token before the words for which `is` returns true, or else the first such token after them.
 fn nearest<'m>(before: &'m str, after: &'m str, is: impl Fn(&str) -> bool) -> Option<&'m str> {
     let fits = |token: &&str| is(bare(token));
     let near = before.char_indices().rev().nth(240).map_or(0, |(at, _)| at);
@@ -527,7 +546,7 @@ fn first_token(after: &str) -> Option<&str> {
     after.trim_start_matches([' ', ':', '=']).split(char::is_whitespace).next().filter(|token| !token.is_empty())
 }
 
-/// Returns the last text in quotes, without line breaks.
+/// Returns the last quoted text without line breaks.
 fn last_quoted(text: &str) -> Option<&str> {
     let (head, _) = text.rsplit_once(['"', '\'', '`'])?;
     let (_, quoted) = head.rsplit_once(['"', '\'', '`'])?;
@@ -555,7 +574,7 @@ mod tests {
         }
     }
 
-    /// Tests messages of programs that no table contains: each message has an expected meaning.
+    /// Tests messages of programs that are in no table. Each message has an expected meaning.
     #[test]
     fn the_innermost_error_and_its_subject_are_read() {
         for (message, named) in [

@@ -1,19 +1,19 @@
-//! `is_about`: whether a message is about the thing that a finding is about, by a table of words.
+//! `is_about`: whether a message is about the same subject as a finding, from a table of words.
 
 use std::sync::LazyLock;
 
 use syringe_core::tsv::{alternatives, rows};
 
-/// Alternatives, each of words that must all be in a message.
+/// Alternatives. Each is a list of words that a message must contain.
 type Alternatives = Vec<Vec<&'static str>>;
 
-/// Ids of findings, each with the words of messages about the same thing.
+/// Ids of findings, each with the words of messages about the same subject.
 static SUBJECTS: LazyLock<Vec<(&str, Alternatives)>> = LazyLock::new(|| {
     let rows = rows(include_str!("../data/subjects.tsv"));
     rows.filter_map(|row| Some((*row.first()?, alternatives(row.get(1)?)))).collect()
 });
 
-/// Returns whether a message is about the thing that the finding with this id is about.
+/// Returns whether a message is about the same subject as the finding with this id.
 pub(crate) fn is_about(message: &str, finding: &str) -> bool {
     let lower = message.to_ascii_lowercase();
     let says = |words: &Vec<&str>| words.iter().all(|word| lower.contains(word));

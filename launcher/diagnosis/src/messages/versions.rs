@@ -1,8 +1,8 @@
-//! `pair`: finds two versions in an error message that do not fit together: of a compiler and a kernel, of a library and a module.
+//! `Pair`, `pair`: two versions in an error message that do not match, for example of a compiler and a kernel, or of a library and a module.
 
 use syringe_core::text::clean;
 
-/// Words of a message about versions that do not fit, in lower case.
+/// Phrases, in lower case, of messages about versions that do not match.
 const MISMATCH: [&str; 16] = [
     "mismatch",
     "not match",
@@ -21,32 +21,32 @@ const MISMATCH: [&str; 16] = [
     "was compiled with",
     "differ",
 ];
-/// Beginnings of two lines of which the first names a version that is needed, and the second one the version that is there.
+/// Beginnings of two lines. The first line contains the required version, and the second line the present version.
 const NEEDED: [&str; 4] = ["was built by", "was built with", "was compiled with", "compiled using"];
 const PRESENT: [&str; 3] = ["you are using", "you are running", "is running"];
-/// Maximum number of lines between them.
+/// Maximum number of lines between the two lines.
 const APART: usize = 2;
 /// Maximum length of a quoted line.
 const MAX_LINE: usize = 120;
 
-/// Two versions of a message that do not fit together.
+/// Two versions in a message that do not match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
     /// Both versions: `12.1.0 and 11.3.0`.
     pub(crate) versions: String,
-    /// The lines that have them.
+    /// The lines that contain the versions.
     pub(crate) quotes: Vec<String>,
 }
 
 impl Pair {
-    /// Returns the versions in words.
+    /// Returns a text with the versions.
     pub(crate) fn in_words(&self) -> String {
         let quotes: Vec<String> = self.quotes.iter().map(|line| format!("\"{line}\"")).collect();
-        format!("two versions of the message do not fit together: {} ({})", self.versions, quotes.join(", "))
+        format!("two versions in the message do not match: {} ({})", self.versions, quotes.join(", "))
     }
 }
 
-/// Returns the last two versions in these lines that do not fit together, according to the lines.
+/// Returns the last two versions in these lines that do not match, according to the lines.
 pub(crate) fn pair<'l>(lines: impl IntoIterator<Item = &'l str>) -> Option<Pair> {
     let lines: Vec<&str> = lines.into_iter().map(str::trim).collect();
     let has = |line: &str, words: &[&str]| {
@@ -74,7 +74,8 @@ fn made(first: &str, last: &str, quotes: &[&str]) -> Pair {
     Pair { versions: format!("{first} and {last}"), quotes }
 }
 
-/// Returns the versions of a line: numbers with dots. An address has four numbers, and a version of Kubernetes or CUDA at most three.
+/// Returns the versions in a line: numbers with dots. An address has four numbers, but a version of Kubernetes or CUDA
+/// has at most three.
 fn versions(line: &str) -> Vec<&str> {
     let parts = line.split(|character: char| !(character.is_ascii_alphanumeric() || character == '.'));
     let parts = parts.map(|part| part.trim_matches('.').trim_start_matches(['v', 'V']));

@@ -1,7 +1,7 @@
-//! `of`, `worst`: the meaning of kernel events in the Xid catalogue. `Draft::aged`: lowers the severity of old events.
+//! `of`, `severity`, `repeated`, `worst`: the meaning of kernel events in the Xid catalogue. `Draft::aged`: lowers the severity of old events.
 //!
-//! The catalogue (`src/kernel_log/data`) defines which codes can recover. It also defines, for each family of faults, the
-//! evidence that the GPU works again: see [`Node::recovery`].
+//! The catalogue (`src/kernel_log/data`) defines which codes can recover. For each family of faults, it also defines
+//! the evidence that the GPU works again: see [`Node::recovery`].
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
@@ -26,8 +26,8 @@ pub(crate) fn of(event: &KernelEvent) -> EventMeaning {
     event_meaning::of(event).unwrap_or(EventMeaning { ageing: without_code(event.kind), ..UNKNOWN })
 }
 
-/// Ageing of lines without a code. A driver line about a GPU counts until that GPU works again. A line about the rest
-/// of the machine counts for a limited time.
+/// Ageing of log lines without a code. A driver line about a GPU counts until the GPU works again. A line about another
+/// component counts for a limited time.
 fn without_code(kind: Kind) -> Ageing {
     match kind {
         Kind::OffBus | Kind::GspFailed | Kind::GspRateLimit | Kind::ProbeFailed => Ageing::WhenWorking,
@@ -35,8 +35,7 @@ fn without_code(kind: Kind) -> Ageing {
     }
 }
 
-/// Returns the meaning that an event has if it repeats, if that meaning is a warning; otherwise, the meaning of the
-/// single event.
+/// Returns the meaning of a repeated event if it is a warning; otherwise, the meaning of a single event.
 pub(crate) fn repeated(event: &KernelEvent) -> EventMeaning {
     let single = of(event);
     let several = of(&KernelEvent { count: event.count.max(2), ..event.clone() });
@@ -48,7 +47,8 @@ pub(crate) fn severity(event: &KernelEvent) -> Severity {
     of(event).severity
 }
 
-/// Returns the meaning with the highest severity; if several have it, the meaning that counts for the longest time.
+/// Returns the meaning with the highest severity. If several have this severity, returns the one that counts for the
+/// longest time.
 pub(crate) fn worst(events: &[&KernelEvent]) -> EventMeaning {
     events.iter().map(|event| of(event)).max_by_key(|meaning| (meaning.severity, meaning.ageing)).unwrap_or(UNKNOWN)
 }
@@ -71,8 +71,8 @@ impl Draft {
     }
 
     /// If the sections that show whether a GPU works were not requested, adds that a reading of all sections may lower
-    /// the severity. Such a reading usually lowers the severity of events more than a day old, so these events are only
-    /// warnings.
+    /// the severity. For events more than a day old, such a reading usually lowers the severity, so these events are
+    /// only warnings.
     pub(crate) fn unless_unread(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
         let waits = matches!(worst(events).ageing, Ageing::WhenWorking | Ageing::WhenWorkingADay);
         if !waits || self.severity <= Severity::Warning || node.shows_recovery() {
@@ -93,7 +93,8 @@ impl Draft {
 
     /// Lowers the severity of old events that name no GPU.
     pub(crate) fn aged_on_node(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
-        // If all GPUs work again, the result for any of them can be used: it depends on the age of the event.
+        // If all GPUs work again, the result depends only on the age of the event, so the result for any GPU can be
+        // used.
         let all = || {
             let recovered: Option<Recovered> =
                 node.listed().map(|gpu| node.recovered(gpu, events)).reduce(Option::and).flatten();
@@ -127,7 +128,7 @@ fn age(node: &Node<'_>, events: &[&KernelEvent], recovery: impl Fn() -> Recovery
         Ageing::AfterADay if old => Age::Past,
         Ageing::WhenWorking => Age::Of(recovery()),
         Ageing::WhenWorkingADay if old => Age::Of(recovery()),
-        // For a fault that needs no repair, the recovery would only be the response of the GPU.
+        // For a fault that needs no repair, the only evidence of recovery would be that the GPU responds.
         Ageing::WhenWorkingADay if events.iter().any(|event| asks_for_reset(event)) => match recovery() {
             shown @ Recovery::Shown(_) => Age::Of(shown),
             Recovery::Current | Recovery::Unproven { .. } => Age::Of(Recovery::Current),
@@ -147,8 +148,8 @@ mod tests {
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
     use syringe_core::report::Report;
 
-    /// The findings of a node with one GPU that works, and this Xid `minutes` ago. The driver reports `recovery_action`, or
-    /// does not support that call.
+    /// Returns the findings of a node with one working GPU that had this Xid `minutes` ago. `None` as
+    /// `recovery_action`: the driver does not support that call.
     fn findings(code: u32, details: Value, minutes: i64, recovery_action: Option<&str>) -> Vec<Finding> {
         let when = ago(minutes);
         let event = json!({"kind": "xid", "code": code, "pci_address": "00000000:5d:00.0", "count": 1,
@@ -156,7 +157,7 @@ mod tests {
         of_event(event, recovery_action, false)
     }
 
-    /// The findings of a node with this event in its log, and with two GPUs that work. `at_work`: a program that
+    /// Returns the findings of a node with two working GPUs and this event in its log. `at_work`: a program that
     /// started ten minutes ago is running on both GPUs.
     fn of_event(event: Value, recovery_action: Option<&str>, at_work: bool) -> Vec<Finding> {
         let now = NOW;
@@ -233,7 +234,7 @@ mod tests {
         }
     }
 
-    /// Tests every critical or fatal Xid and SXid for which NVIDIA asks for a reset or a reboot, except RESET_SCOPED.
+    /// Tests every critical or fatal Xid and SXid for which NVIDIA requires a reset or a reboot, except RESET_SCOPED.
     #[test]
     fn time_alone_ends_no_fault_that_asks_for_a_reset() {
         let asks =
@@ -312,11 +313,11 @@ mod tests {
         assert!(cold.iter().any(|finding| finding.action.text.contains("power-cycle")), "{cold:#?}");
     }
 
-    /// Tests every code as the only line about a GPU, whichever group checks the code.
+    /// Tests each code as the only log line about a GPU, whatever group checks the code.
     #[test]
     fn every_code_has_a_finding_of_its_severity() {
         for entry in syringe_core::kernel_log::xids().filter(|entry| entry.severity > Severity::Info) {
-            // The meaning of Xid 154 is in the details of the event.
+            // The details of the event determine the meaning of Xid 154.
             let details = if entry.code == 154 { json!({"recovery_to": "1"}) } else { json!({}) };
             let single = KernelEvent { code: Some(entry.code), count: 1, ..KernelEvent::default() };
             let expected = match entry.code {

@@ -1,8 +1,9 @@
 //! `Rule`: the constant part of a finding (id, title, severity, action, …). `rules!`: declares a table of rules.
 //!
-//! The file of each group begins with its table; `catalogue_of_rules` lists all rules. Programs rely on the ids: the
-//! meaning of an id does not change, and an id is not reused. The functions of the group add what depends on the facts:
-//! evidence, and sometimes the severity. The conclusions use the properties of a rule ([`About`], [`InPlan`]), never its id.
+//! The file of each group begins with its table; `catalogue_of_rules` lists all rules. Clients rely on the ids: the
+//! meaning of an id does not change, and an id is not reused. The functions of the group add the parts that depend on
+//! the facts: the evidence, and sometimes the severity. The conclusions use the properties of a rule ([`About`],
+//! [`InPlan`]), never its id.
 
 use std::sync::LazyLock;
 
@@ -57,14 +58,13 @@ pub enum About {
     Gpus,
     /// The driver: no GPU can be used.
     Driver,
-    /// The driver cannot be used, and the reason is not known. A finding that gives the reason replaces a finding of
-    /// this kind.
+    /// The driver cannot be used, and the reason is not known. A finding with the reason replaces such a finding.
     DriverAbsent,
     /// The software that gives GPUs to containers: container runtime, CDI. The GPUs are not at fault.
     ContainerRuntime,
     /// One container, or the use of GPUs by pods. The GPUs are not at fault.
     Workload,
-    /// Pods cannot get the GPUs. A finding that gives the reason replaces a finding of this kind.
+    /// Pods cannot get the GPUs. A finding with the reason replaces such a finding.
     Unavailable,
 }
 
@@ -87,21 +87,21 @@ pub enum InPlan {
     None,
     /// The GPU fell off the bus: a reboot may not bring it back.
     PowerCycle,
-    /// A state of the GPU that a warm reboot does not clear prevents its start.
+    /// The GPU is in a state that prevents its start and that a warm reboot does not clear.
     ColdStart,
     /// The GPU fell off the bus and responds again: a reboot is sufficient.
     LostBefore,
-    /// The process cannot be killed: the drain does not wait for the process.
+    /// The process cannot be killed, so the drain does not wait for it.
     UnkillableProcess,
-    /// The program that had the error ended; other work on the GPU may continue.
+    /// The program with the error has ended; other work on the GPU may continue.
     OtherWorkContinues,
     /// All work on the GPU may continue.
     WorkContinues,
     /// Other components depend on the repair: the action is the first step of the plan.
     ComesFirst,
-    /// The cause lies outside the GPUs: no GPU is returned because of it.
+    /// The cause is outside the GPUs, so no GPU is returned because of this finding.
     SharedCause,
-    /// Every program on the GPU may have computed wrong results since the error.
+    /// Every program that has run on the GPU since the error may have computed wrong results.
     ResultsSuspect,
 }
 

@@ -27,15 +27,15 @@ pub(crate) struct Draft {
     pub(crate) noun: &'static str,
     /// The text of the action, with the placeholders `{gpu}` and `{node}`.
     pub(crate) advice: String,
-    /// Whether the evidence shows that the fault is over: then the title says that the fault is over.
+    /// Whether the evidence shows that the fault is over. The title then says so.
     pub(crate) is_over: bool,
     /// Whether the action can wait until running work has finished, because the GPU responds.
     pub(crate) can_wait: bool,
-    /// Whether the facts show a cause outside of the GPU: then it is not returned.
+    /// Whether the facts show a cause outside the GPU. The GPU is then not returned.
     pub(crate) is_outside: bool,
-    /// The condition for a return of the GPU to the vendor, if the action is to return it.
+    /// The condition for the return of the GPU to the vendor, if the action is to return it.
     pub(crate) return_if: Option<&'static str>,
-    /// The reason of the fault, in the words of the part that failed.
+    /// The reason of the fault: the message of the failed component.
     pub(crate) reason: Option<String>,
     /// Actions that `action` does not include, with their texts.
     pub(crate) further: Vec<(ActionCode, String)>,
@@ -89,7 +89,7 @@ impl Draft {
         events.into_iter().fold(self, Self::with_event)
     }
 
-    /// Adds only the time of a kernel event. The event itself is quoted elsewhere.
+    /// Adds only the time of a kernel event, because the event itself is quoted elsewhere.
     pub(crate) fn with_time_of(self, event: &KernelEvent) -> Self {
         let first = event.first.or(event.last);
         let since = self.since.into_iter().chain(first).min();
@@ -101,8 +101,8 @@ impl Draft {
         Self { severity: severity.min(self.rule.severity), ..self }
     }
 
-    /// Lowers the severity if the GPU works again, or if it responds and nothing shows that the fault is over.
-    /// `uptime_known`: then the node did not boot since the events of the running boot.
+    /// Lowers the severity if the GPU works again, or if it responds and no fact shows that the fault is over.
+    /// `uptime_known`: whether it is certain that the node has not booted since the events.
     pub(crate) fn unless_recovered(self, recovery: Recovery, uptime_known: bool) -> Self {
         match recovery {
             Recovery::Current => self,
@@ -124,7 +124,7 @@ impl Draft {
         }
     }
 
-    /// Returns the action for a fault that something may have repaired: first find out whether this is the case.
+    /// Returns the action for a fault that may already be repaired: first check whether it is.
     fn unless_cured(&self, uptime_known: bool) -> String {
         let repair = match self.action {
             ActionCode::UpdateSoftware => "the versions or settings of {gpu} on {node} were changed",
@@ -148,19 +148,19 @@ impl Draft {
         )
     }
 
-    /// Returns whether the text asks for a support case, whether or not the fault comes back.
+    /// Returns whether the text asks for a support case in every case, not only if the fault comes back.
     pub(crate) fn asks_for_support(&self) -> bool {
         let advice = self.advice.to_lowercase();
         advice.contains("open a support case") && !advice.contains("support case if")
     }
 
-    /// Replaces the action of the rule, because the facts allow another judgement. For a second judgement about the same
-    /// fault, use [`Self::joined_with`].
+    /// Replaces the action of the rule, because the facts lead to another conclusion. To add a second action for the
+    /// same fault, use [`Self::joined_with`].
     pub(crate) fn with_action(self, action: ActionCode, advice: impl Into<String>) -> Self {
         Self { action, advice: advice.into(), ..self }
     }
 
-    /// Adds an action. If one of the two actions includes the other, only the first remains; otherwise both remain.
+    /// Adds an action. If one of the two actions includes the other, only that one remains; otherwise both remain.
     pub(crate) fn joined_with(mut self, action: ActionCode, advice: impl Into<String>) -> Self {
         if self.actions().any(|known| known.includes(action)) {
             return self;
@@ -173,7 +173,7 @@ impl Draft {
         self
     }
 
-    /// Replaces the condition that a fault repeats, if this fault has already repeated.
+    /// If the fault has already repeated, replaces the condition that it repeats by the number of times.
     pub(crate) fn unless_repeated(mut self, events: &[&KernelEvent]) -> Self {
         let repeated = events.iter().filter(|event| has_repeated(event));
         let Some(times) = repeated.map(|event| event.count.max(2)).max() else { return self };
@@ -190,7 +190,7 @@ impl Draft {
         std::iter::once(self.advice.as_str()).chain(self.further.iter().map(|(_, advice)| advice.as_str()))
     }
 
-    /// Replaces the advice to return the GPU, because the cause lies outside of it.
+    /// Replaces the advice to return the GPU, because the cause is outside the GPU.
     pub(crate) fn without_return(mut self, instead: &str) -> Self {
         let kept: Vec<&str> = self
             .advice
@@ -224,11 +224,11 @@ impl Draft {
     }
 }
 
-/// Conditions of the tables about a fault that repeats without a repair between.
+/// Conditions in the tables for a fault that repeats without a repair in between.
 const REPEATS: [&str; 4] =
     ["if the same link fails again, ", "if the error repeats, ", "if it repeats, ", "if it happens again, "];
 
-/// Lines of one fault are written within this time.
+/// Log lines of one fault are written within this time.
 const ONE_FAULT: SignedDuration = SignedDuration::from_mins(10);
 
 fn has_repeated(event: &KernelEvent) -> bool {
@@ -236,17 +236,19 @@ fn has_repeated(event: &KernelEvent) -> bool {
     event.count > 1 && times.is_some_and(|(first, last)| last.duration_since(first) >= ONE_FAULT)
 }
 
-/// If at least this number of GPUs have the same fault, a cause that they share is likelier than a fault of each.
+/// If at least this number of GPUs have the same fault, a shared cause is more likely than separate faults.
 const SEVERAL: usize = 3;
 
-/// Faults within this time are one event. Lines of one fault of a riser or a PCIe switch are written within a second.
+/// Faults within this time are one event. The log lines of a fault of a riser or a PCIe switch are written within a
+/// second.
 const SAME_MOMENT: SignedDuration = SignedDuration::from_secs(10);
 
-/// Returns whether these drafts about different GPUs are likelier to have one cause: several GPUs, or two in the same moment.
+/// Returns whether these drafts about different GPUs probably have one cause: there are several GPUs, or two GPUs at
+/// the same moment.
 pub(crate) fn have_shared_cause(drafts: &[&Draft]) -> bool {
     let times: Vec<Timestamp> = drafts.iter().filter_map(|draft| draft.since).collect();
     let apart = times.iter().max().zip(times.iter().min()).map(|(last, first)| last.duration_since(*first));
-    // Without any time, the GPUs were lost at or before the boot.
+    // If no time is known, the GPUs were lost at or before the boot.
     let at_once = apart.is_none_or(|apart| apart <= SAME_MOMENT) && (times.is_empty() || times.len() == drafts.len());
     drafts.len() >= SEVERAL || (drafts.len() == 2 && at_once)
 }

@@ -1,17 +1,17 @@
-//! The type `RuleGroup`: rules about one subject, with the functions that apply them.
+//! `RuleGroup`: the rules about one subject, with the functions that apply them. `Unread`: a fact that was not read.
 
 use crate::input::node::Node;
 use crate::rule::Draft;
 use crate::rule::Rule;
 use syringe_core::unknown::Unknown;
 
-/// A group of rules. Each file in `rules/` has one, and the `mod.rs` of its folder lists it.
+/// A group of rules. Each file in `rules/` contains one group, and the `mod.rs` of its folder lists it.
 pub(crate) struct RuleGroup {
     pub(crate) rules: &'static [Rule],
     pub(crate) check: fn(&Node<'_>) -> Vec<Draft>,
     /// Runs after the checks of all groups: joins findings, or replaces findings that another finding explains.
     pub(crate) refine: fn(&Node<'_>, &mut Vec<Draft>),
-    /// Facts that the group needs and that were not read, beyond the problems of the sections.
+    /// Returns the facts that the group needs and that were not read, in addition to the problems of the sections.
     pub(crate) unread: fn(&Node<'_>) -> Vec<Unread>,
 }
 

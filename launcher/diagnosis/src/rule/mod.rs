@@ -1,4 +1,4 @@
-//! Modules with the parts of a rule: its declaration, its group, the draft of its finding, and the age of events.
+//! Modules with the elements of a rule: its declaration, its group, the draft of its finding, and the ageing of kernel events.
 
 pub(crate) mod aging;
 mod declaration;

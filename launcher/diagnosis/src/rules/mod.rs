@@ -1,4 +1,4 @@
-//! Runs all rules (`drafts`, `unread`) and lists them (`catalogue_of_rules`). A folder uses no rules of another folder.
+//! `drafts`, `unread`: run all rules. `catalogue_of_rules`: lists them. The rules in one folder do not use rules in another folder.
 
 mod comparisons;
 mod containers;
@@ -15,7 +15,8 @@ use std::sync::LazyLock;
 use crate::input::node::Node;
 use crate::rule::{Draft, Rule, RuleGroup, Unread};
 
-/// All groups, in the order in which they check and refine. `log` is last: it refines the texts of all other groups.
+/// All groups, in the order in which they check and refine. `log` is last, because it refines the texts of all other
+/// groups.
 fn groups() -> impl Iterator<Item = &'static RuleGroup> {
     let folders = [
         gpu::GROUPS,

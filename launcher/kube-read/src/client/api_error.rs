@@ -13,7 +13,7 @@ use crate::failure::kube_reason;
 
 /// Creates the failure for a request that failed, with the address of the server and the next step.
 pub fn request_failed(connection: &Connection, what: String, error: &kube::Error) -> Failure {
-    // No permission and no address: no cluster was asked.
+    // There is no permission and no address, because no cluster was read.
     if let kube::Error::Api(status) = error
         && let Some((_, why)) = status.message.split_once(NOT_IN_ARCHIVE)
     {
@@ -23,7 +23,7 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
         kube::Error::Api(status) if is_page_of_proxy(status) || is_web_page(status) => {
             return page_of_proxy(connection, what, error);
         }
-        // A login page comes with the code of a success.
+        // A proxy sends a login page with HTTP status 200.
         kube::Error::SerdeError(error_of_json) if error_of_json.is_syntax() => return page_of_proxy(connection, what, error),
         kube::Error::Api(status) if status.code == 403 && status.message.contains("\"system:anonymous\"") => {
             "The API server does not recognize you: the user of this context in the kubeconfig has no credentials. \
@@ -55,7 +55,7 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
 }
 
-/// Parts of the reasons for which the certificate of a server is rejected, each with the next step.
+/// Parts of the messages about a rejected server certificate, each with the next step.
 const CERTIFICATES: [(&str, &str); 5] = [
     (
         "not valid for name",
@@ -79,13 +79,13 @@ const CERTIFICATES: [(&str, &str); 5] = [
     ("", "Check certificate-authority of the cluster in the kubeconfig, and whether a proxy replaces certificates."),
 ];
 
-/// Returns the next step after the certificate of a server was rejected for this reason.
+/// Returns the next step after the server's certificate was rejected with this message.
 pub fn certificate_step(reason: &str) -> &'static str {
     CERTIFICATES.iter().find(|(part, _)| reason.contains(part)).map_or("", |(_, step)| step)
 }
 
-/// Whether the API server rejected a label selector. Not all messages about rejected label selectors contain the word
-/// "selector".
+/// Returns whether the API server rejected a label selector. Not all messages about rejected label selectors contain
+/// the word "selector".
 fn is_about_selector(message: &str) -> bool {
     message.contains("selector") || message.contains("unable to parse requirement")
 }
@@ -129,7 +129,7 @@ pub fn unread_input(input: KubernetesInput, failure: &Failure) -> UnreadInput {
 }
 
 fn reason(Failure { what, why, next_step, .. }: &Failure) -> String {
-    // What an archive lacks has the same reason for all lists.
+    // If a list is not in the archive, the reason is the same for all lists.
     if why.starts_with(NOT_IN_ARCHIVE) {
         return why.clone();
     }

@@ -6,25 +6,26 @@ use syringe_core::text::clean;
 /// Reason that kube sets for a response whose body is not a `Status`.
 pub const NOT_A_STATUS: &str = "Failed to parse error data";
 
-/// Whether the response is not a `Status`. A proxy, the kubelet or a filter of the API server sends such a response.
+/// Returns whether the response is not a `Status`. A proxy, the kubelet or a filter of the API server sends such a
+/// response.
 pub fn is_not_a_status(status: &Status) -> bool {
     status.reason == NOT_A_STATUS
 }
 
-/// Whether a proxy responded in place of the API server. False for 429 and 5xx, because filters of the API server also
-/// send plain text with these codes.
+/// Returns whether a proxy responded in place of the API server. False for 429 and 5xx, because filters of the API
+/// server also send plain text with these codes.
 pub fn is_page_of_proxy(status: &Status) -> bool {
     is_not_a_status(status) && (400..500).contains(&status.code) && status.code != 429
 }
 
-/// Whether the response is a web page. The API server sends none, whatever the code of the response.
+/// Returns whether the response is a web page. The API server never sends a web page, regardless of the HTTP status.
 pub fn is_web_page(status: &Status) -> bool {
     let start = status.message.trim_start().get(..9).unwrap_or_default().to_ascii_lowercase();
     is_not_a_status(status)
         && (start.starts_with("<html") || start.starts_with("<!doctype") || start.starts_with("<head"))
 }
 
-/// Maximum length of a text that is no `Status`.
+/// Maximum length of a text that is not a `Status`.
 const MAX_TEXT: usize = 200;
 
 /// Describes a response that is not a `Status`: the title of a web page, or else the beginning of the text.
@@ -41,17 +42,17 @@ pub fn foreign_response(status: &Status) -> String {
     format!("a web page{} (HTTP {code})", title.unwrap_or_default())
 }
 
-/// Whether the API server reports that the object does not exist. False for the 404 page of a proxy.
+/// Returns whether the API server reports that the object does not exist. False for the 404 page of a proxy.
 pub fn is_not_found(status: &Status) -> bool {
     status.code == 404 && status.reason == "NotFound"
 }
 
-/// Whether the API server reports that an object with this name already exists.
+/// Returns whether the API server reports that an object with this name already exists.
 pub fn is_already_exists(status: &Status) -> bool {
     status.code == 409 && status.reason == "AlreadyExists"
 }
 
-/// Whether the API server reports a conflict, such as a UID that differs from the one in the precondition.
+/// Returns whether the API server reports a conflict, such as a UID that differs from the one in the precondition.
 pub fn is_conflict(status: &Status) -> bool {
     status.code == 409 && status.reason == "Conflict"
 }

@@ -39,7 +39,7 @@ impl Connection {
         self.clock.now().unwrap_or_else(Timestamp::now)
     }
 
-    /// Whether the connection can be used for another call. A client certificate from a plugin may expire.
+    /// Returns whether the connection can be used for another call. A client certificate from a plugin may expire.
     pub fn is_valid(&self) -> bool {
         self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > MIN_VALIDITY)
     }

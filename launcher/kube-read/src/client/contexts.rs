@@ -180,8 +180,8 @@ impl Contexts {
         }
     }
 
-    /// Whether the service account of the pod may be used: no kubeconfig file is set, and the default file does not
-    /// exist. A file that cannot be read may be for another cluster.
+    /// Returns whether the service account of the pod may be used: no kubeconfig file is set, and the default file does
+    /// not exist. A file that cannot be read may be for another cluster.
     fn may_be_in_cluster(&self) -> bool {
         match &self.source {
             Source::Files { files, named } => !named && files.iter().all(|file| !file.exists()),

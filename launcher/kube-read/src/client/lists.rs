@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    /// Every page of a large list can expire, also in the next attempt.
+    /// Every page of a large list can expire, even in the next attempt.
     #[tokio::test]
     async fn a_list_that_expires_is_started_again_a_few_times() {
         let (cluster, connection) = start(fixture()).await;

@@ -48,8 +48,8 @@ pub fn shown(proxy: &Uri) -> String {
     format!("{}://{}", proxy.scheme_str().unwrap_or("http"), place.unwrap_or_default())
 }
 
-/// Whether `NO_PROXY` contains the server. hyper-util's matcher works like curl; kubectl also supports ports and
-/// `*.example`.
+/// Returns whether `NO_PROXY` contains the server. hyper-util's matcher works like curl; kubectl also supports ports
+/// and `*.example`.
 fn exempts(list: &str, server: &Uri) -> bool {
     let port = server.port_u16().or(if server.scheme_str() == Some("http") { Some(80) } else { Some(443) });
     let entry_for_port = |entry: &str| -> Option<String> {

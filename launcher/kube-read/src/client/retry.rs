@@ -1,4 +1,4 @@
-//! `read`: repeats a read that a busy or restarting API server rejects, with a time limit. Also functions for errors.
+//! `read`: repeats a read that a busy or restarting API server rejects, within a time limit. `is_retryable`, `is_busy`, …: classify errors.
 //! A read fails at once if the server cannot be reached.
 //!
 //! A read that fails with 429 is repeated until the time limit. After another error, a read is repeated a few times.
@@ -97,7 +97,7 @@ pub fn retry_pause(error: &kube::Error) -> Option<Duration> {
     }
 }
 
-/// Whether the error reports too many requests, or a server that is starting or stopping.
+/// Returns whether the error reports too many requests, or a server that is starting or stopping.
 pub fn is_retryable(status: &Status) -> bool {
     matches!(status.code, 429 | 500 | 502 | 503 | 504)
 }
@@ -108,13 +108,13 @@ pub fn retry_after(status: &Status) -> Duration {
     Duration::from_secs(requested.into()).clamp(PAUSE, MAX_RETRY_AFTER)
 }
 
-/// Whether the server limits the number of requests.
+/// Returns whether the server limits the number of requests.
 pub fn is_busy(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 429)
 }
 
-/// Whether an open connection was closed before the response was complete. False if a connection cannot be opened,
-/// because a wrong address or a closed port does not change within seconds.
+/// Returns whether an open connection was closed before the response was complete. False if a connection cannot be
+/// opened, because a wrong address or a closed port does not change within seconds.
 pub fn is_closed(error: &kube::Error) -> bool {
     /// Phrases in the messages of hyper errors that have no `ErrorKind`.
     const PHRASES: [&str; 3] = ["connection closed", "reset", "broken pipe"];
@@ -130,7 +130,7 @@ pub fn is_closed(error: &kube::Error) -> bool {
     kinds.any(|kind| KINDS.contains(&kind)) || PHRASES.iter().any(|phrase| reason.contains(phrase))
 }
 
-/// Whether the connection could not be opened. In this case, no request was sent.
+/// Returns whether the connection could not be opened. In this case, no request was sent.
 pub fn is_not_sent(error: &kube::Error) -> bool {
     let mut chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
     chain.any(|error| error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect))

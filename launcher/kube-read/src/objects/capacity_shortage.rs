@@ -37,16 +37,17 @@ pub fn find(
     }
     let nodes = Nodes { candidates, open, scarce, wanted };
     if nodes.scarce.is_empty() {
-        // The scheduler excludes this node for a reason that is not checked here, or the room is new.
+        // The scheduler excludes this node for a reason that is not checked here, or the resources have just become
+        // free.
         let node = scheduler_message.filter(|message| message.contains("nodes are available"));
         let node = node.and_then(|_| nodes.has_room())?;
-        let shortage = format!("{node} has free what the pod requests");
+        let shortage = format!("{node} has enough free resources for the pod");
         return Some(CapacityShortage { shortage, has_room: Some(node), ..CapacityShortage::default() });
     }
     Some(nodes.room())
 }
 
-/// Whether the scheduler's message gives reasons other than resources, or is missing.
+/// Returns whether the scheduler's message gives reasons other than resources, or is missing.
 fn names_rejections(scheduler_message: Option<&str>) -> bool {
     let words = ["unschedulable", "taint", "node affinity/selector", "not ready", "NotReady"];
     scheduler_message.is_none_or(|scheduler_message| words.iter().any(|word| scheduler_message.contains(word)))
@@ -123,7 +124,8 @@ impl Nodes<'_> {
         }
     }
 
-    /// Returns how many of the requested GPUs the nodes have and do not offer: the device plugin reports them as unhealthy, or does not run.
+    /// Returns how many of the requested GPUs the nodes have but do not advertise. The device plugin reports these GPUs
+    /// as unhealthy, or does not run.
     fn unhealthy(&self) -> Option<String> {
         let gpus = || self.wanted.keys().filter(|resource| is_gpu_resource(resource));
         let of_node = |candidate: &Candidate| {
@@ -154,7 +156,8 @@ impl Nodes<'_> {
         self.wanted.iter().all(|(resource, amount)| free(candidate, resource).free >= *amount)
     }
 
-    /// Returns an eligible node that has enough of every resource: the scheduler excludes it for a reason that is not checked here.
+    /// Returns an eligible node that has enough of every resource. The scheduler excludes the node for a reason that is
+    /// not checked here.
     fn has_room(&self) -> Option<String> {
         self.open.iter().find(|candidate| self.fits(candidate)).map(|candidate| candidate.node.clone())
     }
@@ -179,8 +182,8 @@ impl Nodes<'_> {
         ))
     }
 
-    /// Returns the largest request of the first insufficient resource that fits on an eligible node now, and on which nodes:
-    /// `fits now: at most 2 nvidia.com/gpu in one pod (2 on gpu-7, 1 on gpu-8)`.
+    /// Returns the largest request of the first insufficient resource that currently fits on an eligible node, and the
+    /// nodes: `fits now: at most 2 nvidia.com/gpu in one pod (2 on gpu-7, 1 on gpu-8)`.
     fn fits_now(&self) -> String {
         let Some(resource) = self.scarce.first() else { return "fits now: nothing".to_owned() };
         let amount = |candidate: &Candidate| free(candidate, resource).free;
@@ -203,7 +206,7 @@ impl Nodes<'_> {
         self.candidates.iter().map(|candidate| free(candidate, resource).allocatable).max().unwrap_or(0)
     }
 
-    /// Returns the result if no node has the resource: the requested name is wrong, or a device plugin does not work.
+    /// Returns the result if no node has the resource. The requested name is wrong, or a device plugin does not work.
     fn not_offered(&self, resource: &str) -> CapacityShortage {
         let mut others: Vec<&str> =
             self.candidates.iter().flat_map(|candidate| &candidate.offers).map(String::as_str).collect();
@@ -246,7 +249,8 @@ impl Nodes<'_> {
         }
     }
 
-    /// Returns why a GPU node advertises its GPUs under another name than the one that is requested, by the labels of the node.
+    /// Returns the reason why a GPU node advertises its GPUs under a name other than the requested name, from the
+    /// labels of the node.
     fn other_name(&self, resource: &str) -> Option<String> {
         let is_shared = resource.ends_with(".shared");
         let is_mig = resource.starts_with("nvidia.com/mig-");
@@ -408,7 +412,8 @@ impl Nodes<'_> {
     }
 }
 
-/// Returns whether a label (`key=value`) identifies a machine or its place. Nobody changes such a label to make a pod fit.
+/// Returns whether a label (`key=value`) identifies a machine or its location. Such a label is not changed to place a
+/// pod.
 fn is_of_machine(label: &str) -> bool {
     const DOMAINS: [&str; 8] = [
         "kubernetes.io/",
@@ -423,7 +428,7 @@ fn is_of_machine(label: &str) -> bool {
     DOMAINS.iter().any(|domain| label.starts_with(domain))
 }
 
-/// Returns whether feature discovery sets a label, from what the machine has.
+/// Returns whether feature discovery sets a label from the hardware of the machine.
 fn is_discovered(label: &str) -> bool {
     const STARTS: [&str; 6] = [
         "nvidia.com/gpu.",

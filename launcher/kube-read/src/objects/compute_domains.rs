@@ -1,4 +1,4 @@
-//! `facts`: a ComputeDomain of NVIDIA's DRA driver, as far as the rules need it.
+//! `facts`: creates the facts about a ComputeDomain of NVIDIA's DRA driver. `LABEL`: its label on nodes. `is_of_node`: matches the label.
 
 use serde_json::Value;
 use syringe_core::facts::kubernetes::compute_domain::{ComputeDomain, DomainNode};
@@ -8,11 +8,11 @@ use syringe_core::text::clean;
 pub const LABEL: &str = "resource.nvidia.com/computeDomain";
 /// Maximum length of a name.
 const MAX_NAME: usize = 253;
-/// Maximum number of nodes. The largest NVLink domains have fewer.
+/// Maximum number of nodes. The largest NVLink domains have fewer nodes.
 const MAX_NODES: usize = 512;
 
-/// Returns whether the object is the domain with this UID. An archive with pseudonyms may have another UID in the label than in the
-/// object, but the name of the node is the same in both.
+/// Returns whether the object is the domain with this UID. In an archive with pseudonyms, the label may contain another
+/// UID than the object, but the name of the node is the same in both.
 pub fn is_of_node(object: &Value, uid: &str, node: &str) -> bool {
     object["metadata"]["uid"] == uid || entries(object).any(|entry| entry["name"] == node)
 }

@@ -16,7 +16,7 @@ use crate::objects::nvidia_components::PodIdentity;
 use crate::objects::nvidia_pod_facts;
 use crate::objects::scheduler_filters;
 
-/// Maximum length of a name, and of a requirement that a node does not meet.
+/// Maximum length of a name, and of the text of an unmet requirement.
 const MAX_NAME: usize = 253;
 const MAX_MISMATCH: usize = 400;
 /// Folder of the sockets of device plugins.
@@ -109,8 +109,8 @@ pub fn on_node(sets: &[DaemonSet], node: &Node, pods: &[NvidiaPod]) -> Vec<Daemo
     sets.iter().map(facts).collect()
 }
 
-/// Whether the controller has not yet processed the newest version of the DaemonSet, or is still replacing its pods.
-/// With `OnDelete`, pods of an older version stay.
+/// Returns whether the controller has not yet processed the newest version of the DaemonSet, or is still replacing its
+/// pods. With `OnDelete`, pods of an older version stay.
 fn is_rolling_out(object: &apps::DaemonSet) -> bool {
     let Some(status) = &object.status else { return true };
     let unseen = status.observed_generation.zip(object.metadata.generation).is_some_and(|(seen, newest)| seen < newest);

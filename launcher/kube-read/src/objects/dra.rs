@@ -108,13 +108,14 @@ impl Device {
         }
     }
 
-    /// Whether the device is a physical GPU.
+    /// Returns whether the device is a physical GPU.
     pub fn is_whole(&self) -> bool {
         matches!(self.kind.as_deref(), None | Some("gpu"))
     }
 }
 
-/// Whether the devices of a driver are GPUs. NVIDIA's other driver (`compute-domain.nvidia.com`) publishes IMEX channels.
+/// Returns whether the devices of a driver are GPUs. NVIDIA's other driver (`compute-domain.nvidia.com`) publishes IMEX
+/// channels.
 pub fn is_gpu_driver(driver: &str) -> bool {
     driver.contains("gpu") && driver.contains("nvidia")
 }

@@ -48,8 +48,8 @@ pub fn from_node(node: &Node) -> GpuLabels {
     }
 }
 
-/// Whether node feature discovery found a PCI device of NVIDIA. The label is `pci-10de.present`, or has the device class
-/// before or after the vendor.
+/// Returns whether node feature discovery found a PCI device of NVIDIA. The label is `pci-10de.present`, or has the
+/// device class before or after the vendor.
 pub fn has_pci_label(node: &Node) -> bool {
     node.labels().iter().any(|(name, value)| {
         let rest = name.strip_prefix(FEATURES).and_then(|rest| rest.strip_prefix("pci-"));

@@ -11,7 +11,7 @@ use crate::objects::pod_owner::is_node_software;
 /// Maximum length of a name and of a message.
 const NAME_CAP: usize = 253;
 const MESSAGE_CAP: usize = 300;
-/// Maximum number of containers of one pod in the list of containers that may have access to GPUs without a request.
+/// Maximum number of containers of one pod that are listed because they may have access to GPUs without a request.
 const MOST_NAMED: usize = 2;
 
 /// Returns the pods with allocated resources, and the pods that the kubelet rejected.

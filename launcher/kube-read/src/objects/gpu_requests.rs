@@ -1,4 +1,4 @@
-//! Adds up the GPU requests of pods as the scheduler does, and computes the use of each GPU resource of a node.
+//! Functions that add up the GPU requests of pods as the scheduler does, and compute the use of each GPU resource of a node.
 //!
 //! A pod holds the larger of two amounts of each resource: the sum of its containers, and the maximum of its init
 //! containers. A sidecar (an init container with `restartPolicy: Always`) keeps running and counts for both. A pod that
@@ -16,7 +16,7 @@ use crate::objects::gpu_resource_names::{GPU_RESOURCE, Unit, unit};
 /// Amounts by resource name.
 pub type ResourceCounts = BTreeMap<String, u64>;
 
-/// How a container takes part in its pod.
+/// The role of a container in its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerRole {
@@ -48,7 +48,7 @@ pub struct ResourceUse {
     pub replicas: Option<u32>,
 }
 
-/// Whether a pod in this phase holds devices. A pod that is being deleted still holds them.
+/// Returns whether a pod in this phase holds devices. A pod that is being deleted still holds them.
 pub fn holds_resources(phase: &str) -> bool {
     !matches!(phase, "Succeeded" | "Failed")
 }

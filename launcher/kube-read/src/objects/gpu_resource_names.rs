@@ -1,4 +1,4 @@
-//! `is_gpu_resource`, `unit`, `count`: recognize names of GPU resources, and return the units and amounts of resources.
+//! `is_gpu_resource`, `requests_gpus`, `unit`, `count`: recognize the names of GPU resources, and return their units and amounts.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,8 @@ const NO_GPUS: &[&str] = &[
     "gpumem-percentage",
 ];
 
-/// Whether this is a GPU resource: `nvidia.com/gpu`, `nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb`, or a renamed one.
+/// Returns whether this is a GPU resource: `nvidia.com/gpu`, `nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb`, or a
+/// renamed one.
 pub fn is_gpu_resource(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("nvidia.com/") else { return false };
     if rest == "gpu" || rest.starts_with("gpu.") || rest.starts_with("mig-") {
@@ -54,7 +55,7 @@ pub fn is_gpu_resource(name: &str) -> bool {
     !NO_GPUS.iter().any(|word| network(word) || (word.len() > 3 && rest.starts_with(word)))
 }
 
-/// Whether a container requests GPUs from a device plugin.
+/// Returns whether a container requests GPUs from a device plugin.
 pub fn requests_gpus(container: &Container) -> bool {
     let resources = container.resources.iter();
     let mut amounts = resources.flat_map(|resources| resources.limits.iter().chain(&resources.requests).flatten());

@@ -1,4 +1,4 @@
-//! `of`: role and index of the pods of a job, from the labels, annotations and variables of the usual controllers.
+//! `of`: returns the role and index of each pod of a job, from labels, annotations and variables of common controllers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,13 +34,13 @@ const ROLE: [&str; 6] = [
     "ray.io/node-type",
 ];
 
-/// Variables with the index of a pod, if no label has it.
+/// Variables with the index of a pod. They are used if no label has the index.
 const VARIABLES: [&str; 4] = ["NODE_RANK", "PET_NODE_RANK", "GROUP_RANK", "RANK"];
 
-/// Owners whose pods are named after their index.
+/// Kinds of owners whose pod names end with the index.
 const ORDINALS: [&str; 3] = ["StatefulSet", "MPIJob", "RayCluster"];
 
-/// The place of a pod in its job.
+/// The role, group and index of a pod in its job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobRank {
     /// `17`; `worker 17` if the job has several roles; `1/3` for pod 3 of group 1. `None` if the pod has no index.
@@ -51,16 +51,16 @@ pub struct JobRank {
     index: Option<u64>,
 }
 
-/// The pods of a job with their places.
+/// The pods of a job with their ranks.
 #[derive(Debug, Default)]
 pub struct RankedPods {
-    /// Each place once, with its newest pod, in the order of the places.
+    /// One pod for each rank, sorted by rank. If several pods have the same rank, the newest pod.
     pub pods: Vec<(JobRank, Pod)>,
-    /// Indices between the lowest and the highest one that have no pod.
+    /// Indices without a pod, between the lowest and the highest index.
     pub missing: Vec<u64>,
 }
 
-/// Returns the place of each pod. An older pod with the place of a newer one was replaced by it.
+/// Returns the rank of each pod. If two pods have the same rank, the newer pod replaced the older one.
 pub fn of(mut pods: Vec<Pod>) -> RankedPods {
     pods.sort_by_cached_key(|pod| (std::cmp::Reverse(pod.metadata.creation_timestamp.clone()), pod.name_any()));
     let mut seen = BTreeSet::new();
@@ -112,7 +112,7 @@ fn of_variables(pod: &Pod) -> Option<u64> {
     VARIABLES.iter().find_map(value)
 }
 
-/// Returns the number at the end of the name, if the controller of the pod writes it.
+/// Returns the number at the end of the pod's name, if the controller sets this number.
 fn ordinal(pod: &Pod) -> Option<u64> {
     let by_controller = pod.owner_references().iter().any(|owner| ORDINALS.contains(&owner.kind.as_str()));
     let name = pod.name_any();

@@ -11,7 +11,7 @@ const MAX_LABEL: usize = 63;
 /// Rule for the name of a node.
 pub const NODE_NAME: &str = "a node name contains only lower-case letters, digits, '-' and '.', at most 253 characters";
 
-/// Whether `name` is a valid name of a node or a pod.
+/// Returns whether `name` is a valid name of a node or a pod.
 pub fn is_subdomain(name: &str) -> bool {
     name.len() <= MAX_LENGTH && name.split('.').all(|part| is_label(part, MAX_LENGTH))
 }

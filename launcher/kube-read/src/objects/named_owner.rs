@@ -78,7 +78,7 @@ impl NamedOwner {
         self.kind.is_none_or(|wanted| wanted == kind)
     }
 
-    /// Whether the pod belongs to this owner.
+    /// Returns whether the pod belongs to this owner.
     pub fn owns(&self, pod: &Pod) -> bool {
         let labels = pod.labels();
         // The name of a ReplicaSet is the name of its Deployment and the hash of the pod template.

@@ -12,14 +12,15 @@ use crate::objects::platform_signals;
 
 /// Maximum number of conditions of one node that are about GPUs.
 const MAX_GPU_CONDITIONS: usize = 32;
-/// Maximum number of conditions of one node. Nodes have far fewer.
+/// Maximum number of conditions of one node. Real nodes have far fewer.
 const MAX_CONDITIONS: usize = 64;
 /// Maximum length of the message of a condition that is not in its healthy state. A message can contain several reasons.
 const MAX_MESSAGE: usize = 600;
-/// Conditions for which `True` means a problem: those of the kubelet and of node-problem-detector, by a part of the name.
+/// Parts of the names of conditions for which `True` means a problem: conditions of the kubelet and of
+/// node-problem-detector.
 const TRUE_IS_BAD: [&str; 6] =
     ["Pressure", "NetworkUnavailable", "Deadlock", "ReadonlyFilesystem", "Unhealthy", "Problem"];
-/// Conditions for which a status other than `True` means a problem, by the end of the name.
+/// Ends of the names of conditions for which any status other than `True` means a problem.
 const FALSE_IS_BAD: [&str; 3] = ["Ready", "Healthy", "OK"];
 
 /// A condition of the node.
@@ -67,8 +68,8 @@ pub fn conditions(node: &Node, now: Timestamp) -> Vec<Condition> {
 
 /// Returns the conditions about GPUs that are not in their healthy state.
 ///
-/// A table shows the healthy state of the conditions that are known. For most others `True` means a problem, for a few `True` is
-/// the healthy state.
+/// A table contains the healthy status of known conditions. For most other conditions, `True` means a problem. For a
+/// few, `True` is the healthy status.
 pub fn unhealthy_gpu_conditions(node: &Node) -> impl Iterator<Item = &NodeCondition> {
     let is_about_gpus = |name: &str| {
         if let Some(known) = platform_signals::of_condition(name) {
@@ -103,12 +104,12 @@ pub fn gpu_conditions(node: &Node) -> Vec<String> {
     unhealthy_gpu_conditions(node).map(text).collect()
 }
 
-/// Whether the kubelet reports Ready. A node without the condition is not Ready.
+/// Returns whether the kubelet reports Ready. A node without the condition is not Ready.
 pub fn is_ready(node: &Node) -> bool {
     why_not_ready(node).is_none()
 }
 
-/// Whether the kubelet does not report at all. In this case, no probe can start on the node.
+/// Returns whether the kubelet does not report at all. In this case, no probe can start on the node.
 pub fn is_silent(node: &Node) -> bool {
     reported(node).iter().find(|condition| condition.type_ == "Ready").is_none_or(|ready| ready.status == "Unknown")
 }
@@ -135,9 +136,9 @@ pub fn why_not_ready(node: &Node) -> Option<String> {
 
 /// Returns the conditions that show a fault, with their messages, except those about GPUs.
 ///
-/// If neither the table of known conditions nor the name shows which status is the healthy one, the condition counts only if its
-/// reason describes a fault. While the kubelet does not report, its pressure conditions are `Unknown`, which says no more than
-/// the condition `Ready`.
+/// If neither the table of known conditions nor the name shows the healthy status, the condition counts only if its
+/// reason describes a fault. While the kubelet does not report, its pressure conditions are `Unknown`. They have no
+/// more information than the condition `Ready`.
 pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
     let of_gpus = gpu_conditions(node);
     let is_bad = |condition: &&NodeCondition| {
@@ -188,7 +189,7 @@ pub fn pressure(node: &Node) -> Vec<(String, String)> {
     named.take(MAX_CONDITIONS).collect()
 }
 
-/// Whether the node is cordoned (`spec.unschedulable`).
+/// Returns whether the node is cordoned (`spec.unschedulable`).
 pub fn is_cordoned(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
 }

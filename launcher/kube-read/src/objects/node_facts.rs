@@ -105,7 +105,7 @@ pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCo
         let gives = allocatable.get(resource).copied().unwrap_or(0);
         if gives < *has {
             let what = if resource == GPU_RESOURCE { "GPUs" } else { resource };
-            // The device plugin reports them as unhealthy, or it does not run.
+            // The device plugin reports these GPUs as unhealthy, or does not run.
             problems.push(format!("{} of {has} {what} not allocatable", has - gives));
         }
     }
@@ -139,12 +139,12 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
         decisions: platform_signals::decisions(node),
         created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
         deleting: node.metadata.deletion_timestamp.is_some(),
-        // The other fields, also the time of the read, are not in the Node object.
+        // The other fields, such as the time of the read, are not in the Node object.
         ..KubernetesFacts::default()
     }
 }
 
-/// Whether the node has GPU resources other than nvidia.com/gpu (MIG, renamed).
+/// Returns whether the node has GPU resources other than nvidia.com/gpu (MIG, renamed).
 fn offers_others(node: &Node) -> bool {
     let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
     let resources = capacity.map(gpu_resources).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `is_gpu_node`: whether a node has GPUs. `gpu_labels`, `replicas`, `label_number`: labels of a node about its GPUs.
+//! `is_gpu_node`: whether a node has GPUs. `gpu_labels`, `states`, `replicas`, `label_number`: read the labels of a node about its GPUs.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,14 @@ use syringe_core::text::clean;
 use crate::objects::gpu_resource_names::is_gpu_resource;
 use crate::objects::platform_signals;
 
-/// Whether a label names NVIDIA as the vendor of the node's GPUs. Cloud providers and Karpenter set such labels before any software of
-/// NVIDIA runs: `cloud.google.com/gke-accelerator`, `karpenter.k8s.aws/instance-gpu-manufacturer`.
+/// Returns whether a label shows that NVIDIA is the vendor of the node's GPUs. Cloud providers and Karpenter set such
+/// labels before any NVIDIA software runs: `cloud.google.com/gke-accelerator`,
+/// `karpenter.k8s.aws/instance-gpu-manufacturer`.
 fn names_vendor(name: &str, value: &str) -> bool {
     (name.contains("accelerator") || name.contains("gpu")) && value.starts_with("nvidia")
 }
 
-/// Whether a node has GPUs, according to its capacity, or to labels that remain when the device plugin is down.
+/// Returns whether a node has GPUs, according to its capacity, or to labels that remain when the device plugin is down.
 pub fn is_gpu_node(node: &Node) -> bool {
     let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
     capacity.is_some_and(|resources| resources.keys().any(|name| is_gpu_resource(name)))
@@ -25,11 +26,11 @@ pub fn is_gpu_node(node: &Node) -> bool {
         || node.labels().keys().any(|name| name.starts_with("feature.node.kubernetes.io/pci-") && name.contains("10de"))
 }
 
-/// Maximum number of states of one node.
+/// Maximum number of state labels that are returned for one node.
 const MAX_STATES: usize = 8;
-/// Words in the name of a label or annotation whose value is a state.
+/// Words in the names of labels and annotations whose value is a state.
 const OF_STATE: [&str; 7] = ["state", "status", "health", "upgrade", "remediation", "quarantine", "phase"];
-/// Values of a state that need no attention, or that are no states. Those of the GPU Operator's own labels have rules of their own.
+/// Values that are healthy states or not states at all. The GPU Operator's own labels have separate rules.
 const IN_ORDER: [&str; 22] = [
     "true",
     "false",
@@ -54,12 +55,13 @@ const IN_ORDER: [&str; 22] = [
     "deployed",
     "normal",
 ];
-/// Beginnings of values that report a failure or a pause, whatever the name of the label.
+/// Prefixes of values that report a failure or a pause, regardless of the name of the label.
 const FAILURES: [&str; 7] = ["fail", "error", "paused", "unhealthy", "degraded", "stuck", "pre-installed"];
-/// Names of labels that rules judge.
+/// Names of labels that rules already check.
 const JUDGED: [&str; 2] = ["nvidia.com/mig.config.state", "nvidia.com/gpu-driver-upgrade-state"];
 
-/// Returns the labels and annotations with which operators and monitors report a state that is neither done nor healthy.
+/// Returns the labels and annotations in which operators and monitors report a state that is neither finished nor
+/// healthy.
 pub fn states(node: &Node) -> Vec<String> {
     let all = node.labels().iter().chain(node.annotations());
     let reports = |(name, value): &(&String, &String)| {

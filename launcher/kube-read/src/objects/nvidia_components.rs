@@ -1,6 +1,6 @@
 //! `PodIdentity`: recognizes the pods of NVIDIA's software (device plugin, driver, DCGM …), which need the driver.
 //!
-//! Such pods have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
+//! These pods have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -31,7 +31,7 @@ const IMAGES: [&str; 10] = [
     "gdrdrv",
     "nvidia-fs",
 ];
-/// Names of images that other vendors use, too: the repository must also name NVIDIA.
+/// Names of images that other vendors also use. For these names, the repository must also contain the name of NVIDIA.
 const SHARED_IMAGES: [&str; 6] =
     ["driver", "k8s-device-plugin", "container-toolkit", "k8s-dra-driver", "k8s-driver-manager", "dcgm"];
 
@@ -42,7 +42,7 @@ fn repository(image: &str) -> &str {
     image[name..].find(':').map_or(image, |colon| &image[..name + colon])
 }
 
-/// Returns whether an image is one of NVIDIA's software for nodes.
+/// Returns whether an image belongs to NVIDIA's software for nodes.
 fn is_known_image(image: &str) -> bool {
     let repository = repository(image);
     let name = repository.rsplit('/').next().unwrap_or(repository);
@@ -103,8 +103,8 @@ impl<'a> PodIdentity<'a> {
 }
 
 impl PodIdentity<'_> {
-    /// Whether the pod belongs to NVIDIA's software, by a label, an image or the name of its controller. None of them is sufficient
-    /// alone: the pod must also have a controller for node software.
+    /// Returns whether the pod belongs to NVIDIA's software, by a label, an image or the name of its controller. These
+    /// are not sufficient alone: the pod must also have a controller for node software.
     pub fn is_nvidia_component(&self) -> bool {
         let Self { component_labels, images, owners, is_node_software } = self;
         let names = || component_labels.iter().chain(owners);
@@ -113,7 +113,7 @@ impl PodIdentity<'_> {
         *is_node_software && (by_name || by_image)
     }
 
-    /// Whether the pod is NVIDIA's device plugin, according to its component label.
+    /// Returns whether the pod is NVIDIA's device plugin, according to its component label.
     pub fn is_device_plugin(&self) -> bool {
         let of_plugin = |label: &&str| {
             let named = ["nvidia-device-plugin", "nvidia-gpu-device-plugin"].iter().any(|name| label.starts_with(name));

@@ -23,12 +23,12 @@ const MAX_NAME: usize = 253;
 /// Maximum number of containers of one pod.
 const MAX_CONTAINERS: usize = 16;
 
-/// Maximum number of RuntimeClasses of one node, and of pods that are listed for each.
+/// Maximum number of RuntimeClasses of one node, and of listed pods for each RuntimeClass.
 const MAX_CLASSES: usize = 16;
 const MAX_PODS: usize = 4;
 
-/// The columns: `container`, `label` or `image`, the name of the container or the value of the label (or its prefix) or a part of the
-/// image, component.
+/// The columns: kind of match (`container`, `label` or `image`); name of the container, value of the label (or its
+/// prefix) or part of the image; component.
 static COMPONENTS: LazyLock<Vec<(&str, &str, Component)>> = LazyLock::new(|| {
     let rows = rows(include_str!("data/components.tsv"));
     rows.filter_map(|row| Some((row[0], *row.get(1)?, word(row.get(2)?)?))).collect()
@@ -148,7 +148,7 @@ const RUNTIME_SETTINGS: [&str; 8] = [
     "DOCKER_SOCKET",
 ];
 
-/// Returns the values of the variables about the runtime, which are no secrets.
+/// Returns the values of the variables about the runtime. These values are not secret.
 fn runtime_settings(container: &Container) -> BTreeMap<String, String> {
     let wanted = container.env.iter().filter(|variable| RUNTIME_SETTINGS.contains(&variable.name.as_str()));
     let given = wanted.filter(|variable| !variable.value.is_empty());

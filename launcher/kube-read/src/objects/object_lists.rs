@@ -1,4 +1,4 @@
-//! Decodes lists of nodes and pods from bytes, for fuzzing and for tests that protobuf and JSON give the same objects.
+//! Functions that decode lists of nodes and pods from bytes, for fuzzing and for tests that compare protobuf with JSON.
 
 use k8s_openapi::api::core::v1::Node;
 use prost::Message;
@@ -24,7 +24,7 @@ fn decode<T: Message + Default>(bytes: &[u8]) -> Result<Vec<T>, ListError> {
     Ok(items)
 }
 
-/// Properties that must hold for any bytes.
+/// Properties that must be true for any bytes.
 #[path = "../../../../fuzz/checks/object_list.rs"]
 pub mod fuzzing;
 

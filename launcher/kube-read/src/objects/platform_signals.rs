@@ -1,4 +1,4 @@
-//! `of_condition`, `decisions`: the conditions, taints, labels and annotations of platforms and monitors, from `platform_signals.tsv`.
+//! `of_condition`, `decisions`: match conditions, taints, labels and annotations of platforms and monitors with `platform_signals.tsv`.
 
 use std::sync::LazyLock;
 
@@ -45,13 +45,14 @@ impl Signal {
         self.means == "gpu"
     }
 
-    /// Returns whether a condition with this status reports a fault. An announcement is no fault, and a monitor that did not measure
-    /// (`Unknown`) reports none.
+    /// Returns whether a condition with this status reports a fault. An announcement is not a fault. The status
+    /// `Unknown` means that the monitor did not measure.
     pub fn is_fault(&self, status: &str) -> bool {
         ["gpu", "node"].contains(&self.means) && self.values.contains(&status)
     }
 
-    /// Returns the decision that the signal shows. A fault shows one only if the table says what its owner does about it.
+    /// Returns the decision that the signal shows. A fault shows a decision only if the table contains the next action
+    /// of the owner.
     fn decision(&self) -> Option<DecisionKind> {
         word(self.means).or_else(|| self.next.map(|_| DecisionKind::Announced))
     }
@@ -67,7 +68,8 @@ pub fn is_known_state(name: &str) -> bool {
     SIGNALS.iter().any(|signal| signal.is("label", name) || signal.is("annotation", name))
 }
 
-/// Returns what the platforms have decided about the node. If several signals show that one owner acts, the first row counts.
+/// Returns the decisions of the platforms about the node. If several signals show an action of the same owner, the
+/// first row is used.
 pub fn decisions(node: &Node) -> Vec<Decision> {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let conditions = conditions.map(|one| ("condition", one.type_.as_str(), one.status.as_str()));
@@ -100,12 +102,12 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
     decisions
 }
 
-/// Returns the time in a label of GKE: the seconds since 1970.
+/// Returns the time in a GKE label, which contains the seconds since 1970.
 fn seconds(value: &str) -> Option<Timestamp> {
     Timestamp::from_second(value.parse().ok()?).ok()
 }
 
-/// Returns what another system does with the node at present, if it repairs or maintains the node.
+/// Returns the current decision of another system to repair or maintain the node, if there is one.
 pub fn running_repair(node: &Node) -> Option<Decision> {
     decisions(node).into_iter().find(|one| matches!(one.kind, DecisionKind::Repair | DecisionKind::Maintenance))
 }

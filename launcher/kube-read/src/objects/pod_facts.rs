@@ -1,4 +1,4 @@
-//! `from_pod`: converts a pod to `PodFacts`, for an explanation. `not_created`: facts of a pod that was not created.
+//! `from_pod`: converts a pod to `PodFacts`, for an explanation. `not_created`, `without_pods`: the facts if there is no pod.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod};
@@ -102,7 +102,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
     }
 }
 
-/// Returns when the deletion of a pod was requested. The API has the time at which its grace period ends.
+/// Returns the time at which the deletion of a pod was requested. The API contains only the end of the grace period.
 fn requested(pod: &Pod) -> Option<Timestamp> {
     let ends = time(pod.metadata.deletion_timestamp.as_ref())?;
     let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default());
@@ -119,12 +119,12 @@ fn disruption(conditions: &[core::PodCondition]) -> Option<String> {
 /// Maximum number of arguments, variables or mounts of one container.
 const MAX_OF_SPEC: usize = 64;
 
-/// Returns the conditions other than `Ready` that say that something is not as it should be. A condition about disruption is True when
-/// the pod is to be ended, and has its events.
+/// Returns the conditions other than `Ready` that report a problem. The condition about disruption is not included,
+/// because it is True when the pod is to be ended, and it has its own events.
 fn other_conditions(conditions: &[core::PodCondition]) -> Vec<String> {
     const KNOWN: [&str; 4] = ["Ready", "PodScheduled", "DisruptionTarget", "ContainersReady"];
     let not_true = conditions.iter().filter(|one| one.status != "True" && !KNOWN.contains(&one.type_.as_str()));
-    // While a container of the pod restarts or is resized, a condition with these names is True.
+    // Conditions with these names are True only while a container of the pod is restarted or resized.
     let not_true =
         not_true.filter(|one| !one.type_.starts_with("PodResize") && !one.type_.starts_with("AllContainers"));
     let in_words = |one: &core::PodCondition| {
@@ -135,13 +135,13 @@ fn other_conditions(conditions: &[core::PodCondition]) -> Vec<String> {
     not_true.map(in_words).take(MAX_GATES).collect()
 }
 
-/// Returns the names and UIDs by which other objects are related to the pod: owners, and names of groups, claims and volumes.
+/// Returns the names and UIDs that relate other objects to the pod: owners, and names of groups, claims and volumes.
 pub fn related_names(pod: &Pod) -> Vec<String> {
     let meta = &pod.metadata;
     let owners = meta.owner_references.iter().flatten().flat_map(|owner| [owner.name.clone(), owner.uid.clone()]);
     let of_group = |name: &str| ["group", "workload", "job-name"].iter().any(|word| name.contains(word));
     let maps = meta.labels.iter().chain(&meta.annotations).flatten();
-    // A label such as `app` has names that many objects share.
+    // The value of a label such as `app` is shared by many objects.
     let named =
         maps.filter(|(key, value)| key.contains('/') && of_group(key) && !value.is_empty() && value.len() < 254);
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
@@ -246,7 +246,8 @@ fn pending_resource_claims(pod: &Pod) -> Vec<String> {
 /// The phase of a job without pods.
 const NO_PODS: &str = "NoPods";
 
-/// Creates the facts of a job that has no pods: it is suspended, or it has ended and its pods were deleted.
+/// Creates the facts of a job that has no pods, because it is suspended, or because it has ended and its pods were
+/// deleted.
 pub fn without_pods(namespace: &str, name: &str, controller: String, events: Vec<PodEvent>) -> PodFacts {
     PodFacts { phase: NO_PODS.to_owned(), ..not_created(namespace, name, controller, events) }
 }

@@ -27,7 +27,7 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
-    /// Whether there are no leftovers.
+    /// Returns whether there are no leftovers.
     pub fn is_empty(&self) -> bool {
         self.allocated_to_deleted_pods.is_empty() && self.processes.is_empty()
     }

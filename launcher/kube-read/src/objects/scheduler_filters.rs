@@ -1,4 +1,4 @@
-//! `candidate`: checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters.
+//! `candidate`: checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters. `grouped`: joins equal results.
 //! The result is a list of the reasons against the node.
 //!
 //! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested
@@ -64,7 +64,7 @@ const GPU_LABELS: [&str; 4] = [
     "nvidia.com/device-plugin.config",
 ];
 
-/// Joins the candidates with the same reasons into one, and keeps the order.
+/// Joins candidates with the same reasons into one candidate, and keeps the order.
 pub fn grouped(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut groups: Vec<Vec<Candidate>> = Vec::new();
     for candidate in candidates {
@@ -98,7 +98,7 @@ pub enum RejectionReason {
     Cordoned,
     /// A taint that the pod does not tolerate: `key=value:effect`.
     Taint(String),
-    /// A label that the pod's nodeSelector requires: `key=value`, and the value that the node has.
+    /// A label that the pod's nodeSelector requires (`key=value`), and the value on the node.
     Label { wanted: String, found: Option<String> },
     /// The first expression of the pod's required node affinity that the node does not meet, and the label of the node.
     Affinity { wanted: String, found: String },
@@ -129,7 +129,7 @@ pub struct FreeAmount {
     pub free: u128,
     /// Allocatable amount.
     pub allocatable: u128,
-    /// Amount that the node has, with what is not allocatable.
+    /// Total amount of the node, including the part that is not allocatable.
     pub capacity: u128,
 }
 
@@ -183,13 +183,13 @@ pub fn first_mismatch(spec: &PodSpec, node: &Node) -> Option<String> {
     Some(format!("the pod does not tolerate the taint {}{}:{}", taint.key, value.unwrap_or_default(), taint.effect))
 }
 
-/// Returns the first expression of the required node affinity that the node does not meet, and what the node has. `None` if the node
+/// Returns the first unmet expression of the required node affinity, and the label of the node. `None` if the node
 /// meets the affinity, or if there is none.
 fn unmet_affinity(spec: &PodSpec, node: &Node) -> Option<(String, String)> {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
     let required = required.filter(|required| !matches_any(&required.node_selector_terms, node))?;
-    // Of several terms, the term with the fewest unmet requirements was probably meant for this node.
+    // If there are several terms, the term with the fewest unmet requirements was probably meant for this node.
     let unmet = required.node_selector_terms.iter().map(|term| unmet(term, node));
     let nearest = unmet.filter(|unmet| !unmet.is_empty()).min_by_key(Vec::len).unwrap_or_default();
     let Some(first) = nearest.first() else {
@@ -274,7 +274,7 @@ fn free_of(
     wanted.keys().map(of).collect()
 }
 
-/// Returns the resources of which the node has too little: as texts, and as names.
+/// Returns the resources that are insufficient on the node: as texts, and as names.
 fn by_resources(free: &BTreeMap<String, FreeAmount>, wanted: &MilliValues) -> (Vec<String>, Vec<String>) {
     let (mut reasons_against, mut lacking) = (Vec::new(), Vec::new());
     for (resource, amount) in wanted {
@@ -323,7 +323,8 @@ fn is_not_tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
     matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerations.iter().any(tolerated)
 }
 
-/// Whether a node matches all expressions of one of the terms. In Kubernetes, a term without expressions matches no node.
+/// Returns whether a node matches all expressions of one of the terms. In Kubernetes, a term without expressions
+/// matches no node.
 fn matches_any(terms: &[NodeSelectorTerm], node: &Node) -> bool {
     let is_empty = |term: &NodeSelectorTerm| {
         term.match_expressions.as_ref().is_none_or(Vec::is_empty)

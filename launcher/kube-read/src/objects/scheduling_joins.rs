@@ -1,7 +1,7 @@
-//! `gpu_holders`, `bound_devices`, `half_requests`: what a pod that waits or was refused has to do with other pods, GPUs and resources.
+//! `gpu_holders`, `bound_devices`, `half_requests`: find other pods, GPUs and resources that explain why a pod is Pending or rejected.
 //!
-//! Each function compares two things by identity: the owners of two pods, a UUID of the pod with the annotations of the nodes, a requested
-//! resource with the ones that the nodes offer beside it.
+//! Each function matches objects by identity: the owners of two pods, a UUID in an annotation of the pod and of a node,
+//! or a requested resource and the resource that it needs.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,11 +16,11 @@ use crate::objects::gpu_resource_names::is_gpu_resource;
 use crate::objects::pod_requests::{self, MilliValues, NodeRequests};
 use crate::objects::scheduler_filters::Candidate;
 
-/// Maximum number of pods that are named.
+/// Maximum number of pods or devices that are listed.
 const MAX_HOLDERS: usize = 6;
 
-/// Returns the pods that hold GPUs, and are of the same rollout or controller as the pod, or are being deleted. `held`: the requests of the
-/// pods of each GPU node.
+/// Returns the pods that hold GPUs and are being deleted, or belong to the same rollout or controller as the pod.
+/// `held`: the requests of the pods of each GPU node.
 pub fn gpu_holders(pod: &Pod, held: &HashMap<String, NodeRequests>, now: Timestamp) -> Vec<GpuHolder> {
     let mut found: Vec<GpuHolder> = Vec::new();
     let of_nodes = held.iter().flat_map(|(node, of_node)| of_node.by_pod.iter().map(move |one| (node, one)));
@@ -45,7 +45,7 @@ pub fn gpu_holders(pod: &Pod, held: &HashMap<String, NodeRequests>, now: Timesta
             finalizers: holder.finalizers.clone(),
         });
     }
-    // What can be changed at once comes first.
+    // Pods that are being deleted come first, because their GPUs can be freed at once.
     found.sort_by(|one, other| {
         let key = |holder: &GpuHolder| (holder.deleted.is_none(), holder.relation.is_none(), holder.name.clone());
         key(one).cmp(&key(other))
@@ -54,7 +54,7 @@ pub fn gpu_holders(pod: &Pod, held: &HashMap<String, NodeRequests>, now: Timesta
     found
 }
 
-/// Returns how a pod that holds GPUs is related to a pod that waits.
+/// Returns how a pod that holds GPUs is related to the waiting pod.
 fn relation(pod: &Pod, holder: &Identity) -> Option<HolderRelation> {
     if Some(&holder.namespace) != pod.namespace().as_ref() {
         return None;
@@ -67,7 +67,7 @@ fn relation(pod: &Pod, holder: &Identity) -> Option<HolderRelation> {
     if own.name == other.name {
         return Some(HolderRelation::SameController(format!("{} {}", own.kind, own.name)));
     }
-    // A ReplicaSet has the name of its Deployment, and the hash of its template.
+    // The name of a ReplicaSet is the name of its Deployment and a hash of the pod template.
     let deployment = |name: &str| name.rsplit_once('-').map(|(name, _)| name.to_owned());
     let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let earlier = holder.creation_timestamp.and_then(Time::timestamp).zip(created);
@@ -77,7 +77,8 @@ fn relation(pod: &Pod, holder: &Identity) -> Option<HolderRelation> {
         .map(HolderRelation::EarlierOfRollout)
 }
 
-/// Returns the devices that annotations of the pod name by UUID, each with the node that has the UUID in an annotation.
+/// Returns the devices whose UUIDs are in annotations of the pod, each with the node that has the UUID in an
+/// annotation.
 pub fn bound_devices(pod: &Pod, nodes: &[Node], candidates: &[Candidate]) -> Vec<BoundDevice> {
     let mut found: Vec<BoundDevice> = Vec::new();
     for (annotation, value) in pod.annotations() {
@@ -105,7 +106,8 @@ fn uuids(text: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.len() >= MIN_UUID && (word.starts_with("GPU-") || word.starts_with("MIG-")))
 }
 
-/// Resources that do nothing without another one: the resource, and the one that it needs. By the documents of the plugins.
+/// Resources that have no effect without another resource, each with the resource that it needs, from the documentation
+/// of the plugins.
 const NEEDS: [(&str, &str); 8] = [
     ("tencent.com/vcuda-core", "tencent.com/vcuda-memory"),
     ("tencent.com/vcuda-memory", "tencent.com/vcuda-core"),
@@ -117,10 +119,10 @@ const NEEDS: [(&str, &str); 8] = [
     ("volcano.sh/vgpu-memory-percentage", "volcano.sh/vgpu-number"),
 ];
 
-/// Amount of `vcuda-core` that is one whole GPU, in thousandths: such a request needs no memory.
+/// Amount of `vcuda-core` for one whole GPU, in thousandths. A request for a whole GPU needs no memory resource.
 const WHOLE_GPU: u128 = 100_000;
 
-/// Returns the resources of which a pod requests one without the other that it needs.
+/// Returns the requested resources that lack a request for the resource that they need.
 pub fn half_requests(wanted: &MilliValues) -> Vec<(String, String)> {
     let lacks = |(has, needs): &&(&str, &str)| {
         let is_whole = *has == "tencent.com/vcuda-core" && wanted.get(*has).is_some_and(|amount| *amount >= WHOLE_GPU);

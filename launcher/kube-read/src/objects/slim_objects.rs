@@ -1,7 +1,7 @@
-//! `slim`: removes from an object what an archive does not need (most variables, commands, volumes, annotations), and secrets.
+//! `slim`: removes data from an object that an archive does not need (most variables, commands, volumes, annotations), and secrets.
 //!
-//! The fields that stay are listed, so that a field that Kubernetes adds later, or that contains a secret, is left out. Text that
-//! programs write (below `status`, and in events) stays without what looks like a secret.
+//! The code lists the fields that are kept. So a field that Kubernetes adds later, or that contains a secret, is
+//! removed. Text from programs (below `status`, and in events) is kept, except for parts that look like a secret.
 
 use k8s_openapi::api::core::v1 as api;
 use serde_json::Value;
@@ -115,7 +115,7 @@ const CLAIM: &[&str] = &["status.allocation.devices.results", "status.reservedFo
 const COMPUTE_DOMAIN: &[&str] =
     &["spec.numNodes", "status.status", "status.nodes.name", "status.nodes.status", "status.nodes.cliqueID"];
 
-/// Fields of a ResourceSlice. `basic` is that of versions up to v1beta1.
+/// Fields of a ResourceSlice. The field `basic` exists in versions up to v1beta1.
 const SLICE: &[&str] = &[
     "spec.driver",
     "spec.nodeName",
@@ -126,10 +126,11 @@ const SLICE: &[&str] = &[
     "spec.devices.taints",
 ];
 
-/// Fields of the status that are identifiers of images, in which an at sign is no sign of a secret.
+/// Status fields with image identifiers, in which an at sign is not a sign of a secret.
 const IMAGES: [&str; 2] = ["image", "imageID"];
 
-/// Reasons of a terminated container whose message is that of the container runtime, and not of a program in the container.
+/// Reasons for which the message of a terminated container is from the container runtime, and not from a program in the
+/// container.
 const OF_RUNTIME: [&str; 3] = ["StartError", "ContainerCannotRun", "ContainerStatusUnknown"];
 
 /// The variable that gives GPUs to a container.
@@ -137,7 +138,7 @@ const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// Annotations with which a kubelet describes a static pod.
 const STATIC_POD: &str = "kubernetes.io/config.";
 
-/// Removes what no answer needs from an object of this kind (plural name).
+/// Removes the data that no answer needs from an object of this kind (plural name).
 pub fn slim(kind: &str, object: &mut Value) {
     match kind {
         "nodes" => {
@@ -146,7 +147,7 @@ pub fn slim(kind: &str, object: &mut Value) {
             entries.for_each(only_labels);
             only_uuids(object);
             let metadata = object["metadata"].as_object_mut();
-            // Most nodes have none of them.
+            // Most nodes have no annotation that is kept.
             if let Some(metadata) =
                 metadata.filter(|all| all.get("annotations").is_some_and(|one| one == &serde_json::json!({})))
             {
@@ -190,7 +191,7 @@ fn keep_listed(object: &mut Value, fields: &[&str]) {
     keep(object, "", &is_kept, &starts_any(&[METADATA, fields]));
 }
 
-/// Removes from every text what looks like a secret.
+/// Removes from every text the parts that look like a secret.
 fn without_secrets(value: &mut Value) {
     match value {
         Value::String(text) => *text = clean_keeping_lines(text),
@@ -203,7 +204,7 @@ fn without_secrets(value: &mut Value) {
     }
 }
 
-/// Removes the last messages of the programs in a pod that has nothing to do with GPUs.
+/// Removes the termination messages of programs in a pod that does not use GPUs.
 fn without_messages_of_programs(pod: &mut Value) {
     let is_needed = serde_json::from_value::<api::Pod>(pod.clone()).is_ok_and(|pod| {
         let spec = pod.spec.as_ref();
@@ -241,12 +242,12 @@ fn starts_pod(path: &str) -> bool {
     starts_any(&[METADATA, POD, &CONTAINERS])(path) || CONTAINERS.contains(&path)
 }
 
-/// The words in the command of a device plugin tell which devices it serves.
+/// The command of a device plugin shows which devices it serves.
 fn is_command(path: &str) -> bool {
     CONTAINERS.iter().any(|list| path == format!("{list}.command") || path == format!("{list}.args"))
 }
 
-/// Returns a function that tells whether a path is the beginning of one of these paths.
+/// Returns a function that checks whether a path is the beginning of one of these paths.
 fn starts_any<'a>(lists: &'a [&'a [&'a str]]) -> impl Fn(&str) -> bool + 'a {
     move |path| {
         lists
@@ -256,7 +257,7 @@ fn starts_any<'a>(lists: &'a [&'a [&'a str]]) -> impl Fn(&str) -> bool + 'a {
     }
 }
 
-/// Removes the fields for which `is_kept` is false. Lists are transparent: their entries have the path of the list.
+/// Removes the fields for which `is_kept` is false. The entries of a list have the path of the list.
 fn keep(value: &mut Value, path: &str, is_kept: &dyn Fn(&str) -> bool, is_start: &dyn Fn(&str) -> bool) {
     match value {
         Value::Array(entries) => entries.iter_mut().for_each(|entry| keep(entry, path, is_kept, is_start)),
@@ -275,13 +276,13 @@ fn keep(value: &mut Value, path: &str, is_kept: &dyn Fn(&str) -> bool, is_start:
     }
 }
 
-/// Keeps the times at which labels were written.
+/// Keeps only the times at which labels were written.
 fn only_labels(entry: &mut Value) {
     let labels = entry["fieldsV1"]["f:metadata"]["f:labels"].take();
     entry["fieldsV1"] = serde_json::json!({"f:metadata": {"f:labels": labels}});
 }
 
-/// Keeps of the annotations those of static pods, and the UUIDs of GPUs in the others.
+/// Keeps the annotations of static pods. From other annotations, keeps only the UUIDs of GPUs.
 fn only_uuids(object: &mut Value) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
@@ -290,7 +291,7 @@ fn only_uuids(object: &mut Value) {
             return true;
         }
         let text = value.as_str().unwrap_or_default();
-        // A scheduler writes the GPUs of a pod or node into annotations. What else stands there is not needed.
+        // A scheduler writes the GPUs of a pod or node into annotations. The rest of the annotation is not needed.
         let is_uuid = |word: &&str| word.starts_with("GPU-") || word.starts_with("MIG-");
         let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
         let uuids: Vec<_> = words.filter(is_uuid).collect();

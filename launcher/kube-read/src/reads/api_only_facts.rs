@@ -88,13 +88,13 @@ impl ApiOnlyFacts {
     }
 }
 
-/// Whether data was not read because the user has no permission for the proxy of nodes. Most users have none, and gpu-syringe never asks
-/// for it, so a person is not told.
+/// Returns whether data was not read because the user has no permission for `nodes/proxy`. Most users lack it, and
+/// gpu-syringe never requests it, so this is not shown to people.
 pub fn needs_optional_permission(why: &str) -> bool {
     why.contains("\"nodes/proxy\"")
 }
 
-/// A node without a probe: the facts for the answer, and those for the rules.
+/// The facts of a node without a probe, for the answer and for the rules.
 pub struct Unprobed {
     pub facts: ApiOnlyFacts,
     pub lifecycle: Lifecycle,
@@ -130,7 +130,7 @@ pub async fn read(connection: &Connection, node: &Node, time: Duration) -> Unpro
 }
 
 impl ApiOnlyFacts {
-    /// Returns the facts about a node if only its machine and its events are known.
+    /// Returns the facts of a node if only its machine and its events are known.
     pub fn of(lifecycle: &Lifecycle) -> Self {
         let is_told = |event: &&NodeEvent| event.severity == "Warning" || is_about_gpus(event);
         Self {

@@ -1,4 +1,4 @@
-//! `candidates`: lists all GPU nodes for a Pending pod, with the reasons against each node. `offer`: why no node has the resource.
+//! `candidates`: lists the GPU nodes for a Pending pod, with the reasons against each node. `not_offered`: why no node has the resource.
 
 use std::time::Duration;
 
@@ -56,14 +56,14 @@ pub async fn candidates(
     Ok(Candidates { nodes: candidates, holders, bound_devices })
 }
 
-/// Maximum number of nodes that are named, and of nodes whose pods are read.
+/// Maximum number of nodes that are listed, and maximum number of nodes whose pods are read.
 const NAMED: usize = 3;
 const NODES_READ: usize = 2;
-/// Parts of names of resources that many resources share.
+/// Parts of resource names that many resources have in common.
 const COMMON: [&str; 9] = ["com", "nvidia", "gpu", "amazonaws", "vpc", "shared", "devices", "intel", "mellanox"];
 
-/// Returns that no node of the cluster has a resource of a device plugin that the pod requests, and what would offer it there. `None` if
-/// a node has it, or if this could not be read.
+/// Returns the shortage if no node of the cluster has a device plugin resource that the pod requests, with the changes
+/// that would provide the resource. `None` if a node has it, or if this could not be read.
 pub async fn not_offered(
     connection: &Connection,
     pod: &Pod,
@@ -81,7 +81,7 @@ pub async fn not_offered(
     if offers_others || candidates.iter().any(has_it) {
         return None;
     }
-    // A node without any sign of GPUs may have them: then nothing has found them yet.
+    // A node without any sign of GPUs may have GPUs that no software has found yet.
     let (count, mut nodes) = nodes::collect(connection, None, |_| true, |node| node).await.ok()?;
     let nobody = NodeRequests::default();
     let judged = |node: &Node| candidate(pod, node, &wanted, &nobody, None);
@@ -89,7 +89,7 @@ pub async fn not_offered(
         return None;
     }
     nodes.retain(|node| judged(node).rejections.is_empty());
-    // Nodes that the pod selects, or that look like nodes with GPUs.
+    // Only nodes that the pod selects, or that look like GPU nodes, are read.
     let selector = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
     if selector.is_none_or(|selector| selector.is_empty()) && nodes.iter().any(is_gpu_node) {
         nodes.retain(is_gpu_node);
@@ -106,22 +106,24 @@ pub async fn not_offered(
     let example = names.first().map(|name| format!(" (diagnose_gpu_node for {name})")).unwrap_or_default();
     let changes = match (pods.is_empty(), sets.filter(|_| of_gpus)) {
         (false, _) => vec![
-            format!("repair what offers {resource}{of_nodes}: {}", pods.join("; ")),
-            format!("find out whether the device is there{example}"),
+            format!("repair the pods that offer {resource}{of_nodes}: {}", pods.join("; ")),
+            format!("check whether the node has the device{example}"),
         ],
         (true, Some(sets)) if sets.is_empty() => vec![
             format!(
-                "if a node has GPUs, install what offers them{of_nodes}{example}: the cluster has no DaemonSet of a device plugin or DRA \
+                "if a node has GPUs, install the software that offers them{of_nodes}{example}: the cluster has no DaemonSet of a device plugin or DRA \
                  driver of NVIDIA (device plugin, or the GPU Operator)"
             ),
             "otherwise add nodes with GPUs".to_owned(),
         ],
         (true, Some(sets)) => vec![
             format!("find out why the device plugin registers no GPU{of_nodes}{example}: {}", sets.join("; ")),
-            "if no node has a GPU, add one that has".to_owned(),
+            "if no node has a GPU, add a node with GPUs".to_owned(),
         ],
         (true, None) => vec![
-            format!("run the device plugin that offers {resource}{of_nodes}: no pod of one was found there"),
+            format!(
+                "run the device plugin that offers {resource}{of_nodes}: no pod of this device plugin was found there"
+            ),
             "request a resource that the nodes offer".to_owned(),
         ],
     };
@@ -143,8 +145,8 @@ pub async fn not_offered(
     Some((shortage, linked))
 }
 
-/// Returns the pods of DaemonSets on a node that may offer the resource, each with its state and its log: pods of device plugins, and pods
-/// whose name, images or containers have a part of the resource's name.
+/// Returns the DaemonSet pods on a node that may offer the resource, each with its state and log: pods of device
+/// plugins, and pods whose name, images or containers contain a part of the resource's name.
 async fn providers_on(
     connection: &Connection,
     node: &Node,
@@ -177,7 +179,7 @@ async fn providers_on(
                 .then(|| format!("container {} is not ready ({})", container.name, message.unwrap_or_default()))
         });
         let state = match (pod.ready, waits, warning) {
-            (true, ..) => "is ready and has registered none".to_owned(),
+            (true, ..) => "is ready and has registered no device".to_owned(),
             (false, waits, Some(warning)) => {
                 format!("{}; {}: {}", waits.unwrap_or_default(), warning.reason, warning.message)
             }

@@ -169,7 +169,7 @@ fn or_unread<T>(input: KubernetesInput, read: Result<T, Failure>, unread: &mut V
     read.map_err(|failure| unread.push(unread_input(input, &failure))).ok()
 }
 
-/// Whether a driver for dynamic resource allocation publishes GPUs of the node.
+/// Returns whether a driver for dynamic resource allocation publishes GPUs of the node.
 async fn by_dra(connection: &Connection, node: &str) -> Result<bool, Failure> {
     let mut unknown = Vec::new();
     match resource_claims::read(connection, Some(node), &mut unknown).await? {
@@ -216,7 +216,7 @@ async fn other_nodes(
     Ok(OtherNodes { plugin: Some(plugin), pci_label })
 }
 
-/// Whether a pod on the node has the name of NVIDIA software that advertises GPUs.
+/// Returns whether a pod on the node has the name of NVIDIA software that advertises GPUs.
 async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> Result<bool, Failure> {
     if facts.nvidia_pods.as_ref().is_some_and(|pods| !pods.is_empty()) {
         return Ok(true);

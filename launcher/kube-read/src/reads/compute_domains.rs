@@ -28,7 +28,7 @@ pub(crate) async fn read(
             let exact = objects.iter().find(|object| object["metadata"]["uid"] == uid);
             Ok(exact.or(objects.first()).map(compute_domains::facts))
         }
-        // The label remains on nodes after the driver and its kinds were removed.
+        // The label stays on nodes after the driver and its kinds are removed.
         Ok(Found::Absent) => Ok(None),
         Ok(Found::NotRead(why)) => Err(format!("Listing ComputeDomains: {why}")),
         Err(_) => Err(format!("Listing ComputeDomains: no answer within {time:?}")),

@@ -1,4 +1,4 @@
-//! `list`: reads the DaemonSets of the cluster. `add_to`, `add_refusals`: add the DaemonSets to the facts of a node.
+//! `list`: reads the DaemonSets of the cluster. `add_to`, `add_refusals`: add the DaemonSets, and reasons for missing pods, to a node's facts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -86,7 +86,7 @@ pub async fn add_refusals(connection: &Connection, node: &str, sets: &mut [Daemo
     }
 }
 
-/// Whether the DaemonSet controller created the pod for this node.
+/// Returns whether the DaemonSet controller created the pod for this node.
 fn is_for(pod: &Pod, node: &str) -> bool {
     let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
     let terms = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());

@@ -84,11 +84,11 @@ pub async fn of_node(connection: &Connection, node: &str) -> Result<Vec<NodeEven
     Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 
-/// Kinds of objects that are about a node: the node, its machine, and the status of the autoscaler.
+/// Kinds of objects with events about a node: the node, its machine, and the status of the autoscaler.
 const ABOUT_NODES: [&str; 4] = ["Node", "NodeClaim", "Machine", "ConfigMap"];
 
-/// Reads the events of the node, machine or autoscaler status with this name, newest first. Objects without a namespace have
-/// their events in any namespace.
+/// Reads the events of the node, machine or autoscaler status with this name, newest first. The events of an object
+/// without a namespace can be in any namespace.
 pub async fn about(connection: &Connection, namespace: Option<&str>, name: &str) -> Result<Vec<NodeEvent>, Failure> {
     let path = match namespace {
         Some(namespace) => format!("/api/v1/namespaces/{namespace}/events"),
@@ -113,7 +113,7 @@ pub async fn of_pod(connection: &Connection, namespace: &str, uid: &str) -> Resu
     Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
 }
 
-/// Kinds of objects that are not about a pod, although their names may be the beginning of its name.
+/// Kinds of objects whose events are not about a pod, although their name may be the beginning of the pod's name.
 const NOT_OF_PODS: [&str; 10] = [
     "Pod",
     "Node",
@@ -135,8 +135,8 @@ pub struct PodNames<'a> {
     pub related: &'a [String],
 }
 
-/// Reads the newest warnings about other objects that name the pod, or that the pod names, oldest first. Kind and name of the
-/// object are put before each message.
+/// Reads the newest warnings about other objects that mention the pod or belong to it, oldest first. The kind and name
+/// of the object are added before each message.
 pub async fn warnings_beside(
     connection: &Connection,
     namespace: &str,
@@ -175,8 +175,8 @@ pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Resu
     Ok(events.into_iter().map(refused).collect())
 }
 
-/// Reads the newest events of objects with this name, of one kind or of any, newest first. Events stay in the API for some time after a
-/// deletion.
+/// Reads the newest events of objects with this name, of one kind or of any kind, newest first. The API keeps events
+/// for some time after an object is deleted.
 pub async fn left_of(connection: &Connection, namespace: &str, kind: Option<&str>, name: &str) -> Vec<NodeEvent> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let kind = kind.map_or_else(String::new, |kind| format!("involvedObject.kind={kind},"));
@@ -363,8 +363,8 @@ impl SlimEvent {
         ObjectEvent { kind, object: clean(&object, FIELD), host, event: self.into_node_event() }
     }
 
-    /// Returns whether the event is about another object of the pod: its message contains the name of the pod, or the pod refers to
-    /// the object. The name of a pod begins with the name of its controller.
+    /// Returns whether the event is about another object of the pod: the message contains the name of the pod, or the
+    /// pod refers to the object, or the object has the name of a controller of the pod.
     fn is_beside(&self, pod: &PodNames<'_>) -> bool {
         let InvolvedObject { kind, name, uid, .. } = &self.involved_object;
         let [kind, name, uid] = [kind, name, uid].map(|text| text.as_deref().unwrap_or_default());
@@ -373,7 +373,8 @@ impl SlimEvent {
         }
         let is_related = pod.related.iter().any(|one| one == name || one == uid);
         let controls = pod.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
-        // An autoscaler or a budget of the same name says nothing of a pod; a controller that cannot create a pod means another one.
+        // An event of an autoscaler or disruption budget with this name is not about the pod. An event about a pod that
+        // a controller could not create is about another pod.
         let of_others = NOT_OF_PODS.contains(&kind) || self.reason.as_deref().is_some_and(|why| why == "FailedCreate");
         let words = self.message.as_deref().unwrap_or_default();
         let names_it = words
@@ -382,7 +383,7 @@ impl SlimEvent {
         names_it || (!of_others && (is_related || controls))
     }
 
-    /// Returns the event with kind and name of its object before the message.
+    /// Returns the event with the kind and name of its object before the message.
     fn into_named_event(self) -> PodEvent {
         let InvolvedObject { kind, name, .. } = &self.involved_object;
         let [kind, name] = [kind, name].map(|text| clean(text.as_deref().unwrap_or_default(), FIELD));

@@ -35,7 +35,7 @@ pub struct ExistingPods {
     daemon_pods: Vec<NvidiaPod>,
     /// RuntimeClasses of the pods.
     runtime_classes: Vec<RuntimeClassUse>,
-    /// Pods of which no container has started yet, from the first list.
+    /// Pods in which no container has started yet, from the first list.
     starting_pods: Vec<StartingPod>,
     /// Pods with allocated resources and pods that the kubelet rejected, with their requests, from the newest list.
     gpu_pods: Vec<GpuPod>,
@@ -126,7 +126,7 @@ impl ExistingPods {
         &self.runtime_classes
     }
 
-    /// Returns the pods of which no container has started yet.
+    /// Returns the pods in which no container has started yet.
     pub fn starting_pods(&self) -> &[StartingPod] {
         &self.starting_pods
     }

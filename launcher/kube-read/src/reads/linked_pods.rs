@@ -1,7 +1,8 @@
-//! `of_pod`, `providers`, `of_node`: read the pods to which a problem leads, each with its state and the end of its log.
+//! `of_pod`, `providers`, `of_node`, `named`: read other pods that may explain a problem, each with its state and the end of its log.
 //!
-//! The walk has one step: a pod that a message of the pod names, a pod of the same job that its messages are about, a pod that offers the
-//! missing resource and what that pod needs, the operator that should have created it. Healthy pods and nodes need no request.
+//! Only directly linked pods are read: pods that a message mentions, pods of the same job that messages are about, pods
+//! that offer the missing resource, the pods that these need, and the operator that creates them. Healthy pods and
+//! nodes need no request.
 
 use std::collections::BTreeSet;
 
@@ -25,14 +26,14 @@ use crate::reads::{owned_pods, pod_log};
 const MAX_PODS: usize = 4;
 /// Maximum number of pods of each kind.
 const MAX_OF_KIND: usize = 2;
-/// Maximum number of namespaces in which an operator is looked for.
+/// Maximum number of namespaces in which the operator is searched.
 const NAMESPACES: usize = 3;
 /// Maximum distance between the word `pod` and the name of a pod in a message.
 const NEAR: usize = 60;
-/// Time limit for all requests. No answer depends on them.
+/// Time limit for all requests. The answer does not depend on them.
 const TIME: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Words of messages about another host that was not found or did not answer, lower case.
+/// Phrases, in lower case, in messages about another host that was not found or did not respond.
 const CONNECTIONS: [&str; 16] = [
     "could not resolve",
     "couldn't resolve",
@@ -52,7 +53,7 @@ const CONNECTIONS: [&str; 16] = [
     "rendezvous",
 ];
 
-/// Namespaces of the GPU Operator, by its documentation and by OperatorHub.
+/// Namespaces of the GPU Operator in its documentation and in OperatorHub.
 const OPERATOR_NAMESPACES: [&str; 2] = ["gpu-operator", "nvidia-gpu-operator"];
 
 /// Returns the pod with its state and the end of its log.
@@ -72,8 +73,8 @@ async fn with_logs(connection: &Connection, pods: Vec<(NvidiaPod, Option<String>
     timeout(TIME, join_all(reads)).await.unwrap_or_default()
 }
 
-/// Returns the container whose log may give the reason, and whether the log is that before its last restart: the first container that
-/// holds the pod up, or else the first one that runs.
+/// Returns the container whose log may show the reason, and whether to read the log before its last restart. This is
+/// the first container that is not ready, or else the first running container.
 fn container_to_read(pod: &NvidiaPod) -> Option<(&str, bool)> {
     let waits = |one: &NvidiaContainer| one.state.kind == ContainerStateKind::Waiting;
     let has_run = |one: &NvidiaContainer| one.restarts > 0 || !waits(one);
@@ -84,7 +85,7 @@ fn container_to_read(pod: &NvidiaPod) -> Option<(&str, bool)> {
     Some((container.name.as_str(), waits(container)))
 }
 
-/// Reads the pods to which the messages of a pod lead. `object`: the pod.
+/// Reads the pods that the messages of a pod refer to. `object`: the pod.
 pub async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFacts) -> Vec<LinkedPod> {
     let own = (facts.namespace.as_str(), facts.name.as_str());
     let told = facts.message.iter().chain(&facts.not_ready);
@@ -119,7 +120,7 @@ async fn get(connection: &Connection, namespace: &str, name: &str) -> Option<Lis
     serde_json::from_value(serde_json::to_value(pod).ok()?).ok()
 }
 
-/// Returns the pods that a message names as `NAMESPACE/NAME` after the word `pod`.
+/// Returns the pods that a message mentions as `NAMESPACE/NAME` after the word `pod`.
 fn named_pods(message: &str) -> Vec<(String, String)> {
     let lower = message.to_ascii_lowercase();
     let is_name = |text: &str| name_validation::check_pod_name(text).is_ok();
@@ -137,8 +138,9 @@ fn named_pods(message: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Returns the pods of the namespace that a pod did not reach: its messages are about a host that was not found or did not answer, and
-/// these pods are of its job, or their names stand in its messages and settings, and they are not ready.
+/// Returns the pods of the namespace that the pod could not reach. The messages of the pod must be about a host that
+/// was not found or did not respond. The other pods belong to the same job, or their names are in the messages and
+/// settings of the pod, and they are not ready.
 async fn waited_for(connection: &Connection, object: &Pod, facts: &PodFacts) -> Vec<(ListedPod, String)> {
     let texts: Vec<&str> = texts_of(facts).collect();
     let is_about_others = |text: &&str| {
@@ -172,13 +174,13 @@ async fn waited_for(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
         Some((pod, role.to_owned()))
     });
     let mut found = timeout(TIME, list).await.ok().and_then(Result::ok).unwrap_or_default();
-    // A pod that is named comes before one that belongs to the job.
+    // A pod whose name is mentioned comes before other pods of the job.
     found.sort_by_key(|(_, role)| role.starts_with("it is"));
     found.truncate(MAX_OF_KIND);
     found
 }
 
-/// Returns the last words of the pod: its log, the messages of its containers, and its warnings.
+/// Returns the last texts of the pod: its log, the messages of its containers, and its warnings.
 fn texts_of(facts: &PodFacts) -> impl Iterator<Item = &str> {
     let end = facts.end().filter(|end| end.exit_code != 0).map(|end| end.message);
     let log = facts.log_lines.iter().chain(facts.other_logs.iter().flat_map(|log| &log.lines)).map(String::as_str);
@@ -186,8 +188,8 @@ fn texts_of(facts: &PodFacts) -> impl Iterator<Item = &str> {
     log.chain(end).chain(warnings)
 }
 
-/// Returns the names that can be those of hosts: words with a hyphen of messages and arguments, and whole values of variables, each up to
-/// its first dot or colon.
+/// Returns the names that can be host names: words with a hyphen in messages and arguments, and whole values of
+/// variables, each up to its first dot or colon.
 fn hosts(facts: &PodFacts, texts: &[&str]) -> BTreeSet<String> {
     let label = |text: &str| {
         let host = text.rsplit_once("://").map_or(text, |(_, rest)| rest);
@@ -203,7 +205,8 @@ fn hosts(facts: &PodFacts, texts: &[&str]) -> BTreeSet<String> {
     named.collect()
 }
 
-/// Returns the pods of DaemonSets on a node that may offer a resource, with their logs. `pods`: all pods of DaemonSets on the node.
+/// Returns the DaemonSet pods on a node that may offer a resource, with their logs. `pods`: all DaemonSet pods on the
+/// node.
 pub async fn providers(
     connection: &Connection,
     node: &str,
@@ -218,8 +221,9 @@ pub async fn providers(
     linked
 }
 
-/// Returns the pods of drivers on the node that became ready only after a device plugin had started: the plugin may have found no device.
-/// A driver of network cards counts for the plugins of its namespace, and NVIDIA's driver for those of GPUs.
+/// Returns the driver pods on the node that became ready only after a device plugin had started, because the plugin may
+/// have found no device. A driver of network cards is compared with the plugins of its namespace, and NVIDIA's driver
+/// with GPU plugins.
 fn older_than(plugin: &NvidiaPod, pods: &[NvidiaPod]) -> Vec<String> {
     let of_gpus =
         matches!(plugin.component, Component::DevicePlugin | Component::DraDriver | Component::SandboxDevicePlugin);
@@ -240,8 +244,9 @@ fn older_than(plugin: &NvidiaPod, pods: &[NvidiaPod]) -> Vec<String> {
     later.take(MAX_OF_KIND).collect()
 }
 
-/// Reads the pods that should offer the GPUs of a node that offers none: its device plugins, the MPS daemon that they need, and, if there
-/// is no plugin, the operator that should create one. `daemon_pods`: all pods of DaemonSets on the node.
+/// Reads the pods that should offer the GPUs of a node without advertised GPUs: its device plugins, the MPS daemon that
+/// they need, and, if there is no plugin, the operator that should create one. `daemon_pods`: all DaemonSet pods on the
+/// node.
 pub async fn of_node(
     connection: &Connection,
     node: &str,
@@ -278,7 +283,7 @@ pub async fn of_node(
     linked
 }
 
-/// Reads the logs of pods that findings name.
+/// Reads the logs of the pods that findings refer to.
 pub async fn named(connection: &Connection, node: &str, pods: &[NvidiaPod]) -> Vec<LinkedPod> {
     let role = LinkedPod::NAMED_BY_FINDING;
     let wanted = pods.iter().map(|pod| (pod.clone(), Some(node.to_owned()), role.to_owned()));

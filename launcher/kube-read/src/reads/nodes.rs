@@ -1,5 +1,4 @@
-//! `read`, `find`, `collect`: read one node by name, or all nodes that match. `must_be_ready`: rejects a node on which
-//! no probe can run.
+//! `read`, `find`, `collect`: read one node by name, or all nodes that match. `must_be_ready`: rejects a node that cannot run a probe.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};

@@ -1,4 +1,4 @@
-//! `worst`: reads the pods of a Job, Deployment or another owner in a namespace, and selects the worst pod.
+//! `worst`: reads the pods of an owner or label selector, and selects the worst pod. `not_running_beside`: other pods of a pod's controller.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct OwnedPods {
     pub all: Vec<Pod>,
 }
 
-/// The pods of a call that names no pod.
+/// The selection of pods in a call without the name of a pod.
 #[derive(Clone, Copy, Debug)]
 pub enum PodsOf<'a> {
     Owner(&'a NamedOwner),
@@ -46,14 +46,15 @@ enum State {
     Failed,
 }
 
-/// Returns the pods of an owner, or those with labels; `None` if the namespace has no such pod. Fails if the pods cannot be listed.
+/// Returns the pods of an owner, or the pods with matching labels; `None` if the namespace has no such pod. Fails if
+/// the pods cannot be listed.
 pub async fn worst(connection: &Connection, namespace: &str, of: PodsOf<'_>) -> Result<Option<OwnedPods>, Failure> {
     let selector = if let PodsOf::Selector(selector) = of { Some(selector) } else { None };
     let is_of = |pod: Pod| (!matches!(of, PodsOf::Owner(owner) if !owner.owns(&pod))).then_some(pod);
     Ok(select(in_namespace(connection, namespace, selector, is_of).await?))
 }
 
-/// Lists the pods of a namespace, those with labels that match, and returns what `keep` makes of each.
+/// Lists the pods of a namespace whose labels match, and returns the results of `keep` for each pod.
 pub(crate) async fn in_namespace<P: DeserializeOwned, T>(
     connection: &Connection,
     namespace: &str,
@@ -69,7 +70,7 @@ pub(crate) async fn in_namespace<P: DeserializeOwned, T>(
     pagination::fold(connection, &query, Vec::new, |kept: &mut Vec<T>, pod: P| kept.extend(keep(pod))).await
 }
 
-/// Maximum number of pods beside one.
+/// Maximum number of other pods that are returned for a pod.
 const MAX_BESIDE: usize = 32;
 
 /// Controllers whose pods do not wait for each other.
@@ -81,13 +82,14 @@ pub(crate) fn controller_of_job(pod: &Pod) -> Option<&OwnerReference> {
     controller.filter(|owner| !INDEPENDENT.contains(&owner.kind.as_str()))
 }
 
-/// Returns the other pods of the pod's controller that do not run, each with its phase: the program of a pod that runs may wait for them.
+/// Returns the other pods of the pod's controller that do not run, each with its phase. The program of a running pod
+/// may be waiting for them.
 pub async fn not_running_beside(connection: &Connection, pod: &Pod) -> Vec<String> {
     let Some(controller) = controller_of_job(pod) else { return Vec::new() };
     let waiting = |other: Pod| {
         let phase = other.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
         let is_beside = other.owner_references().iter().any(|owner| owner.uid == controller.uid);
-        // A Job keeps the pods that failed before the present ones.
+        // A Job keeps its failed pods after it has created new pods.
         let waits = phase == "Pending" || (phase == "Failed" && controller.kind != "Job");
         (waits && is_beside && other.name_any() != pod.name_any()).then(|| format!("{} ({phase})", other.name_any()))
     };

@@ -96,7 +96,7 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
                         .to_owned(),
                     Some(_) => format!(
                         "Check the name and the namespace (on the command line: -n NAMESPACE). If it exists, it is suspended, waits in a queue, or \
-                         its pods are deleted: kubectl describe -n {namespace} {} says which; with Kueue also kubectl get workloads -n {namespace}.",
+                         its pods are deleted: kubectl describe -n {namespace} {} shows the reason; with Kueue, also run kubectl get workloads -n {namespace}.",
                         target.text()
                     ),
                 },
@@ -120,10 +120,10 @@ async fn worst_of(connection: &Connection, namespace: &str, owned: OwnedPods) ->
     ReadPod { selected_of: Some(phases), others, all, ..with_events(connection, namespace, worst).await }
 }
 
-/// Returns the facts of a job without pods, if its newest event says why it has none. `events`: newest first.
+/// Returns the facts of a job without pods, if its newest event shows the reason. `events`: newest first.
 fn job_without_pods(namespace: &str, target: &NamedOwner, events: Vec<events::NodeEvent>) -> Option<PodFacts> {
     let tells = |event: &events::NodeEvent| JOB_REASONS.iter().any(|reason| event.reason.contains(reason));
-    // The controller deletes the pods after its decision.
+    // The controller deletes the pods after this event.
     let newest = events.iter().position(|event| event.reason != "SuccessfulDelete")?;
     if !tells(&events[newest]) {
         return None;
@@ -165,7 +165,8 @@ async fn with_events(connection: &Connection, namespace: &str, pod: Pod) -> Read
     ReadPod { object: Some(pod), facts, no_events, selected_of: None, others: Vec::new(), all: Vec::new() }
 }
 
-/// Reads the warnings about objects that name the pod or that the pod belongs to. Not having them leaves the explanation as it is.
+/// Reads the warnings about objects that mention the pod or that the pod belongs to. If they cannot be read, the
+/// explanation does not change.
 async fn warnings_beside(connection: &Connection, namespace: &str, pod: &Pod) -> Vec<PodEvent> {
     let related = pod_facts::related_names(pod);
     let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
@@ -214,7 +215,8 @@ async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Op
     Some(pod_facts::not_created(namespace, name, newest.controller.clone(), events))
 }
 
-/// Whether `controller` could create a pod or ReplicaSet with `name`: the controller's name, optionally with one suffix.
+/// Returns whether `controller` could create a pod or ReplicaSet with `name`: the controller's name, optionally with
+/// one suffix.
 fn is_named_after(name: &str, controller: &str) -> bool {
     let Some(rest) = name.strip_prefix(controller).filter(|_| !controller.is_empty()) else { return false };
     rest.is_empty() || rest.strip_prefix('-').is_some_and(|suffix| !suffix.is_empty() && !suffix.contains('-'))

@@ -83,8 +83,8 @@ async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<O
     }
 }
 
-/// Whether the API server itself reports that it does not serve the API group. Its response is plain text, and differs
-/// from the response of a proxy.
+/// Returns whether the API server itself reports that it does not serve the API group. Its response is plain text, and
+/// differs from the response of a proxy.
 fn is_unknown_group(status: &Status) -> bool {
     status.code == 404 && (!is_not_a_status(status) || status.message.trim() == "404 page not found")
 }

@@ -1,4 +1,4 @@
-//! `read`: lists the objects of a cluster that answers need, for an archive.
+//! `read`: lists the Kubernetes objects that an archive contains, without the data that no answer needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::reads::node_lifecycle::{Found, list};
 /// Maximum number of pages of a list, with 500 objects each.
 const MAX_PAGES: usize = 400;
 
-/// The kinds, each with its paths. Of several versions, the first one that the cluster serves is read.
+/// The kinds, each with its paths. If a kind has several versions, the first version that the cluster serves is read.
 const KINDS: [(&str, &[&str]); 10] = [
     ("nodes", &["/api/v1/nodes"]),
     ("pods", &["/api/v1/pods"]),
@@ -53,7 +53,8 @@ pub struct SavedObjects {
     pub unread: BTreeMap<&'static str, String>,
 }
 
-/// Lists the objects. With `nodes`, only those of these nodes, the pods that have no node, and the DaemonSets of the cluster.
+/// Lists the objects. With `nodes`, only the objects of these nodes, the pods without a node, and objects of the whole
+/// cluster, such as DaemonSets.
 pub async fn read(connection: &Connection, nodes: Option<&BTreeSet<String>>) -> SavedObjects {
     let is_wanted = |kind: &str, object: &Value| {
         let Some(nodes) = nodes else { return true };
@@ -63,7 +64,7 @@ pub async fn read(connection: &Connection, nodes: Option<&BTreeSet<String>>) -> 
                 let node = text(&object["spec"]["nodeName"]);
                 node.is_empty() || nodes.contains(&node)
             }
-            // A slice without a node is one of a pool that several nodes share.
+            // A slice without a node belongs to a pool that several nodes share.
             "resourceslices" => {
                 let node = text(&object["spec"]["nodeName"]);
                 node.is_empty() || nodes.contains(&node)
@@ -100,7 +101,7 @@ pub async fn read(connection: &Connection, nodes: Option<&BTreeSet<String>>) -> 
 }
 
 impl SavedObjects {
-    /// Removes the claims that only pods that are not in the list have reserved.
+    /// Removes the claims that are reserved only for pods outside of the list.
     fn remove_claims_of_others(&mut self) {
         let pods = self.names("pods");
         if let Some(claims) = self.lists.get_mut("resourceclaims") {

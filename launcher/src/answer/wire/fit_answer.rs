@@ -15,9 +15,9 @@ use crate::answer::wire::shape::{AnswerShape, Text};
 pub(crate) const TRUNCATED: &str = "truncated";
 /// Lengths to which texts are shortened, one after the other, if lists with one entry are still too large.
 const TEXT_LENGTHS: [usize; 4] = [2000, 1000, 500, 200];
-/// A list loses this share of its entries at a time, and at least one entry.
+/// The share of its entries that a list loses in one step. A step removes at least one entry.
 const SHARE: usize = 16;
-/// The share while the answer is more than twice as large as it may be.
+/// The larger share, for an answer of more than twice the maximum size.
 const LARGE_SHARE: usize = 2;
 
 /// Truncates lists, then texts, until the answer fits.
@@ -113,7 +113,8 @@ fn largest(value: &Value, shape: &AnswerShape, path: &mut Vec<Step>) -> Option<F
     found
 }
 
-/// Whether the field is truncated together with another field: the matrix of a topology has rows and columns for its `gpus`.
+/// Returns whether the field is truncated together with another field: the matrix of a topology has rows and columns
+/// for its `gpus`.
 fn is_part_of_another(fields: &Map<String, Value>, name: &str) -> bool {
     name == "matrix" && fields.get("gpus").and_then(Value::as_array).is_some_and(|gpus| gpus.len() > 1)
 }
@@ -181,7 +182,7 @@ fn remove_largest(map: &mut Map<String, Value>) -> Option<String> {
     Some(key)
 }
 
-/// Whether the first entry is older than the last.
+/// Returns whether the first entry is older than the last entry.
 fn is_oldest_first(list: &[Value]) -> bool {
     let time = |entry: Option<&Value>| {
         let entry = entry?;
@@ -190,7 +191,7 @@ fn is_oldest_first(list: &[Value]) -> bool {
     time(list.first()).zip(time(list.last())).is_some_and(|(first, last)| first < last)
 }
 
-/// Keeps the rows and columns of the remaining GPUs.
+/// Keeps the rows and columns of the remaining GPUs in the matrix.
 fn cut_matrix(topology: &mut Map<String, Value>) {
     let left = topology.get("gpus").and_then(Value::as_array).map_or(0, Vec::len);
     if let Some(Value::Array(rows)) = topology.get_mut("matrix") {

@@ -112,7 +112,7 @@ fn first_clause(text: &str) -> String {
     paragraph[..end].trim_end_matches('.').to_owned()
 }
 
-/// Removes `null` from the types of an optional argument, which a caller leaves out, and what tells a caller nothing.
+/// Removes what a caller does not need: `null` as a type or default of an optional argument, and the integer format.
 fn reduce(schema: &mut Schema) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|word| word != "null");
@@ -124,6 +124,6 @@ fn reduce(schema: &mut Schema) {
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }
-    // The size of an integer in this program. The limits of an argument are in `minimum` and `maximum`.
+    // The format is the size of an integer in this program. The limits of an argument are in `minimum` and `maximum`.
     schema.remove("format");
 }

@@ -1,4 +1,4 @@
-//! `AnswerShape`: the fields and maps of an answer, and who wrote each string, from the JSON Schema of its type.
+//! `AnswerShape`: the fields and maps of an answer, and the author of each string (`Text`), from the JSON Schema of the answer's type.
 //!
 //! A string is third-party text if a node, a tenant or a user of the cluster wrote it, or if it quotes such a text. It is
 //! our own text only if its type is an enum, a time or a PCI address, or if the field has the mark `x-text`. So a new
@@ -15,7 +15,7 @@ const MARK: &str = "x-text";
 const OWN: &str = "own";
 const WHOLE: &str = "whole";
 
-/// Who wrote a string. If two types allow a string, the greater of the two values applies.
+/// The author of a string. If two types allow a string, the greater of the two values applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Text {
     /// Text of the launcher. It is not changed.
@@ -30,7 +30,7 @@ pub(crate) enum Text {
 /// The shape of a value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnswerShape {
-    /// Who wrote a string of this shape, or the keys of a map. `None`: the schema allows no string.
+    /// The author of a string of this shape, or of the keys of a map. `None`: the schema allows no string.
     text: Option<Text>,
     fields: BTreeMap<String, AnswerShape>,
     /// The values of a list or of a map.
@@ -87,12 +87,12 @@ impl AnswerShape {
         self
     }
 
-    /// Returns who wrote a string of this shape, or the keys of a map.
+    /// Returns the author of a string of this shape, or of the keys of a map.
     pub(crate) fn text(&self) -> Text {
         self.text.unwrap_or_default()
     }
 
-    /// Whether the keys are data. In this case, entries may be left out, unlike the fields of a struct.
+    /// Returns whether the keys are data. In this case, entries may be left out, unlike the fields of a struct.
     pub(crate) fn is_map(&self) -> bool {
         self.is_map
     }
@@ -182,7 +182,7 @@ mod tests {
              terminal_command token unknown.section verdicts xid.action xid.class xid.differs_from_nvidia_because xid.mnemonic xid.name \
              xid.note xid.nvidia_action xid.nvidia_investigation";
 
-    /// Each mark promises that no text of a node, a tenant or an API object gets into the field.
+    /// A field may have a mark only if no text of a node, a tenant or an API object gets into the field.
     #[test]
     fn only_these_fields_of_all_answers_hold_our_own_text() {
         let (mut by_type, mut by_mark) = (BTreeSet::new(), BTreeSet::new());

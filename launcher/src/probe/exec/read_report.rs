@@ -17,7 +17,7 @@ use kube_read::Failure;
 
 /// Problem code of a probe that rejects an action because the action was already started.
 const ALREADY_RUN: &str = "already_run";
-/// Lowest exit code that stands for a signal (128 plus the signal): a crash or an OOM kill, which may not happen again.
+/// Lowest exit code for a signal (128 plus the signal): a crash or an OOM kill, which may not happen again.
 const SIGNALLED: i32 = 128;
 /// Pause between two requests for the outcome of an action. A reset can take minutes.
 const ASK_EVERY: Duration = Duration::from_secs(2);

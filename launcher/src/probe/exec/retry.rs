@@ -39,7 +39,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MAX_LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// Time limit of one read of the pod or its events.
 const LOOK_TIME: Duration = Duration::from_secs(3);
-/// Time for which an exec may be rejected after the container was seen running. After this time, the start is not the cause.
+/// Maximum time in which an exec may be rejected after the container is running. After this time, the start is not the
+/// cause.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// Number of rejected websockets after which the method is given up. A single rejection may be from a proxy that is

@@ -41,8 +41,8 @@ const DEAD_AFTER: Duration = Duration::from_secs(16);
 /// Maximum number of bytes of standard input in one frame.
 const INPUT_FRAME_BYTES: usize = 32 << 10;
 
-/// Size of the buffer for what is read. The library's 128 KiB would be the largest part of the memory of a survey, and are filled with
-/// zeros before each read.
+/// Size of the buffer for reads. The library's default of 128 KiB would use most of the memory of a call about many
+/// nodes, and the buffer is filled with zeros before each read.
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// The output of one command.
@@ -134,7 +134,7 @@ pub(crate) async fn run(
         timeout(connect_time, client.connect(request)).await.map_err(|_| ExecError::Timeout(connect_time))??;
     started();
     let half_close = connection.supports_stream_close();
-    // Nothing was read from the stream yet, so that it can get smaller buffers.
+    // No data was read from the stream yet, so its buffers can still be replaced by smaller ones.
     let stream = connection.into_stream().into_inner();
     let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
     let stream = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;

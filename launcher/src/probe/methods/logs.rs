@@ -45,9 +45,9 @@ pub(in crate::probe) struct Logs(PodLifecycle);
 /// State of the container while the launcher waits for its document.
 #[derive(Default)]
 struct Progress {
-    /// The time when the container was first seen running or terminated.
+    /// The time at which the launcher first found the container running or terminated.
     started: Option<Instant>,
-    /// The time when the container was first seen terminated, and its final state.
+    /// The time at which the launcher first found the container terminated, and its final state.
     ended: Option<(Instant, ContainerStateTerminated)>,
     /// The reason why the container will not print a document.
     fatal: Option<FatalState>,

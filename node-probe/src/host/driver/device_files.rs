@@ -1,5 +1,7 @@
-//! Device files of the NVIDIA driver: the files that exist, and the files that should exist (`read`, `list`).
-//! Only the names are checked: whether a container may open a file depends on its device cgroup (see `container_devices`).
+//! `read`, `list`: device files of the NVIDIA driver that exist, and device files that are missing.
+//!
+//! Only the names are checked: whether a container may open a file depends on its device cgroup (see
+//! `container_devices`).
 
 use std::io;
 use std::path::Path;

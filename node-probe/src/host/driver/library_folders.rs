@@ -1,4 +1,4 @@
-//! Lists the library folders of an installed driver on the platforms of Kubernetes nodes (`folders`).
+//! `folders`: lists the folders in which the driver's libraries can be, on the platforms of Kubernetes nodes.
 
 use std::sync::LazyLock;
 
@@ -48,7 +48,7 @@ pub(in crate::host) fn folders(root: &Root, foreign: bool) -> Vec<String> {
     folders
 }
 
-/// Returns the known folders that no file needs to be read for.
+/// Returns the known folders. No file is read.
 pub(in crate::host) fn known() -> impl Iterator<Item = String> {
     let fixed = FOLDERS.iter().filter(|folder| !folder.ends_with("/*"));
     fixed.map(|folder| folder.replace("{arch}", std::env::consts::ARCH))

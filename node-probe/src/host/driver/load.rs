@@ -1,4 +1,4 @@
-//! Reads facts about why the nvidia module is not loaded (`read`): the kernel's requirements, and available modules.
+//! `read`: reads facts that explain why the nvidia module is not loaded: kernel requirements, available modules.
 //!
 //! The requirements are Secure Boot, lockdown and SELinux. The facts are only read if there are GPUs and the module is
 //! not loaded, because reading EFI variables is slow.

@@ -1,4 +1,4 @@
-//! Reads the versions of the driver's parts and GSP firmware, and the paths of a CDI specification and of the toolkit.
+//! Reads driver versions, GSP firmware versions, and the paths of a CDI specification and NVIDIA's container runtime.
 //!
 //! This module only reads files: no library is loaded, and no package database is read.
 
@@ -67,7 +67,8 @@ pub(in crate::host) fn versions(paths: &Paths) -> DriverVersions {
     }
 }
 
-/// Returns the type of module from `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build …`.
+/// Returns the flavor of the module, from `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release
+/// Build …`.
 fn flavor(banner: &str) -> String {
     let open = banner.lines().next().is_some_and(|line| line.contains("Open Kernel Module"));
     if open { "open" } else { "proprietary" }.to_owned()

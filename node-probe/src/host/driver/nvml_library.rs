@@ -1,9 +1,10 @@
-//! Searches for the driver's NVML library (`libraries`), which the host section reports and from which NVML is loaded.
+//! `libraries` and `cuda_libraries`: search for the driver's NVML library and CUDA library. The host section reports the first.
 //!
-//! A library runs with the privileges of the probe. So the library comes from the root of the node, from a driver's root
-//! that is owned by the user root, or from the root of the probe's container. Files in the container come from the probe's
-//! image or the container runtime, and the same checks apply. The library never comes from the root of another pod. If only
-//! the root of a pod is visible ([`Owner::Workload`]), the library of that pod is marked: see [`Library::foreign`].
+//! A library runs with the privileges of the probe. Therefore, the library comes from the root of the node, from a
+//! driver's root that is owned by the user root, or from the root of the probe's container. Files in the container come
+//! from the probe's image or the container runtime, and the same checks apply. The library never comes from the root of
+//! another pod. If only the root of a pod is visible ([`Owner::Workload`]), the library of that pod is marked: see
+//! [`Library::foreign`].
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +14,12 @@ use crate::paths::{Owner, Paths};
 use crate::trusted_file::{self, Distrust, TrustedFile};
 use crate::{bounded, cgroup, files};
 
-/// The SONAME of the library.
-const NAME: &str = "libnvidia-ml.so.1";
-/// The part of the real file name before the version.
-const PREFIX: &str = "libnvidia-ml.so.";
+/// A library of the driver: the part of the real file name before the version. With `1` it is the SONAME.
+#[derive(Clone, Copy)]
+struct Prefix(&'static str);
+
+const NVML: Prefix = Prefix("libnvidia-ml.so.");
+const CUDA: Prefix = Prefix("libcuda.so.");
 /// Maximum number of bytes that are read of the memory map of one process.
 const MAX_MAPS_BYTES: usize = 4 << 20;
 
@@ -50,29 +53,46 @@ pub(crate) struct Library {
 /// Returns the libraries that exist, best first: libraries of the loaded module's version, then the others in the order of
 /// the search. Libraries that must not be loaded are last.
 pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
+    find(NVML, paths, loaded)
+}
+
+/// Returns the CUDA libraries that exist, in the order of [`libraries`].
+pub(crate) fn cuda_libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
+    find(CUDA, paths, loaded)
+}
+
+fn find(prefix: Prefix, paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     let mut found = Vec::new();
     // The root of the probe. A saved file tree has no such root.
     if paths.proc == Path::new("/proc") && paths.host != Path::new("/") {
-        found_in(trusted_file::root_below(Path::new("/"), ""), Path::new("/"), loaded, &mut found);
+        found_in(trusted_file::root_below(Path::new("/"), ""), Path::new("/"), (prefix, loaded), &mut found);
     }
     let foreign = paths.owner == Owner::Workload;
     for below in library_folders::DRIVER_ROOTS {
         if foreign {
             let root = Root::open(&paths.host).ok().and_then(|host| host.below(below));
-            root.into_iter().for_each(|root| search(&root, loaded, true, &mut found));
+            root.into_iter().for_each(|root| search(&root, (prefix, loaded), true, &mut found));
         } else {
-            found_in(trusted_file::root_below(&paths.host, below), &paths.host.join(below), loaded, &mut found);
+            found_in(
+                trusted_file::root_below(&paths.host, below),
+                &paths.host.join(below),
+                (prefix, loaded),
+                &mut found,
+            );
         }
     }
     found.sort_by_key(|library| (library.file.is_err(), library.rank(loaded)));
     found
 }
 
+/// A library, and the version of the loaded module.
+type Wanted<'a> = (Prefix, Option<&'a str>);
+
 /// Searches one root directory of the node. If users other than root could have created the directory, it is reported
 /// with the reason.
-fn found_in(root: Result<Root, Distrust>, path: &Path, loaded: Option<&str>, found: &mut Vec<Library>) {
+fn found_in(root: Result<Root, Distrust>, path: &Path, wanted: Wanted<'_>, found: &mut Vec<Library>) {
     match root {
-        Ok(root) => search(&root, loaded, false, found),
+        Ok(root) => search(&root, wanted, false, found),
         Err(Distrust::Absent(_)) => {}
         Err(distrust) => {
             found.push(Library { path: path.to_owned(), version: None, file: Err(distrust), foreign: false });
@@ -80,30 +100,31 @@ fn found_in(root: Result<Root, Distrust>, path: &Path, loaded: Option<&str>, fou
     }
 }
 
-fn search(root: &Root, loaded: Option<&str>, foreign: bool, found: &mut Vec<Library>) {
+fn search(root: &Root, (prefix, loaded): Wanted<'_>, foreign: bool, found: &mut Vec<Library>) {
+    let Prefix(name) = prefix;
     for folder in library_folders::folders(root, foreign) {
-        let exact = loaded.map(|version| format!("{folder}/{PREFIX}{version}"));
-        let usual = format!("{folder}/{NAME}");
+        let exact = loaded.map(|version| format!("{folder}/{name}{version}"));
+        let usual = format!("{folder}/{name}1");
         let mut paths: Vec<String> = exact.into_iter().chain([usual]).collect();
         if !paths.iter().any(|path| root.find(path).is_some()) {
-            paths = versioned(root, &folder);
+            paths = versioned(root, &folder, prefix);
         }
         for path in paths {
-            add(root, &path, foreign, found);
+            add(root, &path, prefix, foreign, found);
         }
     }
 }
 
 /// Returns the versioned files in the folder, for a folder without the usual link.
-fn versioned(root: &Root, folder: &str) -> Vec<String> {
+fn versioned(root: &Root, folder: &str, Prefix(prefix): Prefix) -> Vec<String> {
     let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
-    let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(version::is_version);
+    let is_library = |name: &String| name.strip_prefix(prefix).is_some_and(version::is_version);
     let mut names: Vec<String> = names.into_iter().filter(is_library).collect();
-    bounded::cut(&mut names, MAX_VERSIONS, "versions of the NVML library in one folder");
+    bounded::cut(&mut names, MAX_VERSIONS, "versions of a library of the driver in one folder");
     names.into_iter().map(|name| format!("{folder}/{name}")).collect()
 }
 
-fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
+fn add(root: &Root, path: &str, Prefix(prefix): Prefix, foreign: bool, found: &mut Vec<Library>) {
     let file = trusted_file::open_in(root, path, !foreign);
     let real = match &file {
         Ok(file) => Some(file.path.clone()),
@@ -116,16 +137,16 @@ fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
         return;
     }
     let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let version = name.strip_prefix(PREFIX).filter(|version| version::is_version(version)).map(str::to_owned);
+    let version = name.strip_prefix(prefix).filter(|version| version::is_version(version)).map(str::to_owned);
     found.push(Library { path: real, version, file, foreign });
 }
 
-/// Returns libraries that processes of the node have mapped, in the root of the node. This search comes last, to find a
+/// Returns NVML libraries that processes of the node have mapped, in the root of the node. This search comes last, to find a
 /// driver that is installed in an unknown folder.
 ///
 /// The path comes from a process, and a process of a pod could provide the path of a file of its own image: the runtime
-/// unpacks images into a folder of the node, and root owns these files. So processes of pods, and processes with an
-/// unreadable cgroup, are skipped.
+/// unpacks images into a folder of the node, and root owns these files. Therefore, processes of pods and processes with
+/// an unreadable cgroup are skipped.
 pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
     let mut found = Vec::new();
     if paths.owner == Owner::Workload {
@@ -145,7 +166,7 @@ pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
         let maps = String::from_utf8_lossy(&maps);
         let path = mapped_path(&maps).filter(|path| !IMAGES.iter().any(|folder| path.starts_with(folder)));
         if let Some(path) = path {
-            add(&host, path, false, &mut found);
+            add(&host, path, NVML, false, &mut found);
         }
     }
     found

@@ -1,4 +1,4 @@
-//! Counts the GPUs that the driver has to initialize before NVML can read them (`uninitialized_gpus`).
+//! `uninitialized_gpus`: counts the GPUs that the driver must initialize before NVML can read them.
 //!
 //! Without persistence mode, the driver closes a GPU when its last user exits. The initialization takes one to three seconds
 //! per GPU.

@@ -1,4 +1,4 @@
-//! `claims`: reads the claims of dynamic resource allocation that the kubelet prepared (file `dra_manager_state`).
+//! `claims`: reads the resource claims (DRA) that the kubelet prepared, from the file `dra_manager_state`.
 //!
 //! Format since Kubernetes 1.32: `{"Data": "<JSON as text>", "Checksum": n}` with `ClaimInfoStateList`. Limits: the file has
 //! the device names of the driver (`gpu-0`, `gpu-0-mig-19-2-0`), but no UUIDs and no containers, because a claim belongs to

@@ -1,9 +1,9 @@
-//! Makes one unary gRPC call without arguments over a unix socket (`call`).
+//! `call`: makes one unary gRPC call without arguments over a unix socket.
 //!
-//! A gRPC library needs an asynchronous runtime and is as large as the whole probe, which is uploaded to the node. One call
-//! on a separate connection needs only a part of HTTP/2 (RFC 9113): the client sends literal headers, and reads only the
-//! message and the end of the stream from the response. Response headers are not decoded: a response without a message is an
-//! error, independent of its `grpc-status`.
+//! A gRPC library needs an asynchronous runtime and is as large as the whole probe, which is uploaded to the node. One
+//! call on a separate connection needs only a part of HTTP/2 (RFC 9113): the client sends literal headers, and reads
+//! only the message and the end of the stream from the response. Response headers are not decoded: a response without a
+//! message is an error, whatever its `grpc-status` is.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

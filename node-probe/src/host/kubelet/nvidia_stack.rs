@@ -1,4 +1,4 @@
-//! Reads traces of NVIDIA's Kubernetes software (`read`): plugin sockets, validation files, processes, inotify limits.
+//! `read`: reads traces of NVIDIA's Kubernetes software: plugin sockets, validation files, processes, inotify limits.
 //!
 //! The traces are sockets of device plugins, registrations of DRA drivers, validation files of the GPU Operator, processes,
 //! and the inotify limits that device plugins may reach.

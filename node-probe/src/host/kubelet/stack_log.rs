@@ -1,7 +1,8 @@
-//! Reads the end of the log of one container of NVIDIA's software for Kubernetes, from `/var/log/pods` (`read`).
+//! `read`: reads the end of the log of one container of NVIDIA's software for Kubernetes, from `/var/log/pods`.
 //!
-//! Other logs cannot be read. The name of the pod must belong to this software, and the files must be in the pod's own
-//! folder, or be Docker's log of one container. A pod that mounts `/var/log` of the host can create links there.
+//! The logs of other containers cannot be read. The name of the pod must belong to this software, and the files must be
+//! in the pod's own folder, or be Docker's log of one container. A pod that mounts `/var/log` of the host can create
+//! links there.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -19,7 +20,8 @@ use crate::paths::{Owner, Paths};
 /// The kubelet's log folder. It has one folder per pod, `NAMESPACE_NAME_UID`, with one folder per container.
 const PODS: &str = "/var/log/pods";
 
-/// Parts of pod names whose logs may be read. `nvidia` alone is also part of the names of workloads.
+/// Parts of names of pods whose logs may be read. The word `nvidia` alone is not in this list, because names of
+/// workloads also contain it.
 static NAMES: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/log_pods.tsv")).collect());
 
 /// Maximum number of bytes that are read.

@@ -1,4 +1,6 @@
-//! Reads whether the clock is synchronized (`read`), with `adjtimex`, which changes nothing here.
+//! `read`: reads whether the clock is synchronized, and which time service runs.
+//!
+//! The call of `adjtimex` changes nothing.
 
 #![allow(unsafe_code, reason = "no crate of this program offers adjtimex")]
 
@@ -9,13 +11,13 @@ use syringe_core::facts::host_levels::Clock;
 use crate::host::process::daemons::{Named, TIME_SERVICES};
 use crate::paths::Paths;
 
-/// The flag of the kernel for a clock that no time service has corrected for long (`STA_UNSYNC`).
+/// The kernel sets this flag if no time service has corrected the clock for a long time (`STA_UNSYNC`).
 const UNSYNCHRONIZED: c_int = 0x40;
 
 /// `struct timex` of 64-bit Linux up to the field `status`, and room for the rest: 208 bytes.
 #[repr(C)]
 struct Timex {
-    /// The values to change; 0 only reads.
+    /// The values to change; 0 changes nothing.
     modes: c_uint,
     offset: i64,
     frequency: i64,

@@ -1,4 +1,4 @@
-//! Reads the CPUs (`read`: present, online, governors) and the CPUs and memory of each socket (`sockets`) from sysfs.
+//! `read`: reads the CPUs (present, online, governors) from sysfs. `sockets`: reads the CPUs and memory of each socket.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,10 +11,11 @@ use crate::paths::Paths;
 
 const CPUS: &str = "devices/system/cpu";
 
-/// Maximum number of CPUs whose governor is read. Of more CPUs, every second, third … is read.
+/// Maximum number of CPUs whose governor is read. If there are more, only every second or third CPU (and so on) is
+/// read.
 const MAX_POLICIES: usize = 32;
 
-/// Maximum number of NUMA nodes that are read. A GPU of a Grace module adds eight nodes without CPUs.
+/// Maximum number of NUMA nodes that are read. The GPU of a Grace module adds eight nodes without CPUs.
 const MAX_NODES: usize = 128;
 
 /// Maximum number of different governors in the report.
@@ -51,8 +52,8 @@ pub(super) fn read(paths: &Paths) -> Option<Cpus> {
     })
 }
 
-/// Returns the sockets, if there are several. A NUMA node belongs to the socket of its first CPU; nodes without CPUs (memory of a GPU, CXL)
-/// belong to none.
+/// Returns the sockets, if there are several. A NUMA node belongs to the socket of its first CPU. Nodes without CPUs
+/// (memory of a GPU, CXL) belong to no socket.
 pub(super) fn sockets(paths: &Paths) -> Vec<Socket> {
     let sockets = all_sockets(&paths.sys).unwrap_or_default();
     if sockets.len() > 1 { sockets } else { Vec::new() }
@@ -83,7 +84,7 @@ fn is_node(name: &str) -> bool {
     name.strip_prefix("node").is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
-/// Parses a list of CPUs: `0-3,8`. The kernel supports 8192 CPUs; more are not listed.
+/// Parses a list of CPUs: `0-3,8`. CPUs above the kernel's maximum of 8192 are omitted.
 fn list(text: &str) -> Vec<u32> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -1,4 +1,6 @@
-//! Reads the space of the file systems that a node needs (`read`), through the host's root. Network file systems are never touched.
+//! `read`: reads the space of the local file systems that a node needs, through the host's root.
+//!
+//! Network file systems are never accessed.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +11,7 @@ use crate::files;
 use crate::in_root::{LOCAL, Root};
 use crate::paths::Paths;
 
-/// The checked paths. Of each line, the first path that exists is checked.
+/// The checked paths. In each line, the first path that exists is checked.
 const CHECKED: [&[&str]; 5] = [
     &["/"],
     &["/var/lib/kubelet", "/var/lib/k0s/kubelet", "/var/snap/microk8s/common/var/lib/kubelet"],
@@ -55,7 +57,7 @@ pub(super) fn read(paths: &Paths) -> Vec<FileSystem> {
             inodes: has_inodes.then_some(space.f_files),
             inodes_free: has_inodes.then_some(space.f_ffree),
         };
-        // Subvolumes of btrfs have device numbers of their own.
+        // Subvolumes of btrfs have their own device numbers.
         let is_same = |of: u64, known: &FileSystem| {
             let space = |of: &FileSystem| (of.kind.clone(), of.total_bytes, of.available_bytes);
             known.read_only == one.read_only && (of == device || space(known) == space(&one))
@@ -85,14 +87,15 @@ struct Mount<'a> {
     read_only: bool,
 }
 
-/// Parses `DEVICE PATH TYPE OPTIONS 0 0`. A path with blanks has escapes, and is none of the checked paths.
+/// Parses `DEVICE PATH TYPE OPTIONS 0 0`. A path with spaces contains escapes; none of the checked paths has spaces.
 fn mount(line: &str) -> Option<Mount<'_>> {
     let mut words = line.split(' ').skip(1);
     let (at, kind, options) = (Path::new(words.next()?), words.next()?, words.next()?);
     Some(Mount { at, kind, read_only: options.split(',').next() == Some("ro") })
 }
 
-/// Returns the mount of a path: the longest one, and of several at one place the last one, which hides the others.
+/// Returns the mount of a path: the mount with the longest matching path. If several have the same path, the last one
+/// hides the others.
 fn mount_of<'m, 'a>(mounts: &'m [Mount<'a>], path: &str) -> Option<&'m Mount<'a>> {
     let above = mounts.iter().filter(|mount| Path::new(path).starts_with(mount.at));
     above.max_by_key(|mount| mount.at.components().count())

@@ -1,4 +1,4 @@
-//! Reads the levels of the host (`read`): file systems, arrays, clock, limits, CPUs, sockets, pressure, kernel taint.
+//! `read`: reads the state of the host: file systems, RAID arrays, clock, limits, CPUs, pressure, kernel taint.
 
 mod clock;
 mod cpus;
@@ -16,10 +16,10 @@ use crate::{bounded, files};
 /// Maximum number of degraded arrays in the report.
 const MAX_ARRAYS: usize = 8;
 
-/// A larger limit is none: systemd sets the number of open files to 2⁶³ - 1.
+/// A larger value means that there is no limit: systemd sets the number of open files to 2⁶³ - 1.
 const MAX_LIMIT: u64 = 1 << 40;
 
-/// Reads all levels; `None` if the file system belongs to a workload.
+/// Reads the state of the host. `None` if the file system belongs to a workload.
 pub(super) fn read(paths: &Paths, named: &[Named]) -> Option<HostLevels> {
     if paths.owner == Owner::Workload {
         return None;
@@ -39,7 +39,7 @@ pub(super) fn read(paths: &Paths, named: &[Named]) -> Option<HostLevels> {
     })
 }
 
-/// Parses `/proc/mdstat`: the line `… [devices/working] [U_]` follows the line with the name of the array.
+/// Parses `/proc/mdstat`. The line `… [devices/working] [U_]` follows the line with the name of the array.
 fn degraded_arrays(mdstat: &str) -> Vec<DegradedArray> {
     let mut arrays: Vec<DegradedArray> = Vec::new();
     let mut current: Option<(&str, Option<&str>)> = None;
@@ -90,7 +90,7 @@ fn limits(proc: &Path) -> Option<Limits> {
     (limits != Limits::default()).then_some(limits)
 }
 
-/// Returns the pressure of the last five minutes, where it is at least one percent.
+/// Returns the pressure of the last five minutes, without values below one percent.
 fn pressure(proc: &Path) -> Option<Pressure> {
     let percent = |name: &str| {
         let text = files::text(&proc.join("pressure").join(name))?;

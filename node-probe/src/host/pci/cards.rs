@@ -1,4 +1,6 @@
-//! Lists cards for InfiniBand, RoCE and EFA that have no RDMA device (`without_ports`): the driver is missing, or its RDMA part.
+//! `without_ports`: lists network cards (InfiniBand, RoCE, EFA) that have no RDMA device.
+//!
+//! In this case, the driver or its RDMA module is missing.
 
 use std::fs;
 use std::io::Read;
@@ -11,7 +13,7 @@ use super::{AMAZON, Function, MELLANOX, NVIDIA};
 use crate::paths::Paths;
 use crate::{bounded, files};
 
-/// Vendors of functions that the topology needs: GPUs and NVSwitches, and network cards.
+/// Vendors of the functions that the topology needs: GPUs, NVSwitches, and network cards.
 pub(super) const VENDORS: [u32; 3] = [NVIDIA, MELLANOX, AMAZON];
 /// PCI classes of network cards: Ethernet and InfiniBand.
 const ETHERNET: u32 = 0x0200;
@@ -72,7 +74,7 @@ mod tests {
         tree.folder("sys/devices/pci0000:20/0000:21:00.0/infiniband/mlx5_0");
         tree.pci("pci0000:30/0000:31:00.0", "0x1d0f", "0xefa2", "0x020000");
         tree.link("sys/devices/pci0000:30/0000:31:00.0/driver", "../../../bus/pci/drivers/vfio-pci");
-        // An ordinary interface of the cloud, a controller of the BlueField, and another vendor.
+        // An ordinary network interface of the cloud, a controller of the BlueField, and a card of another vendor.
         tree.pci("pci0000:40/0000:41:00.0", "0x1d0f", "0xec20", "0x020000");
         tree.pci("pci0000:50/0000:51:00.0", "0x15b3", "0xc2d5", "0x080100");
         tree.pci("pci0000:60/0000:61:00.0", "0x8086", "0x159b", "0x020000");

@@ -1,4 +1,4 @@
-//! `Express`: registers of the PCI Express capability and of access control services (ACS) of a function.
+//! `Express`: reads registers of a PCI function: the PCI Express capability and access control services (ACS).
 //!
 //! Only the bytes that are needed are read: each byte of a configuration space is a transaction on the bus.
 
@@ -18,7 +18,7 @@ const MAX_CAPABILITIES: usize = 48;
 const FIRST_EXTENDED: u64 = 0x100;
 /// Id of the extended capability of access control services.
 const ACS: u32 = 0x000d;
-/// Maximum number of extended capabilities. A function has about 20; a longer list contains a cycle.
+/// Maximum number of extended capabilities. A function has about 20; a longer list must contain a cycle.
 const MAX_EXTENDED: usize = 64;
 
 /// Values of the PCI Express capability.

@@ -1,4 +1,4 @@
-//! Reads settings for transfers between GPUs and network cards (`read`): ACS of PCIe ports, clients of the RDMA stack.
+//! `read`: reads settings for direct transfers between GPUs and network cards: ACS of PCIe ports, RDMA clients.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const MAX_CLIENTS: usize = 16;
 /// Bits of the ACS control register: P2P request redirect, P2P completion redirect, upstream forwarding.
 const REDIRECT: u16 = 0b1_1100;
 
-/// Reads the settings for the devices at these places.
+/// Reads the settings for the devices at these positions.
 pub(super) fn read<'a>(paths: &Paths, places: impl Iterator<Item = &'a Place>) -> GpuDirect {
     let mut ports: BTreeMap<&PciAddress, &std::path::PathBuf> = BTreeMap::new();
     for place in places {

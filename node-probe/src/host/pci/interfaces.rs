@@ -1,4 +1,4 @@
-//! Reads network interfaces: default routes, the interface of a port, members of bonds. Source: `/sys/class/net`, `/proc/net`.
+//! `of_port`, `bonds`, `DefaultRoutes`: read the network interface of a port, bonds, and default routes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,13 +9,13 @@ use syringe_core::text::clean;
 use crate::paths::Paths;
 use crate::{bounded, files};
 
-/// Maximum number of interfaces of one card that are read. A card that is divided into virtual cards has hundreds.
+/// Maximum number of interfaces of one card that are read. A card that is divided into virtual cards can have hundreds.
 const MAX_OF_CARD: usize = 64;
 /// Maximum number of bonds, and of members of a bond.
 const MAX_BONDS: usize = 16;
 /// Maximum size of a table of routes. The default routes of a longer table may be missing.
 const MAX_ROUTES: usize = 256 * 1024;
-/// Maximum length of the name of an interface in the kernel, without the end.
+/// Maximum length of the name of an interface in the kernel, without the terminating zero byte.
 const NAME: usize = 15;
 
 /// The interfaces through which the node reaches other networks, without their members.
@@ -39,7 +39,7 @@ impl DefaultRoutes {
         };
         let mut names: BTreeSet<String> = table("route").lines().filter_map(of_ipv4).collect();
         names.extend(table("ipv6_route").lines().filter_map(of_ipv6));
-        // A VLAN, a bridge or a bond with the route has the cards below it.
+        // If a VLAN, a bridge or a bond has the route, the interfaces of the cards are below it.
         for _ in 0..3 {
             let below = names.iter().flat_map(|name| lower(paths, name)).collect::<Vec<String>>();
             names.extend(below);
@@ -70,7 +70,7 @@ pub(super) fn of_port(function: &Path, port: u32, routes: &DefaultRoutes) -> Opt
     let net = function.join("net");
     let is_of_port = |name: &String| {
         let folder = net.join(name);
-        // The interfaces that stand for virtual functions are named pf0vf1, pf0sf1 …
+        // Interfaces that represent virtual functions have names such as pf0vf1 or pf0sf1.
         let is_virtual = files::text(&folder.join("phys_port_name")).is_some_and(|name| name.starts_with("pf"));
         !is_virtual && files::number::<u32>(&folder.join("dev_port")).unwrap_or(0).checked_add(1) == Some(port)
     };
@@ -89,7 +89,7 @@ pub(super) fn of_port(function: &Path, port: u32, routes: &DefaultRoutes) -> Opt
     })
 }
 
-/// Returns the bonds, each with the members that have a link and those that have none.
+/// Returns the bonds, each with the members that have a link and the members that have no link.
 pub(super) fn bonds(paths: &Paths, routes: &DefaultRoutes) -> Vec<Bond> {
     let masters = files::text(&paths.sys.join("class/net/bonding_masters")).unwrap_or_default();
     let mut names: Vec<&str> = masters.split_whitespace().collect();

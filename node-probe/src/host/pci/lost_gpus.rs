@@ -1,4 +1,4 @@
-//! Finds facts about GPUs without an NVML handle (`name_lost`): PCI address, and identity from other sources.
+//! `name_lost`: finds the PCI address, UUID, serial number and slot of GPUs that NVML cannot open.
 //!
 //! An RMA needs the UUID, the serial number and the slot of a GPU that no longer responds. PCI, the driver's
 //! `/proc/driver/nvidia/gpus` and the kernel log may still have these values. Other values are left out.

@@ -1,4 +1,4 @@
-//! Lists NVIDIA functions on the PCI bus (`nvidia`) and network cards, with or without a driver. Source: sysfs.
+//! `nvidia`: lists NVIDIA's functions on the PCI bus (GPUs, NVSwitches). `describe`: facts about one GPU.
 //!
 //! Limits: a function that the kernel removed (surprise removal) is not listed. Virtual functions are
 //! not counted: they are parts of a GPU for virtual machines, and NVML does not list them.

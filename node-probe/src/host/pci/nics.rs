@@ -1,4 +1,6 @@
-//! Reads InfiniBand and RoCE ports, and the GPUs near each port (`read`). Source: `/sys/class/infiniband`.
+//! `read`: reads InfiniBand and RoCE ports with their counters and settings, and the GPUs near each port.
+//!
+//! Source: `/sys/class/infiniband`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -131,7 +133,7 @@ fn has_roce_v2_address(port: &Path) -> Option<bool> {
     bounded::in_time(&port.join("gids"), read).ok().flatten()
 }
 
-/// Returns the link and the settings of a card.
+/// Returns the PCIe link and the settings of a card.
 fn slot(card: &Place) -> NicSlot {
     let folder = |above: usize| card.chain.len().checked_sub(above + 1).map(|at| card.chain[at].1.as_path());
     let link = folder(0).map(pcie_path::link).unwrap_or_default();

@@ -69,7 +69,7 @@ pub(in crate::host) fn place(folder: &Path) -> Option<Place> {
                 chain.reverse();
                 return Some(Place { root: name.to_owned(), chain, numa_node: pci::numa_node(&real) });
             }
-            // A NIC's own folders (`infiniband/mlx5_0`) lie below the function.
+            // The folders of a NIC (`infiniband/mlx5_0`) are below the function.
             None if chain.is_empty() => {}
             None => return None,
         }

@@ -1,4 +1,4 @@
-//! `held_by`, `describe`, `gpu_minor`: the open GPUs and the description of a process, and the minor number of a GPU.
+//! `held_by`: the GPU device files that a process has open. `describe`: one process. `gpu_minor`: a minor number.
 
 use std::collections::BTreeSet;
 use std::io;

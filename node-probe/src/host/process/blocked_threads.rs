@@ -1,8 +1,8 @@
-//! Finds threads of GPU processes that are in uninterruptible sleep (`add`). Source: `/proc/PID/task`.
+//! `add`: finds threads of GPU processes that are in uninterruptible sleep. Source: `/proc/PID/task`.
 //!
-//! A thread that hangs in the driver is usually not the main thread, because CUDA has its own threads. Every call into
-//! the driver and every read from a disk shows state `D` for a moment. So a thread counts only if it is in state `D` at two
-//! reads and has not run in between.
+//! A thread that hangs in the driver is usually not the main thread, because CUDA has its own threads. During every
+//! call into the driver and every disk read, a thread is in state `D` for a moment. Therefore, a thread counts only if
+//! it is in state `D` at two reads and has not run in between.
 //!
 //! Limits: there is a maximum number of threads per process and in total; the others are counted. This module reads no file
 //! that needs the lock of a process's memory map (`cmdline`, `maps`).

@@ -1,6 +1,6 @@
-//! Finds the running daemons of a GPU node, NVIDIA's Kubernetes software, container runtimes and kubelets (`read`).
+//! `read`: finds processes by name: daemons of a GPU node, NVIDIA's Kubernetes software, container runtimes, kubelets.
 //!
-//! Source: `/proc/*/comm`, which the kernel cuts at 15 bytes.
+//! Source: `/proc/*/comm`, which the kernel truncates to 15 bytes.
 //!
 //! Limits: only the name is checked. Outside the PID namespace of the host, a daemon that is not visible may still be
 //! running.
@@ -28,14 +28,14 @@ pub(in crate::host) const COMPUTE_DOMAIN: &str = "compute-domain-";
 /// The pod of the GPU Operator that installs NVIDIA's container toolkit.
 pub(in crate::host) const TOOLKIT: &str = "nvidia-toolkit";
 
-/// Names of container runtimes, kubelets and programs that contain one.
+/// Names of container runtimes, kubelets and programs that contain a kubelet.
 const OF_KUBERNETES: [&str; 6] = ["containerd", "crio", "kubelet", "k3s-server", "k3s-agent", "kubelite"];
 
 /// Names of the daemons of a GPU node.
 pub(in crate::host) const DAEMONS: [&str; 5] =
     ["nvidia-persiste", "nv-fabricmanage", "nvidia-imex", "nv-hostengine", "nvidia-cuda-mps"];
 
-/// Names of the services that keep the clock.
+/// Names of the time services.
 pub(in crate::host) const TIME_SERVICES: [&str; 5] = ["chronyd", "systemd-timesyn", "ntpd", "ptp4l", "phc2sys"];
 
 /// Maximum number of processes with the same name: a user could start ten thousand.

@@ -1,4 +1,4 @@
-//! Reads one process from `/proc/PID`: state, start time, user, command line (`describe`, `read_stat`).
+//! `describe`, `read_stat`: read one process from `/proc/PID`: state, start time, user, command line.
 
 pub(in crate::host) mod action_facts;
 mod blocked_threads;

@@ -1,8 +1,8 @@
-//! Finds the processes that have a GPU's device file open (`scan`, `held_by`). Source: the links in `/proc/*/fd`.
+//! `scan`, `held_by`: find the processes that have a GPU's device file open. Source: the links in `/proc/*/fd`.
 //!
-//! A reset needs a GPU that no process has open. NVML's lists do not include processes without a context: monitors,
-//! persistenced, or a container that only opened the device. The device number of the open file decides: a tenant can name
-//! any file `/dev/nvidia0`.
+//! A GPU can only be reset if no process has it open. NVML's lists do not include processes without a context:
+//! monitors, persistenced, or a container that only opened the device. The device number of the open file is compared,
+//! because a tenant can name any file `/dev/nvidia0`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

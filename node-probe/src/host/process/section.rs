@@ -1,4 +1,4 @@
-//! Reads the `processes` section (`processes`): NVML's lists joined with `/proc`, and other processes with an open GPU.
+//! `processes`: reads the `processes` section: NVML's lists joined with `/proc`, and other processes with an open GPU.
 //!
 //! Limits: process IDs are only valid in the PID namespace of the host. In other namespaces the section has a problem, and
 //! facts that need these IDs are left out.

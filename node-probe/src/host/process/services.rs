@@ -1,6 +1,6 @@
-//! Reads when the services of a GPU node started (`processes`), and what their logs say about the last start (`logs`).
+//! `processes`: the processes of a GPU node's services. `logs`: the last starts of Fabric Manager and IMEX.
 //!
-//! If the host and a driver container have a log of the same service, the newer one is read.
+//! If both the host and a driver container have a log of the same service, the newer log is read.
 
 use syringe_core::facts::host::ServiceLog;
 use syringe_core::facts::nvidia_stack::StackProcess;
@@ -12,13 +12,13 @@ use crate::bounded;
 use crate::in_root::{HostFile, Root};
 use crate::paths::{Owner, Paths};
 
-/// The daemon that starts IMEX in a pod. The kernel cuts its name like that of the kubelet plugin.
+/// The daemon that starts IMEX in a pod. The kernel truncates its name, so it looks like that of the kubelet plugin.
 const COMPUTE_DOMAIN_DAEMON: &str = "compute-domain-daemon";
 
 /// Maximum number of processes.
 const MAX_LISTED: usize = 16;
 
-/// Names of the logs in `/var/log`, and of the service in the line about a start.
+/// Names of the logs in `/var/log`, each with the name of the service in the line about a start.
 const LOGS: [(&str, &str); 2] = [("fabricmanager", "Fabric Manager version "), ("nvidia-imex", "IMEX version ")];
 
 /// Folders of the logs: of the host, and of a driver container.
@@ -30,8 +30,8 @@ const TAIL: u64 = 64 * 1024;
 /// Maximum length of a line of a log in the report.
 const MAX_LINE: usize = 240;
 
-/// Returns the daemons, the programs that start IMEX in a pod, and the toolkit, with their start times. The persistence daemon has a user
-/// of its own; of the others, a process without a pod counts only if it belongs to root.
+/// Returns the daemons, the programs that start IMEX in a pod, and the toolkit, with their start times. The persistence
+/// daemon has its own user. All other processes without a pod count only if they belong to root.
 pub(in crate::host) fn processes(paths: &Paths, named: &[Named]) -> Vec<StackProcess> {
     let name_of = |process: &Named| match process.comm {
         COMPUTE_DOMAIN => {
@@ -58,7 +58,7 @@ pub(in crate::host) fn processes(paths: &Paths, named: &[Named]) -> Vec<StackPro
     described.collect()
 }
 
-/// Returns what the logs of Fabric Manager and IMEX say about the last start.
+/// Returns the last start of Fabric Manager and IMEX according to their logs.
 pub(in crate::host) fn logs(paths: &Paths) -> Vec<ServiceLog> {
     if paths.owner == Owner::Workload {
         return Vec::new();

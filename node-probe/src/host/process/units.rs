@@ -1,7 +1,7 @@
-//! `not_running`: services that systemd starts at boot (`data/units.tsv`) and that have no process.
+//! `not_running`: finds services that systemd starts at boot (`data/units.tsv`) but that have no process.
 //!
-//! No program is run for that: a link in the folder of a target says that a service is enabled, and the list of processes says whether
-//! the service runs.
+//! No program is run. A link in the folder of a target shows that a service is enabled, and the list of processes shows
+//! whether the service runs.
 
 use syringe_core::tsv::rows;
 
@@ -9,13 +9,14 @@ use super::daemons::Named;
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths, is_initial_pid_namespace};
 
-/// Folders with a link for each service that a target of the boot starts.
+/// Folders of the boot targets. They contain a link for each service that the target starts.
 const TARGETS: [&str; 3] = [
     "/etc/systemd/system/multi-user.target.wants",
     "/etc/systemd/system/graphical.target.wants",
     "/usr/lib/systemd/system/multi-user.target.wants",
 ];
-/// Folders of unit files. The first file found counts: an empty one, or a link to `/dev/null`, turns the service off.
+/// Folders of unit files. The first file that is found counts. An empty file or a link to `/dev/null` disables the
+/// service.
 const UNITS: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 
 const TABLE: &str = include_str!("data/units.tsv");
@@ -39,7 +40,7 @@ pub(in crate::host) fn not_running(paths: &Paths, named: &[Named]) -> Vec<String
     units.collect()
 }
 
-/// Returns whether the unit file is one of a service that keeps running, and is not masked.
+/// Returns whether the unit file is that of a service that keeps running, and is not masked.
 fn runs_until_shutdown(host: &Root, unit: &str) -> bool {
     // The names include links whose target cannot be read, such as the one to /dev/null.
     let names = |folder: &str| host.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! Finds out which devices a container can open (`access`): files in its `/dev` that its device cgroup allows.
+//! `access`: finds the devices that a container can open: files in its `/dev` that its device cgroup allows.
 //!
-//! The kernel decides, for each cgroup version and every set of rules: a child process enters the cgroup of the
-//! container for a moment and calls `access(2)` there. Only the device cgroup is checked: the driver is not involved.
+//! A child process enters the cgroup of the container for a moment and calls `access(2)` there. In this way, the kernel
+//! itself decides, for each cgroup version and every set of rules. Only the device cgroup is checked: the driver is not
+//! involved.
 //!
 //! ```text
 //!   access ─▶ first_process, device_files ─▶ child process ─▶ cgroup.procs of the container ─▶ access(2) … ─▶ cgroup.procs of the probe
@@ -45,12 +46,13 @@ pub(in crate::host) struct ContainerProcess {
     pub(in crate::host) pid: u32,
     /// The pod in the cgroup of the process.
     pub(in crate::host) pod_uid: Option<String>,
-    /// The folder of the process in `/proc`. After the end of the process, a later one can have its ID, but not this descriptor.
+    /// The folder of the process in `/proc`. After the process has ended, another process can have its ID, but not this
+    /// descriptor.
     pub(in crate::host) folder: Root,
 }
 
 impl ContainerProcess {
-    /// Returns whether all that was read of the process up to now was that of this process: it has not exited.
+    /// Returns whether everything that was read so far belongs to this process: the process has not exited.
     pub(in crate::host) fn is_still_there(&self, problems: &mut Vec<Problem>) -> bool {
         let is_there = is_of_container(&self.folder, &self.id);
         if !is_there {
@@ -61,7 +63,7 @@ impl ContainerProcess {
     }
 }
 
-/// Returns whether a process, from its folder in `/proc`, lives and is in the container.
+/// Returns whether the process with this folder in `/proc` is running and is in the container.
 pub(super) fn is_of_container(process: &Root, id: &str) -> bool {
     files::text(&process.descriptor_path().join("cgroup")).is_some_and(|cgroup| cgroup.contains(id))
 }
@@ -149,7 +151,8 @@ pub(super) fn container_root(path: &Path, is_saved_tree: bool) -> io::Result<Roo
     if is_saved_tree { Root::open(path) } else { Root::of_container(path) }
 }
 
-/// Returns whether the device of the probe has another number than that of the container; `None` if the probe has no such device.
+/// Returns whether the device of the probe and that of the container have different numbers; `None` if the probe has no
+/// such device.
 fn is_stale(of_container: u64, of_probe: &Path) -> Option<bool> {
     let of_probe = files::link_metadata(of_probe).ok().filter(|file| file.file_type().is_char_device())?;
     Some(of_probe.rdev() != of_container)
@@ -165,7 +168,8 @@ fn visible(process: &Path) -> Option<String> {
     Some(clean(&value?, 200))
 }
 
-/// Returns the first 64 KiB of the environment of a process, which has secrets: only named variables may be kept.
+/// Returns the first 64 KiB of the environment of a process. It can contain secrets: only variables with known names
+/// may be kept.
 pub(super) fn environment(process: &Path) -> Vec<u8> {
     files::head(&process.join("environ"), files::SMALL).unwrap_or_default()
 }
@@ -364,7 +368,7 @@ mod tests {
         assert_eq!(["/dev/null", "/dev/zero", "/dev/nothing"].map(stale), [Some(false), Some(true), None]);
     }
 
-    /// The next process of the node can get the ID of a process that ended, and it can be that of another tenant.
+    /// After a process has ended, another process of the node can get its ID, also a process of another tenant.
     #[test]
     fn a_process_that_ended_is_no_longer_there() {
         let tree = Tree::new();

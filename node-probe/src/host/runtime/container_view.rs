@@ -1,7 +1,8 @@
-//! Reads what the programs of a container see (`read`): shared memory, limits, driver libraries, network interfaces.
+//! `read`: reads shared memory, limits, driver libraries and network interfaces as programs in a container see them.
 //!
-//! A tenant controls everything below the container's root and in `/proc/PID` of its processes. So links are resolved inside the root,
-//! no content of a file below it is read, sizes and numbers are limited, and the whole has a time limit that one hung file uses up.
+//! A tenant controls everything below the container's root and in `/proc/PID` of its processes. Therefore, links are
+//! resolved inside the root, the content of files below the root is not read, sizes and numbers are limited, and all
+//! reads together have one time limit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,7 +48,7 @@ const MAX_VALUE: usize = 200;
 /// The libraries of the driver that programs open by name.
 const LIBRARIES: [&str; 2] = ["libcuda", "libnvidia-ml"];
 
-/// The only environment variables that are read, besides `NVIDIA_VISIBLE_DEVICES`.
+/// The only environment variables that are read in addition to `NVIDIA_VISIBLE_DEVICES`.
 const SETTINGS: [&str; 4] = ["NCCL_SOCKET_IFNAME", "NCCL_IB_HCA", "GLOO_SOCKET_IFNAME", "UCX_NET_DEVICES"];
 
 /// The bit of `CAP_IPC_LOCK` in a set of capabilities.
@@ -95,14 +96,15 @@ fn may_lock_memory(process: &Path) -> Option<bool> {
     Some(u64::from_str_radix(set.trim(), 16).ok()? & IPC_LOCK != 0)
 }
 
-/// Returns whether the container has devices with which programs register memory for RDMA.
+/// Returns whether the container has devices that programs need to register memory for RDMA.
 fn has_rdma_devices(root: &Root) -> bool {
     let folder = root.find("dev/infiniband");
     let names = folder.and_then(|folder| folder.names_of_kinds("uverbs", &[FileType::CharacterDevice]).ok());
     names.is_some_and(|(names, _)| !names.is_empty())
 }
 
-/// Returns how many processes the kernel killed because of the memory limit, and how many it refused to start.
+/// Returns how many processes the kernel killed because of the memory limit, and how many processes or threads could
+/// not start.
 fn events(paths: &Paths, of: &ContainerProcess) -> (Option<u64>, Option<u64>) {
     let count = |controller: &'static str, names: &[&str], key: &str| {
         let folder = folder_of_cgroup(paths, of, controller).ok()?;
@@ -130,7 +132,7 @@ fn mapped_libraries(paths: &Paths, of: &ContainerProcess) -> Vec<MappedLibrary> 
         }
         let Ok(process) = Root::open(&paths.proc.join(pid.to_string())) else { continue };
         let maps = files::head(&paths.proc.join(format!("{pid}/maps")), MAX_MAPS.min(left)).unwrap_or_default();
-        // Another process can have got this ID since the list was read.
+        // Since the list was read, another process can have got this ID.
         if !is_of_container(&process, &of.id) {
             continue;
         }
@@ -188,7 +190,8 @@ fn network(process: &Path, root: &Root, view: &mut ContainerView) {
     view.rdma_devices = devices.filter(|names| names.len() <= MAX_RDMA_DEVICES).map(|names| plain_names(&names));
 }
 
-/// Returns the allowed variables. A value with other characters than those of names of interfaces could be any text, and is left out.
+/// Returns the allowed variables. A value with characters that do not occur in names of interfaces could be any text,
+/// and is left out.
 fn settings(process: &Path) -> BTreeMap<String, String> {
     let plain = |value: &String| {
         let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:^=,-@".contains(&byte);
@@ -199,7 +202,8 @@ fn settings(process: &Path) -> BTreeMap<String, String> {
     found.filter(|(_, value)| plain(value)).map(|(name, value)| ((*name).to_owned(), value)).collect()
 }
 
-/// Parses `net/dev`: two lines of headings, then `NAME: counters`. `None` if there are too many interfaces to know all of them.
+/// Parses `net/dev`: two lines of headings, then `NAME: counters`. `None` if there are too many interfaces to list all
+/// of them.
 fn interfaces(file: &Path) -> Option<Vec<String>> {
     let text = files::whole(file, MAX_INTERFACE_BYTES).ok()?;
     let text = String::from_utf8_lossy(&text);
@@ -212,7 +216,8 @@ fn plain_names(names: &[String]) -> Vec<String> {
     names.iter().map(|name| clean(name, MAX_NAME)).collect()
 }
 
-/// Returns the space of `/dev/shm`. The list of mounts shows first that it is in memory: any other file system could wait for a server.
+/// Returns the space of `/dev/shm`. First, the list of mounts must show that it is a file system in memory: any other
+/// file system could wait for a server.
 fn shared_memory(process: &Path, root: &Root) -> Option<SharedMemory> {
     let mounts = files::head(&process.join("mounts"), MAX_MOUNTS).ok()?;
     let mounts = String::from_utf8_lossy(&mounts);
@@ -220,7 +225,7 @@ fn shared_memory(process: &Path, root: &Root) -> Option<SharedMemory> {
         let mut words = line.split(' ').skip(1);
         (words.next()? == "/dev/shm").then(|| words.next().unwrap_or_default().to_owned())
     };
-    // Of several mounts at one place, the last one hides the others.
+    // If several file systems are mounted at one path, the last one hides the others.
     mounts.lines().filter_map(kind).next_back().filter(|kind| kind == "tmpfs")?;
     let (_, space) = root.find("dev/shm")?.space().ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
@@ -244,7 +249,7 @@ mod tests {
         ContainerProcess { id: ID.to_owned(), pid: 20, pod_uid: None, folder }
     }
 
-    /// Returns a container with two processes. The second one is in a cgroup below that of the container.
+    /// Returns a container with two processes. The cgroup of the second process is below that of the container.
     fn container() -> Tree {
         let tree = Tree::new();
         let scope = format!("sys/fs/cgroup/kubepods.slice/cri-containerd-{ID}.scope");
@@ -273,7 +278,7 @@ mod tests {
             7f01-7f02 r--p 0 08:01 42     /usr/local/cuda/compat/libcuda.so.535.54.03\n\
             7f02-7f03 r-xp 0 08:01 43     /usr/lib/libnvidia-ml.so.1 (deleted)\n\
             7f03-7f04 r-xp 0 08:01 44     /usr/lib/libcudart.so.12\n7f04-7f05 rw-p 0 0:0 0     [heap]\n";
-        // Process 23 is one of another container that got the ID of a process that ended.
+        // Process 23 belongs to another container. It got the ID of a process that has ended.
         tree.file("proc/21/maps", maps)
             .file("proc/23/maps", maps.replace("535", "560"))
             .file("proc/22/maps", maps.replace("535", "550"));

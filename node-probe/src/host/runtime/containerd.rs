@@ -1,7 +1,7 @@
-//! Reads containerd's configuration (`read`): versions 1, 2 and 3, with `imports`.
+//! `read`: reads containerd's configuration, versions 1, 2 and 3, with `imports`.
 //!
-//! Limits: imported files are merged key by key. containerd 1 replaces the whole section of a plugin, so containerd may
-//! lack a handler that is listed here. No rule concludes that a listed handler works.
+//! Limits: imported files are merged key by key. containerd 1 replaces the whole section of a plugin, so a handler that
+//! is listed here may be missing in containerd. No rule assumes that a listed handler works.
 
 use std::collections::BTreeMap;
 
@@ -99,8 +99,8 @@ fn imported(host: &Root, main: &ConfigFile, complete: &mut bool) -> Vec<ConfigFi
     files
 }
 
-/// Returns whether the folder of default imports has handlers that are not in the configuration. Only some versions of
-/// containerd read this folder.
+/// Returns whether the folder of default imports contains handlers that are not in the configuration. Only some
+/// versions of containerd read this folder.
 fn adds_handlers(host: &Root, found: &Found) -> bool {
     let paths = config_file::matching(host, DEFAULT_IMPORTS).unwrap_or_default();
     paths.iter().take(MAX_FILES).any(|path| match config_file::read(host, path) {

@@ -1,4 +1,4 @@
-//! Reads CRI-O's configuration with its drop-ins (`read`).
+//! `read`: reads CRI-O's configuration with its drop-ins.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Reads the container runtime of the node (`read`): the running program, its configuration, and its start time.
+//! `read`: reads the container runtime of the node: the running program, its configuration, and its start time.
 //!
 //! The path of the configuration is in the arguments of the process (`--config`); without a process, the known paths are
 //! read. Several containerds may be running (for Docker, or for the host on Bottlerocket and Talos). A containerd whose

@@ -1,4 +1,4 @@
-//! Tests that the configuration of the kubelet's containerd process is chosen, on each distribution.
+//! Tests that the configuration of the kubelet's containerd process is selected, on each distribution.
 
 use syringe_core::facts::container_runtime::ContainerRuntime;
 

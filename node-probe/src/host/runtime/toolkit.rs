@@ -1,4 +1,4 @@
-//! Reads the configuration of NVIDIA's container runtime (`read`), which determines how containers get GPUs.
+//! `read`: reads the configuration of NVIDIA's container runtime, which determines how containers get GPUs.
 
 use syringe_core::facts::container_runtime::{RuntimeHandler, ToolkitConfig};
 use syringe_core::text::clean;

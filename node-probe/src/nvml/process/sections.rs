@@ -1,4 +1,4 @@
-//! Joins the answers of the NVML process to sections (`Parts`). A GPU without a part is a problem of the section.
+//! `Parts`: joins the answers of the NVML process to sections. A GPU without a part is a problem of the section.
 
 use std::collections::BTreeMap;
 

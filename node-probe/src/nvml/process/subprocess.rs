@@ -1,4 +1,4 @@
-//! Starts a child process that calls NVML (`NvmlProcess`), and reads its answers.
+//! `NvmlProcess`: starts a child process that calls NVML, reads its answers, and stops it.
 //!
 //! ```text
 //!   NvmlProcess::start(request) ─▶ child (subprocess_main) ─▶ Answers, one line of JSON each, as they are read
@@ -6,7 +6,6 @@
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Take};
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -75,7 +74,7 @@ impl NvmlProcess {
         let call = self.call().map(|call| format!(" in {}", call.text)).unwrap_or_default();
         let stderr = self.page.stderr_text().map(|text| format!("; error output: {text}")).unwrap_or_default();
         let ended = match self.wait(END_TIME) {
-            Some(status) => exit_text(status),
+            Some(status) => child::exit_text(status),
             None => "closed its output".to_owned(),
         };
         problem(
@@ -105,17 +104,6 @@ pub(crate) fn all_ended() -> bool {
     let mut started = lock(&STARTED);
     started.retain(|process| process.wait(Duration::ZERO).is_none());
     started.is_empty()
-}
-
-fn exit_text(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => {
-            let name = rustix::process::Signal::from_named_raw(signal).map(|signal| format!(" ({signal:?})"));
-            format!("was killed by signal {signal}{}", name.unwrap_or_default())
-        }
-        (None, Some(code)) => format!("exited with status {code}"),
-        (None, None) => "ended".to_owned(),
-    }
 }
 
 pub(super) fn problem(code: &str, why: String, next_step: &str) -> Problem {

@@ -1,4 +1,4 @@
-//! Starts and watches the processes that call NVML (`NvmlProcesses`). Usually one process reads everything.
+//! `NvmlProcesses`: starts and watches the processes that call NVML. Usually one process reads everything.
 //!
 //! If a call for a GPU crashes the process or does not return, another process reads the missing parts, without that GPU.
 //!

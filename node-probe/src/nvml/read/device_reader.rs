@@ -1,4 +1,4 @@
-//! Makes the NVML calls for one GPU (`DeviceReader`) and notes which fields could not be read.
+//! `DeviceReader`: makes the NVML calls for one GPU, and notes which fields could not be read.
 //!
 //! A lost GPU returns an error for every call. The loss is reported once and no more calls are made, because each call could
 //! block. After the deadline no call is made: the remaining fields are noted as not read.

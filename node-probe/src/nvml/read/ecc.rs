@@ -49,8 +49,8 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     gpu.inforom_valid = inforom_valid(device, reader);
 }
 
-/// Returns the recovery action that the driver recommends. R550 to R565 have two fields in its place: whether the GPU must be
-/// reset, and whether it should be drained and reset.
+/// Returns the recovery action that the driver recommends. R550 to R565 have two fields instead: whether the GPU must
+/// be reset, and whether it should be drained and reset.
 fn recovery_action(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RecoveryAction> {
     let [action] = field_values::answers_of_gpu(device, reader, [field_values::RECOVERY_ACTION]);
     let is_absent = action.as_ref().is_err_and(|error| error.kind() == Kind::Absent);
@@ -148,7 +148,7 @@ fn remapped_rows(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<R
     Some(RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram })
 }
 
-/// Returns the retired pages. Two functions answer, and each of them may be missing without the other.
+/// Returns the retired pages. One function returns the counts, another the pending state. A driver may lack either.
 fn retired_pages(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RetiredPages> {
     const ALL: &[&str] = &["retired_pages"];
     const COUNTS: &[&str] = &["retired_pages.single_bit", "retired_pages.double_bit"];

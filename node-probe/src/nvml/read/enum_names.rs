@@ -1,6 +1,6 @@
 //! Functions that return the text for a number of an NVML enum, from the table `enum_names.tsv`.
 //!
-//! A number that is not in the table comes from a newer driver.
+//! A number that is not in the table is from a newer driver.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! Reads values that NVML returns by field ID (`nvmlDeviceGetFieldValues`), several in one call.
+//! Reads NVML values by field ID (`nvmlDeviceGetFieldValues`), several values in one call.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! The identity of a GPU (`Identity`), which every entry of a section contains.
+//! `Identity`: the index, UUID and PCI address of a GPU, which every entry of a section contains.
 
 use syringe_core::facts::ecc::GpuEcc;
 use syringe_core::facts::inventory::GpuInventory;

@@ -267,7 +267,8 @@ impl LinkReader<'_, '_, '_> {
 /// Bit error rates of one NVLink 5 link: field ID and name in the report. Field 218 is deprecated since R610.
 const BIT_ERROR_RATES: [(u32, &str); 3] = [(220, "effective"), (222, "symbol"), (218, "raw")];
 
-/// Rates up to this one show no error: the links of a GPU with such rates form one entry of the report.
+/// Rates that are not higher than this rate mean that there are no errors: links with such rates form one entry of the
+/// report.
 const NO_BIT_ERRORS: f64 = 1e-15;
 
 /// Returns the rates if errors remain after error correction.
@@ -279,11 +280,12 @@ fn bit_error_rates(values: impl Iterator<Item = Option<u64>>) -> BTreeMap<String
     if remain { rates } else { BTreeMap::new() }
 }
 
-/// Decodes a rate: the exponent is in bits 0 to 7, the mantissa in bits 8 to 11, and 15e-255 means that no error was seen.
+/// Decodes a rate: the exponent is in bits 0 to 7, the mantissa in bits 8 to 11. The value 15e-255 means that no error
+/// has occurred.
 fn bit_error_rate(value: u64) -> Option<f64> {
     let (mantissa, exponent) = (value >> 8, value & 0xff);
     let is_rate = (1..=0xf).contains(&mantissa) && exponent != 0xff;
-    // Parsing gives the nearest number to the decimal rate.
+    // Parsing returns the number that is nearest to the decimal rate.
     if is_rate { format!("{mantissa}e-{exponent}").parse().ok() } else { None }
 }
 
@@ -344,7 +346,7 @@ mod tests {
     fn a_rate_is_decoded_and_its_special_values_are_no_rates() {
         assert_eq!(bit_error_rate(0x20c), Some(2e-12));
         assert_eq!(bit_error_rate(0xf07), Some(1.5e-6));
-        // 15e-255, zero, a mantissa with more than four bits, all bits set.
+        // The value 15e-255, zero, a mantissa with more than four bits, and a value with all bits set.
         assert_eq!([0xfff, 0, 0x1006, u64::from(u32::MAX)].map(bit_error_rate), [None; 4]);
         let rates = |effective, raw| bit_error_rates([Some(effective), Some(0xfff), Some(raw)].into_iter());
         assert_eq!(rates(0x106, 0x304), [("effective".to_owned(), 1e-6), ("raw".to_owned(), 3e-4)].into());

@@ -1,7 +1,7 @@
-//! Reads state, version, speed and error counters of all NVLinks of one GPU by field ID, in one call (`LinkFields`).
+//! `LinkFields`: reads state, version, speed and error counters of all NVLinks of one GPU by field ID, in one call.
 //!
-//! It is not an error if a driver does not have a field, or returns a value with another meaning than the function for one
-//! link: the caller then uses the function. Limits: CRC and ECC counters have fields only for the first twelve links.
+//! A driver may lack a field, or return a value with another meaning than the function for one link. This is not an
+//! error: the caller then uses the function. Limits: CRC and ECC counters have fields only for the first twelve links.
 
 use nvml_wrapper::Device;
 

@@ -1,4 +1,4 @@
-//! Reads the peer-to-peer capabilities of pairs of GPUs (`PeerToPeer`).
+//! `PeerToPeer`: reads the peer-to-peer capabilities of pairs of GPUs.
 
 use syringe_core::facts::topology::MissingP2p;
 

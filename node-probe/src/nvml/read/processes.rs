@@ -1,4 +1,4 @@
-//! Reads the processes that use the GPUs according to NVML (`read`): process IDs, type and memory.
+//! `read`: reads the processes that use the GPUs from NVML: process IDs, type and memory.
 //!
 //! The names and owners of processes come from `/proc` (`host::process`).
 

@@ -1,6 +1,7 @@
-//! Reads the counters of GPUs twice (`Session::sample`), so that errors of today differ from errors of last week.
+//! `Session::sample`: reads the counters of GPUs twice, to distinguish current errors from old errors.
 //!
-//! Only counters that are not zero are read again, unless the caller asks for it. A healthy node is read once.
+//! Only counters that are not zero are read again, unless the caller requests a second reading. On a healthy node, all
+//! counters are read only once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -17,11 +18,12 @@ use super::throttled_time::times;
 use super::{nvlink, value_ranges};
 use crate::nvml::answer::{Answer, Part};
 
-/// Time between two readings if the caller does not name one. With the time for reading, it is about one second.
+/// Time between two readings if the caller does not specify a time. With the time for reading, it is about one second.
 const WINDOW: Duration = Duration::from_millis(950);
 /// Time that the second reading may need before the deadline. Without it, there is no second reading.
 const RESERVE: Duration = Duration::from_millis(500);
-/// Policies that are no part of normal work, and the time under them from which they are read again.
+/// Policies that do not reduce the clocks in normal operation. If the time under one of them is not short, it is read
+/// again.
 const UNUSUAL_POLICIES: [&str; 6] =
     ["thermal", "board_limit", "reliability", "software_thermal", "hardware_thermal", "power_brake"];
 const NOTABLE_MS: u64 = 1000;
@@ -52,7 +54,7 @@ impl Counted {
     }
 }
 
-/// Returns whether a counter of NVLinks counts faults. The others also count on healthy links.
+/// Returns whether this NVLink counter counts faults. Other counters also count on healthy links.
 fn counts_errors(name: &str) -> bool {
     !name.starts_with("fec") && !name.contains("symbol") && !name.ends_with("successful")
 }
@@ -62,7 +64,7 @@ struct Counters {
     at: Instant,
     replays: Option<u64>,
     corrected: Option<u64>,
-    /// By name and link, if not zero.
+    /// Counters that are not zero, by name and link.
     links: BTreeMap<(String, u32), u64>,
     /// Nanoseconds by policy.
     throttled: Vec<(&'static str, u64)>,
@@ -85,14 +87,15 @@ impl Counters {
         }
     }
 
-    /// Returns the growth since an earlier reading. A counter that shrank was restarted or wrapped: its growth is not known.
+    /// Returns the growth since an earlier reading. If a counter has decreased, it was restarted or wrapped, and its
+    /// growth is not known.
     fn since(&self, first: &Self) -> Sample {
         let window_ms = u64::try_from((self.at - first.at).as_millis()).unwrap_or(u64::MAX);
         let grown = |now: Option<u64>, before: Option<u64>| now?.checked_sub(before?);
         let time = |(policy, now): &(&str, u64)| {
             let (_, before) = first.throttled.iter().find(|(known, _)| known == policy)?;
-            // The driver updates the times in steps, so a time can be slightly longer than the window. A number that is far
-            // too high is no time.
+            // The driver updates the times in steps, so a time can be slightly longer than the window. A much larger
+            // number is invalid.
             let duration_ms = now.checked_sub(*before)? / NANOSECONDS_PER_MILLISECOND;
             let is_time = duration_ms > 0 && duration_ms <= window_ms.saturating_mul(2);
             is_time.then(|| Violation { policy: (*policy).to_owned(), duration_ms: duration_ms.min(window_ms) })
@@ -106,7 +109,7 @@ impl Counters {
         }
     }
 
-    /// Returns the growth of the counters of links. Links with equal growth are one entry.
+    /// Returns the growth of the counters of links. Links with equal growth form one entry.
     fn links_since(&self, first: &Self) -> Vec<LinkGrowth> {
         let mut grown: Vec<LinkGrowth> = Vec::new();
         for (key @ (counter, link), now) in &self.links {
@@ -123,8 +126,8 @@ impl Counters {
 }
 
 impl Session {
-    /// Reads the counters of the GPUs in `counted` twice, with `window` in between; the counters of all GPUs if the caller
-    /// asks for a window. Reads nothing if the time is not sufficient.
+    /// Reads the counters of the GPUs in `counted` twice, with `window` in between. Reads the counters of all GPUs if
+    /// the caller requests a window. Reads nothing if there is not enough time.
     pub(in crate::nvml) fn sample(&self, window: Option<Duration>, counted: &Counted, mut send: impl FnMut(Answer)) {
         let asked = window.is_some();
         let window = window.unwrap_or(WINDOW);
@@ -141,7 +144,8 @@ impl Session {
             let mut part = self.part(gpu, |device, reader, sample: &mut Sample| {
                 *sample = Counters::read(device, reader).since(&first);
             });
-            // Values that are missing are missing in the other sections, too. Only a GPU that was lost meanwhile is new.
+            // Values that are missing here are also missing in the other sections. Only the loss of a GPU between the
+            // readings is new.
             (part.missing.unsupported, part.missing.unread) = (Vec::new(), Vec::new());
             let is_lost = part.missing.lost.is_some();
             part.missing.problems.retain(|_| is_lost);

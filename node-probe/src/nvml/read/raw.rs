@@ -1,11 +1,11 @@
-//! Makes NVML calls that nvml-wrapper lacks or gets wrong, through its raw symbols.
+//! NVML calls that nvml-wrapper lacks or implements incorrectly, through its raw symbols.
 //!
-//! Every function here is safe to call. It passes pointers to locals that outlive the call and have the type that the header
-//! states, and only reads what NVML reported as written. Values from the driver are bounded before they are used.
+//! Every function here is safe to call. It passes pointers to local variables that outlive the call and have the type
+//! in the header, and reads only what NVML has written. Values from the driver are limited before they are used.
 //!
 //! Reasons not to use the calls of the wrapper: `remote_device_type` never reads NVML's answer (0.13);
-//! `mps_running_compute_processes` trusts a length from the driver; `field_values_for` cannot name a link and renumbers
-//! IDs 251 to 273; enums (`brand`, `architecture`, `p2p_status`) fail for a value that is newer than the
+//! `mps_running_compute_processes` trusts a length from the driver; `field_values_for` cannot specify a link and
+//! renumbers IDs 251 to 273; enums (`brand`, `architecture`, `p2p_status`) fail for a value that is newer than the
 //! wrapper.
 #![allow(unsafe_code)] // NVML is a C library; see above.
 
@@ -25,9 +25,9 @@ const MAX_PROCESSES: usize = 4096;
 macro_rules! call {
     ($device:expr, $function:ident $(, $argument:expr)* $(,)?) => {
         match &$device.nvml().lib().$function {
-            // SAFETY: the handle comes from NVML and `Device` proves that NVML is still initialised; the pointers among
-            // the arguments are to live locals (or live vectors with their length) of the type in the function's
-            // signature.
+            // SAFETY: the handle comes from NVML, and `Device` proves that NVML is still initialized. Pointers among
+            // the arguments refer to live local variables (or live vectors with their length) of the type in the
+            // function's signature.
             Ok(function) => NvmlError::check(unsafe { function($device.handle() $(, $argument)*) }),
             Err(_) => Err(NvmlError::MissingFunction),
         }
@@ -180,8 +180,8 @@ pub(in crate::nvml) fn field_values(
 fn whole_number(field: &sys::nvmlFieldValue_t) -> Result<i128, NvmlError> {
     NvmlError::check(field.nvmlReturn)?;
     let value = field.value;
-    // SAFETY: the union was zeroed before the call, so every member's bytes are initialised, and every bit pattern of
-    // every member is a valid number; `valueType` only chooses the one that has a meaning.
+    // SAFETY: the union was zeroed before the call, so all bytes of each member are initialized, and every bit pattern
+    // is a valid number. `valueType` specifies which member has a meaning.
     let number = unsafe {
         match field.valueType {
             sys::nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE => value.dVal as i128,

@@ -1,4 +1,4 @@
-//! Opens NVML and its GPUs once (`Session`). [`Session::part`] reads one section of one GPU.
+//! `Session`: opens NVML and its GPUs once. [`Session::part`] reads one section of one GPU.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
@@ -179,7 +179,7 @@ impl Session {
         Part { gpu: identity.index, entry, missing, complete, duration_us }
     }
 
-    /// Returns the time until no call is made any more.
+    /// Returns the time until the deadline for calls.
     pub(in crate::nvml) fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }

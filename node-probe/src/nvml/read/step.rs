@@ -56,7 +56,7 @@ impl Session {
                 }
             }
         }
-        // The last step, because it waits.
+        // This step is the last one, because it waits.
         if sections.contains(&SectionName::Telemetry) {
             self.sample(sample_ms.map(Duration::from_millis), &counted, send);
         }

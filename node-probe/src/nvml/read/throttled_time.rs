@@ -1,8 +1,8 @@
 //! `times`: reads for how long each policy reduced the clocks of a GPU since the driver was loaded.
 //!
-//! `nvmlDeviceGetViolationStatus` is deprecated since R580. The fields that replace it changed their numbers: IDs 251 to 253
-//! are times in R570 and R575, and settings of power smoothing since R590; for IDs 269 to 271 it is the reverse. R580 exists
-//! with both meanings, so no field is read there.
+//! `nvmlDeviceGetViolationStatus` is deprecated since R580. The IDs of the fields that replace it changed: in R570 and
+//! R575, IDs 251 to 253 are times and 269 to 271 are settings of power smoothing; since R590, it is the reverse. R580
+//! exists with both meanings, so no field is read there.
 
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::PerformancePolicy;
@@ -37,7 +37,7 @@ pub(in crate::nvml) fn times(device: &Device<'_>, reader: &mut DeviceReader<'_>)
         let time = reader.check_range(FUNCTION, FIELD, time.map(|time| time.violation_time), value_ranges::COUNT);
         times.extend(time.map(|time| (*word, time)));
     }
-    // The fields have only some of the policies.
+    // The fields cover only some of the policies.
     if times.is_empty() && !reader.has_failed(FIELD) {
         reader.note_unsupported(&[FIELD]);
     }

@@ -1,11 +1,11 @@
-//! The possible ranges of NVML's numbers. A value outside its range is a defect of the driver or of the device.
+//! The ranges of possible values of NVML's numbers. A value outside its range is a defect of the driver or the device.
 //!
-//! Often all bits of such a value are set. The value is dropped and reported. The ranges are wide: they check the answer,
-//! not the GPU.
+//! Often all bits of such a value are set. The value is dropped and reported. The ranges are wide, because they check
+//! whether the value is valid, not whether the GPU is healthy.
 
 use std::ops::RangeInclusive;
 
-/// A share of a time or of a limit.
+/// A percentage of a time or of a limit.
 pub(in crate::nvml) const PERCENT: RangeInclusive<u32> = 0..=100;
 /// Fan speed. According to the header it may exceed 100 %.
 pub(in crate::nvml) const FAN_PERCENT: RangeInclusive<u32> = 0..=255;

@@ -1,4 +1,4 @@
-//! Functions for parts of a plan: urgency, RMA, stuck processes, effect of deleting a pod, unreliable results.
+//! Functions that return parts of a plan: urgency, RMA, stuck processes, effect of deleting a pod, unreliable results.
 
 use crate::conclusion::plan::{SHOWN, urgent, wants, wants_reset};
 use crate::evidence;
@@ -18,7 +18,7 @@ pub(super) fn urgency(draft: &Draft) -> Urgency {
     };
     match draft.severity {
         Severity::Info => Urgency::NextMaintenance,
-        // If the work continues, it reads and writes wrong data.
+        // If the work continues, it uses wrong data.
         _ if draft.rule.in_plan == InPlan::ResultsSuspect => Urgency::Now,
         _ if draft.can_wait => Urgency::WhenJobsEnd,
         Severity::Warning => Urgency::NextMaintenance,
@@ -27,18 +27,19 @@ pub(super) fn urgency(draft: &Draft) -> Urgency {
     }
 }
 
-/// Returns whether the draft asks only for a check of the cooling. It interrupts no work.
+/// Returns whether the draft asks only for a check of the cooling, which does not interrupt work.
 pub(super) fn only_cools(draft: &Draft) -> bool {
     draft.actions().all(|action| action == ActionCode::CheckCooling)
 }
 
-/// Returns how urgent the actions are that interrupt work; without such an action, how urgent the check of the cooling is.
+/// Returns the urgency of the actions that interrupt work. If there is no such action, returns the urgency of the
+/// cooling check.
 pub(super) fn work_urgency<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Urgency {
-    // An action that interrupts work counts before every check of the cooling.
+    // An action that interrupts work takes precedence over a check of the cooling.
     drafts.map(|draft| (!only_cools(draft), urgency(draft))).max().unwrap_or_default().1
 }
 
-/// Returns whether the cooling must be checked now, while the rest of a plan of this urgency can wait.
+/// Returns whether the cooling must be checked now, although the rest of the plan can wait.
 pub(super) fn needs_cooling_before<'a>(mut drafts: impl Iterator<Item = &'a Draft>, rest: Urgency) -> bool {
     rest < Urgency::Now && drafts.any(|draft| only_cools(draft) && urgency(draft) == Urgency::Now)
 }
@@ -48,7 +49,7 @@ pub(super) fn rma<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Rma {
         _ if draft.is_outside => Rma::No,
         _ if draft.return_if.is_some() => Rma::IfDiagnosticFails,
         _ if wants(draft, ActionCode::ContactVendor) => Rma::Yes,
-        // The advice about a repair with spare memory says that no RMA is needed.
+        // The advice about a repair with spare memory states that no RMA is needed.
         _ if draft.advice.contains("No RMA") => Rma::No,
         Class::Hardware if draft.severity >= Severity::Critical => Rma::IfRepeated,
         _ => Rma::No,
@@ -66,7 +67,7 @@ pub(super) fn return_step<'a>(drafts: impl Iterator<Item = &'a Draft>, gpus: &st
     }
 }
 
-/// Returns the pids of the processes that cannot be killed by a signal, from the drafts that `of` selects.
+/// Returns the ids of the processes that no signal can kill, from the drafts that `of` selects.
 pub(super) fn stuck(drafts: &[Draft], of: impl Fn(&Draft) -> bool) -> Vec<String> {
     let unkillable = |draft: &&Draft| draft.rule.in_plan == InPlan::UnkillableProcess && of(draft);
     urgent(drafts).filter(unkillable).filter_map(|draft| draft.scope.pid).map(|pid| pid.to_string()).collect()

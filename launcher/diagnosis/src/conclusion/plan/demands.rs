@@ -1,6 +1,6 @@
-//! `demands`: the verbs of an action that interrupt the machine, as far as the text demands them without a condition.
+//! `Demand`, `demands`, `asks_for_inspection`: reboots, resets and checks of hardware that the text of an action demands without a condition.
 
-/// A verb of a repair of the machine.
+/// An action of a repair that interrupts the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Demand {
     Reset,
@@ -11,13 +11,14 @@ pub(crate) enum Demand {
 const VERBS: [(&str, Demand); 3] =
     [("reset", Demand::Reset), ("reboot", Demand::Reboot), ("power-cycle", Demand::PowerCycle)];
 
-/// Words before a verb that make it a noun or a participle, or negate it.
+/// Words that make the following verb a noun or a participle, or negate it.
 const BEFORE_NOUNS: [&str; 20] = [
     "a", "after", "an", "are", "before", "by", "each", "every", "included", "is", "last", "next", "no", "not", "or",
     "plain", "separate", "the", "warm", "was",
 ];
 
-/// Returns the demands of a text. A sentence with a condition demands nothing, and of alternatives only the first one counts.
+/// Returns the demands of a text. A sentence with a condition contains no demand. If there are alternatives, only the
+/// first one counts.
 pub(crate) fn demands(text: &str) -> impl Iterator<Item = Demand> {
     let text = without_brackets(text).to_lowercase();
     let clauses: Vec<&str> = text.split(['.', ';']).filter(|clause| !is_conditional(clause)).collect();
@@ -46,7 +47,7 @@ fn is_conditional(clause: &str) -> bool {
     clause.starts_with("if ") || clause.contains(" if ") || clause.contains("unless ")
 }
 
-/// Returns the text without what is in brackets.
+/// Returns the text without the parts in brackets.
 fn without_brackets(text: &str) -> String {
     let mut depth = 0_usize;
     let kept = text.chars().filter(|character| {
@@ -72,7 +73,7 @@ mod tests {
             ("Drain the node and reboot it (power-cycle it if that does not help); have it inspected", &[Reboot]),
             ("Drain its workloads and reset it; reboot the node if that fails", &[Reset]),
             ("If the link is slow again, reboot {node}. Reset {gpu} at the next drain.", &[Reset]),
-            ("A reset or reboot beside it can break its repair.", &[]),
+            ("A reset or reboot at the same time can disrupt its repair.", &[]),
             ("Reset all GPUs and NVSwitches of {node} together, or reboot {node}.", &[Reset]),
             ("{node} was not rebooted since then. No reset is needed.", &[]),
         ] {

@@ -1,6 +1,7 @@
-//! `adapt`: adapts the actions of all findings and plans to the machine: a virtual machine, and a node that another system repairs.
+//! `adapt`: adapts the actions of all findings and plans to a virtual machine, and to a node that another system repairs.
 //!
-//! The rules describe a physical machine that nobody else repairs. What differs on another machine is said here, for every finding.
+//! The rules assume a physical machine that no other system repairs. This module replaces their texts for other
+//! machines.
 
 use crate::conclusion::plan::consequences::{only_cools, urgency};
 use crate::conclusion::plan::demands::demands;
@@ -14,7 +15,8 @@ use crate::rule::Draft;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
-/// Words about a physical machine, and the words for a virtual machine. A reboot from inside does not cut the power of its GPUs.
+/// Phrases about a physical machine, and the phrases for a virtual machine. A reboot of a virtual machine does not cut
+/// the power of its GPUs.
 const OF_VIRTUAL: [(&str, &str); 9] = [
     (" (BMC)", ""),
     ("off and on, not a plain reboot", "off and on, not a reboot from inside"),
@@ -27,18 +29,18 @@ const OF_VIRTUAL: [(&str, &str); 9] = [
     ("restart the virtual machine", "stop and start the virtual machine"),
 ];
 
-/// Words about a reset, and the words for a virtual GPU: only its host can reset it.
+/// Phrases about a reset, and the phrases for a virtual GPU. Only the host can reset a virtual GPU.
 const OF_VIRTUAL_GPU: [(&str, &str); 3] = [
     ("then reset ", "then let the operator of the host reset "),
     ("and reset it", "and let the operator of the host reset it"),
     ("Reset GPU", "Let the operator of the host reset GPU"),
 ];
 
-/// Words about a virtual machine, and the words for a physical machine.
+/// Phrases about a virtual machine, and the phrases for a physical machine.
 const OF_PHYSICAL: [(&str, &str); 2] =
     [("Restart the virtual machine", "Reboot the node"), ("restart the virtual machine", "reboot the node")];
 
-/// Words of steps that only the operator of the host can carry out.
+/// Phrases in steps that only the operator of the host can carry out.
 const OF_HOST: [&str; 6] = ["top and start", "seating", "cables", "(RMA)", "power supply", "reseat"];
 
 /// Adapts the texts of drafts and plans.
@@ -83,7 +85,7 @@ fn verb(repair: &Decision) -> &'static str {
     if repair.kind == DecisionKind::Maintenance { "maintains" } else { "repairs" }
 }
 
-/// Replaces the action of a draft: the work is stopped, and the repair is left to the other system.
+/// Replaces the action of a draft: the user stops the work, and the other system carries out the repair.
 fn leave(draft: &mut Draft, repair: &Decision) {
     let stop = match (urgency(draft), draft.names_gpu() && draft.noun == "GPU") {
         (Urgency::Now, true) => "Stop the work on {gpu} of {node} now. ",
@@ -111,7 +113,7 @@ fn leave_plan(node: &Node<'_>, plan: &mut Plan, repair: &Decision) {
     plan.steps.retain(is_of_cooling);
     let next = if repair.next.is_empty() { String::new() } else { format!(": {}", evidence::reason(&repair.next)) };
     plan.steps.push(format!(
-        "Leave the repair of {name} to {owner} ({}{next}). A reset or reboot beside it can break its repair.",
+        "Leave the repair of {name} to {owner} ({}{next}). A reset or reboot at the same time can disrupt its repair.",
         evidence::name(&repair.signal)
     ));
     plan.steps

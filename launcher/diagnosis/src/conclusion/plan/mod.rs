@@ -1,10 +1,11 @@
-//! `make_plans`: makes one plan for each GPU, or for the node: its urgency, the work that may continue, and the steps.
+//! `make_plans`: makes one plan for each GPU, or one for the node: its urgency, the work that may continue, and the steps.
 //!
-//! Each rule has its own action. Two rules about one GPU can contradict each other ("other work may continue", "drain
-//! the work"), or one can require a reboot that a process of another finding blocks. A plan joins the actions of all
-//! findings about its GPUs: the strongest one leads, actions that it does not include remain steps, and the texts of the
-//! findings refer to the plan. The rules of the reset itself (`syringe_core::action_rules`) say which GPUs are reset
-//! together, what must be done before, and whether a reset is sufficient.
+//! Each rule has its own action. The actions of two rules for one GPU can contradict each other ("other work may
+//! continue", "drain the work"). One finding can also require a reboot that a process of another finding blocks.
+//! Therefore a plan joins the actions of all findings about its GPUs. The strongest action leads, actions that it does
+//! not include become further steps, and the texts of the findings refer to the plan. The reset rules
+//! (`syringe_core::action_rules`) define which GPUs are reset together, what must be done before, and whether a reset
+//! is sufficient.
 
 mod consequences;
 mod demands;
@@ -53,7 +54,7 @@ fn for_physical_machine(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
     grouped(plans, &node.name)
 }
 
-/// Adds the strongest action that the text of a finding asks for, if no step of its plan has this action.
+/// Adds the strongest action that the text of a finding demands, if no step of its plan contains this action.
 fn complete(node: &Node<'_>, drafts: &[Draft], plan: &mut Plan) {
     let is_of_plan = |draft: &&Draft| {
         let is_of_place =
@@ -77,18 +78,19 @@ fn complete(node: &Node<'_>, drafts: &[Draft], plan: &mut Plan) {
     }));
 }
 
-/// After this time, work that a fault should have ended would have ended.
+/// If work still runs after this time, the fault does not end it.
 const OUTLIVED: SignedDuration = SignedDuration::from_hours(1);
 
-/// Returns whether a fault that is not fatal occurred long ago, and its GPU still responds: then its work may finish.
+/// Returns whether a fault that is not fatal occurred long ago and its GPU still responds. The work on the GPU may then
+/// finish.
 fn is_outlived(node: &Node<'_>, draft: &Draft) -> bool {
     let old = node.age(draft.when).is_some_and(|age| age > OUTLIVED);
     let responds = || node.gpus.iter().any(|gpu| draft.is_on(gpu) && node.is_readable(gpu));
     draft.severity == Severity::Critical && draft.rule.in_plan != InPlan::ResultsSuspect && old && responds()
 }
 
-/// Returns whether the driver itself asks for a drain before the reset, and no finding about the GPU says that its results are wrong.
-/// Unaffected work may end then.
+/// Returns whether the driver recommends a drain before the reset, and no finding about the GPU reports wrong results.
+/// Unaffected work may then finish.
 fn lets_work_end(node: &Node<'_>, draft: &Draft, drafts: &[Draft]) -> bool {
     let asks = |gpu: &&Gpu| {
         let action = node.recovery_action(gpu).map(|(action, _)| action);
@@ -101,8 +103,8 @@ fn lets_work_end(node: &Node<'_>, draft: &Draft, drafts: &[Draft]) -> bool {
         && node.gpus.iter().find(asks).is_some_and(|gpu| !is_suspect(gpu))
 }
 
-/// Returns whether the fault is about a GPU that was lost long ago, and that nobody has: the kubelet offers and allocates only GPUs that
-/// respond.
+/// Returns whether the fault is about a GPU that was lost long ago and that no pod uses: the kubelet advertises and
+/// allocates only GPUs that respond.
 fn holds_no_work(node: &Node<'_>, draft: &Draft) -> bool {
     let is_old = draft.when.is_none() || node.age(draft.when).is_some_and(|age| age > OUTLIVED);
     let is_about_gpu = draft.scope.pci.is_some() || draft.scope.gpu.is_some();
@@ -138,7 +140,7 @@ fn wants_reset(draft: &Draft) -> bool {
     draft.actions().any(is_reset)
 }
 
-/// Returns whether the draft is the only finding of a plan: then the text of the draft cannot contradict another action.
+/// Returns whether the draft is the only finding of a plan. Its text then cannot contradict another action.
 fn is_only(draft: &Draft, findings: usize, lead: ActionCode) -> bool {
     findings == 1
         && draft.severity > Severity::Info
@@ -151,14 +153,14 @@ fn is_inspection(action: ActionCode) -> bool {
     matches!(action, ActionCode::CheckCabling | ActionCode::CheckCooling)
 }
 
-/// Returns whether a change of versions or settings repairs a severe GPU fault from the kernel log.
+/// Returns whether a change of versions or settings repairs a severe GPU fault that the kernel log reports.
 fn is_update(draft: &Draft) -> bool {
     let grave = draft.severity >= Severity::Critical && draft.when.is_some();
     grave && draft.scope.gpu.is_some() && draft.rule.about == About::Gpus && wants(draft, ActionCode::UpdateSoftware)
 }
 
-/// Returns whether the action interrupts the work on a GPU or on the node, so that it needs a plan. Every severe fault
-/// of a GPU in the kernel log needs a plan.
+/// Returns whether the action needs a plan because it interrupts the work on a GPU or on the node. Every severe GPU
+/// fault in the kernel log needs a plan.
 fn needs_plan(draft: &Draft) -> bool {
     let interrupts = |action| {
         let returns = action == ActionCode::ContactVendor;
@@ -189,7 +191,7 @@ fn needs_of(node: &Node<'_>, gpu: &Gpu) -> Option<ResetNeeds> {
     needs(node.report, gpu.uuid.as_deref()?)
 }
 
-/// Returns the steps for actions that the leading action does not include and for which the plan has no steps yet.
+/// Returns the steps for actions that the leading action does not include and that have no step in the plan yet.
 fn further<'a>(drafts: impl Iterator<Item = &'a Draft>, lead: ActionCode) -> Vec<String> {
     let all = drafts.flat_map(|draft| &draft.further);
     let own = all.filter(|(action, _)| !lead.includes(*action) && !is_inspection(*action));
@@ -217,11 +219,11 @@ fn support_cases<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
     drafts.filter(asks).filter(|draft| !draft.evidence.is_empty()).map(words).collect()
 }
 
-/// Adapts the texts of the drafts, so that none of them contradicts the plan.
+/// Adapts the texts of the drafts. After this, none of them contradicts the plan.
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
     for draft in drafts {
         let text = match draft.action {
-            // A fault of an application still needs attention: the plan only describes which work may continue.
+            // An application error still needs attention. The plan only describes which work may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
                 format!(
                     "Check the log of the application; this error does not indicate a fault of {{gpu}}. For the other \
@@ -293,7 +295,8 @@ fn ids<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
 fn distinct(mut labels: Vec<Label>) -> Vec<Label> {
     labels.sort_unstable();
     labels.dedup();
-    // A finding about a process may have the index of the GPU without its address. The longer name is used for both.
+    // A finding about a process may contain the index of the GPU without its address. The longer name is then used for
+    // both.
     let full: Vec<u32> = labels.iter().filter(|(_, text)| text.contains('(')).filter_map(|(index, _)| *index).collect();
     labels.retain(|(index, text)| text.contains('(') || !index.is_some_and(|index| full.contains(&index)));
     labels

@@ -31,7 +31,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     if worst < Severity::Critical && !(several && (reset || returned)) {
         return None;
     }
-    // A reset does not cool a GPU: an urgent check of the cooling does not make a reset urgent that can wait.
+    // A reset does not cool a GPU. An urgent check of the cooling does not make a reset urgent that can wait.
     let urgency = work_urgency(planned());
     let cooling_now = needs_cooling_before(planned(), urgency);
     let needs = needs_of(node, gpu).filter(|_| reset);
@@ -76,8 +76,8 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     if urgency > Urgency::NextMaintenance && !heat {
         steps.push("Cordon {node}, so that {gpu} gets no new work.".to_owned());
     }
-    // Steps that come before the reset, such as deleting MIG devices. If a finding has such steps, those of the reset rules
-    // are left out: both have the same purpose.
+    // Steps that come before the reset, such as deleting MIG devices. If a finding has such steps, those of the reset
+    // rules are omitted, because both have the same purpose.
     let further = further(own(), ActionCode::DrainAndReset);
     steps.extend(first_steps(drafts));
     if reset {
@@ -133,7 +133,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     })
 }
 
-/// The GPUs that are reset together with a GPU.
+/// The GPUs that must be reset together with a GPU.
 struct Together {
     /// Names of all GPUs of the group.
     target: String,

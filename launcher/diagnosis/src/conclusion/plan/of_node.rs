@@ -1,4 +1,4 @@
-//! `whole`: decides whether a node needs one plan (reboot, or reset of all GPUs and NVSwitches). `of_node`: makes it.
+//! `whole`: decides whether a node needs one plan (reboot, reset of all GPUs and NVSwitches, or start of a component). `of_node`: makes the plan.
 
 use crate::conclusion::plan::consequences::{
     if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,
@@ -43,7 +43,7 @@ pub(super) fn whole(node: &Node<'_>, drafts: &[Draft]) -> Option<Whole> {
     resets().any(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu))).then_some(Whole::ResetAll)
 }
 
-/// Returns the first GPU that should be reset, but for which only a reboot is sufficient, with the reason.
+/// Returns the first GPU that needs a reset but can only be repaired by a reboot, with the reason.
 fn why_not_reset(node: &Node<'_>, drafts: &[Draft]) -> Option<(Label, String)> {
     let reset = |gpu: &&Gpu| {
         let mut own = urgent(drafts).filter(|draft| draft.is_on(gpu) && draft.severity >= Severity::Critical);
@@ -52,7 +52,7 @@ fn why_not_reset(node: &Node<'_>, drafts: &[Draft]) -> Option<(Label, String)> {
     node.gpus.iter().filter(reset).find_map(|gpu| Some(((gpu.index, gpu.label()), needs_of(node, gpu)?.reboot?)))
 }
 
-/// Makes the plan of a node that must be rebooted, or on which all GPUs must be reset. The plan includes the resets of
+/// Makes the plan of a node that must be rebooted, or whose GPUs must all be reset. The plan includes the resets of
 /// single GPUs.
 pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Plan {
     let findings = ids(urgent(drafts));
@@ -123,7 +123,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     if shared && !gpus.is_empty() {
         let parts = "check the power supply, the PCIe switches, risers and the baseboard";
         steps.push(format!(
-            "While {{node}} is down, {parts}: a cause that several GPUs share is likelier than a fault of each."
+            "While {{node}} is down, {parts}: a cause that several GPUs share is more likely than a fault of each."
         ));
     } else {
         let named = |is_outside: bool| {
@@ -135,7 +135,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
             steps.push(evidence::about("If {gpu} falls off the bus again, return it (RMA).", &to_return));
         }
         if !to_test.is_empty() {
-            let text = "If {gpu} falls off the bus again although the slot is sound, test the GPU in another slot.";
+            let text = "If {gpu} falls off the bus again although the slot works, test the GPU in another slot.";
             steps.push(evidence::about(text, &to_test));
         }
     }
@@ -176,7 +176,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
 }
 
 /// Makes the plan of a node on which a component must be started first. The plan contains no reset, because the other
-/// faults may only be consequences of the missing component.
+/// faults may be consequences of the missing component.
 fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
     let name = &node.name;
     let mut steps = first_steps(drafts);

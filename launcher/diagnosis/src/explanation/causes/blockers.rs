@@ -1,4 +1,4 @@
-//! `of`: says which pods hold the GPUs that a pod waits for, which device it is bound to, and which part of its request is missing.
+//! `of`: why a pod cannot be scheduled, besides the scheduler's message: pods that use the GPUs, a bound device, or an incomplete request.
 
 use crate::explanation::causes::Case;
 use syringe_core::facts::kubernetes::pod::{BoundDevice, GpuHolder, HolderRelation};
@@ -6,16 +6,16 @@ use syringe_core::text::clean;
 
 /// Maximum length of a name.
 const MAX_NAME: usize = 253;
-/// Maximum number of pods that are named.
+/// Maximum number of pods that are listed.
 const NAMED: usize = 3;
 
-/// A reason that the messages do not say, with the advice.
+/// A reason that the messages do not contain, and the advice.
 pub(super) struct Blocker {
     pub(super) what: String,
     pub(super) advice: String,
 }
 
-/// Returns what blocks a pod, besides the reasons of its message.
+/// Returns the reasons that block a pod and that its message does not contain.
 pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     let pod = case.pod;
     let holders = &pod.gpu_holders;
@@ -35,7 +35,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
         let deployment = clean(deployment, MAX_NAME);
         all.push(Blocker {
             what: format!(
-                "GPUs are held by pods of the earlier ReplicaSet of the same rollout, which end only when the new pods are ready: {}",
+                "GPUs are used by pods of the earlier ReplicaSet of the same rollout, which end only when the new pods are ready: {}",
                 listed(&all_of_it)
             ),
             advice: format!(
@@ -50,7 +50,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     if let Some(GpuHolder { relation: Some(HolderRelation::SameController(owner)), .. }) = of_set.first().copied() {
         let owner = clean(owner, MAX_NAME);
         all.push(Blocker {
-            what: format!("GPUs are held by other pods of the same {owner}: {}", listed(&of_set)),
+            what: format!("GPUs are used by other pods of the same {owner}: {}", listed(&of_set)),
             advice: format!(
                 "If {owner} asks for more GPUs than the nodes that it may use have, reduce it or allow it more nodes."
             ),
@@ -61,16 +61,16 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     all
 }
 
-/// Returns the parts of the request that are missing.
+/// Returns the missing parts of incomplete requests.
 pub(super) fn half_requests(case: &Case<'_>) -> Vec<Blocker> {
     let in_words = |(has, needs): &(String, String)| Blocker {
         what: format!("the pod requests {has} without {needs}, which belongs to it"),
-        advice: format!("Request {needs}, too: the device plugin and the scheduler of {has} decide by both."),
+        advice: format!("Request {needs}, too: the device plugin and the scheduler of {has} use both."),
     };
     case.pod.half_requests.iter().map(in_words).collect()
 }
 
-/// Names pods with their GPUs and nodes.
+/// Lists pods with their GPUs and nodes.
 fn listed(holders: &[&GpuHolder]) -> String {
     let more = holders.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -80,7 +80,7 @@ fn listed(holders: &[&GpuHolder]) -> String {
     format!("{}{more}", named.collect::<Vec<_>>().join(", "))
 }
 
-/// Describes a pod that holds GPUs and is being deleted.
+/// Describes a pod that uses GPUs and is being deleted.
 fn being_deleted(holder: &GpuHolder) -> Blocker {
     let GpuHolder { name, node, amount, deleted, is_overdue, finalizers, .. } = holder;
     let (name, node) = (clean(name, MAX_NAME), clean(node, MAX_NAME));
@@ -95,8 +95,7 @@ fn being_deleted(holder: &GpuHolder) -> Blocker {
     let keeps = if finalizers.is_empty() { String::new() } else { format!(" (finalizers: {finalizers})") };
     let advice = match finalizers.is_empty() {
         false => format!(
-            "Find out why pod {name} stays in Terminating: the controller that set the finalizer {finalizers} has to remove it; if that \
-             controller does not exist any more, remove the finalizer."
+            "Find out why pod {name} stays in Terminating: the controller that set the finalizer {finalizers} has to remove it; if that controller no longer exists, remove the finalizer."
         ),
         true => format!(
             "Find out why pod {name} stays in Terminating (explain_gpu_pod for it): its processes, or the kubelet of {node}. Remove it with \
@@ -105,13 +104,13 @@ fn being_deleted(holder: &GpuHolder) -> Blocker {
     };
     Blocker {
         what: format!(
-            "pod {name} is stuck in Terminating: it should have ended at {until} and holds {amount} on {node}{keeps}"
+            "pod {name} is stuck in Terminating: it should have ended at {until} and still uses {amount} on {node}{keeps}"
         ),
         advice,
     }
 }
 
-/// Describes a device that an annotation of the pod names and that the pod cannot use.
+/// Describes a device that an annotation of the pod names, but that the pod cannot use.
 fn bound(device: &BoundDevice) -> Blocker {
     let BoundDevice { annotation, uuid, node, reasons_against } = device;
     let (annotation, uuid, node) = (clean(annotation, MAX_NAME), clean(uuid, MAX_NAME), clean(node, MAX_NAME));

@@ -1,5 +1,4 @@
-//! `judge`: states whether the pod's GPUs are ruled out as the cause. `concerns`: the findings about the pod. `join`: joins
-//! a message of the pod with the finding about the same thing.
+//! `judge`: whether the GPUs of a pod are ruled out as the cause. `concerns`, `named`, `join`: findings that concern the pod or its messages.
 //!
 //! The GPUs are ruled out only if all facts about them were read, and no event or finding contradicts this.
 
@@ -21,7 +20,7 @@ const LOG: &str = "xid";
 /// Maximum number of contradictions in one entry.
 const SHOWN: usize = 3;
 
-/// A statement, the facts that contradict it, and the reason why it cannot be made.
+/// A claim, the facts that contradict it, and the reason why it cannot be made.
 struct Claim {
     says: String,
     against: Vec<String>,
@@ -34,7 +33,7 @@ impl Claim {
     }
 }
 
-/// Returns the causes that were ruled out, and those that could not be ruled out.
+/// Returns the causes that were ruled out, and the causes that could not be ruled out.
 pub(super) fn judge(case: &Case<'_>, unread_reason: Option<&str>) -> (Vec<String>, Vec<Unknown>) {
     let (mut ruled_out, mut unknown) = (Vec::new(), Vec::new());
     if case.unread {
@@ -57,7 +56,7 @@ pub(super) fn judge(case: &Case<'_>, unread_reason: Option<&str>) -> (Vec<String
     (ruled_out, unknown)
 }
 
-/// Returns the statement that no GPU of the pod has a fault.
+/// Returns the claim that no GPU of the pod has a fault.
 fn about_gpu(case: &Case<'_>) -> Claim {
     let on_node = case.on_node;
     let mut claim;
@@ -90,7 +89,7 @@ fn about_gpu(case: &Case<'_>) -> Claim {
         claim.against.extend(events_in_words(&on_node.node_events, " (on the node)"));
         claim.against.extend(events_in_words(&on_node.earlier_events, " (before this run)"));
         claim.against.extend(events_in_words(&on_node.later_events, " (after its end)"));
-        // Findings about the advertising of GPUs, or about giving GPUs to containers, are not about the GPUs themselves.
+        // Findings about the advertising of GPUs or the access of containers to GPUs are not about the GPUs themselves.
         let of_gpu = |finding: &&&Finding| {
             let of_node = finding.class != Class::Application && !effects::stops_starts(finding);
             case.is_on_its_gpus(finding) || !finding.addresses.is_empty() || of_node
@@ -101,8 +100,7 @@ fn about_gpu(case: &Case<'_>) -> Claim {
     claim
 }
 
-/// Returns the severe findings about other GPUs of the node, which the statement about the pod's GPUs does not rule
-/// out.
+/// Returns the severe findings about other GPUs of the node. The claim about the pod's GPUs does not exclude them.
 fn others(case: &Case<'_>) -> String {
     let elsewhere = |finding: &&Finding| !finding.addresses.is_empty() && !case.is_on_its_gpus(finding);
     let mut ids: Vec<&str> = case.severe_findings().filter(elsewhere).map(|finding| finding.id.as_str()).collect();
@@ -153,10 +151,11 @@ pub(super) fn concerns<'c>(case: &'c Case<'_>) -> Vec<&'c Finding> {
     case.all_findings().filter(|finding| needs_gpus && finding.severity > Severity::Info).filter(own).collect()
 }
 
-/// Minimum length of a name by which a message and a finding are compared.
+/// Minimum length of a name that is compared between a message and a finding.
 const MIN_NAME: usize = 5;
 
-/// Returns the finding above `info` about a thing that a message names: a network device, an interface, a PCI address or a UUID.
+/// Returns the finding above `info` about a device that a message names: a network device, an interface, a PCI address
+/// or a UUID.
 pub(super) fn named<'c>(case: &'c Case<'_>, message: &str) -> Option<&'c Finding> {
     let names: Vec<&str> = words(message).filter(|word| is_identity(word)).collect();
     let has = |finding: &&Finding| {
@@ -165,7 +164,8 @@ pub(super) fn named<'c>(case: &'c Case<'_>, message: &str) -> Option<&'c Finding
     case.all_findings().filter(|finding| finding.severity > Severity::Info).find(has)
 }
 
-/// Adds the finding of the node that is about the same thing as a message of the pod, if the explanation does not name it.
+/// Adds the finding of the node that is about the same device as a message of the pod, unless the explanation already
+/// names it.
 pub(super) fn join(case: &Case<'_>, explanation: &mut Explanation) {
     if explanation.cause == Cause::None {
         return;
@@ -180,7 +180,8 @@ pub(super) fn join(case: &Case<'_>, explanation: &mut Explanation) {
     let messages: Vec<&str> =
         waits.chain(warnings).chain(ends).chain(pod.log_lines.iter().map(String::as_str)).collect();
     let is_same = |finding: &&Finding| {
-        finding.severity > Severity::Info && messages.iter().any(|message| subjects::is_about(message, &finding.id))
+        let is_subject = |message: &&str| subjects::is_about(message, &finding.id) || is_of_server(message, finding);
+        finding.severity > Severity::Info && messages.iter().any(is_subject)
     };
     let Some(finding) = case.all_findings().find(is_same) else { return };
     if explanation.summary.contains(&finding.title) {
@@ -188,13 +189,37 @@ pub(super) fn join(case: &Case<'_>, explanation: &mut Explanation) {
     }
     let action = case.action_for(finding);
     let summary = explanation.summary.trim_end_matches('.');
-    explanation.summary = format!("{summary}; a finding of its node is about the same thing: {}.", finding.headline());
+    explanation.summary =
+        format!("{summary}; a finding of its node is about the same subject: {}.", finding.headline());
     if !explanation.action.text.contains(&action.text) {
         explanation.action.text = format!("{} {}", action.text, explanation.action.text).trim_end().to_owned();
     }
     if matches!(explanation.cause, Cause::Unknown) {
         (explanation.cause, explanation.certainty) = (Cause::Node, Certainty::Likely);
     }
+}
+
+/// Findings about the pod of a DaemonSet on the node.
+const OF_DAEMON: &str = "daemonset-pod-";
+
+/// Words in the paths of sockets that name no server.
+const OF_SOCKETS: [&str; 9] =
+    ["kubelet", "plugin", "plugins", "device", "socket", "sock", "registry", "containerd", "nvidia"];
+
+/// Returns whether a message names a socket, and a finding is about the pod of a DaemonSet that has the name of its server:
+/// `…/multus.sock: connect: connection refused`, and the pod of `kube-multus-ds`.
+fn is_of_server(message: &str, finding: &Finding) -> bool {
+    if !finding.id.starts_with(OF_DAEMON) {
+        return false;
+    }
+    let sockets = message.split([' ', '"', '\'', '`', ':', ',']).filter_map(|token| token.strip_suffix(".sock"));
+    let parts = sockets.flat_map(|path| path.rsplit('/').next()).flat_map(|name| name.split(['-', '.', '_']));
+    let mut names = parts.filter(|name| name.len() > 2 && !OF_SOCKETS.contains(name));
+    let told = |name: &str| {
+        let of_name = |text: &str| words(text).any(|word| word.split(['-', '.']).any(|part| part == name));
+        of_name(&finding.title) || finding.evidence.iter().any(|line| of_name(line))
+    };
+    names.any(told)
 }
 
 /// Returns the words of a text. The number of a port follows the name of its device: `mlx5_5:1`.

@@ -3,7 +3,7 @@
 //! An image states its requirement in `NVIDIA_REQUIRE_CUDA` (`cuda>=12.8 …`). Before the NVIDIA Container Toolkit
 //! starts a container, it compares this requirement with the CUDA version of the driver, which NVML also reports.
 
-/// CUDA versions (major, minor) and the first Linux driver that supports each, newest first.
+/// CUDA versions (major, minor), each with the first Linux driver that supports it, newest first.
 ///
 /// Source: NVIDIA, CUDA Toolkit Release Notes, table "CUDA Toolkit and Corresponding Driver Versions", row of the first
 /// release (GA) of each version, <https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/>; versions before 12 from the
@@ -38,7 +38,7 @@ const FIRST_DRIVERS: [(u32, u32, &str); 24] = [
 /// A CUDA version: major, minor.
 pub(crate) type Version = (u32, u32);
 
-/// Text that the toolkit writes before the condition that is not met.
+/// Text in front of the condition that is not met, in messages of the toolkit.
 const MARK: &str = "unsatisfied condition:";
 
 /// Returns the CUDA version that a message of the toolkit requires: `unsatisfied condition: cuda>=12.8, please update …`.
@@ -50,22 +50,22 @@ pub(crate) fn required(message: &str) -> Option<Version> {
     version(rest.strip_prefix(">=")?.trim_start())
 }
 
-/// Parses `12.8`; text after it is ignored.
+/// Parses `12.8`. Text after the version is ignored.
 pub(crate) fn version(text: &str) -> Option<Version> {
     let (major, rest) = number(text)?;
     let minor = rest.strip_prefix('.').and_then(number).map_or(0, |(minor, _)| minor);
     Some((major, minor))
 }
 
-/// Returns the number at the start, and the rest.
+/// Returns the number at the start of a text, and the rest of the text.
 fn number(text: &str) -> Option<(u32, &str)> {
     let digits = text.find(|next: char| !next.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..digits].parse().ok()?, &text[digits..]))
 }
 
-/// Returns the first driver that supports a CUDA version; `None` if the version is not in the table.
+/// Returns the first driver that supports a CUDA version. `None` if the version is not in the table.
 ///
-/// A version between two rows (12.7 never had a toolkit) needs the driver of the next row.
+/// A version between two rows (for example 12.7, for which there is no toolkit) needs the driver of the next row.
 pub(crate) fn first_driver(wanted: Version) -> Option<&'static str> {
     let (oldest, newest) = (FIRST_DRIVERS.last()?, FIRST_DRIVERS.first()?);
     if wanted > (newest.0, newest.1) || wanted < (oldest.0, oldest.1) {

@@ -17,7 +17,7 @@ pub(crate) enum Effect {
     Starts,
 }
 
-/// One row: the id of a rule or the beginning of such ids, the effect, and the mechanism.
+/// One row: the id of a rule or a prefix of ids, the effect, and the mechanism.
 struct Row {
     id: &'static str,
     effect: Effect,
@@ -38,7 +38,7 @@ impl Row {
     }
 }
 
-/// Returns how the fault of a finding ends programs; `None` if this fault does not end programs.
+/// Returns how the fault of a finding ends programs. `None` if the fault does not end programs.
 pub(crate) fn ends_programs(finding: &Finding) -> Option<&'static str> {
     of(finding).filter(|row| row.effect == Effect::Ends && !finding.work_continues).map(|row| row.mechanism)
 }

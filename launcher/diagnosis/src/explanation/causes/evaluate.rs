@@ -1,4 +1,4 @@
-//! `first_cause`: tries the causes of a pod's state in order. The first one with evidence is the explanation.
+//! `CAUSES`: the possible causes of a pod's state, in order. `first_cause`: the explanation from the first cause with evidence.
 
 use crate::explanation::causes::{
     Case, CauseRule, NOT_IDENTIFIED, claims, eviction, failing_part, gpu, has_no_gpu, kubelet, kubelet_admission,
@@ -18,12 +18,12 @@ use syringe_core::report::{Report, Source};
 enum Evidence {
     /// A message or an event about the pod, its container, its process or its GPU.
     Direct,
-    /// The present state of the GPU or node, or the exit code alone.
+    /// The current state of the GPU or node, or only an exit code.
     Inferred,
 }
 use Evidence::{Direct, Inferred};
 
-/// The parts of the system in the order in which a pod passes them. A cause in one part precedes its effects in later parts.
+/// The stages that a pod passes, in order. A cause in one stage precedes its effects in later stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     /// Controllers, API server, scheduler.
@@ -34,13 +34,13 @@ enum Part {
     Start,
     /// GPUs and driver.
     Device,
-    /// The program, and requests to end it.
+    /// The program, and requests to stop it.
     Program,
     /// No failure.
     Running,
 }
 
-/// The causes in the order in which they are tried: direct evidence first, and then in the order of the system.
+/// The causes in the order in which they are tried: direct evidence first, then in the order of the stages.
 const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Cluster, not_created::not_created),
     (Direct, Part::Cluster, scheduling::waiting_for_a_node),
@@ -107,9 +107,9 @@ pub(crate) fn first_cause(
         nothing.with_action(ActionCode::None, "Explain the pod again in some minutes, and read its newest events.")
     });
     if is_contradicted(&case, &explanation) {
-        // The statement is that of the program, and not one of the diagnosis.
+        // This statement comes from the program, not from the diagnosis.
         let said = case.failed().map(|end| format!("container {}: ", end.container));
-        let said = said.map(|said| explanation.summary.replacen(&said, &format!("{said}its message says that "), 1));
+        let said = said.map(|said| explanation.summary.replacen(&said, &format!("{said}its message reports that "), 1));
         let said = said.unwrap_or_else(|| explanation.summary.clone());
         let what = format!("{}; but the node has no fault of a GPU", said.trim_end_matches('.'));
         let advice = format!(
@@ -131,8 +131,8 @@ pub(crate) fn first_cause(
         || case.diagnosis.is_some_and(lacks_kubernetes_input)
         || !claims::sections_not_read(&case).is_empty();
     if is_partly_unread && inferred && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
-        // If the hardware was not read, a GPU fault is possible. If the pods of the node were not read, a fault of NVIDIA's
-        // stack is possible. A reason that the kubelet or the scheduler reported stays certain.
+        // If the hardware was not read, a GPU fault is possible. If the pods of the node were not read, a fault of
+        // NVIDIA's stack is possible. A reason from the kubelet or the scheduler stays certain.
         explanation.certainty = Certainty::Possible;
     }
     failing_part::quote(&case, &mut explanation);
@@ -143,7 +143,7 @@ pub(crate) fn first_cause(
     explanation
 }
 
-/// Adds what is different on the platform of the node, if a pod of NVIDIA's software fails or waits there.
+/// Adds a note about the platform of the node, if a pod of NVIDIA's software fails or waits on the node.
 fn add_platform(case: &Case<'_>, explanation: &mut Explanation) {
     let fails = case.pod.is_gpu_stack && explanation.cause != Cause::None;
     let Some(note) = case.report.filter(|_| fails).and_then(platforms::note) else { return };
@@ -152,8 +152,8 @@ fn add_platform(case: &Case<'_>, explanation: &mut Explanation) {
     }
 }
 
-/// Returns whether an explanation recommends the repair of a GPU, and the node was read and is healthy, or needs no repair itself. Then
-/// only a message of the pod speaks of a fault, and such a message can be old, quoted or wrong.
+/// Returns whether an explanation recommends the repair of a GPU although the node was read and is healthy or needs no
+/// repair. In that case, only a message of the pod reports a fault. Such a message can be old, quoted or wrong.
 fn is_contradicted(case: &Case<'_>, explanation: &Explanation) -> bool {
     let repairs = |code: ActionCode| {
         use ActionCode::{ContactVendor, DrainAndReboot, DrainAndReset, ResetGpu};

@@ -10,11 +10,12 @@ use syringe_core::facts::kubernetes::KubernetesFacts;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, known as known_time};
 use syringe_core::facts::processes::GpuProcess;
 
-/// One row: the reason in a pod's status, the cause, the action, the meaning and the advice. `OutOf` is the beginning
-/// of several reasons.
+/// One row: the reason in a pod's status, the cause, the action, the meaning and the advice. `OutOf` is a prefix of
+/// several reasons.
 type Rejection = (&'static str, Cause, ActionCode, &'static str, &'static str);
 
-/// Reasons with which the kubelet or a controller rejects or ends a pod. Source: `pkg/kubelet`, `pkg/scheduler/framework`.
+/// Reasons for which the kubelet or a controller rejects or ends a pod. Source: `pkg/kubelet`,
+/// `pkg/scheduler/framework`.
 const REJECTIONS: [Rejection; 18] = [
     ("NodeLost", Cause::Node, ActionCode::Watch, LOST, "Check the node; recreate the pod on another node."),
     ("NodeShutdown", Cause::Node, ActionCode::Watch, LOST, "Check the node; recreate the pod on another node."),
@@ -127,7 +128,7 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     let is_reason = |name: &str| reason == name || name == "OutOf" && reason.starts_with(name);
     let &(_, cause, code, what, action) = REJECTIONS.iter().find(|(name, ..)| is_reason(name))?;
     let what = match reason.strip_prefix("OutOf") {
-        // If the node has the resource now, the node did not have it when it rejected the pod.
+        // If the node has the resource now, it did not have the resource when it rejected the pod.
         Some(resource) if message.trim_end_matches('.').ends_with("capacity: 0") => format!(
             "the kubelet tried to admit it before the device plugin of its node had registered {resource} (capacity: \
                 0), and {} had not waited for the registration",
@@ -158,8 +159,8 @@ fn evicted(case: &Case<'_>, message: &str) -> Explanation {
     };
     let meaning = phrase.meaning(message);
     let (cause, certainty, what, action) = match Usage::of(message).filter(|_| phrase.cause == Cause::Node) {
-        // The kubelet names each container that uses more than it requested. The container that filled the disk may be
-        // a different one.
+        // The kubelet names each container that uses more than it requested. Another container may have filled the
+        // disk.
         Some(Usage { container, used, resource, .. }) if resource == "ephemeral-storage" && !is_large(used) => (
             Cause::Node,
             Certainty::Likely,
@@ -207,8 +208,8 @@ fn pressure(case: &Case<'_>) -> Option<String> {
     (!conditions.is_empty()).then(|| format!("node {} now: {}", case.node, conditions.join(", ")))
 }
 
-/// The container that the kubelet names in an eviction message: `Container main was using 57Gi, request is 0, has larger
-/// consumption of ephemeral-storage`, or in older versions `…, which exceeds its request of 0`.
+/// The container that the kubelet names in an eviction message: `Container main was using 57Gi, request is 0, has
+/// larger consumption of ephemeral-storage`, or in older versions `…, which exceeds its request of 0`.
 struct Usage<'m> {
     container: &'m str,
     used: &'m str,
@@ -244,7 +245,8 @@ pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(case.unread.then(|| "no probe read the node: only Kubernetes data is known".to_owned()))
             .with_action(
                 ActionCode::Watch,
-                // Without its kubelet, nobody confirms that the containers ended, so the pod stays.
+                // While the kubelet does not run, the end of the containers is not confirmed, so the pod is not
+                // removed.
                 format!(
                     "Repair {} (kubelet, network, power). The pod stays until then: a Deployment or Job creates another one when the pod is \
                      evicted, but a StatefulSet does not, and a pod without a controller is not recreated. If the machine is off for good, \
@@ -256,11 +258,11 @@ pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// Maximum time between the end of a container by a reboot, as the kubelet reports the end, and the boot.
+/// Maximum time between the boot and the end of a container that the kubelet reports because of a reboot.
 const AROUND_BOOT: SignedDuration = SignedDuration::from_mins(10);
 
-/// Explains a container that ended because its node was rebooted: it had started before the boot, and the kubelet found no container after
-/// it, or the container was ended by a signal at the time of the boot.
+/// Explains a container that ended because its node was rebooted. It had started before the boot. Then the kubelet did
+/// not find the container after the boot, or a signal ended it at the time of the boot.
 pub(crate) fn lost_by_a_reboot(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
     let booted = case.booted()?;
@@ -271,7 +273,7 @@ pub(crate) fn lost_by_a_reboot(case: &Case<'_>) -> Option<Explanation> {
     if started >= booted || !(is_unknown || by_signal) {
         return None;
     }
-    // The container can have been lost before, while the node was still up.
+    // The container may have been lost before the reboot, while the node was running.
     if is_unknown && end.finished.is_some_and(|finished| booted.duration_since(finished) > AROUND_BOOT * 6) {
         return None;
     }
@@ -300,7 +302,8 @@ pub(crate) fn lost_by_a_reboot(case: &Case<'_>) -> Option<Explanation> {
 /// Maximum time between the boot of a node and the restart of its containers.
 const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(15);
 
-/// Returns when the node booted, if that restarted a container: Kubernetes has no record of its end, and it started just after the boot.
+/// Returns when the node booted, if the boot restarted a container: Kubernetes has no record of its end, and it started
+/// just after the boot.
 pub(super) fn restarted_by_boot(case: &Case<'_>, container: &ContainerFacts) -> Option<Timestamp> {
     let ContainerState::Running { since } = container.state else { return None };
     let booted = case.booted()?;
@@ -309,13 +312,14 @@ pub(super) fn restarted_by_boot(case: &Case<'_>, container: &ContainerFacts) -> 
     (is_near && container.restarts > 0 && container.last.is_none()).then_some(booted)
 }
 
-/// Explains a running pod that is older than the driver that is loaded: a container keeps the device files and libraries of its start.
+/// Explains a running pod that started before the current driver was loaded. A container keeps the device files and
+/// libraries that it had at its start.
 pub(crate) fn older_than_the_driver(case: &Case<'_>) -> Option<Explanation> {
     let (pod, node) = (case.pod, case.node);
     if pod.phase != "Running" || pod.deleted.is_some() || !pod.wants_gpus {
         return None;
     }
-    // A program that has a GPU open works with the driver that is loaded.
+    // A program with an open GPU works with the loaded driver.
     if case.on_node.processes.iter().any(|process| !process.uses.is_empty()) {
         return None;
     }
@@ -344,7 +348,7 @@ pub(crate) fn older_than_the_driver(case: &Case<'_>) -> Option<Explanation> {
     Some(case.explain(Cause::Node, Certainty::Likely, what).with_action(ActionCode::RestartPod, advice))
 }
 
-/// Explains a pod that Kubernetes ended or is ending: preempted, evicted because of a taint, drained, deleted.
+/// Explains a pod that Kubernetes has ended or is ending: preempted, evicted because of a taint, drained, or deleted.
 pub(crate) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     stays_terminating(case).or_else(|| by_event(case)).or_else(|| by_condition(case)).or_else(|| by_deletion(case))
 }
@@ -356,7 +360,7 @@ fn by_event(case: &Case<'_>) -> Option<Explanation> {
     let ended = case.ended().is_some_and(|end| matches!(end.exit_code, 137 | 143));
     let event = case.events(&reasons).next()?;
     let is_eviction = ["Preempted", "TaintManagerEviction", "Evicted"].contains(&event.reason.as_str());
-    // The pod can be preempted before any of its containers runs.
+    // A pod can be preempted before any of its containers runs.
     let never_ran = is_eviction && case.ended().is_none() && case.pod.running().next().is_none();
     let asked = event.reason != "Killing" || case.pod.deleted.is_some();
     (asked && (ended || never_ran || case.pod.deleted.is_some())).then(|| {
@@ -400,7 +404,7 @@ const DISRUPTIONS: [(&str, &str, &str); 4] = [
 
 fn by_condition(case: &Case<'_>) -> Option<Explanation> {
     let condition = case.pod.disruption.as_ref()?;
-    // A container that ended by itself, with a message, has another cause.
+    // A container that exited on its own with a message has another cause.
     let by_itself = case.failed().is_some_and(|end| !matches!(end.exit_code, 137 | 143) && !end.message.is_empty());
     let excluded = by_itself || (case.pod.running().next().is_some() && case.pod.deleted.is_none());
     let (_, what, advice) =
@@ -410,10 +414,10 @@ fn by_condition(case: &Case<'_>) -> Option<Explanation> {
     Some(explained.with_action(ActionCode::None, format!("{NOT_OF_GPU} {advice}")))
 }
 
-/// Grace period if none is set.
+/// Default grace period in seconds.
 const DEFAULT_GRACE: i64 = 30;
 
-/// Tolerance for the times of the API server and the kubelet.
+/// Tolerance for the difference between the clocks of the API server and the kubelet.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// Explains a container that ended between the request to delete its pod and the end of the grace period.
@@ -436,11 +440,11 @@ fn by_deletion(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// A pod that still exists so long after its grace period does not end by itself.
+/// A pod that still exists this long after its grace period does not end without help.
 const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
 
-/// Explains a pod that is being deleted for much longer than its grace period. If a process of the pod waits in the kernel, another
-/// cause explains this.
+/// Explains a pod that has been terminating for much longer than its grace period. If a process of the pod waits in the
+/// kernel, another cause explains the pod.
 fn stays_terminating(case: &Case<'_>) -> Option<Explanation> {
     let deleted = case.pod.deleted?;
     let now = case.report?.taken_at?;

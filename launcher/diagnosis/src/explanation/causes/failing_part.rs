@@ -1,7 +1,7 @@
-//! `quote`: adds the messages of the failing part to an explanation. `doubts`: messages that exclude "no problem".
+//! `quote`: adds the messages of the failed component to an explanation. `doubts`: messages that exclude "no problem". `logs`: lines of logs.
 //!
-//! Whatever the cause is, an explanation contains the words of the part that failed: of the kubelet, of the scheduler, of the
-//! program and its log, and of objects that name the pod.
+//! For every cause, an explanation quotes the message of the component that failed: of the kubelet, of the scheduler,
+//! of the program and its log, and of objects that name the pod.
 
 use crate::explanation::causes::{Case, MAX_EVIDENCE, end_quote, event_quote, eviction};
 use crate::explanation::types::{Cause, Explanation};
@@ -12,16 +12,16 @@ use syringe_core::text::{clean, clean_keeping_end};
 
 /// Number of characters at the end of a message that identify it.
 const RECOGNIZED: usize = 60;
-/// Maximum number of events that are quoted besides the evidence of a cause.
+/// Maximum number of events that are quoted in addition to the evidence of a cause.
 const MAX_WARNINGS: usize = 2;
-/// Maximum length of the words of a message in a summary.
+/// Maximum length of a quoted message in a summary.
 const MAX_WORDS: usize = 300;
-/// Maximum length of a summary with the words of a message.
+/// Maximum length of a summary with a quoted message.
 const MAX_SUMMARY: usize = 900;
 /// Maximum length of a quoted line of a log.
 const MAX_LINE: usize = 400;
 
-/// Reasons of events that report no problem, if the type of the event is not known.
+/// Reasons of events that report no problem. They are used if the type of the event is not known.
 const NORMAL_EVENTS: [&str; 12] = [
     "Scheduled",
     "Pulling",
@@ -43,7 +43,8 @@ struct Message {
     quote: String,
 }
 
-/// Returns the lines of the logs that were read, with the container of each log. The first one is of the container that failed.
+/// Returns the lines of the logs that were read, with the container of each log. The log of the failed container comes
+/// first.
 pub(super) fn logs<'c>(case: &'c Case<'_>) -> Vec<(String, Vec<&'c str>)> {
     let pod = case.pod;
     let failed = case.failed().map(|end| end.container);
@@ -66,7 +67,8 @@ pub(super) fn log_of<'c>(case: &'c Case<'_>, container: &str) -> Option<Vec<&'c 
     logs(case).into_iter().find(|(name, _)| name == container).map(|(_, lines)| lines)
 }
 
-/// Returns where the log of a container is: the command that shows it, after that its last lines are in the answer if they are.
+/// Returns where to find the log of a container: in the answer if its last lines were read, otherwise through the
+/// command that shows the log.
 pub(super) fn where_is_log(case: &Case<'_>, container: &str, command: &str) -> String {
     match log_of(case, container) {
         Some(lines) if lines.is_empty() => "its log is empty".to_owned(),
@@ -75,7 +77,7 @@ pub(super) fn where_is_log(case: &Case<'_>, container: &str, command: &str) -> S
     }
 }
 
-/// Returns the lines of the logs of containers that failed which tell most.
+/// Returns the most informative lines from the logs of failed containers.
 fn of_logs(case: &Case<'_>) -> Vec<Message> {
     let fails = |container: &str| {
         case.pod.containers.iter().filter(|one| one.name == container).any(|one| {
@@ -95,7 +97,8 @@ fn of_logs(case: &Case<'_>) -> Vec<Message> {
     .collect()
 }
 
-/// Adds the messages of the failing part that are not in the evidence yet, and the words of the one that tells most to the summary.
+/// Adds the messages of the failed component that are not in the evidence yet, and adds the most informative message to
+/// the summary.
 pub(super) fn quote(case: &Case<'_>, explanation: &mut Explanation) {
     let pod = case.pod;
     let failing = explanation.cause != Cause::None;
@@ -147,9 +150,9 @@ fn short(message: &str) -> String {
     cleaned.chars().skip(cleaned.chars().count().saturating_sub(RECOGNIZED)).collect()
 }
 
-/// Adds the words of the program to a summary that has none of them.
+/// Adds the message of the program to a summary that does not quote it.
 fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
-    // The kubelet writes the message of a container that it did not find.
+    // For a container that it did not find, the kubelet writes the message itself.
     let Some(end) = case.failed().filter(|end| end.reason != "ContainerStatusUnknown") else { return };
     let logs = logs(case);
     let of_container =
@@ -172,7 +175,7 @@ fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
     explanation.summary = clean_keeping_end(&format!("{summary}; its last words: {said}."), MAX_SUMMARY);
 }
 
-/// Returns kind and name of the object of an event about another object: `VirtualMachineInstance vm`.
+/// Returns the kind and name of the other object that an event is about: `VirtualMachineInstance vm`.
 fn object_of(event: &PodEvent) -> String {
     let object = event.message.split_once(": ").map_or("another object", |(object, _)| object);
     clean(object, RECOGNIZED * 2)
@@ -180,7 +183,7 @@ fn object_of(event: &PodEvent) -> String {
 
 /// A message that excludes the statement that a pod has no problem.
 pub(super) struct Doubt {
-    /// What reports it: `its log (container main) says`.
+    /// The source of the message: `its log (container main) says`.
     pub(super) source: String,
     pub(super) message: String,
     pub(super) quote: String,
@@ -188,12 +191,13 @@ pub(super) struct Doubt {
     pub(super) of_log: bool,
 }
 
-/// Returns the messages about a pod that runs or has completed, the most telling first: of objects that name it, of its events, of its
-/// conditions, and of its log. A message from before the start of its containers is history.
+/// Returns the messages about a running or completed pod, the most informative first: from objects that name the pod,
+/// from its events, from its conditions, and from its log. Messages from before the start of its containers are
+/// ignored.
 pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
     let pod = case.pod;
     let started = pod.running().filter_map(|(_, since)| since).min();
-    // A pod becomes Ready after failures of its readiness probe.
+    // A pod can fail its readiness probe several times before it becomes Ready.
     let settled = [started, pod.ready_since.filter(|_| pod.ready == Some(true))].into_iter().flatten().max();
     let since = |event: &&PodEvent| settled.zip(event.time).is_none_or(|(settled, time)| time >= settled);
     let from_start = |event: &&PodEvent| started.zip(event.time).is_none_or(|(started, time)| time >= started);
@@ -210,13 +214,13 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
     doubts.extend(own.map(|event| of_event(event, format!("its newest warning is {}", event.reason))));
     if pod.phase == "Running" {
         let condition = |text: &String| Doubt {
-            source: "one of its conditions is not as it should be".to_owned(),
+            source: "one of its conditions reports a problem".to_owned(),
             message: text.clone(),
             quote: format!("condition {text}"),
             of_log: false,
         };
         doubts.extend(pod.other_conditions.iter().map(condition));
-        // A boot of the node restarts all containers, and leaves no record.
+        // A boot of the node restarts all containers and leaves no record of their end.
         let by_boot = |one: &ContainerFacts| one.restarts == 1 && eviction::restarted_by_boot(case, one).is_some();
         let restarted = pod.containers.iter().filter(|one| one.restarts > 0 && one.last.is_none() && !by_boot(one));
         doubts.extend(restarted.map(|one| Doubt {
@@ -230,8 +234,8 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
     doubts
 }
 
-/// Returns the errors in the logs of a pod that runs: for each container the last line with a known message, or else the last line that its
-/// logger marks as an error.
+/// Returns the errors in the logs of a running pod: for each container the last line with a known message, or else the
+/// last line that its logger marks as an error.
 pub(super) fn doubts_of_logs(case: &Case<'_>) -> Vec<Doubt> {
     let warnings = case.pod.is_gpu_stack;
     let of_log = |(container, lines): (String, Vec<&str>)| {

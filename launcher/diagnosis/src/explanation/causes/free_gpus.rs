@@ -1,4 +1,4 @@
-//! `free_gpus`: counts the free GPUs of each NUMA node, from which the kubelet's topology manager chooses.
+//! `free_gpus`: the number of free GPUs of each NUMA node, from which the kubelet's topology manager chooses.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use syringe_core::facts::kubelet::Allocation;
 use syringe_core::gpu_names::GpuNames;
 use syringe_core::report::{Report, Section};
 
-/// Returns the number of free GPUs of each NUMA node: GPUs that are not allocated to a container. `None` if the number
-/// is not known: the kubelet's allocations or the NUMA node of a GPU were not read, or GPUs are shared or partitioned.
-/// Allocations of pods that are not in `live` do not count: the kubelet releases these allocations before it looks for
-/// free GPUs.
+/// Returns the number of GPUs of each NUMA node that are not allocated to a container. `None` if the number is not
+/// known, because the kubelet's allocations or the NUMA node of a GPU were not read, or because GPUs are shared or
+/// partitioned. Allocations of pods that are not in `live` do not count, because the kubelet releases them before it
+/// searches for free GPUs.
 pub(crate) fn free_gpus(report: &Report, live: Option<&[String]>) -> Option<BTreeMap<u32, u64>> {
     let kubelet = Section::data_of(&report.sections.kubelet)?;
     let topology = Section::data_of(&report.sections.topology)?;

@@ -1,8 +1,8 @@
-//! Explains pods by kernel events and findings: a failed GPU, the driver, the node, or GPU code of the program.
+//! Causes from kernel events and findings: a failed GPU, the driver, the node, exhausted GPU memory, or GPU code of the program.
 //!
-//! An event is a cause only if it precedes the end of the container and matches it: the same device, the same process if
-//! the error affects one process only, and a time while the failed container ran. Other events are shown, but are not the
-//! cause.
+//! An event is a cause only if it precedes the end of the container and matches it: the device is the same, the event
+//! occurred while the failed container ran, and, if the error affects one process only, the process is the same. Other
+//! events are shown, but are not the cause.
 
 use crate::explanation::causes::{
     Case, NEAR, class_of, effects, end_quote, failing_part, finding_quote, program_message, quotes,
@@ -19,8 +19,8 @@ use syringe_core::kernel_log::event_meaning;
 /// Classes of errors of a GPU, its links or its power supply.
 pub(crate) const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
 
-/// Xids about commands that were damaged before they reached the GPU. NVIDIA: "primarily involve quality issues on PCI, and
-/// are generally not caused by user application actions".
+/// Xids about commands that were damaged before they reached the GPU. NVIDIA: "primarily involve quality issues on PCI,
+/// and are generally not caused by user application actions".
 const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
 
 /// Explains a pod by an error of its GPU during its run.
@@ -47,15 +47,15 @@ pub(crate) fn error_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
     Some(of_gpu(case, certainty, what, &xids, &findings))
 }
 
-/// Explains a pod by the state of its GPUs, if a finding has a mechanism by which it ends programs.
+/// Explains a pod by the state of its GPUs, if a finding about them ends programs.
 pub(crate) fn state_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
     let findings = with_mechanism(case);
     let (certainty, what) = by_state(case, &findings).filter(|_| case.pod.phase != "Succeeded")?;
     Some(of_gpu(case, certainty, what, &[], &findings))
 }
 
-/// Returns the severe events of these classes about the pod's GPUs and their switches that may have ended the pod; none
-/// if the pod is still running and its GPU works again.
+/// Returns the severe events of these classes about the pod's GPUs and their switches that may have ended the pod.
+/// Empty if the pod is still running and its GPU works again.
 fn causing<'c>(case: &'c Case<'_>, classes: &[Class]) -> Vec<&'c KernelEvent> {
     if case.pod.phase == "Running" && case.failed().is_none() && case.works_again() {
         return Vec::new();
@@ -97,15 +97,15 @@ fn of_gpu(
         )
 }
 
-/// Returns events that stop the GPU, or the programs on it.
+/// Returns the events that stop the GPU or the programs on it.
 fn severe(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
     let is_severe =
         |event: &&KernelEvent| event_meaning::of(event).is_none_or(|judged| judged.severity >= Severity::Critical);
     events.into_iter().filter(is_severe).filter(|event| !xids::lets_work_continue(event)).collect()
 }
 
-/// Returns `Certain` if an error affects all processes on the GPU, or names a process of the pod. An error that affects
-/// only one process, and names an unknown process, may have affected a process of the pod that has ended.
+/// Returns `Certain` if an error affects all processes on the GPU, or names a process of the pod. If an error affects
+/// only one process and names an unknown process, this process may have belonged to the pod.
 fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
     let matches = |event: &&KernelEvent| {
         !affects_one_process(event) || event.pid.is_none() || case.on_node.names_own_process(event)
@@ -119,7 +119,7 @@ fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
     }
 }
 
-/// Returns the cause according to the state of the pod's GPUs, if no error occurred while the pod ran.
+/// Returns the cause from the state of the pod's GPUs, if no error occurred while the pod ran.
 fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'static str)> {
     let worst = findings.first()?;
     let on_node = case.on_node;
@@ -128,11 +128,11 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
     let (earlier, later) = (has_gpu_error(&on_node.earlier_events), has_gpu_error(&on_node.later_events));
     let failed = case.failed().is_some() || case.pod.phase == "Failed";
     match (worst.severity, failed) {
-        // An error after the end of the container did not cause this end.
+        // An error after the end of the container did not cause its end.
         _ if later && !earlier => None,
         // A program that uses one GPU does not need the switch.
         _ if case.is_of_switch(worst) => Some((Certainty::Possible, "an NVSwitch of its node has a fault")),
-        // No program works on a GPU with a fatal fault, whenever the fault occurred.
+        // No program works on a GPU with a fatal fault, no matter when the fault occurred.
         (Severity::Fatal, _) => Some((inferred(case), "its GPU is out of service")),
         (_, true) if earlier => {
             Some((Certainty::Possible, "its GPU had a fault before the pod started, and still has it"))
@@ -144,7 +144,8 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
     }
 }
 
-/// Returns `Likely` if the container ended shortly before the node was read, and its message names no other cause.
+/// Returns `Likely` if the container ended shortly before the node was read, and its message does not name another
+/// cause.
 fn inferred(case: &Case<'_>) -> Certainty {
     let Some(end) = case.failed() else { return Certainty::Likely };
     let read = case.report.and_then(|report| report.taken_at);
@@ -177,7 +178,7 @@ pub(crate) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
 /// Explains a pod by a finding about this pod: its GPU is missing, or its container cannot open the GPU.
 pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     let own = |finding: &&Finding| finding.scope.pod_uid.as_ref() == Some(&case.pod.uid);
-    // `stuck` explains findings about a process.
+    // The cause `stuck` explains findings about a process.
     let finding = case.severe_findings().filter(own).find(|finding| finding.scope.pid.is_none())?;
     if case.pod.phase == "Succeeded" {
         return None;
@@ -229,7 +230,7 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
         "one of its processes caused a GPU fault, and the pod continues to run"
     };
     let matches = xids.iter().any(|event| event.pid.is_none() || case.on_node.names_own_process(event));
-    // A terminated container has no process left to compare.
+    // A terminated container has no processes that could be compared.
     let gone = case.on_node.processes.is_empty();
     let meets = failed && case.failed_container_had_gpus() && !case.may_be_of_others(&xids) && (matches || gone);
     let certainty = if meets { Certainty::Likely } else { Certainty::Possible };
@@ -248,7 +249,7 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
 /// Explains a pod by a finding about its node that affects every GPU program.
 pub(crate) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     let pod = case.pod;
-    // The pods of NVIDIA's software request no GPU, but depend on the driver.
+    // Pods of NVIDIA's software request no GPU, but they depend on the driver.
     if pod.phase == "Succeeded" || !(pod.wants_gpus || pod.is_gpu_stack) {
         return None;
     }
@@ -273,8 +274,8 @@ pub(crate) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// Returns the warnings that can explain a pod of NVIDIA's software: those that name the pod, all of them if the pod fails,
-/// and for the device plugin those about advertised GPUs.
+/// Returns the warnings that can explain a pod of NVIDIA's software: warnings that name the pod, all warnings if the
+/// pod fails, and, for the device plugin, warnings about advertised GPUs.
 fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &'c Finding> {
     let name = case.pod.name.as_str();
     case.all_findings().filter(move |finding| {
@@ -284,11 +285,12 @@ fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &
     })
 }
 
-/// Explains a program that exited on a shared GPU whose memory is used up.
+/// Explains a program that exited on a shared GPU whose memory is full.
 pub(crate) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
     let own = |finding: &&Finding| case.is_on_own_gpu(finding);
     let finding = case.all_findings().filter(|finding| finding.id == "shared-gpu-memory-full").find(own)?;
-    // Exit codes of 128 or more mean a signal; a failed GPU memory allocation is an error of the program.
+    // Exit codes of 128 or more report a signal, but a program reports failed GPU memory allocations by its own exit
+    // code.
     let end = case.failed().filter(|end| (1..126).contains(&end.exit_code) && case.failed_container_had_gpus())?;
     let what = format!("container {} exited, and the memory of the GPU that it shares is used up", end.container);
     let mut explanation = case

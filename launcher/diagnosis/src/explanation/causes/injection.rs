@@ -1,7 +1,8 @@
-//! `why_without_driver`, `hiding_variable`, `doubt`: why a container may have got no GPU and no driver from NVIDIA's runtime, by its specification.
+//! `why_without_driver`, `hiding_variable`, `doubt`, …: why the specification of a container may keep NVIDIA's runtime from adding GPUs and driver.
 //!
-//! A container gets them if a handler of NVIDIA starts it, and if it asks for GPUs in a way that the runtime accepts: by a request, or
-//! by the variable `NVIDIA_VISIBLE_DEVICES` if it is privileged or the configuration accepts the variable from any container.
+//! NVIDIA's runtime adds them if one of its handlers starts the container, and if the container asks for GPUs in an
+//! accepted way. It can ask by a request. It can also ask by the variable `NVIDIA_VISIBLE_DEVICES` if it is privileged,
+//! or if the configuration accepts the variable from any container.
 
 use crate::explanation::causes::Case;
 use syringe_core::facts::container_runtime::ContainerRuntime;
@@ -9,7 +10,7 @@ use syringe_core::facts::kubernetes::pod::ContainerSpec;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
-/// Words of messages about a driver or GPU that a container does not have, in lower case.
+/// Phrases, in lower case, of messages about a missing driver or GPU.
 const LACKS_DRIVER: [&str; 8] = [
     "nvml",
     "libnvidia",
@@ -21,10 +22,10 @@ const LACKS_DRIVER: [&str; 8] = [
     "no cuda gpus",
 ];
 
-/// Folder of the volume mounts by which a container asks for GPUs.
+/// Folder of the volume mounts through which a container can ask for GPUs.
 const BY_MOUNTS: &str = "/var/run/nvidia-container-devices";
 
-/// Variable by which a container asks NVIDIA's runtime for GPUs.
+/// Variable through which a container asks NVIDIA's runtime for GPUs.
 const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 
 /// Maximum length of a name.
@@ -70,7 +71,8 @@ pub(super) fn settings_named_in(case: &Case<'_>, text: &str) -> Vec<String> {
     settings.into_iter().map(|(name, value)| format!("{name}=\"{}\"", clean(value, MAX_PATH))).collect()
 }
 
-/// Returns why the container that failed may have no driver, if its message is about that and the driver of the node works.
+/// Returns why the failed container may have no driver, if its message is about a missing driver and the driver of the
+/// node works.
 pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<String> {
     let message = message.to_ascii_lowercase();
     let lacks = LACKS_DRIVER.iter().any(|words| message.contains(words));
@@ -79,7 +81,7 @@ pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<Strin
     }
     let container = case.failed()?.container;
     let spec = case.pod.specs.iter().find(|spec| spec.name == container)?;
-    // A container that mounts the driver itself gets nothing from the runtime.
+    // If a container mounts the driver itself, the runtime adds nothing.
     if has_driver_mounted(spec) {
         return Some(library_elsewhere(case, spec).unwrap_or_else(|| {
             format!(
@@ -94,18 +96,18 @@ pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<Strin
 /// Variable with which a program limits the GPUs of CUDA.
 const CUDA_VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
-/// Variable that says which parts of the driver NVIDIA's runtime adds.
+/// Variable that selects the driver libraries that NVIDIA's runtime adds.
 const CAPABILITIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
 
-/// Returns the variable in the specification of the container that failed which takes the GPUs or the driver from its program, with its
-/// value: `CUDA_VISIBLE_DEVICES="-1"`. Only the values of these three variables are shown: others can be secrets.
+/// Returns the variable of the failed container that hides the GPUs or the driver from its program, with its value:
+/// `CUDA_VISIBLE_DEVICES="-1"`. Only the values of these three variables are shown, because others can be secrets.
 pub(super) fn hiding_variable(case: &Case<'_>, message: &str) -> Option<String> {
     if case.pod.is_gpu_stack {
         return None;
     }
     let container = case.failed()?.container;
     let spec = case.pod.specs.iter().find(|spec| spec.name == container)?;
-    // A container that mounts the driver, or has its GPU from a claim, gets nothing by the variables of the runtime.
+    // The variables of the runtime have no effect on a container that mounts the driver or gets its GPU from a claim.
     let by_runtime = !has_driver_mounted(spec) && !case.on_node.allocations.iter().any(|held| held.claim.is_some());
     let message = message.to_ascii_lowercase();
     let of_utilities = ["nvml", "nvidia-ml", "nvidia-smi"].iter().any(|words| message.contains(words));
@@ -115,11 +117,11 @@ pub(super) fn hiding_variable(case: &Case<'_>, message: &str) -> Option<String> 
         let parts: Vec<&str> = value.split(',').map(str::trim).collect();
         match name.as_str() {
             _ if value.contains("$(") => false,
-            // A library for video or graphics is missing only because of the capabilities.
+            // A missing library for video or graphics is caused only by the capabilities.
             VISIBLE | CUDA_VISIBLE if of_pictures.is_some() => false,
             VISIBLE => by_runtime && matches!(value.as_str(), "" | "void" | "none"),
             CAPABILITIES => by_runtime && !value.is_empty() && !parts.contains(&needed) && !parts.contains(&"all"),
-            // CUDA ignores the first name that it does not know, and all names after it. NVML does not read the variable.
+            // CUDA ignores the first unknown name in the list and all names after it. NVML ignores the variable.
             CUDA_VISIBLE => {
                 let first = parts.first().copied().unwrap_or_default();
                 !of_utilities && (!names_gpu(first) || names_absent_gpu(case, spec, first))
@@ -127,19 +129,19 @@ pub(super) fn hiding_variable(case: &Case<'_>, message: &str) -> Option<String> 
             _ => false,
         }
     };
-    // The last value of a variable applies.
+    // If a variable is set several times, the last value applies.
     let last = |variable: &str| spec.environment.iter().rev().find(|(name, _)| name == variable).filter(hides);
     let (name, value) = [VISIBLE, CUDA_VISIBLE, CAPABILITIES].into_iter().find_map(last)?;
     Some(format!("{name}=\"{}\"", clean(value, MAX_NAME)))
 }
 
-/// Returns whether a text can be the name of a GPU for CUDA: an index or a UUID.
+/// Returns whether CUDA can use a text as the name of a GPU: an index or a UUID.
 fn names_gpu(text: &str) -> bool {
     text.parse::<u32>().is_ok() || ["GPU-", "MIG-"].iter().any(|start| text.starts_with(start))
 }
 
-/// Returns whether the container has no GPU of this name: an index beyond the GPUs that it can have, or the UUID of a GPU that the node
-/// does not have. The GPUs of a container are counted from 0, whatever their numbers on the node are.
+/// Returns whether the container has no GPU with this name: an index beyond its number of GPUs, or the UUID of a GPU
+/// that is not on the node. The GPUs of a container are numbered from 0, whatever their numbers on the node are.
 fn names_absent_gpu(case: &Case<'_>, spec: &ContainerSpec, name: &str) -> bool {
     let requested = case.pod.gpus_requested;
     if let Ok(index) = name.parse::<u64>() {
@@ -150,12 +152,12 @@ fn names_absent_gpu(case: &Case<'_>, spec: &ContainerSpec, name: &str) -> bool {
     let uuids: Option<Vec<&str>> = inventory
         .map(|all| all.gpus.iter().map(|gpu| gpu.uuid.as_deref()).collect::<Option<Vec<_>>>())
         .unwrap_or_default();
-    // CUDA also knows a GPU by the beginning of its UUID.
+    // CUDA also accepts the beginning of a UUID as the name of a GPU.
     let is_absent = |uuids: Vec<&str>| !uuids.is_empty() && !uuids.iter().any(|uuid| uuid.starts_with(name));
     name.starts_with("GPU-") && uuids.is_some_and(is_absent)
 }
 
-/// Libraries of the driver for video and graphics, each with the capability with which NVIDIA's runtime adds it.
+/// Driver libraries for video and graphics, each with the capability for which NVIDIA's runtime adds it.
 const LIBRARIES: [(&str, &str); 7] = [
     ("libnvidia-encode", "video"),
     ("libnvcuvid", "video"),
@@ -166,13 +168,14 @@ const LIBRARIES: [(&str, &str); 7] = [
     ("libnvidia-glcore", "graphics"),
 ];
 
-/// Returns the capability of the driver's library for video or graphics that a message names.
+/// Returns the capability of the video or graphics library that a message names.
 pub(super) fn capability_of_library(message: &str) -> Option<&'static str> {
     let message = message.to_ascii_lowercase();
     LIBRARIES.iter().find(|(library, _)| message.contains(library)).map(|(_, capability)| *capability)
 }
 
-/// Returns the container of the pod that requests the GPU, if the container that failed does not and gets none in another way.
+/// Returns the container of the pod that requests the GPU, if the failed container does not request it and does not get
+/// a GPU in another way.
 pub(super) fn requested_by_other<'c>(case: &'c Case<'_>) -> Option<&'c str> {
     let failed = case.failed()?.container;
     let (own, others): (Vec<_>, Vec<_>) = case.pod.specs.iter().partition(|spec| spec.name == failed);
@@ -184,7 +187,7 @@ pub(super) fn requested_by_other<'c>(case: &'c Case<'_>) -> Option<&'c str> {
     others.into_iter().find(|spec| is_without && spec.requests_gpus).map(|spec| spec.name.as_str())
 }
 
-/// Words of programs that find no GPU or no driver, whatever library says it, in lower case.
+/// Phrases, in lower case, of any library that finds no GPU or no driver.
 const FINDS_NO_GPU: [&str; 25] = [
     "libcuda.so",
     "cuda.is_available() is false",
@@ -213,35 +216,35 @@ const FINDS_NO_GPU: [&str; 25] = [
     "cuinit",
 ];
 
-/// Returns whether a message says that a program finds no GPU or no driver.
+/// Returns whether a message reports that a program finds no GPU or no driver.
 pub(super) fn finds_no_gpu(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     FINDS_NO_GPU.iter().any(|words| message.contains(words))
 }
 
-/// Words of components of NVIDIA's software that find nothing, in lower case.
+/// Phrases, in lower case, of components of NVIDIA's software that find no devices.
 const FINDS_NOTHING: [&str; 4] = ["no labels", "no devices", "no gpus", "no gpu found"];
 
-/// Returns whether the facts show that nothing gives the driver to the container that failed.
+/// Returns whether the facts show that the failed container does not get the driver.
 pub(super) fn is_shown(case: &Case<'_>) -> bool {
     let failed = case.failed().map(|end| end.container);
     let mut own = case.pod.specs.iter().filter(|spec| failed == Some(spec.name.as_str()));
     case.driver_works() && !own.any(has_driver_mounted) && other_handler(case).is_some()
 }
 
-/// Returns why a component of NVIDIA's software that runs may see no GPU, if its message is about that.
+/// Returns why a running component of NVIDIA's software may not see a GPU, if its message is about a missing GPU.
 pub(super) fn doubt(case: &Case<'_>, message: &str) -> Option<String> {
     let message = message.to_ascii_lowercase();
     let lacks = LACKS_DRIVER.iter().chain(&FINDS_NOTHING).any(|words| message.contains(words));
     other_handler(case).filter(|_| lacks && case.driver_works())
 }
 
-/// Returns whether a container asks for GPUs by the variable of NVIDIA's runtime.
+/// Returns whether a container asks for GPUs through the variable of NVIDIA's runtime.
 pub(super) fn asks_by_variable(spec: &ContainerSpec) -> bool {
     spec.environment.iter().any(|(name, value)| name == VISIBLE && !matches!(value.as_str(), "" | "void" | "none"))
 }
 
-/// Returns whether a container mounts the root of the driver, or the root of the host, in which the driver is.
+/// Returns whether a container mounts the root of the driver, or the root of the host, which contains the driver.
 pub(super) fn has_driver_mounted(spec: &ContainerSpec) -> bool {
     let of_driver = |(path, volume): &(String, String)| {
         let mounts_root = volume.starts_with("hostPath / ") || volume == "hostPath /";
@@ -251,7 +254,7 @@ pub(super) fn has_driver_mounted(spec: &ContainerSpec) -> bool {
     spec.mounts.iter().any(of_driver)
 }
 
-/// Returns that a container looks for the driver's libraries in another folder than the one that has them on the node.
+/// Returns a text if a container searches the driver's libraries in a folder that does not contain them on the node.
 fn library_elsewhere(case: &Case<'_>, spec: &ContainerSpec) -> Option<String> {
     let host = Section::data_of(&case.report?.sections.host)?;
     let (folder, _) = host.driver.library_path.as_deref()?.rsplit_once('/')?;
@@ -277,7 +280,7 @@ fn runtime<'c>(case: &'c Case<'_>) -> Option<&'c ContainerRuntime> {
     host.container_runtime.as_ref().filter(|runtime| runtime.complete)
 }
 
-/// Returns that the handler of the pod is not one of NVIDIA's runtime.
+/// Returns a text if the pod's handler is not a handler of NVIDIA's runtime.
 fn other_handler(case: &Case<'_>) -> Option<String> {
     let runtime = runtime(case)?;
     let is_nvidia = |name: &str| {
@@ -305,7 +308,7 @@ fn other_handler(case: &Case<'_>) -> Option<String> {
     }
 }
 
-/// Returns that the container asks for GPUs in a way that NVIDIA's runtime may not accept.
+/// Returns a text if the container asks for GPUs in a way that NVIDIA's runtime may not accept.
 fn not_accepted(spec: &ContainerSpec, node: &str) -> Option<String> {
     let by_mounts = spec.mounts.iter().any(|(path, _)| path.starts_with(BY_MOUNTS));
     if spec.requests_gpus || spec.privileged || by_mounts {

@@ -1,4 +1,4 @@
-//! Explains running pods by reports of the kubelet: failed probes, readiness, device allocations, device health.
+//! Causes that the kubelet reports for running pods: failed probes, readiness, init containers, image pulls, device allocations and device health.
 
 use jiff::SignedDuration;
 
@@ -10,10 +10,10 @@ use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, Termination};
 use syringe_core::text::clean;
 
-/// Maximum time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
+/// Maximum time from the kubelet's decision to the end of the container. The grace period can be minutes.
 const MAX_GRACE: SignedDuration = SignedDuration::from_mins(15);
 
-/// A container younger than this is not judged: the report may be older than the allocation of the container's devices.
+/// A container younger than this is not checked, because the report may be older than the allocation of its devices.
 const SETTLED: SignedDuration = SignedDuration::from_mins(1);
 
 /// Explains a container that the kubelet killed because its liveness or startup probe failed.
@@ -21,11 +21,11 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     let kill = case.events(&["Killing"]).find_map(|event| Some((event, failed_probe(&event.message)?)));
     let (kill, probe) = kill?;
     let end = case.ended().filter(|end| is_about(kill, end.container))?;
-    // An event long before or after the end of the container belongs to another termination.
+    // An event long before or after the end of the container is about another termination.
     let near =
         kill.time.zip(end.finished).is_none_or(|(killed, ended)| ended.duration_since(killed).abs() <= MAX_GRACE);
     let failure = case.events(&["Unhealthy"]).find(|event| failed_probe(&event.message) == Some(probe));
-    // A program on a GPU that does not work cannot respond: then the failed probe is only a consequence.
+    // A program on a GPU that does not work cannot respond, so the failed probe is only a consequence.
     let is_effect = || gpu::state_of_its_gpu(case).is_some() || gpu::broken_node(case).is_some();
     (near && !is_effect()).then(|| {
         let container = end.container;
@@ -48,8 +48,8 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// Explains a container that the kubelet stopped again and again, because the sandbox of its pod was gone or had changed. One such event is
-/// usual after a reboot of the node.
+/// Explains a container that the kubelet stopped repeatedly, because the sandbox of its pod was gone or had changed.
+/// One such event is normal after a reboot of the node.
 pub(crate) fn sandbox_changed(case: &Case<'_>) -> Option<Explanation> {
     let changed = case.events(&["SandboxChanged"]).find(|event| event.count > 1)?;
     let end = case.failed().filter(|end| matches!(end.exit_code, 137 | 143) && end.reason != "OOMKilled")?;
@@ -73,11 +73,11 @@ pub(crate) fn sandbox_changed(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Answers to a probe: words of the kubelet in lower case, the meaning, and the advice.
+/// Responses to a probe: phrases of the kubelet in lower case, the meaning, and the advice.
 const ANSWERS: [(&[&str], &str, &str); 5] = [
     (
         &["statuscode: 404", "status code: 404"],
-        "its server answers, and does not have the path of the probe (404)",
+        "its server responds, but does not have the path of the probe (404)",
         "Use a path of the probe that this version of the program has.",
     ),
     (
@@ -87,12 +87,12 @@ const ANSWERS: [(&[&str], &str, &str); 5] = [
     ),
     (
         &["deadline exceeded", "client.timeout", "i/o timeout"],
-        "its server does not answer in the time of the probe",
+        "its server does not respond within the timeout of the probe",
         "Raise timeoutSeconds of the probe if the program is only busy; otherwise find out what it waits for.",
     ),
     (
         &["statuscode: 401", "statuscode: 403"],
-        "its server refuses the probe for lack of credentials",
+        "its server rejects the probe because it sends no credentials",
         "Use a path that needs no credentials, or send the header that the program expects (httpHeaders).",
     ),
     (
@@ -102,7 +102,7 @@ const ANSWERS: [(&[&str], &str, &str); 5] = [
     ),
 ];
 
-/// Returns what the answer to a failed probe says, with the advice.
+/// Returns the meaning of the response to a failed probe, with the advice.
 fn answer(message: &str) -> Option<(&'static str, &'static str)> {
     let message = message.to_ascii_lowercase();
     let row = ANSWERS.iter().find(|(words, ..)| words.iter().any(|word| message.contains(word)))?;
@@ -125,7 +125,7 @@ fn is_about(event: &PodEvent, container: &str) -> bool {
     }
 }
 
-/// Explains a running container that requests GPUs, but to which the kubelet allocated none.
+/// Explains a running container that requests GPUs, but has no GPU allocated by the kubelet.
 pub(crate) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
     let (pod, on_node) = (case.pod, case.on_node);
     let now = case.report?.taken_at?;
@@ -173,8 +173,8 @@ pub(crate) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Explains a pod whose containers have not started because an init container still runs: only init containers run in a pod that is
-/// Pending.
+/// Explains a pod whose containers have not started because an init container is still running. In a Pending pod, only
+/// init containers run.
 pub(crate) fn waits_for_init(case: &Case<'_>) -> Option<Explanation> {
     let pod = case.pod;
     if pod.phase != "Pending" || pod.deleted.is_some() {
@@ -198,7 +198,7 @@ pub(crate) fn waits_for_init(case: &Case<'_>) -> Option<Explanation> {
     let (cause, code, why, advice) = match (known, reading) {
         (Some((line, phrase)), _) => {
             let why = format!(": {} (\"{}\")", phrase.meaning(line), shapes::words_of(line));
-            // A component of the node waits for the node, and not for its image.
+            // A component of the node waits for the node, not for its own image.
             let cause = if pod.is_gpu_stack { Cause::Node } else { phrase.cause };
             (cause, phrase.code, why, phrase.advice_for(line, case.node))
         }
@@ -216,7 +216,7 @@ pub(crate) fn waits_for_init(case: &Case<'_>) -> Option<Explanation> {
             )
         }
     };
-    // A container that has just started may still succeed, whatever its log says.
+    // A container that has just started may still succeed, even if its log contains an error.
     let (cause, certainty) = if just_started(case).is_some() && cause != Cause::Unknown {
         (Cause::Unknown, Certainty::Possible)
     } else {
@@ -230,7 +230,8 @@ pub(crate) fn waits_for_init(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Explains a pod whose program completed, and which another of its containers keeps, with its GPUs.
+/// Explains a pod whose main program completed, but that keeps its GPUs because another container of the pod still
+/// runs.
 pub(crate) fn kept_by_a_sidecar(case: &Case<'_>) -> Option<Explanation> {
     let pod = case.pod;
     let with_gpus = || pod.containers.iter().filter(|container| pod.gpu_containers.contains(&container.name));
@@ -246,7 +247,7 @@ pub(crate) fn kept_by_a_sidecar(case: &Case<'_>) -> Option<Explanation> {
     let at = ends.iter().filter_map(|end| end.finished).max().map(|at| format!(" at {at:.0}")).unwrap_or_default();
     let kept = names(&others);
     let what = format!(
-        "{} completed{at} (exit code 0), and {kept} still runs: that keeps the pod, and its GPUs stay allocated",
+        "{} completed{at} (exit code 0), but {kept} still runs, so the pod remains and its GPUs stay allocated",
         names(&done)
     );
     let advice = format!(
@@ -263,7 +264,7 @@ pub(crate) fn kept_by_a_sidecar(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// A pull of an image that takes longer than this is slow even for a large image.
+/// An image pull that takes longer than this is slow even for a large image.
 const LONG_PULL: SignedDuration = SignedDuration::from_mins(30);
 
 /// Explains a pod whose image is being pulled.
@@ -278,7 +279,7 @@ pub(crate) fn pulls_its_image(case: &Case<'_>) -> Option<Explanation> {
         Some(lasts) if lasts > LONG_PULL => (
             Certainty::Possible,
             Cause::Unknown,
-            "Check the size of the image, the network between {node} and the registry, and the disk of the node: a pull is rarely as slow.",
+            "Check the size of the image, the network between {node} and the registry, and the disk of the node: a pull rarely takes this long.",
         ),
         _ => (Certainty::Likely, Cause::None, "Wait: a large image takes some minutes."),
     };
@@ -292,13 +293,14 @@ pub(crate) fn pulls_its_image(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Maximum length of the kubelet's words about an image.
+/// Maximum length of a message of the kubelet about an image.
 const MAX_IMAGE: usize = 200;
 
-/// A container that is younger than this may still be starting.
+/// A container younger than this may still be starting.
 const STARTING: SignedDuration = SignedDuration::from_mins(2);
 
-/// Returns the age of the newest container in seconds, if the pod is starting for the first time: no container was restarted.
+/// Returns the age of the newest container in seconds, if this is the first start of the pod: no container was
+/// restarted.
 fn just_started(case: &Case<'_>) -> Option<i64> {
     let now = case.report?.taken_at?;
     let newest = case.pod.running().filter_map(|(_, since)| since).max()?;
@@ -340,7 +342,7 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     let command = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);
     let logs = failing_part::where_is_log(case, name, &command);
     let doubts = failing_part::doubts_of_logs(case);
-    // A known error in the log says whose fault it is; any other may be of no account.
+    // A known error in the log determines the cause. Any other error may be irrelevant.
     let known = doubts.iter().find_map(|doubt| Some((doubt, phrases::known(Part::Program, &doubt.message)?)));
     let known = known.filter(|(_, phrase)| phrase.cause != Cause::Unknown);
     let (cause, what) = match (known, doubts.first()) {

@@ -1,13 +1,14 @@
-//! `refused`: explains pods that the kubelet's device manager or topology manager rejected.
+//! `refused`: explains pods that the device manager or topology manager of the kubelet rejected.
 //!
-//! Source of the messages: `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/cm/topologymanager`. A rejected pod
-//! has failed permanently: its controller creates a new pod; a pod without a controller remains in the phase Failed.
+//! Source of the messages: `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/cm/topologymanager`. A rejected
+//! pod has failed permanently. Its controller creates a new pod; a pod without a controller stays in the phase Failed.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::explanation::causes::{Case, blockers, free_gpus};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
+use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::inventory::GpuInventory;
@@ -17,12 +18,12 @@ use syringe_core::report::Section;
 /// A device plugin usually registers within this time after the boot of its node.
 const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(20);
 
-/// Findings that make a device plugin fail for every pod of the node: the plugin cannot read the topology of the GPUs from
-/// NVML.
+/// Findings that make a device plugin fail for every pod of the node, because the plugin cannot read the topology of
+/// the GPUs from NVML.
 const LOST: [&str; 4] = ["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened"];
 
-/// The finding about a kubelet that rejects pods because of allocations of deleted pods. Such allocations alone prove
-/// nothing: the kubelet releases these allocations when it admits the next pod.
+/// The finding about a kubelet that rejects pods because of allocations of deleted pods. Such allocations alone are no
+/// proof, because the kubelet releases them when it admits the next pod.
 const STALE_ALLOCATIONS: [&str; 1] = ["kubelet-allocations-not-released"];
 
 /// The meaning of an admission error.
@@ -47,7 +48,7 @@ pub(crate) fn refused(case: &Case<'_>) -> Option<Explanation> {
     let refusal = match reason {
         "UnexpectedAdmissionError" => devices(case, &message),
         "TopologyAffinityError" => topology(case),
-        _ => return None,
+        _ => known(case, &message)?,
     };
     let Refusal { cause, what, mut evidence, action } = refusal;
     let again = admitted_again(case);
@@ -61,11 +62,11 @@ pub(crate) fn refused(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// Time after the start of a kubelet in which it admits the pods that are bound to its node.
+/// Period after the start of a kubelet in which it admits the pods that are bound to its node.
 const ADMITS: SignedDuration = SignedDuration::from_mins(3);
 
-/// Returns that the kubelet was restarted just before it rejected a pod that existed already: a kubelet admits all pods of its node
-/// again when it starts.
+/// Returns a text if the kubelet was restarted just before it rejected an existing pod. When a kubelet starts, it
+/// admits all pods of its node again.
 fn admitted_again(case: &Case<'_>) -> Option<String> {
     let host = Section::data_of(&case.report?.sections.host)?;
     let started = host.nvidia_stack.as_ref()?.kubelet_started_at?;
@@ -105,6 +106,9 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
         let what = "the pod requests more than one replica of a shared GPU; extra replicas add no capacity".to_owned();
         return Refusal { cause: Cause::Application, what, evidence: Vec::new(), action };
     }
+    if let Some(refusal) = known(case, message) {
+        return refusal;
+    }
     if let Some(lost) = finding(case, &LOST) {
         let what = format!("the device plugin could not choose GPUs for the pod: {}", lost.headline());
         let evidence = quote(lost);
@@ -116,7 +120,7 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
     let action = reading.map_or(action, |reading| reading.advice(node));
     let mut refusal =
         Refusal::of_node(format!("the device plugin could not allocate the pod's devices: {words}"), action);
-    // The plugin itself says why its call failed.
+    // The message of the plugin contains the reason of its failed call.
     if let Some((container, line)) = case.error_of_plugin() {
         let told = shapes::words_of(line);
         refusal.what = format!("{}; the log of the device plugin says: \"{told}\"", refusal.what);
@@ -134,6 +138,15 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
             Action { code: ActionCode::ChangeRequest, text: format!("{} Then recreate the pod.", one.advice) };
     }
     if half.is_empty() { explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal) } else { refusal }
+}
+
+/// Returns the meaning of a message that the table of phrases knows. A finding about the same part of the node gives the reason.
+fn known(case: &Case<'_>, message: &str) -> Option<Refusal> {
+    let phrase = phrases::known(Part::Admission, message)?;
+    let action = Action { code: phrase.code, text: phrase.advice(case.node) };
+    let what = phrase.meaning(message);
+    let refusal = Refusal { cause: phrase.cause, what, evidence: Vec::new(), action };
+    Some(explained_by(case, &phrase.findings, refusal))
 }
 
 /// Explains that the kubelet has too few free devices.
@@ -188,7 +201,7 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     refusal
 }
 
-/// States which scheduler counted a device as free, unless it was the default scheduler.
+/// Returns a text about the scheduler that counted a device as free, if it was not the default scheduler.
 fn placed_by(case: &Case<'_>) -> String {
     case.pod
         .scheduler
@@ -197,15 +210,15 @@ fn placed_by(case: &Case<'_>) -> String {
         .unwrap_or_default()
 }
 
-/// Returns the finding about a GPU that cannot be used, if the kubelet counts its devices: all free ones are of such GPUs, or there is no
-/// free one. Also returns their names.
+/// Returns the finding about an unusable GPU whose devices the kubelet counts, if all free devices belong to such GPUs
+/// or no device is free. Also returns the names of these devices.
 fn lost_among<'c>(case: &'c Case<'_>, counts: &Counts<'_>) -> Option<(&'c Finding, String)> {
     let sections = &case.report?.sections;
     let inventory = Section::data_of(&sections.inventory);
     let lost = case
         .all_findings()
         .find(|finding| finding.severity > Severity::Info && LOST.iter().any(|start| finding.id.starts_with(start)))?;
-    // A device that NVML does not list, or that the driver lost, cannot be used.
+    // A device cannot be used if NVML does not list it or the driver lost it.
     let works = |device: &str| {
         inventory.is_none_or(|inventory| {
             let is_it = |uuid: &Option<String>| uuid.as_deref().is_some_and(|uuid| device.starts_with(uuid));
@@ -223,7 +236,7 @@ fn lost_among<'c>(case: &'c Case<'_>, counts: &Counts<'_>) -> Option<(&'c Findin
     is_reason.then(|| (lost, broken.join(", ")))
 }
 
-/// Devices of one resource: how many are registered, and how many are allocated to containers.
+/// The number of registered devices of one resource, and the number that is allocated to containers.
 struct Counts<'a> {
     resource: &'a str,
     registered: usize,
@@ -232,8 +245,8 @@ struct Counts<'a> {
     held: Vec<&'a str>,
 }
 
-/// Returns the kubelet's numbers for the resource that a message names. `None` for shared resources: the checkpoint counts
-/// their replicas as one device.
+/// Returns the kubelet's numbers for the resource that a message names. `None` for shared resources, because the
+/// checkpoint counts their replicas as one device.
 fn counts<'a>(kubelet: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
     let named = message.split_once("unavailable for ")?.1.split_whitespace().next()?.trim_end_matches('.');
     let offers = kubelet.registered.iter().find(|registered| registered.resource == named)?;
@@ -253,7 +266,7 @@ fn counts<'a>(kubelet: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
     })
 }
 
-/// Explains that no device plugin had registered, or that none of its devices was healthy.
+/// Explains a node on which no device plugin had registered, or on which no device of the plugin was healthy.
 fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
     let what = if message.contains("unregistered") {
@@ -293,13 +306,14 @@ fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     )
 }
 
-/// Returns when the kubelet rejected the pod: the time of the event, or else when the kubelet first saw the pod.
+/// Returns when the kubelet rejected the pod: the time of the event, or else the time at which the kubelet first saw
+/// the pod.
 fn refused_at(case: &Case<'_>) -> Option<Timestamp> {
     let event = case.events(&["UnexpectedAdmissionError"]).find_map(|event| event.time);
     event.or(case.pod.scheduled)
 }
 
-/// Explains that the topology manager found no NUMA node, or set of NUMA nodes, with all requested resources.
+/// Explains that the topology manager found no set of NUMA nodes with all requested resources.
 fn topology(case: &Case<'_>) -> Refusal {
     let node = case.node;
     let wanted = case.pod.gpus_requested;
@@ -341,7 +355,8 @@ fn finding<'c>(case: &'c Case<'_>, starts: &[&str]) -> Option<&'c Finding> {
     case.all_findings().find(|finding| starts.iter().any(|start| finding.id.starts_with(start)))
 }
 
-/// Adds a finding that gives the reason for a rejection. The action of the finding replaces that of the rejection.
+/// Adds a finding that gives the reason for a rejection. The action of the finding replaces the action of the
+/// rejection.
 fn explained_by(case: &Case<'_>, starts: &[&str], refusal: Refusal) -> Refusal {
     let Some(finding) = finding(case, starts).filter(|finding| finding.severity > Severity::Info) else {
         return refusal;

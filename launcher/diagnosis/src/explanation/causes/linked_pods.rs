@@ -1,4 +1,4 @@
-//! `add`: adds to an explanation what the pods say to which the problem leads: their states, their logs, and what follows from them.
+//! `add`: adds the states and logs of the pods that the problem of a pod leads to, and the actions for them, to its explanation.
 
 use crate::explanation::causes::{Case, MAX_EVIDENCE, NOT_IDENTIFIED};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -6,12 +6,12 @@ use crate::rules::kubernetes::named_logs;
 use crate::rules::kubernetes::stack_log::linked::{self, Told};
 use syringe_core::text::clean_keeping_end;
 
-/// Maximum length of a summary with the words about linked pods.
+/// Maximum length of a summary that includes linked pods.
 const MAX_SUMMARY: usize = 1200;
-/// Maximum length of the words about one pod.
+/// Maximum length of the text about one pod.
 const MAX_WORDS: usize = 360;
 
-/// Adds what the linked pods say.
+/// Adds the states and logs of linked pods.
 pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     if explanation.cause == Cause::None {
         return;
@@ -27,13 +27,13 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
         explanation.summary = clean_keeping_end(&format!("{summary}; {words}."), MAX_SUMMARY);
         actions.extend(action_of(one));
     }
-    // A pod that the message names and that fails is the direct cause.
+    // If a pod is named in the message and fails, it is the direct cause.
     let fails = told.iter().any(|one| one.fails);
     if explanation.cause == Cause::Unknown && fails {
         (explanation.cause, explanation.certainty) = (Cause::Cluster, Certainty::Likely);
     }
     if !evidence.is_empty() {
-        // The message of the pod itself stays first.
+        // The message of the explained pod stays first.
         let own: Vec<String> = std::mem::take(&mut explanation.evidence);
         let (first, rest) = own.split_at(own.len().min(2));
         let all = first.iter().cloned().chain(evidence).chain(rest.iter().cloned());
@@ -47,7 +47,7 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     explanation.action.text = actions.join(" ").trim().to_owned();
 }
 
-/// Returns the state of a linked pod with the cause, for the summary.
+/// Returns the state of a linked pod with its cause, for the summary.
 fn in_words(told: &Told) -> String {
     let Told { name, cause, too_early, fails, lines, .. } = told;
     if let Some((what, _)) = too_early {
@@ -63,7 +63,7 @@ fn in_words(told: &Told) -> String {
     clean_keeping_end(&words, MAX_WORDS)
 }
 
-/// Returns what to do about a linked pod.
+/// Returns the action for a linked pod.
 fn action_of(told: &Told) -> Option<String> {
     let Told { name, too_early, action, unread_log, fails, .. } = told;
     if let Some((_, advice)) = too_early {

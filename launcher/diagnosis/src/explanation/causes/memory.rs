@@ -1,4 +1,4 @@
-//! `of_others`: the processes outside of a pod that hold memory of its GPUs, with their pods.
+//! `of_others`: the processes of other pods, or outside of pods, that use memory of a pod's GPUs.
 
 use crate::evidence;
 use crate::explanation::causes::Case;
@@ -6,14 +6,14 @@ use crate::input::processes::{MIN_BYTES, is_service};
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::report::Section;
 
-/// Maximum number of processes that are named.
+/// Maximum number of processes that are listed.
 const MAX_NAMED: usize = 3;
 
-/// Returns who else uses the memory of the pod's GPUs, in words, the largest first.
+/// Returns texts about the other users of the memory of the pod's GPUs, the largest first.
 pub(super) fn of_others(case: &Case<'_>) -> Vec<String> {
     let section = case.report.and_then(|report| Section::data_of(&report.sections.processes));
     let all = section.filter(|section| section.host_pid_namespace).into_iter().flat_map(|section| &section.processes);
-    // A part of a GPU (MIG) has its own memory.
+    // A MIG instance has its own memory.
     let held = |process: &GpuProcess| -> u64 {
         let own = process.uses.iter().filter(|one| case.on_node.indices.contains(&one.gpu));
         own.filter(|one| one.mig_gpu_instance.is_none() && case.on_node.mig_instances.is_empty())

@@ -1,8 +1,8 @@
-//! `Case`: the input of the rules about the cause of a pod's state. `evaluate::first_cause` applies these rules.
+//! `Case`: the facts from which the cause of a pod's state is determined. Modules with the causes; `evaluate::first_cause` applies them.
 //!
-//! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The role of an Xid (cause, or end of a
-//! program) and its class in the catalogue determine the cause that it indicates. The reasons of pods and containers are
-//! those of the kubelet and the scheduler.
+//! As in POSIX shells and the kubelet, an exit code above 128 is 128 plus the signal. The role of an Xid (cause, or end
+//! of a program) and its class in the catalogue determine the cause that it indicates. The reasons of pods and
+//! containers come from the kubelet and the scheduler.
 
 mod blockers;
 mod claims;
@@ -48,17 +48,17 @@ use syringe_core::text::clean_keeping_end;
 /// Maximum number of evidence lines in one explanation.
 const MAX_EVIDENCE: usize = 8;
 
-/// Maximum length of one evidence line: enough for PyTorch's message about memory. Container runtimes nest their errors and
-/// put the reason last, so the middle of a longer line is cut.
+/// Maximum length of one evidence line. It is long enough for PyTorch's message about memory. Container runtimes nest
+/// their errors and put the reason last, so longer lines are cut in the middle.
 const MAX_QUOTE: usize = 760;
 
 /// Text for a message or a termination whose cause is not known.
 const NOT_IDENTIFIED: &str = "cause not identified";
 
-/// Maximum length of a summary: a scheduler's message may list many reasons.
+/// Maximum length of a summary, because a message of the scheduler may list many reasons.
 const MAX_SUMMARY: usize = 600;
 
-/// An event or state that precedes the end of a container by more than this is not shown as the cause of that end.
+/// If an event or state precedes the end of a container by more than this, it is not shown as the cause.
 const NEAR: SignedDuration = SignedDuration::from_mins(15);
 
 /// The input of all causes.
@@ -69,7 +69,7 @@ struct Case<'a> {
     report: Option<&'a Report>,
     /// Name and state of the pod, for the summary.
     name: String,
-    /// Name of the pod's node, for texts.
+    /// Name of the pod's node in messages.
     node: &'a str,
     /// True if no probe read the node.
     unread: bool,
@@ -104,7 +104,7 @@ impl Case<'_> {
         log.container.contains("plugin").then_some((log.container.as_str(), line))
     }
 
-    /// Returns the container of the pod whose log the probe read on the node, with its lines.
+    /// Returns a container of the pod whose log the probe read on the node, with the lines of the log.
     fn any_log_on_node(&self) -> Option<(&str, Vec<&str>)> {
         let host = self.report.and_then(|report| Section::data_of(&report.sections.host));
         let log = host.and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == self.pod.uid)?;
@@ -116,7 +116,7 @@ impl Case<'_> {
         self.pod.end()
     }
 
-    /// Returns the termination of the pod's failed container. An init container that completed is not a failure.
+    /// Returns the termination of the pod's failed container. A completed init container is not a failure.
     fn failed(&self) -> Option<Termination<'_>> {
         self.ended().filter(|end| end.exit_code != 0 || end.never_ran())
     }
@@ -127,9 +127,9 @@ impl Case<'_> {
         self.pod.events.iter().rev().filter(of_it)
     }
 
-    /// Returns whether the pod asks for no GPU in any way, so that nothing gives it a GPU or the driver. A component of the GPU stack
-    /// gets the driver in its own way, and so does a container that is privileged, names devices itself, or mounts the driver. An allocation
-    /// of `nvidia.com` without a request is a left-over of the kubelet's record.
+    /// Returns whether the pod does not ask for a GPU in any way, so that it gets neither a GPU nor the driver.
+    /// Components of the GPU stack, and containers that are privileged, name devices or mount the driver, get the
+    /// driver in another way. An allocation of `nvidia.com` without a request is a remnant in the kubelet's checkpoint.
     fn asks_for_no_gpu(&self) -> bool {
         let pod = self.pod;
         let in_own_way = pod
@@ -144,7 +144,7 @@ impl Case<'_> {
         !pod.wants_gpus && !pod.is_gpu_stack && has_none && !in_own_way
     }
 
-    /// Returns when the pod's node booted.
+    /// Returns the boot time of the pod's node.
     fn booted(&self) -> Option<Timestamp> {
         let report = self.report?;
         let uptime = Section::data_of(&report.sections.host)?.uptime_seconds?;
@@ -156,14 +156,15 @@ impl Case<'_> {
         self.on_node.processes.iter().filter(move |process| process.state.as_deref() == Some(state))
     }
 
-    /// Returns whether the failed container may have had a GPU of the pod. True if the kubelet names no container.
+    /// Returns whether the failed container may have had a GPU of the pod. True if the kubelet does not name a
+    /// container.
     fn failed_container_had_gpus(&self) -> bool {
         let holders = &self.on_node.holders;
         self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
     }
 
-    /// Returns the action of the most severe finding about the pod's GPUs, whatever its severity, so that the
-    /// explanation does not recommend more than the diagnosis.
+    /// Returns the action of the most severe finding about the pod's GPUs, whatever its severity. The explanation then
+    /// does not recommend a stronger action than the diagnosis.
     fn plan(&self) -> Option<Action> {
         let ends =
             |finding: &&Finding| finding.severity >= Severity::Critical || effects::ends_programs(finding).is_some();
@@ -220,7 +221,7 @@ impl Case<'_> {
     }
 
     /// Returns whether an event may have ended the container. An error of another process does not count if it occurred
-    /// long before the end of the container, and the container's message is not about GPUs.
+    /// long before the end of the container and the container's message is not about GPUs.
     fn can_have_ended(&self, event: &KernelEvent) -> bool {
         let Some(end) = self.failed() else { return true };
         let gap = end.finished.zip(event.last).map(|(finished, last)| finished.duration_since(last));
@@ -244,7 +245,7 @@ impl Case<'_> {
         lists && !self.all_findings().any(|finding| finding.severity > Severity::Info && broken(finding))
     }
 
-    /// Returns whether a process uses a tenth or more of the memory of a GPU of the pod.
+    /// Returns whether a process uses at least a tenth of the memory of a GPU of the pod.
     fn holds_much_memory(&self, pid: u32) -> bool {
         let Some(sections) = self.report.map(|report| &report.sections) else { return false };
         let processes = Section::data_of(&sections.processes).into_iter().flat_map(|section| &section.processes);
@@ -277,7 +278,7 @@ impl Case<'_> {
         diagnosis::stuck(self.report?, process.pid)
     }
 
-    /// Returns kernel events about this pod that are causes and whose code has one of these classes in the catalogue.
+    /// Returns the kernel events about this pod that are causes and have one of these classes in the catalogue.
     fn own_xids(&self, classes: &[Class]) -> Vec<&KernelEvent> {
         self.on_node
             .own_events
@@ -286,7 +287,8 @@ impl Case<'_> {
             .collect()
     }
 
-    /// Returns whether events on the pod's GPUs may be about pods that share them: no event names a process of this pod.
+    /// Returns whether events on the pod's GPUs may be about pods that share them, because no event names a process of
+    /// this pod.
     fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
         self.on_node.shares && !events.iter().any(|event| self.on_node.names_own_process(event))
     }
@@ -363,9 +365,9 @@ impl Explanation {
     }
 }
 
-/// Xids that the driver logs when it removes the channels of a program, for any reason. NVIDIA about 45: "Control-C, GPU
-/// resets, sigkill"; about 43: the application must end after a fault that another Xid reports. These Xids do not show the
-/// cause.
+/// Xids that the driver logs when it removes the channels of a program, for any reason. NVIDIA about 45: "Control-C,
+/// GPU resets, sigkill"; about 43: the application must end after a fault that another Xid reports. These Xids do not
+/// show the cause.
 const TEARDOWN: [u32; 4] = [43, 45, 141, 174];
 
 /// Returns whether an event only reports that the driver ended a program.
@@ -373,7 +375,7 @@ fn is_teardown(event: &KernelEvent) -> bool {
     event.kind == KernelEventKind::Xid && event.code.is_some_and(|code| TEARDOWN.contains(&code))
 }
 
-/// Returns whether an event is a fault of a GPU, a link or the driver, however severe, and not of a program.
+/// Returns whether an event is a fault of a GPU, a link or the driver, of any severity, not a fault of a program.
 fn is_fault(event: &KernelEvent) -> bool {
     !is_teardown(event) && class_of(event).is_some_and(|class| class != Class::Application)
 }
@@ -414,7 +416,7 @@ fn event_quote(event: &PodEvent) -> String {
     format!("event{at} {reason}{times}: {message}")
 }
 
-/// Returns whether the node has no GPU: PCI or NVML was read, and neither of them lists a GPU.
+/// Returns whether the node has no GPU: PCI or NVML was read, and neither lists a GPU.
 fn has_no_gpu(report: &Report) -> bool {
     let on_pci = Section::data_of(&report.sections.host).map(|host| host.pci_gpus.len());
     let in_nvml = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());

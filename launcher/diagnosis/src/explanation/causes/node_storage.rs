@@ -1,14 +1,14 @@
 //! `explain`: explains a container that cannot start because a disk of its node is read-only, full or broken.
 //!
-//! The folders of the kubelet, the container runtime and the network plugins are on the disks of the node. The program has not started,
-//! so it is not the program that writes there.
+//! The folders of the kubelet, the container runtime and the network plugins are on the disks of the node. Because the
+//! program has not started, it is not the program that writes to these folders.
 
 use crate::explanation::causes::{Case, finding_quote, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::text::clean;
 
-/// Folders of the services of a node, and their owners.
+/// Folders of node services, and the service that uses each.
 const FOLDERS: [(&str, &str); 20] = [
     ("/var/lib/kubelet", "the kubelet"),
     ("/etc/kubernetes", "the kubelet"),
@@ -32,7 +32,7 @@ const FOLDERS: [(&str, &str); 20] = [
     ("/var/run/netns", "the network plugins (CNI)"),
 ];
 
-/// States of a disk: words of the kernel, the state, and the advice.
+/// States of a disk: phrases of the kernel, the state, and the advice.
 const STATES: [(&str, &str, &str); 4] = [
     (
         "read-only file system",
@@ -57,14 +57,14 @@ const STATES: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// Parts of paths that belong to a volume or to the file system of a container, and not to the node.
+/// Parts of paths that belong to a volume or to the file system of a container, not to the node.
 const NOT_OF_NODE: [&str; 6] =
     ["/rootfs/", "/merged/", "/globalmount", "/kubernetes.io~csi/", "/kubernetes.io~nfs/", "/volume-subpaths/"];
 
-/// Words about mount points inside of a container.
+/// Phrases about mount points inside a container.
 const OF_CONTAINER: [&str; 3] = ["mountpoint", "to rootfs at", "/sys/fs/cgroup"];
 
-/// Explains a container or sandbox that cannot be created for such a reason.
+/// Explains a container or sandbox that cannot be created because of a disk of the node.
 pub(super) fn explain(case: &Case<'_>, failure: &str, messages: &[String]) -> Option<Explanation> {
     let (path, owner, state, advice) = messages.iter().find_map(|message| found(message))?;
     let path = clean(path, 160);
@@ -83,7 +83,7 @@ pub(super) fn explain(case: &Case<'_>, failure: &str, messages: &[String]) -> Op
     )
 }
 
-/// Returns the last path of a service of the node before a state of its disk, with owner, state and advice.
+/// Returns the last path of a node service before a disk error in the message, with owner, state and advice.
 fn found(message: &str) -> Option<(&str, &'static str, &'static str, &'static str)> {
     let lower = message.to_ascii_lowercase();
     let (at, state, advice) =

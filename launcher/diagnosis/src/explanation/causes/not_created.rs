@@ -1,8 +1,8 @@
 //! `not_created`: explains pods that their controller could not create (quota, admission, missing priority class).
 //!
-//! Such a pod does not exist in the API: the API server denied it, and its controller (a Job, a ReplicaSet, …) reports
-//! that in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass,
-//! PodSecurity).
+//! Such a pod does not exist in the API. The API server denied its creation, and its controller (a Job, a ReplicaSet,
+//! …) reports the error in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger,
+//! RuntimeClass, PodSecurity).
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -19,7 +19,7 @@ pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     let event = case.events(&["FailedCreate"]).next()?;
     let message = &event.message;
     let name = &case.pod.name;
-    // The message names the rejected pod; a controller uses a new name each time.
+    // The message names the rejected pod. A controller uses a new name for each attempt.
     let named = |event: &PodEvent| event.message.contains(&format!("\"{name}\""));
     let itself = case.events(&["FailedCreate"]).any(named) || controller.split(' ').nth(1) == Some(name);
     let certainty = if itself { Certainty::Certain } else { Certainty::Likely };
@@ -43,7 +43,8 @@ pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation.with_evidence([event_quote(event)]))
 }
 
-/// Why a job has no pods: a part of the reason of its event, the cause, the meaning, the action, and the advice.
+/// Reasons why a job has no pods: a part of the reason of its event, the cause, the meaning, the action, and the
+/// advice.
 const OF_JOBS: [(&str, Cause, &str, ActionCode, &str); 8] = [
     (
         "Suspended",
@@ -94,7 +95,7 @@ const OF_JOBS: [(&str, Cause, &str, ActionCode, &str); 8] = [
     ("Completed", Cause::None, "it completed, and its pods were deleted", ActionCode::None, "No action needed."),
 ];
 
-/// Explains a job without pods, by its newest event.
+/// Explains a job without pods from its newest event.
 fn without_pods(case: &Case<'_>, controller: &str) -> Option<Explanation> {
     let event = case.pod.events.last().filter(|event| event.reason != "FailedCreate")?;
     let (_, cause, meaning, code, advice) = OF_JOBS.iter().find(|(reason, ..)| event.reason.contains(reason))?;

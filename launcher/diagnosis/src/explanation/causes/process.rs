@@ -1,4 +1,4 @@
-//! Causes from a pod's processes (memory, state D, zombie, exit code), and `no_problem` for a pod without a problem.
+//! Causes from a pod's processes (memory, state D, zombie, exit code), and `no_problem` for pods without a problem.
 
 use jiff::SignedDuration;
 
@@ -32,7 +32,7 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
         .iter()
         .any(|event| event.details.get("constraint").is_some_and(|constraint| constraint == "CONSTRAINT_NONE"));
     let evidence = ended.and_then(|_| end_quote(case));
-    // Without a limit of its own, a container can only exceed what the node or another container of the pod leaves.
+    // A container without its own limit can only exceed the memory that the node or other containers of the pod leave.
     let spec = ended.and_then(|end| case.pod.specs.iter().find(|spec| spec.name == end.container));
     let limit = spec.and_then(|spec| spec.memory_limit.as_deref());
     let shown = !case.unread && case.on_node.log_covers;
@@ -42,7 +42,7 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
             "the node ran out of memory, and the kernel killed the container".to_owned(),
             "Find out what uses the memory of the node; set memory limits on pods.".to_owned(),
         ),
-        // A kernel log that covers the time would show that the memory of the node ran out.
+        // A kernel log that covers this time would show that the node ran out of memory.
         (false, None) if spec.is_some() && kills.is_empty() && !shown => (
             Cause::Node,
             "the kernel killed the container because the node ran out of memory: the container has no memory limit (host memory, not GPU \
@@ -67,7 +67,7 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
             "Raise the memory limit, or reduce the memory use (data loader workers, pinned memory).".to_owned(),
         ),
     };
-    // Without the specification and the kernel line, it is not known whether the memory of the node or of the pod ran out.
+    // Without the specification and the kernel line, it is not known whether the node or the pod ran out of memory.
     let undecided = kills.is_empty() && limit.is_none() && (spec.is_none() || shown);
     let certainty = if undecided { Certainty::Likely } else { Certainty::Certain };
     Some(
@@ -78,10 +78,10 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Maximum time between a line about host memory and the end of the container that it ended.
+/// Maximum time between a kernel line about host memory and the end of the affected container.
 const SAME_TIME: SignedDuration = SignedDuration::from_secs(60);
 
-/// Explains a container that the kernel ended because of an uncorrectable error of host memory.
+/// Explains a container that the kernel killed because of an uncorrectable error of host memory.
 pub(crate) fn damaged_host_memory(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed()?;
     let bus_error =
@@ -91,7 +91,7 @@ pub(crate) fn damaged_host_memory(case: &Case<'_>) -> Option<Explanation> {
         event.occurred_at().iter().any(near)
     };
     let processes = case.report.and_then(|report| Section::data_of(&report.sections.processes));
-    // The process that the kernel ended no longer exists.
+    // The process that the kernel killed no longer exists.
     let lives = |pid: u32| {
         processes.is_some_and(|all| all.processes.iter().any(|process| process.pid == pid))
             && !case.on_node.pids.contains(&pid)
@@ -120,7 +120,8 @@ pub(crate) fn damaged_host_memory(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Returns whether an event is about an uncorrectable error of the host's memory, or a machine check that can be one.
+/// Returns whether an event is about an uncorrectable error of host memory, or about a machine check that may be such
+/// an error.
 fn is_of_host_memory(event: &KernelEvent) -> bool {
     let uncorrected = ["exception", "firmware_recoverable", "firmware_fatal", "memory_uncorrected"];
     match event.kind {
@@ -162,10 +163,10 @@ fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
     case.on_node.processes.iter().filter(|process| process.is_uninterruptible())
 }
 
-/// If a pod stays in Terminating for longer than this, its grace period is not the only reason.
+/// If a pod stays in Terminating for longer than this, the grace period is not the only reason.
 const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
 
-/// Explains a pod whose process may be stuck. One reading does not prove it, because a driver call can be in state D for a
+/// Explains a pod whose process may be stuck. One reading is no proof, because a driver call can be in state D for a
 /// moment.
 pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     let waiting: Vec<_> = waiting(case).collect();
@@ -201,8 +202,8 @@ pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// Returns the action of the diagnosis for the GPU, or else for the process: the hang of a process on a lost GPU is a
-/// consequence of the loss.
+/// Returns the action of the diagnosis for the GPU, or else for the process, because the hang of a process on a lost
+/// GPU is a consequence of the loss.
 fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
     let of_process =
         case.all_findings().find(|finding| processes.iter().any(|process| finding.scope.pid == Some(process.pid)));
@@ -222,7 +223,7 @@ pub(crate) fn zombie(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// Explains a container whose program ends without an error and is started again and again.
+/// Explains a container whose program ends without an error and is restarted repeatedly.
 pub(crate) fn ends_without_error(case: &Case<'_>) -> Option<Explanation> {
     let ends_well = |container: &ContainerFacts| {
         let waits = matches!(&container.state, ContainerState::Waiting { reason, .. } if reason == CRASH_LOOP);
@@ -262,7 +263,7 @@ fn ends(container: &ContainerFacts) -> Option<String> {
     Some(format!("container {} ended{at}: {}, exit code {}", end.container, end.reason, end.exit_code))
 }
 
-/// Returns whether the memory of the node ran out when a container ended.
+/// Returns whether the node ran out of memory when a container ended.
 fn node_ran_out_of_memory(case: &Case<'_>, end: &Termination<'_>) -> bool {
     let near = |event: &&KernelEvent| {
         let apart = event.last.zip(end.finished).map(|(kill, end)| kill.duration_since(end).abs());
@@ -274,14 +275,14 @@ fn node_ran_out_of_memory(case: &Case<'_>, end: &Termination<'_>) -> bool {
     kills.filter(of_node).any(|event| near(&event))
 }
 
-/// Explains a program that exited without a word by a limit of its container: shared memory, memory, processes, or a setting that fits no
-/// interface. The container that runs now shows what the one before had.
+/// Explains a program that exited without a message by a limit of its container: shared memory, memory, processes, or a
+/// setting that matches no interface. The facts come from the running container that replaced the failed one.
 pub(crate) fn limited_by_its_container(case: &Case<'_>) -> Option<Explanation> {
     let end = case.ended().filter(|end| end.exit_code != 0 && !matches!(end.exit_code, 137 | 143))?;
     let is_silent = end.message.is_empty() && case.pod.log_lines.is_empty() && case.log_on_node().next().is_none();
     let limits = |finding: &&Finding| {
         let own = finding.scope.pod_uid.as_ref() == Some(&case.pod.uid) && finding.class == Class::Application;
-        // Little shared memory is only a reason if something failed.
+        // A small shared memory is a reason only if something failed.
         let counts = finding.severity > Severity::Info || finding.id == "container-shared-memory-small";
         own && counts && finding.id.starts_with("container-")
     };
@@ -294,7 +295,8 @@ pub(crate) fn limited_by_its_container(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation.with_evidence(end_quote(case)).with_action(code, text))
 }
 
-/// Explains a program that finds no GPU in words of its own, if another container of the pod requests the GPU.
+/// Explains a program that reports in its own words that it finds no GPU, if another container of the pod requests the
+/// GPU.
 fn has_no_request(case: &Case<'_>, end: &Termination<'_>) -> Option<Explanation> {
     let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
     let words = end.message.lines().chain(in_log).find(|line| injection::finds_no_gpu(line))?;
@@ -318,8 +320,8 @@ const MAX_LIBRARY: usize = 80;
 /// Maximum time between a crash in the kernel log and the end of the container.
 const WITH_ITS_END: SignedDuration = SignedDuration::from_secs(10);
 
-/// Returns the library in which the program of a container crashed, with the kernel's line: the line names a process of the pod, or it is
-/// the only crash of that time.
+/// Returns the library in which the program of a container crashed, with the kernel line. The line must name a process
+/// of the pod, or must be the only crash at that time.
 fn crashed_in<'c>(case: &'c Case<'_>, end: &Termination<'_>) -> Option<(&'c str, &'c KernelEvent)> {
     let log = case.report.and_then(|report| Section::data_of(&report.sections.xid))?;
     let at_end = |event: &&KernelEvent| {
@@ -333,7 +335,7 @@ fn crashed_in<'c>(case: &'c Case<'_>, end: &Termination<'_>) -> Option<(&'c str,
     Some((event.details.get("library")?.as_str(), event))
 }
 
-/// Explains a program that exited, if no other cause was found.
+/// Explains a program that exited for no other known cause.
 pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let end = case.ended().filter(|end| end.exit_code != 0)?;
     if let Some(explanation) = has_no_request(case, &end) {
@@ -362,14 +364,14 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     };
     let reading = said(case, message);
     let near = case.on_node.node_events.iter().filter(|event| !is_teardown(event)).collect::<Vec<_>>();
-    // Another process sends these two signals.
+    // These two signals are sent by another process.
     let sent = matches!(exit_code, 137 | 143);
     // An unknown message about GPU software may be about the GPU, the node or the program.
     let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
     let told = if message.is_empty() { shapes::telling_lines(in_log) } else { Vec::new() };
     let of_gpus =
         speaks_of_gpus(message) || told.into_iter().any(|line| shapes::is_error(line) && speaks_of_gpus(line));
-    // The message names a thing that a finding is about.
+    // The message names a device that a finding is about.
     let in_message =
         std::iter::once(message).chain(case.pod.log_lines.iter().map(String::as_str).filter(|_| message.is_empty()));
     let named = in_message.filter(|_| !sent).find_map(|text| claims::named(case, text));
@@ -378,7 +380,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let (cause, code) = match (sent || of_gpus, case.pod.is_gpu_stack) {
         _ if named.is_some() => (Cause::Node, ActionCode::Watch),
         (true, _) => (Cause::Unknown, ActionCode::Watch),
-        // NVIDIA's software is not an application: its failure is a fault of the node.
+        // NVIDIA's software is not an application, so its failure is a fault of the node.
         (false, true) => (Cause::Node, ActionCode::Watch),
         (false, false) => match &reading {
             Some((reading, _)) => (reading.cause, ActionCode::Watch),
@@ -404,12 +406,12 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     };
     let now =
         if case.pod.running().any(|(name, _)| name == container) { "; the container is running again" } else { "" };
-    // The message of the container does not give the reason, or there is no message.
+    // The message of the container does not contain the reason, or there is no message.
     let why = match &reading {
         _ if named.is_some() => named
             .map(|finding| format!("; its message names a part of the node that has a fault: {}", finding.headline()))
             .unwrap_or_default(),
-        Some((reading, _)) => format!("; it says that {}", reading.what),
+        Some((reading, _)) => format!("; it reports that {}", reading.what),
         None if sent => String::new(),
         None if exit_code > 128 && shares_gpus(case) => format!(
             "; {NOT_IDENTIFIED}. Software that shares GPUs ({}) runs a library inside its program; that library, or its replacement by an \
@@ -451,8 +453,8 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Returns whether the pod requests parts of GPUs from software that shares them (HAMi, gpushare, Volcano and others): memory or
-/// cores of GPUs by name.
+/// Returns whether the pod requests parts of GPUs (memory or cores, by resource name) from software that shares GPUs:
+/// HAMi, gpushare, Volcano and others.
 fn shares_gpus(case: &Case<'_>) -> bool {
     let of_shares = |name: &String| {
         let name = name.to_ascii_lowercase();
@@ -461,8 +463,8 @@ fn shares_gpus(case: &Case<'_>) -> bool {
     case.pod.other_resources.iter().any(of_shares)
 }
 
-/// Returns whether a finding about the whole node ends programs, such as missing device files. Faults of one GPU are
-/// handled by other causes, which compare the time of the fault with the end of the program.
+/// Returns whether a finding about the whole node ends programs, for example missing device files. Other causes handle
+/// faults of one GPU, because they compare the time of the fault with the end of the program.
 fn node_ends_programs(case: &Case<'_>) -> bool {
     let of_node = |finding: &&&Finding| {
         finding.addresses.is_empty() && finding.scope.gpu.is_none() && finding.scope.pci.is_none()
@@ -470,11 +472,11 @@ fn node_ends_programs(case: &Case<'_>) -> bool {
     claims::concerns(case).iter().filter(of_node).any(|finding| effects::ends_programs(finding).is_some())
 }
 
-/// Returns the meaning of the last error message of the program, found by its general form, and whether this message is
-/// from the log.
+/// Returns the meaning of the last error message of the program, recognized by its general form, and whether this
+/// message comes from the log.
 fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     let own = shapes::read_log(message.lines()).map(|(_, reading)| (reading, false));
-    // A general statement says less than the words about another process.
+    // A general statement is less informative than a message about another process.
     let specific = own.clone().filter(|(reading, _)| reading.is_specific());
     let other = || elsewhere::read(message).map(|line| (shapes::of_something_else(line), false));
     specific.or_else(other).or(own).or_else(|| {
@@ -484,11 +486,12 @@ fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     })
 }
 
-/// Explains a pod that is running or completed. There is no problem only if its node was read, and no finding is about it.
+/// Explains a pod that is running or completed. It has no problem only if its node was read, and no finding is about
+/// it.
 pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     let (certainty, what) = match case.pod.phase.as_str() {
         "Succeeded" => (Certainty::Likely, "the pod completed successfully"),
-        // Waiting and failed containers were handled before.
+        // Waiting and failed containers are handled by earlier causes.
         "Running" if case.pod.ready == Some(true) => (Certainty::Likely, "the pod is running and Ready"),
         "Running" => (Certainty::Possible, "the pod is running, and it is not known whether it is Ready"),
         _ => return None,
@@ -510,7 +513,8 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     }
     let findings = claims::concerns(case);
     let faults: Vec<_> = case.on_node.own_events.iter().filter(|event| is_fault(event)).collect();
-    // A finding about the pod has priority over one about its GPU, which has priority over one about its node.
+    // A finding about the pod has priority over a finding about its GPU, which has priority over a finding about its
+    // node.
     if let Some(first) = findings.iter().min_by_key(|finding| (!is_of_pod(case, finding), !is_of_gpu(case, finding))) {
         return Some(beside_finding(case, what, first, &findings).with_evidence(quotes(&faults)));
     }
@@ -543,7 +547,7 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     Some(case.explain(Cause::None, certainty, what).with_action(ActionCode::None, "No action needed."))
 }
 
-/// Explains a pod that runs without a problem on a node which must be drained for the repair of another GPU.
+/// Explains a pod that runs without a problem on a node that must be drained for the repair of another GPU.
 fn will_be_drained(case: &Case<'_>, what: &str) -> Option<Explanation> {
     let drains = |plan: &&Plan| {
         plan.addresses.is_empty() && matches!(plan.action, ActionCode::DrainAndReset | ActionCode::DrainAndReboot)
@@ -568,8 +572,8 @@ fn will_be_drained(case: &Case<'_>, what: &str) -> Option<Explanation> {
     )
 }
 
-/// Explains a pod that runs or has completed, and about which a message reports a problem: a virtual machine without its GPU, a job that
-/// its operator cannot complete, an error in its log.
+/// Explains a running or completed pod about which a message reports a problem: a virtual machine without its GPU, a
+/// job that its operator cannot complete, or an error in its log.
 fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
     let doubts = failing_part::doubts(case);
     let first = doubts.first()?;
@@ -583,7 +587,7 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
         (None, Some(reading)) => format!(": {} (\"{}\")", reading.what, shapes::words_of(message)),
         (None, None) => format!(": \"{}\"; {NOT_IDENTIFIED}", shapes::words_of(message)),
     };
-    // A line in the log of a container that is ready has had no effect that Kubernetes sees.
+    // The error in the log of a ready container has no effect that Kubernetes detects.
     let advice = phrase.map(|phrase| phrase.advice_for(message, case.node));
     let advice = match (advice, first.of_log) {
         (Some(advice), true) => Some(format!("If the program makes no progress: {}", phrases::lowercased(&advice))),
@@ -609,7 +613,8 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
     )
 }
 
-/// Returns the other pods of the same controller that do not run, in words: the program of a pod that runs may wait for them.
+/// Returns a text about the other pods of the same controller that do not run, because the running pod may wait for
+/// them.
 fn siblings(case: &Case<'_>) -> String {
     let others = &case.pod.siblings_not_running;
     if others.is_empty() || case.pod.phase != "Running" {
@@ -621,11 +626,11 @@ fn siblings(case: &Case<'_>) -> String {
     format!("; other pods of its controller do not run: {}{more}", named.join(", "))
 }
 
-/// Maximum number of messages about a pod that runs, and of other pods of its job.
+/// Maximum number of messages about a running pod, and maximum number of other pods of its job.
 const SHOWN_DOUBTS: usize = 4;
 
-/// Explains a running pod that mounts device files of the host in addition to the devices of a plugin: a container sees
-/// all these devices, but may open only those that it was given.
+/// Explains a running pod that mounts device files of the host in addition to the devices of a plugin. A container sees
+/// all these devices, but may open only the devices of the plugin.
 fn other_devices_visible(case: &Case<'_>, what: &str) -> Option<Explanation> {
     let pod = case.pod;
     if pod.phase != "Running" || pod.is_gpu_stack || pod.host_devices.is_empty() || pod.other_resources.is_empty() {
@@ -656,7 +661,7 @@ fn is_of_gpu(case: &Case<'_>, finding: &Finding) -> bool {
     case.is_on_its_gpus(finding)
 }
 
-/// Explains a pod that is running or completed, if a finding concerns it.
+/// Explains a pod that is running or completed, if a finding concerns the pod.
 fn beside_finding(case: &Case<'_>, what: &str, first: &Finding, findings: &[&Finding]) -> Explanation {
     let affects = case.pod.phase == "Running" && effects::ends_programs(first).is_some();
     let (cause, whose) = match (first.class, is_of_pod(case, first), is_of_gpu(case, first)) {

@@ -1,7 +1,7 @@
-//! `said_by_the_program`: explains a program that ended with a known message of CUDA, NVML, NCCL or a loader.
+//! Causes from messages of programs: `said_by_the_program` (a known message of CUDA, NVML, NCCL or a loader), and child processes that were ended.
 //!
-//! A program can be wrong about the cause, so the cause is likely and not certain. A finding about its GPU or node gives
-//! the reason.
+//! A program can report a wrong cause, so the cause is likely, not certain. A finding about its GPU or node gives the
+//! reason.
 
 use crate::explanation::causes::{Case, claims, end_quote, finding_quote, injection, is_fault, memory, quotes};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -20,7 +20,7 @@ use syringe_core::report::Section;
 /// Number of evidence lines that are quoted from a finding.
 const FINDING_LINES: usize = 2;
 
-/// Words of GPU software. A message with one of them that is not in the table may be about the GPU or the node.
+/// Names of GPU software. A message with such a name that is not in the table may be about the GPU or the node.
 const GPU_SOFTWARE: [&str; 9] = ["cuda", "nvml", "nvidia", "nccl", "cudnn", "cublas", "nvlink", "nvswitch", "xid"];
 
 /// Returns whether a message is about GPU software.
@@ -34,7 +34,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
     // When a program is asked to stop, its shutdown often causes errors in its log.
     let asked = matches!(end.exit_code, 137 | 143);
-    // An exception of the program itself is the end: an error in the log before it was handled.
+    // If an exception of the program itself ended it, the program had handled the errors that it logged before.
     let has_ended = asked || ending::is_own_exception(end.message);
     let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node()).filter(|_| !has_ended);
     let in_log = ending::deciding(in_log);
@@ -171,7 +171,8 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// Returns that MIG is on on the node, if NVML or CUDA denied a request: the MIG devices of a GPU need permissions of their own.
+/// Returns a text that MIG is enabled on the node, if NVML or CUDA denied a request. The MIG devices of a GPU need
+/// their own permissions.
 fn mig_permission(case: &Case<'_>, text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let is_denied =
@@ -185,10 +186,11 @@ fn mig_permission(case: &Case<'_>, text: &str) -> Option<String> {
     })
 }
 
-/// Maximum time between an Xid and the end of the program that caused it.
+/// Maximum time between an Xid and the end of the program that caused the Xid.
 const WITH_ITS_END: SignedDuration = SignedDuration::from_secs(10);
 
-/// Returns that the driver reported a fault of the program's own code on its GPU when the program ended, and no other fault.
+/// Returns a text if the driver reported a fault of the program's own GPU code when the program ended, and no other
+/// fault.
 fn fault_of_its_code(case: &Case<'_>, end: &Termination<'_>) -> Option<String> {
     let faults: Vec<&KernelEvent> = case.on_node.own_events.iter().filter(|event| is_fault(event)).collect();
     let own = case.own_xids(&[Class::Application]);
@@ -204,7 +206,7 @@ fn fault_of_its_code(case: &Case<'_>, end: &Termination<'_>) -> Option<String> {
     })
 }
 
-/// Explains a program whose message is about a GPU or node of another place: of another node of its job, or of another rank.
+/// Explains a program whose message is about a GPU or node elsewhere: on another node of its job, or of another rank.
 fn about_another_place(case: &Case<'_>, phrase: &Phrase, text: &str) -> Option<Explanation> {
     let hostname = case.report.and_then(|report| report.hostname.as_deref()).unwrap_or(case.node);
     let place = ending::other_place(text, &[case.node, hostname, &case.pod.name])?;
@@ -226,8 +228,8 @@ fn about_another_place(case: &Case<'_>, phrase: &Phrase, text: &str) -> Option<E
     )
 }
 
-/// Returns the last error of CUDA in the messages of a program that finds no GPU: frameworks report it as a warning, and end with a
-/// general message.
+/// Returns the last CUDA error in the messages of a program that finds no GPU. Frameworks report this error as a
+/// warning, and end with a general message.
 fn of_cuda<'c>(
     case: &'c Case<'_>,
     end: &Termination<'c>,
@@ -241,8 +243,8 @@ fn of_cuda<'c>(
     lines.into_iter().rev().filter_map(known).find(|(phrase, ..)| !phrase.finds_no_gpu())
 }
 
-/// Explains a program whose child process was ended by the kernel with SIGKILL or SIGBUS: errors of other processes in the log are its
-/// consequences.
+/// Explains a program whose child process the kernel ended with SIGKILL or SIGBUS. Errors of other processes in the log
+/// are consequences.
 pub(crate) fn child_killed(case: &Case<'_>) -> Option<Explanation> {
     child_ended(case, &["SIGKILL", "SIGBUS"])
 }
@@ -257,7 +259,7 @@ fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
     let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
     let lines: Vec<&str> = in_log.chain(end.message.lines()).map(str::trim).collect();
     let child = child_signals::read(&lines).filter(|child| signals.contains(&child.name))?;
-    // The program knows the reason better than its launcher.
+    // The message of the program is more exact than the message of its launcher.
     let known =
         |line: &&str| phrases::known(Part::Program, line).is_some_and(|phrase| phrase.code == ActionCode::FixLimits);
     if lines.iter().any(known) {
@@ -293,7 +295,7 @@ fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
             Cause::Unknown,
             ActionCode::Watch,
             "it crashed in native code",
-            "Run it with PYTHONFAULTHANDLER=1 to see where, and check that the libraries of its image fit together.",
+            "Run it with PYTHONFAULTHANDLER=1 to see where, and check that the libraries of its image match.",
         ),
     };
     let rank = child.rank.map(|rank| format!(" of rank {rank}")).unwrap_or_default();
@@ -317,21 +319,21 @@ fn sidecar<'c>(case: &'c Case<'_>) -> Option<&'c str> {
     names.into_iter().find(|name| SIDECARS.contains(name))
 }
 
-/// Returns whether the message is about a GPU or driver that the pod never requested.
+/// Returns whether the message is about a GPU or driver that the pod did not request.
 fn requests_none(case: &Case<'_>, phrase: &Phrase) -> bool {
     case.asks_for_no_gpu() && matches!(phrase.cause, Cause::Node | Cause::Gpu)
 }
 
 fn cause_of(case: &Case<'_>, phrase: &Phrase, finding: Option<&Finding>) -> Cause {
     let of_gpu = |finding: &Finding| {
-        // A network port next to the GPU is a part of the node.
+        // A network port near the GPU is a part of the node.
         let is_port = finding.id.starts_with("rdma-port-");
         let hardware = matches!(finding.class, Class::Hardware | Class::Fabric) && !is_port;
         hardware && finding.addresses.iter().any(|address| case.on_node.addresses.contains(address))
     };
     match (phrase.cause, finding) {
         _ if requests_none(case, phrase) => Cause::Application,
-        // NVIDIA's software is not an application: its failure is a fault of the node.
+        // NVIDIA's software is not an application, so its failure is a fault of the node.
         (Cause::Application, None) if case.pod.is_gpu_stack => Cause::Node,
         (Cause::Application, Some(finding)) if finding.scope.pod_uid.as_ref() != Some(&case.pod.uid) => Cause::Node,
         (Cause::Node | Cause::Unknown, Some(finding)) if of_gpu(finding) => Cause::Gpu,
@@ -342,7 +344,7 @@ fn cause_of(case: &Case<'_>, phrase: &Phrase, finding: Option<&Finding>) -> Caus
     }
 }
 
-/// Returns the action if the driver works now, although the message says that the driver is faulty.
+/// Returns the action if the driver works now, although the message reports a fault of the driver.
 pub(super) fn restart_now(case: &Case<'_>) -> String {
     format!(
         "Restart the pod: the driver of {} is loaded, and its versions agree. If the pod fails again, its image or RuntimeClass gives \
@@ -357,11 +359,11 @@ pub(super) fn before_its_end(case: &Case<'_>) -> Vec<String> {
     lines.into_iter().map(|line| format!("{line}; nothing shows that it ended the program")).collect()
 }
 
-/// If another GPU failed within this time before the end of a rank, its failure can be the reason.
+/// If another GPU failed within this time before the end of a rank, the failure may be the reason.
 const BEFORE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Returns the severe errors of other GPUs of the node shortly before a program reported that another rank did not
-/// respond.
+/// Returns the severe errors of other GPUs of the node that occurred shortly before a program reported that another
+/// rank did not respond.
 fn on_other_gpus<'c>(case: &'c Case<'_>, end: &Termination<'_>) -> Vec<&'c KernelEvent> {
     let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
     let before = |event: &&KernelEvent| {
@@ -391,7 +393,8 @@ fn plan_elsewhere(case: &Case<'_>, events: &[&KernelEvent]) -> Option<Action> {
     Some(Action { code: of_node.code, text })
 }
 
-/// Returns whether all faults in the kernel log about the devices of a finding began after the end of the failed container.
+/// Returns whether all faults in the kernel log about the devices of a finding began after the end of the failed
+/// container.
 fn began_after(case: &Case<'_>, finding: &Finding) -> bool {
     let Some(end) = case.failed().and_then(|end| end.finished) else { return false };
     let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
@@ -401,8 +404,8 @@ fn began_after(case: &Case<'_>, finding: &Finding) -> bool {
     starts.peek().is_some() && starts.all(|start| start.is_some_and(|start| start.duration_since(end) > BEFORE / 60))
 }
 
-/// Returns the finding that gives the reason for the message: about the pod, its GPUs or its node, or about a thing that the message
-/// names.
+/// Returns the finding that gives the reason for the message. It is about the pod, its GPUs or its node, or about a
+/// device that the message names.
 fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase, text: &str) -> Option<&'c Finding> {
     let mut found = claims::concerns(case);
     found.retain(|finding| !began_after(case, finding));

@@ -8,14 +8,14 @@ use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, PodEvent, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
 
-/// Reasons of events with which the default scheduler, KAI Scheduler and YuniKorn say that no node fits.
+/// Event reasons with which the default scheduler, KAI Scheduler and YuniKorn report that no node fits.
 const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedulable"];
 
-/// Reasons of events of the cluster autoscaler and of Karpenter about a pod without a node.
+/// Event reasons of the cluster autoscaler and Karpenter for a pod without a node.
 const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
 
 /// Reasons why no new node is added: words of an autoscaler, in lower case, the meaning, and the advice.
-const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
+const NO_NEW_NODE: [(&[&str], &str, &str); 14] = [
     (
         &[
             "insufficientinstancecapacity",
@@ -26,12 +26,24 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
             "zone_resource_pool_exhausted",
             "skunotavailable",
             "allocationfailed",
+            "unfulfillablecapacity",
+            "insufficienthostcapacity",
         ],
         "the cloud has no capacity of the instance type",
         "Allow other instance types, zones or capacity types (or reserve capacity), or wait until the cloud has capacity.",
     ),
     (
-        &["vcpulimitexceeded", "instancelimitexceeded", "quotaexceeded", "quota exceeded", "exceeded quota", "quota '"],
+        &[
+            "vcpulimitexceeded",
+            "instancelimitexceeded",
+            "spotinstancecountexceeded",
+            "fleetcountexceeded",
+            "quotaexceeded",
+            "quota exceeded",
+            "quota_exceeded",
+            "exceeded quota",
+            "quota '",
+        ],
         "a quota of the cloud account is used up",
         "Raise the quota of the cloud account for these instances.",
     ),
@@ -39,6 +51,8 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
         &[
             "exceed limits for nodepool",
             "exceeds limits",
+            "limits have been exhausted",
+            "node limit reached",
             "limit exceeded for nodepool",
             "limits for provisioner",
             "max cluster",
@@ -54,14 +68,55 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 8] = [
          its node template), as there is no node to learn from; check maximum sizes, too.",
     ),
     (
+        &["reservationcapacityexceeded", "reserved offering"],
+        "the capacity reservation of the cloud has no free instance",
+        "Free instances of the reservation, enlarge it, or let the node pool use other capacity types.",
+    ),
+    (
+        &["insufficientfreeaddressesinsubnet", "not enough free addresses", "no subnets", "subnets found"],
+        "the node pool finds no subnet with free addresses",
+        "Add subnets with free addresses to the node class (selector, tags), or enlarge them.",
+    ),
+    (
+        &["no amis exist", "no ami id found", "invalidamiid"],
+        "the node pool finds no image for its machines",
+        "Correct the image in the node class (selector, alias, architecture, region).",
+    ),
+    (
+        &["authfailure", "accessdenied", "unauthorizedoperation", "do not have permission", "not authorized"],
+        "the autoscaler does not have a permission in the cloud that it needs",
+        "Grant the identity of the autoscaler the permission of the message (spot instances also need their service-linked role).",
+    ),
+    (
+        &["dynamic resource allocation requirements that are not"],
+        "the autoscaler does not support resource claims (DRA)",
+        "Add a node for the pod by hand or with a fixed size of the node pool, use a version of the autoscaler that supports claims, or \
+         request the GPU as an extended resource.",
+    ),
+    (
         &["max node group size reached"],
         "a node group has its maximum size",
         "Raise the maximum size of the node group.",
     ),
     (
-        &["incompatible with nodepool", "incompatible with provisioner", "no instance type", "did not tolerate"],
+        &[
+            "incompatible with nodepool",
+            "incompatible with provisioner",
+            "no instance type",
+            "did not tolerate",
+            "minvalues",
+            "configured to not run on",
+            "no nodepools found",
+            "nodepool not found",
+        ],
         "no node pool of the autoscaler fits the pod",
         "Compare the requests, node selector and tolerations of the pod with the requirements and taints of the node pools.",
+    ),
+    (
+        &["not ready for scale-up"],
+        "a node group is not ready to grow: the autoscaler counts it as unhealthy",
+        "Check the nodes of the group that are not Ready or have not joined, and the status of the autoscaler (ConfigMap \
+         cluster-autoscaler-status).",
     ),
     (
         &["in backoff after failed scale-up"],
@@ -82,7 +137,7 @@ struct NoNewNode {
     quote: String,
 }
 
-/// Returns why no new node is added for the pod. Only the innermost reason is used; it is at the end of the message.
+/// Returns why no new node is added for the pod. Only the innermost reason, at the end of the message, is used.
 fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     let speaks =
         |event: &&PodEvent| !event.is_ours() && event.message != of_scheduler && !event.message.starts_with("0/");
@@ -90,7 +145,7 @@ fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
         let message = event.message.to_ascii_lowercase();
         let last = |words: &[&str]| words.iter().filter_map(|word| message.rfind(word)).max();
         let rows = NO_NEW_NODE.iter().filter_map(|row| Some((row, last(row.0)?)));
-        // A reason in an earlier row is more exact than a reason in a later row.
+        // A reason in an earlier row is more specific than a reason in a later row.
         let ((_, what, advice), at) = rows.min_by_key(|(row, _)| NO_NEW_NODE.iter().position(|one| one.0 == row.0))?;
         let start = event.message[..at].rfind([';', ':']).map_or(at, |mark| mark + 1);
         let words = clean(event.message[start..].trim(), MAX_WORDS);
@@ -119,12 +174,12 @@ const GATES: [(&str, &str, &str); 5] = [
     ("kueue.x-k8s.io/", "Kueue holds it back", "See its Workload (kubectl describe workload -n {namespace})."),
     (
         "grove.io/",
-        "Grove holds it back until the other pods of its group exist",
+        "Grove delays it until the other pods of its group exist",
         "See its PodGang and PodClique (kubectl get podgangs,podcliques -n {namespace}).",
     ),
     (
         "karpenter",
-        "an autoscaler holds it back until its node exists",
+        "an autoscaler delays it until its node exists",
         "Read the log of that autoscaler, and its objects (kubectl get nodeclaims).",
     ),
 ];
@@ -134,7 +189,7 @@ fn of_gate(gate: &str) -> Option<(&'static str, &'static str)> {
     GATES.iter().find(|(part, ..)| gate.contains(part)).map(|(_, meaning, advice)| (*meaning, *advice))
 }
 
-/// Maximum length of the words of an autoscaler.
+/// Maximum length of the message of an autoscaler.
 const MAX_WORDS: usize = 200;
 
 pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
@@ -202,7 +257,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let share = of_another_scheduler(case, message);
     let room = case.pod.capacity_shortage.as_ref().filter(|_| share.is_none());
     let with_room = room.and_then(|room| room.has_room.as_deref());
-    // If a node has room, the lack of resources does not exclude that node, nor a reason that was checked for each node.
+    // If a node has room, no reason that was checked for each node excludes this node.
     let other: Vec<&str> =
         reasons.iter().map(String::as_str).filter(|reason| with_room.is_none() || !is_checked(reason)).collect();
     let fit = phrases::known(Part::Scheduler, &if other.is_empty() { reasons.join("\n") } else { other.join("\n") });
@@ -212,13 +267,13 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let problem = room.and_then(|room| room.problem.as_deref());
     let of_message = fit.map(|fit| match with_room {
         Some(node) if !other.is_empty() => {
-            format!("{node} has what the pod requests, and another reason excludes it: {}", fit.what)
+            format!("{node} has enough free resources for the pod, but another reason excludes it: {}", fit.what)
         }
         Some(_) => fit.what.to_owned(),
         None => in_words(fit, &other),
     });
     let excluded = room.and_then(|room| room.excluded.as_deref()).filter(|_| !never);
-    // The node with room was compared with each of these reasons: the scheduler's counts are also about nodes without GPUs.
+    // The node with room was checked for each of these reasons. The scheduler's counts also include nodes without GPUs.
     let is_compared = excluded.is_some() && reasons.iter().all(|reason| is_checked(reason));
     let meaning = share.or_else(|| problem.map(str::to_owned)).or(group);
     let meaning = meaning.or(of_message.filter(|_| !is_compared));
@@ -236,7 +291,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let machine = no_new_node(case, message);
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
-            let what = room.and_then(|room| room.problem.as_deref()).unwrap_or("no node is that big");
+            let what = room.and_then(|room| room.problem.as_deref()).unwrap_or("no node is large enough");
             let told = if told.is_empty() { String::new() } else { format!("; {told}") };
             (
                 Cause::Cluster,
@@ -248,12 +303,12 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             Cause::Cluster,
             Certainty::Likely,
             format!(
-                "the scheduler had found no node, and {} has free now what the pod requests ({})",
+                "the scheduler found no node, but {} now has enough free resources for the pod ({})",
                 with_room.unwrap_or_default(),
                 reasons.join("; ")
             ),
         ),
-        // The scheduler's counts show how many nodes have which problem.
+        // The scheduler's counts show how many nodes have each problem.
         Some(what) => (
             Cause::Cluster,
             Certainty::Certain,
@@ -297,7 +352,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         reasons.iter().filter_map(|reason| taint_of(reason)).find_map(|taint| Some((taint, state_of(taint)?)));
     let of_taint = fit.is_some_and(|fit| fit.what.contains("taint"));
     let action = match protects {
-        // All taints say that their nodes cannot take pods now.
+        // All taints report that their nodes cannot take pods now.
         Some((taint, (_, advice)))
             if of_taint && room.is_none_or(|room| room.changes.is_empty()) && excluded_by_taint(&reasons).is_none() =>
         {
@@ -309,18 +364,20 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         None => action,
     };
     let what =
-        protects.map_or(what.clone(), |(taint, (state, _))| format!("{what}; the taint {taint} says that {state}"));
+        protects.map_or(what.clone(), |(taint, (state, _))| format!("{what}; the taint {taint} shows that {state}"));
     let has_remedies = room.is_none_or(|room| room.changes.is_empty()) && distinct(&other).len() > 1;
     let tainted =
         excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")) && !has_remedies);
     let action = match tainted {
-        Some(_) if is_compared => format!("{action} Who set a taint must agree to a toleration of it."),
+        Some(_) if is_compared => {
+            format!("{action} Ask the person who set the taint before you add a toleration of it.")
+        }
         Some(taint) if !is_of_shares => format!(
             "{action} If the nodes with the taint {taint} are those with the GPUs, the pod needs a toleration of it."
         ),
         _ => action,
     };
-    // The messages of the pods that would offer the resource.
+    // The messages of the pods that would provide the resource.
     let told = room.map(|room| room.changes.join("\n")).filter(|_| room.is_some_and(|room| !room.never_fits));
     let known = |text: &String| {
         let parts = [Part::Volume, Part::Image, Part::Config, Part::Start];
@@ -330,9 +387,9 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .as_ref()
         .and_then(known)
         .iter()
-        .fold(what, |what, why| format!("{what}; what offers it does not start: {why}"));
+        .fold(what, |what, why| format!("{what}; the pods that provide it do not start: {why}"));
     let reported = if machine.is_none() { reported_beside(case, message) } else { Vec::new() };
-    // GPUs that a device plugin takes back are neither used nor free.
+    // GPUs that a device plugin reports as unhealthy are neither used nor free.
     let unhealthy = room.and_then(|room| room.unhealthy.as_deref());
     let what = unhealthy.iter().fold(what, |what, unhealthy| format!("{what}; {unhealthy}"));
     let action = match unhealthy {
@@ -340,7 +397,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         None => action,
     };
     let what = quotes_of(&reported).into_iter().fold(what, |what, reported| format!("{what}; {reported}"));
-    // What a queue or a quota reports is more specific than the scheduler's message about the whole.
+    // The message of a queue or quota is more specific than the scheduler's message about the whole pod.
     let told = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
     let (what, action) = match told.filter(|told| fit.is_none_or(|fit| fit.what != told.what)) {
         Some(told) => (format!("{what}: {}", told.what), told.action.replace("{namespace}", &case.pod.namespace)),
@@ -377,13 +434,15 @@ fn taint_of(reason: &str) -> Option<&str> {
     Some(&taint[..taint.find('}').map_or(taint.len(), |end| end + 1)])
 }
 
-/// Returns the taint by which nodes are excluded, unless it is one of Kubernetes itself, or says that a node cannot take pods now.
+/// Returns the taint that excludes nodes, unless it is a taint of Kubernetes itself or reports that a node cannot take
+/// pods now.
 fn excluded_by_taint(reasons: &[String]) -> Option<&str> {
     let mut taints = reasons.iter().filter_map(|reason| taint_of(reason));
     taints.find(|taint| !taint.contains("kubernetes.io/") && state_of(taint).is_none())
 }
 
-/// Parts of the keys of taints that say that a node cannot take pods now, the state, and the advice. A toleration is not the answer.
+/// Keys of taints (parts of the keys) on nodes that cannot take pods now, the state of the node, and the advice. A
+/// toleration is not the solution.
 const STATES: [(&[&str], &str, &str); 5] = [
     (
         &[
@@ -438,21 +497,21 @@ const STATES: [(&[&str], &str, &str); 5] = [
 fn state_of(taint: &str) -> Option<(&'static str, &'static str)> {
     let key = taint.trim_start_matches('{').split([':', '=', '}']).next()?.to_ascii_lowercase();
     let is_one = |parts: &[&str]| parts.iter().any(|part| key.contains(part));
-    // `agent-not-ready` is of a node that starts.
+    // `agent-not-ready` is a taint of a node that is starting.
     let row = STATES.iter().rev().find(|(parts, ..)| is_one(parts))?;
     Some((row.1, row.2))
 }
 
-/// Words of the reasons that are compared with each node (`scheduler_filters`), in lower case.
+/// Phrases, in lower case, of the reasons that are checked for each node (`scheduler_filters`).
 const CHECKED: [&str; 5] = ["insufficient ", "taint", "node affinity/selector", "unschedulable", "were not ready"];
 
-/// Returns whether a reason of the scheduler is one that is checked for each node.
+/// Returns whether a reason of the scheduler is checked for each node.
 fn is_checked(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     CHECKED.iter().any(|words| reason.contains(words))
 }
 
-/// Returns the meaning of the scheduler's reasons. Each of several reasons excludes a part of the nodes.
+/// Returns the meaning of the scheduler's reasons. If there are several reasons, each excludes some of the nodes.
 fn in_words(first: &'static Phrase, reasons: &[&str]) -> String {
     let mut meanings = vec![first.what];
     for phrase in reasons.iter().filter_map(|reason| phrases::known(Part::Scheduler, reason)) {
@@ -460,11 +519,11 @@ fn in_words(first: &'static Phrase, reasons: &[&str]) -> String {
             meanings.push(phrase.what);
         }
     }
-    // What is said of a group is about its pods, and not about a part of the nodes.
+    // A message about a pod group is about its pods, not about some of the nodes.
     meanings.join(if first.what.contains("pod group") { ": " } else { "; for other nodes: " })
 }
 
-/// Returns the phrases of the reasons, each once, with the first reason that has it.
+/// Returns the phrases of the reasons without repetition, each with the first reason that matches it.
 fn distinct<'r>(reasons: &[&'r str]) -> Vec<(&'static Phrase, &'r str)> {
     let mut found: Vec<(&'static Phrase, &str)> = Vec::new();
     for reason in reasons {
@@ -477,7 +536,7 @@ fn distinct<'r>(reasons: &[&'r str]) -> Vec<(&'static Phrase, &'r str)> {
     found
 }
 
-/// Returns the remedy of each reason. Several reasons exclude different nodes: each remedy is told with the nodes that it is for.
+/// Returns the remedy for each reason. If several reasons exclude different nodes, each remedy is given with its nodes.
 fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
     let of_gpus = reasons.iter().any(|reason| reason.contains("Insufficient nvidia.com/")) || case.pod.wants_gpus;
     let advice = |phrase: &Phrase, reason: &str| match taint_of(reason) {
@@ -493,7 +552,7 @@ fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
         None => phrases::lowercased(&phrase.action.replace("{namespace}", &case.pod.namespace)),
     };
     let all = distinct(reasons);
-    // The words of a group or a queue are about the pod as a whole.
+    // A message about a group or a queue is about the pod as a whole.
     if all.len() < 2 || reasons.iter().any(|reason| !reason.starts_with(|first: char| first.is_ascii_digit())) {
         return first.action.replace("{namespace}", &case.pod.namespace);
     }
@@ -504,7 +563,8 @@ fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
     format!("One of these is enough. {}", each.collect::<Vec<_>>().join(" "))
 }
 
-/// Parts of names of resources that only the scheduler of the software that shares GPUs counts, and a part of that scheduler's name.
+/// Parts of the names of resources that only the scheduler of GPU-sharing software counts, and a part of that
+/// scheduler's name.
 const SHARES: [(&str, &str, &str); 4] = [
     ("nvidia.com/gpumem", "hami", "HAMi"),
     ("nvidia.com/gpucores", "hami", "HAMi"),
@@ -512,7 +572,7 @@ const SHARES: [(&str, &str, &str); 4] = [
     ("volcano.sh/vgpu", "volcano", "Volcano"),
 ];
 
-/// Returns that a scheduler looks for a resource which only another scheduler counts.
+/// Returns a text if a scheduler checks a resource that only another scheduler counts.
 fn of_another_scheduler(case: &Case<'_>, message: &str) -> Option<String> {
     let scheduler = case.pod.scheduler.as_deref().unwrap_or("default-scheduler");
     let insufficient = |resource: &str| message.contains(&format!("Insufficient {resource}"));
@@ -527,8 +587,9 @@ fn of_another_scheduler(case: &Case<'_>, message: &str) -> Option<String> {
 /// Maximum number of warnings of other components in a summary.
 const MAX_REPORTED: usize = 2;
 
-/// Returns the warnings about the pod that another component than its scheduler reports (an autoscaler, a machine, a queue, its group),
-/// newest first, each reason once. A warning that only repeats the scheduler's message is used if there is no other.
+/// Returns the warnings about the pod from components other than its scheduler (an autoscaler, a machine, a queue, its
+/// group), newest first, each reason once. A warning that only repeats the scheduler's message is used only if there is
+/// no other warning.
 fn reported_beside<'c>(case: &'c Case<'_>, of_scheduler: &str) -> Vec<&'c PodEvent> {
     let pod = case.pod;
     let speaks = |event: &&PodEvent| {
@@ -555,7 +616,7 @@ fn reported_beside<'c>(case: &'c Case<'_>, of_scheduler: &str) -> Vec<&'c PodEve
     told
 }
 
-/// Stands for the message of a scheduler that has reported none.
+/// Replaces the message of a scheduler that has not reported one.
 const NO_MESSAGE: &str = "no message";
 
 /// Quotes warnings of other components for a summary.
@@ -566,13 +627,13 @@ fn quotes_of(reported: &[&PodEvent]) -> Vec<String> {
     reported.iter().map(quote).collect()
 }
 
-/// Returns kind and name of the other object that an event is about.
+/// Returns the kind and name of the other object that an event is about.
 fn object_of<'c>(case: &Case<'_>, event: &'c PodEvent) -> Option<&'c str> {
     let object = event.message.split_once(": ")?.0;
     (case.pod.related_warnings.contains(event) && object.split(' ').count() == 2).then_some(object)
 }
 
-/// Explains a pod whose claims do not exist. The scheduler ignores such a pod, and reports no reason.
+/// Explains a pod whose claims do not exist. The scheduler ignores such a pod and reports no reason.
 fn pending_resource_claims(case: &Case<'_>) -> Option<Explanation> {
     let names = &case.pod.pending_resource_claims;
     (!names.is_empty()).then(|| {
@@ -606,8 +667,8 @@ fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
     })
 }
 
-/// If the message of Volcano counts fewer pods than the group needs, returns the reason: pods of the group do not exist
-/// yet. Example: `pod group is not ready, 1 Pending, 2 minAvailable`.
+/// If the message of Volcano counts fewer pods than the group needs, returns the reason: some pods of the group do not
+/// exist yet. Example: `pod group is not ready, 1 Pending, 2 minAvailable`.
 fn missing_of_group(message: &str) -> Option<String> {
     let (_, counts) = message.split_once("pod group is not ready")?;
     let mut known = 0;
@@ -635,12 +696,12 @@ fn missing_claim(message: &str) -> Option<String> {
     rest.trim_start().starts_with("not found").then(|| name.to_owned())
 }
 
-/// Texts that follow the reasons in the scheduler's message.
+/// Texts that follow the reasons in a message of the scheduler.
 const ENDS: [&str; 5] =
     [". preemption:", ". Preemption", ". no new claims to deallocate", ". still not schedulable", ". not found"];
 
-/// Returns a message of Volcano without its counts of tasks: `Pending: 1 Schedulable, 3 Unschedulable` says of how many pods of the group
-/// it knows a place, and nothing about nodes.
+/// Returns a message of Volcano without its counts of tasks. For example, `Pending: 1 Schedulable, 3 Unschedulable`
+/// counts the pods of the group that fit on a node, and contains no reason.
 fn without_counts_of_tasks(message: &str) -> String {
     const STATES: [&str; 3] = ["Schedulable", "Unschedulable", "Undetermined"];
     let is_count = |part: &str| {
@@ -653,7 +714,7 @@ fn without_counts_of_tasks(message: &str) -> String {
         Some((counts, rest)) if counts.split('/').all(|count| count.parse::<u32>().is_ok()) => rest,
         _ => message,
     };
-    // The sentence after the counts gives the reason.
+    // The sentence after the counts contains the reason.
     let sentences = message.split("; ").map(|part| match part.split_once(". ") {
         Some((counts, rest)) if counts.split(", ").all(is_count) => rest,
         None if part.split(", ").all(is_count) => "",

@@ -1,8 +1,9 @@
-//! `cannot_start`: explains a container that could not be created or started, by its state or the pod's events.
+//! `cannot_start`: explains a container that could not be created or started, from its state or the pod's events.
 //!
-//! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is
-//! used; messages about a container that has started since are ignored. A finding about the same part of the node gives the
-//! reason and the action. A message that is not in the table of phrases has no known cause.
+//! Only messages of the kubelet and the container runtime are used, not the output of a program. The newest message is
+//! used, and messages from before the last start of the container are ignored. If a finding is about the same component
+//! of the node, it gives the reason and the action. If a message is not in the table of phrases, its cause is not
+//! known.
 
 use jiff::Timestamp;
 
@@ -35,7 +36,7 @@ const EVENTS: [&str; 8] = [
 /// Reasons of events about a volume.
 const OF_VOLUME: [&str; 3] = ["FailedMount", "FailedAttachVolume", "FailedMapVolume"];
 
-/// Words of the kubelet when it waited too long.
+/// Phrases of the kubelet after a timeout.
 const TIMEOUTS: [&str; 3] = ["timed out waiting", "timeout expired", "context deadline exceeded"];
 
 /// Waiting reasons of the kubelet about an image.
@@ -52,13 +53,13 @@ const OF_IMAGE: [&str; 7] = [
 const NO_DRIVER_IMAGE: &str = "Choose a version that has an image for the operating system and kernel of {node} (the end of the \
      tag names them), or correct the repository of the image.";
 
-/// The waiting reason after repeated terminations, whatever the cause was.
+/// The waiting reason after repeated terminations, whatever their cause was.
 pub(crate) const CRASH_LOOP: &str = "CrashLoopBackOff";
 
 /// Maximum number of events whose messages are read.
 const EVENTS_READ: usize = 4;
 
-/// Maximum length of the words of a message in a summary.
+/// Maximum length of a quoted message in a summary.
 const MAX_WORDS: usize = 240;
 
 /// Number of evidence lines that are quoted from a finding.
@@ -77,7 +78,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Returns the part of the system that failed, and the failure in words.
+    /// Returns the part of the system that failed, and a description of the failure.
     fn failure(&self) -> (Part, String) {
         let Self { container, reason, .. } = self;
         let creating = is_creating(reason) && !self.never_ran;
@@ -101,7 +102,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Returns whether a failure was reported. A container that is being created has none.
+    /// Returns whether a failure was reported. A container that is being created has not failed.
     fn has_failed(&self) -> bool {
         self.never_ran || self.event.is_some() || !is_creating(self.reason)
     }
@@ -131,7 +132,7 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     };
     let finding = finding_behind(case, phrase);
     let applied = apply_phrase(case, phrase, message, finding);
-    // The table names the kind of failure; the words of the message name the object.
+    // The table gives the kind of failure, and the message gives the name of the object.
     let read = shapes::read(message).filter(|reading| reading.is_specific());
     let inner = || phrase.inner_error(message).map(|inner| clean_keeping_end(inner, MAX_WORDS));
     let words = read.map(|reading| reading.words).or_else(inner).filter(|words| !applied.what.contains(words.as_str()));
@@ -140,7 +141,7 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let finding_lines = finding.into_iter().flat_map(|finding| {
         std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
     });
-    // A lost GPU can be the reason for a driver error that the hook reports.
+    // A lost GPU may be the reason for a driver error that the hook reports.
     let of_gpu = finding.is_some_and(|finding| finding.class == Class::Hardware);
     let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
     // Without a finding, the usual reason is not certain.
@@ -156,16 +157,16 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(waiting_since(case))
         .with_evidence(finding_lines);
     explanation.action = applied.action;
-    // The GPU Operator builds the tag of the driver image from the driver version, the distribution and the kernel.
+    // The GPU Operator combines the tag of the driver image from the driver version, the distribution and the kernel.
     if case.pod.is_gpu_stack && part == Part::Image && phrase.cause == Cause::Application {
         explanation.action.text = NO_DRIVER_IMAGE.replace("{node}", case.node);
     }
     Some(explanation)
 }
 
-/// Explains a failure whose message is not in the table, by the general shape of its innermost error.
+/// Explains a failure whose message is not in the table, from the general shape of its innermost error.
 fn by_its_shape(case: &Case<'_>, failure: &str, reading: Reading, messages: Vec<String>) -> Explanation {
-    // Messages of the container runtime and the kubelet are about the node, unless the form of the error indicates
+    // Messages of the container runtime and the kubelet are about the node, unless the shape of the error indicates
     // another part of the system.
     let cause = if reading.cause == Cause::Application { Cause::Unknown } else { reading.cause };
     let advice = reading.advice(case.node);
@@ -175,8 +176,8 @@ fn by_its_shape(case: &Case<'_>, failure: &str, reading: Reading, messages: Vec<
         .with_action(ActionCode::Watch, advice)
 }
 
-/// Explains a failure with an unknown message: states the part that failed, and quotes the message. Findings about the
-/// node are quoted, but nothing links them to the message.
+/// Explains a failure with an unknown message. States the component that failed, and quotes the message. Findings about
+/// the node are quoted, but no fact links them to the message.
 fn not_identified(case: &Case<'_>, failure: &str, messages: Vec<String>) -> Explanation {
     let beside = case.all_findings().filter(|finding| {
         finding.severity > Severity::Info
@@ -204,12 +205,17 @@ struct ApplicablePhrase {
     what: String,
     evidence: Option<String>,
     action: Action,
-    /// Whether the message was true when it was written, but is not true any more.
+    /// Whether the message was true when it was written, but is no longer true.
     is_past: bool,
 }
 
 fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option<&Finding>) -> ApplicablePhrase {
-    let action = || Action { code: phrase.code, text: phrase.advice_for(message, case.node) };
+    let action = || {
+        // The row says who reports an error; its general form says what to do about it.
+        let inner = phrase.inner_error(message).and_then(shapes::read).filter(Reading::is_specific);
+        let inner = inner.map(|reading| format!(" {}", reading.advice(case.node))).unwrap_or_default();
+        Action { code: phrase.code, text: format!("{}{inner}", phrase.advice_for(message, case.node)) }
+    };
     if phrase.needs_newer_cuda()
         && let Some(applied) = compare_cuda(case, message)
     {
@@ -258,7 +264,7 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
     }
 }
 
-/// Explains a device that NVIDIA's hook does not know, unless the device is simply a GPU that the node lost.
+/// Explains a device that NVIDIA's hook does not find, unless the device is a GPU that the node lost.
 fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
     let device = device_of(message)?;
     let node = case.node;
@@ -290,7 +296,7 @@ fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
             is_past: true,
         });
     }
-    // The device plugin offers the GPUs that the node has: only the pod still has one of before.
+    // The device plugin advertises the current GPUs of the node. Only the pod still has an earlier GPU.
     let kubelet = Section::data_of(&case.report?.sections.kubelet)?;
     let registered = || kubelet.registered.iter().filter(|one| one.resource.starts_with("nvidia.com/gpu"));
     let mut offered = registered().flat_map(|one| &one.devices).peekable();
@@ -300,8 +306,7 @@ fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
         && !inventory.lost.iter().any(|lost| lost.uuid.as_deref() == Some(device));
     is_before.then(|| ApplicablePhrase {
         what: format!(
-            "the pod has {device} from before: its node does not have this GPU any more (another machine or GPU took its place), and the \
-             device plugin offers the GPUs that are there now"
+            "the pod has {device} from before: its node no longer has this GPU (another machine or GPU replaced it), and the device plugin advertises only the current GPUs"
         ),
         evidence: Some(format!("GPUs of {node} now: {}", uuids.iter().take(4).map(|uuid| clean(uuid, MAX_HANDLER)).collect::<Vec<_>>().join(", "))),
         action: Action {
@@ -333,8 +338,8 @@ fn is_name_of_gpu(word: &str) -> bool {
     uuid.map_or_else(|| of_digits(word), of_digits)
 }
 
-/// States that NVIDIA's hook ran for a container although no handler of the container runtime calls it. The reason is a
-/// file in a folder of hooks, which the toolkit leaves there when it is removed by force.
+/// Returns a text if NVIDIA's hook ran for a container although no handler of the container runtime calls it. The
+/// reason is a file in a folder of hooks, which remains if the toolkit is not removed properly.
 fn hook_without_handler(case: &Case<'_>, message: &str) -> String {
     let host = case.report.and_then(|report| Section::data_of(&report.sections.host));
     let runtime = host.and_then(|host| host.container_runtime.as_ref());
@@ -350,14 +355,15 @@ fn hook_without_handler(case: &Case<'_>, message: &str) -> String {
     }
 }
 
-/// Returns why the node's CDI specifications do not define the device that the message names.
+/// Returns why the CDI specifications of the node do not define the device that the message names.
 fn why_unresolved(case: &Case<'_>, phrase: &Phrase, message: &str) -> Option<unresolved_cdi::Unresolved> {
     let device = phrase.unresolved_cdi_device(message)?;
     let host = Section::data_of(&case.report?.sections.host)?;
     unresolved_cdi::why_unresolved(host.cdi.as_ref()?, &device)
 }
 
-/// Compares the CUDA version that the image needs with the node's driver, and names the first driver that supports it.
+/// Compares the CUDA version that the image needs with the node's driver, and names the first driver that supports this
+/// version.
 fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
     let needed = cuda_versions::required(message)?;
     let (major, minor) = needed;
@@ -395,13 +401,13 @@ fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
     })
 }
 
-/// Returns since when a pod has waited on its node for the start of its containers.
+/// Returns a text with the time since which a pod has waited for its node to start its containers.
 pub(super) fn waiting_since(case: &Case<'_>) -> Option<String> {
     let since = known_time(case.pod.scheduled).filter(|_| case.pod.phase == "Pending")?;
     Some(format!("the pod has waited since {since:.0}"))
 }
 
-/// Returns the finding about the part of the node that the phrase is about. This finding gives the reason.
+/// Returns the finding about the component of the node that the phrase is about. This finding gives the reason.
 fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
     let about = |start: &&str| {
         case.all_findings().find(|finding| finding.severity > Severity::Info && finding.id.starts_with(*start))
@@ -409,7 +415,7 @@ fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding
     phrase.findings.iter().find_map(about)
 }
 
-/// Returns the handler of a pod without a RuntimeClass, if its container got no driver.
+/// Returns the handler of a pod without a RuntimeClass, if its container did not get the driver.
 fn default_handler(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     let without = phrase.is_about_missing_driver_files() && case.pod.runtime_class.is_none();
     let host = Section::data_of(&case.report.filter(|_| without)?.sections.host)?;
@@ -434,7 +440,7 @@ fn runtime_class(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     })
 }
 
-/// States that the node booted after the pod was scheduled, if the phrase is about files that a boot removes.
+/// Returns a text if the node booted after the pod was scheduled, and the phrase is about files that a boot removes.
 fn rebooted_since(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     let booted = case.booted().filter(|_| phrase.is_lost_at_boot())?;
     let scheduled = known_time(case.pod.scheduled)?;
@@ -450,11 +456,11 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     let runs = |name: &str| case.pod.running().any(|(running, _)| running == name);
     let end = case.ended().filter(|end| end.never_ran() && !runs(end.container));
     let waiting: Vec<_> = case.pod.containers.iter().filter_map(waits).collect();
-    // A crash loop is also a waiting state, but its message gives no reason.
+    // A crash loop is also a waiting state, but its message contains no reason.
     let refused = waiting.iter().find(|(_, reason, _)| *reason != CRASH_LOOP).copied();
     let event = case.events(&EVENTS).next().filter(|event| !is_history(case, event));
     let event = event.map(|event| behind_timeout(case, event).unwrap_or(event));
-    // The container crashed before, and now cannot be created.
+    // The container crashed before, and cannot be created now.
     let looping = || {
         let container = event?.container()?;
         waiting.iter().find(|(name, ..)| *name == container).copied()
@@ -470,7 +476,7 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
             format!("container {}: {}, exit code {}: {}", end.container, end.reason, end.exit_code, end.message);
         dated.push((end.finished, words));
     }
-    // The kubelet reports a failed pull once, and afterwards only that the container waits.
+    // The kubelet reports the reason of a failed pull once. After that, it only reports that the container waits.
     let alike = case.events(&EVENTS).filter(|other| {
         event.is_some_and(|event| event.reason == other.reason && event.field == other.field)
             && !is_history(case, other)
@@ -484,8 +490,8 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     Some(Attempt { container, reason, messages, event, never_ran: end.is_some() })
 }
 
-/// Returns the event that gives the reason why the volumes of a pod are not mounted in time, if the newest event only says that the
-/// kubelet waited for them.
+/// Returns the event with the reason why the volumes of a pod are not mounted in time, if the newest event only reports
+/// that the kubelet waited for them.
 fn behind_timeout<'a>(case: &'a Case<'_>, newest: &PodEvent) -> Option<&'a PodEvent> {
     if !is_timeout_of_volumes(newest) {
         return None;
@@ -498,7 +504,7 @@ fn behind_timeout<'a>(case: &'a Case<'_>, newest: &PodEvent) -> Option<&'a PodEv
     others.find(|event| !is_over(event))
 }
 
-/// Returns whether an event says that the kubelet waited for volumes, without the reason.
+/// Returns whether an event reports that the kubelet waited for volumes, without the reason.
 fn is_timeout_of_volumes(event: &PodEvent) -> bool {
     let message = event.message.to_ascii_lowercase();
     event.reason == "FailedMount"
@@ -515,8 +521,8 @@ fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
     }
 }
 
-/// Returns whether the container of an event has started since. An event about the whole pod is outdated once any container
-/// ran.
+/// Returns whether the container of an event has started since the event. An event about the whole pod is outdated as
+/// soon as any container has run.
 fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
     let about = |container: &&ContainerFacts| event.container().is_none_or(|name| name == container.name);
     let Some(time) = known_time(event.time) else {

@@ -1,7 +1,6 @@
-//! `add`: names in the action what a message is about in the specification of the pod or on its node: an argument, a variable, a
-//! volume, a folder of hooks, the platform.
+//! `add`: adds to the action the owner of the thing that a message names: an argument, a variable, a volume, a folder of hooks, or the platform.
 //!
-//! Only words of lines about errors count: a program also prints what it was started with.
+//! Only lines about errors count, because a program also prints its settings.
 
 use crate::explanation::causes::{Case, injection};
 use crate::explanation::types::{Cause, Explanation};
@@ -10,13 +9,13 @@ use crate::messages::hints::without_hints;
 use crate::messages::phrases::RESOLVE;
 use crate::messages::{owners, placeholders, shapes, versions};
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::ContainerSpec;
+use syringe_core::facts::kubernetes::pod::{ContainerSpec, ContainerState};
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
 /// Maximum length of a name in an action.
 const MAX_NAME: usize = 160;
-/// Maximum length of a message that counts as a whole.
+/// Maximum length of a message that is used as a whole.
 const MAX_WHOLE: usize = 300;
 /// Maximum number of sentences that are added.
 const MAX_ADDED: usize = 3;
@@ -30,7 +29,7 @@ const TOOLKIT: [&str; 5] = [
     "nvidia-container-cli",
 ];
 
-/// Adds to the action what the messages of the failing part are about.
+/// Adds to the action the owners of the things that the messages of the failed component name.
 pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     if matches!(explanation.cause, Cause::None | Cause::Gpu) || case.pod.node.is_none() {
         return;
@@ -41,9 +40,9 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     let specs = case.pod.specs.iter().filter(|spec| failed.is_none_or(|name| spec.name == name));
     let of_spec = specs
         .filter_map(|spec| argument(spec, &lines).or_else(|| variable(spec, &lines)).or_else(|| volume(spec, &lines)));
-    // A variable that the explanation names comes in place of other reasons.
+    // A variable that the explanation names replaces other reasons.
     let is_named = injection::hiding_variable(case, &text).is_some_and(|one| explanation.summary.contains(&one));
-    // A request of the container comes before other ways to get a GPU.
+    // A missing request of the container has priority over other ways to get a GPU.
     let is_request = explanation.action.code == ActionCode::ChangeRequest;
     let without_driver = injection::why_without_driver(case, &text).filter(|_| !is_named && !is_request);
     let sentences = of_spec
@@ -57,17 +56,17 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     };
     let mut all: Vec<String> = sentences.filter(is_new).take(MAX_ADDED).collect();
     let text = std::mem::take(&mut explanation.action.text);
-    // What the facts show comes in place of what is usual.
+    // A reason that the facts show replaces the usual reason.
     if without_driver.is_none() || !text.starts_with(RESOLVE) {
         all.push(text);
     }
     explanation.action.text = all.join(" ").trim_end().to_owned();
 }
 
-/// Returns whose the things are that the innermost errors name.
+/// Returns sentences about the owners of the things that the innermost errors name.
 fn things(case: &Case<'_>, lines: &[String]) -> Vec<String> {
     let told = shapes::telling_lines(lines.iter().map(String::as_str));
-    // A long message is a chain of errors with names that do not matter: only its innermost error counts.
+    // A long message is a chain of errors that contains irrelevant names, so only its innermost error is used.
     let text_of =
         |line: &str| if line.len() > MAX_WHOLE { shapes::core(line) } else { shapes::undecorated(line).into_owned() };
     let texts: Vec<String> = told.into_iter().map(text_of).collect();
@@ -78,14 +77,19 @@ fn things(case: &Case<'_>, lines: &[String]) -> Vec<String> {
     placeholder.into_iter().chain(pair).chain(sentences).map(|sentence| sentence.replace("{node}", case.node)).collect()
 }
 
-/// Returns the lines about errors of the failing part.
+/// Returns the lines about errors from the messages of the failed component.
 fn messages(case: &Case<'_>) -> Vec<String> {
     let pod = case.pod;
     let end = case.failed();
     let said = end.iter().flat_map(|end| end.message.lines());
     let logs = pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
     let events = pod.events.iter().rev().filter(|event| event.warning).map(|event| event.message.as_str());
+    let waiting = pod.containers.iter().filter_map(|container| match &container.state {
+        ContainerState::Waiting { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
     said.chain(logs)
+        .chain(waiting)
         .chain(events)
         .filter(|line| shapes::is_error(line))
         .take(40)
@@ -93,24 +97,23 @@ fn messages(case: &Case<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Returns the argument of the container that an error is about.
+/// Returns a sentence about the argument of the container that an error names.
 fn argument(spec: &ContainerSpec, lines: &[String]) -> Option<String> {
     let words = spec.arguments.iter().flat_map(|argument| argument.split_whitespace());
     let flags = words.filter(|word| word.starts_with('-') && word.len() > 2);
     let mut names = flags.map(|flag| flag.split('=').next().unwrap_or(flag));
     let named = names.find(|name| lines.iter().any(|line| has_word(line, name)))?;
     Some(format!(
-        "{} is an argument of container {} (image {}): remove or correct it in the pod's specification, or use a version of the image that \
-         knows it.",
+        "{} is an argument of container {} (image {}): remove or correct it in the pod's specification, or use a version of the image that supports it.",
         clean(named, MAX_NAME),
         spec.name,
         clean(&spec.image, MAX_NAME)
     ))
 }
 
-/// Returns the variable of the container whose name or value an error has.
+/// Returns a sentence about the variable of the container whose name or value an error contains.
 fn variable(spec: &ContainerSpec, lines: &[String]) -> Option<String> {
-    // Short values and plain words occur in many messages.
+    // Short values and ordinary words occur in many messages.
     let telling = |value: &str| value.len() > 3 && value.chars().any(|one| !one.is_ascii_alphabetic());
     let by_name = |(name, _): &&(String, String)| name.len() > 4 && lines.iter().any(|line| has_word(line, name));
     let by_value = |(_, value): &&(String, String)| telling(value) && lines.iter().any(|line| has_word(line, value));
@@ -129,7 +132,7 @@ fn variable(spec: &ContainerSpec, lines: &[String]) -> Option<String> {
     ))
 }
 
-/// Returns the volume on which a path of an error is.
+/// Returns a sentence about the volume that contains a path of an error.
 fn volume(spec: &ContainerSpec, lines: &[String]) -> Option<String> {
     let paths = lines
         .iter()
@@ -148,14 +151,14 @@ fn volume(spec: &ContainerSpec, lines: &[String]) -> Option<String> {
     (!mount.starts_with("/var/run/secrets/")).then(|| {
         let path = clean(path, MAX_NAME);
         format!(
-            "{path} is in container {} below the mount {mount}: {}. Correct that volume, or what is on it.",
+            "{path} is in container {} below the mount {mount}: {}. Correct that volume or its content.",
             spec.name,
             clean(volume, MAX_NAME)
         )
     })
 }
 
-/// Returns where the programs of the container toolkit are, if a hook looks for one in another folder.
+/// Returns where the programs of the container toolkit are, if a hook searches one of them in another folder.
 fn hook(case: &Case<'_>, text: &str) -> Option<String> {
     let host = Section::data_of(&case.report?.sections.host)?;
     let folder = host.container_toolkit.as_deref()?.rsplit_once('/')?.0;
@@ -180,7 +183,7 @@ fn hook(case: &Case<'_>, text: &str) -> Option<String> {
     ))
 }
 
-/// Returns what is different on the platform of the node, if the message is about files, devices or the driver.
+/// Returns the note about the platform of the node, if the message is about files, devices or the driver.
 fn platform(case: &Case<'_>, text: &str) -> Option<String> {
     let report = case.report?;
     let about_files = shapes::is_about_files(text);
@@ -188,7 +191,7 @@ fn platform(case: &Case<'_>, text: &str) -> Option<String> {
     (about_files && of_stack).then(|| platforms::note(report))?
 }
 
-/// Returns whether a text has these words, not as a part of longer words.
+/// Returns whether a text contains these words as whole words.
 fn has_word(text: &str, word: &str) -> bool {
     let inside = |character: Option<char>| character.is_some_and(|one| one.is_ascii_alphanumeric() || one == '_');
     !word.is_empty()

@@ -1,12 +1,12 @@
-//! `why_unresolved`: finds out why the container runtime does not find a CDI device, from the node's specifications.
+//! `why_unresolved`: finds out from the node's CDI specifications why the container runtime does not find a device.
 //!
-//! The error message names the device, so the users of CDI on the node are not checked here. The specifications may have
-//! changed since the error: a specification that defines the device now is not the reason.
+//! The error message names the device, so this module does not check who uses CDI on the node. The specifications may
+//! have changed since the error: if a specification defines the device now, it is not the reason.
 
 use syringe_core::facts::cdi::{Cdi, CdiSpec};
 use syringe_core::text::clean;
 
-/// The reason in the specifications of the node, and the action. `{node}` is the placeholder for the node's name.
+/// The reason from the specifications of the node, and the action. `{node}` is the placeholder for the node's name.
 pub(crate) struct Unresolved {
     pub(crate) why: String,
     pub(crate) advice: &'static str,
@@ -26,7 +26,7 @@ const REMOVE_ONE: &str = "Keep one of the two files on {node} and remove the oth
 const USE_REQUESTED_NAMES: &str = "Write the specification on {node} with the requested names (`nvidia-ctk cdi generate \
                           --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy accordingly.";
 
-/// Returns why no specification resolves `device`, which is named as in the message: `nvidia.com/gpu=GPU-…`.
+/// Returns why no specification defines `device`. Its name is written as in the message: `nvidia.com/gpu=GPU-…`.
 pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     let (kind, name) = device.split_once('=')?;
     let vendor = kind.split('/').next().unwrap_or_default();
@@ -38,7 +38,8 @@ pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     let defining: Vec<&CdiSpec> =
         of_kind.iter().copied().filter(|spec| spec.devices.iter().any(|device| device == name)).collect();
     if let Some(last) = defining.last() {
-        // If two folders define the device, the later folder is used. If two files of one folder define it, neither is used.
+        // If two folders define the device, the later folder applies. If two files of one folder define the device,
+        // neither applies.
         let other = defining.iter().rev().skip(1).find(|spec| folder(spec) == folder(last))?;
         let why = format!("both {} and {} define it", path(other), path(last));
         return Some(Unresolved { why, advice: REMOVE_ONE });

@@ -1,5 +1,5 @@
-//! Tests of explanations for a CDI device that the runtime does not find, from the specifications on the node.
-//! The messages are those of containerd 2.3.4, which are the same in all these cases.
+//! Tests of explanations for a CDI device that the runtime does not find, from the CDI specifications of the node.
+//! The messages are those of containerd 2.3.4. They are the same in all these cases.
 
 use crate::explanation::tests::{Cause, ContainerFacts, ContainerState, PodFacts, cause_of, failed, node};
 use crate::explanation::types::Explanation;
@@ -15,7 +15,7 @@ fn spec(path: &str, devices: &[&str]) -> CdiSpec {
     CdiSpec { path: path.into(), kind: "nvidia.com/gpu".into(), devices, ..CdiSpec::default() }
 }
 
-/// The explanation of a pod whose device the runtime does not find, on a node with these specifications.
+/// Returns the explanation of a pod whose device the runtime does not find, on a node with these specifications.
 fn explained(specs: Vec<CdiSpec>, unread: &[&str]) -> Explanation {
     let message = format!(
         "failed to create containerd container: CDI device injection failed: unresolvable CDI devices nvidia.com/gpu={DEVICE}"
@@ -83,7 +83,7 @@ fn specifications_that_have_the_device_explain_nothing() {
         vec![spec(etc, &[DEVICE])],
         // If specifications in two folders define the device, the later folder is used.
         vec![spec(etc, &[DEVICE]), spec(run, &[DEVICE])],
-        // There are more devices than the probe lists: the device may be among the rest.
+        // The node has more devices than the probe lists, so the device may be one of the others.
         vec![spec(etc, &many)],
     ] {
         let explained = explained(specs, &[]);

@@ -1,4 +1,4 @@
-//! Tests of the words of frameworks, launchers and queues: errors of CUDA below a general message, signals of children, jobs without pods.
+//! Tests of messages of frameworks, launchers, logs and queues: CUDA errors behind a general message, signals of child processes, jobs without pods.
 
 use super::process::running;
 use super::{cause_of, failed, node};
@@ -29,7 +29,7 @@ fn an_error_of_cuda_wins_over_a_general_message_about_a_missing_gpu() {
     ];
     for (error, what) in [
         (numbered("804: forward compatibility was attempted on non supported HW"), "cuda-compat"),
-        (numbered("803: x"), "do not fit together"),
+        (numbered("803: x"), "does not match the driver"),
         (numbered("802: x"), "fabric"),
         (numbered("46: x"), "no GPU accepted"),
         (numbered("999: x"), "unknown error"),
@@ -83,7 +83,7 @@ fn a_child_that_the_kernel_ended_is_named_with_its_rank() {
         assert_eq!((explained.cause, explained.action.code), (cause, action), "{}", explained.summary);
         assert!(explained.summary.contains("rank 3") && explained.summary.contains(signal), "{}", explained.summary);
     }
-    // Its launcher ended it, after the failure of another one.
+    // The launcher ended this child after the failure of another child.
     assert!(!child("SIGTERM", "15").summary.contains("was ended by"));
 }
 
@@ -94,7 +94,7 @@ fn memory_ran_out_of_the_container_or_of_the_node() {
         (Some("64Gi"), None, Cause::Application, Certainty::Certain, "memory limit of 64Gi"),
         (Some("64Gi"), Some(&covered), Cause::Application, Certainty::Certain, "memory limit of 64Gi"),
         (None, None, Cause::Node, Certainty::Certain, "has no memory limit"),
-        // The kernel log shows no lack of memory on the node.
+        // The kernel log shows that the node did not run out of memory.
         (None, Some(&covered), Cause::Application, Certainty::Likely, "its specification has none"),
     ] {
         let spec =

@@ -1,5 +1,4 @@
-//! Tests of what no row of a table may conclude: for a component of the GPU stack, from the log of a container that is ready, from the most
-//! frequent reason of a scheduler.
+//! Tests of conclusions that no table row may draw: for components of the GPU stack, from logs of ready containers, from scheduler reasons.
 
 use crate::explanation::tests::{Cause, ContainerState, PodFacts, cause_of, explain, failed, node, running};
 use crate::messages::phrases::{Part, rows_of};
@@ -8,7 +7,7 @@ use syringe_core::facts::host::{DriverVersions, Host};
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, ContainerLog, ContainerSpec};
 use syringe_core::report::Section;
 
-/// A pod whose container ended with a message, and which requests no GPU.
+/// Creates a pod whose container ended with a message, and which requests no GPU.
 fn ended_with(message: &str) -> PodFacts {
     let mut pod = PodFacts { wants_gpus: false, gpu_containers: Vec::new(), ..failed(1, "Error") };
     pod.uid = "another".into();
@@ -18,7 +17,7 @@ fn ended_with(message: &str) -> PodFacts {
     pod
 }
 
-/// A container that gets the driver in another way than by a request.
+/// Returns containers that get the driver in another way than by a request.
 fn specs() -> [ContainerSpec; 4] {
     let spec = || ContainerSpec { name: "main".into(), ..ContainerSpec::default() };
     let mounted = |path: &str, volume: &str| vec![(path.to_owned(), volume.to_owned())];
@@ -217,7 +216,7 @@ fn the_most_frequent_reason_does_not_explain_a_node_that_has_room() {
             tried += 1;
             let message = format!("0/9 nodes are available: {example}, 8 Insufficient nvidia.com/gpu.");
             let room = CapacityShortage {
-                shortage: "gpu-1 has free what the pod requests".into(),
+                shortage: "gpu-1 has enough free resources for the pod".into(),
                 has_room: Some("gpu-1".into()),
                 ..CapacityShortage::default()
             };

@@ -1,5 +1,4 @@
-//! Tests of explanations that hold two facts against each other: who holds the GPUs, a log and its advice, a message and the request, a crash
-//! and its library, a container and the driver.
+//! Tests of explanations that compare two facts, such as a message with a request, a crash with a library, or a container with the driver.
 
 use crate::explanation::tests::*;
 use syringe_core::facts::host::Host;
@@ -22,7 +21,7 @@ fn ended(exit_code: i32, words: &str) -> PodFacts {
     pod
 }
 
-/// A pod of two containers: the first one runs as an init container, and the pod is Pending.
+/// Creates a pod with two containers. The first runs as an init container, and the pod is Pending.
 fn initializing() -> PodFacts {
     let runs = ContainerState::Running { since: Some(time("02:00:05")) };
     let waits = ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
@@ -58,7 +57,7 @@ fn the_pods_that_hold_the_gpus_are_named_with_the_reason() {
             explained.summary
         );
         assert!(explained.action.text.contains(advice), "{}", explained.action.text);
-        // A pod that waits for something else does not wait for them.
+        // A pod that waits for something else does not wait for the users of the GPUs.
         let other = PodFacts {
             wants_gpus: false,
             gpu_holders: vec![holder],
@@ -141,7 +140,7 @@ fn an_init_container_that_waits_is_explained_by_its_log() {
         let explained = with_log(&lines);
         assert!(explained.summary.contains(told), "{told}: {}", explained.summary);
         assert!(explained.evidence.iter().any(|line| line.contains(lines[1])), "{:?}", explained.evidence);
-        // The command is given only with the words that the log was read.
+        // The command is given only together with the statement that the log was read.
         let tells = explained.action.text.contains(command);
         assert!(
             !tells || explained.action.text.contains("its last lines are in this answer"),

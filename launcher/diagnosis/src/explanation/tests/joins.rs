@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::processes::GpuUse;
 
-/// A pod whose container ended with this exit code, reason and termination message.
+/// Creates a pod whose container ended with this exit code, reason and termination message.
 fn ended(exit_code: i32, reason: &str, words: &str) -> PodFacts {
     let mut pod = failed(exit_code, reason);
     if let ContainerState::Terminated { message, .. } = &mut pod.containers[0].state {
@@ -39,9 +39,9 @@ fn an_error_that_the_program_handled_is_not_the_cause() {
         }
         let explained = cause_of(&ended(1, "Error", &format!("RuntimeError: {words}")), &node(Vec::new()));
         assert_ne!(explained.cause, Cause::Application, "{}", explained.summary);
-        // The statement of the program and the state of the node are told apart.
+        // The summary distinguishes the message of the program from the state of the node.
         let contradicted = explained.summary.contains("; but the node has no fault of a GPU");
-        assert_eq!(contradicted, explained.summary.contains("its message says that"), "{}", explained.summary);
+        assert_eq!(contradicted, explained.summary.contains("its message reports that"), "{}", explained.summary);
     }
 }
 
@@ -60,7 +60,7 @@ fn a_message_about_another_node_is_not_about_this_one() {
     assert!(!own.summary.contains("not about its own node"), "{}", own.summary);
 }
 
-/// A node with a process of another pod on the GPU of the pod.
+/// Creates a node with a process of another pod on the GPU of the pod.
 fn shared(memory_bytes: u64, pid: u32) -> Report {
     let mut report = node(Vec::new());
     let use_of_own = GpuUse { gpu: 0, kind: "compute".into(), memory_bytes: Some(memory_bytes), ..GpuUse::default() };
@@ -130,7 +130,7 @@ fn a_finding_about_the_port_that_a_message_names_is_the_cause() {
     }
 }
 
-/// A node that booted at this time, read at 02:40.
+/// Creates the report of a node that booted at this time. The node was read at 02:40.
 fn booted(at: &str) -> Report {
     let mut report = node(Vec::new());
     let taken = time("02:40:00");
@@ -249,4 +249,39 @@ fn a_disk_of_the_node_is_not_the_programs_matter() {
     assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
     assert!(explained.summary.contains("is read-only: the kubelet cannot write"), "{}", explained.summary);
     assert!(!explained.action.text.contains("program"), "{}", explained.action.text);
+}
+
+#[test]
+fn a_socket_that_does_not_respond_is_joined_with_the_daemonset_of_its_server() {
+    let message = "plugin type=\"multus-shim\" failed (add): dial unix /host/run/multus/socket/multus.sock: connect: connection refused";
+    let event = PodEvent {
+        time: Some(time("02:10:00")),
+        reason: "FailedCreatePodSandBox".into(),
+        message: message.into(),
+        count: 4,
+        warning: true,
+        ..PodEvent::default()
+    };
+    let state = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
+    let main = ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() };
+    let pod = PodFacts { phase: "Pending".into(), containers: vec![main], events: vec![event], ..failed(1, "Error") };
+    for (name, joined) in [("kube-system/kube-multus-ds", true), ("kube-system/kube-proxy", false)] {
+        let finding = Finding {
+            id: "daemonset-pod-not-ready".into(),
+            severity: Severity::Warning,
+            title: "The pod of a DaemonSet is not ready on the node".into(),
+            evidence: vec![format!("{name}: CrashLoopBackOff, OOMKilled")],
+            action: Action { code: ActionCode::FixLimits, text: "raise its memory limit".into() },
+            ..Finding::default()
+        };
+        let diagnosis = Diagnosis { findings: vec![finding], ..Diagnosis::default() };
+        let explained = with_findings(&pod, &node(Vec::new()), &diagnosis);
+        assert_eq!(
+            explained.action.text.contains("raise its memory limit"),
+            joined,
+            "{name}: {}",
+            explained.action.text
+        );
+        assert_eq!(explained.summary.contains("about the same thing"), joined, "{name}: {}", explained.summary);
+    }
 }

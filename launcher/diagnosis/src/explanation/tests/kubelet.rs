@@ -68,7 +68,7 @@ fn the_answer_to_a_failed_probe_says_what_to_correct() {
     for (answer, word) in [
         ("HTTP probe failed with statuscode: 404", "does not have the path"),
         ("Get \"http://10.0.0.7:8000/health\": dial tcp 10.0.0.7:8000: connect: connection refused", "nothing listens"),
-        ("Get \"http://10.0.0.7:8000/health\": context deadline exceeded", "does not answer in the time"),
+        ("Get \"http://10.0.0.7:8000/health\": context deadline exceeded", "does not respond within the timeout"),
     ] {
         let fails = event("Unhealthy", &format!("Readiness probe failed: {answer}"), "02:35:00", 12);
         let pod = PodFacts { ready: Some(false), events: vec![fails], ..pod.clone() };
@@ -101,7 +101,7 @@ fn a_running_pod_without_its_requested_gpu_is_explained() {
     assert_eq!(cause_of(&young, &report).cause, Cause::None);
     // The kubelet allocates no device to a pod that requests no GPU, or that requests a GPU through a claim.
     assert_eq!(cause_of(&PodFacts { gpu_containers: Vec::new(), ..pod.clone() }, &report).cause, Cause::None);
-    // No allocation is reported as missing if the allocations could not be read, or if they contain the pod.
+    // An allocation is not reported as missing if the allocations could not be read, or if they include the pod.
     report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("allocations").source =
         "claims".into();
     assert_eq!(cause_of(&pod, &report).cause, Cause::None);

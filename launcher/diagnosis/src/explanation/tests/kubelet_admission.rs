@@ -23,7 +23,7 @@ const PREFERRED: &str = "Allocate failed due to device plugin GetPreferredAlloca
     Unknown desc = error getting list of preferred allocation devices: unable to get device link information: …, which is \
     unexpected";
 
-/// A pod that the kubelet rejected at 02:10.
+/// Creates a pod that the kubelet rejected at 02:10.
 fn refused(reason: &str, message: &str) -> PodFacts {
     let event = PodEvent {
         time: Some(time("02:10:00")),
@@ -43,7 +43,7 @@ fn refused(reason: &str, message: &str) -> PodFacts {
     }
 }
 
-/// A healthy node with `count` GPUs in two NUMA nodes. The GPUs with these indexes are allocated to other pods.
+/// Creates a healthy node with `count` GPUs in two NUMA nodes. The GPUs with these indices are allocated to other pods.
 fn machine(count: u32, held: &[u32]) -> Report {
     let mut report = node(Vec::new());
     let uuid = |index: u32| format!("GPU-{index}");
@@ -103,7 +103,7 @@ fn a_topology_refusal_counts_the_free_gpus_of_each_numa_node() {
         assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Certain), "{}", explained.summary);
         (explained.summary, explained.evidence.join("\n"), explained.action.text)
     };
-    // Two GPUs of each NUMA node are allocated: four are free, but at most two on one NUMA node.
+    // Two GPUs of each NUMA node are allocated. Four GPUs are free, but at most two on one NUMA node.
     let (summary, spread, action) = evidence(&[0, 1, 4, 5]);
     assert!(summary.contains("4 GPUs are free, at most 2 of them on one"), "{summary}");
     assert!(spread.contains("requests 4 GPUs; free on gpu-2 now: 2 on NUMA node 0, 2 on NUMA node 1"), "{spread}");
@@ -160,7 +160,7 @@ fn a_kubelet_that_refuses_pods_for_devices_of_deleted_pods_must_be_restarted() {
         stale.summary
     );
     assert!(stale.action.text.starts_with("Restart the kubelet of gpu-2"), "{}", stale.action.text);
-    // The kubelet releases allocations of deleted pods when it admits the next pod: such allocations alone prove nothing.
+    // Allocations of deleted pods alone are no proof, because the kubelet releases them when it admits the next pod.
     for live in ["other", "somebody-else"] {
         let full = explained(&pod, &report, &[live]);
         assert!(full.summary.contains("all of them are allocated"), "{}", full.summary);
@@ -175,7 +175,7 @@ fn a_kubelet_that_refuses_pods_for_devices_of_deleted_pods_must_be_restarted() {
     assert!(free.action.text.contains("is rejected again"), "{}", free.action.text);
 }
 
-/// A node that booted at this time on the day of the report.
+/// Creates a node that booted at this time on the day of the report.
 fn booted(at: &str) -> Report {
     let mut report = machine(8, &[]);
     let taken_at = report.taken_at.expect("a time");

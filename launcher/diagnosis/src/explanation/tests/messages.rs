@@ -1,4 +1,4 @@
-//! Tests of explanations from messages of programs and the kubelet: known messages, and unknown ones (no known cause).
+//! Tests of explanations from known and unknown messages of programs and the kubelet.
 
 use proptest::prelude::*;
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -18,7 +18,7 @@ use crate::messages::elsewhere;
 use crate::messages::phrases::{Part, known};
 use crate::messages::shapes::read;
 
-/// A pod whose container ended with this exit code and termination message.
+/// Creates a pod whose container ended with this exit code and termination message.
 fn ended_with(code: i32, words: &str) -> PodFacts {
     let mut pod = failed(code, "Error");
     if let ContainerState::Terminated { message, .. } = &mut pod.containers[0].state {
@@ -27,7 +27,7 @@ fn ended_with(code: i32, words: &str) -> PodFacts {
     pod
 }
 
-/// The message of PyTorch 2.6 when the memory of a GPU is used up.
+/// The message of PyTorch 2.6 for a GPU without free memory.
 const OUT_OF_MEMORY: &str = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity \
     of 79.10 GiB of which 11.47 GiB is free. Process 41210 has 67.62 GiB memory in use. Of the allocated memory 66.10 GiB is \
     allocated by PyTorch, and 1.02 GiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try \
@@ -97,7 +97,8 @@ fn words_of_gpu_software_decide_which_part_has_the_cause() {
         assert!(explained.evidence.iter().any(|line| line.contains(&whole)), "{words}: {:?}", explained.evidence);
         assert_ne!(explained.action.code, ActionCode::None);
     }
-    // Words about a fault of a GPU recommend no repair of a GPU if the node was read and has no such fault.
+    // If the node was read and has no GPU fault, a message about a GPU fault does not lead to a recommendation to
+    // repair the GPU.
     for words in [
         "RuntimeError: CUDA error: uncorrectable ECC error encountered",
         "Unable to determine the device handle: GPU is lost",
@@ -112,7 +113,8 @@ fn words_of_gpu_software_decide_which_part_has_the_cause() {
         assert_eq!(explained.action.code, ActionCode::Watch, "{}", explained.summary);
         assert!(explained.evidence.iter().any(|line| line.contains(words)), "{words}: {:?}", explained.evidence);
     }
-    // The same words in the log are weaker evidence. A program that is asked to stop logs errors that its shutdown causes.
+    // The same message in the log is weaker evidence. A program that is asked to stop logs errors that its shutdown
+    // causes.
     let log = |code| PodFacts { log_lines: vec!["x".into(), OUT_OF_MEMORY.into()], ..failed(code, "Error") };
     let explained = cause_of(&log(1), &node(Vec::new()));
     assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Possible), "{explained:?}");
@@ -180,8 +182,8 @@ fn a_finding_gives_the_reason_for_a_known_message_and_ends_no_program_without_a_
             assert!(explained.unknown[0].why.contains(id), "{id}: {:?}", explained.unknown);
         }
     }
-    // A lost GPU can end a program. Here, the message is about something else, or the program ended long before the
-    // report.
+    // A lost GPU can end a program. In these cases, the message is about something else, or the program ended long
+    // before the report.
     let lost = || finding("gpu-lost", Class::Hardware, &[OWN_GPU]);
     let certainty = |pod: &PodFacts| with(pod, Vec::new(), lost()).certainty;
     assert_eq!(certainty(&ended_with(1, "")), Certainty::Likely);
@@ -307,14 +309,14 @@ fn a_program_that_ends_well_again_and_again_has_a_problem() {
     assert_eq!(explained.action.code, ActionCode::FixApplication);
 }
 
-/// A pod that waits with this reason and message.
+/// Creates a pod that waits with this reason and message.
 fn waits(reason: &str, message: &str) -> PodFacts {
     let state = ContainerState::Waiting { reason: reason.into(), message: message.into() };
     let main = ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() };
     PodFacts { phase: "Pending".into(), containers: vec![main], ..failed(1, "Error") }
 }
 
-/// A pod that is being created, with an event that has this reason.
+/// Creates a pod that is being created, with an event that has this reason.
 fn creating(reason: &str, message: &str) -> PodFacts {
     let event = PodEvent {
         time: Some(time("02:10:00")),
@@ -334,7 +336,8 @@ fn never_ran(message: &str) -> PodFacts {
     pod
 }
 
-/// The parts that a message can be about, each with a pod that has the message, and words of the summary that name the part.
+/// Returns the parts that a message can be about, each with a pod that has the message and the words of the summary
+/// that name the part.
 fn parts(message: &str) -> Vec<(Part, PodFacts, &'static str)> {
     let pod = |pod: PodFacts| pod;
     let status = |reason: &str| {
@@ -362,7 +365,7 @@ fn parts(message: &str) -> Vec<(Part, PodFacts, &'static str)> {
     ]
 }
 
-/// Words of the table in any order, with other words between them.
+/// Generates phrases of the table in any order, with other words between them.
 fn wording() -> impl Strategy<Value = String> {
     let of_table = include_str!("../../data/phrases.tsv").lines().filter(|row| !row.starts_with('#'));
     let of_table = of_table.flat_map(|row| row.split('\t').nth(1).unwrap_or_default().split([' ', '|', '+', '!']));
@@ -374,7 +377,7 @@ fn wording() -> impl Strategy<Value = String> {
 
 fn judge(message: &str, report: &Report) {
     for (part, pod, names_part) in parts(message) {
-        // A message that only has a general form of error texts also has a meaning.
+        // A message that matches only a general shape of error texts also has a meaning.
         let of_others = part == Part::Program && elsewhere::read(message).is_some();
         if known(part, message).is_some() || read(message).is_some() || of_others {
             continue;
@@ -413,7 +416,7 @@ fn an_unknown_message_stays_unknown_beside_findings_about_the_node() {
     }
 }
 
-/// A network port is a part of the node. A port that is not active is the reason why the collective operation waits.
+/// A network port is a part of the node. An inactive port is the reason why the collective operation waits.
 #[test]
 fn a_network_port_next_to_its_gpu_explains_a_collective_operation_that_timed_out() {
     let mut report = node(Vec::new());
@@ -482,7 +485,7 @@ fn the_reason_of_a_volume_comes_before_the_timeout_of_its_mount() {
             both.events.splice(0..0, specific.events);
             let explained = cause_of(&both, &node(Vec::new()));
             assert_eq!(explained.summary, direct.summary, "{timeout}");
-            // A volume that was attached since is not the reason.
+            // If the volume was attached later, the event is not the reason.
             if reason == "FailedAttachVolume" {
                 let attached = creating("SuccessfulAttachVolume", "attached");
                 both.events.insert(1, PodEvent { time: Some(time("02:15:00")), ..attached.events[0].clone() });

@@ -1,5 +1,4 @@
-//! Tests that the explanation of a pod and the diagnosis of its node agree: switches, processes on the GPU, driver
-//! state.
+//! Tests that the explanation of a pod agrees with the diagnosis of its node: switches, processes on the GPU, driver state.
 
 use syringe_core::classification::Severity;
 use syringe_core::facts::container_runtime::ContainerRuntime;
@@ -10,7 +9,7 @@ use crate::explanation::types::Explanation;
 
 const SWITCH: &str = "0000:05:00.0";
 
-/// A pod whose container ended with exit code 1 and this termination message.
+/// Creates a pod whose container ended with exit code 1 and this termination message.
 fn said(words: &str) -> PodFacts {
     let mut pod = failed(1, "Error");
     if let ContainerState::Terminated { message, .. } = &mut pod.containers[0].state {
@@ -19,7 +18,7 @@ fn said(words: &str) -> PodFacts {
     pod
 }
 
-/// A pod whose container the runtime could not start.
+/// Creates a pod whose container the runtime could not start.
 fn refused(words: &str) -> PodFacts {
     let mut pod = failed(128, "StartError");
     if let ContainerState::Terminated { message, started, .. } = &mut pod.containers[0].state {
@@ -68,7 +67,7 @@ fn a_lost_gpu_of_the_node_is_named_where_a_rank_waited_in_vain() {
     }
 }
 
-/// A node with a process outside of all pods that uses this much memory of the first GPU.
+/// Creates a node with a process outside of all pods that uses this much memory of the first GPU.
 fn with_foreign(bytes: u64, state: &str) -> Report {
     let mut report = node(Vec::new());
     let inventory = report.sections.inventory.as_mut().and_then(|section| section.data.as_mut()).expect("an inventory");
@@ -157,7 +156,7 @@ fn an_error_of_another_process_an_hour_before_is_not_the_cause_of_an_exception()
     assert_eq!(near.cause, Cause::Node, "{}", near.summary);
 }
 
-/// The action of the explanation is never stronger than that of the diagnosis.
+/// The action of the explanation is never stronger than the action of the diagnosis.
 #[test]
 fn an_error_from_which_the_gpu_recovered_asks_for_a_restart_of_the_pod() {
     let explained = |recovered: bool| -> Explanation {

@@ -102,7 +102,7 @@ fn an_event_that_repeats_the_status_is_not_in_the_timeline() {
     };
     let pod = PodFacts { events: events.to_vec(), ..failed(1, "Error") };
     assert_eq!(shown(pod.clone()), ["Pulled", "Killing", "container main ended", "Started"]);
-    // Without a status, the events are all that is known.
+    // Without a status, only the events are known.
     let mut waits = PodFacts { scheduled: None, ..pod };
     waits.containers[0].state = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
     assert_eq!(shown(waits).len(), events.len());
@@ -136,7 +136,7 @@ fn without_the_node_the_gpu_is_not_cleared() {
     assert_eq!((explained.cause, explained.certainty), (Cause::Unknown, Certainty::Possible), "{}", explained.summary);
 }
 
-/// A running pod, and its node, on which one process of the pod is in this state.
+/// Creates a running pod and its node. One process of the pod is in this state.
 pub(crate) fn running(state: &str, events: Vec<KernelEvent>) -> (PodFacts, Report) {
     let mut report = node(events);
     let process = GpuProcess { pid: 7, state: Some(state.into()), pod_uid: Some(POD.into()), ..GpuProcess::default() };
@@ -216,7 +216,7 @@ fn kubernetes_own_reasons_come_first() {
         (explained.cause, explained.certainty)
     };
     assert_eq!(of(143), (Cause::Node, Certainty::Likely));
-    // The kubelet still reported the end of the container, so the node was working at that time.
+    // The kubelet reported the end of the container, so the node was working at that time.
     assert_eq!(of(1), (Cause::Application, Certainty::Possible));
 }
 
@@ -305,7 +305,7 @@ fn an_error_of_the_host_memory_is_the_cause_of_the_end_that_it_explains() {
         (event(host, "memory_uncorrected", None, "02:29:59"), 135, Cause::Node),
         (event(KernelEventKind::Mce, "memory_uncorrected", None, "02:29:59"), 135, Cause::Node),
         (event(KernelEventKind::Mce, "exception", None, "02:29:59"), 135, Cause::Node),
-        // Another time, another process, another end, or a corrected error.
+        // These cases have another time, another process, another end, or a corrected error.
         (event(host, "memory_process_killed", Some(81_000), "02:10:00"), 135, Cause::Application),
         (event(host, "memory_process_killed", Some(OTHER_PID), "02:29:59"), 1, Cause::Application),
         (event(host, "memory_uncorrected", None, "02:29:59"), 1, Cause::Application),

@@ -101,7 +101,7 @@ fn required_changes_contain_numbers() {
     assert_eq!(explained.action.text, action);
     let priority = |line: &String| line.contains("lower priority") && line.contains("batch, 100");
     assert!(explained.evidence.iter().any(priority), "{:?}", explained.evidence);
-    // The scheduler's message does not mention victims, so the priority explains nothing.
+    // The scheduler's message does not mention preemption victims, so the priority explains nothing.
     let said = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 Preemption is \
         not helpful for scheduling.";
     let explained = explain(&PodFacts { message: Some(said.into()), ..pod }, None, None);
@@ -162,7 +162,7 @@ fn a_request_that_never_fits_is_not_one_that_waits() {
         ..PodEvent::default()
     };
     for (never, words, code) in [
-        (true, "the pod never fits, however long it waits: no node is that big", ActionCode::ChangeRequest),
+        (true, "the pod never fits, however long it waits: no node is large enough", ActionCode::ChangeRequest),
         (false, "the pod waits, because no node fits", ActionCode::Watch),
     ] {
         let events = vec![scaler.clone()];
@@ -192,7 +192,7 @@ fn a_pod_for_which_others_are_preempted_only_waits() {
     assert!(explained.summary.contains("being preempted on gpu-3"), "{}", explained.summary);
 }
 
-/// A pod that its controller could not create, with the message of the controller.
+/// Creates a pod that its controller could not create, with the message of the controller.
 fn refused(name: &str, message: &str) -> PodFacts {
     let event = PodEvent { reason: "FailedCreate".into(), message: message.into(), count: 1, ..PodEvent::default() };
     PodFacts {

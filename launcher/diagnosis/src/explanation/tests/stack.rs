@@ -7,7 +7,7 @@ use crate::explanation::types::Explanation;
 use crate::finding::{Action, Diagnosis, Finding};
 use syringe_core::classification::{ActionCode, Severity};
 
-/// A finding about the node, or about the GPU of the pod.
+/// Creates a finding about the node, or about the GPU of the pod.
 fn finding(id: &str, severity: Severity) -> Finding {
     Finding {
         id: id.into(),
@@ -68,7 +68,8 @@ fn a_pod_of_the_stack_is_explained_by_what_is_found_of_the_stack() {
         );
         assert_eq!(explained.action.text, format!("mend {id}"));
     }
-    // A running plugin that the finding is about, and another pod of the stack without a problem.
+    // The first pod is a running plugin that the finding is about. The second is another pod of the stack without a
+    // problem.
     let (plugin, _) = running("S", Vec::new());
     let found = explained(&of_stack(plugin.clone()), finding("gpus-not-advertised", Severity::Warning));
     assert_eq!((found.cause, found.certainty), (Cause::Node, Certainty::Possible), "{}", found.summary);
@@ -79,7 +80,7 @@ fn a_pod_of_the_stack_is_explained_by_what_is_found_of_the_stack() {
     let found = explained(&of_stack(other), finding("gpus-not-advertised", Severity::Warning));
     assert_eq!((found.cause, found.certainty), (Cause::Unknown, Certainty::Possible), "{}", found.summary);
     assert!(found.summary.contains("there is a finding about its node"), "{}", found.summary);
-    // Without a finding, the failure of the node's software is a fault of the node.
+    // Without a finding, the failure of NVIDIA's software is a fault of the node.
     let alone = explained(&of_stack(failed(1, "Error")), finding("process-list-partial", Severity::Info));
     assert_eq!(alone.cause, Cause::Node, "{}", alone.summary);
     assert!(alone.action.text.contains("kubectl logs"), "{}", alone.action.text);

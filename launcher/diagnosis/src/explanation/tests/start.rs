@@ -8,7 +8,7 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::host::Host;
 use syringe_core::report::{Report, Section};
 
-/// The text in which containerd reports the message of a hook, longer than 240 characters.
+/// Returns the text in which containerd reports the message of a hook. It is longer than 240 characters.
 fn framed(reason: &str) -> String {
     format!(
         "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable \
@@ -17,7 +17,8 @@ fn framed(reason: &str) -> String {
     )
 }
 
-/// A pod whose container the runtime could not start. The API reports a start time in 1970 for such a container.
+/// Creates a pod whose container the runtime could not start. The API reports a start time in 1970 for such a
+/// container.
 fn never_ran(message: &str) -> PodFacts {
     let state = ContainerState::Terminated {
         exit_code: 128,
@@ -46,7 +47,7 @@ fn a_start_error_is_not_the_applications_and_keeps_its_reason() {
     ] {
         let message = framed(reason);
         assert!(message.len() > 300, "as long as a real message");
-        // Nothing in the current state of the node contradicts the message.
+        // The current state of the node does not contradict the message.
         let mut report = node(Vec::new());
         report.sections.inventory = None;
         let explained = cause_of(&never_ran(&message), &report);
@@ -103,7 +104,7 @@ fn the_previous_log_is_advised_only_where_there_is_one() {
     assert!(again.action.text.ends_with("--previous"), "{}", again.action.text);
 }
 
-/// A pod whose containers cannot be created, with an event that gives the reason.
+/// Creates a pod whose containers cannot be created, with an event that contains the reason.
 fn creating(reason: &str, message: &str) -> PodFacts {
     let state = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
     let main = ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() };
@@ -162,7 +163,7 @@ fn images_and_settings_are_the_pods_own() {
     }
 }
 
-/// The diagnosis of a node with only these findings.
+/// Creates a diagnosis with only these findings.
 fn with_findings(ids: &[(&str, &str)]) -> Diagnosis {
     let finding = |(id, title): &(&str, &str)| Finding {
         id: (*id).into(),
@@ -199,7 +200,7 @@ fn the_nodes_finding_says_why_a_phrase_of_the_runtime_is_so() {
     assert!(!other.summary.contains("CDI") && other.action.text.contains("nvidia-ctk"), "{}", other.summary);
 }
 
-/// A node whose driver supports this CUDA version.
+/// Creates a node whose driver supports this CUDA version.
 fn with_cuda(driver: &str, cuda: &str) -> Report {
     let mut report = node(Vec::new());
     let inventory = report.sections.inventory.as_mut().and_then(|section| section.data.as_mut()).expect("an inventory");
@@ -223,7 +224,7 @@ fn the_cuda_version_that_an_image_needs_is_compared_with_the_drivers() {
     let updated = cause_of(&needs("12.8"), &with_cuda("580.65.06", "13.0"));
     assert!(updated.summary.contains("did not support at the time of the start"), "{}", updated.summary);
     assert_eq!(updated.action.code, ActionCode::RestartPod);
-    // A version that is not in the table: no driver is named.
+    // If a version is not in the table, no driver is named.
     let unknown = cause_of(&needs("99.1"), &with_cuda("580.65.06", "13.0"));
     assert!(unknown.action.text.contains("one that supports CUDA 99.1"), "{}", unknown.action.text);
 }
@@ -242,7 +243,8 @@ fn of_an_end_and_an_event_the_newer_counts() {
     assert!(of("02:00:00").contains("differ"), "{}", of("02:00:00"));
 }
 
-/// A pod whose container ran until 02:30 and waits in a crash loop, with an event about it at this time.
+/// Creates a pod whose container ran until 02:30 and waits in a crash loop, with an event about the container at this
+/// time.
 fn looping(event_at: &str, container: &str) -> PodFacts {
     let mut pod = failed(1, "Error");
     let state = ContainerState::Waiting { reason: "CrashLoopBackOff".into(), message: "back-off 10s".into() };
@@ -262,7 +264,7 @@ fn looping(event_at: &str, container: &str) -> PodFacts {
 fn a_container_that_cannot_be_created_again_is_not_its_programs_last_end() {
     let now = cause_of(&looping("02:31:00", "main"), &node(Vec::new()));
     assert!(now.summary.contains("nvidia.com/gpu=GPU-5f1c"), "{}", now.summary);
-    // The container has run since that event, or the event is about another container.
+    // The container has run since the event, or the event is about another container.
     for pod in [looping("02:00:01", "main"), looping("02:31:00", "proxy")] {
         let explained = cause_of(&pod, &node(Vec::new()));
         assert!(explained.summary.contains("exit code 1"), "{}", explained.summary);
@@ -286,7 +288,7 @@ fn a_program_that_ends_with_128_at_once_cannot_speak_for_the_runtime() {
         *started = *finished;
     }
     let explained = cause_of(&pod, &node(Vec::new()));
-    // The message is about CUDA, but is not in the table: the explanation blames neither the runtime nor the program.
+    // The message is about CUDA but is not in the table, so the explanation blames neither the runtime nor the program.
     assert_eq!(explained.cause, Cause::Unknown, "{}", explained.summary);
     assert!(!explained.summary.contains("CUDA"), "{}", explained.summary);
 }

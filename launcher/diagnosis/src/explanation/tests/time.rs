@@ -10,7 +10,7 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::report::Report;
 
-/// A finding about the pod's GPU, as the rules create it.
+/// Creates a finding about the pod's GPU, as the rules create it.
 fn finding(id: &str, severity: Severity, action: ActionCode) -> Finding {
     Finding {
         id: id.into(),
@@ -30,7 +30,7 @@ fn with(pod: &PodFacts, report: &Report, findings: Vec<Finding>) -> crate::expla
 
 #[test]
 fn a_pod_that_started_after_the_error_is_not_its_victim() {
-    // The error affected pid 52731; the pod that replaced its pod started 51 s later.
+    // The error affected pid 52731. The replacement of its pod started 51 s later.
     let (mut pod, report) = running("S", vec![xid(94, "01:59:14", OWN_GPU, Some(52_731))]);
     (pod.created, pod.scheduled) = (Some(time("02:00:04")), Some(time("02:00:05")));
     let explained =
@@ -90,7 +90,7 @@ fn a_gpu_fault_does_not_explain_the_end_of_a_container_without_gpu() {
 
 #[test]
 fn an_earlier_run_of_a_container_does_not_answer_for_a_later_end() {
-    // The container ended at 02:30 on its own; the error of the GPU was at 02:00:01, before that run began.
+    // The container ended on its own at 02:30. The error of the GPU occurred at 02:00:01, before that run began.
     let explained = with(&failed(1, "Error"), &node(vec![xid(94, "02:00:01", OWN_GPU, Some(8))]), Vec::new());
     assert_eq!(explained.cause, Cause::Application, "{}", explained.summary);
 }

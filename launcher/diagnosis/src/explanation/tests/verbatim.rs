@@ -1,4 +1,4 @@
-//! Property tests: whatever words stand where a failure is reported, the answer has them, and it never says "no problem" beside them.
+//! Property tests: an explanation quotes the message of every reported failure, and never states "no problem" for such a pod.
 
 use proptest::prelude::*;
 use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerSpec};
@@ -6,12 +6,12 @@ use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerSpec};
 use super::process::running;
 use super::*;
 
-/// Words of no table: random letters, some of them names.
+/// Generates random words that are in no table. Some of them are names.
 fn words() -> impl Strategy<Value = String> {
     prop::collection::vec("[b-z]{4,9}", 5..9).prop_map(|words| format!("the zqx {} wvk", words.join(" ")))
 }
 
-/// A pod that has run since 02:00 and has been Ready since 02:06.
+/// Creates a pod that has run since 02:00 and has been Ready since 02:06.
 fn runs() -> PodFacts {
     PodFacts { ready_since: Some(time("02:06:00")), ..running("S", Vec::new()).0 }
 }
@@ -93,7 +93,7 @@ fn ended(exit_code: i32, message: &str) -> Vec<ContainerFacts> {
     vec![ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() }]
 }
 
-/// The action names what the message is about in the specification of the pod.
+/// The action names the part of the pod's specification that the message is about.
 #[test]
 fn the_owner_of_a_subject_is_named() {
     let report = node(Vec::new());
@@ -119,7 +119,7 @@ fn the_owner_of_a_subject_is_named() {
         assert!(explained.action.text.contains(named), "{message}: {}", explained.action.text);
         assert!(!format!("{explained:?}").contains("s3cret"), "{explained:?}");
     }
-    // A flag or value that the message does not have is not named.
+    // A flag or value that is not in the message is not named.
     let pod = PodFacts { containers: ended(2, "error: it is sad"), specs: vec![spec()], ..failed(2, "Error") };
     let text = cause_of(&pod, &report).action.text;
     assert!(!text.contains("argument") && !text.contains("variable") && !text.contains("mount"), "{text}");

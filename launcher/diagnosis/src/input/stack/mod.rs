@@ -1,5 +1,6 @@
-//! `Stack`: whether a node advertises its GPUs, and the first component of NVIDIA's stack on it that does not work.
-//! Sources: pods and labels in the API, and the report of the probe.
+//! `Stack`: whether a node advertises its GPUs, and the first component of NVIDIA's stack on the node that does not work.
+//!
+//! Sources are pods and labels in the API, and the report of the probe.
 
 pub(crate) mod pods;
 
@@ -12,9 +13,9 @@ use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, Nvidi
 /// NVIDIA's stack on the node.
 #[derive(Default)]
 pub(crate) struct Stack<'a> {
-    /// True if pods can get GPUs of this node.
+    /// True if Kubernetes can allocate GPUs of this node to pods.
     pub(crate) advertises_gpus: bool,
-    /// True if a DRA driver on the node may publish GPUs, because its ResourceSlices were not read.
+    /// True if a DRA driver on the node may publish GPUs, but its ResourceSlices were not read.
     pub(crate) may_advertise_by_dra: bool,
     /// True if the node has been Ready for long enough that its pods should have started.
     pub(crate) is_settled: bool,
@@ -79,8 +80,8 @@ impl<'a> Stack<'a> {
         if self.advertises_gpus || node.answering().next().is_none() {
             return None;
         }
-        // The plugin is running, but has registered no GPU with the kubelet. For a DRA driver, this is known only if its
-        // ResourceSlices were read.
+        // The plugin is running, but has registered no GPU with the kubelet. For a DRA driver, this is known only if
+        // its ResourceSlices were read.
         let dra = Some(Component::DraDriver).filter(|_| node.kubernetes.gpu_dra == Some(false));
         let idle = [Some(Component::DevicePlugin), dra].into_iter().flatten();
         let idle = idle.flat_map(|component| pods::of(node, component));
@@ -90,8 +91,9 @@ impl<'a> Stack<'a> {
         Some(Broken { component: BrokenComponent::Plugin, stage: Stage::Plugin, failing_pod, description })
     }
 
-    /// Returns the container whose log may contain the reason why no GPU is advertised: of the first failing pod, of a
-    /// device plugin that registered no GPU, of a manager that did not finish, or of any other pod of NVIDIA's software that fails.
+    /// Returns the container whose log may explain why no GPU is advertised. It belongs to the first failing pod, to a
+    /// device plugin that registered no GPU, to a manager that did not finish, or to another failing pod of NVIDIA's
+    /// software.
     pub(crate) fn log_to_read(&self, node: &Node<'a>) -> Option<(&'a NvidiaPod, &'a str)> {
         if let Some(broken) = &self.broken {
             return Some((broken.failing_pod.pod, broken.failing_pod.container?.name.as_str()));
@@ -116,7 +118,7 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// Label in which the vGPU Device Manager reports that it did not finish.
+/// Label in which the vGPU Device Manager reports its state.
 const VGPU_STATE: &str = "nvidia.com/vgpu.config.state=";
 
 fn broken(stage: Stage, component: BrokenComponent, failing_pod: FailingPod<'_>) -> Broken<'_> {
@@ -155,7 +157,7 @@ fn has_run(node: &Node<'_>, pod: &NvidiaPod) -> bool {
     })
 }
 
-/// Returns the device plugin, if it is a service of the node.
+/// Returns the device plugin if it runs as a service of the node.
 pub(crate) fn plugin_service(node: &Node<'_>) -> Option<String> {
     let stack = node.host()?.nvidia_stack.as_ref()?;
     let plugins = ["nvidia-device-p", "nvidia-gpu-devi", "gpu-kubelet-plu"];

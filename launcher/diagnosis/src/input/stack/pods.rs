@@ -1,4 +1,4 @@
-//! `FailingPod`: a pod of NVIDIA's stack that does not become ready, with time, container, warning and commands.
+//! `FailingPod`: a pod of NVIDIA's stack that does not become ready, with its age, container, warning, messages and commands.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,11 +11,11 @@ use syringe_core::text::{clean, clean_keeping_end};
 
 /// A pod younger than this may still be starting.
 const STARTING: SignedDuration = SignedDuration::from_mins(5);
-/// Maximum time that the driver's pod takes to start. The pod compiles modules, and its startup probe allows 20 minutes.
+/// Maximum start time of the driver pod. The pod compiles modules, and its startup probe allows 20 minutes.
 const DRIVER_STARTING: SignedDuration = SignedDuration::from_mins(30);
 /// A node that booted more recently than this may still be starting its pods.
 const NODE_STARTING: SignedDuration = SignedDuration::from_mins(10);
-/// Maximum length of a message in the evidence. The reason is at its end.
+/// Maximum length of a message in the evidence. The reason is at the end of the message.
 const MESSAGE: usize = 300;
 /// Maximum length of a name in the API: commands need complete names.
 const NAME: usize = 253;
@@ -28,14 +28,14 @@ pub(crate) struct FailingPod<'a> {
     pub(crate) container: Option<&'a NvidiaContainer>,
 }
 
-/// Returns the time from which ages are computed: the time at which the facts were taken or, if that is not known, the
-/// time at which the API was read.
+/// Returns the time to which ages are relative: the time at which the facts were collected or, if that is not known,
+/// the time at which the API was read.
 pub(crate) fn now(node: &Node<'_>) -> Option<Timestamp> {
     node.now.or(node.kubernetes.read_at)
 }
 
-/// Returns the time at which the API was read, from which the ages of API objects are computed. The facts of a replayed
-/// report are older.
+/// Returns the time at which the API was read. The ages of API objects are relative to this time, because the facts of
+/// a replayed report are older.
 pub(crate) fn time_of_api(node: &Node<'_>) -> Option<Timestamp> {
     node.kubernetes.read_at.or(node.now)
 }
@@ -45,16 +45,17 @@ pub(crate) fn is_settled(node: &Node<'_>) -> bool {
     let up = node.host().and_then(|host| host.uptime_seconds);
     let booting = up.is_some_and(|up| up < NODE_STARTING.as_secs().unsigned_abs());
     let ready_for = now(node).zip(node.kubernetes.ready_since).map(|(now, since)| now.duration_since(since));
-    // A time in the future is from a wrong clock, and is ignored.
+    // A time in the future comes from a wrong clock and is ignored.
     let patience = if plugin_crashes(node) { STARTING } else { NODE_STARTING };
     let just_ready = ready_for.is_some_and(|age| !age.is_negative() && age < patience);
     !booting && !just_ready && node.kubernetes.ready != Some(false)
 }
 
-/// Number of restarts after which the kubelet waits for minutes: the container has failed for longer than a start takes.
+/// After this number of restarts, the kubelet waits for minutes: the container has been failing for longer than a
+/// normal start takes.
 const MANY_RESTARTS: u32 = 5;
 
-/// Returns whether the device plugin ends again and again, although nothing that it waits for is starting.
+/// Returns whether the device plugin crashes repeatedly, and no component that it waits for is starting.
 fn plugin_crashes(node: &Node<'_>) -> bool {
     let crashes = |container: &NvidiaContainer| {
         let code = container.last.as_ref().and_then(|last| last.exit_code);
@@ -85,7 +86,7 @@ pub(crate) fn failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<Failing
     let older = |since, than| age(since).is_some_and(|age| age >= than);
     let container = pod.containers.iter().find(|container| holds_up(container));
     if pod.phase == "Failed" || container.is_some_and(fails) {
-        // A crashing pod counts regardless of its start time, but a new pod may recover.
+        // A crashing pod counts whatever its start time is, but a new pod may recover.
         let young = age(pod.created).is_some_and(|age| !age.is_negative() && age < STARTING);
         return (!young).then_some(FailingPod { pod, container });
     }
@@ -94,7 +95,8 @@ pub(crate) fn failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<Failing
     older(since, patience).then_some(FailingPod { pod, container })
 }
 
-/// Returns whether the pod waits for this container: an uncompleted init container, or a container that is not ready.
+/// Returns whether this container prevents the pod from becoming ready: it is an uncompleted init container, or it is
+/// not ready.
 fn holds_up(container: &NvidiaContainer) -> bool {
     let state = &container.state;
     match (container.init, state.kind) {
@@ -146,12 +148,12 @@ impl FailingPod<'_> {
         messages.into_iter().find(|_| pod.phase == "Pending" && !ran)
     }
 
-    /// Returns whether the container was ended because it used more memory than its limit.
+    /// Returns whether the container was killed because it used more memory than its limit.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         self.container.is_some_and(is_out_of_memory)
     }
 
-    /// Returns the last words of the container that is restarted: its termination message.
+    /// Returns the termination message of a container that is being restarted.
     pub(crate) fn last_words(&self) -> Option<&str> {
         let container = self.container?;
         let ends = [Some(&container.state), container.last.as_ref()].into_iter().flatten();
@@ -194,8 +196,8 @@ impl FailingPod<'_> {
         }
     }
 
-    /// Returns the messages of the kubelet and the container runtime about the container, newest first: from its state,
-    /// from its last end if its program never ran, and from the pod's newest warning.
+    /// Returns the messages of the kubelet and the container runtime about the container, newest first. They come from
+    /// its state, from its last termination if its program never ran, and from the newest warning of the pod.
     pub(crate) fn runtime_messages(&self) -> impl Iterator<Item = &str> {
         let state = self.container.map(|container| &container.state);
         let waits = state.filter(|state| state.reason.as_deref() != Some("CrashLoopBackOff"));
@@ -238,13 +240,13 @@ pub(crate) fn name(pod: &NvidiaPod) -> String {
     format!("{}/{}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
 }
 
-/// Returns the reason of an end in brackets, unless the exit code says as much: ` (OOMKilled)`.
+/// Returns the termination reason in brackets (` (OOMKilled)`). Empty if the reason only repeats the exit code.
 fn why(end: Option<&NvidiaContainerState>) -> String {
     let reason = end.and_then(|end| end.reason.as_deref()).filter(|reason| !["Error", "Completed"].contains(reason));
     reason.map(|reason| format!(" ({})", evidence::data(reason))).unwrap_or_default()
 }
 
-/// Returns whether the last end of a container was by its memory limit.
+/// Returns whether the container was last terminated because of its memory limit.
 pub(crate) fn is_out_of_memory(container: &NvidiaContainer) -> bool {
     let ended = |state: &&NvidiaContainerState| state.kind == ContainerStateKind::Terminated;
     let newest = Some(&container.state).filter(ended).or(container.last.as_ref());

@@ -1,4 +1,4 @@
-//! Rules about one fact in several sections, and about GPUs that report the same identity.
+//! Rules about facts that several sections contain, and about GPUs that report the same identity.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ const SAME: &[&[&str]] = &[
     &["inventory.pcie_max_width", "telemetry.pcie.max_width"],
 ];
 
-/// Fields that identify a GPU: no two GPUs of a node have the same value.
+/// Fields that identify a GPU. Two GPUs of a node must not have the same value.
 const IDENTITY: [(&str, &str); 4] = [
     ("inventory.uuid", "UUID"),
     ("inventory.pci_address", "PCI address"),
@@ -60,8 +60,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Compares the container runtime of the kubelet with the one whose configuration was read: a node can have several. The rules about the
-/// configuration do not use one of another runtime.
+/// Compares the container runtime of the kubelet with the runtime whose configuration was read, because a node can have
+/// several runtimes. The rules about the configuration ignore the configuration of another runtime.
 fn runtimes(node: &Node<'_>) -> Option<Draft> {
     let (used, read) = runtimes::of_kubelet(node).zip(runtimes::of_configuration(node))?;
     let advice = "No action if both runtimes are meant to be on {node}: only that of the kubelet starts pods. Its configuration was not checked.";
@@ -110,7 +110,7 @@ fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_gpu(DISAGREE, gpu).with_all_evidence(lines))
 }
 
-/// Compares the number of errors at each location with the total number, which cannot be smaller.
+/// Compares the number of errors at each location with the total number, which must not be smaller.
 fn error_counts(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(ecc) = node.ecc_of(gpu) else { return Vec::new() };
     let mut lines = Vec::new();

@@ -1,6 +1,7 @@
 //! Rules that compare a node with the board of its product: numbers of GPUs and NVSwitches, NVLinks and speed, fabric.
 //!
-//! These rules find faults that all GPUs of a node have. For other faults, GPUs are compared with each other (`peers`).
+//! These rules find faults that all GPUs of a node have. Other faults are found by comparing the GPUs with each other
+//! (`peers`).
 
 use crate::evidence;
 use crate::input::boards;
@@ -22,7 +23,7 @@ rules! {
         reads "inventory.name, inventory.module_id, host.pci_gpus", in_plan WorkContinues;
     BELOW: "board-below-specification" Warning Fabric FABRIC_DOC, "All GPUs lack something that their product has",
         UpdateSoftware "Check driver options (NVreg_NvLinkDisable), the firmware of the board and Fabric Manager of {node}, then reset \
-            all GPUs. If the difference stays, contact the vendor.",
+            all GPUs. If the difference persists, contact the vendor.",
         means "All GPUs of the node lack NVLinks, the speed of NVLinks, or the fabric that boards of their product have.",
         reads "inventory.name, topology.nvlinks, topology.fabric, topology.nvswitches";
     SWITCH_MISSING: "nvswitch-missing" Critical Fabric DEBUG_DOC, "An NVSwitch is missing on the PCI bus",
@@ -46,10 +47,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// A node with fewer GPUs than this may intentionally have only a part of a board.
+/// A node with fewer GPUs than this may have only a part of a board on purpose.
 const PART_OF_A_BOARD: usize = 5;
 
-/// Returns a finding if no board has this number of GPUs. GPUs that only the PCI bus shows are counted, too.
+/// Returns a finding if no board has this number of GPUs. GPUs that only the PCI bus lists are also counted.
 fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
     things(node, Layer::Pci)?;
     let count = boards::count(node);
@@ -57,8 +58,8 @@ fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
         node.answering().filter_map(|gpu| node.inventory_of(gpu)?.module_id).filter(|module| *module > 0).collect();
     modules.sort_unstable();
     let has_gap = modules.windows(2).any(|pair| pair[0].saturating_add(1) < pair[1]);
-    // If there are more GPUs than a board has, a GPU was counted twice. Fewer GPUs without a gap in their module ids
-    // can be a part of a board.
+    // If there are more GPUs than a board has, a GPU was counted twice. If there are fewer GPUs and their module ids
+    // have no gap, the node may have only a part of a board.
     let largest = board.switches.iter().map(|(gpus, _)| *gpus).chain(board.sizes.iter().copied()).max();
     let is_possible = match board.sizes {
         [] => count.is_power_of_two() || (count < PART_OF_A_BOARD && !has_gap),
@@ -74,7 +75,8 @@ fn count(node: &Node<'_>, board: &Board) -> Option<Draft> {
     Some(Draft::on_node(GPU_MISSING).with_evidence(line).with_all_evidence(numbers))
 }
 
-/// Returns the entries of the GPUs in `topology`, if all GPUs have one, and this field of each could be read.
+/// Returns the entries of the GPUs in `topology`, if all GPUs have an entry and this field could be read for each of
+/// them.
 fn all<'n>(node: &Node<'n>, field: &str) -> Option<Vec<&'n GpuTopology>> {
     let was_read =
         |gpu: &Gpu| Some(node.availability(SectionName::Topology, gpu.index?, field) != Availability::Unread);
@@ -111,7 +113,7 @@ fn speed(node: &Node<'_>, board: &Board) -> Option<String> {
     })
 }
 
-/// Checks the fabric, if the NVLinks lead to NVSwitches. Boards without NVSwitches have no fabric.
+/// Checks the fabric if the NVLinks lead to NVSwitches. Boards without NVSwitches have no fabric.
 fn fabric(node: &Node<'_>, board: &Board) -> Option<String> {
     let gpus = all(node, "fabric").filter(|_| board.has_fabric)?;
     let is_on_switch =
@@ -126,7 +128,7 @@ fn fabric(node: &Node<'_>, board: &Board) -> Option<String> {
     })
 }
 
-/// Checks the number of NVSwitches. A missing NVSwitch to which NVLinks lead is found by its address.
+/// Checks the number of NVSwitches. A missing NVSwitch at the end of NVLinks is found by its address.
 fn switches(node: &Node<'_>, board: &Board) -> Option<Draft> {
     let (present, linked) = (things(node, Layer::Switches)?, things(node, Layer::LinkedSwitches)?);
     let count = boards::count(node);
@@ -140,12 +142,12 @@ fn switches(node: &Node<'_>, board: &Board) -> Option<Draft> {
         present.len(),
         board.product
     );
-    // The NVLinks of a board are divided among its NVSwitches: if all are active, all NVSwitches work.
+    // The NVLinks of a board are divided among its NVSwitches. If all NVLinks are active, all NVSwitches work.
     if has_all_links(node, board) {
         let links = format!("all {} NVLinks of every GPU are active, which need all NVSwitches", board.links);
         return Some(Draft::on_node(DISAGREE).with_evidence(line).with_evidence(links));
     }
-    // If the node has no NVSwitch, another virtual machine may have the NVSwitches.
+    // If the node has no NVSwitch, another virtual machine may manage the NVSwitches.
     let severity = if present.is_empty() { Severity::Warning } else { Severity::Critical };
     Some(Draft::on_node(SWITCH_MISSING).with_severity(severity).with_evidence(line))
 }

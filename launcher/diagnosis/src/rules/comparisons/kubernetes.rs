@@ -1,4 +1,4 @@
-//! Rules that compare Kubernetes' data about a node with the node: GPU counts, labels, allocations, restarts, plugin.
+//! Rules that compare the Kubernetes data about a node with its report: GPU counts, labels, allocations, restarts, plugin.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 /// Resource of whole GPUs.
 const GPU: &str = "nvidia.com/gpu";
 
-/// Maximum number of replicas of a GPU: no device plugin is configured with more.
+/// Maximum number of replicas of a GPU. No device plugin is configured with more replicas.
 const REPLICAS: u32 = 1024;
 
 /// Compares the registered devices with capacity and allocatable, if whole GPUs are the only resource.
@@ -92,7 +92,7 @@ fn counts(node: &Node<'_>) -> Vec<String> {
         return Vec::new();
     }
     let count = u32::try_from(whole.devices.len()).unwrap_or(u32::MAX);
-    // If the capacity is a multiple of the devices, each GPU is offered several times, as replicas.
+    // If the capacity is a multiple of the devices, each GPU is advertised several times, as replicas.
     let is_multiple = |number: Option<u32>| {
         number.is_some_and(|number| number > count && count > 0 && number % count == 0 && number / count <= REPLICAS)
     };
@@ -116,7 +116,7 @@ fn counts(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Returns an entry if the node has GPUs in its capacity, and no plugin registered any.
+/// Returns an entry if the capacity of the node includes GPUs, but no plugin has registered any.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let cluster = node.kubernetes;
     // A DRA driver registers no devices.
@@ -168,8 +168,8 @@ fn components(node: &Node<'_>) -> Vec<String> {
     if cluster.nvidia_pods.is_none() || cluster.daemon_sets.is_some() || !now {
         return Vec::new();
     }
-    // A component that the cluster does not use has no pod on any node, so the check requires two other components on
-    // this node.
+    // A component that the cluster does not use has no pod on any node. Therefore the check requires two other
+    // components on this node.
     let has = |component| pods::of(node, component).next().is_some();
     let others = DEPLOYED.iter().filter(|(_, component)| has(*component)).count();
     let missing = DEPLOYED.iter().filter(|(label, component)| {
@@ -247,7 +247,7 @@ fn resources(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Finds GPUs that both the device plugin and a DRA driver offer.
+/// Finds GPUs that both the device plugin and a DRA driver advertise.
 fn offered_twice(node: &Node<'_>) -> Vec<String> {
     let registered = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
     let devices = registered.filter(|of| of.resource == GPU).map(|of| of.devices.len()).sum::<usize>();
@@ -260,7 +260,7 @@ fn offered_twice(node: &Node<'_>) -> Vec<String> {
     }
 }
 
-/// Minimum number of restarts for a finding: reboots and updates alone do not cause so many.
+/// Minimum number of restarts for a finding. Reboots and updates alone do not cause this many restarts.
 const MANY_RESTARTS: u32 = 10;
 
 /// Finds containers that were restarted many times, and recently.
@@ -290,7 +290,7 @@ fn restarts(node: &Node<'_>) -> Vec<String> {
 fn plugin(node: &Node<'_>) -> Vec<String> {
     let sockets = node.host().and_then(|host| host.nvidia_stack.as_ref()?.plugin_sockets.as_ref());
     let registered = things(node, Layer::Registered).map_or(0, |devices| devices.len());
-    // Without a device plugin in the cluster, the kubelet lists the devices of an earlier one.
+    // If the cluster has no device plugin, the kubelet lists the devices of an earlier one.
     if registered == 0
         || !node.stack.advertises_gpus
         || sockets.is_none_or(|sockets| !sockets.is_empty())

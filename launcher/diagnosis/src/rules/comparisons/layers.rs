@@ -1,4 +1,4 @@
-//! Rules that compare neighbouring layers (PCI, driver, NVML, CDI, kubelet, NVLink): things missing in the next layer.
+//! Rules that compare neighbouring layers (PCI, driver, NVML, CDI, kubelet, NVLink) and find things that are missing in one of them.
 //!
 //! Each difference is a finding. If a finding of another group gives the cause, the difference becomes evidence of that
 //! finding.
@@ -18,7 +18,7 @@ use syringe_core::unknown::Unknown;
 
 rules! {
     NOT_ON_PCI: "gpu-in-nvml-alone" Warning Driver DEBUG_DOC, "NVML lists a GPU that the PCI bus does not show as bound to nvidia",
-        Watch "Run the diagnosis of {node} again. If the difference stays, reboot the node at the next maintenance.",
+        Watch "Run the diagnosis of {node} again. If the difference persists, reboot the node at the next maintenance.",
         means "NVML lists a GPU, but the PCI bus does not show it with the nvidia driver: one of the two readings is wrong.",
         reads "inventory.gpus, host.pci_gpus";
     FILE_MISSING: "gpu-device-file-missing" Warning Driver DEBUG_DOC, "The device file of a GPU is missing in /dev",
@@ -61,12 +61,12 @@ rules! {
         reads "topology.nvlinks, topology.nvswitches";
 }
 
-/// A comparison of two layers: each thing of the first must be in the second.
+/// A comparison of two layers. Each thing of the first layer must be in the second layer.
 struct Pair {
     from: Layer,
     to: Layer,
     missing: Rule,
-    /// Whether an empty second layer means that the layer was not read. If false, another rule reports the empty layer.
+    /// Whether an empty second layer shows that the layer was not read. If false, another rule reports the empty layer.
     never_empty: bool,
     /// Description of the second layer, in evidence.
     place: &'static str,
@@ -119,14 +119,14 @@ const PAIRS: &[Pair] = &[
 const NAMED: usize = 4;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    // If the driver does not work, the layers of the driver are empty for this reason.
+    // If the driver does not work, its layers are empty for this reason.
     if node.driver.is_broken() || node.answering().next().is_none() {
         return Vec::new();
     }
     let mut drafts: Vec<Draft> = PAIRS.iter().flat_map(|pair| compare(node, pair)).collect();
     for draft in &mut drafts {
         let about_cdi = draft.rule.id == NOT_IN_CDI.id || draft.rule.id == CDI_WITHOUT_GPU.id;
-        // A specification that is not used can be outdated without a problem.
+        // It is not a problem if an unused specification is outdated.
         if about_cdi && !uses_cdi(node) {
             draft.severity = Severity::Info;
         }
@@ -137,9 +137,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Lowers a finding about a part of the driver that is not needed now. A GPU that is not in use needs no CUDA module; the
-/// first program loads it. A host that gives virtual GPUs to virtual machines runs no CUDA. The firmware is needed at the
-/// next load or reset.
+/// Lowers a finding about a part of the driver that is not needed now. If no GPU is in use, the CUDA module is not
+/// needed, because the first program loads it. A host that gives virtual GPUs to virtual machines does not run CUDA.
+/// The firmware is needed at the next driver load or reset.
 fn graded(node: &Node<'_>, draft: Draft) -> Draft {
     let is_host = |gpu: &Gpu| {
         let mode = node.inventory_of(gpu).and_then(|gpu| gpu.virtualization_mode.as_deref());
@@ -171,7 +171,7 @@ fn uses_gpus(node: &Node<'_>) -> bool {
 }
 
 fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
-    // A DRA driver offers GPUs that no plugin registers.
+    // A DRA driver publishes GPUs that no device plugin registers.
     if pair.missing.id == NOT_REGISTERED.id && node.kubernetes.gpu_dra == Some(true) {
         return Vec::new();
     }
@@ -179,8 +179,8 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     if to.is_empty() {
         return Vec::new();
     }
-    // Only names of a form that both layers use can be compared: a UUID with UUIDs, an index with indices.
-    // The kubelet has whole GPUs and MIG devices in one list.
+    // Names can be compared only if both layers use the same form: UUIDs with UUIDs, indices with indices. The kubelet
+    // lists whole GPUs and MIG devices together.
     let form = |name: &str| match pair.missing.id == NOT_REGISTERED.id && name.starts_with("uuid ") {
         true => "uuid".to_owned(),
         false => form(name),
@@ -194,11 +194,11 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     let is_switch = matches!(pair.from, Layer::LinkedSwitches | Layer::Switches);
     let is_in = |thing: &Thing| thing.names.iter().any(|name| to.iter().any(|other| other.names.contains(name)));
     let comparable = |thing: &Thing| thing.names.iter().any(|name| known.contains(&form(name)));
-    // In a virtual machine the NVLinks can name the addresses of the host.
+    // In a virtual machine, the NVLinks can report addresses of the host.
     if is_switch && !from.iter().any(is_in) {
         return Vec::new();
     }
-    // A GPU in MIG mode that is offered as a whole has a separate finding.
+    // A separate finding reports a GPU in MIG mode that is advertised as a whole.
     let is_offered = |thing: &Thing| {
         let uuid = thing.gpu.as_ref().and_then(|gpu| gpu.uuid.as_ref()).map(|uuid| format!("uuid {uuid}"));
         uuid.is_some_and(|uuid| to.iter().any(|other| other.names.contains(&uuid)))
@@ -212,7 +212,7 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
         let Some(gpu) = &thing.gpu else { continue };
         drafts.push(Draft::on_gpu(pair.missing, gpu).with_evidence(format!("{} is missing in {place}", thing.label)));
     }
-    // A thing that works is not missing: the layer that lacks it is wrong.
+    // If a thing works, it is not missing, and the layer that lacks it is wrong.
     let (working, without): (Vec<&Thing>, Vec<&Thing>) = without.into_iter().partition(|thing| thing.proof.is_some());
     if !working.is_empty() {
         let names: Vec<String> = working.iter().map(|thing| thing.label.clone()).collect();
@@ -228,9 +228,9 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the layers that are empty although the layer before is not empty: such a layer was not read.
+/// Returns the layers that were not read, because they are empty although the previous layer is not empty.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
-    // The driver of an integrated GPU has other modules and device files, and no PCI device.
+    // The driver of an integrated GPU has other modules and device files, and has no PCI device.
     if node.driver.is_broken() || node.answering().next().is_none() || boards::is_integrated(node) {
         return Vec::new();
     }
@@ -268,7 +268,7 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     empty.chain(lacking).collect()
 }
 
-/// Facts that every node with a working driver has.
+/// Facts that are known for every node with a working driver.
 const OF_EVERY_NODE: &[(SectionName, &[&str])] = &[
     (
         SectionName::Host,
@@ -289,7 +289,7 @@ fn form(name: &str) -> String {
     name.split(['-', ' ']).take(if name.starts_with("uuid") { 2 } else { 1 }).collect::<Vec<_>>().join(" ")
 }
 
-/// Moves a difference into the finding that explains it: a finding about the same GPU, a GPU that is gone, or a finding
+/// Moves a difference into the finding that explains it: a finding about the same GPU, about a GPU that is gone, or
 /// about the driver or the devices of the node as a whole.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
     let rules = || RULES.iter().chain(kubernetes::RULES).chain([&DISAGREE, &SWITCH_MISSING, &GPU_MISSING]);
@@ -313,7 +313,7 @@ pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
     drafts.splice(0..0, causes);
 }
 
-/// Returns the subjects whose findings about the whole node explain a difference.
+/// Returns the subjects of findings about the whole node that explain a difference.
 const fn explained_by(about: About) -> &'static [About] {
     match about {
         About::Unavailable => &[About::Driver, About::DriverAbsent, About::Unavailable],

@@ -28,7 +28,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     whole.chain(unlike_label(node)).collect()
 }
 
-/// Returns whether MIG is on, if the mode was read and no change is pending.
+/// Returns whether MIG is enabled. `None` if the mode was not read or a change is pending.
 fn is_mig(node: &Node<'_>, gpu: &Gpu) -> Option<bool> {
     let of_section = node.mig_of(gpu).and_then(|mig| mig.mode);
     let mode = of_section.or_else(|| node.inventory_of(gpu)?.mig_mode)?;
@@ -61,7 +61,7 @@ fn layout(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     Some(if words.is_empty() { "no MIG device".to_owned() } else { words.join(", ") })
 }
 
-/// Returns the profile in the name of a layout: `2g.20gb` of `all-2g.20gb`. Other names say nothing about profiles.
+/// Returns the profile in the name of a layout: `2g.20gb` for `all-2g.20gb`. Other names contain no profile.
 fn profile_of(layout: &str) -> Option<String> {
     let profile = layout.strip_prefix("all-")?;
     let (slices, memory) = profile.split_once("g.")?;
@@ -70,14 +70,14 @@ fn profile_of(layout: &str) -> Option<String> {
     (is_number(slices) && is_number(memory)).then(|| format!("{slices}g.{memory}gb"))
 }
 
-/// Returns whether a GPU has a MIG device of this profile, or its devices are not known.
+/// Returns whether a GPU has a MIG device with this profile, or its devices are not known.
 fn has_profile<'g>(node: &Node<'_>, mut gpus: impl Iterator<Item = &'g Gpu>, profile: &str) -> bool {
     let is_it = |name: &Option<String>| name.as_deref().is_none_or(|name| name.starts_with(profile));
     gpus.any(|gpu| node.mig_of(gpu).is_none_or(|mig| mig.devices.iter().any(|device| is_it(&device.profile))))
 }
 
-/// Compares the GPUs with the label `nvidia.com/mig.config` if it specifies one layout for all GPUs (`all-…`). Other
-/// layouts can differ between GPUs, so they are not compared.
+/// Compares the GPUs with the label `nvidia.com/mig.config` if the label specifies one layout for all GPUs (`all-…`).
+/// Other layouts can differ between GPUs, so they are not compared.
 fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
     let labels = &node.kubernetes.labels;
     let applied = labels.mig_config_state.as_deref() == Some("success");
@@ -102,11 +102,11 @@ fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
     }
     for model in by_model.into_values() {
         let count = |layout: &String| model.iter().filter(|(_, other)| other == layout).count();
-        // If no layout has a majority, the label is assumed to be older than the layouts.
+        // If no layout has a majority, the layouts probably changed after the label was set.
         let Some((_, usual)) = model.iter().find(|(_, layout)| count(layout) * 2 > model.len()) else {
             return Vec::new();
         };
-        // The layout of the label was replaced by hand.
+        // Somebody changed the layout that the label specifies.
         if let Some(profile) =
             profile_of(name).filter(|profile| !has_profile(node, model.iter().map(|(gpu, _)| *gpu), profile))
         {

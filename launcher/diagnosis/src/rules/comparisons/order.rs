@@ -1,4 +1,4 @@
-//! Rules about times that contradict each other, and about components older than a component on which they depend.
+//! Rules about times that contradict each other, and about components that started before a component on which they depend.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,8 +19,7 @@ rules! {
     CONTAINER_OLDER: "container-older-than-driver" Warning Driver PLUGIN_DOC, "A container with GPUs started before the driver was loaded",
         RestartPod "Delete the pod in the evidence, so that a new one starts: its container has no device files and libraries of the driver that \
             is loaded now. After a reboot of {node}, containers can start before the driver's pod has loaded the driver.",
-        means "A container that was allocated GPUs has run since before the driver was loaded, and uses no GPU: what it got of the driver at its \
-            start is missing or stale.",
+        means "A container with allocated GPUs started before the driver was loaded, and uses no GPU: its driver files are missing or stale.",
         reads "kubernetes.gpu_pods, xid: driver loads, processes.processes";
     IMPOSSIBLE: "times-contradict" Info Driver None, "Times of the node contradict each other",
         Watch "Check the clock of {node}: ages in this diagnosis may be wrong.",
@@ -28,7 +27,7 @@ rules! {
         reads "host.nvidia_stack, host.services, host.container_runtime, host.cdi, host.uptime_seconds";
 }
 
-/// A process of the node cannot be older than the boot. Clocks are often set some hours after boot.
+/// Tolerance for processes that seem older than the boot. The clock may be wrong by hours until it is set after the boot.
 const CLOCK_SET: SignedDuration = SignedDuration::from_hours(26);
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -50,7 +49,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Events that must be later than the boot, because a process, or a file in a file system in memory, does not survive a
+/// Events that must be later than the boot, because processes, and files in a file system in memory, do not survive a
 /// reboot.
 const AFTER_BOOT: &[(Event, &str)] = &[
     (Event::KubeletStart, "the kubelet"),
@@ -98,7 +97,8 @@ fn impossible(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Removes the finding about the order of times if a finding about the runtime, the plugin or the driver gives the cause.
+/// Removes the finding about the order of times if a finding about the runtime, the plugin or the driver gives the
+/// cause.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == OLDER.id) else { return };
     let explained = |draft: &Draft| {

@@ -1,7 +1,7 @@
-//! Rules that compare each GPU with the GPUs of the same model: memory, power limit, versions, modes, missing fields.
+//! Rules that compare each GPU with GPUs of the same model: memory, power limit, versions, modes, missing fields.
 //!
-//! A fixed threshold exists for few values. But identical boards of one node have equal sizes, limits, modes and versions,
-//! and the driver offers the same fields for each of them.
+//! Fixed thresholds exist for few values. However, identical boards in one node have equal sizes, limits, modes and
+//! versions, and the driver reports the same fields for each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -25,7 +25,7 @@ use syringe_core::unknown::Unknown;
 rules! {
     DIFFERS: "gpu-differs-from-peers" Warning Driver DEBUG_DOC, "Differs from the other GPUs of the same model",
         Watch "Find out why {gpu} of {node} differs. If a setting differs, use the setting of the other GPUs; otherwise reset the GPU at \
-            the next drain, and contact the vendor if the difference stays.",
+            the next drain, and contact the vendor if the difference persists.",
         means "A size, limit or mode of a GPU differs from those of the other GPUs of its model on this node.",
         reads "inventory, telemetry, ecc, topology, mig";
     MEMORY: "gpu-memory-differs-from-peers" Warning Hardware DEBUG_DOC,
@@ -52,7 +52,7 @@ rules! {
         reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode, inventory.persistence_mode";
 }
 
-/// Fields that must be equal on all GPUs of one model, each with the rule to report if the field differs.
+/// Fields that must be equal on all GPUs of one model, each with the rule that applies if the field differs.
 const EQUAL: &[(&str, Rule)] = &[
     ("inventory.memory_total_bytes", MEMORY),
     ("telemetry.power.limit_milliwatts", POWER_LIMIT),
@@ -115,13 +115,13 @@ const EQUAL: &[(&str, Rule)] = &[
     ("ecc.remapped_rows.histogram.sum", DIFFERS),
 ];
 
-/// Fields that a GPU may lack although its peers have them.
+/// Fields that may be absent for a GPU although its peers have them.
 const MAY_LACK: &[&str] = &[
     // NVML reports no utilization for a GPU in MIG mode, and no counters of memory errors for a GPU without ECC.
     "telemetry.utilization",
     "inventory.vgpu_license",
     "inventory.display_active",
-    // A bridge can connect two of several cards: the other cards have no NVLinks.
+    // A bridge may connect only two of several cards. The other cards then have no NVLinks.
     "topology.nvlinks",
     "ecc.recovery_action",
     "telemetry.clocks.application",
@@ -130,12 +130,12 @@ const MAY_LACK: &[&str] = &[
     "telemetry.sample",
     // Counters that are zero are omitted.
     "telemetry.pcie.errors",
-    // Present only if the configuration is wrong.
+    // This field is present only if the configuration is wrong.
     "topology.fabric.misconfiguration",
 ];
 
-/// Required fields of a GPU, by section: each field is in the report, in the list of fields that the driver does not support,
-/// or in the list of fields that could not be read.
+/// Required fields of a GPU, by section. Each field must be in the report, in the list of fields that the driver does
+/// not support, or in the list of fields that could not be read.
 static REQUIRED: LazyLock<Vec<(SectionName, Vec<Required>)>> = LazyLock::new(|| {
     let required = |section: SectionName, names: Vec<String>| {
         let full = |name: String| Required { path: format!("{}.{name}", section.as_str()), name };
@@ -156,7 +156,7 @@ struct Required {
     path: String,
 }
 
-/// Groups of values that the driver can omit: their fields may be absent without a stated reason.
+/// Groups of values that the driver can omit. Their fields may be absent without a reason in the report.
 const OPTIONAL: &[&str] = &[
     "inventory.vgpu_license",
     "inventory.platform",
@@ -182,8 +182,8 @@ fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
     models.into_values().filter(|model| model.len() > 1).collect()
 }
 
-/// Fields that identify the place of a GPU, with the severity if the GPUs of one machine differ. The clique can differ
-/// on purpose: a fabric can be divided between the GPUs of a machine.
+/// Fields that identify the machine or fabric of a GPU, each with the severity if the GPUs of one machine differ. The
+/// clique can differ on purpose, because a fabric can be divided between the GPUs of a machine.
 const OF_THE_MACHINE: [(&str, Severity); 6] = [
     ("topology.fabric.cluster_uuid", Severity::Warning),
     ("topology.fabric.clique_id", Severity::Info),
@@ -193,7 +193,7 @@ const OF_THE_MACHINE: [(&str, Severity); 6] = [
     ("inventory.platform.host_id", Severity::Warning),
 ];
 
-/// Returns the places of the GPUs if they differ and no place has a majority.
+/// Returns a finding if the GPUs of one machine report different machines or fabrics and no value has a majority.
 fn divided(model: &Model<'_>) -> Option<Draft> {
     let lines = OF_THE_MACHINE.into_iter().filter_map(|(field, severity)| {
         let mut groups: BTreeMap<String, Vec<Label>> = BTreeMap::new();
@@ -225,7 +225,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         }
         for (field, rule) in EQUAL {
             let odd = odd(&model, field);
-            // Several GPUs with another version are from another batch; a single such GPU is a replacement.
+            // If several GPUs have another version, they are from another batch. A single such GPU is a replacement.
             if rule.id == VERSION.id && odd.len() > 1 {
                 continue;
             }
@@ -244,8 +244,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Fields, each with a prefix of finding ids: the findings with this prefix explain why the values of one GPU differ
-/// from those of its peers.
+/// Fields, each with a prefix of finding ids. Findings with this prefix explain why the field of one GPU differs from
+/// its peers.
 const EXPLAINED: [(&str, &str); 4] = [
     ("topology.fabric.", "fabric-"),
     ("topology.nvlinks.", "nvlink-"),
@@ -274,8 +274,8 @@ pub(super) fn fold(_node: &Node<'_>, drafts: &mut Vec<Draft>) {
     });
 }
 
-/// Returns the GPUs for which the field differs from the value of the majority, with both values. Returns none if no
-/// value has a majority: then the GPUs are from batches with different versions.
+/// Returns the GPUs whose field differs from the value of the majority, with both values. Empty if no value has a
+/// majority, because the GPUs are then from batches with different versions.
 fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {
     let values: Vec<(&Gpu, &Value)> =
         model.iter().filter_map(|(gpu, fields)| Some((*gpu, fields.get(field)?))).collect();
@@ -290,8 +290,7 @@ fn majority<'v>(values: impl Iterator<Item = &'v Value> + Clone) -> Option<&'v V
     values.clone().find(|value| count(value) * 2 > values.clone().count())
 }
 
-/// Returns a finding about the differences between the GPUs of a model that has exactly two GPUs: neither value has a
-/// majority.
+/// Returns a finding about the differences if there are exactly two GPUs of a model, so that no value has a majority.
 fn pair(model: &Model<'_>) -> Option<Draft> {
     let [(first, one), (second, other)] = model.as_slice() else { return None };
     let lines = EQUAL.iter().filter_map(|(field, rule)| {
@@ -308,7 +307,8 @@ fn pair(model: &Model<'_>) -> Option<Draft> {
     Some(draft.with_all_evidence(lines.into_iter().map(|(_, line)| line)))
 }
 
-/// Returns whether the modes or the board of a GPU differ from those of its model, so that its limits and sizes differ, too.
+/// Returns whether the modes or the board of a GPU differ from the rest of its model. Its limits and sizes then differ,
+/// too.
 fn is_other_kind(model: &Model<'_>, gpu: &Gpu) -> bool {
     const KIND: [&str; 5] = [
         "inventory.mig_mode.current",
@@ -323,7 +323,7 @@ fn is_other_kind(model: &Model<'_>, gpu: &Gpu) -> bool {
     KIND.iter().any(|field| odd(model, field).iter().any(|(other, _)| other.index == gpu.index))
 }
 
-/// Returns the fields that a GPU lacks and its peers have, and the fields that every GPU has.
+/// Returns the fields that a GPU lacks although its peers have them, and the required fields that a GPU lacks.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let (mut lacking, mut unexplained): (Lacking, Lacking) = Default::default();
     for model in models(node) {
@@ -336,7 +336,8 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         for field in all.into_iter().filter(|field| !MAY_LACK.iter().any(|free| field.starts_with(free))) {
             let without: Vec<&Gpu> =
                 model.iter().filter(|(_, fields)| !fields.contains_key(field)).map(|(gpu, _)| *gpu).collect();
-            // A field that more than half of the GPUs lack is not reported: the GPUs that have it are of another kind.
+            // If more than half of the GPUs lack a field, it is not reported, because the GPUs with the field are of
+            // another kind.
             if without.len() * 2 <= model.len() {
                 let indices = without.into_iter().filter(|gpu| !is_other_kind(&model, gpu)).filter_map(|gpu| gpu.index);
                 for index in indices {
@@ -378,9 +379,9 @@ type Lacking = BTreeMap<u32, BTreeSet<String>>;
 /// Maximum number of fields in one line.
 const NAMED: usize = 4;
 
-/// Returns the entry for the fields that a GPU lacks. If its peers have them, the GPU cannot be called healthy.
+/// Returns the entry for the fields that a GPU lacks. If its peers have the fields, the GPU cannot be healthy.
 fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>, peers_have: bool) -> Option<Unread> {
-    // A problem with this GPU in a section is already in the list of what could not be read.
+    // A problem with this GPU in a section is already listed as unknown.
     let has_problem = |field: &str| {
         let mut problems = node.report.sections.problems().into_iter();
         problems.any(|(section, problem)| field.starts_with(section.as_str()) && problem.gpu == Some(gpu))

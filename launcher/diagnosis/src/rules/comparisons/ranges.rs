@@ -1,4 +1,4 @@
-//! Rule about implausible values: values outside of the range of their unit, and values that contradict each other.
+//! Rule about implausible values: values outside the range of their unit, and values that contradict each other.
 
 use serde_json::Value;
 
@@ -15,17 +15,17 @@ rules! {
         reads "telemetry, ecc, topology, inventory, mig, host";
 }
 
-/// Upper limits of values, selected by the ending of the field's name. The first row that matches is used.
+/// Upper limits of values, selected by the suffix of the field's name. The first matching row is used.
 const LARGEST: &[(&str, f64)] = &[
     ("replays", 1e12),
     // The speed of a fan can exceed its nominal speed.
     ("fan_percent", 400.0),
     ("percent", 100.0),
-    // 10 kW: no board draws more power.
+    // The limit is 10 kW, because no board draws more power.
     ("milliwatts", 1e7),
     ("millijoules", 1e15),
     ("mhz", 20_000.0),
-    // 16 TiB of memory of one GPU, 1 PiB of a node.
+    // The limits are 16 TiB for the memory of a GPU, and 1 PiB for the memory of a node.
     ("memory_available_bytes", 1e15),
     ("host.memory_total_bytes", 1e15),
     ("bytes", 1.8e13),
@@ -50,7 +50,7 @@ const LARGEST: &[(&str, f64)] = &[
     ("slot", 1024.0),
     ("tray", 1024.0),
     ("host_id", 1024.0),
-    // The limits are below the full value of a 32-bit counter (4 294 967 295): no board counts more errors in its
+    // The limits are below the maximum of a 32-bit counter (4 294 967 295). No board counts more errors in its
     // lifetime.
     ("uncorrected", 1e6),
     ("corrected", 1e9),
@@ -127,7 +127,7 @@ fn is_possible(path: &str, value: f64) -> bool {
     largest.is_none_or(|(_, largest)| value <= *largest)
 }
 
-/// Pairs of values of which the first cannot be greater than the second one.
+/// Pairs of values. The first value must not be greater than the second value.
 const ORDERED: &[(&str, &str)] = &[
     ("telemetry.memory.used_bytes", "telemetry.memory.total_bytes"),
     ("telemetry.memory.free_bytes", "telemetry.memory.total_bytes"),

@@ -1,4 +1,4 @@
-//! `check`: compares facts that refer to each other (process and GPU, NIC and GPU, MIG device and profile).
+//! `check`: compares facts that refer to each other (process and GPU, NIC and GPU, MIG device and profile, both ends of a link).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use syringe_core::facts::topology::NvlinkGroup;
 const SHOWN: usize = 3;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    // A GPU that does not respond is missing from some sections, and a finding about this GPU explains that.
+    // A GPU that does not respond is missing from some sections. A finding about this GPU explains that.
     let passed_through = |gpu: &Gpu| node.pci_of(gpu).is_some_and(|pci| pci.driver.as_deref() == Some("vfio-pci"));
     if node.answering().next().is_none() || node.gpus.iter().any(|gpu| !gpu.answers && !passed_through(gpu)) {
         return Vec::new();
@@ -68,8 +68,8 @@ fn processes(node: &Node<'_>) -> Vec<String> {
                 lines.push(format!("process {pid} uses GPU {}, which NVML does not list", one.gpu));
             }
             if one.kind != "graphics" && one.mig_gpu_instance.is_none() {
-                // A process can be in several lists of NVML, with the same memory in each list: its memory is counted
-                // only once.
+                // A process can be in several lists of NVML, with the same memory in each list, so its memory is
+                // counted only once.
                 let own = of_process.entry(one.gpu).or_default();
                 *own = (*own).max(one.memory_bytes.unwrap_or(0));
             }
@@ -95,7 +95,7 @@ fn processes(node: &Node<'_>) -> Vec<String> {
     }
     for (index, bytes) in used {
         let memory = node.telemetry().and_then(|all| all.gpus.iter().find(|gpu| gpu.index == index)?.memory.used_bytes);
-        // The two values are read at different moments: a program can allocate memory in between.
+        // The two values are read at different moments. A program can allocate memory between them.
         if memory.is_some_and(|memory| bytes > memory.saturating_mul(3) / 2 && bytes > memory + (1 << 30)) {
             lines.push(format!(
                 "the processes of GPU {index} use {}, and the GPU has {} in use",
@@ -107,7 +107,7 @@ fn processes(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Linux limits the number of NUMA nodes to this value. The number of a node can exceed the number of nodes of a
+/// Limit of Linux for the number of NUMA nodes. The number of a NUMA node can exceed the number of NUMA nodes of a
 /// machine, because some machines skip numbers.
 const NUMA_NODES: u32 = 1024;
 
@@ -133,7 +133,8 @@ fn nics(node: &Node<'_>) -> Vec<String> {
             lines.push(format!("{name} is on NUMA node {numa}, which the node does not have"));
         }
     }
-    // The numbers of NUMA nodes have gaps on some machines, but there are never more different numbers than NUMA nodes.
+    // The numbers of NUMA nodes have gaps on some machines, but the number of different values cannot exceed the number
+    // of NUMA nodes.
     let gpus = topology.gpus.iter().filter_map(|gpu| gpu.numa_node);
     let numbers: BTreeSet<u32> = gpus.chain(topology.nics.iter().filter_map(|nic| nic.numa_node)).collect();
     let nodes = node.host().and_then(|host| host.numa_nodes).and_then(|nodes| usize::try_from(nodes).ok());
@@ -147,7 +148,7 @@ fn nics(node: &Node<'_>) -> Vec<String> {
             lines.push(format!("an NVLink of GPU {} is listed twice, or has an impossible number", gpu.index));
         }
         let active: Vec<&NvlinkGroup> = gpu.nvlinks.iter().filter(|group| group.active == Some(true)).collect();
-        // The rule `nvlink-slow` is about links that are slower than most.
+        // The rule `nvlink-slow` reports links that are slower than most links.
         let usual = boards::usual_link_speed(gpu);
         let is_other = |group: &&NvlinkGroup| {
             let speed = group.speed_megabytes_per_second;
@@ -160,8 +161,8 @@ fn nics(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Checks the matrix of connections: a row and a column for each GPU, the same in both directions, NVLinks only between GPUs
-/// with links.
+/// Checks the matrix of connections. It must have a row and a column for each GPU, be equal in both directions, and
+/// contain NVLinks only between GPUs with links.
 fn matrix(node: &Node<'_>) -> Vec<String> {
     let Some(topology) = node.topology().filter(|topology| !topology.matrix.is_empty()) else { return Vec::new() };
     let (rows, count) = (&topology.matrix, topology.gpus.len());
@@ -196,7 +197,8 @@ fn matrix(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Checks MIG devices: slices as in the name of the profile, each instance once, and equal sizes for one profile.
+/// Checks MIG devices. The slices must match the name of the profile, each instance must exist once, and the sizes of
+/// one profile must be equal.
 fn mig_devices(node: &Node<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut sizes: BTreeMap<String, (Option<u64>, Option<u32>)> = BTreeMap::new();
@@ -254,7 +256,7 @@ fn compute_slices(profile: &str) -> Option<u32> {
 fn pcie_path(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(topology) = node.topology_of(gpu) else { return Vec::new() };
     let [end, port, ..] = topology.pcie_path.as_slice() else { return Vec::new() };
-    // In a virtual machine the port is virtual and has its own width.
+    // In a virtual machine, the port is virtual and has its own width.
     if node.inventory_of(gpu).is_none_or(|gpu| gpu.virtualization_mode.as_deref() != Some("none")) {
         return Vec::new();
     }
@@ -275,7 +277,7 @@ fn pcie_path(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     lines
 }
 
-/// Compares the mask of the clock event reasons with their texts.
+/// Compares the bit mask of the clock event reasons with their names.
 fn clock_reasons(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(now) = node.telemetry_of(gpu).map(|now| &now.throttling) else { return Vec::new() };
     let Some(mask) = now.reasons_mask else { return Vec::new() };

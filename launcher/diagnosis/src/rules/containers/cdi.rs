@@ -1,7 +1,8 @@
 //! Rules about CDI specifications: missing, unreadable, outdated, in conflict, or without the requested device names.
 //!
-//! A specification that is not used may be outdated without a problem. So the rules check whether NVIDIA's runtime is in CDI
-//! mode, and which component the specification belongs to. If two specifications define a device, the later folder is used.
+//! It is not a problem if an unused specification is outdated. Therefore the rules check whether NVIDIA's runtime is in
+//! CDI mode, and to which component the specification belongs. If two specifications define a device, the later folder
+//! is used.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -68,7 +69,7 @@ const NAMED: usize = 3;
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref());
     let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };
-    // Without a driver no specification can be correct; without GPU containers none is needed.
+    // Without a driver, no specification can be correct. Without GPU containers, no specification is needed.
     let driver_works = node.answering().next().is_some();
     if !driver_works || runtime::is_booting(node) {
         return Vec::new();
@@ -90,7 +91,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the files that could not be read. An unread file is not a fault: perhaps no container uses its devices.
+/// Returns the files that could not be read. An unread file is not a fault, because its devices may be unused.
 pub(super) fn unread_files(node: &Node<'_>) -> Vec<Unread> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref()).filter(|_| runtime::of_node(node).is_some());
     let names: Vec<String> = cdi.iter().flat_map(|cdi| &cdi.unread).map(|file| evidence::path(file)).collect();
@@ -105,11 +106,11 @@ pub(super) fn unread_files(node: &Node<'_>) -> Vec<Unread> {
     vec![Unread { fact: Unknown::new(SectionName::Host, why), decides }]
 }
 
-/// Modes of NVIDIA's runtime in which it reads no specification of the node.
+/// Modes in which NVIDIA's runtime reads no specification on the node.
 const WITHOUT_FILES: [&str; 3] = ["legacy", "jit-cdi", "csv"];
 
-/// Returns whether the runtime resolves devices of CDI files, and nothing shows that containers get GPUs in another way.
-/// CRI-O always resolves them.
+/// Returns whether the runtime resolves the devices of CDI files, and no fact shows that containers get GPUs in another
+/// way. CRI-O always resolves these devices.
 fn resolves_files(runtime: &ContainerRuntime) -> bool {
     let mode = runtime.toolkit.as_ref().and_then(|toolkit| toolkit.mode.as_deref());
     (runtime.name == "cri-o" || runtime.cdi_enabled == Some(true))
@@ -135,8 +136,8 @@ fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
     cdi.specs.iter().enumerate().filter(|(at, spec)| !shadowed(*at, spec)).map(|(_, spec)| spec).collect()
 }
 
-/// Returns whether the facts show that devices of this kind are used. The device plugin and the DRA driver have
-/// separate kinds, which count as used only while an NVIDIA plugin is registered with the kubelet.
+/// Returns whether the facts show that devices of this kind are used. The device plugin and the DRA driver have their
+/// own kinds. These count as used only while an NVIDIA plugin is registered with the kubelet.
 fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool {
     let stack = node.host().and_then(|host| host.nvidia_stack.as_ref());
     let sockets =
@@ -145,7 +146,7 @@ fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool 
     (kind.starts_with("k8s.") && registered()) || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == kind)
 }
 
-/// Returns a finding if no readable specification has the devices, and at least one file could not be read.
+/// Returns a finding if no readable specification contains the devices, and at least one file could not be read.
 fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let known = cdi.specs.iter().any(|spec| spec.kind == kind_of(toolkit));
     let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| evidence::path(file)).collect();
@@ -157,12 +158,12 @@ fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     })
 }
 
-/// Finds a kind that the runtime requests and that no specification has, although other kinds have one.
+/// Finds a kind that the runtime requests and that no specification defines, although other kinds are defined.
 fn kind_unknown(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let kind = kind_of(toolkit);
     let mut others: Vec<&str> = cdi.specs.iter().map(|spec| spec.kind.as_str()).collect();
     others.dedup();
-    // A device plugin or a DRA driver writes specifications of its own, whose devices it requests by their full names.
+    // A device plugin or a DRA driver writes its own specifications and requests their devices by full names.
     let by_name = toolkit.default_kind.is_none() && others.iter().any(|other| other.starts_with("k8s."));
     let is_known = others.is_empty() || others.contains(&kind) || !cdi.unread.is_empty() || by_name;
     (!is_known).then(|| {
@@ -200,7 +201,7 @@ fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Optio
     Some(if unused { draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED) } else { draft })
 }
 
-/// Action for a specification without a known user.
+/// Action for a specification that no known component uses.
 const UNUSED: &str = "No action, unless containers on {node} request devices of this CDI kind; none was found. Generate the \
                       specification again (`nvidia-ctk cdi generate`) before you use it.";
 
@@ -268,14 +269,14 @@ fn device(stale: &StaleDevice) -> String {
     }
 }
 
-/// Returns a finding if the device plugin allocates GPUs by UUID or index, but the specification only has `all`.
+/// Returns a finding if the device plugin allocates GPUs by UUID or index, but the specification defines only `all`.
 fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig) -> Option<Draft> {
     let kind = kind_of(toolkit);
     let specs: Vec<&&CdiSpec> = effective.iter().filter(|spec| spec.kind == kind).collect();
     let names: Vec<&str> = specs.iter().flat_map(|spec| &spec.devices).map(String::as_str).collect();
     let gives: Vec<&str> = node.kubelet()?.registered.iter().flat_map(|of| &of.devices).map(String::as_str).collect();
     let by_uuid = gives.iter().find(|device| device.starts_with("GPU-") || device.starts_with("MIG-"))?;
-    // A plugin that writes its own specification requests the devices of that specification.
+    // If a plugin writes its own specification, it requests the devices of this specification.
     let of_plugin = |spec: &&&CdiSpec| {
         spec.kind.starts_with("k8s.device-plugin.") && spec.devices.iter().any(|device| device == by_uuid)
     };

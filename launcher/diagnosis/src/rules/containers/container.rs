@@ -1,4 +1,4 @@
-//! Rules about single containers that cannot open their GPUs: missing or outdated device files, or the device cgroup.
+//! Rules about single containers that cannot open their GPUs, because of missing or outdated device files or the device cgroup.
 
 use crate::evidence;
 use crate::input::node::Node;

@@ -1,4 +1,4 @@
-//! Rules about what the programs of a container see: driver libraries, shared memory, limits, and interfaces that settings select.
+//! Rules about the environment of programs in a container: driver libraries, shared memory, limits, and network interfaces that settings select.
 
 use super::container::about;
 use crate::evidence;
@@ -11,9 +11,9 @@ use syringe_core::facts::container_view::{ContainerView, LibraryFile, MappedLibr
 rules! {
     about Workload;
     LIBRARY: "container-driver-library-does-not-fit" Critical Application COMPAT_DOC,
-        "A program in a container uses a driver library that does not fit the driver",
+        "A program in a container uses a driver library that does not match the driver",
         UpdateSoftware "Remove the library in the evidence from the library path of the image (LD_LIBRARY_PATH, ld.so.conf, packages of cuda-compat or of the \
-            driver): {node} provides the libraries of its driver. If the image has none, restart the pod: the driver was updated under it.",
+            driver): {node} provides the libraries of its driver. If the image has none, restart the pod: the driver was updated while it was running.",
         means "A process in the container has mapped a libcuda or libnvidia-ml with another version than the driver of the node, or the stub of libcuda. \
             CUDA fails with error 803 if its library is older than the driver, with 804 if it is newer on a GPU without forward compatibility, and \
             with 34 in a stub. NVML needs exactly the version of the driver. A newer libcuda of cuda-compat is normal on data center GPUs.",
@@ -21,8 +21,7 @@ rules! {
     EMPTY: "container-driver-library-empty" Critical Driver TOOLKIT_DOC, "The driver libraries in a container are empty files",
         RestartPod "Restart the pod on {node}. If the files are empty again, check the driver root and the CDI specification of {node}, and the log of the \
             container toolkit.",
-        means "libcuda.so.1 or libnvidia-ml.so.1 in the container has no content, and there is no other one: the mount of the file of the node failed, and \
-            the place that was made for it remained.",
+        means "libcuda.so.1 or libnvidia-ml.so.1 in the container has no content, and there is no other copy: the mount of the node's file failed, and the empty mount point remained.",
         reads "host.container.view.library_files";
     MISSING: "container-driver-library-missing" Info Driver TOOLKIT_DOC, "A container with GPUs has no driver libraries in the usual folders",
         Watch "If programs in the container do not find libcuda.so.1 or libnvidia-ml.so.1, check on {node} that the container is started with NVIDIA's \
@@ -73,13 +72,13 @@ const MIB: u64 = 1 << 20;
 /// Default size of `/dev/shm` of a container.
 const DEFAULT_SHM: u64 = 64 * MIB;
 
-/// Shared memory with less free space than this, and than a tenth of its size, is almost full.
+/// Shared memory is almost full if its free space is below this size and below a tenth of its total size.
 const LITTLE_SHM: u64 = 1024 * MIB;
 
-/// Minimum limit of locked memory with which RDMA works: a few buffers of each connection.
+/// Minimum limit of locked memory for RDMA. It is enough for a few buffers of each connection.
 const LOCKED_MEMORY: u64 = 1024 * MIB;
 
-/// Minimum limit of open files and of processes: the lowest default of any system.
+/// Minimum limit of open files and of processes. It is the lowest default of any distribution.
 const USUAL_LIMIT: u64 = 1024;
 
 /// Maximum number of names in one line of evidence.
@@ -98,23 +97,23 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns whether a device file is that of a GPU: `nvidia0`.
+/// Returns whether a device file belongs to a GPU: `nvidia0`.
 fn is_gpu(name: &str) -> bool {
     name.strip_prefix("nvidia")
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Returns the numbers of a version of the driver. Other numbers (`libcuda.so.1.1` of Jetson) are not versions of the driver.
+/// Returns the numbers of a driver version. Other numbers (`libcuda.so.1.1` on Jetson) are not driver versions.
 fn numbers(version: &str) -> Option<Vec<u32>> {
     let numbers: Vec<u32> = version.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     numbers.first().is_some_and(|branch| *branch >= 100).then_some(numbers)
 }
 
-/// Judges the libraries that processes have mapped.
+/// Checks the libraries that processes have mapped.
 fn mapped(node: &Node<'_>, container: &ContainerAccess, view: &ContainerView) -> Option<Draft> {
     let driver = &node.host()?.driver;
     let loaded = driver.loaded.as_deref().and_then(numbers)?;
-    // The library of the node has another version than its loaded driver: another rule says so.
+    // If the library of the node has another version than the loaded driver, another rule reports this.
     let is_of_node = |version: &str| driver.library.as_deref() == Some(version);
     let without_compat = node.listed().any(|gpu| gpu.name.as_deref().is_some_and(|name| name.contains("GeForce")));
     let fault = |library: &MappedLibrary| {
@@ -147,7 +146,7 @@ fn mapped(node: &Node<'_>, container: &ContainerAccess, view: &ContainerView) ->
     Some(draft.with_all_evidence(faults.into_iter().map(|(_, line)| line)).with_all_evidence(loaded))
 }
 
-/// Judges the driver libraries in the file system of the container.
+/// Checks the driver libraries in the file system of the container.
 fn files(container: &ContainerAccess, view: &ContainerView, gpus: usize) -> Option<Draft> {
     if gpus == 0 {
         return None;
@@ -158,14 +157,14 @@ fn files(container: &ContainerAccess, view: &ContainerView, gpus: usize) -> Opti
             move |path: &str| path.rsplit('/').next().and_then(|name| name.strip_suffix(".so.1")) == Some(library);
         view.library_files.iter().filter(move |file| is_it(&file.path))
     };
-    // Images that were built with NVIDIA's runtime have empty files, too, beside the mounted ones.
+    // Images that were built with NVIDIA's runtime also contain empty library files, in addition to the mounted ones.
     let is_empty = |library: &&'static str| !is_mapped(library) && of(library).all(|file| file.empty);
     let empty = ["libcuda", "libnvidia-ml"].into_iter().filter(is_empty).flat_map(of);
     let empty: Vec<&LibraryFile> = empty.collect();
     if !empty.is_empty() {
         let paths: Vec<String> = empty.iter().map(|file| evidence::path(&file.path)).collect();
         let line = format!("{} in the container: 0 bytes", evidence::some(&paths, NAMED));
-        // Without the capability `utility`, no libnvidia-ml is mounted over the empty one of such an image.
+        // Without the capability `utility`, no libnvidia-ml is mounted over the empty file of such an image.
         let is_cuda = empty.iter().any(|file| file.path.contains("libcuda"));
         let severity = if is_cuda { Severity::Critical } else { Severity::Info };
         return Some(about(EMPTY, container).with_severity(severity).with_evidence(line));
@@ -175,7 +174,7 @@ fn files(container: &ContainerAccess, view: &ContainerView, gpus: usize) -> Opti
     none.then(|| about(MISSING, container).with_evidence(format!("the container has {}", evidence::count(gpus, "GPU"))))
 }
 
-/// Judges the size and the use of `/dev/shm`.
+/// Checks the size and the use of `/dev/shm`.
 fn shared_memory(container: &ContainerAccess, view: &ContainerView, gpus: usize) -> Option<Draft> {
     let shm = view.shared_memory.as_ref().filter(|shm| shm.size_bytes > 0)?;
     let free = shm.size_bytes.saturating_sub(shm.used_bytes);
@@ -219,7 +218,7 @@ fn events(container: &ContainerAccess, view: &ContainerView) -> Vec<Draft> {
     found.collect()
 }
 
-/// Judges the variables that select interfaces. With one GPU, the program may not use them.
+/// Checks the variables that select network interfaces. With one GPU, the program may not use these interfaces.
 fn interfaces(container: &ContainerAccess, view: &ContainerView, gpus: usize) -> Option<Draft> {
     let lines: Vec<String> = view
         .network_settings
@@ -242,13 +241,13 @@ fn interfaces(container: &ContainerAccess, view: &ContainerView, gpus: usize) ->
     }
 }
 
-/// Returns the names among which a setting selects none; `None` if it selects one, or if that is not known.
+/// Returns the available names if a setting selects none of them. `None` if it selects a name, or if this is not known.
 fn without_match<'v>(view: &'v ContainerView, setting: &str, value: &str) -> Option<Vec<&'v String>> {
     let (interfaces, devices) = (view.interfaces.as_ref(), view.rdma_devices.as_ref());
     let there: Vec<&String> = match setting {
         "NCCL_SOCKET_IFNAME" | "GLOO_SOCKET_IFNAME" => interfaces?.iter().collect(),
         "NCCL_IB_HCA" => devices?.iter().collect(),
-        // Without the folder of RDMA devices there are none.
+        // If the folder of RDMA devices does not exist, there are no RDMA devices.
         "UCX_NET_DEVICES" => interfaces?.iter().chain(devices.into_iter().flatten()).collect(),
         _ => return None,
     };
@@ -261,15 +260,15 @@ fn without_match<'v>(view: &'v ContainerView, setting: &str, value: &str) -> Opt
     (!is_selected).then_some(there)
 }
 
-/// Returns whether a list selects a name: `eth,ib` by their starts (`exact`: whole names), `=eth0` by whole names, `^lo` all others. The
-/// number of a port may follow: `mlx5_0:1`.
+/// Returns whether a list selects a name: `eth,ib` by prefixes (`exact`: whole names), `=eth0` by whole names, `^lo`
+/// all other names. The number of a port may follow: `mlx5_0:1`.
 fn selects(list: &str, names: &[&String], exact: bool) -> bool {
     let (excludes, list) = list.strip_prefix('^').map_or((false, list), |list| (true, list));
     let (exact, list) = list.strip_prefix('=').map_or((exact, list), |list| (true, list));
     let words: Vec<&str> =
         list.split(',').filter_map(|word| word.split(':').next()).filter(|word| !word.is_empty()).collect();
     let is_listed = |name: &str| words.iter().any(|word| if exact { name == *word } else { name.starts_with(word) });
-    // A list without names selects all.
+    // An empty list selects all names.
     words.is_empty() || names.iter().any(|name| is_listed(name) != excludes)
 }
 

@@ -1,7 +1,7 @@
-//! Rules about the container runtime: missing handlers, missing programs, and a configuration that is not loaded.
+//! Rules about the container runtime: missing handlers or programs, a configuration that is not loaded, recent restarts, the plugin's handler.
 //!
-//! The rules only check handlers that are used: the default handler, and those of the RuntimeClasses of pods on the node.
-//! The rules conclude nothing from an incomplete list of handlers.
+//! The rules check only handlers that are used: the default handler, and the handlers of the RuntimeClasses of pods on
+//! the node. If the list of handlers is incomplete, the rules report nothing.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -65,7 +65,7 @@ rules! {
         reads "host.container_runtime, kubelet.registered, kubernetes.nvidia_pods, kubernetes.gpu_capacity";
 }
 
-/// A configuration that was written more recently than this may be loaded soon.
+/// A configuration file younger than this may not be loaded yet.
 const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 
 /// A node that booted more recently than this may still be configuring its runtime.
@@ -87,10 +87,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// A service that started more recently than this may be the cause of what pods report now.
+/// If a service restarted more recently than this, current errors of pods may be caused by the restart.
 const RECENT: SignedDuration = SignedDuration::from_mins(15);
 
-/// Finds a kubelet or runtime that was restarted minutes ago. Services start within minutes after a boot.
+/// Finds a kubelet or runtime that was restarted minutes ago, unless the node booted recently.
 fn restarted(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let kubelet = node.host()?.nvidia_stack.as_ref().and_then(|stack| stack.kubelet_started_at);
     let booted = node.booted()?;
@@ -107,8 +107,8 @@ fn restarted(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_node(RESTARTED).with_all_evidence(lines))
 }
 
-/// Returns the container runtime of the node, if the probe read the files and GPUs of the node and not those of a
-/// container. The configuration of another runtime than that of the kubelet says nothing about pods.
+/// Returns the container runtime of the node, if the probe read the files and GPUs of the node, not of a container.
+/// `None` if the kubelet uses another runtime, because this configuration does not affect pods.
 pub(super) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
     let read = runtimes::of_configuration(node);
     if runtimes::of_kubelet(node).zip(read).is_some_and(|(used, read)| used.runtime != read.runtime) {
@@ -125,7 +125,8 @@ pub(super) fn is_booting(node: &Node<'_>) -> bool {
 /// A handler that is used on the node.
 struct Used {
     handler: String,
-    /// False if the RuntimeClass could not be read: its handler may have another name than the RuntimeClass.
+    /// False if the RuntimeClass could not be read. The name of its handler may then differ from the name of the
+    /// RuntimeClass.
     certain: bool,
     /// Evidence that the handler is used.
     by: String,
@@ -172,7 +173,7 @@ pub(super) fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
     why.into_iter().map(|why| Unread { fact: Unknown::new(SectionName::Host, why), decides: true }).collect()
 }
 
-/// Returns whether the default handler, or one that a pod of the node uses, is NVIDIA's.
+/// Returns whether the default handler, or a handler that a pod of the node uses, belongs to NVIDIA.
 pub(super) fn uses_nvidia(node: &Node<'_>, runtime: &ContainerRuntime) -> bool {
     !used(node.kubernetes, runtime).is_empty() || default_of(runtime).is_some_and(RuntimeHandler::is_nvidia)
 }
@@ -181,14 +182,15 @@ fn default_of(runtime: &ContainerRuntime) -> Option<&RuntimeHandler> {
     runtime.handlers.iter().find(|handler| Some(&handler.name) == runtime.default_handler.as_ref())
 }
 
-/// Types of handlers that containerd 2 no longer has (https://github.com/containerd/containerd/blob/main/RELEASES.md).
+/// Types of handlers that containerd 2 no longer supports
+/// (https://github.com/containerd/containerd/blob/main/RELEASES.md).
 const BEFORE_2: [&str; 2] = ["io.containerd.runtime.v1.linux", "io.containerd.runc.v1"];
 
 fn handler(node: &Node<'_>, runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
     let name = evidence::data(&used.handler);
     let Some(found) = runtime.handlers.iter().find(|handler| handler.name == used.handler) else {
-        // True if the RuntimeClass was not read and the runtime has a handler of NVIDIA: the RuntimeClass may refer to
-        // this handler, which has another name.
+        // True if the RuntimeClass was not read and the runtime has a handler of NVIDIA. The RuntimeClass may refer to
+        // this handler by another name.
         let other = !used.certain && runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
         return (runtime.complete && !other).then(|| {
             let others: Vec<String> =
@@ -198,7 +200,7 @@ fn handler(node: &Node<'_>, runtime: &ContainerRuntime, used: &Used) -> Option<D
                 configuration(runtime),
                 others.join(", ")
             ));
-// The running process is older than the file, and may still have the handler.
+// The running process started before the file was written, and may still have the handler.
             if is_newer_than_process(runtime) {
                 let older = "the file was written after the runtime started: the runtime may still have the handler until it restarts";
                 return draft.with_severity(Severity::Warning).with_evidence(older);
@@ -251,7 +253,7 @@ fn configuration(runtime: &ContainerRuntime) -> String {
     format!("{main}{version}{with}")
 }
 
-/// Returns whether the file was written after the process read it. CRI-O reloads its handlers on a signal.
+/// Returns whether the file was written after the process had read it. CRI-O reloads its handlers on a signal.
 fn is_newer_than_process(runtime: &ContainerRuntime) -> bool {
     let times = runtime.config_changed_at.zip(runtime.started_at);
     let newer = times.is_some_and(|(changed, started)| changed.duration_since(started) > SignedDuration::from_secs(2));
@@ -261,8 +263,8 @@ fn is_newer_than_process(runtime: &ContainerRuntime) -> bool {
 /// The runtime's error about a missing handler.
 const NO_RUNTIME: &str = "no runtime for";
 
-/// Finds a configuration file that is newer than the runtime's process. This is a fault only if the node advertises no GPU,
-/// or if a pod of NVIDIA's stack failed because the runtime does not have a handler of the file.
+/// Finds a configuration file that is newer than the runtime's process. This is a fault only if the node advertises no
+/// GPU, or if a pod of NVIDIA's stack failed because the runtime lacks a handler from the file.
 fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let (changed, started) = (runtime.config_changed_at?, runtime.started_at?);
     let settled = node.age(Some(changed)).is_some_and(|age| age > SETTLING);
@@ -288,13 +290,13 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
 }
 
-/// If the default handler is not NVIDIA's, a device plugin that uses it gets neither the driver libraries nor the
-/// devices. A plugin that gets them in another way (a volume of the driver root, as on GKE) registers with the kubelet,
-/// and is excluded.
+/// Returns a finding if a device plugin uses a default handler that is not NVIDIA's, and so gets neither the driver
+/// libraries nor the devices. A plugin that gets them in another way (for example from a volume of the driver root, as
+/// on GKE) registers with the kubelet and is excluded.
 fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let default = default_of(runtime).filter(|default| runtime.complete && !default.is_nvidia())?;
     let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));
-    // If NVIDIA's runtime is not installed, the plugin gets the driver in another way, or there is another cause.
+    // If NVIDIA's runtime is not installed, the plugin gets the driver in another way, or the cause is different.
     let installed = runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
     if !node.kubernetes.advertises_no_gpus() || registered || !installed {
         return None;

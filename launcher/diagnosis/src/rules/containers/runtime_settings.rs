@@ -1,4 +1,4 @@
-//! Rules about settings of the container runtime that contradict the way in which containers of the node get GPUs.
+//! Rules about settings of the container runtime that do not match the way in which containers on the node get GPUs.
 
 use crate::evidence;
 use crate::input::node::Node;

@@ -1,7 +1,7 @@
 //! Rule about pods that the node cannot start: their sandbox or container cannot be created.
 //!
-//! A pod that waits for its own image, volume or configuration says nothing about the node. So only the messages about the
-//! parts of the node that create containers count.
+//! A pod that waits for its own image, volume or configuration does not indicate a fault of the node. Therefore only
+//! messages about the components of the node that create containers count.
 
 use jiff::SignedDuration;
 
@@ -28,21 +28,20 @@ rules! {
 /// Pods that have waited for less time than this may still start.
 const STARTING: SignedDuration = SignedDuration::from_mins(2);
 
-/// Maximum length of a message. The reason is at its end.
+/// Maximum length of a message. The reason is at the end of the message.
 const MESSAGE: usize = 400;
 
 /// Maximum number of pods in the evidence.
 const NAMED: usize = 3;
 
-/// Reasons of warning events for which a part of the node is the cause.
+/// Reasons of warning events that a component of the node causes.
 const REASONS_OF_NODE: [&str; 4] =
     ["FailedCreatePodSandBox", "FailedCreatePodContainer", "FailedPrepareDynamicResources", "NetworkNotReady"];
 
-/// Reasons of a waiting container that can be caused by the node or by the pod: the message shows which of the two is
-/// the cause.
+/// Reasons of a waiting container that the node or the pod can cause. The message shows which of the two is the cause.
 const REASONS_OF_EITHER: [&str; 4] = ["CreateContainerError", "RunContainerError", "StartError", "Failed"];
 
-/// Words of messages about the parts that give GPUs to containers.
+/// Words in messages about components that give GPUs to containers.
 const WORDS_OF_RUNTIME: [&str; 5] = ["nvidia-container", "nvidia.com/", "cdi device", "libnvidia", "no runtime for"];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -73,7 +72,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     vec![draft.with_all_evidence(quoted).with_all_evidence(more)]
 }
 
-/// Returns why the node cannot start a pod, if the pod has waited for a long time and a part of the node is the cause.
+/// Returns why the node cannot start a pod, if the pod has waited for a long time and a component of the node is the
+/// cause.
 fn refusal(node: &Node<'_>, pod: &StartingPod) -> Option<String> {
     let age = now(node)?.duration_since(pod.since?);
     if age < STARTING {

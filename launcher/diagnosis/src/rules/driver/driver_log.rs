@@ -1,4 +1,4 @@
-//! Rules about driver lines in the kernel log other than Xids: nvidia-uvm, nvidia-peermem, assertions, failed probes.
+//! Rules about driver lines in the kernel log other than Xids: nvidia-uvm, nvidia-peermem, rejected modules, assertions, failed probes.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -56,7 +56,8 @@ rules! {
         reads "xid: assertion lines";
 }
 
-/// Finds modules next to the driver that the kernel did not load. One that is loaded now was tried before the module that it needs.
+/// Finds driver-related modules that the kernel did not load. If a module is loaded now, the earlier attempt came
+/// before the load of a module that it needs.
 fn refused_modules(node: &Node<'_>) -> Option<Draft> {
     let modules = || node.host().map(|host| host.modules.as_slice()).unwrap_or_default();
     let is_absent = |event: &&KernelEvent| {
@@ -65,7 +66,7 @@ fn refused_modules(node: &Node<'_>) -> Option<Draft> {
     };
     let lines: Vec<&KernelEvent> = node.timeline.of_kind(Kind::ModuleRefused).filter(is_absent).collect();
     let newest = lines.last()?;
-    // CUDA needs nvidia-uvm; the other modules are for displays and for transfers.
+    // CUDA needs nvidia-uvm. The other modules are for displays and transfers.
     let is_needed = node.host().is_some() && lines.iter().any(|event| event.details["module"] == "nvidia_uvm");
     let severity = if is_needed { Severity::Warning } else { Severity::Info };
     let draft = Draft::on_node(MODULE_REFUSED).with_severity(severity).with_events(lines.iter().copied());
@@ -78,10 +79,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = uvm(node);
     drafts.extend(assertions(node));
     drafts.extend(peermem(node));
-    // A module that needs a driver that is not loaded cannot be loaded.
+    // A module that depends on a driver that is not loaded cannot be loaded.
     drafts.extend(if broken { None } else { refused_modules(node) });
     for (kind, rule, evidence_of_other) in table {
-        // If there is a finding about the driver as a whole, these lines are its evidence, not findings.
+        // If there is a finding about the driver as a whole, these lines are evidence for it, not separate findings.
         let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);
         if evidence_of_other && (broken || silent) || kind == Kind::ProbeFailed && is_passed_through(node) {
             continue;
@@ -94,8 +95,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns a finding about errors of nvidia-peermem. A module that the kernel does not load says why: its RDMA modules were replaced, or
-/// there are none, and then nothing on the node can use it.
+/// Returns a finding about errors of nvidia-peermem. If the kernel does not load the module, its line contains the
+/// reason: the RDMA modules of the kernel were replaced, or they are missing and no program on the node can use the
+/// module.
 fn peermem(node: &Node<'_>) -> Option<Draft> {
     let lines: Vec<&KernelEvent> = node.timeline.of_kind(Kind::PeermemError).collect();
     let newest = lines.last()?;
@@ -119,7 +121,7 @@ fn peermem(node: &Node<'_>) -> Option<Draft> {
             .with_action(
                 ActionCode::Watch,
                 "The kernel does not load nvidia_peermem, because no loaded RDMA module has what it needs. If {node} is meant to use \
-                 GPUDirect RDMA, install the RDMA modules (DOCA or MOFED) before the driver; otherwise nothing is to be done.",
+                 GPUDirect RDMA, install the RDMA modules (DOCA or MOFED) before the driver; otherwise, no action is needed.",
             ),
         _ => draft,
     })
@@ -133,7 +135,7 @@ fn is_passed_through(node: &Node<'_>) -> bool {
     passed_through > 0 && passed_through + bound_to("nvidia") == gpus.len()
 }
 
-/// Returns findings about failed checks of the driver, and crashes of the kernel in its modules.
+/// Returns findings about failed assertions of the driver, and about kernel crashes in its modules.
 fn assertions(node: &Node<'_>) -> Vec<Draft> {
     let of = |rule: Rule, wanted: fn(&str) -> bool| {
         let is_wanted = |event: &&KernelEvent| wanted(event.sub_code.as_deref().unwrap_or_default());
@@ -148,7 +150,7 @@ fn assertions(node: &Node<'_>) -> Vec<Draft> {
     rules.into_iter().flatten().collect()
 }
 
-/// Returns findings about errors of the nvidia-uvm module. A fatal error lasts until the modules are loaded again.
+/// Returns findings about errors of the nvidia-uvm module. A fatal error lasts until the modules are reloaded.
 fn uvm(node: &Node<'_>) -> Vec<Draft> {
     let (fatal, other): (Vec<&KernelEvent>, Vec<&KernelEvent>) =
         node.timeline.of_kind(Kind::Uvm).partition(|event| event.sub_code.as_deref() == Some("fatal"));

@@ -1,7 +1,8 @@
-//! Rules about the reason why the driver is not loaded: Secure Boot, SELinux, or no module for the running kernel.
+//! Rules about the reason why the driver is not loaded: Secure Boot, SELinux, no module for the running kernel, a module for another kernel, a crash.
 //!
-//! If there are several reasons, the one that stops the load first is used: no module for this kernel, its signature,
-//! SELinux, a module that was built for another kernel. Only kernel lines of the running boot count.
+//! If there are several reasons, the reason that stops the load first is used, in this order: no module for this
+//! kernel, its signature, SELinux, a module that was built for another kernel. Only kernel lines of the running boot
+//! count.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -48,8 +49,8 @@ pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
     not_built(node, load).or_else(|| unsigned(node, load)).or_else(|| selinux(node, load)).or_else(|| misfit(node))
 }
 
-/// Returns the reason, as a warning, if only the kernel log was read: the module may have been loaded since. Otherwise,
-/// the reason is part of the finding about NVML.
+/// Returns the reason as a warning if only the kernel log was read, because the module may have been loaded since.
+/// Otherwise, the reason is part of the finding about NVML.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.host().is_some() || node.inventory().is_some() {
         return Vec::new();
@@ -59,14 +60,14 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.into_iter().collect()
 }
 
-/// Returns the lines about the module `nvidia`. Lines about the modules that need it name the module.
+/// Returns the lines about the module `nvidia`. Lines about dependent modules name the dependent module.
 fn refused<'a>(node: &'a Node<'_>, reasons: &[&str]) -> Vec<&'a KernelEvent> {
     let of_reason = |event: &&KernelEvent| event.sub_code.as_deref().is_some_and(|reason| reasons.contains(&reason));
     let of_driver = |event: &&KernelEvent| !event.details.contains_key("module");
     node.timeline.of_kind(Kind::ModuleRefused).filter(of_reason).filter(of_driver).collect()
 }
 
-/// Returns a finding if only another kernel has a module: the kernel was updated without the driver.
+/// Returns a finding if the module exists only for another kernel, because the kernel was updated without the driver.
 fn not_built(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     let (load, kernel) = (load?, node.report.kernel.as_deref()?);
     let others: Vec<String> = load
@@ -109,7 +110,7 @@ fn unsigned(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     )
 }
 
-/// Returns the newest of the given kernel lines as evidence: the line states the fault.
+/// Returns the newest of these kernel lines as evidence, because the line states the fault.
 fn newest_line(events: &[&KernelEvent]) -> Option<String> {
     events.last().map(|event| format!("the line: {}", evidence::reason(&event.raw)))
 }
@@ -122,8 +123,8 @@ fn rules_of_kernel(load: &DriverLoad) -> Vec<String> {
     [secure_boot, lockdown, enforced].into_iter().flatten().collect()
 }
 
-/// Finds a denial in the kernel log, or in the audit log if an audit daemon writes this log. The denial must be about an
-/// NVIDIA module.
+/// Finds a denial in the kernel log, or in the audit log if an audit daemon writes this log. The denial must be about
+/// an NVIDIA module.
 fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     let permissive = load.is_some_and(|load| load.selinux.as_deref().is_some_and(|mode| mode != "enforcing"));
     if permissive {
@@ -144,7 +145,7 @@ fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     Some(draft.with_all_evidence(record).with_all_evidence(mode))
 }
 
-/// Returns a finding if the module exists, but was built for another kernel, or uses what this kernel does not have.
+/// Returns a finding if the module was built for another kernel, or needs symbols that this kernel does not have.
 fn misfit(node: &Node<'_>) -> Option<Draft> {
     let events = refused(node, &["symbol_version", "version_magic", "unknown_symbol"]);
     let newest = events.last()?;
@@ -161,8 +162,8 @@ fn misfit(node: &Node<'_>) -> Option<Draft> {
 const OTHER_KERNEL: &str = "Install a version of the driver that supports the kernel of {node} (a driver can be too old for a newer kernel), \
      or boot {node} with the kernel with which it worked. If the version supports the kernel, build the module again for it (`dkms autoinstall`).";
 
-/// Adds to the finding about a driver that is not loaded that the kernel crashed in a module of NVIDIA, or because it checks the targets of
-/// branches: such a crash ends the load, and the module is neither loaded nor missing.
+/// Adds a kernel crash to the finding about a driver that is not loaded, if the kernel crashed in an NVIDIA module or
+/// because of its branch checks. Such a crash ends the load, and the module is neither loaded nor missing.
 pub(super) fn with_crash(node: &Node<'_>, draft: Draft) -> Draft {
     let crashed = |event: &&KernelEvent| host_lines::row_of(event).is_some_and(|row| CRASHES.contains(&row.name));
     let is_check = |event: &KernelEvent| event.sub_code.as_deref().is_some_and(|code| code.starts_with("branch_check"));

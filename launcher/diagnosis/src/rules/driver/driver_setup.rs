@@ -44,8 +44,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.push(Draft::on_node(NUMA_BALANCING).with_evidence("kernel.numa_balancing is on"));
     }
     let broken = node.driver.is_broken();
-    // NVML works, so the files may exist elsewhere (a driver container has its own /dev). Therefore this is only
-    // a warning.
+    // NVML works, so the files may exist elsewhere (a driver container has its own /dev). Therefore this is only a
+    // warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
         let names = evidence::names(&host.device_nodes_missing, 8);
         drafts.push(Draft::on_node(DEVICE_NODES).with_evidence(format!("missing in /dev: {names}")));

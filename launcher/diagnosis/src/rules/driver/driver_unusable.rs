@@ -102,7 +102,7 @@ fn rule_of(refusal: Refusal) -> Rule {
 
 fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Draft {
     let driver = node.host().map(|host| &host.driver);
-    // There is a separate finding about a GPU that the driver does not support.
+    // A separate finding reports a GPU that the driver does not support.
     let unsupported = refusal == Refusal::NotLoaded && node.timeline.of_kind(Kind::NotSupported).next().is_some();
     let explained = if refusal == Refusal::NotLoaded && !unsupported { driver_not_loaded::reason(node) } else { None };
     let unexplained = explained.is_none() && !unsupported;
@@ -146,14 +146,14 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
     draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(evidence::event).take(1))
 }
 
-/// Returns whether the module on disk has the loaded version, but the library on disk has a different version: a reboot
+/// Returns whether the module on disk has the loaded version, but the library on disk has a different version. A reboot
 /// does not change this.
 fn reboot_changes_nothing(driver: &DriverVersions) -> bool {
     let same = driver.loaded.is_some() && driver.loaded == driver.module_on_disk;
     same && driver.library.is_some() && driver.library != driver.loaded
 }
 
-/// Returns a line that says whether `nvidia.ko` for the running kernel is on disk, if no module is loaded.
+/// If no module is loaded, returns a line that states whether `nvidia.ko` for the running kernel is on disk.
 fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> {
     let listed = driver.module_listed.filter(|_| driver.loaded.is_none())?;
     let kernel = node

@@ -1,4 +1,4 @@
-//! Rules about the version of the driver: a branch without support, versions with published defects.
+//! Rules about the version of the driver: a branch without support, and versions with published defects.
 
 use std::sync::LazyLock;
 
@@ -11,28 +11,28 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::tsv::{parts, rows};
 
 rules! {
-    OUT_OF_SUPPORT: "driver-branch-out-of-support" Info Driver LIFECYCLE, "The branch of the driver has no support any more",
+    OUT_OF_SUPPORT: "driver-branch-out-of-support" Info Driver LIFECYCLE, "The driver branch is no longer supported",
         Watch "Plan an update of the driver of {node} to a branch with support. No action now.",
         means "NVIDIA ended the support of the branch of the driver more than a year ago: it gets no fixes of defects or vulnerabilities.",
         reads "host.driver, inventory.driver_version, inventory.virtualization_mode";
     DEFECT: "driver-version-with-known-defect" Warning Driver LIFECYCLE, "The version of the driver has a published defect, and the kernel log shows it",
         UpdateSoftware "Update the driver of {node} to a version without the defect.",
-        means "The version of the driver has a defect that a later version of the same branch corrects, and the kernel log has the lines \
-            that the defect leads to. Versions with a defect that the log does not show have no finding.",
+        means "The driver version has a defect that a later version of the same branch corrects, and the kernel log contains lines that the defect causes. If the log does not show the defect, there is no finding.",
         reads "host.driver, inventory.driver_version, xid: Xids and lines of a crash", in_plan WorkContinues;
 }
 
-/// NVIDIA's table of the branches of the driver.
+/// NVIDIA's table of driver branches.
 const LIFECYCLE: Option<&str> =
     Some("https://docs.nvidia.com/datacenter/tesla/drivers/620/supported-drivers-and-cuda-toolkit-versions.html");
 
-/// Number of months after the end of support in which there is no finding: distributions and clouds still deliver the branch.
+/// Number of months after the end of support without a finding, because distributions and clouds still deliver the
+/// branch.
 const GRACE_MONTHS: u32 = 12;
 
-/// A branch of the driver.
+/// A driver branch.
 struct Branch {
     number: u32,
-    /// Month by which the support ends or had ended, in months since the year 0.
+    /// Month in which the support ends, in months since the year 0.
     end: u32,
     words: &'static str,
     source: &'static str,
@@ -42,7 +42,7 @@ struct Branch {
 struct Defect {
     from: Vec<u32>,
     fixed: &'static str,
-    /// Xids that confirm the defect. Without Xids, a crash of the kernel in a module of the driver confirms it.
+    /// Xids that confirm the defect. If there are none, a kernel crash in a module of the driver confirms the defect.
     xids: Vec<u32>,
     effect: &'static str,
     source: &'static str,
@@ -77,7 +77,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 fn out_of_support(node: &Node<'_>, version: &str, own: &[u32]) -> Option<Draft> {
-    // The drivers of vGPU guests have a lifecycle of their own.
+    // Drivers of vGPU guests have their own lifecycle.
     let is_guest =
         |gpu: &GpuInventory| gpu.virtualization_mode.as_deref() == Some("vgpu") || gpu.vgpu_license.is_some();
     if node.inventory().is_some_and(|inventory| inventory.gpus.iter().any(is_guest)) {
@@ -179,7 +179,7 @@ mod tests {
             let told = found(&version, &at(12), json!([]));
             assert!(matches!(&told[..], [(id, Severity::Info, _)] if *id == OUT_OF_SUPPORT.id), "{version}: {told:?}");
         }
-        // Drivers of other products have other numbers.
+        // Drivers of other products have other version numbers.
         for version in ["540.4.0", "999.1", "unknown", ""] {
             assert_eq!(found(version, "2040-01-01T00:00:00Z", json!([])), [], "{version}");
         }

@@ -1,4 +1,4 @@
-//! Rules about modes that an administrator sets on a GPU: persistence mode, compute mode.
+//! Rules about modes that an administrator sets on a GPU: persistence mode, compute mode, and sharing by MPS.
 
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, NVML_DOC, PERSISTENCE_DOC, rules};
@@ -45,7 +45,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Finds GPUs in exclusive mode that the device plugin offers several times, on a node without MPS.
+/// Finds GPUs in exclusive mode that the device plugin advertises several times, on a node without MPS.
 fn exclusive(node: &Node<'_>) -> Vec<Draft> {
     let no_daemon = node.host().is_some_and(|host| host.daemons.mps == Some(false));
     let Some(kubelet) = node.kubelet().filter(|_| no_daemon) else { return Vec::new() };
@@ -60,7 +60,8 @@ fn exclusive(node: &Node<'_>) -> Vec<Draft> {
     node.gpus.iter().filter(is_exclusive).map(|gpu| Draft::on_gpu(EXCLUSIVE, gpu).with_evidence(line)).collect()
 }
 
-/// Finds a node whose device plugin shares the GPUs by MPS, without the daemon. In exclusive mode, the rule about that mode has the finding.
+/// Finds a node whose device plugin shares the GPUs by MPS although the MPS daemon is not running. If the GPUs are in
+/// exclusive mode, the rule about this mode reports it.
 fn without_mps(node: &Node<'_>) -> Option<Draft> {
     let by_mps = node.kubernetes.labels.sharing_strategy.as_deref() == Some("mps");
     let no_daemon = node.host().is_some_and(|host| host.daemons.mps == Some(false));

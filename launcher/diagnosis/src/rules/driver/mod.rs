@@ -1,5 +1,6 @@
-//! `GROUPS`: the rules about the driver: unusable, not loaded, its set-up, GPU modes, its log, its version.
+//! `GROUPS`: the rules about the driver: unusable, not loaded, configuration, GPU modes, kernel log, version, start of CUDA.
 
+mod cuda_start;
 mod driver_log;
 mod driver_not_loaded;
 mod driver_setup;
@@ -16,4 +17,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(driver_not_loaded::RULES, driver_not_loaded::check),
     RuleGroup::new(driver_log::RULES, driver_log::check),
     RuleGroup::new(driver_versions::RULES, driver_versions::check),
+    RuleGroup::new(cuda_start::RULES, cuda_start::check)
+        .with_refine(cuda_start::refine)
+        .with_unread(cuda_start::unread),
 ];

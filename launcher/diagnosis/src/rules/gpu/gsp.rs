@@ -1,4 +1,4 @@
-//! Rules about GSP firmware, which runs a part of the driver on the GPU: timeouts, errors, GSP off on some GPUs only.
+//! Rules about GSP firmware, which runs a part of the driver on the GPU: timeouts, errors, and GSP firmware disabled on some GPUs only.
 
 use crate::input::node::{Gpu, Node};
 use crate::input::processes::stuck_on;
@@ -60,10 +60,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns findings from GSP lines of the driver, except for the GPUs with a GSP Xid (`failing`).
+/// Returns findings from GSP lines of the driver, except for the GPUs that have a GSP Xid (`failing`).
 fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     let is_line = |event: &KernelEvent| matches!(event.kind, Kind::GspFailed | Kind::GspRateLimit);
-    // GSP errors of a GPU that falls off the bus are part of that fault.
+    // GSP errors of a GPU that fell off the bus are part of that fault.
     let open: Vec<&KernelEvent> =
         node.timeline.unexplained().map(|(_, event)| event).filter(|event| is_line(event)).collect();
     let mut drafts = Vec::new();
@@ -85,7 +85,7 @@ fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     drafts
 }
 
-/// Adds events. If the driver rate-limits GSP errors, it also logs that the GPU likely needs a reset.
+/// Adds the events. If the driver rate-limits GSP errors, it also logs that the GPU probably needs a reset.
 fn gsp_logged(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let draft = draft.with_events(events.iter().copied());
     if events.iter().all(|event| event.kind != Kind::GspRateLimit) {

@@ -1,7 +1,8 @@
-//! Rules about GPU memory: ECC errors, row remapping, retired pages, SRAM, InfoROM; from counters and memory Xids.
+//! Rules about GPU memory: ECC errors, row remapping, retired pages, SRAM and InfoROM, from counters and memory Xids.
 //!
-//! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML shows whether
-//! it is pending. Aggregate counters are the history of the board, not its current state.
+//! The state in NVML has priority over the log. For example, an Xid 63 reports that a repair was recorded, but only
+//! NVML shows whether the repair is pending. Aggregate counters describe the history of the board, not its current
+//! state.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
@@ -101,7 +102,7 @@ rules! {
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
         UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained. \
             Without ECC, memory errors are neither detected nor repaired.",
-        means "ECC is off on a GPU that has it: memory errors are neither corrected nor detected.",
+        means "ECC is off on a GPU that supports it: memory errors are neither corrected nor detected.",
         reads "ecc.mode, inventory.ecc_mode";
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
         DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",
@@ -180,8 +181,8 @@ fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
     drafts
 }
 
-/// Returns whether worn memory has caused no new error: the log has no severe memory error, and none was counted since
-/// the driver was loaded. In this case, running work may finish before the GPU is returned.
+/// Returns whether worn memory has caused no new error: the log has no severe memory error, and no error was counted
+/// since the driver was loaded. Running work may then finish before the GPU is returned.
 fn is_lifetime_only(node: &Node<'_>, gpu: &Gpu) -> bool {
     let counted = node.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
     let grave = |event: &&KernelEvent| aging::severity(event) >= Severity::Critical;
@@ -210,15 +211,15 @@ fn retired(node: &Node<'_>, gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
     drafts
 }
 
-/// Returns whether the pages that wait for their retirement had only corrected errors: there is no double-bit error in the lifetime
-/// of the board, or none since the last load of the driver, which retires pages.
+/// Returns whether the pages that wait for retirement had only corrected errors: no double-bit error is counted in the
+/// lifetime of the board, or none since the last driver load, which retires pages.
 fn is_for_corrected_errors(node: &Node<'_>, gpu: &Gpu, double_bit: Option<u32>) -> bool {
     let since_load = node.ecc_of(gpu).and_then(GpuEcc::uncorrected_since_load);
     let in_log = node.timeline.xids(gpu, &xids::UNCORRECTED_MEMORY).next().is_some();
     !in_log && (since_load == Some(0) || (since_load.is_none() && double_bit == Some(0)))
 }
 
-/// Lowers a finding about pages with corrected errors: their data is right, so running work is not affected.
+/// Lowers a finding about pages with corrected errors. Their data is correct, so running work is not affected.
 fn corrected(draft: Draft) -> Draft {
     let draft = draft.with_evidence("no double-bit error since the driver was loaded: the errors were corrected");
     let draft = Draft { rule: draft.rule.in_plan(InPlan::WorkContinues), ..draft };
@@ -250,7 +251,7 @@ fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     (!waiting.is_empty()).then(|| Draft::on_gpu(REPAIR_PENDING, gpu).with_all_evidence(waiting))
 }
 
-/// Checks the InfoROM: NVML has a function for this check, and other calls fail if the InfoROM is corrupted.
+/// Checks the InfoROM. NVML has a function for this check, and other calls fail if the InfoROM is corrupted.
 fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
     let checked = invalid.then(|| "NVML: the checksum of the InfoROM is wrong".to_owned());
@@ -261,9 +262,9 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 }
 
 /// Returns the most severe memory error in the log, with related lines as evidence. Xid 95 and 140 are the most severe,
-/// then 94, then 48.
+/// followed by 94 and 48.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    // Errors of a GPU that falls off the bus are evidence of that fault.
+    // Errors of a GPU that fell off the bus are evidence of that fault.
     let open: Vec<(usize, &KernelEvent)> =
         node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu)).collect();
     let found = |codes: &[u32]| -> Vec<&KernelEvent> {
@@ -301,15 +302,16 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(draft)
 }
 
-/// Returns whether an Xid 140 reports an escaped error. If all its counters are zero (or negative), no error escaped.
+/// Returns whether an Xid 140 reports an error that escaped. If all its counters are zero (or negative), no error
+/// escaped.
 fn escaped(event: &KernelEvent) -> bool {
     let counters: Vec<i64> =
         ["dram", "ltc", "mmu", "pcie"].iter().filter_map(|name| event.details.get(*name)?.parse().ok()).collect();
     event.code != Some(140) || counters.is_empty() || counters.iter().any(|&count| count > 0)
 }
 
-/// Returns whether an Xid 64 means that no spare rows are left. The texts "already pending" and "reserved row" do not
-/// mean this.
+/// Returns whether an Xid 64 reports that no spare rows are left. The texts "already pending" and "reserved row" report
+/// something else.
 fn exhausted(event: &KernelEvent) -> bool {
     let state = event.details.get("row_remap").map(String::as_str);
     matches!(state, Some("table_full" | "bank_spares_used"))
@@ -338,14 +340,14 @@ fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
         let evidence = format!("uncorrected SRAM errors since driver load: {sram}");
         return Some(Draft::on_gpu(UNCORRECTED, gpu).with_evidence(evidence).with_all_evidence(lifetime_words));
     }
-    // Without the volatile counter it is not known that the errors are old.
+    // Without the volatile counter, it is not known whether the errors are old.
     ecc.volatile.uncorrected?;
     let draft = Draft::on_gpu(HISTORY, gpu).with_all_evidence(lifetime_words.clone());
     lifetime_words.map(|_| draft.with_evidence("uncorrected since driver load: 0"))
 }
 
-/// Returns a finding about repairs. For Xid 63 and 64, the state in NVML is used. If NVML has no state, or counts no repair,
-/// the Xids are a separate finding.
+/// Returns a finding about repairs. For Xid 63 and 64, the state in NVML is used. If NVML reports no state or counts no
+/// repair, the Xids are a separate finding.
 fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     let rows = ecc.and_then(|ecc| ecc.remapped_rows.as_ref());
     let pages = ecc.and_then(|ecc| ecc.retired_pages.as_ref());
@@ -377,8 +379,8 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     if counted.is_none() {
         return Some(draft.with_evidence("the remap state was not read from NVML"));
     }
-    // The repair was recorded after the driver was loaded, but NVML counts none: a reset that is not in the log applied the
-    // repair, or NVML has not counted the repair yet.
+    // The repair was recorded after the driver was loaded, but NVML counts none. Either a reset that is not in the log
+    // applied the repair, or NVML has not counted the repair yet.
     let settled = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if settled { Severity::Info } else { Severity::Warning };
     let watch =
@@ -391,7 +393,8 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     )
 }
 
-/// Lowers a finding about used up spare rows if NVML reports no failed remap after the reset: the log and NVML
+/// Lowers a finding about exhausted spare rows if NVML reports no failed remap after the reset, because the log and
+/// NVML contradict each other.
 /// contradict each other.
 fn remap_contradicted(draft: Draft) -> Draft {
     draft
@@ -404,7 +407,7 @@ fn remap_contradicted(draft: Draft) -> Draft {
         )
 }
 
-/// Action for a GPU on which the next reboot or reset will switch ECC off: then memory errors are no longer detected.
+/// Action for a GPU on which the next reboot or reset disables ECC. Memory errors are then no longer detected.
 const KEEP_ECC: &str = "Find out whether ECC of {gpu} was switched off on purpose. If not, switch it on again (nvidia-smi -e 1 for this GPU) \
      before the next reboot or reset of {node}.";
 
@@ -423,7 +426,8 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         .then(|| Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off"))
 }
 
-/// Returns an entry about GPUs with ECC off and an unknown product: on some products this is the default, on others a fault.
+/// Returns an entry about GPUs with disabled ECC whose product is not known. On some products this is the default, on
+/// others it is a fault.
 pub(super) fn unread_product(node: &Node<'_>) -> Vec<Unread> {
     let off = |gpu: &&Gpu| {
         let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
@@ -446,7 +450,7 @@ fn leaves_factory_without_ecc(gpu: &Gpu) -> bool {
     ["GeForce", "RTX", "Quadro", "TITAN"].iter().any(|brand| name.contains(brand))
 }
 
-/// From this number on, corrected errors of SRAM are shown. NVIDIA publishes no limit.
+/// Minimum number of corrected SRAM errors that are shown. NVIDIA publishes no limit.
 const MANY_CORRECTED_SRAM: u64 = 100_000;
 
 fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
@@ -472,18 +476,19 @@ fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (sram >= MANY_CORRECTED_SRAM).then(|| draft().with_severity(Severity::Info).with_evidence(line))
 }
 
-/// A GPU that corrects this many errors per second is reported. DCGM has the same limit for each of its readings.
+/// Minimum rate of corrected errors per second for a finding. DCGM has the same limit for each of its readings.
 const CORRECTED_PER_SECOND: u64 = 10;
 
-/// From this number on, corrected errors of one GPU are compared with those of the others.
+/// Minimum number of corrected errors at which a GPU is compared with the other GPUs.
 const MANY_CORRECTED: u64 = 10_000;
 
 /// Minimum number of other GPUs for a comparison.
 const SIBLINGS: usize = 3;
 
-/// Returns a line about the other GPUs, if a GPU has many corrected errors and none of the others has a hundredth of them.
+/// Returns a line about the other GPUs, if a GPU has many corrected errors and each of the others has less than a
+/// hundredth of them.
 fn unlike_siblings(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
-    // The counter of SRAM is not part of the total on all boards.
+    // On some boards, the SRAM counter is not part of the total.
     let count = |gpu: &Gpu| {
         let ecc = node.ecc_of(gpu)?;
         ecc.volatile.corrected.max(ecc.sram.as_ref().map(|sram| sram.volatile_corrected))

@@ -1,4 +1,4 @@
-//! Tests of memory findings of a GPU: InfoROM, errors before a boot, beside a lost GPU, and after a recovery.
+//! Tests of memory findings of a GPU: InfoROM, errors before a boot, of a lost GPU, after a recovery, and ECC modes.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use syringe_core::facts::kubernetes::KubernetesFacts;
 use crate::{Finding, diagnose};
 use syringe_core::report::Report;
 
-/// The findings of one GPU with these ECC facts, problems and kernel events.
+/// Returns the findings of one GPU with these ECC facts, problems and kernel events.
 fn findings(ecc: Value, problems: Value, events: Value) -> Vec<Finding> {
     let of = |more: Value| {
         let mut gpu = json!({"index": 0, "uuid": "GPU-1", "pci_address": "00000000:5d:00.0"});
@@ -104,7 +104,7 @@ fn a_gpu_that_the_driver_wants_reset_has_not_recovered() {
     let failing = || xid(95, "2026-11-21T02:30:00Z", json!({}));
     let found = findings(clean(), json!([]), json!([failing(), wish("4", "2026-11-21T02:30:01Z")]));
     assert_eq!(only(&found, "ecc-uncontained").severity, Severity::Fatal);
-    // The recommendation was withdrawn: events before the withdrawal no longer count, and later events do.
+    // The recommendation was withdrawn. Events before the withdrawal no longer count, but later events do.
     let taken_back = json!([wish("1", "2026-11-21T02:20:00Z"), wish("0", "2026-11-21T02:25:00Z"), hung()]);
     assert_eq!(gsp(taken_back), Severity::Critical);
 }

@@ -1,4 +1,4 @@
-//! Rules about MIG: pending mode changes, and GPUs with MIG enabled but without instances.
+//! Rules about MIG: pending changes of the mode, and GPUs with MIG enabled but without instances.
 
 use crate::input::boards;
 use crate::input::node::{Gpu, Node};
@@ -18,7 +18,7 @@ rules! {
         reads "mig.mode, mig.devices", about Unavailable;
 }
 
-/// NVIDIA's MIG user guide: the hypervisor may not allow the reset of a GPU that is passed through.
+/// Source: NVIDIA's MIG user guide. The hypervisor may not allow the reset of a GPU that is passed through.
 const IN_MACHINE: &str = "Reboot {node} when it is drained: it is a virtual machine, and its hypervisor may not allow the reset of {gpu} from \
      inside. Until then the old MIG mode applies.";
 
@@ -38,7 +38,8 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let in_machine = boards::is_virtual_machine(node);
         return Some(if in_machine { draft.with_action(ActionCode::DrainAndReboot, IN_MACHINE) } else { draft });
     }
-    // Only the `mig` section shows missing instances. If the maximum number was not read, the list is not reliable.
+    // Only the `mig` section shows missing instances. If the maximum number of instances was not read, the list is not
+    // reliable.
     let listed = section.is_some_and(|entry| entry.max_devices.is_some() && entry.devices.is_empty());
     let failed = node.report.sections.mig.iter().flat_map(|section| &section.problems);
     let failed = failed.into_iter().any(|problem| problem.gpu.is_none() || problem.gpu == gpu.index);

@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, heat, power, MIG, GSP, recovery, slow GPUs.
+//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, temperature, power, MIG, GSP, recovery, comparison with other GPUs.
 
 mod gsp;
 mod memory;

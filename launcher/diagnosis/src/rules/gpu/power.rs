@@ -1,7 +1,7 @@
 //! Rules about power and clocks: power brake, missing power, slowdowns, lowered limits, power caps, low clocks.
 //!
-//! A GPU at its power cap under full load works as designed: the power cap is a reason for its clocks, but not a finding.
-//! The power cap does not explain low clocks if the GPU draws far less than its limit.
+//! A GPU at its power cap under full load works as designed. The power cap then explains its clocks and is not a
+//! finding. If the GPU draws far less than its limit, the power cap does not explain low clocks.
 
 use crate::evidence;
 use crate::input::load::Load;
@@ -57,7 +57,7 @@ rules! {
             nvidia-smi -rmc and -rac. If the clock stays low, reset {gpu} at the next drain.",
         means "The GPU is under load in a fast performance state, but the memory clock is lower than the normal clock of this state.",
         reads "telemetry.clocks, telemetry.utilization";
-    LOAD_WITHOUT_WORK: "utilization-while-idle" Info Driver NVML_DOC, "A GPU reports load, and the driver calls it idle",
+    LOAD_WITHOUT_WORK: "utilization-while-idle" Info Driver NVML_DOC, "A GPU reports load, but the driver reports it as idle",
         Watch "Check whether a program uses {gpu} of {node} (nvidia-smi, processes of the host and in containers). If none does, no \
             work is slow; reset {gpu} at the next drain if the reading stays.",
         means "The utilization of the GPU is high, but the driver reports idle as the reason of its low clocks: the reading is wrong, or a \
@@ -79,7 +79,7 @@ rules! {
 /// Minimum utilization at which a GPU counts as loaded.
 pub(crate) const LOADED_PERCENT: u32 = 80;
 
-/// Limits below this percentage of the default are a finding. Smaller reductions are usually intended.
+/// Power limits below this percentage of the default are a finding. Smaller reductions are usually intended.
 const NOTABLE_LIMIT_PERCENT: u64 = 80;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -96,7 +96,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(above_limit(gpu, &now.power));
         drafts.extend(clocks(gpu, now, node.load(gpu)));
         drafts.extend(limited(node, gpu, now));
-        // The clocks and load of a virtual GPU are those of the whole GPU, which other machines also use.
+        // The clocks and the load of a virtual GPU describe the whole GPU, which other machines also use.
         let is_virtual = node.inventory_of(gpu).is_some_and(|gpu| gpu.virtualization_mode.as_deref() == Some("vgpu"));
         drafts.extend(memory_clock(gpu, now, node.load(gpu)).filter(|_| !is_virtual));
     }
@@ -139,7 +139,7 @@ fn draw(power: &Power) -> Option<String> {
 
 fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     let (limit, default) = (power.limit_milliwatts?, power.default_limit_milliwatts?);
-    // Limits are sometimes rounded to watts.
+    // Power limits are sometimes rounded to watts.
     if limit / 1000 >= default / 1000 {
         return None;
     }
@@ -148,7 +148,7 @@ fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     Some(Draft::on_gpu(LIMIT_LOWERED, gpu).with_evidence(evidence))
 }
 
-/// Limits are sometimes rounded, and boards correct them by some watts.
+/// Tolerance for power limits, because limits are sometimes rounded, and boards correct them by some watts.
 const ROUNDING_PERCENT: u64 = 97;
 
 /// Returns a finding if the limit in effect is not the limit that the administrator set.
@@ -161,7 +161,7 @@ fn enforced(gpu: &Gpu, power: &Power) -> Option<Draft> {
         .then(|| Draft::on_gpu(CAPPED_OUTSIDE, gpu).with_severity(severity).with_evidence(evidence))
 }
 
-/// A draw of more than this percentage of the limit is more than a short peak.
+/// If the power draw exceeds this percentage of the limit, it is more than a short peak.
 const ABOVE_PERCENT: u64 = 110;
 
 /// Returns a finding if the GPU draws more power than its limit.
@@ -171,18 +171,18 @@ fn above_limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     above.then(|| Draft::on_gpu(OVER_LIMIT, gpu).with_all_evidence(draw(power)))
 }
 
-/// Reasons for reduced clocks that are not part of normal work. Thermal reasons have a separate rule (`thermal`), and a
-/// power limit is normal.
+/// Reasons for reduced clocks that are not part of normal operation. Thermal reasons have a separate rule (`thermal`),
+/// and a power limit is normal.
 const UNUSUAL_POLICIES: [&str; 3] = ["board_limit", "reliability", BRAKED];
 
 /// The policy of the power brake, an external signal.
 const BRAKED: &str = "power_brake";
 
-/// If the clocks are reduced for at least one second in this many seconds, there is a finding.
+/// There is a finding if the clocks are reduced for at least one second in this many seconds.
 const NOTABLE_SHARE: u64 = 20;
 
-/// Returns a finding if the clocks were reduced for a noticeable part of the time since the driver was loaded, or between two
-/// readings. A power brake that is active now is another finding.
+/// Returns a finding if the clocks were reduced for a considerable part of the time since the driver was loaded, or
+/// between two readings. Another finding reports a power brake that is active now.
 fn limited(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let is_braked = clock_events::mask_of(&now.throttling) & POWER_BRAKE != 0;
     let notable = |times: &[Violation], whole_ms: u64, whole: &str| -> Vec<(bool, String)> {
@@ -205,10 +205,10 @@ fn limited(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_gpu(LIMITED, gpu).with_severity(severity).with_all_evidence(lines))
 }
 
-/// A GPU that draws less than this percentage of its limit is not at its power limit.
+/// If a GPU draws less than this percentage of its limit, it is not at its power limit.
 const CAPPED_PERCENT: u64 = 70;
 
-/// Returns whether the draw is so far below the limit that the limit does not explain a power cap.
+/// Returns whether the power draw is so far below the limit that the limit does not explain a power cap.
 fn draws_little(power: &Power) -> bool {
     let limit = power.enforced_limit_milliwatts.or(power.limit_milliwatts);
     power
@@ -217,14 +217,14 @@ fn draws_little(power: &Power) -> bool {
         .is_some_and(|(draw, limit)| u64::from(draw) * 100 < u64::from(limit) * CAPPED_PERCENT)
 }
 
-/// Clocks that an administrator set below this percentage of the maximum are shown.
+/// Application clocks below this percentage of the maximum are shown.
 const SET_PERCENT: u64 = 80;
 
-/// Returns a finding if the clock is below half of its maximum under load, and neither a fault nor the power limit explains
-/// it. If the driver says that a setting limits the clock, a smaller difference is information.
+/// Returns a finding if the clock is below half of its maximum under load, and neither a fault nor the power limit
+/// explains this. If the driver reports that a setting limits the clock, a smaller difference has the severity `info`.
 pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
-    // Utilization of an idle GPU is no load, but it is shown.
+    // The utilization of an idle GPU does not count as load, but it is shown.
     let load = load.or(now.utilization.gpu_percent.map(Load::Percent)).filter(|load| load.reaches(LOADED_PERCENT))?;
     let mask = clock_events::mask_of(&now.throttling);
     let is_capped = mask & POWER_CAP != 0;
@@ -251,13 +251,14 @@ pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Optio
     })
 }
 
-/// The fast performance states: GeForce cards run CUDA programs in P2, with a memory clock a few percent below the maximum.
+/// Fast performance states. GeForce cards run CUDA programs in P2, with a memory clock a few percent below the maximum.
 const FAST_STATES: u32 = 2;
 
 /// A memory clock below this percentage of the maximum is low.
 const MEMORY_CLOCK_PERCENT: u64 = 90;
 
-/// Returns a finding if the memory clock is low under load. Unlike the SM clock, the memory clock does not follow the load.
+/// Returns a finding if the memory clock is low under load. Unlike the SM clock, the memory clock does not depend on
+/// the load.
 fn memory_clock(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Option<Draft> {
     let (clock, most) = (now.clocks.memory_mhz?, now.clocks.max_memory_mhz?);
     let load = load.filter(|load| load.reaches(LOADED_PERCENT))?;

@@ -1,7 +1,7 @@
-//! Rules about the recovery action that the driver recommends: in NVML (since R570) and in Xid 154 (since R565).
+//! Rules about the recovery action that the driver recommends, in NVML (since R570) and in Xid 154 (since R565).
 //!
-//! If another finding about the GPU exists, the recommendation is joined with the action of that finding, so that the
-//! stronger one remains; otherwise the recommendation is a separate finding.
+//! If there is another finding about the GPU, the recommendation is joined with its action, and the stronger action
+//! remains. Otherwise, the recommendation is a separate finding.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
@@ -67,7 +67,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 fn contradicted(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     node.ecc_of(gpu)?.recovery_action.filter(|action| *action == RecoveryAction::None)?;
     let newest = node.timeline.xids(gpu, &[154]).map(KernelEvent::ordered_at).max()?;
-    // If several lines have the same time, the last line counts; but their order may not be known.
+    // If several lines have the same time, the last line counts, but their order may not be known.
     let mut lines = node.timeline.xids(gpu, &[154]).filter(|event| event.ordered_at() == newest);
     if lines.any(|event| !recommends_recovery(event)) {
         return None;
@@ -75,7 +75,7 @@ fn contradicted(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let last =
         node.timeline.xids(gpu, &[154]).filter(|event| event.ordered_at() == newest).max_by_key(|event| &event.raw)?;
     let draft = Draft::on_gpu(CONTRADICTED, gpu).with_event(last).with_evidence("NVML recovery action: none");
-    // After a day on which the GPU worked, the recommendation has no meaning any more.
+    // If the GPU has worked for a day since the recommendation, the recommendation is obsolete.
     let rests = node.recovered(gpu, &[last]).filter(|recovered| recovered.long_ago);
     Some(if rests.is_some() { draft.with_severity(Severity::Info) } else { draft })
 }
@@ -94,7 +94,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Joins the recommendation with a finding. One action replaces the other only if it includes the other.
+/// Joins the recommendation with a finding. An action replaces the other only if it includes the other.
 fn join(draft: &mut Draft, recommendation: Draft) {
     let words = recommendation.evidence.join(", ");
     let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::rule::aging;
 
-    /// Tests that the catalogue and this file have the same action for every recommendation.
+    /// Tests that the catalogue and this file define the same action for every recommendation.
     #[test]
     fn the_kinds_of_154_are_the_rules_of_this_file() {
         for (value, name) in [

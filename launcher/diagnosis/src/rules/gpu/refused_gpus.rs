@@ -1,6 +1,6 @@
 //! Rules about GPUs that the driver rejects when it loads: unmapped memory, or the wrong type of kernel module.
 //!
-//! The driver logs the reason, which determines the solution.
+//! The driver logs the reason, and the reason determines the solution.
 
 use crate::input::driver::{Driver, Refusal};
 use crate::input::node::{Gpu, Node};
@@ -30,12 +30,12 @@ rules! {
         reads "xid: driver lines, host.pci_gpus";
 }
 
-/// Returns the logged reason why the driver rejected a GPU. The reason replaces the general advice.
+/// Returns the finding with the logged reason why the driver rejected a GPU. The reason replaces the general advice.
 pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
     if !unsupported.is_empty() {
-        // A line that requires another type of kernel modules shows that the driver is wrong, not the GPU.
+        // If a line requires another type of kernel module, the driver is wrong, not the GPU.
         let names_modules = unsupported.iter().any(|event| event.sub_code.as_deref() != Some("not_supported"));
         if !names_modules && has_working_peer(node, gpu) {
             return Some(Draft::on_gpu(UNLIKE_PEERS, gpu).with_events(unsupported));
@@ -46,17 +46,17 @@ pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
 }
 
-/// Whether a GPU with the same PCI device id works.
+/// Returns whether a GPU with the same PCI device id works.
 fn has_working_peer(node: &Node<'_>, gpu: &Gpu) -> bool {
     let id = |gpu: &Gpu| node.pci_of(gpu).and_then(|entry| entry.device_id.as_deref());
     id(gpu).is_some() && node.gpus.iter().any(|other| other.answers && id(other) == id(gpu))
 }
 
-/// Smallest PCI device id of Maxwell, the oldest architecture that a driver branch of the last ten years supports.
+/// Lowest PCI device id of Maxwell, the oldest architecture that a driver branch of the last ten years supports.
 const FIRST_MAXWELL: u16 = 0x1340;
 
-/// Whether the GPU is older than every GPU that the driver supports, and other GPUs work: the GPU is then a display
-/// card.
+/// Returns whether the GPU is older than all GPUs that the driver supports, and other GPUs work. Such a GPU is a
+/// display card.
 fn is_legacy_card(node: &Node<'_>, gpu: &Gpu) -> bool {
     let id = node.pci_of(gpu).and_then(|entry| u16::from_str_radix(entry.device_id.as_deref()?, 16).ok());
     id.is_some_and(|id| id < FIRST_MAXWELL) && node.gpus.iter().any(|other| other.answers)
@@ -70,8 +70,8 @@ fn as_legacy_card(draft: Draft) -> Draft {
     )
 }
 
-/// Returns findings from lines about a rejected GPU that do not name the GPU. These lines are ignored if NVML responds for
-/// every GPU on the bus, or if the driver does not work for another reason.
+/// Returns findings from lines about a rejected GPU that do not name the GPU. The lines are ignored if NVML responds
+/// for every GPU on the bus, or if the driver does not work for another reason.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let both_read = node.inventory().is_some() && node.host().is_some();
     if node.driver.is_broken() || both_read && node.listed().all(|gpu| gpu.answers) {
@@ -93,7 +93,7 @@ pub(super) fn explain_absent_driver(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         return;
     }
     let is_absent = |draft: &Draft| draft.rule.about == About::DriverAbsent;
-    // The lines name the GPUs: then there is a finding about each of them.
+    // If the lines name the GPUs, there is a finding about each of them.
     if let Some(first) = drafts.iter().position(|draft| draft.rule.id == WRONG_DRIVER.id) {
         let absent: Vec<Draft> = drafts.iter().filter(|draft| is_absent(draft)).cloned().collect();
         let evidence: Vec<String> = absent.into_iter().flat_map(|draft| draft.evidence).collect();
@@ -107,7 +107,7 @@ pub(super) fn explain_absent_driver(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Adds the lines about an unsupported GPU, and the solution that they name.
+/// Adds the lines about an unsupported GPU, and the solution that these lines recommend.
 fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let why = events.iter().find_map(|event| event.sub_code.as_deref()).unwrap_or_default();
     let advice = match why {

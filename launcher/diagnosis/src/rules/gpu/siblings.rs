@@ -1,7 +1,7 @@
 //! Rules about GPUs that are much hotter or slower, or draw much less power, than most GPUs of their model.
 //!
-//! Only GPUs with the same product name are compared. There must be enough of them for a majority, and GPUs under load
-//! are compared with GPUs under load only.
+//! Only GPUs with the same product name are compared, and only if there are enough of them for a majority. GPUs under
+//! load are compared only with GPUs under load.
 
 use std::collections::BTreeMap;
 
@@ -34,13 +34,14 @@ rules! {
 /// Minimum number of GPUs for a majority.
 const MIN_GPUS: usize = 3;
 
-/// Minimum temperature difference of a finding. The position in the air stream explains about 10 °C.
+/// Minimum temperature difference for a finding. The position in the air flow explains about 10 °C.
 const HOTTER_CELSIUS: i32 = 15;
 
-/// Minimum temperature of a finding. Lower temperatures are harmless.
+/// Minimum temperature for a finding. Lower temperatures are harmless.
 const WARM_CELSIUS: i32 = 65;
 
-/// A GPU with less than this percentage of the usual clock is slow. The clocks of identical boards differ by a few percent.
+/// A GPU with a clock below this percentage of the usual clock is slow. The clocks of identical boards differ by a few
+/// percent.
 const SLOWER_PERCENT: u64 = 80;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -73,11 +74,11 @@ fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let Some(usual) = usual.and_then(|usual| i32::try_from(usual).ok()) else { return Vec::new() };
     let hot = group.iter().filter_map(|gpu| {
         let own = celsius(gpu).filter(|own| *own >= WARM_CELSIUS && own.saturating_sub(usual) >= HOTTER_CELSIUS)?;
-        // `thermal` reports a thermal slowdown.
+        // The rule `thermal` reports thermal slowdowns.
         if clock_events::mask_of(&node.telemetry_of(gpu)?.throttling) & clock_events::FAULTS != 0 {
             return None;
         }
-        // A much higher power draw is different work, which explains the temperature.
+        // A much higher power draw shows different work, which explains the temperature.
         let same_work = draw(gpu).zip(usual_draw).is_none_or(|(own, usual)| own * 5 <= usual * 6);
         same_work
             .then(|| Draft::on_gpu(HOT, gpu).with_evidence(format!("{own} °C, median of the other GPUs {usual} °C")))
@@ -85,16 +86,16 @@ fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     hot.collect()
 }
 
-/// A GPU with less than this percentage of the usual power draw at full load does other work, or waits.
+/// If a GPU at full load draws less than this percentage of the usual power, it does other work or waits.
 const LITTLE_POWER_PERCENT: i64 = 30;
 
-/// Load of a GPU that is never idle.
+/// Utilization of a GPU that is never idle.
 const FULL_LOAD_PERCENT: u32 = 95;
 
 fn draws_little(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let loaded = |gpu: &Gpu| {
         let now = node.telemetry_of(gpu)?;
-        // A program that computes in one MIG device is no full load.
+        // A program in one MIG device does not cause full load.
         node.load(gpu).filter(|load| matches!(load, Load::Percent(percent) if *percent >= FULL_LOAD_PERCENT))?;
         now.power.draw_milliwatts.map(i64::from)
     };
@@ -122,7 +123,7 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let slow = group.iter().filter_map(|gpu| {
         let own = loaded(gpu)?;
         let now = node.telemetry_of(gpu)?;
-        // `thermal` and `power` report the reason.
+        // The rules `thermal` and `power` report the reason.
         let known = clock_events::mask_of(&now.throttling) & clock_events::FAULTS != 0
             || power::clocks(gpu, now, node.load(gpu)).is_some();
         let far_below = !known && own.unsigned_abs() * 100 < usual.unsigned_abs() * SLOWER_PERCENT;
@@ -138,7 +139,8 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     slow.collect()
 }
 
-/// Returns the setting of a GPU that differs from the other GPUs and that the driver names as the reason of its clocks, and what to do.
+/// Returns the setting that differs from the other GPUs and that the driver reports as the reason for the clocks of the
+/// GPU, and the action.
 fn limited_by(node: &Node<'_>, group: &[&Gpu], gpu: &Gpu, now: &GpuTelemetry) -> Option<(String, &'static str)> {
     let mask = clock_events::mask_of(&now.throttling);
     let limit = |gpu: &Gpu| node.telemetry_of(gpu)?.power.limit_milliwatts.map(i64::from);

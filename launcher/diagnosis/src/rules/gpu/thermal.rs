@@ -1,8 +1,8 @@
 //! Rules about temperature: thermal slowdowns, temperatures at their limits, and the time in thermal slowdown.
 //!
-//! A low margin alone is no finding: some H100 firmware reports a `T.Limit` margin of zero or below on a healthy, cool
-//! GPU. A finding needs a temperature at an absolute limit, or a slowdown that the driver reports. Since Ada, drivers
-//! may report the margin only: then the margin counts if the GPU is warm.
+//! A low margin alone is not a finding, because some H100 firmware reports a `T.Limit` margin of zero or below on a
+//! healthy, cool GPU. A finding requires a temperature at an absolute limit, or a slowdown that the driver reports.
+//! Since Ada, drivers may report only the margin. In that case, the margin counts if the GPU is warm.
 
 use jiff::SignedDuration;
 
@@ -41,20 +41,20 @@ rules! {
         reads "telemetry.throttling.violations, telemetry.sample";
 }
 
-/// A GPU that is closer than this to its slowdown limit is reported.
+/// A GPU is reported if it is closer than this to its slowdown temperature.
 const NEAR_CELSIUS: i32 = 5;
 
 /// A GPU that slows down counts as at its limit if it is at most this much cooler than the limit.
 const AT_LIMIT: i32 = 2;
 
-/// A GPU that is hotter than the other GPUs by this much has a problem with its cooling.
+/// If a GPU is hotter than the other GPUs by this much, its cooling has a problem.
 const MUCH_HOTTER: i32 = 15;
 
-/// No data center GPU has a slowdown limit below this: a used-up margin at a lower temperature is a quirk of the
-/// firmware.
+/// No data center GPU has a slowdown temperature below this. If the margin is zero at a lower temperature, the firmware
+/// reports it incorrectly.
 const WARM_CELSIUS: i32 = 75;
 
-/// If thermal slowdown is active for at least one second in this many seconds, there is a finding.
+/// There is a finding if thermal slowdown is active for at least one second in this many seconds.
 const NOTABLE_SHARE: u64 = 20;
 
 /// Shorter slowdowns are normal.
@@ -65,7 +65,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     for gpu in &node.gpus {
         let Some(now) = node.telemetry_of(gpu) else { continue };
         let slowed = slowdown(node, gpu, now);
-        // During a slowdown the temperature is evidence of the slowdown, not another finding.
+        // During a slowdown, the temperature is evidence of the slowdown, not a separate finding.
         let limits = limits(gpu, &now.temperature);
         drafts.extend(limits.into_iter().filter(|draft| slowed.is_none() || draft.rule != TOO_HOT));
         let is_slowed = slowed.is_some();
@@ -91,8 +91,8 @@ fn slowdown(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
         return None;
     };
     let mut draft = Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now));
-    // The driver trims the clock of a GPU near its target temperature. This is normal if the GPU is not slower than others, not
-    // hotter than others and not close to its limit.
+    // Near its target temperature, the driver lowers the clock of a GPU. This is normal if the GPU is neither slower
+    // nor hotter than others and not close to its limit.
     let Temperature { gpu_celsius, slowdown_celsius, .. } = now.temperature;
     let at_limit = gpu_celsius.zip(slowdown_celsius).is_some_and(|(celsius, limit)| celsius + AT_LIMIT >= limit);
     let is_hot = at_limit || hotter_than_others(node, gpu, now).is_some();
@@ -119,7 +119,7 @@ fn other_clocks(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
     others.filter_map(|other| node.telemetry_of(other)?.clocks.sm_mhz).collect()
 }
 
-/// Returns whether the GPU is as fast as another one that is under load and has no thermal slowdown.
+/// Returns whether the GPU is as fast as another GPU that is under load and has no thermal slowdown.
 fn is_as_fast_as_others(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> bool {
     let others = node.gpus.iter().filter(|other| other.index != gpu.index);
     let mut cool = others.filter_map(|other| node.telemetry_of(other)).filter(|other| {
@@ -130,7 +130,7 @@ fn is_as_fast_as_others(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> bool 
     now.clocks.sm_mhz.is_some_and(|own| cool.any(|other| other.clocks.sm_mhz.is_some_and(|clock| clock <= own)))
 }
 
-/// Compares the clock with those of the other GPUs of the node: `SM clock 990 MHz, other GPUs 1770 to 1830 MHz`.
+/// Compares the clock with the clocks of the other GPUs of the node: `SM clock 990 MHz, other GPUs 1770 to 1830 MHz`.
 fn clock(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<String> {
     let own = now.clocks.sm_mhz?;
     let clocks = other_clocks(node, gpu);
@@ -180,19 +180,20 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the time under thermal slowdown. Drivers without the time of the policy have those of its two causes.
+/// Returns the time in thermal slowdown. Drivers that do not report this time report the times of its two causes.
 fn thermal_ms(times: &[Violation]) -> Option<u64> {
     let of = |policy: &str| times.iter().find(|one| one.policy == policy).map(|one| one.duration_ms);
     of("thermal").or_else(|| of("software_thermal").max(of("hardware_thermal")))
 }
 
-/// Returns a finding from the counters, which also contain slowdowns between two readings. `is_slowed`: whether the GPU slows
-/// down now, which is another finding.
+/// Returns a finding from the counters, which also include slowdowns between two readings. `is_slowed`: whether the GPU
+/// is slowed down now, which another finding reports.
 fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry, is_slowed: bool) -> Option<Draft> {
     let in_window = now.sample.as_ref().filter(|_| !is_slowed).and_then(|sample| {
         let lost = thermal_ms(&sample.throttled)?;
         let line = format!("thermal slowdown for {lost} ms of the last {}", evidence::window(sample));
-        // The driver trims the clock near the target temperature, which is normal if the GPU is not slower than others.
+        // Near the target temperature, the driver lowers the clock. This is normal if the GPU is not slower than
+        // others.
         let by_hardware = sample.throttled.iter().any(|one| one.policy == "hardware_thermal");
         let is_normal =
             !by_hardware && is_as_fast_as_others(node, gpu, now) && hotter_than_others(node, gpu, now).is_none();

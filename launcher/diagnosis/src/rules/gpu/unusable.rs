@@ -1,7 +1,7 @@
 //! Rules about GPUs that cannot be used: fell off the bus, lost, not initialized, or bound to another driver.
 //!
-//! For each GPU the PCI bus, NVML and the kernel log are compared. Each GPU gets one finding, the most certain one.
-//! `rules/kubernetes/gpus.rs` checks GPUs that are missing only in Kubernetes.
+//! The rules compare the PCI bus, NVML and the kernel log. Each GPU gets one finding, the most certain one.
+//! `rules/kubernetes/gpus.rs` finds GPUs that are missing only in Kubernetes.
 
 use crate::evidence;
 use crate::input::boards;
@@ -84,7 +84,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let device = node.pci_of(gpu);
-    // If NVML reads the GPU, one of the two readings is wrong: another rule reports this.
+    // If NVML can read the GPU, one of the two readings is wrong. Another rule reports this.
     let silent = device.is_some_and(|device| device.answers == Some(false)) && !node.is_readable(gpu);
     let events: Vec<(usize, &KernelEvent)> =
         node.timeline.unexplained().filter(|(_, event)| is_off_bus(event) && concerns(event, gpu)).collect();
@@ -102,7 +102,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if let Some(problem) = node.gpu_problem(gpu, &[codes::TIMEOUT]) {
         return Some(Draft::on_gpu(UNRESPONSIVE, gpu).with_evidence(evidence::reason(&problem.why)));
     }
-    // No call to the GPU succeeded, for a reason other than those above, usually `Unknown Error`.
+    // All calls to the GPU failed, for a reason other than those above, usually `Unknown Error`.
     if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
         return Some(
             Draft::on_gpu(REFUSED, gpu).with_evidence(evidence::reason(&problem.why)).with_all_evidence(counted(node)),
@@ -123,7 +123,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     if gpu.from_log && node.host().is_some() {
         draft = draft.with_evidence("the GPU is no longer on the PCI bus");
     }
-    // The GPU fell off the bus and responds again after a bus reset. The cause is still unknown. NVML's response
+    // The GPU fell off the bus and responds again after a bus reset. The cause is still unknown, and NVML's response
     // may be older than the loss.
     let settled = node.age(draft.when).is_some_and(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
@@ -153,10 +153,10 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         .with_all_evidence(preceding_errors(node, events))
 }
 
-/// Action for a GPU whose slot reported that no card is in it.
+/// Action for a GPU if its slot reported that it is empty.
 const SLOT: &str = "While {node} is down, check the seating, the riser and the power of the slot of {gpu}: {words} before {gpu} was lost.";
 
-/// Returns the report of the slot, if the event is a report that points to seating, power or a person at the machine.
+/// Returns the report of the slot if the event indicates the seating, the power supply or a person at the machine.
 fn of_slot(event: &KernelEvent) -> Option<&'static str> {
     match event.sub_code.as_deref().filter(|_| event.kind == Kind::PcieLink)? {
         "card_not_present" => Some("the slot reported that no card is in it"),
@@ -175,7 +175,7 @@ fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     Some(format!("in use by pod {pod}, container {}", evidence::data(&allocation.container)))
 }
 
-/// Returns the identity of the board, which an RMA needs: `UUID GPU-…, serial 16…`. NVML no longer reports these values.
+/// Returns the identity of the board for an RMA: `UUID GPU-…, serial 16…`. NVML no longer reports these values.
 fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let of_gpu = |event: &&KernelEvent| concerns(event, gpu);
     let logged = node.timeline.current().filter(of_gpu).find_map(|event| event.details.get("board_serial"));
@@ -201,7 +201,7 @@ fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<St
     quoted.take(2).collect()
 }
 
-/// Replaces the advice to return a GPU, if several GPUs fell off the bus, or two in the same moment.
+/// Replaces the advice to return a GPU if several GPUs fell off the bus, or two at the same moment.
 fn shared_cause(drafts: &mut [Draft]) {
     let fell = |draft: &Draft| draft.rule.id == OFF_BUS.id && draft.severity > Severity::Info;
     let fallen: Vec<&Draft> = drafts.iter().filter(|draft| fell(draft)).collect();
@@ -220,7 +220,7 @@ fn counted(node: &Node<'_>) -> Option<String> {
     (nvml != pci).then(|| format!("NVML lists {}, PCI lists {pci}", evidence::count(nvml, "GPU")))
 }
 
-/// Returns a finding about a GPU on the bus that is missing from NVML, although NVML works.
+/// Returns a finding about a GPU that is on the bus but missing from NVML, although NVML works.
 fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     let inventory = node.inventory()?;
     let listed = gpu.index.is_some() || inventory.gpus.iter().any(|other| other.pci_address == gpu.pci);
@@ -229,7 +229,7 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     }
     match device.driver.as_deref() {
         Some("vfio-pci") => Some(passthrough(gpu)),
-        // There is one finding about the driver if no GPU works.
+        // If no GPU works, there is one finding about the driver.
         Some("nouveau") if inventory.gpus.is_empty() => None,
         Some("nouveau") if is_other_card(node, device) => {
             Some(Draft::on_gpu(OTHER_CARD, gpu).with_evidence("bound to nouveau; NVML lists no GPU of this model"))
@@ -258,7 +258,7 @@ fn probe_failed<'n>(node: &Node<'n>) -> impl Iterator<Item = &'n KernelEvent> {
     node.timeline.of_kind(Kind::ProbeFailed).filter(|event| event.sub_code.as_deref() == Some("failed"))
 }
 
-/// Returns whether no GPU that NVML lists has the device id of this one.
+/// Returns whether NVML lists no GPU with the same device id.
 fn is_other_card(node: &Node<'_>, device: &PciGpu) -> bool {
     let id = device.device_id.as_ref();
     let is_same = |gpu: &Gpu| node.pci_of(gpu).and_then(|known| known.device_id.as_ref()) == id;
@@ -270,8 +270,8 @@ fn passthrough(gpu: &Gpu) -> Draft {
     Draft::on_gpu(PASSTHROUGH, gpu).with_evidence("bound to vfio-pci")
 }
 
-/// Replaces the reboot by a power cycle if the GPU could not start because its protected memory (WPR2) was still in use: a warm reboot
-/// does not end this state.
+/// Replaces the reboot by a power cycle if the GPU could not start because its protected memory (WPR2) was still in
+/// use. A warm reboot does not end this state.
 fn needs_cold_start(node: &Node<'_>, draft: &mut Draft) {
     let is_of_it = |event: &&KernelEvent| {
         let place = (&event.pci_address, &draft.scope.pci);
@@ -291,7 +291,8 @@ fn needs_cold_start(node: &Node<'_>, draft: &mut Draft) {
     );
 }
 
-/// Adds what decides in a virtual machine whether the driver can initialize a GPU: the reboot of the machine alone may not reset the GPU.
+/// For a virtual machine, adds the condition for the initialization of a GPU: the reboot of the machine alone may not
+/// reset the GPU.
 fn of_virtual_machine(node: &Node<'_>, draft: &mut Draft) {
     let fails = matches!(draft.rule.id, id if id == INIT_FAILED.id || id == NOT_IN_NVML.id);
     if !fails || draft.severity < Severity::Critical || draft.action != ActionCode::DrainAndReboot {
@@ -310,7 +311,8 @@ fn is_init_failure(event: &KernelEvent) -> bool {
     event.kind == Kind::RmInitFailed || is_xid(event, &[143])
 }
 
-/// Returns a finding if the log says that the driver could not initialize the GPU. A later attempt may have succeeded.
+/// Returns a finding if the log reports that the driver could not initialize the GPU. A later attempt may have
+/// succeeded.
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let failed = |event: &&KernelEvent| is_init_failure(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
@@ -331,7 +333,7 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(draft.with_severity(severity).with_evidence("NVML can read the GPU now").with_action(ActionCode::Watch, watch))
 }
 
-/// Returns a finding from lines without an address: older drivers only log the minor number of the GPU, or nothing.
+/// Returns a finding from lines without an address. Older drivers log only the minor number of the GPU, or nothing.
 fn uninitialized_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     let found = drafts.iter().any(|draft| draft.rule.id == INIT_FAILED.id || draft.rule.id == NOT_IN_NVML.id);
     let nameless = node.timeline.of_kind(Kind::RmInitFailed).filter(|event| event.pci_address.is_none());
@@ -357,8 +359,8 @@ fn uninitialized(node: &Node<'_>, gpu: &Gpu) -> Draft {
         .with_all_evidence(probe)
 }
 
-/// Finds GPUs that fell off the bus and that no other source lists: the report has no `host` section, or the device is
-/// gone from PCI.
+/// Finds GPUs that fell off the bus and that no other source lists, because the report has no `host` section, or
+/// because the device is gone from PCI.
 fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let unknown = node

@@ -35,13 +35,14 @@ rules! {
 
 const GIB: u64 = 1 << 30;
 
-/// Percent of a limit from which it is almost reached.
+/// A limit is almost reached from this percentage on.
 const NEAR_PERCENT: u64 = 90;
 
-/// Percent of five minutes from which waiting for memory is thrashing.
+/// Percentage of five minutes. If waiting for memory takes at least this long, the node is thrashing.
 const MEMORY_PERCENT: u32 = 20;
 
-/// Percent of five minutes from which waiting for disks is named. Reading a data set or writing a checkpoint keeps disks busy, too.
+/// Percentage of five minutes. Waiting for disks is reported from this value on, because reading a data set or writing
+/// a checkpoint also keeps disks busy.
 const IO_PERCENT: u32 = 80;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -55,7 +56,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Judges by the share and by the amount: five percent of a large disk are much space.
+/// Checks the percentage and the amount of free space, because five percent of a large disk are much space.
 fn full(of: &FileSystem) -> Option<Draft> {
     if of.read_only || of.total_bytes == 0 {
         return None;
@@ -126,7 +127,7 @@ fn near(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
         (
             "inotify instances of root",
             "fs.inotify.max_user_instances",
-            // At the limit, the finding about the device plugin has them.
+            // If the limit is reached, the finding about the device plugin reports it.
             instances.filter(|(limit, used)| used < limit).map(|(limit, used)| Level { used, limit }),
         ),
     ];

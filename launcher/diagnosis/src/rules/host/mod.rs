@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about the host of the GPUs: full tables and file systems, missing parts, clock, state of the kernel.
+//! `GROUPS`: the rules about the host of the GPUs: limits, file systems, pressure, CPUs, memory of sockets, services, clock, kernel taint.
 
 mod levels;
 mod parts;
@@ -11,7 +11,7 @@ use crate::rule::RuleGroup;
 pub(crate) const GROUPS: &[RuleGroup] =
     &[RuleGroup::new(levels::RULES, levels::check), RuleGroup::new(parts::RULES, parts::check)];
 
-/// Returns the levels of the node, if the probe read the files of the node and not those of a container.
+/// Returns the levels of the node, if the probe read the files of the node, not the files of a container.
 fn levels_of<'a>(node: &Node<'a>) -> Option<&'a HostLevels> {
     node.host().filter(|_| node.shows_files_of_node())?.levels.as_ref()
 }

@@ -1,4 +1,4 @@
-//! Rules about CPUs that are offline or slow, sockets that differ, the clock, and a kernel that marks itself as damaged.
+//! Rules about CPUs that are offline or slow, memory of sockets, services that do not run, the clock, and a tainted kernel.
 
 use crate::evidence;
 use crate::input::boards;
@@ -16,8 +16,8 @@ rules! {
             powersave is normal.",
         reads "host.levels.cpus", in_plan WorkContinues;
     OFFLINE: "cpus-offline" Warning Hardware None, "Some CPUs of the node are offline",
-        Watch "Find out why the CPUs of {node} are offline (kernel log of the boot, BMC, rasdaemon). If nobody took them offline, check the processor.",
-        means "The kernel knows CPUs that it does not use, and this is not the second thread of each core.",
+        Watch "Find out why the CPUs of {node} are offline (kernel log of the boot, BMC, rasdaemon). If they were not disabled on purpose, check the processor.",
+        means "The kernel lists CPUs that are offline, and these are not only the second threads of the cores.",
         reads "host.levels.cpus, inventory.virtualization_mode", in_plan WorkContinues;
     SOCKETS: "cpu-sockets-differ" Warning Hardware None, "A CPU socket has less memory or fewer CPUs than the other",
         Watch "Compare the memory modules (DIMMs) and processors of {node} in the BMC with what was installed, and replace or reseat what is missing at the \
@@ -44,10 +44,10 @@ rules! {
 const GOVERNOR_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/pm/cpufreq.html");
 const TAINT_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/tainted-kernels.html");
 
-/// Frequency drivers whose governor `powersave` raises the frequency with the load.
+/// CPU frequency drivers whose governor `powersave` raises the frequency with the load.
 const SCALE_WITH_POWERSAVE: [&str; 2] = ["intel_pstate", "amd-pstate-epp"];
 
-/// If at least this part of the CPUs is offline, somebody chose that.
+/// If at least one CPU in this number is offline, an administrator probably disabled these CPUs.
 const CHOSEN_PART: u32 = 4;
 
 /// A node that booted more recently than this may still be setting its clock.
@@ -56,11 +56,12 @@ const BOOTING_SECONDS: u64 = 3600;
 /// A node that booted more recently than this may still be starting its services.
 const STARTING_SECONDS: u64 = 600;
 
-/// Time services that set the clock of the system. `ptp4l` alone sets the clock of a network card.
+/// Time services that set the system clock. `ptp4l` alone sets only the clock of a network card.
 const SETS_CLOCK: [&str; 4] = ["chronyd", "systemd-timesyn", "ntpd", "phc2sys"];
 
-/// Bits of the kernel's taint that show damage: the bit, the meaning, and the names of kernel lines that other rules judge. Modules that are
-/// proprietary, unsigned or out of tree, warnings and workarounds for the firmware are normal on a GPU node.
+/// Bits of the kernel taint that show damage: the bit, the meaning, and the names of kernel lines that other rules
+/// check. On a GPU node, it is normal that modules are proprietary, unsigned or out of tree, and that there are
+/// warnings or firmware workarounds.
 const DAMAGE: [(u32, &str, &[&str]); 3] = [
     (4, "M: a processor reported a machine check", &[]),
     (5, "B: a page of memory was in a wrong state", &["bug"]),
@@ -82,7 +83,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     found.into_iter().flatten().collect()
 }
 
-/// Finds services that are enabled and have no process. A node that has just booted may still be starting them.
+/// Finds services that are enabled but have no process. A node that has just booted may still be starting them.
 fn not_running(node: &Node<'_>) -> Option<Draft> {
     let host = node.host()?;
     let is_up = host.uptime_seconds.is_some_and(|uptime| uptime >= STARTING_SECONDS);
@@ -106,12 +107,12 @@ fn governor(cpus: &Cpus) -> Option<Draft> {
     Some(Draft::on_node(GOVERNOR).with_severity(severity).with_evidence(line))
 }
 
-/// Finds CPUs that are offline, without the second threads of cores, which settings against attacks turn off.
+/// Finds CPUs that are offline, except the second threads of cores, which settings against attacks disable.
 fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
     let Cpus { present, online, .. } = *cpus;
     let without_threads = ["off", "forceoff"].contains(&cpus.smt.as_deref().unwrap_or_default());
     let expected = if without_threads { present / 2 } else { present };
-    // Half of the CPUs are the second threads, unless the cores have none.
+    // Half of the CPUs are second threads, unless the cores have only one thread.
     let has_no_threads = cpus.smt.as_deref() == Some("notsupported");
     if online >= expected || (online.saturating_mul(2) == present && !has_no_threads) {
         return None;
@@ -123,7 +124,8 @@ fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
     Some(Draft::on_node(OFFLINE).with_severity(severity).with_evidence(line))
 }
 
-/// Minimum difference of the memory of two sockets: the smallest module of a server has 8 GiB, of which the firmware can reserve some.
+/// Minimum difference in memory between two sockets. The smallest memory module of a server has 8 GiB, and the firmware
+/// can reserve a part of it.
 const MODULE: u64 = 7 << 30;
 
 fn sockets(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
@@ -152,7 +154,7 @@ fn clock(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
     let clock = levels.clock.as_ref().filter(|clock| clock.is_synchronized == Some(false))?;
     node.host()?.uptime_seconds.filter(|uptime| *uptime >= BOOTING_SECONDS)?;
     let service = clock.service.as_deref();
-    // Without a time service in a virtual machine, the hypervisor sets its clock.
+    // In a virtual machine without a time service, the hypervisor sets the clock.
     if service.is_none() && boards::is_virtual_machine(node) {
         return None;
     }
@@ -166,7 +168,7 @@ fn clock(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
     Some(Draft::on_node(CLOCK).with_severity(severity).with_evidence(line))
 }
 
-/// Finds damage that no line of the kernel log shows. If there are lines, their rules judge them.
+/// Finds damage that no line of the kernel log reports. If there are lines, other rules check them.
 fn tainted(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
     let taint = levels.kernel_taint?;
     let events = || node.timeline.events.iter().filter(|event| event.history.is_none()).map(|event| event.fact);

@@ -1,4 +1,4 @@
-//! Tests of the rules about the host: each fault with a node that is similar and healthy.
+//! Tests of the rules about the host. Each fault is tested together with a similar healthy node.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ fn of(levels: HostLevels) -> Vec<(&'static str, Severity)> {
     found(&report(levels))
 }
 
-/// Returns what is found on a virtual machine.
+/// Returns the findings on a virtual machine with these levels.
 fn of_virtual(levels: HostLevels) -> Vec<(&'static str, Severity)> {
     let mut report = report(levels);
     let gpus = report.sections.inventory.iter_mut().flat_map(|section| &mut section.data).flat_map(|all| &mut all.gpus);
@@ -221,7 +221,7 @@ fn the_clock_of_a_virtual_machine_may_be_kept_by_the_hypervisor() {
 #[test]
 fn damage_of_the_kernel_is_named_if_its_lines_are_gone() {
     let tainted = |taint| HostLevels { kernel_taint: Some(taint), ..HostLevels::default() };
-    // Proprietary, out-of-tree and unsigned modules, a warning, a workaround for the firmware.
+    // These bits are for proprietary, out-of-tree and unsigned modules, a warning, and a firmware workaround.
     assert_eq!(of(tainted(1 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13)), []);
     assert_eq!(of(tainted(1 | 1 << 7)), [("kernel-tainted", Severity::Warning)]);
     assert_eq!(of(tainted(1 << 4)), [("kernel-tainted", Severity::Warning)]);

@@ -1,4 +1,4 @@
-//! Rules about the ComputeDomain of the node: its IMEX daemon there, and the other nodes of the domain.
+//! Rules about the ComputeDomain of a node: its IMEX daemon on the node, and the other nodes of the domain.
 
 use jiff::SignedDuration;
 
@@ -22,7 +22,7 @@ rules! {
         reads "kubernetes.compute_domain, kubernetes.nvidia_pods, host.services, host.stack_log, topology.fabric";
     OTHERS: "compute-domain-incomplete" Info Fabric IMEX_DOC, "Other nodes of the node's ComputeDomain are missing or not ready",
         Watch "Diagnose the nodes that the evidence names. {node} itself is ready in its ComputeDomain.",
-        means "The ComputeDomain of the node has fewer nodes than it shall have, or nodes whose IMEX daemon is not ready. The node itself is ready.",
+        means "The ComputeDomain of the node has fewer nodes than it should have, or nodes whose IMEX daemon is not ready. The node itself is ready.",
         reads "kubernetes.compute_domain";
 }
 
@@ -30,7 +30,7 @@ rules! {
 const IMEX_DOC: Option<&str> = Some("https://docs.nvidia.com/multi-node-nvlink-systems/imex-guide/");
 /// A daemon or domain younger than this may still be starting.
 const STARTING: SignedDuration = SignedDuration::from_mins(5);
-/// Name of the container and of the process that start IMEX.
+/// Name of the container and the process that start IMEX.
 const DAEMON: &str = "compute-domain-daemon";
 /// Maximum number of nodes in the evidence.
 const NAMED: usize = 6;
@@ -42,8 +42,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     member(node).or_else(|| others(node)).into_iter().collect()
 }
 
-/// Returns an entry if the ComputeDomain could not be read. The verdict does not depend on it, because the pod of its daemon and the
-/// processes of the node show most faults.
+/// Returns an entry if the ComputeDomain could not be read. The verdict does not depend on this entry, because the
+/// daemon's pod and the processes of the node show most faults.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let why = node.kubernetes.compute_domain_unread.iter();
     why.map(|why| Unread { fact: Unknown::new("ComputeDomain", why.clone()), decides: false }).collect()
@@ -56,7 +56,7 @@ fn daemons<'a>(node: &Node<'a>) -> impl Iterator<Item = &'a NvidiaPod> {
     all.iter().filter(is_daemon)
 }
 
-/// Checks the daemon of the node: its pod, its state in the domain, and the program that it starts.
+/// Checks the daemon of the node: its pod, its state in the domain, and the IMEX program that it starts.
 fn member(node: &Node<'_>) -> Option<Draft> {
     let failing = daemons(node).filter(|pod| !pod.ready).find_map(|pod| pods::failing(node, pod));
     let now = pods::time_of_api(node);
@@ -82,7 +82,7 @@ fn member(node: &Node<'_>) -> Option<Draft> {
         Some(failing) => explained(node, failing, draft),
         None => draft,
     };
-    // The rule about two daemons names the cause.
+    // The rule about two daemons reports this cause.
     let is_service = |service: &&syringe_core::facts::nvidia_stack::StackProcess| {
         service.name == "nvidia-imex" && service.pod_uid.is_none()
     };
@@ -97,7 +97,7 @@ fn member(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// Adds the state of the daemon's pod, its events and its log, and the action of the reason.
+/// Adds the state, the events and the log of the daemon's pod, and the action for the reason.
 fn explained(node: &Node<'_>, failing: &FailingPod<'_>, draft: Draft) -> Draft {
     let draft = draft.with_evidence(failing.description()).with_all_evidence(failing.warning());
     let log = failing.log_command().map(|command| format!(" Log: {command}.")).unwrap_or_default();
@@ -110,8 +110,8 @@ fn explained(node: &Node<'_>, failing: &FailingPod<'_>, draft: Draft) -> Draft {
     draft.with_action(code, format!("{text}{log} Then: {}.", pods::delete_command(failing.pod)))
 }
 
-/// Returns a line if the daemon's pod is ready and runs, but not the IMEX program that it starts. On a node whose GPUs are in no fabric
-/// of several nodes, the daemon starts none.
+/// Returns a line if the daemon's pod is ready and running, but the IMEX program is not running. If the GPUs of the
+/// node are in no fabric of several nodes, the daemon does not start IMEX.
 fn without_imex(node: &Node<'_>, pod: &NvidiaPod) -> Option<String> {
     let services = &node.host()?.services;
     let runs = |name: &str| {
@@ -242,7 +242,7 @@ mod tests {
         let service = report(json!([daemon(DAEMON), {"name": "nvidia-imex", "pid": 8}]));
         let found = found_in(service, cluster(pod(false, old), json!([]), 0));
         assert!(matches!(&found[..], [(_, Severity::Info, _)]), "{found:?}");
-        // Outside a fabric of several nodes, the daemon starts no IMEX.
+        // Outside a fabric of several nodes, the daemon does not start IMEX.
         let mut alone = report(json!([daemon(DAEMON)]));
         alone["sections"]["topology"]["data"]["gpus"][0]["fabric"] = json!({"state": "not_supported"});
         assert_eq!(found_in(alone, cluster(pod(true, old), own(true), 0)), []);

@@ -1,4 +1,4 @@
-//! Rules about DaemonSets that fit the node but have no pod on it, or a pod that is not ready.
+//! Rules about DaemonSets that match the node but have no pod on it, or a pod that is not ready.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -36,7 +36,7 @@ const MESSAGE: usize = 600;
 /// Maximum number of DaemonSets in the evidence.
 const NAMED: usize = 4;
 
-/// Components that the rules about NVIDIA's stack check in order: those rules report the first component that fails.
+/// Components that the rules about NVIDIA's stack check in order. Those rules report the first component that fails.
 const JUDGED_IN_ORDER: [Component; 5] = [
     Component::Driver,
     Component::ContainerToolkit,
@@ -66,14 +66,14 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     [drafts(MISSING, missing), drafts(NOT_READY, not_ready)].into_iter().flatten().collect()
 }
 
-/// Returns an entry if the DaemonSets could not be read. The verdict does not depend on the DaemonSets, because the
-/// resources and the pods of the node show most of the missing software.
+/// Returns an entry if the DaemonSets could not be read. The verdict does not depend on this entry, because the
+/// resources and pods of the node show most missing software.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let why = node.kubernetes.daemon_sets_unread.iter();
     why.map(|why| Unread { fact: Unknown::new("daemonsets", why.clone()), decides: false }).collect()
 }
 
-/// The reason of a problem, and the action that it calls for.
+/// The reason of a problem, and the action for the reason.
 type Why = (String, Option<(ActionCode, String)>);
 
 /// Returns one finding for each severity.
@@ -94,11 +94,11 @@ fn drafts(rule: Rule, found: Vec<(Severity, String, Option<Why>)>) -> Vec<Draft>
     [Severity::Warning, Severity::Info].into_iter().filter_map(of).collect()
 }
 
-/// Missing GPU software on a node is worse than another missing DaemonSet. A program that gets no GPU because all GPUs
-/// are in use does not indicate a fault of the node.
+/// Returns the severity. Missing GPU software on a node is worse than another missing DaemonSet. If a program gets no
+/// GPU because all GPUs are in use, the node has no fault.
 fn severity(node: &Node<'_>, set: &DaemonSetFacts) -> Severity {
     let has_gpus = !node.gpus.is_empty() || node.stack.advertises_gpus || node.kubernetes.labels.pci_present;
-    // The components after a broken component wait for the broken component.
+    // The components after a broken component wait for that component.
     let waits = set.pod.is_some() && node.stack.broken.is_some();
     match set.role {
         role if role.is_of_stack() && has_gpus && !waits => Severity::Warning,
@@ -108,7 +108,7 @@ fn severity(node: &Node<'_>, set: &DaemonSetFacts) -> Severity {
 }
 
 fn missing(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
-    // A plugin that is a service of the node does not need its DaemonSet.
+    // If the plugin is a service of the node, its DaemonSet is not needed.
     let replaced = set.role == DaemonSetRole::GpuPlugin && crate::input::stack::plugin_service(node).is_some();
     if set.pod.is_some() || replaced || set.rolling_out && set.refusal.is_none() {
         return None;
@@ -117,8 +117,7 @@ fn missing(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
     Some(format!("DaemonSet {} has no pod on the node{why}", full_name(set)))
 }
 
-/// For a DaemonSet whose pod is not ready, returns the name of the DaemonSet, the state of the pod, and why the pod is
-/// not ready.
+/// For a DaemonSet whose pod is not ready, returns the name of the DaemonSet, the state of the pod, and the reason.
 fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<(String, Option<String>)> {
     let pod = set.pod.as_ref().filter(|pod| !pod.ready && !pod.deleting)?;
     let own = node.stack.broken.as_ref().is_some_and(|broken| broken.failing_pod.pod.uid == pod.uid);

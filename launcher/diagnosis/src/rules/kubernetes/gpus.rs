@@ -1,6 +1,6 @@
-//! Rules that compare the GPUs in Kubernetes and the kubelet with the GPUs of the node.
+//! Rules that compare the GPUs in Kubernetes and the kubelet with the GPUs of the node, and rules about conditions of other monitors.
 //!
-//! If all GPUs of a node have disappeared, no rule about a single GPU applies. Therefore the number of GPUs is compared with
+//! If all GPUs of a node are missing, no rule about a single GPU applies. Therefore the number of GPUs is compared with
 //! the PCI bus (in `rules/gpu/unusable.rs`), the capacity, the labels, and the allocations of the kubelet.
 
 use crate::evidence;
@@ -33,8 +33,7 @@ rules! {
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
             kubernetes.instance_type", in_plan WorkContinues;
     CONTRADICTED: "gpu-count-contradicted" Warning Driver PLUGIN_DOC, "Sources contradict each other about the number of GPUs",
-        Watch "Find out which source is wrong before you repair {node}: restart GPU feature discovery (it writes \
-            nvidia.com/gpu.count anew), compare the label of the instance type with the machine, and run the diagnosis again. \
+        Watch "Find out which source is wrong before you repair {node}: restart GPU feature discovery (it writes nvidia.com/gpu.count again), compare the label of the instance type with the machine, and run the diagnosis again. \
             All GPUs that NVML lists can be used.",
         means "A label of the node names another number or product of GPUs than NVML, the PCI bus and the capacity: the label is \
             out of date or was set by hand. No GPU is known to be missing.",
@@ -85,7 +84,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(kubelet(node));
     if !node.kubernetes.gpu_conditions.is_empty() {
         let all: Vec<&str> = node.kubernetes.gpu_conditions.iter().map(String::as_str).collect();
-        // A monitor that did not measure reports no fault: its condition is only shown if there is no other.
+        // If a monitor did not measure, it reports no fault. Its condition is shown only if there is no other
+        // condition.
         let measured: Vec<&str> = all.iter().copied().filter(|text| !is_unmeasured(text)).collect();
         let is_unknown = measured.is_empty();
         let shown = if is_unknown { all } else { measured };
@@ -93,7 +93,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let conditions = shown.iter().map(|text| evidence::reason(text));
         let told = shown.iter().copied();
         let known = |text: &str| Some(phrases::known(Part::Program, text)?.meaning(text));
-        let reason = told.clone().find_map(known).map(|meaning| format!("its monitor says that {meaning}"));
+        let reason = told.clone().find_map(known).map(|meaning| format!("its monitor reports that {meaning}"));
         let reason = reason.or_else(|| told.clone().find_map(shapes::read).map(|reading| reading.quoted()));
         let reason = reason
             .or_else(|| told.clone().next().map(|text| format!("its monitor says \"{}\"", shapes::words_of(text))));
@@ -117,7 +117,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Joins a condition of another monitor with the finding about the same thing: that finding says what it means and what to do.
+/// Joins a condition of another monitor with the finding about the same subject, because the finding contains its
+/// meaning and the action.
 pub(super) fn refine(drafts: &mut [Draft]) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == CONDITION.id) else { return };
     let says = |draft: &Draft, id: &str| draft.evidence.iter().any(|line| subjects::is_about(line, id));
@@ -125,7 +126,7 @@ pub(super) fn refine(drafts: &mut [Draft]) {
     let condition = drafts[at].clone();
     let action = condition.action;
     let advice = format!(
-        "The condition is about the same thing as the finding {}. {} The monitor sets its condition back when it measures again.",
+        "The condition is about the same subject as the finding {}. {} The monitor resets its condition at its next measurement.",
         same.rule.id, same.advice
     );
     drafts[at] = condition
@@ -137,7 +138,7 @@ pub(super) fn refine(drafts: &mut [Draft]) {
 /// Action for a condition about a GPU that is no longer in the node.
 const CLEAR: &str = "Let the monitor measure {node} again (restart its pod there): the condition is about a GPU that the node no longer has.";
 
-/// Returns whether a condition names GPUs by their UUIDs, and none of them is in the node, although no GPU is missing.
+/// Returns whether a condition names GPUs by UUID that are not in the node, although no GPU is missing.
 fn is_about_absent_gpu(node: &Node<'_>, condition: &str) -> bool {
     let is_uuid = |word: &&str| word.len() == 40 && word.starts_with("GPU-");
     let words = condition.split(|one: char| !one.is_ascii_alphanumeric() && one != '-');
@@ -156,19 +157,19 @@ fn is_unmeasured(condition: &str) -> bool {
     name.ends_with(" is Unknown") || rest.starts_with("Unknown")
 }
 
-/// Returns whether any GPU has MIG enabled: then Kubernetes does not count whole GPUs.
+/// Returns whether any GPU has MIG enabled. Kubernetes then does not count whole GPUs.
 fn has_mig(node: &Node<'_>) -> bool {
     let section = node.mig().is_some_and(|mig| mig.gpus.iter().any(|gpu| gpu.mode.is_some_and(|mode| mode.current)));
     section
         || node.inventory().is_some_and(|all| all.gpus.iter().any(|gpu| gpu.mig_mode.is_some_and(|mode| mode.current)))
 }
 
-/// Returns whether the capacity is a multiple of the GPUs that the plugin registered, and NVML lists each of these: then
-/// the plugin offers several shares of each GPU (time-slicing of GKE, HAMi, Volcano). A plugin that still offers a lost GPU
-/// registers the name of that GPU.
+/// Returns whether the plugin advertises several shares of each GPU (time-slicing of GKE, HAMi, Volcano): the capacity
+/// is a multiple of the registered GPUs, and NVML lists each of these GPUs. If the plugin still advertises a lost GPU,
+/// it registers the name of that GPU.
 fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
     let listed = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
-    // With renamed resources, the plugin offers the shares as another resource.
+    // With renamed resources, the plugin advertises the shares as another resource.
     let whole = |one: &&RegisteredDevices| matches!(one.resource.as_str(), "nvidia.com/gpu" | "nvidia.com/gpu.shared");
     let Some(registered) = node.kubelet().and_then(|kubelet| kubelet.registered.iter().find(whole)) else {
         return false;
@@ -182,9 +183,9 @@ fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
 struct Expected {
     count: u32,
     source: String,
-    /// Why the number cannot be right, if another source contradicts it.
+    /// The reason why the number cannot be right, if another source contradicts it.
     doubt: Option<String>,
-    /// Whether the number is one of physical GPUs, which cannot be smaller than the number in NVML.
+    /// Whether this is a number of physical GPUs, which cannot be smaller than the number in NVML.
     is_physical: bool,
 }
 
@@ -192,7 +193,7 @@ struct Expected {
 fn expected(node: &Node<'_>, known: u32) -> Vec<Expected> {
     let cluster = node.kubernetes;
     let label = cluster.gpu_label_count.filter(|_| !has_mig(node));
-    // A plugin that offers several shares of each GPU multiplies the capacity, but feature discovery does not.
+    // A plugin that advertises several shares of each GPU multiplies the capacity, but feature discovery does not.
     let is_shared = |count: u32| {
         offers_shares(node, count)
             || (label == Some(known) && known > 0 && count > known && count.is_multiple_of(known))
@@ -201,14 +202,14 @@ fn expected(node: &Node<'_>, known: u32) -> Vec<Expected> {
     let type_name = cluster.instance_type.as_deref();
     let of_type = type_name.and_then(instance_types::of);
     let mut all = Vec::new();
-    // If several numbers are equal, the capacity is given as the source, because readers know the capacity better.
+    // If several numbers are equal, the capacity is named as the source, because most readers know it.
     all.extend(capacity.map(|count| Expected {
         count,
         source: "capacity".to_owned(),
         doubt: None,
         is_physical: false,
     }));
-    // With MIG devices of one size and the strategy single, the label counts these devices.
+    // With MIG devices of one size and the strategy `single`, the label counts these devices.
     all.extend(label.map(|count| Expected {
         count,
         source: "label nvidia.com/gpu.count".to_owned(),
@@ -226,8 +227,8 @@ fn expected(node: &Node<'_>, known: u32) -> Vec<Expected> {
     all
 }
 
-/// Returns another source than the label that counts as many GPUs as are known: the capacity and the registered devices, which the
-/// device plugin counts again whenever it starts, or the instance type.
+/// Returns a source other than the label that counts as many GPUs as are known. It is the capacity together with the
+/// registered devices, which the device plugin counts at each start, or the instance type.
 fn confirmed(node: &Node<'_>, known: u32, capacity: Option<u32>, of_type: Option<&InstanceType>) -> Option<String> {
     let registered = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
     let registered = registered.into_iter().find(|one| one.resource == "nvidia.com/gpu");
@@ -243,14 +244,14 @@ fn confirmed(node: &Node<'_>, known: u32, capacity: Option<u32>, of_type: Option
     same.map(|(_, source)| format!("{source}: {known}"))
 }
 
-/// Returns a sentence about a GPU that machines of this instance type do not have.
+/// Returns a sentence about a GPU model that machines of this instance type do not have.
 fn other_product(node: &Node<'_>, of_type: &InstanceType) -> Option<String> {
     let mut names = node.answering().filter_map(|gpu| gpu.name.as_deref());
     let name = names.find(|name| !of_type.has(name))?;
     Some(format!("machines of this type have {}, but NVML lists {}", of_type.product, evidence::data(name)))
 }
 
-/// Returns other signs in Kubernetes that the node has or had GPUs. These signs give no number of GPUs.
+/// Returns other signs in Kubernetes that the node has or had GPUs. They do not contain the number of GPUs.
 fn signs(node: &Node<'_>) -> Vec<String> {
     let cluster = node.kubernetes;
     let mut signs = Vec::new();
@@ -283,7 +284,7 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
     let on_pci = node.host().map(|host| host.pci_gpus.len());
     let in_nvml = node.inventory().map(|inventory| inventory.gpus.len());
     let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
-    // Other sections can list GPUs that the inventory lacks.
+    // Other sections can list GPUs that are not in the inventory.
     let none = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0 && known == 0;
     let sections = &node.report.sections;
     let (nvml, host) = (sections.get(SectionName::Inventory).problems(), sections.get(SectionName::Host).problems());
@@ -293,8 +294,8 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
     ];
     let claims = expected(node, known);
     let Some(highest) = claims.first() else {
-        // No finding if PCI was not read (a failure of NVML does not show that hardware is missing), or if only the
-        // files and GPUs of a container were read: a container may have no GPU.
+        // There is no finding if PCI was not read, because a failure of NVML does not show that hardware is missing.
+        // There is also none if only the files and GPUs of a container were read, because a container may have no GPU.
         if !none || on_pci.is_none() || !node.shows_whole_node() {
             return None;
         }
@@ -302,8 +303,8 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
         let rule = if signs.is_empty() { NOT_GPU_NODE } else { NONE_FOUND };
         return Some(Draft::on_node(rule).with_all_evidence(signs).with_all_evidence(counted));
     };
-    // There is a separate finding about GPUs that do not respond. Only a number that no other source contradicts shows
-    // that a GPU is missing.
+    // A separate finding reports GPUs that do not respond. A number shows that a GPU is missing only if no other source
+    // contradicts it.
     let draft = match claims.iter().find(|claim| claim.doubt.is_none() && claim.count > known) {
         _ if none && (on_pci.is_some() || in_nvml.is_some()) => {
             Draft::on_node(NONE_FOUND).with_evidence(highest.told())
@@ -325,7 +326,7 @@ impl Expected {
     }
 }
 
-/// Returns a finding about numbers that other sources contradict. A number that is too small harms no program.
+/// Returns a finding about numbers that other sources contradict. A number that is too small does not affect programs.
 fn contradicted(claims: &[Expected], known: u32) -> Option<Draft> {
     let wrong: Vec<&Expected> = claims.iter().filter(|claim| claim.doubt.is_some() || claim.is_small(known)).collect();
     let severity = match wrong.iter().any(|claim| claim.count > known) {
@@ -337,7 +338,7 @@ fn contradicted(claims: &[Expected], known: u32) -> Option<Draft> {
     (!wrong.is_empty()).then_some(draft)
 }
 
-/// Returns the number of GPUs in a source as text, or why there is no number.
+/// Returns the number of GPUs in a source as a text, or the reason why there is no number.
 fn count_of((source, lists): (&str, &str), count: Option<usize>, problems: Option<&[Problem]>) -> String {
     match (count, problems) {
         (Some(count), _) => format!("{lists} {}", evidence::count(count, "GPU")),
@@ -362,7 +363,8 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// Finds GPUs that work, or that Kubernetes expects on a node that was not read, but that are not advertised to Kubernetes.
+/// Finds GPUs that are not advertised to Kubernetes, although they work, or although Kubernetes expects them on a node
+/// that was not read.
 fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let cluster = node.kubernetes;
     // MIG devices are other resources.
@@ -379,7 +381,7 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         None => "Kubernetes capacity: no such resource",
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, {gpus}"));
-    // The kubelet keeps the resource of a device plugin that is gone, with the amount 0.
+    // After a device plugin is gone, the kubelet keeps its resource with the amount 0.
     if cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none() {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
                       Operator in the cluster of {node}.";
@@ -392,7 +394,7 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let draft = draft.with_all_evidence(gone);
     let unknown_dra = cluster.gpu_dra.is_none().then_some("it is not known whether a DRA driver manages the GPUs");
     let draft = draft.with_all_evidence(unknown_dra.map(str::to_owned));
-    // A DRA driver that is ready may publish the GPUs.
+    // A ready DRA driver may publish the GPUs.
     let mut pods = cluster.nvidia_pods.iter().flatten();
     if unknown_dra.is_some() && pods.any(|pod| pod.component == Component::DraDriver && pod.ready) {
         let advice = "Check with `kubectl get resourceslices` whether the DRA driver offers the GPUs of {node}.";
@@ -446,11 +448,11 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns whether a device id is a GPU or MIG device that NVML should list, but does not.
+/// Returns whether a device id belongs to a GPU or MIG device that NVML should list but does not.
 fn is_missing(node: &Node<'_>, device: &str) -> bool {
     let id = device.split("::").next().unwrap_or(device);
-    // There is a finding about a lost GPU, so its allocation is not reported again. If the UUID of the lost GPU is not
-    // known, an unlisted device may be that GPU.
+    // A separate finding reports a lost GPU, so its allocation is not reported again. If the UUID of the lost GPU is
+    // not known, any unlisted device may be this GPU.
     let may_be = |uuid: Option<&str>| uuid.is_none_or(|uuid| uuid == id);
     if node.gpus.iter().any(|gpu| !gpu.answers && may_be(gpu.uuid.as_deref())) {
         return false;

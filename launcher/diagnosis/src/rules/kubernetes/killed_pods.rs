@@ -1,4 +1,4 @@
-//! `check`: finds containers of NVIDIA's software that their memory limit ends again and again, except those that the stack waits for.
+//! `check`: finds containers of NVIDIA's software that are killed repeatedly because of their memory limit.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -11,22 +11,22 @@ use syringe_core::facts::kubernetes::node::{NvidiaContainer, NvidiaPod};
 
 rules! {
     about Workload;
-    KILLED: "nvidia-pod-out-of-memory" Warning Application None, "A container of NVIDIA's software is killed by its memory limit again and again",
+    KILLED: "nvidia-pod-out-of-memory" Warning Application None, "A container of NVIDIA's software is killed repeatedly because of its memory limit",
         FixLimits "Raise the memory limit of the container in the evidence.",
         means "Kubernetes ends a container of the exporter, of feature discovery or of another part of NVIDIA's software again and again, \
             because it uses more memory than its limit (OOMKilled). Its metrics or labels are missing; the GPUs are not affected.",
         reads "kubernetes.nvidia_pods";
 }
 
-/// A container that was restarted less often may have had one large request.
+/// Minimum number of restarts. With fewer restarts, the container may have had one large request.
 const OFTEN: u32 = 3;
 
-/// A container that has been running for longer than this has enough memory now.
+/// If a container has been running for longer than this, it has enough memory now.
 const SETTLED: SignedDuration = SignedDuration::from_hours(6);
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let all = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| !pod.deleting && pod.phase != "Succeeded");
-    // The finding about the first broken stage gives the same reason.
+    // The finding about the first broken stage already gives this reason.
     let broken = node.stack.broken.as_ref().map(|broken| broken.failing_pod.pod.uid.as_str());
     let others = all.filter(|pod| broken != Some(pod.uid.as_str()));
     others.flat_map(|pod| pod.containers.iter().filter_map(|container| killed(node, pod, container))).collect()

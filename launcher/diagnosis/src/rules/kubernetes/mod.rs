@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about advertised, allocated and used GPUs in Kubernetes, the node, and NVIDIA's stack.
+//! `GROUPS`: the rules about Kubernetes: advertised, allocated and used GPUs, the state of the node, NVIDIA's stack, logs of its pods.
 
 mod compute_domain;
 mod daemon_sets;

@@ -1,7 +1,7 @@
-//! `logs_to_read`: the pods whose log a finding tells to read. `add`: adds the words of these logs to the findings, when they were read.
+//! `logs_to_read`: the pods whose logs the findings advise to read. `add`: adds the lines of logs that were read to the findings.
 //!
-//! A finding advises to read a log only if that log could not be read: the program that calls the rules reads the logs of these pods, and
-//! applies the rules again.
+//! A finding advises to read a log only if the log could not be read. The caller of the rules reads the logs of these
+//! pods and applies the rules again.
 
 use crate::evidence;
 use crate::finding::Diagnosis;
@@ -16,7 +16,7 @@ use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, Nvidi
 use syringe_core::report::{Report, Section};
 use syringe_core::text::clean_keeping_end;
 
-/// Words by which texts name the log of a component, in lower case.
+/// Phrases with which texts name the log of a component, in lower case.
 const NAMES: [(&str, Component); 8] = [
     ("log of the driver pod", Component::Driver),
     ("log of the container toolkit", Component::ContainerToolkit),
@@ -32,14 +32,14 @@ const NAMES: [(&str, Component); 8] = [
 const LINES: usize = 3;
 /// Maximum length of a quoted line.
 const LINE: usize = 240;
-/// Number of characters by which a line is recognized that the evidence has already.
+/// Number of characters by which a line is recognized if the evidence already contains it.
 const RECOGNIZED: usize = 60;
 
-/// The words of an advice to read a log, and what replaces them when the log was read.
+/// Phrases that advise to read a log, and their replacements after the log was read.
 const READ: [(&str, &str); 2] =
     [("Read the log of", "See in the evidence the log of"), ("Check the log of", "See in the evidence the log of")];
 
-/// Returns the pods of NVIDIA's software whose logs the findings of a diagnosis name, and whose logs were not read.
+/// Returns the pods of NVIDIA's software whose logs the findings of a diagnosis name and that were not read.
 pub fn logs_to_read<'k>(report: &Report, kubernetes: &'k KubernetesFacts, diagnosis: &Diagnosis) -> Vec<&'k NvidiaPod> {
     let findings = diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info);
     let texts: Vec<&str> = findings.map(|finding| finding.action.text.as_str()).collect();
@@ -48,19 +48,19 @@ pub fn logs_to_read<'k>(report: &Report, kubernetes: &'k KubernetesFacts, diagno
     named_in(&texts, kubernetes).into_iter().filter(|pod| !is_read(pod)).collect()
 }
 
-/// Returns the pods of NVIDIA's software on a node whose logs the texts tell to read, and that are not linked yet.
+/// Returns the pods of NVIDIA's software on a node whose logs the texts advise to read and that are not linked yet.
 pub fn named_in<'k>(texts: &[&str], kubernetes: &'k KubernetesFacts) -> Vec<&'k NvidiaPod> {
     let is_linked = |pod: &NvidiaPod| kubernetes.linked_pods.iter().any(|linked| linked.pod.uid == pod.uid);
     let pods = kubernetes.nvidia_pods.iter().flatten();
     pods.filter(|pod| !is_linked(pod) && has_run(pod) && texts.iter().any(|text| names(text, pod))).collect()
 }
 
-/// Returns an advice without the part that tells to read a log which was read.
+/// Returns the advice without the part that advises to read the log of this pod.
 pub(crate) fn after_reading(advice: &str, pod: &NvidiaPod) -> String {
     READ.iter().fold(without_command(advice, pod), |text, (read, see)| text.replace(read, see))
 }
 
-/// Returns whether a text tells to read the log of a pod.
+/// Returns whether a text advises to read the log of a pod.
 fn names(text: &str, pod: &NvidiaPod) -> bool {
     let by_name = || text.contains(&format!(" logs {}", evidence::name(&pod.name)));
     let lower = text.to_ascii_lowercase();
@@ -112,12 +112,12 @@ mod tests {
     use super::*;
     use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
 
-    /// Returns the scenarios, and for each pod of NVIDIA's software the scenario in which that pod crashes.
+    /// Returns the scenarios. For each pod of NVIDIA's software, there is a scenario in which the pod crashes.
     fn nodes() -> Vec<(String, Report, KubernetesFacts)> {
         let mut all = Vec::new();
         for scenario in scenarios::all() {
             let (mut report, kubernetes) = (scenario.report(), scenario.expected.cluster.clone());
-            // The probe reads one log on the node; the others are read from the API server.
+            // The probe reads one log on the node. The other logs are read from the API server.
             let host = report.sections.host.as_mut().and_then(|section| section.data.as_mut());
             host.into_iter().for_each(|host| host.stack_log = None);
             for at in 0..kubernetes.nvidia_pods.iter().flatten().count() {
@@ -138,7 +138,7 @@ mod tests {
         all
     }
 
-    /// Tests all scenarios: a finding tells to read a log only if the log could not be read.
+    /// Tests in all scenarios that a finding advises to read a log only if the log could not be read.
     #[test]
     fn no_finding_tells_to_read_a_log_that_was_read() {
         let (mut asked, mut quoted) = (0, 0);

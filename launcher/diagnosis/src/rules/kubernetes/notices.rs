@@ -1,4 +1,4 @@
-//! Rules about what others have written on the Node object: maintenance and repair, states of operators, labels of another release.
+//! Rules about data that other systems write to the Node object: maintenance, repair, states of operators, and labels of another release.
 
 use crate::evidence;
 use crate::input::decisions;
@@ -17,15 +17,14 @@ rules! {
             else shows that it affects the GPUs.",
         reads "kubernetes.states";
     REPAIR: "node-in-repair" Warning Driver None, "Another system repairs or maintains the node, or has taken it out of service",
-        Watch "Leave {node} to the system in the evidence until that system has finished. A reset or reboot beside it can break its repair.",
-        means "A taint, label or annotation of a platform or a repair system says that it drains, repairs or maintains the node now, or that \
-            it took the node out of service.",
+        Watch "Leave {node} to the system in the evidence until that system has finished. A reset or reboot at the same time can disrupt its repair.",
+        means "A taint, label or annotation shows that a platform or a repair system drains, repairs or maintains the node now, or took the node out of service.",
         reads "kubernetes.decisions";
     ANNOUNCED: "node-maintenance-announced" Info Driver None, "Maintenance or a repair of the node is announced",
         Watch "Start long jobs on other nodes, and let the jobs on {node} save their state before the time or event in the evidence.",
         means "A platform has announced maintenance of the node, or repairs nodes with a condition that this node has.",
         reads "kubernetes.decisions";
-    OTHER_RELEASE: "node-label-of-another-release" Warning Driver None, "A label of feature discovery is not that of the node's present system",
+    OTHER_RELEASE: "node-label-of-another-release" Warning Driver None, "A label of feature discovery does not match the node's current system",
         UpdateSoftware "Let node feature discovery write the label of {node} again: check its worker there, then delete the driver pod. The label \
             is old and selects the image with which the driver is built (driver toolkit, precompiled driver), so it must match the node.",
         means "The release or kernel that node feature discovery wrote in a label differs from the one that runs: the driver's pod is made for \
@@ -38,7 +37,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let lines = states.iter().map(|state| evidence::reason(state));
     let reported = (!states.is_empty()).then(|| Draft::on_node(STATE).with_all_evidence(lines));
     let differs: Vec<String> = other_release(node).into_iter().chain(other_kernel(node)).collect();
-    // Where the GPUs respond, the label had no effect so far.
+    // If the GPUs respond, the label has had no effect so far.
     let severity = if node.answering().next().is_some() { Severity::Info } else { Severity::Warning };
     // Feature discovery writes its labels some minutes after a boot.
     let differs = (!differs.is_empty() && pods::is_settled(node))
@@ -46,10 +45,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     reported.into_iter().chain(differs).chain(decided(node)).collect()
 }
 
-/// Action for a node that the other system leaves as it is.
-const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence: the system that set the mark does nothing more.";
+/// Action for a node that the other system does not repair.
+const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence: the system that set the mark takes no further action.";
 
-/// Returns the findings about maintenance and repair by others.
+/// Returns the findings about maintenance and repair by other systems.
 fn decided(node: &Node<'_>) -> Vec<Draft> {
     let line = |decision: &Decision| {
         let Decision { owner, signal, next, at, .. } = decision;
@@ -67,7 +66,7 @@ fn decided(node: &Node<'_>) -> Vec<Draft> {
     acting.into_iter().chain(draft(ANNOUNCED, &announced)).collect()
 }
 
-/// Compares the release in the label with the one in the name of the operating system.
+/// Compares the release in the label with the release in the name of the operating system.
 fn other_release(node: &Node<'_>) -> Option<String> {
     let label = node.kubernetes.labels.os_release.as_deref()?;
     let image = node.kubernetes.os_image.as_deref()?;
@@ -81,11 +80,11 @@ fn other_release(node: &Node<'_>) -> Option<String> {
     })
 }
 
-/// Compares the kernel in the label with the one that runs.
+/// Compares the kernel version in the label with the running kernel.
 fn other_kernel(node: &Node<'_>) -> Option<String> {
     let label = node.kubernetes.labels.kernel.as_deref()?;
     let kernel = node.report.kernel.as_deref()?;
-    // The value of a label cannot have all characters of a version.
+    // The value of a label cannot contain all characters of a version.
     let plain = |text: &str| text.replace(|one: char| !one.is_ascii_alphanumeric(), "");
     (plain(label) != plain(kernel)).then(|| {
         format!("label kernel-version.full is {}, and the node runs {}", evidence::data(label), evidence::data(kernel))

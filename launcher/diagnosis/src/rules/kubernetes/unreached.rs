@@ -1,8 +1,7 @@
-//! Rules about the state of a node in Kubernetes: not Ready, under pressure, leaving, joining, a machine without a
-//! node.
+//! Rules about the state of a node in Kubernetes: not Ready, under pressure, being removed, joining, or a machine without a node.
 //!
-//! No probe reaches most of these nodes. So the findings quote all data of the API about the reason: the condition with
-//! its message, the Lease, the pods that do not start, the machine and the warnings.
+//! A probe cannot run on most of these nodes. Therefore the findings quote all data of the API about the reason: the
+//! condition with its message, the Lease, the pods that do not start, the machine and the warnings.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -36,12 +35,11 @@ rules! {
         means "The node is not Ready, because the kubelet gets no response from the container runtime.",
         reads "kubernetes.ready, kubernetes.conditions";
     RUNTIME_BROKEN: "node-runtime-configuration-broken" Critical Driver RUNTIME_DOC,
-        "The configuration of the container runtime did not load",
+        "The configuration of the container runtime was not loaded",
         UpdateSoftware "Correct the configuration of the container runtime on {node} and restart the runtime. `journalctl -u containerd` (or `crio`) \
-            says why its CRI plugin did not load, `containerd config dump` shows the merged files. Look at what was written last: the \
+            shows why its CRI plugin was not loaded, `containerd config dump` shows the merged files. Look at what was written last: the \
             drop-in file of the container toolkit, the default handler without a definition, disabled_plugins.",
-        means "The container runtime responds, but without the service of the CRI (Unimplemented): its CRI plugin is disabled, or did not load \
-            because of the configuration. The kubelet can start no pod.",
+        means "The container runtime responds, but without the service of the CRI (Unimplemented): its CRI plugin is disabled, or was not loaded because of the configuration. The kubelet can start no pod.",
         reads "kubernetes.ready, kubernetes.conditions";
     SILENT: "kubelet-not-reporting" Critical Driver None, "The kubelet of the node does not report",
         Watch "Find out whether {node} is up: check the console of the machine or of the cloud, then run `systemctl \
@@ -87,7 +85,7 @@ rules! {
 /// containerd's documentation of the configuration of its CRI plugin.
 const RUNTIME_DOC: Option<&str> = Some("https://github.com/containerd/containerd/blob/main/docs/cri/config.md");
 
-/// A cause for which a node is not Ready: words of the condition, in lower case, and the rule.
+/// A cause of a node that is not Ready: phrases of the condition in lower case, and the rule.
 const CAUSES: &[(&[&str], Rule)] = &[
     (&["node is shutting down", "nodeshutdown"], SHUT_DOWN),
     (&["unknown service runtime.v1", "code = unimplemented"], RUNTIME_BROKEN),
@@ -110,7 +108,7 @@ const TAINTS: [(&str, Rule); 5] = [
     ("aws-node-termination-handler/", LEAVING),
 ];
 
-/// The next step for a machine without a node, by the first condition that is not true.
+/// The next step for a machine without a node, selected by the first condition that is not true.
 const NOT_JOINED: [(&str, &str); 7] = [
     (
         "Launched",
@@ -173,10 +171,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// A warning about a Ready node that is older than this is history.
+/// A warning about a Ready node is ignored if it is older than this.
 const NOTICED_FOR: SignedDuration = SignedDuration::from_hours(6);
 
-/// Reasons of warnings that follow each start of a kubelet or node.
+/// Reasons of warnings that occur at each start of a kubelet or node.
 const OF_STARTS: [&str; 2] = ["InvalidDiskCapacity", "Rebooted"];
 
 /// Returns whether a warning about a Ready node is shown.
@@ -195,9 +193,9 @@ fn others(node: &Node<'_>) -> Vec<Draft> {
     };
     let network = other.iter().any(|condition| condition.name == "NetworkUnavailable");
     let rule = if network { NO_NETWORK } else { CONDITION };
-    // A condition with the status Unknown shows nothing about the node. The name of a check does not show which status
-    // is the healthy one, and the check may be wrong for the machine. If there are only such conditions, the finding is
-    // information.
+    // A condition with the status Unknown does not show a fault of the node. The name of a check does not show which
+    // status is healthy, and the check may not apply to the machine. If there are only such conditions, the finding has
+    // the severity `info`.
     let is_check = |name: &str| name.ends_with("Check") || name.ends_with("Test");
     let is_told = other.iter().any(|condition| condition.status != "Unknown" && !is_check(&condition.name));
     let severity = if is_told { Severity::Warning } else { Severity::Info };
@@ -216,7 +214,7 @@ fn not_ready(node: &Node<'_>) -> Draft {
     let severity = match () {
         () if joins => Severity::Info,
         () if reboot.is_some() => Severity::Warning,
-        // A probe that ran shows that the kubelet works again, or never stopped.
+        // If a probe ran, the kubelet works again or never stopped.
         () if node.host().is_some() => Severity::Warning,
         () => Severity::Critical,
     };
@@ -247,7 +245,7 @@ fn not_ready(node: &Node<'_>) -> Draft {
         None => draft,
     };
     let starting = cluster.starting_pods.iter().flatten().filter(|pod| message(pod).is_some()).take(NAMED);
-    // A pod on a node that does not report is in the state in which it was last seen.
+    // If a node does not report, the API shows the last reported state of its pods.
     let starting = starting.filter(|_| rule.id != SILENT.id).map(starting_line);
     draft
         .with_all_evidence(starting)
@@ -255,8 +253,8 @@ fn not_ready(node: &Node<'_>) -> Draft {
         .with_all_evidence(warnings(node, |_| true))
 }
 
-/// Returns the newest message of the container runtime about pods of the node that did not start. The message can show why
-/// the network plugin is not ready, or why the node stopped reporting.
+/// Returns the newest message of the container runtime about pods of the node that did not start. It can show why the
+/// network plugin is not ready, or why the node stopped reporting.
 fn why_none_starts(node: &Node<'_>, rule: Rule) -> Option<String> {
     if ![NO_NETWORK.id, SILENT.id, NOT_READY.id, RUNTIME_DOWN.id, RUNTIME_BROKEN.id].contains(&rule.id) {
         return None;
@@ -266,7 +264,7 @@ fn why_none_starts(node: &Node<'_>, rule: Rule) -> Option<String> {
     let of_stack = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| !pod.ready);
     let of_stack = of_stack
         .filter_map(|pod| Some((format!("{}/{}", pod.namespace, pod.name), pod.warning.as_ref()?.message.as_str())));
-    // A sandbox without a network is the effect, not the reason.
+    // A sandbox without a network is a consequence, not the reason.
     let told = starting.chain(of_stack).filter(|(_, text)| !text.to_lowercase().contains("network"));
     told.into_iter().find_map(|(pod, text)| {
         let phrase = phrases::known(Part::Start, text)?;
@@ -285,7 +283,7 @@ fn cause<'a>(node: &Node<'a>) -> (Rule, Option<&'a str>) {
     if node.kubernetes.deleting {
         return (LEAVING, None);
     }
-    // The message of the condition Ready comes first: other conditions can have another reason.
+    // The message of the condition Ready is checked first, because other conditions can have another reason.
     let conditions = &node.kubernetes.conditions;
     let (ready, others): (Vec<_>, Vec<_>) = conditions.iter().partition(|condition| condition.name == "Ready");
     let known = |condition: &&NodeConditionFact| {
@@ -308,7 +306,8 @@ fn taint<'a>(node: &Node<'a>) -> Option<(&'a str, Rule)> {
 /// Returns whether an object was created so recently that its node may be joining.
 fn is_young(node: &Node<'_>, created: Option<Timestamp>) -> bool {
     let age = pods::time_of_api(node).zip(created).map(|(now, created)| now.duration_since(created));
-    // The API server gives its time in whole seconds, so an object of this second can be from a moment later.
+    // The API server reports its time in whole seconds, so an object created in the same second can seem to be in the
+    // future.
     age.is_some_and(|age| age.abs() < JOINING_TIME)
 }
 
@@ -353,7 +352,7 @@ const NETWORK: [&str; 14] = [
     "netd",
 ];
 
-/// Returns the state of the DaemonSets of network plugins that have no ready pod on the node.
+/// Returns the states of the DaemonSets of network plugins that have no ready pod on the node.
 fn network_sets(node: &Node<'_>) -> Vec<String> {
     let sets = node.kubernetes.daemon_sets.iter().flatten().filter(|set| set.mismatch.is_none());
     let sets = sets.filter(|set| NETWORK.iter().any(|word| set.name.contains(word)));
@@ -391,7 +390,7 @@ fn starting_line(pod: &StartingPod) -> String {
     format!("pod {name} does not start: {}: {}", evidence::data(reason), clean_keeping_end(text, MESSAGE))
 }
 
-/// Returns whether the state of a machine says something about its node.
+/// Returns whether the state of a machine is informative for its node.
 fn is_told(machine: &MachineFacts) -> bool {
     machine.deleting || machine.failure.is_some() || !machine.conditions.is_empty()
 }
@@ -409,7 +408,7 @@ fn machine_line(machine: &MachineFacts) -> String {
     format!("{} {}{phase}{deleting}: {}", evidence::data(kind), evidence::name(name), state.join("; "))
 }
 
-/// Returns the newest warnings, in the words of the events.
+/// Returns the newest warnings with the messages of the events.
 fn warnings(node: &Node<'_>, is_shown: impl Fn(&PodWarning) -> bool) -> Vec<String> {
     let mut told: Vec<&str> = Vec::new();
     let mut lines = Vec::new();

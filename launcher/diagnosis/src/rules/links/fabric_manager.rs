@@ -1,4 +1,4 @@
-//! Rules about Fabric Manager and IMEX: not running, restarted under jobs, of another version than the driver, running twice.
+//! Rules about Fabric Manager and IMEX: not running, restarted while jobs run, version different from the driver, running twice.
 
 use crate::evidence;
 use crate::input::boards;
@@ -27,8 +27,7 @@ rules! {
         means "The log of Fabric Manager has several starts within two days.",
         reads "host.service_logs, host.uptime_seconds", in_plan WorkContinues;
     IMEX_OFTEN: "imex-restarts-often" Warning Fabric IMEX_DOC, "IMEX starts again and again",
-        UpdateSoftware "Read /var/log/nvidia-imex.log of {node} for the error before each start: version, addresses and ports must fit those of the \
-            other nodes of its domain. Jobs on {node} alone do not need IMEX.",
+        UpdateSoftware "Read /var/log/nvidia-imex.log of {node} for the error before each start: version, addresses and ports must match those of the other nodes of its domain. Jobs on {node} alone do not need IMEX.",
         means "The log of IMEX has several starts within two days.",
         reads "host.service_logs, host.uptime_seconds", about Workload, in_plan WorkContinues;
     VERSION: "service-version-differs" Warning Fabric FABRIC_DOC, "Fabric Manager or IMEX has another version than the driver",
@@ -36,7 +35,7 @@ rules! {
         means "The log of the running service names another version than that of the loaded driver. NVIDIA supports only equal versions of \
             Fabric Manager, and equal branches of IMEX.",
         reads "host.service_logs, host.services, host.driver", in_plan WorkContinues;
-    TWO_IMEX: "imex-service-beside-compute-domain" Warning Fabric IMEX_DOC, "The IMEX service of the node runs beside the IMEX of a ComputeDomain",
+    TWO_IMEX: "imex-service-beside-compute-domain" Warning Fabric IMEX_DOC, "The IMEX service of the node runs in addition to the IMEX of a ComputeDomain",
         UpdateSoftware "Stop and disable the service on {node} (systemctl disable --now nvidia-imex): with the DRA driver, IMEX runs only in the pods of \
             ComputeDomains, and only one IMEX can own the node.",
         means "nvidia-imex runs as a service of the node, and the DRA driver starts IMEX in pods of ComputeDomains: the second one cannot start, and the \
@@ -59,20 +58,20 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     found.into_iter().chain(of_logs).flatten().collect()
 }
 
-/// The kernel's names of the services.
+/// Process names of the services in the kernel.
 const FABRIC_MANAGER: &str = "nv-fabricmanage";
 const IMEX: &str = "nvidia-imex";
 
 /// A service whose log the probe reads.
 struct Service {
-    /// The kernel's name of its process.
+    /// Name of its process in the kernel.
     process: &'static str,
     /// The name of its log in `/var/log`, without `.log`.
     log: &'static str,
     name: &'static str,
-    /// Whether the whole version must be that of the driver, or only the branch.
+    /// Whether the whole version must match the driver, or only the branch.
     needs_whole_version: bool,
-    /// The finding about many starts.
+    /// The rule about many starts.
     often: Rule,
 }
 
@@ -96,17 +95,17 @@ impl Service {
         node.host()?.service_logs.iter().find(|log| log.service == self.log)
     }
 
-    /// Returns whether this version is not one that NVIDIA supports with the driver.
+    /// Returns whether NVIDIA does not support this version with the driver.
     fn differs(&self, version: &str, driver: &str) -> bool {
         let branch = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
         if self.needs_whole_version { version != driver } else { branch(version) != branch(driver) }
     }
 }
 
-/// Tolerance for the times of two processes.
+/// Tolerance for the start times of two processes.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
-/// Number of starts within two days from which a service starts again and again.
+/// Minimum number of starts within two days at which a service counts as restarting repeatedly.
 const MANY_STARTS: u32 = 4;
 
 /// Returns when the running process of a service started. A process in a pod can choose any name, so the oldest process counts.
@@ -115,7 +114,7 @@ fn started(node: &Node<'_>, service: &str) -> Option<Timestamp> {
     own.filter_map(|process| process.started_at).min()
 }
 
-/// Finds a Fabric Manager that is younger than programs that use the GPUs.
+/// Finds a Fabric Manager that started after programs that use the GPUs.
 fn restarted(node: &Node<'_>) -> Option<Draft> {
     let at = started(node, FABRIC_MANAGER)?;
     let is_older = |process: &&GpuProcess| {
@@ -140,7 +139,7 @@ fn restarted(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// Finds many starts in the log of a service. After a recent boot, some of them may be earlier boots.
+/// Finds many starts in the log of a service. After a recent boot, some of them may belong to earlier boots.
 fn often(node: &Node<'_>, service: &Service) -> Option<Draft> {
     let log = service.log(node).filter(|log| log.starts >= MANY_STARTS)?;
     let recent = node.age(log.written_at).is_some_and(|age| age < SignedDuration::from_hours(24));
@@ -155,8 +154,8 @@ fn error_of(log: &ServiceLog) -> Option<String> {
     log.last_error.as_deref().map(evidence::reason)
 }
 
-/// Finds a service whose log names another version than the driver. The log must be newer than the running process: another one can
-/// remain from an earlier installation.
+/// Finds a service whose log names another version than the driver. The log must be newer than the running process,
+/// because an older log may remain from an earlier installation.
 fn version(node: &Node<'_>, service: &Service) -> Option<Draft> {
     let driver = node.host()?.driver.loaded.as_deref()?;
     let log = service.log(node)?;
@@ -169,7 +168,7 @@ fn version(node: &Node<'_>, service: &Service) -> Option<Draft> {
     })
 }
 
-/// Finds the IMEX service of the node beside the DRA driver, which starts IMEX in pods.
+/// Finds the IMEX service of the node in addition to the DRA driver, which starts IMEX in pods.
 fn two_imex(node: &Node<'_>) -> Option<Draft> {
     let host = node.host()?;
     let service = host.services.iter().find(|process| process.name == IMEX && process.pod_uid.is_none())?;
@@ -190,7 +189,8 @@ fn two_imex(node: &Node<'_>) -> Option<Draft> {
     Some(draft.with_action(ActionCode::Watch, advice))
 }
 
-/// Returns a finding if GPUs belong to the fabric of several nodes, and the daemon that exports memory to them does not run.
+/// Returns a finding if GPUs belong to a fabric of several nodes, but the IMEX daemon, which exports memory to these
+/// nodes, is not running.
 fn imex(node: &Node<'_>) -> Option<Draft> {
     let cliques = node.topology()?.gpus.iter().filter_map(|gpu| gpu.fabric.as_ref());
     let of_rack = cliques.filter(|fabric| fabric.cluster_uuid.is_some() && fabric.state == "completed").count();
@@ -199,8 +199,8 @@ fn imex(node: &Node<'_>) -> Option<Draft> {
     (of_rack > 0 && node.host()?.daemons.imex == Some(false)).then(draft)
 }
 
-/// Boards with NVSwitches need Fabric Manager on the node, even if the NVSwitches are not on the PCI bus (HGX B200). On
-/// racks (GB200), Fabric Manager runs elsewhere.
+/// Returns a finding if Fabric Manager is required but not running. Boards with NVSwitches need it on the node, even if
+/// the NVSwitches are not on the PCI bus (HGX B200). For racks (GB200), Fabric Manager runs elsewhere.
 pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
     let on_board = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node)));
@@ -216,7 +216,7 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let draft = Draft::on_node(NO_FABRIC_MANAGER).with_evidence(format!("{switches}; nv-fabricmanager is not running"));
     let draft = draft.with_all_evidence(last_start(node, FABRIC_MANAGER));
     Some(if registered {
-        // Running work continues, but a GPU cannot be used again after a reset.
+        // Running work continues, but a GPU cannot be used after a reset.
         draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")
     } else {
         let waiting = states.iter().filter(|state| **state != "completed").count();
@@ -226,7 +226,7 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// Returns what the log of a service says about its last start, if it was written in this boot.
+/// Returns the lines of a service's log about its last start, if the log was written in this boot.
 fn last_start(node: &Node<'_>, process: &str) -> Vec<String> {
     let of_this_boot = |log: &&ServiceLog| {
         log.written_at.zip(node.booted()).is_some_and(|(written, booted)| written.duration_since(booted) > -TOLERANCE)
@@ -261,7 +261,8 @@ mod tests {
         StackProcess { name: name.to_owned(), pid: 900, pod_uid: pod.map(str::to_owned), started_at: at(hours) }
     }
 
-    /// Returns the findings on a node with these services and logs that booted 100 hours ago, with a program that runs since hour 10.
+    /// Returns the findings on a node with these services and logs. It booted 100 hours ago, and a program has been
+    /// running since hour 10.
     fn found(services: Vec<StackProcess>, logs: Vec<ServiceLog>, state: &str) -> Vec<(&'static str, Severity)> {
         let mut report = Report { taken_at: at(100), ..Report::default() };
         let driver = DriverVersions { loaded: Some("570.124.06".into()), ..DriverVersions::default() };

@@ -1,7 +1,7 @@
-//! Rules about transfers between GPUs and network cards, or between GPUs over PCIe, that cannot go the direct way.
+//! Rules about direct transfers between GPUs and network cards, or between GPUs over PCIe, that are not possible.
 //!
-//! GPUDirect RDMA needs the module nvidia-peermem, registered at the RDMA stack, or DMA-BUF. ACS and the IOMMU can send PCIe transfers
-//! through the processor. In a virtual machine the host decides both.
+//! GPUDirect RDMA needs DMA-BUF, or the module nvidia-peermem that is registered with the RDMA stack. ACS and the IOMMU
+//! can route PCIe transfers through the processor. In a virtual machine, the host controls both.
 
 use crate::evidence;
 use crate::input::boards;
@@ -44,7 +44,7 @@ rules! {
 const DMA_BUF_SINCE: (u32, u32) = (5, 12);
 /// The first release of the open kernel module.
 const OPEN_SINCE: u32 = 515;
-/// Minimum number of GPUs that have ports at their PCIe switches, for a node that is built for jobs on several nodes.
+/// Minimum number of GPUs with ports at their PCIe switches on a node that is built for jobs on several nodes.
 const RAILS: usize = 4;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -57,13 +57,13 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the active ports that GPUs can reach. EFA has its own client.
+/// Returns the active ports that GPUs can reach. EFA uses its own client.
 fn active_ports(topology: &Topology) -> Vec<&NicPort> {
     let is_rdma = |port: &NicPort| matches!(port.link_layer.as_deref(), Some("InfiniBand" | "Ethernet"));
     topology.nics.iter().filter(|port| is_active(port) && is_rdma(port) && !port.near.is_empty()).collect()
 }
 
-/// Returns whether no GPU has NVLinks, and there are several.
+/// Returns whether there are several GPUs, and none of them has NVLinks.
 fn is_on_pcie_alone(topology: &Topology) -> bool {
     topology.gpus.len() > 1 && topology.gpus.iter().all(|gpu| gpu.nvlinks.is_empty())
 }
@@ -79,7 +79,7 @@ fn acs(node: &Node<'_>, topology: &Topology, settings: &GpuDirect) -> Option<Dra
         (_, ports) if !ports.is_empty() && is_on_pcie_alone(topology) => (ports, "root"),
         _ => return None,
     };
-    // Below different root ports, transfers pass the processor with or without ACS.
+    // If the devices are below different root ports, transfers pass through the processor with or without ACS.
     let severity = if kind == "switch" && !for_machines { Severity::Warning } else { Severity::Info };
     let names: Vec<String> = ports.iter().map(|port| port.sysfs().to_owned()).collect();
     let all = settings.acs_ports_read.unwrap_or_default();
@@ -92,7 +92,8 @@ fn acs(node: &Node<'_>, topology: &Topology, settings: &GpuDirect) -> Option<Dra
     Some(Draft::on_node(ACS).with_severity(severity).with_evidence(line))
 }
 
-/// Returns information about GPUs whose addresses the IOMMU translates. Distributions do so by default on some machines.
+/// Returns a finding about GPUs whose addresses the IOMMU translates. Distributions enable this by default on some
+/// machines.
 fn iommu(node: &Node<'_>, topology: &Topology) -> Option<Draft> {
     let domain = |gpu: &Gpu| node.pci_of(gpu).and_then(|pci| pci.iommu_domain.as_deref());
     let translated: Vec<(&Gpu, &str)> = node
@@ -113,7 +114,7 @@ fn peer_memory(node: &Node<'_>, topology: &Topology) -> Vec<Draft> {
     let Some(host) = node.host().filter(|host| host.driver.loaded.is_some() && !ports.is_empty()) else {
         return Vec::new();
     };
-    // Consumer cards and virtual GPUs have no GPUDirect RDMA.
+    // Consumer cards and virtual GPUs do not support GPUDirect RDMA.
     let can = |gpu: &Gpu| {
         let mode = node.inventory_of(gpu).and_then(|gpu| gpu.virtualization_mode.as_deref());
         matches!(mode, Some("none" | "passthrough"))
@@ -152,7 +153,7 @@ fn peer_memory(node: &Node<'_>, topology: &Topology) -> Vec<Draft> {
     }
 }
 
-/// Returns whether kernel and driver offer DMA-BUF to RDMA cards; `None` if that is not known.
+/// Returns whether kernel and driver provide DMA-BUF to RDMA cards. `None` if this is not known.
 fn offers_dma_buf(node: &Node<'_>) -> Option<bool> {
     let driver = &node.host()?.driver;
     let mut numbers = node.report.kernel.as_deref()?.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());

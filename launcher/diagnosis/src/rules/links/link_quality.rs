@@ -20,7 +20,7 @@ rules! {
         reads "telemetry.pcie.errors";
 }
 
-/// DCGM's limit of the effective bit error rate.
+/// Limit of DCGM for the effective bit error rate.
 const MOST_BIT_ERRORS: f64 = 1e-12;
 
 /// Rates after error correction. The raw rate is high on healthy links.
@@ -29,7 +29,8 @@ const CORRECTED_RATES: [&str; 2] = ["effective", "symbol"];
 /// Counters of packets that were damaged or rejected.
 const DAMAGED_COUNTERS: [&str; 6] = ["naks_received", "naks_sent", "bad_tlp", "bad_dllp", "lcrc", "lane_error"];
 
-/// Number of damaged packets per day that shows a bad link; as many corrected errors are reported by the kernel's counters.
+/// Minimum number of damaged packets per day for a bad link. The rule about the kernel's counters uses the same number
+/// of corrected errors.
 const MANY_PER_DAY: u64 = 1000;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {

@@ -1,6 +1,7 @@
-//! Rules about network cards or ports that a node should have: cards without a driver, and fewer ports than its instance type or its sockets.
+//! Rules about network cards or ports that should exist: cards without a driver, and fewer ports than the instance type or sockets require.
 //!
-//! The rules about ports compare the ports that exist. These rules also find what all GPUs lack.
+//! The rules about ports compare only the ports that exist. The rules in this module also find ports that all GPUs
+//! lack.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ rules! {
         reads "topology.cards_without_ports, inventory.gpus", in_plan WorkContinues;
     NO_PORTS: "network-card-without-rdma" Info Driver DEBUG_DOC, "A network card has no RDMA device",
         Watch "If jobs are meant to use RDMA on {node}, load the RDMA module of the card's driver (mlx5_ib; for EFA ib_uverbs), and check that RDMA is \
-            enabled for the card (devlink dev param: enable_roce). Otherwise nothing is to be done.",
+            enabled for the card (devlink dev param: enable_roce). Otherwise, no action is needed.",
         means "A card that can use RDMA has no RDMA device: it is used for Ethernet only, or a module is missing.",
         reads "topology.cards_without_ports";
     FEWER: "rdma-ports-fewer-than-instance" Warning Fabric DEBUG_DOC, "The machine has fewer InfiniBand ports than its instance type",
@@ -61,7 +62,7 @@ fn lines<'c>(cards: impl Iterator<Item = &'c NetworkCard>, what: &str) -> Vec<St
 fn no_driver(node: &Node<'_>, topology: &Topology) -> Option<Draft> {
     let unbound = || topology.cards_without_ports.iter().filter(|card| card.driver.is_none());
     let lines = lines(unbound(), "no driver is bound to it");
-    // Cards for Ethernet alone, and cards of a small node, can be unused.
+    // Ethernet cards, and cards of a node with few GPUs, may be unused.
     let is_needed = unbound().any(|card| card.kind != "ethernet") && node.answering().count() >= MANY;
     let severity = if is_needed { Severity::Warning } else { Severity::Info };
     (!lines.is_empty()).then(|| Draft::on_node(NO_DRIVER).with_severity(severity).with_all_evidence(lines))
@@ -71,7 +72,7 @@ fn no_ports(node: &Node<'_>, topology: &Topology) -> Option<Draft> {
     let of_virtual_machine = |driver: &str| driver.starts_with("vfio");
     let cards = topology.cards_without_ports.iter();
     let bound = cards.filter(|card| card.driver.as_deref().is_some_and(|driver| !of_virtual_machine(driver)));
-    // A missing module has its own finding.
+    // A separate finding reports a missing module.
     let is_explained = node.host().is_some_and(|host| !host.rdma_modules_missing.is_empty());
     let lines = lines(bound, "its driver is bound, and it has no RDMA device");
     (!lines.is_empty() && !is_explained).then(|| Draft::on_node(NO_PORTS).with_all_evidence(lines))
@@ -87,8 +88,8 @@ fn fewer(node: &Node<'_>, topology: &Topology) -> Option<Draft> {
     (is_read && node.shows_whole_node() && ports < expected).then(|| Draft::on_node(FEWER).with_evidence(line()))
 }
 
-/// Finds a model of which each NUMA node with GPUs should have the same number. Where GPUs have ports at their PCIe switches, another rule
-/// compares the GPUs.
+/// Finds a card model whose number differs between NUMA nodes with GPUs. If GPUs have ports at their PCIe switches,
+/// another rule compares the GPUs.
 fn uneven(node: &Node<'_>, topology: &Topology) -> Option<Draft> {
     let gpus = node.answering().count();
     boards::of(node.answering().next()?).filter(|_| gpus >= MANY)?;
@@ -121,7 +122,7 @@ mod tests {
     use super::check;
     use crate::input::node::Node;
 
-    /// Returns the ids and severities for the GPUs and ports of a healthy scenario after a change.
+    /// Returns the ids and severities of findings after a change of the GPUs and ports of a healthy scenario.
     fn found(scenario: &str, instance: Option<&str>, change: fn(&mut Topology)) -> Vec<(&'static str, Severity)> {
         let scenario = scenarios::all().find(|one| one.name == scenario).expect("a scenario");
         let mut report: Report = scenario.report();

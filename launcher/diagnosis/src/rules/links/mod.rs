@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, peer-to-peer access, network cards and RDMA ports.
+//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, GPUDirect, peer-to-peer access, network cards and RDMA ports.
 
 mod fabric_manager;
 mod gpudirect;

@@ -1,6 +1,7 @@
-//! Rules about the network cards themselves: PCIe link and settings, firmware, RoCE addresses, bonds.
+//! Rules about network cards themselves: PCIe link and settings, firmware, RoCE addresses, bonds.
 //!
-//! Cards of the same kind next to GPUs are compared with each other. What all of them have is the set-up of the node.
+//! Cards of the same kind next to GPUs are compared with each other. If all cards have the same value, this value is
+//! the configuration of the node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +43,7 @@ rules! {
         reads "topology.bonds, topology.nics", in_plan WorkContinues;
 }
 
-/// Minimum number of cards with the same value, in comparison with one that differs.
+/// Minimum number of cards with the same value if one card with another value is reported.
 const MAJORITY: usize = 3;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -58,7 +59,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns one port of each card, an active one if there is one.
+/// Returns one port of each card, an active port if possible.
 fn cards(ports: &[NicPort]) -> Vec<&NicPort> {
     let mut cards: Vec<&NicPort> = Vec::new();
     for port in ports {
@@ -71,18 +72,18 @@ fn cards(ports: &[NicPort]) -> Vec<&NicPort> {
     cards
 }
 
-/// Returns whether two cards are of the same kind and at the same place in relation to GPUs.
+/// Returns whether two cards are of the same kind and have the same position relative to GPUs.
 fn are_alike(one: &NicPort, other: &NicPort) -> bool {
     one.device != other.device
         && (&one.link_layer, &one.board_id, distance(one)) == (&other.link_layer, &other.board_id, distance(other))
 }
 
-/// Returns the value that the other cards of the kind of a card have in common, if it differs from that of the card.
+/// Returns the common value of the other cards of the same kind, if it differs from the value of this card.
 fn of_others<T: PartialEq>(cards: &[&NicPort], card: &NicPort, value: impl Fn(&NicPort) -> Option<T>) -> Option<T> {
     let own = value(card)?;
     let mut others: Vec<T> =
         cards.iter().filter(|other| are_alike(card, other)).filter_map(|other| value(other)).collect();
-    // One more that differs is allowed: two cards can have the same fault.
+    // One other card may also differ, because two cards can have the same fault.
     let common = others.iter().position(|one| {
         let same = others.iter().filter(|other| *other == one).count();
         same >= MAJORITY && same + 1 >= others.len()
@@ -119,7 +120,7 @@ fn slots(node: &Node<'_>, cards: &[&NicPort]) -> Vec<Draft> {
         let line = format!("{}{place}: {what}", name_of(card));
         drafts.push((what, on_device_of(node, card, SLOT).with_evidence(line)));
     }
-    // What most cards have is a setting of the BIOS, or the board.
+    // If most cards have this value, it is a setting of the BIOS or a property of the board.
     let active = cards.iter().filter(|card| is_active(card)).count();
     let alike = |what: &String| drafts.iter().filter(|(other, _)| other == what).count();
     let is_usual: Vec<bool> = drafts.iter().map(|(what, _)| alike(what) > 1 && alike(what) * 2 > active).collect();
@@ -130,7 +131,7 @@ fn slots(node: &Node<'_>, cards: &[&NicPort]) -> Vec<Draft> {
     lowered.collect()
 }
 
-/// Returns a value of a link and the value that both of its ends support, if the link has less.
+/// Returns the value of a link and the value that both ends support, if the value of the link is lower.
 fn below(is: Option<u32>, of_card: Option<u32>, of_port: Option<u32>) -> Option<(u32, u32)> {
     let can = of_card?.min(of_port.unwrap_or(u32::MAX));
     is.filter(|is| *is < can && *is > 0).map(|is| (is, can))
@@ -149,7 +150,7 @@ fn settings(node: &Node<'_>, cards: &[&NicPort]) -> Vec<Draft> {
         let mut found: Vec<(bool, String)> = Vec::new();
         found.extend(differs("largest read request", request(card), of_others(cards, card, request)));
         found.extend(differs("largest payload", payload(card), of_others(cards, card, payload)));
-        // Software can allow a larger payload at the port only if the card never requests as much at once.
+        // Software can allow a larger payload at the port only if the card never requests this much at once.
         if let (Some(own), Some(port), Some(request)) = (payload(card), slot.port_max_payload_bytes, request(card))
             && own < port
             && request > own
@@ -200,7 +201,7 @@ fn firmware(cards: &[&NicPort]) -> Vec<Draft> {
     models.into_iter().filter_map(draft).collect()
 }
 
-/// Finds RoCE ports without an address. If no port has one, pods have their own interfaces.
+/// Finds RoCE ports without an address. If no port has an address, pods have their own interfaces.
 fn addresses(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
     let rails: Vec<&NicPort> = ports
         .iter()

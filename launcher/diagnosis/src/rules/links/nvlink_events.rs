@@ -1,6 +1,6 @@
-//! Rules about NVLink and NVSwitch in the kernel log: Xids, SXids, and links that did not start.
+//! Rules about NVLink and NVSwitch in the kernel log: Xids, SXids, frequent bit errors, and links that did not start.
 //!
-//! A fatal SXid and the Xid 74 of the GPU on that port are one event, seen from both ends.
+//! A fatal SXid and the Xid 74 of the GPU on that port are one event that both ends report.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns a finding from lines that name no address: most of these lines only have an internal number of the GPU.
+/// Returns a finding from lines that contain no address. Most of these lines contain only an internal number of the
+/// GPU.
 fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
     let nameless = node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| event.pci_address.is_none());
     let lines: Vec<&KernelEvent> = nameless.collect();
@@ -92,7 +93,7 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
         let mut draft =
             events.iter().fold(here, |draft, event| draft.with_time_of(event).with_evidence(quote_sxid(event)));
         draft.scope = Scope { pci: events.first().and_then(|event| event.pci_address.clone()), ..Scope::default() };
-        // The table of SXids decides about the action.
+        // The table of SXids determines the action.
         if action != rule.action || rule.id == WATCHED.id {
             draft = draft.with_meaning(&aging::worst(&events));
         }
@@ -121,8 +122,9 @@ fn switch_rule(event: &KernelEvent) -> Rule {
     }
 }
 
-/// NVML does not read the state of an NVSwitch. If all GPUs and their links work a day after a fault of an NVSwitch, the
-/// fault is less severe. It is over if programs that use several GPUs ran on each GPU since then, or if it needed no reset.
+/// Lowers a finding about an NVSwitch, because NVML does not read the state of NVSwitches. If all GPUs and their links
+/// work a day after the fault, the fault is less severe. The fault is over if programs that use several GPUs have run
+/// on each GPU since then, or if it needed no reset.
 fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let newest = events.iter().filter_map(|event| event.ordered_at()).max();
     let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
@@ -209,10 +211,10 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
     drafts
 }
 
-/// If at least this number of bit-error events occurs in a day, the signal of a link is poor.
+/// If at least this many bit-error events occur in a day, the signal of a link is poor.
 const OFTEN_A_DAY: u64 = 50;
 
-/// Returns a finding if the bit errors of links (`NETIR_BER_EVENT`) are frequent. A single one needs no action.
+/// Returns a finding if bit errors of links (`NETIR_BER_EVENT`) are frequent. A single event needs no action.
 fn often(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)]) -> Option<Draft> {
     let is_ber = |event: &&KernelEvent| event.sub_code.as_deref().is_some_and(|unit| unit.starts_with("NETIR_BER"));
     let recent = |event: &&KernelEvent| node.age(event.last).is_none_or(|age| age <= STALE_AFTER);
@@ -243,7 +245,8 @@ fn quote_xid(event: &KernelEvent) -> String {
     format!("{}{class}{reason}", evidence::event(event))
 }
 
-/// If both ends of a link report an error, the fault is in the cable or board between them; otherwise in the device.
+/// Returns a line about the other end of the link. If both ends report an error, the fault is in the cable or board
+/// between them; otherwise, it is in the device.
 fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let mut ends = node
         .timeline

@@ -1,7 +1,7 @@
-//! Rules about the current state of NVLink and fabric: links that are down, error counters, registration.
+//! Rules about the current state of NVLink and fabric: links that are down or slow, error counters, registration.
 //!
-//! NVML lists more links than a board uses, so "inactive" alone is no fault. The other GPUs of the node show how many
-//! links should be up.
+//! NVML lists more links than a board uses, so an inactive link alone is not a fault. The other GPUs of the node show
+//! how many links should be up.
 
 use std::collections::BTreeMap;
 
@@ -62,10 +62,10 @@ rules! {
 const OUTLIER_TIMES: u64 = 10;
 const OUTLIER_LEAST: u64 = 100;
 
-/// The fabric of a node that booted less than this ago may still be starting.
+/// If a node booted less than this ago, its fabric may still be starting.
 const STARTING_SECONDS: u64 = 600;
 
-/// Counters for which one error is too many: the link was retrained, or retraining failed.
+/// Counters for which a single error is a fault, because the link was retrained or the retraining failed.
 const SEVERE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -99,9 +99,10 @@ fn active(topology: &GpuTopology) -> u32 {
     u32::try_from(groups.map(|group| group.links.len()).sum::<usize>()).unwrap_or(0)
 }
 
-/// Returns whether the links of this GPU model lead to switches: NVSwitches are on the PCI bus, or a GPU of this model
-/// has a link to a switch, is registered with the fabric, or has active NVLink 5 links (NVLink 5 requires switches; on
-/// racks, they are not on the PCI bus of the node). A GPU on which all links are down shows none of these signs itself.
+/// Returns whether the links of this GPU model lead to switches. This is the case if NVSwitches are on the PCI bus, or
+/// if a GPU of this model has a link to a switch, is registered with the fabric, or has active NVLink 5 links. NVLink 5
+/// requires switches, which in racks are not on the PCI bus of the node. A GPU whose links are all down shows none of
+/// these signs itself.
 fn is_switched(node: &Node<'_>, gpu: &Gpu) -> bool {
     let siblings =
         || node.answering().filter(|other| other.name == gpu.name).filter_map(|other| node.topology_of(other));
@@ -146,7 +147,7 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
         .filter(|group| group.active == Some(false))
         .flat_map(|group| group.links.iter().copied())
         .collect();
-    // No link is up and there are no switches: a card without a bridge, or with a bridge that does not work.
+    // If no link is up and there are no switches, the card has no bridge, or its bridge does not work.
     let unbridged = up == 0 && !has_switches;
     // MIG mode disables the links of an A100.
     let cut = node.inventory_of(gpu).and_then(|inventory| inventory.mig_mode).is_some_and(|mode| mode.current);
@@ -157,7 +158,7 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     links.sort_unstable();
     let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", evidence::ranges(&links));
     if unbridged {
-        // A card without a bridge and a card with a broken bridge report the same facts.
+        // A card without a bridge reports the same facts as a card with a broken bridge.
         return Some(Draft::on_gpu(UNBRIDGED, gpu).with_evidence(evidence));
     }
     let severity = if has_switches { Severity::Critical } else { Severity::Warning };
@@ -170,8 +171,8 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     })
 }
 
-/// Returns the NVSwitch to which all links that are down lead, and the number of their GPUs, if that number is high enough for a fault
-/// of the switch.
+/// Returns the NVSwitch to which all links that are down lead, and the number of affected GPUs, if enough GPUs are
+/// affected for a fault of the switch.
 fn switch_of_all_down<'n>(node: &'n Node<'_>) -> Option<(&'n PciAddress, usize)> {
     let with_down = || node.answering().filter(|gpu| links_are_down(node, gpu));
     let most = node.answering().filter_map(|gpu| node.topology_of(gpu)).map(active).max()?;
@@ -195,24 +196,25 @@ fn switch_of_all_down<'n>(node: &'n Node<'_>) -> Option<(&'n PciAddress, usize)>
     (gpus >= GPUS_OF_SWITCH && switches.all(|other| other == Some(switch))).then_some((switch, gpus))
 }
 
-/// Adds the NVSwitch to which the links of several GPUs lead. Links to an NVSwitch on the PCI bus of the node have no cables.
+/// Adds the NVSwitch to which the links of several GPUs lead. Links to an NVSwitch on the PCI bus of the node do not
+/// use cables.
 fn of_switch(draft: Draft, switch: &PciAddress, gpus: usize) -> Draft {
     let switch = switch.sysfs();
     draft.with_evidence(format!("all links that are down lead to the NVSwitch at {switch}, those of {gpus} GPUs")).with_action(
         ActionCode::DrainAndReset,
         format!(
             "Drain {{node}}, then reset all its GPUs and NVSwitches together. If the same links stay down, the NVSwitch at {switch} or its \
-             board is likelier at fault than {{gpu}}: look for its SXid errors in the kernel log, and ask the vendor about the board."
+             board is more likely to be faulty than {{gpu}}: look for its SXid errors in the kernel log, and ask the vendor about the board."
         ),
     )
 }
 
-/// Action for links that are down because nothing has started the fabric.
+/// Action for links that are down because the fabric has not been started.
 const LATER: &str = "No reset now: the fabric starts the NVLinks of {gpu} on {node}. Start it first (see the finding about Fabric Manager or \
                      the registration), then run this diagnosis again; reset {gpu} only if links are still down.";
 
-/// Returns whether no link of any GPU is up and the GPU is not registered with the fabric: then the links are down because
-/// nothing manages the fabric.
+/// Returns whether no link of any GPU is up and the GPU is not registered with the fabric. The links are then down
+/// because no service manages the fabric.
 fn waits_for_manager(node: &Node<'_>, topology: &GpuTopology) -> bool {
     let all_down = node.answering().all(|gpu| node.topology_of(gpu).is_some_and(|topology| active(topology) == 0));
     let is_registered = topology.fabric.as_ref().is_some_and(|fabric| fabric.state == "completed");
@@ -235,7 +237,8 @@ fn slow(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_gpu(SLOW, gpu).with_all_evidence(lines))
 }
 
-/// Counters of packets that were damaged on a link and sent again. Healthy links count few of them.
+/// Returns whether the counter is about packets that were damaged on a link and sent again. Healthy links count few of
+/// them.
 fn is_resend(name: &str) -> bool {
     name.contains("crc") || name.contains("replay")
 }
@@ -243,13 +246,15 @@ fn is_resend(name: &str) -> bool {
 /// DCGM reports a link with this many CRC errors per second.
 const RESENDS_PER_SECOND: u64 = 100;
 
-/// Counters of NVLink 5 that healthy links also count: part of the name, and the seconds in which a link may count this number of errors.
-/// Effective errors remain after error correction: DCGM's limit is a bit error rate of 1e-12, which is 2 errors in 5 s at the 50 GB/s
-/// of a link. Symbol errors are counted before it, and healthy links have a rate far below 1e-6.
+/// Counters of NVLink 5 that also count errors on healthy links: a part of the name, and the number of seconds in which
+/// a link may count this number of errors. Effective errors remain after error correction. DCGM's limit is a bit error
+/// rate of 1e-12, which is 2 errors in 5 s at the 50 GB/s of a link. Symbol errors are counted before error correction,
+/// and healthy links have a rate far below 1e-6.
 const RATES_OF_NVLINK_5: [(&str, u64, u64); 2] = [("effective", 5, 2), ("symbol", 1, 400_000)];
 
-/// Returns whether a counter of NVLink 5 of one GPU shows a fault if the other GPUs count far less: links that were trained again, or
-/// errors at a high rate since the driver was loaded. `links`: the number of links that share the counter.
+/// Returns whether a counter of NVLink 5 of one GPU shows a fault, if the other GPUs count far less. A fault is a link
+/// that was retrained, or a high error rate since the driver was loaded. `links`: the number of links that share the
+/// counter.
 fn is_much_for_nvlink_5(name: &str, count: u64, links: usize, seconds: Option<u64>) -> bool {
     if name.starts_with("link_recovery") {
         return true;
@@ -267,7 +272,7 @@ fn of_other_gpus(node: &Node<'_>, gpu: &Gpu, name: &str) -> Option<u64> {
     let groups: Vec<&NvlinkGroup> =
         others.filter_map(|other| node.topology_of(other)).flat_map(|one| &one.nvlinks).collect();
     let links = groups.iter().map(|group| group.links.len()).sum::<usize>();
-    // Each link of a group has the same count.
+    // All links of a group have the same count.
     let count = |group: &&NvlinkGroup| {
         let links = u64::try_from(group.links.len()).unwrap_or(u64::MAX);
         Some(group.errors.get(name)?.saturating_mul(links))
@@ -293,12 +298,12 @@ struct High {
     on_all_links: bool,
     /// Whether all of these links lead to switches. A bridge connects two GPUs.
     to_switches: bool,
-    /// The switch to which all of these links lead, if it is known and other links of the GPU lead elsewhere.
+    /// The switch to which all these links lead, if it is known and other links of the GPU lead elsewhere.
     switch: Option<PciAddress>,
 }
 
-/// Returns a line for each counter that grew between two readings by as much as DCGM reports: 100 damaged packets per second,
-/// or one packet that was sent again, or one link that was trained again.
+/// Returns a line for each counter that grew between two readings by at least DCGM's limit: 100 damaged packets per
+/// second, one packet that was sent again, or one retrained link.
 fn growing(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(sample) = node.telemetry_of(gpu).and_then(|now| now.sample.as_ref()) else { return Vec::new() };
     let is_high = |one: &&LinkGrowth| {
@@ -313,9 +318,9 @@ fn growing(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     sample.nvlink_errors.iter().filter(is_high).map(line).collect()
 }
 
-/// Checks totals since the driver was loaded. One reading does not show whether they grow, so only severe or outlying counters are high:
-/// those far above the other links of the GPU or the links of the other GPUs, and those with a high mean rate.
-/// Also returns the other counters.
+/// Checks totals since the driver was loaded. One reading does not show whether they grow. Therefore only severe
+/// counters and outliers are high: counters far above the other links of the GPU or the links of other GPUs, and
+/// counters with a high mean rate. Also returns the other counters.
 fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<String>) {
     let mut by_name: BTreeMap<&str, Vec<(u64, &NvlinkGroup)>> = BTreeMap::new();
     for group in &topology.nvlinks {
@@ -330,7 +335,7 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
     let grows = !lines.is_empty();
     let mut counted = Vec::new();
     for (name, mut groups) in by_name {
-        // Corrected errors, which are normal on NVLink 5.
+        // Corrected errors are normal on NVLink 5.
         let is_fec = name.split('_').any(|word| word.starts_with("fec"));
         if is_fec || name.contains("ber") {
             continue;
@@ -340,7 +345,7 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
         let total: u64 = groups.iter().fold(0, |sum, (count, _)| sum.saturating_add(*count));
         let Some(&(count, group)) = groups.first() else { continue };
         let others = total.saturating_sub(count) / u64::try_from(links.saturating_sub(1)).unwrap_or(0).max(1);
-        // The effective errors of all links are one counter.
+        // The effective errors of all links share one counter.
         let of_all = name.starts_with("effective") && group.links.len() == links;
         let is_far_above =
             |count: u64, usual: u64| count >= OUTLIER_LEAST && count >= usual.saturating_mul(OUTLIER_TIMES);
@@ -382,7 +387,8 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
     (High { lines, grows, on_all_links, to_switches: is_switch, switch }, counted)
 }
 
-/// Number of GPUs whose links to one switch must have errors, so that the switch is likelier than the GPUs.
+/// If at least this many GPUs have errors on links to the same switch, the switch is more likely to be faulty than the
+/// GPUs.
 const GPUS_OF_SWITCH: usize = 3;
 
 /// Returns the findings about the error counters of all GPUs.
@@ -407,7 +413,7 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
                     ActionCode::Watch,
                     format!(
                         "Read the counters of {{gpu}} again later. If they grow, the NVSwitch at {switch} of {{node}}, to which all of these links \
-                         lead, is likelier at fault than the GPUs: look for its SXid errors in the kernel log, and reset all GPUs and NVSwitches \
+                         lead, is more likely to be faulty than the GPUs: look for its SXid errors in the kernel log, and reset all GPUs and NVSwitches \
                          at the next drain. If the errors come back, ask the vendor about the board of the switch."
                     ),
                 )
@@ -419,7 +425,7 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
             _ if high.on_all_links && (with_high == 1 || high.to_switches && with_high * 2 < read.len()) => draft.with_action(
                 ActionCode::Watch,
                 "Read the counters of {gpu} again later: only growing counters indicate a fault. All of its links have errors, and those of \
-                 most other GPUs do not: if they grow, {gpu} or its seating on the board is likelier at fault than cables. Reset it at the next \
+                 most other GPUs do not: if they grow, {gpu} or its seating on the board is more likely to be faulty than cables. Reset it at the next \
                  drain; if the errors come back, run the NVIDIA field diagnostic.",
             ),
             _ => draft,
@@ -428,11 +434,11 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Action for a fabric whose configuration is the only problem.
+/// Action for a fabric whose only problem is its configuration.
 const MISCONFIGURED: &str = "Drain {node}. Compare its fabric configuration with that of the other nodes (Fabric Manager or the NVLink manager of \
                              the rack: partitions, topology, versions), correct it, then reset {gpu}.";
 
-/// Kinds of an incorrect configuration of the fabric: NVML's name, meaning, action.
+/// Kinds of incorrect fabric configuration: the name in NVML, the meaning, and the action.
 const MISCONFIGURATIONS: [(&str, &str, ActionCode, &str); 7] = [
     (
         "incorrect_sysguid",
@@ -460,7 +466,7 @@ const MISCONFIGURATIONS: [(&str, &str, ActionCode, &str); 7] = [
     ),
     (
         "incompatible_gpu_fw",
-        "the firmware of the GPU does not fit the fabric",
+        "the firmware of the GPU does not match the fabric",
         ActionCode::UpdateSoftware,
         "Drain {node}. Update the firmware of {gpu} to the version that the software of the switches requires, then reset {gpu}.",
     ),
@@ -478,7 +484,7 @@ const MISCONFIGURATIONS: [(&str, &str, ActionCode, &str); 7] = [
     ),
 ];
 
-/// Adds what NVML says about an incorrect configuration.
+/// Adds NVML's report about an incorrect configuration.
 fn with_configuration(draft: Draft, fabric: &Fabric) -> Draft {
     let only = fabric.health_issues.as_slice() == ["incorrect_configuration"];
     let Some(name) = fabric.misconfiguration.as_deref() else {
@@ -493,11 +499,11 @@ fn with_configuration(draft: Draft, fabric: &Fabric) -> Draft {
     if only { Draft { reason, ..draft }.with_action(action, advice) } else { draft }
 }
 
-/// Action for a GPU that cannot register because modules with which the switches are managed are not loaded.
+/// Action for a GPU that cannot register because modules for the management of the switches are not loaded.
 const MODULES: &str = "Load mlx5_ib and ib_umad on {node} (modprobe), and let them load before the driver; then restart Fabric Manager. \
                        It manages the NVSwitches of this board through network cards. CUDA cannot start on {gpu}.";
 
-/// Adds the modules that are missing, if the NVSwitches of the board are managed through network cards.
+/// Adds the missing modules, if the NVSwitches of the board are managed through network cards.
 fn with_modules(draft: Draft, node: &Node<'_>) -> Draft {
     let needed = ["mlx5_ib", "ib_umad"];
     let missing = node.host().into_iter().flat_map(|host| &host.rdma_modules_missing);
@@ -512,8 +518,8 @@ fn with_modules(draft: Draft, node: &Node<'_>) -> Draft {
         .with_action(ActionCode::UpdateSoftware, MODULES)
 }
 
-/// Checks the registration with the fabric. `switched`: whether there is a switch to register with. On a single GPU in a
-/// virtual machine, registration never starts.
+/// Checks the registration with the fabric. `switched`: whether there is a switch. On a single GPU in a virtual
+/// machine, the registration never starts.
 fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> Option<Draft> {
     let Fabric { state, status, health, health_issues, .. } = fabric;
     let failed = status.as_deref().filter(|status| !matches!(*status, "success" | "not_supported"));
@@ -524,7 +530,7 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
         _ => None,
     };
     if let Some(fault) = fault {
-        // Without Fabric Manager no GPU can register; `fabric_manager` reports this.
+        // Without Fabric Manager, no GPU can register. The rule `fabric_manager` reports this.
         let managed = fabric_manager::fabric_manager(node).is_none();
         let draft = Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault);
         let up = node.host().and_then(|host| host.uptime_seconds).filter(|up| *up < STARTING_SECONDS);
@@ -567,18 +573,18 @@ mod tests {
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
     use syringe_core::report::Report;
 
-    /// The diagnosis of a node that booted 200 000 s ago, whose eight GPUs count these CRC errors on their six pairs of links. Each pair
-    /// leads to a switch of its own.
+    /// Returns the diagnosis of a node that booted 200 000 s ago. Its eight GPUs count these CRC errors on their six
+    /// pairs of links. Each pair leads to its own switch.
     fn judged(count: impl Fn(usize, usize) -> u64) -> Diagnosis {
         judged_as("crc_flit", count)
     }
 
-    /// The same for another counter.
+    /// Returns this diagnosis for another counter.
     fn judged_as(counter: &str, count: impl Fn(usize, usize) -> u64) -> Diagnosis {
         judged_with(counter, count, |_, _| true)
     }
 
-    /// The same with links that are down.
+    /// Returns this diagnosis for a node with links that are down.
     fn judged_with(
         counter: &str,
         count: impl Fn(usize, usize) -> u64,

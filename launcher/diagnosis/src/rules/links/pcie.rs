@@ -1,7 +1,7 @@
 //! Rules about PCIe: lost lanes, low generation, slots that limit the GPU, errors, lost links, replays, IOMMU faults.
 //!
-//! An idle GPU lowers the generation of its link to save power, so the generation is checked under load only. The
-//! number of lanes does not change in normal operation. An error is often logged for the port above the GPU.
+//! An idle GPU lowers the generation of its link to save power, so the generation is checked only under load. The
+//! number of lanes does not change in normal operation. Errors are often logged for the port above the GPU.
 
 use std::collections::BTreeMap;
 
@@ -103,7 +103,7 @@ const REPLAYS_PER_LANE: [u64; 6] = [15, 30, 48, 96, 192, 384];
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
-        // Link errors of a GPU that fell off the bus are a consequence.
+        // Link errors of a GPU that fell off the bus are consequences.
         let left = |event: &&KernelEvent| is_off_bus(event) && concerns(event, gpu);
         let gone = node.timeline.current().filter(left).any(|event| node.recovered(gpu, &[event]).is_none());
         if gone {
@@ -126,7 +126,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let now = node.telemetry_of(gpu)?;
     let pcie = &now.pcie;
-    // NVML's maximum can be that of the GPU alone; another finding says that the slot limits the GPU.
+    // NVML's maximum may apply to the GPU alone. Another finding reports that the slot limits the GPU.
     let port = node.topology_of(gpu).and_then(|topology| topology.pcie_path.get(1));
     let at_most = |own: u32, port: Option<u32>| port.filter(|port| *port > 0).map_or(own, |port| port.min(own));
     let slot = (port.and_then(|port| port.max_width), port.and_then(|port| port.max_generation));
@@ -146,7 +146,7 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         .then(|| Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} {load}")))
 }
 
-/// Returns the load of a GPU whose link must run at its full generation.
+/// Returns the load of a GPU if its link must run at the full generation.
 fn loaded(node: &Node<'_>, gpu: &Gpu) -> Option<Load> {
     node.load(gpu).filter(|load| load.reaches(LOADED_PERCENT))
 }
@@ -161,11 +161,11 @@ fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (width < most && width > 0).then(|| Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most} (sysfs)")))
 }
 
-/// Minimum number of cards with equal slots: workstations have slots of several kinds.
+/// Minimum number of cards for which slots are expected to be equal. Workstations have slots of several kinds.
 const EQUAL_SLOTS: usize = 8;
 
-/// Compares the slot of a GPU with the slots of all other GPUs of its model. Boards with NVLink and servers with many cards
-/// have equal slots.
+/// Compares the slot of a GPU with the slots of all other GPUs of its model. The slots of NVLink boards and of servers
+/// with many cards are equal.
 fn slot_of_others(node: &Node<'_>, gpu: &Gpu, port: &PcieHop) -> Option<Draft> {
     let others = node.answering().filter(|other| other.name == gpu.name && other.index != gpu.index);
     let slots: Vec<&PcieHop> = others.filter_map(|other| node.topology_of(other)?.pcie_path.get(1)).collect();
@@ -212,7 +212,7 @@ fn path(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
         {
             drafts.push(Draft::on_gpu(PATH, gpu).with_evidence(format!("x{width} of x{most}{}", at(lower))));
         }
-        // In a virtual machine the ports are virtual.
+        // In a virtual machine, the ports are virtual.
         let load = loaded(node, gpu).filter(|_| is_link && boards::is_bare_metal(node));
         let runs = lower.generation.zip(upper.generation).map(|(lower, upper)| lower.min(upper));
         let possible = lower.max_generation.zip(upper.max_generation).map(|(lower, upper)| lower.min(upper));
@@ -231,14 +231,15 @@ fn at(hop: &PcieHop) -> String {
     hop.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default()
 }
 
-/// Number of replays that a short window must contain: fewer are chance.
+/// Minimum number of replays in a short window. Fewer replays can be a coincidence.
 const LEAST_IN_WINDOW: u64 = 3;
 
-/// Number of replays that the window would contain at the average rate, from which their absence shows that they have ended.
+/// Number of replays that are expected in the window at the average rate. If at least this many are expected but none
+/// occur, the replays have ended.
 const EXPECTED_IN_WINDOW: u64 = 10;
 
-/// Checks the replays: those in the window between two readings, and their average since the driver was loaded (at most since boot),
-/// which is a lower bound of the rate.
+/// Checks the replays in the window between two readings, and their average rate since the driver was loaded (at most
+/// since boot), which is a lower bound of the rate.
 fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let now = node.telemetry_of(gpu)?;
     let pcie = &now.pcie;
@@ -262,7 +263,7 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         *added == 0 && (replays / minutes).saturating_mul(sample.window_ms) / 60_000 >= EXPECTED_IN_WINDOW
     });
     let none = ended.map(|(sample, _)| format!("none in the last {}", evidence::window(sample)));
-    // The time of a rollover is not known.
+    // The time of a counter rollover is not known.
     match (high, rollovers) {
         (true, _) => {
             let severity = if none.is_some() { Severity::Info } else { Severity::Warning };
@@ -279,7 +280,7 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 /// Returns findings about AER errors in the counters of the path and in the kernel log.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let hops = node.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
-    // The GPU and its port. Devices above the port are shared with other devices.
+    // Only the GPU and its port are used. Devices above the port are shared with other devices.
     let near = hops.iter().take(2);
     let total = |kind: &str| near.clone().filter_map(|hop| hop.aer.get(kind)).max().copied().unwrap_or(0);
     let events: Vec<&KernelEvent> =
@@ -299,7 +300,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     };
     let mut drafts = Vec::new();
     if !fatal.is_empty() || total("fatal") > 0 {
-        // An error without a log line is older than the log.
+        // An error without a log line occurred before the log starts.
         let newest = fatal.iter().filter_map(|event| event.ordered_at()).max();
         let newest = newest.or_else(|| log_window::covered_since(node).filter(|_| fatal.is_empty()));
         // The kernel logs the end of the recovery.
@@ -311,7 +312,8 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         let recovery = recovery.filter(|_| !failed).or_else(|| rests(node, gpu, newest));
         let inspect = "Then check seating, riser and cables of {gpu}, and the slot.".to_owned();
         let further = vec![(ActionCode::CheckCabling, inspect)];
-        // No line tells when a counted error occurred. It is at least as grave as the uncorrected errors that the port also counts.
+        // No log line shows when a counted error occurred. It is at least as severe as the uncorrected errors that the
+        // port also counts.
         if logged == 0 && recovery.as_ref().is_some_and(|recovered| recovered.long_ago) {
             drafts.push(draft.with_severity(Severity::Warning).with_action(
                 ActionCode::CheckCabling,
@@ -319,7 +321,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
                  the boot. {gpu} works now.",
             ));
         } else {
-            // A GPU that responds may finish its work.
+            // If the GPU responds, its work may finish.
             let draft = Draft { can_wait: node.is_readable(gpu), further, ..draft };
             drafts.push(draft.unless_recovered(recovery.into(), node.booted().is_some()));
         }
@@ -363,7 +365,7 @@ fn of_link(node: &Node<'_>, gpu: &Gpu, newest: Option<Timestamp>) -> Option<Reco
     node.holds(gpu, RecoveryEvidence::PcieLink, newest)
 }
 
-/// Returns the number of started days, at least one. A counter without a time covers one day.
+/// Returns the number of days, rounded up, at least one. A counter without a time is assumed to cover one day.
 fn days(seconds: Option<u64>) -> u64 {
     seconds.map_or(1, |seconds| seconds.div_ceil(24 * 3600)).max(1)
 }
@@ -373,7 +375,8 @@ fn span_of(event: &KernelEvent) -> Option<u64> {
     u64::try_from(event.last?.duration_since(event.first?).as_secs()).ok()
 }
 
-/// Lowers a finding about errors that are rare, or that were logged long ago. Totals since boot say little by themselves.
+/// Lowers a finding about errors that are rare, or that were logged long ago. Totals since boot alone are not
+/// conclusive.
 fn rated(node: &Node<'_>, draft: Draft, logged: &[&KernelEvent], is_frequent: bool) -> Draft {
     match logged.is_empty() {
         _ if is_frequent => draft,
@@ -382,7 +385,7 @@ fn rated(node: &Node<'_>, draft: Draft, logged: &[&KernelEvent], is_frequent: bo
     }
 }
 
-/// Minimum number of blocked transfers that cannot be a single mistake of a program.
+/// Minimum number of blocked transfers. Fewer can be a single error of a program.
 const REPEATED_IOMMU: u64 = 3;
 
 /// Returns a finding about transfers by the GPU that the IOMMU blocked.
@@ -430,7 +433,7 @@ fn of_switches(node: &Node<'_>) -> Vec<Draft> {
         let scope = Scope { pci: Some(switch.clone()), ..Scope::default() };
         let draft =
             Draft { scope, noun: "NVSwitch", ..Draft::on_node(rule) }.with_events(events.iter().copied().take(4));
-        // An NVSwitch has no values that show whether it works.
+        // No values show whether an NVSwitch works.
         let draft = match rule.id == IOMMU.id {
             true => draft.with_severity(Severity::Warning).with_action(ActionCode::DrainAndReset, IOMMU_OF_SWITCH),
             false => draft,
@@ -445,8 +448,8 @@ fn is_link_lost(event: &KernelEvent) -> bool {
         && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_fault" | "power_state"))
 }
 
-/// Returns findings about links that went down at addresses that belong to no known GPU. If the kernel cannot wake a
-/// device, its line begins with the name of the device's driver.
+/// Returns findings about links that went down at addresses that do not belong to a known GPU. If the kernel cannot
+/// wake a device, its log line begins with the name of the device's driver.
 fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines =
@@ -463,7 +466,7 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     drafts.into_iter().map(|draft| if draft.rule.id == LINK_LOST.id { draft } else { faded(node, draft) }).collect()
 }
 
-/// Lowers an old finding about a device that is possibly not a GPU. A GPU that does not work has separate findings.
+/// Lowers an old finding about a device that may not be a GPU. Separate findings report GPUs that do not work.
 fn faded(node: &Node<'_>, draft: Draft) -> Draft {
     let old = node.age(draft.when).is_some_and(|age| age > STALE_AFTER);
     if old { draft.with_severity(Severity::Info) } else { draft }

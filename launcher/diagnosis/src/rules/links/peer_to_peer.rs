@@ -1,4 +1,4 @@
-//! Rule about pairs of GPUs that are connected by NVLink but cannot read or write each other's memory.
+//! Rule about pairs of GPUs that should have peer-to-peer access but cannot read or write each other's memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ rules! {
 /// The capabilities that transfers between GPUs need.
 const NEEDED: [&str; 2] = ["read", "write"];
 
-/// Maximum number of GPUs that are named one by one. If more GPUs lack the access, the finding is about the node.
+/// Maximum number of affected GPUs that are listed. If more GPUs lack access, the finding is about the node.
 const FEW: usize = 2;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -37,7 +37,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let pairs: Vec<[u32; 2]> =
             lacking.pairs.iter().filter(|pair| is_linked(node, topology, **pair)).copied().collect();
         let Some(draft) = draft(node, lacking, &pairs) else { continue };
-        // Reading and writing between the same GPUs is one fault.
+        // Missing read access and missing write access between the same GPUs are one fault.
         match drafts.iter_mut().find(|known: &&mut Draft| known.scope == draft.scope) {
             Some(known) => *known = known.clone().with_all_evidence(draft.evidence),
             None => drafts.push(draft),
@@ -48,10 +48,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The status of access that an option of the driver switches off.
+/// The status of access that an option of the driver disables.
 const SWITCHED_OFF: &str = "disabled_by_regkey";
 
-/// Returns the pairs without NVLink that lack a capability because of an option, or although other pairs with the same connection have it.
+/// Returns the pairs without NVLink that lack a capability because of a driver option, or although other pairs with the
+/// same connection have it.
 fn uneven(node: &Node<'_>, topology: &Topology, capability: &str) -> Vec<String> {
     let entries = || topology.p2p_lacking.iter().filter(|lacking| lacking.capability == capability);
     let status_of = |pair: [u32; 2]| {
@@ -83,7 +84,7 @@ fn uneven(node: &Node<'_>, topology: &Topology, capability: &str) -> Vec<String>
     lines
 }
 
-/// Returns a finding about the GPU that all pairs have in common, or about the node.
+/// Returns a finding about the GPU that all pairs have in common, or else about the node.
 fn draft(node: &Node<'_>, lacking: &MissingP2p, pairs: &[[u32; 2]]) -> Option<Draft> {
     let first = pairs.first()?;
     let of_all: Vec<&Gpu> = first
@@ -99,7 +100,7 @@ fn draft(node: &Node<'_>, lacking: &MissingP2p, pairs: &[[u32; 2]]) -> Option<Dr
     Some(draft.with_evidence(format!("no {capability} access: {} ({status})", named(pairs))))
 }
 
-/// Names a few pairs one by one, and many of them by their GPUs.
+/// Lists a few pairs individually, or many pairs by their GPUs.
 fn named(pairs: &[[u32; 2]]) -> String {
     if pairs.len() <= FEW {
         let named = pairs.iter().map(|[one, other]| format!("GPUs {one} and {other}"));

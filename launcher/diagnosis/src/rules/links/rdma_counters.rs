@@ -1,7 +1,7 @@
 //! Rules about counters of RDMA ports (`rdma_counters.tsv`): links that flap, transmission errors, lost packets, EFA devices.
 //!
-//! The counters are totals since the driver of the card was loaded. A total is compared with the usual number for the time since boot,
-//! and with the ports of the same kind: what all of them count has its cause in the network.
+//! The counters are totals since the driver of the card was loaded. A total is compared with the usual number for the
+//! time since boot, and with ports of the same kind. If all ports have a high count, the cause is in the network.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +106,7 @@ struct Count<'n> {
 }
 
 impl<'n> Count<'n> {
-    /// Judges the port at a position of its group. `usual`: the largest number that is not a fault.
+    /// Evaluates the port at a position of its group. `usual`: the largest number that is not a fault.
     fn new(counts: &[(&'n NicPort, u64)], at: usize, usual: u64, row: &RdmaCounter) -> Option<Self> {
         let (port, count) = counts[at];
         let is_full = row.full.is_some_and(|full| count >= full);
@@ -126,14 +126,14 @@ impl<'n> Count<'n> {
         Some(Self { port, count, is_unlike_others, others: told })
     }
 
-    /// Returns the severity. The card with the default route serves the node, not the jobs.
+    /// Returns the severity. A card with the default route is used by the node, not by the jobs.
     fn severity(&self, row: &RdmaCounter) -> Severity {
         if carries_default_route(self.port) { Severity::Info } else { row.severity }
     }
 }
 
-/// Returns the ports that are compared with each other: those of one link layer and distance to GPUs. A port that is not active counts
-/// only how often its link went down.
+/// Returns the groups of ports that are compared with each other: ports with the same link layer and distance to GPUs.
+/// For a port that is not active, only the number of link failures counts.
 fn groups(ports: &[NicPort], rule: Rule) -> Vec<Vec<&NicPort>> {
     let mut groups: BTreeMap<(&str, Option<u32>, bool), Vec<&NicPort>> = BTreeMap::new();
     for port in ports.iter().filter(|port| is_active(port) || rule.id == FLAPS.id) {
@@ -199,7 +199,7 @@ mod tests {
                     "{}: the usual number at one",
                     row.name
                 );
-                // What all ports count alike has its cause in the network.
+                // If all ports have equal counts, the cause is in the network.
                 let told = found(layer, row.name, [high; 4], false);
                 assert!(matches!(&told[..], [(id, Severity::Info, _)] if *id == rule.id), "{}: {told:?}", row.name);
             }

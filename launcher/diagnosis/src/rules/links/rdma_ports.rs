@@ -1,8 +1,9 @@
-//! Rules about the InfiniBand and RoCE ports next to the GPUs: ports that are not active, slow or missing.
+//! Rules about the InfiniBand and RoCE ports next to the GPUs: ports that are not active, slow, missing, or of different link layers.
 //!
-//! The ports of the other GPUs show how many ports should be active and at which rate. If each GPU has its own ports, one GPU with an
-//! active port is enough: the rails are equal. Ports farther away than those next to GPUs (storage, management), ports with the default
-//! route of the node, and ports that are unused in the same way next to all GPUs are not judged.
+//! The ports of the other GPUs show how many ports should be active, and at which rate. If each GPU has its own ports,
+//! one GPU with an active port is enough for the comparison, because all rails are equal. Some ports are not checked:
+//! ports farther away than those next to GPUs (storage, management), ports with the default route of the node, and
+//! ports that are unused in the same way next to all GPUs.
 
 use std::collections::BTreeMap;
 
@@ -52,12 +53,12 @@ rules! {
 /// A node that booted more recently than this may still be waiting for the subnet manager.
 const BOOTING_SECONDS: u64 = 600;
 
-/// Minimum number of GPUs, or of inactive InfiniBand ports, for recognizing a pattern.
+/// Minimum number of GPUs, or of inactive InfiniBand ports, for a pattern.
 const PATTERN: usize = 4;
 
 const INFINIBAND: &str = "InfiniBand";
 
-/// States of an InfiniBand port that has a working cable, but was not configured by a subnet manager.
+/// States of an InfiniBand port that has a working cable but was not configured by a subnet manager.
 const UNCONFIGURED: [&str; 2] = ["INIT", "ARMED"];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -75,19 +76,20 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns whether the node booted recently: a driver or the subnet manager may not have configured the ports.
+/// Returns whether the node booted recently. A driver or the subnet manager may not have configured the ports yet.
 pub(super) fn is_booting(node: &Node<'_>) -> bool {
     node.host().and_then(|host| host.uptime_seconds).is_some_and(|up| up < BOOTING_SECONDS)
 }
 
-/// Returns a finding about missing modules. Without the module that gives programs the ports, active ports are useless.
+/// Returns a finding about missing modules. Programs cannot use active ports without the module that provides the ports
+/// to them.
 fn modules(node: &Node<'_>, ports: &[NicPort]) -> Option<Draft> {
     let missing = &node.host()?.rdma_modules_missing;
     let active = ports.iter().filter(|port| is_active(port)).count();
     let is_fault = active > 0 && missing.iter().any(|module| module == "ib_uverbs");
     let severity = if is_fault { Severity::Warning } else { Severity::Info };
     let line = || format!("not loaded: {}; {active} RDMA ports are active", evidence::names(missing, 4));
-    // A card that is only used for Ethernet needs no RDMA.
+    // A card that is used only for Ethernet does not need RDMA.
     let is_used = !ports.is_empty() || boards::of_node(node).is_some();
     (!missing.is_empty() && is_used).then(|| Draft::on_node(MODULES).with_severity(severity).with_evidence(line()))
 }
@@ -104,7 +106,7 @@ fn far(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
     without.into_iter().map(|gpu| Draft::on_gpu(FAR, gpu).with_evidence(line(gpu))).collect()
 }
 
-/// Returns the distance between a port and its nearest GPUs. A path through several PCIe switches counts like a path
+/// Returns the distance between a port and its nearest GPUs. A path through several PCIe switches counts as a path
 /// through one switch.
 pub(super) fn distance(port: &NicPort) -> Option<u32> {
     let of = |via: &str| match via {
@@ -123,10 +125,11 @@ struct Rails<'n> {
     rate: f64,
     /// Number of ports with full rate by GPU.
     full: BTreeMap<u32, usize>,
-    /// Number of ports with full rate that at least half of the GPUs have. If the rails are symmetric: the largest
-    /// number that any GPU has.
+    /// Number of ports with full rate that at least half of the GPUs have. If the rails are symmetric, the highest
+    /// number of any GPU.
     usual: usize,
-    /// Whether each GPU has the same number of ports next to it: then each GPU is a rail, and all rails should be equal.
+    /// Whether each GPU has the same number of ports next to it. Each GPU then has its own rail, and all rails should
+    /// be equal.
     symmetric: bool,
 }
 
@@ -233,8 +236,8 @@ impl<'n> Rails<'n> {
         }
     }
 
-    /// Checks whether no port is active. A few InfiniBand ports without a cable are spare ports; many inactive ports
-    /// belong to a network.
+    /// Checks whether no port is active. A few InfiniBand ports without a cable are spare ports, but many inactive
+    /// ports belong to a network.
     fn none_active(&self) -> Vec<Draft> {
         let names: Vec<String> = self.ports.iter().map(|port| evidence::data(&port.device)).collect();
         if names.is_empty() {
@@ -254,7 +257,7 @@ impl<'n> Rails<'n> {
     }
 }
 
-/// Returns the reason for which a port is not active, and what to do, from its physical state or its network interface.
+/// Returns the reason why a port is not active, and the action, from its physical state or its network interface.
 fn why_not_active(port: &NicPort) -> Option<(String, ActionCode, &'static str)> {
     let interface = port.interface.as_ref().filter(|interface| interface.enabled == Some(false));
     if let Some(interface) = interface {
@@ -263,7 +266,7 @@ fn why_not_active(port: &NicPort) -> Option<(String, ActionCode, &'static str)> 
     }
     let is_infiniband = port.link_layer.as_deref() == Some(INFINIBAND);
     let waits = is_infiniband && port.state.as_deref().is_some_and(|state| UNCONFIGURED.contains(&state));
-    // Such a state is only possible with a working link.
+    // This state is possible only with a working link.
     let physical = port.physical_state.as_deref().or(waits.then_some("LinkUp"))?;
     let (meaning, action, advice) = match physical {
         "Polling" => ("no signal from the other end", ActionCode::CheckCabling, NO_SIGNAL),
@@ -287,7 +290,7 @@ const NO_TRAINING: &str =
 const NO_SUBNET_MANAGER: &str = "Check the subnet manager (UFM, opensm) of the network of {node}: the cable works, but the port in the evidence was \
      not configured. Jobs on several nodes that use {gpu} fail or are slow.";
 
-/// Returns whether the node reaches other networks through the port: then the port serves the node.
+/// Returns whether the port has the default route of the node. The port is then used by the node.
 pub(super) fn carries_default_route(port: &NicPort) -> bool {
     port.interface.as_ref().is_some_and(|interface| interface.default_route)
 }
@@ -316,7 +319,8 @@ fn is_symmetric(node: &Node<'_>, ports: &[&NicPort]) -> bool {
         && counts.first().is_some_and(|count| *count > 0)
 }
 
-/// Finds rails of two link layers: each GPU has the same number of ports at its PCIe switch, and a minority of them has another layer.
+/// Finds rails with two link layers: each GPU has the same number of ports at its PCIe switch, and a minority of these
+/// ports has another layer.
 fn two_layers(node: &Node<'_>, ports: &[NicPort]) -> Option<Draft> {
     let next: Vec<&NicPort> = ports.iter().filter(|port| distance(port) == Some(0) && port.state.is_some()).collect();
     let of = |layer: &str| -> Vec<&NicPort> {
@@ -325,7 +329,7 @@ fn two_layers(node: &Node<'_>, ports: &[NicPort]) -> Option<Draft> {
     let (infiniband, ethernet) = (of(INFINIBAND), of("Ethernet"));
     let few = if infiniband.len() < ethernet.len() { &infiniband } else { &ethernet };
     let is_minority = !few.is_empty() && few.len() * 2 < next.len();
-    // If one layer alone has a port for each GPU, the ports of the other one have another purpose.
+    // If one layer alone provides a port for each GPU, the ports of the other layer have another purpose.
     let is_rail = is_symmetric(node, &next) && !is_symmetric(node, &infiniband) && !is_symmetric(node, &ethernet);
     let layer = few.first().and_then(|port| port.link_layer.clone()).unwrap_or_default();
     (is_minority && is_rail).then(|| {
@@ -344,8 +348,8 @@ pub(super) fn is_active(port: &NicPort) -> bool {
     port.state.as_deref().is_some_and(|state| state.starts_with("ACTIVE"))
 }
 
-/// Finds GPUs without a port at their PCIe switch, although almost all others have one. In a virtual machine the positions
-/// are virtual.
+/// Finds GPUs without a port at their PCIe switch, although almost all others have one. In a virtual machine, the
+/// positions are virtual.
 fn gone(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
     let next = || ports.iter().filter(|port| distance(port) == Some(0)).flat_map(|port| &port.near);
     let (without, share) = lacking(node, node.answering(), |gpu| next().any(|near| Some(near.gpu) == gpu.index));
@@ -353,7 +357,8 @@ fn gone(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
     without.into_iter().map(|gpu| Draft::on_gpu(GONE, gpu).with_evidence(line())).collect()
 }
 
-/// Returns the GPUs that lack something that almost all others have, and how many have it: `7 of 8 GPUs`. Empty in a virtual machine.
+/// Returns the GPUs that lack something that almost all others have, and a text with the number of the others: `7 of 8
+/// GPUs`. Empty in a virtual machine.
 fn lacking<'n>(
     node: &Node<'_>,
     gpus: impl Iterator<Item = &'n Gpu>,

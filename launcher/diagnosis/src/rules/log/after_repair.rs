@@ -1,7 +1,7 @@
-//! `refine`: a fault that is still there after a repair gets the next step, in place of the repair that did not help.
+//! `refine`: replaces a repair that did not end a fault by the next repair step, from `data/ladder.tsv`.
 //!
-//! The Xids of a GPU from before a boot or a reset are in the past. If the state that they announced is still there, the repair did not end
-//! the fault.
+//! Xids of a GPU before a boot or a reset are in the past. If the state that they reported still exists, the repair did
+//! not end the fault.
 
 use std::sync::LazyLock;
 
@@ -34,11 +34,11 @@ fn step(fields: Vec<&'static str>) -> Option<Step> {
     Some(Step { id, xids: xids?, hours: hours.parse().ok()?, action: word(action)?, advice })
 }
 
-/// What was done after an event, in words.
+/// Text for the repair after an event.
 const BOOT: &str = "The boot since then";
 const RESET: &str = "The reset since then";
 
-/// Replaces the action of such findings.
+/// Replaces the action of findings about faults that a repair did not end.
 #[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let mut persisting: Vec<&str> = Vec::new();
@@ -50,7 +50,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         *draft = draft.clone().with_evidence(format!("{line} did not end the fault"));
         *draft = draft.clone().with_action(step.action, step.advice.replace("{repair}", repair));
         if step.action == ActionCode::DrainAndReboot && draft.severity >= Severity::Critical {
-            // A plain reboot was not enough.
+            // A normal reboot did not end the fault.
             draft.rule = draft.rule.in_plan(InPlan::PowerCycle);
         }
         persisting.push(step.id);
@@ -62,7 +62,8 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Returns the newest event of a GPU that announced the state, and the repair after it. `None` if the state was announced again since.
+/// Returns the newest event of a GPU that reported the state, and the repair after it. `None` if the state was reported
+/// again after the repair.
 fn before_repair<'n>(node: &Node<'n>, gpu: &Gpu, step: &Step) -> Option<(&'n KernelEvent, &'static str)> {
     let announces = |event: &&Event<'_>| {
         let of_step = event.fact.kind == Kind::Xid && event.fact.code.is_some_and(|code| step.xids.contains(&code));

@@ -1,4 +1,4 @@
-//! Tests of faults that a boot or a reset did not end, and of faults that came after it.
+//! Tests of faults that a boot or a reset did not end, of faults that occurred after it, and of GPUs with a slot or memory fault.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn xid(code: u32, hours: i64, boot: Option<&str>, pci: &str) -> Value {
         "raw": format!("NVRM: Xid {code}")})
 }
 
-/// A node with a GPU whose row remap is pending, and these events.
+/// Creates a node with a GPU that has a pending row remap, and these events.
 fn pending(events: &[Value]) -> Report {
     let gpu = json!({"index": 0, "uuid": "GPU-1", "pci_address": "00000000:5d:00.0", "name": "NVIDIA H100"});
     let rows = json!({"correctable": 0, "uncorrectable": 1, "pending": true, "failure_occurred": false});
@@ -158,7 +158,7 @@ fn a_container_of_the_stack_that_its_memory_limit_ends_is_named_with_that_reason
     }
 }
 
-/// A node with two GPUs on the PCI bus, of which NVML lists the first, and these events about the second.
+/// Creates a node with two GPUs on the PCI bus. NVML lists only the first, and these events are about the second.
 fn second_gpu(events: &[Value]) -> Report {
     let mut report = pending(events);
     let host = json!({"uptime_seconds": 7200, "pci_gpus": [

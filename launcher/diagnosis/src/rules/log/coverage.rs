@@ -67,7 +67,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 
 const MAY_BE_ERRORS: &str = "Read the quoted lines of {node}: some of them may report an error of a GPU or NVSwitch, so the verdict is not healthy.";
 
-/// Returns a finding that shows lines about NVIDIA that were not recognized, so that a person can read them.
+/// Returns a finding with the lines about NVIDIA that were not recognized. A person can then read them.
 fn unrecognized(node: &Node<'_>) -> Option<Draft> {
     let logs = node.kernel_log()?.coverage.iter().filter(|log| log.unread_lines > 0);
     let lines = logs.flat_map(|log| {
@@ -103,10 +103,10 @@ fn undecoded(node: &Node<'_>) -> Option<String> {
     (errors > 0).then(|| format!("{errors} kernel {lines} that may report a GPU error could not be parsed{sample}"))
 }
 
-/// Phrases in advice for a fault that occurs again.
+/// Phrases in the advice for a fault that occurs again.
 const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
 
-/// Adds a sentence to advice about a repetition if the log does not show whether the fault occurred before.
+/// Adds a sentence to such advice if the log does not show whether the fault occurred before.
 #[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
 pub(super) fn add_start_of_log(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(limit) = untold(node) else { return };
@@ -118,7 +118,7 @@ pub(super) fn add_start_of_log(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Returns a clause about where the log begins: at the start of the requested window, or at the last boot. `None` if it
+/// Returns a clause about the start of the log: the start of the requested window, or the last boot. `None` if the log
 /// begins elsewhere.
 fn untold(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
@@ -139,7 +139,7 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
         return None;
     }
     let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
-    // Timestamps of the same moment can differ, because the clock of the kernel drifts.
+    // The timestamps of one moment can differ, because the clock of the kernel drifts.
     let since_boot = node.booted().is_some_and(|booted| begins.duration_since(booted) >= SignedDuration::from_mins(-5));
     let complete = log
         .coverage
@@ -182,7 +182,7 @@ mod tests {
         with(logs.iter().map(coverage).collect())
     }
 
-    // The facts of the scenario were taken at 2026-11-21T02:45:10Z.
+    // The facts of the scenario were collected at 2026-11-21T02:45:10Z.
     const OLD: (&str, &str, &str) = ("/var/log/syslog", "2026-11-01T00:00:00Z", "2026-11-17T00:00:00Z");
 
     #[test]

@@ -62,7 +62,7 @@ rules! {
         reads "xid: lines of the kernel", in_plan WorkContinues;
 }
 
-/// Number of lines within a day from which something that works again still counts, because it fails often.
+/// Minimum number of lines within a day at which a device that works again still counts, because it fails often.
 const OFTEN: u64 = 4;
 
 /// Maximum number of events in a finding.
@@ -119,7 +119,7 @@ fn is_old(node: &Node<'_>, event: &KernelEvent) -> bool {
     node.age(event.ordered_at()).is_some_and(|age| age > STALE_AFTER)
 }
 
-/// Returns the severity of an event now: that of its row, unless it is old, rare or over.
+/// Returns the current severity of an event: the severity of its row, unless the event is old, rare or over.
 fn severity(node: &Node<'_>, event: &KernelEvent) -> Severity {
     let Some(row) = host_lines::row_of(event) else { return Severity::Info };
     let of_day = within_a_day(node, event);
@@ -139,7 +139,7 @@ fn within_a_day(node: &Node<'_>, event: &KernelEvent) -> u64 {
     event.occurred_at().into_iter().filter(|time| day(*time)).count().try_into().unwrap_or(u64::MAX)
 }
 
-/// Returns whether a later line says that the same device works again.
+/// Returns whether a later line reports that the same device works again.
 fn is_over(node: &Node<'_>, event: &KernelEvent) -> bool {
     let at = |event: &KernelEvent| event.ordered_at();
     node.timeline.events.iter().any(|end| host_lines::ends(end.fact, event) && at(end.fact) >= at(event))

@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about Xids and other lines of the kernel log, and about how much of the log was read.
+//! `GROUPS`: the rules about Xids and other lines of the kernel log, and about the period that the log covers.
 
 mod absent_devices;
 mod after_repair;

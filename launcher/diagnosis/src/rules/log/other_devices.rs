@@ -27,7 +27,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         node.timeline.of_kind(Kind::Mce).partition(|event| is(event, &["firmware_device"]));
     let (corrected, uncorrected): (Vec<_>, Vec<_>) =
         checks.into_iter().partition(|event| is(event, &["firmware_corrected", "memory_corrected", "logged"]));
-    // The record of the firmware names its device in a line of its own. Both lines have the same time.
+    // The firmware's record names its device in a separate line. Both lines have the same time.
     let near = |device: &KernelEvent, event: &KernelEvent| match (device.last, event.last) {
         (Some(one), Some(other)) => one.duration_since(other).abs() <= SAME_RECORD,
         _ => true,

@@ -19,7 +19,7 @@ fn ago(minutes: i64) -> String {
     (now - SignedDuration::from_mins(minutes)).to_string()
 }
 
-/// An event of this kind `minutes` ago at the GPU's address.
+/// Creates an event of this kind `minutes` ago at the GPU's address.
 fn event(kind: &str, minutes: i64) -> Value {
     json!({"kind": kind, "pci_address": GPU, "count": 1, "first": ago(minutes), "last": ago(minutes)})
 }
@@ -30,7 +30,7 @@ fn xid(code: u32, minutes: i64) -> Value {
     event
 }
 
-/// An event without an address.
+/// Creates an event without an address.
 fn nameless(kind: &str, minutes: i64) -> Value {
     let mut event = event(kind, minutes);
     event.as_object_mut().expect("an object").remove("pci_address");
@@ -41,7 +41,7 @@ fn ok(data: &Value) -> Value {
     json!({"status": "ok", "data": data})
 }
 
-/// A node with one GPU that works, and this kernel log.
+/// Creates a node with one working GPU and this kernel log.
 fn working(events: &[Value]) -> Value {
     let of = |more: Value| {
         let mut gpu = json!({"index": 0, "uuid": "GPU-1", "pci_address": GPU});
@@ -77,7 +77,7 @@ fn severity(report: &Value, id: &str) -> Option<Severity> {
     finding(report, id).map(|finding| finding.severity)
 }
 
-/// A process in state D that uses the GPU.
+/// Adds a process in state D that uses the GPU.
 fn with_waiting_process(mut report: Value, waits_in: Option<&str>) -> Value {
     let thread = json!({"tid": 7, "state": "D", "waits_in": waits_in});
     let process = json!({"pid": 7, "name": "python3", "state": "D", "uses": [{"gpu": 0}],
@@ -98,7 +98,7 @@ fn a_gsp_timeout_that_the_gpu_recovered_from_proves_no_stuck_process() {
     assert_eq!(severity(&asks, "process-stuck"), Some(Severity::Critical), "the driver still asks for a reset");
 }
 
-/// Tests a job that is restarted after each occurrence of a fault: the program that is running now will fail next.
+/// Tests a job that is restarted after each occurrence of a fault. The program that is running now will fail next.
 #[test]
 fn a_new_program_does_not_end_a_fault_that_comes_back() {
     for code in [79, 109, 119, 120] {
@@ -107,8 +107,8 @@ fn a_new_program_does_not_end_a_fault_that_comes_back() {
             judged(&at_work(working(&events))).findings.into_iter().map(|finding| finding.severity).max()
         };
         assert_eq!(worst(&[120, 70, 25]), Some(Severity::Critical), "Xid {code} three times in two hours");
-        // The driver repeats the line about a GPU that hangs until the program on the GPU is killed: these lines are
-        // one occurrence.
+        // The driver repeats the line about a hanging GPU until the program on the GPU is killed. These lines are one
+        // occurrence.
         let one_hang: Vec<i64> = (25..45).rev().collect();
         for once in [&[25][..], &one_hang] {
             assert_eq!(worst(once), Some(Severity::Warning), "Xid {code} once: {once:?}");
@@ -233,7 +233,8 @@ fn a_gpu_that_came_back_after_it_left_the_bus_needs_no_power_cycle() {
         }
         assert!(found.findings.iter().any(|finding| finding.id == "gpu-off-bus"), "{line}: the loss is still reported");
     }
-    // The GPU responds, but counts errors: work on it is not safe. NVIDIA asks for a reboot, which needs no power cycle.
+    // The GPU responds but counts errors, so work on it is not safe. NVIDIA asks for a reboot. A power cycle is not
+    // needed.
     let mut doubtful = working(&[xid(79, 6 * DAY)]);
     doubtful["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({"uncorrected": 3});
     let doubtful = finding(&doubtful, "gpu-off-bus").expect("a finding");
@@ -279,13 +280,13 @@ fn a_gpu_that_is_passed_through_is_no_failed_probe() {
     assert!(with(&[Some("vfio-pci"), None]), "one device is bound on purpose, the other to no driver");
 }
 
-/// A healthy node of eight GPUs, whose programs started an hour ago, with these kernel events and this number of
-/// unrecognized lines about NVIDIA.
+/// Returns the diagnosis of a healthy node with eight GPUs whose programs started an hour ago. Its log contains these
+/// kernel events and this number of unrecognized lines about NVIDIA.
 fn healthy(events: Vec<Value>, unread_lines: u64) -> Diagnosis {
     let mut report = healthy_report();
     let taken_at = report.taken_at.expect("a time");
     let now: Timestamp = NOW.parse().expect("a time");
-    // The times of the events are counted back from the time of the report.
+    // The times of the events are relative to the time of the report.
     let moved = |mut event: Value| {
         for field in ["first", "last"] {
             let time: Timestamp = event[field].as_str().and_then(|time| time.parse().ok()).expect("a time");
@@ -380,7 +381,7 @@ fn each_fault_of_an_application_is_suspicious_if_different_workloads_have_it_on_
         let code = entry.code;
         let worst = |events: &[Value]| judged(&working(events)).findings.iter().map(|finding| finding.severity).max();
         let jobs: Vec<Value> = (0..6).map(|job| of(code, Some(100 + job), &format!("job{job}"), GPU)).collect();
-        // The closing of a channel is a consequence of the end of the program.
+        // A channel is closed as a consequence of the end of the program.
         let expected = if [45, 141, 174].contains(&code) { Severity::Info } else { Severity::Warning };
         assert_eq!(worst(&jobs), Some(expected), "{code}");
         assert_eq!(worst(&jobs[..1]), Some(Severity::Info), "{code}: one fault");
@@ -464,7 +465,7 @@ fn a_recommendation_that_nvml_does_not_share_is_said() {
     assert_eq!(severity(&with(30, "0", "none"), "recovery-contradicted"), None);
 }
 
-/// Tests that no claim in a summary of a healthy node contradicts an Xid or another line of the driver in the log.
+/// Tests that no claim in the summary of a healthy node contradicts an Xid or another driver line in the log.
 #[test]
 fn no_claim_of_a_clean_summary_contradicts_an_event_of_the_log() {
     let report = healthy_report();
@@ -530,7 +531,8 @@ fn every_line_ages_where_all_gpus_are_at_work() {
     }
 }
 
-/// NVML reports no utilization for a GPU in MIG mode, and the driver reports a timeout only after minutes.
+/// Tests how long and where a program must run, because NVML reports no utilization in MIG mode and the driver reports
+/// a timeout only after minutes.
 #[test]
 fn a_program_proves_recovery_after_minutes_of_work_on_the_whole_gpu() {
     let with = |minutes: i64, is_mig: bool| {
@@ -545,7 +547,7 @@ fn a_program_proves_recovery_after_minutes_of_work_on_the_whole_gpu() {
     assert_eq!(with(30, true), Some(Severity::Critical), "the program can use another instance");
 }
 
-/// Versions that do not fit together are still a fault when NVML can read the GPU.
+/// Tests that versions that do not match are still a fault if NVML can read the GPU.
 #[test]
 fn a_fault_of_versions_lasts_until_they_change() {
     for code in [78, 166, 170] {

@@ -22,15 +22,15 @@ fn ago(seconds: i64) -> Timestamp {
     now - SignedDuration::from_secs(seconds)
 }
 
-/// Returns the severe Xids: those that are at least critical in the catalogue. Application faults are excluded, and
-/// also Xid 154, because its meaning depends on its line.
+/// Returns the severe Xids, which are at least critical in the catalogue. Application faults are excluded. Xid 154 is
+/// also excluded, because its meaning depends on its line.
 fn grave() -> impl Iterator<Item = &'static XidEntry> {
     xids().filter(|entry| {
         entry.severity >= Severity::Critical && entry.code != 154 && entry.class != Some(Class::Application)
     })
 }
 
-/// Something that ends a fault.
+/// An action that ends a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Repair {
     Reset,
@@ -44,7 +44,7 @@ fn fault(code: u32) -> String {
     format!("NVRM: Xid (PCI:0000:5d:00): {code}, pid=4711, name=python3, a text")
 }
 
-/// A journal without records, whose running boot is `last`.
+/// Creates a journal without records, whose running boot is `last`.
 fn empty_journal() -> EventLog {
     let mut log = EventLog::new(None, Options { running_boot_id: Some("last".into()), ..Options::default() });
     log.source("journal");
@@ -57,7 +57,8 @@ fn push_record(log: &mut EventLog, boot: &str, when: Timestamp, text: &str) {
     log.push_line(&entry.to_string());
 }
 
-/// A journal with a fault at each of these times (seconds before now), each followed by a repair after ten minutes.
+/// Creates a journal with a fault at each of these times (seconds before now). Each fault is followed by a repair after
+/// ten minutes.
 fn journal(code: u32, times: &[i64], repair: Repair) -> KernelLog {
     let mut log = empty_journal();
     let mut push = |boot: &str, when: Timestamp, text: &str| push_record(&mut log, boot, when, text);
@@ -78,7 +79,8 @@ fn journal(code: u32, times: &[i64], repair: Repair) -> KernelLog {
     log.finish()
 }
 
-/// A text log of a node that booted ten days ago. `shift`: error of the clock when a line was written, in seconds.
+/// Creates a text log of a node that booted ten days ago. The last value of each line is the error of the clock in
+/// seconds when the line was written.
 fn text_log(lines: &[(i64, String, i64)], with_uptime: bool) -> KernelLog {
     let boot = ago(10 * DAY);
     let now = NOW.parse().ok();
@@ -94,12 +96,12 @@ fn text_log(lines: &[(i64, String, i64)], with_uptime: bool) -> KernelLog {
     log.finish()
 }
 
-/// Diagnoses a node with one GPU that works and this log.
+/// Diagnoses a node with one working GPU and this log.
 fn judged(log: KernelLog, has_ecc: bool) -> Diagnosis {
     judged_with(log, has_ecc, false)
 }
 
-/// `at_work`: a program that started ten minutes ago runs on the GPU.
+/// Diagnoses this node. `at_work`: a program that started ten minutes ago is running on the GPU.
 fn judged_with(mut log: KernelLog, has_ecc: bool, at_work: bool) -> Diagnosis {
     let program = json!({"pid": 9, "name": "python3", "started_at": ago(10 * MINUTE), "uses": [{"gpu": 0}]});
     let programs = if at_work { vec![program] } else { Vec::new() };
@@ -227,7 +229,7 @@ fn a_hang_of_many_hours_that_was_cured_counts_once() {
     let times: Vec<i64> = std::iter::once(200 * DAY).chain(hang).collect();
     for code in [119, 79, 95] {
         let mut log = journal(code, &times, Repair::Reset);
-        // The repairs are those after the first and after the last incident.
+        // The repairs took place after the first and after the last incident.
         let repairs: Vec<_> = log.events.iter().filter(|event| event.code == Some(154)).cloned().collect();
         log.events.retain(|event| event.code != Some(154));
         let ends = [ago(200 * DAY - 10 * MINUTE), ago(3 * DAY - 12 * HOUR)];
@@ -275,7 +277,7 @@ fn a_grave_fault_of_long_ago_ages_where_the_gpu_is_at_work() {
             };
             let event = KernelEvent { code: Some(entry.code), ..KernelEvent::default() };
             let family = catalogue::family_of(&event).expect("a family");
-            // Without counters nothing shows that the memory works.
+            // Without counters, no fact shows that the memory works.
             let known = has_ecc || family.recovery != RecoveryEvidence::Counters;
             let asks = entry.action.includes(ActionCode::ResetGpu) || entry.action == ActionCode::UpdateSoftware;
             let (after_a_day, after_a_week) = match family.work {
@@ -298,12 +300,12 @@ fn a_wrong_clock_neither_hides_a_fault_nor_makes_an_old_one_new() {
     let loaded = "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  570.124.06  Wed Feb 26 02:29:16 UTC 2025".to_owned();
     let end = || (MINUTE, "eth0: renamed".to_owned(), 0);
     for entry in grave().filter(|entry| entry.ageing != Ageing::Permanent) {
-        // The clock is wrong by minus two hours, by weeks, by years (no battery), or by plus three hours.
+        // The clock is slow by two hours, weeks or years (no battery), or fast by three hours.
         for shift in [-2 * HOUR, -20 * DAY, -6 * 365 * DAY, 3 * HOUR] {
             for with_uptime in [true, false] {
                 let lines = [(2 * HOUR, loaded.clone(), 0), (5 * MINUTE, fault(entry.code), shift), end()];
                 let found = judged(text_log(&lines, with_uptime), true);
-                // Without uptimes it is only known that the fault came after the line before it.
+                // Without uptimes, it is only known that the fault occurred after the line before it.
                 let least = if with_uptime { Severity::Critical } else { Severity::Warning };
                 assert!(worst(&found) >= least, "{} {shift} {with_uptime}: {found:#?}", entry.code);
             }
@@ -343,7 +345,7 @@ fn a_fault_of_a_switch_that_comes_back_is_critical() {
     assert!(times(Repair::Boot) >= Severity::Critical && times(Repair::DriverLoad) >= Severity::Critical);
 }
 
-/// A journal with these faults (code, seconds before now), each in its own boot; the running boot has none.
+/// Creates a journal with these faults (code, seconds before now), each in its own boot. The running boot has no fault.
 fn one_fault_in_each_boot(faults: &[(u32, i64)]) -> KernelLog {
     let mut log = empty_journal();
     let mut push = |boot: &str, when: Timestamp, text: &str| push_record(&mut log, boot, when, text);
@@ -369,7 +371,7 @@ fn different_severe_faults_of_one_gpu_count_together() {
     assert_eq!(found(&[(119, 20 * DAY), (95, 12 * DAY), (79, DAY)]), (mixed, Severity::Critical));
     assert_eq!(found(&[(95, 4 * DAY), (119, DAY)]), (mixed, Severity::Warning));
     assert_eq!(found(&[(79, 4 * DAY), (79, DAY)]).0, Some("xid-recurring"));
-    // Once, long ago, far apart, or faults that ask for no repair.
+    // The fault occurred once, long ago or far apart, or does not require a repair.
     assert_eq!(found(&[(119, DAY)]), (None, Severity::Info));
     assert_eq!(found(&[(119, 100 * DAY), (62, 80 * DAY), (79, 60 * DAY)]).0, None);
     assert_eq!(found(&[(119, 25 * DAY), (95, DAY)]), (None, Severity::Info));

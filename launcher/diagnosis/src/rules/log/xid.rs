@@ -1,7 +1,7 @@
-//! Rules about Xids that no other group handles: application faults, and a rule for each class of other faults.
+//! Rules about Xids that no other group handles: application faults, and one rule for each class of other faults.
 //!
-//! The catalogue defines severity, action and ageing of a code. Applications cause 13, 31, 43, 45, 68 and similar
-//! codes. Such Xids indicate a GPU fault only if different workloads fail on one GPU and not on the others.
+//! The catalogue defines severity, action and ageing of a code. Applications cause Xid 13, 31, 43, 45, 68 and similar
+//! codes. These Xids indicate a GPU fault only if different workloads fail on one GPU and not on the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,20 +76,21 @@ rules! {
         reads "xid";
 }
 
-/// Xids of channels that are closed when a program ends. They follow from the end of the program, whatever the reason.
+/// Xids of channels that are closed when a program ends. The reason for the end does not matter.
 const END_OF_PROGRAM: [u32; 3] = [45, 141, 174];
 
 /// Codes about commands that were damaged before they reached the GPU. NVIDIA names PCIe as the usual cause.
 const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
 
-/// If at least this number of processes with the same name fault, the faults are a pattern: one workload that restarts,
-/// or many jobs.
+/// If at least this many processes with the same name fault, the faults are a pattern: one workload that restarts, or
+/// many jobs.
 const MANY_PROCESSES: usize = 20;
 
-/// If a workload fails on several GPUs, the workload is the cause, unless it fails this many times as often on one GPU.
+/// If a workload fails on several GPUs, the workload is the cause, unless it fails this many times more often on one
+/// GPU.
 const FAR_MORE: usize = 4;
 
-/// Returns findings from Xids, per GPU and for addresses that no GPU has.
+/// Returns findings from Xids, for each GPU and for addresses that do not belong to a GPU.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in gpus(node) {
@@ -112,7 +113,7 @@ fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     places
 }
 
-/// Returns application faults on one GPU as one finding, with a check for a hardware fault.
+/// Returns one finding about all application faults of a GPU, with a check for a hardware fault.
 fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let faults: Vec<(usize, &KernelEvent)> = node
         .timeline
@@ -155,12 +156,12 @@ fn is_application(event: &KernelEvent) -> bool {
     event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == Some(Class::Application))
 }
 
-/// Returns why the GPU may be the cause of application faults. This is never more than a suspicion.
+/// Returns why the GPU may be the cause of application faults. The result is only a suspicion.
 ///
-/// A workload that restarts has a new pid each time, so the same name is no second indication, unless there are very
-/// many processes. A workload that fails on several GPUs is the cause itself.
+/// A workload that restarts has a new pid each time. Therefore several processes with the same name are not a second
+/// indication, unless there are very many of them. A workload that fails on several GPUs is the cause itself.
 fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<(Rule, String)> {
-    // Broken hardware can also cause every fault that an application can cause.
+    // Broken hardware can cause the same faults as an application.
     let suspicious =
         |event: &KernelEvent| is_application(event) && event.code.is_some_and(|code| !END_OF_PROGRAM.contains(&code));
     let elsewhere: Vec<&KernelEvent> =
@@ -182,14 +183,14 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     if pids.len() < 2 {
         return None;
     }
-    // If programs fault on another GPU half as often, nothing singles out this GPU.
+    // If programs fault at least half as often on another GPU, this GPU is not suspect.
     let place = common_place(faults, &pids);
     if place.is_none() && most_elsewhere(&elsewhere) * 2 >= pids.len() {
         return None;
     }
     let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
     let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
-    // A missing name does not indicate a second workload: old drivers print no names.
+    // A missing name does not indicate a second workload, because old drivers do not print names.
     if by_name.keys().flatten().count() > 1 || pods.len() > 1 || place.is_some() {
         let words = format!("{} different processes faulted on this GPU and on no other{place_words}", pids.len());
         return Some((SUSPECT, words));
@@ -240,11 +241,11 @@ fn common_place(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Optio
     Some(format!("always at GPC {}, TPC {}", evidence::data(gpc), evidence::data(tpc)))
 }
 
-/// Number of processes, and the time between the first and the last of them, from which faults of one copy engine are a pattern: programs
-/// seldom cause such faults, and a restart follows sooner.
+/// Minimum number of processes, and minimum time between the first and the last of them, for a pattern of faults in one
+/// copy engine. Programs seldom cause such faults, and restarts follow sooner.
 const FAULTS_OF_ENGINE: (usize, SignedDuration) = (3, SignedDuration::from_hours(1));
 
-/// Returns the copy engine in which several of these processes faulted. The code of the Xid tells the engine.
+/// Returns the copy engine in which several of these processes faulted. The Xid code identifies the engine.
 fn copy_engine(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Option<String> {
     let mut by_engine: BTreeMap<&str, Vec<&KernelEvent>> = BTreeMap::new();
     for (_, event) in faults.iter().filter(|(_, event)| event.pid.is_some_and(|pid| pids.contains(&pid))) {
@@ -270,7 +271,8 @@ fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
     process.pod_uid.as_deref()
 }
 
-/// Returns a finding from Xid 43 and 45 of a process that was killed or crashed. The finding is about the kill.
+/// Returns a finding from Xid 43 and 45 of a process that was killed or crashed. The finding is about the kill or
+/// crash.
 fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mut kills: Vec<usize> = Vec::new();
     for event in node.timeline.events.iter().filter(|event| event.history.is_none() && concerns(event.fact, gpu)) {
@@ -284,7 +286,7 @@ fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(Draft::on_gpu(KILLED, gpu).with_events(shown).with_evidence(consequences))
 }
 
-/// Returns one finding for each code that is neither an application fault nor handled by another group.
+/// Returns one finding for each code that is not an application fault and that no other group handles.
 fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let mut by_code: BTreeMap<u32, Vec<(usize, &KernelEvent)>> = BTreeMap::new();
     for (at, event) in node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid)
@@ -297,7 +299,7 @@ fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     by_code.into_iter().filter_map(|(code, events)| of_code(node, gpu, code, &events)).collect()
 }
 
-/// Returns codes that other groups handle.
+/// Returns whether another group handles the code.
 fn handled_elsewhere(code: u32) -> bool {
     [&xids::MEMORY[..], &xids::NVLINK, &xids::GSP, &[79, 143, 154]].into_iter().any(|codes| codes.contains(&code))
 }

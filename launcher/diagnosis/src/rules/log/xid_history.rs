@@ -1,4 +1,4 @@
-//! Rules about past Xids: severe faults that come back after a repair, warnings that repeat, and a list of the others.
+//! Rules about past Xids: severe faults that come back after a repair or on several GPUs, warnings that repeat, and a list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,8 +35,7 @@ rules! {
     SPREAD: "xid-on-different-gpus" Warning Hardware XID_DOC, "The same kind of severe fault occurs on different GPUs",
         CheckCabling "Check what the GPUs of {node} share: power supply, baseboard, risers and PCIe switches, and the versions of driver and \
             firmware. Do not return a single GPU for this.",
-        means "The same kind of severe Xid occurred on at least three GPUs at different times within a month: a cause \
-            that they share is likelier than a fault of each GPU.",
+        means "The same kind of severe Xid occurred on at least three GPUs at different times within a month: a cause that they share is more likely than a fault of each GPU.",
         reads "xid", in_plan SharedCause;
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
         None "No action: these events do not describe the current state of the GPUs of {node}.",
@@ -60,11 +59,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     again.into_iter().chain(spread(node)).chain(history).collect()
 }
 
-/// A GPU that needed this many repairs within a month, whatever the fault, is failing.
+/// If a GPU needed this many repairs within a month, for any faults, it is failing.
 const REPAIRS_OF_A_FAILING_GPU: usize = 3;
 
-/// Returns findings about GPUs with faults of several families, each of which alone is no pattern. `again`: the findings about one
-/// family.
+/// Returns findings about GPUs with faults of several families, none of which alone is a pattern. `again`: the findings
+/// about a single family.
 fn mixed(node: &Node<'_>, again: &[Draft]) -> Vec<Draft> {
     let known = |gpu: &Gpu| again.iter().any(|draft| draft.is_on(gpu) && draft.severity > Severity::Info);
     let needs_repair = |one: &Recurrence<'_>| {
@@ -122,10 +121,10 @@ fn mixed(node: &Node<'_>, again: &[Draft]) -> Vec<Draft> {
     gpus.into_iter().filter_map(of_gpu).collect()
 }
 
-/// Families of faults that power, board, host or driver can cause on any GPU.
+/// Families of faults that the power supply, the board, the host or the driver can cause on any GPU.
 const OF_SHARED_PARTS: [&str; 2] = ["bus", "gsp"];
 
-/// A fault that moves between at least this number of GPUs is a pattern.
+/// If a fault occurs on at least this many GPUs, it is a pattern.
 const SPREAD_OVER: usize = 3;
 
 /// Returns a finding about faults of one family on several GPUs at different times.
@@ -153,12 +152,12 @@ fn spread(node: &Node<'_>) -> Option<Draft> {
 /// Faults of several GPUs within this time are one event of the node.
 const APART: SignedDuration = SignedDuration::from_hours(1);
 
-/// If at least this number of incidents occurs within a day, the GPU counts as not repaired, even if it works between
-/// the incidents.
+/// If at least this many incidents occur within a day, the GPU counts as not repaired, even if it works between the
+/// incidents.
 const OFTEN: usize = 3;
 
-/// After this time without a new incident, the last repair probably worked. The second duration is for a fault that
-/// came back after several repairs.
+/// After this time without a new incident, the last repair was probably successful. The second duration applies to a
+/// fault that came back after several repairs.
 const PROBATION: [SignedDuration; 2] = [SignedDuration::from_hours(14 * 24), SignedDuration::from_hours(30 * 24)];
 
 /// Maximum number of times in the evidence.
@@ -176,7 +175,7 @@ const REPEATED: usize = 5;
 /// A warning whose newest incident is older than this no longer counts as repeating.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Returns a finding about a warning that repeats. The action is the one that the advice for the warning gives for
+/// Returns a finding about a warning that repeats. Its action is the one that the advice for the warning gives for
 /// repetitions.
 fn repeats(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let Recurrence { gpu, event, names, incidents, .. } = recurrence;
@@ -214,7 +213,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let in_a_day = most_in_a_day(&recurrence.since_cure);
     let uncured = recurrence.since_cure.len();
     let recent = node.age(recurrence.newest()).is_none_or(|age| age <= WEEK);
-    // For a GPU that does not respond, the driver logs the same fault repeatedly.
+    // If a GPU does not respond, the driver logs the same fault repeatedly.
     let often = (in_a_day >= OFTEN || (uncured >= OFTEN && recent)) && node.is_readable(gpu);
     if *periods < 2 && !often {
         return None;
@@ -262,7 +261,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     });
     let advice = format!("{}.", family.advice_if_back);
     let draft = draft.with_action(family.action_if_back, advice);
-    // If nothing has repaired the fault yet, a reset is needed, too. The field diagnostic of a vendor includes a reset.
+    // If the fault has not been repaired yet, a reset is also needed. The vendor's field diagnostic includes a reset.
     let is_open = uncured > 0 && asks_for_reset(event) && family.action_if_back == ActionCode::UpdateSoftware;
     Some(match is_open {
         true => draft.joined_with(ActionCode::DrainAndReset, "Drain the workloads on {gpu} of {node} and reset it."),
@@ -316,14 +315,14 @@ mod tests {
     use syringe_core::pci::PciAddress;
     use syringe_core::report::{Report, Section};
 
-    /// An Xid 79 at 5d:00.0.
+    /// Creates an Xid 79 at 5d:00.0.
     fn xid(boot: Option<&str>, uuid: Option<&str>) -> KernelEvent {
         let (boot_id, gpu_uuid) = (boot.map(str::to_owned), uuid.map(str::to_owned));
         let pci_address = PciAddress::parse("5d:00.0");
         KernelEvent { code: Some(79), pci_address, boot_id, gpu_uuid, count: 1, ..KernelEvent::default() }
     }
 
-    /// Returns the UUIDs in the findings about recurring Xids, for a node on which NVML lists no GPU and PCI shows a
+    /// Returns the UUIDs in the findings about recurring Xids, for a node on which NVML lists no GPU and PCI lists a
     /// GPU at `5d:00.0`.
     fn accused_on_pci(events: Vec<KernelEvent>) -> Vec<Option<String>> {
         let pci_gpus = vec![PciGpu { pci_address: PciAddress::parse("5d:00.0"), ..PciGpu::default() }];

@@ -1,7 +1,7 @@
-//! Rules about GPU processes outside of pods, processes that cannot be killed, and memory that no listed process uses.
+//! Rules about GPU processes: outside of pods, stuck, zombies, or blocked tasks. A rule about GPU memory that no listed process uses.
 //!
-//! State D is no fault by itself: a process in a driver call can be in this state for a moment. A process is stuck if
-//! the kernel reports it as blocked, or if its GPU is lost.
+//! State D alone is not a fault, because a process in a driver call can be in this state for a moment. A process is
+//! stuck if the kernel reports it as blocked, or if its GPU is lost.
 
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
@@ -103,7 +103,7 @@ fn draft(rule: Rule, process: &GpuProcess) -> Draft {
 }
 
 fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
-    // After a kill, the first thread is a zombie while another thread may still hang in the driver.
+    // After a kill, the first thread is a zombie, but another thread may still hang in the driver.
     if process.is_uninterruptible() {
         return Some(uninterruptible(node, process));
     }
@@ -116,7 +116,7 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
 /// Maximum number of zombies in the evidence.
 const NAMED: usize = 3;
 
-/// Joins the findings about the zombies of one pod or of one parent process: one program left them.
+/// Joins the findings about the zombies of one pod or one parent process, because one program left all of them.
 fn zombies_together(drafts: Vec<Draft>) -> Vec<Draft> {
     let of_parent = |draft: &Draft| draft.evidence.iter().find(|line| line.starts_with("parent: ")).cloned();
     let left_by = |draft: &Draft| (draft.scope.pod_uid.clone(), draft.scope.gpu, of_parent(draft));
@@ -136,8 +136,8 @@ fn zombies_together(drafts: Vec<Draft>) -> Vec<Draft> {
     with_others.collect()
 }
 
-/// Returns `state D` if the process is in this state, a line for each of up to three threads in state D with the place
-/// where the thread waits, and the number of these threads if there are more.
+/// Returns `state D` if the process is in this state. For up to three threads in state D, returns a line with the
+/// kernel function in which the thread waits. If there are more such threads, also returns their number.
 fn waits(process: &GpuProcess) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     if process.state.as_deref() == Some("D") {
@@ -179,7 +179,7 @@ fn is_being_deleted(node: &Node<'_>, process: &GpuProcess) -> bool {
     process.pod_uid.as_ref().is_some_and(|uid| pods.filter(|pod| pod.uid == *uid).any(|pod| pod.deleting))
 }
 
-/// First words of kernel functions that wait for a disk, a file system or the network.
+/// Prefixes of kernel functions that wait for a disk, a file system or the network.
 const DISK_OR_NETWORK: [&str; 46] = [
     "io_schedule",
     "folio_",
@@ -230,15 +230,15 @@ const DISK_OR_NETWORK: [&str; 46] = [
 ];
 
 /// Returns whether all threads of the process wait in a kernel function of a disk or of the network. Any other kernel
-/// function can be one of the NVIDIA driver.
+/// function may belong to the NVIDIA driver.
 fn waits_outside_driver(process: &GpuProcess) -> bool {
     let of_driver = |place: &str| !DISK_OR_NETWORK.iter().any(|prefix| place.starts_with(prefix));
     let mut places = process.waiting_threads().map(|thread| thread.waits_in.as_deref()).peekable();
     places.peek().is_some() && places.all(|place| place.is_some_and(|place| !of_driver(place)))
 }
 
-/// Returns whether the name is that of an NVIDIA function or task. Other names of the kernel also begin with `nv`: NVMe
-/// disks and non-volatile memory.
+/// Returns whether the name belongs to an NVIDIA function or task. Kernel names for NVMe disks and non-volatile memory
+/// also begin with `nv`.
 fn is_named_nv(name: &str) -> bool {
     const OF_KERNEL: [&str; 4] = ["nvme", "nvmet", "nvdimm", "nvram"];
     name.starts_with("nv") && !OF_KERNEL.iter().any(|prefix| name.starts_with(prefix))
@@ -261,7 +261,7 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     if !events.is_empty() {
         let newest = events.iter().filter_map(|event| event.ordered_at()).max();
-        // Only a complete process list of the host shows that the task has ended: other lists omit processes.
+        // Only a complete process list of the host shows that the task has ended, because other lists omit processes.
         let complete = node.processes().is_some_and(|section| section.host_pid_namespace);
         let over = complete && node.age(newest).is_some_and(|age| age > STALE_AFTER);
         let draft = Draft::on_node(STUCK).with_events(events);
@@ -292,7 +292,7 @@ fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft
         return None;
     }
     if process.state.as_deref() == Some("X") {
-        // Outside of the PID namespace of the host, processes of other namespaces are not in /proc.
+        // Outside the PID namespace of the host, /proc does not contain the processes of other namespaces.
         let sees_all = node.processes().is_some_and(|section| section.host_pid_namespace);
         return sees_all.then(|| draft(ENDED, process).with_evidence("NVML lists the process, but /proc does not"));
     }
@@ -319,7 +319,7 @@ fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
         let mig = node.mig().and_then(|mig| mig.gpus.iter().find(|gpu| gpu.index == index));
         mig.is_some_and(|gpu| gpu.mode.is_some_and(|mode| mode.current))
     };
-    // With MPS, the server owns the memory; with MIG, the instances own it; without hostPID, the list is incomplete.
+    // With MPS, the server owns the memory. With MIG, the instances own it. Without hostPID, the list is incomplete.
     if shared || !section.host_pid_namespace {
         return Vec::new();
     }

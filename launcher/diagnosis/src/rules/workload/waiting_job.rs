@@ -1,7 +1,7 @@
 //! Rule about a job whose GPUs wait for a lost GPU: high utilization, low power, no memory traffic.
 //!
 //! A collective operation (NCCL) waits in a spinning kernel, which NVML counts as 100 % utilization. A kernel that
-//! works only in registers looks the same, so this reading is a finding only if another GPU is lost.
+//! works only in registers has the same values, so they are a finding only if another GPU is lost.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
@@ -22,10 +22,10 @@ rules! {
 /// Minimum utilization of a spinning kernel, which keeps the SMs busy all the time.
 const BUSY_PERCENT: u32 = 95;
 
-/// Highest memory utilization of a spinning kernel.
+/// Maximum memory utilization of a spinning kernel.
 const MAX_MEMORY_PERCENT: u32 = 2;
 
-/// Highest power draw of a spinning kernel. Real work at full utilization draws more.
+/// Maximum power draw of a spinning kernel, in percent of the limit. Real work at full utilization draws more.
 const MAX_POWER_PERCENT: u32 = 40;
 
 /// Minimum number of spinning GPUs. A single GPU may have these values for another reason.

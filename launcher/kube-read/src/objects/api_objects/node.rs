@@ -35,7 +35,7 @@ pub struct NodeMetadata {
     /// All labels, because --allow-nodes can select by any label.
     #[prost(btree_map = "string, string", tag = "11")]
     pub labels: BTreeMap<String, String>,
-    /// Only those in which software that shares GPUs lists the UUIDs of the GPUs are kept.
+    /// Only annotations in which GPU sharing software lists UUIDs of GPUs are kept.
     #[prost(btree_map = "string, string", tag = "12")]
     pub annotations: BTreeMap<String, String>,
 }

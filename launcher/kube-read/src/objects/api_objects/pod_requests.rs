@@ -26,7 +26,7 @@ pub struct Identity {
     pub namespace: String,
     #[prost(message, optional, tag = "8")]
     pub creation_timestamp: Option<Time>,
-    /// Set while the pod is being deleted: when its grace period ends.
+    /// End of the grace period. Set while the pod is being deleted.
     #[prost(message, optional, tag = "9")]
     pub deletion_timestamp: Option<Time>,
     #[prost(message, repeated, tag = "13")]

@@ -1,4 +1,4 @@
-//! Reads the CDI specifications of NVIDIA devices (`read`), and compares them with the node.
+//! `read`: reads the CDI specifications of NVIDIA devices, and compares them with the node.
 //!
 //! Limits: device numbers are compared only if the file contains them, and libraries only if they are mounted from a host
 //! path.
@@ -39,7 +39,7 @@ pub(in crate::host) fn read(paths: &Paths, configured: Option<Vec<String>>) -> O
         return None;
     }
     let host = Root::open(&paths.host).ok()?;
-    // NVIDIA's runtime always reads the default folders, independent of the configuration of containerd.
+    // NVIDIA's runtime always reads the default folders, whatever the configuration of containerd is.
     let configured = configured.unwrap_or_default();
     let usual =
         FOLDERS.map(str::to_owned).into_iter().filter(|folder| !configured.iter().any(|of| is_same(of, folder)));

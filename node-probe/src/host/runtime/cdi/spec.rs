@@ -1,8 +1,8 @@
-//! Parses a CDI specification (`parse`): the kind, device names, device files with their numbers, and mounted files.
+//! `parse`: parses a CDI specification: the kind, device names, device files with their numbers, and mounted files.
 //!
-//! A specification is JSON or YAML. Only the block style of YAML is supported, as NVIDIA's tools write it (`nvidia-ctk`, the
-//! device plugin, the DRA driver): one `key: value` per line, lists with `- `. Files with other syntax, such as flow style
-//! or anchors, are reported as not understood.
+//! A specification is JSON or YAML. Only the block style of YAML is supported, which NVIDIA's tools write
+//! (`nvidia-ctk`, the device plugin, the DRA driver): one `key: value` per line, lists with `- `. Files with other
+//! syntax, such as flow style or anchors, are reported as unsupported.
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! Tests of the CDI parser with specifications of NVIDIA's tools and with other files.
+//! Tests of the CDI parser with specifications of NVIDIA's tools, and with files of unsupported syntax.
 
 use super::*;
 

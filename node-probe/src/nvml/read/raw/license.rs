@@ -1,4 +1,4 @@
-//! Calls `nvmlDeviceGetGridLicensableFeatures_v4`: the vGPU features that need a license, with their license state.
+//! `licensable_features`: reads the vGPU features that need a license, with their license state.
 
 use nvml_wrapper::Device;
 use nvml_wrapper_sys::bindings as sys;

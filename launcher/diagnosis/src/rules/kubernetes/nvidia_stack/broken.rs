@@ -1,4 +1,4 @@
-//! `draft`, `explain`: make the finding about the first component of NVIDIA's stack that does not work, with its log.
+//! `draft`, `explain`: create the finding about the first component of NVIDIA's stack that does not work, with its log.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -26,7 +26,7 @@ pub(super) fn draft(node: &Node<'_>, broken: &Broken<'_>, unavailable: Vec<Strin
     explain(node, broken, draft).with_all_evidence(unavailable)
 }
 
-/// Adds the state of the pod, its events and log, and the reason with its action.
+/// Adds the state, the events and the log of the pod, and the reason with its action.
 pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Draft {
     let failing_pod = &broken.failing_pod;
     let draft = draft.with_evidence(broken.description.clone()).with_all_evidence(failing_pod.warning());

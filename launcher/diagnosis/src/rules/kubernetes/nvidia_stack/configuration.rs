@@ -1,4 +1,4 @@
-//! Checks of NVIDIA's stack: not deployed, switched off, unfit, two plugins, toolkit restarts, inotify, no MIG devices.
+//! Checks of NVIDIA's stack: not deployed, disabled, incompatible, two plugins, DRA sockets, toolkit restarts, inotify, no MIG devices.
 
 use jiff::SignedDuration;
 
@@ -19,13 +19,13 @@ use syringe_core::text::clean;
 const RESTARTS: u32 = 3;
 /// Maximum time between the starts of the toolkit and the runtime. The toolkit restarts the runtime within seconds.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(2);
-/// A runtime that started within this time after the boot was started as part of the boot, not by the toolkit.
+/// If the runtime started within this time after the boot, the boot started it, not the toolkit.
 const BOOT: SignedDuration = SignedDuration::from_mins(10);
-/// Maximum length of the requirement that a node does not meet.
+/// Maximum length of the text about a requirement that a node does not meet.
 const MISMATCH: usize = 300;
 
-/// Finds a GPU node without the label of node feature discovery in a cluster whose other GPU nodes have it: the operator
-/// deploys nothing there. `evidence`: why the GPUs are not usable.
+/// Finds a GPU node without the label of node feature discovery in a cluster whose other GPU nodes have this label. The
+/// operator deploys nothing on such a node. `evidence`: why the GPUs are not usable.
 pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     let cluster = node.kubernetes;
     let on_pci = node.host().is_some_and(|host| !host.pci_gpus.is_empty());
@@ -79,7 +79,7 @@ pub(super) fn driver_is_off(node: &Node<'_>) -> Option<String> {
 /// Maximum number of DaemonSets in the evidence.
 const UNFIT: usize = 4;
 
-/// Returns why the DaemonSets with this role do not fit the node. Empty if one of them fits, or if there is none.
+/// Returns why the DaemonSets with this role do not match the node. Empty if one of them matches, or if there is none.
 pub(super) fn unfit(node: &Node<'_>, role: DaemonSetRole) -> Vec<String> {
     let sets = || node.kubernetes.daemon_sets.iter().flatten().filter(|set| set.role == role);
     if sets().any(|set| set.mismatch.is_none() || set.pod.is_some()) {
@@ -95,7 +95,7 @@ pub(super) fn unfit(node: &Node<'_>, role: DaemonSetRole) -> Vec<String> {
     sets().take(UNFIT).map(line).collect()
 }
 
-/// Returns the finding with the reason why a DaemonSet has no pod on the node, and the action for that. `is_of`: whether it is that
+/// Returns the finding with the reason why a DaemonSet has no pod on the node, and the action. `is_of`: selects the
 /// DaemonSet. `None` if there is no such reason.
 pub(super) fn refused(node: &Node<'_>, draft: &Draft, is_of: impl Fn(&DaemonSetFacts) -> bool) -> Option<Draft> {
     let sets = node.kubernetes.daemon_sets.iter().flatten();
@@ -108,12 +108,13 @@ pub(super) fn refused(node: &Node<'_>, draft: &Draft, is_of: impl Fn(&DaemonSetF
         Some((cause, Some((code, advice)))) => Draft { reason: cause, ..draft.with_action(code, advice) },
         _ => draft.with_action(
             ActionCode::UpdateSoftware,
-            "Repair what the message in the evidence names: it keeps a pod of the GPU software from {node}.",
+            "Correct the problem that the message in the evidence names: it prevents a pod of the GPU software on {node}.",
         ),
     })
 }
 
-/// Finds two device plugins for the same GPUs: two DaemonSets, or one in addition to the plugin of the node's OS image.
+/// Finds two device plugins for the same GPUs: two DaemonSets, or a DaemonSet in addition to the plugin of the OS
+/// image.
 pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let running: Vec<_> = pods::of(node, Component::DevicePlugin)
         .filter(|pod| pod.ready && pod.containers.iter().all(|one| one.init || pods::is_older(node, one.state.since)))
@@ -121,7 +122,7 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let first = running.first()?;
     let other = running.iter().find(|pod| pod.owner != first.owner || pod.namespace != first.namespace);
     let service = plugin_service(node);
-    // The OS image is used only if the node's processes were not read: they include the built-in plugin.
+    // The OS image is used only if the processes of the node were not read, because they include the built-in plugin.
     let unread = node.host().is_none_or(|host| host.nvidia_stack.is_none());
     let built_in = node
         .kubernetes
@@ -149,7 +150,8 @@ fn is_bottlerocket(image: &str) -> bool {
 /// The containers of NVIDIA's DRA driver, and the drivers that they register.
 const DRA_DRIVERS: [(&str, &str); 2] = [("gpus", "gpu.nvidia.com"), ("compute-domains", "compute-domain.nvidia.com")];
 
-/// Finds a DRA driver that is running for minutes without its socket. If the folder has no socket at all, the kubelet may have another one.
+/// Finds a DRA driver that has been running for minutes without a socket. If the folder contains no sockets at all, the
+/// kubelet may use another folder.
 pub(super) fn dra_unregistered(node: &Node<'_>) -> Option<Draft> {
     let sockets = node.host()?.nvidia_stack.as_ref()?.registry_sockets.as_ref()?;
     if sockets.is_empty() || !node.shows_files_of_node() || !node.stack.is_settled {
@@ -174,14 +176,14 @@ pub(super) fn dra_unregistered(node: &Node<'_>) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_node(DRA_UNREGISTERED).with_all_evidence(lines))
 }
 
-/// Finds nodes on which root has no inotify instance left, and no device plugin started.
+/// Finds nodes on which root has no inotify instance left and no device plugin started.
 pub(super) fn inotify(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     let inotify = node.host()?.nvidia_stack.as_ref()?.inotify.as_ref()?;
     let (most, used) = inotify.max_user_instances.zip(inotify.instances_of_root)?;
     if used < most || node.stack.advertises_gpus || !node.stack.is_settled {
         return None;
     }
-    let words = format!("root holds {used} inotify instances, and fs.inotify.max_user_instances is {most}");
+    let words = format!("root uses {used} inotify instances, and fs.inotify.max_user_instances is {most}");
     Some(Draft::on_node(INOTIFY).with_evidence(words).with_all_evidence(evidence.iter().cloned()))
 }
 
@@ -263,8 +265,8 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
 /// Maximum length of a message of the scheduler or of a controller.
 const REFUSAL: usize = 400;
 
-/// Returns the finding for a node whose GPUs the GPU Operator offers to virtual machines: these GPUs are not advertised
-/// by the components for containers. The reason comes from the component whose log was read.
+/// Returns the finding for a node whose GPUs the GPU Operator provides to virtual machines. The components for
+/// containers do not advertise these GPUs. The reason comes from the component whose log was read.
 fn for_machines(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
     let parts = [Component::VgpuManager, Component::SandboxDevicePlugin];
     let all = || node.kubernetes.nvidia_pods.iter().flatten();
@@ -297,7 +299,8 @@ fn for_machines(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
     })
 }
 
-/// Finds a node whose GPUs are all in MIG mode without a MIG device, so that the device plugin has nothing to offer.
+/// Finds a node whose GPUs are all in MIG mode but have no MIG device, so that the device plugin has nothing to
+/// advertise.
 pub(super) fn no_mig_devices(node: &Node<'_>) -> Option<Draft> {
     let is_empty = |gpu: &Gpu| {
         let mig = node.mig_of(gpu);

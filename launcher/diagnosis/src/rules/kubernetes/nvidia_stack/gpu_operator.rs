@@ -14,11 +14,12 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::facts::processes::GpuProcess;
 
-/// Maximum time of a MIG change: the MIG manager waits five minutes for pods to terminate, and then resets the GPUs.
+/// Maximum duration of a MIG change. The MIG manager waits five minutes for pods to terminate, and then resets the
+/// GPUs.
 const MIG_CHANGE: SignedDuration = SignedDuration::from_mins(15);
-/// Maximum time of an upgrade, which drains a node and compiles modules.
+/// Maximum duration of an upgrade, which drains a node and compiles modules.
 const UPGRADE: SignedDuration = SignedDuration::from_mins(60);
-/// Maximum time in the queue: the operator upgrades few nodes at the same time.
+/// Maximum time in the queue. The operator upgrades only few nodes at the same time.
 const QUEUE: SignedDuration = SignedDuration::from_hours(24);
 /// Maximum number of processes in one line.
 const HOLDERS: usize = 4;
@@ -74,14 +75,14 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
             evidence::name(&pod.name)
         ));
         if let Some(reason) = stack_log::of_log(node, pod, "the MIG manager").filter(|reason| reason.action.is_some()) {
-            // The repair of the cause comes before the next attempt.
+            // The cause must be repaired before the next attempt.
             if let Some((_, repair)) = reason.action.as_ref().filter(|(_, repair)| !repair.is_empty()) {
                 advice = format!("{repair} {advice}");
             }
             draft = Draft { reason: reason.cause, ..draft.with_all_evidence(reason.evidence) };
         }
     }
-    // A reset that failed, or that the hypervisor does not allow, fails again.
+    // A reset that failed, or that the hypervisor does not allow, will fail again.
     if draft.evidence.iter().any(|line| line.to_lowercase().contains("error resetting")) {
         return Some(draft.with_action(ActionCode::DrainAndReboot, advice));
     }
@@ -102,7 +103,7 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     let since = age.map(|age| format!(", unchanged for {}", evidence::span(age))).unwrap_or_default();
     let label = format!("label {UPGRADE_STATE}={}{since}", evidence::data(state));
     if state == WAITS_FOR_JOBS && pod.is_none() {
-        // Services of the node are not the jobs for which the operator waits.
+        // The operator waits for jobs, not for services of the node.
         let jobs = holders(node, |process| !is_service(process));
         return Some(Draft::on_node(UPGRADE_WAITS).with_evidence(label).with_all_evidence(jobs));
     }
@@ -135,7 +136,7 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     Some(draft.with_all_evidence(holders(node, |_| true)).with_all_evidence(count).with_action(action, advice))
 }
 
-/// Returns a line with the processes that use GPUs or keep the modules in use, of those that `counts` selects.
+/// Returns a line with the processes that use GPUs or keep the modules in use, from those that `counts` selects.
 fn holders(node: &Node<'_>, counts: impl Fn(&GpuProcess) -> bool) -> Option<String> {
     let processes = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
     let holding = processes.iter().filter(|process| !process.uses.is_empty() || !process.open_device_files.is_empty());

@@ -1,4 +1,4 @@
-//! `with_linked_pods`: adds to the finding about GPUs that are not offered what the pods say that should offer them.
+//! `with_linked_pods`: adds the states and logs of linked pods to the finding about GPUs that are not advertised.
 
 use crate::input::node::Node;
 use crate::rule::Draft;
@@ -26,7 +26,7 @@ pub(super) fn with_linked_pods(node: &Node<'_>, mut draft: Draft, explained: Opt
         }
         let has_words = told.fails || told.cause.is_some() || !told.lines.is_empty();
         draft = draft.with_evidence(told.state).with_all_evidence(told.lines);
-        // What the plugin needs comes before the plugin.
+        // A requirement of the plugin is repaired before the plugin.
         if let Some(cause) = told.cause {
             let cause = format!("pod {}: {cause}", told.name);
             draft.reason = Some(draft.reason.map_or(cause.clone(), |reason| format!("{reason}; {cause}")));

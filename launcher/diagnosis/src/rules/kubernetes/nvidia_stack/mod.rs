@@ -1,7 +1,7 @@
-//! `check`: applies rules about NVIDIA's stack. `refine`: keeps only the finding about its first broken stage.
+//! `check`: applies the rules about NVIDIA's stack. `refine`: keeps only the finding about its first broken stage.
 //!
-//! Other groups check the driver, the runtime and the counts. [`refine`] joins their findings: it keeps the finding about
-//! the first broken stage, with its reason, and removes those about later stages.
+//! Other groups check the driver, the runtime and the counts. [`refine`] joins their findings: it keeps the finding
+//! about the first broken stage with its reason, and removes the findings about later stages.
 
 mod broken;
 mod configuration;
@@ -37,7 +37,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     own.into_iter().flatten().collect()
 }
 
-/// Returns an entry if only the ResourceSlices of a DRA driver show whether GPUs are advertised, but these were not read.
+/// Returns an entry if only the ResourceSlices of a DRA driver show whether GPUs are advertised, but these were not
+/// read.
 pub(super) fn unread_slices(node: &Node<'_>) -> Vec<Unread> {
     let undecided = node.kubernetes.advertises_no_gpus() && node.stack.may_advertise_by_dra;
     if !undecided || node.answering().next().is_none() {
@@ -54,7 +55,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     if node.is_passed_through() || starting::downgrade_findings(node, drafts) || !stack.is_settled {
         return;
     }
-    // A stuck upgrade is the reason why its driver pod does not start.
+    // The driver pod does not start because of the stuck upgrade.
     let upgrading = drafts.iter().any(|draft| draft.rule.id == UPGRADE_STUCK.id);
     let broken = stack.broken.as_ref();
     let broken = broken.filter(|broken| !(upgrading && broken.component == BrokenComponent::Driver));
@@ -95,7 +96,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Adds the state of the toolkit's pod, which may show why the runtime is not configured.
+/// Adds the state of the toolkit pod, which may show why the runtime is not configured.
 fn with_toolkit(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let of_runtime = draft.rule.about == About::ContainerRuntime;
     let toolkit = broken.filter(|broken| broken.stage == Stage::Runtime && of_runtime);
@@ -107,20 +108,20 @@ fn with_toolkit(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> D
             .and_then(|draft| configuration::refused(node, draft, is_toolkit))
             .unwrap_or(draft);
     };
-    // The toolkit writes the configuration: the reason why it fails is the reason why there is no handler.
+    // The toolkit writes the configuration. Therefore the reason of its failure is the reason why there is no handler.
     broken::explain(node, toolkit, draft)
 }
 
-/// Returns whether a plugin is missing, and no log gives another reason. A node may deliberately advertise no GPU, and
-/// the number of inotify instances may be too high, because descriptors that processes share are counted for each
-/// process.
+/// Returns whether a plugin is missing and no log gives another reason. A node may advertise no GPU on purpose. The
+/// number of inotify instances may be too high, because descriptors that processes share are counted for each process.
 fn may_be_inotify(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>) -> bool {
     let missing = drafts.iter().any(|draft| is_consequence(draft) && draft.severity > Severity::Info);
     let known = broken.and_then(|broken| super::stack_log::known_line(node, broken.failing_pod.pod));
     missing && known.is_none_or(|(_, phrase)| phrase.id == "inotify-exhausted")
 }
 
-/// Lowers findings about the runtime if the driver is missing: the toolkit waits for the driver, so they are consequences.
+/// Lowers findings about the runtime if the driver is missing. They are consequences, because the toolkit waits for the
+/// driver.
 fn demote_runtime(drafts: &mut [Draft]) {
     let of_runtime =
         |draft: &&mut Draft| draft.severity >= Severity::Warning && draft.rule.about == About::ContainerRuntime;
@@ -148,13 +149,13 @@ fn evidence_of_consequences(drafts: &[Draft]) -> Vec<String> {
     consequences.flat_map(|draft| draft.evidence.iter().cloned()).collect()
 }
 
-/// Returns whether the container that fails installs a driver: that of the GPU Operator, of vGPU, or of the cloud.
+/// Returns whether the failing container installs a driver: the driver of the GPU Operator, of vGPU, or of the cloud.
 fn installs_driver(broken: &Broken<'_>) -> bool {
     let of_driver = matches!(broken.failing_pod.pod.component, Component::Driver | Component::VgpuManager);
     of_driver || broken.failing_pod.container_name().contains("driver-installer")
 }
 
-/// Returns the finding about a missing driver, with the state of NVIDIA's stack.
+/// Returns the finding about a missing driver with the state of NVIDIA's stack.
 fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let unexplained = draft.rule.about == About::DriverAbsent;
     if let Some(of_stack) = configuration::not_deployed(node, &draft.evidence).filter(|_| unexplained) {
@@ -176,7 +177,7 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     };
     let (action, advice) = (draft.action, draft.advice.clone());
     let explained = broken::explain(node, broken, draft);
-    // The pod that installs the driver brings its library, too. Any other finding with a reason keeps its own action.
+    // The pod that installs the driver also provides its library. Any other finding with a reason keeps its own action.
     let without_library = node.host().is_some_and(|host| host.driver.loaded.is_some() && host.driver.library.is_none());
     if unexplained || without_library { explained } else { explained.with_action(action, advice) }
 }

@@ -62,7 +62,7 @@ rules! {
     UPGRADE_WAITS: "driver-upgrade-waits" Info Driver OPERATOR_DOC, "The upgrade of the driver waits for jobs, as configured",
         None "No action: the operator upgrades the driver of {node} when the jobs there have ended \
             (driver.upgradePolicy.waitForCompletion). End them earlier only if the upgrade is urgent.",
-        means "The operator waits until the jobs on the node have ended before it upgrades the driver, because its configuration says so. \
+        means "The operator waits until the jobs on the node have ended before it upgrades the driver, as its configuration specifies. \
             Nothing is stuck.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, processes.processes";
     DRA_UNREGISTERED: "dra-driver-not-registered" Warning Driver PLUGIN_DOC, "A DRA driver is running, and its socket for the kubelet is missing",

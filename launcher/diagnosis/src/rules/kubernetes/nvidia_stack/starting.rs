@@ -1,4 +1,4 @@
-//! Lowers findings on a node whose NVIDIA stack is still starting: missing parts may become available on their own.
+//! `downgrade_findings`: lowers findings on a node whose NVIDIA stack is still starting, because missing components may become available.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -8,7 +8,7 @@ use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 
-/// Lowers findings to `info` if they are about components that may still be starting. Returns whether there was such a
+/// Lowers findings to `info` if they are about components that may still be starting. Returns whether it lowered a
 /// finding.
 pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool {
     if node.stack.advertises_gpus {
@@ -32,7 +32,7 @@ fn on_its_way(node: &Node<'_>) -> Option<(String, bool)> {
         return Some((words(node, pod), true));
     }
     if !node.stack.is_settled {
-        // Only a driver that a pod installs becomes available without an action.
+        // Only a driver that a pod installs becomes available without user action.
         let up = node.host().and_then(|host| host.uptime_seconds).map(|up| format!(" ({up} s since boot)"));
         let words = format!("the node booted recently{}: its pods may still be starting", up.unwrap_or_default());
         return Some((words, false));

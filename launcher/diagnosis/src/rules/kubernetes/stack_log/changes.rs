@@ -1,4 +1,4 @@
-//! `pods_before_driver`, `holders`: what uses the driver from before it was changed, and what holds its modules.
+//! `pods_before_driver`: pods that still use an earlier driver. `holders`: processes and modules that keep the loaded driver in use.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,18 +6,18 @@ use crate::evidence;
 use crate::input::node::Node;
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
 
-/// Times of one start of a node differ by some seconds.
+/// Tolerance, because the times of one start of a node differ by seconds.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
-/// Maximum number of pods or modules that are named.
+/// Maximum number of pods or modules that are listed.
 const NAMED: usize = 4;
-/// Words of messages about files or modules of the driver that a pod from before a change can hold, in lower case.
+/// Phrases, in lower case, of messages about driver files or modules that an older pod can keep in use.
 const OF_DRIVER: [&str; 4] =
     ["/proc/driver/nvidia", "driver/library version mismatch", "driver is in use", "mount operation failed"];
 /// Modules that use the module nvidia and that the driver's installer does not always unload.
 const USERS: [&str; 5] = ["gdrdrv", "nvidia_fs", "nvidia_peermem", "nv_peer_mem", "nvidia_vgpu_vfio"];
 
-/// Returns the pods with GPUs that have run since before the driver was loaded or its pod started, if a message is about files or modules
-/// of the driver: such pods keep what they mounted of the earlier driver.
+/// If a message is about files or modules of the driver, returns the GPU pods that started before the driver was loaded
+/// or its pod started. Such pods keep the mounts of the earlier driver.
 pub(super) fn pods_before_driver<'t>(node: &Node<'_>, told: impl IntoIterator<Item = &'t str>) -> Option<String> {
     let about_driver = told.into_iter().any(|text| {
         let text = text.to_ascii_lowercase();
@@ -51,7 +51,7 @@ fn driver_changed(node: &Node<'_>) -> Option<Timestamp> {
     running.filter_map(|container| container.state.since).chain(node.driver_loaded()).max()
 }
 
-/// Returns what holds the loaded module of the driver: processes on GPUs, or other modules.
+/// Returns a text about the users of the loaded driver module: processes on GPUs, or other modules.
 pub(super) fn holders(node: &Node<'_>) -> Option<String> {
     let modules = &node.host()?.modules;
     let users: Vec<&str> = USERS.into_iter().filter(|user| modules.iter().any(|module| module == user)).collect();

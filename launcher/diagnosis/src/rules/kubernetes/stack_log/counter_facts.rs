@@ -1,4 +1,4 @@
-//! `CounterFact`, `NeededFact`: facts of the node that contradict or show a cause of the table of phrases.
+//! `CounterFact`, `NeededFact`: facts of the node that contradict a cause from the table of phrases, or that the cause requires.
 
 use serde::Deserialize;
 use syringe_core::facts::kubernetes::node::NvidiaPod;
@@ -10,13 +10,13 @@ use crate::input::node::Node;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CounterFact {
-    /// An earlier line says that another way failed, and that this one is tried in its place.
+    /// An earlier line reports that another method failed, and this one is tried instead.
     Fallback,
-    /// The operating system is not one of Red Hat's, or made from it.
+    /// The operating system is neither from Red Hat nor derived from a Red Hat system.
     NotRhel,
     /// Secure Boot is off, and the kernel enforces no signatures.
     SecureBootOff,
-    /// The loaded module is the open one.
+    /// The loaded kernel module is the open one.
     OpenModule,
     /// The module nouveau is not loaded.
     NoNouveau,
@@ -24,9 +24,9 @@ pub(super) enum CounterFact {
     VfioLoaded,
     /// Each GPU in MIG mode has MIG devices.
     MigInstances,
-    /// The loaded module and the library have one version.
+    /// The loaded module and the library have the same version.
     VersionsAgree,
-    /// The handler of the pod is one of NVIDIA's runtime.
+    /// The handler of the pod belongs to NVIDIA's runtime.
     NvidiaHandler,
     /// NVML lists GPUs.
     DriverAnswers,
@@ -44,11 +44,11 @@ pub(super) enum CounterFact {
     FabricManagerRuns,
 }
 
-/// A fact without which the usual cause of a message is only a guess.
+/// A fact that must be shown. Otherwise the usual cause of a message is only a guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum NeededFact {
-    /// The handler of the pod is not one of NVIDIA's runtime.
+    /// The handler of the pod does not belong to NVIDIA's runtime.
     OtherHandler,
     /// A process uses a GPU.
     GpuProcess,
@@ -61,7 +61,7 @@ pub(super) enum NeededFact {
 }
 
 impl NeededFact {
-    /// Returns whether the fact is shown on this node.
+    /// Returns whether the facts of this node show the fact.
     pub(super) fn is_shown(self, node: &Node<'_>, pod: &NvidiaPod) -> bool {
         let host = node.host();
         match self {
@@ -86,7 +86,7 @@ impl NeededFact {
     }
 }
 
-/// Returns the handler of a pod, and whether it is one of NVIDIA's runtime.
+/// Returns the handler of a pod, and whether it belongs to NVIDIA's runtime.
 fn handler(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, bool)> {
     let runtime = node.host()?.container_runtime.as_ref()?;
     let class = pod.runtime_class.as_deref();
@@ -100,11 +100,11 @@ fn handler(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, bool)> {
     Some((name.to_owned(), is_nvidia))
 }
 
-/// Words in the names of operating systems that are made from Red Hat's.
+/// Words in the names of operating systems that are derived from Red Hat's.
 const OF_RHEL: [&str; 7] = ["red hat", "rhel", "centos", "rocky", "alma", "oracle", "coreos"];
 
 impl CounterFact {
-    /// Returns the fact in words, if it is true on this node.
+    /// Returns a text for the fact, if the fact is true on this node.
     pub(super) fn holds<'l>(
         self,
         node: &Node<'_>,
@@ -117,7 +117,10 @@ impl CounterFact {
         match self {
             Self::Fallback => {
                 let line = earlier.find(|line| is_fallback(line))?;
-                Some(format!("its log says before that another way failed: \"{}\"", evidence::reason(line)))
+                Some(format!(
+                    "an earlier line of its log reports that another method failed: \"{}\"",
+                    evidence::reason(line)
+                ))
             }
             Self::NotRhel => {
                 let system = host?.operating_system.as_deref()?;
@@ -174,7 +177,7 @@ impl CounterFact {
     }
 }
 
-/// Returns whether a line says that a program continues in another way after a failure.
+/// Returns whether a line reports that a program uses another method after a failure.
 pub(super) fn is_fallback(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     ["fallback", "falling back", "fall back"].iter().any(|words| line.contains(words))

@@ -1,4 +1,4 @@
-//! `told`: says in words what state a linked pod has, which lines of its log tell most, and which cause and action follow from them.
+//! `told`: returns the state of a linked pod, the most informative lines of its log, and the cause and action that follow from them.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -12,36 +12,36 @@ use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, Kuber
 use syringe_core::report::Report;
 use syringe_core::text::{clean, clean_keeping_end};
 
-/// Maximum length of the reason why a pod was read.
+/// Maximum length of the text that states why a pod was read.
 const ROLE: usize = 300;
 /// Maximum length of a line of a log.
 const LINE: usize = 240;
 /// Maximum number of lines of a log.
 const LINES: usize = 3;
-/// Number of last lines of the log of a pod that is ready, if none of them is about an error.
+/// Number of last lines from the log of a ready pod, if no line is about an error.
 const LAST: usize = 2;
 
-/// What a linked pod says.
+/// The state, log and cause of a linked pod.
 pub(crate) struct Told {
     /// `namespace/name` of the pod.
     pub(crate) name: String,
-    /// The state of the pod in one line, with its name and why it was read.
+    /// The state of the pod in one line, with its name and the reason why it was read.
     pub(crate) state: String,
-    /// Whether the pod should be ready and is not.
+    /// Whether the pod should be ready but is not.
     pub(crate) fails: bool,
-    /// The lines of the log that tell most, as evidence.
+    /// The most informative lines of the log, as evidence.
     pub(crate) lines: Vec<String>,
-    /// The cause of a table, or the words of the log.
+    /// The cause from a table, or the text of the log.
     pub(crate) cause: Option<String>,
-    /// The action that the cause calls for.
+    /// The action for the cause.
     pub(crate) action: Option<(ActionCode, String)>,
-    /// That the pod started before what it needs, with the action.
+    /// A text that the pod started before a component that it needs, with the action.
     pub(crate) too_early: Option<(String, String)>,
     /// The command that shows the log, if the log could not be read.
     pub(crate) unread_log: Option<String>,
 }
 
-/// Returns what a linked pod says.
+/// Returns the state, log and cause of a linked pod.
 pub(crate) fn told(linked: &LinkedPod) -> Told {
     let LinkedPod { role, pod, .. } = linked;
     let name = pods::name(pod);
@@ -59,7 +59,7 @@ pub(crate) fn told(linked: &LinkedPod) -> Told {
         let container = evidence::data(&linked.container);
         format!("log of {name}, container {container}: \"{}\"", clean_keeping_end(line, LINE))
     };
-    // A line of a pod that is ready is only its words: whether it is the reason is not known without a table.
+    // A line of a ready pod is only quoted. Without a match in a table, it is not known whether the line is the reason.
     let (cause, action) = match of_tables(linked, &failing_pod, &telling) {
         Some((cause, action)) => (cause, action),
         None => (None, None),
@@ -86,7 +86,7 @@ pub(crate) fn told(linked: &LinkedPod) -> Told {
     }
 }
 
-/// Returns the lines of the log that tell most: about errors, or else about warnings, or else its last lines.
+/// Returns the most informative lines of the log: lines about errors, or else about warnings, or else its last lines.
 fn telling(linked: &LinkedPod, fails: bool) -> Vec<String> {
     let lines: Vec<&str> =
         linked.log.iter().flatten().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
@@ -105,7 +105,7 @@ fn telling(linked: &LinkedPod, fails: bool) -> Vec<String> {
     found
 }
 
-/// Returns whether a line of a log says that it is a warning, or that something is unhealthy.
+/// Returns whether a line of a log is a warning, or reports that something is unhealthy.
 fn is_warning(line: &str) -> bool {
     let klog =
         line.starts_with('W') && line.get(1..5).is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit()));
@@ -113,11 +113,11 @@ fn is_warning(line: &str) -> bool {
     klog || ["warning", "level=warn", "\"warn\"", "unhealthy"].iter().any(|word| lower.contains(word))
 }
 
-/// A cause, and the action that it calls for.
+/// A cause, and the action for the cause.
 type Meaning = (Option<String>, Option<(ActionCode, String)>);
 
-/// Returns the cause and the action by the tables of messages. The words of a log that no table knows are the cause of a pod that fails,
-/// and without an action.
+/// Returns the cause and the action from the tables of messages. If no table matches the log of a failing pod, the text
+/// of the log is the cause, and there is no action.
 fn of_tables(linked: &LinkedPod, failing_pod: &FailingPod<'_>, telling: &[String]) -> Option<Meaning> {
     let pod = &linked.pod;
     let fails = failing_pod.container.is_some() && !pod.ready;
@@ -133,7 +133,7 @@ fn of_tables(linked: &LinkedPod, failing_pod: &FailingPod<'_>, telling: &[String
             return Some((Some(cause), Some((phrase.code, phrase.advice_for(&text, node)))));
         }
     }
-    // The node of the pod was not read, or is another one: its facts decide nothing.
+    // The node of the pod was not read, or is another node, so its facts are not used.
     let log = if fails { linked.log.clone() } else { Some(telling.to_vec()) };
     let kubernetes =
         KubernetesFacts { linked_pods: vec![LinkedPod { log, ..linked.clone() }], ..KubernetesFacts::default() };

@@ -1,7 +1,8 @@
-//! `reason`: explains why a container of NVIDIA's stack fails, from its log or from the container runtime's message.
+//! `Reason`, `reason`: why a container of NVIDIA's stack fails, from its log or the messages of the runtime, the scheduler or a controller.
 //!
-//! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's validator,
-//! the MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
+//! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's
+//! validator, the MIG manager and the DRA driver. A log line is data from the node: it selects an entry of the table
+//! and is quoted, but has no other effect.
 
 mod changes;
 mod counter_facts;
@@ -26,10 +27,10 @@ use syringe_core::text::clean_keeping_end;
 
 /// Maximum length of a line in the evidence.
 const LINE: usize = 240;
-/// Maximum length of the words of a line in a title.
+/// Maximum length of a quoted line in a title.
 const WORDS: usize = 160;
 
-/// Returns the lines of a pod's log: those that the probe read on the node, or else those that the API server returned.
+/// Returns the lines of a pod's log that the probe read on the node, or else those that the API server returned.
 pub(crate) fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<Vec<&'a str>> {
     let of_probe = |log: &'a StackLog| log.detail_lines.iter().chain(&log.lines).map(String::as_str).collect();
     let on_node = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == pod.uid);
@@ -38,7 +39,7 @@ pub(crate) fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<Vec<&'a str
     on_node.map(of_probe).or_else(of_api)
 }
 
-/// Returns the line of a pod's log that gives the reason, with its phrase.
+/// Returns the line of a pod's log that contains the reason, with its phrase.
 pub(crate) fn known_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, &'static Phrase)> {
     let log = log_of(node, pod)?;
     let (line, phrase) = most_telling(pod.component, log)?;
@@ -47,18 +48,18 @@ pub(crate) fn known_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, &'
 
 /// The reason why a component fails.
 pub(crate) struct Reason {
-    /// The cause, for the title: of a table, or the words of the log.
+    /// The cause for the title, from a table or from the text of the log.
     pub(crate) cause: Option<String>,
     /// Evidence: the messages.
     pub(crate) evidence: Vec<String>,
-    /// The innermost words of the messages.
+    /// The innermost parts of the messages.
     pub(crate) told: Vec<String>,
-    /// The action that the cause calls for.
+    /// The action for the cause.
     pub(crate) action: Option<(ActionCode, String)>,
 }
 
-/// Returns why a pod fails, from the container runtime's message about a failed start, or else from the log, with whose the things are
-/// that the messages name, and what is different on the platform of the node.
+/// Returns why a pod fails, from the container runtime's message about a failed start, or else from the log. Adds the
+/// owners of the things that the messages name, and the note about the platform of the node.
 pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
     let reason = of_last_end(failing_pod)
         .or_else(|| for_other_runtime(node, failing_pod))
@@ -66,7 +67,8 @@ pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
         .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
         .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
         .or_else(|| of_last_words(failing_pod.last_words()?))?;
-    let named = reason.told.iter().chain(&reason.cause).map(String::as_str);
+    // Things that only the words of a table name are not those of the message.
+    let named = reason.told.iter().chain(reason.cause.iter().filter(|_| reason.told.is_empty())).map(String::as_str);
     let owners = owners::about_on(named, node.kubernetes.os_image.as_deref());
     let older = changes::pods_before_driver(node, reason.told.iter().map(String::as_str));
     let note = platforms::note(node.report);
@@ -77,7 +79,7 @@ pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
     Some(Reason { action, ..reason })
 }
 
-/// Returns the reason that Kubernetes itself gives for the last end of the container.
+/// Returns the reason that Kubernetes gives for the last termination of the container.
 fn of_last_end(failing_pod: &FailingPod<'_>) -> Option<Reason> {
     failing_pod.is_out_of_memory().then(|| Reason {
         cause: Some("it was killed because it used more memory than its limit (OOMKilled)".to_owned()),
@@ -87,13 +89,14 @@ fn of_last_end(failing_pod: &FailingPod<'_>) -> Option<Reason> {
     })
 }
 
-/// Returns the reason of a container toolkit that is set up for another container runtime than the one of the kubelet.
+/// Returns the reason if a container toolkit is configured for another container runtime than the one that the kubelet
+/// uses.
 fn for_other_runtime(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Reason> {
     if failing_pod.pod.component != Component::ContainerToolkit {
         return None;
     }
     let other = runtimes::mismatch(node)?;
-    // The log says what failed, not that the runtime is another one.
+    // The log shows the failure, but not that the runtime is another one.
     let of_log = of_log(node, failing_pod.pod, failing_pod.container_name());
     Some(Reason {
         cause: Some(other.line),
@@ -103,7 +106,7 @@ fn for_other_runtime(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
     })
 }
 
-/// Action for a container of the stack that its memory limit ended.
+/// Action for a container of the stack that was killed because of its memory limit.
 pub(crate) const MORE_MEMORY: &str = "Raise the memory limit of that container (resources.limits.memory in its DaemonSet, or in the custom \
                                       resource of the operator that writes it).";
 
@@ -122,7 +125,7 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
         let code = if phrase.is_usual_for(message) { softened(phrase.code) } else { phrase.code };
         let has_none = code == ActionCode::FixApplication && phrases::known(Part::Image, message).is_some();
         let action = match failing_pod.pod.component {
-            // The operator makes the tag of the driver's image.
+            // The operator creates the tag of the driver image.
             Component::Driver | Component::VgpuManager if has_none => {
                 (ActionCode::UpdateSoftware, NO_DRIVER_IMAGE.to_owned())
             }
@@ -138,12 +141,13 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
     })
 }
 
-/// Action if there is no image of the driver with the tag that the operator made of driver version, operating system and kernel.
+/// Action if there is no driver image with the tag that the operator creates from the driver version, operating system
+/// and kernel.
 const NO_DRIVER_IMAGE: &str = "Choose a driver version that has an image for the operating system and kernel of {node} (the tag names them). \
                                For precompiled images, which exist for some kernels only: boot such a kernel, or let the driver be \
                                built on the node (driver.usePrecompiled=false). Otherwise correct the repository of the image.";
 
-/// Returns why the scheduler does not place the pod, from its message.
+/// Returns why the scheduler does not assign the pod to a node, from its message.
 pub(crate) fn of_scheduler(message: &str) -> Option<Reason> {
     let phrase = phrases::known(Part::Scheduler, message)?;
     let cause = format!("{} (\"{}\")", phrase.meaning(message), clean_keeping_end(message, LINE));
@@ -155,7 +159,7 @@ pub(crate) fn of_scheduler(message: &str) -> Option<Reason> {
     Some(Reason { cause: Some(cause), evidence: Vec::new(), told: Vec::new(), action })
 }
 
-/// Returns why the API server refused a pod of a DaemonSet, from its message. `set`: the name of the DaemonSet.
+/// Returns why the API server rejected a pod of a DaemonSet, from its message. `set`: the name of the DaemonSet.
 pub(crate) fn of_controller(message: &str, set: &str) -> Option<Reason> {
     let phrase = phrases::known(Part::Controller, message)?;
     let words = clean_keeping_end(message, LINE);
@@ -169,7 +173,7 @@ pub(crate) fn of_controller(message: &str, set: &str) -> Option<Reason> {
     Some(Reason { cause: Some(cause), evidence: Vec::new(), told: Vec::new(), action })
 }
 
-/// Returns what the termination message of a container says.
+/// Returns the reason in the termination message of a container.
 fn of_last_words(message: &str) -> Option<Reason> {
     let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
     let reading = shapes::read_log(lines.clone());
@@ -181,7 +185,7 @@ fn of_last_words(message: &str) -> Option<Reason> {
     let advice = match &reading {
         Some((_, reading)) => reading.advice,
         None => {
-            "Correct what the last words of the container say: its arguments, its settings, or the version of its image."
+            "Correct the problem in the termination message of the container: its arguments, its settings, or the version of its image."
         }
     };
     let action = Some((ActionCode::UpdateSoftware, advice.to_owned()));
@@ -189,7 +193,7 @@ fn of_last_words(message: &str) -> Option<Reason> {
     Some(Reason { cause: Some(cause), evidence, told: vec![line.to_owned()], action })
 }
 
-/// Returns the kind of an action that follows from a guess: no guess makes a node unusable.
+/// Returns the kind of action for a cause that is only a guess. A guess must not make a node unusable.
 fn softened(code: ActionCode) -> ActionCode {
     match code {
         ActionCode::DrainAndReboot | ActionCode::DrainAndReset | ActionCode::ContactVendor => {
@@ -203,12 +207,12 @@ fn quoted(message: &str) -> String {
     format!("container runtime: {}", clean_keeping_end(message, LINE))
 }
 
-/// Returns the reason that the log of a container gives.
+/// Returns the reason in the log of a container.
 pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Option<Reason> {
     let quote = |line: &str| format!("log of {}: \"{}\"", evidence::data(container), clean_keeping_end(line, LINE));
     let log = log_of(node, pod)?;
     let lines = || log.iter().copied();
-    // The lines that tell most are in the evidence, whatever is concluded from one of them.
+    // The evidence contains the most informative lines, whatever the conclusion from one of them is.
     let with_others = |first: String, told: &str| {
         let others = shapes::telling_lines(lines()).into_iter().filter(|line| *line != told.trim()).map(quote);
         std::iter::once(first).chain(others.take(OTHER_LINES)).collect::<Vec<_>>()
@@ -233,7 +237,8 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
             let lacks = no_handler(node).filter(|_| phrase.unless.contains(&CounterFact::NvidiaHandler));
             let needs = &phrase.needs;
             let is_shown = lacks.is_some() || (!needs.is_empty() && needs.iter().all(|fact| fact.is_shown(node, pod)));
-            let is_guess = (phrase.is_usual && !is_shown) || phrase.inner_error(line).is_some();
+            let is_wrapped = phrase.inner_error(&shapes::undecorated(line)).is_some();
+            let is_guess = (phrase.is_usual && !is_shown) || is_wrapped;
             let reasons = [phrase.often.filter(|_| is_shown).map(str::to_owned), lacks.map(str::to_owned)];
             let holders = (phrase.id == DRIVER_IN_USE).then(|| changes::holders(node)).flatten();
             let pair = versions::pair(lines()).map(|pair| pair.in_words());
@@ -249,6 +254,12 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
                 cause = format!("{cause}; {more}");
             }
             let advice = lacks.map_or(phrase.advice, |_| CONFIGURE);
+            // The row says who reports an error; its general form says what to do about it.
+            let reading = shapes::read(line).filter(|_| is_wrapped);
+            let reading = reading.filter(|reading| reading.is_specific() || phrase.id == RECONCILE);
+            if let Some(reading) = &reading {
+                cause = format!("{cause}; {}", reading.what);
+            }
             let action = match (is_guess, phrase.often) {
                 (false, _) => (phrase.action, advice.to_owned()),
                 (true, Some(often)) => {
@@ -256,15 +267,19 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
                 }
                 (true, None) => (softened(phrase.action), as_usual(advice)),
             };
+            let action = match reading {
+                Some(reading) if is_guess => (action.0, format!("{} {}", action.1, reading.advice)),
+                _ => action,
+            };
             let evidence = with_others(format!("{}: {}", quote(&told), phrase.cause), line);
             return Some(Reason { cause: Some(cause), evidence, told: all_told, action: Some(action) });
         };
-        // The way that failed first has the reason.
+        // The method that failed first has the reason.
         let first = lines().find(|line| counter_facts::is_fallback(line)).unwrap_or(line);
         let first = shapes::words_of(first);
         let cause = Some(format!("its log says \"{first}\"; cause not identified"));
         let evidence = with_others(format!("{}; {against}", quote(&told)), line);
-        // The runtime has the handler, and the container has no driver nevertheless.
+        // The runtime has the handler, but the container has no driver nevertheless.
         let of_runtime = phrase.unless.contains(&CounterFact::NvidiaHandler);
         let action = of_runtime.then(|| (ActionCode::UpdateSoftware, WITHOUT_DRIVER.to_owned()));
         return Some(Reason { cause, evidence, told: vec![first], action });
@@ -284,31 +299,34 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
 /// Id of the phrase about a package repository that cannot be reached.
 const UNREACHABLE: &str = "package-repository-unreachable";
 
+/// Id of the phrase about an operator that reports an error of an object.
+const RECONCILE: &str = "operator-reconcile-failed";
+
 /// Id of the phrase about a driver that cannot be unloaded.
 const DRIVER_IN_USE: &str = "driver-in-use";
 
-/// Action for a container of the stack without the driver, although a handler of NVIDIA starts it.
+/// Action for a container of the stack that has no driver although NVIDIA's handler starts it.
 const WITHOUT_DRIVER: &str = "Find out why NVIDIA's runtime gives the pod no driver on {node}: whether the container asks for it \
      (NVIDIA_VISIBLE_DEVICES, privileged, or accept-nvidia-visible-devices-envvar-when-unprivileged of the container toolkit), and whether the \
      toolkit finds the driver (root in nvidia-container-runtime/config.toml). Then delete the pod: a restart of its container keeps the old \
      runtime.";
 
-/// Action for a node whose container runtime has no handler of NVIDIA.
+/// Action for a node whose container runtime has no NVIDIA handler.
 const CONFIGURE: &str = "Configure NVIDIA's runtime as a handler of the container runtime of {node} (nvidia-ctk runtime configure, the \
      container toolkit's pod, or the setting of the image of the node), restart the runtime, then delete the pod.";
 
-/// Returns that the container runtime has no handler of NVIDIA, if its configuration was read whole.
+/// Returns a text if the container runtime has no NVIDIA handler and its configuration was read completely.
 fn no_handler(node: &Node<'_>) -> Option<&'static str> {
     let runtime = node.host()?.container_runtime.as_ref().filter(|runtime| runtime.complete)?;
     let has_one = runtime.handlers.iter().any(|handler| handler.is_nvidia());
     (!has_one).then_some("the container runtime of the node has no handler of NVIDIA")
 }
 
-/// Number of lines of a log that are quoted besides the one that gives the reason.
+/// Number of quoted log lines in addition to the line with the reason.
 const OTHER_LINES: usize = 2;
 
 /// Returns the phrase of the table that matches the innermost error, which is at the end of the line. If several
-/// phrases match there, the first is used: the table lists reasons before symptoms.
+/// phrases match there, the first one is used, because the table lists reasons before symptoms.
 fn explain(component: Component, line: &str) -> Option<&'static Phrase> {
     let line = line.to_ascii_lowercase();
     let of_component = PHRASES.iter().filter(|phrase| phrase.is_of(component));
@@ -316,15 +334,15 @@ fn explain(component: Component, line: &str) -> Option<&'static Phrase> {
     found.min_by_key(|(_, end)| std::cmp::Reverse(*end)).map(|(phrase, _)| phrase)
 }
 
-/// Returns the best line with its phrase: the line whose phrase is first in the table. Of several lines with this phrase,
-/// returns the newest.
+/// Returns the line whose phrase is first in the table, with this phrase. If several lines have this phrase, returns
+/// the newest.
 fn most_telling<'a>(
     component: Component,
     lines: impl IntoIterator<Item = &'a str>,
 ) -> Option<(&'a str, &'static Phrase)> {
     let rank = |phrase: &Phrase| PHRASES.iter().position(|other| other.id == phrase.id);
     let known = lines.into_iter().filter_map(|line| Some((line, explain(component, line)?)));
-    // `min_by_key` keeps the first of equal elements, so the order is reversed.
+    // `min_by_key` returns the first of equal elements, so the order is reversed.
     known.collect::<Vec<_>>().into_iter().rev().min_by_key(|(_, phrase)| rank(phrase))
 }
 
@@ -602,7 +620,7 @@ mod tests {
         }
     }
 
-    /// Returns the reason in a log of one line, if nothing else is known about the node.
+    /// Returns the reason in a log with one line, if nothing else is known about the node.
     fn reason_of(component: Component, line: &str) -> Option<Reason> {
         let pod = NvidiaPod { uid: "u".into(), component, ..NvidiaPod::default() };
         let log = StackLog { pod_uid: "u".into(), lines: vec![line.to_owned()], ..StackLog::default() };
@@ -637,7 +655,8 @@ mod tests {
         }
     }
 
-    /// A node on which every counter-fact is true: the driver works, in an Ubuntu without Secure Boot, with NVIDIA's runtime.
+    /// Creates a node on which every counter-fact is true: the driver works, on Ubuntu without Secure Boot, with
+    /// NVIDIA's runtime.
     fn working_report(log: StackLog) -> Report {
         let driver = DriverVersions {
             loaded: Some("570.1".into()),
@@ -692,7 +711,7 @@ mod tests {
             let reason = of_log(&Node::new(&report, &KubernetesFacts::default()), &pod, "main").expect("a reason");
             let cause = reason.cause.unwrap_or_default();
             assert!(cause.contains("cause not identified"), "{id}: {line}: {cause}");
-            // A container without the driver has a way to find the reason, and no repair that follows from a guess.
+            // A container without the driver has an action that finds the reason, but no repair that is only a guess.
             let of_runtime = phrase.unless.contains(&CounterFact::NvidiaHandler);
             assert_eq!(reason.action.is_some(), of_runtime, "{id}: {line}");
             assert!(reason.action.is_none_or(|(_, text)| text.starts_with("Find out why")), "{id}: {line}");

@@ -1,4 +1,4 @@
-//! The table of known phrases in the logs of NVIDIA's stack, from `data/stack_phrases.tsv`.
+//! `Phrase`, `PHRASES`: the table of known phrases in the logs of NVIDIA's stack, from `data/stack_phrases.tsv`.
 
 use std::sync::LazyLock;
 
@@ -12,23 +12,23 @@ use syringe_core::tsv::{alternatives, rows, word};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Phrase {
     pub(crate) id: &'static str,
-    /// Alternatives, in lower case: a line must contain all parts of one alternative.
+    /// Alternatives in lower case. A line must contain all parts of one alternative.
     pub(crate) any: Vec<Vec<&'static str>>,
     pub(crate) class: Class,
     pub(crate) action: ActionCode,
-    /// The reason why the container fails, as far as the message says it.
+    /// The reason why the container fails, as far as the message contains it.
     pub(crate) cause: &'static str,
-    /// The usual reason, if the message itself does not say the reason.
+    /// The usual reason, if the message itself does not contain the reason.
     pub(super) often: Option<&'static str>,
     /// Whether the action repairs only the usual reason.
     pub(super) is_usual: bool,
-    /// Text of the action; `{node}` is the placeholder for the node's name.
+    /// Text of the action. `{node}` is the placeholder for the node's name.
     pub(crate) advice: &'static str,
     /// Facts that contradict the cause.
     pub(super) unless: Vec<CounterFact>,
-    /// Facts that must be shown for the usual reason.
+    /// Facts that must be true for the usual reason.
     pub(super) needs: Vec<NeededFact>,
-    /// The components in whose logs the words have this cause; empty for all.
+    /// The components in whose logs the phrase has this cause. Empty for all components.
     of: Vec<Component>,
 }
 
@@ -49,23 +49,23 @@ fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
 }
 
 impl Phrase {
-    /// Returns a component in whose log the words have this cause.
+    /// Returns a component in whose log the phrase has this cause.
     #[cfg(test)]
     pub(super) fn example_of(&self) -> Component {
         self.of.first().copied().unwrap_or_default()
     }
 
-    /// Returns whether the words have this cause in the log of a component.
+    /// Returns whether the phrase has this cause in the log of a component.
     pub(super) fn is_of(&self, component: Component) -> bool {
         self.of.is_empty() || self.of.contains(&component)
     }
 
-    /// Returns the error inside a line that is more specific than the words of the phrase: what follows them after a colon.
+    /// Returns the error inside a line that is more specific than the phrase: the text after the phrase and a colon.
     pub(super) fn inner_error<'l>(&self, line: &'l str) -> Option<&'l str> {
         shapes::inner_error(line.get(self.end_in(&line.to_ascii_lowercase())?..)?)
     }
 
-    /// Returns where the phrase ends in a line, in lower case, if the line matches one of the alternatives.
+    /// Returns the end of the phrase in a lower-case line, if the line matches one of the alternatives.
     pub(super) fn end_in(&self, lower_case: &str) -> Option<usize> {
         let end = |part: &&str| lower_case.rfind(*part).map(|at| at + part.len());
         let ends = self.any.iter().filter_map(|parts| parts.iter().map(end).collect::<Option<Vec<_>>>());

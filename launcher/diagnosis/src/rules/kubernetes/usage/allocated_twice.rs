@@ -1,7 +1,8 @@
-//! `check`: finds GPUs and MIG devices that the kubelet allocated to two pods, although nothing shares them.
+//! `check`: finds GPUs and MIG devices that the kubelet allocated to two pods without sharing.
 //!
-//! The kubelet releases the devices of ended pods before it allocates a device again, so a device with two live holders is an error:
-//! a checkpoint that was restored or edited, two device plugins, or a plugin and a DRA driver.
+//! The kubelet releases the devices of ended pods before it allocates a device again. Two running pods with the same
+//! device are therefore an error: a checkpoint that was restored or edited, two device plugins, or a plugin and a DRA
+//! driver.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +28,7 @@ pub(super) fn check(node: &Node<'_>) -> Option<Draft> {
     let mut shared: BTreeSet<&str> = BTreeSet::new();
     for allocation in kubelet.allocations.iter().filter(|allocation| !ended(allocation)) {
         for device in allocation.devices.iter().filter(|device| is_whole(device)) {
-            // Programs that share a GPU by the name of the resource have the same GPU on purpose.
+            // If the resource name shows that programs share a GPU, they have the same GPU on purpose.
             let is_shared = allocation.replicas.is_some() || allocation.claim.is_some() || !is_exclusive(allocation);
             if is_shared {
                 shared.insert(device);
@@ -45,12 +46,12 @@ pub(super) fn check(node: &Node<'_>) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_node(ALLOCATED_TWICE).with_all_evidence(lines.into_iter().take(SHOWN)))
 }
 
-/// Returns whether a device is a GPU or a MIG device as a whole, and not a replica or a part of it.
+/// Returns whether a device is a whole GPU or a whole MIG device, not a replica or a part.
 fn is_whole(device: &str) -> bool {
     (device.starts_with("GPU-") || device.starts_with("MIG-")) && !device.contains("::") && !device.contains('/')
 }
 
-/// Returns whether NVIDIA's device plugin gives a device of this resource to one container only.
+/// Returns whether NVIDIA's device plugin allocates a device of this resource to one container only.
 fn is_exclusive(allocation: &Allocation) -> bool {
     allocation.resource == "nvidia.com/gpu" || allocation.resource.starts_with("nvidia.com/mig-")
 }

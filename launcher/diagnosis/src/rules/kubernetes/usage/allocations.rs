@@ -1,4 +1,4 @@
-//! `Allocations`: the kubelet's allocations and the API's pods, if both are complete; `of_pod` finds those of a pod.
+//! `Allocations`: the allocations of the kubelet and the pods of the API, if both are complete. `of_pod`: the allocations of a pod.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,10 +7,10 @@ use syringe_core::facts::kubelet::{Allocation, Kubelet};
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 use syringe_core::report::Status;
 
-/// Pods and containers younger than this are skipped: the API, the kubelet and the driver may not agree yet.
+/// Pods and containers younger than this are skipped, because the API, the kubelet and the driver may not agree yet.
 pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(1);
 
-/// The allocations of the kubelet and the pods of the API, both complete.
+/// The allocations of the kubelet and the pods of the API. Both are complete.
 pub(super) struct Allocations<'a> {
     pub(super) kubelet: &'a Kubelet,
     pub(super) pods: &'a [GpuPod],

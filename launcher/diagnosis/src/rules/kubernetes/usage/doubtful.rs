@@ -1,4 +1,4 @@
-//! `check`: finds contradictions (pods request more GPUs than exist; no pod matches a process).
+//! `check`: finds contradictions: pods that request more GPUs than exist, and processes of which none matches a pod.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ fn more_than_exist(node: &Node<'_>) -> Vec<Draft> {
         let registered: usize = registered.map(|one| one.devices.len()).sum();
         let capacity = node.kubernetes.gpu_capacity.filter(|_| resource == "nvidia.com/gpu").unwrap_or(0);
         let most = u64::from(capacity).max(registered as u64);
-        // Allocations show whether the devices are shared: then each of them can be requested several times.
+        // If the allocations show that the devices are shared, each device can be requested several times.
         let mut allocated = kubelet.allocations.iter().filter(|one| one.resource == resource).peekable();
         let known = registered > 0 && allocated.peek().is_some();
         if known && allocated.all(|one| one.replicas.is_none()) && sum > most {

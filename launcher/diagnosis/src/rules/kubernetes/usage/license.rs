@@ -1,6 +1,6 @@
 //! `check`: finds vGPUs without a license, or with an unknown license state.
 //!
-//! A guest fetches its license some minutes after its start, so nodes that booted recently are skipped.
+//! A guest requests its license some minutes after its start, so nodes that booted recently are skipped.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
@@ -8,7 +8,8 @@ use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::{LICENSE_UNKNOWN, UNLICENSED};
 use syringe_core::facts::inventory::VgpuLicense;
 
-/// NVIDIA restricts an unlicensed vGPU from about 20 minutes after the start; fetching a license takes a minute or two.
+/// NVIDIA restricts an unlicensed vGPU from about 20 minutes after the start. Requesting a license takes a minute or
+/// two.
 const YOUNG_SECONDS: u64 = 600;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {

@@ -1,7 +1,7 @@
-//! `refine`: finds a GPU that works, but that the device plugin marks as unhealthy.
+//! `refine`: finds a working GPU that the device plugin marks as unhealthy.
 //!
 //! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing GPU can be
-//! identified. The finding replaces `gpus-not-allocatable` if there is no other finding about that GPU.
+//! identified. The finding replaces `gpus-not-allocatable` if there is no other finding about this GPU.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME};
@@ -41,7 +41,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Returns the GPUs that are not registered, if their number equals that of the GPUs that are not allocatable.
+/// Returns the GPUs that are not registered, if their number equals the number of GPUs that are not allocatable.
 fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     let kubelet =
         node.report.sections.kubelet.as_ref().filter(|section| section.status == Status::Ok)?.data.as_ref()?;
@@ -56,8 +56,8 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     (!offered.devices.is_empty() && missing.len() == capacity.checked_sub(allocatable)? as usize).then_some(missing)
 }
 
-/// Returns whether the GPU has worked for some time, and the plugin has not restarted since the last Xid. A restarted
-/// plugin marks all GPUs as healthy.
+/// Returns whether the GPU has worked for some time, and the plugin has not restarted since the last Xid. After a
+/// restart, the plugin marks all GPUs as healthy.
 fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
     let now = node.is_readable(gpu)
         && !node.has_recovery_action(gpu)
@@ -72,7 +72,7 @@ fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
 }
 
 fn last_xid<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<&'a KernelEvent> {
-    // Xid 154 reports what the driver recommends; it is not a fault.
+    // Xid 154 reports a recommendation of the driver, not a fault.
     let own = |event: &&KernelEvent| {
         event.kind == KernelEventKind::Xid && event.code != Some(154) && event.pci_address == gpu.pci
     };
@@ -87,7 +87,7 @@ fn plugin_started(node: &Node<'_>) -> Option<jiff::Timestamp> {
     running.filter_map(|container| container.state.since).max()
 }
 
-/// Names the plugin's pod, which must be restarted.
+/// Returns a text with the pod of the plugin, which must be restarted.
 fn plugin(node: &Node<'_>) -> Option<String> {
     let mut pods = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| pod.component == Component::DevicePlugin);
     let pod = pods.next()?;

@@ -8,9 +8,9 @@
 //!                        stale_allocations, shared_gpu_memory            marked_unhealthy
 //! ```
 //!
-//! The kubelet allocates devices before it starts a container, and the probe reads allocations and processes on the same
-//! node within milliseconds. So a container that has run for a minute is in the allocations; a second reading would have the
-//! same result.
+//! The kubelet allocates devices before it starts a container, and the probe reads allocations and processes on the
+//! same node within milliseconds. If a container has run for a minute, its devices are in the allocations, and a second
+//! reading would have the same result.
 
 mod allocated_twice;
 mod allocations;

@@ -53,11 +53,11 @@ rules! {
         means "The requests of the pods on the node add up to more devices than the node has. One of the pods has no device, or \
             shares the GPU of another one.",
         reads "kubernetes.gpu_pods, kubernetes.gpu_capacity, kubelet.registered", about Workload;
-    ALLOCATED_TWICE: "gpu-allocated-twice" Warning Driver PLUGIN_DOC, "Two pods hold the same GPU, although nothing shares it",
+    ALLOCATED_TWICE: "gpu-allocated-twice" Warning Driver PLUGIN_DOC, "Two pods have the same GPU, although it is not shared",
         UpdateSoftware "Delete one of the pods in the evidence, then restart the kubelet and the device plugin of {node}. Check that only \
             one device plugin runs there, and that its checkpoint was not copied or restored.",
         means "The kubelet has allocated the same GPU or MIG device to two pods. Time-slicing and MPS, which share GPUs, are not used \
-            for it. The pods share its memory and time without knowing it.",
+            for it. Both pods use its memory and time.",
         reads "kubelet.allocations, kubernetes.live_pod_uids", about Workload;
     STAYS_TERMINATING: "pod-stays-terminating" Warning Driver None, "A pod with GPUs is not gone long after its deletion",
         Watch "Find out what keeps the pod in the evidence: a finalizer (kubectl get pod -o jsonpath='{.metadata.finalizers}'), a process that \

@@ -1,6 +1,7 @@
-//! `check`: finds GPUs whose memory several pods or processes use up.
+//! `check`: finds GPUs whose memory is exhausted by several pods or processes.
 //!
-//! Excluded: MIG and MPS, which partition the memory, and processes of unknown pods, which have separate findings.
+//! MIG and MPS are excluded because they partition the memory. Processes of unknown pods are excluded because they have
+//! separate findings.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +16,12 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::gpu_names::GpuNames;
 
-/// The memory counts as used up if less than this percentage is free. An inference server with a fixed share leaves
+/// Percentage of free memory below which the memory counts as exhausted. An inference server with a fixed share leaves
 /// more memory free.
 const FREE_PERCENT: u64 = 5;
-/// If one pod has at least this number of processes on one GPU, the number is unusually high.
+/// Minimum number of processes of one pod on one GPU that is unusually high.
 const MANY: usize = 3;
-/// Maximum difference between the start times of the workers of one program. Leftover processes are older.
+/// Maximum difference between the start times of the workers of one program. Older processes are from earlier runs.
 const APART: SignedDuration = SignedDuration::from_hours(1);
 /// Maximum number of users of one GPU in the evidence.
 const MAX_NAMED: usize = 6;
@@ -65,7 +66,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     match by_pod.len() {
         0 => None,
         1 => by_pod.into_values().find(|uses| pile_up(uses)).map(|uses| {
-            // The workers of one server may look like processes of earlier runs, so the finding is only information.
+            // The workers of one server may look like processes of earlier runs, so the severity is only `info`.
             let advice = "Stop processes that are not needed on {gpu} of {node}: processes of one pod may be left from earlier runs.";
             let draft = draft().with_severity(Severity::Info).with_all_evidence(processes(node, &uses));
             draft.with_action(ActionCode::FixApplication, advice)
@@ -109,7 +110,7 @@ fn processes(node: &Node<'_>, uses: &[Use<'_>]) -> Vec<String> {
     std::iter::once(first).chain(each).collect()
 }
 
-/// Returns `namespace/name`, or else the UID.
+/// Returns `namespace/name` of a pod, or its UID if the name is not known.
 fn name(node: &Node<'_>, uid: &str) -> String {
     let pods = node.kubernetes.gpu_pods.iter().flatten();
     let known = pods.into_iter().find(|pod| pod.uid == uid).map(|pod| pod.full_name());

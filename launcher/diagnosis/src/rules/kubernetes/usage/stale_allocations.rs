@@ -1,10 +1,10 @@
 //! `refine`: finds a kubelet that rejects pods because of devices of deleted pods.
 //!
-//! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. Such
-//! allocations are a fault if they still exist after such an admission. A pod may have ended after that admission, so one
-//! rejection is not sufficient: two rejections a minute apart are required, or a rejection and a later pod with devices.
-//! Rejected pods remain in the API for days, so the last rejection must be recent: allocations of pods that ended since then
-//! are normal.
+//! Allocations of ended pods are normal, because the kubelet releases them when it admits the next pod with devices.
+//! They are a fault if they still exist after such an admission. A pod may have ended after that admission, so one
+//! rejection is not sufficient. The rule requires two rejections a minute apart, or a rejection and a later pod with
+//! devices. Rejected pods remain in the API for days. Therefore the last rejection must be recent, because allocations
+//! of pods that ended after it are normal.
 
 use std::collections::BTreeSet;
 

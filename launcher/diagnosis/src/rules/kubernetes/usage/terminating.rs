@@ -1,4 +1,4 @@
-//! `check`: finds pods with GPUs that still exist long after the grace period of their deletion: the scheduler counts their GPUs as used.
+//! `check`: finds terminating pods whose GPUs the scheduler counts as used, although the grace period ended long ago.
 
 use jiff::SignedDuration;
 
@@ -9,7 +9,7 @@ use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::STAYS_TERMINATING;
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 
-/// A pod that still exists so long after its grace period does not end by itself.
+/// A pod that still exists this long after its grace period does not end without help.
 const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
 /// Maximum number of pods in the evidence.
 const NAMED: usize = 4;

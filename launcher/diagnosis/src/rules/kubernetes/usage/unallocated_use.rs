@@ -1,8 +1,8 @@
 //! `check`: finds processes on GPUs that are not allocated to their pods.
 //!
-//! Excluded: programs of the node itself, pods of the node's software, pods whose GPUs another scheduler assigned, pods with
-//! a claim whose devices are not known, and GPUs of a reservation pod for other pods (Run:ai, KAI). MIG devices of one GPU
-//! are not distinguished here.
+//! Excluded are services of the node, pods of the node's software, pods whose GPUs another scheduler assigned, pods
+//! with a claim whose devices are not known, and GPUs of a reservation pod for other pods (Run:ai, KAI). MIG devices of
+//! one GPU are not distinguished.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ fn holders<'a>(all: &Allocations<'a>, names: &GpuNames<'_>) -> impl Iterator<Ite
 }
 
 fn is_reservation(all: &Allocations<'_>, allocation: &Allocation) -> bool {
-    // The checkpoint of the kubelet has the UID of the pod only.
+    // The checkpoint of the kubelet contains only the UID of the pod.
     let pod = all.pods.iter().find(|pod| pod.uid == allocation.pod_uid).map(|pod| pod.name.as_str());
     let names = allocation.pod.as_deref().into_iter().chain(pod);
     names.into_iter().any(|name| RESERVATIONS.iter().any(|start| name.starts_with(start)))

@@ -21,7 +21,8 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
     if own.any(|allocation| allocation.claim.is_some() || allocation.container == container.name) {
         return None;
     }
-    // The kubelet allocates only what a device plugin registered; an administrator may add any other resource to a node.
+    // The kubelet allocates only resources that a device plugin registered. An administrator may add any other resource
+    // to a node.
     let registered = |resource: &str| {
         all.kubelet.registered.iter().any(|one| one.resource == resource)
             || all.kubelet.allocations.iter().any(|one| one.resource == resource)

@@ -247,6 +247,11 @@ impl Phrase {
         self.what.contains("finds no GPU")
     }
 
+    /// Returns whether the phrase says that the program uses another number of GPUs than it has.
+    pub(crate) fn is_about_number_of_gpus(&self) -> bool {
+        self.what.contains("another number of GPUs")
+    }
+
     /// Returns whether the phrase states that the memory of a GPU was full.
     pub(crate) fn is_about_gpu_memory(&self) -> bool {
         self.starts_with("cuda out of memory")
@@ -283,6 +288,7 @@ mod tests {
     use syringe_core::tsv::rows;
 
     use super::{PHRASES, Part, RESOLVE, TABLE, known, matches};
+    use crate::rules::catalogue_of_rules;
 
     #[test]
     fn every_row_is_read_and_complete() {
@@ -294,6 +300,15 @@ mod tests {
             assert_eq!(what.contains("{it}"), phrase.names.is_some(), "{what}");
             let after = phrase.names.iter().all(|names| names.after == names.after.to_ascii_lowercase());
             assert!(after && phrase.source.starts_with("https://") && phrase.action.ends_with(['.', '?']), "{what}");
+        }
+    }
+
+    #[test]
+    fn each_finding_that_can_give_the_reason_exists() {
+        let of_stack = rows(include_str!("../data/stack_phrases.tsv")).map(|fields| fields[0]);
+        let ids: Vec<&str> = catalogue_of_rules().iter().map(|rule| rule.id).chain(of_stack).collect();
+        for start in PHRASES.iter().flat_map(|phrase| &phrase.findings) {
+            assert!(ids.iter().any(|id| id.starts_with(start)), "no finding begins with {start}");
         }
     }
 

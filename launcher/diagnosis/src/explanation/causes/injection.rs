@@ -33,6 +33,44 @@ const MAX_NAME: usize = 63;
 /// Maximum length of a path.
 const MAX_PATH: usize = 200;
 
+/// Beginnings of the names of variables that configure CUDA, NVIDIA's runtime, the libraries of a job and their ranks. Others can be secret.
+const SETTINGS: [&str; 16] = [
+    "CUDA_",
+    "GLOO_",
+    "HF_HUB_OFFLINE",
+    "HF_HOME",
+    "LD_LIBRARY_PATH",
+    "LOCAL_RANK",
+    "MASTER_",
+    "MUJOCO_GL",
+    "NCCL_",
+    "NVIDIA_",
+    "NVSHMEM_",
+    "PYOPENGL_PLATFORM",
+    "RANK",
+    "TRITON_",
+    "UCX_",
+    "WORLD_SIZE",
+];
+
+/// Returns the settings in the specification of the failed container that a text names, with their values.
+pub(super) fn settings_named_in(case: &Case<'_>, text: &str) -> Vec<String> {
+    let spec = case.failed().and_then(|end| case.pod.specs.iter().find(|spec| spec.name == end.container));
+    let named: Vec<&str> = text.split(|one: char| !one.is_ascii_alphanumeric() && one != '_').collect();
+    // A value of these that hides a GPU is told by `hiding_variable`; other values are right.
+    let is_judged = |name: &str| [VISIBLE, CUDA_VISIBLE, CAPABILITIES].contains(&name);
+    let is_setting =
+        |name: &str| !is_judged(name) && SETTINGS.iter().any(|start| name.starts_with(start)) && named.contains(&name);
+    let environment = spec.map(|spec| spec.environment.as_slice()).unwrap_or_default();
+    let mut settings: Vec<&(String, String)> = Vec::new();
+    for variable in environment.iter().filter(|(name, _)| is_setting(name)) {
+        // The last value of a variable applies.
+        settings.retain(|(name, _)| *name != variable.0);
+        settings.push(variable);
+    }
+    settings.into_iter().map(|(name, value)| format!("{name}=\"{}\"", clean(value, MAX_PATH))).collect()
+}
+
 /// Returns why the failed container may have no driver, if its message is about a missing driver and the driver of the
 /// node works.
 pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<String> {

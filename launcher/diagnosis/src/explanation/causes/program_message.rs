@@ -98,6 +98,17 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(quotes(&elsewhere).into_iter().map(|line| format!("elsewhere on its node: {line}")))
         .with_evidence(before_its_end(case))
         .with_action(phrase.code, advice());
+    // What the message is about is often a value of the specification.
+    let told = format!("{text} {}", phrase.action);
+    let settings = if finding.is_none() { injection::settings_named_in(case, &told) } else { Vec::new() };
+    let requested = Some(case.pod.gpus_requested).filter(|count| *count > 0 && phrase.is_about_number_of_gpus());
+    let facts = requested.map(|count| format!("the pod requests {count} GPUs")).into_iter();
+    let facts =
+        facts.chain(settings.iter().filter(|_| hidden.is_none()).map(|set| format!("its specification sets {set}")));
+    let facts: Vec<String> = facts.collect();
+    if !facts.is_empty() {
+        explanation.summary = format!("{}; {}.", explanation.summary.trim_end_matches('.'), facts.join("; "));
+    }
     let others = if phrase.is_about_gpu_memory() && finding.is_none() { memory::of_others(case) } else { Vec::new() };
     if let Some(first) = others.first() {
         explanation.summary = format!("{}; {first}.", explanation.summary.trim_end_matches('.'));

@@ -1,4 +1,4 @@
-//! `Health`, `GpuHealth`, `Deduction`, `HealthStatus`: score and status of the node and its GPUs, with reasons.
+//! The types of the health of a node and its GPUs. `conclusion::health` computes them.
 
 use serde::{Deserialize, Serialize};
 

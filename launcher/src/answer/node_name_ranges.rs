@@ -1,4 +1,4 @@
-//! `NodeNames`: the names of many nodes in a short form, `gpu-[001-120,130]` instead of 121 names.
+//! Short forms of node names: `node-[1,3-5]`, and `host_list` for Slurm.
 
 use std::collections::BTreeMap;
 

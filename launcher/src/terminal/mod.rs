@@ -1,4 +1,4 @@
-//! Modules for text on a terminal: tables, pages, colours, and the features of the terminal.
+//! Modules for text on a terminal: tables, pages, colours, names of commands, and the features of the terminal.
 
 pub mod command_names;
 pub(crate) mod detect;

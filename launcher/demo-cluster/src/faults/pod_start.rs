@@ -1,4 +1,4 @@
-//! `StartFault`: a fault of the start of a pod. `StartInjection`: applies the fault to one pod.
+//! `StartFault`: a fault of the start of a pod. `StartInjection`: the fault of one pod, for the kubelet that starts it.
 
 use std::time::Duration;
 

@@ -127,7 +127,7 @@ fn untar(container: &Container, directory: &str, bytes: &[u8]) -> Output {
     }
 }
 
-/// Runs a file of the container, as if it were `node-probe`.
+/// Simulates the execution of a file in the container. Each file behaves like `node-probe`.
 async fn execute(container: &Container, path: &str, arguments: &[&str], has_loader: bool) -> Output {
     let Some(file) = container.files.get(path).filter(|_| has_loader) else {
         return Output::failed(127, format!("sh: {path}: not found"));

@@ -179,7 +179,7 @@ pub(super) static FACTS: [Fact; 27] = {
 /// Prefix of the state of a process that a signal or a debugger stopped.
 pub(super) const STOPPED: &str = "stopped by";
 
-/// The state of a process that is running, or waits as processes usually do.
+/// The state of a process that is running or in an interruptible sleep.
 pub(super) const RUNS: &str = "runs or sleeps";
 
 fn process_state(process: &GpuProcess) -> Value {

@@ -1,4 +1,4 @@
-//! `read`, `read_log`: the meaning of error messages and logs of any program, by the general shapes in `data/error_shapes.tsv`.
+//! The grammar of error messages, the error lines of a log, and the removal of the prefixes of loggers.
 //!
 //! Programs wrap errors: `starting: reading config: open /etc/x: no such file or directory`. The innermost error is
 //! last, and its shape is the same in all programs. A message without such a shape has no known meaning.

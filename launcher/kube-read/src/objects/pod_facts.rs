@@ -120,7 +120,7 @@ fn disruption(conditions: &[core::PodCondition]) -> Option<String> {
 const MAX_OF_SPEC: usize = 64;
 
 /// Returns the conditions other than `Ready` that report a problem. The condition about disruption is not included,
-/// because it is True when the pod is to be ended, and it has its own events.
+/// because it is True when Kubernetes is about to end the pod, and separate events report this.
 fn other_conditions(conditions: &[core::PodCondition]) -> Vec<String> {
     const KNOWN: [&str; 4] = ["Ready", "PodScheduled", "DisruptionTarget", "ContainersReady"];
     let not_true = conditions.iter().filter(|one| one.status != "True" && !KNOWN.contains(&one.type_.as_str()));

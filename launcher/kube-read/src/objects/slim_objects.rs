@@ -138,7 +138,7 @@ const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// Annotations with which a kubelet describes a static pod.
 const STATIC_POD: &str = "kubernetes.io/config.";
 
-/// Removes the data that no answer needs from an object of this kind (plural name).
+/// Removes from an object all data that no answer needs. `kind` is the plural name of its kind, such as `nodes`.
 pub fn slim(kind: &str, object: &mut Value) {
     match kind {
         "nodes" => {

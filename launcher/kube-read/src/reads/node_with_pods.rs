@@ -1,4 +1,4 @@
-//! `NodeWithPods`: one node with its pods and claims; `NodeWithPods::read` reads these objects.
+//! `NodeWithPods`: one node with its pods and claims. `read`: reads these objects.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;

@@ -85,7 +85,7 @@ fn verb(repair: &Decision) -> &'static str {
     if repair.kind == DecisionKind::Maintenance { "maintains" } else { "repairs" }
 }
 
-/// Replaces the action of a draft: the user stops the work, and the other system carries out the repair.
+/// Replaces the action of a draft if another system repairs the node: the user only stops the work.
 fn leave(draft: &mut Draft, repair: &Decision) {
     let stop = match (urgency(draft), draft.names_gpu() && draft.noun == "GPU") {
         (Urgency::Now, true) => "Stop the work on {gpu} of {node} now. ",

@@ -82,7 +82,8 @@ fn is_on_the_host(pod: &Pod) -> bool {
 
 /// SELinux type of a privileged container if no type is set.
 const UNCONFINED_TYPE: &str = "spc_t";
-/// Type of a profile from a file of the node. Runtimes apply it even to privileged containers, unlike their default profile.
+/// Type of a seccomp or AppArmor profile that is stored in a file on the node. Runtimes apply such a profile even to
+/// privileged containers, unlike their default profile.
 const LOCALHOST: &str = "Localhost";
 
 /// Returns whether a profile applies to a privileged container.

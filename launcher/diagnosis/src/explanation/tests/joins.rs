@@ -282,6 +282,6 @@ fn a_socket_that_does_not_respond_is_joined_with_the_daemonset_of_its_server() {
             "{name}: {}",
             explained.action.text
         );
-        assert_eq!(explained.summary.contains("about the same thing"), joined, "{name}: {}", explained.summary);
+        assert_eq!(explained.summary.contains("about the same subject"), joined, "{name}: {}", explained.summary);
     }
 }

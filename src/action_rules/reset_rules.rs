@@ -262,7 +262,8 @@ fn mig(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetP
         plan.block(
             "mig_instances",
             format!("MIG is enabled, and the GPU has {instances} MIG devices"),
-            "Delete the compute and GPU instances first (nvidia-smi mig -dci, -dgi, or the MIG manager).",
+            "Delete the compute and GPU instances when no process uses them (nvidia-smi mig -dci, -dgi, or the MIG manager), and \
+             create them again after the reset.",
         );
     }
     if mode.current != mode.pending {

@@ -196,9 +196,20 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         unknown("not-readable", "ECC could not be read. No fault was found, but there may be one.")
             .must_not(["severity:warning"])
             .node(|| {
-                let next_step = "Run the probe privileged, as root.";
-                let why = problem("NVML: Insufficient Permissions", "no_permission", next_step);
-                l40s(2).unreadable([Part::Ecc], why)
+                l40s(2).unreadable([Part::Ecc], without_permission())
+            }),
+        unknown("probe-without-permission", "NVML refuses the probe, and the device files of the node are all there.")
+            .must_not(["nvml-access-blocked", "severity:warning"])
+            .node(|| l40s(2).unreadable(Part::ALL, without_permission()).nvml_not_available()),
+        critical("device-files-not-created", "NVML has no access, because device files are missing.")
+            .must(finding("nvml-access-blocked"))
+            .must_not(["class:hardware"])
+            .node(|| {
+                let missing = ["nvidiactl", "nvidia0", "nvidia1"];
+                l40s(2).unreadable(Part::ALL, without_permission()).nvml_not_available().host(|host| {
+                    host.device_nodes.retain(|name| !missing.contains(&name.as_str()));
+                    host.device_nodes_missing = missing.map(str::to_owned).to_vec();
+                })
             }),
         warning("xid-unknown-code", "An Xid that is not in the catalogue.")
             .must(finding("xid-unknown").gpu(0).severity(Warning))
@@ -483,4 +494,9 @@ fn immutable(levels: &mut HostLevels) {
     (cpus.frequency_driver, cpus.governors) = (text("intel_pstate"), [("powersave".to_owned(), 32)].into());
     levels.sockets.iter_mut().for_each(|socket| socket.cpus = 32);
     levels.clock.as_mut().expect("a clock").service = None;
+}
+
+/// Creates the problem of a section that NVML refused.
+fn without_permission() -> Problem {
+    problem("NVML: Insufficient Permissions", "no_permission", "Run the probe privileged, as root.")
 }

@@ -388,7 +388,8 @@ const DISRUPTIONS: [(&str, &str, &str); 4] = [
     (
         "DeletionByTaintManager",
         "a taint of its node, which the pod does not tolerate, evicted it",
-        "Find out who set the taint on the node, or add a toleration.",
+        "Look at the taints of the node. With node.kubernetes.io/unreachable or not-ready, the node itself failed: diagnose it. \
+         Otherwise find out who set the taint; a toleration helps only if the pod may stay on such a node.",
     ),
     (
         "EvictionByEvictionAPI",

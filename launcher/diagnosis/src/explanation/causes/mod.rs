@@ -116,9 +116,10 @@ impl Case<'_> {
         self.pod.end()
     }
 
-    /// Returns the termination of the pod's failed container. A completed init container is not a failure.
+    /// Returns the termination of the pod's failed container. A completed init container is not a failure. In a pod that
+    /// succeeded, no container failed: the kubelet ends sidecars with a signal.
     fn failed(&self) -> Option<Termination<'_>> {
-        self.ended().filter(|end| end.exit_code != 0 || end.never_ran())
+        self.ended().filter(|end| self.pod.phase != "Succeeded" && (end.exit_code != 0 || end.never_ran()))
     }
 
     /// Returns the pod's events with these reasons, newest first.

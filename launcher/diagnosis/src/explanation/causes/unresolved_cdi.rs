@@ -19,6 +19,19 @@ const SHOWN: usize = 3;
 
 const GENERATE: &str = "Write the CDI specification of {node} (`nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml`, or restart \
                      the container-toolkit pod of the GPU Operator), and find out why it was not written.";
+/// Vendors of CDI kinds whose specification a component of the cluster writes, each with the advice if it is missing.
+const WRITERS: [(&str, &str); 2] = [
+    (
+        "k8s.device-plugin.nvidia.com",
+        "Restart the pod of the device plugin on {node}: it writes the CDI specification of this kind into /var/run/cdi, which is \
+         empty after a reboot. The files of the container toolkit have another kind.",
+    ),
+    (
+        "k8s.gpu.nvidia.com",
+        "Delete the pod, and its claim if the claim is not from a template: the DRA driver writes the specification of a claim \
+         once, and /var/run/cdi is empty after a reboot of {node}.",
+    ),
+];
 const REGENERATE: &str = "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, generate it again \
                        (`nvidia-ctk cdi generate --output=FILE`).";
 const REMOVE_ONE: &str = "Keep one of the two files on {node} and remove the other: a device that two specifications of the same folder \
@@ -52,7 +65,8 @@ pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     let Some(spec) = of_kind.last() else {
         let folders: Vec<String> = cdi.folders.iter().map(|folder| clean(folder, 160)).collect();
         let why = format!("no specification in {} has devices of the kind {}", folders.join(", "), clean(kind, 80));
-        return (!folders.is_empty()).then_some(Unresolved { why, advice: GENERATE });
+        let advice = WRITERS.iter().find(|(writer, _)| *writer == vendor).map_or(GENERATE, |(_, advice)| advice);
+        return (!folders.is_empty()).then_some(Unresolved { why, advice });
     };
     if of_kind.iter().any(|spec| spec.devices.len() >= LISTED) {
         return None;

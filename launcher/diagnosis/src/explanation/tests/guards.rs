@@ -1,6 +1,8 @@
 //! Tests of conclusions that no table row may draw: for components of the GPU stack, from logs of ready containers, from scheduler reasons.
 
-use crate::explanation::tests::{Cause, ContainerState, PodFacts, cause_of, explain, failed, node, running};
+use crate::explanation::tests::{
+    Cause, ContainerFacts, ContainerState, PodFacts, cause_of, explain, failed, node, running,
+};
 use crate::messages::phrases::{Part, rows_of};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::host::{DriverVersions, Host};
@@ -236,4 +238,19 @@ fn the_most_frequent_reason_does_not_explain_a_node_that_has_room() {
         }
     }
     assert!(tried > 5, "{tried}");
+}
+
+#[test]
+fn a_sidecar_that_the_kubelet_ended_is_no_failure_of_a_pod_that_succeeded() {
+    let completed = failed(0, "Completed");
+    let mut with_sidecar = failed(143, "Error");
+    let sidecar = with_sidecar.containers.remove(0);
+    with_sidecar.containers.extend(completed.containers.iter().cloned());
+    with_sidecar.containers.push(ContainerFacts { name: "sidecar".into(), ..sidecar });
+    // The phase decides: the same containers in a pod that failed are a problem.
+    for (phase, expected) in [("Succeeded", Cause::None), ("Failed", Cause::Unknown)] {
+        with_sidecar.phase = phase.into();
+        let explanation = cause_of(&with_sidecar, &node(Vec::new()));
+        assert_eq!(explanation.cause, expected, "{phase}: {explanation:?}");
+    }
 }

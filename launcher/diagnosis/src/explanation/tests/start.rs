@@ -5,6 +5,7 @@ use crate::explanation::tests::{
 };
 use crate::finding::{Action, Diagnosis, Finding};
 use syringe_core::classification::{ActionCode, Class, Severity};
+use syringe_core::facts::cdi::{Cdi, CdiSpec};
 use syringe_core::facts::host::Host;
 use syringe_core::report::{Report, Section};
 
@@ -312,6 +313,28 @@ fn a_claim_whose_specification_a_boot_removed_is_explained_with_the_boot() {
     assert!(!not.evidence.iter().any(|line| line.contains("booted")), "{not:?}");
     for explained in [rebooted, not] {
         assert_eq!((explained.cause, explained.action.code), (Cause::Node, ActionCode::RestartPod), "{explained:?}");
+    }
+}
+
+#[test]
+fn a_missing_specification_is_written_by_the_component_that_owns_its_kind() {
+    let cdi = |kind: &str| CdiSpec { path: "/var/run/cdi/nvidia.yaml".into(), kind: kind.into(), ..CdiSpec::default() };
+    let cases = [
+        ("k8s.device-plugin.nvidia.com/gpu=GPU-own", "Restart the pod of the device plugin"),
+        ("k8s.gpu.nvidia.com/claim=0b7a-gpu-0", "the DRA driver writes"),
+        ("management.nvidia.com/gpu=all", "nvidia-ctk cdi generate"),
+    ];
+    for (device, expected) in cases {
+        let message = format!("CDI device injection failed: unresolvable CDI devices {device}");
+        let mut pod = creating("Failed", &format!("Error: {message}"));
+        pod.containers[0].state = ContainerState::Waiting { reason: "CreateContainerError".into(), message };
+        let mut report = node(Vec::new());
+        let specs = Cdi { specs: vec![cdi("nvidia.com/gpu")], folders: vec!["/var/run/cdi".into()], ..Cdi::default() };
+        let host = Host { cdi: Some(specs), ..Host::default() };
+        report.sections.host = Some(Section::read(host, Vec::new()));
+        let action = cause_of(&pod, &report).action.text;
+        assert!(action.contains(expected), "{device}: {action}");
+        assert!(device.starts_with("management") || !action.contains("nvidia-ctk"), "{device}: {action}");
     }
 }
 

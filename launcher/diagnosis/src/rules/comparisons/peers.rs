@@ -47,7 +47,7 @@ rules! {
         means "GPUs of one model have different versions of firmware (VBIOS, InfoROM, GSP) or of the board.",
         reads "inventory.vbios_version, inventory.inforom, inventory.gsp_firmware_version, inventory.board_part_number";
     MODE: "gpu-mode-differs-from-peers" Info Driver DEBUG_DOC, "A mode differs from the other GPUs of the node",
-        None "No action if the mode of {gpu} on {node} was set on purpose. Otherwise set the mode of the other GPUs.",
+        None "No action if the mode of {gpu} on {node} was set on purpose. Otherwise give {gpu} the mode of the other GPUs.",
         means "An administrator can set the mode for each GPU: compute mode, ECC mode, MIG mode, persistence mode, virtualization.",
         reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode, inventory.persistence_mode";
 }

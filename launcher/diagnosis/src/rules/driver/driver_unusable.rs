@@ -61,6 +61,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let draft = match node.driver {
         Driver::Usable => timed_out_later(node),
         Driver::Nouveau => Some(nouveau(node)),
+        // The probe has no access, which is no fault of the node: the unread sections report it.
+        Driver::Unusable(Refusal::AccessBlocked, _) if has_device_files(node) => None,
         Driver::Unusable(refusal, problem) => Some(unusable(node, refusal, problem)),
         Driver::Waking(problem) => Some(
             unusable(node, Refusal::Timeout, Some(problem))
@@ -69,6 +71,14 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         ),
     };
     draft.into_iter().collect()
+}
+
+/// Returns whether the node has the device files of its GPUs, and none is missing.
+fn has_device_files(node: &Node<'_>) -> bool {
+    node.host().is_some_and(|host| {
+        host.device_nodes_missing.is_empty()
+            && ["nvidiactl", "nvidia0"].iter().all(|name| host.device_nodes.iter().any(|one| one == name))
+    })
 }
 
 fn nouveau(node: &Node<'_>) -> Draft {

@@ -15,9 +15,9 @@ rules! {
         Watch "Plan an update of the driver of {node} to a branch with support. No action now.",
         means "NVIDIA ended the support of the branch of the driver more than a year ago: it gets no fixes of defects or vulnerabilities.",
         reads "host.driver, inventory.driver_version, inventory.virtualization_mode";
-    DEFECT: "driver-version-with-known-defect" Warning Driver LIFECYCLE, "The version of the driver has a published defect, and the kernel log shows it",
+    DEFECT: "driver-version-with-known-defect" Warning Driver LIFECYCLE, "The version of the driver has a published defect that fits an error in the kernel log",
         UpdateSoftware "Update the driver of {node} to a version without the defect.",
-        means "The driver version has a defect that a later version of the same branch corrects, and the kernel log contains lines that the defect causes. If the log does not show the defect, there is no finding.",
+        means "The driver version has a defect that a later version of the same branch corrects, and the kernel log contains lines that the defect can cause. If the log does not show the defect, there is no finding.",
         reads "host.driver, inventory.driver_version, xid: Xids and lines of a crash", in_plan WorkContinues;
 }
 

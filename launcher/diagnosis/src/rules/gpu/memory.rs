@@ -82,8 +82,7 @@ rules! {
         means "The GPU corrects very many memory errors. Uncorrectable errors often follow.",
         reads "ecc.volatile, telemetry.sample, xid: 92";
     HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors over the lifetime of the board",
-        None "No action: the lifetime counters of {gpu} do not grow, and there is no error since the driver was \
-            loaded.",
+        None "No action: there is no error of {gpu} since the driver was loaded.",
         means "The GPU counted memory errors in its lifetime, but none since the driver was loaded.",
         reads "ecc.aggregate";
     PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC,

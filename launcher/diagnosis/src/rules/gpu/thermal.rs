@@ -36,7 +36,7 @@ rules! {
         means "The memory of the GPU is at or above its highest operating temperature.",
         reads "telemetry.temperature";
     LOST_TIME: "thermal-slowdown-frequent" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
-        CheckCooling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.",
+        CheckCooling "Check the cooling of {gpu} on {node} under load.",
         means "Thermal slowdown was active for a noticeable part of the time since the driver was loaded, or between two readings.",
         reads "telemetry.throttling.violations, telemetry.sample";
 }

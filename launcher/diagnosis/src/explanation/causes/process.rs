@@ -337,7 +337,7 @@ fn crashed_in<'c>(case: &'c Case<'_>, end: &Termination<'_>) -> Option<(&'c str,
 
 /// Explains a program that exited for no other known cause.
 pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
-    let end = case.ended().filter(|end| end.exit_code != 0)?;
+    let end = case.failed().filter(|end| end.exit_code != 0)?;
     if let Some(explanation) = has_no_request(case, &end) {
         return Some(explanation);
     }

@@ -101,6 +101,8 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
         kernel: facts.kernel.clone(),
         taken_at: facts.taken_at,
         duration_ms: facts.duration_ms,
+        // Rules conclude less from a probe that saw only its container.
+        scope: facts.scope,
         sections,
         kernel_log,
         raw_files,

@@ -23,7 +23,7 @@ struct Head<'a> {
     probe_version: &'a str,
     source: &'a str,
     sections: BTreeMap<SectionName, Section>,
-    /// A replay parses raw records, omits the files and the scope, and repeats an error in a new document.
+    /// A replay parses raw records, omits the files, and repeats an error in a new document.
     kernel_log: Option<IgnoredAny>,
     raw_files: Option<IgnoredAny>,
     nccl: Option<IgnoredAny>,
@@ -76,7 +76,7 @@ pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use syringe_core::report::Report;
+    use syringe_core::report::{Extent, Report, ReportScope};
 
     use super::*;
 
@@ -116,6 +116,15 @@ mod tests {
             report.sections.host.and_then(|host| host.data).is_some_and(|host| host.cuda.is_some())
         };
         assert!(has_cuda(&deep) && !has_cuda(&all));
+    }
+
+    #[test]
+    fn an_archive_knows_what_part_of_the_node_the_probe_saw() {
+        let scope = ReportScope { files: Extent::Container, ..ReportScope::default() };
+        let stored = scenarios::named("healthy-h100-8").expect("a scenario").report();
+        let of_container = Report { scope: Some(scope), ..stored };
+        let replayed = node_probe::run(&words(&["all"]), Some(&of_container));
+        assert_eq!(read(&replayed.stdout).scope, Some(scope));
     }
 
     #[test]

@@ -32,13 +32,15 @@ fn an_incomplete_frame_is_no_xid() {
         "NVRM: Xid (PCI:0000:65:00): -1, x",
         "NVRM: Xid (PCI:0000:65:00): 99999999999, x",
         "NVRM: Xid (PCI:0000:65:00): 79x",
+        "NVRM: Xid (PCI:0000:65:00): 7",
+        "nvidia-nvswitch0: SXid (PCI:0000:3b:00.0): 2003",
         "NVRM: Xid (PCI:nowhere): 79, x",
         "NVRM: Xid (PCI:0000:3b:00 GPU-I:x): 79, x",
         "see NVRM: Xid (PCI:0000:3b:00): 79, x",
     ] {
         assert_eq!(parse(text), None, "{text}");
     }
-    assert_eq!(xid("79").code, Some(79), "the line ends after the number");
+    assert_eq!(xid("79,").code, Some(79), "the comma ends the number");
 }
 
 #[test]

@@ -21,11 +21,8 @@ pub(super) fn parse(text: &str) -> Option<Parsed> {
     let mut line = Line { pci: Some(PciAddress::parse(place)?), ..Line::of(KernelEventKind::Sxid) };
     line.code = Some(u32::try_from(code).ok()?);
     line.put("nvswitch", switch.to_string());
-    let rest = match rest.strip_prefix(',') {
-        Some(rest) => rest.trim_start(),
-        None if rest.trim().is_empty() => "",
-        None => return None,
-    };
+    // A number at the end of a truncated line can lack digits.
+    let rest = rest.strip_prefix(',')?.trim_start();
     if rest.starts_with("Severity ") || rest.starts_with("Data ") {
         return Some(Parsed::Companion(companion(rest, line)));
     }

@@ -4,7 +4,7 @@
 //!
 //! Source: the print functions of the open GPU kernel modules 595.45.04; lines of older drivers from public reports
 //! (no `PCI:`, no pid, pid without name, a quoted `<unknown>`, truncated lines). The parser is strict: a line without a
-//! valid address and a number is not an Xid.
+//! valid address and a complete number is not an Xid.
 
 use crate::facts::kernel_log::KernelEventKind;
 use crate::pci::PciAddress;
@@ -39,12 +39,8 @@ fn frame(text: &str, with_details: bool) -> Option<Line> {
     let (code, rest) = scan::decimal(rest)?;
     let code = u32::try_from(code).ok()?;
     line.code = Some(code);
-    let rest = match rest.strip_prefix(',') {
-        Some(rest) => rest.trim_start(),
-        // The line was truncated after the number.
-        None if rest.trim().is_empty() => "",
-        None => return None,
-    };
+    // A number at the end of a truncated line can lack digits: `7` of `79`.
+    let rest = rest.strip_prefix(',')?.trim_start();
     let message = process(rest, &mut line);
     if with_details {
         xid_text::read(code, message, &mut line);

@@ -13,5 +13,7 @@ mod events;
 mod gone;
 #[path = "allocation/pods.rs"]
 mod pods;
+#[path = "allocation/queues.rs"]
+mod queues;
 #[path = "allocation/tools.rs"]
 mod tools;

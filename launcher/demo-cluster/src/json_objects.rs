@@ -21,12 +21,15 @@ use crate::response::{self, Body};
 use crate::store::Store;
 
 /// API group, plural name and kind of the objects that are stored only as JSON.
-const KINDS: [(&str, &str, &str); 13] = [
+const KINDS: [(&str, &str, &str); 16] = [
     ("apps", "daemonsets", "DaemonSet"),
     ("coordination.k8s.io", "leases", "Lease"),
     ("karpenter.sh", "nodeclaims", "NodeClaim"),
     ("cluster.x-k8s.io", "machines", "Machine"),
     ("resource.nvidia.com", "computedomains", "ComputeDomain"),
+    ("kueue.x-k8s.io", "workloads", "Workload"),
+    ("kueue.x-k8s.io", "localqueues", "LocalQueue"),
+    ("kueue.x-k8s.io", "clusterqueues", "ClusterQueue"),
     ("", "configmaps", "ConfigMap"),
     ("", "resourcequotas", "ResourceQuota"),
     ("rbac.authorization.k8s.io", "roles", "Role"),

@@ -60,6 +60,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     "Ch 00000010",
                 )
             }),
+        healthy("programs-ended", "A job was stopped: the driver removed its channels on both GPUs.")
+            .must(("program-ended", 0))
+            .must(("program-ended", 1))
+            .must_not(["application-fault", "class:hardware", "severity:warning"])
+            .node(|| {
+                (0..2).fold(l40s(2), |node, gpu| {
+                    node.xid(ago(hours(5)), gpu, 45, &format!("pid={}, name=python3", 33_001 + gpu), "Ch 00000010")
+                })
+            }),
         healthy("oom-kill", "The kernel killed a process because of memory use. The driver then closed its channels.")
             .must(finding("application-killed").gpu(0).evidence(["out-of-memory kill", "Xid 45"]))
             .must_not(["application-fault", "class:hardware"])

@@ -90,7 +90,10 @@ impl<'a> Timeline<'a> {
                 let same_time = history[*other].is_some() == history[at].is_some();
                 *other != at && same_time && explains(cause, fact, recovered[*other])
             });
-            let cause = causes.map(|(other, _)| other).min_by_key(|&other| rank(facts[other]));
+            let cause = causes.map(|(other, _)| other).min_by_key(|&other| {
+                let is_elsewhere = facts[other].pci_address.is_some() && !same_gpu(facts[other], fact);
+                (is_elsewhere, rank(facts[other]))
+            });
             let repaired = repair(fact, &facts, running).is_some();
             Event { fact, history: history[at], repaired, cause }
         });
@@ -324,6 +327,11 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool 
             let primary = cause.code.is_some_and(|code| !TEARDOWN_CODES.contains(&code) && code != 154);
             primary && (named == cause.code || follows(cause, effect, Some(TEARDOWN)))
         }
+        // A fault ends a program on all its GPUs.
+        Kind::Xid | Kind::Sxid | Kind::OffBus if teardown => {
+            let is_severe = event_meaning::of(cause).is_some_and(|meaning| meaning.severity >= Severity::Critical);
+            (is_severe || is_off_bus(cause)) && follows(cause, effect, Some(TEARDOWN))
+        }
         _ => false,
     }
 }
@@ -369,8 +377,10 @@ mod tests {
         assert_eq!(open(&report(vec![xid(45, 9000), xid(79, 0), xid(119, 3), xid(31, 600)])), [79]);
         let before = report(vec![xid(31, -600), xid(79, 0)]);
         assert_eq!(open(&before), [31, 79], "an earlier event is no consequence");
-        let elsewhere = KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(45, 3) };
-        assert_eq!(open(&report(vec![xid(79, 0), elsewhere])), [79, 45], "an event of another GPU is no consequence");
+        let elsewhere = |code| KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(code, 3) };
+        assert_eq!(open(&report(vec![xid(79, 0), elsewhere(31)])), [79, 31], "a fault of another GPU is no consequence");
+        assert_eq!(open(&report(vec![xid(79, 0), elsewhere(45)])), [79], "the end of its program on other GPUs is one");
+        assert_eq!(open(&report(vec![xid(13, 0), elsewhere(45)])), [13, 45], "a fault of a program is no cause for others");
     }
 
     #[test]

@@ -17,5 +17,6 @@ pub mod pod;
 pub mod pod_description;
 pub mod pod_log;
 pub mod pods;
+pub mod queues;
 pub mod resource_claims;
 pub mod saved_objects;

@@ -145,7 +145,7 @@ async fn within<T>(time: Duration, request: impl Future<Output = Found<T>>) -> F
     timeout(time, request).await.unwrap_or_else(|_| Found::NotRead(format!("no answer within {time:?}")))
 }
 
-async fn get(connection: &Connection, path: &str) -> Found<Value> {
+pub(crate) async fn get(connection: &Connection, path: &str) -> Found<Value> {
     let ask = || async {
         let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
         connection.client.request::<Value>(request).await

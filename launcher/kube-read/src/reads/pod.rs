@@ -12,7 +12,7 @@ use crate::client::connection::Connection;
 use crate::client::retry;
 use crate::objects::named_owner::NamedOwner;
 use crate::objects::{name_validation, pod_facts};
-use crate::reads::events;
+use crate::reads::{events, queues};
 use crate::reads::owned_pods::{self, OwnedPods, PodsOf};
 
 /// A pod with its events.
@@ -82,8 +82,12 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
             }
             _ => left.clone(),
         };
+        let queued =
+            if refused.is_none() { queues::of_owner(connection, namespace, target).await } else { Vec::new() };
         let ended = job_without_pods(namespace, target, of_job).filter(|_| refused.is_none());
-        let facts = refused.or(ended).ok_or_else(|| {
+        let waits = || (!queued.is_empty()).then(|| pod_facts::without_pods(namespace, &target.name, controller(target), Vec::new()));
+        let facts = refused.or(ended).or_else(waits).map(|facts| PodFacts { related_warnings: queued, ..facts });
+        let facts = facts.ok_or_else(|| {
             let failure = Failure::new(
                 target.kind.map_or_else(what, |_| format!("Reading the pods of {} in namespace {namespace}", target.text())),
                 match target.kind {
@@ -128,7 +132,6 @@ fn job_without_pods(namespace: &str, target: &NamedOwner, events: Vec<events::No
     if !tells(&events[newest]) {
         return None;
     }
-    let controller = format!("{} {}", target.kind.unwrap_or("Job"), target.name);
     let as_pod_event = |event: events::NodeEvent| PodEvent {
         time: event.last,
         reason: event.reason,
@@ -138,7 +141,12 @@ fn job_without_pods(namespace: &str, target: &NamedOwner, events: Vec<events::No
         warning: event.severity == "Warning",
     };
     let events = events.into_iter().skip(newest).rev().map(as_pod_event).collect();
-    Some(pod_facts::without_pods(namespace, &target.name, controller, events))
+    Some(pod_facts::without_pods(namespace, &target.name, controller(target), events))
+}
+
+/// Returns kind and name of the owner: `Job train`.
+fn controller(owner: &NamedOwner) -> String {
+    format!("{} {}", owner.kind.unwrap_or("Job"), owner.name)
 }
 
 /// Formats the events of a deleted pod.
@@ -158,6 +166,9 @@ async fn with_events(connection: &Connection, namespace: &str, pod: Pod) -> Read
             let of_machine = events_of_nominated(connection, &facts).await;
             facts.events.splice(0..0, of_machine);
             facts.related_warnings = warnings_beside(connection, namespace, &pod).await;
+            if facts.node.is_none() && facts.phase == "Pending" {
+                facts.related_warnings.extend(queues::of_pod(connection, namespace, &pod).await);
+            }
             None
         }
         Err(failure) => Some(failure),

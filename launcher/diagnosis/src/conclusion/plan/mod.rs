@@ -171,14 +171,18 @@ fn needs_plan(draft: &Draft) -> bool {
 
 /// Returns whether the plan begins with the action of this draft, because other components depend on this action.
 fn comes_first(draft: &Draft) -> bool {
-    let acts = draft.action == ActionCode::UpdateSoftware && draft.severity >= Severity::Critical;
+    draft.severity >= Severity::Critical && is_first_step(draft)
+}
+
+fn is_first_step(draft: &Draft) -> bool {
+    let acts = draft.action == ActionCode::UpdateSoftware && draft.severity > Severity::Info;
     acts && draft.rule.in_plan == InPlan::ComesFirst
 }
 
-/// Returns the steps that come first.
+/// Returns the steps that come first. A GPU that is reset needs the component even if it works without it until then.
 fn first_steps(drafts: &[Draft]) -> Vec<String> {
     let mut groups: Vec<(&str, Vec<Label>)> = Vec::new();
-    for draft in drafts.iter().filter(|draft| comes_first(draft)) {
+    for draft in drafts.iter().filter(|draft| is_first_step(draft)) {
         match groups.iter_mut().find(|(advice, _)| *advice == draft.advice) {
             Some((_, labels)) => labels.push(draft.label()),
             None => groups.push((&draft.advice, vec![draft.label()])),

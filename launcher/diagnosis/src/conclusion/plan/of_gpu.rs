@@ -84,7 +84,8 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         let before = needs.iter().flat_map(|needs| &needs.before).filter(|_| further.is_empty());
         steps.extend(before.cloned());
         steps.extend(further);
-        steps.extend(group.as_ref().and_then(|group| group.before.clone()));
+        let starts_fabric = steps.iter().any(|step| step.contains("nvidia-fabricmanager"));
+        steps.extend(group.as_ref().and_then(|group| group.before.clone()).filter(|_| !starts_fabric));
         let target = group.as_ref().map_or("{gpu}", |group| group.target.as_str());
         let together = group.as_ref().map_or("", |group| group.why);
         steps.push(match urgency {

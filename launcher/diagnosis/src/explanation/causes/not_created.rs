@@ -4,7 +4,7 @@
 //! …) reports the error in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger,
 //! RuntimeClass, PodSecurity).
 
-use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
+use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote, scheduling};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::messages::phrases::{self, Part};
 use syringe_core::classification::ActionCode;
@@ -95,9 +95,19 @@ const OF_JOBS: [(&str, Cause, &str, ActionCode, &str); 8] = [
     ("Completed", Cause::None, "it completed, and its pods were deleted", ActionCode::None, "No action needed."),
 ];
 
-/// Explains a job without pods from its newest event.
+/// Where to find the reason if a queue does not admit a job.
+const QUEUE: &str = "See its Workload (kubectl describe workload -n {namespace}): the quota of the ClusterQueue, workloads before it in the queue, or a \
+     queue that is stopped.";
+
+/// Explains a job without pods from its newest event, or from the objects of its queue.
 fn without_pods(case: &Case<'_>, controller: &str) -> Option<Explanation> {
-    let event = case.pod.events.last().filter(|event| event.reason != "FailedCreate")?;
+    let event = case.pod.events.last().filter(|event| event.reason != "FailedCreate");
+    let is_queued = !case.pod.related_warnings.is_empty();
+    if is_queued && event.is_none_or(|event| event.reason.contains("Suspended")) {
+        let what = format!("{controller} has no pods, because its queue has not admitted it");
+        return Some(scheduling::held_back(case, what, QUEUE));
+    }
+    let event = event?;
     let (_, cause, meaning, code, advice) = OF_JOBS.iter().find(|(reason, ..)| event.reason.contains(reason))?;
     Some(
         case.explain(*cause, Certainty::Certain, format!("{controller}: {meaning}"))

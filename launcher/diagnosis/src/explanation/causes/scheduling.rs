@@ -199,16 +199,10 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     let gates = &case.pod.scheduling_gates;
     if !gates.is_empty() {
         let what = format!("the pod has a scheduling gate: {}", gates.join(", "));
-        let reported = reported_beside(case, NO_MESSAGE);
-        let what = quotes_of(&reported).into_iter().fold(what, |what, quote| format!("{what}; {quote}"));
-        let (what, advice) = match gates.iter().find_map(|gate| of_gate(gate)) {
-            Some((meaning, advice)) => {
-                let queue = case.pod.queue.as_ref().map(|queue| format!(" (LocalQueue {queue})")).unwrap_or_default();
-                (format!("{what}: {meaning}{queue}"), advice.replace("{namespace}", &case.pod.namespace))
-            }
-            None => (what, OTHER_GATE.to_owned()),
-        };
-        return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(ActionCode::Watch, advice));
+        let (meaning, advice) = gates.iter().find_map(|gate| of_gate(gate)).unzip();
+        let queue = case.pod.queue.as_ref().map(|queue| format!(" (LocalQueue {queue})")).unwrap_or_default();
+        let what = meaning.iter().fold(what, |what, meaning| format!("{what}: {meaning}{queue}"));
+        return Some(held_back(case, what, advice.unwrap_or(OTHER_GATE)));
     }
     let event = case.events(&SCHEDULERS).next().map(|event| event.message.clone());
     let Some(message) = case.pod.message.clone().or(event) else {
@@ -249,6 +243,22 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
         );
     }
     Some(no_node_fits(case, &message))
+}
+
+/// Explains a pod or job that a controller does not let start. `what`: the controller, `advice`: where the reason is if no
+/// message contains it.
+pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanation {
+    let reported = reported_beside(case, NO_MESSAGE);
+    let known = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
+    let quotes = quotes_of(&reported);
+    let what = match (known, quotes.is_empty()) {
+        (Some(known), _) => format!("{what}: {}; {}", known.what, quotes.join("; ")),
+        (None, false) => format!("{what}; {}", quotes.join("; ")),
+        (None, true) => format!("{what}; no message gives the reason"),
+    };
+    let certainty = if quotes.is_empty() { Certainty::Likely } else { Certainty::Certain };
+    let advice = known.map_or(advice, |known| known.action).replace("{namespace}", &case.pod.namespace);
+    case.explain(Cause::Cluster, certainty, what).with_action(ActionCode::Watch, advice)
 }
 
 /// Explains a pod that fits on no node: the scheduler's reasons, the resources of the nodes, and the required changes.

@@ -105,7 +105,10 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
             ours.push(at);
             draft = draft.with_evidence(format!("other end: {}{}", place(end), evidence::event(end)));
         }
-        draft = draft.with_all_evidence(node.timeline.consequences(&ours));
+        let own = node.timeline.events.iter().enumerate();
+        let own = own.filter(|(_, one)| events.iter().any(|event| std::ptr::eq(*event, one.fact))).map(|(at, _)| at);
+        let causes: Vec<usize> = ours.iter().copied().chain(own).collect();
+        draft = draft.with_all_evidence(node.timeline.consequences(&causes));
         drafts.push(rested(node, draft, &events));
         handled.append(&mut ours);
     }

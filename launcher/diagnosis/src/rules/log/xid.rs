@@ -22,7 +22,12 @@ rules! {
         RestartPod "Check the log of the application. Nothing indicates a fault of {gpu} of {node}; other work may \
             continue.",
         means "A program caused an error on the GPU, such as an access to an invalid address. The GPU is not at fault.",
-        reads "xid: 13, 31, 43, 45, 68 and others";
+        reads "xid: 13, 31, 43, 68 and others";
+    ENDED: "program-ended" Info Application XID_DOC, "A program ended while it had work on the GPU",
+        RestartPod "If its end was not intended, check the log of the application and who stopped it. Nothing indicates a fault of {gpu} of \
+            {node}.",
+        means "The driver removed the channels of a program, and no earlier error explains it. The program was killed or exited.",
+        reads "xid: 45, 174";
     KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
         RestartPod "Find out why the process ended (memory limit, crash). Nothing indicates a fault of {gpu} of \
             {node}.",
@@ -79,6 +84,9 @@ rules! {
 /// Xids of channels that are closed when a program ends. The reason for the end does not matter.
 const END_OF_PROGRAM: [u32; 3] = [45, 141, 174];
 
+/// Xids that report only that a program ended.
+const ENDS_SILENTLY: [u32; 2] = [45, 174];
+
 /// Codes about commands that were damaged before they reached the GPU. NVIDIA names PCIe as the usual cause.
 const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
 
@@ -124,19 +132,16 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         return None;
     }
     let codes: BTreeSet<u32> = faults.iter().filter_map(|(_, event)| event.code).collect();
-    let lone_45 = codes.iter().all(|code| *code == 45);
+    let has_only_ended = codes.iter().all(|code| ENDS_SILENTLY.contains(code));
     let total: u64 = faults.iter().map(|(_, event)| event.count.max(1)).sum();
     let positions: Vec<usize> = faults.iter().map(|(at, _)| *at).collect();
     let suspicion = suspicion(node, gpu, &faults);
-    let rule = suspicion.as_ref().map_or(APPLICATION, |(rule, _)| *rule);
+    let by_default = if has_only_ended { ENDED } else { APPLICATION };
+    let rule = suspicion.as_ref().map_or(by_default, |(rule, _)| *rule);
     let draft = Draft::on_gpu(rule, gpu).with_all_evidence(suspicion.map(|(_, words)| words));
     let mut draft = draft.with_events(most_recent(&faults));
     if faults.len() > SHOWN {
         draft = draft.with_evidence(format!("{total} in total, from {}", evidence::count(pids(&faults).len(), "pid")));
-    }
-    if lone_45 {
-        draft = draft
-            .with_evidence("no earlier Xid was found: the process was killed, or exited with work pending on the GPU");
     }
     Some(draft.with_all_evidence(node.timeline.consequences(&positions)))
 }

@@ -17,7 +17,8 @@ fn workload(owner: Value) -> Value {
 }
 
 fn queue(kind: &str, namespace: &str, name: &str, rest: Value) -> Value {
-    let mut object = json!({"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": rest});
+    let mut object =
+        json!({"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": rest});
     if !namespace.is_empty() {
         object["metadata"]["namespace"] = namespace.into();
     }

@@ -18,10 +18,10 @@ pub(crate) fn container_name(pod: &Pod, requested: Option<&str>) -> Result<Strin
     let spec = pod.spec.as_ref();
     let containers: Vec<&str> = spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.as_str()).collect();
     let ephemeral = spec.and_then(|spec| spec.ephemeral_containers.as_deref()).unwrap_or_default();
+    let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let is_other = |name: &str| ephemeral.iter().any(|one| one.name == name) || init.iter().any(|one| one.name == name);
     match (requested, &containers[..]) {
-        (Some(requested), all) if all.contains(&requested) || ephemeral.iter().any(|one| one.name == requested) => {
-            Ok(requested.to_owned())
-        }
+        (Some(requested), all) if all.contains(&requested) || is_other(requested) => Ok(requested.to_owned()),
         (Some(requested), _) => Err(ApiError::BadRequest(format!("container {requested} is not valid for pod {name}"))),
         (None, [only]) => Ok((*only).to_owned()),
         (None, all) => Err(ApiError::BadRequest(format!(

@@ -66,7 +66,8 @@ fn limit<'a>(log: &'a [u8], query: &Query) -> &'a [u8] {
 
 fn container_status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     let pod_status = pod.status.as_ref()?;
-    let mut statuses = pod_status.container_statuses.iter().chain(&pod_status.ephemeral_container_statuses).flatten();
+    let statuses = pod_status.container_statuses.iter().chain(&pod_status.init_container_statuses);
+    let mut statuses = statuses.chain(&pod_status.ephemeral_container_statuses).flatten();
     statuses.find(|status| status.name == container)
 }
 

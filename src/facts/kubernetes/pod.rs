@@ -30,6 +30,8 @@ pub struct PodFacts {
     pub scheduled: Option<Timestamp>,
     /// Time at which the deletion of the pod was requested.
     pub deleted: Option<Timestamp>,
+    /// Finalizers. They delay the removal of a deleted pod.
+    pub finalizers: Vec<String>,
     /// The grace period for the deletion of the pod, in seconds.
     pub grace_seconds: Option<i64>,
     /// Reason and message of the condition `DisruptionTarget`, if it is `True`: Kubernetes terminates the pod for this
@@ -80,6 +82,8 @@ pub struct PodFacts {
     pub host_devices: Vec<String>,
     /// The specifications of the containers. Init containers come first.
     pub specs: Vec<ContainerSpec>,
+    /// `spec.hostUsers`. If it is `false`, the containers are in a user namespace.
+    pub host_users: Option<bool>,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
     /// Handler of the RuntimeClass; `None` if the RuntimeClass was not read.
@@ -218,6 +222,8 @@ pub struct ContainerSpec {
     /// Mount paths of volumes, each with a description of the volume: `hostPath /dev (volume dev)`.
     pub mounts: Vec<(String, String)>,
     pub privileged: bool,
+    /// `readOnlyRootFilesystem`.
+    pub read_only_root: bool,
     /// `runAsUser` of the container or the pod.
     pub user: Option<i64>,
     /// Dropped capabilities.

@@ -49,20 +49,23 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(when + seconds(2), 1, 45, "pid=41211, name=python3", &format!("Ch {channel:08x}"))
                 })
             }),
-        critical("nvlink-fault-ends-job", "A job on four GPUs ended because of a fault of one link. Fabric Manager does not run.")
-            .must(finding("nvlink-fault").gpu(1).evidence(["Xid 74", "Xid 45 (4)"]))
-            .must(finding("fabric-manager-not-running").severity(Warning))
-            .must_not(["application-fault", "program-ended", "class:hardware"])
-            .node(|| {
-                let when = ago(minutes(55));
-                let xid = "NVLink: fatal error detected on link 6(0x10000, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)";
-                (0..4)
-                    .fold(h100(4).xid(when, 1, 74, UNKNOWN, xid), |node, gpu| {
-                        let process = format!("pid={}, name=python3", 41_210 + gpu);
-                        node.xid(when + seconds(2), gpu, 45, &process, "Ch 00000008")
-                    })
-                    .host(|host| host.daemons.fabric_manager = Some(false))
-            }),
+        critical(
+            "nvlink-fault-ends-job",
+            "A job on four GPUs ended because of a fault of one link. Fabric Manager does not run.",
+        )
+        .must(finding("nvlink-fault").gpu(1).evidence(["Xid 74", "Xid 45 (4)"]))
+        .must(finding("fabric-manager-not-running").severity(Warning))
+        .must_not(["application-fault", "program-ended", "class:hardware"])
+        .node(|| {
+            let when = ago(minutes(55));
+            let xid = "NVLink: fatal error detected on link 6(0x10000, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)";
+            (0..4)
+                .fold(h100(4).xid(when, 1, 74, UNKNOWN, xid), |node, gpu| {
+                    let process = format!("pid={}, name=python3", 41_210 + gpu);
+                    node.xid(when + seconds(2), gpu, 45, &process, "Ch 00000008")
+                })
+                .host(|host| host.daemons.fabric_manager = Some(false))
+        }),
         fatal("gb200-link-down", "A link of a GB200 went down. Errors in the next 30 s follow from it.")
             .must(finding("nvlink-fault").gpu(1).evidence(["Xid 149", "link-down reason 33", "Xid 145 (2)"]))
             .must_not(["application-fault"])

@@ -378,9 +378,17 @@ mod tests {
         let before = report(vec![xid(31, -600), xid(79, 0)]);
         assert_eq!(open(&before), [31, 79], "an earlier event is no consequence");
         let elsewhere = |code| KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(code, 3) };
-        assert_eq!(open(&report(vec![xid(79, 0), elsewhere(31)])), [79, 31], "a fault of another GPU is no consequence");
+        assert_eq!(
+            open(&report(vec![xid(79, 0), elsewhere(31)])),
+            [79, 31],
+            "a fault of another GPU is no consequence"
+        );
         assert_eq!(open(&report(vec![xid(79, 0), elsewhere(45)])), [79], "the end of its program on other GPUs is one");
-        assert_eq!(open(&report(vec![xid(13, 0), elsewhere(45)])), [13, 45], "a fault of a program is no cause for others");
+        assert_eq!(
+            open(&report(vec![xid(13, 0), elsewhere(45)])),
+            [13, 45],
+            "a fault of a program is no cause for others"
+        );
     }
 
     #[test]

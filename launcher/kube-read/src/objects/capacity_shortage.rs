@@ -98,12 +98,20 @@ impl Nodes<'_> {
         let shortage = self.shortage();
         let too_large: Vec<_> =
             self.scarce.iter().filter(|resource| self.largest(resource) < amount(self.wanted, resource)).collect();
-        let never_fits = !too_large.is_empty();
+        // A GPU that is not allocatable now can be allocatable again after a repair.
+        let repairable = self.repairable(&too_large);
+        let never_fits = !too_large.is_empty() && repairable.is_none();
         let at_most = too_large.iter().map(|resource| {
             let most = pod_requests::quantity_text(resource, self.largest(resource));
             format!("request at most {most} in one pod: no GPU node has more")
         });
-        let changes = if never_fits { at_most.collect() } else { self.changes() };
+        let changes = match &repairable {
+            Some(node) => {
+                vec![format!("repair the GPUs of {node} that are not allocatable (diagnose_gpu_node for {node})")]
+            }
+            None if never_fits => at_most.collect(),
+            None => self.changes(),
+        };
         let exceeded = too_large.iter().map(|resource| {
             let wanted = pod_requests::quantity_text(resource, amount(self.wanted, resource));
             format!("{wanted} (most: {})", pod_requests::amount_text(resource, self.largest(resource)))
@@ -112,7 +120,14 @@ impl Nodes<'_> {
         let tied = self.tied_to();
         let excluded = if tied.is_none() { self.excluded() } else { None };
         CapacityShortage {
-            problem: if never_fits { Some(format!("no node has {}", exceeded.join(", or "))) } else { tied },
+            problem: match &repairable {
+                Some(node) => Some(format!(
+                    "no node has {}; {node} has enough, but not all are allocatable",
+                    exceeded.join(", or ")
+                )),
+                None if never_fits => Some(format!("no node has {}", exceeded.join(", or "))),
+                None => tied,
+            },
             shortage,
             changes,
             needs_all: never_fits,
@@ -122,6 +137,17 @@ impl Nodes<'_> {
             excluded,
             unhealthy: self.unhealthy(),
         }
+    }
+
+    /// Returns a node whose capacity is sufficient for all these resources, although fewer are allocatable.
+    fn repairable(&self, too_large: &[&&String]) -> Option<String> {
+        let has_enough = |candidate: &&Candidate| {
+            let of_gpus = too_large.iter().all(|resource| is_gpu_resource(resource));
+            of_gpus
+                && too_large.iter().all(|resource| free(candidate, resource).capacity >= amount(self.wanted, resource))
+        };
+        let found = self.candidates.iter().find(has_enough).filter(|_| !too_large.is_empty());
+        found.map(|candidate| candidate.node.clone())
     }
 
     /// Returns how many of the requested GPUs the nodes have but do not advertise. The device plugin reports these GPUs
@@ -441,6 +467,13 @@ fn is_discovered(label: &str) -> bool {
     STARTS.iter().any(|start| label.starts_with(start)) && !label.starts_with("nvidia.com/mig.config")
 }
 
+/// Returns whether an operator of NVIDIA uses a label to show a state.
+fn is_state(label: &str) -> bool {
+    let key = label.split('=').next().unwrap_or_default();
+    key.contains("nvidia.com/")
+        && ["wait", ".state", "-state", ".ready", "gpu.deploy."].iter().any(|part| key.contains(part))
+}
+
 /// Returns the change that removes an obstacle.
 fn remedy(rejection: &RejectionReason, node: &str) -> String {
     match rejection {
@@ -451,6 +484,19 @@ fn remedy(rejection: &RejectionReason, node: &str) -> String {
             format!(
                 "remove {wanted} from the pod's nodeSelector (if a controller added it, change the setting that causes \
                     this), so that the pod can use {node}"
+            )
+        }
+        RejectionReason::Label { wanted, .. } if is_state(wanted) => format!(
+            "repair the pods of the operator on {node} (see their logs): it sets {wanted} when they are ready, so change neither the label nor \
+                the nodeSelector for {node}"
+        ),
+        // Feature discovery sets such a label on every node with GPUs.
+        RejectionReason::Label { wanted, found: None }
+            if is_discovered(wanted) && wanted.starts_with("nvidia.com/") && !wanted.contains("/mig") =>
+        {
+            format!(
+                "repair feature discovery on {node} (its pod and log; if it started before the driver, delete the pod): it has not set {wanted} \
+                    although {node} offers GPUs"
             )
         }
         RejectionReason::Label { wanted, found } if is_discovered(wanted) => {

@@ -60,6 +60,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
             .and_then(|condition| time(condition.last_transition_time.as_ref()))
             .or(time(status.start_time.as_ref())),
         deleted: requested(pod),
+        finalizers: pod.finalizers().iter().take(MAX_GATES).map(|name| clean(name, NAME_CAP)).collect(),
         grace_seconds: pod.metadata.deletion_grace_period_seconds,
         disruption: disruption(conditions),
         containers: containers.into_iter().flatten().flatten().map(|status| container(&status)).collect(),
@@ -83,6 +84,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         other_resources: other_resources(pod),
         host_devices: host_devices(pod),
         specs: specs(pod),
+        host_users: pod.spec.as_ref().and_then(|spec| spec.host_users),
         runtime_class: pod
             .spec
             .as_ref()
@@ -190,6 +192,7 @@ fn container_spec(container: &core::Container, volumes: &[core::Volume], user: O
         environment: variables.take(MAX_OF_SPEC).collect(),
         mounts: mounts.take(MAX_OF_SPEC).collect(),
         privileged: context.and_then(|context| context.privileged).unwrap_or(false),
+        read_only_root: context.and_then(|context| context.read_only_root_filesystem).unwrap_or(false),
         user: context.and_then(|context| context.run_as_user).or(user),
         dropped: dropped.iter().map(|name| clean(name, 63)).take(MAX_GATES).collect(),
         requests_gpus: requests_gpus(container) || claims.is_some_and(|claims| !claims.is_empty()),

@@ -16,7 +16,7 @@ use crate::objects::daemon_sets::{self, DaemonSet};
 use crate::objects::gpu_resource_names::is_gpu_resource;
 use crate::objects::node_labels::is_gpu_node;
 use crate::objects::pod_requests::NodeRequests;
-use crate::objects::scheduler_filters::{Candidate, candidate, requested};
+use crate::objects::scheduler_filters::{Candidate, RejectionReason, candidate, requested};
 use crate::objects::scheduling_joins;
 use crate::reads::existing_pods::ExistingPods;
 use crate::reads::{daemon_sets as daemon_set_list, events, linked_pods, nodes, pods};
@@ -88,27 +88,38 @@ pub async fn not_offered(
     if nodes.iter().any(|node| has_it(&judged(node))) {
         return None;
     }
-    nodes.retain(|node| judged(node).rejections.is_empty());
+    // A taint does not matter: on a node with GPUs, the missing resource comes before the taint.
+    let is_taint = |reason: &RejectionReason| matches!(reason, RejectionReason::Taint(_));
+    let is_open = |node: &Node| judged(node).rejections.iter().all(|reason| is_gpu_node(node) && is_taint(reason));
+    nodes.retain(is_open);
     // Only nodes that the pod selects, or that look like GPU nodes, are read.
     let selector = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
     if selector.is_none_or(|selector| selector.is_empty()) && nodes.iter().any(is_gpu_node) {
         nodes.retain(is_gpu_node);
     }
     let read = nodes.iter().take(NODES_READ).map(|node| providers_on(connection, node, resource, time));
-    let (pods, linked): (Vec<_>, Vec<_>) = futures_util::future::join_all(read).await.into_iter().unzip();
+    let read = futures_util::future::join_all(read).await;
+    // Nodes on which no pod offers the resource.
+    let without: Vec<&Node> =
+        nodes.iter().zip(&read).filter(|(_, (pods, _))| pods.is_empty()).map(|(node, _)| node).collect();
+    let (pods, linked): (Vec<_>, Vec<_>) = read.iter().cloned().unzip();
     let pods: Vec<String> = pods.into_iter().flatten().collect();
     let linked = linked.into_iter().flatten().collect();
     let sets = daemon_set_list::list(connection, time).await.ok().filter(|_| of_gpus);
-    let sets = sets.as_deref().map(|sets| plugins_on(sets, &nodes));
+    let sets = sets.as_deref().map(|sets| plugins_on(sets, without.first().copied()));
     let names: Vec<String> = nodes.iter().take(NAMED).map(ResourceExt::name_any).collect();
     let few = names.len() == nodes.len();
     let of_nodes = if names.is_empty() || !few { String::new() } else { format!(" on {}", names.join(", ")) };
     let example = names.first().map(|name| format!(" (diagnose_gpu_node for {name})")).unwrap_or_default();
+    // A DaemonSet with a pod on another node may be meant for this one.
+    let missing = sets.iter().flatten().filter(|set| set.contains(" has no pod on ")).cloned().collect::<Vec<_>>();
     let changes = match (pods.is_empty(), sets.filter(|_| of_gpus)) {
-        (false, _) => vec![
-            format!("repair the pods that offer {resource}{of_nodes}: {}", pods.join("; ")),
-            format!("check whether the node has the device{example}"),
-        ],
+        (false, _) => {
+            let missing = (!missing.is_empty())
+                .then(|| format!("correct the placement of the device plugin: {}", missing.join("; ")));
+            let repair = format!("repair the pods that offer {resource}: {}", pods.join("; "));
+            missing.into_iter().chain([repair, format!("check whether the node has the device{example}")]).collect()
+        }
         (true, Some(sets)) if sets.is_empty() => vec![
             format!(
                 "if a node has GPUs, install the software that offers them{of_nodes}{example}: the cluster has no DaemonSet of a device plugin or DRA \
@@ -194,14 +205,13 @@ async fn providers_on(
 /// Maximum length of the state of a pod.
 const MAX_STATE: usize = 600;
 
-/// Returns the DaemonSets that offer GPUs, each with the reason why it has no pod on the nodes.
-fn plugins_on(sets: &[DaemonSet], nodes: &[Node]) -> Vec<String> {
+/// Returns the DaemonSets that offer GPUs, each with the reason why it has no pod on the node.
+fn plugins_on(sets: &[DaemonSet], node: Option<&Node>) -> Vec<String> {
     let any = Node::default();
-    let node = nodes.first().unwrap_or(&any);
-    let facts = daemon_sets::on_node(sets, node, &[]).into_iter().filter(|set| set.role == DaemonSetRole::GpuPlugin);
+    let facts = daemon_sets::on_node(sets, node.unwrap_or(&any), &[]);
+    let facts = facts.into_iter().filter(|set| set.role == DaemonSetRole::GpuPlugin);
     let in_words = |set: DaemonSetFacts| {
-        let why = set.mismatch.filter(|_| !nodes.is_empty());
-        let why = why.map(|why| format!(" has no pod on {}: {why}", node.name_any()));
+        let why = node.zip(set.mismatch).map(|(node, why)| format!(" has no pod on {}: {why}", node.name_any()));
         format!("DaemonSet {}/{}{}", set.namespace, set.name, why.unwrap_or_default())
     };
     facts.map(in_words).take(NAMED).collect()

@@ -34,7 +34,7 @@ const NEAR: usize = 60;
 const TIME: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Phrases, in lower case, in messages about another host that was not found or did not respond.
-const CONNECTIONS: [&str; 16] = [
+const CONNECTIONS: [&str; 18] = [
     "could not resolve",
     "couldn't resolve",
     "name or service not known",
@@ -51,6 +51,8 @@ const CONNECTIONS: [&str; 16] = [
     "while dialing",
     "failed to connect",
     "rendezvous",
+    "timed out while waiting",
+    "waiting for the head",
 ];
 
 /// Namespaces of the GPU Operator in its documentation and in OperatorHub.

@@ -12,8 +12,8 @@ use crate::client::connection::Connection;
 use crate::client::retry;
 use crate::objects::named_owner::NamedOwner;
 use crate::objects::{name_validation, pod_facts};
-use crate::reads::{events, queues};
 use crate::reads::owned_pods::{self, OwnedPods, PodsOf};
+use crate::reads::{events, queues};
 
 /// A pod with its events.
 pub struct ReadPod {
@@ -82,10 +82,12 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
             }
             _ => left.clone(),
         };
-        let queued =
-            if refused.is_none() { queues::of_owner(connection, namespace, target).await } else { Vec::new() };
+        let queued = if refused.is_none() { queues::of_owner(connection, namespace, target).await } else { Vec::new() };
         let ended = job_without_pods(namespace, target, of_job).filter(|_| refused.is_none());
-        let waits = || (!queued.is_empty()).then(|| pod_facts::without_pods(namespace, &target.name, controller(target), Vec::new()));
+        let waits = || {
+            (!queued.is_empty())
+                .then(|| pod_facts::without_pods(namespace, &target.name, controller(target), Vec::new()))
+        };
         let facts = refused.or(ended).or_else(waits).map(|facts| PodFacts { related_warnings: queued, ..facts });
         let facts = facts.ok_or_else(|| {
             let failure = Failure::new(

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::client::connection::Connection;
 use crate::objects::named_owner::NamedOwner;
+use crate::reads::events;
 use crate::reads::node_lifecycle::{Found, get, list};
 
 /// Time limit for all requests.
@@ -64,6 +65,10 @@ pub async fn of_pod(connection: &Connection, namespace: &str, pod: &Pod) -> Vec<
         let owner = |owner: &Value| uids.iter().any(|uid| owner["uid"] == uid.as_str());
         owners(workload).any(owner) || groups.is_some_and(|group| workload["metadata"]["name"] == group.as_str())
     };
+    let groups_by_name = NAMED.iter().filter(|(_, path)| path.ends_with("podgroups/"));
+    let group_names: Vec<&String> = groups_by_name
+        .flat_map(|(key, _)| maps().filter(move |(known, _)| known == key).map(|(_, name)| name))
+        .collect();
     let queue = pod.labels().get(KUEUE_QUEUE).filter(|name| is_name(name));
     let gated = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
     let is_of_kueue = queue.is_some() || gated.map(|gate| &gate.name).any(|name| name.starts_with("kueue.x-k8s.io/"));
@@ -72,17 +77,26 @@ pub async fn of_pod(connection: &Connection, namespace: &str, pod: &Pod) -> Vec<
         let kueue = async {
             if is_of_kueue { kueue(connection, namespace, queue.map(String::as_str), is_own).await } else { Vec::new() }
         };
-        let (objects, kueue) = tokio::join!(objects, kueue);
-        let objects = objects.into_iter().filter_map(|found| if let Found::Some(object) = found { Some(object) } else { None });
-        newest(objects.flat_map(|object| problems(&object)).chain(kueue).collect())
+        let told = join_all(group_names.iter().map(|name| newest_event(connection, namespace, name)));
+        let (objects, kueue, told) = tokio::join!(objects, kueue, told);
+        let objects =
+            objects.into_iter().filter_map(|found| if let Found::Some(object) = found { Some(object) } else { None });
+        newest(objects.flat_map(|object| problems(&object)).chain(told.into_iter().flatten()).chain(kueue).collect())
     };
     timeout(TIME, read).await.unwrap_or_default()
+}
+
+/// Returns the newest event about a pod group, in the form of a warning. Volcano reports its reasons in events of the type Normal.
+async fn newest_event(connection: &Connection, namespace: &str, group: &str) -> Option<PodEvent> {
+    let event = events::left_of(connection, namespace, Some("PodGroup"), group).await.into_iter().next()?;
+    Some(problem("PodGroup", group, &event.reason, &event.message, event.last)).filter(|_| event.severity == "Normal")
 }
 
 /// Returns the problems of the Workload and the queues of a job that has no pods.
 pub async fn of_owner(connection: &Connection, namespace: &str, owner: &NamedOwner) -> Vec<PodEvent> {
     let is_own = |workload: &Value| {
-        owners(workload).any(|one| one["name"] == owner.name.as_str() && owner.kind.is_none_or(|kind| one["kind"] == kind))
+        owners(workload)
+            .any(|one| one["name"] == owner.name.as_str() && owner.kind.is_none_or(|kind| one["kind"] == kind))
     };
     let read = async { newest(kueue(connection, namespace, None, is_own).await) };
     timeout(TIME, read).await.unwrap_or_default()
@@ -104,6 +118,8 @@ async fn kueue(
         };
         let of_workload = workloads.iter().find_map(|workload| workload["spec"]["queueName"].as_str());
         let mut found = Vec::new();
+        // Without a Workload it is not known whether the cluster has Kueue's objects at all.
+        let queue = queue.filter(|_| !workloads.is_empty());
         if let Some(name) = of_workload.or(queue).filter(|name| is_name(name)) {
             let local = get(connection, &format!("{api}/namespaces/{namespace}/localqueues/{name}")).await;
             let of_cluster = match &local {
@@ -122,7 +138,7 @@ async fn kueue(
     Vec::new()
 }
 
-/// Returns the problems of an object that another object names. It is a problem, too, if the object does not exist.
+/// Returns the problems of an object that a Workload names. It is a problem, too, if the object does not exist.
 fn of_found(kind: &str, name: &str, found: &Found<Value>) -> Vec<PodEvent> {
     match found {
         Found::Some(object) => problems(object),
@@ -140,9 +156,14 @@ fn problems(object: &Value) -> Vec<PodEvent> {
     let status = &object["status"];
     let conditions = ["conditions", "schedulingConditions"].into_iter().filter_map(|field| status[field].as_array());
     let of_condition = |condition: &Value| {
-        let [of, status, reason, message] = ["type", "status", "reason", "message"].map(|field| text(&condition[field]));
+        let [of, status, reason, message] =
+            ["type", "status", "reason", "message"].map(|field| text(&condition[field]));
         is_problem(&of, &status).then(|| {
-            let why = [reason.as_str(), message.as_str()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
+            let why = [reason.as_str(), message.as_str()]
+                .into_iter()
+                .filter(|text| !text.is_empty())
+                .collect::<Vec<_>>()
+                .join(": ");
             let time = condition["lastTransitionTime"].as_str().and_then(|time| time.parse().ok());
             problem(&kind, &name, &of, &format!("{of} is {status}: {why}"), time)
         })
@@ -181,7 +202,10 @@ fn owners(object: &Value) -> impl Iterator<Item = &Value> {
 /// Returns whether the text can be the name of an object, and therefore a part of a path.
 fn is_name(text: &str) -> bool {
     let is_of_name = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '.');
-    !text.is_empty() && text.len() <= MAX_NAME && text.chars().all(is_of_name) && text.starts_with(char::is_alphanumeric)
+    !text.is_empty()
+        && text.len() <= MAX_NAME
+        && text.chars().all(is_of_name)
+        && text.starts_with(char::is_alphanumeric)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::explanation::causes::{
     Case, CauseRule, NOT_IDENTIFIED, claims, eviction, failing_part, gpu, has_no_gpu, kubelet, kubelet_admission,
-    linked_pods, not_created, process, program_message, scheduling, start, state, subject_owner,
+    linked_pods, not_created, own_settings, process, program_message, scheduling, start, state, subject_owner,
 };
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -44,6 +44,7 @@ enum Part {
 const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Cluster, not_created::not_created),
     (Direct, Part::Cluster, scheduling::waiting_for_a_node),
+    (Direct, Part::Node, eviction::after_completion),
     (Direct, Part::Node, kubelet_admission::refused),
     (Direct, Part::Node, eviction::refused_or_evicted),
     (Direct, Part::Node, process::out_of_memory),
@@ -55,6 +56,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Device, gpu::broken_driver),
     (Direct, Part::Device, gpu::gpu_not_accessible),
     (Direct, Part::Device, process::stuck),
+    (Direct, Part::Device, process::stopped),
     (Direct, Part::Program, kubelet::killed_by_a_probe),
     (Direct, Part::Program, kubelet::sandbox_changed),
     (Direct, Part::Program, eviction::preempted_or_deleted),
@@ -106,7 +108,8 @@ pub(crate) fn first_cause(
         let nothing = case.explain(Cause::Unknown, Certainty::Possible, nothing);
         nothing.with_action(ActionCode::None, "Explain the pod again in some minutes, and read its newest events.")
     });
-    if is_contradicted(&case, &explanation) {
+    let is_doubtful = is_contradicted(&case, &explanation);
+    if is_doubtful {
         // This statement comes from the program, not from the diagnosis.
         let said = case.failed().map(|end| format!("container {}: ", end.container));
         let said = said.map(|said| explanation.summary.replacen(&said, &format!("{said}its message reports that "), 1));
@@ -125,6 +128,8 @@ pub(crate) fn first_cause(
         explanation.unknown.retain(|unknown| unknown.section != claims::GPU);
     } else {
         (explanation.ruled_out, explanation.unknown) = claims::judge(&case, unread_reason);
+        // The message of the pod contradicts what the node reports now.
+        explanation.ruled_out.retain(|claim| !is_doubtful || !claim.starts_with("GPU"));
     }
     let inferred = explanation.certainty == Certainty::Likely;
     let is_partly_unread = case.unread
@@ -136,6 +141,7 @@ pub(crate) fn first_cause(
         explanation.certainty = Certainty::Possible;
     }
     failing_part::quote(&case, &mut explanation);
+    own_settings::add(&case, &mut explanation);
     subject_owner::add(&case, &mut explanation);
     linked_pods::add(&case, &mut explanation);
     add_platform(&case, &mut explanation);

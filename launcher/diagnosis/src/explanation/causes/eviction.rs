@@ -370,6 +370,9 @@ fn by_event(case: &Case<'_>) -> Option<Explanation> {
                 format!("the pod was preempted by pod {by}, which has a higher priority"),
                 format!("{NOT_OF_GPU} Recreate the pod, or raise its priority."),
             ),
+            None if event.reason == "TaintManagerEviction" => {
+                (Certainty::Certain, DISRUPTIONS[1].1.to_owned(), format!("{NOT_OF_GPU} {}", DISRUPTIONS[1].2))
+            }
             None => (
                 Certainty::Likely,
                 "Kubernetes terminated the pod on request".to_owned(),
@@ -441,6 +444,23 @@ fn by_deletion(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
+/// Explains a failed pod whose containers all completed before: the kubelet rejected or ended it afterwards, such as after a
+/// restart of the kubelet.
+pub(crate) fn after_completion(case: &Case<'_>) -> Option<Explanation> {
+    let pod = case.pod;
+    let reason = pod.reason.as_deref().filter(|_| pod.phase == "Failed")?;
+    let completed = |one: &ContainerFacts| matches!(one.state, ContainerState::Terminated { exit_code: 0, .. });
+    if pod.containers.is_empty() || !pod.containers.iter().all(completed) {
+        return None;
+    }
+    let what = format!("all its containers completed (exit code 0); the kubelet then set the pod to Failed ({reason})");
+    let message = pod.message.as_ref().map(|message| format!("pod status: {reason}: {message}"));
+    let advice = "No action if its work is complete: the status of the pod does not change its result. A Job may run it once more.";
+    Some(
+        case.explain(Cause::None, Certainty::Likely, what).with_evidence(message).with_action(ActionCode::None, advice),
+    )
+}
+
 /// A pod that still exists this long after its grace period does not end without help.
 const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
 
@@ -451,11 +471,34 @@ fn stays_terminating(case: &Case<'_>) -> Option<Explanation> {
     let now = case.report?.taken_at?;
     let grace = SignedDuration::from_secs(case.pod.grace_seconds.unwrap_or(DEFAULT_GRACE));
     let late = now.duration_since(deleted).saturating_sub(grace);
+    if let Some(refusal) = case.events(&["FailedKillPod"]).next().filter(|_| late > SignedDuration::ZERO) {
+        let what = format!(
+            "its deletion was requested at {deleted:.0}, and the container runtime of its node cannot stop its containers ({} times)",
+            refusal.count.max(1)
+        );
+        let advice = format!(
+            "Resolve the error of the container runtime in the message on {} (log of the runtime; crictl ps, crictl stopp), and restart the \
+             runtime if it has lost the containers.",
+            case.node
+        );
+        let explained = case.explain(Cause::Node, Certainty::Likely, what).with_evidence([event_quote(refusal)]);
+        return Some(explained.with_action(ActionCode::Watch, advice));
+    }
     if late < LONG_TERMINATING || case.on_node.processes.iter().any(GpuProcess::is_uninterruptible) {
         return None;
     }
     let runs = case.pod.running().next().is_some();
+    let finalizers = case.pod.finalizers.join(", ");
+    let keeps = format!("its containers have ended: the finalizer {finalizers} keeps the pod");
     let (cause, what, advice) = match (runs, case.on_node.processes.is_empty()) {
+        (false, true) if !finalizers.is_empty() => (
+            Cause::Cluster,
+            keeps.as_str(),
+            format!(
+                "The controller that set {finalizers} has to remove it: see its log. If that controller no longer exists, remove the finalizer \
+                 from the pod (kubectl edit)."
+            ),
+        ),
         (false, true) => (
             Cause::Cluster,
             "its containers have ended: a finalizer, or the kubelet, keeps the pod",

@@ -29,6 +29,10 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     let is_effect = || gpu::state_of_its_gpu(case).is_some() || gpu::broken_node(case).is_some();
     (near && !is_effect()).then(|| {
         let container = end.container;
+        let what = format!("the kubelet killed container {container}, because its {probe} probe failed");
+        if let Some(known) = failure.and_then(|event| failed_with_known_error(case, event, &what)) {
+            return known;
+        }
         let answer = failure.and_then(|event| answer(&event.message));
         let why = answer.map(|(meaning, _)| format!(": {meaning}")).unwrap_or_default();
         let what = format!("the kubelet killed container {container}, because its {probe} probe failed{why}");
@@ -101,6 +105,19 @@ const ANSWERS: [(&[&str], &str, &str); 5] = [
         "Correct the scheme of the probe.",
     ),
 ];
+
+/// Returns the known message of a program in the output of a failed probe. The command of a probe runs in the container.
+fn told_by_probe(event: &PodEvent) -> Option<&'static phrases::Phrase> {
+    phrases::known(Part::Program, &event.message).filter(|phrase| phrase.cause != Cause::Unknown)
+}
+
+/// Explains a container whose failed probe reports a known error.
+fn failed_with_known_error(case: &Case<'_>, event: &PodEvent, what: &str) -> Option<Explanation> {
+    let known = told_by_probe(event)?;
+    let what = format!("{what}; it reports that {}", known.meaning(&event.message));
+    let explained = case.explain(known.cause, Certainty::Likely, what).with_evidence([event_quote(event)]);
+    Some(explained.with_action(known.code, known.advice_for(&event.message, case.node)))
+}
 
 /// Returns the meaning of the response to a failed probe, with the advice.
 fn answer(message: &str) -> Option<(&'static str, &'static str)> {
@@ -309,6 +326,34 @@ fn just_started(case: &Case<'_>) -> Option<i64> {
     (is_first && !age.is_negative() && age < STARTING).then(|| age.as_secs())
 }
 
+/// A server that loads a large model may need this time until it responds.
+const LOADING: SignedDuration = SignedDuration::from_mins(30);
+
+/// Explains a pod whose container still starts: its startup probe fails, and the kubelet has not restarted it.
+fn passes_startup_probe(case: &Case<'_>) -> Option<Explanation> {
+    let failure =
+        case.events(&["Unhealthy"]).next().filter(|event| event.message.starts_with("Startup probe failed"))?;
+    let (_, since) =
+        case.pod.running().find(|(name, _)| failure.container().is_none_or(|container| container == *name))?;
+    let age = case.report?.taken_at?.duration_since(since?);
+    let is_first = case.pod.containers.iter().all(|container| container.restarts == 0);
+    if !is_first || age > LOADING || !failing_part::doubts_of_logs(case).is_empty() {
+        return None;
+    }
+    let what = format!(
+        "the program is still starting: its startup probe has failed {} times in {} min, and the kubelet has not restarted it",
+        failure.count.max(1),
+        age.as_mins()
+    );
+    let advice = "Wait while the program starts (a server may load its model for many minutes). The kubelet restarts it after failureThreshold \
+         failures of the startup probe: raise it if the start takes longer.";
+    Some(
+        case.explain(Cause::None, Certainty::Likely, what)
+            .with_evidence([event_quote(failure)])
+            .with_action(ActionCode::None, advice),
+    )
+}
+
 /// Explains a pod that is running but not Ready.
 pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Running" || case.pod.ready != Some(false) || case.pod.deleted.is_some() {
@@ -325,6 +370,13 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
                     "Wait until the program has started, and explain the pod again if it does not become Ready.",
                 ),
         );
+    }
+    let newest = case.events(&["Unhealthy"]).next();
+    if let Some(known) = newest.and_then(|event| failed_with_known_error(case, event, "one of its probes fails")) {
+        return Some(known);
+    }
+    if let Some(starting) = passes_startup_probe(case) {
+        return Some(starting);
     }
     let container = failure.and_then(PodEvent::container);
     let whose = match container.filter(|_| case.pod.containers.len() > 1) {
@@ -350,6 +402,7 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
         (None, Some(doubt)) => {
             (Cause::Application, format!("{what}; {}: \"{}\"", doubt.source, shapes::words_of(&doubt.message)))
         }
+        (None, None) if failure.is_none() => (Cause::Unknown, what),
         (None, None) => (Cause::Application, what),
     };
     let known = known.map(|(doubt, phrase)| (phrase.code, phrase.advice_for(&doubt.message, case.node)));

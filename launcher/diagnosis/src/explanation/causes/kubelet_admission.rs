@@ -177,6 +177,13 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
         refusal.evidence.extend(counted);
         return refusal;
     }
+    if let Some(fewer) = finding(case, &["gpus-not-allocatable"]).filter(|_| free != Some(0)) {
+        let what = format!("{what}; not all GPUs of {node} are allocatable");
+        let advice = format!("Diagnose {node}: {} Then recreate the pod.", fewer.action.text);
+        let mut refusal = Refusal::of_node(what, advice);
+        refusal.evidence = quote(fewer).into_iter().chain(counted).collect();
+        return refusal;
+    }
     let mut refusal = match free {
         Some(0) => Refusal::of_node(
             format!("{what}; all of them are allocated{}", placed_by(case)),

@@ -20,6 +20,7 @@ mod linked_pods;
 mod memory;
 mod node_storage;
 mod not_created;
+mod own_settings;
 mod process;
 mod program_message;
 mod scheduling;
@@ -60,6 +61,9 @@ const MAX_SUMMARY: usize = 600;
 
 /// If an event or state precedes the end of a container by more than this, it is not shown as the cause.
 const NEAR: SignedDuration = SignedDuration::from_mins(15);
+
+/// A container that has run for this time since its last restart works.
+const LONG_AGO: SignedDuration = SignedDuration::from_hours(24);
 
 /// The input of all causes.
 struct Case<'a> {
@@ -119,7 +123,16 @@ impl Case<'_> {
     /// Returns the termination of the pod's failed container. A completed init container is not a failure. In a pod that
     /// succeeded, no container failed: the kubelet ends sidecars with a signal.
     fn failed(&self) -> Option<Termination<'_>> {
-        self.ended().filter(|end| self.pod.phase != "Succeeded" && (end.exit_code != 0 || end.never_ran()))
+        let is_failure = |end: &Termination<'_>| end.exit_code != 0 || end.never_ran();
+        self.ended().filter(|end| self.pod.phase != "Succeeded" && is_failure(end) && !self.is_over(end))
+    }
+
+    /// Returns whether the container has run for a long time since this termination, and the pod is Ready.
+    fn is_over(&self, end: &Termination<'_>) -> bool {
+        let now = self.report.and_then(|report| report.taken_at);
+        let is_old = |time: Timestamp| now.is_some_and(|now| now.duration_since(time) > LONG_AGO);
+        let mut starts = self.pod.running().filter(|(name, _)| *name == end.container).filter_map(|(_, since)| since);
+        end.was_restarted && self.pod.ready == Some(true) && end.finished.is_some_and(is_old) && starts.any(is_old)
     }
 
     /// Returns the pod's events with these reasons, newest first.

@@ -202,6 +202,19 @@ pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
+/// Explains a pod whose process on a GPU is stopped by a signal or a debugger.
+pub(crate) fn stopped(case: &Case<'_>) -> Option<Explanation> {
+    let stopped: Vec<_> = ["T", "t"].into_iter().flat_map(|state| case.processes_in(state)).collect();
+    (!stopped.is_empty() && case.pod.phase == "Running").then(|| {
+        case.explain(Cause::Application, Certainty::Certain, "its process on the GPU is stopped (state T) and does nothing")
+            .with_evidence(stopped.iter().map(|process| in_words(process)))
+            .with_action(
+                ActionCode::FixApplication,
+                "Find out who stopped the process (SIGSTOP, a debugger). SIGCONT continues it; if it was stopped for long, restart the job.",
+            )
+    })
+}
+
 /// Returns the action of the diagnosis for the GPU, or else for the process, because the hang of a process on a lost
 /// GPU is a consequence of the loss.
 fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
@@ -544,7 +557,18 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         "Running" => format!("{what}, and no problem was found in what was read"),
         _ => what.to_owned(),
     };
-    Some(case.explain(Cause::None, certainty, what).with_action(ActionCode::None, "No action needed."))
+    let restart = case.ended().filter(|end| end.exit_code != 0 && end.was_restarted).map(|end| {
+        let at = end.finished.map(|time| format!(" at {time:.0}")).unwrap_or_default();
+        format!(
+            "container {} ended{at} ({}, exit code {}) and has run since its restart",
+            end.container, end.reason, end.exit_code
+        )
+    });
+    Some(
+        case.explain(Cause::None, certainty, what)
+            .with_evidence(restart)
+            .with_action(ActionCode::None, "No action needed."),
+    )
 }
 
 /// Explains a pod that runs without a problem on a node that must be drained for the repair of another GPU.

@@ -4,6 +4,7 @@ use crate::explanation::causes::{Case, NOT_IDENTIFIED, blockers, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::messages::owners;
 use crate::messages::phrases::{self, Part, Phrase};
+use jiff::SignedDuration;
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, PodEvent, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
@@ -199,6 +200,9 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     let gates = &case.pod.scheduling_gates;
     if !gates.is_empty() {
         let what = format!("the pod has a scheduling gate: {}", gates.join(", "));
+        if let Some(admitted) = admitted(case) {
+            return Some(admitted);
+        }
         let (meaning, advice) = gates.iter().find_map(|gate| of_gate(gate)).unzip();
         let queue = case.pod.queue.as_ref().map(|queue| format!(" (LocalQueue {queue})")).unwrap_or_default();
         let what = meaning.iter().fold(what, |what, meaning| format!("{what}: {meaning}{queue}"));
@@ -208,6 +212,10 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     let Some(message) = case.pod.message.clone().or(event) else {
         if let Some(awaits) = pending_resource_claims(case) {
             return Some(awaits);
+        }
+        let reported = reported_beside(case, NO_MESSAGE);
+        if !reported.is_empty() {
+            return Some(only_warnings(case, &reported));
         }
         let (what, action) = match &case.pod.scheduler {
             Some(name) => (
@@ -245,12 +253,67 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     Some(no_node_fits(case, &message))
 }
 
+/// Explains a pod whose gate remains although an event reports that its queue has admitted it or has reserved quota.
+fn admitted(case: &Case<'_>) -> Option<Explanation> {
+    let of_queue = ["Admitted", "QuotaReserved", "Pending", "Evicted", "Preempted", "Suspended"];
+    let event =
+        case.events(&of_queue).next().filter(|event| ["Admitted", "QuotaReserved"].contains(&event.reason.as_str()))?;
+    let gates = case.pod.scheduling_gates.join(", ");
+    let (what, advice) = if event.reason == "Admitted" {
+        (
+            "the queue has admitted the pod, but the gate remains",
+            "Read the log of the controller that set the gate (for Kueue: kueue-controller-manager): its update of the pod may be denied.",
+        )
+    } else {
+        (
+            "the queue has reserved quota, and waits for its admission checks",
+            "See the admission checks in the Workload of the pod (kubectl describe workload -n {namespace}), such as a ProvisioningRequest.",
+        )
+    };
+    let what = format!("the pod has a scheduling gate ({gates}): {what}");
+    let advice = advice.replace("{namespace}", &case.pod.namespace);
+    let quote = event_quote(event);
+    Some(
+        case.explain(Cause::Cluster, Certainty::Likely, what)
+            .with_evidence([quote])
+            .with_action(ActionCode::Watch, advice),
+    )
+}
+
+/// Explains a pod without a node by the warnings of schedulers and other components whose reasons are not known.
+fn only_warnings(case: &Case<'_>, reported: &[&PodEvent]) -> Explanation {
+    let quotes = quotes_of(reported).join("; ");
+    let known = reported.iter().find_map(|event| {
+        let parts = [Part::Scheduler, Part::Controller, Part::Admission];
+        parts.into_iter().find_map(|part| Some((phrases::known(part, &event.message)?, event)))
+    });
+    let node = case.pod.node.as_deref().unwrap_or("its node");
+    match known {
+        Some((known, event)) => {
+            let what = format!("the pod has no node: {}; {quotes}", known.meaning(&event.message));
+            let advice = known.advice_for(&event.message, node).replace("{namespace}", &case.pod.namespace);
+            case.explain(known.cause, Certainty::Likely, what).with_action(known.code, advice)
+        }
+        None => {
+            let object = reported.iter().find_map(|event| object_of(case, event)).unwrap_or("the message");
+            let what = format!("the pod has no node; {NOT_IDENTIFIED}; {quotes}");
+            let advice = format!("Resolve what {object} reports; see also the log of the component that reports it.");
+            case.explain(Cause::Unknown, Certainty::Possible, what).with_action(ActionCode::Watch, advice)
+        }
+    }
+}
+
 /// Explains a pod or job that a controller does not let start. `what`: the controller, `advice`: where the reason is if no
 /// message contains it.
 pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanation {
     let reported = reported_beside(case, NO_MESSAGE);
     let known = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
-    let quotes = quotes_of(&reported);
+    let mut quotes = quotes_of(&reported);
+    if quotes.is_empty() {
+        // A queue reports its reason in an event of the type Normal.
+        let newest = case.events(&["Pending", "Inadmissible", "Evicted", "EvictedDueToPreempted", "Preempted"]).next();
+        quotes = quotes_of(&newest.into_iter().collect::<Vec<_>>());
+    }
     let what = match (known, quotes.is_empty()) {
         (Some(known), _) => format!("{what}: {}; {}", known.what, quotes.join("; ")),
         (None, false) => format!("{what}; {}", quotes.join("; ")),
@@ -299,6 +362,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         meaning => meaning,
     };
     let machine = no_new_node(case, message);
+    let is_confirmed = message.starts_with("0/") || problem.is_some() || is_compared;
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
             let what = room.and_then(|room| room.problem.as_deref()).unwrap_or("no node is large enough");
@@ -318,10 +382,15 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
                 reasons.join("; ")
             ),
         ),
-        // The scheduler's counts show how many nodes have each problem.
+        // The scheduler's counts show how many nodes have each problem. A reason without a count is a message of another
+        // component, which is certain only if the resources of the nodes confirm it.
         Some(what) => (
             Cause::Cluster,
-            Certainty::Certain,
+            if reasons.iter().all(|reason| is_checked(reason)) || is_confirmed {
+                Certainty::Certain
+            } else {
+                Certainty::Likely
+            },
             format!("the pod waits, because no node fits: {what} ({})", reasons.join("; ")),
         ),
         None => (
@@ -423,6 +492,17 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         ),
         None => (what, action),
     };
+    let scaling = scaling_up(case);
+    let (what, action) = match scaling {
+        Some(event) => (
+            format!("{what}; an autoscaler is adding a node ({})", clean(&event.message, MAX_WORDS)),
+            format!(
+                "Wait some minutes for the new node. If the pod then still waits: {}",
+                phrases::lowercased(&action)
+            ),
+        ),
+        None => (what, action),
+    };
     let autoscaler = case.events(&AUTOSCALER).next().map(event_quote);
     let autoscaler = autoscaler.filter(|quote| machine.as_ref().is_none_or(|machine| machine.quote != *quote));
     let code = if never { ActionCode::ChangeRequest } else { fit.map_or(ActionCode::Watch, |fit| fit.code) };
@@ -434,6 +514,17 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(autoscaler)
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
+}
+
+/// A new node with GPUs joins within this time.
+const NEW_NODE: SignedDuration = SignedDuration::from_mins(20);
+
+/// Returns the newest event of the autoscaler, if it reports that a node is being added for the pod.
+fn scaling_up<'c>(case: &'c Case<'_>) -> Option<&'c PodEvent> {
+    let event = case.events(&AUTOSCALER).next()?;
+    let newest = case.pod.events.iter().filter_map(|event| event.time).max();
+    let is_recent = newest.zip(event.time).is_none_or(|(newest, time)| newest.duration_since(time) < NEW_NODE);
+    (["TriggeredScaleUp", "Nominated"].contains(&event.reason.as_str()) && is_recent).then_some(event)
 }
 
 /// Returns the taint in a reason of the scheduler: `{dedicated: llm}`.

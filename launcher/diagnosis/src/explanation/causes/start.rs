@@ -88,9 +88,10 @@ impl Attempt<'_> {
                 let which = volume.map_or("one of its volumes".to_owned(), |name| format!("its volume {name}"));
                 (Part::Volume, format!("{which} cannot be mounted"))
             }
-            Some("FailedPrepareDynamicResources") => {
-                (Part::Start, "its node could not prepare the devices of its ResourceClaims".to_owned())
-            }
+            Some("FailedPrepareDynamicResources") => (
+                Part::Start,
+                "the DRA driver of its node could not prepare the devices of its ResourceClaims".to_owned(),
+            ),
             Some("FailedCreatePodSandBox") => (Part::Start, "its node could not create its sandbox".to_owned()),
             _ if OF_IMAGE.contains(reason) => {
                 (Part::Image, format!("the image of container {container} cannot be pulled"))
@@ -123,6 +124,9 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
         return Some(explained);
     }
     let known = attempt.messages.iter().find_map(|message| Some((phrases::known(part, message)?, message)));
+    // A sandbox has no command of the pod.
+    let of_sandbox = attempt.event.is_some_and(|event| event.reason == "FailedCreatePodSandBox");
+    let known = known.filter(|(phrase, _)| !of_sandbox || !phrase.what.starts_with("its command"));
     let Some((phrase, message)) = known else {
         let read = attempt.messages.iter().find_map(|message| shapes::read(message));
         return Some(match read {

@@ -167,7 +167,7 @@ fn hook(case: &Case<'_>, text: &str) -> Option<String> {
         let (other, program) = word.rsplit_once('/').unwrap_or_default();
         word.starts_with('/') && TOOLKIT.contains(&program) && other != folder
     };
-    let path = words.into_iter().find(of_toolkit)?;
+    let path = words.into_iter().find(of_toolkit).filter(|path| is_missing(text, path))?;
     let specs = host.cdi.as_ref().map(|cdi| cdi.specs.as_slice()).unwrap_or_default();
     let of_writer =
         |kind: &str| if kind.starts_with("k8s.device-plugin.") { ", which the device plugin writes" } else { "" };
@@ -181,6 +181,16 @@ fn hook(case: &Case<'_>, text: &str) -> Option<String> {
         case.node,
         clean(path, MAX_NAME)
     ))
+}
+
+/// Returns whether a message reports that this path does not exist. Another error of the program itself has other words.
+fn is_missing(text: &str, path: &str) -> bool {
+    const ABSENT: [&str; 4] = ["no such file", "not found", "does not exist", "cannot find"];
+    let text = text.to_ascii_lowercase();
+    text.match_indices(&path.to_ascii_lowercase()).any(|(at, path)| {
+        let after = text[at + path.len()..].trim_start_matches(['"', '\'', '`', ':', ' ', '\\']);
+        ABSENT.iter().any(|words| after.starts_with(words)) || after.starts_with("executable file not found")
+    })
 }
 
 /// Returns the note about the platform of the node, if the message is about files, devices or the driver.

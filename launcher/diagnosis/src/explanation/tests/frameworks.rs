@@ -140,7 +140,11 @@ fn a_gate_of_kueue_names_the_queue_and_the_command() {
         ..PodFacts::default()
     };
     let explained = explain(&pod, None, None);
-    assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Certain));
+    assert_eq!(
+        (explained.cause, explained.certainty),
+        (Cause::Cluster, Certainty::Likely),
+        "no message gives the reason"
+    );
     assert!(explained.summary.contains("LocalQueue team-a"), "{}", explained.summary);
     assert!(explained.action.text.contains("kubectl get workloads,localqueues -n ml"), "{}", explained.action.text);
 }

@@ -78,7 +78,7 @@ fn each_reason_of_the_scheduler_is_quoted() {
 fn a_scheduling_gate_and_a_silent_scheduler_are_explained() {
     let gated = PodFacts { scheduling_gates: vec!["kueue.x-k8s.io/admission".into()], ..waiting(None) };
     let explained = explain(&gated, None, None);
-    assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Certain));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Likely));
     assert!(explained.summary.contains("kueue.x-k8s.io/admission"), "{}", explained.summary);
     let silent = explain(&waiting(None), None, None);
     assert_eq!((silent.cause, silent.certainty), (Cause::Cluster, Certainty::Possible), "{}", silent.summary);

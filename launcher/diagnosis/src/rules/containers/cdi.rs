@@ -68,12 +68,20 @@ const NAMED: usize = 3;
 /// Returns findings about the CDI specifications. Names are compared only if there is no other finding.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref());
-    let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };
+    let Some(cdi) = cdi else { return Vec::new() };
     // Without a driver, no specification can be correct. Without GPU containers, no specification is needed.
     let driver_works = node.answering().next().is_some();
     if !driver_works || runtime::is_booting(node) {
         return Vec::new();
     }
+    let Some(runtime) = runtime::of_node(node) else {
+        // Of a probe that sees only a container, or of another runtime than the kubelet's, the files prove nothing.
+        let is_unread = node.shows_whole_node() && node.host().is_some_and(|host| host.container_runtime.is_none());
+        if !is_unread {
+            return Vec::new();
+        }
+        return effective(cdi).iter().filter_map(|spec| stale(node, spec, None)).collect();
+    };
     let by_cdi = runtime
         .toolkit
         .as_ref()
@@ -242,6 +250,10 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
         .with_all_evidence(written);
     if is_used(node, &spec.kind, by_cdi) {
         return Some(draft.with_evidence(format!("kind {}", evidence::data(&spec.kind))));
+    }
+    if runtime::of_node(node).is_none() {
+        let unknown = "the container runtime was not read: it is not known whether containers use this specification";
+        return Some(draft.with_severity(Severity::Warning).with_evidence(unknown));
     }
     let runtime = runtime::of_node(node).filter(|runtime| spec.kind == "nvidia.com/gpu" && resolves_files(runtime));
     if let Some(runtime) = runtime {

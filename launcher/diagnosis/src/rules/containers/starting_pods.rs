@@ -11,7 +11,7 @@ use crate::input::stack::pods::now;
 use crate::messages::phrases;
 use crate::messages::phrases::Part;
 use crate::messages::{owners, shapes};
-use crate::rule::{Draft, rules};
+use crate::rule::{About, Draft, rules};
 use syringe_core::facts::kubernetes::node::StartingPod;
 use syringe_core::text::clean_keeping_end;
 
@@ -66,7 +66,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     });
     let words: Vec<String> = waiting.iter().take(NAMED).map(|(_, why)| shapes::core(why)).collect();
     let owners = owners::about(words.iter().map(String::as_str));
-    let draft = Draft { reason, ..Draft::on_node(NOT_STARTING) };
+    let mut draft = Draft { reason, ..Draft::on_node(NOT_STARTING) };
+    // The container runtime does not prepare the devices of claims.
+    if waiting.iter().all(|(_, why)| why.starts_with("FailedPrepareDynamicResources")) {
+        draft.rule.about = About::Workload;
+    }
     let (action, advice) = (draft.action, [owners, vec![draft.advice.clone()]].concat().join(" "));
     let draft = draft.with_action(action, advice);
     vec![draft.with_all_evidence(quoted).with_all_evidence(more)]

@@ -101,6 +101,11 @@ fn slowdown(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     }
     let draft = draft.with_all_evidence(temperature(&now.temperature));
     let draft = draft.with_all_evidence(hotter_than_others(node, gpu, now));
+    // A GPU without a fan of its own has no value.
+    let draft = draft.with_all_evidence(now.fan_percent.map(|percent| match percent {
+        0 => "the fan stands still (0 %)".to_owned(),
+        percent => format!("fan {percent} %"),
+    }));
     Some(draft.with_all_evidence(clock(node, gpu, now)))
 }
 

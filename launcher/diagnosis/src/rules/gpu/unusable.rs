@@ -91,6 +91,13 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if silent || !events.is_empty() {
         return Some(off_bus(node, gpu, &events, silent));
     }
+    // Lines of the driver about a failed initialization are more specific than a general error of NVML.
+    let general = node.gpu_problem(gpu, &[codes::GPU_NOT_FOUND]).or_else(|| node.gpu_problem(gpu, &codes::FAILURES));
+    if let Some((problem, draft)) =
+        general.filter(|_| !gpu.answers).and_then(|found| Some((found, init_failed(node, gpu)?)))
+    {
+        return Some(draft.with_evidence(evidence::reason(&problem.why)).with_all_evidence(counted(node)));
+    }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::GPU_LOST, codes::GPU_NOT_FOUND]) {
         let draft =
             Draft::on_gpu(LOST, gpu).with_evidence(evidence::reason(&problem.why)).with_all_evidence(counted(node));

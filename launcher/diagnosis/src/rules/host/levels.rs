@@ -1,10 +1,13 @@
 //! Rules about file systems that are full or read-only, degraded arrays, limits that are almost reached, and pressure.
 
+use std::collections::BTreeSet;
+
 use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{Draft, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host_levels::{DegradedArray, FileSystem, HostLevels, Level};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     FULL: "host-file-system-full" Critical Application None, "A file system of the node is almost full",
@@ -31,6 +34,16 @@ rules! {
         means "The kernel's pressure information (PSI) shows that in the last five minutes all running programs waited for memory or for disks at \
             the same time, for a large part of the time.",
         reads "host.levels.pressure", in_plan WorkContinues;
+    NO_MEMORY: "host-memory-low" Warning Application None, "The node has almost no free memory",
+        FixLimits "Find what uses the memory of {node} (top, page cache of a tmpfs, processes outside of pods), and set memory limits: the kernel kills \
+            processes next.",
+        means "Less than one percent of the memory of the node is available.",
+        reads "host.memory_available_bytes, host.memory_total_bytes", in_plan WorkContinues;
+    SERVICE_KILLED: "node-service-killed" Warning Application None, "The kernel killed a service of the node because memory ran out",
+        FixLimits "Check that the service in the evidence runs on {node}, find what used up the memory, and reserve memory for the services of the node \
+            (systemReserved and kubeReserved of the kubelet).",
+        means "The memory of the whole node ran out, and the kernel killed a process of a service of the node instead of a pod.",
+        reads "xid: OOM lines", in_plan WorkContinues;
 }
 
 const GIB: u64 = 1 << 30;
@@ -45,15 +58,40 @@ const MEMORY_PERCENT: u32 = 20;
 /// a checkpoint also keeps disks busy.
 const IO_PERCENT: u32 = 80;
 
+/// Groups of processes of the services of a node.
+const OF_SERVICES: [&str; 3] = ["/system.slice/", "/init.scope", "/runtime.slice/"];
+
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let Some(levels) = super::levels_of(node) else { return Vec::new() };
+    let mut drafts: Vec<Draft> = memory(node).into_iter().chain(service_killed(node)).collect();
+    let Some(levels) = super::levels_of(node) else { return drafts };
     let file_systems = &levels.file_systems;
-    let mut drafts: Vec<Draft> = file_systems.iter().filter_map(full).collect();
+    drafts.extend(file_systems.iter().filter_map(full));
     drafts.extend(file_systems.iter().filter_map(read_only));
     drafts.extend(levels.degraded_arrays.iter().map(degraded));
     drafts.extend(near(node, levels));
     drafts.extend(pressure(levels));
     drafts
+}
+
+fn memory(node: &Node<'_>) -> Option<Draft> {
+    let host = node.host()?;
+    let (all, left) = (host.memory_total_bytes?, host.memory_available_bytes?);
+    let line = || format!("{} of {} are available", evidence::bytes(left), evidence::bytes(all));
+    (left < all / 100).then(|| Draft::on_node(NO_MEMORY).with_evidence(line()))
+}
+
+fn service_killed(node: &Node<'_>) -> Option<Draft> {
+    let of_service = |event: &&KernelEvent| {
+        let group = event.details.get("task_memcg").map(String::as_str).unwrap_or_default();
+        OF_SERVICES.iter().any(|start| group.starts_with(start))
+    };
+    let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(of_service).collect();
+    let groups: BTreeSet<String> =
+        kills.iter().filter_map(|event| event.details.get("task_memcg")).map(|group| evidence::data(group)).collect();
+    let draft = Draft::on_node(SERVICE_KILLED)
+        .with_events(kills.iter().copied())
+        .with_evidence(format!("control group: {}", groups.into_iter().collect::<Vec<_>>().join(", ")));
+    (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
 }
 
 /// Checks the percentage and the amount of free space, because five percent of a large disk are much space.
@@ -87,8 +125,11 @@ fn full(of: &FileSystem) -> Option<Draft> {
     )
 }
 
+/// Paths that are read-only by design on immutable systems.
+const IMMUTABLE: [&str; 4] = ["/", "/usr", "/sysroot", "/boot"];
+
 fn read_only(of: &FileSystem) -> Option<Draft> {
-    let written: Vec<&String> = of.paths.iter().filter(|path| *path != "/").collect();
+    let written: Vec<&String> = of.paths.iter().filter(|path| !IMMUTABLE.contains(&path.as_str())).collect();
     if !of.read_only || written.is_empty() {
         return None;
     }

@@ -143,7 +143,8 @@ fn sockets(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
     let all_online = levels.cpus.as_ref().is_some_and(|cpus| cpus.online == cpus.present);
     let fewest = levels.sockets.iter().min_by_key(|socket| socket.cpus)?;
     let other = levels.sockets.iter().max_by_key(|socket| socket.cpus)?;
-    let cpus = (all_online && fewest.cpus < other.cpus).then(|| {
+    // No setting leaves a whole socket without CPUs.
+    let cpus = (fewest.cpus < other.cpus && (all_online || fewest.cpus == 0)).then(|| {
         format!("socket {} has {} CPUs, socket {} has {}", fewest.socket, fewest.cpus, other.socket, other.cpus)
     });
     let lines: Vec<String> = memory.into_iter().chain(cpus).collect();

@@ -65,6 +65,9 @@ const OUTLIER_LEAST: u64 = 100;
 /// If a node booted less than this ago, its fabric may still be starting.
 const STARTING_SECONDS: u64 = 600;
 
+/// The registration of all GPUs usually takes less than this time after a boot.
+const REGISTERING_SECONDS: u64 = 180;
+
 /// Counters for which a single error is a fault, because the link was retrained or the retraining failed.
 const SEVERE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
 
@@ -536,7 +539,8 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
         let up = node.host().and_then(|host| host.uptime_seconds).filter(|up| *up < STARTING_SECONDS);
         let draft = match up.filter(|_| state == "in_progress") {
             Some(up) => {
-                draft.with_severity(Severity::Warning).with_evidence(format!("the node booted {up} s ago")).with_action(
+                let severity = if up < REGISTERING_SECONDS { Severity::Info } else { Severity::Warning };
+                draft.with_severity(severity).with_evidence(format!("the node booted {up} s ago")).with_action(
                     ActionCode::Watch,
                     "Wait some minutes and run this diagnosis of {node} again: {gpu} may still be registering.",
                 )

@@ -78,6 +78,25 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(ended, 0, 45, "pid=51234, name=python3", &format!("Ch {channel:08x}"))
                 })
             }),
+        warning("service-killed", "The memory of the node ran out, and the kernel killed the kubelet.")
+            .must(finding("node-service-killed").evidence(["kubelet"]))
+            .must(finding("host-memory-low").evidence(["2.0 GiB of"]))
+            .must_not(["class:hardware"])
+            .node(|| {
+                let when = ago(minutes(32));
+                let kill = "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0-1,global_oom,\
+                            task_memcg=/system.slice/kubelet.service,task=kubelet,pid=1990,uid=0";
+                h100(2).kernel_line(when, kill).host(|host| host.memory_available_bytes = Some(2 << 30))
+            }),
+        healthy("pod-killed-by-its-limit", "The kernel killed a process of a pod at the memory limit of its container.")
+            .must_not(["node-service-killed", "host-memory-low"])
+            .node(|| {
+                let when = ago(minutes(32));
+                let kill = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a,mems_allowed=0-1,\
+                            oom_memcg=/kubepods.slice/kubepods-pod1.slice,task_memcg=/kubepods.slice/kubepods-pod1.slice/a,\
+                            task=python3,pid=51234,uid=0";
+                h100(2).kernel_line(when, kill)
+            }),
         healthy("oom-kill-and-fault", "One process was killed because of its memory use, another process failed.")
             .must(finding("application-killed").gpu(0).evidence(["out-of-memory kill"]))
             .must(finding("application-fault").gpu(0).evidence(["Xid 31"]))

@@ -11,6 +11,7 @@ mod kubelet;
 mod kubelet_admission;
 mod messages;
 mod one_state;
+mod present;
 mod process;
 mod scheduling;
 mod stack;

@@ -397,3 +397,33 @@ fn before_the_recovery_action_two_fields_say_whether_to_reset() {
         }
     }
 }
+
+#[test]
+fn unrepairable_memory_is_read_in_both_layouts_and_from_a_driver_without_the_function() {
+    let bench = Bench::with("healthy-h100-8", |report| {
+        for gpu in &mut with(&mut report.sections.ecc).gpus {
+            gpu.unrepairable_memory = Some(gpu.index == 2);
+        }
+    });
+    let read = |settings: &[(&str, &str)]| {
+        let ecc = data(bench.run(&["ecc"], settings).report.sections.ecc);
+        [0, 2].map(|gpu: usize| ecc.gpus[gpu].unrepairable_memory)
+    };
+    assert_eq!(read(&[]), [Some(false), Some(true)]);
+    assert_eq!(read(&[("FAKE_NVML_VERSIONED_FLAG", "1")]), [Some(false), Some(true)]);
+    assert_eq!(read(&[("FAKE_NVML_FAIL", "nvmlDeviceGetUnrepairableMemoryFlag_v1:2=25")]), [Some(false), None]);
+    assert_eq!(read(&[("FAKE_NVML_HIDE", "nvmlDeviceGetUnrepairableMemoryFlag_v1")]), [None; 2]);
+}
+
+#[test]
+fn inactive_remaps_are_read_from_the_branch_that_has_the_fields() {
+    for (branch, counts) in [("580.95", None), ("595.45", Some(3))] {
+        let bench = Bench::with("healthy-h100-8", |report| {
+            with(&mut report.sections.inventory).driver_version = Some(format!("{branch}.04"));
+            let rows = with(&mut report.sections.ecc).gpus[2].remapped_rows.as_mut().expect("row remapping");
+            (rows.correctable_inactive, rows.uncorrectable_inactive) = (Some(3), Some(3));
+        });
+        let rows = data(bench.run(&["ecc"], &[]).report.sections.ecc).gpus.swap_remove(2).remapped_rows.expect("rows");
+        assert_eq!((rows.correctable_inactive, rows.uncorrectable_inactive), (counts, counts), "R{branch}");
+    }
+}

@@ -1,5 +1,6 @@
 //! `change`: changes a base node to a virtual machine with RoCE and time-slicing, for facts that no base node has.
 
+use syringe_core::facts::ecc::Ecc;
 use syringe_core::facts::host::Host;
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::kubelet::Kubelet;
@@ -20,6 +21,12 @@ pub(super) fn change(report: &mut Report, cluster: &mut KubernetesFacts) {
     let telemetry: &mut Telemetry = data(&mut sections.telemetry);
     telemetry.gpus.iter_mut().for_each(|gpu| gpu.fan_percent = Some(30));
     network(data(&mut sections.topology));
+    let ecc: &mut Ecc = data(&mut sections.ecc);
+    for gpu in &mut ecc.gpus {
+        gpu.unrepairable_memory = Some(false);
+        let rows = gpu.remapped_rows.as_mut().expect("row remapping");
+        (rows.correctable_inactive, rows.uncorrectable_inactive) = (Some(0), Some(0));
+    }
     let host: &mut Host = data(&mut sections.host);
     (host.numa_balancing, host.driver.module_listed) = (Some(false), Some(true));
     let kubelet: &mut Kubelet = data(&mut sections.kubelet);

@@ -46,6 +46,9 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
     let repairs = reader.call("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
     (gpu.channel_repair_pending, gpu.tpc_repair_pending) = repairs.unzip();
+    let function = "nvmlDeviceGetUnrepairableMemoryFlag_v1";
+    let call = || raw::newer::unrepairable_memory(device);
+    gpu.unrepairable_memory = reader.call_if_supported(function, &["unrepairable_memory"], call).ok();
     gpu.inforom_valid = inforom_valid(device, reader);
 }
 
@@ -145,7 +148,26 @@ fn remapped_rows(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<R
         raw::row_remapper_histogram(device)
     });
     let histogram = histogram.map(|[max, high, partial, low, none]| RemapHistogram { max, high, partial, low, none });
-    Some(RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram })
+    let [correctable_inactive, uncorrectable_inactive] = inactive_remaps(device, reader);
+    Some(RemappedRows {
+        correctable,
+        uncorrectable,
+        pending,
+        failure_occurred,
+        correctable_inactive,
+        uncorrectable_inactive,
+        histogram,
+    })
+}
+
+/// Returns the numbers of remaps that are not active: for corrected errors, for uncorrected errors.
+fn inactive_remaps(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> [Option<u32>; 2] {
+    if throttled_time::branch(device, reader).is_none_or(|branch| branch < field_values::INACTIVE_REMAPS_SINCE) {
+        return [None; 2];
+    }
+    let answers = field_values::answers_of_gpu(device, reader, field_values::INACTIVE_REMAPS);
+    let counts = field_values::numbers(reader, answers.into_iter(), "remapped_rows");
+    std::array::from_fn(|at| u32::try_from(*counts.get(at)?.as_ref()?).ok())
 }
 
 /// Returns the retired pages. One function returns the counts, another the pending state. A driver may lack either.

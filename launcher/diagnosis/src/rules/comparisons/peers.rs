@@ -163,6 +163,9 @@ const OPTIONAL: &[&str] = &[
     "telemetry.throttling.active",
     "ecc.sram",
     "ecc.remapped_rows.histogram",
+    "ecc.remapped_rows.correctable_inactive",
+    "ecc.remapped_rows.uncorrectable_inactive",
+    "ecc.unrepairable_memory",
 ];
 
 /// GPUs of one model.

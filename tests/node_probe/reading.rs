@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use syringe_core::facts::ecc::{RecoveryAction, RetiredPages};
+use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
 use syringe_core::facts::{Availability, LostGpu, Unsupported};
+use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Report, Section, Sections, Source, Status};
 use syringe_core::section_name::SectionName;
 
@@ -401,6 +403,7 @@ fn before_the_recovery_action_two_fields_say_whether_to_reset() {
 #[test]
 fn unrepairable_memory_is_read_in_both_layouts_and_from_a_driver_without_the_function() {
     let bench = Bench::with("healthy-h100-8", |report| {
+        with(&mut report.sections.inventory).driver_version = Some("590.48.01".into());
         for gpu in &mut with(&mut report.sections.ecc).gpus {
             gpu.unrepairable_memory = Some(gpu.index == 2);
         }
@@ -426,4 +429,25 @@ fn inactive_remaps_are_read_from_the_branch_that_has_the_fields() {
         let rows = data(bench.run(&["ecc"], &[]).report.sections.ecc).gpus.swap_remove(2).remapped_rows.expect("rows");
         assert_eq!((rows.correctable_inactive, rows.uncorrectable_inactive), (counts, counts), "R{branch}");
     }
+}
+
+#[test]
+fn a_gpu_that_is_excluded_or_draining_is_named_and_an_old_library_names_none() {
+    let address = PciAddress::parse("00000000:ee:00.0").expect("an address");
+    let bench = Bench::with("l40s-4-idle", |report| {
+        let gpus = &mut with(&mut report.sections.host).pci_gpus;
+        gpus.push(PciGpu { pci_address: Some(address.clone()), ..gpus[0].clone() });
+        let inventory = with(&mut report.sections.inventory);
+        (inventory.excluded, inventory.draining) = (vec![address.clone()], vec![address.clone()]);
+    });
+    let read = |hidden: &str| {
+        let inventory = data(bench.run(&["inventory"], &[("FAKE_NVML_HIDE", hidden)]).report.sections.inventory);
+        (inventory.excluded, inventory.draining)
+    };
+    let named = vec![address.clone()];
+    assert_eq!(read(""), (named.clone(), vec![]), "only a GPU that is on the bus can be in the drain state");
+    with_bus(&bench);
+    assert_eq!(read(""), (named.clone(), named.clone()));
+    assert_eq!(read("nvmlDeviceQueryDrainState"), (named.clone(), vec![]));
+    assert_eq!(read("nvmlGetExcludedDeviceCount"), (vec![], named));
 }

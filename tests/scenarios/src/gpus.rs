@@ -39,6 +39,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("gpu-missing-from-nvml")
             .must_not(["gpu-init-failed"])
             .node(|| l40s(4).not_in_nvml(2)),
+        healthy("gpu-excluded", "GPU 2 is excluded from the driver by an administrator.")
+            .must("gpu-excluded")
+            .must_not(["gpu-missing-from-nvml", "class:hardware", "severity:warning"])
+            .node(|| l40s(4).hidden(2, |inventory| &mut inventory.excluded)),
+        warning("gpu-draining", "GPU 2 is in the drain state, so NVML does not list it.")
+            .must(finding("gpu-draining").severity(Warning))
+            .must_not(["gpu-missing-from-nvml", "class:hardware", "gpu-excluded"])
+            .node(|| l40s(4).hidden(2, |inventory| &mut inventory.draining)),
         fatal("all-gpus-gone", "Neither PCI nor NVML lists a GPU. Kubernetes counted eight.")
             .must(finding("no-gpus-found").evidence(["capacity: 8"]))
             .must_not(["not-a-gpu-node"])

@@ -14,6 +14,9 @@ use crate::nvml::errors::{Kind, NvmlError};
 /// The value of `NVML_ERROR_CORRUPTED_INFOROM`.
 const CORRUPTED_INFOROM: u32 = 14;
 
+/// First branch of the driver with the flag of unrepairable memory.
+const UNREPAIRABLE_MEMORY_SINCE: u32 = 590;
+
 /// Memory locations and their names in the report. Ampere and later GPUs have only the first two.
 const LOCATIONS: &[(MemoryLocation, &str)] = &[
     (MemoryLocation::Device, "dram"),
@@ -46,9 +49,12 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
     let repairs = reader.call("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
     (gpu.channel_repair_pending, gpu.tpc_repair_pending) = repairs.unzip();
-    let function = "nvmlDeviceGetUnrepairableMemoryFlag_v1";
-    let call = || raw::newer::unrepairable_memory(device);
-    gpu.unrepairable_memory = reader.call_if_supported(function, &["unrepairable_memory"], call).ok();
+    // Older drivers lack the function: they are not asked.
+    if throttled_time::branch(device, reader).is_some_and(|branch| branch >= UNREPAIRABLE_MEMORY_SINCE) {
+        let function = "nvmlDeviceGetUnrepairableMemoryFlag_v1";
+        let call = || raw::newer::unrepairable_memory(device);
+        gpu.unrepairable_memory = reader.call_if_supported(function, &["unrepairable_memory"], call).ok();
+    }
     gpu.inforom_valid = inforom_valid(device, reader);
 }
 

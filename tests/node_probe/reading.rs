@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use syringe_core::facts::ecc::{RecoveryAction, RetiredPages};
 use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
+use syringe_core::facts::topology::C2cLinks;
 use syringe_core::facts::{Availability, LostGpu, Unsupported};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Report, Section, Sections, Source, Status};
@@ -450,4 +451,23 @@ fn a_gpu_that_is_excluded_or_draining_is_named_and_an_old_library_names_none() {
     assert_eq!(read(""), (named.clone(), named.clone()));
     assert_eq!(read("nvmlDeviceQueryDrainState"), (named.clone(), vec![]));
     assert_eq!(read("nvmlGetExcludedDeviceCount"), (vec![], named));
+}
+
+#[test]
+fn c2c_links_and_links_without_traffic_are_read() {
+    let bench = Bench::with("gb200-4", |report| {
+        let gpus = &mut with(&mut report.sections.topology).gpus;
+        gpus[1].c2c = Some(C2cLinks { count: 10, down: vec![3, 7], megabytes_per_second: Some(44_712) });
+        let mut quiet = gpus[2].nvlinks[0].clone();
+        quiet.links = vec![gpus[2].nvlinks[0].links.pop().expect("a link")];
+        quiet.traffic_disabled = true;
+        gpus[2].nvlinks.push(quiet);
+    });
+    let given = data(bench.facts.sections.topology.clone()).gpus;
+    let read = data(bench.run(&["topology"], &[]).report.sections.topology).gpus;
+    assert_eq!((&read[0].c2c, &read[1].c2c), (&None, &given[1].c2c));
+    assert_eq!(read[2].nvlinks, given[2].nvlinks);
+    // An old driver has no C2C fields.
+    let read = data(bench.run(&["topology"], &[("FAKE_NVML_FAIL", "field 170=2")]).report.sections.topology);
+    assert_eq!((&read.gpus[1].c2c, read.unread.len()), (&None, 0));
 }

@@ -7,7 +7,7 @@ use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::node::{Component, KubernetesFacts, NvidiaPod, RuntimeClassUse};
 use syringe_core::facts::telemetry::Telemetry;
-use syringe_core::facts::topology::{Bond, NicInterface, Topology};
+use syringe_core::facts::topology::{Bond, C2cLinks, NicInterface, Topology};
 use syringe_core::report::{Report, Section};
 
 fn data<T>(section: &mut Option<Section<T>>) -> &mut T {
@@ -39,6 +39,9 @@ pub(super) fn change(report: &mut Report, cluster: &mut KubernetesFacts) {
 
 /// Replaces InfiniBand by RoCE, and adds a bond of the management network.
 fn network(topology: &mut Topology) {
+    for gpu in &mut topology.gpus {
+        gpu.c2c = Some(C2cLinks { count: 10, down: Vec::new(), megabytes_per_second: Some(44_712) });
+    }
     for (at, port) in topology.nics.iter_mut().enumerate() {
         port.link_layer = Some("Ethernet".into());
         port.roce_v2_address = Some(true);

@@ -106,6 +106,8 @@ const EQUAL: &[(&str, Rule)] = &[
     ("topology.nvlinks.count", DIFFERS),
     ("topology.nvlinks.version", DIFFERS),
     ("topology.nvlinks.speed_megabytes_per_second", DIFFERS),
+    ("topology.c2c.count", DIFFERS),
+    ("topology.c2c.megabytes_per_second", DIFFERS),
     ("topology.pcie_path.0.max_generation", DIFFERS),
     ("topology.pcie_path.0.max_width", DIFFERS),
     ("topology.pcie_path.1.max_generation", VERSION),

@@ -327,6 +327,10 @@ fn remaps(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut Res
     if ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred) {
         plan.notes.push("A row remap failed: a reset does not repair this board.".to_owned());
     }
+    if ecc.unrepairable_memory == Some(true) {
+        plan.notes
+            .push("The memory has a fault that cannot be repaired: a reset does not repair this board.".to_owned());
+    }
     if ecc.channel_repair_pending == Some(true) || ecc.tpc_repair_pending == Some(true) {
         plan.reasons.push("A repair of memory channels or TPCs is pending until a reset.".to_owned());
     }

@@ -27,7 +27,7 @@ pub struct Ecc {
 availability_of!(Ecc);
 
 /// Memory health of one GPU.
-#[facts(omit(sram, remapped_rows, retired_pages, channel_repair_pending, tpc_repair_pending))]
+#[facts(omit(sram, remapped_rows, retired_pages, channel_repair_pending, tpc_repair_pending, unrepairable_memory))]
 pub struct GpuEcc {
     /// NVML index.
     pub index: u32,
@@ -53,6 +53,9 @@ pub struct GpuEcc {
     pub channel_repair_pending: Option<bool>,
     /// Whether a TPC repair is pending until a reset (Blackwell and later).
     pub tpc_repair_pending: Option<bool>,
+    /// Whether the memory has a fault that cannot be repaired (`nvmlDeviceGetUnrepairableMemoryFlag_v1`, R590 and later,
+    /// Hopper and later).
+    pub unrepairable_memory: Option<bool>,
     /// Whether the checksum of the InfoROM is correct (`nvmlDeviceValidateInforom`).
     pub inforom_valid: Option<bool>,
 }
@@ -121,6 +124,10 @@ pub struct RemappedRows {
     pub pending: bool,
     /// Whether a remap has failed at any time, because no spare row was left.
     pub failure_occurred: bool,
+    /// Remaps for corrected errors that are recorded but not active (field 301, R595 and later).
+    pub correctable_inactive: Option<u32>,
+    /// Remaps for uncorrected errors that are recorded but not active (field 302, R595 and later).
+    pub uncorrectable_inactive: Option<u32>,
     /// Number of banks by remaining spare rows.
     pub histogram: Option<RemapHistogram>,
 }

@@ -20,6 +20,10 @@ pub struct Inventory {
     pub nvml_library: Option<String>,
     /// One entry per GPU, in NVML's order. A GPU that could not be opened is listed in the problems of the section.
     pub gpus: Vec<GpuInventory>,
+    /// GPUs that an administrator excluded from the driver (`nvmlGetExcludedDeviceInfoByIndex`).
+    pub excluded: Vec<PciAddress>,
+    /// GPUs on the PCI bus that NVML does not list because they are in the drain state (`nvmlDeviceQueryDrainState`).
+    pub draining: Vec<PciAddress>,
     /// Fields that the driver does not support.
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.

@@ -42,7 +42,7 @@ pub struct Topology {
 availability_of!(Topology);
 
 /// Connections of one GPU.
-#[facts(omit(fabric))]
+#[facts(omit(c2c, fabric))]
 pub struct GpuTopology {
     /// NVML index.
     pub index: u32,
@@ -56,6 +56,8 @@ pub struct GpuTopology {
     pub cpu_affinity: Option<String>,
     /// All NVLinks of the GPU, including inactive links. Links with identical values are one entry.
     pub nvlinks: Vec<NvlinkGroup>,
+    /// Links between the GPU and the CPU of its module (C2C, on Grace boards).
+    pub c2c: Option<C2cLinks>,
     /// Registration with the NVSwitch fabric (Hopper and later, on NVSwitch systems).
     pub fabric: Option<Fabric>,
     /// The PCIe path from the GPU (first) up to the root port, as sysfs shows it.
@@ -64,13 +66,26 @@ pub struct GpuTopology {
     pub pcie_replays: Option<u64>,
 }
 
+/// The C2C links of one GPU (fields 170 to 172).
+#[facts(omit(Vec, Option))]
+pub struct C2cLinks {
+    /// Number of links.
+    pub count: u32,
+    /// Numbers of the links that are not active.
+    pub down: Vec<u32>,
+    /// Speed of the slowest active link.
+    pub megabytes_per_second: Option<u32>,
+}
+
 /// NVLinks of one GPU with identical values.
-#[facts(omit(BTreeMap))]
+#[facts(omit(BTreeMap, traffic_disabled))]
 pub struct NvlinkGroup {
     /// Link numbers.
     pub links: Vec<u32>,
     /// Whether the links are up. `None` if the driver does not report it.
     pub active: Option<bool>,
+    /// Whether the driver has disabled traffic on the links, which are up (`NVML_NVLINK_STATE_ACTIVE_TRAFFIC_DISABLED`, R615).
+    pub traffic_disabled: bool,
     /// NVLink version, e.g. `4`.
     pub version: Option<u32>,
     /// Speed of one link in one direction (field 164, in megabytes per second); `None` on links that are not up.

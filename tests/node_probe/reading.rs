@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use syringe_core::facts::ecc::{RecoveryAction, RetiredPages};
+use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
+use syringe_core::facts::topology::C2cLinks;
 use syringe_core::facts::{Availability, LostGpu, Unsupported};
+use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Report, Section, Sections, Source, Status};
 use syringe_core::section_name::SectionName;
 
@@ -396,4 +399,75 @@ fn before_the_recovery_action_two_fields_say_whether_to_reset() {
             assert_eq!(ecc.gpus[2].recovery_action, has_fields.then_some(action), "R{branch}");
         }
     }
+}
+
+#[test]
+fn unrepairable_memory_is_read_in_both_layouts_and_from_a_driver_without_the_function() {
+    let bench = Bench::with("healthy-h100-8", |report| {
+        with(&mut report.sections.inventory).driver_version = Some("590.48.01".into());
+        for gpu in &mut with(&mut report.sections.ecc).gpus {
+            gpu.unrepairable_memory = Some(gpu.index == 2);
+        }
+    });
+    let read = |settings: &[(&str, &str)]| {
+        let ecc = data(bench.run(&["ecc"], settings).report.sections.ecc);
+        [0, 2].map(|gpu: usize| ecc.gpus[gpu].unrepairable_memory)
+    };
+    assert_eq!(read(&[]), [Some(false), Some(true)]);
+    assert_eq!(read(&[("FAKE_NVML_VERSIONED_FLAG", "1")]), [Some(false), Some(true)]);
+    assert_eq!(read(&[("FAKE_NVML_FAIL", "nvmlDeviceGetUnrepairableMemoryFlag_v1:2=25")]), [Some(false), None]);
+    assert_eq!(read(&[("FAKE_NVML_HIDE", "nvmlDeviceGetUnrepairableMemoryFlag_v1")]), [None; 2]);
+}
+
+#[test]
+fn inactive_remaps_are_read_from_the_branch_that_has_the_fields() {
+    for (branch, counts) in [("580.95", None), ("595.45", Some(3))] {
+        let bench = Bench::with("healthy-h100-8", |report| {
+            with(&mut report.sections.inventory).driver_version = Some(format!("{branch}.04"));
+            let rows = with(&mut report.sections.ecc).gpus[2].remapped_rows.as_mut().expect("row remapping");
+            (rows.correctable_inactive, rows.uncorrectable_inactive) = (Some(3), Some(3));
+        });
+        let rows = data(bench.run(&["ecc"], &[]).report.sections.ecc).gpus.swap_remove(2).remapped_rows.expect("rows");
+        assert_eq!((rows.correctable_inactive, rows.uncorrectable_inactive), (counts, counts), "R{branch}");
+    }
+}
+
+#[test]
+fn a_gpu_that_is_excluded_or_draining_is_named_and_an_old_library_names_none() {
+    let address = PciAddress::parse("00000000:ee:00.0").expect("an address");
+    let bench = Bench::with("l40s-4-idle", |report| {
+        let gpus = &mut with(&mut report.sections.host).pci_gpus;
+        gpus.push(PciGpu { pci_address: Some(address.clone()), ..gpus[0].clone() });
+        let inventory = with(&mut report.sections.inventory);
+        (inventory.excluded, inventory.draining) = (vec![address.clone()], vec![address.clone()]);
+    });
+    let read = |hidden: &str| {
+        let inventory = data(bench.run(&["inventory"], &[("FAKE_NVML_HIDE", hidden)]).report.sections.inventory);
+        (inventory.excluded, inventory.draining)
+    };
+    let named = vec![address.clone()];
+    assert_eq!(read(""), (named.clone(), vec![]), "only a GPU that is on the bus can be in the drain state");
+    with_bus(&bench);
+    assert_eq!(read(""), (named.clone(), named.clone()));
+    assert_eq!(read("nvmlDeviceQueryDrainState"), (named.clone(), vec![]));
+    assert_eq!(read("nvmlGetExcludedDeviceCount"), (vec![], named));
+}
+
+#[test]
+fn c2c_links_and_links_without_traffic_are_read() {
+    let bench = Bench::with("gb200-4", |report| {
+        let gpus = &mut with(&mut report.sections.topology).gpus;
+        gpus[1].c2c = Some(C2cLinks { count: 10, down: vec![3, 7], megabytes_per_second: Some(44_712) });
+        let mut quiet = gpus[2].nvlinks[0].clone();
+        quiet.links = vec![gpus[2].nvlinks[0].links.pop().expect("a link")];
+        quiet.traffic_disabled = true;
+        gpus[2].nvlinks.push(quiet);
+    });
+    let given = data(bench.facts.sections.topology.clone()).gpus;
+    let read = data(bench.run(&["topology"], &[]).report.sections.topology).gpus;
+    assert_eq!((&read[0].c2c, &read[1].c2c), (&None, &given[1].c2c));
+    assert_eq!(read[2].nvlinks, given[2].nvlinks);
+    // An old driver has no C2C fields.
+    let read = data(bench.run(&["topology"], &[("FAKE_NVML_FAIL", "field 170=2")]).report.sections.topology);
+    assert_eq!((&read.gpus[1].c2c, read.unread.len()), (&None, 0));
 }

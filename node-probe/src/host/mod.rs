@@ -37,6 +37,7 @@ use syringe_core::text::clean;
 pub(crate) use self::driver::library_folders::DRIVER_ROOTS;
 pub(crate) use self::driver::uninitialized_gpus::uninitialized_gpus;
 pub(crate) use self::kubelet::kubelet;
+pub(crate) use self::pci::bound_gpus;
 pub(crate) use self::pci::lost_gpus::name_lost;
 pub(crate) use self::pci::topology::{complete_topology, pci_topology};
 pub(crate) use self::process::action_facts::{describe, gpu_minor, held_by};

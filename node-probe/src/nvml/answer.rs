@@ -102,6 +102,10 @@ pub(crate) struct Versions {
     pub(crate) nvml: Option<String>,
     pub(crate) cuda: Option<String>,
     pub(crate) library: String,
+    /// GPUs that are excluded from the driver.
+    pub(crate) excluded: Vec<PciAddress>,
+    /// GPUs that NVML does not list because they are in the drain state.
+    pub(crate) draining: Vec<PciAddress>,
     pub(crate) problems: Vec<Problem>,
 }
 

@@ -1,12 +1,13 @@
 //! `change`: changes a base node to a virtual machine with RoCE and time-slicing, for facts that no base node has.
 
+use syringe_core::facts::ecc::Ecc;
 use syringe_core::facts::host::Host;
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::node::{Component, KubernetesFacts, NvidiaPod, RuntimeClassUse};
 use syringe_core::facts::telemetry::Telemetry;
-use syringe_core::facts::topology::{Bond, NicInterface, Topology};
+use syringe_core::facts::topology::{Bond, C2cLinks, NicInterface, Topology};
 use syringe_core::report::{Report, Section};
 
 fn data<T>(section: &mut Option<Section<T>>) -> &mut T {
@@ -20,6 +21,12 @@ pub(super) fn change(report: &mut Report, cluster: &mut KubernetesFacts) {
     let telemetry: &mut Telemetry = data(&mut sections.telemetry);
     telemetry.gpus.iter_mut().for_each(|gpu| gpu.fan_percent = Some(30));
     network(data(&mut sections.topology));
+    let ecc: &mut Ecc = data(&mut sections.ecc);
+    for gpu in &mut ecc.gpus {
+        gpu.unrepairable_memory = Some(false);
+        let rows = gpu.remapped_rows.as_mut().expect("row remapping");
+        (rows.correctable_inactive, rows.uncorrectable_inactive) = (Some(0), Some(0));
+    }
     let host: &mut Host = data(&mut sections.host);
     (host.numa_balancing, host.driver.module_listed) = (Some(false), Some(true));
     let kubelet: &mut Kubelet = data(&mut sections.kubelet);
@@ -32,6 +39,9 @@ pub(super) fn change(report: &mut Report, cluster: &mut KubernetesFacts) {
 
 /// Replaces InfiniBand by RoCE, and adds a bond of the management network.
 fn network(topology: &mut Topology) {
+    for gpu in &mut topology.gpus {
+        gpu.c2c = Some(C2cLinks { count: 10, down: Vec::new(), megabytes_per_second: Some(44_712) });
+    }
     for (at, port) in topology.nics.iter_mut().enumerate() {
         port.link_layer = Some("Ethernet".into());
         port.roce_v2_address = Some(true);

@@ -6,7 +6,7 @@ use nvml_wrapper_sys::bindings::*;
 use syringe_core::facts::ecc::{ErrorCounts, RetiredPages};
 
 use crate::facts::Gpu;
-use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, put_list, versioned};
+use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, array, on_gpu, put, put_list, versioned};
 use crate::rates;
 
 /// Distance between the fictitious addresses of retired pages.
@@ -188,6 +188,21 @@ extern "C" fn nvmlDeviceGetRepairStatus(device: nvmlDevice_t, status: *mut nvmlR
         let status = versioned(status, 1)?;
         status.bChannelRepairPending = channel.into();
         status.bTpcRepairPending = tpc.into();
+        Ok(())
+    })
+}
+
+/// Writes the flag in the layout of `nvml.h` (only the flag), or in the layout of nvidia-ml-py (version, flag) with
+/// `FAKE_NVML_VERSIONED_FLAG`.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetUnrepairableMemoryFlag_v1(device: nvmlDevice_t, status: *mut [c_uint; 2]) -> nvmlReturn_t {
+    on_gpu("nvmlDeviceGetUnrepairableMemoryFlag_v1", device, |gpu| {
+        let flag = gpu.ecc().and_then(|ecc| ecc.unrepairable_memory).ok_or(NOT_SUPPORTED)?;
+        if std::env::var_os("FAKE_NVML_VERSIONED_FLAG").is_some() {
+            versioned(status, 1)?[1] = flag.into();
+        } else {
+            array(status.cast::<c_uint>(), 1)?[0].write(flag.into());
+        }
         Ok(())
     })
 }

@@ -94,6 +94,9 @@ fn whole_gpu(gpu: &Gpu<'_>, id: u32) -> Option<Value> {
         143 => Unsigned(rows()?.uncorrectable),
         144 => Unsigned(rows()?.pending.into()),
         145 => Unsigned(rows()?.failure_occurred.into()),
+        // NVML_FI_DEV_REMAPPED_ROWS_COR_INACTIVE, _UNC_INACTIVE
+        301 => Unsigned(rows()?.correctable_inactive?),
+        302 => Unsigned(rows()?.uncorrectable_inactive?),
         // NVML_FI_DEV_POWER_AVERAGE, _INSTANT, _MIN_LIMIT, _MAX_LIMIT, _DEFAULT_LIMIT, _CURRENT_LIMIT, _REQUESTED_LIMIT
         185 => Unsigned(power()?.draw_milliwatts?),
         186 => Unsigned(power()?.instant_milliwatts?),

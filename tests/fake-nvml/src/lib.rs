@@ -24,6 +24,7 @@
 //! | `FAKE_NVML_LOCK=1` | calls wait for each other, so that a call that never returns blocks all others |
 //! | `FAKE_NVML_HIDE=FUNCTION,…` | this function returns `FUNCTION_NOT_FOUND`, as with an old driver |
 //! | `FAKE_NVML_FAIL=FUNCTION[:GPU]=CODE,…` | this call returns this code, e.g. 999; `field 164` for one field |
+//! | `FAKE_NVML_VERSIONED_FLAG=1` | the flag of unrepairable memory is written in the layout of nvidia-ml-py |
 //! | `FAKE_NVML_CALLS=PATH` | every call is appended to this file, as one line |
 //!
 //! - An absent fact leads to `NOT_SUPPORTED`, a null pointer to `INVALID_ARGUMENT`, a short buffer to `INSUFFICIENT_SIZE`.

@@ -3,7 +3,7 @@
 use std::ffi::{c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::*;
-use syringe_core::facts::topology::{Fabric, NvlinkGroup};
+use syringe_core::facts::topology::{C2cLinks, Fabric, NvlinkGroup};
 
 use crate::device::pci_info;
 use crate::facts::{Gpu, driver_branch};
@@ -133,9 +133,19 @@ pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>>
             .and_then(|group| group.speed_megabytes_per_second.ok_or(NOT_SUPPORTED))
             .map(Value::Unsigned),
         165 => {
-            group(gpu, scope).and_then(|group| group.active.ok_or(NOT_SUPPORTED)).map(|on| Value::Unsigned(on.into()))
+            let state = |group: &NvlinkGroup| match group.traffic_disabled {
+                true => Ok(3),
+                false => group.active.map(u32::from).ok_or(NOT_SUPPORTED),
+            };
+            group(gpu, scope).and_then(state).map(Value::Unsigned)
         }
         166 => group(gpu, scope).and_then(|group| group.version.ok_or(NOT_SUPPORTED)).map(Value::Unsigned),
+        // NVML_FI_DEV_C2C_LINK_COUNT, _GET_STATUS, _GET_MAX_BW
+        170 => c2c(gpu).map(|links| Value::Unsigned(links.count)),
+        171 => c2c_link(gpu, scope).map(|(_, is_up)| Value::Unsigned(is_up.into())),
+        172 => c2c_link(gpu, scope)
+            .and_then(|(links, is_up)| links.megabytes_per_second.filter(|_| is_up).ok_or(NOT_SUPPORTED))
+            .map(Value::Unsigned),
         // NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT
         147 => groups(gpu).map(|groups| {
             let switched = groups.iter().filter(|group| group.remote_type.as_deref() == Some("switch"));
@@ -156,6 +166,16 @@ pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>>
         235..=250 => counter(gpu, scope, &format!("fec_history_{}", id - 235), is_nvlink5),
         _ => return None,
     })
+}
+
+fn c2c<'r>(gpu: &Gpu<'r>) -> Answer<&'r C2cLinks> {
+    gpu.topology().and_then(|gpu| gpu.c2c.as_ref()).ok_or(NOT_SUPPORTED)
+}
+
+/// Returns whether a C2C link is active.
+fn c2c_link<'r>(gpu: &Gpu<'r>, link: u32) -> Answer<(&'r C2cLinks, bool)> {
+    let links = c2c(gpu)?;
+    if link < links.count { Ok((links, !links.down.contains(&link))) } else { Err(INVALID_ARGUMENT) }
 }
 
 /// Returns the counter and the link of a field that exists for each of the first twelve links.

@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_uint};
 use nvml_wrapper_sys::bindings::*;
 use syringe_core::pci::PciAddress;
 
+use crate::device::pci_info;
 use crate::facts::{Gpu, error_text, gpu_count, inventory, version_pair};
 use crate::ffi::{
     INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, Out, finish, handle, in_session, on_system, put, put_text, resolve,
@@ -110,5 +111,39 @@ extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: *const c_char, device: Ou
         let address = PciAddress::parse(text_argument(bus_id)?).ok_or(INVALID_ARGUMENT)?;
         let gpu = gpus(session).find(|gpu| gpu.pci_address() == Some(&address)).ok_or(NOT_FOUND)?;
         put(device, handle(gpu.index, None))
+    })
+}
+
+/// Returns the address in a structure of NVML.
+fn address(info: &nvmlPciInfo_t) -> Option<PciAddress> {
+    let text: String = info.busId.iter().map(|byte| *byte as u8 as char).take_while(|letter| *letter != '\0').collect();
+    PciAddress::parse(&text)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlGetExcludedDeviceCount(count: Out<'_, c_uint>) -> nvmlReturn_t {
+    on_system("nvmlGetExcludedDeviceCount", |session| {
+        put(count, inventory(&session.report).map_or(0, |inventory| inventory.excluded.len() as c_uint))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlGetExcludedDeviceInfoByIndex(index: c_uint, info: Out<'_, nvmlExcludedDeviceInfo_t>) -> nvmlReturn_t {
+    on_system("nvmlGetExcludedDeviceInfoByIndex", |session| {
+        let excluded = inventory(&session.report).and_then(|inventory| inventory.excluded.get(index as usize));
+        let pciInfo = pci_info(excluded.ok_or(INVALID_ARGUMENT)?, 0, 0);
+        put(info, nvmlExcludedDeviceInfo_t { pciInfo, uuid: [0; 80] })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceQueryDrainState(
+    info: Option<&mut nvmlPciInfo_t>,
+    state: Out<'_, nvmlEnableState_t>,
+) -> nvmlReturn_t {
+    on_system("nvmlDeviceQueryDrainState", |session| {
+        let address = address(info.ok_or(INVALID_ARGUMENT)?).ok_or(INVALID_ARGUMENT)?;
+        let draining = inventory(&session.report).is_some_and(|inventory| inventory.draining.contains(&address));
+        put(state, draining.into())
     })
 }

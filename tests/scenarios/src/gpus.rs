@@ -1,6 +1,6 @@
 //! Scenarios of GPUs that NVML or PCI does not list, of blocked NVML calls, and of memory, InfoROM and power faults.
 
-use syringe_core::facts::ecc::{RecoveryAction, RemapHistogram, RetiredPages};
+use syringe_core::facts::ecc::{RecoveryAction, RemapHistogram, RemappedRows, RetiredPages};
 
 use crate::node::errors;
 use crate::prelude::*;
@@ -39,6 +39,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("gpu-missing-from-nvml")
             .must_not(["gpu-init-failed"])
             .node(|| l40s(4).not_in_nvml(2)),
+        healthy("gpu-excluded", "GPU 2 is excluded from the driver by an administrator.")
+            .must("gpu-excluded")
+            .must_not(["gpu-missing-from-nvml", "class:hardware", "severity:warning"])
+            .node(|| l40s(4).hidden(2, |inventory| &mut inventory.excluded)),
+        warning("gpu-draining", "GPU 2 is in the drain state, so NVML does not list it.")
+            .must(finding("gpu-draining").severity(Warning))
+            .must_not(["gpu-missing-from-nvml", "class:hardware", "gpu-excluded"])
+            .node(|| l40s(4).hidden(2, |inventory| &mut inventory.draining)),
         fatal("all-gpus-gone", "Neither PCI nor NVML lists a GPU. Kubernetes counted eight.")
             .must(finding("no-gpus-found").evidence(["capacity: 8"]))
             .must_not(["not-a-gpu-node"])
@@ -105,6 +113,34 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .processes(|section| section.processes.clear())
                     .host(|host| (host.daemons.persistenced, host.daemons.dcgm) = (Some(false), Some(false)))
             }),
+        fatal("memory-unrepairable", "The driver reports that the memory of GPU 1 cannot be repaired.")
+            .must(finding("unrepairable-memory").gpu(1).severity(Fatal))
+            .must_not(["row-remap-failed"])
+            .node(|| h100(4).ecc(1, |gpu| gpu.unrepairable_memory = Some(true))),
+        fatal("memory-unrepairable-after-failed-remap", "A row remap of GPU 1 failed, and its memory cannot be repaired.")
+            .must(finding("row-remap-failed").gpu(1).evidence(["unrepairable memory flag set"]))
+            .must_not(["unrepairable-memory"])
+            .node(|| {
+                h100(4)
+                    .remapped_rows(1, |rows| rows.failure_occurred = true)
+                    .ecc(1, |gpu| gpu.unrepairable_memory = Some(true))
+            }),
+        warning("remap-inactive", "A remap for an uncorrected error is recorded on GPU 1 but not active, and none is pending.")
+            .must(finding("row-remap-inactive").gpu(1).severity(Warning))
+            .must_not(["row-remap-pending"])
+            .node(|| h100(4).remapped_rows(1, |rows| inactive(rows, 0, 1))),
+        warning("remap-inactive-until-reset", "A remap of GPU 1 is not active yet: it is pending until a reset.")
+            .must(finding("row-remap-pending").gpu(1).evidence(["not active: 1 for uncorrectable"]))
+            .must_not(["row-remap-inactive"])
+            .node(|| {
+                h100(4).remapped_rows(1, |rows| {
+                    inactive(rows, 0, 1);
+                    rows.pending = true;
+                })
+            }),
+        healthy("remap-replaced", "A remap for corrected errors is not active, because another remap replaced it.")
+            .must_not(["row-remap-inactive", "row-remap-pending"])
+            .node(|| h100(4).remapped_rows(1, |rows| inactive(rows, 1, 0))),
         fatal("remap-failed", "A row remap failed, because no spare row is left.")
             .must(finding("row-remap-failed").gpu(0).severity(Fatal))
             .must(("row-remap-spares-used", 0))
@@ -205,4 +241,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             l40s(2).unreadable_gpu([Part::Telemetry], 1, why)
         }),
     ]
+}
+
+/// Sets the numbers of remaps that are not active.
+fn inactive(rows: &mut RemappedRows, correctable: u32, uncorrectable: u32) {
+    rows.uncorrectable = 1;
+    (rows.correctable_inactive, rows.uncorrectable_inactive) = (Some(correctable), Some(uncorrectable));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use syringe_core::facts::rates::{LinkGrowth, Sample};
 use syringe_core::facts::telemetry::{GpuTelemetry, Violation};
-use syringe_core::facts::topology::{Bond, Fabric, NetworkCard, NicInterface, NvlinkGroup};
+use syringe_core::facts::topology::{Bond, C2cLinks, Fabric, NetworkCard, NicInterface, NvlinkGroup};
 use syringe_core::pci::PciAddress;
 
 use crate::benign::{links_down, nvlink_5};
@@ -18,6 +18,23 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 h100(4).topology(2, |gpu| {
                     gpu.nvlinks.iter_mut().for_each(|group| group.links.retain(|link| *link != 5));
                     gpu.nvlinks.push(NvlinkGroup { version: Some(4), ..links_down([5]) });
+                })
+            }),
+        critical("c2c-link-down", "One link between GPU 1 and its CPU is down.")
+            .must(finding("c2c-link-down").gpu(1).evidence(["C2C links 3 of 10"]))
+            .must_not(["nvlink-down"])
+            .node(|| (0..2).fold(gb200(2), |node, gpu| c2c(node, gpu, if gpu == 1 { vec![3] } else { vec![] }))),
+        healthy("c2c-links-not-used", "No C2C link of the node is active, so the board does not use them.")
+            .must_not(["c2c-link-down"])
+            .node(|| (0..2).fold(gb200(2), |node, gpu| c2c(node, gpu, (0..10).collect()))),
+        warning("nvlink-traffic-disabled", "The driver has disabled traffic on a link of GPU 2.")
+            .must(finding("nvlink-traffic-disabled").gpu(2).evidence(["links 5: active"]))
+            .must_not(["nvlink-down"])
+            .node(|| {
+                h100(4).topology(2, |gpu| {
+                    gpu.nvlinks.iter_mut().for_each(|group| group.links.retain(|link| *link != 5));
+                    let group = gpu.nvlinks[0].clone();
+                    gpu.nvlinks.push(NvlinkGroup { links: vec![5], traffic_disabled: true, ..group });
                 })
             }),
         critical("fabric-manager-down", "Fabric Manager is not running, and the GPUs are not registered.")
@@ -264,4 +281,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 h100(4).telemetry(1, |gpu| counts(gpu, grown(12, 340))).telemetry(2, |gpu| counts(gpu, grown(1, 2)))
             }),
     ]
+}
+
+/// Adds ten C2C links to a GPU.
+fn c2c(node: Node, gpu: u32, down: Vec<u32>) -> Node {
+    let megabytes_per_second = (down.len() < 10).then_some(44_712);
+    node.topology(gpu, |gpu| gpu.c2c = Some(C2cLinks { count: 10, down, megabytes_per_second }))
 }

@@ -1,6 +1,8 @@
 //! Methods of `Node` that mark GPUs as lost, and sections or values as unreadable in NVML.
 
+use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::{LostGpu, Unread};
+use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Section};
 
 use crate::identity::text;
@@ -92,6 +94,14 @@ impl Node {
     /// Like [`not_in_nvml`](Self::not_in_nvml), but without a bound driver. NVML can only list GPUs that have a driver.
     pub(crate) fn not_bound(self, gpu: u32) -> Self {
         self.not_in_nvml(gpu).host(|host| host.pci_gpus[gpu as usize].driver = None)
+    }
+
+    /// Like [`not_in_nvml`](Self::not_in_nvml), for a reason that the inventory has: a list of addresses.
+    pub(crate) fn hidden(self, gpu: u32, list: impl FnOnce(&mut Inventory) -> &mut Vec<PciAddress>) -> Self {
+        let address = self.lost_row(gpu, "not_in_nvml").pci_address.expect("an address");
+        let mut node = self.not_in_nvml(gpu).no_gpu_lost();
+        list(data(&mut node.report.sections.inventory)).push(address);
+        node
     }
 
     /// Removes the lists of GPUs that do not respond from all sections.

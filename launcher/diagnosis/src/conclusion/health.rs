@@ -35,11 +35,12 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
     let certain = complete && !gpus.is_empty();
-    // Work on the node does not use a GPU that is bound to vfio-pci (virtual machines) or nouveau (display).
+    // Work on the node does not use a GPU that is bound to vfio-pci (virtual machines) or nouveau (display), or excluded.
     let in_use = gpus.iter().filter(|entry| {
         let device = node.host().and_then(|host| host.pci_gpus.iter().find(|gpu| gpu.pci_address == entry.pci_address));
         let driver = device.filter(|device| device.pci_address.is_some()).and_then(|device| device.driver.as_deref());
-        entry.status > HealthStatus::Unknown || !matches!(driver, Some("vfio-pci" | "nouveau"))
+        let is_unused = matches!(driver, Some("vfio-pci" | "nouveau")) || node.is_excluded(entry.pci_address.as_ref());
+        entry.status > HealthStatus::Unknown || !is_unused
     });
     let gpu_status = in_use.map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
     // A node without GPUs and without faults has no score.

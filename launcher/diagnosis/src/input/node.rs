@@ -254,6 +254,11 @@ impl<'a> Node<'a> {
         self.gpus.iter().filter(|gpu| !gpu.from_log)
     }
 
+    /// Returns whether an administrator excluded the GPU at this address from the driver.
+    pub(crate) fn is_excluded(&self, address: Option<&PciAddress>) -> bool {
+        self.inventory().zip(address).is_some_and(|(inventory, address)| inventory.excluded.contains(address))
+    }
+
     /// Returns whether every GPU is bound to vfio-pci for use in virtual machines.
     pub(crate) fn is_passed_through(&self) -> bool {
         let gpus = self.host().map(|host| host.pci_gpus.as_slice()).unwrap_or_default();

@@ -60,9 +60,7 @@ struct Bus {
 
 impl Bus {
     fn read(paths: &Paths) -> Self {
-        let functions = pci::nvidia(paths).unwrap_or_default().into_iter();
-        let bound = functions.filter(|function| function.is_gpu() && function.driver().as_deref() == Some("nvidia"));
-        Self { gpus: bound.map(|function| function.address).collect(), slots: slots(paths) }
+        Self { gpus: pci::bound_gpus(paths), slots: slots(paths) }
     }
 
     /// Sets the addresses of the lost GPUs, if the addresses are certain.

@@ -58,6 +58,13 @@ pub(in crate::host) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
     of_vendors(paths, &[NVIDIA])
 }
 
+/// Returns the addresses of the GPUs that are bound to the nvidia driver, in order.
+pub(crate) fn bound_gpus(paths: &Paths) -> Vec<PciAddress> {
+    let functions = nvidia(paths).unwrap_or_default().into_iter();
+    let bound = functions.filter(|function| function.is_gpu() && function.driver().as_deref() == Some("nvidia"));
+    bound.map(|function| function.address).collect()
+}
+
 /// Returns every function of these vendors, ordered by address.
 fn of_vendors(paths: &Paths, vendors: &[u32]) -> io::Result<Vec<Function>> {
     let bus = paths.sys.join("bus/pci/devices");

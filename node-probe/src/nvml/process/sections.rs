@@ -230,7 +230,8 @@ impl Parts {
     fn inventory(&mut self, absent: &Absent) -> Option<Section<Inventory>> {
         let Joined { entries: gpus, mut field_errors, duration_ms } = self.inventory.join(self.count, absent)?;
         let not_sent = || Versions { problems: vec![absent.problem.clone()], ..Versions::default() };
-        let Versions { driver, nvml, cuda, library, problems } = self.versions.take().unwrap_or_else(not_sent);
+        let Versions { driver, nvml, cuda, library, excluded, draining, problems } =
+            self.versions.take().unwrap_or_else(not_sent);
         field_errors.problems.extend(problems);
         let FieldErrors { unsupported, unread, lost, problems } = with_duplicate_identities(field_errors, &gpus);
         let inventory = Inventory {
@@ -239,6 +240,8 @@ impl Parts {
             cuda_version: cuda,
             nvml_library: Some(library).filter(|library| !library.is_empty()),
             gpus,
+            excluded,
+            draining,
             unsupported,
             unread,
             lost,

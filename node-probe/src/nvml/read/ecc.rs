@@ -14,6 +14,9 @@ use crate::nvml::errors::{Kind, NvmlError};
 /// The value of `NVML_ERROR_CORRUPTED_INFOROM`.
 const CORRUPTED_INFOROM: u32 = 14;
 
+/// First branch of the driver with the flag of unrepairable memory.
+const UNREPAIRABLE_MEMORY_SINCE: u32 = 590;
+
 /// Memory locations and their names in the report. Ampere and later GPUs have only the first two.
 const LOCATIONS: &[(MemoryLocation, &str)] = &[
     (MemoryLocation::Device, "dram"),
@@ -46,6 +49,12 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
     let repairs = reader.call("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
     (gpu.channel_repair_pending, gpu.tpc_repair_pending) = repairs.unzip();
+    // Older drivers lack the function: they are not asked.
+    if throttled_time::branch(device, reader).is_some_and(|branch| branch >= UNREPAIRABLE_MEMORY_SINCE) {
+        let function = "nvmlDeviceGetUnrepairableMemoryFlag_v1";
+        let call = || raw::newer::unrepairable_memory(device);
+        gpu.unrepairable_memory = reader.call_if_supported(function, &["unrepairable_memory"], call).ok();
+    }
     gpu.inforom_valid = inforom_valid(device, reader);
 }
 
@@ -145,7 +154,26 @@ fn remapped_rows(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<R
         raw::row_remapper_histogram(device)
     });
     let histogram = histogram.map(|[max, high, partial, low, none]| RemapHistogram { max, high, partial, low, none });
-    Some(RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram })
+    let [correctable_inactive, uncorrectable_inactive] = inactive_remaps(device, reader);
+    Some(RemappedRows {
+        correctable,
+        uncorrectable,
+        pending,
+        failure_occurred,
+        correctable_inactive,
+        uncorrectable_inactive,
+        histogram,
+    })
+}
+
+/// Returns the numbers of remaps that are not active: for corrected errors, for uncorrected errors.
+fn inactive_remaps(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> [Option<u32>; 2] {
+    if throttled_time::branch(device, reader).is_none_or(|branch| branch < field_values::INACTIVE_REMAPS_SINCE) {
+        return [None; 2];
+    }
+    let answers = field_values::answers_of_gpu(device, reader, field_values::INACTIVE_REMAPS);
+    let counts = field_values::numbers(reader, answers.into_iter(), "remapped_rows");
+    std::array::from_fn(|at| u32::try_from(*counts.get(at)?.as_ref()?).ok())
 }
 
 /// Returns the retired pages. One function returns the counts, another the pending state. A driver may lack either.

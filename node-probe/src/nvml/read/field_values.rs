@@ -29,6 +29,10 @@ pub(in crate::nvml) const MEMORY_MAX_TLIMIT: u32 = 195;
 pub(in crate::nvml) const GPU_MAX_TLIMIT: u32 = 196;
 /// Whether the GPU must be reset, and whether it should be drained and reset. Field 230 replaces both.
 pub(in crate::nvml) const RESET_STATUS: [u32; 2] = [226, 227];
+/// Remaps of memory rows that are not active: for corrected errors, for uncorrected errors.
+pub(in crate::nvml) const INACTIVE_REMAPS: [u32; 2] = [301, 302];
+/// First branch of the driver whose header (CUDA 13.2) has these fields.
+pub(in crate::nvml) const INACTIVE_REMAPS_SINCE: u32 = 595;
 /// The recovery action that the driver recommends.
 pub(in crate::nvml) const RECOVERY_ACTION: u32 = 230;
 

@@ -15,14 +15,16 @@ use super::cache::{Cache, Function};
 use super::device_reader::DeviceReader;
 use super::session::{Session, text};
 use super::{enum_names, raw};
+use crate::host::bound_gpus;
 use crate::nvml::answer::Versions;
+use crate::paths::Paths;
 
 /// Maximum length of the library's path in a report.
 const PATH_TEXT: usize = 300;
 
 impl Session {
-    /// Reads the versions of driver, library and CUDA.
-    pub(in crate::nvml) fn versions(&self) -> Versions {
+    /// Reads the versions of driver, library and CUDA, and why NVML does not list some GPUs on the bus.
+    pub(in crate::nvml) fn versions(&self, paths: &Paths) -> Versions {
         let (nvml, gone, cache, mut problems) = (self.nvml, OnceCell::new(), Cache::default(), Vec::new());
         let reader = DeviceReader::new(self.context(None, &gone, &cache, None));
         let mut version = |field, function, call: &dyn Fn() -> Result<String, WrapperError>| {
@@ -37,7 +39,23 @@ impl Session {
             Ok(format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)))
         });
         let path = clean(&self.library.display().to_string(), PATH_TEXT);
-        Versions { driver, nvml: library, cuda, library: path, problems }
+        let excluded =
+            reader.try_call("nvmlGetExcludedDeviceCount", || raw::hidden::excluded(nvml)).unwrap_or_default();
+        let draining = self.unlisted(paths).into_iter().filter(|address| {
+            let answer = reader.try_call("nvmlDeviceQueryDrainState", || raw::hidden::is_draining(nvml, address));
+            answer.unwrap_or(false)
+        });
+        Versions { driver, nvml: library, cuda, library: path, draining: draining.collect(), excluded, problems }
+    }
+
+    /// Returns the GPUs that are bound to the nvidia driver and that NVML does not list. Empty if the address of a listed GPU is
+    /// not known, because that GPU could be any of them.
+    fn unlisted(&self, paths: &Paths) -> Vec<PciAddress> {
+        let listed: Option<Vec<&PciAddress>> = self.gpus.iter().map(|gpu| gpu.identity.pci_address.as_ref()).collect();
+        let Some(listed) = listed.filter(|listed| usize::try_from(self.count) == Ok(listed.len())) else {
+            return Vec::new();
+        };
+        bound_gpus(paths).into_iter().filter(|address| !listed.contains(&address)).collect()
     }
 }
 

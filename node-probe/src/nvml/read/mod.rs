@@ -10,13 +10,14 @@
 //!   field_errors     the fields of a section that could not be read
 //!   library          opens libnvidia-ml.so.1, which host::driver::nvml_library finds
 //!   session          the open library and its GPUs
-//!   field_values, nvlink_fields, fabric, peer_to_peer, nvlink     parts of sections
+//!   field_values, nvlink_fields, fabric, peer_to_peer, nvlink, c2c     parts of sections
 //!   throttled_time   the time with reduced clocks, for telemetry and rates
 //!   inventory, telemetry, ecc, mig, processes, topology     one file per section
 //!   rates            the second reading of the counters
 //!   step             the steps of the reading, and their order
 //! ```
 
+mod c2c;
 pub(super) mod cache;
 pub(super) mod device_reader;
 mod ecc;

@@ -154,6 +154,7 @@ impl LinkReader<'_, '_, '_> {
         NvlinkGroup {
             links: vec![number],
             active,
+            traffic_disabled: self.fields.is_traffic_disabled(number),
             version: self.version(number).filter(|version| *version > 0),
             speed_megabytes_per_second: speed,
             remote_type: remote_type.map(|kind| enum_names::link_end(kind).to_owned()),

@@ -22,8 +22,12 @@ const MORE_LINKS: &str = "more nvlinks";
 const LINK_COUNT: u32 = 91;
 /// Number of the GPU's NVLinks that are connected to an NVSwitch.
 const SWITCH_LINK_COUNT: u32 = 147;
-/// State of one link: 0 inactive, 1 active. The value 2 (asleep) is not a state of `nvmlDeviceGetNvLinkState`.
+/// Number of C2C links of the GPU.
+const C2C_LINK_COUNT: u32 = 170;
+/// State of one link: 0 inactive, 1 active, 3 active with disabled traffic. The value 2 (asleep) is not a state of
+/// `nvmlDeviceGetNvLinkState`.
 const STATE: u32 = 165;
+const TRAFFIC_DISABLED: u64 = 3;
 const VERSION: u32 = 166;
 
 /// The values by field and link.
@@ -68,7 +72,8 @@ impl LinkFields {
     }
 
     fn read_by(device: &Device<'_>, reader: &DeviceReader<'_>, function: Function) -> Self {
-        let of_gpu = [NVLINK_SPEED_COMMON, LINK_COUNT, SWITCH_LINK_COUNT].map(|id| FieldKey { id, scope: 0 });
+        let of_gpu =
+            [NVLINK_SPEED_COMMON, LINK_COUNT, SWITCH_LINK_COUNT, C2C_LINK_COUNT].map(|id| FieldKey { id, scope: 0 });
         let of_link = |link: u32| {
             let state = [STATE, VERSION, NVLINK_SPEED].map(|id| FieldKey { id, scope: link });
             state.into_iter().chain((0..=4).filter_map(move |counter| counter_key(counter, link)))
@@ -100,9 +105,19 @@ impl LinkFields {
     pub(in crate::nvml) fn is_active(&self, link: u32) -> Option<bool> {
         match self.value(STATE, link)? {
             0 => Some(false),
-            1 => Some(true),
+            1 | TRAFFIC_DISABLED => Some(true),
             _ => None,
         }
+    }
+
+    /// Returns whether the driver has disabled traffic on a link that is up.
+    pub(in crate::nvml) fn is_traffic_disabled(&self, link: u32) -> bool {
+        self.value(STATE, link) == Some(TRAFFIC_DISABLED)
+    }
+
+    /// Returns the number of C2C links.
+    pub(in crate::nvml) fn c2c_count(&self) -> Option<u32> {
+        u32::try_from(self.value(C2C_LINK_COUNT, 0)?).ok().filter(|count| *count > 0)
     }
 
     /// Returns the NVLink version of a link, as a number of NVML.

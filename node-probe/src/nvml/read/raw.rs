@@ -34,8 +34,10 @@ macro_rules! call {
     };
 }
 
+pub(in crate::nvml) mod hidden;
 pub(in crate::nvml) mod license;
 mod links;
+pub(in crate::nvml) mod newer;
 
 pub(in crate::nvml) use super::raw::links::{common_ancestor, nvlink_error_counter, nvlink_remote_type, p2p_status};
 

@@ -46,7 +46,7 @@ impl Session {
         let NvmlRequest { sections, have, sample_ms, .. } = request;
         let mut counted = Counted::default();
         if sections.contains(&SectionName::Inventory) {
-            send(Answer::Versions(self.versions()));
+            send(Answer::Versions(self.versions(&request.paths)));
         }
         for (section, step) in STEPS.iter().filter(|(section, _)| sections.contains(section)) {
             for gpu in self.gpus.iter().filter(|gpu| !have.contains(&(*section, gpu.identity.index))) {

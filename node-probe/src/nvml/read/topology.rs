@@ -9,7 +9,7 @@ use super::cache::Function;
 use super::device_reader::DeviceReader;
 use super::peer_to_peer::PeerToPeer;
 use super::session::{Gpu, Session};
-use super::{enum_names, fabric, nvlink, raw, value_ranges};
+use super::{c2c, enum_names, fabric, nvlink, raw, value_ranges};
 use crate::nvml::answer::{Pairs, Part};
 
 /// Number of words of the CPU mask for NVML: 4096 CPUs.
@@ -77,6 +77,7 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
         .call("nvmlDeviceGetCpuAffinity", &["cpu_affinity"], || device.cpu_affinity(CPU_WORDS))
         .and_then(|mask| cpu_list(&mask));
     gpu.nvlinks = nvlink::links(device, reader);
+    gpu.c2c = c2c::read(device, reader);
     gpu.fabric =
         reader.call("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric::describe);
     const REPLAYS: &str = "nvmlDeviceGetPcieReplayCounter";

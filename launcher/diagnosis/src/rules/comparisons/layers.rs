@@ -13,6 +13,7 @@ use crate::rules::comparisons::agreement::DISAGREE;
 use crate::rules::comparisons::boards::{GPU_MISSING, SWITCH_MISSING};
 use crate::rules::comparisons::kubernetes;
 use syringe_core::classification::{ActionCode, Class, Severity};
+use syringe_core::facts::inventory::Inventory;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -173,6 +174,11 @@ fn uses_gpus(node: &Node<'_>) -> bool {
 fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     // A DRA driver publishes GPUs that no device plugin registers.
     if pair.missing.id == NOT_REGISTERED.id && node.kubernetes.gpu_dra == Some(true) {
+        return Vec::new();
+    }
+    // A GPU that is excluded from the driver or in the drain state has a device file and is not in NVML.
+    let is_hidden = |inventory: &Inventory| !inventory.excluded.is_empty() || !inventory.draining.is_empty();
+    if pair.missing.id == FILE_WITHOUT_GPU.id && node.inventory().is_some_and(is_hidden) {
         return Vec::new();
     }
     let (Some(from), Some(to)) = (things(node, pair.from), things(node, pair.to)) else { return Vec::new() };

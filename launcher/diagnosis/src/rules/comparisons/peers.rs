@@ -106,6 +106,8 @@ const EQUAL: &[(&str, Rule)] = &[
     ("topology.nvlinks.count", DIFFERS),
     ("topology.nvlinks.version", DIFFERS),
     ("topology.nvlinks.speed_megabytes_per_second", DIFFERS),
+    ("topology.c2c.count", DIFFERS),
+    ("topology.c2c.megabytes_per_second", DIFFERS),
     ("topology.pcie_path.0.max_generation", DIFFERS),
     ("topology.pcie_path.0.max_width", DIFFERS),
     ("topology.pcie_path.1.max_generation", VERSION),
@@ -163,6 +165,9 @@ const OPTIONAL: &[&str] = &[
     "telemetry.throttling.active",
     "ecc.sram",
     "ecc.remapped_rows.histogram",
+    "ecc.remapped_rows.correctable_inactive",
+    "ecc.remapped_rows.uncorrectable_inactive",
+    "ecc.unrepairable_memory",
 ];
 
 /// GPUs of one model.

@@ -28,6 +28,17 @@ rules! {
         means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then, error \
             containment and page offlining keep the row out of use, so that work is not affected.",
         reads "ecc.remapped_rows, xid: 63, 64", in_plan WorkContinues;
+    UNREPAIRABLE: "unrepairable-memory" Fatal Hardware MEMORY_DOC, "The memory has a fault that cannot be repaired",
+        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).",
+        means "The driver reports that a fault in the memory of the GPU cannot be repaired by a remap or a reset.",
+        reads "ecc.unrepairable_memory";
+    REMAP_INACTIVE: "row-remap-inactive" Warning Hardware MEMORY_DOC,
+        "A row remap is recorded but not active, and none is pending",
+        DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and read the state again (snapshot_ecc). If the remap is \
+            still not active, run the NVIDIA field diagnostic on {gpu}.",
+        means "The repair of a bad memory row is recorded, but the hardware does not use it. No remap is pending, so the driver does not \
+            announce that a reset activates it.",
+        reads "ecc.remapped_rows", in_plan WorkContinues;
     REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "A very large number of rows is remapped",
         ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.",
         means "So many rows were replaced that NVIDIA accepts the return of the board.",
@@ -136,6 +147,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             ecc.retired_pages.iter().for_each(|pages| drafts.extend(retired(node, gpu, pages)));
             ecc.sram.iter().for_each(|sram| drafts.extend(sram_threshold(node, gpu, sram)));
             drafts.extend(repairs_waiting(gpu, ecc));
+            drafts.extend(unrepairable(node, gpu, ecc));
         }
         let events = errors(node, gpu);
         // If there is an Xid, the counters are its evidence. Otherwise they are a separate finding.
@@ -153,18 +165,27 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
-    let RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram } = rows;
+    let RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram, .. } = rows;
     let counts = format!("remapped rows: {uncorrectable} for uncorrectable, {correctable} for corrected errors");
+    let inactive = inactive(rows);
     let log = || node.timeline.xids(gpu, &[63, 64]).map(evidence::event).take(2);
     let mut drafts = Vec::new();
     if *failure_occurred {
-        let draft = Draft::on_gpu(REMAP_FAILED, gpu).with_evidence("NVML: row remapping failure flag set");
+        let flag = node
+            .ecc_of(gpu)
+            .is_some_and(|ecc| ecc.unrepairable_memory == Some(true))
+            .then(|| UNREPAIRABLE_FLAG.to_owned());
+        let draft = Draft::on_gpu(REMAP_FAILED, gpu)
+            .with_evidence("NVML: row remapping failure flag set")
+            .with_all_evidence(flag);
         let can_wait = is_lifetime_only(node, gpu);
         drafts.push(Draft { can_wait, ..draft.with_evidence(counts.clone()).with_all_evidence(log()) });
     }
     if *pending {
         let draft = Draft::on_gpu(REMAP_PENDING, gpu).with_evidence("NVML: row remap pending");
-        drafts.push(draft.with_evidence(counts.clone()).with_all_evidence(log()));
+        drafts.push(draft.with_evidence(counts.clone()).with_all_evidence(inactive).with_all_evidence(log()));
+    } else if let Some(inactive) = inactive.filter(|_| rows.uncorrectable_inactive > Some(0)) {
+        drafts.push(Draft::on_gpu(REMAP_INACTIVE, gpu).with_evidence(inactive).with_evidence("none pending"));
     }
     if *uncorrectable >= MAX_REMAPS {
         drafts.push(Draft::on_gpu(REMAP_MANY, gpu).with_evidence(counts.clone()));
@@ -178,6 +199,27 @@ fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
         drafts.push(Draft::on_gpu(REMAP_DONE, gpu).with_evidence(counts).with_evidence("none pending, none failed"));
     }
     drafts
+}
+
+/// The evidence that the driver reports unrepairable memory.
+const UNREPAIRABLE_FLAG: &str = "NVML: unrepairable memory flag set";
+
+/// Returns a finding about unrepairable memory. If a remap failed, that finding has the flag as its evidence.
+fn unrepairable(node: &Node<'_>, gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
+    let remap_failed = ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred);
+    (ecc.unrepairable_memory == Some(true) && !remap_failed).then(|| {
+        let draft = Draft::on_gpu(UNREPAIRABLE, gpu).with_evidence(UNREPAIRABLE_FLAG);
+        Draft { can_wait: is_lifetime_only(node, gpu), ..draft }
+    })
+}
+
+/// Returns the evidence about remaps that are not active. A remap for corrected errors can be inactive because a remap for
+/// uncorrected errors replaced it, so only those for uncorrected errors are a fault.
+fn inactive(rows: &RemappedRows) -> Option<String> {
+    let (correctable, uncorrectable) = (rows.correctable_inactive?, rows.uncorrectable_inactive?);
+    let line =
+        format!("remaps that are not active: {uncorrectable} for uncorrectable, {correctable} for corrected errors");
+    (correctable.max(uncorrectable) > 0).then_some(line)
 }
 
 /// Returns whether worn memory has caused no new error: the log has no severe memory error, and no error was counted
@@ -286,7 +328,8 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     draft = draft.with_all_evidence(node.timeline.consequences(&positions));
     if let Some(ecc) = node.ecc_of(gpu) {
         draft = draft.with_all_evidence(since_load(&ecc.volatile));
-        let failed = ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred);
+        let failed = ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred)
+            || ecc.unrepairable_memory == Some(true);
         draft = if failed || node.timeline.xids(gpu, &[64]).any(exhausted) {
             draft.with_action(
                 ActionCode::ContactVendor,

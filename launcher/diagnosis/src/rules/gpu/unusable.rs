@@ -52,6 +52,16 @@ rules! {
             then bind it.",
         means "The GPU is on the PCI bus, but no driver is bound to it.",
         reads "host.pci_gpus";
+    EXCLUDED: "gpu-excluded" Info Driver NVML_DOC, "GPU is excluded from the driver",
+        None "No action if {gpu} of {node} was excluded on purpose. Otherwise remove it from the setting NVreg_ExcludedGpus of the nvidia \
+            module, and load the driver again.",
+        means "An administrator excluded the GPU from the driver. It is on the PCI bus, but programs cannot use it.",
+        reads "inventory.excluded, host.pci_gpus";
+    DRAINING: "gpu-draining" Warning Driver NVML_DOC, "GPU is in the drain state of the driver",
+        UpdateSoftware "If nobody maintains {gpu} of {node} now, end its drain state (nvidia-smi drain -p ADDRESS -m 0). New programs \
+            cannot use it before.",
+        means "The GPU is in the drain state (nvidia-smi drain). NVML does not list it, and new programs cannot use it.",
+        reads "inventory.draining, host.pci_gpus";
     PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU is passed through to virtual machines",
         None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.",
         means "The GPU is bound to vfio-pci for virtual machines. Containers of this node cannot use it.",
@@ -233,6 +243,12 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     let listed = gpu.index.is_some() || inventory.gpus.iter().any(|other| other.pci_address == gpu.pci);
     if listed || device.in_nvml == Some(true) {
         return None;
+    }
+    if node.is_excluded(gpu.pci.as_ref()) {
+        return Some(Draft::on_gpu(EXCLUDED, gpu).with_evidence("NVML: in the list of excluded GPUs"));
+    }
+    if gpu.pci.as_ref().is_some_and(|address| inventory.draining.contains(address)) {
+        return Some(Draft::on_gpu(DRAINING, gpu).with_evidence("NVML: drain state on"));
     }
     match device.driver.as_deref() {
         Some("vfio-pci") => Some(passthrough(gpu)),

@@ -14,6 +14,17 @@ rules! {
         means "The error correction of an NVLink lets more errors through than DCGM allows (1e-12). The link sends data again or fails \
             under load.",
         reads "topology.nvlinks.bit_error_rates";
+    C2C_DOWN: "c2c-link-down" Critical Fabric NVML_DOC, "Links between the GPU and its CPU are down",
+        DrainAndReboot "Drain {node} and power-cycle it. If the same C2C links of {gpu} stay down, contact the vendor: GPU and CPU are one \
+            module.",
+        means "Some C2C links, which connect the GPU with the CPU of its module, are not active. Traffic to the memory of the CPU is slower or \
+            fails.",
+        reads "topology.c2c";
+    TRAFFIC_OFF: "nvlink-traffic-disabled" Warning Fabric NVML_DOC, "The driver has disabled traffic on NVLinks that are up",
+        Watch "Find out why the software of the fabric (Fabric Manager, the NVLink manager of the rack) gives {gpu} of {node} no traffic on \
+            these links: jobs on several GPUs cannot use them.",
+        means "The links are trained, but the driver does not allow traffic on them.",
+        reads "topology.nvlinks.traffic_disabled";
     DAMAGED: "pcie-packets-damaged" Warning Fabric DEBUG_DOC, "Packets are damaged on the PCIe link of the GPU",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance: the link sends damaged packets again.",
         means "The GPU counts many damaged or rejected packets on its PCIe link: the quality of the link is poor.",
@@ -34,7 +45,24 @@ const DAMAGED_COUNTERS: [&str; 6] = ["naks_received", "naks_sent", "bad_tlp", "b
 const MANY_PER_DAY: u64 = 1000;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    node.answering().flat_map(|gpu| bit_errors(node, gpu).into_iter().chain(damaged(node, gpu))).collect()
+    let of_gpu = |gpu| [bit_errors(node, gpu), damaged(node, gpu), c2c_down(node, gpu), traffic_off(node, gpu)];
+    node.answering().flat_map(of_gpu).flatten().collect()
+}
+
+/// Returns a finding about C2C links that are down. If no C2C link of the node is active, the board does not use them.
+fn c2c_down(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let is_used = |gpu: &Gpu| node.topology_of(gpu)?.c2c.as_ref().map(|links| links.down.len() < links.count as usize);
+    let links = node.topology_of(gpu)?.c2c.as_ref().filter(|links| !links.down.is_empty())?;
+    node.answering().find(|gpu| is_used(gpu) == Some(true))?;
+    let line = format!("C2C links {} of {} are not active", evidence::ranges(&links.down), links.count);
+    Some(Draft::on_gpu(C2C_DOWN, gpu).with_evidence(line))
+}
+
+fn traffic_off(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let groups = node.topology_of(gpu)?.nvlinks.iter().filter(|group| group.traffic_disabled);
+    let links: Vec<u32> = groups.flat_map(|group| group.links.iter().copied()).collect();
+    let line = format!("links {}: active, traffic disabled", evidence::ranges(&links));
+    (!links.is_empty()).then(|| Draft::on_gpu(TRAFFIC_OFF, gpu).with_evidence(line))
 }
 
 fn bit_errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {

@@ -134,3 +134,16 @@ async fn claims_that_cannot_be_listed_are_unknown_with_their_devices() {
         assert!(!answer["resources"].to_string().contains(DRIVER), "{tool}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn a_pod_without_devices_is_told_which_claims_hold_them() {
+    let mut waiting = claiming("b", "d", false);
+    waiting.spec.as_mut().unwrap().node_name = None;
+    waiting.status = serde_json::from_value(json!({"phase": "Pending", "conditions": [{"type": "PodScheduled",
+        "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 cannot allocate all claims."}]}))
+    .unwrap();
+    let fixture = fixture(vec![claim("c", &["gpu-0"], &["a"])], vec![claiming("a", "c", false), waiting]);
+    let answer = Bench::of(fixture).await.ask("explain_gpu_pod", json!({"pod": "b", "namespace": "jobs"})).await;
+    let holder = "claim jobs/c (pod a) holds gpu-0 of gpu.nvidia.com (pool gpu-1)";
+    assert!(answer["summary"].as_str().unwrap().contains(holder), "{answer:#}");
+}

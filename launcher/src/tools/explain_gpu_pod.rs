@@ -42,7 +42,7 @@ use kube_read::objects::pod_facts;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::objects::scheduling_joins::half_requests;
 use kube_read::reads::pod::ReadPod;
-use kube_read::reads::{candidate_nodes, linked_pods, owned_pods, pod, pod_log};
+use kube_read::reads::{candidate_nodes, linked_pods, owned_pods, pod, pod_log, resource_claims};
 use syringe_macros::omit;
 
 /// Maximum number of findings about the node in one answer.
@@ -589,6 +589,11 @@ impl PendingPod {
             }
         };
         let message = scheduler_message.as_deref();
+        if scheduler_message.as_deref().is_some_and(|message| message.contains("claim")) {
+            let holders =
+                call.with_deadline("Reading claims", async { Ok(resource_claims::holders(connection).await) });
+            pod.claim_holders = holders.await.unwrap_or_default();
+        }
         let not_offered = candidate_nodes::not_offered(connection, object, &candidates, message, call.time_left());
         let not_offered = call.with_deadline("Reading the nodes", async { Ok(not_offered.await) }).await.ok().flatten();
         let (not_offered, linked) = not_offered.unzip();

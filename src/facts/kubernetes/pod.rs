@@ -95,6 +95,8 @@ pub struct PodFacts {
     /// Pods that hold GPUs for which the pod may wait: pods of the same rollout or controller, and pods that are being
     /// deleted.
     pub gpu_holders: Vec<GpuHolder>,
+    /// Claims that hold devices for which the pod may wait, in words.
+    pub claim_holders: Vec<String>,
     /// Devices whose UUIDs are in annotations of the pod, each with the node that has the device.
     pub bound_devices: Vec<BoundDevice>,
     /// Resources that the pod requests without a second resource that the device plugin requires: (requested, missing).

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use syringe_core::text::clean;
 
-use crate::objects::dra::{AllocatedDevice, Claim, Device, DeviceName, is_gpu_driver};
+use crate::objects::dra::{AllocatedDevice, Claim, Device, DeviceName};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -104,10 +104,11 @@ pub struct Consumer {
 }
 
 impl SlimClaim {
-    pub fn into_claim(self) -> Claim {
+    /// Returns the claim with its devices of the drivers for which `is_of` is true.
+    pub fn into_claim(self, is_of: fn(&str) -> bool) -> Claim {
         let Self { metadata, status } = self;
         let results = status.allocation.unwrap_or_default().devices.results;
-        let given = results.into_iter().filter(|result| is_gpu_driver(&result.driver)).map(|result| AllocatedDevice {
+        let given = results.into_iter().filter(|result| is_of(&result.driver)).map(|result| AllocatedDevice {
             name: DeviceName { driver: result.driver, pool: result.pool, device: result.device },
             admin_access: result.admin_access.unwrap_or(false),
         });

@@ -95,6 +95,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         capacity_shortage: None,
         gpu_holders: Vec::new(),
         bound_devices: Vec::new(),
+        claim_holders: Vec::new(),
         half_requests: Vec::new(),
         pending_resource_claims: pending_resource_claims(pod),
         scheduler: scheduler(pod),

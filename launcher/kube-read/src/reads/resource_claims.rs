@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use kube::core::Status;
 use serde::Deserialize;
+use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
 use crate::Failure;
@@ -46,7 +47,7 @@ async fn everything(connection: &Connection, version: &str, node: Option<&str>) 
     if devices.is_empty() {
         return Ok(None);
     }
-    let claims = claims(connection, version).await?;
+    let claims = claims(connection, version, is_gpu_driver).await?;
     Ok(Some(Dra::new(devices, claims)))
 }
 
@@ -110,7 +111,40 @@ async fn devices(
     Ok(newest(slices.await?))
 }
 
-async fn claims(connection: &Connection, version: &str) -> Result<HashMap<(String, String), Claim>, Failure> {
+/// Maximum number of claims that are named as holders of devices.
+const NAMED: usize = 4;
+
+/// Returns the claims that hold devices of NVIDIA's drivers, each in words: `claim ml/train (pod train-0) holds channel-0 of
+/// compute-domain.nvidia.com (pool gb-1)`. Empty if they could not be read.
+pub async fn holders(connection: &Connection) -> Vec<String> {
+    let Ok(Some(version)) = served(connection, &mut Vec::new()).await else { return Vec::new() };
+    let Ok(claims) = claims(connection, version, |driver| driver.contains("nvidia")).await else { return Vec::new() };
+    let mut claims: Vec<Claim> = claims.into_values().collect();
+    claims.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    let in_words = |claim: &Claim| {
+        let pods = if claim.reserved_for.is_empty() {
+            "no pod".to_owned()
+        } else {
+            format!("pod {}", claim.reserved_for.join(", "))
+        };
+        let devices = claim.devices.iter().take(NAMED).map(|device| {
+            let DeviceName { driver, pool, device } = &device.name;
+            format!("{device} of {driver} (pool {pool})")
+        });
+        let devices = devices.collect::<Vec<_>>().join(", ");
+        clean(&format!("claim {}/{} ({pods}) holds {devices}", claim.namespace, claim.name), MAX_HOLDER)
+    };
+    claims.iter().take(NAMED).map(in_words).collect()
+}
+
+/// Maximum length of a claim with its devices.
+const MAX_HOLDER: usize = 300;
+
+async fn claims(
+    connection: &Connection,
+    version: &str,
+    is_of: fn(&str) -> bool,
+) -> Result<HashMap<(String, String), Claim>, Failure> {
     let query = Query {
         what: "Listing resource claims",
         path: &format!("/apis/resource.k8s.io/{version}/resourceclaims"),
@@ -118,7 +152,7 @@ async fn claims(connection: &Connection, version: &str) -> Result<HashMap<(Strin
         fields: None,
     };
     pagination::fold(connection, &query, HashMap::new, |claims, claim: SlimClaim| {
-        let claim = claim.into_claim();
+        let claim = claim.into_claim(is_of);
         if !claim.devices.is_empty() {
             claims.insert((claim.namespace.clone(), claim.name.clone()), claim);
         }

@@ -157,3 +157,14 @@ fn a_stopped_process_is_a_problem() {
     let explained = explain(&pod, Some((&report, &crate::diagnose(&report, &Default::default()))), None);
     assert!(explained.cause == Cause::Application && explained.summary.contains("stopped (state T)"), "{explained:?}");
 }
+
+#[test]
+fn claims_that_hold_devices_are_named_for_a_pod_whose_claims_cannot_be_allocated() {
+    let holder = "claim ml/worker-0 (pod worker-0) holds channel-0 of compute-domain.nvidia.com (pool gb-1)";
+    let pod =
+        |message: &str| PodFacts { message: Some(message.into()), claim_holders: vec![holder.into()], ..waiting() };
+    let explained = explain(&pod("0/1 nodes are available: 1 cannot allocate all claims."), None, None);
+    assert!(explained.summary.contains(holder), "{explained:?}");
+    let other = explain(&pod("0/1 nodes are available: 1 Insufficient memory."), None, None);
+    assert!(!other.summary.contains(holder), "{other:?}");
+}

@@ -168,7 +168,7 @@ mod tests {
     const OF_A_TYPE: &str = "action.code action.outcome affected_gpus.pci_address affected_gpus.status archive.taken_at cards_without_ports.pci_address cause certainty changes.kind \
              changes.severity checked \
              containers.role events.first events.kind events.last events.not_before events.occurrences \
-             events.pci_address findings.action findings.class findings.severity gpudirect.acs_root_ports gpudirect.acs_switch_ports gpus.pci_address gpus.recovery_action gpus.status health.status kernel_log.from \
+             events.pci_address findings.action findings.class findings.severity gpudirect.acs_root_ports gpudirect.acs_switch_ports gpus.pci_address gpus.recovery_action gpus.status health.status inventory.draining inventory.excluded kernel_log.from \
              kernel_log.to kinds.severity kubernetes.lease_renewed lost.pci_address nics.pci_address node_findings.class node_findings.severity nodes.earlier_at nodes.later_at nodes.urgency \
              nodes.verdict \
              not_requested now.not_read now.recovery_action nvlinks.remote_pci_address overall_health partly_checked pcie_path.pci_address \

@@ -140,7 +140,7 @@ fn a_line_that_belongs_to_an_xid_is_an_error_where_no_xid_is() {
 #[test]
 fn unrecognized_error_lines_rule_out_healthy() {
     for text in [
-        "NVRM: GPU 0000:5d:00.0: GPU does not have the necessary power cables connected.",
+        "NVRM: GPU 0000:5d:00.0: a power cable of the GPU is loose.",
         "nvidia: failed with an error of a new kind",
         "nvidia-nvswitch3: fatal error: device unusable",
         "NVRM:Xid (PCI:0000:5d:00): 79, x",

@@ -48,6 +48,9 @@ mod syslog;
 mod text_boots;
 mod value_by_address;
 pub mod window;
+
+/// Sub-code of a failed initialization: the auxiliary power cables of the GPU are not connected.
+pub const NO_POWER: &str = "no auxiliary power";
 mod xid_extra_lines;
 mod xid_frame;
 mod xid_text;

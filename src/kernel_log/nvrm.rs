@@ -48,6 +48,8 @@ fn about_gpu(pci: PciAddress, rest: &str) -> Option<Parsed> {
     }
     let mut line = if rest.contains("has fallen off the bus") {
         Line::of(Kind::OffBus)
+    } else if rest.contains("does not have the necessary power cables") {
+        Line { sub_code: Some(crate::kernel_log::NO_POWER.to_owned()), ..Line::of(Kind::RmInitFailed) }
     } else if rest.contains("RmInitAdapter failed") || rest.contains("rm_init_adapter failed") {
         init_failed(rest)
     } else {

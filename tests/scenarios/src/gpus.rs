@@ -22,6 +22,17 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(when, "NVRM: GPU 0000:38:00.0: rm_init_adapter failed, device minor number 1")
                     .not_in_nvml(1)
             }),
+        fatal("no-power-cable", "The driver reports that the auxiliary power cables of GPU 1 are not connected.")
+            .must(finding("gpu-init-failed").evidence(["no auxiliary power"]))
+            .must_not(["gpu-off-bus", "gpu-missing-from-nvml"])
+            .node(|| {
+                let when = ago(days(12)) + seconds(61);
+                let power = "NVRM: GPU 0000:38:00.0: GPU does not have the necessary power cables connected.";
+                l40s(4)
+                    .kernel_line(when, power)
+                    .kernel_line(when, "NVRM: GPU 0000:38:00.0: RmInitAdapter failed! (0x24:0x1c:1450)")
+                    .not_in_nvml(1)
+            }),
         fatal("off-bus-at-probe", "GPU 1 was off the bus when the driver probed it.")
             .must(finding("gpu-off-bus").evidence(["fallen off the bus", "NVML lists 3 GPUs, PCI lists 4"]))
             .must_not(["xid-history"])

@@ -41,6 +41,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("process-uninterruptible")
             .must_not(any_warning_and(["process-stuck"]))
             .node(|| h100(2).job(1, |process| wait(process, 41_402, "pt_data_worker", "folio_wait_bit_common"))),
+        warning(
+            "thread-waits-for-nfs",
+            "A blocked thread waits for a file server that does not respond, not for the driver.",
+        )
+        .must("process-uninterruptible")
+        .must("remote-storage-not-responding")
+        .must_not(["process-stuck", "class:hardware", "severity:critical"])
+        .node(|| {
+            h100(2)
+                .job(1, |process| wait(process, 41_390, "cuda-EvtHandlr", "rpc_wait_bit_killable"))
+                .kernel_line(ago(minutes(9)), "nfs: server 10.20.0.5 not responding, still trying")
+                .kernel_line(ago(minutes(8)), BLOCKED)
+        }),
         unknown("counters-refused", "NVML returns an error for the error counters of GPU 1.")
             .must_not(ANY_WARNING)
             .node(|| {

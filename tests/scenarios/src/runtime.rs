@@ -59,6 +59,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(ANY_WARNING)
             .cluster(offered())
             .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary())),
+        warning_for_pods(
+            "runtime-program-removed",
+            "The container toolkit was removed, but its handler is still configured.",
+        )
+        .must(finding("runtime-binary-missing").severity(Warning))
+        .must_not(NOT_HARDWARE)
+        .more()
+        .cluster(offered())
+        .node(|| {
+            let runtime = containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary().without_toolkit();
+            registered(runtime.with(|runtime| runtime.cdi_enabled = Some(false)))
+                .host(|host| (host.container_toolkit, host.cdi_spec) = (None, None))
+        }),
         critical_for_pods("runtime-handler-without-a-type", "A drop-in of an older toolkit does not set runtime_type.")
             .must(finding("runtime-handler-incomplete").evidence(["no runtime_type", "99-nvidia.toml"]))
             .must_not(NOT_HARDWARE)

@@ -131,9 +131,9 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
         return stage(Stage::Runtime, StageState::Ok, ready(pod));
     }
     let host = node.host();
-    let handler = host
-        .and_then(|host| host.container_runtime.as_ref())
-        .and_then(|runtime| runtime.handlers.iter().find(|handler| handler.is_nvidia()));
+    let handler = host.and_then(|host| host.container_runtime.as_ref()).and_then(|runtime| {
+        runtime.handlers.iter().find(|handler| handler.is_nvidia() && handler.binary_exists != Some(false))
+    });
     let cdi = host.and_then(|host| host.cdi.as_ref());
     // A file name does not show that the file is a valid specification. If the probe reads specifications, only those
     // that it read count.

@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::input::node::{Gpu, Node};
+use syringe_core::facts::Availability;
+use syringe_core::section_name::SectionName;
 
 /// Values by the name of the section and the path inside the entry of the GPU. Fields without a value are absent.
 pub(crate) type Fields = BTreeMap<String, Value>;
@@ -25,7 +27,10 @@ pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
         let sum = [rows.max, rows.high, rows.partial, rows.low, rows.none].map(u64::from).iter().sum::<u64>();
         fields.insert("ecc.remapped_rows.histogram.sum".to_owned(), sum.into());
     }
-    if let Some(topology) = node.topology_of(gpu) {
+    let is_unread = |field: &str| {
+        gpu.index.is_some_and(|index| node.availability(SectionName::Topology, index, field) == Availability::Unread)
+    };
+    if let Some(topology) = node.topology_of(gpu).filter(|_| !is_unread("nvlinks")) {
         let links = &topology.nvlinks;
         let count = links.iter().map(|group| group.links.len()).sum::<usize>();
         let mut computed = |name: &str, value: Value| drop(fields.insert(format!("topology.{name}"), value));

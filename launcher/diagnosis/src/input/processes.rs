@@ -52,7 +52,9 @@ pub(crate) enum StuckReason<'a> {
 
 /// Returns why the process is stuck: the kernel reports its task as blocked, or a GPU of the process is lost or hangs.
 pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
-    if let Some(event) = node.timeline.of_kind(Kind::HungTask).find(|event| is_blocked(node, process, event)) {
+    // The line of the kernel shows how long a task has waited, and not where. The wait channel shows the place.
+    let hung = node.timeline.of_kind(Kind::HungTask).find(|event| is_blocked(node, process, event));
+    if let Some(event) = hung.filter(|_| !waits_outside_driver(process)) {
         return Some(StuckReason::KernelEvent(event));
     }
     let held = open_unresponsive_gpu(node, process);
@@ -69,6 +71,64 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
     fault.map(StuckReason::KernelEvent).or_else(gone)
+}
+
+/// Prefixes of kernel functions that wait for a disk, a file system or the network.
+const DISK_OR_NETWORK: [&str; 46] = [
+    "io_schedule",
+    "folio_",
+    "wait_on_",
+    "__wait_on_",
+    "blk",
+    "bio_",
+    "submit_bio",
+    "jbd2",
+    "ext4_",
+    "xfs_",
+    "xlog_",
+    "btrfs_",
+    "nfs",
+    "rpc_",
+    "request_wait_answer",
+    "fuse_",
+    "ceph_",
+    "cifs_",
+    "smb",
+    "ptlrpc",
+    "ll_",
+    "osc_",
+    "ldlm_",
+    "cxi",
+    "gpfs",
+    "cfs_",
+    "beegfs",
+    "nvme",
+    "nvmet",
+    "nvdimm",
+    "nvram",
+    "balance_dirty",
+    "filemap_",
+    "dm_",
+    "md_",
+    "raid",
+    "vfs_",
+    "iomap_",
+    "squashfs",
+    "ovl_",
+    "sync_",
+    "__lock_page",
+    "lock_page",
+    "tcp_",
+    "sk_",
+    "virtio",
+];
+
+/// Returns whether all threads of the process wait in a kernel function of a disk or of the network. Any other kernel
+/// function may belong to the NVIDIA driver.
+pub(crate) fn waits_outside_driver(process: &GpuProcess) -> bool {
+    let of_driver = |place: &str| !DISK_OR_NETWORK.iter().any(|prefix| place.starts_with(prefix));
+    let mut places = process.waiting_threads().map(|thread| thread.waits_in.as_deref()).peekable();
+    places.peek().is_some() && places.all(|place| place.is_some_and(|place| !of_driver(place)))
 }
 
 /// Maximum difference between the times of one event in the kernel log and in the process list.

@@ -12,7 +12,7 @@ use crate::evidence;
 use crate::input::gpu::Gpu;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
-use syringe_core::kernel_log::catalogue::Ageing;
+use syringe_core::kernel_log::catalogue::{self, Ageing};
 use syringe_core::kernel_log::event_meaning;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
@@ -204,6 +204,18 @@ const BEFORE_LOAD: &str = "before the driver was last loaded";
 /// Pairs of Xids. The first Xid ends the state that the second Xid reported.
 const ENDS: [(u32, u32); 1] = [(162, 163)];
 
+/// Returns whether an SXid reports the end of what another SXid of the same switch reported. The names of the codes show this.
+fn ends_sxid(end: &KernelEvent, event: &KernelEvent) -> bool {
+    let name = |event: &KernelEvent| {
+        let code = event.code.filter(|_| event.kind == Kind::Sxid)?;
+        Some(catalogue::sxid(code)?.mnemonic)
+    };
+    let begun = name(event).and_then(|name| name.strip_suffix("_START"));
+    begun.is_some()
+        && name(end).and_then(|name| name.strip_suffix("_END")) == begun
+        && end.pci_address == event.pci_address
+}
+
 fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids: &[&String]) -> Option<&'static str> {
     // A reboot does not end a lasting state of the board.
     if event_meaning::of(event).is_some_and(|meaning| meaning.ageing == Ageing::Permanent) && is_here(event, all, uuids)
@@ -236,8 +248,9 @@ fn repair(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> O
     if reset.is_some_and(|reset| last < reset) {
         return Some("before the GPU was last reset");
     }
-    let end =
-        |other: &&&KernelEvent| ENDS.iter().any(|(end, begin)| is_xid(other, &[*end]) && is_xid(event, &[*begin]));
+    let end = |other: &&&KernelEvent| {
+        ENDS.iter().any(|(end, begin)| is_xid(other, &[*end]) && is_xid(event, &[*begin])) || ends_sxid(other, event)
+    };
     let ended = same_boot().filter(end).filter(|other| same_gpu(other, event)).filter_map(|other| other.ordered_at());
     ended.max().is_some_and(|end| last <= end).then_some("before its end was logged")
 }
@@ -415,6 +428,18 @@ mod tests {
         let of = |pid| KernelEvent { pid: Some(pid), ..xid(43, 2) };
         assert_eq!(open(&report(vec![kill.clone(), of(7)])), [0; 0]);
         assert_eq!(open(&report(vec![kill, of(8)])), [43]);
+    }
+
+    #[test]
+    fn the_end_of_a_thermal_event_of_a_switch_makes_it_history() {
+        let of = |code, second, switch: &str| KernelEvent {
+            kind: Kind::Sxid,
+            pci_address: PciAddress::parse(switch),
+            ..xid(code, second)
+        };
+        assert_eq!(open(&report(vec![of(10004, 0, "07:00.0"), of(10005, 300, "07:00.0")])), [10005]);
+        assert_eq!(open(&report(vec![of(10004, 0, "07:00.0"), of(10005, 300, "08:00.0")])), [10004, 10005]);
+        assert_eq!(open(&report(vec![of(10005, 0, "07:00.0"), of(10004, 300, "07:00.0")])), [10005, 10004]);
     }
 
     #[test]

@@ -350,7 +350,11 @@ pub(crate) fn older_than_the_driver(case: &Case<'_>) -> Option<Explanation> {
 
 /// Explains a pod that Kubernetes has ended or is ending: preempted, evicted because of a taint, drained, or deleted.
 pub(crate) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
-    stays_terminating(case).or_else(|| by_event(case)).or_else(|| by_condition(case)).or_else(|| by_deletion(case))
+    ends_in_grace(case)
+        .or_else(|| stays_terminating(case))
+        .or_else(|| by_event(case))
+        .or_else(|| by_condition(case))
+        .or_else(|| by_deletion(case))
 }
 
 const NOT_OF_GPU: &str = "This is not a GPU problem.";
@@ -459,6 +463,24 @@ pub(crate) fn after_completion(case: &Case<'_>) -> Option<Explanation> {
     Some(
         case.explain(Cause::None, Certainty::Likely, what).with_evidence(message).with_action(ActionCode::None, advice),
     )
+}
+
+/// Explains a pod that is being deleted and whose grace period is not over.
+fn ends_in_grace(case: &Case<'_>) -> Option<Explanation> {
+    let deleted = case.pod.deleted.filter(|_| case.failed().is_none())?;
+    let now = case.report?.taken_at?;
+    let grace = SignedDuration::from_secs(case.pod.grace_seconds.unwrap_or(DEFAULT_GRACE));
+    let left = grace.saturating_sub(now.duration_since(deleted));
+    let is_told = case.pod.disruption.is_some()
+        || case.events(&["Preempted", "Evicted", "TaintManagerEviction", "FailedKillPod"]).next().is_some();
+    (left.is_positive() && !is_told).then(|| {
+        let what = format!(
+            "its deletion was requested at {deleted:.0}, and {} s of its grace period are left",
+            left.as_secs()
+        );
+        let advice = "Wait until the grace period is over. Its GPUs are free when its processes have ended.";
+        case.explain(Cause::None, Certainty::Likely, what).with_action(ActionCode::None, advice)
+    })
 }
 
 /// A pod that still exists this long after its grace period does not end without help.

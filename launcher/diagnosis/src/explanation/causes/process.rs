@@ -10,7 +10,7 @@ use crate::explanation::causes::{
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding, Plan, Urgency};
-use crate::input::processes::Stuck;
+use crate::input::processes::{Stuck, waits_outside_driver};
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use crate::messages::{elsewhere, owners};
@@ -176,6 +176,20 @@ pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
         .deleted
         .zip(case.report.and_then(|report| report.taken_at))
         .map(|(deleted, now)| now.duration_since(deleted));
+    if let Some(process) =
+        waiting.iter().find(|process| waits_outside_driver(process)).filter(|_| case.pod.phase == "Running")
+    {
+        let storage = case.all_findings().find(|finding| finding.id == "remote-storage-not-responding");
+        let what = "its process waits for storage or the network (state D), and not in the NVIDIA driver";
+        let advice = "Restore the file server or the disk first: the process then continues or ends. Reboot the node only if that is not possible.";
+        return Some(
+            case.explain(Cause::Node, Certainty::Likely, what)
+                .with_evidence([in_words(process)])
+                .with_evidence(storage.map(finding_quote))
+                .with_evidence(storage.into_iter().flat_map(|finding| finding.evidence.iter().take(2).cloned()))
+                .with_action(ActionCode::Watch, advice),
+        );
+    }
     if !waiting.is_empty() && deleted.is_some_and(|age| age > LONG_TERMINATING) {
         let explained = case.explain(
             Cause::Node,

@@ -168,3 +168,19 @@ fn claims_that_hold_devices_are_named_for_a_pod_whose_claims_cannot_be_allocated
     let other = explain(&pod("0/1 nodes are available: 1 Insufficient memory."), None, None);
     assert!(!other.summary.contains(holder), "{other:?}");
 }
+
+#[test]
+fn a_pod_within_its_grace_period_ends_by_itself() {
+    let (pod, report) = running("S", Vec::new());
+    let taken_at = report.taken_at.expect("a time");
+    let of = |seconds| {
+        let pod = PodFacts {
+            deleted: Some(taken_at - jiff::SignedDuration::from_secs(seconds)),
+            grace_seconds: Some(60),
+            ..pod.clone()
+        };
+        explain(&pod, Some((&report, &crate::diagnose(&report, &Default::default()))), None)
+    };
+    assert!(of(40).cause == Cause::None && of(40).summary.contains("20 s of its grace period"), "{:?}", of(40));
+    assert!(!of(7200).summary.contains("grace period are left"), "{:?}", of(7200));
+}

@@ -79,12 +79,34 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     };
     let mut drafts: Vec<Draft> =
         used(node.kubernetes, runtime).iter().filter_map(|used| handler(node, runtime, used)).collect();
+    drafts.extend(unused_handler(node, runtime));
     if drafts.is_empty() {
         drafts.extend(not_loaded(node, runtime));
         drafts.extend(plugin_runtime(node, runtime));
     }
     drafts.extend(restarted(node, runtime));
     drafts
+}
+
+/// Finds a handler of NVIDIA that no pod uses now and whose program does not exist, if the node has no other way to give GPUs to
+/// containers: no program of the container toolkit, and no CDI in the runtime.
+fn unused_handler(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
+    if node.host()?.container_toolkit.is_some() || runtime.cdi_enabled != Some(false) {
+        return None;
+    }
+    let used: Vec<String> = used(node.kubernetes, runtime).into_iter().map(|used| used.handler).collect();
+    let is_broken = |handler: &&RuntimeHandler| {
+        handler.is_nvidia() && handler.binary_exists == Some(false) && !used.contains(&handler.name)
+    };
+    let handler = runtime.handlers.iter().find(is_broken)?;
+    let binary = evidence::data(handler.binary.as_deref().unwrap_or_default());
+    let name = evidence::data(&handler.name);
+    Some(
+        Draft::on_node(BINARY_MISSING)
+            .with_severity(Severity::Warning)
+            .with_evidence(format!("{}: handler {name} runs {binary}, which does not exist", configuration(runtime)))
+            .with_evidence("no pod of the node uses the handler now, and the node has no other container toolkit"),
+    )
 }
 
 /// If a service restarted more recently than this, current errors of pods may be caused by the restart.

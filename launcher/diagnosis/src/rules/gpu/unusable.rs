@@ -14,6 +14,7 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::gpu_names::GpuNames;
+use syringe_core::kernel_log::NO_POWER;
 use syringe_core::nvml_codes as codes;
 
 rules! {
@@ -345,6 +346,7 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if events.is_empty() {
         return None;
     }
+    let draft = for_missing_power(draft, &events);
     if !works {
         // If the GPU responds, the driver initialized it later, and a reset is sufficient.
         let draft = if node.is_readable(gpu) { draft.with_meaning(&aging::worst(&events)) } else { draft };
@@ -354,6 +356,15 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let severity = if old { Severity::Info } else { Severity::Warning };
     let watch = "No action now: NVML can read {gpu} of {node}. Watch whether it fails to initialize again.";
     Some(draft.with_severity(severity).with_evidence("NVML can read the GPU now").with_action(ActionCode::Watch, watch))
+}
+
+const CONNECT_POWER: &str = "Power {node} off when it is drained, connect the auxiliary power cables of {gpu}, check the power supply and the riser, \
+     and start {node}.";
+
+/// Sets the action for a GPU whose auxiliary power cables are not connected according to the driver.
+fn for_missing_power(draft: Draft, events: &[&KernelEvent]) -> Draft {
+    let lacks_power = events.iter().any(|event| event.sub_code.as_deref() == Some(NO_POWER));
+    if lacks_power { draft.with_action(ActionCode::CheckCabling, CONNECT_POWER) } else { draft }
 }
 
 /// Returns a finding from lines without an address. Older drivers log only the minor number of the GPU, or nothing.
@@ -375,7 +386,7 @@ fn uninitialized(node: &Node<'_>, gpu: &Gpu) -> Draft {
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
     let probe = node.timeline.of_kind(Kind::ProbeFailed).map(evidence::event);
     let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };
-    Draft::on_gpu(rule, gpu)
+    for_missing_power(Draft::on_gpu(rule, gpu), &events)
         .with_events(events)
         .with_evidence("bound to the nvidia driver on PCI, missing from NVML")
         .with_all_evidence(counted(node))

@@ -6,7 +6,7 @@
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
 use crate::input::pods_match::matching_fails;
-use crate::input::processes::{MIN_BYTES, StuckReason, is_service, stuck_reason};
+use crate::input::processes::{MIN_BYTES, StuckReason, is_service, stuck_reason, waits_outside_driver};
 use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -109,7 +109,10 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     }
     (process.state.as_deref() == Some("Z")).then(|| {
         let parent = process.parent_pid.map(|parent| format!("parent: pid {parent}"));
-        draft(ZOMBIE, process).with_evidence("state Z").with_all_evidence(parent)
+        let draft = draft(ZOMBIE, process).with_evidence("state Z").with_all_evidence(parent);
+        // A zombie that never used a GPU holds nothing.
+        let has_used_gpu = !process.uses.is_empty() || !process.open_device_files.is_empty();
+        if has_used_gpu { draft } else { draft.with_severity(Severity::Info) }
     })
 }
 
@@ -177,64 +180,6 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
 fn is_being_deleted(node: &Node<'_>, process: &GpuProcess) -> bool {
     let pods = node.kubernetes.gpu_pods.iter().flatten();
     process.pod_uid.as_ref().is_some_and(|uid| pods.filter(|pod| pod.uid == *uid).any(|pod| pod.deleting))
-}
-
-/// Prefixes of kernel functions that wait for a disk, a file system or the network.
-const DISK_OR_NETWORK: [&str; 46] = [
-    "io_schedule",
-    "folio_",
-    "wait_on_",
-    "__wait_on_",
-    "blk",
-    "bio_",
-    "submit_bio",
-    "jbd2",
-    "ext4_",
-    "xfs_",
-    "xlog_",
-    "btrfs_",
-    "nfs",
-    "rpc_",
-    "request_wait_answer",
-    "fuse_",
-    "ceph_",
-    "cifs_",
-    "smb",
-    "ptlrpc",
-    "ll_",
-    "osc_",
-    "ldlm_",
-    "cxi",
-    "gpfs",
-    "cfs_",
-    "beegfs",
-    "nvme",
-    "nvmet",
-    "nvdimm",
-    "nvram",
-    "balance_dirty",
-    "filemap_",
-    "dm_",
-    "md_",
-    "raid",
-    "vfs_",
-    "iomap_",
-    "squashfs",
-    "ovl_",
-    "sync_",
-    "__lock_page",
-    "lock_page",
-    "tcp_",
-    "sk_",
-    "virtio",
-];
-
-/// Returns whether all threads of the process wait in a kernel function of a disk or of the network. Any other kernel
-/// function may belong to the NVIDIA driver.
-fn waits_outside_driver(process: &GpuProcess) -> bool {
-    let of_driver = |place: &str| !DISK_OR_NETWORK.iter().any(|prefix| place.starts_with(prefix));
-    let mut places = process.waiting_threads().map(|thread| thread.waits_in.as_deref()).peekable();
-    places.peek().is_some() && places.all(|place| place.is_some_and(|place| !of_driver(place)))
 }
 
 /// Returns whether the name belongs to an NVIDIA function or task. Kernel names for NVMe disks and non-volatile memory

@@ -139,8 +139,8 @@ pub(crate) async fn read(
     }
 }
 
-/// Reads a name that is not the name of a node: a NodeClaim or Machine, or a node that was deleted or never joined.
-/// Fails if the API has no data about the name.
+/// Reads the data about a name for which no Node object exists: of a NodeClaim or Machine, or of a node that was
+/// deleted or never joined. Fails if the API has no data about the name.
 async fn read_machine(
     call: &CallContext,
     connection: &Connection,

@@ -1,4 +1,4 @@
-//! `read`: reads ResourceSlices and ResourceClaims in the newest supported API version that the cluster serves.
+//! `read`, `holders`: read ResourceSlices and ResourceClaims in the newest supported API version that the cluster serves.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   subprocess       starts a child process that calls NVML, and reads its answers
 //!   subprocess_main  the code of the child process
-//!   sections         joins the answers to sections
+//!   sections         combines the answers into sections
 //!   supervisor       watches the processes: continues without a GPU that makes a process hang or crash
 //! ```
 

@@ -77,8 +77,8 @@ impl Session {
         deadline: Instant,
     ) -> Result<Self, Problem> {
         let NvmlRequest { paths, sections, without, .. } = request;
-        // If a GPU is left out because it hangs, the initialization must tolerate GPUs that do not attach: it would
-        // also hang at this GPU.
+        // If a GPU is left out because it hangs, NVML is initialized without attaching GPUs. The usual initialization
+        // would also hang at this GPU.
         let (nvml, library) = library::open(libraries, paths, &recorder, !without.is_empty())?;
         let count = {
             let _current = recorder.record("nvmlDeviceGetCount_v2", None, None);

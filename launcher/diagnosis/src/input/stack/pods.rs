@@ -1,4 +1,5 @@
 //! `FailingPod`: a pod of NVIDIA's stack that does not become ready, with its age, container, warning, messages and commands.
+//! Also the functions about the state and age of such pods.
 
 use jiff::{SignedDuration, Timestamp};
 

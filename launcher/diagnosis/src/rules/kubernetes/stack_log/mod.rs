@@ -655,8 +655,8 @@ mod tests {
         }
     }
 
-    /// Creates a node on which every counter-fact is true: the driver works, on Ubuntu without Secure Boot, with
-    /// NVIDIA's runtime.
+    /// Creates a report in which all facts about the driver, the system and the runtime contradict a cause: the driver
+    /// works, on Ubuntu without Secure Boot, with NVIDIA's runtime.
     fn working_report(log: StackLog) -> Report {
         let driver = DriverVersions {
             loaded: Some("570.1".into()),

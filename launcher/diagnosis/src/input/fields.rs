@@ -27,10 +27,10 @@ pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
         let sum = [rows.max, rows.high, rows.partial, rows.low, rows.none].map(u64::from).iter().sum::<u64>();
         fields.insert("ecc.remapped_rows.histogram.sum".to_owned(), sum.into());
     }
-    let is_unread = |field: &str| {
-        gpu.index.is_some_and(|index| node.availability(SectionName::Topology, index, field) == Availability::Unread)
-    };
-    if let Some(topology) = node.topology_of(gpu).filter(|_| !is_unread("nvlinks")) {
+    let has_unread_links = gpu
+        .index
+        .is_some_and(|index| node.availability(SectionName::Topology, index, "nvlinks") == Availability::Unread);
+    if let Some(topology) = node.topology_of(gpu).filter(|_| !has_unread_links) {
         let links = &topology.nvlinks;
         let count = links.iter().map(|group| group.links.len()).sum::<usize>();
         let mut computed = |name: &str, value: Value| drop(fields.insert(format!("topology.{name}"), value));

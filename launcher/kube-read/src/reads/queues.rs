@@ -81,7 +81,9 @@ pub async fn of_pod(connection: &Connection, namespace: &str, pod: &Pod) -> Vec<
         let (objects, kueue, told) = tokio::join!(objects, kueue, told);
         let objects =
             objects.into_iter().filter_map(|found| if let Found::Some(object) = found { Some(object) } else { None });
-        newest(objects.flat_map(|object| problems(&object)).chain(told.into_iter().flatten()).chain(kueue).collect())
+        most_specific(
+            objects.flat_map(|object| problems(&object)).chain(told.into_iter().flatten()).chain(kueue).collect(),
+        )
     };
     timeout(TIME, read).await.unwrap_or_default()
 }
@@ -98,7 +100,7 @@ pub async fn of_owner(connection: &Connection, namespace: &str, owner: &NamedOwn
         owners(workload)
             .any(|one| one["name"] == owner.name.as_str() && owner.kind.is_none_or(|kind| one["kind"] == kind))
     };
-    let read = async { newest(kueue(connection, namespace, None, is_own).await) };
+    let read = async { most_specific(kueue(connection, namespace, None, is_own).await) };
     timeout(TIME, read).await.unwrap_or_default()
 }
 
@@ -189,7 +191,8 @@ fn problem(kind: &str, name: &str, reason: &str, message: &str, time: Option<jif
     PodEvent { time, reason, message, count: 1, field: String::new(), warning: true }
 }
 
-fn newest(mut problems: Vec<PodEvent>) -> Vec<PodEvent> {
+/// Returns the last problems, which are the most specific ones.
+fn most_specific(mut problems: Vec<PodEvent>) -> Vec<PodEvent> {
     let excess = problems.len().saturating_sub(MAX_PROBLEMS);
     problems.drain(..excess);
     problems

@@ -375,7 +375,7 @@ fn by_event(case: &Case<'_>) -> Option<Explanation> {
                 format!("{NOT_OF_GPU} Recreate the pod, or raise its priority."),
             ),
             None if event.reason == "TaintManagerEviction" => {
-                (Certainty::Certain, DISRUPTIONS[1].1.to_owned(), format!("{NOT_OF_GPU} {}", DISRUPTIONS[1].2))
+                (Certainty::Certain, DELETED_BY_TAINT.1.to_owned(), format!("{NOT_OF_GPU} {}", DELETED_BY_TAINT.2))
             }
             None => (
                 Certainty::Likely,
@@ -389,15 +389,18 @@ fn by_event(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
+/// The row of [`DISRUPTIONS`] about a taint with the effect NoExecute.
+const DELETED_BY_TAINT: (&str, &str, &str) = (
+    "DeletionByTaintManager",
+    "a taint of its node, which the pod does not tolerate, evicted it",
+    "Look at the taints of the node. With node.kubernetes.io/unreachable or not-ready, the node itself failed: diagnose it. \
+     Otherwise find out who set the taint; a toleration helps only if the pod may stay on such a node.",
+);
+
 /// Reasons of the condition `DisruptionTarget`, their meaning and the advice. Source: Kubernetes, "Pod disruption conditions".
 const DISRUPTIONS: [(&str, &str, &str); 4] = [
     ("PreemptionByScheduler", PREEMPTED, "Recreate the pod, or raise its priority."),
-    (
-        "DeletionByTaintManager",
-        "a taint of its node, which the pod does not tolerate, evicted it",
-        "Look at the taints of the node. With node.kubernetes.io/unreachable or not-ready, the node itself failed: diagnose it. \
-         Otherwise find out who set the taint; a toleration helps only if the pod may stay on such a node.",
-    ),
+    DELETED_BY_TAINT,
     (
         "EvictionByEvictionAPI",
         "it was evicted on request, as by a drain or an autoscaler",

@@ -106,14 +106,9 @@ const ANSWERS: [(&[&str], &str, &str); 5] = [
     ),
 ];
 
-/// Returns the known message of a program in the output of a failed probe. The command of a probe runs in the container.
-fn told_by_probe(event: &PodEvent) -> Option<&'static phrases::Phrase> {
-    phrases::known(Part::Program, &event.message).filter(|phrase| phrase.cause != Cause::Unknown)
-}
-
-/// Explains a container whose failed probe reports a known error.
+/// Explains a container whose failed probe reports a known error. The command of a probe runs in the container.
 fn failed_with_known_error(case: &Case<'_>, event: &PodEvent, what: &str) -> Option<Explanation> {
-    let known = told_by_probe(event)?;
+    let known = phrases::known(Part::Program, &event.message).filter(|phrase| phrase.cause != Cause::Unknown)?;
     let what = format!("{what}; it reports that {}", known.meaning(&event.message));
     let explained = case.explain(known.cause, Certainty::Likely, what).with_evidence([event_quote(event)]);
     Some(explained.with_action(known.code, known.advice_for(&event.message, case.node)))

@@ -287,11 +287,10 @@ fn only_warnings(case: &Case<'_>, reported: &[&PodEvent]) -> Explanation {
         let parts = [Part::Scheduler, Part::Controller, Part::Admission];
         parts.into_iter().find_map(|part| Some((phrases::known(part, &event.message)?, event)))
     });
-    let node = case.pod.node.as_deref().unwrap_or("its node");
     match known {
         Some((known, event)) => {
             let what = format!("the pod has no node: {}; {quotes}", known.meaning(&event.message));
-            let advice = known.advice_for(&event.message, node).replace("{namespace}", &case.pod.namespace);
+            let advice = known.advice_for(&event.message, "its node").replace("{namespace}", &case.pod.namespace);
             case.explain(known.cause, Certainty::Likely, what).with_action(known.code, advice)
         }
         None => {

@@ -185,11 +185,12 @@ fn hook(case: &Case<'_>, text: &str) -> Option<String> {
 
 /// Returns whether a message reports that this path does not exist. Another error of the program itself has other words.
 fn is_missing(text: &str, path: &str) -> bool {
-    const ABSENT: [&str; 4] = ["no such file", "not found", "does not exist", "cannot find"];
+    const ABSENT: [&str; 5] =
+        ["no such file", "not found", "does not exist", "cannot find", "executable file not found"];
     let text = text.to_ascii_lowercase();
     text.match_indices(&path.to_ascii_lowercase()).any(|(at, path)| {
         let after = text[at + path.len()..].trim_start_matches(['"', '\'', '`', ':', ' ', '\\']);
-        ABSENT.iter().any(|words| after.starts_with(words)) || after.starts_with("executable file not found")
+        ABSENT.iter().any(|words| after.starts_with(words))
     })
 }
 

@@ -79,6 +79,13 @@ fn is_aside(line: &str) -> bool {
         let is_marked = whole.len() > word.len() || word.bytes().all(|byte| byte.is_ascii_uppercase());
         is_level(word) && is_marked || word.strip_prefix("level=").is_some_and(is_level)
     });
+    // glog: `I1121 02:40:02.611072 1 main.go:173] …`, `2026-11-21 02:40:02.6: I tensorflow/x.cc:188] …`.
+    let of_glog = line.split_once("] ").is_some_and(|(head, _)| {
+        let mut words = head.split_whitespace();
+        shapes::is_source_line(head)
+            && words.any(|word| word.starts_with(['I', 'W']) && word[1..].bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    let marked = marked || of_glog;
     // NCCL has no level above WARN.
     (marked && !line.contains("NCCL WARN")) || QUOTES.iter().any(|start| line.starts_with(start))
 }

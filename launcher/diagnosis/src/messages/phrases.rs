@@ -53,6 +53,8 @@ pub(crate) struct Phrase {
     pub(crate) often: Option<&'static str>,
     /// Whether the action repairs only the usual reason.
     is_usual: bool,
+    /// Whether the message only reports that something failed before, or elsewhere.
+    pub(crate) is_consequence: bool,
     /// Text of the action. `{node}` is the placeholder for the node's name.
     pub(crate) action: &'static str,
     names: Option<Names>,
@@ -82,6 +84,8 @@ fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
         return None;
     };
     let (what, often) = what.split_once(OFTEN).map_or((what, None), |(what, often)| (what, Some(often)));
+    let (action, is_consequence) =
+        action.strip_prefix("consequence: ").map_or((action, false), |action| (action, true));
     let (action, is_usual) = action.strip_prefix("often: ").map_or((action, often.is_some()), |action| (action, true));
     let names = Names { after: unescaped(after), until: unescaped(until).chars().collect(), otherwise };
     Some(Phrase {
@@ -92,6 +96,7 @@ fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
         what,
         often,
         is_usual,
+        is_consequence,
         action,
         names: Some(names).filter(|names| !names.after.is_empty()),
         findings: findings.split_whitespace().collect(),
@@ -111,14 +116,18 @@ pub(crate) fn rows_of(part: Part) -> impl Iterator<Item = &'static Phrase> {
     PHRASES.iter().filter(move |phrase| phrase.part == part)
 }
 
-/// Returns the first phrase of a part that matches the message.
+/// Returns the first phrase of a part that matches the message. A phrase about a consequence is returned only if no other
+/// phrase matches.
 pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
     let mut message = shapes::without_note(message).to_ascii_lowercase();
     if part == Part::Program {
         let named = cuda_errors::names(&message);
         message.push_str(&named);
     }
-    PHRASES.iter().find(|phrase| phrase.part == part && phrase.words.iter().any(|words| matches(words, &message)))
+    let is_match = |phrase: &&Phrase| phrase.part == part && phrase.words.iter().any(|words| matches(words, &message));
+    let mut found = PHRASES.iter().filter(is_match).peekable();
+    let first = found.peek().copied();
+    found.find(|phrase| !phrase.is_consequence).or(first)
 }
 
 /// The action for a message that contains a more specific error than the matched words.
@@ -126,6 +135,11 @@ pub(crate) const RESOLVE: &str = "Resolve the error that the message names.";
 
 /// Verbs at the start of actions that only look for the reason and change nothing.
 const LOOKING: [&str; 9] = ["Check", "Read", "Find", "Compare", "Look", "See", "The ", "Run diagnose", "Wait"];
+
+/// Returns whether an action only looks for the reason, or begins with the advice to do so.
+pub(crate) fn only_looks(action: &str) -> bool {
+    action.is_empty() || action.starts_with("Resolve") || LOOKING.iter().any(|start| action.starts_with(start))
+}
 
 /// Marks an action as the usual one, for a message that contains a more specific error than the matched words.
 pub(crate) fn as_usual(action: &str) -> String {
@@ -252,6 +266,11 @@ impl Phrase {
         self.what.contains("another number of GPUs")
     }
 
+    /// Returns whether the phrase states that the driver is too old for the CUDA version of a program.
+    pub(crate) fn is_about_old_driver(&self) -> bool {
+        self.starts_with("cuda driver version is insufficient")
+    }
+
     /// Returns whether the phrase states that the memory of a GPU was full.
     pub(crate) fn is_about_gpu_memory(&self) -> bool {
         self.starts_with("cuda out of memory")
@@ -309,6 +328,23 @@ mod tests {
         let ids: Vec<&str> = catalogue_of_rules().iter().map(|rule| rule.id).chain(of_stack).collect();
         for start in PHRASES.iter().flat_map(|phrase| &phrase.findings) {
             assert!(ids.iter().any(|id| id.starts_with(start)), "no finding begins with {start}");
+        }
+    }
+
+    #[test]
+    fn a_row_about_a_consequence_hides_no_other_row() {
+        let of_program = || PHRASES.iter().filter(|phrase| phrase.part == Part::Program);
+        for consequence in of_program().filter(|phrase| phrase.is_consequence) {
+            for other in of_program().filter(|phrase| !phrase.is_consequence) {
+                for (after, before) in consequence.examples.iter().zip(&other.examples) {
+                    let excluded = |word: &&str| {
+                        word.strip_prefix('!').is_some_and(|word| after.to_ascii_lowercase().contains(word))
+                    };
+                    let found = known(Part::Program, &format!("{before}\n{after}"));
+                    let is_excluded = other.words.iter().flatten().any(excluded);
+                    assert!(is_excluded || found.is_some_and(|row| !row.is_consequence), "{before}\n{after}");
+                }
+            }
         }
     }
 

@@ -153,11 +153,11 @@ pub(crate) fn read_log<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clo
     let all: Vec<&str> = lines.collect();
     let readable = || (0..all.len()).rev().filter_map(|at| Some((all[at], read(&with_its_head(&all, at))?)));
     let of_errors = || readable().filter(|(line, _)| is_error(line));
-    // A general statement often repeats the error before it.
-    of_errors()
-        .find(|(_, reading)| reading.tier < 3)
-        .or_else(|| readable().find(|(_, one)| one.tier < 3))
-        .or_else(|| of_errors().next())
+    // A general statement often repeats the error before it, and a program that waits for a failed part reports a timeout.
+    let specific = |lines: Vec<(&'a str, Reading)>| {
+        lines.into_iter().filter(|(_, reading)| reading.tier < 3).min_by_key(|(_, reading)| reading.tier)
+    };
+    specific(of_errors().collect()).or_else(|| specific(readable().collect())).or_else(|| of_errors().next())
 }
 
 /// Maximum number of lines between an error and the line about the failed attempt.
@@ -373,17 +373,9 @@ fn without_prefix(message: &str) -> &str {
             return rest.trim_end().trim_end_matches([quote, '}']).trim_end_matches("\\n");
         }
     }
-    // klog: `E1121 02:40:02.611072       1 main.go:173] message`.
-    let klog = message.split_once("] ").filter(|(head, _)| {
-        let mut words = head.split_whitespace();
-        let level = words.next().unwrap_or_default();
-        level.starts_with(['E', 'F', 'W', 'I'])
-            && level.len() == 5
-            && words
-                .last()
-                .is_some_and(|place| [".go:", ".cc:", ".cpp:", ".c:", ".py:"].iter().any(|end| place.contains(end)))
-    });
-    if let Some((_, rest)) = klog {
+    // The place in the source file, after which glog and klog print the message:
+    // `E1121 02:40:02.611072       1 main.go:173] message`.
+    if let Some((_, rest)) = message.split_once("] ").filter(|(head, _)| is_source_line(head)) {
         return rest;
     }
     // A date and a time before the message.
@@ -397,6 +389,17 @@ fn without_prefix(message: &str) -> &str {
         rest = more.trim_start();
     }
     rest
+}
+
+/// Endings of the names of source files.
+const SOURCES: [&str; 9] = [".go:", ".cc:", ".cu:", ".cpp:", ".c:", ".h:", ".hpp:", ".py:", ".rs:"];
+
+/// Returns whether a text ends with the name of a source file and the number of a line: `… main.go:173`.
+pub(crate) fn is_source_line(head: &str) -> bool {
+    let place = head.rsplit([' ', '[', '\t']).next().unwrap_or_default();
+    let number = place.rsplit(':').next().unwrap_or_default();
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && SOURCES.iter().any(|end| place.contains(end))
 }
 
 /// Minimum length of the innermost part of a message.

@@ -135,6 +135,16 @@ pub(super) fn hiding_variable(case: &Case<'_>, message: &str) -> Option<String> 
     Some(format!("{name}=\"{}\"", clean(value, MAX_NAME)))
 }
 
+/// Returns the variable with which the failed container lets CUDA use fewer GPUs than the pod requests.
+pub(super) fn limiting_variable(case: &Case<'_>) -> Option<String> {
+    let container = case.failed()?.container;
+    let spec = case.pod.specs.iter().find(|spec| spec.name == container)?;
+    let (name, value) = spec.environment.iter().rev().find(|(name, _)| name == CUDA_VISIBLE)?;
+    let listed = value.split(',').filter(|part| names_gpu(part.trim())).count() as u64;
+    (!value.contains("$(") && listed < case.pod.gpus_requested)
+        .then(|| format!("{name}=\"{}\"", clean(value, MAX_NAME)))
+}
+
 /// Returns whether CUDA can use a text as the name of a GPU: an index or a UUID.
 fn names_gpu(text: &str) -> bool {
     text.parse::<u32>().is_ok() || ["GPU-", "MIG-"].iter().any(|start| text.starts_with(start))

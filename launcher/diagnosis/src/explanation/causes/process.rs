@@ -302,6 +302,29 @@ fn node_ran_out_of_memory(case: &Case<'_>, end: &Termination<'_>) -> bool {
     kills.filter(of_node).any(|event| near(&event))
 }
 
+/// Returns whether a fact shows who may have ended a container with SIGKILL, other than the program itself.
+pub(super) fn is_killed_by_another(case: &Case<'_>, end: &Termination<'_>) -> bool {
+    let is_asked = case.pod.deleted.is_some() || case.pod.disruption.is_some();
+    is_asked || case.events(&ENDINGS).next().is_some() || node_ran_out_of_memory(case, end)
+}
+
+/// Reasons of events about a request to end a pod.
+const ENDINGS: [&str; 5] = ["Killing", "Stopped", "Preempted", "Evicted", "TaintManagerEviction"];
+
+/// Signals with which the kernel ends a program, by exit code, and their meaning.
+const SIGNALS: [(i32, &str); 7] = [
+    (131, "was ended by SIGQUIT, on request or by its own watchdog"),
+    (
+        132,
+        "used an instruction that the processor does not have (SIGILL): its build needs a newer processor, for example with AVX-512",
+    ),
+    (133, "stopped at a trap (SIGTRAP): an assertion failed in native code"),
+    (136, "divided by zero or had another arithmetic error (SIGFPE)"),
+    (152, "used up its limit of processor time (SIGXCPU)"),
+    (153, "exceeded its limit of the size of files (SIGXFSZ)"),
+    (159, "made a system call that its seccomp profile does not allow (SIGSYS)"),
+];
+
 /// Explains a program that exited without a message by a limit of its container: shared memory, memory, processes, or a
 /// setting that matches no interface. The facts come from the running container that replaced the failed one.
 pub(crate) fn limited_by_its_container(case: &Case<'_>) -> Option<Explanation> {
@@ -387,7 +410,10 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
             .to_owned(),
         139 => "crashed (SIGSEGV)".to_owned(),
         143 => "was terminated (SIGTERM); the sender of the signal is not known".to_owned(),
-        code => format!("exited with exit code {code}"),
+        code => match SIGNALS.iter().find(|(signal, _)| *signal == code) {
+            Some((_, meaning)) => format!("{meaning} (exit code {code})"),
+            None => format!("exited with exit code {code}"),
+        },
     };
     let reading = said(case, message);
     let near = case.on_node.node_events.iter().filter(|event| !is_teardown(event)).collect::<Vec<_>>();
@@ -439,7 +465,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
             .map(|finding| format!("; its message names a part of the node that has a fault: {}", finding.headline()))
             .unwrap_or_default(),
         Some((reading, _)) => format!("; it reports that {}", reading.what),
-        None if sent => String::new(),
+        None if sent || SIGNALS.iter().any(|(signal, _)| *signal == exit_code) => String::new(),
         None if exit_code > 128 && shares_gpus(case) => format!(
             "; {NOT_IDENTIFIED}. Software that shares GPUs ({}) runs a library inside its program; that library, or its replacement by an \
              update of the device plugin, can crash the program",

@@ -3,7 +3,9 @@
 //! A program can report a wrong cause, so the cause is likely, not certain. A finding about its GPU or node gives the
 //! reason.
 
-use crate::explanation::causes::{Case, claims, end_quote, finding_quote, injection, is_fault, memory, quotes};
+use crate::explanation::causes::{
+    Case, claims, cuda_versions, end_quote, finding_quote, injection, is_fault, memory, process, quotes,
+};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use crate::messages::ending;
@@ -32,17 +34,20 @@ pub(crate) fn speaks_of_gpus(message: &str) -> bool {
 /// Explains a program that ended with a known message.
 pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
-    // When a program is asked to stop, its shutdown often causes errors in its log.
-    let asked = matches!(end.exit_code, 137 | 143);
+    // When a program is asked to stop, its shutdown often causes errors in its log. Frameworks end their own processes with
+    // SIGKILL after an error; then, no other sender of the signal is known.
+    let asked = end.exit_code == 143 || end.exit_code == 137 && process::is_killed_by_another(case, &end);
     // If an exception of the program itself ended it, the program had handled the errors that it logged before.
     let has_ended = asked || ending::is_own_exception(end.message);
     let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node()).filter(|_| !has_ended);
     let in_log = ending::deciding(in_log);
     let deciding = ending::deciding(end.message.lines()).join("\n");
     let of_log = in_log.iter().rev().map(|line| (*line, Certainty::Possible));
-    let mut texts = std::iter::once((deciding.as_str(), Certainty::Likely)).chain(of_log);
-    let (phrase, text, certainty) =
-        texts.find_map(|(text, certainty)| Some((phrases::known(Part::Program, text)?, text, certainty)))?;
+    let texts = std::iter::once((deciding.as_str(), Certainty::Likely)).chain(of_log);
+    let known = |(text, certainty)| Some((phrases::known(Part::Program, text)?, text, certainty));
+    let mut known = texts.filter_map(known).peekable();
+    let last = known.peek().copied();
+    let (phrase, text, certainty) = known.find(|(phrase, ..)| !phrase.is_consequence).or(last)?;
     let (phrase, text, certainty) = of_cuda(case, &end, phrase).unwrap_or((phrase, text, certainty));
     if let Some(elsewhere) = about_another_place(case, phrase, text) {
         return Some(elsewhere);
@@ -62,14 +67,18 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let of_library = injection::capability_of_library(text).is_some();
     let hidden = injection::hiding_variable(case, text)
         .filter(|_| !without && holder.is_none() && (phrase.is_about_injection() || of_library));
+    let hidden = hidden.or_else(|| injection::limiting_variable(case).filter(|_| phrase.is_about_number_of_gpus()));
     let own_fault = fault_of_its_code(case, &end)
         .filter(|_| phrase.cause == Cause::Unknown && finding.is_none() && text.to_ascii_lowercase().contains("cuda"));
     let is_its_own = hidden.is_some() || holder.is_some() || own_fault.is_some();
     let cause = if is_its_own { Cause::Application } else { cause_of(case, phrase, finding) };
+    let newer = newer_on_node(case, phrase, text);
+    let cause = if newer.is_some() { Cause::Application } else { cause };
     let note = match (without, holder, past, elsewhere.is_empty()) {
         (true, ..) => "; the pod requests no GPU".to_owned(),
         (_, Some(holder), ..) => format!("; this container requests no GPU, container {holder} of the pod requests it"),
         (_, _, true, _) => "; the driver of its node works now".to_owned(),
+        _ if newer.is_some() => String::new(),
         (_, _, _, false) => "; another GPU or an NVSwitch of its node failed before".to_owned(),
         _ => own_fault.as_ref().map(|words| format!("; {words}")).unwrap_or_default(),
     };
@@ -85,7 +94,8 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         Some(variable) => format!(", and its specification sets {variable}"),
         None => shown.map(|often| format!(": {often}")).unwrap_or_default(),
     };
-    let what = format!("container {container}: {}{shown}{why}{note}{mesh_note}", phrase.meaning(text));
+    let meaning = newer.clone().unwrap_or_else(|| phrase.meaning(text));
+    let what = format!("container {container}: {meaning}{shown}{why}{note}{mesh_note}");
     let quoted = (!std::ptr::eq(text, deciding.as_str())).then(|| format!("log of container {container}: {text}"));
     let finding_lines = finding.into_iter().flat_map(|finding| {
         std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
@@ -154,6 +164,12 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
              not get the GPU or the part of the driver that it needs.{usual}"
         );
         explanation = explanation.with_action(ActionCode::FixApplication, advice);
+    } else if newer.is_some() {
+        explanation = explanation.with_action(
+            ActionCode::FixApplication,
+            "Remove libcuda and the folder cuda-compat from the library path of the image (LD_LIBRARY_PATH, ld.so.conf): the program loads \
+             another libcuda than that of its node.",
+        );
     } else if let Some(finding) = finding {
         explanation.action = case.action_for(finding);
     } else if own_fault.is_some() {
@@ -183,6 +199,25 @@ fn mig_permission(case: &Case<'_>, text: &str) -> Option<String> {
     let plural = if count == 1 { "" } else { "s" };
     (count > 0).then(|| {
         format!("MIG is on for {count} GPU{plural} of {}: the driver lets a container read MIG devices only with a permission for them", case.node)
+    })
+}
+
+/// Words before the CUDA version that a program found in its driver library: `found version 12040`.
+const FOUND: &str = "found version ";
+
+/// Returns a text if a program found an older CUDA version in its driver library than the driver of its node offers.
+fn newer_on_node(case: &Case<'_>, phrase: &Phrase, text: &str) -> Option<String> {
+    let (_, rest) = text.split_once(FOUND).filter(|_| phrase.is_about_old_driver())?;
+    let digits = rest.split(|next: char| !next.is_ascii_digit()).next()?;
+    let number: u32 = digits.parse().ok()?;
+    let found = (number / 1000, number % 1000 / 10);
+    let inventory = Section::data_of(&case.report?.sections.inventory)?;
+    let offered = inventory.cuda_version.as_deref()?;
+    (cuda_versions::version(offered)? > found).then(|| {
+        format!(
+            "it loads a libcuda of CUDA {}.{}, which is older than the driver of its node (CUDA {offered})",
+            found.0, found.1
+        )
     })
 }
 

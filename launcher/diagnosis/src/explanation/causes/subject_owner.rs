@@ -6,7 +6,7 @@ use crate::explanation::causes::{Case, injection};
 use crate::explanation::types::{Cause, Explanation};
 use crate::input::platforms;
 use crate::messages::hints::without_hints;
-use crate::messages::phrases::RESOLVE;
+use crate::messages::phrases::{self, RESOLVE};
 use crate::messages::{owners, placeholders, shapes, versions};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{ContainerSpec, ContainerState};
@@ -45,11 +45,13 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     // A missing request of the container has priority over other ways to get a GPU.
     let is_request = explanation.action.code == ActionCode::ChangeRequest;
     let without_driver = injection::why_without_driver(case, &text).filter(|_| !is_named && !is_request);
+    // An action that repairs a known error does not need the owners of the other things that its message names.
+    let repairs = !phrases::only_looks(&explanation.action.text);
     let sentences = of_spec
         .take(1)
         .chain(hook(case, &text))
         .chain(without_driver.clone())
-        .chain(things(case, &lines))
+        .chain(if repairs { Vec::new() } else { things(case, &lines) })
         .chain(platform(case, &text));
     let is_new = |sentence: &String| {
         !explanation.summary.contains(sentence.as_str()) && !explanation.action.text.contains(sentence.as_str())

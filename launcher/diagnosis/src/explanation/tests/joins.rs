@@ -4,6 +4,7 @@ use crate::explanation::tests::*;
 use crate::finding::{Action, Finding, Plan, Scope, Urgency};
 use jiff::SignedDuration;
 use syringe_core::classification::{Class, Severity};
+use syringe_core::facts::kubernetes::pod::ContainerSpec;
 use syringe_core::facts::processes::GpuUse;
 
 /// Creates a pod whose container ended with this exit code, reason and termination message.
@@ -283,5 +284,88 @@ fn a_socket_that_does_not_respond_is_joined_with_the_daemonset_of_its_server() {
             explained.action.text
         );
         assert_eq!(explained.summary.contains("about the same subject"), joined, "{name}: {}", explained.summary);
+    }
+}
+
+/// A launcher, a server or another rank reports last, and its message has no reason.
+#[test]
+fn a_message_about_a_consequence_hides_no_reason_before_it() {
+    let reasons = [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 448.00 MiB.", "memory of the GPU"),
+        (
+            "ValueError: Free memory on device (3.1/44.4 GiB) on startup is less than desired GPU memory utilization",
+            "less free memory",
+        ),
+        (
+            "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+            "not built for this GPU",
+        ),
+        ("Loaded runtime CuDNN library: 9.1.0 but source was compiled with: 9.8.0", "cuDNN"),
+    ];
+    let consequences = [
+        "RuntimeError: Engine core initialization failed. See root cause above.",
+        "jaxlib.xla_extension.XlaRuntimeError: INTERNAL: cudnn_status_not_initialized",
+        "[rank0]: torch.distributed.DistBackendError: NCCL error: remote process exited or there was a network error",
+    ];
+    for (reason, words) in reasons {
+        for last in consequences {
+            let in_log = PodFacts { log_lines: vec![reason.into(), last.into()], ..ended(1, "Error", "") };
+            for pod in [in_log, ended(1, "Error", &format!("{reason}\n{last}"))] {
+                let explained = cause_of(&pod, &node(Vec::new()));
+                assert!(explained.summary.contains(words), "{reason}: {last}: {}", explained.summary);
+            }
+        }
+    }
+}
+
+/// A framework ends its own processes with SIGKILL. Errors in the log of a pod that another component ended are consequences.
+#[test]
+fn a_killed_program_is_explained_by_its_log_if_nobody_else_killed_it() {
+    let log = vec!["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 448.00 MiB.".to_owned()];
+    let pod = PodFacts { log_lines: log, ..ended(137, "Error", "") };
+    assert!(cause_of(&pod, &node(Vec::new())).summary.contains("memory of the GPU"));
+    for reason in ["Killing", "Stopped"] {
+        let event =
+            PodEvent { reason: reason.into(), message: "Stopping container main".into(), ..PodEvent::default() };
+        let stopped = PodFacts { events: vec![event], ..pod.clone() };
+        let explained = cause_of(&stopped, &node(Vec::new()));
+        assert!(!explained.summary.contains("memory of the GPU"), "{}", explained.summary);
+    }
+}
+
+#[test]
+fn a_message_about_versions_or_numbers_is_compared_with_the_node_and_the_pod() {
+    let old = "RuntimeError: The NVIDIA driver on your system is too old (found version 12040).";
+    let mut report = node(Vec::new());
+    for (offered, is_newer) in [("13.0", true), ("12.4", false), ("12.2", false)] {
+        if let Some(inventory) = report.sections.inventory.as_mut().and_then(|section| section.data.as_mut()) {
+            inventory.cuda_version = Some(offered.into());
+        }
+        let explained = cause_of(&ended(1, "Error", old), &report);
+        assert_eq!(explained.summary.contains("older than the driver of its node"), is_newer, "{}", explained.summary);
+        assert_eq!(explained.action.text.contains("Update the driver"), !is_newer, "{}", explained.action.text);
+    }
+    let few = "ValueError: tensor parallel size (4) cannot be larger than the number of available GPUs (1).";
+    for (value, is_named) in [("0", true), ("0,1,2,3", false)] {
+        let spec = ContainerSpec {
+            name: "main".into(),
+            environment: vec![("CUDA_VISIBLE_DEVICES".into(), value.into())],
+            ..ContainerSpec::default()
+        };
+        let pod = PodFacts { gpus_requested: 4, specs: vec![spec], ..ended(1, "Error", few) };
+        let explained = cause_of(&pod, &report);
+        assert_eq!(
+            explained.action.text.contains("Remove CUDA_VISIBLE_DEVICES"),
+            is_named,
+            "{}",
+            explained.action.text
+        );
+    }
+}
+
+#[test]
+fn all_signals_of_the_kernel_have_a_meaning() {
+    for (code, words) in [(132, "SIGILL"), (136, "SIGFPE"), (159, "SIGSYS")] {
+        assert!(cause_of(&ended(code, "Error", ""), &node(Vec::new())).summary.contains(words));
     }
 }

@@ -225,7 +225,10 @@ pub fn event_name(event: &KernelEvent) -> String {
         Kind::GspFailed => "GSP firmware failure".into(),
         Kind::ApiMismatch => "API mismatch".into(),
         Kind::DriverLoaded => "driver loaded".into(),
-        Kind::Assertion if event.sub_code.as_deref() == Some("kernel_crash") => "crash in the NVIDIA driver".into(),
+        Kind::Assertion if event.sub_code.as_deref() == Some("kernel_crash") => {
+            let part = |key: &str, other: &str| data(event.details.get(key).map_or(other, String::as_str));
+            format!("kernel in {} of {}", part("place", "a function"), part("module", "an NVIDIA module"))
+        }
         Kind::Assertion => "NVRM assertion failed".into(),
         Kind::NvlinkInitFailed => "NVLink did not initialize".into(),
         Kind::PeermemError => "nvidia-peermem error".into(),
@@ -253,7 +256,8 @@ pub(crate) fn event(event: &KernelEvent) -> String {
             None => "kernel".to_owned(),
         },
     };
-    let sub = event.sub_code.as_deref().map(|sub| format!(" {}", data(sub))).unwrap_or_default();
+    let sub = event.sub_code.as_deref().filter(|sub| *sub != "kernel_crash");
+    let sub = sub.map(|sub| format!(" {}", data(sub))).unwrap_or_default();
     let process = match (event.pid, event.process.as_deref()) {
         (Some(pid), Some(name)) => format!(", pid {pid} '{}'", data(name)),
         (Some(pid), None) => format!(", pid {pid}"),

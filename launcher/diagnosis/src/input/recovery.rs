@@ -24,6 +24,12 @@ const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Minimum run time of a program that shows that the GPU works. The driver reports a timeout only after minutes.
 const AT_WORK: SignedDuration = SignedDuration::from_mins(5);
 
+/// The Xid that records a row remap.
+const ROW_REMAP: u32 = 63;
+
+/// Maximum time between the lines about one error of GPU memory.
+const ONE_ERROR: SignedDuration = SignedDuration::from_secs(5);
+
 /// First driver branch that logs the reset of a GPU (Xid 154).
 const LOGS_RESETS: u32 = 565;
 
@@ -113,6 +119,9 @@ impl Node<'_> {
             }
         };
         let Some(held) = held else { return Recovery::Current };
+        if let Some(shown_by) = self.remap_is_active(gpu, newest) {
+            return Recovery::Shown(Recovered { shown_by, ..held });
+        }
         let needed: Vec<WorkEvidence> =
             families().filter(|(event, _)| asks_for_cure(event)).map(|(_, family)| family.work).collect();
         let counters = families().any(|(_, family)| family.recovery == RecoveryEvidence::Counters);
@@ -133,6 +142,19 @@ impl Node<'_> {
             }
             None => Recovery::Unproven { recent: !held.long_ago, why: self.why_unproven(gpu, counters) },
         }
+    }
+
+    /// Returns a text if a row remap that was recorded with or after an event is active now. Only a reset activates it.
+    fn remap_is_active(&self, gpu: &Gpu, event: Option<Timestamp>) -> Option<String> {
+        let rows = self.ecc_of(gpu)?.remapped_rows.as_ref().filter(|rows| !rows.pending && rows.uncorrectable > 0)?;
+        let recorded = |remap: &&KernelEvent| {
+            remap.ordered_at().zip(event).is_some_and(|(remap, event)| remap.duration_since(event) >= -ONE_ERROR)
+        };
+        let remap = self.timeline.xids(gpu, &[ROW_REMAP]).find(recorded)?;
+        let at = remap.ordered_at()?;
+        (rows.uncorrectable_inactive.unwrap_or(0) == 0).then(|| {
+            format!("the row remap that was recorded at {at:.0} is no longer pending, and only a reset activates it")
+        })
     }
 
     /// Returns the recovery if the GPU works again after these events.

@@ -230,7 +230,8 @@ fn repair(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> O
     if !is_of(event, running) {
         return Some("before the last boot");
     }
-    let of_host = matches!(event.kind, Kind::Nic | Kind::Host);
+    // The driver does not repair host memory, processors or PCIe ports.
+    let of_host = matches!(event.kind, Kind::Nic | Kind::Host | Kind::Mce);
     if of_host || ends_by_boot_only(event) {
         return None;
     }
@@ -329,7 +330,7 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool 
             !of_bus && weaker && follows(cause, effect, recovered.then_some(AFTERMATH))
         }
         // The channels of a killed or crashed process are torn down.
-        Kind::OomKill | Kind::Segfault => teardown && same_process && follows(cause, effect, Some(KILL)),
+        Kind::OomKill | Kind::Segfault | Kind::Host => teardown && same_process && follows(cause, effect, Some(KILL)),
         Kind::Xid if is_link_down(cause) && same_gpu(cause, effect) => {
             let follow_up =
                 !is_link_down(effect) && matches!(code, Some(74 | 108 | 136 | 137 | 144..=150 | 155 | 43 | 45));

@@ -3,8 +3,10 @@
 use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, Rule, XID_DOC, rules};
+use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::host_lines;
 
 rules! {
     PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver failed to probe a device",
@@ -135,17 +137,45 @@ fn is_passed_through(node: &Node<'_>) -> bool {
     passed_through > 0 && passed_through + bound_to("nvidia") == gpus.len()
 }
 
+/// Maximum time between the first line of a record of the kernel and the line with the function.
+const ONE_RECORD: SignedDuration = SignedDuration::from_secs(2);
+
+/// Names of the rows of `host_lines.tsv` about a crash of the kernel.
+pub(super) const CRASHES: [&str; 4] = ["oops", "bad_access", "bug", "branch_check"];
+
+/// Names of the rows of `host_lines.tsv` about a processor that does not leave the kernel.
+const HANGS: [&str; 4] = ["soft_lockup", "hard_lockup", "rcu_stall", "workqueue_lockup"];
+
+/// Returns the lines that name a function of an NVIDIA module in a record of the kernel that begins with a line of one of
+/// these rows. A record that begins with `WARNING` is a failed check, after which the kernel continues undamaged.
+pub(super) fn in_records<'n>(node: &'n Node<'_>, rows: &[&str]) -> Vec<&'n KernelEvent> {
+    let begins = |event: &&KernelEvent| host_lines::row_of(event).is_some_and(|row| rows.contains(&row.name));
+    let starts: Vec<&KernelEvent> = node.timeline.of_kind(Kind::Host).filter(begins).collect();
+    let is_of = |place: &KernelEvent, start: &KernelEvent| {
+        let mut times = place
+            .occurred_at()
+            .into_iter()
+            .flat_map(|at| start.occurred_at().into_iter().map(move |start| (at, start)));
+        times.any(|(at, start)| at.duration_since(start).abs() <= ONE_RECORD)
+    };
+    let places =
+        node.timeline.of_kind(Kind::Assertion).filter(|event| event.sub_code.as_deref() == Some("kernel_crash"));
+    places.filter(|place| starts.iter().any(|start| is_of(place, start))).collect()
+}
+
 /// Returns findings about failed assertions of the driver, and about kernel crashes in its modules.
 fn assertions(node: &Node<'_>) -> Vec<Draft> {
-    let of = |rule: Rule, wanted: fn(&str) -> bool| {
-        let is_wanted = |event: &&KernelEvent| wanted(event.sub_code.as_deref().unwrap_or_default());
+    let crashes = in_records(node, &[&CRASHES[..], &HANGS].concat());
+    let is_crash = |event: &KernelEvent| crashes.iter().any(|crash| std::ptr::eq(*crash, event));
+    let of = |rule: Rule, wanted: &dyn Fn(&str, bool) -> bool| {
+        let is_wanted = |event: &&KernelEvent| wanted(event.sub_code.as_deref().unwrap_or_default(), is_crash(event));
         let lines: Vec<&KernelEvent> = node.timeline.of_kind(Kind::Assertion).filter(is_wanted).collect();
         (!lines.is_empty()).then(|| Draft::on_node(rule).with_events(lines.iter().copied()).aged_on_node(node, &lines))
     };
     let rules = [
-        of(CRASHED, |sub| sub == "kernel_crash"),
-        of(RESET_REQUIRED, |sub| sub == "reset_required"),
-        of(ASSERTION, |sub| sub != "kernel_crash" && sub != "reset_required"),
+        of(CRASHED, &|_, is_crash| is_crash),
+        of(RESET_REQUIRED, &|sub, _| sub == "reset_required"),
+        of(ASSERTION, &|sub, is_crash| !is_crash && sub != "reset_required"),
     ];
     rules.into_iter().flatten().collect()
 }

@@ -7,6 +7,7 @@
 use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{Draft, OPERATOR_DOC, rules};
+use crate::rules::driver::driver_log::CRASHES;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::driver_load::DriverLoad;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -39,9 +40,6 @@ rules! {
             kernel: no pod on the node gets a GPU.",
         reads "host.driver, host.driver_load, xid: module_refused";
 }
-
-/// Names of the rows of `host_lines.tsv` about a crash of the kernel.
-const CRASHES: [&str; 4] = ["oops", "bad_access", "bug", "branch_check"];
 
 /// Returns the reason why the driver is not loaded, if the facts show one.
 pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {

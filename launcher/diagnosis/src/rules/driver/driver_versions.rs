@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{Draft, rules};
+use crate::rules::driver::driver_log;
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -42,8 +43,10 @@ struct Branch {
 struct Defect {
     from: Vec<u32>,
     fixed: &'static str,
-    /// Xids that confirm the defect. If there are none, a kernel crash in a module of the driver confirms the defect.
+    /// Xids that confirm the defect. If there are none, a kernel crash in one of the functions confirms the defect.
     xids: Vec<u32>,
+    /// Parts of the names of functions of the driver.
+    functions: Vec<&'static str>,
     effect: &'static str,
     source: &'static str,
 }
@@ -61,8 +64,10 @@ static BRANCHES: LazyLock<Vec<Branch>> = LazyLock::new(|| {
 static DEFECTS: LazyLock<Vec<Defect>> = LazyLock::new(|| {
     let defect = |row: Vec<&'static str>| {
         let ["defect", from, fixed, confirmed, effect, source, _] = row[..] else { return None };
-        let xids = parts(confirmed).into_iter().filter_map(|xid| xid.parse().ok()).collect();
-        Some(Defect { from: numbers(from)?, fixed, xids, effect, source })
+        let (xids, functions): (Vec<&str>, Vec<&str>) =
+            parts(confirmed).into_iter().partition(|part| part.parse::<u32>().is_ok());
+        let xids = xids.into_iter().filter_map(|xid| xid.parse().ok()).collect();
+        Some(Defect { from: numbers(from)?, fixed, xids, functions, effect, source })
     };
     rows(TABLE).filter_map(defect).collect()
 });
@@ -103,9 +108,12 @@ fn with_defect(node: &Node<'_>, defect: &Defect, version: &str, own: &[u32]) -> 
     if !has_it {
         return None;
     }
-    let is_crash = |event: &&KernelEvent| event.sub_code.as_deref() == Some("kernel_crash");
+    let is_there = |event: &&KernelEvent| {
+        let place = event.details.get("place").map(String::as_str).unwrap_or_default();
+        defect.functions.iter().any(|function| place.contains(function))
+    };
     let lines: Vec<&KernelEvent> = if defect.xids.is_empty() {
-        node.timeline.of_kind(Kind::Assertion).filter(is_crash).collect()
+        driver_log::in_records(node, &driver_log::CRASHES).into_iter().filter(is_there).collect()
     } else {
         let is_one = |event: &&KernelEvent| event.code.is_some_and(|code| defect.xids.contains(&code));
         node.timeline.of_kind(Kind::Xid).filter(is_one).collect()
@@ -195,8 +203,18 @@ mod tests {
         assert_eq!(found("525.85.12", NOW, xid(31)), []);
         assert_eq!(found("525.105.17", NOW, xid(119)), []);
         assert_eq!(found("535.54.03", NOW, xid(119)), []);
-        let crash = json!([{"kind": "assertion", "sub_code": "kernel_crash", "first": NOW, "last": NOW, "count": 1}]);
-        assert!(matches!(&found("570.124.06", NOW, crash.clone())[..], [(id, ..)] if *id == DEFECT.id));
-        assert_eq!(found("570.133.20", NOW, crash), []);
+        let crash = |place: &str, opener: &str| {
+            json!([
+                {"kind": "host", "sub_code": opener, "first": NOW, "last": NOW, "count": 1},
+                {"kind": "assertion", "sub_code": "kernel_crash", "first": NOW, "last": NOW, "count": 1, "details": {"place": place}},
+            ])
+        };
+        let known = crash("gpuacctStopGpuAccounting_IMPL", "bad_access");
+        assert!(matches!(&found("570.124.06", NOW, known.clone())[..], [(id, ..)] if *id == DEFECT.id));
+        assert_eq!(found("570.133.20", NOW, known), []);
+        // Another function, a processor that hangs, and a failed check of the kernel do not confirm the defect.
+        assert_eq!(found("570.124.06", NOW, crash("uvm_va_space_destroy", "bad_access")), []);
+        assert_eq!(found("570.124.06", NOW, crash("gpuacctStopGpuAccounting_IMPL", "soft_lockup")), []);
+        assert_eq!(found("570.124.06", NOW, crash("gpuacctStopGpuAccounting_IMPL", "")), []);
     }
 }

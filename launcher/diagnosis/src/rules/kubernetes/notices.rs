@@ -5,6 +5,7 @@ use crate::input::decisions;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, rules};
+use jiff::Timestamp;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
@@ -52,7 +53,8 @@ const LEFT: &str = "Repair {node} with the other findings, and then remove the m
 fn decided(node: &Node<'_>) -> Vec<Draft> {
     let line = |decision: &Decision| {
         let Decision { owner, signal, next, at, .. } = decision;
-        let at = at.map(|at| format!(", at {}", evidence::time(at))).unwrap_or_default();
+        let passed = |at: Timestamp| if node.now.is_some_and(|now| at < now) { " (this time has passed)" } else { "" };
+        let at = at.map(|at| format!(", at {}{}", evidence::time(at), passed(at))).unwrap_or_default();
         format!("{}: {}{at}: {}", evidence::data(owner), evidence::name(signal), evidence::reason(next))
     };
     let (announced, acting): (Vec<&Decision>, Vec<&Decision>) =

@@ -16,6 +16,8 @@ const STARTING: SignedDuration = SignedDuration::from_mins(5);
 const DRIVER_STARTING: SignedDuration = SignedDuration::from_mins(30);
 /// A node that booted more recently than this may still be starting its pods.
 const NODE_STARTING: SignedDuration = SignedDuration::from_mins(10);
+/// A node that booted more recently than this may be Ready for the first time.
+const JOINING: SignedDuration = SignedDuration::from_hours(1);
 /// Maximum length of a message in the evidence. The reason is at the end of the message.
 const MESSAGE: usize = 300;
 /// Maximum length of a name in the API: commands need complete names.
@@ -48,7 +50,9 @@ pub(crate) fn is_settled(node: &Node<'_>) -> bool {
     let ready_for = now(node).zip(node.kubernetes.ready_since).map(|(now, since)| now.duration_since(since));
     // A time in the future comes from a wrong clock and is ignored.
     let patience = if plugin_crashes(node) { STARTING } else { NODE_STARTING };
-    let just_ready = ready_for.is_some_and(|age| !age.is_negative() && age < patience);
+    // A node that has been running for long has its pods, even if it was not Ready for a moment.
+    let is_new = up.is_none_or(|up| up < JOINING.as_secs().unsigned_abs());
+    let just_ready = is_new && ready_for.is_some_and(|age| !age.is_negative() && age < patience);
     !booting && !just_ready && node.kubernetes.ready != Some(false)
 }
 
@@ -92,8 +96,19 @@ pub(crate) fn failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<Failing
         return (!young).then_some(FailingPod { pod, container });
     }
     let patience = if pod.component == Component::Driver { DRIVER_STARTING } else { STARTING };
-    let since = container.and_then(|container| container.state.since).or(pod.created);
+    let since = container.filter(|container| !restarts_after_errors(container));
+    let since = since.and_then(|container| container.state.since).or(pod.created);
     older(since, patience).then_some(FailingPod { pod, container })
+}
+
+/// Exit codes of a container that another component ended: SIGKILL, SIGTERM, and 255 for a container that a boot ended.
+const NOT_BY_ITSELF: [i32; 4] = [0, 137, 143, 255];
+
+/// Returns whether a container ends again and again with an error of its own. Each restart begins a new start time, so the
+/// start time does not show how long the pod has not been ready.
+fn restarts_after_errors(container: &NvidiaContainer) -> bool {
+    let code = container.last.as_ref().and_then(|last| last.exit_code);
+    container.restarts > 1 && code.is_some_and(|code| !NOT_BY_ITSELF.contains(&code))
 }
 
 /// Returns whether this container prevents the pod from becoming ready: it is an uncompleted init container, or it is
@@ -128,7 +143,9 @@ impl FailingPod<'_> {
     pub(crate) fn description(&self) -> String {
         let Self { pod, container } = self;
         let pod_name = format!("pod {}", name(pod));
-        let Some(container) = container else {
+        // The kubelet or a controller ended the pod as a whole: the state of its containers has no reason.
+        let ended = pod.phase == "Failed" && pod.reason.is_some();
+        let Some(container) = container.filter(|_| !ended) else {
             let reason =
                 pod.reason.as_deref().map(|reason| format!(" ({})", evidence::data(reason))).unwrap_or_default();
             let message = pod.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
@@ -172,14 +189,8 @@ impl FailingPod<'_> {
                 if words.contains("Image") {
                     words.push_str(&format!(", image {}", clean(&container.image, MESSAGE)));
                 }
-                let last = container.last.as_ref().and_then(|last| last.exit_code);
                 if container.restarts > 0 {
-                    let code = last.map(|code| format!(", last exit code {code}{}", why(container.last.as_ref())));
-                    let code = code.unwrap_or_default();
-                    words.push_str(&format!(", {}{code}", restarts(container.restarts)));
-                    let last = container.last.as_ref().and_then(|last| last.message.as_deref());
-                    let last = last.filter(|last| !last.trim().is_empty());
-                    words.push_str(&last.map(|last| format!(", last words: \"{}\"", cut(last))).unwrap_or_default());
+                    words.push_str(&format!(", {}{}", restarts(container.restarts), last_end(container)));
                 }
                 words
             }
@@ -188,9 +199,7 @@ impl FailingPod<'_> {
                 format!("ended{code}{}{message}", why(Some(state)))
             }
             ContainerStateKind::Running if container.restarts > 0 => {
-                let last = container.last.as_ref().and_then(|last| last.exit_code).filter(|code| *code != 0);
-                let code = last.map(|code| format!(", last exit code {code}{}", why(container.last.as_ref())));
-                format!("is running but not ready, {}{}", restarts(container.restarts), code.unwrap_or_default())
+                format!("is running but not ready, {}{}", restarts(container.restarts), last_end(container))
             }
             ContainerStateKind::Running if container.init => "is still running".to_owned(),
             ContainerStateKind::Running => "is running but not ready".to_owned(),
@@ -252,6 +261,15 @@ pub(crate) fn is_out_of_memory(container: &NvidiaContainer) -> bool {
     let ended = |state: &&NvidiaContainerState| state.kind == ContainerStateKind::Terminated;
     let newest = Some(&container.state).filter(ended).or(container.last.as_ref());
     newest.is_some_and(|end| end.reason.as_deref() == Some("OOMKilled"))
+}
+
+/// Returns the last exit code of a container, with the reason and the last words.
+pub(crate) fn last_end(container: &NvidiaContainer) -> String {
+    let Some(last) = &container.last else { return String::new() };
+    let code = last.exit_code.map(|code| format!(", last exit code {code}{}", why(Some(last))));
+    let words = last.message.as_deref().filter(|words| !words.trim().is_empty());
+    let words = words.map(|words| format!(", last words: \"{}\"", cut(words)));
+    format!("{}{}", code.unwrap_or_default(), words.unwrap_or_default())
 }
 
 fn restarts(count: u32) -> String {

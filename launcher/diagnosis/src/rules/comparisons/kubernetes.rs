@@ -273,13 +273,12 @@ fn restarts(node: &Node<'_>) -> Vec<String> {
             container.restarts >= MANY_RESTARTS && container.last.as_ref().is_some_and(|last| recent(last.since))
         };
         pod.containers.iter().filter(many).map(|container| {
-            let reason = container.last.as_ref().and_then(|last| last.reason.as_deref()).map(evidence::data);
             format!(
-                "pod {}, container {}: {} restarts, the last one because of {}",
+                "pod {}, container {}: {} restarts{}",
                 pods::name(pod),
                 evidence::data(&container.name),
                 container.restarts,
-                reason.unwrap_or_else(|| "an unknown reason".to_owned())
+                pods::last_end(container)
             )
         })
     });

@@ -12,7 +12,7 @@ use crate::rules::kubernetes::nvidia_stack::rules::{
 use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
-use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
+use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaPod};
 use syringe_core::text::clean;
 
 /// Minimum number of restarts of the toolkit for a finding.
@@ -226,8 +226,19 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
             .with_evidence(format!("label nvidia.com/gpu.deploy.device-plugin={}", evidence::data(value)))
             .with_action(ActionCode::UpdateSoftware, advice);
     }
-    let Some(pods) = &cluster.nvidia_pods else { return draft };
-    let plugin = pods.iter().any(|pod| matches!(pod.component, Component::DevicePlugin | Component::DraDriver));
+    let Some(cluster_pods) = &cluster.nvidia_pods else { return draft };
+    let is_leaving = plugins_of(cluster_pods).all(|pod| pod.deleting);
+    if let Some(pod) = plugins_of(cluster_pods).next().filter(|_| is_leaving) {
+        let advice = format!(
+            "Find out why pod {} stays in Terminating (the log of the kubelet of {{node}}, its finalizers): its DaemonSet creates a new pod \
+             only when this one is gone.",
+            pods::name(pod)
+        );
+        let line =
+            format!("pod {} is being deleted, and the node has no other pod of a device plugin", pods::name(pod));
+        return draft.with_evidence(line).with_action(ActionCode::Watch, advice);
+    }
+    let plugin = plugins_of(cluster_pods).next().is_some();
     if plugin || plugin_service(node).is_some() {
         return draft;
     }
@@ -260,6 +271,11 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
              and tolerations against the node's labels and taints.",
         ),
     }
+}
+
+/// Returns the pods that advertise GPUs.
+fn plugins_of(pods: &[NvidiaPod]) -> impl Iterator<Item = &NvidiaPod> {
+    pods.iter().filter(|pod| matches!(pod.component, Component::DevicePlugin | Component::DraDriver))
 }
 
 /// Maximum length of a message of the scheduler or of a controller.

@@ -83,6 +83,11 @@ pub(crate) fn of_name(name: &str) -> Option<&'static Board> {
     BOARDS.iter().find(|board| !is_card && is_product(board.product))
 }
 
+/// Returns whether the kernel manages the memory of this product as memory of the host: superchips with Grace.
+pub(crate) fn shares_memory(name: &str) -> bool {
+    of_name(name).is_some_and(|board| board.product.starts_with('G'))
+}
+
 /// Returns the board of a GPU.
 pub(crate) fn of(gpu: &Gpu) -> Option<&'static Board> {
     of_name(gpu.name.as_deref()?)

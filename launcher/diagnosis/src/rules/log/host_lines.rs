@@ -73,7 +73,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     for event in &node.timeline.events {
         let row = host_lines::row_of(event.fact);
         let over_boots = row.is_some_and(|row| row.lasts == Lasts::AfterADayOverBoots);
-        if event.history.is_some() && !over_boots {
+        if event.cause.is_some() || event.history.is_some() && !over_boots {
             continue;
         }
         match row {

@@ -6,7 +6,9 @@
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
 use crate::input::pods_match::matching_fails;
-use crate::input::processes::{MIN_BYTES, StuckReason, is_service, stuck_reason, waits_outside_driver};
+use crate::input::processes::{
+    MIN_BYTES, StuckReason, is_service, is_together, stuck_reason, tasks_of_host, waits_outside_driver,
+};
 use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -25,6 +27,12 @@ rules! {
         means "A process waits in the kernel and no signal ends it at this moment. Each call into the driver can look \
             like this.",
         reads "processes.processes";
+    OF_HOST: "host-tasks-blocked" Warning Hardware None, "Tasks of the host are blocked",
+        Watch "Find the disk or the file server for which these tasks of {node} wait: see the findings about storage, and the lines of the \
+            kernel at that time. Programs that use it wait, too. This is not a GPU fault.",
+        means "The kernel reported tasks that use no GPU as blocked: threads of a file system, the kubelet, the container runtime. They wait \
+            for a disk, a file system or the network.",
+        reads "xid: blocked tasks", about Workload, in_plan WorkContinues;
     WAITING_DELETED: "process-of-terminating-pod-waits" Warning Driver DEBUG_DOC,
         "A process of a pod that is being deleted waits in the driver",
         Watch "Check again in a minute. If the process still waits, no signal ends it: the pod stays in Terminating until {node} is drained \
@@ -199,11 +207,17 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
         event.process.as_deref().is_some_and(|name| is_named_nv(name) || name.starts_with("cuda"))
     };
     let unlisted = || node.timeline.of_kind(Kind::HungTask).filter(|event| !listed(event.pid));
-    let events: Vec<&KernelEvent> = unlisted().filter(of_driver).collect();
+    let of_host: Vec<&KernelEvent> = tasks_of_host(node).collect();
+    let alone = |event: &&KernelEvent| !of_host.iter().any(|task| is_together(task, event));
+    let events: Vec<&KernelEvent> = unlisted().filter(of_driver).filter(alone).collect();
     // If the processes were not read, any blocked task may use a GPU.
     let others: Vec<&KernelEvent> =
         unlisted().filter(|event| !of_driver(event) && node.processes().is_none()).collect();
     let mut drafts = Vec::new();
+    if !of_host.is_empty() {
+        let with_them = node.timeline.of_kind(Kind::HungTask).filter(|event| !alone(event));
+        drafts.push(Draft::on_node(OF_HOST).with_events(with_them).aged_on_node(node, &of_host));
+    }
     if !events.is_empty() {
         let newest = events.iter().filter_map(|event| event.ordered_at()).max();
         // Only a complete process list of the host shows that the task has ended, because other lists omit processes.

@@ -5,6 +5,7 @@
 
 use crate::evidence;
 use crate::input::instance_types::{self, InstanceType};
+use crate::input::layers;
 use crate::input::node::Node;
 use crate::input::pods_match::matching_fails;
 use crate::messages::phrases::{self, Part};
@@ -450,7 +451,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
 
 /// Returns whether a device id belongs to a GPU or MIG device that NVML should list but does not.
 fn is_missing(node: &Node<'_>, device: &str) -> bool {
-    let id = device.split("::").next().unwrap_or(device);
+    let id = layers::uuid_of(device);
     // A separate finding reports a lost GPU, so its allocation is not reported again. If the UUID of the lost GPU is
     // not known, any unlisted device may be this GPU.
     let may_be = |uuid: Option<&str>| uuid.is_none_or(|uuid| uuid == id);

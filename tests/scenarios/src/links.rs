@@ -213,6 +213,100 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         warning("pcie-generation", "The PCIe link of GPU 1 stays at generation 1 under load.")
             .must(("pcie-generation-low", 1))
             .node(|| l40s(2).telemetry(1, |gpu| gpu.pcie.generation = Some(1))),
+        critical(
+            "tray-not-registered",
+            "The GPUs of a compute tray of a rack are not registered for weeks: the tray has no Fabric Manager.",
+        )
+        .must(finding("fabric-not-registered").evidence(["in_progress"]))
+        .must_not(["class:hardware", "fabric-manager-not-running"])
+        .node(|| {
+            let waiting = || Some(Fabric { state: "in_progress".to_owned(), ..Fabric::default() });
+            (0..4).fold(gb200(4).idle(), |node, gpu| node.topology(gpu, |gpu| gpu.fabric = waiting()))
+        }),
+        warning("clique-differs", "GPU 2 of a tray is in another clique than the other GPUs.")
+            .must(finding("gpu-in-another-fabric-partition").gpu(2).evidence(["clique_id"]))
+            .must_not(["gpu-differs-from-peers", "class:hardware"])
+            .node(|| {
+                gb200(4).topology(2, |gpu| gpu.fabric.iter_mut().for_each(|fabric| fabric.clique_id = Some(32_767)))
+            }),
+        healthy(
+            "fabric-of-the-host",
+            "A virtual machine shows no NVSwitch, and all its GPUs are registered with all links.",
+        )
+        .must_not(["fabric-manager-not-running", "facts-disagree", "nvswitch-missing"])
+        .node(|| {
+            let mut node = h100(8).host(|host| host.daemons.fabric_manager = Some(false));
+            let topology = &mut node.report.sections.topology;
+            topology.iter_mut().flat_map(|section| &mut section.data).for_each(|data| data.nvswitches.clear());
+            node
+        }),
+        critical("no-switch-and-links-down", "The board shows no NVSwitch, and a link of GPU 2 is down.")
+            .must("fabric-manager-not-running")
+            .must("nvlink-down")
+            .must("nvswitch-missing")
+            .node(|| {
+                let down = |gpu: &mut syringe_core::facts::topology::GpuTopology| {
+                    gpu.nvlinks.iter_mut().for_each(|group| group.links.retain(|link| *link != 5));
+                    gpu.nvlinks.push(NvlinkGroup { version: Some(4), ..links_down([5]) });
+                };
+                let mut node = h100(8).topology(2, down).host(|host| host.daemons.fabric_manager = Some(false));
+                let topology = &mut node.report.sections.topology;
+                topology.iter_mut().flat_map(|section| &mut section.data).for_each(|data| data.nvswitches.clear());
+                node
+            }),
+        warning("memory-clock-low", "The memory clock of GPU 1 stays low under the same load as that of the others.")
+            .must(finding("gpu-clocks-below-peers").gpu(1).evidence(["memory clock 405 MHz"]))
+            .node(|| {
+                let node = l40s(4).loads(|_, load| load.gpu = 96);
+                (0..4).fold(node, |node, gpu| {
+                    let (clock, state) = if gpu == 1 { (405, 8) } else { (9_001, 0) };
+                    node.telemetry(gpu, |gpu| {
+                        (gpu.clocks.memory_mhz, gpu.performance_state) = (Some(clock), Some(state));
+                    })
+                })
+            }),
+        fatal(
+            "lost-with-network-card",
+            "GPU 2 and a network card failed at the same second: a switch above both is suspect.",
+        )
+        .must(finding("devices-lost-together").evidence(["Xid 79", "fatal_error", "uncorrected_fatal"]))
+        .must(("gpu-off-bus", 2))
+        .must("nic-problem")
+        .must_not(["network-card-without-driver"])
+        .node(|| {
+            let when = ago(minutes(29));
+            let mut node = h100(4)
+                .lost(2)
+                .kernel_line(when, "pcieport 0000:04:00.0: AER: Uncorrected (Fatal) error received: 0000:04:00.0")
+                .xid(when, 2, 79, UNKNOWN, "GPU has fallen off the bus.")
+                .kernel_line(
+                    when + seconds(3),
+                    "mlx5_core 0000:06:00.0: poll_health:795:(pid 0): Fatal error 3 detected",
+                );
+            node.report.sections.topology.iter_mut().flat_map(|section| &mut section.data).for_each(|topology| {
+                topology.cards_without_ports = vec![NetworkCard {
+                    pci_address: PciAddress::parse("0000:06:00.0"),
+                    device_id: "15b3:101b".to_owned(),
+                    kind: "infiniband".to_owned(),
+                    driver: None,
+                }];
+            });
+            node
+        }),
+        fatal("lost-long-after-network-card", "GPU 2 fell off the bus hours after a network card failed.")
+            .must(("gpu-off-bus", 2))
+            .must("nic-problem")
+            .must_not(["devices-lost-together"])
+            .node(|| {
+                let line = "mlx5_core 0000:06:00.0: poll_health:795:(pid 0): Fatal error 3 detected";
+                h100(4).lost(2).kernel_line(ago(hours(5)), line).xid(
+                    ago(minutes(29)),
+                    2,
+                    79,
+                    UNKNOWN,
+                    "GPU has fallen off the bus.",
+                )
+            }),
         critical("pcie-aer", "The PCIe port above GPU 1 has fatal errors.").must(("pcie-errors-fatal", 1)).node(|| {
             let error = "PCIe Bus Error: severity=Uncorrectable (Fatal), type=Data Link Layer, (Receiver ID)";
             let line = format!("pcieport 0000:28:00.0: {error}");

@@ -99,8 +99,12 @@ pub enum InPlan {
     WorkContinues,
     /// Other components depend on the repair: the action is the first step of the plan.
     ComesFirst,
+    /// As `ComesFirst`; the action starts Fabric Manager.
+    StartsFabricManager,
     /// The cause is outside the GPUs, so no GPU is returned because of this finding.
     SharedCause,
+    /// The node is being removed: nothing on it is repaired.
+    NodeLeaves,
     /// Every program that has run on the GPU since the error may have computed wrong results.
     ResultsSuspect,
 }

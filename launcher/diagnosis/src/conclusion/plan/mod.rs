@@ -176,7 +176,7 @@ fn comes_first(draft: &Draft) -> bool {
 
 fn is_first_step(draft: &Draft) -> bool {
     let acts = draft.action == ActionCode::UpdateSoftware && draft.severity > Severity::Info;
-    acts && draft.rule.in_plan == InPlan::ComesFirst
+    acts && matches!(draft.rule.in_plan, InPlan::ComesFirst | InPlan::StartsFabricManager)
 }
 
 /// Returns the steps that come first. A GPU that is reset needs the component even if it works without it until then.

@@ -122,8 +122,9 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let shared = of_several || urgent(drafts).any(|draft| draft.rule.in_plan == InPlan::SharedCause);
     if shared && !gpus.is_empty() {
         let parts = "check the power supply, the PCIe switches, risers and the baseboard";
+        let devices = if of_several { "GPUs" } else { "devices" };
         steps.push(format!(
-            "While {{node}} is down, {parts}: a cause that several GPUs share is more likely than a fault of each."
+            "While {{node}} is down, {parts}: a cause that several {devices} share is more likely than a fault of each."
         ));
     } else {
         let named = |is_outside: bool| {

@@ -14,7 +14,7 @@ use crate::messages::subjects;
 use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::RegisteredDevices;
-use syringe_core::facts::kubernetes::node::Component;
+use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::report::{Problem, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
@@ -358,10 +358,12 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     }
     let capacity = node.kubernetes.gpu_capacity.filter(|capacity| *capacity > 0)?;
     let allocatable = node.kubernetes.gpu_allocatable?;
-    (allocatable < capacity).then(|| {
-        Draft::on_node(UNALLOCATABLE)
-            .with_evidence(format!("Kubernetes capacity {capacity}, allocatable {allocatable}"))
-    })
+    let numbers = format!("Kubernetes capacity {capacity}, allocatable {allocatable}");
+    // If the plugin is gone, the kubelet keeps the capacity for some minutes or until its restart.
+    let is_plugin = |pod: &NvidiaPod| matches!(pod.component, Component::DevicePlugin | Component::DraDriver);
+    let has_plugin = node.kubernetes.nvidia_pods.as_ref().is_none_or(|pods| pods.iter().any(is_plugin));
+    let rule = if allocatable == 0 && !has_plugin && present > 0 { NOT_ADVERTISED } else { UNALLOCATABLE };
+    (allocatable < capacity).then(|| Draft::on_node(rule).with_evidence(numbers))
 }
 
 /// Finds GPUs that are not advertised to Kubernetes, although they work, or although Kubernetes expects them on a node

@@ -9,6 +9,7 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::input::{boards, instance_types};
 use crate::rule::{DEBUG_DOC, Draft, rules};
+use crate::rules::links::lost_together::has_failed;
 use crate::rules::links::rdma_ports::{distance, is_booting};
 use syringe_core::classification::Severity;
 use syringe_core::facts::topology::{NetworkCard, NicPort, Topology};
@@ -60,7 +61,9 @@ fn lines<'c>(cards: impl Iterator<Item = &'c NetworkCard>, what: &str) -> Vec<St
 }
 
 fn no_driver(node: &Node<'_>, topology: &Topology) -> Option<Draft> {
-    let unbound = || topology.cards_without_ports.iter().filter(|card| card.driver.is_none());
+    // A card that failed loses its driver as a consequence.
+    let is_idle = |card: &&NetworkCard| card.driver.is_none() && !has_failed(node, card.pci_address.as_ref());
+    let unbound = || topology.cards_without_ports.iter().filter(is_idle);
     let lines = lines(unbound(), "no driver is bound to it");
     // Ethernet cards, and cards of a node with few GPUs, may be unused.
     let is_needed = unbound().any(|card| card.kind != "ethernet") && node.answering().count() >= MANY;

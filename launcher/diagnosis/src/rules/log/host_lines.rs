@@ -24,7 +24,7 @@ rules! {
             for an overloaded or faulty host. Reboot {node} if the lines return.",
         means "The kernel reported a soft lockup, a hard lockup or an RCU stall. Programs stood still in that time.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
-    CRASHED: "kernel-crashed" Warning Driver None, "The kernel of the node crashed and goes on",
+    CRASHED: "kernel-crashed" Warning Driver None, "The kernel of the node reported an internal error (BUG or Oops), but still runs",
         DrainAndReboot "Reboot {node} when its jobs have ended: after such a crash, the kernel can hang at any time.",
         means "The kernel reported a BUG or an Oops. The process that it hit was ended, and locks that it held remain locked.",
         reads "xid: lines of the kernel";

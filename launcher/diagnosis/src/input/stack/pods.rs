@@ -128,7 +128,9 @@ impl FailingPod<'_> {
     pub(crate) fn description(&self) -> String {
         let Self { pod, container } = self;
         let pod_name = format!("pod {}", name(pod));
-        let Some(container) = container else {
+        // An evicted or refused pod has its reason in its own status.
+        let is_ended = pod.phase == "Failed" && pod.reason.is_some();
+        let Some(container) = container.filter(|_| !is_ended) else {
             let reason =
                 pod.reason.as_deref().map(|reason| format!(" ({})", evidence::data(reason))).unwrap_or_default();
             let message = pod.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
@@ -168,7 +170,10 @@ impl FailingPod<'_> {
         let message = state.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
         match state.kind {
             ContainerStateKind::Waiting => {
-                let mut words = format!("waits ({}{message})", reason.unwrap_or_else(|| "no reason".to_owned()));
+                let mut words = match reason {
+                    Some(reason) => format!("waits ({reason}{message})"),
+                    None => "has not started".to_owned(),
+                };
                 if words.contains("Image") {
                     words.push_str(&format!(", image {}", clean(&container.image, MESSAGE)));
                 }

@@ -415,7 +415,8 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
     pod.other_logs = LogTail::read_others(connection, &pod, first).await;
     let said = log_tail.iter().flat_map(|tail| &tail.log_lines).map(|line| line.trim_start().to_owned());
     pod.log_lines = said.collect();
-    if let Some(object) = object.as_ref().filter(|_| pod.ready != Some(true) && pod.phase != "Succeeded") {
+    let has_others = pod.ready != Some(true) || !pod.siblings_not_running.is_empty();
+    if let Some(object) = object.as_ref().filter(|_| has_others && pod.phase != "Succeeded") {
         let linked = linked_pods::of_pod(connection, object, &pod).await;
         pod.linked_pods.extend(linked);
     }

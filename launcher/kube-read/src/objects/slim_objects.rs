@@ -78,6 +78,7 @@ const POD: &[&str] = &[
     "status.message",
     "status.nominatedNodeName",
     "status.phase",
+    "status.podIP",
     "status.qosClass",
     "status.reason",
     "status.resourceClaimStatuses",
@@ -340,7 +341,7 @@ mod tests {
                     {"name": "TOKEN", "value": "hunter2"}, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"},
                 ], "resources": {"limits": {"nvidia.com/gpu": "1"}}, "livenessProbe": {"exec": "hunter2"}}],
             },
-            "status": {"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [{"name": "c", "restartCount": 1}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "hostIP": "10.0.0.2", "containerStatuses": [{"name": "c", "restartCount": 1}]},
         });
         slim("pods", &mut pod);
         assert_eq!(
@@ -352,7 +353,7 @@ mod tests {
                     "containers": [{"name": "c", "image": "i", "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}],
                         "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
                 },
-                "status": {"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": 1}]},
+                "status": {"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [{"name": "c", "restartCount": 1}]},
             })
         );
     }

@@ -13,6 +13,7 @@ pub mod node_log;
 pub mod node_with_pods;
 pub mod nodes;
 pub mod owned_pods;
+pub(crate) mod peers;
 pub mod pod;
 pub mod pod_description;
 pub mod pod_log;

@@ -74,34 +74,26 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     fault.map(StuckReason::KernelEvent).or_else(gone)
 }
 
-/// Beginnings of the names of tasks that use no GPU: threads of file systems and disks, and services of the node.
-const WITHOUT_GPU: [&str; 14] = [
-    "jbd2",
-    "xfsaild",
-    "btrfs-",
-    "kswapd",
-    "kcompactd",
-    "md",
-    "dm",
-    "loop",
-    "kubelet",
-    "containerd",
-    "dockerd",
-    "crio",
-    "systemd",
-    "rsyslogd",
-];
+/// Beginnings of the names of threads of file systems and disks.
+const OF_STORAGE: [&str; 9] = ["jbd2", "xfsaild", "xfs-", "btrfs-", "md0", "md1", "dmcrypt", "kdmflush", "dm_"];
 
 /// Tasks that the kernel reports as blocked within this time wait for the same thing.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(2);
 
-/// Returns the lines about blocked tasks that use no GPU. They wait for a disk, a file system or the network.
+/// Returns the lines about blocked threads of file systems and disks. Nothing, if the driver hangs at the same time: other
+/// tasks can wait for it.
 pub(crate) fn tasks_of_host<'n>(node: &'n Node<'_>) -> impl Iterator<Item = &'n KernelEvent> {
-    let is_of_host = |event: &&KernelEvent| {
-        event.process.as_deref().is_some_and(|name| WITHOUT_GPU.iter().any(|start| name.starts_with(start)))
+    let starts = |event: &KernelEvent, names: &[&str]| {
+        event.process.as_deref().is_some_and(|name| names.iter().any(|start| name.starts_with(start)))
     };
-    node.timeline.of_kind(Kind::HungTask).filter(is_of_host)
+    let of_driver = |event: &&KernelEvent| starts(event, &OF_DRIVER);
+    let hangs: Vec<&KernelEvent> = node.timeline.of_kind(Kind::HungTask).filter(of_driver).collect();
+    let is_alone = move |event: &&KernelEvent| !hangs.iter().any(|hung| is_together(hung, event));
+    node.timeline.of_kind(Kind::HungTask).filter(move |event| starts(event, &OF_STORAGE)).filter(is_alone)
 }
+
+/// Beginnings of the names of kernel threads of the driver.
+const OF_DRIVER: [&str; 3] = ["nv_queue", "nvidia-modeset", "UVM"];
 
 /// Returns whether the kernel reported two tasks as blocked at the same time.
 pub(crate) fn is_together(left: &KernelEvent, right: &KernelEvent) -> bool {

@@ -73,7 +73,7 @@ rules! {
         CheckCabling "Check slot power and auxiliary cables of {node}. GPUs on the same power supply may be affected \
             too.",
         means "A network card reported that its slot gives it too little power.",
-        reads "xid: network cards";
+        reads "xid: network cards", about Network;
 }
 
 /// Minimum utilization at which a GPU counts as loaded.

@@ -6,6 +6,8 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
+use crate::input::processes::tasks_of_host;
+use crate::input::timeline::follows;
 use crate::rule::{Draft, Rule, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -18,7 +20,7 @@ rules! {
             GPU fault, but it affects jobs.",
         means "A network card reported errors in the kernel log, or the IOMMU blocked its transfers. Jobs on several nodes can be slow \
             or hang.",
-        reads "xid: network cards, topology.nics";
+        reads "xid: network cards, topology.nics", about Network;
     STUCK: "kernel-stuck" Warning Driver None, "A CPU of the node was stuck in the kernel",
         Watch "Read the stack below the lines in the kernel log of {node}. If it is in an NVIDIA module, update the driver; otherwise look \
             for an overloaded or faulty host. Reboot {node} if the lines return.",
@@ -125,8 +127,17 @@ fn severity(node: &Node<'_>, event: &KernelEvent) -> Severity {
     let of_day = within_a_day(node, event);
     let over = of_day < OFTEN && is_over(node, event);
     let old = row.lasts != Lasts::UntilBoot && is_old(node, event);
-    if old || over || of_day < row.at_least { Severity::Info } else { row.severity }
+    let few = of_day < row.at_least && !(row.finding == Some(STORAGE.id) && blocks_tasks(node, event));
+    if old || over || few { Severity::Info } else { row.severity }
 }
+
+/// Returns whether tasks of the host wait for a disk or a file system since an error of storage.
+fn blocks_tasks(node: &Node<'_>, event: &KernelEvent) -> bool {
+    tasks_of_host(node).any(|task| follows(event, task, Some(UNTIL_BLOCKED)))
+}
+
+/// The kernel reports a task as blocked this long after it began to wait, at the latest.
+const UNTIL_BLOCKED: SignedDuration = SignedDuration::from_mins(10);
 
 /// Returns the number of lines of an event within the day before its last line.
 fn within_a_day(node: &Node<'_>, event: &KernelEvent) -> u64 {

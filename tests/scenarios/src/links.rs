@@ -336,6 +336,43 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let power = "mlx5_core 0000:17:00.0: Detected insufficient power on the PCIe slot (27W).";
                 l40s(2).kernel_line(ago(hours(3)), check).kernel_line(ago(hours(2)), power)
             }),
+        warning("memory-module-failing", "A module of the host's memory corrects hundreds of errors in each report of the kernel.")
+            .must(finding("machine-check").evidence(["CPU_SrcID#0_MC#1_Chan#0_DIMM#0 (4872 times)"]))
+            .must_not(["host-memory-error"])
+            .node(|| {
+                let line = "EDAC MC1: 812 CE memory read error on CPU_SrcID#0_MC#1_Chan#0_DIMM#0 (channel:0 slot:0 page:0x1d5c3a offset:0x640 grain:32 syndrome:0x0)";
+                (0..6).fold(l40s(2), |node, at| node.kernel_line(ago(hours(2)) + minutes(5 * at), line))
+            }),
+        healthy("memory-module-corrects-once", "A module of the host's memory corrected one error.")
+            .must(finding("machine-check").severity(Info))
+            .node(|| {
+                let line = "EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x1d5c3a offset:0x640 grain:32 syndrome:0x0)";
+                l40s(2).kernel_line(ago(days(7)), line)
+            }),
+        warning("memory-module-uncorrected", "An uncorrectable error of a memory module ended a process: one finding with all lines.")
+            .must(finding("host-memory-error").evidence(["CPU_SrcID#1_MC#3_Chan#0_DIMM#0", "Sending SIGBUS"]))
+            .must_not(["machine-check"])
+            .node(|| {
+                let when = ago(hours(4));
+                let line = "EDAC MC3: 1 UE memory read error on CPU_SrcID#1_MC#3_Chan#0_DIMM#0 (channel:0 slot:0 page:0x71d5c3a offset:0x0 grain:32 - err_code:0x0000:0x009f)";
+                let kill = "Memory failure: 0x71d5c3a: Sending SIGBUS to python3:52735 due to hardware memory corruption";
+                l40s(2)
+                    .kernel_line(when, "mce: [Hardware Error]: Machine check events logged")
+                    .kernel_line(when, line)
+                    .kernel_line(when, kill)
+            }),
+        warning("firmware-reports-link-of-gpu", "The firmware reports a fatal PCIe error of the port above GPU 1.")
+            .must(finding("machine-check").gpu(1))
+            .node(|| {
+                let node = l40s(2);
+                let pcie = node.report.sections.topology.as_ref().and_then(|section| section.data.as_ref());
+                let hops = pcie.and_then(|data| data.gpus.get(1)).map(|gpu| gpu.pcie_path.clone()).unwrap_or_default();
+                let port = hops.get(1).and_then(|hop| hop.pci_address.clone()).expect("a port");
+                let when = ago(hours(1));
+                node.kernel_line(when, "{1}[Hardware Error]: event severity: fatal")
+                    .kernel_line(when, format!("{{1}}[Hardware Error]:   device_id: {}", port.sysfs()))
+                    .kernel_line(when, "{1}[Hardware Error]:   vendor_id: 0x10de, device_id: 0x2330")
+            }),
         warning("pcie-replays", "Hundreds of replays per minute on the PCIe link of GPU 0.")
             .must(("pcie-replays-high", 0))
             .node(|| l40s(2).uptime(86_400).telemetry(0, |gpu| gpu.pcie.replays = Some(912_331))),

@@ -77,7 +77,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             drafts.extend(state(node, process));
             drafts.extend(owner(node, process, unmatched));
         }
-        drafts = zombies_together(drafts);
+        drafts = together(drafts);
         drafts.extend(memory(node, section));
         if !section.host_pid_namespace {
             drafts.push(
@@ -124,24 +124,39 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     })
 }
 
-/// Maximum number of zombies in the evidence.
+/// Maximum number of further processes in the evidence.
 const NAMED: usize = 3;
 
-/// Joins the findings about the zombies of one pod or one parent process, because one program left all of them.
-fn zombies_together(drafts: Vec<Draft>) -> Vec<Draft> {
-    let of_parent = |draft: &Draft| draft.evidence.iter().find(|line| line.starts_with("parent: ")).cloned();
-    let left_by = |draft: &Draft| (draft.scope.pod_uid.clone(), draft.scope.gpu, of_parent(draft));
+/// Rules whose findings about processes with the same origin become one, each with the start of the evidence line about the
+/// origin.
+const OF_ONE_ORIGIN: [(Rule, &str); 3] = [(ZOMBIE, "parent: "), (GONE_POD, "pod "), (NO_POD, "user ")];
+
+/// Joins the findings of one rule about the processes of one pod, one parent process or one user, because they have one cause.
+fn together(drafts: Vec<Draft>) -> Vec<Draft> {
+    let origin = |draft: &Draft| {
+        let (rule, start) = OF_ONE_ORIGIN.iter().find(|(rule, _)| *rule == draft.rule)?;
+        let line = draft.evidence.iter().find(|line| line.starts_with(start));
+        let gpu = draft.scope.gpu.filter(|_| *rule == ZOMBIE);
+        Some((rule.id, draft.scope.pod_uid.clone(), gpu, line.cloned()))
+    };
     let mut joined: Vec<(Draft, Vec<String>)> = Vec::new();
     for draft in drafts {
-        let is_same = |known: &Draft| known.rule.id == ZOMBIE.id && left_by(known) == left_by(&draft);
-        match joined.iter_mut().filter(|_| draft.rule.id == ZOMBIE.id).find(|(known, _)| is_same(known)) {
-            Some((_, others)) => others.extend(draft.evidence.into_iter().next()),
+        let own = origin(&draft);
+        match joined.iter_mut().filter(|_| own.is_some()).find(|(known, _)| origin(known) == own) {
+            Some((known, others)) => {
+                if known.scope.gpu != draft.scope.gpu {
+                    known.scope.gpu = None;
+                }
+                let mut lines = draft.evidence.into_iter();
+                let words = [lines.next(), lines.next().filter(|line| line.starts_with("GPU "))];
+                others.push(words.into_iter().flatten().collect::<Vec<_>>().join(": "));
+            }
             None => joined.push((draft, Vec::new())),
         }
     }
     let with_others = joined.into_iter().map(|(draft, others)| {
         let more =
-            others.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more zombies"));
+            others.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more processes"));
         draft.with_all_evidence(others.into_iter().take(NAMED)).with_all_evidence(more)
     });
     with_others.collect()

@@ -42,7 +42,7 @@ use kube_read::objects::pod_facts;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::objects::scheduling_joins::half_requests;
 use kube_read::reads::pod::ReadPod;
-use kube_read::reads::{candidate_nodes, linked_pods, owned_pods, pod, pod_log, resource_claims};
+use kube_read::reads::{candidate_nodes, claims_of_pod, linked_pods, owned_pods, pod, pod_log, resource_claims};
 use syringe_macros::omit;
 
 /// Maximum number of findings about the node in one answer.
@@ -601,6 +601,10 @@ impl PendingPod {
         pod.linked_pods = linked.unwrap_or_default();
         pod.capacity_shortage =
             not_offered.or_else(|| capacity_shortage::find(&candidates, &requested(object), message));
+        if pod.capacity_shortage.is_none() {
+            let of_claims = async { Ok(claims_of_pod::shortage(connection, object).await) };
+            pod.capacity_shortage = call.with_deadline("Reading the claims", of_claims).await.ok().flatten();
+        }
         candidates = grouped(candidates);
         let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
         candidates.truncate(MAX_CANDIDATES);

@@ -111,7 +111,7 @@ const EVENT: &[&str] = &[
     "type",
 ];
 
-const CLAIM: &[&str] = &["status.allocation.devices.results", "status.reservedFor"];
+const CLAIM: &[&str] = &["spec.devices.requests", "status.allocation.devices.results", "status.reservedFor"];
 
 const COMPUTE_DOMAIN: &[&str] =
     &["spec.numNodes", "status.status", "status.nodes.name", "status.nodes.status", "status.nodes.cliqueID"];
@@ -123,6 +123,8 @@ const SLICE: &[&str] = &[
     "spec.pool",
     "spec.devices.attributes",
     "spec.devices.basic.attributes",
+    "spec.devices.basic.capacity",
+    "spec.devices.capacity",
     "spec.devices.name",
     "spec.devices.taints",
 ];

@@ -2,6 +2,7 @@
 
 pub mod api_only_facts;
 pub mod candidate_nodes;
+pub mod claims_of_pod;
 pub mod cluster_facts;
 pub mod compute_domains;
 pub mod daemon_sets;

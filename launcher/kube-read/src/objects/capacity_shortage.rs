@@ -474,11 +474,16 @@ fn is_state(label: &str) -> bool {
         && ["wait", ".state", "-state", ".ready", "gpu.deploy."].iter().any(|part| key.contains(part))
 }
 
+/// Returns the change for a cordoned node. A person or a controller has cordoned it for a reason that is not known here.
+pub(crate) fn uncordon(node: &str) -> String {
+    format!("if nothing is wrong with it (diagnose_gpu_node shows this, and who cordoned it), uncordon {node}")
+}
+
 /// Returns the change that removes an obstacle.
 fn remedy(rejection: &RejectionReason, node: &str) -> String {
     match rejection {
         RejectionReason::NotReady => format!("repair {node} (not Ready)"),
-        RejectionReason::Cordoned => format!("uncordon {node}"),
+        RejectionReason::Cordoned => uncordon(node),
         RejectionReason::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
         RejectionReason::Label { wanted, .. } if is_of_machine(wanted) => {
             format!(
@@ -573,7 +578,7 @@ mod tests {
         assert_eq!((room.shortage.as_str(), room.needs_all), (words, false));
         let changes = [
             "free 2 nvidia.com/gpu on gpu-7 (used by ml/train-0 (6 nvidia.com/gpu))",
-            "uncordon gpu-8, which has 8 nvidia.com/gpu free",
+            "if nothing is wrong with it (diagnose_gpu_node shows this, and who cordoned it), uncordon gpu-8, which has 8 nvidia.com/gpu free",
             "request at most 2 nvidia.com/gpu",
         ];
         assert_eq!(room.changes, changes);

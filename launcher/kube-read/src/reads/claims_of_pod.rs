@@ -11,6 +11,7 @@ use syringe_core::unknown::Unknown;
 
 use crate::client::connection::Connection;
 use crate::client::pagination::{self, Query};
+use crate::objects::capacity_shortage::uncordon;
 use crate::objects::claim_fit::{self, PublishedSlice, PublishedSpec};
 use crate::objects::node_conditions;
 use crate::reads::{nodes, resource_claims};
@@ -147,7 +148,7 @@ async fn held_elsewhere(connection: &Connection, claim: &Claim, slices: &[Publis
         pods => format!("it is reserved for {}", clean(&pods.join(", "), NAME)),
     };
     let held = format!("ResourceClaim {name} is allocated to a device of {node}, {state}; {users}");
-    let mut changes = vec![if is_cordoned { format!("uncordon {node}") } else { format!("repair {node}") }];
+    let mut changes = vec![if is_cordoned { uncordon(&node) } else { format!("repair {node}") }];
     if pods.is_empty() {
         let delete = format!("kubectl -n {namespace} delete resourceclaim {name}");
         changes

@@ -2,13 +2,12 @@
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
-use crate::input::node::Node;
 use crate::messages::phrases::{self, Part};
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::KubernetesFacts;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, known as known_time};
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::text::clean;
 
 /// One row: the reason in a pod's status, the cause, the action, the meaning and the advice. `OutOf` is a prefix of
 /// several reasons.
@@ -323,8 +322,7 @@ pub(crate) fn older_than_the_driver(case: &Case<'_>) -> Option<Explanation> {
     if case.on_node.processes.iter().any(|process| !process.uses.is_empty()) {
         return None;
     }
-    let kubernetes = KubernetesFacts::default();
-    let loaded = Node::new(case.report?, &kubernetes).driver_loaded()?;
+    let loaded = case.driver_loaded()?;
     let of_gpus = pod.containers.iter().filter(|one| pod.gpu_containers.contains(&one.name));
     let (container, started) = of_gpus
         .filter_map(|one| match one.state {
@@ -360,9 +358,14 @@ pub(crate) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
 const NOT_OF_GPU: &str = "This is not a GPU problem.";
 
 fn by_event(case: &Case<'_>) -> Option<Explanation> {
-    let reasons = ["Preempted", "TaintManagerEviction", "Killing", "NodeNotReady", "Evicted"];
     let ended = case.ended().is_some_and(|end| matches!(end.exit_code, 137 | 143));
-    let event = case.events(&reasons).next()?;
+    let all = || case.pod.events.iter().rev().filter(|event| !event.is_ours());
+    let reasons = ["Preempted", "TaintManagerEviction", "Killing", "NodeNotReady", "Evicted"];
+    let known = all().find(|event| reasons.contains(&event.reason.as_str()));
+    let event = known
+        .filter(|event| event.reason != "Killing")
+        .or_else(|| all().find(|event| requests_end(case, event)))
+        .or(known)?;
     let is_eviction = ["Preempted", "TaintManagerEviction", "Evicted"].contains(&event.reason.as_str());
     // A pod can be preempted before any of its containers runs.
     let never_ran = is_eviction && case.ended().is_none() && case.pod.running().next().is_none();
@@ -379,14 +382,58 @@ fn by_event(case: &Case<'_>) -> Option<Explanation> {
             }
             None => (
                 Certainty::Likely,
-                "Kubernetes terminated the pod on request".to_owned(),
-                format!("{NOT_OF_GPU} Find out what deleted or preempted the pod."),
+                format!("Kubernetes terminated the pod on request ({}: \"{}\")", event.reason, clean(&event.message, MAX_REQUEST)),
+                format!("{NOT_OF_GPU} The event names who ended the pod, and why. Recreate the pod if its controller does not."),
             ),
         };
         case.explain(Cause::Cluster, certainty, what)
             .with_evidence([event_quote(event)])
             .with_action(ActionCode::None, action)
     })
+}
+
+/// Maximum length of the message of a request to end a pod.
+const MAX_REQUEST: usize = 200;
+
+/// Maximum time between a request to end a pod and the end of its container.
+const ON_REQUEST: SignedDuration = SignedDuration::from_mins(5);
+
+/// Parts of the words with which controllers report that they end a pod or its node.
+const ENDINGS: [&str; 12] = [
+    "evict",
+    "preempt",
+    "reclaim",
+    "deschedul",
+    "consolidat",
+    "disrupt",
+    "interrupt",
+    "suspend",
+    "deletingpod",
+    "stopped",
+    "hook",
+    "shutdown",
+];
+
+/// Reasons of events about the start of a pod. Their messages contain words such as "preemption".
+const OF_START: [&str; 8] = [
+    "FailedScheduling",
+    "Scheduled",
+    "BackOff",
+    "Unhealthy",
+    "Failed",
+    "NotTriggerScaleUp",
+    "TriggeredScaleUp",
+    "Nominated",
+];
+
+/// Returns whether an event reports that a controller ends the pod, at the time of the end of its container.
+fn requests_end(case: &Case<'_>, event: &PodEvent) -> bool {
+    let words = format!("{} {}", event.reason, event.message).to_ascii_lowercase();
+    let at_end = case.ended().and_then(|end| end.finished).zip(event.time).is_some_and(|(end, time)| {
+        let before = end.duration_since(time);
+        before <= ON_REQUEST && before >= -ON_REQUEST
+    });
+    at_end && !OF_START.contains(&event.reason.as_str()) && ENDINGS.iter().any(|part| words.contains(part))
 }
 
 /// The row of [`DISRUPTIONS`] about a taint with the effect NoExecute.

@@ -35,10 +35,12 @@ use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Diagnosis, Finding, Scope};
+use crate::input::node::Node;
 use crate::input::processes::{Stuck, is_name_of_service};
 use crate::messages::shapes;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use syringe_core::facts::kubernetes::KubernetesFacts;
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, PodFacts, Termination};
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::catalogue;
@@ -163,6 +165,11 @@ impl Case<'_> {
         let report = self.report?;
         let uptime = Section::data_of(&report.sections.host)?.uptime_seconds?;
         report.taken_at?.checked_sub(SignedDuration::from_secs(i64::try_from(uptime).ok()?)).ok()
+    }
+
+    /// Returns when the driver of the node was loaded.
+    fn driver_loaded(&self) -> Option<Timestamp> {
+        Node::new(self.report?, &KubernetesFacts::default()).driver_loaded()
     }
 
     /// Returns the pod's processes in this scheduler state.

@@ -8,14 +8,12 @@ use crate::explanation::causes::{
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
-use crate::input::node::Node;
 use crate::messages::ending;
 use crate::messages::phrases::{self, Part, Phrase};
 use crate::messages::{child_signals, cuda_errors};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
-use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::kubernetes::pod::Termination;
 use syringe_core::kernel_log::event_meaning;
 use syringe_core::pci::PciAddress;
@@ -218,9 +216,7 @@ fn mig_permission(case: &Case<'_>, text: &str) -> Option<String> {
 
 /// Returns whether the driver was loaded before the container started.
 fn driver_was_loaded_before(case: &Case<'_>, end: &Termination<'_>) -> bool {
-    let kubernetes = KubernetesFacts::default();
-    let loaded = case.report.and_then(|report| Node::new(report, &kubernetes).driver_loaded());
-    loaded.zip(end.started).is_some_and(|(loaded, started)| loaded < started)
+    case.driver_loaded().zip(end.started).is_some_and(|(loaded, started)| loaded < started)
 }
 
 /// Words before the CUDA version that a program found in its driver library: `found version 12040`.

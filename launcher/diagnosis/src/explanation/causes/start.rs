@@ -240,7 +240,23 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
             is_past: false,
         };
     }
-    if phrase.is_about_present_driver() && finding.is_none() && case.driver_works() {
+    let contradicted = phrase.is_about_present_driver() && finding.is_none() && case.driver_works();
+    if contradicted && !is_before_the_driver(case) {
+        let text = format!(
+            "Compare the driver root of the container toolkit and of the CDI specification of {} with the driver that is loaded \
+             (nvidia-container-cli info on the node), then start the pod again.",
+            case.node
+        );
+        return ApplicablePhrase {
+            what: format!(
+                "NVIDIA's hook reports that {meaning}; but the driver works: the hook uses another library or driver root"
+            ),
+            evidence: None,
+            action: Action { code: ActionCode::UpdateSoftware, text },
+            is_past: true,
+        };
+    }
+    if contradicted {
         let text = restart_now(case);
         return ApplicablePhrase {
             what: format!("at that time, {meaning}; the driver of its node works now"),
@@ -266,6 +282,12 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
             None => ApplicablePhrase { what: meaning, evidence: None, action: action(), is_past: false },
         },
     }
+}
+
+/// Returns whether the newest message about the pod may be older than the driver that is loaded now.
+fn is_before_the_driver(case: &Case<'_>) -> bool {
+    let newest = case.pod.events.iter().filter(|event| event.warning).filter_map(|event| event.time).max();
+    case.driver_loaded().zip(newest.or(case.pod.created)).is_none_or(|(loaded, message)| message <= loaded)
 }
 
 /// Explains a device that NVIDIA's hook does not find, unless the device is a GPU that the node lost.

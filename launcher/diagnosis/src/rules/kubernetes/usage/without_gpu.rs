@@ -21,6 +21,11 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
     if own.any(|allocation| allocation.claim.is_some() || allocation.container == container.name) {
         return None;
     }
+    // A program that uses a GPU works: the list of the kubelet is wrong, and not the pod.
+    let processes = node.processes().into_iter().flat_map(|section| &section.processes);
+    if processes.filter(|process| process.pod_uid.as_ref() == Some(&pod.uid)).any(|process| !process.uses.is_empty()) {
+        return None;
+    }
     // The kubelet allocates only resources that a device plugin registered. An administrator may add any other resource
     // to a node.
     let registered = |resource: &str| {

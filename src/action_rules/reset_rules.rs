@@ -12,6 +12,9 @@ use crate::gpu_names::GpuNames;
 use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
 
+/// The next step if a reset would switch ECC off.
+const KEEP_ECC: &str = "Switch ECC of the GPU on again (nvidia-smi -e 1), unless it is meant to be off.";
+
 /// The next step if only a reboot helps.
 const REBOOT: &str = "Cordon and drain the node, then reboot it.";
 /// The next step if the probe does not see the processes of the host.
@@ -274,8 +277,11 @@ fn mig(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetP
 fn modes(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
     let mode = gpu.ecc_mode.or_else(|| ecc(facts, gpu).and_then(|ecc| ecc.mode));
     if let Some(mode) = mode.filter(|mode| mode.current != mode.pending) {
-        let word = if mode.pending { "on" } else { "off" };
-        plan.block("mode_change_pending", format!("ECC will be {word} after the next reboot"), REBOOT);
+        if mode.pending {
+            plan.block("mode_change_pending", "ECC will be on after the next reboot", REBOOT);
+        } else {
+            plan.block("ecc_off_pending", "ECC will be off after the reset", KEEP_ECC);
+        }
     }
 }
 

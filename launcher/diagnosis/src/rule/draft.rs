@@ -33,6 +33,8 @@ pub(crate) struct Draft {
     pub(crate) can_wait: bool,
     /// Whether the facts show a cause outside the GPU. The GPU is then not returned.
     pub(crate) is_outside: bool,
+    /// Whether the finding is about a device next to the GPU of the scope, such as a network card, and not about the GPU.
+    pub(crate) is_near: bool,
     /// The condition for the return of the GPU to the vendor, if the action is to return it.
     pub(crate) return_if: Option<&'static str>,
     /// The reason of the fault: the message of the failed component.
@@ -57,6 +59,7 @@ impl Draft {
             is_over: false,
             can_wait: false,
             is_outside: false,
+            is_near: false,
             return_if: None,
             reason: None,
             further: Vec::new(),

@@ -5,8 +5,8 @@ use crate::conclusion::plan::consequences::{
 };
 use crate::conclusion::plan::demands::{Demand, demands};
 use crate::conclusion::plan::{
-    SHOWN, comes_first, distinct, first_steps, further, ids, is_inspection, is_only, needs_of, needs_plan,
-    refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
+    SHOWN, comes_first, distinct, first_steps, further, ids, inspects_gpu, is_only, needs_of, needs_plan,
+    of_near_devices, preconditions, refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
@@ -74,6 +74,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     } else {
         format!("Drain {{node}}. Do not wait for pid {}: no signal ends it.", evidence::some(&stuck, SHOWN))
     });
+    steps.extend(preconditions(drafts));
     let why = if reboots().next().is_none() { why_not_reset(node, drafts) } else { None };
     steps.extend(why.map(|((_, gpu), why)| format!("A reset of {gpu} is not sufficient: {why}.")));
     steps.push(
@@ -140,6 +141,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
             steps.push(evidence::about(text, &to_test));
         }
     }
+    steps.extend(lasting(reboots().filter(|draft| !fell(draft))));
     steps.extend(further(urgent(drafts), lead));
     steps.extend(updates(urgent(drafts)));
     steps.extend(support_cases(drafts.iter()));
@@ -185,8 +187,7 @@ fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
         "Then run this diagnosis of {node} again: other findings about the fabric can be consequences of this fault."
             .to_owned(),
     );
-    let inspected =
-        distinct(urgent(drafts).filter(|draft| draft.actions().any(is_inspection)).map(Draft::label).collect());
+    let inspected = distinct(urgent(drafts).filter(|draft| inspects_gpu(draft)).map(Draft::label).collect());
     if !inspected.is_empty() {
         let gpus = evidence::gpus(&inspected);
         steps.push(format!("When {{node}} is drained, check seating, power, cooling and cables of {gpus}."));
@@ -209,6 +210,17 @@ fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
     }
 }
 
+/// Returns the sentences about what to do if a fault of the node, not of one GPU, remains after the reboot.
+fn lasting<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    let sentences = drafts.filter(|draft| !draft.names_gpu()).flat_map(|draft| draft.advice.split_inclusive(". "));
+    // Other sentences are about the time before the reboot, or do not name their subject.
+    let is_after = |one: &&str| one.starts_with("If ") && !one.starts_with("If it ") && !one.contains("reboot");
+    let mut steps: Vec<String> = sentences.filter(is_after).map(|one| one.trim_end().to_owned()).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    steps
+}
+
 /// Returns which work may continue until the drain.
 fn before_drain(node: &Node<'_>, affected: &[Label], urgency: Urgency) -> String {
     let name = &node.name;
@@ -228,13 +240,14 @@ fn before_drain(node: &Node<'_>, affected: &[Label], urgency: Urgency) -> String
 /// Returns the steps for hardware repairs, which come last.
 fn afterwards(drafts: &[Draft], places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> {
     let mut steps = Vec::new();
-    let cabling = distinct(places(|draft| draft.actions().any(is_inspection)));
+    let cabling = distinct(places(inspects_gpu));
     if !cabling.is_empty() {
         steps.push(format!(
             "While the node is down, check seating, power, cooling and cables of {}.",
             evidence::gpus(&cabling)
         ));
     }
+    steps.extend(of_near_devices(urgent(drafts)));
     let vendor = distinct(places(|draft| wants(draft, ActionCode::ContactVendor)));
     if !vendor.is_empty() {
         steps.push(return_step(urgent(drafts), &evidence::gpus(&vendor)));

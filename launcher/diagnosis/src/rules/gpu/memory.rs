@@ -117,7 +117,7 @@ rules! {
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
         DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",
         means "ECC will be switched on or off at the next reboot or reset.",
-        reads "ecc.mode";
+        reads "ecc.mode", in_plan Precondition;
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
         ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.",
         means "The checksum of the InfoROM, which stores settings and counters of the board, does not match.",

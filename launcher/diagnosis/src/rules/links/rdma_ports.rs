@@ -306,7 +306,7 @@ pub(super) fn on_device_of(node: &Node<'_>, port: &NicPort, rule: Rule) -> Draft
         [near] if distance(port) == Some(0) => node.gpu(near.gpu).map(|gpu| Draft::on_gpu(rule, gpu)),
         _ => None,
     }
-    .unwrap_or_else(|| Draft::on_node(rule))
+    .map_or_else(|| Draft::on_node(rule), |draft| Draft { is_near: true, ..draft })
 }
 
 /// Returns whether there is a port for each of several GPUs, and each GPU has the same number of ports next to it.

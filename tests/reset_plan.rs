@@ -213,9 +213,9 @@ fn modes() -> Vec<Situation> {
         ("MIG is on, the instances are not known", without(gpu("mig_mode", mig_mode), "mig"), vec!["mig_unknown"]),
         ("the reset enables MIG", gpu("mig_mode", json!({"current": false, "pending": true})), vec![]),
         (
-            "the reboot disables ECC",
+            "the reset disables ECC",
             gpu("ecc_mode", json!({"current": true, "pending": false})),
-            vec!["mode_change_pending"],
+            vec!["ecc_off_pending"],
         ),
     ]
 }

@@ -12,6 +12,9 @@ use crate::gpu_names::GpuNames;
 use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
 
+/// The next step if a reset would switch ECC off.
+const KEEP_ECC: &str = "Switch ECC of the GPU on again (nvidia-smi -e 1), unless it is meant to be off.";
+
 /// The next step if only a reboot helps.
 const REBOOT: &str = "Cordon and drain the node, then reboot it.";
 /// The next step if the probe does not see the processes of the host.
@@ -271,17 +274,13 @@ fn mig(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetP
     }
 }
 
-/// Remedy for a GPU on which the next reboot or reset switches ECC off.
-const KEEP_ECC: &str =
-    "If ECC was not switched off on purpose, switch it on again before the reset (nvidia-smi -e 1 for this GPU).";
-
 fn modes(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
     let mode = gpu.ecc_mode.or_else(|| ecc(facts, gpu).and_then(|ecc| ecc.mode));
     if let Some(mode) = mode.filter(|mode| mode.current != mode.pending) {
         if mode.pending {
             plan.block("mode_change_pending", "ECC will be on after the next reboot", REBOOT);
         } else {
-            plan.block("ecc_off_pending", "ECC will be off after the next reboot or reset", KEEP_ECC);
+            plan.block("ecc_off_pending", "ECC will be off after the reset", KEEP_ECC);
         }
     }
 }

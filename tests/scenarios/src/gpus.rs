@@ -212,6 +212,18 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         fatal("driver-wants-reboot", "The driver recommends a reboot, but logs no event.")
             .must(finding("recovery-node-reboot").gpu(1).evidence(["recovery action: node reboot"]))
             .node(|| h100(2).recovery_action(1, RecoveryAction::NodeReboot)),
+        fatal("reset-would-switch-ecc-off", "GPU 1 needs a reset, which would switch its ECC off: ECC is switched on again first.")
+            .must(("ecc-uncontained", 1))
+            .must(("ecc-mode-pending", 1))
+            .must("gpu-mode-differs-from-peers")
+            .node(|| {
+                let off = Some(syringe_core::facts::Mode { current: true, pending: false });
+                h100(4)
+                    .xid(ago(minutes(8)), 1, 95, "pid=41211, name=python3", "Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No")
+                    .recovery_action(1, RecoveryAction::GpuReset)
+                    .inventory(1, |gpu| gpu.ecc_mode = off)
+                    .ecc(1, |gpu| (gpu.mode, gpu.volatile.uncorrected) = (off, Some(1)))
+            }),
         fatal("off-bus-again", "The GPU also had an Xid 79 in the previous boot: resets do not help.")
             .must(("gpu-off-bus", 1))
             .must("xid-recurring")

@@ -240,6 +240,32 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             topology.iter_mut().flat_map(|section| &mut section.data).for_each(|data| data.nvswitches.clear());
             node
         }),
+        unknown("pci-not-listed", "The devices on the PCI bus could not be listed: this does not show that a GPU is missing.")
+            .unknown("/sys/bus/pci/devices")
+            .node(|| {
+                let mut node = l40s(4).host(|host| host.pci_gpus.clear());
+                node.report.sections.host.iter_mut().for_each(|section| {
+                    let what = "/sys/bus/pci/devices".to_owned();
+                    section.add_problems([Problem { what, ..crate::unread::problem("Input/output error", "io", "") }]);
+                });
+                node
+            }),
+        critical("switch-missing-and-no-fabric-manager", "An NVSwitch is gone, and Fabric Manager has ended: the switch is the cause.")
+            .must("nvswitch-missing")
+            .must(finding("fabric-manager-not-running").severity(Warning).evidence(["an NVSwitch is missing"]))
+            .must("nvlink-down")
+            .node(|| {
+                let mut node = h100(8).idle().host(|host| host.daemons.fabric_manager = Some(false));
+                let topology = &mut node.report.sections.topology;
+                topology.iter_mut().flat_map(|section| &mut section.data).for_each(|data| {
+                    let gone = data.nvswitches.pop();
+                    let fabrics = data.gpus.iter_mut().filter_map(|gpu| gpu.fabric.as_mut());
+                    fabrics.for_each(|fabric| fabric.state = "in_progress".to_owned());
+                    let groups = data.gpus.iter_mut().flat_map(|gpu| &mut gpu.nvlinks);
+                    groups.filter(|group| group.remote_pci_address == gone).for_each(|group| group.active = Some(false));
+                });
+                node
+            }),
         critical("no-switch-and-links-down", "The board shows no NVSwitch, and a link of GPU 2 is down.")
             .must("fabric-manager-not-running")
             .must("nvlink-down")

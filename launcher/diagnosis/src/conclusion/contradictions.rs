@@ -25,7 +25,8 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     if node.inventory().is_some_and(|inventory| inventory.gpus.is_empty()) && node.answering().next().is_some() {
         add(SectionName::Inventory, format!("the inventory lists no GPU, but other sections list {answering}"));
     }
-    let is_on_no_bus = node.host().is_some_and(|host| host.pci_gpus.is_empty()) && !boards::is_integrated(node);
+    let is_on_no_bus = node.host().is_some_and(|host| host.pci_gpus.is_empty() && !node.is_pci_unread())
+        && !boards::is_integrated(node);
     if is_on_no_bus && node.answering().next().is_some() {
         add(SectionName::Host, format!("the PCI bus shows no GPU, but NVML reads {answering}"));
     }

@@ -98,7 +98,8 @@ fn block_later(stages: &mut [StackStage]) {
 }
 
 fn pci(node: &Node<'_>) -> StackStage {
-    match (node.host().map(|host| host.pci_gpus.len()), node.answering().count()) {
+    let listed = node.host().filter(|_| !node.is_pci_unread());
+    match (listed.map(|host| host.pci_gpus.len()), node.answering().count()) {
         (Some(0), count) if boards::is_integrated(node) => {
             stage(Stage::Pci, StageState::Ok, format!("{}, integrated", evidence::count(count, "GPU")))
         }

@@ -219,6 +219,12 @@ impl<'a> Node<'a> {
         self.gpus.iter().find(|gpu| gpu.index == Some(index))
     }
 
+    /// Returns whether the devices on the PCI bus could not be listed. An empty list then does not show that there is no GPU.
+    pub(crate) fn is_pci_unread(&self) -> bool {
+        let problems = self.report.sections.get(SectionName::Host).problems();
+        problems.iter().any(|problem| problem.what == "/sys/bus/pci/devices")
+    }
+
     /// Returns the entry of a GPU in `inventory`.
     pub(crate) fn inventory_of(&self, gpu: &Gpu) -> Option<&'a GpuInventory> {
         self.inventory()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)

@@ -99,12 +99,12 @@ pub enum InPlan {
     OtherWorkContinues,
     /// All work on the GPU may continue.
     WorkContinues,
+    /// The repair of another fault would apply an unwanted change. If the action is only to watch, it is a step before that repair.
+    Precondition,
     /// Other components depend on the repair: the action is the first step of the plan.
     ComesFirst,
     /// As `ComesFirst`; the action starts Fabric Manager.
     StartsFabricManager,
-    /// A reset or a reboot carries out an unwanted change: the action comes before it.
-    BeforeRepair,
     /// The cause is outside the GPUs, so no GPU is returned because of this finding.
     SharedCause,
     /// The node is being removed: nothing on it is repaired.

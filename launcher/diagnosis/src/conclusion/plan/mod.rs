@@ -156,10 +156,17 @@ fn is_inspection(action: ActionCode) -> bool {
     matches!(action, ActionCode::CheckCabling | ActionCode::CheckCooling)
 }
 
-/// Returns whether a person must check the GPU of a draft. The action of a finding about a network card is not about the
-/// GPU next to it.
+/// Returns whether a person must look at the GPU of the draft.
 fn inspects_gpu(draft: &Draft) -> bool {
-    draft.rule.about != About::Network && draft.actions().any(is_inspection)
+    draft.actions().any(is_inspection) && draft.rule.about != About::Network
+}
+
+/// Returns the steps about devices next to a GPU that a person must look at.
+fn of_near_devices<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    let near = drafts.filter(|draft| draft.rule.about == About::Network && draft.actions().any(is_inspection));
+    let mut steps: Vec<String> = near.map(|draft| evidence::about(&draft.advice, &draft.label().1)).collect();
+    steps.dedup();
+    steps
 }
 
 /// Returns whether a change of versions or settings repairs a severe GPU fault that the kernel log reports.
@@ -186,6 +193,16 @@ fn comes_first(draft: &Draft) -> bool {
 fn is_first_step(draft: &Draft) -> bool {
     let acts = draft.action == ActionCode::UpdateSoftware && draft.severity > Severity::Info;
     acts && matches!(draft.rule.in_plan, InPlan::ComesFirst | InPlan::StartsFabricManager)
+}
+
+/// Returns whether the reset or reboot of a plan would apply an unwanted change.
+fn is_precondition(draft: &Draft) -> bool {
+    draft.severity > Severity::Info && draft.action == ActionCode::Watch && draft.rule.in_plan == InPlan::Precondition
+}
+
+/// Returns the steps that come before a reset or reboot, because it would apply a change.
+fn preconditions(drafts: &[Draft]) -> impl Iterator<Item = String> {
+    drafts.iter().filter(|draft| is_precondition(draft)).map(|draft| evidence::about(&draft.advice, &draft.label().1))
 }
 
 /// Returns the steps that come first. A GPU that is reset needs the component even if it works without it until then.
@@ -234,7 +251,7 @@ fn support_cases<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
 
 /// Adapts the texts of the drafts. After this, none of them contradicts the plan.
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
-    for draft in drafts.filter(|draft| draft.rule.in_plan != InPlan::BeforeRepair) {
+    for draft in drafts {
         let text = match draft.action {
             // An application error still needs attention. The plan only describes which work may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
@@ -244,6 +261,7 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
                 )
             }
             ActionCode::RestartPod => format!("Stop the work of the pod and start it elsewhere; then follow {what}."),
+            _ if is_precondition(draft) => continue,
             ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
                 format!("No separate action: follow {what}.")
             }

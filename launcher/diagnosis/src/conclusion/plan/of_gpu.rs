@@ -4,8 +4,8 @@ use crate::conclusion::plan::consequences::{
     if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,
 };
 use crate::conclusion::plan::{
-    first_steps, further, ids, inspects_gpu, is_first_step, is_only, needs_of, needs_plan, refer_to_plan,
-    support_cases, updates, urgent, wants, wants_reset,
+    first_steps, further, ids, inspects_gpu, is_first_step, is_only, needs_of, needs_plan, of_near_devices,
+    refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
@@ -105,6 +105,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     } else if own().any(|draft| inspects_gpu(draft) && !(cooling_now && only_cools(draft))) {
         steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
     }
+    steps.extend(of_near_devices(own()));
     steps.extend(updates(own()));
     steps.extend(support_cases(drafts.iter().filter(of_it)));
     if returned {

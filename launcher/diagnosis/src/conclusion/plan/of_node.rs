@@ -6,7 +6,7 @@ use crate::conclusion::plan::consequences::{
 use crate::conclusion::plan::demands::{Demand, demands};
 use crate::conclusion::plan::{
     SHOWN, comes_first, distinct, first_steps, further, ids, inspects_gpu, is_only, needs_of, needs_plan,
-    refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
+    of_near_devices, preconditions, refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
@@ -68,14 +68,13 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
         return start(node, drafts, findings);
     }
     let mut steps = vec!["Cordon {node}.".to_owned()];
-    let before = drafts.iter().filter(|draft| draft.rule.in_plan == InPlan::BeforeRepair);
-    steps.extend(before.map(|draft| evidence::about(&draft.advice, &draft.label().1)));
     let name = &node.name;
     steps.push(if stuck.is_empty() {
         "Drain {node}.".to_owned()
     } else {
         format!("Drain {{node}}. Do not wait for pid {}: no signal ends it.", evidence::some(&stuck, SHOWN))
     });
+    steps.extend(preconditions(drafts));
     let why = if reboots().next().is_none() { why_not_reset(node, drafts) } else { None };
     steps.extend(why.map(|((_, gpu), why)| format!("A reset of {gpu} is not sufficient: {why}.")));
     steps.push(
@@ -142,6 +141,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
             steps.push(evidence::about(text, &to_test));
         }
     }
+    steps.extend(lasting(reboots().filter(|draft| !fell(draft))));
     steps.extend(further(urgent(drafts), lead));
     steps.extend(updates(urgent(drafts)));
     steps.extend(support_cases(drafts.iter()));
@@ -210,6 +210,17 @@ fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
     }
 }
 
+/// Returns the sentences about what to do if a fault of the node, not of one GPU, remains after the reboot.
+fn lasting<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    let sentences = drafts.filter(|draft| !draft.names_gpu()).flat_map(|draft| draft.advice.split_inclusive(". "));
+    // Other sentences are about the time before the reboot, or do not name their subject.
+    let is_after = |one: &&str| one.starts_with("If ") && !one.starts_with("If it ") && !one.contains("reboot");
+    let mut steps: Vec<String> = sentences.filter(is_after).map(|one| one.trim_end().to_owned()).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    steps
+}
+
 /// Returns which work may continue until the drain.
 fn before_drain(node: &Node<'_>, affected: &[Label], urgency: Urgency) -> String {
     let name = &node.name;
@@ -236,6 +247,7 @@ fn afterwards(drafts: &[Draft], places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label
             evidence::gpus(&cabling)
         ));
     }
+    steps.extend(of_near_devices(urgent(drafts)));
     let vendor = distinct(places(|draft| wants(draft, ActionCode::ContactVendor)));
     if !vendor.is_empty() {
         steps.push(return_step(urgent(drafts), &evidence::gpus(&vendor)));

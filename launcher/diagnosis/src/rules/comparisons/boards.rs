@@ -8,9 +8,9 @@ use crate::input::boards;
 use crate::input::boards::Board;
 use crate::input::layers::{Layer, things};
 use crate::input::node::{Gpu, Node};
-use crate::rule::{DEBUG_DOC, Draft, FABRIC_DOC, rules};
+use crate::rule::{DEBUG_DOC, Draft, FABRIC_DOC, InPlan, rules};
 use crate::rules::comparisons::agreement::DISAGREE;
-use syringe_core::classification::Severity;
+use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::Availability;
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::section_name::SectionName;
@@ -45,6 +45,22 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(count(node, board));
     drafts.extend(switches(node, board));
     drafts
+}
+
+/// Lowers findings about the registration of the GPUs if an NVSwitch is missing: they are consequences until it is back.
+pub(super) fn refine(_: &Node<'_>, drafts: &mut [Draft]) {
+    let is_missing = |draft: &Draft| draft.rule == SWITCH_MISSING && draft.severity == Severity::Critical;
+    if !drafts.iter().any(is_missing) {
+        return;
+    }
+    let starts_fabric = |draft: &&mut Draft| {
+        let is_first = matches!(draft.rule.in_plan, InPlan::ComesFirst | InPlan::StartsFabricManager);
+        is_first && draft.rule.class == Class::Fabric && draft.severity == Severity::Critical
+    };
+    for draft in drafts.iter_mut().filter(starts_fabric) {
+        let lowered = draft.clone().with_severity(Severity::Warning);
+        *draft = lowered.with_evidence("an NVSwitch is missing on the PCI bus: the fabric cannot start without it");
+    }
 }
 
 /// A node with fewer GPUs than this may have only a part of a board on purpose.

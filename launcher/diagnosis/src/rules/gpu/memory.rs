@@ -117,7 +117,7 @@ rules! {
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
         DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",
         means "ECC will be switched on or off at the next reboot or reset.",
-        reads "ecc.mode";
+        reads "ecc.mode", in_plan Precondition;
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
         ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.",
         means "The checksum of the InfoROM, which stores settings and counters of the board, does not match.",
@@ -460,12 +460,8 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if mode.current != mode.pending {
         let word = |on: bool| if on { "on" } else { "off" };
         let evidence = format!("ECC is {} now, and {} after the next reboot", word(mode.current), word(mode.pending));
-        let off = || {
-            let rule = ECC_PENDING.in_plan(InPlan::BeforeRepair);
-            Draft::on_gpu(rule, gpu).with_action(ActionCode::Watch, KEEP_ECC)
-        };
-        let draft = if mode.pending { Draft::on_gpu(ECC_PENDING, gpu) } else { off() };
-        return Some(draft.with_evidence(evidence));
+        let draft = Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence);
+        return Some(if mode.pending { draft } else { draft.with_action(ActionCode::Watch, KEEP_ECC) });
     }
     // For an unknown product, `unread_product` returns an entry.
     (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))

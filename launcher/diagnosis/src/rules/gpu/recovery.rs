@@ -40,7 +40,7 @@ rules! {
         reads "ecc.recovery_action, xid: 154";
     CONTRADICTED: "recovery-contradicted" Warning Driver NVML_DOC, "Kernel log and NVML disagree about the recovery of the GPU",
         Watch "The kernel log recommends recovering {gpu} of {node}, and no later line withdraws this, but NVML recommends \
-            nothing. Read the state again (nvidia-smi -q); if work on the GPU fails, drain and reset it.",
+            nothing. Read the state again (nvidia-smi -q).",
         means "The driver logged a recovery action (Xid 154) and did not withdraw it, but NVML recommends no action.",
         reads "ecc.recovery_action, xid: 154";
     OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
@@ -75,6 +75,12 @@ fn contradicted(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let last =
         node.timeline.xids(gpu, &[154]).filter(|event| event.ordered_at() == newest).max_by_key(|event| &event.raw)?;
     let draft = Draft::on_gpu(CONTRADICTED, gpu).with_event(last).with_evidence("NVML recovery action: none");
+    let logged = last.details.get("recovery_to").and_then(|value| value.parse::<u32>().ok()).map(RecoveryAction::from);
+    let advice = match logged.and_then(rule) {
+        Some(rule) => format!("{} If work on the GPU fails: {}", draft.advice, evidence::uncapitalized(rule.advice)),
+        None => draft.advice.clone(),
+    };
+    let draft = draft.with_action(CONTRADICTED.action, advice);
     // If the GPU has worked for a day since the recommendation, the recommendation is obsolete.
     let rests = node.recovered(gpu, &[last]).filter(|recovered| recovered.long_ago);
     Some(if rests.is_some() { draft.with_severity(Severity::Info) } else { draft })

@@ -404,6 +404,7 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
         failure.to_string()
     });
     let pending = PendingPod::read(call, connection, object.as_ref(), &mut pod).await;
+    add_fault_of_node(call, connection, &mut pod).await;
     let node_data = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
     let unread_reason = match &read {
         Ok(read) if read.report.source == Source::Api => why_unread(read),
@@ -419,6 +420,14 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
     if let Some(object) = object.as_ref().filter(|_| has_others && pod.phase != "Succeeded") {
         let linked = linked_pods::of_pod(connection, object, &pod).await;
         pod.linked_pods.extend(linked);
+    }
+    let refused = pod.events.iter().rev().find(|event| event.reason == "UnexpectedAdmissionError");
+    let refused = refused.and_then(|event| event.time).or(pod.scheduled);
+    if let (Ok(read), Some(node), Some(refused), Some("UnexpectedAdmissionError")) =
+        (&read, pod.node.clone(), refused, pod.reason.as_deref())
+    {
+        let plugins = read.cluster.nvidia_pods.as_deref().unwrap_or_default();
+        pod.linked_pods.extend(linked_pods::ended_near(connection, &node, plugins, refused).await);
     }
     let mut explanation = explanation::explain(&pod, node_data, unread_reason);
     // Reads the log of a component if the explanation recommends to read that log.
@@ -522,6 +531,27 @@ async fn read_node_of(
         classes.iter().find(|used| used.name == *class)?.handler.clone()
     });
     Ok(read)
+}
+
+/// Reads the node whose GPUs are not all allocatable, if a pod waits for them, and adds its most severe finding to the
+/// shortage.
+async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mut PodFacts) {
+    let Some(shortage) = &mut pod.capacity_shortage else { return };
+    let Some((unhealthy, node)) = shortage.unhealthy.as_mut().zip(shortage.unhealthy_node.as_ref()) else { return };
+    let Ok(object) = read_node::read_node_object(call, connection, node).await else { return };
+    let ask = ReadRequest::everything_about(None);
+    let Ok(read) = read_node::read_or_api_only(call, connection, &object, ExplainGpuPod::NAME, ask).await else {
+        return;
+    };
+    let severe = read.diagnosis.findings.iter().filter(|finding| finding.severity >= Severity::Critical);
+    let Some(worst) = severe.min_by_key(|finding| std::cmp::Reverse(finding.severity)) else { return };
+    let Finding { title, action, .. } = worst;
+    unhealthy.push_str(&format!(": {title} ({})", worst.id));
+    let of_repair =
+        shortage.changes.iter_mut().find(|change| change.contains(&format!("diagnose_gpu_node for {node}")));
+    if let Some(change) = of_repair {
+        *change = format!("repair the GPUs of {node} that are not allocatable: {}", action.text.trim_end_matches('.'));
+    }
 }
 
 /// The part of the answer about the node of the pod; empty if the node was not read.

@@ -7,7 +7,7 @@ use diagnosis::explanation::types::{Cause, Explanation};
 use diagnosis::finding::{Diagnosis, Finding};
 use diagnosis::stack_stage::StackStage;
 use futures_util::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
@@ -35,6 +35,7 @@ use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
+use kube_read::objects::cordon;
 use kube_read::objects::label_selector::LabelSelector;
 use kube_read::objects::named_owner::NamedOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
@@ -533,25 +534,42 @@ async fn read_node_of(
     Ok(read)
 }
 
-/// Reads the node whose GPUs are not all allocatable, if a pod waits for them, and adds its most severe finding to the
-/// shortage.
+/// Reads the node whose GPUs are not all allocatable and the nodes to uncordon, if a pod waits for them. Adds the most severe
+/// finding about the node to the shortage, and replaces changes that would use a faulty node or disturb a controller.
 async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mut PodFacts) {
     let Some(shortage) = &mut pod.capacity_shortage else { return };
-    let Some((unhealthy, node)) = shortage.unhealthy.as_mut().zip(shortage.unhealthy_node.as_ref()) else { return };
-    let Ok(object) = read_node::read_node_object(call, connection, node).await else { return };
-    let ask = ReadRequest::everything_about(None);
-    let Ok(read) = read_node::read_or_api_only(call, connection, &object, ExplainGpuPod::NAME, ask).await else {
-        return;
-    };
-    let severe = read.diagnosis.findings.iter().filter(|finding| finding.severity >= Severity::Critical);
-    let Some(worst) = severe.min_by_key(|finding| std::cmp::Reverse(finding.severity)) else { return };
-    let Finding { title, action, .. } = worst;
-    unhealthy.push_str(&format!(": {title} ({})", worst.id));
-    let of_repair =
-        shortage.changes.iter_mut().find(|change| change.contains(&format!("diagnose_gpu_node for {node}")));
-    if let Some(change) = of_repair {
-        *change = format!("repair the GPUs of {node} that are not allocatable: {}", action.text.trim_end_matches('.'));
+    if let Some((unhealthy, node)) = shortage.unhealthy.as_mut().zip(shortage.unhealthy_node.as_ref())
+        && let Ok(object) = read_node::read_node_object(call, connection, node).await
+        && let Some(worst) = worst_of_node(call, connection, &object).await
+    {
+        unhealthy.push_str(&format!(": {} ({})", worst.title, worst.id));
+        let to_repair = format!("diagnose_gpu_node for {node}");
+        if let Some(change) = shortage.changes.iter_mut().find(|change| change.contains(&to_repair)) {
+            let action = worst.action.text.trim_end_matches('.');
+            *change = format!("repair the GPUs of {node} that are not allocatable: {action}");
+        }
     }
+    for change in &mut shortage.changes {
+        let Some(node) = change.strip_prefix("uncordon ").map(|rest| rest.split([',', ' ']).next().unwrap_or_default())
+        else {
+            continue;
+        };
+        let Ok(object) = read_node::read_node_object(call, connection, node).await else { continue };
+        if let Some(author) = cordon::author(&object) {
+            *change = format!("wait until the controller that has cordoned {node} has finished ({author})");
+        } else if let Some(worst) = worst_of_node(call, connection, &object).await {
+            let action = worst.action.text.trim_end_matches('.');
+            *change = format!("repair {node} before it is uncordoned: {} ({}). {action}", worst.title, worst.id);
+        }
+    }
+}
+
+/// Reads a node that is not the node of the pod, and returns its most severe finding, if it is critical.
+async fn worst_of_node(call: &CallContext, connection: &Connection, object: &Node) -> Option<Finding> {
+    let ask = ReadRequest::everything_about(None);
+    let read = read_node::read_or_api_only(call, connection, object, ExplainGpuPod::NAME, ask).await.ok()?;
+    let severe = read.diagnosis.findings.into_iter().filter(|finding| finding.severity >= Severity::Critical);
+    severe.min_by_key(|finding| std::cmp::Reverse(finding.severity))
 }
 
 /// The part of the answer about the node of the pod; empty if the node was not read.

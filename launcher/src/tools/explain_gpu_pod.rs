@@ -7,7 +7,7 @@ use diagnosis::explanation::types::{Cause, Explanation};
 use diagnosis::finding::{Diagnosis, Finding};
 use diagnosis::stack_stage::StackStage;
 use futures_util::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
@@ -35,6 +35,7 @@ use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
+use kube_read::objects::cordon;
 use kube_read::objects::label_selector::LabelSelector;
 use kube_read::objects::named_owner::NamedOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
@@ -404,6 +405,7 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
         failure.to_string()
     });
     let pending = PendingPod::read(call, connection, object.as_ref(), &mut pod).await;
+    add_fault_of_node(call, connection, &mut pod).await;
     let node_data = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
     let unread_reason = match &read {
         Ok(read) if read.report.source == Source::Api => why_unread(read),
@@ -419,6 +421,14 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
     if let Some(object) = object.as_ref().filter(|_| has_others && pod.phase != "Succeeded") {
         let linked = linked_pods::of_pod(connection, object, &pod).await;
         pod.linked_pods.extend(linked);
+    }
+    let refused = pod.events.iter().rev().find(|event| event.reason == "UnexpectedAdmissionError");
+    let refused = refused.and_then(|event| event.time).or(pod.scheduled);
+    if let (Ok(read), Some(node), Some(refused), Some("UnexpectedAdmissionError")) =
+        (&read, pod.node.clone(), refused, pod.reason.as_deref())
+    {
+        let plugins = read.cluster.nvidia_pods.as_deref().unwrap_or_default();
+        pod.linked_pods.extend(linked_pods::ended_near(connection, &node, plugins, refused).await);
     }
     let mut explanation = explanation::explain(&pod, node_data, unread_reason);
     // Reads the log of a component if the explanation recommends to read that log.
@@ -522,6 +532,44 @@ async fn read_node_of(
         classes.iter().find(|used| used.name == *class)?.handler.clone()
     });
     Ok(read)
+}
+
+/// Reads the node whose GPUs are not all allocatable and the nodes to uncordon, if a pod waits for them. Adds the most severe
+/// finding about the node to the shortage, and replaces changes that would use a faulty node or disturb a controller.
+async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mut PodFacts) {
+    let Some(shortage) = &mut pod.capacity_shortage else { return };
+    if let Some((unhealthy, node)) = shortage.unhealthy.as_mut().zip(shortage.unhealthy_node.as_ref())
+        && let Ok(object) = read_node::read_node_object(call, connection, node).await
+        && let Some(worst) = worst_of_node(call, connection, &object).await
+    {
+        unhealthy.push_str(&format!(": {} ({})", worst.title, worst.id));
+        let to_repair = format!("diagnose_gpu_node for {node}");
+        if let Some(change) = shortage.changes.iter_mut().find(|change| change.contains(&to_repair)) {
+            let action = worst.action.text.trim_end_matches('.');
+            *change = format!("repair the GPUs of {node} that are not allocatable: {action}");
+        }
+    }
+    for change in &mut shortage.changes {
+        let Some(node) = change.strip_prefix("uncordon ").map(|rest| rest.split([',', ' ']).next().unwrap_or_default())
+        else {
+            continue;
+        };
+        let Ok(object) = read_node::read_node_object(call, connection, node).await else { continue };
+        if let Some(author) = cordon::author(&object) {
+            *change = format!("wait until the controller that has cordoned {node} has finished ({author})");
+        } else if let Some(worst) = worst_of_node(call, connection, &object).await {
+            let action = worst.action.text.trim_end_matches('.');
+            *change = format!("repair {node} before it is uncordoned: {} ({}). {action}", worst.title, worst.id);
+        }
+    }
+}
+
+/// Reads a node that is not the node of the pod, and returns its most severe finding, if it is critical.
+async fn worst_of_node(call: &CallContext, connection: &Connection, object: &Node) -> Option<Finding> {
+    let ask = ReadRequest::everything_about(None);
+    let read = read_node::read_or_api_only(call, connection, object, ExplainGpuPod::NAME, ask).await.ok()?;
+    let severe = read.diagnosis.findings.into_iter().filter(|finding| finding.severity >= Severity::Critical);
+    severe.min_by_key(|finding| std::cmp::Reverse(finding.severity))
 }
 
 /// The part of the answer about the node of the pod; empty if the node was not read.

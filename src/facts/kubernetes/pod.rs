@@ -162,6 +162,8 @@ pub struct CapacityShortage {
     pub excluded: Option<String>,
     /// Requested GPUs that a node has but does not offer: `1 of 4 nvidia.com/gpu of gpu-7 not allocatable`.
     pub unhealthy: Option<String>,
+    /// The node of the first of these GPUs.
+    pub unhealthy_node: Option<String>,
 }
 
 /// A pod that holds GPUs for which a pending pod may wait.

@@ -136,6 +136,7 @@ impl Nodes<'_> {
             has_room: self.has_room(),
             excluded,
             unhealthy: self.unhealthy(),
+            unhealthy_node: self.unhealthy_node(),
         }
     }
 
@@ -165,6 +166,15 @@ impl Nodes<'_> {
         };
         let all: Vec<String> = self.candidates.iter().flat_map(of_node).take(MAX_NODES).collect();
         (!all.is_empty()).then(|| all.join(", "))
+    }
+
+    /// Returns the first node that does not advertise all of its requested GPUs.
+    fn unhealthy_node(&self) -> Option<String> {
+        let is_short = |candidate: &&Candidate| {
+            let mut gpus = self.wanted.keys().filter(|resource| is_gpu_resource(resource));
+            gpus.any(|resource| free(candidate, resource).allocatable < free(candidate, resource).capacity)
+        };
+        self.candidates.iter().find(is_short).map(|candidate| candidate.node.clone())
     }
 
     /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these reasons.
@@ -272,6 +282,7 @@ impl Nodes<'_> {
             has_room: None,
             excluded: None,
             unhealthy: self.unhealthy(),
+            unhealthy_node: self.unhealthy_node(),
         }
     }
 

@@ -152,6 +152,7 @@ pub async fn not_offered(
         has_room: None,
         excluded: None,
         unhealthy: None,
+        unhealthy_node: None,
     };
     Some((shortage, linked))
 }

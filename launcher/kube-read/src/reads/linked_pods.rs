@@ -19,7 +19,7 @@ use crate::client::connection::Connection;
 use crate::objects::api_objects::pod::Pod as ListedPod;
 use crate::objects::name_validation;
 use crate::objects::nvidia_pod_facts;
-use crate::reads::{cluster_facts, events, owned_pods, peers, pod_log};
+use crate::reads::{cluster_facts, events, helper_pods, owned_pods, peers, pod_log};
 
 /// Maximum number of linked pods, and of their logs, in one answer.
 const MAX_PODS: usize = 4;
@@ -85,7 +85,9 @@ pub async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
     names.truncate(MAX_OF_KIND);
     let named = names.iter().map(|(namespace, name)| get(connection, namespace, name));
     let named = async { timeout(TIME, join_all(named)).await.unwrap_or_default() };
-    let (named, peers) = tokio::join!(named, peers::of_pod(connection, object, facts));
+    let peers = peers::of_pod(connection, object, facts);
+    let helpers = helper_pods::of_scheduling(connection, object, facts);
+    let (named, peers, helpers) = tokio::join!(named, peers, helpers);
     let named = named.into_iter().flatten().map(|pod| (pod, "a message of the pod names it".to_owned()));
     let facts_of = |(pod, role): (ListedPod, String)| {
         let node = Some(pod.spec.node_name.clone()).filter(|node| !node.is_empty());
@@ -94,7 +96,7 @@ pub async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
         (facts, node, role)
     };
     let mut all: Vec<(NvidiaPod, Option<String>, String)> = named.map(facts_of).collect();
-    for peer in peers {
+    for peer in peers.into_iter().chain(helpers) {
         let (mut pod, node, role) = facts_of((peer.pod, peer.role));
         if let Some(ended) = peer.ended {
             at_its_end(&mut pod, ended);
@@ -104,6 +106,17 @@ pub async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
     let mut linked = with_logs(connection, all).await;
     add_warnings(connection, &mut linked).await;
     linked
+}
+
+/// Reads the device plugins of a node that ended near the time at which its kubelet refused a pod. `pods`: the pods of
+/// NVIDIA's software on the node.
+pub async fn ended_near(connection: &Connection, node: &str, pods: &[NvidiaPod], refused: Timestamp) -> Vec<LinkedPod> {
+    let wanted = helper_pods::ended_near(pods, refused).into_iter().map(|(mut pod, ended)| {
+        at_its_end(&mut pod, ended);
+        let role = format!("it offers the GPUs of {node}, and ended at {ended:.0}, near the refusal of the pod");
+        (pod, Some(node.to_owned()), role)
+    });
+    with_logs(connection, wanted.collect()).await
 }
 
 /// Returns the message of the scheduler about a pod without a node.

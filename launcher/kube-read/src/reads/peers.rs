@@ -78,7 +78,7 @@ pub(crate) struct Peer {
 
 /// The trouble of a pod. A lower value is a better explanation for the end of other pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Trouble {
+pub(crate) enum Trouble {
     /// The cluster or the kernel ended it: evicted, lost, out of memory.
     Ended,
     /// It has not started, or its program failed.
@@ -94,11 +94,11 @@ pub(crate) async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFac
         CONNECTIONS.iter().any(|words| lower.contains(words))
     });
     let end = facts.end().filter(|end| end.exit_code != 0);
-    if !is_about_others && end.is_none() && facts.siblings_not_running.is_empty() {
+    let services = services(&texts);
+    if !is_about_others && end.is_none() && facts.siblings_not_running.is_empty() && services.is_empty() {
         return Vec::new();
     }
     let own_end = end.and_then(|end| end.finished);
-    let services = services(&texts);
     let names = Names {
         own: &facts.name,
         // Without a message about a connection, a name in the settings is no sign of a dependency.
@@ -234,7 +234,11 @@ fn runs_again(pod: &ListedPod, ended: Timestamp) -> bool {
 
 /// Returns the trouble of a pod, and the time of its last end if that can explain the end of the other pod at `own_end`.
 /// `only_before`: whether an end after the end of the other pod does not count.
-fn trouble(pod: &ListedPod, own_end: Option<Timestamp>, only_before: bool) -> Option<(Trouble, Option<Timestamp>)> {
+pub(crate) fn trouble(
+    pod: &ListedPod,
+    own_end: Option<Timestamp>,
+    only_before: bool,
+) -> Option<(Trouble, Option<Timestamp>)> {
     let status = &pod.status;
     // The pods of a lost node are being deleted, and have a reason (`NodeLost`).
     let is_deleted = pod.metadata.deletion_timestamp.is_some() && status.reason.is_empty();

@@ -1,6 +1,6 @@
 //! Explains pods that were rejected, evicted, preempted or deleted, and pods on nodes that are not Ready.
 
-use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote};
+use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::messages::phrases::{self, Part};
 use jiff::{SignedDuration, Timestamp};
@@ -124,6 +124,11 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     if reason == "Evicted" {
         return Some(evicted(case, &message));
     }
+    if reason == "DeadlineExceeded"
+        && let Some(explained) = deadline_before_start(case, &message)
+    {
+        return Some(explained);
+    }
     let is_reason = |name: &str| reason == name || name == "OutOf" && reason.starts_with(name);
     let &(_, cause, code, what, action) = REJECTIONS.iter().find(|(name, ..)| is_reason(name))?;
     let what = match reason.strip_prefix("OutOf") {
@@ -143,6 +148,47 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
         case.explain(cause, Certainty::Certain, what)
             .with_evidence([format!("pod status: {reason}: {message}")])
             .with_action(code, action),
+    )
+}
+
+/// Explains a pod whose deadline ended before one of its containers had started. The reason of the wait is the cause, and
+/// the deadline only ended the wait.
+fn deadline_before_start(case: &Case<'_>, message: &str) -> Option<Explanation> {
+    const WHAT: &str = "its activeDeadlineSeconds ended before a container had started";
+    let waits = |container: &ContainerFacts| matches!(container.state, ContainerState::Waiting { .. });
+    if case.pod.containers.is_empty() || !case.pod.containers.iter().all(waits) || case.pod.has_run() {
+        return None;
+    }
+    let status = [format!("pod status: DeadlineExceeded: {message}")];
+    if let Some(mut explained) = start::cannot_start(case) {
+        explained.summary = format!("{}; {WHAT}.", explained.summary.trim_end_matches('.'));
+        return Some(explained.with_evidence(status));
+    }
+    let newest = case.pod.events.iter().rev().find(|event| event.reason != "DeadlineExceeded");
+    let Some(event) = newest.filter(|event| event.reason == "Pulling") else {
+        let quote = newest.map(|event| format!("; the event before it: {}", event_quote(event))).unwrap_or_default();
+        return Some(
+            case.explain(
+                Cause::Unknown,
+                Certainty::Possible,
+                format!("{WHAT}; the reason of the wait is not known{quote}"),
+            )
+            .with_evidence(status)
+            .with_action(
+                ActionCode::Watch,
+                "Find out why its containers had not started, before you raise the deadline.",
+            ),
+        );
+    };
+    Some(
+        case.explain(Cause::Cluster, Certainty::Likely, format!("{WHAT}: the pull of its image had not ended"))
+            .with_evidence([event_quote(event)])
+            .with_evidence(status)
+            .with_action(
+                ActionCode::FixLimits,
+                "Make the pull shorter (a smaller image, a registry near the nodes, an image that is already on the nodes), or set a \
+                 deadline that includes the pull.",
+            ),
     )
 }
 

@@ -26,6 +26,9 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
         return;
     }
     let told: Vec<Told> = linked.iter().map(|linked| told_of(linked)).collect();
+    if told.iter().any(|one| one.fails && one.cause.is_some() && !only_waits(one)) {
+        explanation.summary = explanation.summary.replacen(&format!("; {NOT_IDENTIFIED}"), "", 1);
+    }
     let mut evidence = Vec::new();
     let mut actions = Vec::new();
     for one in &told {
@@ -96,20 +99,25 @@ fn only_waits(told: &Told) -> bool {
     told.action.as_ref().is_some_and(|(_, advice)| advice.contains(ONLY_WAITED))
 }
 
-/// Starts of sentences that advise to look for the pod or service that failed.
-const SEARCHES: [&str; 5] = [
-    "Look for the rank",
-    ONLY_WAITED,
-    "Look at the process, rank, node or service",
-    "After a cancellation or a signal",
-    "This program only reports it",
+/// Starts of sentences that advise to look for the pod or service that failed, each with the sentence that is left once it
+/// is found.
+const SEARCHES: [(&str, &str); 9] = [
+    ("Look for the rank", ""),
+    (ONLY_WAITED, ""),
+    ("Look at the process, rank, node or service", ""),
+    ("After a cancellation or a signal", ""),
+    ("This program only reports it", ""),
+    ("The scheduler's message gives the reason", ""),
+    ("The details of each GPU node are below", ""),
+    ("Check that a scheduler with the name", ""),
+    ("Check the pod of the device plugin", "Then recreate the pod. "),
 ];
 
 /// Returns an action without the advice to look for the pod that failed, because it was found.
 fn without_search(action: &str) -> String {
-    let is_search = |sentence: &&str| SEARCHES.iter().any(|start| sentence.starts_with(start));
-    let rest: Vec<&str> = action.split_inclusive(". ").filter(|sentence| !is_search(sentence)).collect();
-    rest.concat().trim().to_owned()
+    let left =
+        |sentence| SEARCHES.iter().find(|(start, _)| str::starts_with(sentence, start)).map_or(sentence, |row| row.1);
+    action.split_inclusive(". ").map(left).collect::<String>().trim().to_owned()
 }
 
 /// Returns the state of a linked pod with its cause, for the summary.

@@ -501,8 +501,11 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let unhealthy = room.and_then(|room| room.unhealthy.as_deref());
     let what = unhealthy.iter().fold(what, |what, unhealthy| format!("{what}; {unhealthy}"));
     let action = match unhealthy {
-        Some(_) => format!("{action} Diagnose the node whose GPUs are not allocatable."),
-        None => action,
+        // A finding about the node follows a colon.
+        Some(unhealthy) if !unhealthy.contains(": ") => {
+            format!("{action} Diagnose the node whose GPUs are not allocatable.")
+        }
+        _ => action,
     };
     let what = quotes_of(&reported).into_iter().fold(what, |what, reported| format!("{what}; {reported}"));
     // The message of a queue or quota is more specific than the scheduler's message about the whole pod.

@@ -147,7 +147,12 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     });
     // A lost GPU may be the reason for a driver error that the hook reports.
     let of_gpu = finding.is_some_and(|finding| finding.class == Class::Hardware);
-    let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
+    let of_request = applied.action.code == ActionCode::ChangeRequest;
+    let cause = match phrase.cause {
+        _ if of_gpu => Cause::Gpu,
+        Cause::Node if of_request => Cause::Application,
+        cause => cause,
+    };
     // Without a finding, the usual reason is not certain.
     let is_guess = finding.is_none() && phrase.often.is_some();
     let certainty = if applied.is_past || is_guess { Certainty::Likely } else { Certainty::Certain };
@@ -220,6 +225,9 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
         let inner = inner.map(|reading| format!(" {}", reading.advice(case.node))).unwrap_or_default();
         Action { code: phrase.code, text: format!("{}{inner}", phrase.advice_for(message, case.node)) }
     };
+    if let Some(applied) = of_additional_network(case, message) {
+        return applied;
+    }
     if phrase.needs_newer_cuda()
         && let Some(applied) = compare_cuda(case, message)
     {
@@ -288,6 +296,50 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
 fn is_before_the_driver(case: &Case<'_>) -> bool {
     let newest = case.pod.events.iter().filter(|event| event.warning).filter_map(|event| event.time).max();
     case.driver_loaded().zip(newest.or(case.pod.created)).is_none_or(|(loaded, message)| message <= loaded)
+}
+
+/// Words, in lower case, of an error of Multus when it calls the API server.
+const NO_ACCESS: [&str; 3] = [": unauthorized", "x509: ", "the server has asked for the client to provide credentials"];
+
+/// Words, in lower case, of the plugin of an additional network that got no device for the pod.
+const NO_DEVICE: [&str; 3] =
+    ["specify either \"device\"", "device id is required", "load netconf: vf pci addr is required"];
+
+/// Explains an error of Multus that is about its access to the API server, or about a network device that the pod did not
+/// get.
+fn of_additional_network(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
+    let lower = message.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if !lower.contains("multus") {
+        return None;
+    }
+    let node = case.node;
+    let (what, code, text) = if has(&NO_ACCESS) {
+        (
+            "Multus, the plugin for additional networks, has no valid access to the API server".to_owned(),
+            ActionCode::UpdateSoftware,
+            format!(
+                "Restart the pod of Multus on {node} (kubectl get pods -A -o wide --field-selector spec.nodeName={node}), so that it writes a \
+                 new token, and check that its version renews the token. This is not a GPU problem."
+            ),
+        )
+    } else if has(&NO_DEVICE) {
+        let others = &case.pod.other_resources;
+        let asks = match others.as_slice() {
+            [] => "the pod requests no device of a plugin".to_owned(),
+            others => format!("the pod requests {}", others.join(", ")),
+        };
+        (
+            format!("its additional network needs a device that the pod did not get; {asks}"),
+            ActionCode::ChangeRequest,
+            "Request the resource that the NetworkAttachmentDefinition names (annotation k8s.v1.cni.cncf.io/resourceName) in the limits of \
+             the pod. This is not a problem of the GPU or of the node."
+                .to_owned(),
+        )
+    } else {
+        return None;
+    };
+    Some(ApplicablePhrase { what, evidence: None, action: Action { code, text }, is_past: false })
 }
 
 /// Explains a device that NVIDIA's hook does not find, unless the device is a GPU that the node lost.

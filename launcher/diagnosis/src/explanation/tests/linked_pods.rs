@@ -110,3 +110,36 @@ fn a_pod_of_the_same_job_without_a_node_is_named_beside_a_running_pod() {
     assert!(found.summary.contains("too few GPUs are free"), "{}", found.summary);
     assert!(found.action.text.contains("first find out why pod ml/worker-1 does not run"), "{}", found.action.text);
 }
+
+#[test]
+fn a_failing_pod_of_the_scheduler_is_the_reason_of_its_failed_call() {
+    let mut pod = failed(1, "Error");
+    (pod.phase, pod.node, pod.containers) = ("Pending".into(), None, Vec::new());
+    pod.message =
+        Some("Post \"https://127.0.0.1:443/filter\": dial tcp 127.0.0.1:443: connect: connection refused".into());
+    let mut extender = other("it is a pod of the scheduler hami-scheduler", "Running", ended(1, "Error"));
+    extender.container = "main".into();
+    extender.log = Some(vec!["F1121 main.go:88] open /tls/tls.crt: no such file or directory".into()]);
+    pod.linked_pods = vec![extender];
+    let found = explain(&pod, None, None);
+    assert_eq!(found.cause, Cause::Cluster, "{}", found.summary);
+    assert!(found.summary.contains("/tls/tls.crt does not exist"), "{}", found.summary);
+    assert!(!found.summary.contains("cause not identified"), "{}", found.summary);
+    assert!(!found.action.text.contains("The details of each GPU node are below"), "{}", found.action.text);
+}
+
+#[test]
+fn a_device_plugin_that_ended_at_the_refusal_is_not_to_be_checked_again() {
+    let mut pod = failed(1, "Error");
+    (pod.phase, pod.containers) = ("Failed".into(), Vec::new());
+    pod.reason = Some("UnexpectedAdmissionError".into());
+    pod.message =
+        Some("Allocate failed due to rpc error: code = Unavailable desc = error reading from server: EOF".into());
+    let mut plugin = other("it offers the GPUs of gpu-9, and ended", "Running", ended(2, "Error"));
+    plugin.container = "main".into();
+    plugin.log = Some(vec!["panic: runtime error: index out of range [4] with length 4".into()]);
+    pod.linked_pods = vec![plugin];
+    let found = explained(&pod);
+    assert!(found.summary.contains("index out of range"), "{}", found.summary);
+    assert!(found.action.text.ends_with("Then recreate the pod."), "{}", found.action.text);
+}

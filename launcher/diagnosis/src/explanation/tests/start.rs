@@ -399,3 +399,46 @@ fn a_pod_with_a_gpu_that_its_node_had_before_is_to_be_recreated() {
         assert_eq!(explained.cause, Cause::Node, "{explained:?}");
     }
 }
+
+#[test]
+fn an_additional_network_lacks_access_or_a_device_of_the_pod() {
+    let sandbox = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for sandbox \"6c7d\": \
+        plugin type=\"multus-cni\" name=\"multus-cni-network\" failed (add): ";
+    for (message, cause, what) in [
+        (
+            "Multus: [default/t-0/7b1c]: error waiting for pod: Unauthorized",
+            Cause::Node,
+            "no valid access to the API server",
+        ),
+        (
+            "[default/t-0/7b1c:hostdev-net]: error adding container to network \"hostdev-net\": specify either \"device\", \
+             \"hwaddr\", \"kernelpath\" or \"pciBusID\"",
+            Cause::Application,
+            "the pod requests no device of a plugin",
+        ),
+    ] {
+        let explained =
+            cause_of(&creating("FailedCreatePodSandBox", &format!("{sandbox}{message}")), &node(Vec::new()));
+        assert_eq!(explained.cause, cause, "{}", explained.summary);
+        assert!(explained.summary.contains(what), "{}", explained.summary);
+        assert!(!explained.action.text.contains("cordon"), "{}", explained.action.text);
+    }
+}
+
+#[test]
+fn a_deadline_only_ends_the_wait_of_a_pod_that_never_started() {
+    let over = |pod: PodFacts| PodFacts {
+        phase: "Failed".into(),
+        reason: Some("DeadlineExceeded".into()),
+        message: Some("Pod was active on the node longer than the specified deadline".into()),
+        ..pod
+    };
+    let explained = |reason: &str, message: &str| cause_of(&over(creating(reason, message)), &node(Vec::new()));
+    let pulls = explained("Pulling", "Pulling image \"registry.example/big:1\"");
+    assert!(pulls.summary.contains("the pull of its image had not ended"), "{}", pulls.summary);
+    let mount = explained("FailedMount", "MountVolume.SetUp failed for volume \"data\" : configmap \"data\" not found");
+    assert!(mount.summary.contains("volume data cannot be mounted"), "{}", mount.summary);
+    assert!(mount.summary.contains("ended before a container had started"), "{}", mount.summary);
+    let ran = cause_of(&over(failed(137, "Error")), &node(Vec::new()));
+    assert!(ran.summary.contains("ran longer than its activeDeadlineSeconds"), "{}", ran.summary);
+}

@@ -1,0 +1,58 @@
+//! `author`: the controller that has cordoned a node, if labels, annotations or taints of the node show it.
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use syringe_core::text::clean;
+
+use crate::objects::platform_signals;
+
+/// Labels and annotations that a controller sets while it keeps a node cordoned: key, value with which the controller has
+/// finished, and the controller.
+const MARKS: [(&str, &str, &str); 5] = [
+    ("nvidia.com/gpu-driver-upgrade-state", "upgrade-done", "the GPU Operator (upgrade of the driver)"),
+    ("machineconfiguration.openshift.io/state", "Done", "the Machine Config Operator of OpenShift"),
+    ("kured.dev/reboot-in-progress", "", "kured (reboot)"),
+    ("weave.works/kured-reboot-in-progress", "", "kured (reboot)"),
+    ("k8saas.nvidia.com/cordon-by", "", "NVSentinel (fault of the node)"),
+];
+
+/// Taints of an autoscaler on a node that it removes.
+const REMOVES: [&str; 3] = ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
+
+/// Returns the controller that keeps the node cordoned, with the sign of it: `kured (reboot): kured.dev/reboot-in-progress`.
+pub fn author(node: &Node) -> Option<String> {
+    let value = |key: &str| node.labels().get(key).or_else(|| node.annotations().get(key));
+    let mark = MARKS.iter().find_map(|(key, done, owner)| {
+        let value = value(key).filter(|value| !value.is_empty() && value != done)?;
+        Some(format!("{owner}: {key}={}", clean(value, 80)))
+    });
+    let taints = || node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let removes = || {
+        let taint = taints().find(|taint| REMOVES.contains(&taint.key.as_str()))?;
+        Some(format!("the autoscaler, which removes the node: taint {}", clean(&taint.key, 80)))
+    };
+    let repair = || platform_signals::running_repair(node).map(|repair| format!("{}: {}", repair.owner, repair.signal));
+    mark.or_else(removes).or_else(repair)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_controller_that_has_not_finished_is_the_author() {
+        let author = |metadata: Value, spec: Value| {
+            author(&serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a node"))
+        };
+        let upgrade = |state: &str| json!({"labels": {"nvidia.com/gpu-driver-upgrade-state": state}});
+        assert!(author(upgrade("cordon-required"), json!({})).is_some_and(|author| author.contains("GPU Operator")));
+        assert!(author(upgrade("upgrade-done"), json!({})).is_none());
+        let config = |state: &str| json!({"annotations": {"machineconfiguration.openshift.io/state": state}});
+        assert!(author(config("Working"), json!({})).is_some() && author(config("Done"), json!({})).is_none());
+        let taints = json!({"taints": [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]});
+        assert!(author(json!({}), taints).is_some_and(|author| author.contains("autoscaler")));
+        assert!(author(json!({}), json!({"unschedulable": true})).is_none());
+    }
+}

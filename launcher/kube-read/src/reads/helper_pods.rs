@@ -1,0 +1,150 @@
+//! `of_scheduling`: finds failing pods of the scheduler of a waiting pod, and pods that a scheduler created for it.
+//! `ended_near`: finds device plugins that ended while the kubelet admitted a pod.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
+use syringe_core::facts::kubernetes::pod::PodFacts;
+use tokio::time::timeout;
+
+use crate::client::connection::Connection;
+use crate::client::pagination::{self, Query};
+use crate::objects::api_objects::pod::Pod as ListedPod;
+use crate::reads::peers::{self, Peer};
+
+/// Maximum number of pods in the result.
+const MAX_PODS: usize = 2;
+/// Time limit for the list. The answer does not depend on it.
+const TIME: std::time::Duration = std::time::Duration::from_secs(5);
+/// Maximum time between the end of a device plugin and the refusal of a pod.
+const NEAR: SignedDuration = SignedDuration::from_mins(2);
+
+/// Labels that a scheduler sets on a pod and on the pods that it creates for it.
+const OF_HELPERS: [&str; 1] = ["runai-gpu-group"];
+
+/// Labels whose value can be the name of a scheduler.
+const OF_SCHEDULERS: [&str; 4] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "component"];
+
+/// Words, in lower case, of a call to an extender or webhook that failed.
+const FAILED_CALLS: [&str; 7] = [
+    "dial tcp",
+    "connection refused",
+    "deadline exceeded",
+    "x509",
+    ": eof",
+    "no endpoints available",
+    "client.timeout exceeded",
+];
+
+/// Returns the failing pods that the placement of a waiting pod depends on: pods of its scheduler if the scheduler is
+/// silent or reports a failed call, and pods with a label that only a scheduler sets.
+pub(crate) async fn of_scheduling(connection: &Connection, object: &Pod, facts: &PodFacts) -> Vec<Peer> {
+    if facts.phase != "Pending" || facts.node.is_some() || !facts.scheduling_gates.is_empty() {
+        return Vec::new();
+    }
+    let labels: Vec<(&str, &String)> =
+        OF_HELPERS.iter().filter_map(|label| Some((*label, object.labels().get(*label)?))).collect();
+    let warning = facts.events.iter().rev().find(|event| event.warning).map(|event| &event.message);
+    let message = facts.message.as_ref().or(warning);
+    let asks_scheduler = message.is_none_or(|message| is_failed_call(message));
+    if labels.is_empty() && !asks_scheduler {
+        return Vec::new();
+    }
+    let scheduler = match facts.scheduler.as_deref() {
+        None | Some("default-scheduler") => "kube-scheduler",
+        Some(name) => name,
+    };
+    let keep = |pod: ListedPod| {
+        let has = |(label, value): &(&str, &String)| pod.metadata.labels.get(*label) == Some(*value);
+        let role = if labels.iter().any(has) {
+            "a scheduler created it for the pod".to_owned()
+        } else {
+            (asks_scheduler && is_of_scheduler(&pod, scheduler))
+                .then(|| format!("it is a pod of the scheduler {scheduler}"))?
+        };
+        let is_itself = pod.metadata.name == facts.name && pod.metadata.namespace == facts.namespace;
+        let (_, _) = peers::trouble(&pod, None, false).filter(|_| !is_itself)?;
+        Some(Peer { pod, role, ended: None })
+    };
+    let query = Query { what: "Listing the pods of schedulers", path: "/api/v1/pods", labels: None, fields: None };
+    let list = pagination::fold(connection, &query, Vec::new, |kept: &mut Vec<Peer>, pod: ListedPod| {
+        if kept.len() < MAX_PODS {
+            kept.extend(keep(pod));
+        }
+    });
+    timeout(TIME, list).await.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+fn is_failed_call(message: &str) -> bool {
+    let lower = message.to_ascii_lowercase();
+    let calls = lower.contains("://") || lower.contains("webhook") || lower.contains("extender");
+    calls && FAILED_CALLS.iter().any(|words| lower.contains(words))
+}
+
+fn is_of_scheduler(pod: &ListedPod, scheduler: &str) -> bool {
+    let name = pod.metadata.name.as_str();
+    let is_named = name == scheduler || name.strip_prefix(scheduler).is_some_and(|rest| rest.starts_with('-'));
+    is_named
+        || OF_SCHEDULERS.iter().any(|label| pod.metadata.labels.get(*label).is_some_and(|value| value == scheduler))
+}
+
+/// Returns the device plugins of a node of which a container ended near the time at which the kubelet refused a pod,
+/// each with the time of the end.
+pub(crate) fn ended_near(pods: &[NvidiaPod], refused: Timestamp) -> Vec<(NvidiaPod, Timestamp)> {
+    let is_plugin = |pod: &&NvidiaPod| {
+        matches!(pod.component, Component::DevicePlugin | Component::DraDriver | Component::SandboxDevicePlugin)
+    };
+    let ended = |pod: &NvidiaPod| {
+        let ends = pod.containers.iter().flat_map(|one| [Some(&one.state), one.last.as_ref()]).flatten();
+        let failed = ends.filter(|end| end.exit_code.is_some_and(|code| code != 0)).filter_map(|end| end.since);
+        failed.filter(|end| end.duration_since(refused).abs() <= NEAR).max()
+    };
+    let found = pods.iter().filter(is_plugin).filter_map(|pod| Some((pod.clone(), ended(pod)?)));
+    found.take(MAX_PODS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use syringe_core::facts::kubernetes::node::{ContainerStateKind, NvidiaContainer, NvidiaContainerState};
+
+    use super::*;
+
+    #[test]
+    fn a_failed_call_is_distinguished_from_a_reason_of_the_scheduler() {
+        for (message, is_call) in [
+            ("Post \"https://127.0.0.1:443/filter\": dial tcp 127.0.0.1:443: connect: connection refused", true),
+            ("failed calling webhook \"x.kb.io\": no endpoints available for service \"x\"", true),
+            ("0/4 nodes are available: 4 Insufficient nvidia.com/gpu.", false),
+        ] {
+            assert_eq!(is_failed_call(message), is_call, "{message}");
+        }
+    }
+
+    #[test]
+    fn pods_of_a_scheduler_have_its_name_or_label() {
+        let pod = |name: &str, label: &str| -> ListedPod {
+            serde_json::from_value(json!({"metadata": {"name": name, "labels": {"app": label}}})).expect("a pod")
+        };
+        assert!(is_of_scheduler(&pod("hami-scheduler-6d9", "x"), "hami-scheduler"));
+        assert!(is_of_scheduler(&pod("vc-1", "volcano-scheduler"), "volcano-scheduler"));
+        assert!(!is_of_scheduler(&pod("hami-schedulers", "hami"), "hami-scheduler"));
+    }
+
+    #[test]
+    fn a_plugin_that_ended_at_the_refusal_is_found() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let ended = NvidiaContainerState {
+            kind: ContainerStateKind::Terminated,
+            exit_code: Some(2),
+            since: Some(at("2026-11-21T02:41:10Z")),
+            ..NvidiaContainerState::default()
+        };
+        let container = NvidiaContainer { last: Some(ended), ..NvidiaContainer::default() };
+        let pod = |component| NvidiaPod { component, containers: vec![container.clone()], ..NvidiaPod::default() };
+        let pods = [pod(Component::Driver), pod(Component::DevicePlugin)];
+        assert_eq!(ended_near(&pods, at("2026-11-21T02:41:12Z")).len(), 1);
+        assert!(ended_near(&pods, at("2026-11-21T02:31:12Z")).is_empty());
+    }
+}

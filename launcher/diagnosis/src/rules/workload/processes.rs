@@ -3,6 +3,8 @@
 //! State D alone is not a fault, because a process in a driver call can be in this state for a moment. A process is
 //! stuck if the kernel reports it as blocked, or if its GPU is lost.
 
+use std::collections::BTreeSet;
+
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
 use crate::input::pods_match::matching_fails;
@@ -11,6 +13,7 @@ use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::processes::{GpuProcess, Processes};
+use syringe_core::gpu_names::GpuNames;
 
 rules! {
     STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
@@ -69,7 +72,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             drafts.extend(state(node, process));
             drafts.extend(owner(node, process, unmatched));
         }
-        drafts = zombies_together(drafts);
+        drafts = together(drafts);
         drafts.extend(memory(node, section));
         if !section.host_pid_namespace {
             drafts.push(
@@ -119,21 +122,34 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
 /// Maximum number of zombies in the evidence.
 const NAMED: usize = 3;
 
-/// Joins the findings about the zombies of one pod or one parent process, because one program left all of them.
-fn zombies_together(drafts: Vec<Draft>) -> Vec<Draft> {
-    let of_parent = |draft: &Draft| draft.evidence.iter().find(|line| line.starts_with("parent: ")).cloned();
-    let left_by = |draft: &Draft| (draft.scope.pod_uid.clone(), draft.scope.gpu, of_parent(draft));
+/// Joins the findings about the zombies of one pod or one parent process, because one program left all of them, and those about
+/// the processes of one user outside of pods.
+fn together(drafts: Vec<Draft>) -> Vec<Draft> {
+    let line = |draft: &Draft, start| draft.evidence.iter().find(|line| line.starts_with(start)).cloned();
+    // What the processes of one finding have in common.
+    let group = |draft: &Draft| match draft.rule.id {
+        id if id == ZOMBIE.id => Some((id, draft.scope.pod_uid.clone(), draft.scope.gpu, line(draft, "parent: "))),
+        id if id == NO_POD.id && line(draft, SHARES).is_none() => Some((id, None, None, Some(line(draft, "user ")?))),
+        _ => None,
+    };
     let mut joined: Vec<(Draft, Vec<String>)> = Vec::new();
     for draft in drafts {
-        let is_same = |known: &Draft| known.rule.id == ZOMBIE.id && left_by(known) == left_by(&draft);
-        match joined.iter_mut().filter(|_| draft.rule.id == ZOMBIE.id).find(|(known, _)| is_same(known)) {
-            Some((_, others)) => others.extend(draft.evidence.into_iter().next()),
+        let is_same = |known: &Draft| group(known) == group(&draft);
+        match joined.iter_mut().filter(|_| group(&draft).is_some()).find(|(known, _)| is_same(known)) {
+            Some((first, others)) => {
+                if first.scope.gpu != draft.scope.gpu {
+                    (first.scope.gpu, first.scope.pid) = (None, None);
+                }
+                others.extend(draft.evidence.into_iter().next());
+            }
             None => joined.push((draft, Vec::new())),
         }
     }
     let with_others = joined.into_iter().map(|(draft, others)| {
+        let of_zombies = draft.rule.id == ZOMBIE.id;
+        let noun = if of_zombies { "zombies" } else { "processes" };
         let more =
-            others.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more zombies"));
+            others.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more {noun}"));
         draft.with_all_evidence(others.into_iter().take(NAMED)).with_all_evidence(more)
     });
     with_others.collect()
@@ -252,11 +268,42 @@ fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft
         (None, _) => {
             let kubernetes = node.kubernetes.node.is_some() || node.kubelet().is_some();
             let user = process.user.as_deref().map(|user| format!("user {}", evidence::data(user)));
-            kubernetes
-                .then(|| draft(NO_POD, process).with_evidence("its cgroup belongs to no pod").with_all_evidence(user))
+            kubernetes.then(|| {
+                let draft =
+                    draft(NO_POD, process).with_evidence("its cgroup belongs to no pod").with_all_evidence(user);
+                beside_pods(node, process, draft)
+            })
         }
     }
 }
+
+/// Start of the evidence about pods to which a GPU of a process outside of pods is allocated.
+const SHARES: &str = "the kubelet has allocated the same GPU to ";
+
+/// Adds what a process outside of pods means for pods: its GPU is allocated to one, or Kubernetes gives out no GPU of the node.
+fn beside_pods(node: &Node<'_>, process: &GpuProcess, draft: Draft) -> Draft {
+    let allocations = node.kubelet().map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default();
+    let holders = process.uses.iter().flat_map(|usage| {
+        let names = GpuNames::from_report(node.report, Some(usage.gpu), None);
+        allocations.iter().filter(move |allocation| names.match_allocation(allocation))
+    });
+    let holders: BTreeSet<String> = holders
+        .map(|allocation| node.pod_name(&allocation.pod_uid).unwrap_or_else(|| evidence::data(&allocation.holder())))
+        .collect();
+    if !holders.is_empty() {
+        let pods = holders.into_iter().collect::<Vec<_>>().join(", ");
+        return draft.with_evidence(format!("{SHARES}{pods}")).with_action(ActionCode::Watch, SHARED_WITH_POD);
+    }
+    if node.kubernetes.advertises_no_gpus() && node.kubernetes.gpu_plugin_in_cluster == Some(false) {
+        return draft.with_severity(Severity::Info).with_action(ActionCode::None, USED_OUTSIDE);
+    }
+    draft
+}
+
+const SHARED_WITH_POD: &str = "End the process on {node}, or move the pod in the evidence to another node: both use the same GPU, and the pod does not \
+     have the memory that Kubernetes gave it.";
+const USED_OUTSIDE: &str =
+    "No action if the GPUs of {node} are used outside of Kubernetes: no node of the cluster offers GPUs to pods.";
 
 fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
     let shared = node.host().is_some_and(|host| host.daemons.mps == Some(true));

@@ -9,7 +9,7 @@ use crate::report::{Report, Section};
 const NEEDS_REBOOT: [&str; 5] = ["gpu_lost", "fell_off_bus", "mode_change_pending", "reboot_required", "bus_reset"];
 
 /// Blockers of a reset that can be removed by a command before the reset.
-const NEEDS_STEP: [&str; 5] = ["vgpu", "mps", "display", "mig_instances", "recover_imex"];
+const NEEDS_STEP: [&str; 6] = ["vgpu", "mps", "display", "mig_instances", "recover_imex", "ecc_off_pending"];
 
 /// The conditions of a reset.
 #[derive(Clone, Debug, PartialEq, Eq)]

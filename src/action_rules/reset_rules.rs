@@ -271,11 +271,18 @@ fn mig(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetP
     }
 }
 
+/// Remedy for a GPU on which the next reboot or reset switches ECC off.
+const KEEP_ECC: &str =
+    "If ECC was not switched off on purpose, switch it on again before the reset (nvidia-smi -e 1 for this GPU).";
+
 fn modes(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
     let mode = gpu.ecc_mode.or_else(|| ecc(facts, gpu).and_then(|ecc| ecc.mode));
     if let Some(mode) = mode.filter(|mode| mode.current != mode.pending) {
-        let word = if mode.pending { "on" } else { "off" };
-        plan.block("mode_change_pending", format!("ECC will be {word} after the next reboot"), REBOOT);
+        if mode.pending {
+            plan.block("mode_change_pending", "ECC will be on after the next reboot", REBOOT);
+        } else {
+            plan.block("ecc_off_pending", "ECC will be off after the next reboot or reset", KEEP_ECC);
+        }
     }
 }
 

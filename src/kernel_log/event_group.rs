@@ -51,8 +51,19 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn of(line: Line, boot: usize) -> Self {
-        let Line { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, part: _, details: _ } =
-            line;
+        let Line {
+            kind,
+            code,
+            pci,
+            gpu_instance,
+            compute_instance,
+            sub_code,
+            pid,
+            process,
+            part: _,
+            details: _,
+            times: _,
+        } = line;
         Self { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, boot }
     }
 
@@ -97,12 +108,14 @@ pub(super) struct Variant {
     part: Part,
     /// GPC, TPC and SM of a graphics exception.
     location: Option<String>,
+    /// Number of faults that the line reports.
+    times: u64,
 }
 
 impl Variant {
     pub(super) fn new(text: &str, line: &Line) -> Self {
         let location = (line.code == Some(13)).then(|| xid_text::exception_location(text)).flatten();
-        Self { text: text.into(), part: line.part, location }
+        Self { text: text.into(), part: line.part, location, times: line.times.unwrap_or(1).max(1) }
     }
 }
 
@@ -180,7 +193,7 @@ impl EventGroup {
         let order = moment.order();
         if !self.bursts || self.starts_a_burst(order) {
             match variant.part {
-                Part::Whole => self.whole += 1,
+                Part::Whole => self.whole = self.whole.saturating_add(variant.times),
                 Part::Header => self.headers += 1,
                 Part::Detail => self.details += 1,
             }

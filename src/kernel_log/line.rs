@@ -45,6 +45,8 @@ pub struct Line {
     pub details: BTreeMap<&'static str, String>,
     pub pid: Option<u32>,
     pub process: Option<String>,
+    /// Number of faults that the line reports, if it contains one.
+    pub times: Option<u64>,
 }
 
 /// The result of parsing a line.

@@ -303,6 +303,19 @@ fn pcie_lines_of_old_and_new_kernels_mean_the_same() {
 }
 
 #[test]
+fn a_line_of_edac_has_the_number_of_errors_and_the_module() {
+    let line =
+        event("EDAC MC1: 812 CE memory read error on CPU_SrcID#0_MC#1_Chan#0_DIMM#0 (channel:0 slot:0 page:0x1d5c3a)");
+    assert_eq!(
+        (line.times, line.sub_code.as_deref()),
+        (Some(812), Some("memory_corrected CPU_SrcID#0_MC#1_Chan#0_DIMM#0"))
+    );
+    let line = event("EDAC MC3: 1 UE memory read error on CPU_SrcID#1_MC#3_Chan#0_DIMM#0 (channel:0 slot:0)");
+    assert_eq!(line.sub_code.as_deref(), Some("memory_uncorrected CPU_SrcID#1_MC#3_Chan#0_DIMM#0"));
+    assert_eq!(parse("{1}[Hardware Error]:   vendor_id: 0x10de, device_id: 0x2330"), None, "no PCI address");
+}
+
+#[test]
 fn the_hosts_own_troubles_are_read() {
     let oom = event("Memory cgroup out of memory: Killed process 42 (py (x)) total-vm:1kB, anon-rss:7kB, file-rss:0kB");
     assert_eq!((oom.kind, oom.pid, oom.process.as_deref()), (Kind::OomKill, Some(42), Some("py (x)")));

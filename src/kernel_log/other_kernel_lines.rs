@@ -100,8 +100,29 @@ fn crash_in_driver(place: &str) -> Option<Line> {
     Some(line)
 }
 
+/// Parses `EDAC MC1: 812 CE memory read error on CPU_SrcID#0_MC#1_Chan#0_DIMM#0 (channel:0 slot:0 …`: the number of errors, and the
+/// memory module. Source: `drivers/edac/edac_mc.c` of the kernel.
+fn edac(text: &str) -> Option<Line> {
+    let (_, rest) = text.strip_prefix("EDAC MC")?.split_once(": ")?;
+    let (times, rest) = decimal(rest)?;
+    let (kind, rest) = word(rest.trim_start());
+    let state = match kind {
+        "CE" => "memory_corrected",
+        "UE" => "memory_uncorrected",
+        _ => return None,
+    };
+    let module = after(rest, " on ").and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+    let mut line = Line { times: Some(times), ..Line::of(Kind::Mce) };
+    line.put("module", module);
+    line.set_sub_code(format!("{state} {module}").trim_end());
+    Some(line)
+}
+
 /// Parses a machine check. Only the first line of a record is used.
 pub(super) fn machine_check(text: &str) -> Option<Line> {
+    if let Some(line) = edac(text) {
+        return Some(line);
+    }
     let state = if text.contains("Machine check events logged") {
         "logged"
     } else if text.contains("Machine Check") && !text.contains("Run the above") {
@@ -117,8 +138,11 @@ pub(super) fn machine_check(text: &str) -> Option<Line> {
         "memory_uncorrected"
     } else if text.starts_with("EDAC ") && text.contains(" CE ") {
         "memory_corrected"
-    } else if let Some(device) = after(text, "device_id: ").or_else(|| after(text, "DIMM location: ")) {
+    } else if let Some(device) = after(text, "device_id: ").filter(|device| PciAddress::parse(device).is_some()) {
+        // Another line has the device id of the vendor: `vendor_id: 0x10de, device_id: 0x2330`.
         return Some(of_firmware(device));
+    } else if let Some(module) = after(text, "DIMM location: ") {
+        return Some(of_firmware(module));
     } else {
         return None;
     };

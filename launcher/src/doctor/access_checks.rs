@@ -171,7 +171,9 @@ pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
     let id = "exec-websocket";
     match &observed.exec {
         ExecAnswer::Server => Check::ok(id, "the API server responds to an exec"),
-        ExecAnswer::Forbidden => Check::skipped(id, "you may not exec in this namespace: see the permissions"),
+        ExecAnswer::Forbidden => {
+            Check::skipped(id, "no permission to exec in this namespace: see the permission checks")
+        }
         ExecAnswer::Unknown(why) => Check::undecided(id, why),
         ExecAnswer::NotServer(why) => Check::problem(
             match settings.via {

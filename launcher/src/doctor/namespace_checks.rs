@@ -127,7 +127,9 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>
         Seen::Absent | Seen::Forbidden if observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) => {
             Check::ok(id, format!("{name} (you may not read it; the API server admits pods to it)"))
         }
-        Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not read the namespace: see the permissions"),
+        Seen::Absent | Seen::Forbidden => {
+            Check::skipped(id, "no permission to read the namespace: see the permission checks")
+        }
     }
 }
 
@@ -149,7 +151,7 @@ fn pod_security(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<
     }
     let level = observed.namespace.found().map(|found| found.labels().get(LEVEL).map(String::as_str));
     if !observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) {
-        return Check::skipped(id, "no dry run of a pod was possible: see the permissions and the dry runs");
+        return Check::skipped(id, "no dry run of a pod was possible: see the permission checks and the dry runs");
     }
     match level {
         Some(Some(level)) => Check::ok(id, format!("label {LEVEL}={level}")),
@@ -222,7 +224,7 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
             Check::warning(id, format!("{evidence} (trial profile)"), fixes.harden())
         }
         Some(PolicyState::NotInEffect(_)) if is_denied(observed, MAY_CREATE) => {
-            Check::skipped(id, "you may not create pods: see the permissions")
+            Check::skipped(id, "no permission to create pods: see the permission checks")
         }
         Some(PolicyState::NotInEffect(answer)) => {
             Check::skipped(id, format!("another rejection comes first: {answer}"))

@@ -80,7 +80,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
             let note = "a probe needs a kubelet that works; gpu-syringe describe NODE shows the data from Kubernetes";
             Check::warning(id, evidence, Fixes::run("kubectl get nodes", note))
         }
-        Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not list nodes: see the permissions"),
+        Seen::Absent | Seen::Forbidden => Check::skipped(id, "no permission to list nodes: see the permission checks"),
         Seen::Unknown(why) => Check::undecided(id, why),
     }
 }

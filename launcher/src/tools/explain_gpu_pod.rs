@@ -42,7 +42,7 @@ use kube_read::objects::pod_facts;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::objects::scheduling_joins::half_requests;
 use kube_read::reads::pod::ReadPod;
-use kube_read::reads::{candidate_nodes, linked_pods, owned_pods, pod, pod_log, resource_claims};
+use kube_read::reads::{candidate_nodes, claims_of_pod, linked_pods, owned_pods, pod, pod_log, resource_claims};
 use syringe_macros::omit;
 
 /// Maximum number of findings about the node in one answer.
@@ -415,7 +415,8 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
     pod.other_logs = LogTail::read_others(connection, &pod, first).await;
     let said = log_tail.iter().flat_map(|tail| &tail.log_lines).map(|line| line.trim_start().to_owned());
     pod.log_lines = said.collect();
-    if let Some(object) = object.as_ref().filter(|_| pod.ready != Some(true) && pod.phase != "Succeeded") {
+    let has_others = pod.ready != Some(true) || !pod.siblings_not_running.is_empty();
+    if let Some(object) = object.as_ref().filter(|_| has_others && pod.phase != "Succeeded") {
         let linked = linked_pods::of_pod(connection, object, &pod).await;
         pod.linked_pods.extend(linked);
     }
@@ -600,6 +601,10 @@ impl PendingPod {
         pod.linked_pods = linked.unwrap_or_default();
         pod.capacity_shortage =
             not_offered.or_else(|| capacity_shortage::find(&candidates, &requested(object), message));
+        if pod.capacity_shortage.is_none() {
+            let of_claims = async { Ok(claims_of_pod::shortage(connection, object).await) };
+            pod.capacity_shortage = call.with_deadline("Reading the claims", of_claims).await.ok().flatten();
+        }
         candidates = grouped(candidates);
         let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
         candidates.truncate(MAX_CANDIDATES);

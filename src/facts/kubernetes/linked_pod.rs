@@ -25,4 +25,10 @@ pub struct LinkedPod {
 impl LinkedPod {
     /// The role of a pod whose log a finding of the first diagnosis recommends to read.
     pub const NAMED_BY_FINDING: &'static str = "a finding names its log";
+    /// The role of another pod of the job of a pod whose messages are about another host.
+    pub const OF_SAME_JOB: &'static str = "it is another pod of the same job";
+    /// The role of another pod of the job if no message is about another host: it failed first.
+    pub const BESIDE: &'static str = "it belongs to the same job";
+    /// The end of the role of a pod whose node is not Ready.
+    pub const NODE_NOT_READY: &'static str = "; its node is not Ready";
 }

@@ -213,6 +213,100 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         warning("pcie-generation", "The PCIe link of GPU 1 stays at generation 1 under load.")
             .must(("pcie-generation-low", 1))
             .node(|| l40s(2).telemetry(1, |gpu| gpu.pcie.generation = Some(1))),
+        critical(
+            "tray-not-registered",
+            "The GPUs of a compute tray of a rack are not registered for weeks: the tray has no Fabric Manager.",
+        )
+        .must(finding("fabric-not-registered").evidence(["in_progress"]))
+        .must_not(["class:hardware", "fabric-manager-not-running"])
+        .node(|| {
+            let waiting = || Some(Fabric { state: "in_progress".to_owned(), ..Fabric::default() });
+            (0..4).fold(gb200(4).idle(), |node, gpu| node.topology(gpu, |gpu| gpu.fabric = waiting()))
+        }),
+        warning("clique-differs", "GPU 2 of a tray is in another clique than the other GPUs.")
+            .must(finding("gpu-in-another-fabric-partition").gpu(2).evidence(["clique_id"]))
+            .must_not(["gpu-differs-from-peers", "class:hardware"])
+            .node(|| {
+                gb200(4).topology(2, |gpu| gpu.fabric.iter_mut().for_each(|fabric| fabric.clique_id = Some(32_767)))
+            }),
+        healthy(
+            "fabric-of-the-host",
+            "A virtual machine shows no NVSwitch, and all its GPUs are registered with all links.",
+        )
+        .must_not(["fabric-manager-not-running", "facts-disagree", "nvswitch-missing"])
+        .node(|| {
+            let mut node = h100(8).host(|host| host.daemons.fabric_manager = Some(false));
+            let topology = &mut node.report.sections.topology;
+            topology.iter_mut().flat_map(|section| &mut section.data).for_each(|data| data.nvswitches.clear());
+            node
+        }),
+        critical("no-switch-and-links-down", "The board shows no NVSwitch, and a link of GPU 2 is down.")
+            .must("fabric-manager-not-running")
+            .must("nvlink-down")
+            .must("nvswitch-missing")
+            .node(|| {
+                let down = |gpu: &mut syringe_core::facts::topology::GpuTopology| {
+                    gpu.nvlinks.iter_mut().for_each(|group| group.links.retain(|link| *link != 5));
+                    gpu.nvlinks.push(NvlinkGroup { version: Some(4), ..links_down([5]) });
+                };
+                let mut node = h100(8).topology(2, down).host(|host| host.daemons.fabric_manager = Some(false));
+                let topology = &mut node.report.sections.topology;
+                topology.iter_mut().flat_map(|section| &mut section.data).for_each(|data| data.nvswitches.clear());
+                node
+            }),
+        warning("memory-clock-low", "The memory clock of GPU 1 stays low under the same load as that of the others.")
+            .must(finding("gpu-clocks-below-peers").gpu(1).evidence(["memory clock 405 MHz"]))
+            .node(|| {
+                let node = l40s(4).loads(|_, load| load.gpu = 96);
+                (0..4).fold(node, |node, gpu| {
+                    let (clock, state) = if gpu == 1 { (405, 8) } else { (9_001, 0) };
+                    node.telemetry(gpu, |gpu| {
+                        (gpu.clocks.memory_mhz, gpu.performance_state) = (Some(clock), Some(state));
+                    })
+                })
+            }),
+        fatal(
+            "lost-with-network-card",
+            "GPU 2 and a network card failed at the same second: a switch above both is suspect.",
+        )
+        .must(finding("devices-lost-together").evidence(["Xid 79", "fatal_error", "uncorrected_fatal"]))
+        .must(("gpu-off-bus", 2))
+        .must("nic-problem")
+        .must_not(["network-card-without-driver"])
+        .node(|| {
+            let when = ago(minutes(29));
+            let mut node = h100(4)
+                .lost(2)
+                .kernel_line(when, "pcieport 0000:04:00.0: AER: Uncorrected (Fatal) error received: 0000:04:00.0")
+                .xid(when, 2, 79, UNKNOWN, "GPU has fallen off the bus.")
+                .kernel_line(
+                    when + seconds(3),
+                    "mlx5_core 0000:06:00.0: poll_health:795:(pid 0): Fatal error 3 detected",
+                );
+            node.report.sections.topology.iter_mut().flat_map(|section| &mut section.data).for_each(|topology| {
+                topology.cards_without_ports = vec![NetworkCard {
+                    pci_address: PciAddress::parse("0000:06:00.0"),
+                    device_id: "15b3:101b".to_owned(),
+                    kind: "infiniband".to_owned(),
+                    driver: None,
+                }];
+            });
+            node
+        }),
+        fatal("lost-long-after-network-card", "GPU 2 fell off the bus hours after a network card failed.")
+            .must(("gpu-off-bus", 2))
+            .must("nic-problem")
+            .must_not(["devices-lost-together"])
+            .node(|| {
+                let line = "mlx5_core 0000:06:00.0: poll_health:795:(pid 0): Fatal error 3 detected";
+                h100(4).lost(2).kernel_line(ago(hours(5)), line).xid(
+                    ago(minutes(29)),
+                    2,
+                    79,
+                    UNKNOWN,
+                    "GPU has fallen off the bus.",
+                )
+            }),
         critical("pcie-aer", "The PCIe port above GPU 1 has fatal errors.").must(("pcie-errors-fatal", 1)).node(|| {
             let error = "PCIe Bus Error: severity=Uncorrectable (Fatal), type=Data Link Layer, (Receiver ID)";
             let line = format!("pcieport 0000:28:00.0: {error}");
@@ -241,6 +335,43 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let check = "mce: [Hardware Error]: CPU 12: Machine Check Exception: 5 Bank 7: be00000000800400";
                 let power = "mlx5_core 0000:17:00.0: Detected insufficient power on the PCIe slot (27W).";
                 l40s(2).kernel_line(ago(hours(3)), check).kernel_line(ago(hours(2)), power)
+            }),
+        warning("memory-module-failing", "A module of the host's memory corrects hundreds of errors in each report of the kernel.")
+            .must(finding("machine-check").evidence(["CPU_SrcID#0_MC#1_Chan#0_DIMM#0 (4872 times)"]))
+            .must_not(["host-memory-error"])
+            .node(|| {
+                let line = "EDAC MC1: 812 CE memory read error on CPU_SrcID#0_MC#1_Chan#0_DIMM#0 (channel:0 slot:0 page:0x1d5c3a offset:0x640 grain:32 syndrome:0x0)";
+                (0..6).fold(l40s(2), |node, at| node.kernel_line(ago(hours(2)) + minutes(5 * at), line))
+            }),
+        healthy("memory-module-corrects-once", "A module of the host's memory corrected one error.")
+            .must(finding("machine-check").severity(Info))
+            .node(|| {
+                let line = "EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x1d5c3a offset:0x640 grain:32 syndrome:0x0)";
+                l40s(2).kernel_line(ago(days(7)), line)
+            }),
+        warning("memory-module-uncorrected", "An uncorrectable error of a memory module ended a process: one finding with all lines.")
+            .must(finding("host-memory-error").evidence(["CPU_SrcID#1_MC#3_Chan#0_DIMM#0", "Sending SIGBUS"]))
+            .must_not(["machine-check"])
+            .node(|| {
+                let when = ago(hours(4));
+                let line = "EDAC MC3: 1 UE memory read error on CPU_SrcID#1_MC#3_Chan#0_DIMM#0 (channel:0 slot:0 page:0x71d5c3a offset:0x0 grain:32 - err_code:0x0000:0x009f)";
+                let kill = "Memory failure: 0x71d5c3a: Sending SIGBUS to python3:52735 due to hardware memory corruption";
+                l40s(2)
+                    .kernel_line(when, "mce: [Hardware Error]: Machine check events logged")
+                    .kernel_line(when, line)
+                    .kernel_line(when, kill)
+            }),
+        warning("firmware-reports-link-of-gpu", "The firmware reports a fatal PCIe error of the port above GPU 1.")
+            .must(finding("machine-check").gpu(1))
+            .node(|| {
+                let node = l40s(2);
+                let pcie = node.report.sections.topology.as_ref().and_then(|section| section.data.as_ref());
+                let hops = pcie.and_then(|data| data.gpus.get(1)).map(|gpu| gpu.pcie_path.clone()).unwrap_or_default();
+                let port = hops.get(1).and_then(|hop| hop.pci_address.clone()).expect("a port");
+                let when = ago(hours(1));
+                node.kernel_line(when, "{1}[Hardware Error]: event severity: fatal")
+                    .kernel_line(when, format!("{{1}}[Hardware Error]:   device_id: {}", port.sysfs()))
+                    .kernel_line(when, "{1}[Hardware Error]:   vendor_id: 0x10de, device_id: 0x2330")
             }),
         warning("pcie-replays", "Hundreds of replays per minute on the PCIe link of GPU 0.")
             .must(("pcie-replays-high", 0))

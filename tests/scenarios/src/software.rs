@@ -119,6 +119,17 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .inventory(2, |gpu| gpu.gsp_enabled = Some(false))
                     .host(|host| host.daemons.persistenced = Some(true))
             }),
+        warning("leftovers-of-one-pod", "Two processes of one deleted pod use GPU memory: one finding.")
+            .must(finding("process-of-deleted-pod").evidence(["77120", "77121"]))
+            .cluster(KubernetesFacts {
+                gpu_capacity: Some(2),
+                live_pod_uids: Some(["job-1", "dcgm"].map(|pod| pod_uid("gpu-l40s-9", pod)).to_vec()),
+                ..cluster("gpu-l40s-9")
+            })
+            .node(|| {
+                let stray = |pid: u32, gpu: u32| process(pid, "python3", "python3 train.py", 902_000, on_gpu(gpu, 9_812 * MIB));
+                l40s(2).without_job(0).running(Some("gone"), stray(77_120, 0)).running(Some("gone"), stray(77_121, 0))
+            }),
         warning("leftovers", "A process of a deleted pod, a zombie, and memory that belongs to no process.")
             .must("process-of-deleted-pod")
             .must("process-zombie")

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
@@ -100,6 +101,42 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["working-gpu-marked-unhealthy", "class:hardware"])
             .cluster(three_allocatable(hours(5)))
             .node(one_withheld),
+        warning(
+            "plugin-keeps-a-cured-gpu",
+            "The kubelet lists all devices. One GPU had an Xid since the plugin started, and works.",
+        )
+        .must(finding("working-gpu-marked-unhealthy").gpu(2).evidence(["Xid 94", "since the device plugin started"]))
+        .must_not(["gpus-not-allocatable", "class:hardware"])
+        .cluster(three_allocatable(days(9)))
+        .node(|| {
+            let contained = "Contained: SM (0x1). RST: No, D-RST: No";
+            h100(4).idle().xid(ago(days(3)), 2, 94, "pid=38117, name=python3", contained).recovery_changed(
+                ago(days(3)) + hours(1),
+                2,
+                "0x1 (GPU Reset Required) to 0x0 (None)",
+            )
+        }),
+        warning("plugin-label-false", "A label turns the device plugin off on the node, which still counts its GPUs.")
+            .must(
+                finding("gpus-not-advertised")
+                    .evidence(["capacity 4, allocatable 0", "gpu.deploy.device-plugin=false"]),
+            )
+            .must_not(["gpus-not-allocatable", "class:hardware"])
+            .cluster(without_plugin("false", None))
+            .node(|| l40s(4).idle()),
+        warning("plugin-paused-for-upgrade", "The GPU Operator stopped the device plugin to upgrade the driver.")
+            .must(finding("gpus-not-advertised").evidence(["paused-for-driver-upgrade", "pod-restart-required"]))
+            .must_not(["gpus-not-allocatable", "class:hardware"])
+            .cluster(without_plugin("paused-for-driver-upgrade", Some("pod-restart-required")))
+            .node(|| l40s(4).idle()),
+        critical("leaving-node-needs-reset", "GPU 3 needs a reset, and the node is being removed.")
+            .must(("recovery-gpu-reset", 3))
+            .must("node-leaving")
+            .cluster(KubernetesFacts {
+                taints: vec!["karpenter.sh/disrupted:NoSchedule".to_owned()],
+                ..cluster_with_gpus("gpu-h100-9", 4)
+            })
+            .node(|| h100(4).recovery_action(3, RecoveryAction::GpuReset)),
         warning_for_pods("time-sliced-gpu-is-full", "Two services use all memory of one time-sliced GPU.")
             .must(finding("shared-gpu-memory-full").gpu(0).evidence([
                 "pod research/chat uses 32.2 GiB",
@@ -212,6 +249,20 @@ fn three_allocatable(age: SignedDuration) -> KubernetesFacts {
         nvidia_pods: Some(vec![nvidia_pod(name, Component::DevicePlugin, "nvidia-device-plugin", age)]),
         ..pods(4, std::iter::empty())
     }
+}
+
+/// Returns a cluster whose node has lost its device plugin. `label`: the value of `nvidia.com/gpu.deploy.device-plugin`.
+fn without_plugin(label: &str, upgrade: Option<&str>) -> KubernetesFacts {
+    let mut cluster = KubernetesFacts {
+        gpu_allocatable: Some(0),
+        gpu_plugin_in_cluster: Some(true),
+        nvidia_pods: Some(Vec::new()),
+        ..cluster_with_gpus("gpu-l40s-7", 4)
+    };
+    cluster.labels.pci_present = true;
+    cluster.labels.deploy.insert("device-plugin".to_owned(), label.to_owned());
+    cluster.labels.driver_upgrade_state = upgrade.map(str::to_owned);
+    cluster
 }
 
 // ---- nodes

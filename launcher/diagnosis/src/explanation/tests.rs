@@ -9,6 +9,7 @@ mod identity;
 mod joins;
 mod kubelet;
 mod kubelet_admission;
+mod linked_pods;
 mod messages;
 mod one_state;
 mod present;

@@ -83,6 +83,11 @@ pub(crate) fn of_name(name: &str) -> Option<&'static Board> {
     BOARDS.iter().find(|board| !is_card && is_product(board.product))
 }
 
+/// Returns whether the kernel manages the memory of this product as memory of the host: superchips with Grace.
+pub(crate) fn shares_memory(name: &str) -> bool {
+    of_name(name).is_some_and(|board| board.product.starts_with('G'))
+}
+
 /// Returns the board of a GPU.
 pub(crate) fn of(gpu: &Gpu) -> Option<&'static Board> {
     of_name(gpu.name.as_deref()?)
@@ -93,6 +98,23 @@ pub(crate) fn of_node(node: &Node<'_>) -> Option<&'static Board> {
     let board = of(node.answering().next()?)?;
     (node.shows_whole_node() && is_bare_metal(node) && node.answering().all(|gpu| of(gpu) == Some(board)))
         .then_some(board)
+}
+
+/// Returns whether the host of a virtual machine runs the NVSwitches and Fabric Manager: the board has NVSwitches on the PCI
+/// bus, this machine shows none of them, and yet every GPU is registered and has all its NVLinks.
+pub(crate) fn host_serves_fabric(node: &Node<'_>) -> bool {
+    let Some(topology) = node.topology().filter(|topology| topology.nvswitches.is_empty()) else { return false };
+    let Some(board) = node.answering().next().and_then(of) else { return false };
+    let active = |gpu: &GpuTopology| -> usize {
+        gpu.nvlinks.iter().filter(|group| group.active == Some(true)).map(|group| group.links.len()).sum()
+    };
+    let is_served = |gpu: &GpuTopology| {
+        let is_registered = gpu.fabric.as_ref().is_some_and(|fabric| fabric.state == "completed");
+        is_registered && active(gpu) >= board.links as usize
+    };
+    board.switches_of(count(node)).is_some_and(|switches| switches > 0)
+        && topology.gpus.len() == count(node)
+        && topology.gpus.iter().all(is_served)
 }
 
 /// Returns the speed that most of the active NVLinks of a GPU have.
@@ -151,6 +173,11 @@ fn virtualization<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<&'a str> {
 }
 
 impl Board {
+    /// Returns whether this is a compute tray of a rack, whose NVSwitches and Fabric Manager are in other trays.
+    pub(crate) fn is_of_rack(&self) -> bool {
+        self.has_fabric && self.switches.is_empty()
+    }
+
     /// Returns the number of NVSwitches on the PCI bus for a board with this number of GPUs. `None` if boards of this
     /// size have no NVSwitches.
     pub(crate) fn switches_of(&self, gpus: usize) -> Option<usize> {

@@ -4,8 +4,14 @@
 //! matches, the data describes different pods: the API and the node were read at different times, the kubelet's state
 //! is stale, or another node responded. Such a mismatch is not a reason to delete a pod or to stop a process.
 
+use std::collections::BTreeSet;
+
 use crate::input::node::Node;
 use crate::input::processes::is_service;
+
+/// If the pods of all processes are missing, and they are at least this number, the list of pods is of another time or node. It
+/// is less likely that a process of each of them outlived its pod.
+const SEVERAL: usize = 3;
 
 /// Numbers of pods and processes without a match.
 pub(crate) struct Unmatched {
@@ -15,8 +21,8 @@ pub(crate) struct Unmatched {
     pub(crate) processes: usize,
 }
 
-/// Returns the numbers of unmatched pods and processes if both are above zero, and no pod matches an allocation or a
-/// process.
+/// Returns the numbers of unmatched pods and processes if no pod matches an allocation or a process, and either both numbers
+/// are above zero, or the processes are of several pods.
 pub(crate) fn matching_fails(node: &Node<'_>) -> Option<Unmatched> {
     let live = node.kubernetes.live_pod_uids.as_ref()?;
     let running = node.kubernetes.gpu_pods.iter().flatten().filter(|pod| {
@@ -31,9 +37,16 @@ pub(crate) fn matching_fails(node: &Node<'_>) -> Option<Unmatched> {
     let processes = node.processes()?.processes.iter();
     let mut of_pods = processes.filter(|process| !process.uses.is_empty() && !is_service(process));
     let (mut unknown, mut known) = (0, 0);
+    let mut unknown_pods = BTreeSet::new();
     for uid in of_pods.by_ref().filter_map(|process| process.pod_uid.as_ref()) {
-        *(if live.contains(uid) { &mut known } else { &mut unknown }) += 1;
+        if live.contains(uid) {
+            known += 1;
+        } else {
+            unknown += 1;
+            unknown_pods.insert(uid);
+        }
     }
     let none = known == 0 && !running.iter().any(has_devices);
-    (none && unknown > 0 && !running.is_empty()).then_some(Unmatched { pods: running.len(), processes: unknown })
+    let is_enough = (unknown > 0 && !running.is_empty()) || unknown_pods.len() >= SEVERAL;
+    (none && is_enough).then_some(Unmatched { pods: running.len(), processes: unknown })
 }

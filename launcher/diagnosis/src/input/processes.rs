@@ -54,7 +54,8 @@ pub(crate) enum StuckReason<'a> {
 pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
     // The line of the kernel shows how long a task has waited, and not where. The wait channel shows the place.
     let hung = node.timeline.of_kind(Kind::HungTask).find(|event| is_blocked(node, process, event));
-    if let Some(event) = hung.filter(|_| !waits_outside_driver(process)) {
+    let of_host = |event: &KernelEvent| tasks_of_host(node).any(|task| is_together(task, event));
+    if let Some(event) = hung.filter(|event| !waits_outside_driver(process) && !of_host(event)) {
         return Some(StuckReason::KernelEvent(event));
     }
     let held = open_unresponsive_gpu(node, process);
@@ -71,6 +72,32 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
     fault.map(StuckReason::KernelEvent).or_else(gone)
+}
+
+/// Beginnings of the names of threads of file systems and disks.
+const OF_STORAGE: [&str; 9] = ["jbd2", "xfsaild", "xfs-", "btrfs-", "md0", "md1", "dmcrypt", "kdmflush", "dm_"];
+
+/// Tasks that the kernel reports as blocked within this time wait for the same thing.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(2);
+
+/// Returns the lines about blocked threads of file systems and disks. Nothing, if the driver hangs at the same time: other
+/// tasks can wait for it.
+pub(crate) fn tasks_of_host<'n>(node: &'n Node<'_>) -> impl Iterator<Item = &'n KernelEvent> {
+    let starts = |event: &KernelEvent, names: &[&str]| {
+        event.process.as_deref().is_some_and(|name| names.iter().any(|start| name.starts_with(start)))
+    };
+    let of_driver = |event: &&KernelEvent| starts(event, &OF_DRIVER);
+    let hangs: Vec<&KernelEvent> = node.timeline.of_kind(Kind::HungTask).filter(of_driver).collect();
+    let is_alone = move |event: &&KernelEvent| !hangs.iter().any(|hung| is_together(hung, event));
+    node.timeline.of_kind(Kind::HungTask).filter(move |event| starts(event, &OF_STORAGE)).filter(is_alone)
+}
+
+/// Beginnings of the names of kernel threads of the driver.
+const OF_DRIVER: [&str; 3] = ["nv_queue", "nvidia-modeset", "UVM"];
+
+/// Returns whether the kernel reported two tasks as blocked at the same time.
+pub(crate) fn is_together(left: &KernelEvent, right: &KernelEvent) -> bool {
+    left.ordered_at().zip(right.ordered_at()).is_some_and(|(left, right)| left.duration_since(right).abs() <= TOGETHER)
 }
 
 /// Prefixes of kernel functions that wait for a disk, a file system or the network.

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::gpu::Gpu;
+use crate::input::xids;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::{self, Ageing};
@@ -66,6 +68,8 @@ impl<'a> Timeline<'a> {
         facts.sort_by(|left, right| order(left).cmp(&order(right)));
         let running = report.running_boot();
         let inventory = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.as_slice());
+        let shares_memory =
+            inventory.unwrap_or_default().iter().any(|gpu| gpu.name.as_deref().is_some_and(boards::shares_memory));
         let uuids: Vec<&String> = inventory.unwrap_or_default().iter().filter_map(|gpu| gpu.uuid.as_ref()).collect();
         let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running, &uuids)).collect();
         // A driver load does not bring a GPU back to the bus.
@@ -88,7 +92,8 @@ impl<'a> Timeline<'a> {
         let events = facts.iter().enumerate().map(|(at, fact)| {
             let causes = facts.iter().enumerate().filter(|(other, cause)| {
                 let same_time = history[*other].is_some() == history[at].is_some();
-                *other != at && same_time && explains(cause, fact, recovered[*other])
+                let is_cause = explains(cause, fact, recovered[*other]) || shares_memory && takes_page(cause, fact);
+                *other != at && same_time && is_cause
             });
             let cause = causes.map(|(other, _)| other).min_by_key(|&other| {
                 let is_elsewhere = facts[other].pci_address.is_some() && !same_gpu(facts[other], fact);
@@ -133,7 +138,11 @@ impl<'a> Timeline<'a> {
         for event in &self.events {
             // The line without a code about a GPU that fell off the bus repeats the Xid 79 of that GPU.
             if event.cause.is_some_and(|cause| causes.contains(&cause)) && event.fact.kind != Kind::OffBus {
-                *counts.entry(evidence::event_name(event.fact)).or_default() += event.fact.count.max(1);
+                let name = match &event.fact.sub_code {
+                    Some(line) if event.fact.kind == Kind::Host => evidence::data(line),
+                    _ => evidence::event_name(event.fact),
+                };
+                *counts.entry(name).or_default() += event.fact.count.max(1);
             }
         }
         let words: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name} ({count})")).collect();
@@ -311,6 +320,16 @@ pub(crate) fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
     let kind = matches!(event.kind, Kind::Aer | Kind::PcieLink)
         && event.sub_code.as_deref().is_none_or(|sub| sub != "bandwidth_limited");
     kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))
+}
+
+/// The kernel takes a page out of use within this time after the error of the memory.
+const ONE_ERROR: SignedDuration = SignedDuration::from_secs(5);
+
+/// Returns whether `effect` is a page of GPU memory that the kernel took out of use because of an error of a GPU.
+fn takes_page(cause: &KernelEvent, effect: &KernelEvent) -> bool {
+    let is_page =
+        effect.kind == Kind::Host && effect.sub_code.as_deref().is_some_and(|name| name.starts_with("memory_"));
+    is_page && is_xid(cause, &xids::UNCORRECTED_MEMORY) && follows(cause, effect, Some(ONE_ERROR))
 }
 
 /// Returns whether `cause` explains `effect`. `recovered`: whether the GPU that fell off the bus works again.

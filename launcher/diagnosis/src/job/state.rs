@@ -144,7 +144,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
             ),
             JobState::Waiting => (
                 ActionCode::FixApplication,
-                "No node is the cause. Look at what all ranks wait for: the data loader, the file server, a barrier, the log of rank 0.",
+                "No node is the cause. Find out what all ranks wait for (the data loader, the file server, a barrier): start with the log of rank 0.",
             ),
             JobState::Failed => {
                 (ActionCode::FixApplication, "No pod failed alone. Read the log of one of the failed pods.")

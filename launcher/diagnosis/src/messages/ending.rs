@@ -68,6 +68,18 @@ pub(crate) fn is_own_exception(message: &str) -> bool {
     last.is_some_and(|name| OF_PROGRAM.contains(&name))
 }
 
+/// Number of harmless lines after an error at which the program went on with its work.
+const WENT_ON: usize = 2;
+
+/// Returns the lines that the program wrote after its last sign of normal work. An error before that sign did not end the
+/// program.
+pub(crate) fn after_last_work<'m>(lines: impl Iterator<Item = &'m str>) -> Vec<&'m str> {
+    let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
+    let worked =
+        lines.windows(WENT_ON).rposition(|pair| pair.iter().all(|line| is_aside(line) && !shapes::is_error(line)));
+    lines[worked.map_or(0, |at| at + WENT_ON)..].to_vec()
+}
+
 /// Returns whether a line quotes a text, or has a level below an error.
 fn is_aside(line: &str) -> bool {
     let line = line.trim_start();

@@ -62,6 +62,8 @@ pub enum About {
     DriverAbsent,
     /// The software that gives GPUs to containers: container runtime, CDI. The GPUs are not at fault.
     ContainerRuntime,
+    /// A network card or a port. No GPU is at fault, also if the finding names the GPU next to it.
+    Network,
     /// One container, or the use of GPUs by pods. The GPUs are not at fault.
     Workload,
     /// Pods cannot get the GPUs. A finding with the reason replaces such a finding.
@@ -99,8 +101,14 @@ pub enum InPlan {
     WorkContinues,
     /// Other components depend on the repair: the action is the first step of the plan.
     ComesFirst,
+    /// As `ComesFirst`; the action starts Fabric Manager.
+    StartsFabricManager,
+    /// A reset or a reboot carries out an unwanted change: the action comes before it.
+    BeforeRepair,
     /// The cause is outside the GPUs, so no GPU is returned because of this finding.
     SharedCause,
+    /// The node is being removed: nothing on it is repaired.
+    NodeLeaves,
     /// Every program that has run on the GPU since the error may have computed wrong results.
     ResultsSuspect,
 }

@@ -2,6 +2,7 @@
 
 pub mod api_objects;
 pub mod capacity_shortage;
+pub mod claim_fit;
 pub mod compute_domains;
 pub mod daemon_sets;
 pub mod dra;

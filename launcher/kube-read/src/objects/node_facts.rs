@@ -10,7 +10,7 @@ use crate::objects::dra::Dra;
 use crate::objects::gpu_operator_labels;
 use crate::objects::gpu_requests;
 use crate::objects::gpu_requests::{ResourceCounts, ResourceUse};
-use crate::objects::gpu_resource_names::{GPU_RESOURCE, gpu_count, gpu_resources};
+use crate::objects::gpu_resource_names::{GPU_RESOURCE, count, gpu_count, gpu_resources};
 use crate::objects::node_conditions::{
     gpu_conditions, gpu_conditions_since, is_ready, ready_since, unhealthy_conditions,
 };
@@ -147,11 +147,23 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
     }
 }
 
-/// Returns whether the node has GPU resources other than nvidia.com/gpu (MIG, renamed).
+/// Domains of the resources of other vendors' GPUs.
+const OTHER_VENDORS: [&str; 6] = ["amd.com", "intel.com", "habana.ai", "huawei.com", "cambricon.com", "mthreads.com"];
+
+/// Returns whether this may be a resource with which other software offers NVIDIA GPUs, whole or in parts:
+/// `volcano.sh/vgpu-number`, `aliyun.com/gpu-mem`.
+fn is_of_other_software(name: &str) -> bool {
+    let Some((domain, rest)) = name.split_once('/') else { return false };
+    domain != "nvidia.com" && rest.contains("gpu") && !OTHER_VENDORS.iter().any(|vendor| domain.ends_with(vendor))
+}
+
+/// Returns whether the node has GPU resources other than nvidia.com/gpu (MIG, renamed, of other software).
 fn offers_others(node: &Node) -> bool {
     let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
     let resources = capacity.map(gpu_resources).unwrap_or_default();
-    resources.iter().any(|(name, count)| *count > 0 && name != GPU_RESOURCE && name != "nvidia.com/gpu.shared")
+    let mut others = capacity.into_iter().flatten().filter(|(name, _)| is_of_other_software(name));
+    others.any(|(_, amount)| count(&amount.0) > 0)
+        || resources.iter().any(|(name, count)| *count > 0 && name != GPU_RESOURCE && name != "nvidia.com/gpu.shared")
 }
 
 #[cfg(test)]
@@ -167,6 +179,8 @@ mod tests {
             cluster_facts(&serde_json::from_value(node).expect("a node")).other_gpu_resources
         };
         assert!(of(json!({"nvidia.com/mig-1g.10gb": "7"})) && of(json!({"nvidia.com/GA102GL_A10": "1"})));
+        assert!(of(json!({"volcano.sh/vgpu-number": "40"})) && of(json!({"tke.cloud.tencent.com/qgpu-core": "400"})));
+        assert!(!of(json!({"amd.com/gpu": "8"})) && !of(json!({"gpu.intel.com/i915": "1", "aliyun.com/gpu-mem": "0"})));
         assert!(!of(json!({"nvidia.com/gpu": "8", "cpu": "64"})) && !of(json!({"nvidia.com/mig-1g.10gb": "0"})));
     }
 }

@@ -110,7 +110,7 @@ fn sent(quantities: &Quantities) -> MilliValues {
 }
 
 /// Parses `1`, `100m`, `1.5`, `2Gi`, `1e3` according to the API's rules for quantities. Rounds up.
-fn thousandths(text: &str) -> Option<u128> {
+pub(crate) fn thousandths(text: &str) -> Option<u128> {
     const SUFFIXES: [(&str, f64); 14] = [
         ("Ki", 1024.0),
         ("Mi", 1_048_576.0),

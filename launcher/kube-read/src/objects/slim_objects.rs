@@ -78,6 +78,7 @@ const POD: &[&str] = &[
     "status.message",
     "status.nominatedNodeName",
     "status.phase",
+    "status.podIP",
     "status.qosClass",
     "status.reason",
     "status.resourceClaimStatuses",
@@ -110,7 +111,7 @@ const EVENT: &[&str] = &[
     "type",
 ];
 
-const CLAIM: &[&str] = &["status.allocation.devices.results", "status.reservedFor"];
+const CLAIM: &[&str] = &["spec.devices.requests", "status.allocation.devices.results", "status.reservedFor"];
 
 const COMPUTE_DOMAIN: &[&str] =
     &["spec.numNodes", "status.status", "status.nodes.name", "status.nodes.status", "status.nodes.cliqueID"];
@@ -122,6 +123,8 @@ const SLICE: &[&str] = &[
     "spec.pool",
     "spec.devices.attributes",
     "spec.devices.basic.attributes",
+    "spec.devices.basic.capacity",
+    "spec.devices.capacity",
     "spec.devices.name",
     "spec.devices.taints",
 ];
@@ -340,7 +343,7 @@ mod tests {
                     {"name": "TOKEN", "value": "hunter2"}, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"},
                 ], "resources": {"limits": {"nvidia.com/gpu": "1"}}, "livenessProbe": {"exec": "hunter2"}}],
             },
-            "status": {"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [{"name": "c", "restartCount": 1}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "hostIP": "10.0.0.2", "containerStatuses": [{"name": "c", "restartCount": 1}]},
         });
         slim("pods", &mut pod);
         assert_eq!(
@@ -352,7 +355,7 @@ mod tests {
                     "containers": [{"name": "c", "image": "i", "env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}],
                         "resources": {"limits": {"nvidia.com/gpu": "1"}}}],
                 },
-                "status": {"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": 1}]},
+                "status": {"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [{"name": "c", "restartCount": 1}]},
             })
         );
     }

@@ -4,9 +4,8 @@
 //! that offer the missing resource, the pods that these need, and the operator that creates them. Healthy pods and
 //! nodes need no request.
 
-use std::collections::BTreeSet;
-
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
@@ -20,7 +19,7 @@ use crate::client::connection::Connection;
 use crate::objects::api_objects::pod::Pod as ListedPod;
 use crate::objects::name_validation;
 use crate::objects::nvidia_pod_facts;
-use crate::reads::{owned_pods, pod_log};
+use crate::reads::{cluster_facts, events, owned_pods, peers, pod_log};
 
 /// Maximum number of linked pods, and of their logs, in one answer.
 const MAX_PODS: usize = 4;
@@ -32,28 +31,6 @@ const NAMESPACES: usize = 3;
 const NEAR: usize = 60;
 /// Time limit for all requests. The answer does not depend on them.
 const TIME: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Phrases, in lower case, in messages about another host that was not found or did not respond.
-const CONNECTIONS: [&str; 18] = [
-    "could not resolve",
-    "couldn't resolve",
-    "name or service not known",
-    "no such host",
-    "host not found",
-    "unknown host",
-    "failure in name resolution",
-    "nodename nor servname",
-    "getaddrinfo",
-    "connection refused",
-    "no route to host",
-    "connection timed out",
-    "i/o timeout",
-    "while dialing",
-    "failed to connect",
-    "rendezvous",
-    "timed out while waiting",
-    "waiting for the head",
-];
 
 /// Namespaces of the GPU Operator in its documentation and in OperatorHub.
 const OPERATOR_NAMESPACES: [&str; 2] = ["gpu-operator", "nvidia-gpu-operator"];
@@ -78,7 +55,9 @@ async fn with_logs(connection: &Connection, pods: Vec<(NvidiaPod, Option<String>
 /// Returns the container whose log may show the reason, and whether to read the log before its last restart. This is
 /// the first container that is not ready, or else the first running container.
 fn container_to_read(pod: &NvidiaPod) -> Option<(&str, bool)> {
-    let waits = |one: &NvidiaContainer| one.state.kind == ContainerStateKind::Waiting;
+    // The state of a container that runs again can be that of its end.
+    let runs_again = |one: &NvidiaContainer| one.last.as_ref() == Some(&one.state);
+    let waits = |one: &NvidiaContainer| one.state.kind == ContainerStateKind::Waiting || runs_again(one);
     let has_run = |one: &NvidiaContainer| one.restarts > 0 || !waits(one);
     let is_done = |one: &NvidiaContainer| one.init && one.state.exit_code == Some(0);
     let mut started = pod.containers.iter().filter(|one| has_run(one));
@@ -106,14 +85,51 @@ pub async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
     names.truncate(MAX_OF_KIND);
     let named = names.iter().map(|(namespace, name)| get(connection, namespace, name));
     let named = async { timeout(TIME, join_all(named)).await.unwrap_or_default() };
-    let (named, waited_for) = tokio::join!(named, waited_for(connection, object, facts));
+    let (named, peers) = tokio::join!(named, peers::of_pod(connection, object, facts));
     let named = named.into_iter().flatten().map(|pod| (pod, "a message of the pod names it".to_owned()));
-    let all = named.chain(waited_for);
     let facts_of = |(pod, role): (ListedPod, String)| {
         let node = Some(pod.spec.node_name.clone()).filter(|node| !node.is_empty());
-        (nvidia_pod_facts::any_pod(&pod), node, role)
+        let mut facts = nvidia_pod_facts::any_pod(&pod);
+        facts.message = facts.message.or_else(|| unplaced(&pod));
+        (facts, node, role)
     };
-    with_logs(connection, all.map(facts_of).collect()).await
+    let mut all: Vec<(NvidiaPod, Option<String>, String)> = named.map(facts_of).collect();
+    for peer in peers {
+        let (mut pod, node, role) = facts_of((peer.pod, peer.role));
+        if let Some(ended) = peer.ended {
+            at_its_end(&mut pod, ended);
+        }
+        all.push((pod, node, role));
+    }
+    let mut linked = with_logs(connection, all).await;
+    add_warnings(connection, &mut linked).await;
+    linked
+}
+
+/// Returns the message of the scheduler about a pod without a node.
+fn unplaced(pod: &ListedPod) -> Option<String> {
+    let condition = pod.status.conditions.iter().find(|one| one.name == "PodScheduled" && one.status == "False")?;
+    Some(condition.message.clone()).filter(|message| !message.is_empty())
+}
+
+/// Sets the state of a pod that runs again to its state at the end of the container that ended at this time.
+fn at_its_end(pod: &mut NvidiaPod, ended: Timestamp) {
+    pod.ready = false;
+    for container in &mut pod.containers {
+        let of_end = container.last.clone().filter(|last| last.since == Some(ended));
+        if let Some(last) = of_end {
+            (container.state, container.ready) = (last, false);
+        }
+    }
+}
+
+/// Adds the newest warning to each pod whose containers have not started: it is the reason why the pod waits.
+async fn add_warnings(connection: &Connection, linked: &mut [LinkedPod]) {
+    let reads = linked.iter_mut().filter(|one| !one.pod.ready && one.container.is_empty()).map(|one| async {
+        let newest = events::newest_warning(connection, &one.pod.namespace, &one.pod.name).await;
+        one.pod.warning = newest.ok().flatten().map(cluster_facts::warning_of);
+    });
+    timeout(TIME, join_all(reads)).await.ok();
 }
 
 async fn get(connection: &Connection, namespace: &str, name: &str) -> Option<ListedPod> {
@@ -138,73 +154,6 @@ fn named_pods(message: &str) -> Vec<(String, String)> {
         }
     }
     found
-}
-
-/// Returns the pods of the namespace that the pod could not reach. The messages of the pod must be about a host that
-/// was not found or did not respond. The other pods belong to the same job, or their names are in the messages and
-/// settings of the pod, and they are not ready.
-async fn waited_for(connection: &Connection, object: &Pod, facts: &PodFacts) -> Vec<(ListedPod, String)> {
-    let texts: Vec<&str> = texts_of(facts).collect();
-    let is_about_others = |text: &&str| {
-        let lower = text.to_ascii_lowercase();
-        CONNECTIONS.iter().any(|words| lower.contains(words))
-    };
-    if !texts.iter().any(is_about_others) {
-        return Vec::new();
-    }
-    let controller = owned_pods::controller_of_job(object);
-    let hosts = hosts(facts, &texts);
-    let role_of = |pod: &ListedPod| {
-        let name = pod.metadata.name.as_str();
-        let is_host = hosts.iter().any(|host| {
-            host == name
-                || name.strip_prefix(host.as_str()).is_some_and(|rest| host.contains('-') && rest.starts_with('-'))
-        });
-        let of_job = controller.is_some_and(|one| {
-            pod.metadata.owner_references.iter().any(|owner| owner.kind == one.kind && owner.name == one.name)
-        });
-        match (is_host, of_job) {
-            (true, _) => Some("its name is in the messages or settings of the pod"),
-            (false, true) => Some("it is another pod of the same job"),
-            (false, false) => None,
-        }
-    };
-    let list = owned_pods::in_namespace(connection, &facts.namespace, None, |pod: ListedPod| {
-        let is_ready = pod.status.conditions.iter().any(|one| one.name == "Ready" && one.status == "True");
-        let is_over = pod.status.phase == "Succeeded" || pod.metadata.deletion_timestamp.is_some();
-        let role = role_of(&pod).filter(|_| !is_ready && !is_over && pod.metadata.name != facts.name)?;
-        Some((pod, role.to_owned()))
-    });
-    let mut found = timeout(TIME, list).await.ok().and_then(Result::ok).unwrap_or_default();
-    // A pod whose name is mentioned comes before other pods of the job.
-    found.sort_by_key(|(_, role)| role.starts_with("it is"));
-    found.truncate(MAX_OF_KIND);
-    found
-}
-
-/// Returns the last texts of the pod: its log, the messages of its containers, and its warnings.
-fn texts_of(facts: &PodFacts) -> impl Iterator<Item = &str> {
-    let end = facts.end().filter(|end| end.exit_code != 0).map(|end| end.message);
-    let log = facts.log_lines.iter().chain(facts.other_logs.iter().flat_map(|log| &log.lines)).map(String::as_str);
-    let warnings = facts.events.iter().filter(|event| event.warning).map(|event| event.message.as_str());
-    log.chain(end).chain(warnings)
-}
-
-/// Returns the names that can be host names: words with a hyphen in messages and arguments, and whole values of
-/// variables, each up to its first dot or colon.
-fn hosts(facts: &PodFacts, texts: &[&str]) -> BTreeSet<String> {
-    let label = |text: &str| {
-        let host = text.rsplit_once("://").map_or(text, |(_, rest)| rest);
-        host.split(['.', ':', '/']).next().unwrap_or_default().to_owned()
-    };
-    let specs = || facts.specs.iter();
-    let values = specs().flat_map(|spec| &spec.environment).map(|(_, value)| label(value));
-    let arguments = specs().flat_map(|spec| &spec.arguments).map(String::as_str);
-    let is_part = |one: char| one.is_ascii_alphanumeric() || ".-:/".contains(one);
-    let words = texts.iter().copied().chain(arguments).flat_map(move |text| text.split(move |one: char| !is_part(one)));
-    let words = words.map(|word| label(word.trim_start_matches('-'))).filter(|word| word.contains('-'));
-    let named = values.chain(words).filter(|name| name.len() > 2 && name_validation::check_pod_name(name).is_ok());
-    named.collect()
 }
 
 /// Returns the DaemonSet pods on a node that may offer a resource, with their logs. `pods`: all DaemonSet pods on the

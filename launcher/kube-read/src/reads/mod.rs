@@ -2,6 +2,7 @@
 
 pub mod api_only_facts;
 pub mod candidate_nodes;
+pub mod claims_of_pod;
 pub mod cluster_facts;
 pub mod compute_domains;
 pub mod daemon_sets;
@@ -13,6 +14,7 @@ pub mod node_log;
 pub mod node_with_pods;
 pub mod nodes;
 pub mod owned_pods;
+pub(crate) mod peers;
 pub mod pod;
 pub mod pod_description;
 pub mod pod_log;

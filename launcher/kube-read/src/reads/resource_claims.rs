@@ -53,7 +53,10 @@ async fn everything(connection: &Connection, version: &str, node: Option<&str>) 
 
 /// Returns the newest supported version of the group that the cluster serves. Adds an entry to `unknown` if the request
 /// is forbidden.
-async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<Option<&'static str>, Failure> {
+pub(crate) async fn served(
+    connection: &Connection,
+    unknown: &mut Vec<Unknown>,
+) -> Result<Option<&'static str>, Failure> {
     #[derive(Deserialize)]
     struct Group {
         #[serde(default)]

@@ -1,4 +1,4 @@
-//! `adapt`: adapts the actions of all findings and plans to a virtual machine, and to a node that another system repairs.
+//! `adapt`: adapts the actions of all findings and plans to a virtual machine, to a node that another system repairs, and to a node that is being removed.
 //!
 //! The rules assume a physical machine that no other system repairs. This module replaces their texts for other
 //! machines.
@@ -11,7 +11,7 @@ use crate::finding::{Plan, Urgency};
 use crate::input::boards;
 use crate::input::decisions;
 use crate::input::node::Node;
-use crate::rule::Draft;
+use crate::rule::{Draft, InPlan};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
@@ -45,9 +45,10 @@ const OF_HOST: [&str; 6] = ["top and start", "seating", "cables", "(RMA)", "powe
 
 /// Adapts the texts of drafts and plans.
 pub(super) fn adapt(node: &Node<'_>, drafts: &mut [Draft], plans: &mut [Plan]) {
-    if let Some(repair) = decisions::running(node) {
-        drafts.iter_mut().filter(|draft| interrupts(draft)).for_each(|draft| leave(draft, repair));
-        plans.iter_mut().for_each(|plan| leave_plan(node, plan, repair));
+    let leaves = drafts.iter().any(|draft| draft.rule.in_plan == InPlan::NodeLeaves);
+    if let Some(left) = decisions::running(node).map(Left::Repair).or_else(|| leaves.then_some(Left::Removal)) {
+        drafts.iter_mut().filter(|draft| interrupts(draft)).for_each(|draft| leave(draft, &left));
+        plans.iter_mut().for_each(|plan| leave_plan(node, plan, &left));
     }
     let words: &[(&str, &str)] = match (boards::is_virtual_machine(node), boards::is_bare_metal(node)) {
         (true, _) => &OF_VIRTUAL,
@@ -81,29 +82,58 @@ fn interrupts(draft: &Draft) -> bool {
     draft.severity > Severity::Info && !only_cools(draft) && (needs_plan(draft) || demanded())
 }
 
-fn verb(repair: &Decision) -> &'static str {
-    if repair.kind == DecisionKind::Maintenance { "maintains" } else { "repairs" }
+/// Why the user does not repair a node.
+enum Left<'a> {
+    /// Another system repairs or maintains the node.
+    Repair(&'a Decision),
+    /// The node is being removed.
+    Removal,
 }
 
-/// Replaces the action of a draft if another system repairs the node: the user only stops the work.
-fn leave(draft: &mut Draft, repair: &Decision) {
+impl Left<'_> {
+    /// Returns what the user does in place of an action that interrupts work.
+    fn advice(&self) -> String {
+        let Self::Repair(repair) = self else {
+            return "{node} is being removed: do not repair it. If its machine stays in use, diagnose it again before work \
+                    starts on it."
+                .to_owned();
+        };
+        let verb = if repair.kind == DecisionKind::Maintenance { "maintains" } else { "repairs" };
+        format!(
+            "{} {verb} {{node}}: leave the repair to it, and diagnose {{node}} again when it has finished.",
+            evidence::data(&repair.owner)
+        )
+    }
+
+    /// Returns the steps that replace those of a plan.
+    fn steps(&self, name: &str) -> Vec<String> {
+        let Self::Repair(repair) = self else { return vec![self.advice().replace("{node}", name)] };
+        let owner = evidence::data(&repair.owner);
+        let next = if repair.next.is_empty() { String::new() } else { format!(": {}", evidence::reason(&repair.next)) };
+        vec![
+            format!(
+                "Leave the repair of {name} to {owner} ({}{next}). A reset or reboot at the same time can disrupt its repair.",
+                evidence::name(&repair.signal)
+            ),
+            format!("When {owner} has finished, diagnose {name} again, and follow the new plan if there is one."),
+        ]
+    }
+}
+
+/// Replaces the action of a draft if the node is left to another system: the user only stops the work.
+fn leave(draft: &mut Draft, left: &Left<'_>) {
     let stop = match (urgency(draft), draft.names_gpu() && draft.noun == "GPU") {
         (Urgency::Now, true) => "Stop the work on {gpu} of {node} now. ",
         (Urgency::Now, false) => "Stop the affected work on {node} now. ",
         _ => "",
     };
-    let owner = evidence::data(&repair.owner);
-    draft.advice = format!(
-        "{stop}{owner} {} {{node}}: leave the repair to it, and diagnose {{node}} again when it has finished.",
-        verb(repair)
-    );
+    draft.advice = format!("{stop}{}", left.advice());
     draft.action = ActionCode::Watch;
     draft.further.clear();
 }
 
 /// Replaces the steps of a plan that interrupt work.
-fn leave_plan(node: &Node<'_>, plan: &mut Plan, repair: &Decision) {
-    let (name, owner) = (&node.name, evidence::data(&repair.owner));
+fn leave_plan(node: &Node<'_>, plan: &mut Plan, left: &Left<'_>) {
     let is_of_cooling =
         |step: &String| ["Now: check", "Check airflow", "Check the cooling"].iter().any(|one| step.starts_with(one));
     let only_cooling = plan.action == ActionCode::CheckCooling;
@@ -111,14 +141,9 @@ fn leave_plan(node: &Node<'_>, plan: &mut Plan, repair: &Decision) {
         return;
     }
     plan.steps.retain(is_of_cooling);
-    let next = if repair.next.is_empty() { String::new() } else { format!(": {}", evidence::reason(&repair.next)) };
-    plan.steps.push(format!(
-        "Leave the repair of {name} to {owner} ({}{next}). A reset or reboot at the same time can disrupt its repair.",
-        evidence::name(&repair.signal)
-    ));
-    plan.steps
-        .push(format!("When {owner} has finished, diagnose {name} again, and follow the new plan if there is one."));
-    plan.before_plan = plan.before_plan.replace("until the reset, which includes them", "until the repair");
+    plan.steps.extend(left.steps(&node.name));
+    let until = if matches!(left, Left::Removal) { "until the removal" } else { "until the repair" };
+    plan.before_plan = plan.before_plan.replace("until the reset, which includes them", until);
     if !only_cooling {
         plan.action = ActionCode::Watch;
     }

@@ -59,7 +59,10 @@ fn complete(node: &Node<'_>, drafts: &[Draft], plan: &mut Plan) {
     let is_of_plan = |draft: &&Draft| {
         let is_of_place =
             plan.addresses.is_empty() || plan.addresses.iter().any(|pci| draft.scope.pci.as_ref() == Some(pci));
-        is_of_place && plan.findings.iter().any(|id| id == draft.rule.id) && draft.severity > Severity::Info
+        is_of_place
+            && draft.rule.about != About::Network
+            && plan.findings.iter().any(|id| id == draft.rule.id)
+            && draft.severity > Severity::Info
     };
     let texts = || drafts.iter().filter(is_of_plan).flat_map(Draft::texts);
     let (name, subject) = (node.name.clone(), plan.subject.clone());
@@ -153,6 +156,12 @@ fn is_inspection(action: ActionCode) -> bool {
     matches!(action, ActionCode::CheckCabling | ActionCode::CheckCooling)
 }
 
+/// Returns whether a person must check the GPU of a draft. The action of a finding about a network card is not about the
+/// GPU next to it.
+fn inspects_gpu(draft: &Draft) -> bool {
+    draft.rule.about != About::Network && draft.actions().any(is_inspection)
+}
+
 /// Returns whether a change of versions or settings repairs a severe GPU fault that the kernel log reports.
 fn is_update(draft: &Draft) -> bool {
     let grave = draft.severity >= Severity::Critical && draft.when.is_some();
@@ -176,7 +185,7 @@ fn comes_first(draft: &Draft) -> bool {
 
 fn is_first_step(draft: &Draft) -> bool {
     let acts = draft.action == ActionCode::UpdateSoftware && draft.severity > Severity::Info;
-    acts && draft.rule.in_plan == InPlan::ComesFirst
+    acts && matches!(draft.rule.in_plan, InPlan::ComesFirst | InPlan::StartsFabricManager)
 }
 
 /// Returns the steps that come first. A GPU that is reset needs the component even if it works without it until then.
@@ -225,7 +234,7 @@ fn support_cases<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
 
 /// Adapts the texts of the drafts. After this, none of them contradicts the plan.
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
-    for draft in drafts {
+    for draft in drafts.filter(|draft| draft.rule.in_plan != InPlan::BeforeRepair) {
         let text = match draft.action {
             // An application error still needs attention. The plan only describes which work may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {

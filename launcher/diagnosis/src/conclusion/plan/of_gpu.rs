@@ -4,8 +4,8 @@ use crate::conclusion::plan::consequences::{
     if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,
 };
 use crate::conclusion::plan::{
-    first_steps, further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, support_cases, updates,
-    urgent, wants, wants_reset,
+    first_steps, further, ids, inspects_gpu, is_first_step, is_only, needs_of, needs_plan, refer_to_plan,
+    support_cases, updates, urgent, wants, wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
@@ -84,7 +84,8 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         let before = needs.iter().flat_map(|needs| &needs.before).filter(|_| further.is_empty());
         steps.extend(before.cloned());
         steps.extend(further);
-        let starts_fabric = steps.iter().any(|step| step.contains("nvidia-fabricmanager"));
+        let starts_fabric =
+            drafts.iter().any(|draft| is_first_step(draft) && draft.rule.in_plan == InPlan::StartsFabricManager);
         steps.extend(group.as_ref().and_then(|group| group.before.clone()).filter(|_| !starts_fabric));
         let target = group.as_ref().map_or("{gpu}", |group| group.target.as_str());
         let together = group.as_ref().map_or("", |group| group.why);
@@ -101,7 +102,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     }
     if heat {
         steps.push("Check airflow, fans, coolant and inlet temperature of {node} near {gpu}.".to_owned());
-    } else if own().any(|draft| draft.actions().any(is_inspection) && !(cooling_now && only_cools(draft))) {
+    } else if own().any(|draft| inspects_gpu(draft) && !(cooling_now && only_cools(draft))) {
         steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
     }
     steps.extend(updates(own()));

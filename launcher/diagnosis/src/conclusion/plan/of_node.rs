@@ -5,7 +5,7 @@ use crate::conclusion::plan::consequences::{
 };
 use crate::conclusion::plan::demands::{Demand, demands};
 use crate::conclusion::plan::{
-    SHOWN, comes_first, distinct, first_steps, further, ids, is_inspection, is_only, needs_of, needs_plan,
+    SHOWN, comes_first, distinct, first_steps, further, ids, inspects_gpu, is_only, needs_of, needs_plan,
     refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
 };
 use crate::evidence;
@@ -68,6 +68,8 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
         return start(node, drafts, findings);
     }
     let mut steps = vec!["Cordon {node}.".to_owned()];
+    let before = drafts.iter().filter(|draft| draft.rule.in_plan == InPlan::BeforeRepair);
+    steps.extend(before.map(|draft| evidence::about(&draft.advice, &draft.label().1)));
     let name = &node.name;
     steps.push(if stuck.is_empty() {
         "Drain {node}.".to_owned()
@@ -122,8 +124,9 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let shared = of_several || urgent(drafts).any(|draft| draft.rule.in_plan == InPlan::SharedCause);
     if shared && !gpus.is_empty() {
         let parts = "check the power supply, the PCIe switches, risers and the baseboard";
+        let devices = if of_several { "GPUs" } else { "devices" };
         steps.push(format!(
-            "While {{node}} is down, {parts}: a cause that several GPUs share is more likely than a fault of each."
+            "While {{node}} is down, {parts}: a cause that several {devices} share is more likely than a fault of each."
         ));
     } else {
         let named = |is_outside: bool| {
@@ -184,8 +187,7 @@ fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
         "Then run this diagnosis of {node} again: other findings about the fabric can be consequences of this fault."
             .to_owned(),
     );
-    let inspected =
-        distinct(urgent(drafts).filter(|draft| draft.actions().any(is_inspection)).map(Draft::label).collect());
+    let inspected = distinct(urgent(drafts).filter(|draft| inspects_gpu(draft)).map(Draft::label).collect());
     if !inspected.is_empty() {
         let gpus = evidence::gpus(&inspected);
         steps.push(format!("When {{node}} is drained, check seating, power, cooling and cables of {gpus}."));
@@ -227,7 +229,7 @@ fn before_drain(node: &Node<'_>, affected: &[Label], urgency: Urgency) -> String
 /// Returns the steps for hardware repairs, which come last.
 fn afterwards(drafts: &[Draft], places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> {
     let mut steps = Vec::new();
-    let cabling = distinct(places(|draft| draft.actions().any(is_inspection)));
+    let cabling = distinct(places(inspects_gpu));
     if !cabling.is_empty() {
         steps.push(format!(
             "While the node is down, check seating, power, cooling and cables of {}.",

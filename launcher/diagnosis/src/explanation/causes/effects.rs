@@ -15,6 +15,8 @@ pub(crate) enum Effect {
     Ends,
     /// Containers do not start or get no GPU. A program that already has its GPU continues to run.
     Starts,
+    /// The finding is about another part of the node, and no GPU is at fault.
+    Elsewhere,
 }
 
 /// One row: the id of a rule or a prefix of ids, the effect, and the mechanism.
@@ -46,6 +48,11 @@ pub(crate) fn ends_programs(finding: &Finding) -> Option<&'static str> {
 /// Returns whether a finding is about the advertising of GPUs or the start of containers.
 pub(crate) fn stops_starts(finding: &Finding) -> bool {
     of(finding).is_some_and(|row| row.effect == Effect::Starts)
+}
+
+/// Returns whether a finding is about another part of the node than its GPUs.
+pub(crate) fn is_elsewhere(finding: &Finding) -> bool {
+    of(finding).is_some_and(|row| row.effect == Effect::Elsewhere)
 }
 
 fn of(finding: &Finding) -> Option<&'static Row> {

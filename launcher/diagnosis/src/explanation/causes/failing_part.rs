@@ -156,14 +156,25 @@ fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
     let Some(end) = case.failed().filter(|end| end.reason != "ContainerStatusUnknown") else { return };
     let logs = logs(case);
     let of_container =
-        logs.iter().filter(|(container, _)| container == end.container).flat_map(|(_, lines)| lines.iter().copied());
+        || logs.iter().filter(|(container, _)| container == end.container).flat_map(|(_, lines)| lines.iter().copied());
     let mut lines = shapes::telling_lines(end.message.lines());
     if lines.is_empty() {
-        lines = shapes::telling_lines(of_container);
+        lines = shapes::telling_lines(of_container());
     }
     let errors = (0..lines.len()).filter(|at| shapes::is_error_at(&lines, *at)).map(|at| lines[at]);
     let errors: Vec<&str> = errors.collect();
-    let chosen = if errors.is_empty() { lines.last().copied().into_iter().collect() } else { errors };
+    let mut chosen = if errors.is_empty() { lines.last().copied().into_iter().collect() } else { errors };
+    // The line with the message that the summary explains comes first.
+    let is_explained = |line: &&str| {
+        let phrase = phrases::known(Part::Program, line).filter(|phrase| !phrase.is_consequence);
+        phrase.is_some_and(|phrase| explanation.summary.contains(&phrase.meaning(line)))
+    };
+    let of_end: Vec<&str> =
+        if end.message.is_empty() { of_container().collect() } else { end.message.lines().collect() };
+    if let Some(line) = of_end.into_iter().rev().find(is_explained) {
+        chosen.retain(|other| *other != line);
+        chosen.insert(0, line);
+    }
     let words = chosen.into_iter().map(|line| clean_keeping_end(&shapes::undecorated(line), MAX_WORDS));
     let said: Vec<String> =
         words.filter(|words| !words.is_empty() && !explanation.summary.contains(&short(words))).take(2).collect();

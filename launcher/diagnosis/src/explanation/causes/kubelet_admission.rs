@@ -109,6 +109,9 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
     if let Some(refusal) = known(case, message) {
         return refusal;
     }
+    if let Some(refusal) = above_a_maximum(case, message) {
+        return refusal;
+    }
     if let Some(lost) = finding(case, &LOST) {
         let what = format!("the device plugin could not choose GPUs for the pod: {}", lost.headline());
         let evidence = quote(lost);
@@ -138,6 +141,27 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
             Action { code: ActionCode::ChangeRequest, text: format!("{} Then recreate the pod.", one.advice) };
     }
     if half.is_empty() { explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal) } else { refusal }
+}
+
+/// Words, in lower case, with which device plugins refuse requests above the number that they allow.
+const MAXIMA: [&[&str]; 4] =
+    [&["at most ", "requested"], &["maximum request"], &["cannot request more than"], &["can't request more than"]];
+
+/// Returns the meaning of a message about the maximum number of devices of one request. A new pod with the same request is
+/// rejected again.
+fn above_a_maximum(case: &Case<'_>, message: &str) -> Option<Refusal> {
+    let lower = message.to_ascii_lowercase();
+    MAXIMA.iter().find(|words| words.iter().all(|word| lower.contains(word)))?;
+    let requested = case.pod.gpus_requested;
+    let asks = if requested > 0 { format!("; the pod requests {requested}") } else { String::new() };
+    let words = shapes::words_of(message);
+    let what =
+        format!("the device plugin allows fewer devices in one request than the pod requests: \"{words}\"{asks}");
+    let text =
+        "Request at most the number in the message, or start the pod on a node whose GPUs are not shared in this way."
+            .to_owned();
+    let action = Action { code: ActionCode::ChangeRequest, text };
+    Some(Refusal { cause: Cause::Application, what, evidence: Vec::new(), action })
 }
 
 /// Returns the meaning of a message that the table of phrases knows. A finding about the same part of the node gives the reason.

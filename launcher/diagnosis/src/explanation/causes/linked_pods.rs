@@ -2,9 +2,12 @@
 
 use crate::explanation::causes::{Case, MAX_EVIDENCE, NOT_IDENTIFIED};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::input::stack::pods::FailingPod;
 use crate::rules::kubernetes::named_logs;
 use crate::rules::kubernetes::stack_log::linked::{self, Told};
-use syringe_core::text::clean_keeping_end;
+use syringe_core::classification::ActionCode;
+use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
+use syringe_core::text::{clean, clean_keeping_end};
 
 /// Maximum length of a summary that includes linked pods.
 const MAX_SUMMARY: usize = 1200;
@@ -13,10 +16,16 @@ const MAX_WORDS: usize = 360;
 
 /// Adds the states and logs of linked pods.
 pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
+    let own_is_known =
+        !matches!(explanation.cause, Cause::None | Cause::Unknown) && !explanation.summary.contains(NOT_IDENTIFIED);
+    // If the pod explains its own end, the state of another pod of its job adds nothing.
+    let adds = |one: &&LinkedPod| !(own_is_known && one.role.starts_with(LinkedPod::BESIDE));
+    let linked: Vec<&LinkedPod> = case.pod.linked_pods.iter().filter(adds).collect();
     if explanation.cause == Cause::None {
+        name_those_not_running(&linked, explanation);
         return;
     }
-    let told: Vec<Told> = case.pod.linked_pods.iter().map(linked::told).collect();
+    let told: Vec<Told> = linked.iter().map(|linked| told_of(linked)).collect();
     let mut evidence = Vec::new();
     let mut actions = Vec::new();
     for one in &told {
@@ -28,7 +37,7 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
         actions.extend(action_of(one));
     }
     // If a pod is named in the message and fails, it is the direct cause.
-    let fails = told.iter().any(|one| one.fails);
+    let fails = told.iter().any(|one| one.fails && !only_waits(one));
     if explanation.cause == Cause::Unknown && fails {
         (explanation.cause, explanation.certainty) = (Cause::Cluster, Certainty::Likely);
     }
@@ -40,11 +49,67 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
         explanation.evidence = all.take(MAX_EVIDENCE * 2).collect();
     }
     let mut own = std::mem::take(&mut explanation.action.text);
-    for linked in case.pod.linked_pods.iter().filter(|linked| linked.log.is_some()) {
+    for linked in linked.iter().filter(|linked| linked.log.is_some()) {
         own = named_logs::after_reading(&own, &linked.pod);
+    }
+    if fails {
+        own = without_search(&own);
     }
     actions.push(own);
     explanation.action.text = actions.join(" ").trim().to_owned();
+}
+
+/// Adds the reason why the other pods of the job of a running pod do not run.
+fn name_those_not_running(linked: &[&LinkedPod], explanation: &mut Explanation) {
+    let told: Vec<Told> = linked.iter().map(|linked| told_of(linked)).filter(|one| one.fails).collect();
+    let (Some(first), summary) = (told.first(), explanation.summary.trim_end_matches('.')) else { return };
+    let words: Vec<String> = told.iter().map(in_words).collect();
+    explanation.summary = clean_keeping_end(&format!("{summary}; {}.", words.join("; ")), MAX_SUMMARY);
+    explanation.evidence.extend(told.iter().map(|one| one.state.clone()));
+    let name = &first.name;
+    explanation.action.text = format!(
+        "No action for this pod. If its program makes no progress, it waits for the other pods of its job: first find out why pod {name} \
+         does not run."
+    );
+}
+
+/// Returns the state of a linked pod, with its newest warning if its containers have not started.
+fn told_of(linked: &LinkedPod) -> Told {
+    let mut told = linked::told(linked);
+    let failing_pod = FailingPod { pod: &linked.pod, container: None };
+    if let Some(warning) = failing_pod.warning().filter(|_| told.fails && failing_pod.scheduling().is_none()) {
+        told.state = format!("{}; {warning}", told.state);
+    }
+    if let Some(node) = linked.node.as_deref().filter(|_| linked.role.contains(LinkedPod::NODE_NOT_READY)) {
+        let node = clean(node, MAX_WORDS);
+        told.cause = Some(format!("its node {node} is not Ready"));
+        told.action = Some((ActionCode::Watch, format!("Find out why {node} is not Ready (diagnose_gpu_node).")));
+    }
+    told
+}
+
+/// The words of an advice for a pod that waited for another pod.
+const ONLY_WAITED: &str = "This pod only waited";
+
+/// Returns whether a linked pod waited for another pod, too.
+fn only_waits(told: &Told) -> bool {
+    told.action.as_ref().is_some_and(|(_, advice)| advice.contains(ONLY_WAITED))
+}
+
+/// Starts of sentences that advise to look for the pod or service that failed.
+const SEARCHES: [&str; 5] = [
+    "Look for the rank",
+    ONLY_WAITED,
+    "Look at the process, rank, node or service",
+    "After a cancellation or a signal",
+    "This program only reports it",
+];
+
+/// Returns an action without the advice to look for the pod that failed, because it was found.
+fn without_search(action: &str) -> String {
+    let is_search = |sentence: &&str| SEARCHES.iter().any(|start| sentence.starts_with(start));
+    let rest: Vec<&str> = action.split_inclusive(". ").filter(|sentence| !is_search(sentence)).collect();
+    rest.concat().trim().to_owned()
 }
 
 /// Returns the state of a linked pod with its cause, for the summary.
@@ -69,11 +134,14 @@ fn action_of(told: &Told) -> Option<String> {
     if let Some((_, advice)) = too_early {
         return Some(format!("Pod {name}: {advice}"));
     }
+    if only_waits(told) {
+        return None;
+    }
     if let Some((_, advice)) = action.as_ref().filter(|(_, advice)| !advice.is_empty()) {
         return Some(format!("For pod {name}: {advice}"));
     }
     if let Some(command) = unread_log {
         return Some(format!("The log of pod {name} could not be read (permission pods/log); read it: {command}."));
     }
-    fails.then(|| format!("First find out why pod {name} does not become ready."))
+    fails.then(|| format!("First find out why pod {name} does not become ready, or why it failed."))
 }

@@ -8,12 +8,14 @@ use crate::explanation::causes::{
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
+use crate::input::node::Node;
 use crate::messages::ending;
 use crate::messages::phrases::{self, Part, Phrase};
 use crate::messages::{child_signals, cuda_errors};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::kubernetes::pod::Termination;
 use syringe_core::kernel_log::event_meaning;
 use syringe_core::pci::PciAddress;
@@ -40,7 +42,8 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     // If an exception of the program itself ended it, the program had handled the errors that it logged before.
     let has_ended = asked || ending::is_own_exception(end.message);
     let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node()).filter(|_| !has_ended);
-    let in_log = ending::deciding(in_log);
+    let in_log = if end.exit_code == 137 { ending::after_last_work(in_log) } else { in_log.collect() };
+    let in_log = ending::deciding(in_log.into_iter());
     let deciding = ending::deciding(end.message.lines()).join("\n");
     let of_log = in_log.iter().rev().map(|line| (*line, Certainty::Possible));
     let texts = std::iter::once((deciding.as_str(), Certainty::Likely)).chain(of_log);
@@ -58,6 +61,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         _ => phrase.advice(case.node),
     };
     let past = phrase.is_about_present_driver() && finding.is_none() && case.driver_works();
+    // The driver worked before the container started, too: the container did not get it.
+    let not_given = past && driver_was_loaded_before(case, &end);
+    let past = past && !not_given;
     let elsewhere = if phrase.is_about_other_ranks() { on_other_gpus(case, &end) } else { Vec::new() };
     let container = end.container;
     let why = finding.map(|finding| format!(" ({})", finding.headline())).unwrap_or_default();
@@ -78,6 +84,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         (true, ..) => "; the pod requests no GPU".to_owned(),
         (_, Some(holder), ..) => format!("; this container requests no GPU, container {holder} of the pod requests it"),
         (_, _, true, _) => "; the driver of its node works now".to_owned(),
+        _ if not_given => "; the driver of its node has worked since before the container started".to_owned(),
         _ if newer.is_some() => String::new(),
         (_, _, _, false) => "; another GPU or an NVSwitch of its node failed before".to_owned(),
         _ => own_fault.as_ref().map(|words| format!("; {words}")).unwrap_or_default(),
@@ -177,6 +184,13 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
             ActionCode::FixApplication,
             "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1). The GPU can stay in service.",
         );
+    } else if not_given {
+        let advice = format!(
+            "Find out why the container does not use the driver of {}: runtimeClassName or CDI, the devices that the kubelet allocated, \
+             NVIDIA_VISIBLE_DEVICES and NVIDIA_DRIVER_CAPABILITIES, and driver libraries in its image.",
+            case.node
+        );
+        explanation = explanation.with_action(ActionCode::FixApplication, advice);
     } else if past {
         explanation = explanation.with_action(ActionCode::RestartPod, restart_now(case));
     } else if let Some(plan) = plan_elsewhere(case, &elsewhere) {
@@ -200,6 +214,13 @@ fn mig_permission(case: &Case<'_>, text: &str) -> Option<String> {
     (count > 0).then(|| {
         format!("MIG is on for {count} GPU{plural} of {}: the driver lets a container read MIG devices only with a permission for them", case.node)
     })
+}
+
+/// Returns whether the driver was loaded before the container started.
+fn driver_was_loaded_before(case: &Case<'_>, end: &Termination<'_>) -> bool {
+    let kubernetes = KubernetesFacts::default();
+    let loaded = case.report.and_then(|report| Node::new(report, &kubernetes).driver_loaded());
+    loaded.zip(end.started).is_some_and(|(loaded, started)| loaded < started)
 }
 
 /// Words before the CUDA version that a program found in its driver library: `found version 12040`.

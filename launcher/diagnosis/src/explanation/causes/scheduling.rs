@@ -15,8 +15,9 @@ const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedu
 /// Event reasons of the cluster autoscaler and Karpenter for a pod without a node.
 const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
 
-/// Reasons why no new node is added: words of an autoscaler, in lower case, the meaning, and the advice.
-const NO_NEW_NODE: [(&[&str], &str, &str); 14] = [
+/// Reasons why no new node is added, the most specific first: words of an autoscaler, in lower case, the meaning, and the
+/// advice.
+const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     (
         &[
             "insufficientinstancecapacity",
@@ -63,12 +64,6 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 14] = [
         "Raise the limits of the node pool (Karpenter: spec.limits of the NodePool), or remove nodes that are not used.",
     ),
     (
-        &["wouldn't fit if a new node is added"],
-        "according to the autoscaler, no node group can add a node that has what the pod requests",
-        "Compare the requests with the node groups. An empty node group must declare its GPUs and its labels to the autoscaler (by tags of \
-         its node template), as there is no node to learn from; check maximum sizes, too.",
-    ),
-    (
         &["reservationcapacityexceeded", "reserved offering"],
         "the capacity reservation of the cloud has no free instance",
         "Free instances of the reservation, enlarge it, or let the node pool use other capacity types.",
@@ -100,18 +95,19 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 14] = [
         "Raise the maximum size of the node group.",
     ),
     (
+        &["had enough resources, had a required offering", "has the required offering"],
+        "no instance type that fits the pod can be had now in the zones and capacity types of the node pool",
+        "Allow other instance types, zones or capacity types in the node pool, or wait until the cloud has capacity (the log of Karpenter \
+         shows refusals of the cloud, such as InsufficientInstanceCapacity).",
+    ),
+    (
         &[
-            "incompatible with nodepool",
-            "incompatible with provisioner",
-            "no instance type",
-            "did not tolerate",
-            "minvalues",
-            "configured to not run on",
-            "no nodepools found",
-            "nodepool not found",
+            "no instance type has enough resources",
+            "no instance type had enough resources",
+            "had the required resources",
         ],
-        "no node pool of the autoscaler fits the pod",
-        "Compare the requests, node selector and tolerations of the pod with the requirements and taints of the node pools.",
+        "no instance type of the node pool is large enough for the pod",
+        "Allow larger instance types in the node pool, or request less for one pod.",
     ),
     (
         &["not ready for scale-up"],
@@ -129,29 +125,63 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 14] = [
         "the cloud did not create a node",
         "Read the message of the autoscaler: permissions, images, subnets, quota.",
     ),
+    (
+        &[
+            "incompatible with nodepool",
+            "incompatible with provisioner",
+            "no instance type",
+            "did not tolerate",
+            "minvalues",
+            "configured to not run on",
+            "no nodepools found",
+            "nodepool not found",
+        ],
+        "no node pool of the autoscaler fits the pod",
+        "Compare the requests, node selector and tolerations of the pod with the requirements and taints of the node pools.",
+    ),
+    (
+        &["wouldn't fit if a new node is added"],
+        "according to the autoscaler, no node group can add a node that has what the pod requests",
+        "Compare the requests with the node groups. An empty node group must declare its GPUs and its labels to the autoscaler (by tags of \
+         its node template), as there is no node to learn from; check maximum sizes, too.",
+    ),
 ];
+
+/// Number of rows at the end of [`NO_NEW_NODE`] that say that no group of nodes fits the pod. With the other rows, a group fits it.
+const NO_GROUP_FITS: usize = 2;
 
 /// The statement of an autoscaler about a new node for the pod.
 struct NoNewNode {
     what: String,
     advice: &'static str,
+    /// Whether a group of nodes accepts the selector and the tolerations of the pod.
+    a_group_fits: bool,
     quote: String,
 }
 
-/// Returns why no new node is added for the pod. Only the innermost reason, at the end of the message, is used.
+/// Returns why no new node is added for the pod: the most specific reason in the events of the autoscaler. The newest
+/// event may only say that an earlier attempt failed.
 fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     let speaks =
         |event: &&PodEvent| !event.is_ours() && event.message != of_scheduler && !event.message.starts_with("0/");
-    case.pod.events.iter().rev().filter(speaks).find_map(|event| {
+    let reason = |event: &'_ PodEvent| {
         let message = event.message.to_ascii_lowercase();
         let last = |words: &[&str]| words.iter().filter_map(|word| message.rfind(word)).max();
-        let rows = NO_NEW_NODE.iter().filter_map(|row| Some((row, last(row.0)?)));
-        // A reason in an earlier row is more specific than a reason in a later row.
-        let ((_, what, advice), at) = rows.min_by_key(|(row, _)| NO_NEW_NODE.iter().position(|one| one.0 == row.0))?;
-        let start = event.message[..at].rfind([';', ':']).map_or(at, |mark| mark + 1);
-        let words = clean(event.message[start..].trim(), MAX_WORDS);
-        Some(NoNewNode { what: format!("{what} (\"{words}\")"), advice, quote: event_quote(event) })
-    })
+        NO_NEW_NODE.iter().enumerate().find_map(|(index, row)| Some((index, last(row.0)?)))
+    };
+    let told = case.pod.events.iter().rev().filter(speaks).filter_map(|event| Some((event, reason(event)?)));
+    let (event, (index, at)) = told.min_by_key(|(_, (index, _))| *index)?;
+    let (_, what, advice) = NO_NEW_NODE[index];
+    let words = clean_keeping_end(clause_at(&event.message, at), MAX_WORDS);
+    let a_group_fits = index < NO_NEW_NODE.len() - NO_GROUP_FITS;
+    Some(NoNewNode { what: format!("{what} (\"{words}\")"), advice, a_group_fits, quote: event_quote(event) })
+}
+
+/// Returns the clause of a message with this byte. A mark without a space after it, as in JSON or a URL, ends no clause.
+fn clause_at(message: &str, at: usize) -> &str {
+    let start = ["; ", ": "].iter().filter_map(|mark| Some(message[..at].rfind(mark)? + mark.len())).max();
+    let end = message[at..].find("; ").map_or(message.len(), |end| at + end);
+    message[start.unwrap_or(0)..end].trim()
 }
 
 /// The advice for a gate of an unknown controller.
@@ -484,10 +514,15 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             None => (what, action),
         },
     };
+    // An empty group has no node that can match the selector, so the selector need not be wrong.
+    let is_of_selector = fit.is_some_and(|fit| fit.action.contains("nodeSelector"));
+    let has_changes = room.is_some_and(|room| !room.changes.is_empty());
+    let group = machine.as_ref().filter(|machine| machine.a_group_fits && is_of_selector && !has_changes);
+    let replaced = group.map(|machine| machine.advice);
     let (what, action) = match &machine {
         Some(machine) => (
             format!("{what}; no new node is added for the pod: {}", machine.what),
-            format!("{action} For a new node: {}", machine.advice),
+            replaced.map_or_else(|| format!("{action} For a new node: {}", machine.advice), str::to_owned),
         ),
         None => (what, action),
     };
@@ -504,7 +539,11 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     };
     let autoscaler = case.events(&AUTOSCALER).next().map(event_quote);
     let autoscaler = autoscaler.filter(|quote| machine.as_ref().is_none_or(|machine| machine.quote != *quote));
-    let code = if never { ActionCode::ChangeRequest } else { fit.map_or(ActionCode::Watch, |fit| fit.code) };
+    let code = match fit.filter(|_| replaced.is_none()) {
+        _ if never => ActionCode::ChangeRequest,
+        Some(fit) => fit.code,
+        None => ActionCode::Watch,
+    };
     case.explain(cause, certainty, what)
         .with_evidence(room.map(|room| room.shortage.clone()))
         .with_evidence(room.and_then(|room| room.fits_now.clone()))

@@ -324,6 +324,11 @@ fn a_killed_program_is_explained_by_its_log_if_nobody_else_killed_it() {
     let log = vec!["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 448.00 MiB.".to_owned()];
     let pod = PodFacts { log_lines: log, ..ended(137, "Error", "") };
     assert!(cause_of(&pod, &node(Vec::new())).summary.contains("memory of the GPU"));
+    // The program went on with its work after this error.
+    let mut log = pod.log_lines.clone();
+    log.extend(["[02:41:00] INFO served request 7".to_owned(), "[02:42:00] INFO served request 8".to_owned()]);
+    let went_on = PodFacts { log_lines: log, ..pod.clone() };
+    assert!(!cause_of(&went_on, &node(Vec::new())).summary.contains("memory of the GPU"));
     for reason in ["Killing", "Stopped"] {
         let event =
             PodEvent { reason: reason.into(), message: "Stopping container main".into(), ..PodEvent::default() };

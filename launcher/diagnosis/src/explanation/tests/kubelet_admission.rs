@@ -254,3 +254,17 @@ fn the_event_tells_when_it_was_refused() {
     let explained = explained(&pod, &booted("01:59:00"), &[]);
     assert!(explained.summary.contains("had just booted"), "{}", explained.summary);
 }
+
+#[test]
+fn a_request_above_the_maximum_of_a_plugin_is_to_be_changed() {
+    let rpc = "Allocate failed due to rpc error: code = Unknown desc = ";
+    for (message, is_maximum) in [
+        ("invalid request for sharing GPU (MPS), at most 1 nvidia.com/gpu can be requested on GPU nodes", true),
+        ("cannot request more than 2 example.com/gpu for one container", true),
+        ("at most 3 attempts were made", false),
+    ] {
+        let explained = explain(&refused("UnexpectedAdmissionError", &format!("{rpc}{message}")), None, None);
+        assert_eq!(explained.action.code == ActionCode::ChangeRequest, is_maximum, "{message}: {}", explained.summary);
+        assert_eq!(explained.summary.contains("the pod requests 4"), is_maximum, "{message}: {}", explained.summary);
+    }
+}

@@ -228,3 +228,57 @@ fn a_pod_that_a_quota_kept_from_being_created_is_told_with_the_quotas_numbers() 
     let other = explain(&refused("train", "Internal error occurred: a webhook timed out"), None, None);
     assert!(other.summary.contains("the API server denied it"), "{}", other.summary);
 }
+
+fn event(reason: &str, message: &str) -> PodEvent {
+    PodEvent { reason: reason.into(), message: message.into(), warning: true, ..PodEvent::default() }
+}
+
+/// Explains a pod whose selector matches no node, with these events of an autoscaler, oldest first.
+fn without_group(events: &[(&str, &str)]) -> crate::explanation::Explanation {
+    let message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
+    let events = events.iter().map(|(reason, message)| event(reason, message)).collect();
+    explain(&PodFacts { events, ..waiting(Some(message)) }, None, None)
+}
+
+#[test]
+fn the_most_specific_reason_of_the_autoscaler_is_used() {
+    let explained = without_group(&[
+        (
+            "FailedScaleUp",
+            "Node scale up in zones a associated with this pod failed: GCE quota exceeded. Pod is at risk.",
+        ),
+        (
+            "NotTriggerScaleUp",
+            "pod didn't trigger scale-up (it wouldn't fit if a new node is added): 1 node(s) didn't match Pod's node \
+             affinity/selector, 1 in backoff after failed scale-up",
+        ),
+    ]);
+    assert!(explained.summary.contains("a quota of the cloud account is used up"), "{}", explained.summary);
+    assert!(!explained.action.text.contains("nodeSelector"), "{}", explained.action.text);
+    assert_eq!(explained.action.code, ActionCode::Watch);
+}
+
+#[test]
+fn the_node_pool_that_fits_best_is_used() {
+    let pool = |end: &str| {
+        format!(
+            "Failed to schedule pod, incompatible with nodepool \"gpu\", daemonset overhead={{\"pods\":\"6\"}}, no instance type \
+             satisfied resources {{\"nvidia.com/gpu\":\"2\"}} and requirements x In [y] ({end}); incompatible with nodepool \"cpu\", did \
+             not tolerate taint team=a:NoSchedule"
+        )
+    };
+    let offering =
+        "no instance type which met the scheduling requirements and had enough resources, had a required offering";
+    for (end, what) in [(offering, "can be had now"), ("no instance type has enough resources", "large enough")] {
+        let explained = without_group(&[("FailedScheduling", &pool(end))]);
+        assert!(explained.summary.contains(what), "{}", explained.summary);
+        assert!(explained.summary.contains(&format!("({end})\")")), "the quote: {}", explained.summary);
+        assert!(!explained.summary.contains("not tolerate taint"), "{}", explained.summary);
+        assert!(!explained.action.text.contains("nodeSelector"), "{}", explained.action.text);
+    }
+    let none = without_group(&[(
+        "FailedScheduling",
+        "incompatible with nodepool \"cpu\", did not tolerate taint a=b:NoSchedule",
+    )]);
+    assert!(none.action.text.starts_with("Correct its nodeSelector"), "{}", none.action.text);
+}

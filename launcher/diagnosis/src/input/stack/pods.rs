@@ -201,7 +201,10 @@ impl FailingPod<'_> {
         let message = state.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
         match state.kind {
             ContainerStateKind::Waiting => {
-                let mut words = format!("waits ({}{message})", reason.unwrap_or_else(|| "no reason".to_owned()));
+                let mut words = match reason {
+                    Some(reason) => format!("waits ({reason}{message})"),
+                    None => "has not started".to_owned(),
+                };
                 if words.contains("Image") {
                     words.push_str(&format!(", image {}", clean(&container.image, MESSAGE)));
                 }

@@ -142,6 +142,9 @@ fn switches(node: &Node<'_>, board: &Board) -> Option<Draft> {
         present.len(),
         board.product
     );
+    if boards::host_serves_fabric(node) {
+        return None;
+    }
     // The NVLinks of a board are divided among its NVSwitches. If all NVLinks are active, all NVSwitches work.
     if has_all_links(node, board) {
         let links = format!("all {} NVLinks of every GPU are active, which need all NVSwitches", board.links);

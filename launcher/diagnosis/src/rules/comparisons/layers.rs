@@ -307,7 +307,8 @@ pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
             let same_gpu = difference.names_gpu() && cause.names_gpu() && cause.scope.gpu == difference.scope.gpu;
             let gone =
                 !difference.names_gpu() && cause.severity >= Severity::Critical && cause.rule.class == Class::Hardware;
-            let whole = !cause.names_gpu() && explained_by(difference.rule.about).contains(&cause.rule.about);
+            let is_whole = !cause.names_gpu() || cause.rule.about == About::Unavailable;
+            let whole = is_whole && explained_by(difference.rule.about).contains(&cause.rule.about);
             let is_grave = cause.severity >= difference.severity && cause.severity > Severity::Info;
             is_grave && ((same_gpu && cause.rule.about == About::Gpus) || gone || whole)
         };

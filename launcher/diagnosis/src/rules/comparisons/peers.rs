@@ -13,7 +13,7 @@ use crate::evidence::Label;
 use crate::input::fields;
 use crate::input::fields::{Fields, text};
 use crate::input::node::{Gpu, Node};
-use crate::rule::{DEBUG_DOC, Draft, Rule, Unread, rules};
+use crate::rule::{DEBUG_DOC, Draft, FABRIC_DOC, Rule, Unread, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::Availability;
 use syringe_core::facts::ecc::GpuEcc;
@@ -28,6 +28,11 @@ rules! {
             the next drain, and contact the vendor if the difference persists.",
         means "A size, limit or mode of a GPU differs from those of the other GPUs of its model on this node.",
         reads "inventory, telemetry, ecc, topology, mig";
+    FABRIC: "gpu-in-another-fabric-partition" Warning Fabric FABRIC_DOC, "The GPU is in another fabric or partition than the other GPUs",
+        UpdateSoftware "Check the partitions of the fabric of {node} (NMX-Controller or Fabric Manager): GPUs of different partitions cannot reach each \
+            other over NVLink. A reset of {gpu} does not change its partition. No action if the partitions are intended.",
+        means "GPUs of the node have different fabric clusters or cliques. Only GPUs of one clique can access each other's memory over NVLink.",
+        reads "topology.fabric", in_plan WorkContinues;
     MEMORY: "gpu-memory-differs-from-peers" Warning Hardware DEBUG_DOC,
         "Memory size differs from the other GPUs of the node",
         Watch "Reset {gpu} of {node} at the next drain. If memory is still missing, run a diagnostic and contact the \
@@ -98,8 +103,8 @@ const EQUAL: &[(&str, Rule)] = &[
     ("telemetry.temperature.tlimit_thresholds.gpu_max_celsius", DIFFERS),
     ("telemetry.temperature.tlimit_thresholds.memory_max_celsius", DIFFERS),
     ("topology.fabric.state", DIFFERS),
-    ("topology.fabric.cluster_uuid", DIFFERS),
-    ("topology.fabric.clique_id", DIFFERS),
+    ("topology.fabric.cluster_uuid", FABRIC),
+    ("topology.fabric.clique_id", FABRIC),
     ("topology.nvlinks.count", DIFFERS),
     ("topology.nvlinks.version", DIFFERS),
     ("topology.nvlinks.speed_megabytes_per_second", DIFFERS),

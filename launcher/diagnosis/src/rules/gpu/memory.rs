@@ -460,8 +460,12 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if mode.current != mode.pending {
         let word = |on: bool| if on { "on" } else { "off" };
         let evidence = format!("ECC is {} now, and {} after the next reboot", word(mode.current), word(mode.pending));
-        let draft = Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence);
-        return Some(if mode.pending { draft } else { draft.with_action(ActionCode::Watch, KEEP_ECC) });
+        let off = || {
+            let rule = ECC_PENDING.in_plan(InPlan::BeforeRepair);
+            Draft::on_gpu(rule, gpu).with_action(ActionCode::Watch, KEEP_ECC)
+        };
+        let draft = if mode.pending { Draft::on_gpu(ECC_PENDING, gpu) } else { off() };
+        return Some(draft.with_evidence(evidence));
     }
     // For an unknown product, `unread_product` returns an entry.
     (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))

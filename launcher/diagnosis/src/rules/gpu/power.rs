@@ -73,7 +73,7 @@ rules! {
         CheckCabling "Check slot power and auxiliary cables of {node}. GPUs on the same power supply may be affected \
             too.",
         means "A network card reported that its slot gives it too little power.",
-        reads "xid: network cards";
+        reads "xid: network cards", about Network;
 }
 
 /// Minimum utilization at which a GPU counts as loaded.
@@ -259,7 +259,7 @@ const MEMORY_CLOCK_PERCENT: u64 = 90;
 
 /// Returns a finding if the memory clock is low under load. Unlike the SM clock, the memory clock does not depend on
 /// the load.
-fn memory_clock(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Option<Draft> {
+pub(super) fn memory_clock(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Option<Draft> {
     let (clock, most) = (now.clocks.memory_mhz?, now.clocks.max_memory_mhz?);
     let load = load.filter(|load| load.reaches(LOADED_PERCENT))?;
     let state = now.performance_state.filter(|&state| state <= FAST_STATES)?;

@@ -13,7 +13,7 @@ use crate::rules::gpu::power;
 use crate::rules::gpu::power::LOADED_PERCENT;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::clock_events::{self, CLOCK_SETTING, POWER_CAP};
-use syringe_core::facts::telemetry::GpuTelemetry;
+use syringe_core::facts::telemetry::{Clocks, GpuTelemetry};
 
 rules! {
     HOT: "gpu-hotter-than-peers" Warning Thermal DEBUG_DOC, "Much hotter than the other GPUs of the node",
@@ -52,7 +52,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for group in groups.into_values().filter(|group| group.len() >= MIN_GPUS) {
         drafts.extend(hotter(node, &group));
-        drafts.extend(slower(node, &group));
+        drafts.extend(CLOCKS.iter().flat_map(|clock| slower(node, &group, clock)));
         drafts.extend(draws_little(node, &group));
     }
     drafts
@@ -109,11 +109,24 @@ fn draws_little(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     little.collect()
 }
 
-fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
+/// A clock that is compared.
+struct Clock {
+    name: &'static str,
+    value: fn(&Clocks) -> Option<u32>,
+    /// The rule about a single GPU, which takes precedence.
+    alone: fn(&Gpu, &GpuTelemetry, Option<Load>) -> Option<Draft>,
+}
+
+const CLOCKS: [Clock; 2] = [
+    Clock { name: "SM", value: |clocks| clocks.sm_mhz, alone: power::clocks },
+    Clock { name: "memory", value: |clocks| clocks.memory_mhz, alone: power::memory_clock },
+];
+
+fn slower(node: &Node<'_>, group: &[&Gpu], Clock { name, value, alone }: &Clock) -> Vec<Draft> {
     let loaded = |gpu: &Gpu| {
         let now = node.telemetry_of(gpu)?;
         node.load(gpu).filter(|load| load.reaches(LOADED_PERCENT))?;
-        now.clocks.sm_mhz.map(i64::from)
+        value(&now.clocks).map(i64::from)
     };
     let clocks: Vec<i64> = group.iter().filter_map(|gpu| loaded(gpu)).collect();
     if clocks.len() < MIN_GPUS {
@@ -125,11 +138,14 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
         let now = node.telemetry_of(gpu)?;
         // The rules `thermal` and `power` report the reason.
         let known = clock_events::mask_of(&now.throttling) & clock_events::FAULTS != 0
-            || power::clocks(gpu, now, node.load(gpu)).is_some();
+            || alone(gpu, now, node.load(gpu)).is_some();
         let far_below = !known && own.unsigned_abs() * 100 < usual.unsigned_abs() * SLOWER_PERCENT;
-        let evidence = format!("SM clock {own} MHz under load, median of the other GPUs {usual} MHz");
+        let evidence = format!("{name} clock {own} MHz under load, median of the other GPUs {usual} MHz");
+        // A slow state explains the memory clock.
+        let state = now.performance_state.map(|state| format!("performance state P{state}"));
         far_below.then(|| {
             let draft = Draft::on_gpu(SLOW, gpu).with_severity(Severity::Warning).with_evidence(evidence);
+            let draft = draft.with_all_evidence(state.filter(|_| *name == "memory"));
             match limited_by(node, group, gpu, now) {
                 Some((line, advice)) => draft.with_evidence(line).with_action(ActionCode::UpdateSoftware, advice),
                 None => draft,

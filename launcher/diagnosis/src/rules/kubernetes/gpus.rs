@@ -6,6 +6,7 @@
 use super::conditions;
 use crate::evidence;
 use crate::input::instance_types::{self, InstanceType};
+use crate::input::layers;
 use crate::input::node::Node;
 use crate::input::pods_match::matching_fails;
 use crate::messages::phrases::{self, Part};
@@ -14,7 +15,7 @@ use crate::messages::subjects;
 use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::RegisteredDevices;
-use syringe_core::facts::kubernetes::node::Component;
+use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::report::{Problem, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
@@ -366,10 +367,12 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     }
     let capacity = node.kubernetes.gpu_capacity.filter(|capacity| *capacity > 0)?;
     let allocatable = node.kubernetes.gpu_allocatable?;
-    (allocatable < capacity).then(|| {
-        Draft::on_node(UNALLOCATABLE)
-            .with_evidence(format!("Kubernetes capacity {capacity}, allocatable {allocatable}"))
-    })
+    let numbers = format!("Kubernetes capacity {capacity}, allocatable {allocatable}");
+    // If the plugin is gone, the kubelet keeps the capacity for some minutes or until its restart.
+    let is_plugin = |pod: &NvidiaPod| matches!(pod.component, Component::DevicePlugin | Component::DraDriver);
+    let has_plugin = node.kubernetes.nvidia_pods.as_ref().is_none_or(|pods| pods.iter().any(is_plugin));
+    let rule = if allocatable == 0 && !has_plugin && present > 0 { NOT_ADVERTISED } else { UNALLOCATABLE };
+    (allocatable < capacity).then(|| Draft::on_node(rule).with_evidence(numbers))
 }
 
 /// Finds GPUs that are not advertised to Kubernetes, although they work, or although Kubernetes expects them on a node
@@ -459,7 +462,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
 
 /// Returns whether a device id belongs to a GPU or MIG device that NVML should list but does not.
 fn is_missing(node: &Node<'_>, device: &str) -> bool {
-    let id = device.split("::").next().unwrap_or(device);
+    let id = layers::uuid_of(device);
     // A separate finding reports a lost GPU, so its allocation is not reported again. If the UUID of the lost GPU is
     // not known, any unlisted device may be this GPU.
     let may_be = |uuid: Option<&str>| uuid.is_none_or(|uuid| uuid == id);

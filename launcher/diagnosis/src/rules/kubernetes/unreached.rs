@@ -59,9 +59,9 @@ rules! {
         means "The kubelet reports that its machine is shutting down, or the cloud reports that the machine is stopped.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.taints";
     LEAVING: "node-leaving" Info Driver None, "The node is being removed",
-        None "No action: an autoscaler or an administrator is removing {node}.",
+        None "No action: an autoscaler or an administrator is removing {node}. Do not repair it or return it to service before that ends.",
         means "The Node object is being deleted, or an autoscaler marked the node for removal.",
-        reads "kubernetes.deleting, kubernetes.taints";
+        reads "kubernetes.deleting, kubernetes.taints", in_plan NodeLeaves;
     JOINING: "node-joining" Info Driver None, "The machine has not joined the cluster yet",
         Watch "Wait: the machine {node} was created a few minutes ago. Run the diagnosis again if the machine has not joined after ten minutes.",
         means "A NodeClaim or Machine was created only minutes ago, and has no node yet.",

@@ -16,7 +16,7 @@ rules! {
         UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on GPUs \
             that are not registered.",
         means "The board has NVSwitches, but Fabric Manager is not running. CUDA cannot initialize on the GPUs.",
-        reads "topology.nvswitches, topology.fabric, host.daemons, host.service_logs, inventory.name", in_plan ComesFirst;
+        reads "topology.nvswitches, topology.fabric, host.daemons, host.service_logs, inventory.name", in_plan StartsFabricManager;
     RESTARTED: "fabric-manager-restarted-under-jobs" Warning Fabric FABRIC_DOC, "Fabric Manager was restarted while programs used the GPUs",
         Watch "Find out why Fabric Manager of {node} was restarted (`journalctl -u nvidia-fabricmanager`, /var/log/fabricmanager.log). Programs that fail \
             with NVLink or fabric errors since then must be restarted.",
@@ -204,7 +204,8 @@ fn imex(node: &Node<'_>) -> Option<Draft> {
 pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
     let on_board = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node)));
-    if (topology.nvswitches.is_empty() && on_board.is_none()) || host.daemons.fabric_manager != Some(false) {
+    let has_switches = !topology.nvswitches.is_empty() || on_board.is_some();
+    if !has_switches || host.daemons.fabric_manager != Some(false) || boards::host_serves_fabric(node) {
         return None;
     }
     let states: Vec<&str> = topology.gpus.iter().filter_map(|gpu| Some(gpu.fabric.as_ref()?.state.as_str())).collect();

@@ -9,12 +9,14 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::input::{boards, instance_types};
 use crate::rule::{DEBUG_DOC, Draft, rules};
+use crate::rules::links::lost_together::has_failed;
 use crate::rules::links::rdma_ports::{distance, is_booting};
 use syringe_core::classification::Severity;
 use syringe_core::facts::topology::{NetworkCard, NicPort, Topology};
 use syringe_core::report::Status;
 
 rules! {
+    about Network;
     NO_DRIVER: "network-card-without-driver" Warning Driver DEBUG_DOC, "A card for RDMA has no driver",
         UpdateSoftware "Load the driver of the card in the evidence on {node} (mlx5_core and mlx5_ib, or efa), or install it for the running \
             kernel (DOCA or MLNX_OFED, the EFA installer): without it, jobs on several nodes use TCP.",
@@ -60,7 +62,9 @@ fn lines<'c>(cards: impl Iterator<Item = &'c NetworkCard>, what: &str) -> Vec<St
 }
 
 fn no_driver(node: &Node<'_>, topology: &Topology) -> Option<Draft> {
-    let unbound = || topology.cards_without_ports.iter().filter(|card| card.driver.is_none());
+    // A card that failed loses its driver as a consequence.
+    let is_idle = |card: &&NetworkCard| card.driver.is_none() && !has_failed(node, card.pci_address.as_ref());
+    let unbound = || topology.cards_without_ports.iter().filter(is_idle);
     let lines = lines(unbound(), "no driver is bound to it");
     // Ethernet cards, and cards of a node with few GPUs, may be unused.
     let is_needed = unbound().any(|card| card.kind != "ethernet") && node.answering().count() >= MANY;

@@ -1,8 +1,9 @@
-//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, GPUDirect, peer-to-peer access, network cards and RDMA ports.
+//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, devices that failed together, GPUDirect, peer-to-peer access, network cards and RDMA ports.
 
 mod fabric_manager;
 mod gpudirect;
 mod link_quality;
+mod lost_together;
 mod missing_cards;
 mod network_cards;
 mod nvlink_events;
@@ -20,6 +21,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(nvlink_events::RULES, nvlink_events::check),
     RuleGroup::new(link_quality::RULES, link_quality::check),
     RuleGroup::new(pcie::RULES, pcie::check),
+    RuleGroup::new(lost_together::RULES, |node| lost_together::check(node).into_iter().collect()),
     RuleGroup::new(peer_to_peer::RULES, peer_to_peer::check).with_unread(peer_to_peer::unread),
     RuleGroup::new(rdma_ports::RULES, rdma_ports::check),
     RuleGroup::new(rdma_counters::RULES, rdma_counters::check),

@@ -14,6 +14,7 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::topology::{NicPort, NicSlot};
 
 rules! {
+    about Network;
     SLOT: "nic-slot-degraded" Warning Fabric DEBUG_DOC, "The PCIe link of a network card is slower than card and slot support",
         CheckCabling "Reseat the network card of {node} in the evidence, or check its riser and the settings of its slot, at the next \
             maintenance: it cannot reach the rate of its port.",

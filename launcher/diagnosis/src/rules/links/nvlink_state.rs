@@ -44,8 +44,7 @@ rules! {
         reads "topology.nvlinks";
     NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC,
         "GPU is not registered with the NVSwitch fabric",
-        UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager), in the version of \
-            the driver. CUDA cannot start on {gpu}.",
+        UpdateSoftware "Restart Fabric Manager on {node}, in the version of the driver. CUDA cannot start on {gpu}.",
         means "The GPU is not registered with the NVSwitch fabric. CUDA cannot initialize on it (error 802).",
         reads "topology.fabric, host.rdma_modules_missing", in_plan ComesFirst;
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
@@ -502,6 +501,10 @@ fn with_configuration(draft: Draft, fabric: &Fabric) -> Draft {
     if only { Draft { reason, ..draft }.with_action(action, advice) } else { draft }
 }
 
+/// Action for a compute tray of a rack. Fabric Manager runs on the switch trays, and IMEX is not part of the registration.
+const OF_RACK: &str = "Check the control plane of the rack's fabric (NMX-Controller, or Fabric Manager on the switch trays): whether it runs, and \
+     whether {gpu} of {node} is in a partition. The node has no Fabric Manager of its own. CUDA cannot start on {gpu}.";
+
 /// Action for a GPU that cannot register because modules for the management of the switches are not loaded.
 const MODULES: &str = "Load mlx5_ib and ib_umad on {node} (modprobe), and let them load before the driver; then restart Fabric Manager. \
                        It manages the NVSwitches of this board through network cards. CUDA cannot start on {gpu}.";
@@ -544,6 +547,9 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
                     ActionCode::Watch,
                     "Wait some minutes and run this diagnosis of {node} again: {gpu} may still be registering.",
                 )
+            }
+            None if boards::of(gpu).is_some_and(boards::Board::is_of_rack) => {
+                draft.with_action(ActionCode::UpdateSoftware, OF_RACK)
             }
             None => with_modules(draft, node),
         };

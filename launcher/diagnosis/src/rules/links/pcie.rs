@@ -24,8 +24,8 @@ use syringe_core::pci::PciAddress;
 
 rules! {
     WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link runs with fewer lanes",
-        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, replace the \
-            slot, then the GPU.",
+        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, move the GPU \
+            to another slot, and replace it if it has fewer lanes there, too.",
         means "The PCIe link of the GPU uses fewer lanes than GPU and slot support. Transfers are slower.",
         reads "topology.pcie_path, telemetry.pcie, inventory.pcie_max_width", in_plan WorkContinues;
     GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",

@@ -17,6 +17,7 @@ use syringe_core::facts::rdma_counters::RdmaCounter;
 use syringe_core::facts::topology::NicPort;
 
 rules! {
+    about Network;
     FLAPS: "rdma-port-flaps" Warning Fabric DEBUG_DOC, "The link of a network port goes down again and again",
         CheckCabling "Check cable, transceiver and switch port of the network port of {node} in the evidence: reseat or swap them and watch \
             the counter. Each time the link goes down, jobs on several nodes hang or fail.",

@@ -17,6 +17,7 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::topology::NicPort;
 
 rules! {
+    about Network;
     NOT_ACTIVE: "rdma-port-not-active" Warning Fabric DEBUG_DOC, "A network port next to a GPU is not active",
         CheckCabling "Check cable, transceiver and switch port of the network port of {node} in the evidence. Jobs on \
             several nodes that use {gpu} fail or are slow.",

@@ -6,6 +6,8 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
+use crate::input::processes::tasks_of_host;
+use crate::input::timeline::follows;
 use crate::rule::{Draft, Rule, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -18,13 +20,13 @@ rules! {
             GPU fault, but it affects jobs.",
         means "A network card reported errors in the kernel log, or the IOMMU blocked its transfers. Jobs on several nodes can be slow \
             or hang.",
-        reads "xid: network cards, topology.nics";
+        reads "xid: network cards, topology.nics", about Network;
     STUCK: "kernel-stuck" Warning Driver None, "A CPU of the node was stuck in the kernel",
         Watch "Read the stack below the lines in the kernel log of {node}. If it is in an NVIDIA module, update the driver; otherwise look \
             for an overloaded or faulty host. Reboot {node} if the lines return.",
         means "The kernel reported a soft lockup, a hard lockup or an RCU stall. Programs stood still in that time.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
-    CRASHED: "kernel-crashed" Warning Driver None, "The kernel of the node crashed and goes on",
+    CRASHED: "kernel-crashed" Warning Driver None, "The kernel of the node reported an internal error (BUG or Oops), but still runs",
         DrainAndReboot "Reboot {node} when its jobs have ended: after such a crash, the kernel can hang at any time.",
         means "The kernel reported a BUG or an Oops. The process that it hit was ended, and locks that it held remain locked.",
         reads "xid: lines of the kernel";
@@ -73,7 +75,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     for event in &node.timeline.events {
         let row = host_lines::row_of(event.fact);
         let over_boots = row.is_some_and(|row| row.lasts == Lasts::AfterADayOverBoots);
-        if event.history.is_some() && !over_boots {
+        if event.cause.is_some() || event.history.is_some() && !over_boots {
             continue;
         }
         match row {
@@ -125,8 +127,17 @@ fn severity(node: &Node<'_>, event: &KernelEvent) -> Severity {
     let of_day = within_a_day(node, event);
     let over = of_day < OFTEN && is_over(node, event);
     let old = row.lasts != Lasts::UntilBoot && is_old(node, event);
-    if old || over || of_day < row.at_least { Severity::Info } else { row.severity }
+    let few = of_day < row.at_least && !(row.finding == Some(STORAGE.id) && blocks_tasks(node, event));
+    if old || over || few { Severity::Info } else { row.severity }
 }
+
+/// Returns whether tasks of the host wait for a disk or a file system since an error of storage.
+fn blocks_tasks(node: &Node<'_>, event: &KernelEvent) -> bool {
+    tasks_of_host(node).any(|task| follows(event, task, Some(UNTIL_BLOCKED)))
+}
+
+/// The kernel reports a task as blocked this long after it began to wait, at the latest.
+const UNTIL_BLOCKED: SignedDuration = SignedDuration::from_mins(10);
 
 /// Returns the number of lines of an event within the day before its last line.
 fn within_a_day(node: &Node<'_>, event: &KernelEvent) -> u64 {

@@ -21,7 +21,8 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(xid_history::RULES, xid_history::check).with_refine(after_repair::refine),
     RuleGroup::new(absent_devices::RULES, |node| absent_devices::check(node).into_iter().collect()),
     RuleGroup::new(other_devices::RULES, other_devices::check),
-    RuleGroup::new(host_lines::RULES, host_lines::check),
+    RuleGroup::new(host_lines::RULES, host_lines::check)
+        .with_refine(|_, drafts| other_devices::join_memory_errors(drafts)),
     RuleGroup::new(coverage::RULES, coverage::check)
         .with_refine(coverage::add_start_of_log)
         .with_unread(coverage::unread_log),

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, rules};
+use crate::rules::log::host_lines::MEMORY;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
@@ -15,14 +16,16 @@ rules! {
         reads "xid: machine checks";
 }
 
-/// Number of lines about corrected errors in a day from which on a memory module should be replaced. Servers set such limits
-/// between some dozens and some thousands of errors.
+/// Number of corrected errors in a day from which on a memory module should be replaced: the limit of mcelog for the memory of
+/// a socket (mem-ce-error-threshold; that for one module is 10).
 const MANY_CORRECTED: u64 = 100;
 
-const REPLACE_MODULE: &str = "Find the memory module in the hardware log (BMC) of {node}, and replace it at the next maintenance: so many corrected \
-     errors often precede an uncorrected one.";
+const REPLACE_MODULE: &str = "Find the slot of the memory module in the evidence in the hardware log (BMC) of {node}, and replace the module at the next \
+     maintenance: so many corrected errors often precede an uncorrected one. This is not GPU memory.";
 
-/// Returns the number of lines about corrected errors in one day: all of them if they are not older, or else the mean.
+const FEW_CORRECTED: &str = "No action now: the host memory of {node} corrected the errors. Watch whether they become more. This is not GPU memory.";
+
+/// Returns the number of corrected errors in one day: all of them if they are not older, or else the mean.
 fn corrected_in_a_day(events: &[&KernelEvent]) -> u64 {
     let count: u64 = events.iter().map(|event| event.count).sum();
     let first = events.iter().filter_map(|event| event.first).min();
@@ -33,6 +36,32 @@ fn corrected_in_a_day(events: &[&KernelEvent]) -> u64 {
     count / days.max(1)
 }
 
+/// Action for an error of the PCIe link of a GPU that the firmware reported in place of the kernel.
+const LINK: &str = "Check seating, riser and cables of {gpu} on {node} at the next maintenance: the firmware of the machine reported PCIe errors of \
+     the GPU or of a port above it.";
+
+/// Returns the finding about the GPU whose PCIe device, or port above it, the record of the firmware names.
+fn on_gpu_of(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
+    let mut gpus = events.iter().filter_map(|event| node.gpu_below(event.pci_address.as_ref()?));
+    let Some(gpu) = gpus.next().filter(|first| gpus.all(|gpu| gpu == *first)) else { return draft };
+    let scope = Draft::on_gpu(draft.rule, gpu).scope;
+    Draft { scope, ..draft }.with_action(ActionCode::CheckCabling, LINK)
+}
+
+/// Joins the findings about uncorrectable errors of host memory: the machine check, and what the kernel did with the damaged
+/// page.
+pub(super) fn join_memory_errors(drafts: &mut Vec<Draft>) {
+    let is_of_memory = |draft: &Draft| draft.rule == MEMORY && draft.severity > Severity::Info;
+    let Some(first) = drafts.iter().position(is_of_memory) else { return };
+    while let Some(next) = drafts.iter().skip(first + 1).position(is_of_memory) {
+        let other = drafts.remove(first + 1 + next);
+        let joined = &mut drafts[first];
+        joined.severity = joined.severity.max(other.severity);
+        joined.when = joined.when.max(other.when);
+        joined.evidence.extend(other.evidence);
+    }
+}
+
 /// Maximum time between the lines of one error record.
 const SAME_RECORD: SignedDuration = SignedDuration::from_secs(2);
 
@@ -41,15 +70,26 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let is = |event: &KernelEvent, names: &[&str]| {
         event.sub_code.as_deref().is_some_and(|sub| names.iter().any(|name| sub.starts_with(name)))
     };
-    let (devices, checks): (Vec<_>, Vec<_>) =
-        node.timeline.of_kind(Kind::Mce).partition(|event| is(event, &["firmware_device"]));
-    let (corrected, uncorrected): (Vec<_>, Vec<_>) =
-        checks.into_iter().partition(|event| is(event, &["firmware_corrected", "memory_corrected", "logged"]));
     // The firmware's record names its device in a separate line. Both lines have the same time.
     let near = |device: &KernelEvent, event: &KernelEvent| match (device.last, event.last) {
         (Some(one), Some(other)) => one.duration_since(other).abs() <= SAME_RECORD,
         _ => true,
     };
+    let (devices, checks): (Vec<_>, Vec<_>) =
+        node.timeline.of_kind(Kind::Mce).partition(|event| is(event, &["firmware_device"]));
+    let (uncorrected_memory, checks): (Vec<_>, Vec<_>) =
+        checks.into_iter().partition(|event| is(event, &["memory_uncorrected"]));
+    if !uncorrected_memory.is_empty() {
+        let draft = Draft::on_node(MEMORY).with_events(uncorrected_memory.iter().copied());
+        drafts.push(draft.aged_on_node(node, &uncorrected_memory));
+    }
+    // The line that only says that something was logged belongs to the check with the same time.
+    let is_pointer = |event: &KernelEvent| {
+        is(event, &["logged"]) && node.timeline.of_kind(Kind::Mce).any(|one| !is(one, &["logged"]) && near(one, event))
+    };
+    let checks: Vec<_> = checks.into_iter().filter(|event| !is_pointer(event)).collect();
+    let (corrected, uncorrected): (Vec<_>, Vec<_>) =
+        checks.into_iter().partition(|event| is(event, &["firmware_corrected", "memory_corrected", "logged"]));
     for (mut events, severity) in [(uncorrected, Severity::Warning), (corrected, Severity::Info)] {
         if !events.is_empty() {
             let named: Vec<_> =
@@ -58,8 +98,13 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             let many = severity == Severity::Info && corrected_in_a_day(&events) >= MANY_CORRECTED;
             let severity = if many { Severity::Warning } else { severity };
             let draft = Draft::on_node(MACHINE_CHECK).with_severity(severity).with_events(events.iter().copied());
-            let draft = if many { draft.with_action(ActionCode::Watch, REPLACE_MODULE) } else { draft };
-            drafts.push(draft.aged_on_node(node, &events));
+            let of_memory = events.iter().all(|event| is(event, &["memory_corrected"]));
+            let draft = match (of_memory, many) {
+                (_, true) => draft.with_action(ActionCode::Watch, REPLACE_MODULE),
+                (true, false) => draft.with_action(ActionCode::Watch, FEW_CORRECTED),
+                (false, false) => draft,
+            };
+            drafts.push(on_gpu_of(node, draft, &events).aged_on_node(node, &events));
         }
     }
     drafts

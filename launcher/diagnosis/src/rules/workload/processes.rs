@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
 use crate::input::pods_match::matching_fails;
-use crate::input::processes::{MIN_BYTES, StuckReason, is_service, stuck_reason, waits_outside_driver};
+use crate::input::processes::{
+    MIN_BYTES, StuckReason, is_service, is_together, stuck_reason, tasks_of_host, waits_outside_driver,
+};
 use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -28,6 +30,12 @@ rules! {
         means "A process waits in the kernel and no signal ends it at this moment. Each call into the driver can look \
             like this.",
         reads "processes.processes";
+    OF_HOST: "host-tasks-blocked" Warning Hardware None, "Tasks of the host are blocked",
+        Watch "Find the disk or the file server for which these tasks of {node} wait: see the findings about storage, and the lines of the \
+            kernel at that time. Programs that use it wait, too. This is not a GPU fault.",
+        means "The kernel reported tasks that use no GPU as blocked: threads of a file system, the kubelet, the container runtime. They wait \
+            for a disk, a file system or the network.",
+        reads "xid: blocked tasks", about Workload, in_plan WorkContinues;
     WAITING_DELETED: "process-of-terminating-pod-waits" Warning Driver DEBUG_DOC,
         "A process of a pod that is being deleted waits in the driver",
         Watch "Check again in a minute. If the process still waits, no signal ends it: the pod stays in Terminating until {node} is drained \
@@ -119,37 +127,39 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     })
 }
 
-/// Maximum number of zombies in the evidence.
+/// Maximum number of further processes in the evidence.
 const NAMED: usize = 3;
 
-/// Joins the findings about the zombies of one pod or one parent process, because one program left all of them, and those about
-/// the processes of one user outside of pods.
+/// Rules whose findings about processes with the same origin become one, each with the start of the evidence line about the
+/// origin.
+const OF_ONE_ORIGIN: [(Rule, &str); 3] = [(ZOMBIE, "parent: "), (GONE_POD, "pod "), (NO_POD, "user ")];
+
+/// Joins the findings of one rule about the processes of one pod, one parent process or one user, because they have one cause.
 fn together(drafts: Vec<Draft>) -> Vec<Draft> {
-    let line = |draft: &Draft, start| draft.evidence.iter().find(|line| line.starts_with(start)).cloned();
-    // What the processes of one finding have in common.
-    let group = |draft: &Draft| match draft.rule.id {
-        id if id == ZOMBIE.id => Some((id, draft.scope.pod_uid.clone(), draft.scope.gpu, line(draft, "parent: "))),
-        id if id == NO_POD.id && line(draft, SHARES).is_none() => Some((id, None, None, Some(line(draft, "user ")?))),
-        _ => None,
+    let origin = |draft: &Draft| {
+        let (rule, start) = OF_ONE_ORIGIN.iter().find(|(rule, _)| *rule == draft.rule)?;
+        let line = draft.evidence.iter().find(|line| line.starts_with(start));
+        let gpu = draft.scope.gpu.filter(|_| *rule == ZOMBIE);
+        Some((rule.id, draft.scope.pod_uid.clone(), gpu, line.cloned()))
     };
     let mut joined: Vec<(Draft, Vec<String>)> = Vec::new();
     for draft in drafts {
-        let is_same = |known: &Draft| group(known) == group(&draft);
-        match joined.iter_mut().filter(|_| group(&draft).is_some()).find(|(known, _)| is_same(known)) {
-            Some((first, others)) => {
-                if first.scope.gpu != draft.scope.gpu {
-                    (first.scope.gpu, first.scope.pid) = (None, None);
+        let own = origin(&draft);
+        match joined.iter_mut().filter(|_| own.is_some()).find(|(known, _)| origin(known) == own) {
+            Some((known, others)) => {
+                if known.scope.gpu != draft.scope.gpu {
+                    known.scope.gpu = None;
                 }
-                others.extend(draft.evidence.into_iter().next());
+                let mut lines = draft.evidence.into_iter();
+                let words = [lines.next(), lines.next().filter(|line| line.starts_with("GPU "))];
+                others.push(words.into_iter().flatten().collect::<Vec<_>>().join(": "));
             }
             None => joined.push((draft, Vec::new())),
         }
     }
     let with_others = joined.into_iter().map(|(draft, others)| {
-        let of_zombies = draft.rule.id == ZOMBIE.id;
-        let noun = if of_zombies { "zombies" } else { "processes" };
         let more =
-            others.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more {noun}"));
+            others.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more processes"));
         draft.with_all_evidence(others.into_iter().take(NAMED)).with_all_evidence(more)
     });
     with_others.collect()
@@ -215,11 +225,17 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
         event.process.as_deref().is_some_and(|name| is_named_nv(name) || name.starts_with("cuda"))
     };
     let unlisted = || node.timeline.of_kind(Kind::HungTask).filter(|event| !listed(event.pid));
-    let events: Vec<&KernelEvent> = unlisted().filter(of_driver).collect();
+    let of_host: Vec<&KernelEvent> = tasks_of_host(node).collect();
+    let alone = |event: &&KernelEvent| !of_host.iter().any(|task| is_together(task, event));
+    let events: Vec<&KernelEvent> = unlisted().filter(of_driver).filter(alone).collect();
     // If the processes were not read, any blocked task may use a GPU.
     let others: Vec<&KernelEvent> =
         unlisted().filter(|event| !of_driver(event) && node.processes().is_none()).collect();
     let mut drafts = Vec::new();
+    if !of_host.is_empty() {
+        let with_them = node.timeline.of_kind(Kind::HungTask).filter(|event| !alone(event));
+        drafts.push(Draft::on_node(OF_HOST).with_events(with_them).aged_on_node(node, &of_host));
+    }
     if !events.is_empty() {
         let newest = events.iter().filter_map(|event| event.ordered_at()).max();
         // Only a complete process list of the host shows that the task has ended, because other lists omit processes.

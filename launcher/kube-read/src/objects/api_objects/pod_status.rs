@@ -20,6 +20,10 @@ pub struct PodStatus {
     /// Reason for the phase, in one word.
     #[prost(string, tag = "4")]
     pub reason: String,
+    /// Address of the pod.
+    #[prost(string, tag = "6")]
+    #[serde(rename = "podIP")]
+    pub pod_ip: String,
     /// Time at which the kubelet first saw the pod.
     #[prost(message, optional, tag = "7")]
     pub start_time: Option<Time>,
@@ -48,6 +52,9 @@ pub struct PodCondition {
     /// Time of the last change of the status.
     #[prost(message, optional, tag = "4")]
     pub last_transition_time: Option<Time>,
+    /// Reason for the status, as text.
+    #[prost(string, tag = "6")]
+    pub message: String,
 }
 
 /// The ResourceClaim that was created for a claim of the pod.

@@ -6,6 +6,7 @@ use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::stack::{plugin_service, pods};
 use crate::rule::Draft;
+use crate::rules::kubernetes::nvidia_stack::gpu_operator::UPGRADE_STATE;
 use crate::rules::kubernetes::nvidia_stack::rules::{
     DRA_UNREGISTERED, INOTIFY, NO_MIG_DEVICES, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
 };
@@ -213,6 +214,19 @@ pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
     )
 }
 
+/// Start of the values with which the GPU Operator stops its components on a node while it changes the driver or the MIG layout.
+const PAUSED: &str = "paused-for-";
+
+/// Action for a node whose components the GPU Operator starts again by itself.
+const WAIT: &str = "Wait: the GPU Operator has stopped its components on {node} for an upgrade of the driver or a change of the MIG layout, and starts \
+     them again afterwards. If the labels in the evidence do not change for an hour, read the log of the driver pod or of the MIG manager.";
+
+/// Action for a node on which a label turns the device plugin off.
+const DEPLOY: (ActionCode, &str) = (
+    ActionCode::UpdateSoftware,
+    "Set the label nvidia.com/gpu.deploy.device-plugin=true on {node}, or do nothing if no pod is meant to use its GPUs.",
+);
+
 /// Adds the known reasons to a finding about GPUs that are not advertised, if no pod fails.
 pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     let cluster = node.kubernetes;
@@ -220,11 +234,17 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     if draft.severity == Severity::Info && unfit.is_empty() {
         return draft;
     }
+    let state = cluster.labels.driver_upgrade_state.as_deref().filter(|state| !["", "upgrade-done"].contains(state));
+    let upgrading = state.map(|state| format!("label {UPGRADE_STATE}={}", evidence::data(state)));
     if let Some(value) = cluster.labels.deploy.get("device-plugin").filter(|value| *value != "true") {
-        let advice = "Set the label nvidia.com/gpu.deploy.device-plugin=true on {node}, or do nothing if no pod is meant to use its GPUs.";
+        let (code, advice) = if value.starts_with(PAUSED) { (ActionCode::Watch, WAIT) } else { DEPLOY };
         return draft
             .with_evidence(format!("label nvidia.com/gpu.deploy.device-plugin={}", evidence::data(value)))
-            .with_action(ActionCode::UpdateSoftware, advice);
+            .with_all_evidence(upgrading)
+            .with_action(code, advice);
+    }
+    if upgrading.is_some() {
+        return draft.with_all_evidence(upgrading).with_action(ActionCode::Watch, WAIT);
     }
     let Some(cluster_pods) = &cluster.nvidia_pods else { return draft };
     let is_leaving = plugins_of(cluster_pods).all(|pod| pod.deleting);

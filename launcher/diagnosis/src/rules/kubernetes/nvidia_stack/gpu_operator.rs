@@ -25,7 +25,7 @@ const QUEUE: SignedDuration = SignedDuration::from_hours(24);
 const HOLDERS: usize = 4;
 
 const MIG_STATE: &str = "nvidia.com/mig.config.state";
-const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
+pub(super) const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
 /// State in which the operator waits on purpose (waitForCompletion of its upgrade policy).
 const WAITS_FOR_JOBS: &str = "wait-for-jobs-required";
 const MIG_PAUSED: &str = "paused-for-mig-change";

@@ -4,7 +4,7 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{About, Draft};
-use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
+use crate::rules::kubernetes::gpus::{NOT_ADVERTISED, UNALLOCATABLE};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 
@@ -16,7 +16,8 @@ pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool 
     }
     let Some((starting, explains_driver)) = on_its_way(node) else { return false };
     let explained = |draft: &&mut Draft| {
-        draft.rule.id == NOT_ADVERTISED.id || explains_driver && draft.rule.about == About::DriverAbsent
+        [NOT_ADVERTISED.id, UNALLOCATABLE.id].contains(&draft.rule.id)
+            || explains_driver && draft.rule.about == About::DriverAbsent
     };
     let Some(draft) = drafts.iter_mut().find(explained) else { return false };
     *draft = draft.clone().with_severity(Severity::Info).with_evidence(starting).with_action(

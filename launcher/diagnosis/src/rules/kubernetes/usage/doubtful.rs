@@ -15,10 +15,16 @@ const NAMED: usize = 4;
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = more_than_exist(node);
     if let Some(Unmatched { pods, processes }) = matching_fails(node) {
-        let pods = evidence::count(pods, "running pod");
+        let of_api = match pods {
+            0 => "the API lists no running pod with GPUs on the node".to_owned(),
+            pods => {
+                let pods = evidence::count(pods, "running pod");
+                format!("the kubelet has allocated no device to {pods} that requests GPUs")
+            }
+        };
         drafts.push(
             Draft::on_node(MATCHING_FAILED)
-                .with_evidence(format!("the kubelet has allocated no device to {pods} that requests GPUs"))
+                .with_evidence(of_api)
                 .with_evidence(format!("the API does not have the pods of {} on the GPUs", programs(processes)))
                 .with_evidence("no pod of the node matches an allocation or a process"),
         );

@@ -18,7 +18,7 @@ use syringe_core::report::Status;
 
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == UNALLOCATABLE.id) else { return };
-    let Some(withheld) = withheld(node) else { return };
+    let Some((withheld, why)) = withheld(node).or_else(|| marked_since_start(node)) else { return };
     let has_finding = |gpu: &Gpu| {
         let other = |draft: &Draft| draft.severity > Severity::Info && draft.rule.about != About::Unavailable;
         drafts.iter().any(|draft| other(draft) && draft.is_on(gpu))
@@ -31,7 +31,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         let device = gpu.uuid.as_deref().map(evidence::data).unwrap_or_default();
         let draft = Draft::on_gpu(MARKED_UNHEALTHY, gpu)
             .with_all_evidence(counts.clone())
-            .with_evidence(format!("the device plugin does not advertise {device}"))
+            .with_evidence(format!("{why} {device}"))
             .with_evidence("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded");
         let draft = match last_xid(node, gpu) {
             Some(event) => draft.with_event(event),
@@ -42,7 +42,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
 }
 
 /// Returns the GPUs that are not registered, if their number equals the number of GPUs that are not allocatable.
-fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
+fn withheld<'a>(node: &'a Node<'_>) -> Option<(Vec<&'a Gpu>, &'static str)> {
     let kubelet =
         node.report.sections.kubelet.as_ref().filter(|section| section.status == Status::Ok)?.data.as_ref()?;
     let whole = ["nvidia.com/gpu", "nvidia.com/gpu.shared"];
@@ -52,8 +52,30 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
         .answering()
         .filter(|gpu| !GpuNames::from_report(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&offered))
         .collect();
+    (!offered.devices.is_empty() && missing.len() == unallocatable(node)?)
+        .then_some((missing, "the device plugin does not advertise"))
+}
+
+/// Returns the number of GPUs that are not allocatable.
+fn unallocatable(node: &Node<'_>) -> Option<usize> {
     let (capacity, allocatable) = (node.kubernetes.gpu_capacity?, node.kubernetes.gpu_allocatable?);
-    (!offered.devices.is_empty() && missing.len() == capacity.checked_sub(allocatable)? as usize).then_some(missing)
+    Some(capacity.checked_sub(allocatable)? as usize)
+}
+
+/// Xids after which the device plugin does not mark a GPU as unhealthy: errors of applications.
+const IGNORED_BY_PLUGIN: [u32; 6] = [13, 31, 43, 45, 68, 109];
+
+/// Returns the GPUs that the plugin can have marked since it started, if their number equals the number of GPUs that are not
+/// allocatable. The checkpoint of some kubelets lists devices of all states, so that it does not name the missing GPU.
+fn marked_since_start<'a>(node: &'a Node<'_>) -> Option<(Vec<&'a Gpu>, &'static str)> {
+    let started = plugin_started(node)?;
+    let is_marked = |gpu: &&Gpu| {
+        let event = last_xid(node, gpu).filter(|event| !event.is_xid(&IGNORED_BY_PLUGIN));
+        event.and_then(|event| event.last).is_some_and(|last| last > started)
+    };
+    let marked: Vec<&Gpu> = node.answering().filter(is_marked).collect();
+    (!marked.is_empty() && marked.len() == unallocatable(node)?)
+        .then_some((marked, "only this GPU had an Xid since the device plugin started:"))
 }
 
 /// Returns whether the GPU has worked for some time, and the plugin has not restarted since the last Xid. After a

@@ -32,7 +32,7 @@ rules! {
             after an Xid, and does not mark it as healthy again until it restarts.",
         means "Fewer GPUs are allocatable than the node has. The GPU that is not advertised responds, has no \
             uncorrected memory error, and no other finding requires an action.",
-        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubelet.registered, telemetry, ecc, xid";
+        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubelet.registered, telemetry, ecc, xid", about Unavailable;
     SHARED_MEMORY_FULL: "shared-gpu-memory-full" Warning Application SHARING_DOC, "The memory of a shared GPU is nearly used up",
         FixLimits "Limit the memory of each process on {gpu} of {node}, use fewer replicas, or use MIG or MPS with memory \
             limits: time-slicing does not divide the memory.",

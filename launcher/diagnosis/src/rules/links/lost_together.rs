@@ -1,0 +1,88 @@
+//! Rule about a GPU and another PCIe device that failed at the same moment.
+
+use jiff::SignedDuration;
+
+use crate::evidence;
+use crate::input::node::Node;
+use crate::input::timeline::{concerns, is_off_bus};
+use crate::rule::{AER_DOC, Draft, rules};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::host_lines;
+use syringe_core::pci::PciAddress;
+
+rules! {
+    TOGETHER: "devices-lost-together" Critical Hardware AER_DOC, "A GPU and other devices failed at the same moment",
+        CheckCabling "When {node} is drained, check what the devices in the evidence share (PCIe switch, riser, baseboard, power supply; lspci -t) \
+            before a single device is replaced.",
+        means "A GPU fell off the bus, and within seconds a network card or disk stopped: a fault of a part that they share, such as a PCIe \
+            switch, is more likely than separate faults.",
+        reads "xid: Xid 79, PCIe errors (AER), network cards, disks; topology.nics", in_plan SharedCause;
+}
+
+/// Faults within this time are one event. A disk is given up some seconds after its switch failed.
+const SAME_MOMENT: SignedDuration = SignedDuration::from_secs(10);
+
+/// Codes of lines of `host_lines.tsv` after which a device does not respond.
+const NOT_RESPONDING: [&str; 6] =
+    ["fatal_error", "recovery_aborted", "hardware_error", "health_compromised", "disk_lost", "disk_reset"];
+
+/// Positions of a card relative to a GPU at which a PCIe switch is above both.
+const BELOW_ONE_SWITCH: [&str; 2] = ["PIX", "PXB"];
+
+pub(super) fn check(node: &Node<'_>) -> Option<Draft> {
+    let falls: Vec<&KernelEvent> =
+        node.timeline.unexplained().map(|(_, event)| event).filter(|event| is_off_bus(event)).collect();
+    let with_a_fall = |event: &&KernelEvent| {
+        falls.iter().any(|fall| at_once(event, fall) && event.pci_address.as_ref() != fall.pci_address.as_ref())
+    };
+    let others: Vec<&KernelEvent> = node
+        .timeline
+        .current()
+        .filter(|event| stops_responding(event))
+        .filter(with_a_fall)
+        .filter(|event| !is_elsewhere(node, event, &falls))
+        .collect();
+    if others.is_empty() {
+        return None;
+    }
+    let with_another = |event: &&KernelEvent| others.iter().any(|other| at_once(event, other));
+    let of_port =
+        |event: &&KernelEvent| event.kind == Kind::Aer && event.sub_code.as_deref() == Some("uncorrected_fatal");
+    let ports = node.timeline.current().filter(of_port).filter(with_another);
+    let falls = falls.iter().copied().filter(with_another);
+    let line = |event: &KernelEvent| {
+        let place = event.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default();
+        format!("{}{place}", evidence::event(event))
+    };
+    let events: Vec<&KernelEvent> = falls.chain(others.iter().copied()).chain(ports).collect();
+    // None of the devices is returned because of this finding.
+    let draft = Draft { is_outside: true, ..Draft::on_node(TOGETHER) };
+    let draft = events.iter().fold(draft, |draft, event| draft.with_time_of(event));
+    Some(draft.with_all_evidence(events.into_iter().map(line)))
+}
+
+fn at_once(one: &KernelEvent, other: &KernelEvent) -> bool {
+    let times = one.first.or(one.last).zip(other.first.or(other.last));
+    times.is_some_and(|(one, other)| one.duration_since(other).abs() <= SAME_MOMENT)
+}
+
+/// Returns whether a network card or disk does not respond after this event.
+fn stops_responding(event: &KernelEvent) -> bool {
+    let is_listed = || event.sub_code.as_deref().is_some_and(|code| NOT_RESPONDING.contains(&code));
+    host_lines::row_of(event).is_some() && is_listed()
+}
+
+/// Returns whether the card of an event is not below one PCIe switch with any GPU that fell off the bus.
+fn is_elsewhere(node: &Node<'_>, event: &KernelEvent, falls: &[&KernelEvent]) -> bool {
+    let ports = node.topology().map(|topology| topology.nics.as_slice()).unwrap_or_default();
+    let fallen = || node.gpus.iter().filter(|gpu| falls.iter().any(|fall| concerns(fall, gpu)));
+    let of_card = ports.iter().find(|port| port.pci_address.is_some() && port.pci_address == event.pci_address);
+    let near = of_card.map(|port| port.near.as_slice()).unwrap_or_default();
+    let known = || near.iter().filter(|near| fallen().any(|gpu| gpu.index == Some(near.gpu)));
+    known().next().is_some() && known().all(|near| !BELOW_ONE_SWITCH.contains(&near.via.as_str()))
+}
+
+/// Returns whether a card reported that it does not respond, so that a missing driver is a consequence.
+pub(super) fn has_failed(node: &Node<'_>, card: Option<&PciAddress>) -> bool {
+    card.is_some() && node.timeline.current().any(|event| stops_responding(event) && event.pci_address.as_ref() == card)
+}

@@ -65,6 +65,8 @@ pub enum Cause {
     ImageNotOnNode,
     /// node-probe cannot be uploaded to this node: no image can run node-probe, or there is no program for the architecture.
     Upload,
+    /// The archive has the objects of the node, but no report: the node could not be probed when the archive was written.
+    NoReport,
     /// No probe method works (`--via auto`).
     NoMethod { cluster_wide: bool },
 }
@@ -112,7 +114,8 @@ impl Cause {
             | Self::ExecUnanswered
             | Self::LogForbidden
             | Self::ImageNotOnNode
-            | Self::Upload => false,
+            | Self::Upload
+            | Self::NoReport => false,
         }
     }
 }
@@ -123,7 +126,12 @@ impl Cause {
     pub fn leaves_kubernetes(&self) -> bool {
         matches!(
             self,
-            Self::AdmissionDenied | Self::ImagePull | Self::ImageUnavailable | Self::ImageNotOnNode | Self::Upload
+            Self::AdmissionDenied
+                | Self::ImagePull
+                | Self::ImageUnavailable
+                | Self::ImageNotOnNode
+                | Self::Upload
+                | Self::NoReport
         )
     }
 }

@@ -40,6 +40,9 @@ pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
 /// The reason why no probe ran with `--via none`.
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
+/// Code of the problem of a node whose report is not in the archive.
+const NOT_IN_ARCHIVE: &str = "not_in_archive";
+
 /// Note about kernel lines that cannot be compared with other facts.
 const LOG_FILES: &str = " The kernel lines come from log files that the kubelet serves: these files do not show whether a fault was fixed \
     later, unless the driver logged the fix (reload, reset).";
@@ -366,7 +369,7 @@ impl NodeReading {
     fn add_lifecycle(&mut self, lifecycle: &Lifecycle) {
         self.cluster.lease_renewed = lifecycle.lease_renewed;
         self.cluster.machines.clone_from(&lifecycle.machines);
-        let warnings = lifecycle.events.iter().filter(|event| event.severity == "Warning").cloned();
+        let warnings = lifecycle.events.iter().filter(|event| cluster_facts::is_telling(event)).cloned();
         self.cluster.warnings = warnings.map(cluster_facts::warning_of).collect();
         self.diagnosis = diagnosis::diagnose(&self.report, &self.cluster);
     }
@@ -530,9 +533,11 @@ async fn probe(call: &CallContext, connection: &Connection, request: ProbeReques
     let node = request.node.clone();
     let probed = call.prober.probe(connection, request, call.on_phase.clone(), call.cancel.clone()).await?;
     if let Some(problem) = &probed.report.error {
-        return Err(node_problem::failure(format!("Probing node {node}"), problem)
-            .deleted(probed.deleted)
-            .leaving(probed.left_behind));
+        let mut failure = node_problem::failure(format!("Probing node {node}"), problem);
+        if problem.code == NOT_IN_ARCHIVE {
+            failure.cause = Cause::NoReport;
+        }
+        return Err(failure.deleted(probed.deleted).leaving(probed.left_behind));
     }
     Ok(probed)
 }

@@ -41,6 +41,8 @@ pub struct KubernetesFacts {
     pub live_pod_uids: Option<Vec<String>>,
     /// Node conditions about GPUs that are not in the healthy state: `type: reason, message`.
     pub gpu_conditions: Vec<String>,
+    /// Times at which these conditions last changed, by their type.
+    pub gpu_conditions_since: BTreeMap<String, Timestamp>,
 
     /// Time at which the API was read. The ages of pods and labels are relative to it.
     pub read_at: Option<Timestamp>,
@@ -250,6 +252,8 @@ pub struct NvidiaPod {
     pub created: Option<Timestamp>,
     /// Whether the pod is being deleted.
     pub deleting: bool,
+    /// Time at which the pod should be gone (`deletionTimestamp`: the time of the request and the grace period).
+    pub deletion_due: Option<Timestamp>,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
     /// Whether the condition `Ready` of the pod is true.

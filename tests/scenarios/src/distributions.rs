@@ -166,6 +166,38 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ..l40s_cluster()
             })
             .node(with_dra),
+        critical(
+            "node-with-dra-that-crashes",
+            "DRA without a device plugin. Its pod crashes, and its ResourceSlices remain.",
+        )
+        .must(finding("stack-broken-at-dra-driver").evidence(["CrashLoopBackOff", "40 restarts"]))
+        .must_not(["class:hardware"])
+        .cluster(KubernetesFacts {
+            gpu_dra: Some(true),
+            nvidia_pods: Some(vec![crashing_dra_driver()]),
+            ..l40s_cluster()
+        })
+        .node(with_dra),
+        warning("dra-that-crashes-beside-a-plugin", "The device plugin works, and the DRA driver crashes.")
+            .must(finding("stack-broken-at-dra-driver").severity(Warning).evidence(["CrashLoopBackOff"]))
+            .must_not(["severity:critical", "class:hardware"])
+            .cluster(KubernetesFacts {
+                nvidia_pods: Some(vec![plugin_pod(PLUGIN), crashing_dra_driver()]),
+                ..l40s_with_gpus(2)
+            })
+            .node(|| l40s(2)),
+        critical("plugin-pod-that-stays-terminating", "The pod of the plugin was deleted hours ago and still exists.")
+            .must(finding("stack-broken-at-plugin").evidence(["is being deleted"]))
+            .cluster(KubernetesFacts {
+                gpu_allocatable: Some(0),
+                nvidia_pods: Some(vec![NvidiaPod {
+                    deleting: true,
+                    deletion_due: Some(ago(hours(3))),
+                    ..plugin_pod(PLUGIN)
+                }]),
+                ..l40s_with_gpus(2)
+            })
+            .node(|| l40s(2).without_jobs()),
         healthy("node-without-a-plugin", "The GPUs are used without Kubernetes: no device plugin.")
             .must(finding("gpus-not-advertised").severity(Info))
             .must_not(["severity:warning", "inotify-limit-reached", "class:hardware"])
@@ -334,4 +366,14 @@ impl Node {
 fn node_warning(reason: &str) -> PodWarning {
     let message = "failed to garbage collect required amount of images".to_owned();
     PodWarning { reason: reason.to_owned(), message, count: 3, last: None }
+}
+
+fn crashing_dra_driver() -> NvidiaPod {
+    let mut pod = nvidia_pod("dra/gpu-kubelet-plugin-4x2k9", Component::DraDriver, "gpus", days(9));
+    pod.ready = false;
+    for container in &mut pod.containers {
+        (container.ready, container.restarts) = (false, 40);
+        (container.state.kind, container.state.reason) = (ContainerStateKind::Waiting, text("CrashLoopBackOff"));
+    }
+    pod
 }

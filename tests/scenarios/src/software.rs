@@ -1,11 +1,13 @@
 //! Scenarios of faults in driver, firmware, processes, containers and configuration, and of reports with few facts.
 
+use jiff::SignedDuration;
 use syringe_core::facts::Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::facts::container_view::{ContainerView, LibraryFile, MappedLibrary, ProcessLimits, SharedMemory};
 use syringe_core::facts::host::{Host, ServiceLog};
 use syringe_core::facts::host_levels::{DegradedArray, FileSystem, HostLevels, Level, Limits, Pressure};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
+use syringe_core::facts::kubernetes::node::PodWarning;
 use syringe_core::facts::nvidia_stack::StackProcess;
 use syringe_core::facts::processes::UnaccountedMemory;
 
@@ -88,13 +90,34 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["driver-version-mismatch"])
             .node(|| l40s(2).host(|host| host.driver.module_on_disk = text("570.133.20"))),
         warning("process-without-pod", "A process outside of all pods uses GPU memory.")
-            .must("process-outside-kubernetes")
+            .must(finding("process-outside-kubernetes").evidence(["allocated the same GPU to"]))
             .must_not(["class:hardware"])
             .node(|| {
                 let command = "/usr/bin/jupyter-notebook";
                 let mut stray = process(77_120, "jupyter-noteboo", command, 902_000, on_gpu(1, 9_812 * MIB));
                 (stray.uid, stray.user) = (Some(1007), text("kim"));
                 l40s(2).running(None, stray)
+            }),
+        healthy("processes-of-a-user-without-kubernetes", "One user runs jobs on a node whose cluster offers no GPUs.")
+            .must(finding("process-outside-kubernetes").severity(Info).evidence(["pid 77120", "pid 77121"]))
+            .must_not(ANY_WARNING)
+            .cluster(KubernetesFacts { gpu_plugin_in_cluster: Some(false), ..cluster("gpu-l40s-9") })
+            .node(|| {
+                [0, 1].into_iter().fold(l40s(2).without_jobs(), |node, gpu| {
+                    let mut job = process(77_120 + gpu, "python3", "python3 train.py", 902_000, on_gpu(gpu, 9_812 * MIB));
+                    (job.uid, job.user) = (Some(1007), text("alice"));
+                    node.running(None, job)
+                })
+            }),
+        healthy("modes-with-rules-of-their-own", "Persistence mode and GSP differ on one GPU: one finding for each.")
+            .must(finding("persistence-off").gpu(3))
+            .must(finding("gsp-firmware-differs").gpu(2))
+            .must_not(any_warning_and(["gpu-mode-differs-from-peers", "gpu-differs-from-peers"]))
+            .node(|| {
+                l40s(4)
+                    .inventory(3, |gpu| gpu.persistence_mode = Some(false))
+                    .inventory(2, |gpu| gpu.gsp_enabled = Some(false))
+                    .host(|host| host.daemons.persistenced = Some(true))
             }),
         warning("leftovers-of-one-pod", "Two processes of one deleted pod use GPU memory: one finding.")
             .must(finding("process-of-deleted-pod").evidence(["77120", "77121"]))
@@ -204,6 +227,76 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(ALARMS)
             .summary(["covers only the last"])
             .node(|| l40s(2).kernel_log_only_since(ago(minutes(11)))),
+        critical("xid-in-an-event-only", "An event of the node quotes an Xid that the kernel log no longer has.")
+            .must(finding("gpu-off-bus").gpu(1).evidence(["named by the event NvidiaXidError"]))
+            .must_not(["node-warnings"])
+            .cluster(KubernetesFacts {
+                warnings: vec![event("NvidiaXidError", 1, minutes(40), XID_79)],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2).kernel_log_only_since(ago(minutes(11)))),
+        healthy("xid-in-an-event-not-in-the-log", "An event quotes an Xid, and the kernel log of that time has none.")
+            .must(finding("node-warnings").evidence(["has no such line"]))
+            .must_not(ANY_WARNING)
+            .cluster(KubernetesFacts {
+                warnings: vec![event("NvidiaXidError", 1, minutes(40), XID_79)],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2)),
+        warning("three-reboots", "The node rebooted three times within an hour, and its kubelet lost the API server.")
+            .must(finding("node-reboots-repeatedly").evidence(["3 times"]))
+            .must(finding("node-ready-flaps").evidence(["40 times"]))
+            .must(finding("image-clean-up-fails").evidence(["120 times", "found 0 bytes"]))
+            .must_not(["node-warnings"])
+            .cluster(KubernetesFacts {
+                warnings: vec![
+                    event("Rebooted", 1, minutes(13), "boot id: 59100e1b"),
+                    event("Rebooted", 1, minutes(31), "boot id: fe2544c4"),
+                    event("Rebooted", 1, minutes(48), "boot id: c6407e62"),
+                    event("NodeNotReady", 40, minutes(5), "Node status is now: NodeNotReady"),
+                    event("NodeNotReady", 40, minutes(5), "Node status is now: NodeNotReady"),
+                    event("ImageGCFailed", 120, minutes(3), "Attempted to free 98 GB, but only found 0 bytes"),
+                ],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2)),
+        healthy("events-of-one-reboot", "One reboot and its usual events are no fault.")
+            .must_not(["node-reboots-repeatedly", "node-ready-flaps", "node-warnings"])
+            .cluster(KubernetesFacts {
+                warnings: vec![
+                    event("Rebooted", 1, minutes(13), "boot id: 59100e1b"),
+                    event("NodeNotReady", 2, minutes(20), "Node status is now: NodeNotReady"),
+                    event("CgroupV1", 1, minutes(13), "Cgroup v1 support is in maintenance mode"),
+                ],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2)),
+        warning("condition-of-this-boot", "A monitor reports a pending remap that NVML does not report, and another fault.")
+            .must(finding("kubernetes-gpu-condition").evidence(["GpuMemWatch"]))
+            .must(finding("kubernetes-gpu-condition-refuted").severity(Info).evidence(["NVML reports no pending remap"]))
+            .cluster(KubernetesFacts {
+                gpu_conditions: vec![
+                    "GpuMemWatch is True: GpuMemError, DCGM_FR_VOLATILE_DBE_DETECTED".to_owned(),
+                    "GpuRowRemapPending is True: RowRemapPending, GPU 1 row remap pending".to_owned(),
+                ],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2)),
+        healthy("condition-older-than-the-boot", "A condition about a lost GPU was set before the boot. The GPU responds.")
+            .must(finding("kubernetes-gpu-condition-refuted").evidence(["before the last boot"]))
+            .must_not(["kubernetes-gpu-condition", "node-maintenance-announced"])
+            .cluster(KubernetesFacts {
+                gpu_conditions: vec![format!("AcceleratedHardwareReady is False: NvidiaXID79Error, {XID_79}")],
+                gpu_conditions_since: [("AcceleratedHardwareReady".to_owned(), ago(hours(24 * 400)))].into(),
+                decisions: vec![Decision {
+                    owner: "EKS".to_owned(),
+                    signal: "condition AcceleratedHardwareReady is False".to_owned(),
+                    next: "EKS replaces or reboots the node".to_owned(),
+                    ..Decision::default()
+                }],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2)),
         unknown("not-readable", "ECC could not be read. No fault was found, but there may be one.")
             .must_not(["severity:warning"])
             .node(|| {
@@ -510,4 +603,11 @@ fn immutable(levels: &mut HostLevels) {
 /// Creates the problem of a section that NVML refused.
 fn without_permission() -> Problem {
     problem("NVML: Insufficient Permissions", "no_permission", "Run the probe privileged, as root.")
+}
+
+/// The line about GPU 1 of a node with two L40S.
+const XID_79: &str = "NVRM: Xid (PCI:0000:38:00): 79, GPU has fallen off the bus.";
+
+fn event(reason: &str, count: u32, age: SignedDuration, message: &str) -> PodWarning {
+    PodWarning { reason: reason.to_owned(), message: message.to_owned(), count, last: Some(ago(age)) }
 }

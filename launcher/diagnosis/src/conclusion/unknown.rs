@@ -4,7 +4,7 @@
 //! missing. If several sections have the same cause, they are one entry.
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
-use crate::input::node::Node;
+use crate::input::node::{Node, OF_NVML};
 use crate::input::optional_inputs::is_optional;
 use crate::rule::Unread;
 use syringe_core::facts::kubernetes::node::UnreadInput;
@@ -47,7 +47,10 @@ pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<SectionName> {
 /// Returns the facts that could not be read, and whether this excludes `healthy`. `unread`: facts that the rules need.
 pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut) -> (Vec<Unknown>, bool) {
     let mut entries: Vec<(Vec<SectionName>, Unknown)> = Vec::new();
-    for (section, problem) in node.report.sections.problems() {
+    // Advice about the driver of the host does not apply to GPUs that are passed through to virtual machines.
+    let of_driver = |section: &SectionName| OF_NVML.contains(section) || *section == SectionName::Processes;
+    let applies = |section: &SectionName| !(node.is_passed_through() && of_driver(section));
+    for (section, problem) in node.report.sections.problems().into_iter().filter(|(section, _)| applies(section)) {
         // The entry has separate fields for section and GPU.
         let gpu = problem.gpu.map(|gpu| format!("GPU {gpu}"));
         let is_named = problem.what == section.as_str()
@@ -66,6 +69,11 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
             Some((sections, _)) => sections.push(section),
             None => entries.push((vec![section], Unknown { section: String::new(), gpu: problem.gpu, why })),
         }
+    }
+    if node.is_passed_through() {
+        let why = "every GPU is bound to vfio-pci for virtual machines: the host has no driver for them, and only the virtual machines \
+             can read their state";
+        entries.push((vec![SectionName::Inventory], Unknown { why: why.to_owned(), ..Unknown::default() }));
     }
     // These entries are first, because the list is cut off at the end.
     let mut list: Vec<Unknown> = Vec::new();

@@ -18,6 +18,7 @@ pub(crate) mod order;
 pub(crate) mod platforms;
 pub(crate) mod pods_match;
 pub(crate) mod processes;
+pub(crate) mod quoted_lines;
 pub(crate) mod recovery;
 pub(crate) mod recurrence;
 pub(crate) mod runtimes;

@@ -1,5 +1,7 @@
 //! `is_ready`, `is_cordoned`, `conditions`, …: functions for the state of a node, with the age of each condition.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use schemars::JsonSchema;
@@ -20,8 +22,10 @@ const MAX_MESSAGE: usize = 600;
 /// node-problem-detector.
 const TRUE_IS_BAD: [&str; 6] =
     ["Pressure", "NetworkUnavailable", "Deadlock", "ReadonlyFilesystem", "Unhealthy", "Problem"];
-/// Ends of the names of conditions for which any status other than `True` means a problem.
-const FALSE_IS_BAD: [&str; 3] = ["Ready", "Healthy", "OK"];
+/// Ends of the names of conditions for which any status other than `True` means a problem, unless `Not` is before the end.
+const GOOD: [&str; 3] = ["Ready", "Healthy", "OK"];
+/// Ends of the names of conditions that name faults.
+const FAULTS_AT_END: [&str; 6] = ["Errors", "Error", "Issues", "Faults", "Problems", "Failures"];
 
 /// A condition of the node.
 #[omit(Option)]
@@ -87,8 +91,11 @@ pub fn unhealthy_gpu_conditions(node: &Node) -> impl Iterator<Item = &NodeCondit
             if let Some(known) = platform_signals::of_condition(&condition.type_) {
                 return condition.status == "Unknown" || known.is_fault(&condition.status);
             }
-            let healthy_when_true = ["Ready", "Healthy", "OK"].iter().any(|end| condition.type_.ends_with(end));
-            condition.status != if healthy_when_true { "True" } else { "False" }
+            match healthy_status(&condition.type_) {
+                Some(healthy) => condition.status != healthy,
+                // A check whose name does not show its healthy status. Its reason may show it.
+                None => condition.status != "False" && !names_health(condition),
+            }
         })
         .take(MAX_GPU_CONDITIONS)
 }
@@ -102,6 +109,39 @@ pub fn gpu_conditions(node: &Node) -> Vec<String> {
         format!("{name} is {status}: {reason}, {message}")
     };
     unhealthy_gpu_conditions(node).map(text).collect()
+}
+
+/// Returns the times at which the conditions of [`gpu_conditions`] last changed, by their type.
+pub fn gpu_conditions_since(node: &Node) -> BTreeMap<String, Timestamp> {
+    let since = |one: &NodeCondition| Some((clean(&one.type_, 80), one.last_transition_time.as_ref()?.0));
+    unhealthy_gpu_conditions(node).filter_map(since).collect()
+}
+
+/// Returns the healthy status of a condition, if its name shows it: `GpuReady` and `GpuNoXidErrors` should be `True`,
+/// `GpuNotReady` and `GpuUnhealthy` should be `False`.
+fn healthy_status(name: &str) -> Option<&'static str> {
+    let starts = |at: &usize| name.get(*at..).is_some_and(|rest| rest.starts_with(char::is_uppercase));
+    let good = GOOD.iter().find_map(|end| name.strip_suffix(end));
+    if let Some(before) = good {
+        return Some(if before.ends_with("Not") { "False" } else { "True" });
+    }
+    let of_faults = FAULTS_AT_END.iter().any(|end| name.ends_with(end));
+    let negated = ["No", "Without"].iter().flat_map(|word| name.match_indices(word)).any(|(at, word)| {
+        let after = at + word.len();
+        after == name.len() || starts(&after)
+    });
+    if of_faults && negated {
+        return Some("True");
+    }
+    (of_faults || TRUE_IS_BAD.iter().any(|word| name.contains(word))).then_some("False")
+}
+
+/// Returns whether the reason of a condition says that there is no fault: `NoXid`, `GpuCheckIsHealthy`, `DriverReady`.
+fn names_health(condition: &NodeCondition) -> bool {
+    let reason = condition.reason.as_deref().unwrap_or_default();
+    let good = GOOD.iter().find_map(|end| reason.strip_suffix(end));
+    let negated = |before: &str| ["Not", "IsNot"].iter().any(|word| before.ends_with(word));
+    denies(reason) || good.is_some_and(|before| !negated(before))
 }
 
 /// Returns whether the kubelet reports Ready. A node without the condition is not Ready.
@@ -146,12 +186,12 @@ pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
         if let Some(known) = platform_signals::of_condition(name) {
             return !known.is_about_gpus() && known.is_fault(status);
         }
-        let wanted_false = TRUE_IS_BAD.iter().any(|word| name.contains(word));
-        let wanted_true = !wanted_false && FALSE_IS_BAD.iter().any(|end| name.ends_with(end));
-        !of_gpus.iter().any(|text| text.starts_with(&format!("{name} is ")))
-            && (wanted_false && status == "True"
-                || wanted_true && status != "True"
-                || !wanted_false && !wanted_true && names_fault(condition))
+        let is_bad = match healthy_status(name) {
+            Some("True") => status != "True",
+            Some(_) => status == "True" && !names_health(condition),
+            None => names_fault(condition),
+        };
+        is_bad && !of_gpus.iter().any(|text| text.starts_with(&format!("{name} is ")))
     };
     reported(node).iter().filter(is_bad).take(MAX_CONDITIONS).map(condition_fact).collect()
 }
@@ -163,11 +203,12 @@ fn names_fault(condition: &NodeCondition) -> bool {
     const FAULTS: [&str; 8] = ["NotHealthy", "Unhealthy", "Fail", "Error", "Down", "Missing", "Degraded", "NotFound"];
     // The name of the condition is removed from the reason, for example from `SysLogsXIDErrorIsHealthy`.
     let reason = condition.reason.as_deref().unwrap_or_default().replace(&condition.type_, "");
-    // `NoErrors`, `HasNoFailedLinks`.
-    let denies = reason.starts_with("No") && !reason.starts_with("Not")
-        || reason.contains("HasNo")
-        || reason.contains("Without");
-    !denies && FAULTS.iter().any(|word| reason.contains(word))
+    !denies(&reason) && FAULTS.iter().any(|word| reason.contains(word))
+}
+
+/// Returns whether a reason denies a fault: `NoErrors`, `HasNoFailedLinks`.
+fn denies(reason: &str) -> bool {
+    reason.starts_with("No") && !reason.starts_with("Not") || reason.contains("HasNo") || reason.contains("Without")
 }
 
 /// Returns the name, status, reason, message and time of a condition.
@@ -219,6 +260,27 @@ mod tests {
                 {"type": "NetworkErrorCheck", "status": "True", "reason": reason}]}}))
             .expect("a node");
             assert_eq!(!unhealthy_conditions(&node).is_empty(), is_fault, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_negation_in_the_name_of_a_condition_changes_its_healthy_status() {
+        for (name, status, reason, is_fault) in [
+            ("GpuReady", "False", "DriverMissing", true),
+            ("GpuDriverNotReady", "False", "DriverReady", false),
+            ("GpuDriverNotReady", "True", "DriverMissing", true),
+            ("GPUNoXidErrors", "True", "NoXid", false),
+            ("GPUNoXidErrors", "False", "Xid79", true),
+            ("NvidiaUnhealthy", "False", "ok", false),
+            ("GpuIssues", "True", "GpuLost", true),
+            ("GpuNotFound", "True", "GpuNotFound", true),
+            ("GpuHardwareCheck", "True", "GpuHardwareCheckIsHealthy", false),
+            ("GpuHardwareCheck", "True", "GpuHardwareCheckIsNotHealthy", true),
+        ] {
+            let node: Node = serde_json::from_value(json!({"status": {"conditions": [
+                {"type": name, "status": status, "reason": reason}]}}))
+            .expect("a node");
+            assert_eq!(!gpu_conditions(&node).is_empty(), is_fault, "{name} {status} {reason}");
         }
     }
 

@@ -11,7 +11,9 @@ use crate::objects::gpu_operator_labels;
 use crate::objects::gpu_requests;
 use crate::objects::gpu_requests::{ResourceCounts, ResourceUse};
 use crate::objects::gpu_resource_names::{GPU_RESOURCE, count, gpu_count, gpu_resources};
-use crate::objects::node_conditions::{gpu_conditions, is_ready, ready_since, unhealthy_conditions};
+use crate::objects::node_conditions::{
+    gpu_conditions, gpu_conditions_since, is_ready, ready_since, unhealthy_conditions,
+};
 use crate::objects::node_labels::{self, label_number, replicas};
 use crate::objects::platform_signals;
 
@@ -128,6 +130,7 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
         instance_type: node.labels().get("node.kubernetes.io/instance-type").map(|name| clean(name, 63)),
         other_gpu_resources: offers_others(node),
         gpu_conditions: gpu_conditions(node),
+        gpu_conditions_since: gpu_conditions_since(node),
         ready: Some(is_ready(node)),
         ready_since: ready_since(node),
         os_image: info.map(|info| clean(&info.os_image, 120)),

@@ -69,6 +69,7 @@ fn facts(pod: &ListedPod, component: Component) -> NvidiaPod {
         message: given(clean_keeping_end(&status.message, MAX_MESSAGE)),
         created: metadata.creation_timestamp.and_then(Time::timestamp),
         deleting: metadata.deletion_timestamp.is_some(),
+        deletion_due: metadata.deletion_timestamp.and_then(Time::timestamp),
         runtime_class: given(spec.runtime_class_name.clone()),
         ready: ready.is_some_and(|condition| condition.status == "True"),
         ready_since: ready.and_then(|condition| condition.last_transition_time?.timestamp()),

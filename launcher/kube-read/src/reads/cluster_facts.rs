@@ -71,8 +71,7 @@ pub async fn add_from_api(
     }
     facts.daemon_sets = sets;
     // The verdict does not depend on these events.
-    let of_node = of_node.unwrap_or_default().into_iter().filter(|event| event.severity == "Warning");
-    facts.warnings = of_node.map(warning_of).collect();
+    facts.warnings = of_node.unwrap_or_default().into_iter().filter(is_telling).map(warning_of).collect();
     warnings.add_to(&mut facts);
     let mut unread = Vec::new();
     if !offers {
@@ -146,6 +145,13 @@ impl Warnings {
 
 async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<PodWarning>, Failure> {
     Ok(events::newest_warning(connection, namespace, pod).await?.map(warning_of))
+}
+
+/// Returns whether an event of a node is a warning. Kubernetes also reports the loss of the condition Ready and the start of the
+/// kubelet as `Normal`.
+pub fn is_telling(event: &events::NodeEvent) -> bool {
+    let kubelet_starts = event.reason == "Starting" && event.message.contains("kubelet");
+    event.severity == "Warning" || event.reason == "NodeNotReady" || kubelet_starts
 }
 
 /// Returns an event as a fact for the rules.

@@ -387,6 +387,7 @@ impl Search<'_> {
             | Cause::ActionSent
             | Cause::Refused
             | Cause::ImagePull
+            | Cause::NoReport
             | Cause::NoMethod { .. } => return None,
             // The node may not be responding.
             Cause::ExecUnanswered => return None,

@@ -39,6 +39,8 @@ pub(crate) enum BrokenComponent {
     Toolkit,
     Validator,
     Plugin,
+    /// The DRA driver of a node whose GPUs are advertised.
+    DraDriver,
 }
 
 impl<'a> Stack<'a> {
@@ -69,8 +71,11 @@ impl<'a> Stack<'a> {
 
     fn plugin(&self, node: &Node<'a>) -> Option<Broken<'a>> {
         let of = |component| pods::failing_pod(node, component);
-        let failing_pod =
-            of(Component::DevicePlugin).or_else(|| of(Component::DraDriver).filter(|_| !self.advertises_gpus));
+        let dra = || of(Component::DraDriver);
+        if let Some(failing_pod) = dra().filter(|_| self.advertises_gpus && of(Component::DevicePlugin).is_none()) {
+            return Some(broken(Stage::Plugin, BrokenComponent::DraDriver, failing_pod));
+        }
+        let failing_pod = of(Component::DevicePlugin).or_else(dra);
         if let Some(failing_pod) = failing_pod {
             return Some(match validated(&failing_pod) {
                 Some(stage) => broken(stage, BrokenComponent::Validator, failing_pod),

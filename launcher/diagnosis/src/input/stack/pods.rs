@@ -82,7 +82,17 @@ pub(crate) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<F
     if of(node, component).any(|pod| pod.ready) {
         return None;
     }
-    of(node, component).find_map(|pod| failing(node, pod))
+    of(node, component).find_map(|pod| failing(node, pod)).or_else(|| remaining(node, component))
+}
+
+/// Returns a pod that should be gone, if the component has no other pod: its DaemonSet creates no new one before.
+fn remaining<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
+    if of(node, component).next().is_some() {
+        return None;
+    }
+    let mut pods = node.kubernetes.nvidia_pods.iter().flatten();
+    let pod = pods.find(|pod| pod.component == component && pod.deleting && is_older(node, pod.deletion_due))?;
+    Some(FailingPod { pod, container: None })
 }
 
 /// Returns the pod if it should be ready by now.
@@ -143,6 +153,12 @@ impl FailingPod<'_> {
     pub(crate) fn description(&self) -> String {
         let Self { pod, container } = self;
         let pod_name = format!("pod {}", name(pod));
+        if let Some(due) = pod.deletion_due {
+            return format!(
+                "{pod_name} is being deleted, should be gone since {}, and still exists",
+                evidence::time(due)
+            );
+        }
         // The kubelet or a controller ended the pod as a whole: the state of its containers has no reason.
         let ended = pod.phase == "Failed" && pod.reason.is_some();
         let Some(container) = container.filter(|_| !ended) else {

@@ -53,11 +53,12 @@ rules! {
         reads "inventory.vbios_version, inventory.inforom, inventory.gsp_firmware_version, inventory.board_part_number";
     MODE: "gpu-mode-differs-from-peers" Info Driver DEBUG_DOC, "A mode differs from the other GPUs of the node",
         None "No action if the mode of {gpu} on {node} was set on purpose. Otherwise give {gpu} the mode of the other GPUs.",
-        means "An administrator can set the mode for each GPU: compute mode, ECC mode, MIG mode, persistence mode, virtualization.",
-        reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode, inventory.persistence_mode";
+        means "An administrator can set the mode for each GPU: compute mode, ECC mode, MIG mode, virtualization.",
+        reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode";
 }
 
-/// Fields that must be equal on all GPUs of one model, each with the rule that applies if the field differs.
+/// Fields that must be equal on all GPUs of one model, each with the rule that applies if the field differs. Fields that a rule
+/// of their own judges (persistence mode, GSP firmware, pending modes) are not compared.
 const EQUAL: &[(&str, Rule)] = &[
     ("inventory.memory_total_bytes", MEMORY),
     ("telemetry.power.limit_milliwatts", POWER_LIMIT),
@@ -71,7 +72,6 @@ const EQUAL: &[(&str, Rule)] = &[
     ("inventory.pci_subsystem_id", VERSION),
     ("inventory.virtualization_mode", MODE),
     ("inventory.mig_mode.current", MODE),
-    ("inventory.mig_mode.pending", MODE),
     ("inventory.name", DIFFERS),
     ("inventory.architecture", DIFFERS),
     ("inventory.brand", DIFFERS),
@@ -80,10 +80,7 @@ const EQUAL: &[(&str, Rule)] = &[
     ("inventory.cores", DIFFERS),
     ("inventory.bar1_total_bytes", DIFFERS),
     ("inventory.compute_mode", MODE),
-    ("inventory.persistence_mode", MODE),
-    ("inventory.gsp_enabled", DIFFERS),
     ("inventory.ecc_mode.current", MODE),
-    ("inventory.ecc_mode.pending", MODE),
     ("inventory.platform.chassis_serial", DIFFERS),
     ("inventory.platform.slot", DIFFERS),
     ("inventory.platform.tray", DIFFERS),
@@ -403,4 +400,23 @@ fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>, peers_have: bool) 
         if peers_have { "not read, but present on other GPUs" } else { "not in the report, and no reason is given" };
     let why = format!("{cause}: {}", crate::evidence::some(&names, NAMED));
     Some(Unread { fact: Unknown { gpu: Some(gpu), ..Unknown::new(section, why) }, decides: peers_have })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EQUAL;
+
+    /// Fields that a rule of their own judges.
+    const JUDGED: [&str; 4] = [
+        "inventory.persistence_mode",
+        "inventory.gsp_enabled",
+        "inventory.ecc_mode.pending",
+        "inventory.mig_mode.pending",
+    ];
+
+    #[test]
+    fn a_field_with_a_rule_of_its_own_is_not_compared_with_peers() {
+        let twice: Vec<&str> = EQUAL.iter().map(|(field, _)| *field).filter(|field| JUDGED.contains(field)).collect();
+        assert!(twice.is_empty(), "{twice:?} would give two findings about one value");
+    }
 }

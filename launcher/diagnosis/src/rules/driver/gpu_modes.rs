@@ -71,6 +71,9 @@ fn without_mps(node: &Node<'_>) -> Option<Draft> {
     is_fault.then(|| Draft::on_node(NO_MPS).with_evidence(line))
 }
 
+/// Action if the daemon is running: it sets the mode of a GPU only at its start.
+const SET_FOR_GPU: &str = "Set persistence mode of {gpu} on {node} (nvidia-smi -pm 1): nvidia-persistenced is running, and the other GPUs may have the mode.";
+
 fn without_persistence(node: &Node<'_>) -> Vec<Draft> {
     let daemon = node.host().and_then(|host| host.daemons.persistenced);
     let off = node
@@ -82,5 +85,11 @@ fn without_persistence(node: &Node<'_>) -> Vec<Draft> {
     } else {
         "persistence mode off"
     };
-    off.map(|gpu| Draft::on_gpu(PERSISTENCE, gpu).with_evidence(evidence)).collect()
+    let draft = |gpu| {
+        let draft = Draft::on_gpu(PERSISTENCE, gpu).with_evidence(evidence);
+        let is_running = daemon == Some(true);
+        let action = draft.action;
+        if is_running { draft.with_action(action, SET_FOR_GPU) } else { draft }
+    };
+    off.map(draft).collect()
 }

@@ -3,6 +3,7 @@
 //! If all GPUs of a node are missing, no rule about a single GPU applies. Therefore the number of GPUs is compared with
 //! the PCI bus (in `rules/gpu/unusable.rs`), the capacity, the labels, and the allocations of the kubelet.
 
+use super::conditions;
 use crate::evidence;
 use crate::input::instance_types::{self, InstanceType};
 use crate::input::layers;
@@ -75,6 +76,10 @@ rules! {
         Watch "Compare the condition, which another monitor set, with the other findings of {node}.",
         means "A monitor, such as node-problem-detector, set a condition of the node about a GPU problem.",
         reads "kubernetes.gpu_conditions";
+    REFUTED: "kubernetes-gpu-condition-refuted" Info Driver None, "A node condition about a GPU does not match the readings",
+        Watch "Let the monitor measure {node} again (restart its pod there), or reset the condition: {node} needs no repair because of it.",
+        means "A monitor set a condition about a GPU, and the readings of that GPU show that the fault no longer exists.",
+        reads "kubernetes.gpu_conditions, kubernetes.gpu_conditions_since, ecc, topology";
 }
 
 /// Maximum number of devices in one line of evidence.
@@ -84,7 +89,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = counts(node).into_iter().chain(offers(node)).collect();
     drafts.extend(kubelet(node));
     if !node.kubernetes.gpu_conditions.is_empty() {
-        let all: Vec<&str> = node.kubernetes.gpu_conditions.iter().map(String::as_str).collect();
+        let (refuted, all) = conditions::refuted(node);
+        drafts.extend((!refuted.is_empty()).then(|| Draft::on_node(REFUTED).with_all_evidence(refuted)));
+        if all.is_empty() {
+            return drafts;
+        }
         // If a monitor did not measure, it reports no fault. Its condition is shown only if there is no other
         // condition.
         let measured: Vec<&str> = all.iter().copied().filter(|text| !is_unmeasured(text)).collect();

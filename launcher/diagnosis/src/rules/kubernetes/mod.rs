@@ -1,6 +1,7 @@
 //! `GROUPS`: the rules about Kubernetes: advertised, allocated and used GPUs, the state of the node, NVIDIA's stack, logs of its pods.
 
 mod compute_domain;
+mod conditions;
 mod daemon_sets;
 mod gpus;
 mod killed_pods;

@@ -3,18 +3,25 @@
 //! A probe cannot run on most of these nodes. Therefore the findings quote all data of the API about the reason: the
 //! condition with its message, the Lease, the pods that do not start, the machine and the warnings.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::evidence;
 use crate::input::node::Node;
+use crate::input::quoted_lines::{is_covered, quoted_line};
 use crate::input::stack::pods;
 use crate::messages::phrases;
 use crate::messages::phrases::Part;
 use crate::messages::shapes;
 use crate::rule::{Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
 use syringe_core::facts::kubernetes::node::{PodWarning, StartingPod};
+use syringe_core::kernel_log::line::Parsed;
+use syringe_core::kernel_log::line_parser;
+use syringe_core::report::Section;
 use syringe_core::text::{clean, clean_keeping_end};
 
 rules! {
@@ -70,6 +77,25 @@ rules! {
     NOTICED: "node-warnings" Info Driver None, "Kubernetes reports warnings about the node",
         Watch "Read the messages: nothing else shows that they affect the GPUs of {node}.",
         means "In the last hours, the kubelet or a monitor reported warnings about a Ready node.",
+        reads "kubernetes.warnings";
+    KERNEL_LINE: "node-event-about-gpu" Warning Hardware None, "An event of the node quotes a kernel line about a GPU",
+        Watch "Read the kernel log of {node} at the time of the event: the event is a copy of a line there, and the log was not read.",
+        means "A monitor copied a line of the kernel about a GPU or the host into an event of the node, and no kernel log was read.",
+        reads "kubernetes.warnings, xid";
+    REBOOTS: "node-reboots-repeatedly" Warning Driver None, "The node rebooted several times within hours",
+        Watch "Find out why {node} reboots: read the end of the kernel log of each boot (journalctl -k -b -1, -b -2) and the hardware log (BMC). Do \
+            not start long jobs there.",
+        means "The kubelet reported several reboots of the node within six hours.",
+        reads "kubernetes.warnings";
+    FLAPS: "node-ready-flaps" Warning Driver None, "The node was not Ready several times within hours",
+        Watch "Find out why the kubelet of {node} stops reporting: read `journalctl -u kubelet` at the times of the events (container runtime, load, disk, network \
+            to the API server). After five minutes of each outage, Kubernetes evicts the pods.",
+        means "The condition Ready of the node was lost several times within six hours, and the node is Ready now.",
+        reads "kubernetes.warnings";
+    NO_SPACE_FREED: "image-clean-up-fails" Warning Driver None, "The kubelet cannot free disk space for images",
+        FixLimits "Free disk space on {node} where the images are (crictl images, files of no container, logs), or enlarge that file system: its use is above the \
+            threshold, and the kubelet finds no image that it may delete. DiskPressure and evictions follow.",
+        means "The clean-up of images by the kubelet failed again and again within six hours.",
         reads "kubernetes.warnings";
     PRESSURE: "node-under-pressure" Warning Driver None, "The node is short of disk space, memory or process IDs",
         FixLimits "On {node}, free the resource that the condition names. Until then, the kubelet evicts pods, deletes images and accepts few new pods.",
@@ -165,22 +191,91 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     // The finding about a node that is not Ready quotes all conditions.
     if node.kubernetes.ready != Some(false) {
         drafts.extend(others(node));
-        let noticed = warnings(node, |event| is_noticed(node, event));
+        let repeated: Vec<Draft> = repeated(node).collect();
+        let is_told = |event: &PodWarning| {
+            let of = |(reasons, rule, _): &(&[&str], Rule, u32)| {
+                reasons.contains(&event.reason.as_str()) && repeated.iter().any(|draft| draft.rule.id == rule.id)
+            };
+            REPEATED.iter().any(of)
+        };
+        let lines = warnings(node, |event| is_noticed(node, event) && is_unread_line(node, event));
+        drafts.extend((!lines.is_empty()).then(|| Draft::on_node(KERNEL_LINE).with_all_evidence(lines)));
+        // The findings about the kernel log are about the lines that an event quotes.
+        let noticed =
+            warnings(node, |event| is_noticed(node, event) && !is_told(event) && quoted_line(&event.message).is_none());
+        let absent = warnings(node, |event| is_noticed(node, event) && is_not_in_log(node, event));
+        let absent =
+            absent.into_iter().map(|line| format!("{line} (the kernel log covers this time, and has no such line)"));
+        let noticed: Vec<String> = noticed.into_iter().chain(absent).collect();
         drafts.extend((!noticed.is_empty()).then(|| Draft::on_node(NOTICED).with_all_evidence(noticed)));
+        drafts.extend(repeated);
     }
     drafts
+}
+
+/// Returns whether an event quotes a kernel line and no kernel log was read.
+fn is_unread_line(node: &Node<'_>, event: &PodWarning) -> bool {
+    node.kernel_log().is_none() && quoted_line(&event.message).is_some()
+}
+
+/// Returns whether an event quotes a kernel line that the log does not have, although it covers the time of the event.
+fn is_not_in_log(node: &Node<'_>, event: &PodWarning) -> bool {
+    let Some(Parsed::Event(line)) = quoted_line(&event.message).and_then(line_parser::parse) else { return false };
+    let is_same =
+        |known: &KernelEvent| (known.kind, known.code, &known.pci_address) == (line.kind, line.code, &line.pci);
+    is_covered(node.report, event)
+        && !Section::data_of(&node.report.sections.xid).is_some_and(|log| log.events.iter().any(is_same))
+}
+
+/// Events of a node with the rule about their number, and the number within [`NOTICED_FOR`] at which it applies. One reboot
+/// and one outage belong to maintenance, and a clean-up of images can find nothing to delete once.
+const REPEATED: [(&[&str], Rule, u32); 3] = [
+    (&["Rebooted"], REBOOTS, 3),
+    (&["NodeNotReady"], FLAPS, 3),
+    (&["ImageGCFailed", "FreeDiskSpaceFailed"], NO_SPACE_FREED, 10),
+];
+
+/// Returns the findings about events that repeat.
+fn repeated(node: &Node<'_>) -> impl Iterator<Item = Draft> {
+    REPEATED.into_iter().filter_map(|(reasons, rule, least)| {
+        let events = || {
+            let warnings = node.kubernetes.warnings.iter();
+            warnings.filter(|event| reasons.contains(&event.reason.as_str()) && is_recent(node, event))
+        };
+        // Several components can report the same outage in the same words. Each boot has its own message.
+        let distinct: BTreeMap<&str, u32> =
+            events().map(|event| (event.message.as_str(), event.count.max(1))).collect();
+        let count: u32 = distinct.values().sum();
+        let newest = events().max_by_key(|event| event.last)?;
+        let ago = evidence::ago(pods::time_of_api(node), newest.last)?;
+        let times = evidence::times(u64::from(count));
+        let line = format!("event {}: {times}, the last one {ago}: {}", newest.reason, clean(&newest.message, MESSAGE));
+        (count >= least).then(|| Draft::on_node(rule).with_evidence(line))
+    })
 }
 
 /// A warning about a Ready node is ignored if it is older than this.
 const NOTICED_FOR: SignedDuration = SignedDuration::from_hours(6);
 
-/// Reasons of warnings that occur at each start of a kubelet or node.
-const OF_STARTS: [&str; 2] = ["InvalidDiskCapacity", "Rebooted"];
+/// Reasons of warnings that the kubelet writes at each start, whatever the state of the node, and of changes of the node.
+const OF_STARTS: [&str; 7] = [
+    "Starting",
+    "InvalidDiskCapacity",
+    "Rebooted",
+    "NodeNotReady",
+    "CgroupV1",
+    "CheckLimitsForResolvConf",
+    "PossibleMemoryBackedVolumesOnDisk",
+];
 
 /// Returns whether a warning about a Ready node is shown.
 fn is_noticed(node: &Node<'_>, event: &PodWarning) -> bool {
+    is_recent(node, event) && !OF_STARTS.contains(&event.reason.as_str())
+}
+
+fn is_recent(node: &Node<'_>, event: &PodWarning) -> bool {
     let age = pods::time_of_api(node).zip(event.last).map(|(now, last)| now.duration_since(last));
-    age.is_none_or(|age| age < NOTICED_FOR) && !OF_STARTS.contains(&event.reason.as_str())
+    age.is_none_or(|age| age < NOTICED_FOR)
 }
 
 /// Returns the findings about the conditions of a Ready node.
@@ -412,7 +507,13 @@ fn machine_line(machine: &MachineFacts) -> String {
 fn warnings(node: &Node<'_>, is_shown: impl Fn(&PodWarning) -> bool) -> Vec<String> {
     let mut told: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
-    for event in node.kubernetes.warnings.iter().filter(|event| is_shown(event)) {
+    // The condition Ready shows that the node is not Ready. Starts of the kubelet are no warnings.
+    let shown = node
+        .kubernetes
+        .warnings
+        .iter()
+        .filter(|event| !["NodeNotReady", "Starting"].contains(&event.reason.as_str()) && is_shown(event));
+    for event in shown {
         if told.contains(&event.reason.as_str()) || lines.len() == NAMED {
             continue;
         }

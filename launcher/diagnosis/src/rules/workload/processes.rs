@@ -3,6 +3,8 @@
 //! State D alone is not a fault, because a process in a driver call can be in this state for a moment. A process is
 //! stuck if the kernel reports it as blocked, or if its GPU is lost.
 
+use std::collections::BTreeSet;
+
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
 use crate::input::pods_match::matching_fails;
@@ -13,6 +15,7 @@ use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::processes::{GpuProcess, Processes};
+use syringe_core::gpu_names::GpuNames;
 
 rules! {
     STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
@@ -281,11 +284,42 @@ fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft
         (None, _) => {
             let kubernetes = node.kubernetes.node.is_some() || node.kubelet().is_some();
             let user = process.user.as_deref().map(|user| format!("user {}", evidence::data(user)));
-            kubernetes
-                .then(|| draft(NO_POD, process).with_evidence("its cgroup belongs to no pod").with_all_evidence(user))
+            kubernetes.then(|| {
+                let draft =
+                    draft(NO_POD, process).with_evidence("its cgroup belongs to no pod").with_all_evidence(user);
+                beside_pods(node, process, draft)
+            })
         }
     }
 }
+
+/// Start of the evidence about pods to which a GPU of a process outside of pods is allocated.
+const SHARES: &str = "the kubelet has allocated the same GPU to ";
+
+/// Adds what a process outside of pods means for pods: its GPU is allocated to one, or Kubernetes gives out no GPU of the node.
+fn beside_pods(node: &Node<'_>, process: &GpuProcess, draft: Draft) -> Draft {
+    let allocations = node.kubelet().map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default();
+    let holders = process.uses.iter().flat_map(|usage| {
+        let names = GpuNames::from_report(node.report, Some(usage.gpu), None);
+        allocations.iter().filter(move |allocation| names.match_allocation(allocation))
+    });
+    let holders: BTreeSet<String> = holders
+        .map(|allocation| node.pod_name(&allocation.pod_uid).unwrap_or_else(|| evidence::data(&allocation.holder())))
+        .collect();
+    if !holders.is_empty() {
+        let pods = holders.into_iter().collect::<Vec<_>>().join(", ");
+        return draft.with_evidence(format!("{SHARES}{pods}")).with_action(ActionCode::Watch, SHARED_WITH_POD);
+    }
+    if node.kubernetes.advertises_no_gpus() && node.kubernetes.gpu_plugin_in_cluster == Some(false) {
+        return draft.with_severity(Severity::Info).with_action(ActionCode::None, USED_OUTSIDE);
+    }
+    draft
+}
+
+const SHARED_WITH_POD: &str = "End the process on {node}, or move the pod in the evidence to another node: both use the same GPU, and the pod does not \
+     have the memory that Kubernetes gave it.";
+const USED_OUTSIDE: &str =
+    "No action if the GPUs of {node} are used outside of Kubernetes: no node of the cluster offers GPUs to pods.";
 
 fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
     let shared = node.host().is_some_and(|host| host.daemons.mps == Some(true));

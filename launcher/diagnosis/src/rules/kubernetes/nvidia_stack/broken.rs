@@ -6,9 +6,11 @@ use crate::input::stack::pods::{FailingPod, delete_command};
 use crate::input::stack::{Broken, BrokenComponent};
 use crate::messages::phrases::{self, Part, Phrase};
 use crate::rule::{Draft, Rule};
-use crate::rules::kubernetes::nvidia_stack::rules::{BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR};
+use crate::rules::kubernetes::nvidia_stack::rules::{
+    BROKEN_DRA, BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR,
+};
 use crate::rules::kubernetes::stack_log;
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 
 fn rule_of(component: BrokenComponent) -> Rule {
     match component {
@@ -16,12 +18,15 @@ fn rule_of(component: BrokenComponent) -> Rule {
         BrokenComponent::Toolkit => BROKEN_TOOLKIT,
         BrokenComponent::Validator => BROKEN_VALIDATOR,
         BrokenComponent::Plugin => BROKEN_PLUGIN,
+        BrokenComponent::DraDriver => BROKEN_DRA,
     }
 }
 
 /// Creates the finding. `unavailable`: evidence that pods cannot get the GPUs.
 pub(super) fn draft(node: &Node<'_>, broken: &Broken<'_>, unavailable: Vec<String>) -> Draft {
-    let only_warns = unavailable.is_empty() && node.stack.advertises_gpus;
+    // Without a device plugin, the DRA driver prepares every claim for a GPU. Its ResourceSlices stay when it fails.
+    let dra_alone = broken.component == BrokenComponent::DraDriver && node.kubernetes.gpu_capacity.unwrap_or(0) == 0;
+    let only_warns = unavailable.is_empty() && node.stack.advertises_gpus && !dra_alone;
     let severity = if only_warns { Severity::Warning } else { Severity::Critical };
     let draft = Draft::on_node(rule_of(broken.component)).with_severity(severity);
     explain(node, broken, draft).with_all_evidence(unavailable)
@@ -31,6 +36,25 @@ pub(super) fn draft(node: &Node<'_>, broken: &Broken<'_>, unavailable: Vec<Strin
 pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Draft {
     let failing_pod = &broken.failing_pod;
     let draft = draft.with_evidence(broken.description.clone()).with_all_evidence(failing_pod.warning());
+    if failing_pod.pod.deleting {
+        let reason =
+            "its pod stays in Terminating, and its DaemonSet creates no other one before it is gone".to_owned();
+        let action = format!(
+            "Find out why the kubelet of {{node}} does not end the pod (`journalctl -u kubelet`: a process that no signal ends, a volume). If none of \
+             its containers runs any more: {} --force --grace-period=0.",
+            delete_command(failing_pod.pod)
+        );
+        return Draft { reason: Some(reason), ..draft }.with_action(ActionCode::UpdateSoftware, action);
+    }
+    if broken.component == BrokenComponent::Plugin
+        && failing_pod.pod.ready
+        && kubelet_restarted_after(node, failing_pod)
+    {
+        let reason =
+            "the kubelet restarted after the plugin started, and the plugin has not registered again".to_owned();
+        let action = format!("Start the plugin on {{node}} again: {}.", delete_command(failing_pod.pod));
+        return Draft { reason: Some(reason), ..draft }.with_action(ActionCode::RestartPod, action);
+    }
     // A pod that the kubelet evicted has no log; the message of the pod has the reason.
     if let Some((phrase, message)) = eviction(failing_pod) {
         let reason = format!("the kubelet evicted its pod: {}", phrase.meaning(message));
@@ -55,6 +79,16 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
     };
     draft.with_action(action, format!("{text}{} Then: {}.", log_command(failing_pod), delete_command(failing_pod.pod)))
 }
+
+/// Returns whether an event shows that the kubelet started after the container. A plugin registers with the kubelet at its start.
+fn kubelet_restarted_after(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> bool {
+    let Some(since) = failing_pod.container.and_then(|container| container.state.since) else { return false };
+    let mut starts = node.kubernetes.warnings.iter().filter(|event| event.reason == KUBELET_STARTS);
+    starts.any(|event| event.last.is_some_and(|last| last > since))
+}
+
+/// Reason of the event with which the kubelet reports its start.
+const KUBELET_STARTS: &str = "Starting";
 
 /// Returns the message with which the kubelet evicted the pod, and its meaning.
 fn eviction<'p>(failing_pod: &FailingPod<'p>) -> Option<(&'static Phrase, &'p str)> {

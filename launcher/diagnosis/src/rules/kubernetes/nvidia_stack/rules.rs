@@ -23,6 +23,11 @@ rules! {
         means "The device plugin or the kubelet plugin of the DRA driver fails, or runs without effect: the node has \
             working GPUs that no pod can get.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity, kubernetes.gpu_dra, inventory.gpus";
+    BROKEN_DRA: "stack-broken-at-dra-driver" Critical Driver PLUGIN_DOC, "The pod of the DRA driver does not work",
+        UpdateSoftware "Read the log of the DRA driver's pod on {node}.",
+        means "A container of NVIDIA's DRA driver fails. Its ResourceSlices remain, so pods with claims are still scheduled to the node, \
+            but their claims (GPUs, compute domains) are not prepared there.",
+        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_dra";
     NO_MIG_DEVICES: "stack-without-mig-devices" Critical Driver MIG_DOC, "MIG is on, and no GPU has a MIG device to offer",
         UpdateSoftware "Create the MIG devices of {node}: set the label nvidia.com/mig.config to a layout (MIG manager), or run \
             nvidia-smi mig -cgi, or disable MIG. The device plugin works and has nothing to offer.",

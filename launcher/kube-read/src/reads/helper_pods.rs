@@ -1,4 +1,5 @@
-//! `of_scheduling`: finds failing pods of the scheduler of a waiting pod, and pods that a scheduler created for it.
+//! `of_scheduling`: finds failing pods of the scheduler or queue of a waiting pod, and pods that a scheduler created for it.
+//! `of_node`: finds failing pods of a network plugin, CSI driver or DRA driver on the node of a pod that does not start.
 //! `ended_near`: finds device plugins that ended while the kubelet admitted a pod.
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 use crate::client::connection::Connection;
 use crate::client::pagination::{self, Query};
 use crate::objects::api_objects::pod::Pod as ListedPod;
+use crate::objects::nvidia_pod_facts;
 use crate::reads::peers::{self, Peer};
 
 /// Maximum number of pods in the result.
@@ -40,15 +42,17 @@ const FAILED_CALLS: [&str; 7] = [
 /// Returns the failing pods that the placement of a waiting pod depends on: pods of its scheduler if the scheduler is
 /// silent or reports a failed call, and pods with a label that only a scheduler sets.
 pub(crate) async fn of_scheduling(connection: &Connection, object: &Pod, facts: &PodFacts) -> Vec<Peer> {
-    if facts.phase != "Pending" || facts.node.is_some() || !facts.scheduling_gates.is_empty() {
+    if facts.phase != "Pending" || facts.node.is_some() {
         return Vec::new();
     }
+    // The pods of a controller begin with the first part of the domain of its gate: `kueue.x-k8s.io/admission`.
+    let controller = facts.scheduling_gates.iter().find_map(|gate| gate.split(['.', '/']).next());
     let labels: Vec<(&str, &String)> =
         OF_HELPERS.iter().filter_map(|label| Some((*label, object.labels().get(*label)?))).collect();
     let warning = facts.events.iter().rev().find(|event| event.warning).map(|event| &event.message);
     let message = facts.message.as_ref().or(warning);
-    let asks_scheduler = message.is_none_or(|message| is_failed_call(message));
-    if labels.is_empty() && !asks_scheduler {
+    let asks_scheduler = controller.is_none() && message.is_none_or(|message| is_failed_call(message));
+    if labels.is_empty() && controller.is_none() && !asks_scheduler {
         return Vec::new();
     }
     let scheduler = match facts.scheduler.as_deref() {
@@ -59,6 +63,8 @@ pub(crate) async fn of_scheduling(connection: &Connection, object: &Pod, facts: 
         let has = |(label, value): &(&str, &String)| pod.metadata.labels.get(*label) == Some(*value);
         let role = if labels.iter().any(has) {
             "a scheduler created it for the pod".to_owned()
+        } else if let Some(controller) = controller.filter(|name| is_start(name, &pod.metadata.name)) {
+            format!("it is a pod of {controller}, whose gate the pod has")
         } else {
             (asks_scheduler && is_of_scheduler(&pod, scheduler))
                 .then(|| format!("it is a pod of the scheduler {scheduler}"))?
@@ -87,6 +93,66 @@ fn is_of_scheduler(pod: &ListedPod, scheduler: &str) -> bool {
     let is_named = name == scheduler || name.strip_prefix(scheduler).is_some_and(|rest| rest.starts_with('-'));
     is_named
         || OF_SCHEDULERS.iter().any(|label| pod.metadata.labels.get(*label).is_some_and(|value| value == scheduler))
+}
+
+/// Returns whether a name is the start of the name of a pod, or the whole name.
+fn is_start(start: &str, pod: &str) -> bool {
+    pod.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Texts before the name of a component of the node in messages of the kubelet and of plugins.
+const BEFORE_COMPONENTS: [&str; 3] = ["driver name ", "plugin type=\"", "DRA driver "];
+
+/// Returns the failing DaemonSet pods on the node that the messages of a pod that does not start name.
+pub(crate) async fn of_node(connection: &Connection, facts: &PodFacts) -> Vec<Peer> {
+    let Some(node) = facts.node.as_deref().filter(|_| facts.phase == "Pending") else { return Vec::new() };
+    let warnings = facts.events.iter().filter(|event| event.warning);
+    let names: Vec<String> = warnings.flat_map(|event| components(&event.message)).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let query = Query {
+        what: &format!("Listing the pods of {node}"),
+        path: "/api/v1/pods",
+        labels: None,
+        fields: Some(&format!("spec.nodeName={node}")),
+    };
+    let list = pagination::fold(connection, &query, Vec::new, |kept: &mut Vec<Peer>, pod: ListedPod| {
+        let is_daemon = pod.metadata.owner_references.iter().any(|owner| owner.kind == "DaemonSet");
+        let is_named = names.iter().any(|name| provides(&pod, name));
+        let here = pod.spec.node_name == node && is_daemon && is_named;
+        if here && kept.len() < MAX_PODS && peers::trouble(&pod, None, false).is_some() {
+            let role = format!("it provides the component of {node} that a message names");
+            kept.push(Peer { pod, role, ended: None });
+        }
+    });
+    timeout(TIME, list).await.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// Returns the components that a message names: CSI and DRA drivers, network plugins, and sockets of services.
+fn components(message: &str) -> Vec<String> {
+    let is_end = |one: char| !(one.is_ascii_alphanumeric() || ".-_".contains(one));
+    let after = BEFORE_COMPONENTS.iter().filter_map(|start| message.split_once(start)?.1.split(is_end).next());
+    let sockets = message.split(|one: char| one.is_whitespace() || "\":,".contains(one));
+    let sockets = sockets.filter(|word| word.ends_with(".sock")).filter_map(|path| path.rsplit('/').next());
+    let mut names: Vec<String> =
+        after.chain(sockets).map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect();
+    names.retain(|name| name.len() > 2);
+    names.dedup();
+    names
+}
+
+/// Returns whether a pod belongs to a component. The name of the pod contains the first part of the name of a plugin
+/// (`cilium-cni`) or driver (`fsx.csi.aws.com`); NVIDIA's DRA driver is known by its containers.
+fn provides(pod: &ListedPod, component: &str) -> bool {
+    if component.ends_with(".nvidia.com") {
+        return nvidia_pod_facts::any_pod(pod).component == Component::DraDriver;
+    }
+    let is_csi = component.contains(".csi.") || component.starts_with("csi.");
+    let mut parts = component.split(['.', '-', '_']).filter(|part| part.len() > 2 && *part != "csi");
+    let Some(first) = parts.next() else { return false };
+    let name = &pod.metadata.name;
+    name.split('-').any(|part| part == first) && (!is_csi || name.contains("csi"))
 }
 
 /// Returns the device plugins of a node of which a container ended near the time at which the kubelet refused a pod,
@@ -130,6 +196,26 @@ mod tests {
         assert!(is_of_scheduler(&pod("hami-scheduler-6d9", "x"), "hami-scheduler"));
         assert!(is_of_scheduler(&pod("vc-1", "volcano-scheduler"), "volcano-scheduler"));
         assert!(!is_of_scheduler(&pod("hami-schedulers", "hami"), "hami-scheduler"));
+    }
+
+    #[test]
+    fn a_message_names_the_component_of_the_node() {
+        for (message, pod, is_its) in [
+            ("driver name fsx.csi.aws.com not found in the list of registered CSI drivers", "fsx-csi-node-x", true),
+            ("driver name fsx.csi.aws.com not found in the list of registered CSI drivers", "fsx-exporter-x", false),
+            ("plugin type=\"cilium-cni\" failed (add): unable to connect to Cilium agent", "cilium-x", true),
+            (
+                "plugin type=\"multus-shim\" failed (add): dial unix /host/run/multus/multus.sock: refused",
+                "kube-multus-ds-x",
+                true,
+            ),
+            ("plugin type=\"cilium-cni\" failed (add)", "kube-proxy-x", false),
+            ("Back-off pulling image \"x\"", "x-csi", false),
+        ] {
+            let listed: ListedPod = serde_json::from_value(json!({"metadata": {"name": pod}})).expect("a pod");
+            let found = components(message).iter().any(|name| provides(&listed, name));
+            assert_eq!(found, is_its, "{message}: {pod}");
+        }
     }
 
     #[test]

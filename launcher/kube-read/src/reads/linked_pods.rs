@@ -87,7 +87,8 @@ pub async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
     let named = async { timeout(TIME, join_all(named)).await.unwrap_or_default() };
     let peers = peers::of_pod(connection, object, facts);
     let helpers = helper_pods::of_scheduling(connection, object, facts);
-    let (named, peers, helpers) = tokio::join!(named, peers, helpers);
+    let of_node = helper_pods::of_node(connection, facts);
+    let (named, peers, helpers, of_node) = tokio::join!(named, peers, helpers, of_node);
     let named = named.into_iter().flatten().map(|pod| (pod, "a message of the pod names it".to_owned()));
     let facts_of = |(pod, role): (ListedPod, String)| {
         let node = Some(pod.spec.node_name.clone()).filter(|node| !node.is_empty());
@@ -96,7 +97,7 @@ pub async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFacts) -> 
         (facts, node, role)
     };
     let mut all: Vec<(NvidiaPod, Option<String>, String)> = named.map(facts_of).collect();
-    for peer in peers.into_iter().chain(helpers) {
+    for peer in peers.into_iter().chain(helpers).chain(of_node) {
         let (mut pod, node, role) = facts_of((peer.pod, peer.role));
         if let Some(ended) = peer.ended {
             at_its_end(&mut pod, ended);

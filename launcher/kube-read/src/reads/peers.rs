@@ -46,7 +46,7 @@ const GROUPS: [&[&str]; 12] = [
 ];
 
 /// Phrases, in lower case, in messages about another host that was not found or did not respond.
-const CONNECTIONS: [&str; 18] = [
+const CONNECTIONS: [&str; 19] = [
     "could not resolve",
     "couldn't resolve",
     "name or service not known",
@@ -64,7 +64,8 @@ const CONNECTIONS: [&str; 18] = [
     "failed to connect",
     "rendezvous",
     "timed out while waiting",
-    "waiting for the head",
+    "waiting for ",
+    "no healthy endpoints",
 ];
 
 /// A pod that may be the reason for the end of another pod.

@@ -101,7 +101,7 @@ fn only_waits(told: &Told) -> bool {
 
 /// Starts of sentences that advise to look for the pod or service that failed, each with the sentence that is left once it
 /// is found.
-const SEARCHES: [(&str, &str); 9] = [
+const SEARCHES: [(&str, &str); 12] = [
     ("Look for the rank", ""),
     (ONLY_WAITED, ""),
     ("Look at the process, rank, node or service", ""),
@@ -110,6 +110,9 @@ const SEARCHES: [(&str, &str); 9] = [
     ("The scheduler's message gives the reason", ""),
     ("The details of each GPU node are below", ""),
     ("Check that a scheduler with the name", ""),
+    ("Check the CSI driver's pod", ""),
+    ("Check the cilium pod", ""),
+    ("Check that the kubelet plugin of the DRA driver", ""),
     ("Check the pod of the device plugin", "Then recreate the pod. "),
 ];
 

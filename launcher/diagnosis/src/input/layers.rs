@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::evidence;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::topology::GpuTopology;
+use syringe_core::gpu_names::without_share;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::Status;
 use syringe_core::section_name::SectionName;
@@ -225,7 +226,7 @@ fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k
 
 /// Returns the name of a device of CDI or of a device plugin, if the device is from NVIDIA: a UUID, an index, `nvidia3`.
 fn device_name(device: &str) -> Option<String> {
-    let device = device.split("::").next().unwrap_or(device);
+    let device = without_share(device);
     let is_index =
         |text: &str| text.split(':').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
     if device.starts_with("GPU-") || device.starts_with("MIG-") {

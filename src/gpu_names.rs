@@ -39,7 +39,7 @@ impl<'a> GpuNames<'a> {
     /// Returns whether a device is this GPU or a part of it. `claimed`: whether a DRA driver named the device. Such a
     /// name (`gpu-3`, `gpu-3-mig-…`) contains the minor number or, in some versions, the index of the GPU.
     fn match_device(&self, device: &str, claimed: bool) -> bool {
-        let device = device.split("::").next().unwrap_or_default();
+        let device = without_share(device);
         let named = |prefix: &str, number: Option<u32>, separator: char| {
             let rest = number.and_then(|number| device.strip_prefix(prefix)?.strip_prefix(&number.to_string()));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
@@ -49,6 +49,24 @@ impl<'a> GpuNames<'a> {
             || named("nvidia", self.minor.or(self.index), '/')
             || (claimed && (named("gpu-", self.minor, '-') || named("gpu-", self.index, '-')))
     }
+}
+
+/// Length of a UUID in NVIDIA's form: `GPU-` or `MIG-` and 36 characters.
+const UUID_LENGTH: usize = 40;
+
+/// Returns the name of a GPU or MIG device in the name of a device, without what the device plugin added for a share of it:
+/// `GPU-…::3` (NVIDIA), `GPU-…-_-3` (gpushare), `GPU-…-3`.
+pub fn without_share(device: &str) -> &str {
+    let is_uuid = |text: &&str| {
+        let digits = text.strip_prefix("GPU-").or_else(|| text.strip_prefix("MIG-")).unwrap_or_default();
+        !digits.is_empty()
+            && digits.char_indices().all(|(at, one)| match at {
+                8 | 13 | 18 | 23 => one == '-',
+                _ => one.is_ascii_hexdigit(),
+            })
+    };
+    let uuid = device.get(..UUID_LENGTH).filter(is_uuid);
+    uuid.unwrap_or_else(|| device.split("::").next().unwrap_or(device))
 }
 
 /// Returns PCI address, index and UUID of every GPU in the inventory. They are used to find the GPU of a kernel event.
@@ -61,6 +79,15 @@ pub fn gpu_addresses(report: &Report) -> Vec<(PciAddress, u32, Option<String>)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_has_the_name_of_its_gpu() {
+        let gpu = "GPU-0ef073d2-8b0d-4220-a630-44b3db6f98bb";
+        for share in ["", "::3", "-_-0", "-12", "/1"] {
+            assert_eq!(without_share(&format!("{gpu}{share}")), gpu);
+        }
+        assert_eq!((without_share("GPU-a::3"), without_share("nvidia0/vgpu3")), ("GPU-a", "nvidia0/vgpu3"));
+    }
 
     #[test]
     fn a_gpu_matches_all_its_names_in_device_plugins() {

@@ -550,7 +550,8 @@ async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mu
         }
     }
     for change in &mut shortage.changes {
-        let Some(node) = change.strip_prefix("uncordon ").map(|rest| rest.split([',', ' ']).next().unwrap_or_default())
+        let Some(node) =
+            change.split_once("uncordon ").map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default())
         else {
             continue;
         };

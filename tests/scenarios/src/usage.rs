@@ -116,6 +116,24 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 "0x1 (GPU Reset Required) to 0x0 (None)",
             )
         }),
+        healthy(
+            "gpus-of-another-vendors-resource",
+            "A device plugin of another vendor offers shares of the GPUs under its own name.",
+        )
+        .must_not(["gpus-not-advertised", "device-plugin-stale"])
+        .cluster(KubernetesFacts { gpu_plugin_in_cluster: Some(false), ..cluster("gpu-l40s-9") })
+        .node(|| {
+            let node = l40s(2).idle();
+            let shares = node.gpu_uuids().into_iter().flat_map(|uuid| (0..4).map(move |at| format!("{uuid}-_-{at}")));
+            let shares: Vec<String> = shares.collect();
+            node.kubelet(|kubelet| {
+                kubelet.allocations.clear();
+                kubelet.registered.truncate(1);
+                kubelet.registered.iter_mut().for_each(|one| {
+                    (one.resource, one.devices) = ("aliyun.com/gpu-mem".to_owned(), shares.clone());
+                });
+            })
+        }),
         warning("plugin-label-false", "A label turns the device plugin off on the node, which still counts its GPUs.")
             .must(
                 finding("gpus-not-advertised")

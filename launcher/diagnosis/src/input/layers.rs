@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::evidence;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::topology::GpuTopology;
+use syringe_core::gpu_names::without_share;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::Status;
 use syringe_core::section_name::SectionName;
@@ -223,21 +224,9 @@ fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k
     things
 }
 
-/// Length of a UUID with its prefix: `GPU-5b…`.
-const UUID: usize = 40;
-
-/// Returns the UUID with which the id of a device begins. Plugins append the number of the replica in their own way:
-/// `GPU-5b…::3`, `GPU-5b…-_-3`. Returns the whole id if it does not begin with a UUID.
-pub(crate) fn uuid_of(device: &str) -> &str {
-    let begins = device.starts_with("GPU-") || device.starts_with("MIG-");
-    let is_whole = |uuid: &&str| uuid.matches('-').count() == 5;
-    let uuid = device.get(..UUID).filter(|_| begins).filter(is_whole);
-    uuid.unwrap_or_else(|| device.split("::").next().unwrap_or(device))
-}
-
 /// Returns the name of a device of CDI or of a device plugin, if the device is from NVIDIA: a UUID, an index, `nvidia3`.
 fn device_name(device: &str) -> Option<String> {
-    let device = uuid_of(device);
+    let device = without_share(device);
     let is_index =
         |text: &str| text.split(':').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
     if device.starts_with("GPU-") || device.starts_with("MIG-") {

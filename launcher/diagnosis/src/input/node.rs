@@ -25,6 +25,7 @@ use syringe_core::facts::mig::{GpuMig, Mig};
 use syringe_core::facts::processes::Processes;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
+use syringe_core::gpu_names::without_share;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Extent, Problem, Report, Section, Source, Status};
 use syringe_core::section_name::SectionName;
@@ -139,6 +140,23 @@ impl<'a> Node<'a> {
             && of_type.is_none()
             && cluster.nvidia_pods.as_ref().is_some_and(Vec::is_empty)
             && cluster.gpu_conditions.is_empty()
+    }
+
+    /// Returns whether the node advertises GPUs under names other than those of NVIDIA: a known name, or a resource whose
+    /// devices in the kubelet are GPUs that NVML lists.
+    pub(crate) fn offers_other_resources(&self) -> bool {
+        let is_listed = |device: &String| {
+            let name = without_share(device);
+            self.answering().any(|gpu| gpu.uuid.as_deref() == Some(name))
+        };
+        let registered = self.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
+        let mut others = registered.filter(|one| !one.resource.starts_with("nvidia.com/"));
+        self.kubernetes.other_gpu_resources || others.any(|one| one.devices.iter().any(is_listed))
+    }
+
+    /// Returns whether Kubernetes has read the node, and the node advertises no GPU.
+    pub(crate) fn advertises_no_gpus(&self) -> bool {
+        self.kubernetes.advertises_no_gpus() && !self.offers_other_resources()
     }
 
     pub(crate) fn kernel_log(&self) -> Option<&'a KernelLog> {

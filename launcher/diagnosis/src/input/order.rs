@@ -253,6 +253,7 @@ mod tests {
         ("kubernetes/lifecycle: created", "age"),
         ("kubernetes/lifecycle: since", "age"),
         ("kubernetes/node: created", "age"),
+        ("kubernetes/node: deletion_due", "a pod of the stack that stays in Terminating"),
         ("kubernetes/node: last", "age of a warning"),
         ("kubernetes/node: lease_renewed", "age"),
         ("kubernetes/node: read_at", "the present"),

@@ -48,7 +48,7 @@ impl<'a> Stack<'a> {
         let cluster = node.kubernetes;
         let plain = cluster.gpu_capacity.is_some_and(|count| count > 0) && cluster.gpu_allocatable != Some(0);
         let mut stack = Self {
-            advertises_gpus: plain || cluster.other_gpu_resources || cluster.gpu_dra == Some(true),
+            advertises_gpus: plain || cluster.gpu_dra == Some(true) || node.offers_other_resources(),
             may_advertise_by_dra: cluster.gpu_dra.is_none()
                 && pods::of(node, Component::DraDriver).any(|pod| pod.ready),
             is_settled: pods::is_settled(node),

@@ -88,7 +88,7 @@ fn counts(node: &Node<'_>) -> Vec<String> {
         return Vec::new();
     };
     let Some(whole) = registered.iter().find(|registered| registered.resource == GPU) else { return Vec::new() };
-    if cluster.other_gpu_resources || !pods::is_settled(node) {
+    if node.offers_other_resources() || !pods::is_settled(node) {
         return Vec::new();
     }
     let count = u32::try_from(whole.devices.len()).unwrap_or(u32::MAX);
@@ -123,7 +123,7 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let capacity = cluster.gpu_capacity.filter(|capacity| *capacity > 0 && cluster.gpu_dra != Some(true));
     let none = things(node, Layer::Registered).is_some()
         && node.kubelet().is_some_and(|kubelet| !kubelet.registered.iter().any(|of| of.resource == GPU));
-    let shares = cluster.other_gpu_resources || !pods::is_settled(node);
+    let shares = node.offers_other_resources() || !pods::is_settled(node);
     let why = capacity.filter(|_| none && !shares).map(|capacity| {
         format!("the capacity of {GPU} is {capacity}, but the kubelet's checkpoint lists no such device")
     });
@@ -139,7 +139,7 @@ fn label(node: &Node<'_>) -> Vec<String> {
         pods::of(node, Component::FeatureDiscovery).any(|pod| pod.ready && pods::is_older(node, pod.created));
     // Feature discovery counts the GPUs of one model.
     let names: std::collections::BTreeSet<_> = node.answering().map(|gpu| &gpu.name).collect();
-    if names.len() > 1 || node.kubernetes.other_gpu_resources {
+    if names.len() > 1 || node.offers_other_resources() {
         return Vec::new();
     }
     match node.kubernetes.gpu_label_count {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::evidence;
-use crate::input::layers;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, MIG_DOC, OPERATOR_DOC, rules};
 use syringe_core::classification::Severity;
+use syringe_core::gpu_names::without_share;
 
 rules! {
     WHOLE: "mig-gpu-offered-whole" Warning Driver MIG_DOC, "A GPU in MIG mode is offered as a whole GPU",
@@ -39,7 +39,7 @@ fn is_mig(node: &Node<'_>, gpu: &Gpu) -> Option<bool> {
 fn offered_whole(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let uuid = gpu.uuid.as_deref().filter(|_| is_mig(node, gpu) == Some(true))?;
     let registered = &node.kubelet()?.registered;
-    let is_it = |device: &String| layers::uuid_of(device) == uuid;
+    let is_it = |device: &String| without_share(device) == uuid;
     let of = registered.iter().find(|of| of.resource.starts_with("nvidia.com/") && of.devices.iter().any(is_it))?;
     let devices = node.mig_of(gpu).map(|mig| mig.devices.len()).filter(|count| *count > 0)?;
     let line = format!("registered as {}, MIG mode on, {devices} MIG devices", evidence::data(&of.resource));

@@ -304,7 +304,7 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
         let warning = pod.warning.as_ref().filter(|warning| warning.message.contains(NO_RUNTIME))?;
         Some(format!("pod {}: {}", pods::name(pod), evidence::reason(&warning.message)))
     });
-    if refused.is_some() || node.kubernetes.advertises_no_gpus() {
+    if refused.is_some() || node.advertises_no_gpus() {
         return Some(draft.with_all_evidence(refused));
     }
     let watch = "No action while pods with NVIDIA's handler start; if one fails with \"no runtime for\", restart the container \
@@ -320,7 +320,7 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
     let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));
     // If NVIDIA's runtime is not installed, the plugin gets the driver in another way, or the cause is different.
     let installed = runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
-    if !node.kubernetes.advertises_no_gpus() || registered || !installed {
+    if !node.advertises_no_gpus() || registered || !installed {
         return None;
     }
     let now = node.kubernetes.read_at.or(node.now);

@@ -6,7 +6,6 @@
 use super::conditions;
 use crate::evidence;
 use crate::input::instance_types::{self, InstanceType};
-use crate::input::layers;
 use crate::input::node::Node;
 use crate::input::pods_match::matching_fails;
 use crate::messages::phrases::{self, Part};
@@ -16,6 +15,7 @@ use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::RegisteredDevices;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
+use syringe_core::gpu_names::without_share;
 use syringe_core::report::{Problem, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
@@ -362,7 +362,7 @@ fn count_of((source, lists): (&str, &str), count: Option<usize>, problems: Optio
 
 fn offers(node: &Node<'_>) -> Option<Draft> {
     let present = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
-    if node.kubernetes.advertises_no_gpus() {
+    if node.advertises_no_gpus() {
         return not_advertised(node, present);
     }
     let capacity = node.kubernetes.gpu_capacity.filter(|capacity| *capacity > 0)?;
@@ -462,7 +462,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
 
 /// Returns whether a device id belongs to a GPU or MIG device that NVML should list but does not.
 fn is_missing(node: &Node<'_>, device: &str) -> bool {
-    let id = layers::uuid_of(device);
+    let id = without_share(device);
     // A separate finding reports a lost GPU, so its allocation is not reported again. If the UUID of the lost GPU is
     // not known, any unlisted device may be this GPU.
     let may_be = |uuid: Option<&str>| uuid.is_none_or(|uuid| uuid == id);

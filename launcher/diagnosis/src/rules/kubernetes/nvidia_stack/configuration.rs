@@ -346,7 +346,7 @@ pub(super) fn no_mig_devices(node: &Node<'_>) -> Option<Draft> {
     };
     let failed = node.report.sections.mig.as_ref().is_none_or(|section| !section.problems.is_empty());
     let all = node.answering().next().is_some() && node.answering().all(is_empty);
-    (all && !failed && node.kubernetes.advertises_no_gpus()).then(|| {
+    (all && !failed && node.advertises_no_gpus()).then(|| {
         let labels = &node.kubernetes.labels;
         let named =
             labels.mig_config.as_deref().map(|name| format!("label nvidia.com/mig.config={}", evidence::data(name)));

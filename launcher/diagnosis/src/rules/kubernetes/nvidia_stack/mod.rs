@@ -40,7 +40,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 /// Returns an entry if only the ResourceSlices of a DRA driver show whether GPUs are advertised, but these were not
 /// read.
 pub(super) fn unread_slices(node: &Node<'_>) -> Vec<Unread> {
-    let undecided = node.kubernetes.advertises_no_gpus() && node.stack.may_advertise_by_dra;
+    let undecided = node.advertises_no_gpus() && node.stack.may_advertise_by_dra;
     if !undecided || node.answering().next().is_none() {
         return Vec::new();
     }

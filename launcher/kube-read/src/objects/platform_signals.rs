@@ -148,6 +148,18 @@ mod tests {
     }
 
     #[test]
+    fn one_state_in_a_label_and_a_taint_of_one_domain_is_a_decision_of_its_owner() {
+        let of = |label: &str| {
+            let node = node(json!({"metadata": {"labels": {label: "triage"}},
+                "spec": {"taints": [{"key": "node.example.com/triage", "effect": "NoExecute"}]}}));
+            decisions(&node).into_iter().map(|decision| (decision.kind, decision.owner)).collect::<Vec<_>>()
+        };
+        assert_eq!(of("node.example.com/state"), [(DecisionKind::Repair, "node.example.com".to_owned())]);
+        assert_eq!(of("other.example.com/state"), [], "another domain");
+        assert_eq!(of("node.example.com/pool"), [], "no state");
+    }
+
+    #[test]
     fn every_row_is_complete_and_a_condition_has_one_polarity() {
         let lines = include_str!("data/platform_signals.tsv").lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(SIGNALS.len(), lines, "a row does not have seven cells");

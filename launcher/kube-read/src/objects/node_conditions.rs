@@ -86,7 +86,7 @@ pub fn unhealthy_gpu_conditions(node: &Node) -> impl Iterator<Item = &NodeCondit
     };
     reported(node)
         .iter()
-        .filter(move |condition| is_about_gpus(&condition.type_))
+        .filter(move |condition| is_about_gpus(&condition.type_) || reports_gpu_fault(condition))
         .filter(|condition| {
             if let Some(known) = platform_signals::of_condition(&condition.type_) {
                 return condition.status == "Unknown" || known.is_fault(&condition.status);
@@ -98,6 +98,20 @@ pub fn unhealthy_gpu_conditions(node: &Node) -> impl Iterator<Item = &NodeCondit
             }
         })
         .take(MAX_GPU_CONDITIONS)
+}
+
+/// Returns whether a condition of an unknown monitor, which is `True`, reports a fault of a GPU in its message.
+fn reports_gpu_fault(condition: &NodeCondition) -> bool {
+    let message = condition.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let is_unknown =
+        platform_signals::of_condition(&condition.type_).is_none() && healthy_status(&condition.type_).is_none();
+    is_unknown
+        && condition.status == "True"
+        && !names_health(condition)
+        && has(&["gpu", "xid", "nvlink", "dcgm"])
+        && has(&["fail", "error", "lost", "unhealthy", "fallen off"])
+        && !has(&["no error", "no fail", "not fail", "without error"])
 }
 
 /// Returns the conditions about GPUs that are not in their healthy state, as `type is status: reason, message`.
@@ -275,10 +289,12 @@ mod tests {
             ("GpuIssues", "True", "GpuLost", true),
             ("GpuNotFound", "True", "GpuNotFound", true),
             ("GpuHardwareCheck", "True", "GpuHardwareCheckIsHealthy", false),
+            ("NodeRemoved", "True", "Triage", true),
+            ("NodeRemoved", "False", "Triage", false),
             ("GpuHardwareCheck", "True", "GpuHardwareCheckIsNotHealthy", true),
         ] {
             let node: Node = serde_json::from_value(json!({"status": {"conditions": [
-                {"type": name, "status": status, "reason": reason}]}}))
+                {"type": name, "status": status, "reason": reason, "message": "DCGM diag failed"}]}}))
             .expect("a node");
             assert_eq!(!gpu_conditions(&node).is_empty(), is_fault, "{name} {status} {reason}");
         }

@@ -99,7 +99,30 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
             });
         }
     }
+    decisions.extend(taken_out(node));
     decisions
+}
+
+/// Returns the decision of a system that is not in the table: it names one state in a label and in a taint of its own domain
+/// (`node.example.com/state=triage` and `node.example.com/triage`).
+fn taken_out(node: &Node) -> Option<Decision> {
+    let is_known = |key: &str| SIGNALS.iter().any(|signal| signal.is("taint", key));
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    taints.filter(|taint| !is_known(&taint.key)).find_map(|taint| {
+        let (domain, state) = taint.key.split_once('/')?;
+        let is_state = |(label, value): &(&String, &String)| {
+            let name = label.strip_prefix(domain).and_then(|rest| rest.strip_prefix('/'));
+            value.as_str() == state && name.is_some_and(|name| name.contains("state") || name.contains("status"))
+        };
+        let (label, _) = node.labels().iter().find(is_state)?;
+        Some(Decision {
+            kind: DecisionKind::Repair,
+            owner: clean(domain, 80),
+            signal: clean(&format!("taint {}:{} and label {label}={state}", taint.key, taint.effect), 200),
+            next: "the system of this domain took the node out of service".to_owned(),
+            at: None,
+        })
+    })
 }
 
 /// Returns the time in a GKE label, which contains the seconds since 1970.
@@ -122,6 +145,18 @@ mod tests {
 
     fn node(node: Value) -> Node {
         serde_json::from_value(node).expect("a node")
+    }
+
+    #[test]
+    fn one_state_in_a_label_and_a_taint_of_one_domain_is_a_decision_of_its_owner() {
+        let of = |label: &str| {
+            let node = node(json!({"metadata": {"labels": {label: "triage"}},
+                "spec": {"taints": [{"key": "node.example.com/triage", "effect": "NoExecute"}]}}));
+            decisions(&node).into_iter().map(|decision| (decision.kind, decision.owner)).collect::<Vec<_>>()
+        };
+        assert_eq!(of("node.example.com/state"), [(DecisionKind::Repair, "node.example.com".to_owned())]);
+        assert_eq!(of("other.example.com/state"), [], "another domain");
+        assert_eq!(of("node.example.com/pool"), [], "no state");
     }
 
     #[test]

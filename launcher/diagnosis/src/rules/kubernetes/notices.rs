@@ -12,8 +12,7 @@ use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 rules! {
     about Workload;
     STATE: "node-label-reports-a-state" Info Driver None, "A label or annotation of the node reports a state",
-        Watch "Compare the state with what the program that wrote it is meant to do on {node}. The value pre-installed means that the GPU \
-            Operator leaves the driver to the image of the node: its settings of the driver, such as the version, have no effect there.",
+        Watch "Compare the state with what the program that wrote it is meant to do on {node}.",
         means "An operator or monitor reports in a label or annotation of the node that something failed, is paused or is not done. Nothing \
             else shows that it affects the GPUs.",
         reads "kubernetes.states";
@@ -37,6 +36,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let states = &node.kubernetes.states;
     let lines = states.iter().map(|state| evidence::reason(state));
     let reported = (!states.is_empty()).then(|| Draft::on_node(STATE).with_all_evidence(lines));
+    let has_own_driver = states.iter().any(|state| state.ends_with("=pre-installed"));
+    let reported =
+        reported.map(|draft| if has_own_driver { draft.with_action(ActionCode::Watch, PRE_INSTALLED) } else { draft });
     let differs: Vec<String> = other_release(node).into_iter().chain(other_kernel(node)).collect();
     // If the GPUs respond, the label has had no effect so far.
     let severity = if node.answering().next().is_some() { Severity::Info } else { Severity::Warning };
@@ -45,6 +47,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         .then(|| Draft::on_node(OTHER_RELEASE).with_severity(severity).with_all_evidence(differs));
     reported.into_iter().chain(differs).chain(decided(node)).collect()
 }
+
+/// Action for a node whose driver comes with its image.
+const PRE_INSTALLED: &str = "Compare the state with what the program that wrote it is meant to do on {node}. The value pre-installed means that the \
+     GPU Operator leaves the driver to the image of the node: its settings of the driver, such as the version, have no effect there.";
 
 /// Action for a node that the other system does not repair.
 const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence: the system that set the mark takes no further action.";

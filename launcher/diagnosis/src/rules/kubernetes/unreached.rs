@@ -134,6 +134,36 @@ const TAINTS: [(&str, Rule); 5] = [
     ("aws-node-termination-handler/", LEAVING),
 ];
 
+/// Who removes a node, by a part of its taint, and what that means for the node.
+const REMOVED_BY: [(&str, &str); 6] = [
+    ("ToBeDeletedByClusterAutoscaler", "No action: the cluster autoscaler removes {node}."),
+    ("karpenter.sh/disrupt", "No action: Karpenter removes {node} and creates another node if pods need it."),
+    ("aws-node-termination-handler/spot-itn", "No repair: AWS takes {node}, a spot instance, within two minutes."),
+    (
+        "aws-node-termination-handler/rebalance",
+        "Move the jobs of {node} to other nodes: AWS expects to interrupt this spot instance.",
+    ),
+    (
+        "instance-retirement",
+        "Drain {node} and replace it before the announced time: AWS retires its hardware (see the scheduled events of the instance).",
+    ),
+    (
+        "aws-node-termination-handler/scheduled-maintenance",
+        "Drain {node} before the announced time: AWS maintains its host (see the scheduled events of the instance).",
+    ),
+];
+
+/// Returns the finding about a taint with which a system removes the node.
+fn leaving(rule: Rule, taint: &str) -> Draft {
+    let draft = Draft::on_node(rule).with_evidence(format!("taint {}", evidence::name(taint)));
+    match REMOVED_BY.iter().find(|(part, _)| taint.contains(part)) {
+        // A node that stays until an announced time is drained before it.
+        Some((_, advice)) if advice.starts_with("No ") => draft.with_action(ActionCode::None, *advice),
+        Some((_, advice)) => draft.with_action(ActionCode::Watch, *advice),
+        None => draft,
+    }
+}
+
 /// The next step for a machine without a node, selected by the first condition that is not true.
 const NOT_JOINED: [(&str, &str); 7] = [
     (
@@ -184,7 +214,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.kubernetes.ready == Some(false) && up {
         drafts.push(not_ready(node));
     } else if let Some((taint, rule)) = taint(node).filter(|(_, rule)| rule.id == LEAVING.id) {
-        drafts.push(Draft::on_node(rule).with_evidence(format!("taint {}", evidence::name(taint))));
+        drafts.push(leaving(rule, taint));
     } else if node.kubernetes.deleting {
         drafts.push(Draft::on_node(LEAVING).with_evidence("the Node object is being deleted"));
     }

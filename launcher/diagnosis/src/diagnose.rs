@@ -11,12 +11,11 @@ use crate::conclusion::{contradictions, health, merge, not_checked, plan, ruled_
 use crate::finding::{Diagnosis, Scope, Verdict};
 use crate::input::named_causes::with_named_causes;
 use crate::input::node::Node;
-use crate::input::quoted_lines::with_quoted_lines;
 use crate::rules;
 
 /// Diagnoses a node from its report and the data from the Kubernetes API.
 pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
-    let report = with_quoted_lines(with_named_causes(report), kubernetes);
+    let report = with_named_causes(report);
     let report = report.as_ref();
     let node = Node::new(report, kubernetes);
     let faults = ruled_out::check(&node);

@@ -19,7 +19,7 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
 use syringe_core::facts::kubernetes::node::{PodWarning, StartingPod};
-use syringe_core::kernel_log::line::Parsed;
+use syringe_core::kernel_log::line::{Line, Parsed};
 use syringe_core::kernel_log::line_parser;
 use syringe_core::report::Section;
 use syringe_core::text::{clean, clean_keeping_end};
@@ -79,8 +79,10 @@ rules! {
         means "In the last hours, the kubelet or a monitor reported warnings about a Ready node.",
         reads "kubernetes.warnings";
     KERNEL_LINE: "node-event-about-gpu" Warning Hardware None, "An event of the node quotes a kernel line about a GPU",
-        Watch "Read the kernel log of {node} at the time of the event: the event is a copy of a line there, and the log was not read.",
-        means "A monitor copied a line of the kernel about a GPU or the host into an event of the node, and no kernel log was read.",
+        Watch "Look for the line in the journal of {node} at the time of the event: the kernel log that was read does not cover this time. \
+            If the line is there, follow the meaning of its Xid (gpu-syringe xid).",
+        means "An event of the node quotes a line of the kernel about a GPU or the host, and no kernel log of that time was read. Everyone who \
+            may create events can write such a message, so it does not prove the fault.",
         reads "kubernetes.warnings, xid";
     REBOOTS: "node-reboots-repeatedly" Warning Driver None, "The node rebooted several times within hours",
         Watch "Find out why {node} reboots: read the end of the kernel log of each boot (journalctl -k -b -1, -b -2) and the hardware log (BMC). Do \
@@ -243,18 +245,24 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns whether an event quotes a kernel line and no kernel log was read.
+/// Returns whether an event quotes a kernel line, and the log does not cover the time of the event and does not have the
+/// line.
 fn is_unread_line(node: &Node<'_>, event: &PodWarning) -> bool {
-    node.kernel_log().is_none() && quoted_line(&event.message).is_some()
+    let Some(Parsed::Event(line)) = quoted_line(&event.message).and_then(line_parser::parse) else { return false };
+    !is_covered(node.report, event) && !is_in_log(node, &line)
 }
 
 /// Returns whether an event quotes a kernel line that the log does not have, although it covers the time of the event.
 fn is_not_in_log(node: &Node<'_>, event: &PodWarning) -> bool {
     let Some(Parsed::Event(line)) = quoted_line(&event.message).and_then(line_parser::parse) else { return false };
+    is_covered(node.report, event) && !is_in_log(node, &line)
+}
+
+/// Returns whether the kernel log has an event of the same kind about the same device.
+fn is_in_log(node: &Node<'_>, line: &Line) -> bool {
     let is_same =
         |known: &KernelEvent| (known.kind, known.code, &known.pci_address) == (line.kind, line.code, &line.pci);
-    is_covered(node.report, event)
-        && !Section::data_of(&node.report.sections.xid).is_some_and(|log| log.events.iter().any(is_same))
+    Section::data_of(&node.report.sections.xid).is_some_and(|log| log.events.iter().any(is_same))
 }
 
 /// Events of a node with the rule about their number, and the number within [`NOTICED_FOR`] at which it applies. One reboot

@@ -13,7 +13,8 @@ const MIN_SUSPEND: Duration = Duration::from_secs(5);
 /// Interval at which the clocks are compared.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// Returns the current time, including the time for which this computer was suspended since the first call.
+/// Returns the current time. Unlike `Instant::now`, this time also counts the periods in which the computer was suspended
+/// (since the first call).
 pub(crate) fn now() -> Instant {
     static START: LazyLock<(Instant, SystemTime)> = LazyLock::new(|| (Instant::now(), SystemTime::now()));
     let (monotonic, wall) = *START;

@@ -1,4 +1,4 @@
-//! `GRANTS`: the table of the permissions that gpu-syringe uses.
+//! `GRANTS`: the permissions that gpu-syringe uses. `rules`, `table`: write them as YAML for a role, and as a table for the documentation.
 //! The table is the source of the Roles in `deploy/rbac.yaml`, of the table in `docs/permissions.md` and of the checks of
 //! `gpu-syringe doctor`.
 

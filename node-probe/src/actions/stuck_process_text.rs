@@ -36,8 +36,8 @@ fn explain_wait(blocked: bool) -> &'static str {
     if blocked {
         "the kernel reports the process as blocked, so no signal ends it; drain and power-cycle the node"
     } else {
-        "the process does not handle signals until its wait in the kernel ends; if it is still waiting in a minute, \
-            the driver hangs, and only a reboot of the node stops the process"
+        "the process handles signals only after its wait in the kernel ends. If it still waits after one minute, the \
+            driver hangs, and only a reboot of the node stops the process"
     }
 }
 

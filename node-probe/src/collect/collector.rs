@@ -171,8 +171,8 @@ impl Collector {
         self.needed.sections.iter().copied().filter(is_missing).collect()
     }
 
-    /// Handles the failure of NVML: the missing NVML sections fail with the reason, and facts from the kernel replace them
-    /// if possible.
+    /// Handles a failure of NVML. Each missing NVML section fails with this problem. Only the topology is filled with facts
+    /// from the kernel.
     fn without_nvml(&mut self, problem: Problem) {
         self.nvml_settled = true;
         self.nvml_problem = Some(problem.clone());

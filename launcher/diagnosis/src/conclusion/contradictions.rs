@@ -1,11 +1,12 @@
-//! `list`: finds gaps and contradictions in the facts. Each of them, except a renamed process, excludes the verdict `healthy`.
+//! `list`: finds lost log records, driver errors that no Xid explains, and sections that contradict each other. Such an entry excludes the verdict `healthy`.
 
 use crate::evidence;
 use crate::input::boards;
 use crate::input::node::Node;
 use crate::input::timeline::{is_off_bus, is_xid};
 use crate::input::xids;
-use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use jiff::SignedDuration;
+use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -13,8 +14,15 @@ use syringe_core::unknown::Unknown;
 pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     let mut found = Vec::new();
     let mut add = |section: SectionName, why: String| found.push(Unknown::new(section, why));
-    let lost =
-        node.kernel_log().map_or(0, |log| log.coverage.iter().map(|source| source.lost_records).max().unwrap_or(0));
+    let sources = node.kernel_log().map(|log| log.coverage.as_slice()).unwrap_or_default();
+    // Another log of the same time has the records.
+    let has_all = |lost: &Coverage| {
+        let whole = sources.iter().filter(|source| source.lost_records == 0 && source.records > 0);
+        let begins = |source: &&Coverage| source.from.is_some() && (lost.from.is_none() || source.from <= lost.from);
+        whole.filter(begins).any(|source| source.to.is_some_and(|to| lost.to.is_none_or(|end| to + LAG >= end)))
+    };
+    let lost = sources.iter().filter(|source| source.lost_records > 0 && !has_all(source));
+    let lost = lost.map(|source| source.lost_records).max().unwrap_or(0);
     if lost > 0 {
         add(SectionName::Xid, format!("{lost} kernel log records were overwritten before they could be read"));
     }
@@ -45,6 +53,9 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     found.extend(renamed(node));
     found
 }
+
+/// The journal writes the records of the kernel this long after the kernel, at most.
+const LAG: SignedDuration = SignedDuration::from_mins(5);
 
 /// Returns an entry for a process whose name in the process list differs from its name in the kernel log, although it
 /// started before the event. Thread names are also compared, because a thread can have its own name.

@@ -26,7 +26,5 @@ pub(crate) fn quoted_line(message: &str) -> Option<&str> {
 pub(crate) fn is_covered(report: &Report, warning: &PodWarning) -> bool {
     let log = Section::data_of(&report.sections.xid);
     let known = log.zip(warning.last).zip(report.taken_at);
-    known.is_some_and(|((log, at), now)| {
-        window::covers(&log.coverage, at.saturating_sub(DELAY).unwrap_or(at), at, now)
-    })
+    known.is_some_and(|((log, at), now)| window::covers(&log.coverage, at.saturating_sub(DELAY).unwrap_or(at), at, now))
 }

@@ -1,4 +1,4 @@
-//! `PodRequests::requested`: the requests of a pod for every resource (CPU, memory, GPUs), added as the scheduler does.
+//! `PodRequests::requested`: adds the requests of a pod as the scheduler does. `add_pod`: adds pods to their node. `thousandths`, `quantity_text`: parse and format quantities.
 //!
 //! Amounts are in thousandths of a unit, which is sufficient for Kubernetes quantities (`100m`).
 

@@ -348,7 +348,7 @@ impl SlimEvent {
         NodeEvent {
             severity: clean(self.severity.as_deref().unwrap_or_default(), 20),
             reason: clean(self.reason.as_deref().unwrap_or_default(), 60),
-            message: clean(self.message.as_deref().unwrap_or_default(), NODE_MESSAGE),
+            message: clean_keeping_end(self.message.as_deref().unwrap_or_default(), NODE_MESSAGE),
             count: self.count(),
             last: self.last(),
         }

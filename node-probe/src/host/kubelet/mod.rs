@@ -1,4 +1,4 @@
-//! Reads the `kubelet` section: device allocations from the device manager's checkpoint, and prepared resource claims.
+//! `kubelet`: reads the section `kubelet`: parses the checkpoint of the device manager (allocations), and adds the prepared resource claims (`dra`).
 //!
 //! If the checkpoint cannot be read, the allocations come from the kubelet's API (see `pod_resources`). `dra` reads the
 //! claims.

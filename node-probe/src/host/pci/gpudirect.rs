@@ -42,7 +42,8 @@ pub(super) fn read<'a>(paths: &Paths, places: impl Iterator<Item = &'a Place>) -
     told
 }
 
-/// Returns the clients; `None` if the folder of the kernel cannot be read.
+/// Returns the modules that are registered as peer-memory clients (GPUDirect RDMA); `None` if the folder of the kernel
+/// cannot be read.
 fn memory_peers(paths: &Paths) -> Option<Vec<String>> {
     let memory = paths.sys.join("kernel/mm");
     if !files::exists(&memory) {

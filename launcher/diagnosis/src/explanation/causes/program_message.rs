@@ -335,7 +335,7 @@ fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
             Cause::Unknown,
             ActionCode::Watch,
             "it or one of its libraries ended it after an error",
-            "Read the lines of this rank before its end in the whole log: the watchdog of NCCL, an assertion or an exception of C++.",
+            "Find the last lines of this rank in the complete log. Look for a message of the NCCL watchdog, a failed assertion, or a C++ exception.",
         ),
         "SIGILL" => (
             Cause::Application,

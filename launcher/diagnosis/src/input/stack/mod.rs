@@ -92,7 +92,14 @@ impl<'a> Stack<'a> {
         let idle = idle.flat_map(|component| pods::of(node, component));
         let pod = idle.into_iter().find(|pod| pod.ready && has_run(node, pod))?;
         let failing_pod = FailingPod { pod, container: pod.containers.iter().find(|container| !container.init) };
-        let description = format!("pod {} is running, but has registered no GPU with the kubelet", pods::name(pod));
+        let registered =
+            node.kubelet().map_or(0, |kubelet| kubelet.registered.iter().map(|one| one.devices.len()).sum());
+        let state = if registered > 0 {
+            format!("has registered {registered} devices with the kubelet, and marks all of them as unhealthy")
+        } else {
+            "has registered no GPU with the kubelet".to_owned()
+        };
+        let description = format!("pod {} is running, but {state}", pods::name(pod));
         Some(Broken { component: BrokenComponent::Plugin, stage: Stage::Plugin, failing_pod, description })
     }
 

@@ -1,4 +1,4 @@
-//! Rules that compare a node with the board of its product: numbers of GPUs and NVSwitches, NVLinks and speed, fabric.
+//! Rules that compare a node with the board of its product: number of GPUs and NVSwitches, number and speed of the NVLinks, fabric.
 //!
 //! These rules find faults that all GPUs of a node have. Other faults are found by comparing the GPUs with each other
 //! (`peers`).

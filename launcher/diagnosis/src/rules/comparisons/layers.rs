@@ -23,7 +23,7 @@ rules! {
         means "NVML lists a GPU, but the PCI bus does not show it with the nvidia driver: one of the two readings is wrong.",
         reads "inventory.gpus, host.pci_gpus";
     FILE_MISSING: "gpu-device-file-missing" Warning Driver DEBUG_DOC, "The device file of a GPU is missing in /dev",
-        UpdateSoftware "Create the device file on {node} (nvidia-modprobe -c 0 -u), or restart the component that \
+        UpdateSoftware "Create the device file on {node} (nvidia-modprobe -c NUMBER -u, with the number of the file), or restart the component that \
             creates it. Containers cannot get the GPU without the device file.",
         means "NVML lists a GPU whose device file /dev/nvidiaN does not exist on the node.",
         reads "inventory.minor_number, host.device_nodes";
@@ -125,6 +125,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         return Vec::new();
     }
     let mut drafts: Vec<Draft> = PAIRS.iter().flat_map(|pair| compare(node, pair)).collect();
+    // The driver of integrated GPUs (Jetson) has other modules.
+    drafts.retain(|draft| draft.rule.id != PART_MISSING.id || !boards::is_integrated(node));
     for draft in &mut drafts {
         let about_cdi = draft.rule.id == NOT_IN_CDI.id || draft.rule.id == CDI_WITHOUT_GPU.id;
         // It is not a problem if an unused specification is outdated.

@@ -26,7 +26,7 @@ rules! {
     MISSING: "container-driver-library-missing" Info Driver TOOLKIT_DOC, "A container with GPUs has no driver libraries in the usual folders",
         Watch "If programs in the container do not find libcuda.so.1 or libnvidia-ml.so.1, check on {node} that the container is started with NVIDIA's \
             runtime or CDI. Libraries in another folder are normal with LD_LIBRARY_PATH.",
-        means "The container has device files of GPUs, but neither libcuda.so.1 nor libnvidia-ml.so.1 in the usual folders, and no process has mapped one.",
+        means "The container has device files of GPUs, but the usual folders contain neither libcuda.so.1 nor libnvidia-ml.so.1. No process in the container uses one of these libraries.",
         reads "host.container.view.library_files";
     SHM_FULL: "container-shared-memory-full" Warning Application NCCL_DOC, "/dev/shm of a container is almost full",
         FixLimits "Mount an emptyDir with medium Memory and a larger sizeLimit at /dev/shm of the pod. Files of programs that crashed stay until the pod is \

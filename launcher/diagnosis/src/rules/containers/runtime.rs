@@ -34,7 +34,7 @@ rules! {
         "The program of a container runtime handler is not on the node",
         UpdateSoftware "Install the NVIDIA container toolkit on {node} (GPU Operator: restart its container-toolkit \
             pod), or correct the path in the runtime's configuration and restart the runtime.",
-        means "A handler that is used runs a program that is not on the node: pods with this handler do not start.",
+        means "A handler of the container runtime refers to a program that does not exist on the node. Pods with this handler do not start.",
         reads "host.container_runtime, kubernetes.runtime_classes";
     HANDLER_INCOMPLETE: "runtime-handler-incomplete" Critical Driver RUNTIME_DOC,
         "A container runtime handler has no valid runtime_type",
@@ -88,12 +88,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Finds a handler of NVIDIA that no pod uses now and whose program does not exist, if the node has no other way to give GPUs to
-/// containers: no program of the container toolkit, and no CDI in the runtime.
+/// Finds a handler of NVIDIA that no pod uses now and whose program does not exist. If the node has
+/// another handler that works, only a pod that asks for this one fails.
 fn unused_handler(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
-    if node.host()?.container_toolkit.is_some() || runtime.cdi_enabled != Some(false) {
-        return None;
-    }
+    let works = |handler: &RuntimeHandler| handler.is_nvidia() && handler.binary_exists == Some(true);
+    let other_way = runtime.handlers.iter().any(works);
     let used: Vec<String> = used(node.kubernetes, runtime).into_iter().map(|used| used.handler).collect();
     let is_broken = |handler: &&RuntimeHandler| {
         handler.is_nvidia() && handler.binary_exists == Some(false) && !used.contains(&handler.name)
@@ -103,9 +102,9 @@ fn unused_handler(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
     let name = evidence::data(&handler.name);
     Some(
         Draft::on_node(BINARY_MISSING)
-            .with_severity(Severity::Warning)
+            .with_severity(if other_way { Severity::Info } else { Severity::Warning })
             .with_evidence(format!("{}: handler {name} runs {binary}, which does not exist", configuration(runtime)))
-            .with_evidence("no pod of the node uses the handler now, and the node has no other container toolkit"),
+            .with_evidence("no pod of the node uses the handler now"),
     )
 }
 

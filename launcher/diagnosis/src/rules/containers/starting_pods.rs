@@ -6,10 +6,10 @@
 use jiff::SignedDuration;
 
 use crate::evidence;
+use crate::explanation::types::Cause;
 use crate::input::node::Node;
 use crate::input::stack::pods::now;
-use crate::messages::phrases;
-use crate::messages::phrases::Part;
+use crate::messages::phrases::{self, Part, Phrase};
 use crate::messages::{owners, shapes};
 use crate::rule::{About, Draft, rules};
 use syringe_core::facts::kubernetes::node::StartingPod;
@@ -90,6 +90,11 @@ fn refusal(node: &Node<'_>, pod: &StartingPod) -> Option<String> {
         REASONS_OF_NODE.contains(reason)
             || REASONS_OF_EITHER.contains(reason) && WORDS_OF_RUNTIME.iter().any(|word| lower.contains(word))
     })?;
+    // A requirement of the image, or another fault of the pod, is not a fault of the node.
+    let of_pod = |phrase: &Phrase| phrase.needs_newer_cuda() || phrase.cause == Cause::Application;
+    if phrases::known(Part::Start, message).is_some_and(of_pod) {
+        return None;
+    }
     let times = if count > 1 { format!(" ({})", evidence::times(u64::from(count))) } else { String::new() };
     Some(format!("{}{times}: {}", evidence::data(reason), clean_keeping_end(message, MESSAGE)))
 }

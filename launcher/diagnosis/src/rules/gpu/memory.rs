@@ -11,7 +11,7 @@ use crate::input::xids;
 use crate::rule::aging;
 use crate::rule::{Draft, InPlan, MEMORY_DOC, RETIREMENT_DOC, Unread, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
+use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RecoveryAction, RemappedRows, RetiredPages, SramErrors};
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
@@ -335,6 +335,11 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
                 ActionCode::ContactVendor,
                 "Drain {node}, reset {gpu}, run the NVIDIA field diagnostic and return the GPU (RMA): the repair failed.",
             )
+        } else if rule.id == CONTAINED.id && needs_no_reset(node, gpu, &events) {
+            draft
+                .with_severity(Severity::Warning)
+                .with_action(ActionCode::RestartPod, ONLY_RESTART)
+                .aged(node, gpu, &events, true)
         } else {
             draft.aged(node, gpu, &events, true)
         };
@@ -342,6 +347,23 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         draft = draft.unless_unread(node, &events);
     }
     Some(draft)
+}
+
+/// Action for a contained error after which the driver asks for no reset.
+const ONLY_RESTART: &str = "Restart the affected application. The driver asks for no reset of {gpu} (RST: No, D-RST: No), and no memory row failed. If \
+     the error repeats, run the NVIDIA field diagnostic on {gpu} of {node}.";
+
+/// Returns whether the lines of contained errors say that no reset is needed, and neither NVML nor the log reports a failed
+/// row.
+fn needs_no_reset(node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent]) -> bool {
+    let is_no = |event: &KernelEvent, key: &str| event.details.get(key).is_some_and(|answer| answer == "false");
+    let rows = node.ecc_of(gpu).and_then(|ecc| ecc.remapped_rows.as_ref());
+    let asked = node.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None);
+    let repaired = node.timeline.xids(gpu, &xids::REPAIR).next().is_some();
+    !asked
+        && !repaired
+        && rows.is_none_or(|rows| !rows.pending)
+        && events.iter().all(|event| is_no(event, "rst") && is_no(event, "drst"))
 }
 
 /// Returns whether an Xid 140 reports an error that escaped. If all its counters are zero (or negative), no error

@@ -44,6 +44,11 @@ rules! {
             (systemReserved and kubeReserved of the kubelet).",
         means "The memory of the whole node ran out, and the kernel killed a process of a service of the node instead of a pod.",
         reads "xid: OOM lines", in_plan WorkContinues;
+    OUT_OF_MEMORY: "node-out-of-memory" Warning Application None, "The memory of the whole node ran out",
+        FixLimits "Find what used up the memory of {node}, and give pods memory requests and limits that fit into the node: the kernel ended processes that may \
+            have been within their own limit.",
+        means "The kernel killed processes because the node had no memory left, not because a container reached its limit.",
+        reads "xid: OOM lines", in_plan WorkContinues;
 }
 
 const GIB: u64 = 1 << 30;
@@ -62,7 +67,8 @@ const IO_PERCENT: u32 = 80;
 const OF_SERVICES: [&str; 3] = ["/system.slice/", "/init.scope", "/runtime.slice/"];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let mut drafts: Vec<Draft> = memory(node).into_iter().chain(service_killed(node)).collect();
+    let mut drafts: Vec<Draft> =
+        memory(node).into_iter().chain(service_killed(node)).chain(out_of_memory(node)).collect();
     let Some(levels) = super::levels_of(node) else { return drafts };
     let file_systems = &levels.file_systems;
     drafts.extend(file_systems.iter().filter_map(full));
@@ -80,18 +86,30 @@ fn memory(node: &Node<'_>) -> Option<Draft> {
     (left < all / 100).then(|| Draft::on_node(NO_MEMORY).with_evidence(line()))
 }
 
+/// Returns whether the kernel killed a process of a service of the node.
+fn is_of_service(event: &KernelEvent) -> bool {
+    let group = event.details.get("task_memcg").map(String::as_str).unwrap_or_default();
+    OF_SERVICES.iter().any(|start| group.starts_with(start))
+}
+
 fn service_killed(node: &Node<'_>) -> Option<Draft> {
-    let of_service = |event: &&KernelEvent| {
-        let group = event.details.get("task_memcg").map(String::as_str).unwrap_or_default();
-        OF_SERVICES.iter().any(|start| group.starts_with(start))
-    };
-    let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(of_service).collect();
+    let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(|event| is_of_service(event)).collect();
     let groups: BTreeSet<String> =
         kills.iter().filter_map(|event| event.details.get("task_memcg")).map(|group| evidence::data(group)).collect();
     let draft = Draft::on_node(SERVICE_KILLED)
         .with_events(kills.iter().copied())
         .with_evidence(format!("control group: {}", groups.into_iter().collect::<Vec<_>>().join(", ")));
     (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
+}
+
+/// Finds processes that the kernel killed because the node had no memory left. A service that was killed has its own finding.
+fn out_of_memory(node: &Node<'_>) -> Option<Draft> {
+    let of_node = |event: &&KernelEvent| {
+        event.details.get("constraint").is_some_and(|one| one == "CONSTRAINT_NONE") && !is_of_service(event)
+    };
+    let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(of_node).collect();
+    (!kills.is_empty())
+        .then(|| Draft::on_node(OUT_OF_MEMORY).with_events(kills.iter().copied()).aged_on_node(node, &kills))
 }
 
 /// Checks the percentage and the amount of free space, because five percent of a large disk are much space.

@@ -10,8 +10,8 @@ use syringe_core::facts::kernel_log::KernelEventKind;
 
 rules! {
     GOVERNOR: "cpu-frequency-held-low" Warning Driver GOVERNOR_DOC, "The CPUs are held at their lowest frequency",
-        UpdateSoftware "Set the governor of the CPUs of {node} to performance (cpupower frequency-set -g performance), and in the settings that are applied \
-            at boot (tuned, cpupower).",
+        UpdateSoftware "Set the CPU governor of {node} to performance (cpupower frequency-set -g performance). Also set it in the settings that are \
+            applied at boot (tuned, cpupower).",
         means "The frequency governor is powersave, with a driver for which this means the lowest frequency. With intel_pstate and amd-pstate-epp, \
             powersave is normal.",
         reads "host.levels.cpus", in_plan WorkContinues;

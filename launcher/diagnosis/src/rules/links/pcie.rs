@@ -135,7 +135,14 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         && width < most
         && width > 0
     {
-        return Some(Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most}")));
+        let draft = Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most}"));
+        // The slot is not visible: the host of the machine has chosen the number of lanes.
+        let of_host = port.is_none() && boards::is_virtual_machine(node);
+        return Some(if of_host {
+            draft.with_severity(Severity::Info).with_action(ActionCode::Watch, OF_HOST)
+        } else {
+            draft
+        });
     }
     // A firmware setting lowers NVML's maximum, but not the maximum that both ends of the link support.
     let both_ends = device.and_then(|device| device.max_generation).zip(slot.1).map(|(device, slot)| device.min(slot));
@@ -145,6 +152,10 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (generation < most && generation > 0)
         .then(|| Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} {load}")))
 }
+
+/// Action for a link whose slot belongs to the host of a virtual machine.
+const OF_HOST: &str = "No action: {node} is a virtual machine, and its host decides how many lanes {gpu} gets. Compare with other machines of this \
+     instance type if transfers are slow.";
 
 /// Returns the load of a GPU if its link must run at the full generation.
 fn loaded(node: &Node<'_>, gpu: &Gpu) -> Option<Load> {

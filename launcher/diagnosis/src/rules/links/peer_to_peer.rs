@@ -18,8 +18,8 @@ rules! {
             are slow.",
         reads "topology.p2p_lacking, topology.matrix";
     UNEVEN: "peer-to-peer-uneven" Info Fabric NVML_DOC, "GPUs without NVLink lack peer-to-peer access that other pairs have, or it is switched off",
-        Watch "If transfers between these GPUs of {node} are slow, look for a driver option that switches peer-to-peer access off \
-            (NVreg_RegistryDwords), and compare the BIOS settings of their slots: NCCL sends this data through the memory of the host.",
+        Watch "If transfers between these GPUs of {node} are slow, check whether a driver option (NVreg_RegistryDwords) disables \
+            peer-to-peer access. Also compare the BIOS settings of their slots. Without this access, NCCL sends the data through host memory.",
         means "A driver option switches peer-to-peer access off, or pairs of GPUs lack it although other pairs with the same connection have it.",
         reads "topology.p2p_lacking, topology.matrix";
 }

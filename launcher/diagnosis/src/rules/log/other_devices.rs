@@ -1,4 +1,4 @@
-//! Rules about machine checks in the kernel log: errors of CPU, host memory and PCIe.
+//! Rules about machine checks and error records of the firmware in the kernel log: CPU, host memory, PCIe. Not PCIe errors that the kernel logs (AER).
 
 use jiff::SignedDuration;
 

@@ -55,7 +55,7 @@ rules! {
             link; a program can also write such commands.",
         reads "xid: 32, 80";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If the error repeats, update the driver.",
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset the GPU. If the error repeats, update the driver.",
         means "The driver or the firmware of the GPU reported an internal error.",
         reads "xid";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",

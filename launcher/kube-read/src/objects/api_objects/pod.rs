@@ -1,4 +1,4 @@
-//! `Pod`: a pod in the list of pods on one node, with its metadata and specification (containers, resources, claims).
+//! `Pod`: a pod in the list of pods on one node, with its metadata, its specification and its status (type in `pod_status`).
 
 use std::collections::BTreeMap;
 

@@ -67,9 +67,9 @@ rules! {
             so that other pods wait for them.",
         reads "kubernetes.gpu_pods", about Workload;
     UNLICENSED: "vgpu-unlicensed" Critical Driver VGPU_DOC, "The vGPU has no license",
-        UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token and the \
-            connection to the license server: without a license the performance of the vGPU is restricted some minutes \
-            after the start.",
+        UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token, and its \
+            connection to the license server. Without a license, NVIDIA restricts the performance of the vGPU some minutes \
+            after its start.",
         means "The GPU is a vGPU whose driver reports its license state, and no enabled feature is licensed. NVIDIA \
             restricts clocks and memory of an unlicensed vGPU after a grace period.",
         reads "inventory.virtualization_mode, inventory.vgpu_license, host.uptime_seconds";

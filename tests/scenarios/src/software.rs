@@ -87,7 +87,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("driver-update-pending", "A different version of the driver is on disk and will be loaded next.")
             .must("driver-update-pending")
-            .must_not(["driver-version-mismatch"])
+            .must_not(["driver-version-mismatch", "driver-update-incomplete"])
+            .node(|| l40s(2).host(|host| {
+                host.driver.module_on_disk = text("570.133.20");
+                host.driver.library = None;
+            })),
+        warning("driver-update-incomplete", "The next module is on disk, and the library is still that of the loaded module.")
+            .must("driver-update-incomplete")
+            .must_not(["driver-version-mismatch", "driver-update-pending"])
             .node(|| l40s(2).host(|host| host.driver.module_on_disk = text("570.133.20"))),
         warning("process-without-pod", "A process outside of all pods uses GPU memory.")
             .must(finding("process-outside-kubernetes").evidence(["allocated the same GPU to"]))

@@ -213,6 +213,11 @@ impl Phrase {
         self.action.replace("{node}", node)
     }
 
+    /// Returns whether the cause is in the pod.
+    pub(crate) fn is_of_application(&self) -> bool {
+        self.cause == Cause::Application
+    }
+
     /// Returns whether the image needs a newer CUDA version.
     pub(crate) fn needs_newer_cuda(&self) -> bool {
         self.starts_with("unsatisfied condition: cuda")

@@ -92,8 +92,8 @@ fn about_gpu(case: &Case<'_>) -> Claim {
         // Findings about the advertising of GPUs or the access of containers to GPUs are not about the GPUs themselves.
         let of_gpu = |finding: &&&Finding| {
             let of_node = finding.class != Class::Application && !effects::stops_starts(finding);
-            (case.is_on_its_gpus(finding) || !finding.addresses.is_empty() || of_node)
-                && !effects::is_elsewhere(finding)
+            let may_be_of_gpu = !finding.addresses.is_empty() || of_node;
+            case.is_on_its_gpus(finding) || may_be_of_gpu && !effects::is_elsewhere(finding)
         };
         let found = concerns(case);
         claim.against.extend(found.iter().filter(of_gpu).map(|finding| finding_quote(finding)));

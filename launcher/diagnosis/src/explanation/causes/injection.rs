@@ -76,7 +76,9 @@ pub(super) fn settings_named_in(case: &Case<'_>, text: &str) -> Vec<String> {
 pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<String> {
     let message = message.to_ascii_lowercase();
     let lacks = LACKS_DRIVER.iter().any(|words| message.contains(words));
-    if !lacks || !case.driver_works() {
+    // These errors come from a library of the driver, so the container has one.
+    let is_refused = ["unknown error", "insufficient permissions"].iter().any(|words| message.contains(words));
+    if !lacks || is_refused || !case.driver_works() {
         return None;
     }
     let container = case.failed()?.container;
@@ -291,8 +293,15 @@ fn runtime<'c>(case: &'c Case<'_>) -> Option<&'c ContainerRuntime> {
 }
 
 /// Returns a text if the pod's handler is not a handler of NVIDIA's runtime.
-fn other_handler(case: &Case<'_>) -> Option<String> {
+pub(super) fn other_handler(case: &Case<'_>) -> Option<String> {
     let runtime = runtime(case)?;
+    // With CDI, the runtime adds the driver whatever the handler is.
+    let host = case.report.and_then(|report| Section::data_of(&report.sections.host));
+    let specs = host.and_then(|host| host.cdi.as_ref()).is_some_and(|cdi| !cdi.specs.is_empty());
+    if runtime.cdi_enabled == Some(true) && specs {
+        return None;
+    }
+    let has_own = runtime.handlers.iter().any(|handler| handler.is_nvidia());
     let is_nvidia = |name: &str| {
         runtime.handlers.iter().find(|handler| handler.name == name).is_some_and(|handler| handler.is_nvidia())
     };
@@ -308,6 +317,11 @@ fn other_handler(case: &Case<'_>) -> Option<String> {
                 )
             })
         }
+        (None, Some(_)) if !has_own && runtime.complete => Some(format!(
+            "The container runtime of {} has no handler of NVIDIA: a container gets the driver and a GPU only by a request (nvidia.com/gpu in its \
+             limits), or by mounts of its own.",
+            case.node
+        )),
         (None, Some(handler)) if !is_nvidia(handler) => Some(format!(
             "The pod has no runtimeClassName, and the default handler of {} is {}, which is not NVIDIA's runtime: it adds no driver and no \
              GPU to a container. Set runtimeClassName to the class of NVIDIA's handler, or make that handler the default.",

@@ -311,18 +311,29 @@ pub(super) fn is_killed_by_another(case: &Case<'_>, end: &Termination<'_>) -> bo
 /// Reasons of events about a request to end a pod.
 const ENDINGS: [&str; 5] = ["Killing", "Stopped", "Preempted", "Evicted", "TaintManagerEviction"];
 
-/// Signals with which the kernel ends a program, by exit code, and their meaning.
-const SIGNALS: [(i32, &str); 7] = [
-    (131, "was ended by SIGQUIT, on request or by its own watchdog"),
+/// Signals with which the kernel ends a program, by exit code, their meaning, and the advice.
+const SIGNALS: [(i32, &str, &str); 8] = [
+    (131, "was ended by SIGQUIT, on request or by its own watchdog", ""),
     (
         132,
         "used an instruction that the processor does not have (SIGILL): its build needs a newer processor, for example with AVX-512",
+        "Use a build for the processor of {node}, or a node with a newer one.",
     ),
-    (133, "stopped at a trap (SIGTRAP): an assertion failed in native code"),
-    (136, "divided by zero or had another arithmetic error (SIGFPE)"),
-    (152, "used up its limit of processor time (SIGXCPU)"),
-    (153, "exceeded its limit of the size of files (SIGXFSZ)"),
-    (159, "made a system call that its seccomp profile does not allow (SIGSYS)"),
+    (133, "stopped at a trap (SIGTRAP): an assertion failed in native code", ""),
+    (
+        135,
+        "had a bus error (SIGBUS): /dev/shm is often too small for its workers",
+        "Mount an emptyDir with medium Memory and a sizeLimit at /dev/shm, or use fewer workers. If /dev/shm is large enough, look for damaged files \
+         that the program maps.",
+    ),
+    (136, "divided by zero or had another arithmetic error (SIGFPE)", ""),
+    (152, "used up its limit of processor time (SIGXCPU)", "Raise the limit of processor time (ulimit -t)."),
+    (153, "exceeded its limit of the size of files (SIGXFSZ)", "Raise the limit of the size of files (ulimit -f)."),
+    (
+        159,
+        "made a system call that its seccomp profile does not allow (SIGSYS)",
+        "Use a seccomp profile that allows the system call (kernel line with type=SECCOMP), or another build.",
+    ),
 ];
 
 /// Explains a program that exited without a message by a limit of its container: shared memory, memory, processes, or a
@@ -401,7 +412,6 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
             format!("crashed in the library {library}, according to the kernel log")
         }
         134 => "aborted (SIGABRT): an assertion failed, or a library such as NCCL aborted".to_owned(),
-        135 => "had a bus error (SIGBUS): /dev/shm is often too small for its workers".to_owned(),
         137 if node_ran_out_of_memory(case, &end) => {
             "was killed (SIGKILL); at that time the kernel killed a process because the node had no memory left".to_owned()
         }
@@ -410,8 +420,8 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
             .to_owned(),
         139 => "crashed (SIGSEGV)".to_owned(),
         143 => "was terminated (SIGTERM); the sender of the signal is not known".to_owned(),
-        code => match SIGNALS.iter().find(|(signal, _)| *signal == code) {
-            Some((_, meaning)) => format!("{meaning} (exit code {code})"),
+        code => match SIGNALS.iter().find(|(signal, ..)| *signal == code) {
+            Some((_, meaning, _)) => format!("{meaning} (exit code {code})"),
             None => format!("exited with exit code {code}"),
         },
     };
@@ -465,7 +475,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
             .map(|finding| format!("; its message names a part of the node that has a fault: {}", finding.headline()))
             .unwrap_or_default(),
         Some((reading, _)) => format!("; it reports that {}", reading.what),
-        None if sent || SIGNALS.iter().any(|(signal, _)| *signal == exit_code) => String::new(),
+        None if sent || SIGNALS.iter().any(|(signal, ..)| *signal == exit_code) => String::new(),
         None if exit_code > 128 && shares_gpus(case) => format!(
             "; {NOT_IDENTIFIED}. Software that shares GPUs ({}) runs a library inside its program; that library, or its replacement by an \
              update of the device plugin, can crash the program",
@@ -473,7 +483,9 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         ),
         None => format!("; {NOT_IDENTIFIED}"),
     };
-    let advice = reading.map(|(reading, _)| reading.advice(case.node)).unwrap_or_default();
+    let of_signal = || SIGNALS.iter().find(|(signal, ..)| *signal == exit_code).map(|(.., advice)| *advice);
+    let advice = reading.map(|(reading, _)| reading.advice(case.node));
+    let advice = advice.or_else(|| Some(of_signal()?.replace("{node}", case.node))).unwrap_or_default();
     let log = failing_part::where_is_log(case, end.container, &end.log_command(case.pod));
     let log = format!("Check the log of the container: {log}");
     let log = match crash {

@@ -62,6 +62,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     // The driver worked before the container started, too: the container did not get it.
     let not_given = past && driver_was_loaded_before(case, &end);
     let past = past && !not_given;
+    // CUDA reports the same error if it finds no driver at all.
+    let not_added = Some(()).filter(|()| phrase.is_about_old_driver() && !text.contains(FOUND) && case.driver_works());
+    let not_added = not_added.and_then(|()| injection::other_handler(case));
     let elsewhere = if phrase.is_about_other_ranks() { on_other_gpus(case, &end) } else { Vec::new() };
     let container = end.container;
     let why = finding.map(|finding| format!(" ({})", finding.headline())).unwrap_or_default();
@@ -99,7 +102,10 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         Some(variable) => format!(", and its specification sets {variable}"),
         None => shown.map(|often| format!(": {often}")).unwrap_or_default(),
     };
-    let meaning = newer.clone().unwrap_or_else(|| phrase.meaning(text));
+    let meaning = match &not_added {
+        Some(_) => "it finds no driver, or an older one than it needs (error 35)".to_owned(),
+        None => newer.clone().unwrap_or_else(|| phrase.meaning(text)),
+    };
     let what = format!("container {container}: {meaning}{shown}{why}{note}{mesh_note}");
     let quoted = (!std::ptr::eq(text, deciding.as_str())).then(|| format!("log of container {container}: {text}"));
     let finding_lines = finding.into_iter().flat_map(|finding| {
@@ -182,6 +188,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
             ActionCode::FixApplication,
             "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1). The GPU can stay in service.",
         );
+    } else if let Some(why) = not_added {
+        let code = ActionCode::FixApplication;
+        explanation = Explanation { cause: Cause::Application, ..explanation.with_action(code, why) };
     } else if not_given {
         let advice = format!(
             "Find out why the container does not use the driver of {}: runtimeClassName or CDI, the devices that the kubelet allocated, \

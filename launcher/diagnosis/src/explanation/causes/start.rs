@@ -556,8 +556,9 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     }
     // The kubelet reports the reason of a failed pull once. After that, it only reports that the container waits.
     let alike = case.events(&EVENTS).filter(|other| {
-        event.is_some_and(|event| event.reason == other.reason && event.field == other.field)
-            && !is_history(case, other)
+        event.is_some_and(|event| {
+            event.reason == other.reason && event.field == other.field && !is_outdated(other, event)
+        }) && !is_history(case, other)
     });
     dated.extend(alike.take(EVENTS_READ).map(|event| (known_time(event.time), event_quote(event))));
     dated.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
@@ -567,6 +568,15 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     let messages = now.into_iter().chain(dated.into_iter().map(|(_, words)| words)).collect();
     Some(Attempt { container, reason, messages, event, never_ran: end.is_some() })
 }
+
+/// Returns whether an event has not come again since long before another one. The pull of an image reports its reason once.
+fn is_outdated(event: &PodEvent, newest: &PodEvent) -> bool {
+    let age = known_time(newest.time).zip(known_time(event.time)).map(|(newest, time)| newest.duration_since(time));
+    OF_VOLUME.contains(&event.reason.as_str()) && age.is_some_and(|age| age > LONG_BEFORE)
+}
+
+/// The kubelet tries to mount a volume again every few minutes.
+const LONG_BEFORE: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 
 /// Returns the event with the reason why the volumes of a pod are not mounted in time, if the newest event only reports
 /// that the kubelet waited for them.

@@ -89,10 +89,15 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// Finds a handler of NVIDIA that no pod uses now and whose program does not exist. If the node has
-/// another handler that works, only a pod that asks for this one fails.
+/// another way to give GPUs to containers, only a pod that asks for this handler fails.
 fn unused_handler(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let works = |handler: &RuntimeHandler| handler.is_nvidia() && handler.binary_exists == Some(true);
-    let other_way = runtime.handlers.iter().any(works);
+    // A handler can be left from an earlier installation if no toolkit writes it any more and the runtime uses CDI.
+    let specs = node.host()?.cdi.as_ref().is_some_and(|cdi| !cdi.specs.is_empty());
+    let has_toolkit = pods::of(node, Component::ContainerToolkit).next().is_some();
+    let by_host = node.host()?.container_toolkit.is_some() || (runtime.cdi_enabled == Some(true) && specs);
+    let is_left = by_host && !has_toolkit;
+    let other_way = runtime.handlers.iter().any(works) || is_left;
     let used: Vec<String> = used(node.kubernetes, runtime).into_iter().map(|used| used.handler).collect();
     let is_broken = |handler: &&RuntimeHandler| {
         handler.is_nvidia() && handler.binary_exists == Some(false) && !used.contains(&handler.name)
@@ -330,6 +335,12 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
         let runs = pod.phase == "Running" && pod.runtime_class.is_none() && !pod.deleting;
         pod.component == Component::DevicePlugin && runs && settled(pod.created)
     })?;
+    // A plugin that has run since before the kubelet had registered with the earlier one.
+    let kubelet = node.host()?.nvidia_stack.as_ref().and_then(|stack| stack.kubelet_started_at);
+    let has_run = |since: Option<jiff::Timestamp>| since.zip(kubelet).is_some_and(|(since, kubelet)| since < kubelet);
+    if plugin.containers.iter().any(|container| has_run(container.state.since)) {
+        return None;
+    }
     let draft = Draft::on_node(PLUGIN_RUNTIME).with_severity(Severity::Critical);
     let draft = draft.with_evidence(format!(
         "pod {} sets no RuntimeClass; the default handler is {}",

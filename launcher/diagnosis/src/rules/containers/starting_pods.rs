@@ -6,7 +6,6 @@
 use jiff::SignedDuration;
 
 use crate::evidence;
-use crate::explanation::types::Cause;
 use crate::input::node::Node;
 use crate::input::stack::pods::now;
 use crate::messages::phrases::{self, Part, Phrase};
@@ -91,7 +90,7 @@ fn refusal(node: &Node<'_>, pod: &StartingPod) -> Option<String> {
             || REASONS_OF_EITHER.contains(reason) && WORDS_OF_RUNTIME.iter().any(|word| lower.contains(word))
     })?;
     // A requirement of the image, or another fault of the pod, is not a fault of the node.
-    let of_pod = |phrase: &Phrase| phrase.needs_newer_cuda() || phrase.cause == Cause::Application;
+    let of_pod = |phrase: &Phrase| phrase.needs_newer_cuda() || phrase.is_of_application();
     if phrases::known(Part::Start, message).is_some_and(of_pod) {
         return None;
     }

@@ -84,7 +84,8 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
 fn kubelet_restarted_after(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> bool {
     let Some(since) = failing_pod.container.and_then(|container| container.state.since) else { return false };
     let mut starts = node.kubernetes.warnings.iter().filter(|event| event.reason == KUBELET_STARTS);
-    starts.any(|event| event.last.is_some_and(|last| last > since))
+    let process = node.host().and_then(|host| host.nvidia_stack.as_ref()?.kubelet_started_at);
+    process.is_some_and(|started| started > since) || starts.any(|event| event.last.is_some_and(|last| last > since))
 }
 
 /// Reason of the event with which the kubelet reports its start.

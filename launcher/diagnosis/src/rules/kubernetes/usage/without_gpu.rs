@@ -5,6 +5,7 @@ use crate::input::node::Node;
 use crate::rule::Draft;
 use crate::rules::kubernetes::usage::allocations::Allocations;
 use crate::rules::kubernetes::usage::rules::WITHOUT_GPU;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
 
 pub(super) fn check(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
@@ -19,11 +20,6 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
     // If a claim provides the resource, the kubelet lists the allocation under the claim of the pod, not under the
     // container.
     if own.any(|allocation| allocation.claim.is_some() || allocation.container == container.name) {
-        return None;
-    }
-    // A program that uses a GPU works: the list of the kubelet is wrong, and not the pod.
-    let processes = node.processes().into_iter().flat_map(|section| &section.processes);
-    if processes.filter(|process| process.pod_uid.as_ref() == Some(&pod.uid)).any(|process| !process.uses.is_empty()) {
         return None;
     }
     // The kubelet allocates only resources that a device plugin registered. An administrator may add any other resource
@@ -45,8 +41,19 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
         .with_evidence("the kubelet has allocated no device to it")
         .with_all_evidence(booted(node, since));
     draft.scope.pod_uid = Some(pod.uid.clone());
+    // A program that uses a GPU works: the list of the kubelet is wrong, and not the pod.
+    let mut processes = node.processes().into_iter().flat_map(|section| &section.processes);
+    if processes.any(|process| process.pod_uid.as_ref() == Some(&pod.uid) && !process.uses.is_empty()) {
+        draft = draft
+            .with_severity(Severity::Info)
+            .with_evidence("its program uses a GPU")
+            .with_action(ActionCode::Watch, LISTED_WRONG);
+    }
     Some(draft)
 }
+
+/// Action for a container that uses a GPU which the kubelet has not recorded.
+const LISTED_WRONG: &str = "No action now. The kubelet of {node} can give the GPU of this pod to another pod: recreate the pod when its work has ended.";
 
 /// Returns how long after the boot of the node the container started, if it started shortly after the boot.
 fn booted(node: &Node<'_>, since: jiff::Timestamp) -> Option<String> {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
-use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerState, PodFacts, Termination};
+use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerState, PodEvent, PodFacts, Termination};
 use syringe_core::report::Source;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
@@ -43,7 +43,9 @@ use kube_read::objects::pod_facts;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::objects::scheduling_joins::half_requests;
 use kube_read::reads::pod::ReadPod;
-use kube_read::reads::{candidate_nodes, claims_of_pod, linked_pods, owned_pods, pod, pod_log, resource_claims};
+use kube_read::reads::{
+    candidate_nodes, claims_of_pod, events, linked_pods, owned_pods, pod, pod_log, resource_claims,
+};
 use syringe_macros::omit;
 
 /// Maximum number of findings about the node in one answer.
@@ -515,6 +517,19 @@ async fn read_node_of(
     let object_of_node = read_node::read_node_object(call, connection, &node).await;
     pod.node_ready = object_of_node.as_ref().ok().map(is_ready);
     pod.node_not_ready = object_of_node.as_ref().ok().and_then(why_not_ready);
+    // The kernel kills a container also if the whole node has no memory left. Only an event of the node shows this.
+    if pod.end().is_some_and(|end| end.reason == "OOMKilled") {
+        let of_node = events::of_node(connection, &node).await.unwrap_or_default();
+        let newest = of_node.into_iter().find(|event| event.reason == "SystemOOM");
+        pod.related_warnings.extend(newest.map(|event| PodEvent {
+            time: event.last,
+            reason: event.reason,
+            message: format!("Node {node}: {}", event.message),
+            count: event.count,
+            field: String::new(),
+            warning: true,
+        }));
+    }
     pod.node_pressure = object_of_node.as_ref().map(pressure).unwrap_or_default();
     let failed = pod.end().filter(|end| end.exit_code != 0 && !end.never_ran()).map(|end| end.container);
     let container = failed.or_else(|| Some(pod.running().next()?.0)).filter(|_| pod.is_gpu_stack);

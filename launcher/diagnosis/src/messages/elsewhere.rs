@@ -170,8 +170,13 @@ pub(crate) fn read(message: &str) -> Option<&str> {
     Some(last)
         .filter(|line| is_elsewhere(line))
         .or_else(of_ranks)
-        .or_else(|| last_box(message).find(|line| is_elsewhere(line)))
+        .or_else(|| read_report(message))
         .or_else(|| of_error().filter(|line| is_elsewhere(line)))
+}
+
+/// Returns the line of a report at the end of a message that is about something else.
+pub(crate) fn read_report(message: &str) -> Option<&str> {
+    last_box(message).find(|line| is_elsewhere(line))
 }
 
 /// Returns the lines of a report between two lines of dashes, as Open MPI and PRRTE print it, if the message ends with

@@ -173,6 +173,7 @@ fn tell_as_past(
     let mut pod = case.pod.clone();
     pod.containers.iter_mut().for_each(|container| container.last = None);
     pod.log_lines.clear();
+    pod.other_logs.retain(|log| !log.previous && log.container != end.container);
     let present = Case { pod: &pod, on_node, name: case.name.clone(), ..*case };
     let now_has = CAUSES.iter().find_map(|(_, _, rule)| rule(&present));
     if now_has.is_none_or(|present| present.cause != Cause::None) {

@@ -546,7 +546,11 @@ fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     let other = || elsewhere::read(message).map(|line| (shapes::of_something_else(line), false));
     specific.or_else(other).or(own).or_else(|| {
         let in_log = || case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
-        let other = || elsewhere::read(in_log().next_back()?).map(|line| (shapes::of_something_else(line), true));
+        let other = || {
+            let text = in_log().collect::<Vec<_>>().join("\n");
+            let line = elsewhere::read(in_log().next_back()?).or_else(|| elsewhere::read_report(&text))?;
+            Some((shapes::of_something_else(line), true))
+        };
         shapes::read_log(in_log()).map(|(_, reading)| (reading, true)).or_else(other)
     })
 }

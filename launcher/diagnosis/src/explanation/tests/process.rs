@@ -304,6 +304,16 @@ fn an_event_about_the_memory_of_the_node_outweighs_the_limit_of_the_container() 
 }
 
 #[test]
+fn a_report_of_open_mpi_between_lines_of_dashes_is_about_another_process() {
+    let rule = "-".repeat(40);
+    let log =
+        ["ORTE has lost communication with a remote daemon.", "the daemon itself. We cannot recover, and", "will end."];
+    let log_lines = std::iter::once(rule.clone()).chain(log.map(str::to_owned)).chain([rule]).collect();
+    let explained = cause_of(&PodFacts { log_lines, ..failed(1, "Error") }, &node(Vec::new()));
+    assert!(explained.summary.contains("another process, rank, node or service"), "{}", explained.summary);
+}
+
+#[test]
 fn an_end_before_a_long_run_of_a_ready_pod_is_told_as_past() {
     let mut pod = failed(1, "Error");
     let ended = pod.containers[0].state.clone();

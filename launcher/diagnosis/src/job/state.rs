@@ -16,6 +16,9 @@ const IDLE_PERCENT: f64 = 5.0;
 /// Share of the power limit. Below this share, a GPU with high utilization hardly computes.
 const LITTLE_POWER: f64 = 0.35;
 
+/// Advice for a job with missing pods.
+const FIND_OUT: &str = "Find out why the controller did not create the missing pods: its events and its status.";
+
 /// Returns the explanation of a job.
 pub(super) fn explained(
     members: &[Member],
@@ -62,7 +65,11 @@ pub(super) fn explained(
         parts.push(format!("The nodes of {} were not read.", evidence::count(unread, "pod")));
     }
     let is_waiting = |first: &&Suspect| missing.is_empty() || !all_blame || first.because == Suspicion::Fault;
-    let action = action_of(state, suspects.first().filter(is_waiting), missing, all_blame);
+    let mut action = action_of(state, suspects.first().filter(is_waiting), missing, all_blame);
+    if !missing.is_empty() && action.text == FIND_OUT && not_created(members).is_some() {
+        action.text =
+            "Resolve what the controller reports about the missing pods. The other pods wait for them.".to_owned();
+    }
     JobExplanation { state, summary: parts.join(" "), suspects, suspects_omitted: omitted, shared, compared, action }
 }
 
@@ -158,10 +165,7 @@ fn accusation(suspect: &Suspect) -> String {
 fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64], all_blame: bool) -> Action {
     let Some((suspect, first)) = suspect.and_then(|suspect| Some((suspect, suspect.members.first()?))) else {
         let (code, text) = match state {
-            _ if !missing.is_empty() => (
-                ActionCode::Watch,
-                "Find out why the controller did not create the missing pods: its events and its status.",
-            ),
+            _ if !missing.is_empty() => (ActionCode::Watch, FIND_OUT),
             JobState::Waiting => (
                 ActionCode::FixApplication,
                 "No node is the cause. Find out what all ranks wait for (the data loader, the file server, a barrier): start with the log of rank 0.",

@@ -171,7 +171,7 @@ fn tell_as_past(
         return;
     }
     let mut pod = case.pod.clone();
-    pod.containers.iter_mut().for_each(|container| container.last = None);
+    pod.containers.iter_mut().for_each(|container| (container.last, container.restarts) = (None, 0));
     pod.log_lines.clear();
     pod.other_logs.retain(|log| !log.previous && log.container != end.container);
     let present = Case { pod: &pod, on_node, name: case.name.clone(), ..*case };

@@ -319,7 +319,7 @@ fn an_end_before_a_long_run_of_a_ready_pod_is_told_as_past() {
     let ended = pod.containers[0].state.clone();
     let now = node(Vec::new()).taken_at.expect("a time");
     (pod.phase, pod.ready) = ("Running".into(), Some(true));
-    pod.containers[0].last = Some(ended);
+    (pod.containers[0].last, pod.containers[0].restarts) = (Some(ended), 5);
     let mut told = |minutes: i64| {
         pod.containers[0].state = ContainerState::Running { since: Some(now - SignedDuration::from_mins(minutes)) };
         let ContainerState::Terminated { started, finished, .. } = pod.containers[0].last.as_mut().expect("an end")

@@ -12,9 +12,10 @@ use kube::ResourceExt;
 use kube_read::client::api_error::section_unknown;
 use kube_read::objects::job_ranks::{self, JobRank, RankedPods};
 use kube_read::objects::named_owner::NamedOwner;
+use kube_read::objects::node_conditions;
 use kube_read::objects::pod_facts;
 use kube_read::reads::pod::ReadPod;
-use kube_read::reads::{daemon_sets, nodes, pod, pod_log};
+use kube_read::reads::{daemon_sets, events, nodes, pod, pod_log};
 use kube_read::{Connection, Failure};
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::probe_command::{PodUid, ReadCommand};
@@ -73,11 +74,14 @@ pub(crate) async fn read_job(
 ) -> Result<JobAnswer, Failure> {
     let began = Instant::now();
     let ReadPod { facts: mut worst, no_events, all, selected_of, .. } = read;
+    let owners: BTreeSet<String> =
+        all.iter().flat_map(|pod| pod.owner_references()).map(|owner| owner.name.clone()).collect();
     let RankedPods { pods, missing } = job_ranks::of(all);
     let member = |(place, pod): (JobRank, Pod)| Member {
         rank: place.rank,
         role: place.role,
         addresses: addresses(&pod),
+        node_lost: None,
         pod: pod_facts::from_pod(&pod),
         observed: Err("its node was not read".to_owned()),
     };
@@ -94,6 +98,12 @@ pub(crate) async fn read_job(
     if let Some(same) = members.iter().find(|member| member.pod.name == worst.name) {
         worst.log_lines.clone_from(&same.pod.log_lines);
     }
+    // The events of the owner say why a pod of the job does not exist.
+    if let Some(first) = members.first_mut().filter(|_| !missing.is_empty()) {
+        let refused = events::of_failed_creates(connection, &worst.namespace).await.unwrap_or_default();
+        let of_owner = refused.into_iter().filter(|refused| owners.contains(&refused.name));
+        first.pod.related_warnings.extend(of_owner.map(|refused| refused.event));
+    }
     let mut on_nodes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, Member { pod, .. }) in members.iter().enumerate() {
         if let Some(node) = pod.node.as_ref().filter(|_| pod.phase != "Succeeded" && pod.wants_gpus) {
@@ -101,6 +111,14 @@ pub(crate) async fn read_job(
         }
     }
     let (mut objects, mut failures) = read_objects(call, connection, on_nodes.keys().cloned().collect()).await?;
+    for node in &objects {
+        let why = node_conditions::why_not_ready(node);
+        for index in on_nodes[&node.name_any()].iter().filter(|_| why.is_some()) {
+            let member = &mut members[*index];
+            (member.pod.node_ready, member.pod.node_not_ready) = (Some(false), why.clone());
+            member.node_lost = node_conditions::ready_since(node);
+        }
+    }
     call.prober.sweep_in_background(connection);
     // The nodes of pods that are not running come first, because the time of the call may not be enough for all nodes.
     let runs = |node: &Node| on_nodes[&node.name_any()].iter().all(|index| members[*index].pod.phase == "Running");
@@ -200,7 +218,7 @@ pub(crate) async fn read_job(
         let from = worst.log_lines.len().saturating_sub(LOG_LINES);
         SuspectPod { pod: worst.name.clone(), cause, summary, action, log_lines: worst.log_lines[from..].to_vec() }
     });
-    let events = no_events.map(|failure| section_unknown("events", &failure));
+    let no_events = no_events.map(|failure| section_unknown("events", &failure));
     let why_no_nccl = match (not_allowed, ask_nccl.is_empty() || has_nccl) {
         (true, _) => Some(NOT_ASKED),
         (false, false) => Some(NO_TIME),
@@ -220,7 +238,7 @@ pub(crate) async fn read_job(
         phases: selected_of.unwrap_or_default(),
         suspect_pod,
         not_read: by_reason(failures),
-        unknown: events.into_iter().chain(why_no_nccl.map(|why| Unknown::new(NCCL, why))).collect(),
+        unknown: no_events.into_iter().chain(why_no_nccl.map(|why| Unknown::new(NCCL, why))).collect(),
         left_behind,
         probes: probes.with_times(times),
     })

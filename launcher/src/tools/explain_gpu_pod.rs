@@ -11,8 +11,9 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
-use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerState, PodFacts, Termination};
-use syringe_core::report::Source;
+use syringe_core::facts::inventory::Inventory;
+use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerState, PodEvent, PodFacts, Termination};
+use syringe_core::report::{Section, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -43,7 +44,9 @@ use kube_read::objects::pod_facts;
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::objects::scheduling_joins::half_requests;
 use kube_read::reads::pod::ReadPod;
-use kube_read::reads::{candidate_nodes, claims_of_pod, linked_pods, owned_pods, pod, pod_log, resource_claims};
+use kube_read::reads::{
+    candidate_nodes, claims_of_pod, events, linked_pods, owned_pods, pod, pod_log, resource_claims,
+};
 use syringe_macros::omit;
 
 /// Maximum number of findings about the node in one answer.
@@ -515,6 +518,19 @@ async fn read_node_of(
     let object_of_node = read_node::read_node_object(call, connection, &node).await;
     pod.node_ready = object_of_node.as_ref().ok().map(is_ready);
     pod.node_not_ready = object_of_node.as_ref().ok().and_then(why_not_ready);
+    // The kernel kills a container also if the whole node has no memory left. Only an event of the node shows this.
+    if pod.end().is_some_and(|end| end.reason == "OOMKilled") {
+        let of_node = events::of_node(connection, &node).await.unwrap_or_default();
+        let newest = of_node.into_iter().find(|event| event.reason == "SystemOOM");
+        pod.related_warnings.extend(newest.map(|event| PodEvent {
+            time: event.last,
+            reason: event.reason,
+            message: format!("Node {node}: {}", event.message),
+            count: event.count,
+            field: String::new(),
+            warning: true,
+        }));
+    }
     pod.node_pressure = object_of_node.as_ref().map(pressure).unwrap_or_default();
     let failed = pod.end().filter(|end| end.exit_code != 0 && !end.never_ran()).map(|end| end.container);
     let container = failed.or_else(|| Some(pod.running().next()?.0)).filter(|_| pod.is_gpu_stack);
@@ -550,6 +566,20 @@ async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mu
         }
     }
     for change in &mut shortage.changes {
+        let Some((label, node)) = wanted_of_hardware(change) else { continue };
+        let (label, node) = (label.to_owned(), node.to_owned());
+        let Ok(object) = read_node::read_node_object(call, connection, &node).await else { continue };
+        let ask = ReadRequest::everything_about(None);
+        let read = read_node::read_or_api_only(call, connection, &object, ExplainGpuPod::NAME, ask).await;
+        let inventory = read.as_ref().ok().and_then(|read| Section::data_of(&read.report.sections.inventory));
+        if inventory.is_some_and(|inventory| fulfils(inventory, &label)) {
+            *change = format!(
+                "restart feature discovery on {node} (delete its pod), and do not change the nodeSelector: the GPUs of {node} are those \
+                 of {label}, so its label is out of date"
+            );
+        }
+    }
+    for change in &mut shortage.changes {
         let Some(node) =
             change.split_once("uncordon ").map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default())
         else {
@@ -562,6 +592,26 @@ async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mu
             let action = worst.action.text.trim_end_matches('.');
             *change = format!("repair {node} before it is uncordoned: {} ({}). {action}", worst.title, worst.id);
         }
+    }
+}
+
+/// Returns the label of a nodeSelector that a change replaces with that of the hardware, and the node with the hardware.
+fn wanted_of_hardware(change: &str) -> Option<(&str, &str)> {
+    let (label, rest) = change.strip_prefix("change ")?.split_once(" in its nodeSelector: ")?;
+    let node = rest.split(' ').next()?;
+    rest.contains("(feature discovery sets this label").then_some((label, node))
+}
+
+/// Returns whether the GPUs of a node are those that a label of feature discovery describes.
+fn fulfils(inventory: &Inventory, label: &str) -> bool {
+    let gpus = &inventory.gpus;
+    match label.split_once('=') {
+        Some(("nvidia.com/gpu.product", product)) => {
+            let is_it = |name: &String| name.replace(' ', "-") == product;
+            !gpus.is_empty() && gpus.iter().all(|gpu| gpu.name.as_ref().is_some_and(is_it))
+        }
+        Some(("nvidia.com/gpu.count", count)) => count.parse() == Ok(gpus.len()),
+        _ => false,
     }
 }
 
@@ -692,7 +742,22 @@ fn cause_word(cause: Cause) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use syringe_core::facts::inventory::GpuInventory;
+
     use super::*;
+
+    #[test]
+    fn a_label_of_the_hardware_is_compared_with_the_gpus() {
+        let change = "change nvidia.com/gpu.product=NVIDIA-L40S in its nodeSelector: gpu-1 has nvidia.com/gpu.product=NVIDIA-A10 (feature \
+                      discovery sets this label from the hardware), so that the pod can use gpu-1";
+        assert_eq!(wanted_of_hardware(change), Some(("nvidia.com/gpu.product=NVIDIA-L40S", "gpu-1")));
+        assert_eq!(wanted_of_hardware("change zone=a in its nodeSelector (gpu-1 has zone=b)"), None);
+        let gpu = GpuInventory { name: Some("NVIDIA L40S".into()), ..GpuInventory::default() };
+        let inventory = Inventory { gpus: vec![gpu.clone(), gpu], ..Inventory::default() };
+        let all = ["gpu.product=NVIDIA-L40S", "gpu.product=NVIDIA-A10", "gpu.count=2", "gpu.count=8", "gpu.family=ada"];
+        let found = all.map(|label| fulfils(&inventory, &format!("nvidia.com/{label}")));
+        assert_eq!(found, [true, false, true, false, false]);
+    }
 
     #[test]
     fn a_pod_is_named_as_for_kubectl() {

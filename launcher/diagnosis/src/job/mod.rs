@@ -37,6 +37,8 @@ pub struct Member {
     pub pod: PodFacts,
     /// Addresses of the pod.
     pub addresses: Vec<String>,
+    /// Since when the node of the pod is not Ready, if it is not (`pod.node_not_ready` has the reason).
+    pub node_lost: Option<Timestamp>,
     /// The values of the pod on its node. `Err` contains the reason why they were not read.
     pub observed: Result<Observed, String>,
 }

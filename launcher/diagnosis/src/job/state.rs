@@ -8,13 +8,16 @@ use crate::job::compare::Comparison;
 use crate::job::facts::LOADED_PERCENT;
 use crate::job::nccl::Progress;
 use crate::job::observe::Load;
-use crate::job::suspects::Found;
+use crate::job::suspects::{self, Found};
 use crate::job::{JobExplanation, JobState, Member, Suspect, Suspicion};
 
 /// Maximum utilization of an idle GPU.
 const IDLE_PERCENT: f64 = 5.0;
 /// Share of the power limit. Below this share, a GPU with high utilization hardly computes.
 const LITTLE_POWER: f64 = 0.35;
+
+/// Advice for a job with missing pods.
+const FIND_OUT: &str = "Find out why the controller did not create the missing pods: its events and its status.";
 
 /// Returns the explanation of a job.
 pub(super) fn explained(
@@ -26,7 +29,7 @@ pub(super) fn explained(
 ) -> JobExplanation {
     let (state, doing) = state_of(members, &found, progress);
     let Comparison { compared, shared, .. } = compared;
-    let Found { suspects, omitted, failed_alike, .. } = found;
+    let Found { suspects, omitted, failed_alike, all_blame, .. } = found;
     let is_unread = |member: &&Member| {
         let pod = &member.pod;
         member.observed.is_err() && pod.node.is_some() && pod.wants_gpus && pod.phase != "Succeeded"
@@ -38,6 +41,10 @@ pub(super) fn explained(
     if !missing.is_empty() {
         let listed = missing.iter().map(|index| u32::try_from(*index).unwrap_or(u32::MAX)).collect::<Vec<_>>();
         parts.push(format!("There is no pod with index {}.", evidence::reason(&evidence::ranges(&listed))));
+        parts.extend(not_created(members).map(|why| format!("Its controller could not create it: {why}.")));
+    }
+    if all_blame {
+        parts.push("Each failed pod only reports that it lost or waited for another one: none of them has an error of its own.".to_owned());
     }
     match suspects.first() {
         Some(first) => parts.push(accusation(first)),
@@ -47,7 +54,7 @@ pub(super) fn explained(
                 "The failed pods ended at the same time with the same message (\"{words}\"): none of them was first."
             ));
         }
-        None if read == 0 => {}
+        None if read == 0 || all_blame => {}
         None => parts.push(format!(
             "Nothing differs. Compared: {} of {}.",
             evidence::count(compared.len(), "fact"),
@@ -57,7 +64,12 @@ pub(super) fn explained(
     if unread > 0 {
         parts.push(format!("The nodes of {} were not read.", evidence::count(unread, "pod")));
     }
-    let action = action_of(state, suspects.first(), missing);
+    let is_waiting = |first: &&Suspect| missing.is_empty() || !all_blame || first.because == Suspicion::Fault;
+    let mut action = action_of(state, suspects.first().filter(is_waiting), missing, all_blame);
+    if !missing.is_empty() && action.text == FIND_OUT && not_created(members).is_some() {
+        action.text =
+            "Resolve what the controller reports about the missing pods. The other pods wait for them.".to_owned();
+    }
     JobExplanation { state, summary: parts.join(" "), suspects, suspects_omitted: omitted, shared, compared, action }
 }
 
@@ -65,8 +77,11 @@ pub(super) fn explained(
 fn state_of(members: &[Member], found: &Found, progress: Progress) -> (JobState, String) {
     let all = members.len();
     let finished = members.iter().filter(|member| member.pod.phase == "Succeeded").count();
-    if found.failed > 0 {
-        return (JobState::Failed, format!("{} of {all} pods failed.", found.failed));
+    let lost = (found.lost > 0)
+        .then(|| format!("{} of {all} pods {} lost.", found.lost, if found.lost == 1 { "is" } else { "are" }));
+    if found.failed > 0 || lost.is_some() {
+        let failed = (found.failed > 0).then(|| format!("{} of {all} pods failed.", found.failed));
+        return (JobState::Failed, failed.into_iter().chain(lost).collect::<Vec<_>>().join(" "));
     }
     if found.not_started > 0 {
         return (JobState::Starting, format!("{} of {all} pods never started.", found.not_started));
@@ -104,6 +119,13 @@ fn state_of(members: &[Member], found: &Found, progress: Progress) -> (JobState,
     (JobState::Computing, format!("The job computes ({load})."))
 }
 
+/// Returns why the controller of the job could not create a pod, from its newest event about that.
+fn not_created(members: &[Member]) -> Option<String> {
+    let events = members.iter().flat_map(|member| &member.pod.related_warnings);
+    let newest = events.filter(|event| event.reason.starts_with("FailedCreate")).max_by_key(|event| event.time)?;
+    Some(evidence::reason(newest.message.trim().trim_end_matches('.')))
+}
+
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -117,7 +139,12 @@ fn accusation(suspect: &Suspect) -> String {
     let others = if more > 0 { format!(" and {} like it", evidence::count(more, "pod")) } else { String::new() };
     let what = match suspect.because {
         Suspicion::NeverStarted => "never started",
-        Suspicion::FailedFirst => "failed first",
+        Suspicion::FailedFirst => match suspect.facts.first().map(|one| (one.fact.as_str(), one.value.as_str())) {
+            Some((suspects::NODE, _)) => "was lost first",
+            Some((suspects::DELETION, _)) => "was deleted first",
+            Some((_, value)) if value.starts_with(suspects::WITHOUT_ERROR) => "ended first, without an error",
+            _ => "failed first",
+        },
         Suspicion::ProcessStopped => "has a process that is stopped, stuck or missing",
         Suspicion::Fault => "has the first fault",
         Suspicion::Slower => "has a slower device",
@@ -135,16 +162,17 @@ fn accusation(suspect: &Suspect) -> String {
 }
 
 /// Returns the recommended action for the first suspect.
-fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Action {
+fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64], all_blame: bool) -> Action {
     let Some((suspect, first)) = suspect.and_then(|suspect| Some((suspect, suspect.members.first()?))) else {
         let (code, text) = match state {
-            _ if !missing.is_empty() => (
-                ActionCode::Watch,
-                "Find out why the controller did not create the missing pods: its events and its status.",
-            ),
+            _ if !missing.is_empty() => (ActionCode::Watch, FIND_OUT),
             JobState::Waiting => (
                 ActionCode::FixApplication,
                 "No node is the cause. Find out what all ranks wait for (the data loader, the file server, a barrier): start with the log of rank 0.",
+            ),
+            JobState::Failed if all_blame => (
+                ActionCode::FixApplication,
+                "Look for what the failed pods wait for or lost: a rank without a pod, a pod that was deleted, the network between the nodes, a service outside of the job.",
             ),
             JobState::Failed => {
                 (ActionCode::FixApplication, "No pod failed alone. Read the log of one of the failed pods.")
@@ -158,10 +186,26 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64]) -> Act
     };
     let node = first.node.as_deref().unwrap_or("the node");
     let pod = &first.pod;
+    let of_first = suspect.facts.first();
+    let is_fact = |name: &str| of_first.is_some_and(|one| one.fact == name);
     let (code, text) = match suspect.because {
         Suspicion::NeverStarted => (
             ActionCode::Watch,
             format!("Let pod {pod} start: explain_gpu_pod for the pod shows why it does not. The others wait for it."),
+        ),
+        Suspicion::FailedFirst if is_fact(suspects::NODE) => (
+            ActionCode::Watch,
+            format!("Find out why {node} is not Ready with diagnose_gpu_node. The later failures follow from it."),
+        ),
+        Suspicion::FailedFirst if is_fact(suspects::DELETION) => (
+            ActionCode::Watch,
+            format!("Find out what deletes pod {pod} with explain_gpu_pod. The later failures follow from it."),
+        ),
+        Suspicion::FailedFirst if of_first.is_some_and(|one| one.value.starts_with(suspects::WITHOUT_ERROR)) => (
+            ActionCode::FixApplication,
+            format!(
+                "Find out at the end of the log of pod {pod} why its program ended before the others. The others lost the connection to it."
+            ),
         ),
         Suspicion::FailedFirst => (
             ActionCode::FixApplication,

@@ -11,7 +11,13 @@ use crate::job::compare::{Comparison, Odd};
 use crate::job::facts::STOPPED;
 use crate::job::{Difference, Member, Suspect, Suspicion};
 use crate::messages::phrases::{self, Part};
-use crate::messages::{elsewhere, shapes};
+use crate::messages::{cuda_errors, elsewhere, shapes};
+
+/// Names of the facts about the end of a pod.
+pub(super) const NODE: &str = "node";
+pub(super) const DELETION: &str = "deletion";
+/// Beginning of the fact about a program that ended without an error.
+pub(super) const WITHOUT_ERROR: &str = "0 (";
 
 /// Maximum number of suspects in an answer.
 const MAX_SUSPECTS: usize = 5;
@@ -26,6 +32,10 @@ pub(super) struct Found {
     /// Number of pods that never started, and number of pods that failed.
     pub(super) not_started: usize,
     pub(super) failed: usize,
+    /// Number of pods whose node is not Ready, or that are being deleted while the others are not.
+    pub(super) lost: usize,
+    /// Whether several pods failed at about the same time, and each of them only reports the failure of another one.
+    pub(super) all_blame: bool,
     /// The message with which all failed pods ended, if it is the same for all.
     pub(super) failed_alike: Option<String>,
 }
@@ -44,7 +54,9 @@ struct Candidate {
 pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
     let waits: Vec<usize> = (0..members.len()).filter(|member| never_started(&members[*member])).collect();
     let failures = failures(members, &waits);
-    let mut found = Found { not_started: waits.len(), failed: failures.len(), ..Found::default() };
+    let lost = failures.iter().filter(|(member, at)| is_lost_at(&members[*member], *at)).count();
+    let failed = failures.len() - lost;
+    let mut found = Found { not_started: waits.len(), failed, lost, ..Found::default() };
     let mut candidates: BTreeMap<usize, Candidate> = BTreeMap::new();
     let mut add = |member: usize, because: Suspicion, since, echoes: String, fact: Difference| {
         let new =
@@ -66,19 +78,24 @@ pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
     let fault_at = faults.first().map(|(_, event)| event.at);
     found.failed_alike = failed_alike(members, &failures);
     let first = first_failure(members, &failures).filter(|_| found.failed_alike.is_none());
+    found.all_blame = first.is_none() && found.failed_alike.is_none() && !failures.is_empty();
     // A failure after the fault of a GPU is a consequence of the fault.
     let follows =
         |at: Option<Timestamp>| at.zip(fault_at).is_some_and(|(at, fault)| at + SignedDuration::from_mins(1) >= fault);
-    let failures_follow = first.is_some_and(|first| follows(failures[first].1));
+    let failures_follow = first.or(found.all_blame.then_some(0)).is_some_and(|first| follows(failures[first].1));
     if let Some(first) = first.filter(|_| !failures_follow) {
-        let (member, at) = failures[first];
-        let others = failures.len() - 1;
+        let (failed, at) = failures[first];
+        // A pod that ended without an error while the others still needed it is the end that they lost.
+        let earlier =
+            Some(failed).filter(|_| !is_own(&members[failed], at)).and_then(|_| completed(members, failed, at));
+        let others = failures.len() - usize::from(earlier.is_none());
+        let (member, at) = earlier.unwrap_or((failed, at));
         let echoes = if others > 0 {
             format!("{} failed later or with a message about others", evidence::count(others, "other pod"))
         } else {
             String::new()
         };
-        for fact in ends_of(&members[member]) {
+        for fact in ends_of(&members[member], at) {
             add(member, Suspicion::FailedFirst, at, echoes.clone(), fact);
         }
     }
@@ -245,46 +262,109 @@ fn failure(member: &Member) -> Option<Termination<'_>> {
     member.pod.end().filter(|end| end.exit_code != 0)
 }
 
-/// Returns the failed pods, the first failure first. A pod that runs again counts only if most of the others were not
-/// restarted.
+/// Returns the time at which the pod was lost: its node became not Ready, or its deletion was requested.
+fn lost(member: &Member) -> Option<Timestamp> {
+    let has_ended = matches!(member.pod.phase.as_str(), "Succeeded" | "Failed");
+    let since = [member.node_lost.filter(|_| member.pod.node_ready == Some(false)), member.pod.deleted];
+    since.into_iter().flatten().min().filter(|_| !has_ended)
+}
+
+/// Returns whether the failure of this time is the loss of the pod.
+fn is_lost_at(member: &Member, at: Option<Timestamp>) -> bool {
+    at.is_some() && lost(member) == at
+}
+
+/// Returns the failed and lost pods, the first one first. A pod that runs again counts only if most of the others were
+/// not restarted, and a lost pod only if most of the others are not lost.
 fn failures(members: &[Member], waits: &[usize]) -> Vec<(usize, Option<Timestamp>)> {
     let restarted = members.iter().filter(|member| failure(member).is_some() && runs(member)).count();
+    let are_lost = members.iter().filter(|member| lost(member).is_some()).count() * 2 <= members.len();
+    let end = |member: &Member| {
+        let lost = lost(member).filter(|_| are_lost);
+        let ended = failure(member).filter(|_| !runs(member) || restarted * 2 <= members.len()).map(|end| end.finished);
+        match (lost, ended) {
+            (Some(lost), Some(Some(ended))) => Some(Some(lost.min(ended))),
+            (Some(lost), _) => Some(Some(lost)),
+            (None, ended) => ended,
+        }
+    };
     let failed = members.iter().enumerate().filter(|(index, _)| !waits.contains(index));
-    let failed = failed.filter(|(_, member)| !runs(member) || restarted * 2 <= members.len());
-    let mut failed: Vec<_> = failed.filter_map(|(index, member)| Some((index, failure(member)?.finished))).collect();
+    let mut failed: Vec<_> = failed.filter_map(|(index, member)| Some((index, end(member)?))).collect();
     failed.sort_by_key(|(index, at)| (at.is_none(), *at, *index));
     failed
 }
 
-/// Returns the line of its log or message that reports why a program ended.
-fn last_words(member: &Member) -> Option<String> {
-    let lines = || member.pod.log_lines.iter().map(String::as_str);
-    let message = failure(member).map(|end| end.message).filter(|message| !message.is_empty());
-    let line = shapes::last_error(lines()).or_else(|| lines().next_back()).or(message)?;
-    Some(evidence::reason(line))
+/// Reasons of a container or pod that ended without words of its program.
+const WITHOUT_WORDS: [&str; 7] =
+    ["OOMKilled", "Evicted", "DeadlineExceeded", "StartError", "ContainerCannotRun", "NodeShutdown", "Preempting"];
+/// Exit code of a program that SIGSEGV ended.
+const SEGMENTATION_FAULT: i32 = 139;
+/// Lines that say only that a program ends, after the line with the reason.
+const CLOSING: [&str; 3] = ["terminate called", "Aborted", "Fatal Python error: Aborted"];
+
+/// Returns whether the pod has a reason of its own for its end at this time: it was lost, Kubernetes or the kernel ended
+/// it, or its program reports an error that is not about another pod.
+fn is_own(member: &Member, at: Option<Timestamp>) -> bool {
+    let of_pod = member.pod.reason.as_deref();
+    let reasons = || failure(member).map(|end| end.reason).into_iter().chain(of_pod);
+    let crashed =
+        || member.pod.log_lines.is_empty() && failure(member).is_some_and(|end| end.exit_code == SEGMENTATION_FAULT);
+    is_lost_at(member, at)
+        || reasons().any(|reason| WITHOUT_WORDS.contains(&reason))
+        || crashed()
+        || (last_words(member).is_some() && !blames_others(member))
 }
 
-/// Returns whether the program reports that another rank, node or service failed.
+/// Returns the pod that ended without an error in the time before a failure of a pod with the same role.
+fn completed(members: &[Member], failed: usize, at: Option<Timestamp>) -> Option<(usize, Option<Timestamp>)> {
+    let ended =
+        members.iter().enumerate().filter(|(_, one)| one.role == members[failed].role).filter_map(|(index, one)| {
+            let end = one.pod.end().filter(|end| one.pod.phase == "Succeeded" && end.exit_code == 0)?;
+            Some((index, Some(end.finished.filter(|end| at.is_some_and(|at| *end <= at))?)))
+        });
+    ended.max_by_key(|(_, at)| *at)
+}
+
+/// Returns the line of its log or message that reports why a program ended.
+fn last_line(member: &Member) -> Option<&str> {
+    let is_closing = |line: &&str| CLOSING.iter().any(|start| line.starts_with(start));
+    let of_log = || member.pod.log_lines.iter().map(String::as_str);
+    let has_others = of_log().any(|line| !is_closing(&line));
+    let lines = || of_log().filter(|line| !has_others || !is_closing(line));
+    let message = failure(member).map(|end| end.message).filter(|message| !message.is_empty());
+    shapes::last_error(lines()).or_else(|| lines().next_back()).or(message)
+}
+
+fn last_words(member: &Member) -> Option<String> {
+    last_line(member).map(evidence::reason)
+}
+
+/// Returns whether the program reports only that another rank, node or service failed, and no CUDA error of its own.
 fn blames_others(member: &Member) -> bool {
+    if member.pod.log_lines.iter().any(|line| cuda_errors::is_about_one(line)) {
+        return false;
+    }
     let text = member.pod.log_lines.join("\n");
     let text =
         if text.is_empty() { failure(member).map(|end| end.message.to_owned()).unwrap_or_default() } else { text };
     let by_phrase = || {
-        last_words(member).is_some_and(|words| {
-            phrases::known(Part::Program, &words).is_some_and(|known| known.is_about_other_ranks())
-        })
+        last_line(member)
+            .is_some_and(|line| phrases::known(Part::Program, line).is_some_and(|known| known.is_about_other_ranks()))
     };
     elsewhere::read(&text).is_some() || by_phrase()
 }
 
-/// Returns the position of the first failure. If it only reports that others failed, returns a failure soon after it.
+/// Returns the position of the first failure. If it only reports that others failed, returns a failure soon after it
+/// that has a reason of its own, and none if all of them only report that others failed.
 fn first_failure(members: &[Member], failures: &[(usize, Option<Timestamp>)]) -> Option<usize> {
     let (_, start) = failures.first()?;
     let soon = failures.iter().take_while(|(_, at)| at.zip(*start).is_none_or(|(at, start)| at <= start + FOLLOWS));
-    let own = soon
-        .into_iter()
-        .position(|(member, _)| last_words(&members[*member]).is_some() && !blames_others(&members[*member]));
-    Some(own.unwrap_or(0))
+    let soon: Vec<_> = soon.collect();
+    let own = soon.iter().position(|(member, at)| is_own(&members[*member], *at));
+    // A pod without a log may have an error of its own.
+    let unknown = || soon.iter().any(|(member, _)| last_words(&members[*member]).is_none());
+    let (first, at) = failures[0];
+    own.or_else(|| (soon.len() == 1 || unknown() || completed(members, first, at).is_some()).then_some(0))
 }
 
 /// Returns the message with which at least three pods ended within seconds, if it is the same for all pods whose log
@@ -296,6 +376,11 @@ fn failed_alike(members: &[Member], failures: &[(usize, Option<Timestamp>)]) -> 
     let near = read.first()?.1.zip(read.last()?.1).is_none_or(|(first, last)| last.duration_since(first) <= CLOCKS);
     let alike = words.iter().all(|other| without_digits(other) == without_digits(first));
     let own = read.iter().all(|(member, _)| !blames_others(&members[*member]));
+    // A pod without a log that ended for a reason of its own did not end with this message.
+    let unread = |(member, at): &(usize, Option<Timestamp>)| {
+        members[*member].pod.log_lines.is_empty() && is_own(&members[*member], *at)
+    };
+    let own = own && !failures.iter().any(unread);
     (words.len() >= 3 && failures.len() * 2 > members.len() && near && alike && own).then(|| first.clone())
 }
 
@@ -303,19 +388,28 @@ fn without_digits(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_ascii_digit()).collect()
 }
 
-/// Returns the facts about the termination of a pod.
-fn ends_of(member: &Member) -> Vec<Difference> {
+/// Returns the facts about the end of a pod at this time.
+fn ends_of(member: &Member, at: Option<Timestamp>) -> Vec<Difference> {
     let fact = |fact: &str, value: String| Difference {
         fact: fact.to_owned(),
         place: String::new(),
         value,
         common: String::new(),
     };
-    let Some(end) = failure(member) else { return Vec::new() };
+    if let Some(at) = at.filter(|at| is_lost_at(member, Some(*at))) {
+        let of_node = member.node_lost == Some(at);
+        let why = member.pod.node_not_ready.as_deref().filter(|_| of_node).map(evidence::reason);
+        let why = why.unwrap_or_else(|| format!("requested at {}", evidence::time(at)));
+        return vec![fact(if of_node { NODE } else { DELETION }, why)];
+    }
+    let Some(end) = failure(member).or_else(|| member.pod.end()) else { return Vec::new() };
     let at = end.finished.map(|at| format!(" at {}", evidence::time(at))).unwrap_or_default();
     let reason = if end.reason.is_empty() { String::new() } else { format!(" ({})", evidence::data(end.reason)) };
     let code = fact("exit code", format!("{}{reason}{at}, container {}", end.exit_code, end.container));
-    std::iter::once(code).chain(last_words(member).map(|words| fact("last words", words))).collect()
+    let of_pod = [&member.pod.reason, &member.pod.message].map(|text| text.as_deref().unwrap_or_default().trim());
+    let of_pod = Some(of_pod.join(": ")).filter(|_| member.pod.reason.is_some());
+    let of_pod = of_pod.map(|why| fact("pod", evidence::reason(why.trim_end_matches([':', ' ', '.']))));
+    of_pod.into_iter().chain([code]).chain(last_words(member).map(|words| fact("last words", words))).collect()
 }
 
 /// Returns the first fault of each chain of events, with its pod.

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kubernetes::PodFacts;
-use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState};
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent};
 use syringe_core::facts::nccl::{NcclCommunicator, NcclRank, NcclRanks, NcclStatus};
 use syringe_core::report::Problem;
 
@@ -35,6 +35,7 @@ fn job(count: usize) -> Vec<Member> {
             role: String::new(),
             pod,
             addresses: vec![format!("10.0.0.{rank}")],
+            node_lost: None,
             observed: Ok(Observed::default()),
         }
     };
@@ -93,6 +94,91 @@ fn a_fault_before_the_first_failure_is_the_cause_and_one_after_it_is_not() {
         let rank = if because == Suspicion::Fault { "3" } else { "6" };
         assert_eq!(named(&answer)[0].1, [rank], "{answer:#?}");
     }
+}
+
+const LOST: &str = "torch.distributed.DistNetworkError: Connection closed. Did the remote server shutdown or crash?";
+const JOIN: &str =
+    "torch.distributed.DistStoreError: Timed out after 601 seconds waiting for clients. 24/32 clients joined.";
+
+/// Sets the reason of the end of a pod, which has no log.
+fn kill(member: &mut Member, second: i64, reason: &str) {
+    fail(member, second, 137, "");
+    member.pod.log_lines.clear();
+    if let ContainerState::Terminated { reason: of_end, .. } = &mut member.pod.containers[0].state {
+        reason.clone_into(of_end);
+    }
+}
+
+#[test]
+fn a_kill_without_words_is_the_first_failure_and_no_pod_without_a_log_is_alike() {
+    let mut pods = job(4);
+    kill(&mut pods[2], 100, "OOMKilled");
+    for rank in [0, 1, 3] {
+        fail(&mut pods[rank], 160, 134, "CUDA error: unspecified launch failure");
+        pods[rank].pod.log_lines.push("terminate called without an active exception".into());
+    }
+    let answer = explain_job(&pods, &[]);
+    assert_eq!(named(&answer)[0], (Suspicion::FailedFirst, vec!["2"]), "{answer:#?}");
+    // Without the kill, all have the same error, and the line of abort() is not it.
+    pods[2] = job(4).swap_remove(2);
+    let answer = explain_job(&pods, &[]);
+    assert!(answer.summary.contains("same message (\"CUDA error: unspecified launch failure"), "{}", answer.summary);
+}
+
+#[test]
+fn a_pod_on_a_node_that_is_not_ready_and_a_deleted_pod_fail_at_that_time() {
+    for (lost, words) in
+        [(90, "was lost first: node Ready is Unknown"), (400, "Rank 0 (pod train-0, node gpu-0) failed first")]
+    {
+        let mut pods = job(4);
+        fail(&mut pods[0], 130, 1, "ValueError: x");
+        (pods[3].pod.node_ready, pods[3].node_lost) = (Some(false), Some(at(lost)));
+        pods[3].pod.node_not_ready = Some("Ready is Unknown since then".into());
+        let answer = explain_job(&pods, &[]);
+        assert!(answer.summary.contains(words), "{}", answer.summary);
+        assert!(answer.summary.starts_with("1 of 4 pods failed. 1 of 4 pods is lost."), "{}", answer.summary);
+    }
+    let mut pods = job(4);
+    fail(&mut pods[0], 130, 1, LOST);
+    pods[1].pod.deleted = Some(at(120));
+    assert!(explain_job(&pods, &[]).summary.contains("was deleted first: deletion requested"));
+    // Someone deletes the whole job.
+    pods.iter_mut().for_each(|pod| pod.pod.deleted = Some(at(120)));
+    assert!(!explain_job(&pods, &[]).summary.contains("deleted first"));
+}
+
+#[test]
+fn pods_that_all_blame_another_one_have_no_first_failure_and_wait_for_the_missing_one() {
+    let mut pods = job(4);
+    pods.remove(2);
+    pods.iter_mut().enumerate().for_each(|(rank, pod)| fail(pod, 100 + i64::try_from(rank).unwrap(), 1, JOIN));
+    let answer = explain_job(&pods, &[]);
+    assert!(
+        answer.suspects.is_empty() && answer.summary.contains("none of them has an error of its own"),
+        "{answer:#?}"
+    );
+    let event =
+        PodEvent { reason: "FailedCreate".into(), message: "exceeded quota: gpu".into(), ..PodEvent::default() };
+    pods[0].pod.related_warnings.push(event);
+    let answer = explain_job(&pods, &[2]);
+    assert!(answer.summary.contains("no pod with index 2. Its controller could not create it: exceeded quota: gpu."));
+    assert!(answer.action.text.contains("missing pods"), "{}", answer.action.text);
+    // A CUDA error is an own error, although NCCL reports it beside errors of other ranks.
+    pods[2].pod.log_lines.insert(0, "NCCL WARN Cuda failure 719 'unspecified launch failure'".into());
+    assert_eq!(named(&explain_job(&pods, &[]))[0], (Suspicion::FailedFirst, vec!["3"]));
+}
+
+#[test]
+fn a_pod_that_ended_without_an_error_is_the_end_that_the_others_lost() {
+    let mut pods = job(2);
+    fail(&mut pods[1], 130, 1, LOST);
+    fail(&mut pods[0], 60, 0, "");
+    pods[0].pod.phase = "Succeeded".into();
+    let answer = explain_job(&pods, &[]);
+    assert!(answer.summary.contains("Rank 0 (pod train-0, node gpu-0) ended first, without an error"), "{answer:#?}");
+    // A pod with an error of its own lost nothing.
+    fail(&mut pods[1], 130, 1, "ValueError: x");
+    assert_eq!(named(&explain_job(&pods, &[]))[0].1, ["1"]);
 }
 
 #[test]

@@ -154,6 +154,9 @@ const BEFORE_STATUS: [&str; 8] = ["(", "status ", "status: ", "status_code=", "c
 /// HTTP status codes with which a server reports its own error.
 const STATUS: [&str; 4] = ["500", "502", "503", "504"];
 
+/// Minimum length of a line of dashes around a report.
+const RULE: usize = 20;
+
 /// Maximum distance between the name of a thing and its failure, in bytes.
 const NEAR: usize = 60;
 
@@ -167,7 +170,24 @@ pub(crate) fn read(message: &str) -> Option<&str> {
     Some(last)
         .filter(|line| is_elsewhere(line))
         .or_else(of_ranks)
+        .or_else(|| read_report(message))
         .or_else(|| of_error().filter(|line| is_elsewhere(line)))
+}
+
+/// Returns the line of a report at the end of a message that is about something else.
+pub(crate) fn read_report(message: &str) -> Option<&str> {
+    last_box(message).find(|line| is_elsewhere(line))
+}
+
+/// Returns the lines of a report between two lines of dashes, as Open MPI and PRRTE print it, if the message ends with
+/// this report.
+fn last_box(message: &str) -> impl Iterator<Item = &str> {
+    let is_rule = |line: &&str| line.len() >= RULE && line.bytes().all(|byte| byte == b'-');
+    let mut from_end = message.lines().rev().map(str::trim).filter(|line| !line.is_empty()).peekable();
+    let is_box = from_end.next_if(is_rule).is_some();
+    let mut inside: Vec<&str> = from_end.by_ref().take_while(move |line| is_box && !is_rule(line)).collect();
+    inside.reverse();
+    inside.into_iter()
 }
 
 fn is_elsewhere(line: &str) -> bool {
@@ -257,6 +277,9 @@ mod tests {
             "http.client.RemoteDisconnected: Remote end closed connection without response",
             "srun: error: node5: task 3: Killed",
             "ORTE has lost communication with a remote daemon.",
+            "--------------------\nORTE has lost communication with a remote daemon.\n\n  HNP daemon   : [[1,0],0] on node l\n  \
+             Remote daemon: [[1,0],1] on node w-1\n\nThis is usually due to a failure of the TCP network. We cannot\n\
+             recover from this, and will end the job.\n--------------------",
             "jaxlib.XlaRuntimeError: coordination service: task 3 is unhealthy",
             "horovod: one or more ranks are dead",
             "MySQL server has gone away",
@@ -283,6 +306,7 @@ mod tests {
     fn a_quotation_and_an_error_of_the_program_are_not_elsewhere() {
         for message in [
             "",
+            "--------------------\nlost connection to the worker\n--------------------\nValueError: x",
             "docs: the actor died because its node has died\nKeyError: 'x'",
             "retry: connection refused\nValueError: invalid literal for int() with base 10: '500'",
             "TypeError: unsupported operand type(s)",

@@ -487,7 +487,8 @@ fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<Str
         }
         Subject::Library => nearest(before, after, |token| token.contains(".so") || token.starts_with("lib")),
         Subject::Variable => nearest(before, inside, is_variable).or_else(|| nearest("", after, is_variable)),
-        Subject::Host => nearest(before, after, is_host),
+        // An escaped line break (`\\n`) ends an address.
+        Subject::Host => return host(&format!("{before}{inside}").replace("\\n", "  "), &after.replace("\\n", "  ")),
         Subject::Command => last_quoted(before).or_else(|| bracketed(before)).or_else(|| last_token(before)),
         Subject::MissingPath | Subject::MissingQuoted | Subject::MissingCommand => None,
     };
@@ -521,12 +522,31 @@ fn is_host(token: &str) -> bool {
     let port = || {
         token.rsplit_once(':').is_some_and(|(_, port)| port.len() > 1 && port.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    let dotted = || token.split('.').count() > 2 && !token.starts_with('/');
+    let dotted = || token.split('.').count() > 2 && !token.starts_with('/') && !is_name_of_code(token);
     token.contains("://")
         || (token.contains('.') && token.contains('/') && !token.starts_with('/'))
         || token.ends_with(".sock")
         || port()
         || dotted()
+}
+
+/// Returns the address that is nearest to the words.
+fn host(before: &str, after: &str) -> Option<String> {
+    nearest(before, after, is_host).map(|found| clean(found, MAX_SUBJECT)).filter(|found| !is_fragment(found))
+}
+
+/// Last parts of host names that are longer than those of most domains.
+const DOMAINS: [&str; 9] =
+    ["local", "internal", "cloud", "info", "localdomain", "cluster", "private", "intranet", "consul"];
+
+/// Returns whether the parts of a name are those of a class, module or logger, not of a host:
+/// `botocore.exceptions.ClientError`, `agent.auth.handler`.
+fn is_name_of_code(token: &str) -> bool {
+    let last = token.rsplit('.').next().unwrap_or_default();
+    let letters = last.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    letters
+        && (last.contains(|one: char| one == '_' || one.is_ascii_uppercase()) || last.len() > 4)
+        && !DOMAINS.contains(&last)
 }
 
 /// Returns the last token before the words for which `is` returns true, or else the first such token after them.
@@ -656,5 +676,41 @@ mod tests {
             assert_eq!(first_error(lines.into_iter(), lines[2]), Some(first));
         }
         assert_eq!(last_error(["a", "it failed: x", "b"].into_iter()), Some("it failed: x"));
+    }
+
+    #[test]
+    fn the_place_of_a_refusal_is_a_host_and_not_a_class_or_a_logger() {
+        let what = |message: &str| read(message).map(|reading| reading.what).unwrap_or_default();
+        for (message, expected) in [
+            (
+                "botocore.exceptions.ClientError: An error occurred (AccessDenied) when calling the PutObject operation",
+                "the identity of the pod has no permission at a service",
+            ),
+            (
+                r"agent.auth.handler: Error making API request. URL: PUT https://vault.svc:8200/v1/login\nCode: 403. permission denied",
+                "the identity of the pod has no permission at https://vault.svc:8200/v1/login",
+            ),
+            ("redis.exceptions.ConnectionError: Connection refused", "a service does not respond (connection refused)"),
+            (
+                "dial tcp: minio.data.svc.cluster.local: connection refused",
+                "nothing responds at minio.data.svc.cluster.local (connection refused)",
+            ),
+            ("listen tcp4 :8080: bind: permission denied", "the program may not listen on :8080"),
+            ("git@github.com: Permission denied (publickey).", "git@github.com refuses the SSH key of the program"),
+            (
+                "curl: (28) Failed to connect to nim-cache.internal port 443 after 130012 ms: Couldn't connect to server",
+                "nothing responds at nim-cache.internal",
+            ),
+            (
+                "ERROR: Could not find a version that satisfies the requirement torch==2.8.0 (from versions: none)",
+                "no suitable version of torch==2.8.0 exists",
+            ),
+            (
+                "pyarrow.lib.ArrowInvalid: Parquet magic bytes not found in footer. Either the file is corrupted",
+                "an archive or file is not complete or has another format",
+            ),
+        ] {
+            assert_eq!(what(message), expected, "{message}");
+        }
     }
 }

@@ -243,7 +243,10 @@ pub(crate) fn trouble(
     let status = &pod.status;
     // The pods of a lost node are being deleted, and have a reason (`NodeLost`).
     let is_deleted = pod.metadata.deletion_timestamp.is_some() && status.reason.is_empty();
-    if status.phase == "Succeeded" || is_deleted {
+    // A pod that was created after the end of the other pod did not cause it.
+    let created = pod.metadata.creation_timestamp.and_then(Time::timestamp);
+    let is_younger = created.zip(own_end).is_some_and(|(created, own)| created > own + SLACK);
+    if status.phase == "Succeeded" || is_deleted || is_younger {
         return None;
     }
     let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
@@ -414,6 +417,9 @@ mod tests {
         assert!(trouble(&evicted("2026-11-20T02:31:10Z"), own_end, false).is_none(), "an earlier attempt");
         let pending = listed("x", json!({}), json!({"phase": "Pending"}));
         assert_eq!(trouble(&pending, own_end, true), Some((Trouble::Fails, None)));
+        let mut young = pending;
+        young.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-21T02:44:10Z")).expect("a time");
+        assert!(trouble(&young, own_end, false).is_none(), "created after the end of the pod");
         let done = listed("x", json!({}), json!({"phase": "Succeeded"}));
         assert!(trouble(&done, own_end, true).is_none());
     }

@@ -8,6 +8,7 @@ use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Diagnosis, Finding, Verdict};
 use crate::input::platforms;
+use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::facts::kubernetes::pod::PodFacts;
@@ -108,6 +109,7 @@ pub(crate) fn first_cause(
         let nothing = case.explain(Cause::Unknown, Certainty::Possible, nothing);
         nothing.with_action(ActionCode::None, "Explain the pod again in some minutes, and read its newest events.")
     });
+    tell_as_past(&case, on_node, node, &mut explanation);
     let is_doubtful = is_contradicted(&case, &explanation);
     if is_doubtful {
         // This statement comes from the program, not from the diagnosis.
@@ -147,6 +149,46 @@ pub(crate) fn first_cause(
     add_platform(&case, &mut explanation);
     claims::join(&case, &mut explanation);
     explanation
+}
+
+/// Minimum time for which a restarted container must run before its earlier end is told as past.
+const STEADY: SignedDuration = SignedDuration::from_mins(10);
+
+/// Tells the explanation of an earlier end of a container as past, if the pod is Ready, its container has run longer than
+/// before that end, and nothing but this end explains the pod.
+fn tell_as_past(
+    case: &Case<'_>,
+    on_node: &PodOnNode,
+    node: Option<(&Report, &Diagnosis)>,
+    explanation: &mut Explanation,
+) {
+    let Some(end) = case.ended().filter(|end| end.was_restarted && case.pod.ready == Some(true)) else { return };
+    let since = case.pod.running().find(|(name, _)| *name == end.container).and_then(|(_, since)| since);
+    let now = node.and_then(|(report, _)| report.taken_at);
+    let (Some(since), Some(now), Some(finished)) = (since, now, end.finished) else { return };
+    let before = end.started.map(|started| finished.duration_since(started)).unwrap_or_default();
+    if now.duration_since(since) < STEADY.max(before) || explanation.cause == Cause::None {
+        return;
+    }
+    let mut pod = case.pod.clone();
+    pod.containers.iter_mut().for_each(|container| (container.last, container.restarts) = (None, 0));
+    pod.log_lines.clear();
+    pod.other_logs.retain(|log| !log.previous && log.container != end.container);
+    let present = Case { pod: &pod, on_node, name: case.name.clone(), ..*case };
+    let now_has = CAUSES.iter().find_map(|(_, _, rule)| rule(&present));
+    if now_has.is_none_or(|present| present.cause != Cause::None) {
+        return;
+    }
+    let past = format!(
+        "{}: it has run and been Ready since {since:.0}; before, its container {} ended at {finished:.0}: ",
+        case.name, end.container
+    );
+    explanation.summary = explanation.summary.replacen(&format!("{}: ", case.name), &past, 1);
+    if explanation.certainty == Certainty::Certain {
+        explanation.certainty = Certainty::Likely;
+    }
+    explanation.action.code = ActionCode::Watch;
+    explanation.action.text = format!("Nothing must be done now. If it happens again: {}", explanation.action.text);
 }
 
 /// Adds a note about the platform of the node, if a pod of NVIDIA's software fails or waits on the node.

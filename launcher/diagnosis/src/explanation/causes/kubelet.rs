@@ -366,6 +366,9 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
                 ),
         );
     }
+    if let Some(gated) = waits_for_gate(case) {
+        return Some(gated);
+    }
     let newest = case.events(&["Unhealthy"]).next();
     if let Some(known) = newest.and_then(|event| failed_with_known_error(case, event, "one of its probes fails")) {
         return Some(known);
@@ -417,4 +420,24 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
                 },
             ),
     )
+}
+
+/// Explains a pod that is not Ready because of a readiness gate: a condition that a controller sets.
+fn waits_for_gate(case: &Case<'_>) -> Option<Explanation> {
+    let why = case.pod.not_ready.as_deref().filter(|why| why.starts_with("ReadinessGatesNotReady"))?;
+    let gate = why.split('"').nth(1).filter(|gate| !gate.is_empty())?;
+    let condition =
+        case.pod.other_conditions.iter().find(|one| one.strip_prefix(gate).is_some_and(|rest| rest.starts_with(' ')));
+    let (what, advice) = match condition {
+        Some(condition) => (
+            format!("its containers are ready, but its readiness gate is not True: {condition}"),
+            "Correct what the condition reports.".to_owned(),
+        ),
+        None => (
+            format!("its containers are ready, but its readiness gate {gate} has no condition"),
+            format!("Check that the controller that sets the condition {gate} runs, and read its log."),
+        ),
+    };
+    let explained = case.explain(Cause::Cluster, Certainty::Certain, what);
+    Some(explained.with_evidence([format!("condition Ready: {why}")]).with_action(ActionCode::Watch, advice))
 }

@@ -6,7 +6,8 @@ use crate::explanation::causes::failing_part::{self, Doubt};
 use crate::explanation::causes::program_message::{before_its_end, speaks_of_gpus};
 use crate::explanation::causes::start::CRASH_LOOP;
 use crate::explanation::causes::{
-    Case, NOT_IDENTIFIED, claims, effects, end_quote, finding_quote, injection, is_fault, is_teardown, quotes,
+    Case, NOT_IDENTIFIED, claims, effects, end_quote, event_quote, finding_quote, injection, is_fault, is_teardown,
+    quotes,
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding, Plan, Urgency};
@@ -16,7 +17,7 @@ use crate::messages::shapes::{self, Reading};
 use crate::messages::{elsewhere, owners};
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
-use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termination};
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, Termination};
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::host_lines;
 use syringe_core::report::Section;
@@ -24,14 +25,25 @@ use syringe_core::text::clean;
 
 pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     let kills: Vec<_> = case.on_node.own_events.iter().filter(|event| event.kind == KernelEventKind::OomKill).collect();
-    let ended = case.ended().filter(|end| end.reason == "OOMKilled");
+    let ended = case.ended().filter(|end| end.reason == "OOMKilled" && !case.is_over(end));
     if ended.is_none() && kills.is_empty() {
         return None;
     }
     let whole_node = kills
         .iter()
         .any(|event| event.details.get("constraint").is_some_and(|constraint| constraint == "CONSTRAINT_NONE"));
-    let evidence = ended.and_then(|_| end_quote(case));
+    // The kubelet writes this event only if the kernel killed a process because the whole node had no memory left.
+    let near = |event: &&PodEvent| {
+        let end = ended.and_then(|end| end.finished);
+        event.reason == "SystemOOM"
+            && event.time.zip(end).is_some_and(|(at, end)| at.duration_since(end).abs() <= SAME_TIME)
+    };
+    let of_node = case.pod.related_warnings.iter().rfind(near);
+    let of_limit = kills
+        .iter()
+        .any(|event| event.details.get("constraint").is_some_and(|constraint| constraint == "CONSTRAINT_MEMCG"));
+    let whole_node = whole_node || (of_node.is_some() && !of_limit);
+    let evidence = ended.and_then(|_| end_quote(case)).into_iter().chain(of_node.map(event_quote));
     // A container without its own limit can only exceed the memory that the node or other containers of the pod leave.
     let spec = ended.and_then(|end| case.pod.specs.iter().find(|spec| spec.name == end.container));
     let limit = spec.and_then(|spec| spec.memory_limit.as_deref());
@@ -68,7 +80,7 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
         ),
     };
     // Without the specification and the kernel line, it is not known whether the node or the pod ran out of memory.
-    let undecided = kills.is_empty() && limit.is_none() && (spec.is_none() || shown);
+    let undecided = kills.is_empty() && (of_node.is_some() || limit.is_none() && (spec.is_none() || shown));
     let certainty = if undecided { Certainty::Likely } else { Certainty::Certain };
     Some(
         case.explain(cause, certainty, what)
@@ -546,7 +558,11 @@ fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     let other = || elsewhere::read(message).map(|line| (shapes::of_something_else(line), false));
     specific.or_else(other).or(own).or_else(|| {
         let in_log = || case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());
-        let other = || elsewhere::read(in_log().next_back()?).map(|line| (shapes::of_something_else(line), true));
+        let other = || {
+            let text = in_log().collect::<Vec<_>>().join("\n");
+            let line = elsewhere::read(in_log().next_back()?).or_else(|| elsewhere::read_report(&text))?;
+            Some((shapes::of_something_else(line), true))
+        };
         shapes::read_log(in_log()).map(|(_, reading)| (reading, true)).or_else(other)
     })
 }

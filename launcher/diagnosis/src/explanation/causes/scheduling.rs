@@ -353,6 +353,62 @@ pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanat
     case.explain(Cause::Cluster, certainty, what).with_action(ActionCode::Watch, advice)
 }
 
+/// What a message says by the stage of the scheduler that it names, and by the words of queues and of software that shares
+/// GPUs: words, one of which the message must contain in lower case, the meaning, and the advice. The first row that
+/// matches is used.
+///
+/// The scheduling framework of Kubernetes writes `running STAGE plugin "NAME"` and `at plugin NAME`. From the stage Permit
+/// on, it has chosen a node.
+const STAGES: [(&[&str], &str, &str); 8] = [
+    (
+        &["plugin coscheduling", "plugin \"coscheduling\""],
+        "a node was chosen, but the other pods of its group did not get one in time",
+        "Look for the pods of its group without a node: all of them must fit at the same time.",
+    ),
+    (
+        &["prebind plugin \"volumebinding\"", "binding volumes:"],
+        "a node was chosen, but its volumes were not bound",
+        "Read the events of its PersistentVolumeClaims, and check the provisioner of their StorageClass.",
+    ),
+    (
+        &["running bind plugin", "binding rejected"],
+        "a node was chosen, but its binding to the node failed",
+        "The message has the error. If the pod is already assigned to a node, another scheduler placed it first.",
+    ),
+    (
+        &["running permit plugin", "running reserve plugin", "running prebind plugin"],
+        "a node was chosen, but a plugin of the scheduler did not prepare it",
+        "The message names the plugin and has its error.",
+    ),
+    (
+        &["is not open", "no placement rule"],
+        "its queue takes no pods, or no rule assigns a queue to it",
+        "Open the queue that the message names, or correct the queue or the rules of the scheduler.",
+    ),
+    (
+        &["quota", "fair share", "fit in queue", "exceeds the limit of queue", "more than max"],
+        "its queue or quota does not admit its request now",
+        "Look at the limit of the message: raise it, or free resources that count towards it.",
+    ),
+    (
+        &["numa zone", "numa node"],
+        "no NUMA zone of a node has enough free of all that it requests",
+        "Request less per pod, so that it fits into one NUMA zone, or relax the policy of the Topology Manager on the nodes.",
+    ),
+    (
+        &["node unregistered", "nodes unregistered", "not registered"],
+        "the scheduler does not know the GPUs of a node: the software that shares them has not registered it",
+        "Check the pod of the device plugin of that software on the node.",
+    ),
+];
+
+/// Returns the meaning and the advice for a message about a stage of the scheduler, a queue or a registration.
+fn stage_of(message: &str) -> Option<(&'static str, &'static str)> {
+    let lower = message.to_ascii_lowercase();
+    let row = STAGES.iter().find(|(words, ..)| words.iter().any(|words| lower.contains(words)))?;
+    Some((row.1, row.2))
+}
+
 /// Explains a pod that fits on no node: the scheduler's reasons, the resources of the nodes, and the required changes.
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(&without_counts_of_tasks(message));
@@ -390,6 +446,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         None if !told.is_empty() => Some(told.clone()),
         meaning => meaning,
     };
+    let stage = stage_of(message);
     let machine = no_new_node(case, message);
     let is_confirmed = message.starts_with("0/") || problem.is_some() || is_compared;
     let (cause, certainty, what) = match meaning {
@@ -422,6 +479,10 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             },
             format!("the pod waits, because no node fits: {what} ({})", reasons.join("; ")),
         ),
+        None if stage.is_some() => {
+            let (what, _) = stage.unwrap_or_default();
+            (Cause::Cluster, Certainty::Likely, format!("the pod waits: {what} ({})", reasons.join("; ")))
+        }
         None => (
             Cause::Unknown,
             Certainty::Possible,
@@ -450,9 +511,10 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
                 let node = case.pod.node.as_deref().unwrap_or("the node");
                 owner.replace("{node}", node)
             }
-            (None, None) => {
-                "The scheduler's message gives the reason. The details of each GPU node are below.".to_owned()
-            }
+            (None, None) => stage.map_or_else(
+                || "The scheduler's message gives the reason.".to_owned(),
+                |(_, advice)| advice.to_owned(),
+            ),
         },
     };
     let action = blockers.iter().rev().fold(action, |action, one| format!("{} {action}", one.advice));

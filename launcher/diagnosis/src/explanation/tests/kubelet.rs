@@ -196,3 +196,27 @@ fn a_sandbox_that_changes_again_and_again_ends_the_container() {
         );
     }
 }
+
+#[test]
+fn a_readiness_gate_is_the_reason_for_not_ready() {
+    let gate = "target-health.example/lb";
+    let pod = PodFacts {
+        phase: "Running".into(),
+        ready: Some(false),
+        not_ready: Some(format!(
+            "ReadinessGatesNotReady: corresponding condition of pod readiness gate \"{gate}\" does not exist or is not True."
+        )),
+        containers: vec![ContainerFacts {
+            name: "main".into(),
+            state: ContainerState::Running { since: Some(time("01:00:00")) },
+            ..ContainerFacts::default()
+        }],
+        ..failed(0, "Completed")
+    };
+    let explained = cause_of(&pod, &node(Vec::new()));
+    assert!(explained.summary.contains("has no condition"), "{}", explained.summary);
+    let condition = format!("{gate} is False: Target.FailedHealthChecks: codes: [404]");
+    let explained = cause_of(&PodFacts { other_conditions: vec![condition], ..pod }, &node(Vec::new()));
+    assert!(explained.summary.contains("is not True: target-health.example/lb is False: Target.FailedHealthChecks"));
+    assert_eq!(explained.certainty, Certainty::Certain);
+}

@@ -1,7 +1,9 @@
 //! Tests of explanations from processes in state D, zombies, exit codes and containers, and of the timeline.
 
 use crate::explanation::tests::*;
+use jiff::SignedDuration;
 use syringe_core::facts::kubernetes::node::KubernetesInput;
+use syringe_core::facts::kubernetes::pod::ContainerSpec;
 
 #[test]
 fn the_gpu_is_ruled_out_only_if_it_was_read() {
@@ -285,6 +287,53 @@ fn a_pod_that_its_controller_complains_about_or_that_sees_other_devices_has_no_a
     assert_eq!(cause_of(&mounts, &report).cause, Cause::None, "without devices of another plugin");
     let both = PodFacts { other_resources: vec!["vpc.amazonaws.com/efa".into()], ..mounts };
     assert_eq!(cause_of(&both, &report).cause, Cause::Application);
+}
+
+#[test]
+fn an_event_about_the_memory_of_the_node_outweighs_the_limit_of_the_container() {
+    let spec = ContainerSpec { name: "main".into(), memory_limit: Some("400Gi".into()), ..ContainerSpec::default() };
+    let pod = PodFacts { specs: vec![spec], ..failed(137, "OOMKilled") };
+    let finished = pod.end().and_then(|end| end.finished);
+    let event =
+        |time| PodEvent { time, reason: "SystemOOM".into(), message: "Node a: x".into(), ..PodEvent::default() };
+    let with = |time| PodFacts { related_warnings: vec![event(time)], ..pod.clone() };
+    let explained = cause_of(&with(finished), &node(Vec::new()));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Likely), "{}", explained.summary);
+    let other = finished.map(|at| at - SignedDuration::from_hours(1));
+    assert!(cause_of(&with(other), &node(Vec::new())).summary.contains("limit of 400Gi"));
+}
+
+#[test]
+fn a_report_of_open_mpi_between_lines_of_dashes_is_about_another_process() {
+    let rule = "-".repeat(40);
+    let log =
+        ["ORTE has lost communication with a remote daemon.", "the daemon itself. We cannot recover, and", "will end."];
+    let log_lines = std::iter::once(rule.clone()).chain(log.map(str::to_owned)).chain([rule]).collect();
+    let explained = cause_of(&PodFacts { log_lines, ..failed(1, "Error") }, &node(Vec::new()));
+    assert!(explained.summary.contains("another process, rank, node or service"), "{}", explained.summary);
+}
+
+#[test]
+fn an_end_before_a_long_run_of_a_ready_pod_is_told_as_past() {
+    let mut pod = failed(1, "Error");
+    let ended = pod.containers[0].state.clone();
+    let now = node(Vec::new()).taken_at.expect("a time");
+    (pod.phase, pod.ready) = ("Running".into(), Some(true));
+    (pod.containers[0].last, pod.containers[0].restarts) = (Some(ended), 5);
+    let mut told = |minutes: i64| {
+        pod.containers[0].state = ContainerState::Running { since: Some(now - SignedDuration::from_mins(minutes)) };
+        let ContainerState::Terminated { started, finished, .. } = pod.containers[0].last.as_mut().expect("an end")
+        else {
+            panic!("it ended");
+        };
+        *finished = Some(now - SignedDuration::from_mins(minutes + 1));
+        *started = Some(now - SignedDuration::from_mins(minutes + 3));
+        cause_of(&pod, &node(Vec::new()))
+    };
+    let explained = told(360);
+    assert!(explained.summary.contains("it has run and been Ready since"), "{}", explained.summary);
+    assert!(explained.action.text.starts_with("Nothing must be done now."), "{}", explained.action.text);
+    assert!(!told(5).summary.contains("it has run and been Ready since"), "it may end again");
 }
 
 #[test]

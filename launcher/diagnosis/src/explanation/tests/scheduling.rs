@@ -282,3 +282,49 @@ fn the_node_pool_that_fits_best_is_used() {
     )]);
     assert!(none.action.text.starts_with("Correct its nodeSelector"), "{}", none.action.text);
 }
+
+#[test]
+fn a_message_names_the_stage_of_the_scheduler_or_the_queue() {
+    for (message, what) in [
+        ("queue team-a is not open: Closed", "its queue takes no pods"),
+        (
+            "Request '8 nvidia.com/gpu' does not fit in queue root.ml (available map[nvidia.com/gpu:4])",
+            "its queue or quota",
+        ),
+        ("0/1 nodes are available: 1 node unregistered.", "has not registered it"),
+        (
+            "0/1 nodes are available: 1 node(s) did not have enough capacity: nvidia.com/gpu in NUMA zone (x).",
+            "no NUMA zone",
+        ),
+        ("rejected due to timeout after waiting 60s at plugin Coscheduling", "the other pods of its group"),
+        (
+            "running PreBind plugin \"VolumeBinding\": binding volumes: context deadline exceeded",
+            "its volumes were not bound",
+        ),
+        (
+            "binding rejected: running Bind plugin \"DefaultBinder\": pod t-0 is already assigned",
+            "its binding to the node failed",
+        ),
+    ] {
+        let event = PodEvent {
+            reason: "FailedScheduling".into(),
+            message: message.into(),
+            warning: true,
+            ..PodEvent::default()
+        };
+        let pod = PodFacts {
+            phase: "Pending".into(),
+            message: Some(message.into()),
+            events: vec![event],
+            wants_gpus: true,
+            ..PodFacts::default()
+        };
+        let explained = explain(&pod, None, None);
+        assert_eq!(explained.cause, Cause::Cluster, "{}", explained.summary);
+        assert!(
+            explained.summary.contains(what) && !explained.summary.contains("no node for the pod"),
+            "{}",
+            explained.summary
+        );
+    }
+}

@@ -3,10 +3,10 @@
 use jiff::SignedDuration;
 
 use crate::evidence;
+use crate::input::decisions::UPGRADE_STATE;
 use crate::input::node::{Gpu, Node};
 use crate::input::stack::{plugin_service, pods};
 use crate::rule::Draft;
-use crate::rules::kubernetes::nvidia_stack::gpu_operator::UPGRADE_STATE;
 use crate::rules::kubernetes::nvidia_stack::rules::{
     DRA_UNREGISTERED, INOTIFY, NO_MIG_DEVICES, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
 };

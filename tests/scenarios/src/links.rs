@@ -387,6 +387,26 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(when, line)
                     .kernel_line(when, kill)
             }),
+        warning("memory-module-uncorrected-yesterday", "A memory module had an uncorrectable error in this boot, more than a day ago.")
+            .must(finding("host-memory-error").severity(Warning).evidence(["CPU_SrcID#1_MC#3_Chan#0_DIMM#0"]))
+            .node(|| {
+                let line = "EDAC MC3: 1 UE memory read error on CPU_SrcID#1_MC#3_Chan#0_DIMM#0 (channel:0 slot:0 page:0x71d5c3a offset:0x0 grain:32 - err_code:0x0000:0x009f)";
+                l40s(2).kernel_line(ago(hours(28)), line)
+            }),
+        healthy("disk-replaced", "The kernel lost a disk, and started its replacement a day later.")
+            .must(finding("storage-error").severity(Info))
+            .node(|| {
+                l40s(2)
+                    .kernel_line(ago(days(5)), "nvme nvme5: Removing after probe failure status: -19")
+                    .kernel_line(ago(days(4)), "nvme nvme5: 16/0/0 default/read/poll queues")
+            }),
+        critical("disk-lost-after-it-started", "The kernel started a disk, and lost it later.")
+            .must(finding("storage-error").severity(Critical))
+            .node(|| {
+                l40s(2)
+                    .kernel_line(ago(days(5)), "nvme nvme5: 16/0/0 default/read/poll queues")
+                    .kernel_line(ago(days(4)), "nvme nvme5: Removing after probe failure status: -19")
+            }),
         warning("firmware-reports-link-of-gpu", "The firmware reports a fatal PCIe error of the port above GPU 1.")
             .must(finding("machine-check").gpu(1))
             .node(|| {

@@ -9,7 +9,7 @@ use crate::input::node::{Node, STALE_AFTER};
 use crate::input::processes::tasks_of_host;
 use crate::input::timeline::follows;
 use crate::rule::{Draft, Rule, rules};
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::host_lines;
 use syringe_core::kernel_log::host_lines::{HostLine, Lasts};
@@ -64,6 +64,44 @@ rules! {
         reads "xid: lines of the kernel", in_plan WorkContinues;
 }
 
+/// What to do about the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no sub-code there.
+const OF_CARD: [(&[&str], ActionCode, &str); 4] = [
+    (
+        &["cable_unplugged", "cable_error", "link_down", "bond_down"],
+        ActionCode::CheckCabling,
+        "Check cable, transceiver and switch port of the network card of {node} in the evidence. This is not a GPU fault, but it affects jobs.",
+    ),
+    (
+        &["high_temperature"],
+        ActionCode::CheckCooling,
+        "Check the airflow and the fans of {node} at the network card in the evidence. This is not a GPU fault, but it affects jobs.",
+    ),
+    (
+        &[
+            "health_compromised",
+            "health_issue",
+            "hardware_error",
+            "fatal_error",
+            "command_timeout",
+            "access_reg_failed",
+            "admin_timeout",
+            "tx_timeout",
+        ],
+        ActionCode::UpdateSoftware,
+        "Update firmware and driver of the network card of {node} in the evidence at the next maintenance, and replace the card if the errors \
+         return. This is not a GPU fault, but it affects jobs.",
+    ),
+    (
+        &[IOMMU],
+        ActionCode::UpdateSoftware,
+        "Update driver and firmware of the network card of {node} in the evidence, and check GPUDirect RDMA and the IOMMU setting of the kernel \
+         (iommu=pt): the card used an address that is not mapped for it. This is not a GPU fault, but it affects jobs.",
+    ),
+];
+
+/// Stands for the lines of the IOMMU in [`OF_CARD`].
+const IOMMU: &str = "iommu";
+
 /// Minimum number of lines within a day at which a device that works again still counts, because it fails often.
 const OFTEN: u64 = 4;
 
@@ -110,11 +148,21 @@ fn draft(rule: Rule, mut events: Vec<(Severity, &KernelEvent, &str)>) -> Draft {
     let draft = if more > 0 { draft.with_evidence(format!("{more} more")) } else { draft };
     match severity {
         Severity::Info => draft.with_action(
-            syringe_core::classification::ActionCode::Watch,
+            ActionCode::Watch,
             "No action now: the lines are old, few, or of something that works again. Watch whether the kernel of {node} logs them again.",
         ),
-        _ => draft,
+        _ => match events.first().filter(|_| rule.id == NIC.id).and_then(|(_, event, _)| of_card(event)) {
+            Some((action, advice)) => draft.with_action(action, advice),
+            None => draft,
+        },
     }
+}
+
+/// Returns what to do about a line of a network card. `None`: the action of the rule.
+fn of_card(event: &KernelEvent) -> Option<(ActionCode, &'static str)> {
+    let kind = if event.kind == Kind::Iommu { IOMMU } else { host_lines::row_of(event)?.name };
+    let row = OF_CARD.iter().find(|(kinds, ..)| kinds.contains(&kind));
+    row.map(|(_, action, advice)| (*action, *advice))
 }
 
 fn is_old(node: &Node<'_>, event: &KernelEvent) -> bool {
@@ -161,4 +209,19 @@ fn is_of_card(node: &Node<'_>, event: &KernelEvent) -> bool {
     let cards = node.topology().map(|topology| topology.nics.as_slice()).unwrap_or_default();
     let is_here = |pci| cards.iter().any(|card| card.pci_address.as_ref() == Some(pci));
     event.kind == Kind::Iommu && event.pci_address.as_ref().is_some_and(is_here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_line_of_a_network_card_has_one_action() {
+        // These kinds keep the action of the rule.
+        let of_rule = ["recovery_aborted"];
+        for row in host_lines::all().iter().filter(|row| row.finding == Some(NIC.id)) {
+            let rows = OF_CARD.iter().filter(|(kinds, ..)| kinds.contains(&row.name)).count();
+            assert_eq!(rows, usize::from(!of_rule.contains(&row.name)), "{}", row.name);
+        }
+    }
 }

@@ -319,6 +319,23 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             });
             node
         }),
+        fatal("lost-after-blocked-transfers", "The IOMMU blocked transfers of GPU 2, and its controller halted, before it was lost.")
+            .must(finding("gpu-off-bus").gpu(2).evidence(["shortly before: kernel", "IOMMU fault DMA Write", "Xid 62 (1 time) on"]))
+            .must("xid-driver")
+            .node(|| {
+                let when = ago(minutes(29));
+                let pci = h100(4).report.sections.topology.and_then(|section| section.data).and_then(|data| data.gpus[2].pci_address.clone());
+                let address = pci.expect("an address").sysfs().to_string();
+                let line = format!(
+                    "DMAR: [DMA Write NO_PASID] Request device [{}] fault addr 0x23f00000000 [fault reason 0x05] PTE Write access is not set",
+                    &address[5..]
+                );
+                h100(4)
+                    .lost(2)
+                    .kernel_line(when - seconds(20), &line)
+                    .xid(when - seconds(1), 2, 62, UNKNOWN, "0000(0000) 00000000 00000000")
+                    .xid(when, 2, 79, UNKNOWN, "GPU has fallen off the bus.")
+            }),
         fatal("lost-long-after-network-card", "GPU 2 fell off the bus hours after a network card failed.")
             .must(("gpu-off-bus", 2))
             .must("nic-problem")

@@ -66,6 +66,23 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(when + seconds(2), 1, 45, "pid=41211, name=python3", &format!("Ch {channel:08x}"))
                 })
             }),
+        warning("nvlink-errors-of-one-switch", "Links of all GPUs that lead to one NVSwitch report an error at the same time.")
+            .must(finding("nvlink-warning").evidence(["links of 4 GPUs to the NVSwitch at 0000:09:00.0"]))
+            .node(|| {
+                let (when, node) = (ago(minutes(9)), h100(4));
+                let ends = node.report.sections.topology.as_ref().and_then(|section| section.data.as_ref());
+                let link_of = |gpu: &syringe_core::facts::topology::GpuTopology| {
+                    let leads = |group: &&syringe_core::facts::topology::NvlinkGroup| {
+                        group.remote_pci_address.as_ref().is_some_and(|pci| pci.sysfs() == "0000:09:00.0")
+                    };
+                    gpu.nvlinks.iter().find(leads).and_then(|group| group.links.first()).copied()
+                };
+                let links: Vec<u32> = ends.into_iter().flat_map(|data| &data.gpus).filter_map(link_of).collect();
+                (0..4).zip(links).fold(node, |node, (gpu, link)| {
+                    let line = format!("NVLink: fatal error detected on link {link}(0x0, 0x0, 0x10000, 0x0, 0x0, 0x0, 0x0)");
+                    node.xid(when, gpu, 74, UNKNOWN, &line)
+                })
+            }),
         critical(
             "nvlink-fault-ends-job",
             "A job on four GPUs ended because of a fault of one link. Fabric Manager does not run.",

@@ -83,6 +83,27 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(when, gpu, 74, UNKNOWN, &line)
                 })
             }),
+        critical("nvswitch-not-started", "The driver could not start one NVSwitch at the boot.")
+            .must(finding("nvswitch-not-started").evidence(["0000:09:00.0"]))
+            .must("nvlink-down")
+            .must_not(["kernel-log-lines-not-recognized"])
+            .node(|| {
+                let line = "nvidia-nvswitch 0000:09:00.0: probe with driver nvidia-nvswitch failed with error -5";
+                let mut node = h100(4).kernel_line(ago(hours(3)), line);
+                let topology = node.report.sections.topology.iter_mut().flat_map(|section| &mut section.data);
+                let groups = topology.flat_map(|data| &mut data.gpus).flat_map(|gpu| &mut gpu.nvlinks);
+                let of_switch = groups.filter(|group| {
+                    group.remote_pci_address.as_ref().is_some_and(|pci| pci.sysfs() == "0000:09:00.0")
+                });
+                of_switch.for_each(|group| group.active = Some(false));
+                node
+            }),
+        healthy("nvswitch-started-later", "The driver could not start an NVSwitch, and its NVLinks are up now.")
+            .must(finding("nvswitch-not-started").severity(Info))
+            .node(|| {
+                let line = "nvidia-nvswitch 0000:09:00.0: probe with driver nvidia-nvswitch failed with error -5";
+                h100(4).kernel_line(ago(hours(3)), line)
+            }),
         critical(
             "nvlink-fault-ends-job",
             "A job on four GPUs ended because of a fault of one link. Fabric Manager does not run.",

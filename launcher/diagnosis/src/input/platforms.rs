@@ -7,7 +7,9 @@ use syringe_core::report::{Report, Section};
 use syringe_core::tsv::rows;
 
 /// Words that identify a platform, the word of its images that include a device plugin, and the note about the platform.
-static PLATFORMS: LazyLock<Vec<(Vec<&str>, Option<&str>, &str)>> = LazyLock::new(|| {
+type Platform = (Vec<&'static str>, Option<&'static str>, &'static str);
+
+static PLATFORMS: LazyLock<Vec<Platform>> = LazyLock::new(|| {
     let rows = rows(include_str!("../data/platforms.tsv"));
     rows.filter_map(|row| {
         let [words, _name, plugin, note, _source] = row[..] else { return None };

@@ -21,6 +21,12 @@ rules! {
         means "A network card reported errors in the kernel log, or the IOMMU blocked its transfers. Jobs on several nodes can be slow \
             or hang.",
         reads "xid: network cards, topology.nics", about Network;
+    SWITCH: "nvswitch-not-started" Critical Fabric None, "The driver could not start an NVSwitch",
+        DrainAndReboot "Drain {node} and power-cycle it. If the driver still cannot start the NVSwitch in the evidence, its board must be \
+            inspected.",
+        means "The driver nvidia-nvswitch failed for an NVSwitch: no NVLink leads to it, and GPUs reach each other over fewer links or not \
+            at all.",
+        reads "xid: lines of the kernel";
     STUCK: "kernel-stuck" Warning Driver None, "A CPU of the node was stuck in the kernel",
         Watch "Read the stack below the lines in the kernel log of {node}. If it is in an NVIDIA module, update the driver; otherwise look \
             for an overloaded or faulty host. Reboot {node} if the lines return.",
@@ -173,7 +179,7 @@ fn is_old(node: &Node<'_>, event: &KernelEvent) -> bool {
 fn severity(node: &Node<'_>, event: &KernelEvent) -> Severity {
     let Some(row) = host_lines::row_of(event) else { return Severity::Info };
     let of_day = within_a_day(node, event);
-    let over = of_day < OFTEN && is_over(node, event);
+    let over = of_day < OFTEN && is_over(node, event) || has_nvlinks(node, event);
     let old = row.lasts != Lasts::UntilBoot && is_old(node, event);
     let few = of_day < row.at_least && !(row.finding == Some(STORAGE.id) && blocks_tasks(node, event));
     if old || over || few { Severity::Info } else { row.severity }
@@ -202,6 +208,15 @@ fn within_a_day(node: &Node<'_>, event: &KernelEvent) -> u64 {
 fn is_over(node: &Node<'_>, event: &KernelEvent) -> bool {
     let at = |event: &KernelEvent| event.ordered_at();
     node.timeline.events.iter().any(|end| host_lines::ends(end.fact, event) && at(end.fact) >= at(event))
+}
+
+/// Returns whether active NVLinks lead to the device of an event: the driver was loaded again and started it.
+fn has_nvlinks(node: &Node<'_>, event: &KernelEvent) -> bool {
+    let Some(device) = event.details.get("device") else { return false };
+    let groups = node.topology().into_iter().flat_map(|topology| &topology.gpus).flat_map(|gpu| &gpu.nvlinks);
+    let mut active =
+        groups.filter(|group| group.active == Some(true)).filter_map(|group| group.remote_pci_address.as_ref());
+    active.any(|remote| remote.sysfs() == *device)
 }
 
 /// Returns whether the IOMMU blocked a transfer of a network card.

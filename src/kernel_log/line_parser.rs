@@ -59,7 +59,7 @@ pub fn family(text: &str) -> Option<Family> {
     let found = match text.as_bytes().first()? {
         b'N' if text.starts_with("NVRM: ") => Family::Nvrm,
         _ if iommu::is_of_iommu(text) => Family::Iommu,
-        b'n' if text.starts_with("nvidia-nvswitch") => Family::Nvswitch,
+        b'n' if text.starts_with("nvidia-nvswitch") && host_lines::find(text).is_none() => Family::Nvswitch,
         b'n' if text.starts_with("nvidia-peermem") || text.starts_with("nvidia_peermem") => Family::Peermem,
         b'n' if text.starts_with("nvidia ") => Family::Pcie,
         b'n' if text.starts_with("nvidia-uvm: ") => Family::Uvm,

@@ -33,6 +33,8 @@ pub struct KubernetesFacts {
     /// Whether the node advertises GPUs as other resources: MIG profiles, shared GPUs, renamed resources, or GPUs for
     /// virtual machines.
     pub other_gpu_resources: bool,
+    /// These other resources with their capacity, if none of them is allocatable: `volcano.sh/vgpu-number: 40`.
+    pub other_gpus_withheld: Vec<String>,
     /// Whether a DRA driver publishes GPUs of this node. `None` if this is not known.
     pub gpu_dra: Option<bool>,
     /// Whether any node of the cluster advertises NVIDIA GPUs or runs the NVIDIA device plugin. `None` if this is not known.

@@ -129,6 +129,34 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ..t4_cluster()
             })
             .node(|| t4().operating_system(BOTTLEROCKET).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))),
+        warning(
+            "bottlerocket-without-its-plugin",
+            "The image of Bottlerocket includes the device plugin, and no node of the cluster has GPUs.",
+        )
+        .must(finding("gpus-not-advertised").severity(Warning).evidence(["has a device plugin built in"]))
+        .cluster(KubernetesFacts {
+            os_image: text(BOTTLEROCKET),
+            gpu_capacity: None,
+            gpu_allocatable: None,
+            gpu_plugin_in_cluster: Some(false),
+            nvidia_pods: Some(Vec::new()),
+            ..t4_cluster()
+        })
+        .node(|| t4().operating_system(BOTTLEROCKET).cdi([]).kubelet(|kubelet| kubelet.registered.clear())),
+        warning(
+            "shares-of-other-software-withheld",
+            "The plugin of Volcano does not run, and pods get none of its shares.",
+        )
+        .must(finding("gpus-not-allocatable").evidence(["volcano.sh/vgpu-number: 40", "allocatable 0"]))
+        .cluster(KubernetesFacts {
+            gpu_capacity: None,
+            gpu_allocatable: None,
+            other_gpu_resources: true,
+            other_gpus_withheld: vec!["volcano.sh/vgpu-number: 40".to_owned()],
+            nvidia_pods: Some(Vec::new()),
+            ..t4_cluster()
+        })
+        .node(|| t4().kubelet(|kubelet| kubelet.registered.clear())),
         healthy("node-of-aks", "AKS: NVIDIA's runtime is the default runtime, with its full name.")
             .must_not(ANY_WARNING)
             .cluster(t4_cluster())

@@ -66,6 +66,44 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(when + seconds(2), 1, 45, "pid=41211, name=python3", &format!("Ch {channel:08x}"))
                 })
             }),
+        warning("nvlink-errors-of-one-switch", "Links of all GPUs that lead to one NVSwitch report an error at the same time.")
+            .must(finding("nvlink-warning").evidence(["links of 4 GPUs to the NVSwitch at 0000:09:00.0"]))
+            .node(|| {
+                let (when, node) = (ago(minutes(9)), h100(4));
+                let ends = node.report.sections.topology.as_ref().and_then(|section| section.data.as_ref());
+                let link_of = |gpu: &syringe_core::facts::topology::GpuTopology| {
+                    let leads = |group: &&syringe_core::facts::topology::NvlinkGroup| {
+                        group.remote_pci_address.as_ref().is_some_and(|pci| pci.sysfs() == "0000:09:00.0")
+                    };
+                    gpu.nvlinks.iter().find(leads).and_then(|group| group.links.first()).copied()
+                };
+                let links: Vec<u32> = ends.into_iter().flat_map(|data| &data.gpus).filter_map(link_of).collect();
+                (0..4).zip(links).fold(node, |node, (gpu, link)| {
+                    let line = format!("NVLink: fatal error detected on link {link}(0x0, 0x0, 0x10000, 0x0, 0x0, 0x0, 0x0)");
+                    node.xid(when, gpu, 74, UNKNOWN, &line)
+                })
+            }),
+        critical("nvswitch-not-started", "The driver could not start one NVSwitch at the boot.")
+            .must(finding("nvswitch-not-started").evidence(["0000:09:00.0"]))
+            .must("nvlink-down")
+            .must_not(["kernel-log-lines-not-recognized"])
+            .node(|| {
+                let line = "nvidia-nvswitch 0000:09:00.0: probe with driver nvidia-nvswitch failed with error -5";
+                let mut node = h100(4).kernel_line(ago(hours(3)), line);
+                let topology = node.report.sections.topology.iter_mut().flat_map(|section| &mut section.data);
+                let groups = topology.flat_map(|data| &mut data.gpus).flat_map(|gpu| &mut gpu.nvlinks);
+                let of_switch = groups.filter(|group| {
+                    group.remote_pci_address.as_ref().is_some_and(|pci| pci.sysfs() == "0000:09:00.0")
+                });
+                of_switch.for_each(|group| group.active = Some(false));
+                node
+            }),
+        healthy("nvswitch-started-later", "The driver could not start an NVSwitch, and its NVLinks are up now.")
+            .must(finding("nvswitch-not-started").severity(Info))
+            .node(|| {
+                let line = "nvidia-nvswitch 0000:09:00.0: probe with driver nvidia-nvswitch failed with error -5";
+                h100(4).kernel_line(ago(hours(3)), line)
+            }),
         critical(
             "nvlink-fault-ends-job",
             "A job on four GPUs ended because of a fault of one link. Fabric Manager does not run.",
@@ -319,6 +357,23 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             });
             node
         }),
+        fatal("lost-after-blocked-transfers", "The IOMMU blocked transfers of GPU 2, and its controller halted, before it was lost.")
+            .must(finding("gpu-off-bus").gpu(2).evidence(["shortly before: kernel", "IOMMU fault DMA Write", "Xid 62 (1 time) on"]))
+            .must("xid-driver")
+            .node(|| {
+                let when = ago(minutes(29));
+                let pci = h100(4).report.sections.topology.and_then(|section| section.data).and_then(|data| data.gpus[2].pci_address.clone());
+                let address = pci.expect("an address").sysfs().to_string();
+                let line = format!(
+                    "DMAR: [DMA Write NO_PASID] Request device [{}] fault addr 0x23f00000000 [fault reason 0x05] PTE Write access is not set",
+                    &address[5..]
+                );
+                h100(4)
+                    .lost(2)
+                    .kernel_line(when - seconds(20), &line)
+                    .xid(when - seconds(1), 2, 62, UNKNOWN, "0000(0000) 00000000 00000000")
+                    .xid(when, 2, 79, UNKNOWN, "GPU has fallen off the bus.")
+            }),
         fatal("lost-long-after-network-card", "GPU 2 fell off the bus hours after a network card failed.")
             .must(("gpu-off-bus", 2))
             .must("nic-problem")
@@ -386,6 +441,26 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(when, "mce: [Hardware Error]: Machine check events logged")
                     .kernel_line(when, line)
                     .kernel_line(when, kill)
+            }),
+        warning("memory-module-uncorrected-yesterday", "A memory module had an uncorrectable error in this boot, more than a day ago.")
+            .must(finding("host-memory-error").severity(Warning).evidence(["CPU_SrcID#1_MC#3_Chan#0_DIMM#0"]))
+            .node(|| {
+                let line = "EDAC MC3: 1 UE memory read error on CPU_SrcID#1_MC#3_Chan#0_DIMM#0 (channel:0 slot:0 page:0x71d5c3a offset:0x0 grain:32 - err_code:0x0000:0x009f)";
+                l40s(2).kernel_line(ago(hours(28)), line)
+            }),
+        healthy("disk-replaced", "The kernel lost a disk, and started its replacement a day later.")
+            .must(finding("storage-error").severity(Info))
+            .node(|| {
+                l40s(2)
+                    .kernel_line(ago(days(5)), "nvme nvme5: Removing after probe failure status: -19")
+                    .kernel_line(ago(days(4)), "nvme nvme5: 16/0/0 default/read/poll queues")
+            }),
+        critical("disk-lost-after-it-started", "The kernel started a disk, and lost it later.")
+            .must(finding("storage-error").severity(Critical))
+            .node(|| {
+                l40s(2)
+                    .kernel_line(ago(days(5)), "nvme nvme5: 16/0/0 default/read/poll queues")
+                    .kernel_line(ago(days(4)), "nvme nvme5: Removing after probe failure status: -19")
             }),
         warning("firmware-reports-link-of-gpu", "The firmware reports a fatal PCIe error of the port above GPU 1.")
             .must(finding("machine-check").gpu(1))

@@ -197,6 +197,27 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ..cluster_with_gpus("gpu-l40s-9", 2)
             })
             .node(|| l40s(2)),
+        warning("driver-upgrade-under-way", "The GPU Operator replaces the driver: the new library meets the old module.")
+            .must(finding("driver-version-mismatch").severity(Info).evidence(["the driver is being upgraded"]))
+            .must("node-in-repair")
+            .cluster(KubernetesFacts {
+                decisions: vec![Decision {
+                    kind: DecisionKind::Maintenance,
+                    owner: "NVIDIA GPU Operator".to_owned(),
+                    signal: "label nvidia.com/gpu-driver-upgrade-state=pod-deletion-required".to_owned(),
+                    next: "the operator drains the node, replaces the driver and uncordons the node".to_owned(),
+                    at: None,
+                }],
+                ..cluster_with_gpus("gpu-l40s-4", 4)
+            })
+            .base("driver-mismatch"),
+        warning("gpu-check-failed-in-annotation", "An annotation of a monitor says that a test of a GPU failed.")
+            .must(finding("node-label-reports-a-state").severity(Warning).evidence(["Memory - Fail GPU 1"]))
+            .cluster(KubernetesFacts {
+                states: vec!["gpu.health/last-check=FAILED: dcgmi diag r2: Memory - Fail GPU 1".to_owned()],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2)),
         healthy(
             "condition-of-replaced-gpu",
             "A monitor still reports a GPU that was replaced, and one check did not measure.",

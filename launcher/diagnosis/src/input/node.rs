@@ -151,7 +151,8 @@ impl<'a> Node<'a> {
         };
         let registered = self.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
         let mut others = registered.filter(|one| !one.resource.starts_with("nvidia.com/"));
-        self.kubernetes.other_gpu_resources || others.any(|one| one.devices.iter().any(is_listed))
+        self.kubernetes.other_gpus_withheld.is_empty()
+            && (self.kubernetes.other_gpu_resources || others.any(|one| one.devices.iter().any(is_listed)))
     }
 
     /// Returns whether Kubernetes has read the node, and the node advertises no GPU.

@@ -12,7 +12,7 @@ use crate::evidence;
 use crate::input::boards;
 use crate::input::gpu::Gpu;
 use crate::input::xids;
-use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::{self, Ageing};
 use syringe_core::kernel_log::event_meaning;
@@ -35,6 +35,12 @@ const KILL: SignedDuration = SignedDuration::from_secs(60);
 
 /// PCIe errors within this time before a GPU fell off the bus are evidence of that fault.
 const PRECEDING_WINDOW: SignedDuration = SignedDuration::from_secs(300);
+
+/// Maximum number of errors before a fault that a finding quotes.
+const SHOWN_BEFORE: usize = 2;
+
+/// Machine checks of errors that the host could not correct.
+const UNCORRECTED_CHECKS: [&str; 3] = ["exception", "firmware_fatal", "memory_uncorrected"];
 
 /// Tolerance for timestamps, because records that were written at the same moment can have timestamps in any order.
 const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
@@ -124,6 +130,18 @@ impl<'a> Timeline<'a> {
     /// Returns whether a PCIe error or a lost link belongs to a GPU that fell off the bus shortly after.
     pub(crate) fn precedes_bus_loss(&self, event: &KernelEvent) -> bool {
         self.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
+    }
+
+    /// Returns the errors shortly before a fault of a GPU that may have caused it: `shortly before: IOMMU fault DMA Write`.
+    pub(crate) fn shortly_before<'b>(
+        &'b self,
+        faults: &'b [(usize, &'b KernelEvent)],
+    ) -> impl Iterator<Item = String> + 'b {
+        let is_near = |event: &&KernelEvent| faults.iter().any(|(_, fault)| may_cause(event, fault));
+        self.current().filter(is_near).take(SHOWN_BEFORE).map(|event| {
+            let place = event.pci_address.as_ref().map(|pci| format!(" on {}", pci.sysfs())).unwrap_or_default();
+            format!("shortly before: {}{place}", evidence::event(event))
+        })
     }
 
     /// Returns the current Xids of one GPU with one of these codes.
@@ -322,6 +340,36 @@ pub(crate) fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
     kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))
 }
 
+/// Returns whether an error may have caused a fault of a GPU that follows: a PCIe error before the loss of the GPU, a machine check,
+/// or a blocked transfer or another severe Xid of the same GPU.
+fn may_cause(event: &KernelEvent, fault: &KernelEvent) -> bool {
+    let is_of_gpu = || is_other_fault(event, fault) || event.kind == Kind::Iommu;
+    let is_check = || {
+        let sub_code = event.sub_code.as_deref().unwrap_or_default();
+        event.kind == Kind::Mce && UNCORRECTED_CHECKS.iter().any(|name| sub_code.starts_with(name))
+    };
+    is_off_bus(fault) && precedes(event, fault)
+        || (is_check() || same_gpu(event, fault) && is_of_gpu())
+            && begins_before(event, fault)
+            && follows(event, fault, Some(PRECEDING_WINDOW))
+}
+
+/// Returns whether an event is an Xid about a severe fault that no application causes, with another code than the fault.
+fn is_other_fault(event: &KernelEvent, fault: &KernelEvent) -> bool {
+    let code = event.code.filter(|code| event.kind == Kind::Xid && !TEARDOWN_CODES.contains(code) && *code != 154);
+    let entry = code.and_then(catalogue::xid);
+    let is_severe = entry.is_some_and(|entry| {
+        entry.severity >= Severity::Critical && entry.class.is_some_and(|class| class != Class::Application)
+    });
+    is_severe && !is_off_bus(event) && event.code != fault.code
+}
+
+/// Returns whether an event certainly began before another one.
+fn begins_before(event: &KernelEvent, other: &KernelEvent) -> bool {
+    let begun = |event: &KernelEvent| event.first.or(event.last);
+    begun(event).zip(begun(other)).is_some_and(|(event, other)| event < other)
+}
+
 /// The kernel takes a page out of use within this time after the error of the memory.
 const ONE_ERROR: SignedDuration = SignedDuration::from_secs(5);
 
@@ -346,7 +394,8 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool 
             // PCIe errors occur before the loss of the GPU. The evidence quotes them as errors before the loss.
             let of_bus = matches!(effect.kind, Kind::Aer | Kind::PcieLink);
             let weaker = !is_off_bus(effect) || (is_xid(cause, &[79]) && !is_xid(effect, &[79]));
-            !of_bus && weaker && follows(cause, effect, recovered.then_some(AFTERMATH))
+            let is_earlier = is_other_fault(effect, cause) && begins_before(effect, cause);
+            !of_bus && weaker && !is_earlier && follows(cause, effect, recovered.then_some(AFTERMATH))
         }
         // The channels of a killed or crashed process are torn down.
         Kind::OomKill | Kind::Segfault | Kind::Host => teardown && same_process && follows(cause, effect, Some(KILL)),

@@ -10,7 +10,7 @@ use crate::objects::dra::Dra;
 use crate::objects::gpu_operator_labels;
 use crate::objects::gpu_requests;
 use crate::objects::gpu_requests::{ResourceCounts, ResourceUse};
-use crate::objects::gpu_resource_names::{GPU_RESOURCE, count, gpu_count, gpu_resources};
+use crate::objects::gpu_resource_names::{GPU_RESOURCE, count, gpu_count, gpu_resources, is_gpu_resource};
 use crate::objects::node_conditions::{
     gpu_conditions, gpu_conditions_since, is_ready, ready_since, unhealthy_conditions,
 };
@@ -128,7 +128,8 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
         gpu_allocatable: gpus(quantities(|status| status.allocatable.clone())),
         gpu_label_count: label_number(node, "nvidia.com/gpu.count"),
         instance_type: node.labels().get("node.kubernetes.io/instance-type").map(|name| clean(name, 63)),
-        other_gpu_resources: offers_others(node),
+        other_gpu_resources: !others(node).is_empty(),
+        other_gpus_withheld: withheld(node),
         gpu_conditions: gpu_conditions(node),
         gpu_conditions_since: gpu_conditions_since(node),
         ready: Some(is_ready(node)),
@@ -157,13 +158,27 @@ fn is_of_other_software(name: &str) -> bool {
     domain != "nvidia.com" && rest.contains("gpu") && !OTHER_VENDORS.iter().any(|vendor| domain.ends_with(vendor))
 }
 
-/// Returns whether the node has GPU resources other than nvidia.com/gpu (MIG, renamed, of other software).
-fn offers_others(node: &Node) -> bool {
-    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
-    let resources = capacity.map(gpu_resources).unwrap_or_default();
-    let mut others = capacity.into_iter().flatten().filter(|(name, _)| is_of_other_software(name));
-    others.any(|(_, amount)| count(&amount.0) > 0)
-        || resources.iter().any(|(name, count)| *count > 0 && name != GPU_RESOURCE && name != "nvidia.com/gpu.shared")
+/// Returns the GPU resources other than nvidia.com/gpu (MIG, renamed, of other software) of which the node has any.
+fn others(node: &Node) -> Vec<(&String, u64)> {
+    let capacity = node.status.iter().flat_map(|status| status.capacity.iter().flatten());
+    let is_other = |name: &str| {
+        is_of_other_software(name) || is_gpu_resource(name) && name != GPU_RESOURCE && name != "nvidia.com/gpu.shared"
+    };
+    let amounts = capacity.filter(|(name, _)| is_other(name)).map(|(name, amount)| (name, count(&amount.0)));
+    amounts.filter(|(_, amount)| *amount > 0).collect()
+}
+
+/// Returns these resources if pods can get none of them: the plugin that registered them does not run, or marks all devices
+/// as unhealthy.
+fn withheld(node: &Node) -> Vec<String> {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let Some(allocatable) = allocatable else { return Vec::new() };
+    let others = others(node);
+    let gives = |name: &String| allocatable.get(name).is_some_and(|amount| count(&amount.0) > 0);
+    if others.iter().any(|(name, _)| gives(name)) {
+        return Vec::new();
+    }
+    others.into_iter().map(|(name, amount)| format!("{}: {amount}", clean(name, 80))).collect()
 }
 
 #[cfg(test)]
@@ -182,5 +197,18 @@ mod tests {
         assert!(of(json!({"volcano.sh/vgpu-number": "40"})) && of(json!({"tke.cloud.tencent.com/qgpu-core": "400"})));
         assert!(!of(json!({"amd.com/gpu": "8"})) && !of(json!({"gpu.intel.com/i915": "1", "aliyun.com/gpu-mem": "0"})));
         assert!(!of(json!({"nvidia.com/gpu": "8", "cpu": "64"})) && !of(json!({"nvidia.com/mig-1g.10gb": "0"})));
+    }
+
+    #[test]
+    fn resources_of_which_pods_get_none_are_withheld() {
+        let of = |allocatable: serde_json::Value| {
+            let capacity = json!({"volcano.sh/vgpu-number": "40", "volcano.sh/vgpu-memory": "184272", "cpu": "64"});
+            let node =
+                json!({"metadata": {"name": "gpu-1"}, "status": {"capacity": capacity, "allocatable": allocatable}});
+            cluster_facts(&serde_json::from_value(node).expect("a node")).other_gpus_withheld
+        };
+        let all = ["volcano.sh/vgpu-memory: 184272", "volcano.sh/vgpu-number: 40"];
+        assert_eq!(of(json!({"volcano.sh/vgpu-number": "0", "cpu": "64"})), all);
+        assert!(of(json!({"volcano.sh/vgpu-number": "40"})).is_empty());
     }
 }

@@ -58,7 +58,7 @@ const IN_ORDER: [&str; 22] = [
 /// Prefixes of values that report a failure or a pause, regardless of the name of the label.
 const FAILURES: [&str; 7] = ["fail", "error", "paused", "unhealthy", "degraded", "stuck", "pre-installed"];
 /// Names of labels that rules already check.
-const JUDGED: [&str; 2] = ["nvidia.com/mig.config.state", "nvidia.com/gpu-driver-upgrade-state"];
+const JUDGED: [&str; 1] = ["nvidia.com/mig.config.state"];
 
 /// Returns the labels and annotations in which operators and monitors report a state that is neither finished nor
 /// healthy.
@@ -66,9 +66,11 @@ pub fn states(node: &Node) -> Vec<String> {
     let all = node.labels().iter().chain(node.annotations());
     let reports = |(name, value): &(&String, &String)| {
         let (key, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
-        let is_word =
-            value.len() < 64 && value.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_ ".contains(&byte));
         let failure = FAILURES.iter().any(|start| value.starts_with(start));
+        // A failure may come with its reason. Other values with more than words are hashes, times and documents.
+        let is_word = value.len() < 64
+            && value.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_ ".contains(&byte))
+            || failure && value.len() < 240;
         let of_state = OF_STATE.iter().any(|word| key.contains(word));
         let judged = platform_signals::is_known_state(name)
             || JUDGED.contains(&name.as_str())
@@ -119,9 +121,15 @@ mod tests {
         let node: Node = serde_json::from_value(serde_json::json!({"metadata": {"name": "n",
             "labels": {"nvidia.com/gpu.deploy.driver": "pre-installed", "nvidia.com/gpu.deploy.dcgm": "true",
                 "nvidia.com/mig.config.state": "failed", "x.io/upgrade-state": "done"},
-            "annotations": {"x.io/last-state": "drain-failed", "x.io/state-hash": "0f3c91", "machine.io/state": "Done"}}}))
+            "annotations": {"x.io/last-state": "drain-failed", "x.io/state-hash": "0f3c91", "machine.io/state": "Done",
+                "gpu.health/last-check": "FAILED: dcgmi diag r2: Memory - Fail GPU 3"}}}))
         .expect("a node");
-        assert_eq!(states(&node), ["nvidia.com/gpu.deploy.driver=pre-installed", "x.io/last-state=drain-failed"]);
+        let found = [
+            "nvidia.com/gpu.deploy.driver=pre-installed",
+            "gpu.health/last-check=FAILED: dcgmi diag r2: Memory - Fail GPU 3",
+            "x.io/last-state=drain-failed",
+        ];
+        assert_eq!(states(&node), found);
     }
 
     #[test]

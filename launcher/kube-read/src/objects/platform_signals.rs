@@ -94,7 +94,13 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
                 kind,
                 owner: signal.owner.to_owned(),
                 signal: format!("{place} {name}{value}"),
-                next: signal.next.unwrap_or_default().to_owned(),
+                next: signal
+                    .next
+                    .into_iter()
+                    .map(str::to_owned)
+                    .chain(reason(node, name))
+                    .collect::<Vec<_>>()
+                    .join("; "),
                 at,
             });
         }
@@ -103,26 +109,84 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
     decisions
 }
 
-/// Returns the decision of a system that is not in the table: it names one state in a label and in a taint of its own domain
-/// (`node.example.com/state=triage` and `node.example.com/triage`).
+/// Words with which a system that is not in the table says in a taint why no pods may run on the node, at the start of a word
+/// of its key or value.
+const REASONS: [(&str, DecisionKind); 14] = [
+    ("unhealthy", DecisionKind::OutOfService),
+    ("degraded", DecisionKind::OutOfService),
+    ("xid", DecisionKind::OutOfService),
+    ("fault", DecisionKind::OutOfService),
+    ("fail", DecisionKind::OutOfService),
+    ("broken", DecisionKind::OutOfService),
+    ("not-ready", DecisionKind::OutOfService),
+    ("out-of-service", DecisionKind::OutOfService),
+    ("quarantine", DecisionKind::OutOfService),
+    ("repair", DecisionKind::Repair),
+    ("remediat", DecisionKind::Repair),
+    ("triage", DecisionKind::Repair),
+    ("maintenance", DecisionKind::Maintenance),
+    ("drain", DecisionKind::Maintenance),
+];
+
+/// Taints that follow from the conditions of a node, or that rules about the removal of a node check.
+const OF_OTHER_RULES: [&str; 3] =
+    ["node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "aws-node-termination-handler/"];
+
+/// Returns the decision of a system that is not in the table and whose taint keeps pods away: a word of the taint shows the
+/// reason, or a label of the same domain has the taint's name as a state (`node.example.com/state=x` and
+/// `node.example.com/x`).
 fn taken_out(node: &Node) -> Option<Decision> {
-    let is_known = |key: &str| SIGNALS.iter().any(|signal| signal.is("taint", key));
+    let is_of_table = |key: &str| SIGNALS.iter().any(|signal| signal.is("taint", key) || signal.is("label", key));
+    let is_other = |key: &str| is_of_table(key) || OF_OTHER_RULES.iter().any(|prefix| key.starts_with(prefix));
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    taints.filter(|taint| !is_known(&taint.key)).find_map(|taint| {
-        let (domain, state) = taint.key.split_once('/')?;
+    let taints = taints.filter(|taint| taint.effect != "PreferNoSchedule" && !is_other(&taint.key));
+    taints.into_iter().find_map(|taint| {
+        let value = taint.value.as_deref().unwrap_or_default();
+        let words = words(&format!("{} {value}", taint.key));
+        let named = REASONS.iter().find(|(word, _)| words.contains(&format!("-{word}"))).map(|(_, kind)| *kind);
+        let (domain, state) = taint.key.split_once('/').unwrap_or((&taint.key, ""));
         let is_state = |(label, value): &(&String, &String)| {
             let name = label.strip_prefix(domain).and_then(|rest| rest.strip_prefix('/'));
             value.as_str() == state && name.is_some_and(|name| name.contains("state") || name.contains("status"))
         };
-        let (label, _) = node.labels().iter().find(is_state)?;
+        let label = node.labels().iter().find(is_state).map(|(label, _)| format!(" and label {label}={state}"));
+        let kind = named.or(label.is_some().then_some(DecisionKind::Repair))?;
+        let equals = if value.is_empty() { "" } else { "=" };
+        let sign = format!("taint {}{equals}{value}:{}{}", taint.key, taint.effect, label.unwrap_or_default());
+        let reason = reason(node, &taint.key).map(|reason| format!("; {reason}")).unwrap_or_default();
         Some(Decision {
-            kind: DecisionKind::Repair,
+            kind,
             owner: clean(domain, 80),
-            signal: clean(&format!("taint {}:{} and label {label}={state}", taint.key, taint.effect), 200),
-            next: "the system of this domain took the node out of service".to_owned(),
+            signal: clean(&sign, 200),
+            next: format!("this taint keeps pods away from the node{reason}"),
             at: None,
         })
     })
+}
+
+/// Returns the words of a text in lower case, each after a hyphen: `-gpu-not-ready-xid-79` of `gpuNotReady=xid_79`.
+fn words(text: &str) -> String {
+    let mut words = String::from("-");
+    let mut was_lower = false;
+    for one in text.chars() {
+        if (!one.is_ascii_alphanumeric() || one.is_ascii_uppercase() && was_lower) && !words.ends_with('-') {
+            words.push('-');
+        }
+        words.extend(one.is_ascii_alphanumeric().then(|| one.to_ascii_lowercase()));
+        was_lower = one.is_ascii_lowercase();
+    }
+    words
+}
+
+/// Returns the reason that the owner of a label, annotation or taint wrote beside it: `reason: failed to drain node`.
+fn reason(node: &Node, key: &str) -> Option<String> {
+    let (domain, _) = key.split_once('/')?;
+    let is_reason = |(name, value): &(&String, &String)| {
+        let name = name.strip_prefix(domain).and_then(|rest| rest.strip_prefix('/'));
+        name.is_some_and(|name| name.ends_with("reason") || name.ends_with("reasons")) && !value.is_empty()
+    };
+    let (name, value) = node.labels().iter().chain(node.annotations()).find(is_reason)?;
+    Some(format!("{}: {}", name.rsplit('/').next().unwrap_or(name), clean(value, 160)))
 }
 
 /// Returns the time in a GKE label, which contains the seconds since 1970.
@@ -150,13 +214,51 @@ mod tests {
     #[test]
     fn one_state_in_a_label_and_a_taint_of_one_domain_is_a_decision_of_its_owner() {
         let of = |label: &str| {
-            let node = node(json!({"metadata": {"labels": {label: "triage"}},
-                "spec": {"taints": [{"key": "node.example.com/triage", "effect": "NoExecute"}]}}));
+            let node = node(json!({"metadata": {"labels": {label: "held"}},
+                "spec": {"taints": [{"key": "node.example.com/held", "effect": "NoExecute"}]}}));
             decisions(&node).into_iter().map(|decision| (decision.kind, decision.owner)).collect::<Vec<_>>()
         };
         assert_eq!(of("node.example.com/state"), [(DecisionKind::Repair, "node.example.com".to_owned())]);
         assert_eq!(of("other.example.com/state"), [], "another domain");
         assert_eq!(of("node.example.com/pool"), [], "no state");
+    }
+
+    #[test]
+    fn a_word_of_a_taint_says_why_it_keeps_pods_away() {
+        let of = |key: &str, value: &str, effect: &str| {
+            let node = node(json!({"spec": {"taints": [{"key": key, "value": value, "effect": effect}]}}));
+            decisions(&node).into_iter().map(|decision| decision.kind).collect::<Vec<_>>()
+        };
+        for (key, value, kind) in [
+            ("gpu-unhealthy", "xid-79", DecisionKind::OutOfService),
+            ("nvidia.com/gpu-health", "degraded", DecisionKind::OutOfService),
+            ("example.com/gpuNotReady", "", DecisionKind::OutOfService),
+            ("node.kubernetes.io/out-of-service", "nodeshutdown", DecisionKind::OutOfService),
+            ("node.example.com/maintenance", "planned", DecisionKind::Maintenance),
+            ("medik8s.io/drain", "node-maintenance", DecisionKind::Maintenance),
+            ("example.com/gpu", "UnderRepair", DecisionKind::Repair),
+        ] {
+            assert_eq!(of(key, value, "NoSchedule"), [kind], "{key}={value}");
+        }
+        assert_eq!(of("gpu-unhealthy", "xid-79", "PreferNoSchedule"), [], "pods may still run there");
+        for (key, value) in [
+            ("nvidia.com/gpu", "present"),
+            ("dedicated", "team-a"),
+            ("pool", "default"),
+            ("kueue.x-k8s.io/x", "y"),
+            ("node.kubernetes.io/not-ready", ""),
+            ("aws-node-termination-handler/scheduled-maintenance", "x"),
+        ] {
+            assert_eq!(of(key, value, "NoExecute"), [], "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn the_reason_beside_a_state_is_quoted() {
+        let node = node(json!({"metadata": {"annotations": {"machineconfiguration.openshift.io/state": "Degraded",
+            "machineconfiguration.openshift.io/reason": "failed to drain node"}}}));
+        let next: Vec<_> = decisions(&node).into_iter().map(|one| one.next).collect();
+        assert!(next[0].ends_with("; reason: failed to drain node"), "{next:?}");
     }
 
     #[test]

@@ -168,7 +168,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         .with_all_evidence(node.timeline.consequences(&positions))
         .with_all_evidence(identity(node, gpu))
         .with_all_evidence(holder(node, gpu))
-        .with_all_evidence(preceding_errors(node, events))
+        .with_all_evidence(node.timeline.shortly_before(events))
 }
 
 /// Action for a GPU if its slot reported that it is empty.
@@ -207,16 +207,6 @@ fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     (!words.is_empty()).then(|| format!("identity: {}", words.join(", ")))
-}
-
-/// Returns PCIe errors and lost links shortly before these events.
-fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
-    let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
-    let quoted = node.timeline.current().filter(near).map(|event| {
-        let place = event.pci_address.as_ref().map(|pci| format!(" on {}", pci.sysfs())).unwrap_or_default();
-        format!("shortly before: {}{place}", evidence::event(event))
-    });
-    quoted.take(2).collect()
 }
 
 /// Replaces the advice to return a GPU if several GPUs fell off the bus, or two at the same moment.

@@ -7,6 +7,7 @@ use super::conditions;
 use crate::evidence;
 use crate::input::instance_types::{self, InstanceType};
 use crate::input::node::Node;
+use crate::input::platforms;
 use crate::input::pods_match::matching_fails;
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes;
@@ -49,7 +50,7 @@ rules! {
         Watch "Check the log of the device plugin on {node} for devices that it marks unhealthy, and the other \
             findings.",
         means "The device plugin reports some GPUs as unhealthy, so that fewer GPUs are allocatable than the node has.",
-        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable", about Unavailable;
+        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubernetes.other_gpus_withheld", about Unavailable;
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
         UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
         means "GPUs respond, or Kubernetes expects GPUs on a node that was not read, but Kubernetes advertises none of them: no pod that \
@@ -365,6 +366,11 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     if node.advertises_no_gpus() {
         return not_advertised(node, present);
     }
+    let withheld = &node.kubernetes.other_gpus_withheld;
+    if !withheld.is_empty() && node.kubernetes.gpu_allocatable.unwrap_or(0) == 0 && present > 0 {
+        let lines = withheld.iter().map(|name| format!("Kubernetes capacity {}, allocatable 0", evidence::data(name)));
+        return Some(Draft::on_node(UNALLOCATABLE).with_all_evidence(lines));
+    }
     let capacity = node.kubernetes.gpu_capacity.filter(|capacity| *capacity > 0)?;
     let allocatable = node.kubernetes.gpu_allocatable?;
     let numbers = format!("Kubernetes capacity {capacity}, allocatable {allocatable}");
@@ -394,7 +400,8 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, {gpus}"));
     // After a device plugin is gone, the kubelet keeps its resource with the amount 0.
-    if cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none() {
+    let is_built_in = cluster.os_image.as_deref().is_some_and(platforms::has_device_plugin);
+    if cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none() && !is_built_in {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
                       Operator in the cluster of {node}.";
         let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
@@ -402,7 +409,8 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     }
     let before =
         "a device plugin advertised GPUs on this node before, but no node of the cluster runs a device plugin now";
-    let gone = (cluster.gpu_plugin_in_cluster == Some(false)).then(|| before.to_owned());
+    let is_gone = cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_some();
+    let gone = is_gone.then(|| before.to_owned());
     let draft = draft.with_all_evidence(gone);
     let unknown_dra = cluster.gpu_dra.is_none().then_some("it is not known whether a DRA driver manages the GPUs");
     let draft = draft.with_all_evidence(unknown_dra.map(str::to_owned));

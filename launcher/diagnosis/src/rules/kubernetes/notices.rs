@@ -11,10 +11,9 @@ use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
 rules! {
     about Workload;
-    STATE: "node-label-reports-a-state" Info Driver None, "A label or annotation of the node reports a state",
+    STATE: "node-label-reports-a-state" Warning Driver None, "A label or annotation of the node reports a state",
         Watch "Compare the state with what the program that wrote it is meant to do on {node}.",
-        means "An operator or monitor reports in a label or annotation of the node that something failed, is paused or is not done. Nothing \
-            else shows that it affects the GPUs.",
+        means "An operator or monitor reports in a label or annotation of the node that something failed, is paused or is not done.",
         reads "kubernetes.states";
     REPAIR: "node-in-repair" Warning Driver None, "Another system repairs or maintains the node, or has taken it out of service",
         Watch "Leave {node} to the system in the evidence until that system has finished. A reset or reboot at the same time can disrupt its repair.",
@@ -35,7 +34,8 @@ rules! {
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let states = &node.kubernetes.states;
     let lines = states.iter().map(|state| evidence::reason(state));
-    let reported = (!states.is_empty()).then(|| Draft::on_node(STATE).with_all_evidence(lines));
+    let severity = if states.iter().any(|state| reports_gpu_fault(state)) { Severity::Warning } else { Severity::Info };
+    let reported = (!states.is_empty()).then(|| Draft::on_node(STATE).with_severity(severity).with_all_evidence(lines));
     let has_own_driver = states.iter().any(|state| state.ends_with("=pre-installed"));
     let reported =
         reported.map(|draft| if has_own_driver { draft.with_action(ActionCode::Watch, PRE_INSTALLED) } else { draft });
@@ -48,12 +48,20 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     reported.into_iter().chain(differs).chain(decided(node)).collect()
 }
 
+/// Returns whether a state reports a fault of a GPU: `gpu.example.com/last-check=FAILED: GPU 3`.
+fn reports_gpu_fault(state: &str) -> bool {
+    let state = state.to_ascii_lowercase();
+    let Some((_, value)) = state.split_once('=') else { return false };
+    ["fail", "error", "unhealthy", "degraded"].iter().any(|word| value.starts_with(word))
+        && ["gpu", "xid", "nvlink", "dcgm"].iter().any(|word| state.contains(word))
+}
+
 /// Action for a node whose driver comes with its image.
 const PRE_INSTALLED: &str = "Compare the state with what the program that wrote it is meant to do on {node}. The value pre-installed means that the \
      GPU Operator leaves the driver to the image of the node: its settings of the driver, such as the version, have no effect there.";
 
 /// Action for a node that the other system does not repair.
-const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence: the system that set the mark takes no further action.";
+const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence, unless the system that set it does so.";
 
 /// Returns the findings about maintenance and repair by other systems.
 fn decided(node: &Node<'_>) -> Vec<Draft> {
@@ -70,6 +78,9 @@ fn decided(node: &Node<'_>) -> Vec<Draft> {
     };
     let is_left = acting.iter().all(|decision| decision.kind == DecisionKind::OutOfService);
     let acting = draft(REPAIR, &acting);
+    // A monitor removes the mark of a node that is still starting.
+    let severity = if pods::is_settled(node) || !is_left { Severity::Warning } else { Severity::Info };
+    let acting = acting.map(|draft| draft.with_severity(severity));
     let acting = if is_left { acting.map(|draft| draft.with_action(ActionCode::Watch, LEFT)) } else { acting };
     acting.into_iter().chain(draft(ANNOUNCED, &announced)).collect()
 }

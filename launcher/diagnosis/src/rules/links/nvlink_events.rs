@@ -197,7 +197,8 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
             Severity::Warning => WATCHED,
             Severity::Critical | Severity::Fatal => FAULT,
         };
-        let both = facts.iter().find_map(|event| other_end(node, gpu, event));
+        let shared = facts.iter().find_map(|event| shared_end(node, gpu, event));
+        let both = shared.or_else(|| facts.iter().find_map(|event| other_end(node, gpu, event)));
         let draft = facts
             .iter()
             .fold(Draft::on_gpu(rule, gpu), |draft, event| draft.with_time_of(event).with_evidence(quote_xid(event)));
@@ -256,6 +257,37 @@ fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> 
         .of_kind(Kind::Xid)
         .filter(|other| is_xid(other, &xids::NVLINK) && !concerns(other, gpu) && together(other, event));
     ends.next().map(|end| format!("{}at the same time: {}", place(end), evidence::event(end)))
+}
+
+/// If at least this many GPUs report errors of links with the same end, that end is more likely to be faulty than the GPUs.
+const GPUS_OF_END: usize = 3;
+
+/// Returns a line about the device to which the links of several GPUs lead that report errors at the same time: one NVSwitch,
+/// or, if the ends are not known, the plane of the links with one number.
+fn shared_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
+    let number = |event: &KernelEvent| event.details.get("link").and_then(|link| link.parse::<u32>().ok());
+    let link = number(event)?;
+    let switch = |gpu: &Gpu, link: u32| {
+        let group = node.topology_of(gpu)?.nvlinks.iter().find(|group| group.links.contains(&link))?;
+        group.remote_pci_address.as_ref().filter(|_| group.remote_type.as_deref() == Some("switch"))
+    };
+    let end = switch(gpu, link);
+    let is_here = |other: &&Gpu| {
+        node.timeline.of_kind(Kind::Xid).any(|one| {
+            is_xid(one, &xids::NVLINK)
+                && concerns(one, other)
+                && together(one, event)
+                && number(one).is_some_and(|number| match end {
+                    Some(end) => switch(other, number) == Some(end),
+                    None => number == link && switch(other, number).is_none(),
+                })
+        })
+    };
+    let gpus = node.gpus.iter().filter(is_here).count();
+    (gpus >= GPUS_OF_END).then(|| match end {
+        Some(end) => format!("links of {gpus} GPUs to the NVSwitch at {} report errors at the same time", end.sysfs()),
+        None => format!("link {link} of {gpus} GPUs reports errors at the same time: the links with one number often lead to one switch"),
+    })
 }
 
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {

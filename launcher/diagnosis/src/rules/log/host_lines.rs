@@ -9,7 +9,7 @@ use crate::input::node::{Node, STALE_AFTER};
 use crate::input::processes::tasks_of_host;
 use crate::input::timeline::follows;
 use crate::rule::{Draft, Rule, rules};
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::host_lines;
 use syringe_core::kernel_log::host_lines::{HostLine, Lasts};
@@ -21,6 +21,12 @@ rules! {
         means "A network card reported errors in the kernel log, or the IOMMU blocked its transfers. Jobs on several nodes can be slow \
             or hang.",
         reads "xid: network cards, topology.nics", about Network;
+    SWITCH: "nvswitch-not-started" Critical Fabric None, "The driver could not start an NVSwitch",
+        DrainAndReboot "Drain {node} and power-cycle it. If the driver still cannot start the NVSwitch in the evidence, its board must be \
+            inspected.",
+        means "The driver nvidia-nvswitch failed for an NVSwitch: no NVLink leads to it, and GPUs reach each other over fewer links or not \
+            at all.",
+        reads "xid: lines of the kernel";
     STUCK: "kernel-stuck" Warning Driver None, "A CPU of the node was stuck in the kernel",
         Watch "Read the stack below the lines in the kernel log of {node}. If it is in an NVIDIA module, update the driver; otherwise look \
             for an overloaded or faulty host. Reboot {node} if the lines return.",
@@ -63,6 +69,44 @@ rules! {
         means "The kernel reported hot CPUs or an unstable clock source. Programs that depend on the CPU are slow.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
 }
+
+/// What to do about the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no sub-code there.
+const OF_CARD: [(&[&str], ActionCode, &str); 4] = [
+    (
+        &["cable_unplugged", "cable_error", "link_down", "bond_down"],
+        ActionCode::CheckCabling,
+        "Check cable, transceiver and switch port of the network card of {node} in the evidence. This is not a GPU fault, but it affects jobs.",
+    ),
+    (
+        &["high_temperature"],
+        ActionCode::CheckCooling,
+        "Check the airflow and the fans of {node} at the network card in the evidence. This is not a GPU fault, but it affects jobs.",
+    ),
+    (
+        &[
+            "health_compromised",
+            "health_issue",
+            "hardware_error",
+            "fatal_error",
+            "command_timeout",
+            "access_reg_failed",
+            "admin_timeout",
+            "tx_timeout",
+        ],
+        ActionCode::UpdateSoftware,
+        "Update firmware and driver of the network card of {node} in the evidence at the next maintenance, and replace the card if the errors \
+         return. This is not a GPU fault, but it affects jobs.",
+    ),
+    (
+        &[IOMMU],
+        ActionCode::UpdateSoftware,
+        "Update driver and firmware of the network card of {node} in the evidence, and check GPUDirect RDMA and the IOMMU setting of the kernel \
+         (iommu=pt): the card used an address that is not mapped for it. This is not a GPU fault, but it affects jobs.",
+    ),
+];
+
+/// Stands for the lines of the IOMMU in [`OF_CARD`].
+const IOMMU: &str = "iommu";
 
 /// Minimum number of lines within a day at which a device that works again still counts, because it fails often.
 const OFTEN: u64 = 4;
@@ -110,11 +154,21 @@ fn draft(rule: Rule, mut events: Vec<(Severity, &KernelEvent, &str)>) -> Draft {
     let draft = if more > 0 { draft.with_evidence(format!("{more} more")) } else { draft };
     match severity {
         Severity::Info => draft.with_action(
-            syringe_core::classification::ActionCode::Watch,
+            ActionCode::Watch,
             "No action now: the lines are old, few, or of something that works again. Watch whether the kernel of {node} logs them again.",
         ),
-        _ => draft,
+        _ => match events.first().filter(|_| rule.id == NIC.id).and_then(|(_, event, _)| of_card(event)) {
+            Some((action, advice)) => draft.with_action(action, advice),
+            None => draft,
+        },
     }
+}
+
+/// Returns what to do about a line of a network card. `None`: the action of the rule.
+fn of_card(event: &KernelEvent) -> Option<(ActionCode, &'static str)> {
+    let kind = if event.kind == Kind::Iommu { IOMMU } else { host_lines::row_of(event)?.name };
+    let row = OF_CARD.iter().find(|(kinds, ..)| kinds.contains(&kind));
+    row.map(|(_, action, advice)| (*action, *advice))
 }
 
 fn is_old(node: &Node<'_>, event: &KernelEvent) -> bool {
@@ -125,7 +179,7 @@ fn is_old(node: &Node<'_>, event: &KernelEvent) -> bool {
 fn severity(node: &Node<'_>, event: &KernelEvent) -> Severity {
     let Some(row) = host_lines::row_of(event) else { return Severity::Info };
     let of_day = within_a_day(node, event);
-    let over = of_day < OFTEN && is_over(node, event);
+    let over = of_day < OFTEN && is_over(node, event) || has_nvlinks(node, event);
     let old = row.lasts != Lasts::UntilBoot && is_old(node, event);
     let few = of_day < row.at_least && !(row.finding == Some(STORAGE.id) && blocks_tasks(node, event));
     if old || over || few { Severity::Info } else { row.severity }
@@ -156,9 +210,33 @@ fn is_over(node: &Node<'_>, event: &KernelEvent) -> bool {
     node.timeline.events.iter().any(|end| host_lines::ends(end.fact, event) && at(end.fact) >= at(event))
 }
 
+/// Returns whether active NVLinks lead to the device of an event: the driver was loaded again and started it.
+fn has_nvlinks(node: &Node<'_>, event: &KernelEvent) -> bool {
+    let Some(device) = event.details.get("device") else { return false };
+    let groups = node.topology().into_iter().flat_map(|topology| &topology.gpus).flat_map(|gpu| &gpu.nvlinks);
+    let mut active =
+        groups.filter(|group| group.active == Some(true)).filter_map(|group| group.remote_pci_address.as_ref());
+    active.any(|remote| remote.sysfs() == *device)
+}
+
 /// Returns whether the IOMMU blocked a transfer of a network card.
 fn is_of_card(node: &Node<'_>, event: &KernelEvent) -> bool {
     let cards = node.topology().map(|topology| topology.nics.as_slice()).unwrap_or_default();
     let is_here = |pci| cards.iter().any(|card| card.pci_address.as_ref() == Some(pci));
     event.kind == Kind::Iommu && event.pci_address.as_ref().is_some_and(is_here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_line_of_a_network_card_has_one_action() {
+        // These kinds keep the action of the rule.
+        let of_rule = ["recovery_aborted"];
+        for row in host_lines::all().iter().filter(|row| row.finding == Some(NIC.id)) {
+            let rows = OF_CARD.iter().filter(|(kinds, ..)| kinds.contains(&row.name)).count();
+            assert_eq!(rows, usize::from(!of_rule.contains(&row.name)), "{}", row.name);
+        }
+    }
 }

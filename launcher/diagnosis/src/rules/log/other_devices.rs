@@ -81,7 +81,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         checks.into_iter().partition(|event| is(event, &["memory_uncorrected"]));
     if !uncorrected_memory.is_empty() {
         let draft = Draft::on_node(MEMORY).with_events(uncorrected_memory.iter().copied());
-        drafts.push(draft.aged_on_node(node, &uncorrected_memory));
+        // A damaged module stays in the node: the next boot uses its page again.
+        let is_of_boot = uncorrected_memory.iter().any(|event| event.boot_id.is_none());
+        drafts.push(if is_of_boot { draft } else { draft.aged_on_node(node, &uncorrected_memory) });
     }
     // The line that only says that something was logged belongs to the check with the same time.
     let is_pointer = |event: &KernelEvent| {

@@ -489,7 +489,7 @@ fn no_claim_of_a_clean_summary_contradicts_an_event_of_the_log() {
 
 /// Lines of the driver without an Xid code, with the sub-codes that the parser gives them. The list does not contain
 /// lines about a state that lasts until the driver is loaded again (fatal errors of nvidia-uvm, links that did not
-/// start).
+/// start) or until a part is replaced (uncorrected errors of host memory).
 const LINES: [(&str, &[&str]); 18] = [
     ("rm_init_failed", &[""]),
     ("bar_unassigned", &[""]),
@@ -508,7 +508,7 @@ const LINES: [(&str, &[&str]); 18] = [
         &["corrected", "uncorrected", "uncorrected_nonfatal", "uncorrected_fatal", "cannot_recover", "recovery_failed"],
     ),
     ("pcie_link", &["bandwidth_limited", "card_not_present", "link_down", "link_up", "power_state"]),
-    ("mce", &["exception", "firmware_fatal", "memory_uncorrected", "memory_corrected", "logged"]),
+    ("mce", &["exception", "firmware_fatal", "memory_corrected", "logged"]),
     ("hung_task", &[""]),
     ("nic", &["insufficient_power", "health_compromised", "cable_unplugged"]),
     ("iommu", &["DMA Write"]),

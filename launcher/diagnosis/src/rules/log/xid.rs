@@ -325,7 +325,10 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
         draft =
             draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_meaning(&judged).unless_repeated(&facts);
     }
-    Some(draft.aged(node, gpu, &facts, true).with_all_evidence(node.timeline.consequences(&positions)))
+    let draft = draft.aged(node, gpu, &facts, true).with_all_evidence(node.timeline.consequences(&positions));
+    let before =
+        node.timeline.shortly_before(events).filter(|_| entry.and_then(|entry| entry.class) == Some(Class::Hardware));
+    Some(draft.with_all_evidence(before))
 }
 
 fn rule_for(code: u32, class: Option<Class>) -> Option<Rule> {

@@ -3,10 +3,11 @@
 use jiff::SignedDuration;
 
 use crate::evidence;
+use crate::input::decisions::UPGRADE_STATE;
 use crate::input::node::{Gpu, Node};
+use crate::input::platforms;
 use crate::input::stack::{plugin_service, pods};
 use crate::rule::Draft;
-use crate::rules::kubernetes::nvidia_stack::gpu_operator::UPGRADE_STATE;
 use crate::rules::kubernetes::nvidia_stack::rules::{
     DRA_UNREGISTERED, INOTIFY, NO_MIG_DEVICES, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
 };
@@ -129,23 +130,18 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
         .kubernetes
         .os_image
         .as_deref()
-        .filter(|image| unread && is_bottlerocket(image) && node.stack.advertises_gpus);
+        .filter(|image| unread && platforms::has_device_plugin(image) && node.stack.advertises_gpus);
     let evidence = match (other, service, built_in) {
         (Some(other), ..) => format!("pods {} and {} are both running", pods::name(first), pods::name(other)),
         (None, Some(process), _) => {
             format!("pod {} is running in addition to process {process} of the node", pods::name(first))
         }
-        (None, None, Some(image)) if image.contains("nvidia") => {
+        (None, None, Some(image)) => {
             format!("pod {} runs on {}, which has a device plugin built in", pods::name(first), evidence::data(image))
         }
         _ => return None,
     };
     Some(Draft::on_node(TWO_PLUGINS).with_evidence(evidence))
-}
-
-/// Returns whether the OS image is Bottlerocket: `Bottlerocket OS 1.20.0 (aws-k8s-1.30-nvidia)`.
-fn is_bottlerocket(image: &str) -> bool {
-    image.starts_with("Bottlerocket")
 }
 
 /// The containers of NVIDIA's DRA driver, and the drivers that they register.
@@ -277,7 +273,7 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     let none = cluster.daemon_sets.is_some() && plugins.count() == 0;
     let draft = draft
         .with_all_evidence(none.then(|| "no DaemonSet of the cluster is a device plugin for NVIDIA GPUs".to_owned()));
-    match cluster.os_image.as_deref().filter(|image| is_bottlerocket(image)) {
+    match cluster.os_image.as_deref().filter(|image| platforms::has_device_plugin(image)) {
         Some(image) => draft
             .with_evidence(format!("{} has a device plugin built in, and it is not running", evidence::data(image)))
             .with_action(

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::boards;
+use crate::input::decisions::{UPGRADE, UPGRADE_STATE};
 use crate::input::node::Node;
 use crate::input::processes::is_service;
 use crate::input::stack::pods;
@@ -17,15 +18,12 @@ use syringe_core::facts::processes::GpuProcess;
 /// Maximum duration of a MIG change. The MIG manager waits five minutes for pods to terminate, and then resets the
 /// GPUs.
 const MIG_CHANGE: SignedDuration = SignedDuration::from_mins(15);
-/// Maximum duration of an upgrade, which drains a node and compiles modules.
-const UPGRADE: SignedDuration = SignedDuration::from_mins(60);
 /// Maximum time in the queue. The operator upgrades only few nodes at the same time.
 const QUEUE: SignedDuration = SignedDuration::from_hours(24);
 /// Maximum number of processes in one line.
 const HOLDERS: usize = 4;
 
 const MIG_STATE: &str = "nvidia.com/mig.config.state";
-pub(super) const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
 /// State in which the operator waits on purpose (waitForCompletion of its upgrade policy).
 const WAITS_FOR_JOBS: &str = "wait-for-jobs-required";
 const MIG_PAUSED: &str = "paused-for-mig-change";

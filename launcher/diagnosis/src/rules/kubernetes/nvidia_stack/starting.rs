@@ -1,6 +1,8 @@
-//! `downgrade_findings`: lowers findings on a node whose NVIDIA stack is still starting, because missing components may become available.
+//! `downgrade_findings`: lowers findings on a node whose NVIDIA stack is still starting, or whose driver is being upgraded, because
+//! missing components may become available.
 
 use crate::evidence;
+use crate::input::decisions;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{About, Draft};
@@ -11,6 +13,21 @@ use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 /// Lowers findings to `info` if they are about components that may still be starting. Returns whether it lowered a
 /// finding.
 pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool {
+    let upgrade = decisions::running_upgrade(node).filter(|_| pods::failing_pod(node, Component::Driver).is_none());
+    if let Some(upgrade) = upgrade {
+        let is_replaced = |draft: &&mut Draft| {
+            draft.rule.about.is_driver() || [NOT_ADVERTISED.id, UNALLOCATABLE.id].contains(&draft.rule.id)
+        };
+        let sign = format!("the driver is being upgraded: {}", evidence::name(&upgrade.signal));
+        for draft in drafts.iter_mut().filter(is_replaced) {
+            *draft = draft
+                .clone()
+                .with_severity(Severity::Info)
+                .with_evidence(&sign)
+                .with_action(ActionCode::Watch, "Diagnose {node} again when the upgrade of the driver has finished.");
+        }
+        return true;
+    }
     if node.stack.advertises_gpus {
         return false;
     }

@@ -342,7 +342,6 @@ fn almost_nothing_of_a_busy_log_is_worth_parsing() {
         "N",
         "eth0: renamed from tmp1",
         "audit: type=1400 apparmor=\"DENIED\"",
-        "nvme nvme0: 64/0/0 default/read/poll queues",
         "IPv6: ADDRCONF(NETDEV_CHANGE): eth0: link becomes ready",
     ] {
         assert_eq!(family(text), None, "{text}");

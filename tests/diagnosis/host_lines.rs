@@ -58,7 +58,8 @@ const DAY: i64 = 24 * 60;
 
 #[test]
 fn each_row_has_a_finding_of_its_severity() {
-    for (line, row) in rows() {
+    // An NVSwitch with active links works: the line about its driver is information on this node.
+    for (line, row) in rows().filter(|(_, row)| row.name != "nvswitch_failed") {
         let enough: Vec<_> = (0..i64::try_from(row.at_least).expect("a number")).map(|at| (5 + 2 * at, line)).collect();
         assert_eq!(severity(row, &enough, false), Some(row.severity), "{line}");
         if row.at_least > 1 {
@@ -72,16 +73,35 @@ fn each_row_has_a_finding_of_its_severity() {
     }
 }
 
+/// Returns the device that a line names: a word with a number that is not a time or a code.
+fn devices(line: &str) -> impl Iterator<Item = &str> {
+    let words = line.split(|one: char| !(one.is_ascii_alphanumeric() || ".:-".contains(one)));
+    let words = words.map(|word| word.trim_matches([':', '.']));
+    words.filter(|word| {
+        let begins = word.starts_with(|first: char| first.is_ascii_lowercase()) || word.contains(":");
+        begins && word.ends_with(|last: char| last.is_ascii_digit()) && !word.starts_with("0x")
+    })
+}
+
 #[test]
 fn what_works_again_is_information_unless_it_fails_often() {
+    let mut tested = std::collections::BTreeSet::new();
     for (line, row) in rows().filter(|(_, row)| row.ended_by.is_some()) {
         let ends = LINES.lines().filter(|end| find(end).map(|end| end.name) == row.ended_by);
-        let device = |text: &str| text.split_whitespace().nth(1).map(str::to_owned);
-        let end = ends.into_iter().find(|end| row.name != "link_down" || device(end) == device(line)).expect("an end");
+        let is_same = |end: &&str| devices(end).any(|device| devices(line).any(|other| other == device));
+        let mut ends: Vec<&str> = ends.collect();
+        let any = ends.first().copied();
+        ends.retain(|end| is_same(end));
+        // Lines about a server or a client name no device.
+        let Some(end) = ends.first().copied().or(any.filter(|_| devices(line).next().is_none())) else { continue };
+        tested.insert(row.name);
         assert_eq!(severity(row, &[(10, line), (5, end)], false), Some(Severity::Info), "{line}");
         assert_eq!(severity(row, &[(5, line), (10, end)], false), Some(row.severity), "{line}: again");
         let often: Vec<_> = (1..5).map(|at| (at * 20, line)).chain([(5, end)]).collect();
         assert_eq!(severity(row, &often, false), Some(row.severity), "{line}: often");
+    }
+    for name in ["link_down", "disk_lost", "array_degraded", "fs_error", "read_only", "fatal_error"] {
+        assert!(tested.contains(name), "{name} is not tested: {tested:?}");
     }
 }
 

@@ -61,6 +61,6 @@ mod tests {
     fn only_what_the_kernel_reports_is_called_blocked_for_good() {
         assert!(explain_wait(true).contains("the kernel reports") && explain_wait(true).contains("power-cycle"));
         let perhaps = explain_wait(false);
-        assert!(perhaps.contains("in a minute") && !perhaps.contains("drain"), "one read is no proof: {perhaps}");
+        assert!(perhaps.contains("after one minute") && !perhaps.contains("drain"), "one read is no proof: {perhaps}");
     }
 }

@@ -386,7 +386,18 @@ const STAGES: [(&[&str], &str, &str); 8] = [
         "Open the queue that the message names, or correct the queue or the rules of the scheduler.",
     ),
     (
-        &["quota", "fair share", "fit in queue", "exceeds the limit of queue", "more than max"],
+        &[
+            "quota is",
+            "over quota",
+            "exceeds quota",
+            "quota exceeded",
+            "insufficient quota",
+            "quota insufficient",
+            "fair share",
+            "fit in queue",
+            "exceeds the limit of queue",
+            "more than max",
+        ],
         "its queue or quota does not admit its request now",
         "Look at the limit of the message: raise it, or free resources that count towards it.",
     ),
@@ -403,7 +414,7 @@ const STAGES: [(&[&str], &str, &str); 8] = [
 ];
 
 /// Returns the meaning and the advice for a message about a stage of the scheduler, a queue or a registration.
-fn stage_of(message: &str) -> Option<(&'static str, &'static str)> {
+pub(crate) fn stage_of(message: &str) -> Option<(&'static str, &'static str)> {
     let lower = message.to_ascii_lowercase();
     let row = STAGES.iter().find(|(words, ..)| words.iter().any(|words| lower.contains(words)))?;
     Some((row.1, row.2))

@@ -7,6 +7,7 @@ use syringe_core::facts::topology::{GpuTopology, NearGpu, NicPort, Topology};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
+use crate::explanation::causes::stage_of;
 use crate::explanation::explain;
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, Diagnosis, KernelEvent, OWN_GPU, PodEvent, PodFacts, Report,
@@ -379,7 +380,10 @@ fn judge(message: &str, report: &Report) {
     for (part, pod, names_part) in parts(message) {
         // A message that matches only a general shape of error texts also has a meaning.
         let of_others = part == Part::Program && elsewhere::read(message).is_some();
-        if known(part, message).is_some() || read(message).is_some() || of_others {
+        // The kubelet writes its own words in front of the message.
+        let is_read = read(message).is_some() || read(&format!("x: {message}")).is_some();
+        let of_stage = part == Part::Scheduler && stage_of(message).is_some();
+        if known(part, message).is_some() || is_read || of_others || of_stage {
             continue;
         }
         let explained = cause_of(&pod, report);

@@ -72,7 +72,10 @@ impl<'a> Stack<'a> {
     fn plugin(&self, node: &Node<'a>) -> Option<Broken<'a>> {
         let of = |component| pods::failing_pod(node, component);
         let dra = || of(Component::DraDriver);
-        if let Some(failing_pod) = dra().filter(|_| self.advertises_gpus && of(Component::DevicePlugin).is_none()) {
+        // The daemon of a ComputeDomain is not the driver; the findings about the domain name its pod.
+        let is_driver = |failing_pod: &FailingPod<'_>| failing_pod.container_name() != DOMAIN_DAEMON;
+        let beside = dra().filter(is_driver).filter(|_| self.advertises_gpus && of(Component::DevicePlugin).is_none());
+        if let Some(failing_pod) = beside {
             return Some(broken(Stage::Plugin, BrokenComponent::DraDriver, failing_pod));
         }
         let failing_pod = of(Component::DevicePlugin).or_else(dra);
@@ -129,6 +132,9 @@ impl<'a> Stack<'a> {
         pod.and_then(main).or_else(failing)
     }
 }
+
+/// Container of the pods that the DRA driver starts for a ComputeDomain.
+const DOMAIN_DAEMON: &str = "compute-domain-daemon";
 
 /// Label in which the vGPU Device Manager reports its state.
 const VGPU_STATE: &str = "nvidia.com/vgpu.config.state=";

@@ -76,7 +76,11 @@ fn each_row_has_a_finding_of_its_severity() {
 /// Returns the device that a line names: a word with a number that is not a time or a code.
 fn devices(line: &str) -> impl Iterator<Item = &str> {
     let words = line.split(|one: char| !(one.is_ascii_alphanumeric() || ".:-".contains(one)));
-    let words = words.map(|word| word.trim_matches([':', '.']));
+    // The address of a PCI device contains colons; in other words they end the name of a part.
+    fn parts(word: &str) -> Vec<&str> {
+        if word.starts_with(|first: char| first.is_ascii_digit()) { vec![word] } else { word.split(':').collect() }
+    }
+    let words = words.flat_map(parts).map(|word| word.trim_matches([':', '.']));
     words.filter(|word| {
         let begins = word.starts_with(|first: char| first.is_ascii_lowercase()) || word.contains(":");
         begins && word.ends_with(|last: char| last.is_ascii_digit()) && !word.starts_with("0x")

@@ -78,7 +78,7 @@ impl<'a> Stack<'a> {
         if let Some(failing_pod) = beside {
             return Some(broken(Stage::Plugin, BrokenComponent::DraDriver, failing_pod));
         }
-        let failing_pod = of(Component::DevicePlugin).or_else(dra);
+        let failing_pod = of(Component::DevicePlugin).or_else(|| dra().filter(|_| !self.advertises_gpus));
         if let Some(failing_pod) = failing_pod {
             return Some(match validated(&failing_pod) {
                 Some(stage) => broken(stage, BrokenComponent::Validator, failing_pod),

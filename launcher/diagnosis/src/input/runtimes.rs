@@ -1,8 +1,9 @@
-//! `Runtime`: a container runtime. `mismatch`: whether the container toolkit configures another runtime than the one that the kubelet uses.
+//! `Runtime`: a container runtime. `mismatch`: whether the container toolkit configures another runtime than the one that the kubelet uses. `resolves_cdi`: whether containers get the driver by CDI.
 
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
+use syringe_core::facts::host::Host;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 
 /// A container runtime. The containerd of k3s, RKE2, k0s and MicroK8s counts as containerd.
@@ -11,6 +12,13 @@ pub(crate) enum Runtime {
     Containerd,
     CriO,
     Docker,
+}
+
+/// Returns whether containers get the driver by CDI: the container runtime resolves CDI devices, and the node has a
+/// specification.
+pub(crate) fn resolves_cdi(host: &Host) -> bool {
+    let is_enabled = host.container_runtime.as_ref().is_some_and(|runtime| runtime.cdi_enabled == Some(true));
+    is_enabled && host.cdi.as_ref().is_some_and(|cdi| !cdi.specs.is_empty())
 }
 
 /// Words in names, sockets and paths of runtimes. Docker includes its own containerd, so Docker is listed before

@@ -5,6 +5,7 @@
 //! or if the configuration accepts the variable from any container.
 
 use crate::explanation::causes::Case;
+use crate::input::runtimes;
 use syringe_core::facts::container_runtime::ContainerRuntime;
 use syringe_core::facts::kubernetes::pod::ContainerSpec;
 use syringe_core::report::Section;
@@ -296,9 +297,7 @@ fn runtime<'c>(case: &'c Case<'_>) -> Option<&'c ContainerRuntime> {
 pub(super) fn other_handler(case: &Case<'_>) -> Option<String> {
     let runtime = runtime(case)?;
     // With CDI, the runtime adds the driver whatever the handler is.
-    let host = case.report.and_then(|report| Section::data_of(&report.sections.host));
-    let specs = host.and_then(|host| host.cdi.as_ref()).is_some_and(|cdi| !cdi.specs.is_empty());
-    if runtime.cdi_enabled == Some(true) && specs {
+    if case.report.and_then(|report| Section::data_of(&report.sections.host)).is_some_and(runtimes::resolves_cdi) {
         return None;
     }
     let has_own = runtime.handlers.iter().any(|handler| handler.is_nvidia());

@@ -101,14 +101,13 @@ fn only_waits(told: &Told) -> bool {
 
 /// Starts of sentences that advise to look for the pod or service that failed, each with the sentence that is left once it
 /// is found.
-const SEARCHES: [(&str, &str); 12] = [
+const SEARCHES: [(&str, &str); 11] = [
     ("Look for the rank", ""),
     (ONLY_WAITED, ""),
     ("Look at the process, rank, node or service", ""),
     ("After a cancellation or a signal", ""),
     ("This program only reports it", ""),
     ("The scheduler's message gives the reason", ""),
-    ("The details of each GPU node are below", ""),
     ("Check that a scheduler with the name", ""),
     ("Check the CSI driver's pod", ""),
     ("Check the cilium pod", ""),

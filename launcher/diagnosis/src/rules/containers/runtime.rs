@@ -93,9 +93,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 fn unused_handler(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let works = |handler: &RuntimeHandler| handler.is_nvidia() && handler.binary_exists == Some(true);
     // A handler can be left from an earlier installation if no toolkit writes it any more and the runtime uses CDI.
-    let specs = node.host()?.cdi.as_ref().is_some_and(|cdi| !cdi.specs.is_empty());
     let has_toolkit = pods::of(node, Component::ContainerToolkit).next().is_some();
-    let by_host = node.host()?.container_toolkit.is_some() || (runtime.cdi_enabled == Some(true) && specs);
+    let by_host = node.host()?.container_toolkit.is_some() || runtimes::resolves_cdi(node.host()?);
     let is_left = by_host && !has_toolkit;
     let other_way = runtime.handlers.iter().any(works) || is_left;
     let used: Vec<String> = used(node.kubernetes, runtime).into_iter().map(|used| used.handler).collect();

@@ -17,8 +17,13 @@ use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
 /// Phrases about a physical machine, and the phrases for a virtual machine. A reboot of a virtual machine does not cut
 /// the power of its GPUs.
-const OF_VIRTUAL: [(&str, &str); 9] = [
+const OF_VIRTUAL: [(&str, &str); 11] = [
     (" (BMC)", ""),
+    (
+        "check power and firmware, then contact the vendor",
+        "stop and start the machine, so that it runs on another host",
+    ),
+    ("check its seating and power", "stop and start the machine, so that it runs on another host"),
     ("off and on, not a plain reboot", "off and on, not a reboot from inside"),
     ("rain and power-cycle", "rain, then stop and start"),
     ("a power cycle", "a stop and start of the machine"),

@@ -7,7 +7,7 @@
 use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{Draft, OPERATOR_DOC, rules};
-use crate::rules::driver::driver_log::CRASHES;
+use crate::rules::driver::driver_log::{CRASHES, in_records};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -175,8 +175,8 @@ pub(super) fn with_crash(node: &Node<'_>, draft: Draft) -> Draft {
     let is_check = |event: &KernelEvent| event.sub_code.as_deref().is_some_and(|code| code.starts_with("branch_check"));
     let of_boot = || node.timeline.events.iter().filter(|event| event.history.is_none()).map(|event| event.fact);
     let names_module = |event: &KernelEvent| event.raw.contains("[nvidia");
-    let of_driver =
-        |event: &KernelEvent| event.kind == Kind::Assertion && event.sub_code.as_deref() == Some("kernel_crash");
+    let places = in_records(node, &CRASHES);
+    let of_driver = |event: &KernelEvent| places.iter().any(|place| std::ptr::eq(*place, event));
     let crash =
         of_boot().find(|event| (crashed(event) && (is_check(event) || names_module(event))) || of_driver(event));
     let Some(crash) = crash else { return draft };

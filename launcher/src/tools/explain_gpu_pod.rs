@@ -8,11 +8,14 @@ use diagnosis::finding::{Diagnosis, Finding};
 use diagnosis::stack_stage::StackStage;
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
 use syringe_core::facts::inventory::Inventory;
-use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerState, PodEvent, PodFacts, Termination};
+use syringe_core::facts::kubernetes::pod::{
+    Change, CheckBefore, ContainerLog, ContainerState, PodEvent, PodFacts, Termination,
+};
 use syringe_core::report::{Section, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
@@ -559,47 +562,47 @@ async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mu
         && let Some(worst) = worst_of_node(call, connection, &object).await
     {
         unhealthy.push_str(&format!(": {} ({})", worst.title, worst.id));
-        let to_repair = format!("diagnose_gpu_node for {node}");
-        if let Some(change) = shortage.changes.iter_mut().find(|change| change.contains(&to_repair)) {
+        let is_repair = |change: &&mut Change| change.check == Some(CheckBefore::Repair(node.clone()));
+        if let Some(change) = shortage.changes.iter_mut().find(is_repair) {
             let action = worst.action.text.trim_end_matches('.');
-            *change = format!("repair the GPUs of {node} that are not allocatable: {action}");
+            change.text = format!("repair the GPUs of {node} that are not allocatable: {action}");
         }
     }
     for change in &mut shortage.changes {
-        let Some((label, node)) = wanted_of_hardware(change) else { continue };
-        let (label, node) = (label.to_owned(), node.to_owned());
-        let Ok(object) = read_node::read_node_object(call, connection, &node).await else { continue };
-        let ask = ReadRequest::everything_about(None);
-        let read = read_node::read_or_api_only(call, connection, &object, ExplainGpuPod::NAME, ask).await;
-        let inventory = read.as_ref().ok().and_then(|read| Section::data_of(&read.report.sections.inventory));
-        if inventory.is_some_and(|inventory| fulfils(inventory, &label)) {
-            *change = format!(
-                "restart feature discovery on {node} (delete its pod), and do not change the nodeSelector: the GPUs of {node} are those \
-                 of {label}, so its label is out of date"
-            );
-        }
-    }
-    for change in &mut shortage.changes {
-        let Some(node) =
-            change.split_once("uncordon ").map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default())
-        else {
+        let (Some(CheckBefore::Uncordon(node)) | Some(CheckBefore::Relabel { node, .. })) = &change.check else {
             continue;
         };
         let Ok(object) = read_node::read_node_object(call, connection, node).await else { continue };
-        if let Some(author) = cordon::author(&object) {
-            *change = format!("wait until the controller that has cordoned {node} has finished ({author})");
-        } else if let Some(worst) = worst_of_node(call, connection, &object).await {
-            let action = worst.action.text.trim_end_matches('.');
-            *change = format!("repair {node} before it is uncordoned: {} ({}). {action}", worst.title, worst.id);
-        }
+        let better = match &change.check {
+            Some(CheckBefore::Relabel { label, .. }) => in_place_of_label(call, connection, &object, label).await,
+            _ => in_place_of_uncordon(call, connection, &object).await,
+        };
+        change.text = better.unwrap_or_else(|| std::mem::take(&mut change.text));
     }
 }
 
-/// Returns the label of a nodeSelector that a change replaces with that of the hardware, and the node with the hardware.
-fn wanted_of_hardware(change: &str) -> Option<(&str, &str)> {
-    let (label, rest) = change.strip_prefix("change ")?.split_once(" in its nodeSelector: ")?;
-    let node = rest.split(' ').next()?;
-    rest.contains("(feature discovery sets this label").then_some((label, node))
+/// Returns the change that replaces a changed nodeSelector, if the GPUs of the node are those of the label.
+async fn in_place_of_label(call: &CallContext, connection: &Connection, object: &Node, label: &str) -> Option<String> {
+    let ask = ReadRequest::everything_about(None);
+    let read = read_node::read_or_api_only(call, connection, object, ExplainGpuPod::NAME, ask).await.ok()?;
+    let node = object.name_any();
+    fulfils(Section::data_of(&read.report.sections.inventory)?, label).then(|| {
+        format!(
+            "restart feature discovery on {node} (delete its pod), and do not change the nodeSelector: {node} has the GPUs of {label}, so the \
+             label of the node is out of date"
+        )
+    })
+}
+
+/// Returns the change that replaces an uncordon, if a controller cordoned the node or the node has a fault.
+async fn in_place_of_uncordon(call: &CallContext, connection: &Connection, object: &Node) -> Option<String> {
+    let node = object.name_any();
+    if let Some(author) = cordon::author(object) {
+        return Some(format!("wait until the controller that has cordoned {node} has finished ({author})"));
+    }
+    let worst = worst_of_node(call, connection, object).await?;
+    let action = worst.action.text.trim_end_matches('.');
+    Some(format!("repair {node} before it is uncordoned: {} ({}). {action}", worst.title, worst.id))
 }
 
 /// Returns whether the GPUs of a node are those that a label of feature discovery describes.
@@ -747,19 +750,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_of_the_hardware_is_compared_with_the_gpus() {
-        let change = "change nvidia.com/gpu.product=NVIDIA-L40S in its nodeSelector: gpu-1 has nvidia.com/gpu.product=NVIDIA-A10 (feature \
-                      discovery sets this label from the hardware), so that the pod can use gpu-1";
-        assert_eq!(wanted_of_hardware(change), Some(("nvidia.com/gpu.product=NVIDIA-L40S", "gpu-1")));
-        assert_eq!(wanted_of_hardware("change zone=a in its nodeSelector (gpu-1 has zone=b)"), None);
-        let gpu = GpuInventory { name: Some("NVIDIA L40S".into()), ..GpuInventory::default() };
-        let inventory = Inventory { gpus: vec![gpu.clone(), gpu], ..Inventory::default() };
-        let all = ["gpu.product=NVIDIA-L40S", "gpu.product=NVIDIA-A10", "gpu.count=2", "gpu.count=8", "gpu.family=ada"];
-        let found = all.map(|label| fulfils(&inventory, &format!("nvidia.com/{label}")));
-        assert_eq!(found, [true, false, true, false, false]);
-    }
-
-    #[test]
     fn a_pod_is_named_as_for_kubectl() {
         let pod = |text: &str, namespace: Option<&str>| {
             let namespace = namespace.map(str::to_owned);
@@ -773,5 +763,14 @@ mod tests {
         assert_eq!(pod("job/train", Some("ml")), found("job/train", Some("ml")));
         assert_eq!(pod("ml/train", Some("ml")), found("train", Some("ml")));
         assert!(pod("ml/train", Some("web")).is_err());
+    }
+
+    #[test]
+    fn a_label_of_the_hardware_is_compared_with_the_gpus() {
+        let gpu = GpuInventory { name: Some("NVIDIA L40S".into()), ..GpuInventory::default() };
+        let inventory = Inventory { gpus: vec![gpu.clone(), gpu], ..Inventory::default() };
+        let all = ["gpu.product=NVIDIA-L40S", "gpu.product=NVIDIA-A10", "gpu.count=2", "gpu.count=8", "gpu.family=ada"];
+        let found = all.map(|label| fulfils(&inventory, &format!("nvidia.com/{label}")));
+        assert_eq!(found, [true, false, true, false, false]);
     }
 }

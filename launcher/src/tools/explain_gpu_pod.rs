@@ -7,16 +7,12 @@ use diagnosis::explanation::types::{Cause, Explanation};
 use diagnosis::finding::{Diagnosis, Finding};
 use diagnosis::stack_stage::StackStage;
 use futures_util::{StreamExt, stream};
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
-use syringe_core::facts::inventory::Inventory;
-use syringe_core::facts::kubernetes::pod::{
-    Change, CheckBefore, ContainerLog, ContainerState, PodEvent, PodFacts, Termination,
-};
-use syringe_core::report::{Section, Source};
+use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerState, PodEvent, PodFacts, Termination};
+use syringe_core::report::Source;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -34,12 +30,12 @@ use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, paint};
 use crate::terminal::table::{age, second};
 use crate::tools::common_args::pod_name;
+use crate::tools::nodes_of_changes::{self, NodesOfChanges};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
-use kube_read::objects::cordon;
 use kube_read::objects::label_selector::LabelSelector;
 use kube_read::objects::named_owner::NamedOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
@@ -150,6 +146,8 @@ pub struct PodExplanation {
     pub candidates_omitted: Option<usize>,
     /// How the node was read.
     pub probe: Option<ProbeSummary>,
+    /// The probes of other nodes, on which a Pending pod could start after a change.
+    pub other_probes: Vec<ProbeSummary>,
 }
 
 /// The pods of the owner that the caller named.
@@ -354,7 +352,8 @@ impl Tool for ExplainGpuPod {
             text.push_str("\n");
             text.push_unknown(unknown);
         }
-        text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
+        let probes = answer.probe.iter().chain(&answer.other_probes);
+        text.push_str(&probes.map(foot).collect::<String>());
         text
     }
 }
@@ -411,7 +410,10 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
         failure.to_string()
     });
     let pending = PendingPod::read(call, connection, object.as_ref(), &mut pod).await;
-    add_fault_of_node(call, connection, &mut pod).await;
+    let others = match &mut pod.capacity_shortage {
+        Some(shortage) => nodes_of_changes::check_changes(call, connection, shortage).await,
+        None => NodesOfChanges::default(),
+    };
     let node_data = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
     let unread_reason = match &read {
         Ok(read) if read.report.source == Source::Api => why_unread(read),
@@ -451,6 +453,7 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
     let NodePart { stack, findings, omitted: findings_omitted, unknown, probe } = NodePart::of(read.ok(), &pod);
     let PendingPod { candidates, omitted, not_listed } = pending;
     let of_tool = unknown.into_iter().chain(no_events.map(|failure| section_unknown("events", &failure)));
+    explanation.unknown.extend(others.unknown);
     explanation.unknown.extend(of_tool.chain(not_listed.map(|why| Unknown::new("candidates", why))));
     let PodFacts { phase, node, .. } = pod;
     PodExplanation {
@@ -467,6 +470,7 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
         candidates,
         candidates_omitted: (omitted > 0).then_some(omitted),
         probe: probe.or(failed_probe),
+        other_probes: others.probes,
     }
 }
 
@@ -551,79 +555,6 @@ async fn read_node_of(
         classes.iter().find(|used| used.name == *class)?.handler.clone()
     });
     Ok(read)
-}
-
-/// Reads the node whose GPUs are not all allocatable and the nodes to uncordon, if a pod waits for them. Adds the most severe
-/// finding about the node to the shortage, and replaces changes that would use a faulty node or disturb a controller.
-async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mut PodFacts) {
-    let Some(shortage) = &mut pod.capacity_shortage else { return };
-    if let Some((unhealthy, node)) = shortage.unhealthy.as_mut().zip(shortage.unhealthy_node.as_ref())
-        && let Ok(object) = read_node::read_node_object(call, connection, node).await
-        && let Some(worst) = worst_of_node(call, connection, &object).await
-    {
-        unhealthy.push_str(&format!(": {} ({})", worst.title, worst.id));
-        let is_repair = |change: &&mut Change| change.check == Some(CheckBefore::Repair(node.clone()));
-        if let Some(change) = shortage.changes.iter_mut().find(is_repair) {
-            let action = worst.action.text.trim_end_matches('.');
-            change.text = format!("repair the GPUs of {node} that are not allocatable: {action}");
-        }
-    }
-    for change in &mut shortage.changes {
-        let (Some(CheckBefore::Uncordon(node)) | Some(CheckBefore::Relabel { node, .. })) = &change.check else {
-            continue;
-        };
-        let Ok(object) = read_node::read_node_object(call, connection, node).await else { continue };
-        let better = match &change.check {
-            Some(CheckBefore::Relabel { label, .. }) => in_place_of_label(call, connection, &object, label).await,
-            _ => in_place_of_uncordon(call, connection, &object).await,
-        };
-        change.text = better.unwrap_or_else(|| std::mem::take(&mut change.text));
-    }
-}
-
-/// Returns the change that replaces a changed nodeSelector, if the GPUs of the node are those of the label.
-async fn in_place_of_label(call: &CallContext, connection: &Connection, object: &Node, label: &str) -> Option<String> {
-    let ask = ReadRequest::everything_about(None);
-    let read = read_node::read_or_api_only(call, connection, object, ExplainGpuPod::NAME, ask).await.ok()?;
-    let node = object.name_any();
-    fulfils(Section::data_of(&read.report.sections.inventory)?, label).then(|| {
-        format!(
-            "restart feature discovery on {node} (delete its pod), and do not change the nodeSelector: {node} has the GPUs of {label}, so the \
-             label of the node is out of date"
-        )
-    })
-}
-
-/// Returns the change that replaces an uncordon, if a controller cordoned the node or the node has a fault.
-async fn in_place_of_uncordon(call: &CallContext, connection: &Connection, object: &Node) -> Option<String> {
-    let node = object.name_any();
-    if let Some(author) = cordon::author(object) {
-        return Some(format!("wait until the controller that has cordoned {node} has finished ({author})"));
-    }
-    let worst = worst_of_node(call, connection, object).await?;
-    let action = worst.action.text.trim_end_matches('.');
-    Some(format!("repair {node} before it is uncordoned: {} ({}). {action}", worst.title, worst.id))
-}
-
-/// Returns whether the GPUs of a node are those that a label of feature discovery describes.
-fn fulfils(inventory: &Inventory, label: &str) -> bool {
-    let gpus = &inventory.gpus;
-    match label.split_once('=') {
-        Some(("nvidia.com/gpu.product", product)) => {
-            let is_it = |name: &String| name.replace(' ', "-") == product;
-            !gpus.is_empty() && gpus.iter().all(|gpu| gpu.name.as_ref().is_some_and(is_it))
-        }
-        Some(("nvidia.com/gpu.count", count)) => count.parse() == Ok(gpus.len()),
-        _ => false,
-    }
-}
-
-/// Reads a node that is not the node of the pod, and returns its most severe finding, if it is critical.
-async fn worst_of_node(call: &CallContext, connection: &Connection, object: &Node) -> Option<Finding> {
-    let ask = ReadRequest::everything_about(None);
-    let read = read_node::read_or_api_only(call, connection, object, ExplainGpuPod::NAME, ask).await.ok()?;
-    let severe = read.diagnosis.findings.into_iter().filter(|finding| finding.severity >= Severity::Critical);
-    severe.min_by_key(|finding| std::cmp::Reverse(finding.severity))
 }
 
 /// The part of the answer about the node of the pod; empty if the node was not read.
@@ -745,7 +676,6 @@ fn cause_word(cause: Cause) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use syringe_core::facts::inventory::GpuInventory;
 
     use super::*;
 
@@ -763,14 +693,5 @@ mod tests {
         assert_eq!(pod("job/train", Some("ml")), found("job/train", Some("ml")));
         assert_eq!(pod("ml/train", Some("ml")), found("train", Some("ml")));
         assert!(pod("ml/train", Some("web")).is_err());
-    }
-
-    #[test]
-    fn a_label_of_the_hardware_is_compared_with_the_gpus() {
-        let gpu = GpuInventory { name: Some("NVIDIA L40S".into()), ..GpuInventory::default() };
-        let inventory = Inventory { gpus: vec![gpu.clone(), gpu], ..Inventory::default() };
-        let all = ["gpu.product=NVIDIA-L40S", "gpu.product=NVIDIA-A10", "gpu.count=2", "gpu.count=8", "gpu.family=ada"];
-        let found = all.map(|label| fulfils(&inventory, &format!("nvidia.com/{label}")));
-        assert_eq!(found, [true, false, true, false, false]);
     }
 }

@@ -1,4 +1,5 @@
-//! `Archive::read`: reads an archive, or the report of one node, from an untrusted file. `ArchiveError`: why a file is rejected.
+//! `Archive::read`: reads an archive, or the report of one node, from an untrusted file.
+//! `ArchiveError`: why a file is rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

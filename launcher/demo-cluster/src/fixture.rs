@@ -1,4 +1,5 @@
-//! `Fixture`: the initial state of a cluster: nodes, existing objects, denied requests. `Timing`: the duration of each step of a pod.
+//! `Fixture`: the initial state of a cluster: nodes, existing objects, and denied requests (`Denial`).
+//! `Timing`: the duration of each step of a pod. `ExecRefusals`: how an exec is rejected.
 
 use std::sync::Arc;
 use std::time::Duration;

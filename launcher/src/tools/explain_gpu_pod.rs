@@ -83,7 +83,7 @@ pub struct ExplainArgs {
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; by default the current context
     #[arg(skip)]
     pub context: Option<String>,
 }
@@ -574,8 +574,8 @@ async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mu
         let inventory = read.as_ref().ok().and_then(|read| Section::data_of(&read.report.sections.inventory));
         if inventory.is_some_and(|inventory| fulfils(inventory, &label)) {
             *change = format!(
-                "restart feature discovery on {node} (delete its pod), and do not change the nodeSelector: the GPUs of {node} are those \
-                 of {label}, so its label is out of date"
+                "restart feature discovery on {node} (delete its pod), and do not change the nodeSelector: {node} has the GPUs \
+                 of {label}, so the label of the node is out of date"
             );
         }
     }
@@ -595,7 +595,8 @@ async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mu
     }
 }
 
-/// Returns the label of a nodeSelector that a change replaces with that of the hardware, and the node with the hardware.
+/// Returns the label of a nodeSelector that a change replaces with the label of the hardware, and the node that has
+/// this hardware.
 fn wanted_of_hardware(change: &str) -> Option<(&str, &str)> {
     let (label, rest) = change.strip_prefix("change ")?.split_once(" in its nodeSelector: ")?;
     let node = rest.split(' ').next()?;

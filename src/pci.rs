@@ -41,6 +41,11 @@ impl PciAddress {
     }
 
     /// Returns the address in the form `dddddddd:bb:dd.f`.
+    /// Returns whether the device is on bus 0, below no port. A GPU of a physical machine is below a port.
+    pub fn is_on_bus_0(&self) -> bool {
+        self.0.split(':').rev().nth(1) == Some("00")
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

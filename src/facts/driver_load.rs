@@ -1,6 +1,6 @@
 //! `DriverLoad`: why the nvidia module is not loaded: Secure Boot, lockdown, SELinux, modules on disk.
 //!
-//! Read only on GPU nodes without the module.
+//! Read only on GPU nodes without the module. With the module, only a SELinux denial of NVIDIA's device files is read.
 
 use jiff::Timestamp;
 use syringe_macros::facts;
@@ -16,7 +16,8 @@ pub struct DriverLoad {
     pub signature_enforced: Option<bool>,
     /// SELinux mode: `enforcing`, `permissive` or `disabled` (`/sys/fs/selinux/enforce`).
     pub selinux: Option<String>,
-    /// The newest SELinux denial to load a module in this boot, from `/var/log/audit/audit.log`.
+    /// The newest SELinux denial in this boot, from `/var/log/audit/audit.log`: to load a module, or to use NVIDIA's
+    /// device files if the module is loaded.
     pub selinux_denial: Option<SelinuxDenial>,
     /// Whether `/lib/modules` could be listed, so that `kernels_with_module` and `kernels_without_module` are complete.
     pub modules_listed: bool,

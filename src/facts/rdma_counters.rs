@@ -34,6 +34,8 @@ pub struct RdmaCounter {
     /// Id of the rule that reports the counter.
     pub finding: &'static str,
     pub severity: Severity,
+    /// The severity for a port that counts far more than each other port.
+    pub if_far: Severity,
     /// A lower number is never a fault.
     pub at_least: u64,
     /// Number of events per day that is not a fault.
@@ -58,12 +60,13 @@ pub fn row_of(name: &str) -> Option<&'static RdmaCounter> {
 }
 
 fn counter(row: &[&'static str]) -> Option<RdmaCounter> {
-    let &[name, folder, finding, severity, at_least, per_day, full, meaning, source] = row else { return None };
+    let &[name, folder, finding, severity, if_far, at_least, per_day, full, meaning, source] = row else { return None };
     Some(RdmaCounter {
         name,
         folder: word(folder)?,
         finding,
         severity: word(severity)?,
+        if_far: word(if_far)?,
         at_least: at_least.parse().ok()?,
         per_day: per_day.parse().ok()?,
         full: full.parse().ok(),

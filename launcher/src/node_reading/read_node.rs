@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
-use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput};
+use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput, NvidiaPod};
 use syringe_core::probe_command::{ReadCommand, StackContainer};
 use syringe_core::report::{Report, Section, Source};
 use syringe_core::section_name::SectionName;
@@ -450,7 +450,9 @@ pub(crate) async fn read_or_refused(
     if let Some(daemon_sets) = daemon_sets {
         daemon_sets::add_to(&mut facts, kubernetes, daemon_sets, existing_pods.as_ref());
     }
-    let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
+    let container = first_failing_pod(&facts).map(|(pod, container)| (pod.clone(), container.to_owned()));
+    let failing = container.as_ref().map(|(pod, _)| pod.clone());
+    let wants_log = command.is_of_everything() && command.stack_log.is_none();
     if command.is_of_everything() {
         command.stack_log = command.stack_log.or_else(|| stack_log(&facts)).or(quiet_log);
     }
@@ -472,6 +474,9 @@ pub(crate) async fn read_or_refused(
     };
     let note = ProbeSummary::of_pod(&name, &connection.context, &probed);
     let mut report = probed.report;
+    if let (Some((pod, container)), true) = (container, wants_log) {
+        add_stack_log(connection, &mut report, &pod, &container).await;
+    }
     let by_pod = matches!(probed.via, ProbeMethod::Pod | ProbeMethod::Logs | ProbeMethod::Inject);
     if by_pod && call.settings.runtime_class.is_none() {
         node_problem::replace_advice_to_use_a_pod(&mut report);
@@ -496,6 +501,13 @@ pub(crate) async fn read_or_refused(
     let (diagnosis, report, cluster) =
         diagnosing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     Ok(NodeReading { report, diagnosis, note, existing_pods, cluster })
+}
+
+/// Adds the log of a failing container of NVIDIA's software from the API, if the probe could not read it on the node.
+async fn add_stack_log(connection: &Connection, report: &mut Report, pod: &NvidiaPod, container: &str) {
+    let host = report.sections.host.as_mut().and_then(|host| host.data.as_mut());
+    let Some(host) = host.filter(|host| host.stack_log.is_none()) else { return };
+    host.stack_log = linked_pods::log_of(connection, pod, container).await;
 }
 
 /// Returns the first container of NVIDIA's software stack that does not start.

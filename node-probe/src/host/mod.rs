@@ -93,7 +93,8 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
     let stack_log = options.stack_log.and_then(|of| kubelet::stack_log::read(paths, of, &mut problems));
     let driver = driver::versions(paths);
     let (daemons, named) = process::daemons::read(paths);
-    let driver_load = (!gpus.is_empty() && driver.loaded.is_none()).then(|| driver::load::read(paths)).flatten();
+    let has_gpus = !gpus.is_empty();
+    let driver_load = has_gpus.then(|| driver::load::read(paths, driver.loaded.is_some())).flatten();
     let (container_runtime, cdi_folders) = runtime::read(paths, &named).unzip();
     let (memory_total_bytes, memory_available_bytes) = system::memory(paths);
     let mut host = Host {
@@ -123,7 +124,7 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         container_runtime,
         cdi: runtime::cdi::read(paths, cdi_folders.flatten()),
         driver_load,
-        nvidia_stack: kubelet::nvidia_stack::read(paths, &named, !gpus.is_empty()),
+        nvidia_stack: kubelet::nvidia_stack::read(paths, &named, has_gpus),
         stack_log,
         // `collect` starts CUDA after all sections were read.
         cuda: None,

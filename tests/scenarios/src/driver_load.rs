@@ -55,6 +55,16 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let load = DriverLoad { selinux: text("enforcing"), selinux_denial: denial, ..built() };
                 without_module(load).operating_system(RED_HAT)
             }),
+        warning(
+            "selinux-denies-device-files",
+            "The driver works. SELinux does not let a container use the device files.",
+        )
+        .must(finding("device-files-denied-by-selinux").evidence(["nvidiactl"]))
+        .must_not(["driver-refused-by-selinux", "class:hardware"])
+        .node(|| denied_device("nvidiactl", "enforcing")),
+        healthy("selinux-logs-device-files", "SELinux only logs, so the program has its device file.")
+            .must_not(["device-files-denied-by-selinux"])
+            .node(|| denied_device("nvidiactl", "permissive")),
         fatal("selinux-is-permissive", "SELinux only logs. The driver is not loaded for a different reason.")
             .must("driver-not-loaded")
             .must_not(["driver-refused-by-selinux", "class:hardware"])
@@ -145,6 +155,18 @@ fn built() -> DriverLoad {
 fn secure_boot() -> DriverLoad {
     let (lockdown, secure_boot, signature_enforced) = (text("integrity"), Some(true), Some(false));
     DriverLoad { secure_boot, lockdown, signature_enforced, ..built() }
+}
+
+/// Returns a healthy node with a denial of a device file in this mode of SELinux.
+fn denied_device(file: &str, mode: &str) -> Node {
+    let record = format!(
+        "avc:  denied  {{ read write }} for  pid=8123 comm=\"python3\" name=\"{file}\" dev=\"devtmpfs\" ino=712 \
+         scontext=system_u:system_r:container_t:s0:c12,c881 tcontext=system_u:object_r:xserver_misc_device_t:s0 \
+         tclass=chr_file permissive=0"
+    );
+    let denial = Some(SelinuxDenial { at: Some(ago(minutes(25))), record });
+    let load = DriverLoad { selinux: text(mode), selinux_denial: denial, ..DriverLoad::default() };
+    l40s(2).host(|host| host.driver_load = Some(load))
 }
 
 /// Returns the log record of SELinux denying the load of the module.

@@ -83,6 +83,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(when, gpu, 74, UNKNOWN, &line)
                 })
             }),
+        fatal("nvlinks-of-all-gpus-failed", "One link of each GPU failed in the same second: their common end is the cause.")
+            .must(finding("nvlink-fault"))
+            .must(finding("nvlink-shared-end").evidence(["of 4 GPUs"]))
+            .node(|| {
+                let when = ago(minutes(9));
+                let down = nvlink_5("NETIR_LINK_EVT Fatal XC0 i0 Link 11", "0x021425c6 0x00000000");
+                (0..4).fold(gb200(4), |node, gpu| node.xid(when, gpu, 149, UNKNOWN, &down))
+            }),
         critical("nvswitch-not-started", "The driver could not start one NVSwitch at the boot.")
             .must(finding("nvswitch-not-started").evidence(["0000:09:00.0"]))
             .must("nvlink-down")

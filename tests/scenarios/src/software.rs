@@ -154,6 +154,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     section.unaccounted_memory = vec![UnaccountedMemory { gpu: 1, bytes: 20_480 * MIB }];
                 })
             }),
+        critical("allocated-mig-device-missing", "A pod has a MIG device that was deleted.")
+            .must("allocated-mig-device-missing")
+            .must_not(["class:hardware", "allocated-gpu-missing"])
+            .node(|| {
+                let missing = format!("MIG-{}", uuid(&["gpu-a100-1", "ghost"]));
+                a100(2).kubelet(|kubelet| kubelet.allocations[0].devices = vec![missing])
+            }),
         warning("mig-unfinished", "MIG is enabled without instances on GPU 0, and pending on GPU 1.")
             .must(("mig-without-instances", 0))
             .must(("mig-mode-pending", 1))

@@ -8,6 +8,7 @@ use crate::input::instance_types;
 use crate::input::node::{Gpu, Node};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::GpuTopology;
+use syringe_core::pci::PciAddress;
 
 /// A GPU product that is mounted on boards with NVLink. PCIe cards with the same name are different products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,13 +150,16 @@ pub(crate) fn is_bare_metal(node: &Node<'_>) -> bool {
 }
 
 /// Returns whether the node is known to be a virtual machine: a GPU is passed through or virtual, the kernel detected a
-/// hypervisor, or the instance type is a virtual machine.
+/// hypervisor, the instance type is a virtual machine, or NVML did not read the GPUs and one of them is below no PCI port.
 pub(crate) fn is_virtual_machine(node: &Node<'_>) -> bool {
     let has_guest_gpu =
         node.listed().any(|gpu| virtualization(node, gpu).is_some_and(|mode| GUEST_MODES.contains(&mode)));
     let instance = node.kubernetes.instance_type.as_deref().filter(|name| instance_types::of(name).is_some());
     let is_instance = instance.is_some_and(|name| !name.starts_with("BM.") && !name.contains("metal"));
-    has_guest_gpu || hypervisor(node).is_some() || is_instance
+    // A hypervisor gives a GPU a place on bus 0, or on a bus of its own. Integrated GPUs are not on PCI.
+    let is_unread = node.listed().all(|gpu| virtualization(node, gpu).is_none());
+    let is_on_bus_0 = is_unread && node.gpus.iter().filter_map(|gpu| gpu.pci.as_ref()).any(PciAddress::is_on_bus_0);
+    has_guest_gpu || hypervisor(node).is_some() || is_instance || is_on_bus_0
 }
 
 /// Returns the kernel line about the hypervisor of the node. A host that runs a hypervisor, for example Hyper-V, can

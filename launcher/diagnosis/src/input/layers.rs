@@ -42,6 +42,23 @@ pub(crate) enum Layer {
     Present,
 }
 
+impl Layer {
+    /// Returns words about a thing of this layer, for evidence.
+    pub(crate) const fn listed_in(self) -> &'static str {
+        match self {
+            Self::Pci | Self::Switches => "on the PCI bus",
+            Self::Nvml | Self::Schedulable => "in NVML",
+            Self::DeviceFiles => "in /dev",
+            Self::Cdi => "in the CDI specification",
+            Self::Registered => "registered with the kubelet",
+            Self::Allocated => "allocated to a container",
+            Self::LinkedSwitches => "at the end of NVLinks",
+            Self::Needed => "needed by the driver",
+            Self::Present => "loaded or in /dev",
+        }
+    }
+}
+
 /// One thing of a layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Thing {

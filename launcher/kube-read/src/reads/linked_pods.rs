@@ -1,4 +1,4 @@
-//! `of_pod`, `providers`, `of_node`, `named`: read other pods that may explain a problem, each with its state and the end of its log.
+//! `of_pod`, `providers`, `of_node`, `named`, `log_of`: read other pods that may explain a problem, each with its state and the end of its log.
 //!
 //! Only directly linked pods are read: pods that a message mentions, pods of the same job that messages are about, pods
 //! that offer the missing resource, the pods that these need, and the operator that creates them. Healthy pods and
@@ -13,6 +13,7 @@ use syringe_core::facts::kubernetes::node::{
     Component, ContainerStateKind, KubernetesFacts, NvidiaContainer, NvidiaPod,
 };
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodFacts};
+use syringe_core::facts::stack_log::StackLog;
 use tokio::time::timeout;
 
 use crate::client::connection::Connection;
@@ -52,12 +53,22 @@ async fn with_logs(connection: &Connection, pods: Vec<(NvidiaPod, Option<String>
     timeout(TIME, join_all(reads)).await.unwrap_or_default()
 }
 
+/// Reads the log of a container of NVIDIA's software that does not start, for a report without this log.
+pub async fn log_of(connection: &Connection, pod: &NvidiaPod, container: &str) -> Option<StackLog> {
+    let previous = pod.containers.iter().any(|one| one.name == container && waits(one));
+    let lines = pod_log::tail(connection, &pod.namespace, &pod.name, container, previous).await?;
+    Some(StackLog { pod_uid: pod.uid.clone(), container: container.to_owned(), lines, ..StackLog::default() })
+}
+
+/// Returns whether the log of a container is that of its last run. The state of a container that runs again can be that
+/// of its end.
+fn waits(container: &NvidiaContainer) -> bool {
+    container.state.kind == ContainerStateKind::Waiting || container.last.as_ref() == Some(&container.state)
+}
+
 /// Returns the container whose log may show the reason, and whether to read the log before its last restart. This is
 /// the first container that is not ready, or else the first running container.
 fn container_to_read(pod: &NvidiaPod) -> Option<(&str, bool)> {
-    // The state of a container that runs again can be that of its end.
-    let runs_again = |one: &NvidiaContainer| one.last.as_ref() == Some(&one.state);
-    let waits = |one: &NvidiaContainer| one.state.kind == ContainerStateKind::Waiting || runs_again(one);
     let has_run = |one: &NvidiaContainer| one.restarts > 0 || !waits(one);
     let is_done = |one: &NvidiaContainer| one.init && one.state.exit_code == Some(0);
     let mut started = pod.containers.iter().filter(|one| has_run(one));

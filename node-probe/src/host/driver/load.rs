@@ -1,7 +1,7 @@
 //! `read`: reads facts that explain why the nvidia module is not loaded: kernel requirements, available modules.
 //!
-//! The requirements are Secure Boot, lockdown and SELinux. The facts are only read if there are GPUs and the module is
-//! not loaded, because reading EFI variables is slow.
+//! The requirements are Secure Boot, lockdown and SELinux. If the module is loaded, only a denial of NVIDIA's device files
+//! is read, because reading EFI variables is slow.
 
 use jiff::Timestamp;
 use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};
@@ -26,8 +26,9 @@ const MAX_AUDIT: u64 = 256 * 1024;
 /// Maximum number of kernels of one node. Distributions keep two to five.
 const MAX_KERNELS: usize = 16;
 
-/// Reads the requirements and the modules. File systems below sysfs are read from the host, not from the probe's container.
-pub(in crate::host) fn read(paths: &Paths) -> Option<DriverLoad> {
+/// Reads the requirements and the modules. If the module is loaded, returns only a denial of NVIDIA's device files.
+/// File systems below sysfs are read from the host, not from the probe's container.
+pub(in crate::host) fn read(paths: &Paths, is_loaded: bool) -> Option<DriverLoad> {
     if paths.owner == Owner::Workload {
         return None;
     }
@@ -37,13 +38,23 @@ pub(in crate::host) fn read(paths: &Paths) -> Option<DriverLoad> {
         "0" => Some("permissive"),
         _ => None,
     });
+    let denied = if is_loaded { is_device_file } else { is_module_load };
+    let selinux_denial = if selinux == Some("enforcing") { denial(paths, &host, denied) } else { None };
+    if is_loaded {
+        let denial = Some(selinux_denial?);
+        return Some(DriverLoad {
+            selinux: selinux.map(str::to_owned),
+            selinux_denial: denial,
+            ..DriverLoad::default()
+        });
+    }
     let mut load = DriverLoad {
         secure_boot: host.find(SECURE_BOOT).and_then(|file| file.head(8).ok()).and_then(|bytes| secure_boot(&bytes)),
         lockdown: host.find(LOCKDOWN).and_then(|file| file.text()).and_then(|text| chosen(&text)),
         signature_enforced: files::text(&paths.sys.join("module/module/parameters/sig_enforce"))
             .and_then(|text| flag(&text)),
         selinux: selinux.map(str::to_owned),
-        selinux_denial: if selinux == Some("enforcing") { denial(paths, &host) } else { None },
+        selinux_denial,
         ..DriverLoad::default()
     };
     modules(&host, &mut load);
@@ -90,9 +101,19 @@ fn modules(host: &Root, load: &mut DriverLoad) {
     without.retain(|kernel| !with.contains(kernel));
 }
 
-/// Returns the newest record of this boot about a module load that SELinux denied. Only the kernel writes `type=AVC`;
-/// programs write other types.
-fn denial(paths: &Paths, host: &Root) -> Option<SelinuxDenial> {
+fn is_module_load(permissions: &str, _record: &str) -> bool {
+    permissions.split_whitespace().any(|permission| permission == "module_load")
+}
+
+/// Names of the device files follow `name=` (with a file system) or `path=`.
+fn is_device_file(_permissions: &str, record: &str) -> bool {
+    let names_one = [" name=\"nvidia", " path=\"/dev/nvidia"].iter().any(|start| record.contains(start));
+    names_one && record.contains(" tclass=chr_file ")
+}
+
+/// Returns the newest record of this boot that SELinux denied and that `is_meant` accepts by its permissions and its
+/// text. Only the kernel writes `type=AVC`; programs write other types.
+fn denial(paths: &Paths, host: &Root, is_meant: fn(&str, &str) -> bool) -> Option<SelinuxDenial> {
     let (tail, _) = host.find(AUDIT_LOG)?.tail(MAX_AUDIT).ok()?;
     let boot = process::boot_time(paths)?;
     let tail = String::from_utf8_lossy(&tail);
@@ -102,8 +123,7 @@ fn denial(paths: &Paths, host: &Root) -> Option<SelinuxDenial> {
         let seconds: i64 = stamp.split(['.', ':']).next()?.parse().ok()?;
         let denied = record.trim_start().strip_prefix("avc:")?.trim_start().strip_prefix("denied")?;
         let (permissions, _) = denied.trim_start().strip_prefix('{')?.split_once('}')?;
-        let of_module = permissions.split_whitespace().any(|permission| permission == "module_load");
-        (of_module && seconds >= boot && !record.contains("permissive=1"))
+        (is_meant(permissions, record) && seconds >= boot && !record.contains("permissive=1"))
             .then(|| SelinuxDenial { at: Timestamp::from_second(seconds).ok(), record: clean(record, 300) })
     })
 }
@@ -114,7 +134,7 @@ mod tests {
     use crate::testing::Tree;
 
     fn of(tree: &Tree) -> DriverLoad {
-        read(&tree.paths()).expect("a node")
+        read(&tree.paths(), false).expect("a node")
     }
 
     #[test]
@@ -166,5 +186,22 @@ mod tests {
         assert_eq!(told(avc(900, 0)), None, "an earlier boot");
         assert_eq!(told(avc(1500, 1)), None, "in permissive mode, the load was allowed");
         assert_eq!(told(avc(1500, 0).replace("type=AVC", "type=USER_AVC")), None, "a program's record");
+    }
+    #[test]
+    fn with_the_module_only_a_denial_of_its_device_files_is_read() {
+        let told = |class: &str, file: &str| {
+            let tree = Tree::new();
+            let log = format!(
+                "type=AVC msg=audit(1500.1:2): avc:  denied  {{ read write }} for  pid=7 comm=\"python3\" {file} \
+                 dev=\"devtmpfs\" ino=9 tclass={class} permissive=0\n"
+            );
+            tree.file(&SELINUX[1..], "1").file("proc/stat", "btime 1000\n").file(&AUDIT_LOG[1..], log);
+            tree.file(&LOCKDOWN[1..], "none [integrity] confidentiality\n");
+            read(&tree.paths(), true).map(|load| (load.lockdown, load.selinux_denial.is_some()))
+        };
+        assert_eq!(told("chr_file", "name=\"nvidiactl\""), Some((None, true)));
+        assert_eq!(told("chr_file", "path=\"/dev/nvidia0\""), Some((None, true)));
+        assert_eq!(told("file", "name=\"nvidia.log\""), None);
+        assert_eq!(told("chr_file", "name=\"fuse\""), None);
     }
 }

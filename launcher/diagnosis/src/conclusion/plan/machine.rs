@@ -17,8 +17,17 @@ use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
 /// Phrases about a physical machine, and the phrases for a virtual machine. A reboot of a virtual machine does not cut
 /// the power of its GPUs.
-const OF_VIRTUAL: [(&str, &str); 9] = [
+const OF_VIRTUAL: [(&str, &str); 15] = [
     (" (BMC)", ""),
+    (
+        "check power and firmware, then contact the vendor",
+        "stop and start the machine, so that it runs on another host",
+    ),
+    ("return it (RMA)", "let the operator of its host replace it"),
+    ("return the GPU (RMA)", "let the operator of its host replace the GPU"),
+    ("Return it (RMA)", "Let the operator of its host replace it"),
+    (" (RMA)", " (through the operator of its host)"),
+    ("check its seating and power", "stop and start the machine, so that it runs on another host"),
     ("off and on, not a plain reboot", "off and on, not a reboot from inside"),
     ("rain and power-cycle", "rain, then stop and start"),
     ("a power cycle", "a stop and start of the machine"),
@@ -41,7 +50,7 @@ const OF_PHYSICAL: [(&str, &str); 2] =
     [("Restart the virtual machine", "Reboot the node"), ("restart the virtual machine", "reboot the node")];
 
 /// Phrases in steps that only the operator of the host can carry out.
-const OF_HOST: [&str; 6] = ["top and start", "seating", "cables", "(RMA)", "power supply", "reseat"];
+const OF_HOST: [&str; 6] = ["top and start", "seating", "cables", "operator of its host", "power supply", "reseat"];
 
 /// Adapts the texts of drafts and plans.
 pub(super) fn adapt(node: &Node<'_>, drafts: &mut [Draft], plans: &mut [Plan]) {

@@ -51,7 +51,7 @@ fn for_physical_machine(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
     for gpu in &node.gpus {
         plans.extend(of_gpu::of_gpu(node, gpu, drafts).map(|plan| (gpu.clone(), plan)));
     }
-    grouped(plans, &node.name)
+    grouped(plans, &node.name, node.gpus.len())
 }
 
 /// Adds the strongest action that the text of a finding demands, if no step of its plan contains this action.
@@ -191,8 +191,9 @@ fn comes_first(draft: &Draft) -> bool {
 }
 
 fn is_first_step(draft: &Draft) -> bool {
-    let acts = draft.action == ActionCode::UpdateSoftware && draft.severity > Severity::Info;
-    acts && matches!(draft.rule.in_plan, InPlan::ComesFirst | InPlan::StartsFabricManager)
+    let acts = matches!(draft.action, ActionCode::UpdateSoftware | ActionCode::CheckCabling);
+    acts && draft.severity > Severity::Info
+        && matches!(draft.rule.in_plan, InPlan::ComesFirst | InPlan::StartsFabricManager)
 }
 
 /// Returns whether the reset or reboot of a plan would apply an unwanted change.
@@ -290,8 +291,11 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
     }
 }
 
-/// Merges identical plans of several GPUs.
-fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
+/// The sentence about the GPUs that are not in a plan.
+const OTHER_WORK: &str = " Work on other GPUs of {node} may continue.";
+
+/// Merges identical plans of several GPUs. `listed`: number of GPUs of the node.
+fn grouped(plans: Vec<(Gpu, Plan)>, node: &str, listed: usize) -> Vec<Plan> {
     let mut groups: Vec<(Plan, Vec<Gpu>)> = Vec::new();
     for (gpu, plan) in plans {
         match groups.iter_mut().find(|(first, _)| *first == plan) {
@@ -299,13 +303,15 @@ fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
             None => groups.push((plan, vec![gpu])),
         }
     }
+    let all = usize::from(groups.len() == 1) * listed;
     let named = |(plan, gpus): (Plan, Vec<Gpu>)| {
+        let are_all = gpus.len() == all;
         let labels: Vec<Label> = gpus.iter().map(|gpu| (gpu.index, gpu.label())).collect();
         let names = evidence::gpus(&labels);
         let fill = |text: String| evidence::about(&text, &names).replace("{node}", node);
         Plan {
             subject: fill(plan.subject),
-            before_plan: fill(plan.before_plan),
+            before_plan: fill(if are_all { plan.before_plan.replace(OTHER_WORK, "") } else { plan.before_plan }),
             steps: plan.steps.into_iter().map(fill).collect(),
             if_pod_deleted: fill(plan.if_pod_deleted),
             results: fill(plan.results),

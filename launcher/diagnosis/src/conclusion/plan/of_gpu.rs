@@ -4,7 +4,7 @@ use crate::conclusion::plan::consequences::{
     if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,
 };
 use crate::conclusion::plan::{
-    first_steps, further, ids, inspects_gpu, is_first_step, is_only, needs_of, needs_plan, of_near_devices,
+    OTHER_WORK, first_steps, further, ids, inspects_gpu, is_first_step, is_only, needs_of, needs_plan, of_near_devices,
     refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
 };
 use crate::evidence;
@@ -36,6 +36,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     let cooling_now = needs_cooling_before(planned(), urgency);
     let needs = needs_of(node, gpu).filter(|_| reset);
     let group = needs.as_ref().and_then(|needs| group(node, gpu, &needs.group));
+    let inspects_first = drafts.iter().any(|draft| is_first_step(draft) && inspects_gpu(draft));
     let heat = planned().all(|draft| draft.action == ActionCode::CheckCooling);
     let is_hot = |gpu: &Gpu| urgent(drafts).any(|draft| draft.is_on(gpu) && only_cools(draft));
     let others = if node.answering().all(is_hot) { "nodes" } else { "GPUs" };
@@ -45,9 +46,10 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
             format!("Move the work on {{gpu}} to other {others}, if some are free: the work is slow there.")
         }
         Urgency::Now => {
-            "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may \
-            continue"
-                .to_owned()
+            format!(
+                "Do not schedule new work on {{gpu}}, and stop its running work now.{}",
+                if group.is_some() { OTHER_WORK_UNTIL_RESET } else { OTHER_WORK }
+            )
         }
         Urgency::WhenJobsEnd if contained => {
             "Restart the affected application. Other work on {gpu} may continue until the \
@@ -59,9 +61,6 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         }
         Urgency::NextMaintenance => "Running and new work on {gpu} may continue until the maintenance.".to_owned(),
     };
-    if urgency == Urgency::Now && !heat {
-        before_plan.push_str(if group.is_some() { " until the reset, which includes them." } else { "." });
-    }
     let mut steps = Vec::new();
     if cooling_now {
         before_plan.insert_str(
@@ -102,7 +101,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     }
     if heat {
         steps.push("Check airflow, fans, coolant and inlet temperature of {node} near {gpu}.".to_owned());
-    } else if own().any(|draft| inspects_gpu(draft) && !(cooling_now && only_cools(draft))) {
+    } else if !inspects_first && own().any(|draft| inspects_gpu(draft) && !(cooling_now && only_cools(draft))) {
         steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
     }
     steps.extend(of_near_devices(own()));
@@ -135,6 +134,8 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         addresses: Vec::new(),
     })
 }
+
+const OTHER_WORK_UNTIL_RESET: &str = " Work on other GPUs of {node} may continue until the reset, which includes them.";
 
 /// The GPUs that must be reset together with a GPU.
 struct Together {

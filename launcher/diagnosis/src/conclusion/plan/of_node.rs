@@ -141,7 +141,8 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
             steps.push(evidence::about(text, &to_test));
         }
     }
-    steps.extend(lasting(reboots().filter(|draft| !fell(draft))));
+    let repaired = |draft: &&Draft| wants(draft, ActionCode::DrainAndReboot) || wants_reset(draft);
+    steps.extend(lasting(urgent(drafts).filter(|draft| repaired(draft) && !fell(draft))));
     steps.extend(further(urgent(drafts), lead));
     steps.extend(updates(urgent(drafts)));
     steps.extend(support_cases(drafts.iter()));
@@ -212,7 +213,9 @@ fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
 
 /// Returns the sentences about what to do if a fault of the node, not of one GPU, remains after the reboot.
 fn lasting<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
-    let sentences = drafts.filter(|draft| !draft.names_gpu()).flat_map(|draft| draft.advice.split_inclusive(". "));
+    let sentences = drafts
+        .filter(|draft| !draft.names_gpu() || draft.noun != "GPU")
+        .flat_map(|draft| draft.advice.split_inclusive(". "));
     // Other sentences are about the time before the reboot, or do not name their subject.
     let is_after = |one: &&str| one.starts_with("If ") && !one.starts_with("If it ") && !one.contains("reboot");
     let mut steps: Vec<String> = sentences.filter(is_after).map(|one| one.trim_end().to_owned()).collect();

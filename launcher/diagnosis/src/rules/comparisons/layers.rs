@@ -225,12 +225,12 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     if !working.is_empty() {
         let names: Vec<String> = working.iter().map(|thing| thing.label.clone()).collect();
         let proofs = working.iter().filter_map(|thing| thing.proof.clone()).take(NAMED);
-        let line = format!("missing in {place}: {}", evidence::some(&names, NAMED));
+        let line = format!("{}, missing in {place}: {}", pair.from.listed_in(), evidence::some(&names, NAMED));
         drafts.push(Draft::on_node(DISAGREE).with_evidence(line).with_all_evidence(proofs));
     }
     if !without.is_empty() {
         let names: Vec<String> = without.iter().map(|thing| thing.label.clone()).collect();
-        let line = format!("missing in {place}: {}", evidence::some(&names, NAMED));
+        let line = format!("{}, missing in {place}: {}", pair.from.listed_in(), evidence::some(&names, NAMED));
         drafts.push(Draft::on_node(pair.missing).with_evidence(line));
     }
     drafts

@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
-use syringe_core::facts::kubernetes::node::{Component, RuntimeClassUse};
+use syringe_core::facts::kubernetes::node::{Component, PodWarning, RuntimeClassUse};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -303,9 +303,14 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
         evidence::data(&runtime.name),
         evidence::time(started)
     ));
-    let refused = node.kubernetes.nvidia_pods.iter().flatten().find_map(|pod| {
-        let warning = pod.warning.as_ref().filter(|warning| warning.message.contains(NO_RUNTIME))?;
-        Some(format!("pod {}: {}", pods::name(pod), evidence::reason(&warning.message)))
+    let refused = |name: String, warning: &Option<PodWarning>| {
+        let warning = warning.as_ref().filter(|warning| warning.message.contains(NO_RUNTIME))?;
+        Some(format!("pod {name}: {}", evidence::reason(&warning.message)))
+    };
+    let mut of_nvidia = node.kubernetes.nvidia_pods.iter().flatten();
+    let mut others = node.kubernetes.starting_pods.iter().flatten();
+    let refused = of_nvidia.find_map(|pod| refused(pods::name(pod), &pod.warning)).or_else(|| {
+        others.find_map(|pod| refused(evidence::name(&format!("{}/{}", pod.namespace, pod.name)), &pod.warning))
     });
     if refused.is_some() || node.advertises_no_gpus() {
         return Some(draft.with_all_evidence(refused));

@@ -70,7 +70,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if waiting.iter().all(|(_, why)| why.starts_with("FailedPrepareDynamicResources")) {
         draft.rule.about = About::Workload;
     }
-    let (action, advice) = (draft.action, [owners, vec![draft.advice.clone()]].concat().join(" "));
+    let known = waiting.iter().find_map(|(_, why)| Some(phrases::known(Part::Start, why)?.advice_for(why, "{node}")));
+    let (action, advice) =
+        (draft.action, [owners, known.into_iter().collect(), vec![draft.advice.clone()]].concat().join(" "));
     let draft = draft.with_action(action, advice);
     vec![draft.with_all_evidence(quoted).with_all_evidence(more)]
 }

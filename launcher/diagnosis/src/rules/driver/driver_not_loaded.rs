@@ -7,11 +7,12 @@
 use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{Draft, OPERATOR_DOC, rules};
-use crate::rules::driver::driver_log::CRASHES;
+use crate::rules::driver::driver_log::{CRASHES, in_records};
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::facts::driver_load::DriverLoad;
+use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::host_lines;
+use syringe_core::text::clean;
 
 /// The kernel's documentation of module signatures.
 const SIGNING_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/module-signing.html");
@@ -131,16 +132,23 @@ fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     let events: Vec<&KernelEvent> =
         refused(node, &["selinux"]).into_iter().filter(|event| event.raw.contains("nvidia")).collect();
     let denial = load.and_then(|load| load.selinux_denial.as_ref()).filter(|denial| denial.record.contains("nvidia"));
-    let record = denial.map(|denial| {
-        let when = denial.at.map(|at| format!(" {}", evidence::time(at))).unwrap_or_default();
-        format!("audit log{when}: {}", evidence::reason(&denial.record))
-    });
+    let record = denial.map(audit_line);
     if events.is_empty() && record.is_none() {
         return None;
     }
     let mode = load.and_then(|load| load.selinux.as_deref()).map(|mode| format!("SELinux is {}", evidence::data(mode)));
     let draft = Draft::on_node(SELINUX).with_events(events.iter().copied()).with_all_evidence(newest_line(&events));
     Some(draft.with_all_evidence(record).with_all_evidence(mode))
+}
+
+/// Maximum length of a record: the file and the process come first, the security contexts last.
+const AUDIT_CAP: usize = 240;
+
+/// Returns a record of the audit log as evidence.
+pub(super) fn audit_line(denial: &SelinuxDenial) -> String {
+    let when = denial.at.map(|at| format!(" {}", evidence::time(at))).unwrap_or_default();
+    let (_, words) = denial.record.split_once("avc:").unwrap_or(("", &denial.record));
+    format!("audit log{when}: {}", clean(words.trim_start(), AUDIT_CAP))
 }
 
 /// Returns a finding if the module was built for another kernel, or needs symbols that this kernel does not have.
@@ -167,8 +175,8 @@ pub(super) fn with_crash(node: &Node<'_>, draft: Draft) -> Draft {
     let is_check = |event: &KernelEvent| event.sub_code.as_deref().is_some_and(|code| code.starts_with("branch_check"));
     let of_boot = || node.timeline.events.iter().filter(|event| event.history.is_none()).map(|event| event.fact);
     let names_module = |event: &KernelEvent| event.raw.contains("[nvidia");
-    let of_driver =
-        |event: &KernelEvent| event.kind == Kind::Assertion && event.sub_code.as_deref() == Some("kernel_crash");
+    let places = in_records(node, &CRASHES);
+    let of_driver = |event: &KernelEvent| places.iter().any(|place| std::ptr::eq(*place, event));
     let crash =
         of_boot().find(|event| (crashed(event) && (is_check(event) || names_module(event))) || of_driver(event));
     let Some(crash) = crash else { return draft };

@@ -1,8 +1,10 @@
-//! Rules about the configuration of driver and kernel: device files, driver version on disk, NUMA balancing.
+//! Rules about the configuration of driver and kernel: device files and who may use them, driver version on disk, NUMA balancing.
 
 use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
+use crate::rules::driver::driver_not_loaded;
+use syringe_core::facts::driver_load::DriverLoad;
 
 rules! {
     UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
@@ -24,6 +26,11 @@ rules! {
             that creates them.",
         means "The driver works, but files in /dev that programs need to open a GPU are missing.",
         reads "host.device_nodes, inventory.gpus";
+    DENIED: "device-files-denied-by-selinux" Warning Driver CONTAINER_SELINUX_DOC, "SELinux denies access to NVIDIA's device files",
+        UpdateSoftware "Allow the containers of {node} to use the device files (setsebool -P container_use_devices on, or a policy for the type in \
+            the record), then restart the pods that failed. `ausearch -m avc` shows all denials.",
+        means "The driver works, but SELinux denied a program the use of NVIDIA's device files. A program without them finds no GPU.",
+        reads "host.driver_load, host.driver";
     NUMA_BALANCING: "numa-balancing-on-grace" Info Driver GRACE_DOC,
         "Automatic NUMA balancing is on, on a node with Grace processors",
         UpdateSoftware "Turn NUMA balancing off on {node} (sysctl -w kernel.numa_balancing=0, and in /etc/sysctl.d), if its GPU \
@@ -32,6 +39,9 @@ rules! {
             that use both. NVIDIA recommends turning this off on Grace.",
         reads "host.numa_balancing, inventory.gpus";
 }
+
+/// The booleans of the SELinux policy for containers.
+const CONTAINER_SELINUX_DOC: Option<&str> = Some("https://github.com/containers/container-selinux");
 
 /// NVIDIA's guide to operating system settings on Grace.
 const GRACE_DOC: Option<&str> = Some("https://docs.nvidia.com/grace-perf-tuning-guide/os-settings.html");
@@ -49,6 +59,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.push(Draft::on_node(NUMA_BALANCING).with_evidence("kernel.numa_balancing is on"));
     }
     let broken = node.driver.is_broken();
+    drafts.extend(host.driver_load.as_ref().filter(|_| host.driver.loaded.is_some()).and_then(denied));
     // NVML works, so the files may exist elsewhere (a driver container has its own /dev). Therefore this is only a
     // warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
@@ -74,6 +85,14 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         }
     }
     drafts
+}
+
+/// Finds a denial of NVIDIA's device files by SELinux.
+fn denied(load: &DriverLoad) -> Option<Draft> {
+    let denial = load.selinux_denial.as_ref()?;
+    let is_device = denial.record.contains("nvidia") && denial.record.contains("chr_file");
+    let enforces = load.selinux.as_deref().is_none_or(|mode| mode == "enforcing");
+    (is_device && enforces).then(|| Draft::on_node(DENIED).with_evidence(driver_not_loaded::audit_line(denial)))
 }
 
 /// Returns the numbers of a driver version: `[570, 124, 6]`.

@@ -7,7 +7,7 @@ use crate::evidence;
 use crate::input::load::Load;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::clock_events;
 use syringe_core::facts::clock_events::{
     CLOCK_SETTING, FAULTS, HARDWARE_THERMAL, IDLE, POWER_BRAKE, POWER_CAP, SLOWDOWN,
@@ -94,7 +94,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(limit(gpu, &now.power));
         drafts.extend(enforced(gpu, &now.power));
         drafts.extend(above_limit(gpu, &now.power));
-        drafts.extend(clocks(gpu, now, node.load(gpu)));
+        drafts.extend(clocks(gpu, now, node.load(gpu)).map(|draft| unlike_peers(node, gpu, draft)));
         drafts.extend(limited(node, gpu, now));
         // The clocks and the load of a virtual GPU describe the whole GPU, which other machines also use.
         let is_virtual = node.inventory_of(gpu).is_some_and(|gpu| gpu.virtualization_mode.as_deref() == Some("vgpu"));
@@ -120,8 +120,26 @@ fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     } else {
         return None;
     };
-    Some(Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now)).with_all_evidence(draw(&now.power)))
+    let draft = Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now)).with_all_evidence(draw(&now.power));
+    if rule.id != SLOWED.id {
+        return Some(draft);
+    }
+    let clock = now.clocks.sm_mhz.zip(now.clocks.max_sm_mhz).map(|(sm, most)| format!("SM clock {sm} of {most} MHz"));
+    let draft = draft.with_all_evidence(clock);
+    let heat = &now.temperature;
+    Some(match heat.gpu_celsius.zip(heat.margin_to_slowdown_celsius) {
+        Some((celsius, margin)) if margin >= COOL => draft
+            .with_evidence(format!("{celsius} °C, {margin} °C below the slowdown"))
+            .with_action(ActionCode::CheckCabling, NOT_HOT),
+        _ => draft,
+    })
 }
+
+/// With this margin to the slowdown, in degrees Celsius, the temperature of the GPU is not the reason.
+const COOL: i32 = 10;
+
+const NOT_HOT: &str = "Check the power of {gpu} on {node}: its slot, cables and power supplies, because its temperature does not explain the slowdown. Drain and \
+    power-cycle {node} if they are in order. If the slowdown returns on this GPU only, return the GPU.";
 
 /// Returns the reasons for which the clocks are reduced, as evidence.
 pub(super) fn clock_event_reasons(now: &GpuTelemetry) -> String {
@@ -250,6 +268,26 @@ pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Optio
             .with_all_evidence(draw(&now.power).filter(|_| is_capped))
     })
 }
+
+/// Raises a finding about clocks that a setting keeps low if the setting of all other GPUs is higher: the others wait for
+/// this GPU.
+fn unlike_peers(node: &Node<'_>, gpu: &Gpu, draft: Draft) -> Draft {
+    let set = |gpu: &Gpu| node.telemetry_of(gpu)?.clocks.application_graphics_mhz;
+    let others: Vec<u32> = node.gpus.iter().filter(|other| other.index != gpu.index).filter_map(set).collect();
+    let lowest = others.iter().min().filter(|_| others.len() >= PEERS);
+    match lowest.zip(set(gpu)) {
+        Some((lowest, own))
+            if draft.rule.id == CLOCKS_LOW.id && u64::from(own) * 100 < u64::from(*lowest) * SET_PERCENT =>
+        {
+            let line = format!("application clock of the other GPUs: at least {lowest} MHz");
+            draft.with_severity(Severity::Warning).with_evidence(line)
+        }
+        _ => draft,
+    }
+}
+
+/// Minimum number of other GPUs with the same setting.
+const PEERS: usize = 2;
 
 /// Fast performance states. GeForce cards run CUDA programs in P2, with a memory clock a few percent below the maximum.
 const FAST_STATES: u32 = 2;

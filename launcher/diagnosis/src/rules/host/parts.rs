@@ -18,7 +18,7 @@ rules! {
     OFFLINE: "cpus-offline" Warning Hardware None, "Some CPUs of the node are offline",
         Watch "Find out why the CPUs of {node} are offline (kernel log of the boot, BMC, rasdaemon). If they were not disabled on purpose, check the processor.",
         means "The kernel lists CPUs that are offline, and these are not only the second threads of the cores.",
-        reads "host.levels.cpus, inventory.virtualization_mode", in_plan WorkContinues;
+        reads "host.levels.cpus, host.levels.sockets, host.numa_nodes, inventory.virtualization_mode", in_plan WorkContinues;
     SOCKETS: "cpu-sockets-differ" Warning Hardware None, "A CPU socket has less memory or fewer CPUs than the other",
         Watch "Compare the memory modules (DIMMs) and processors of {node} in the BMC with what was installed, and replace or reseat what is missing at the \
             next maintenance.",
@@ -112,16 +112,26 @@ fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
     let Cpus { present, online, .. } = *cpus;
     let without_threads = ["off", "forceoff"].contains(&cpus.smt.as_deref().unwrap_or_default());
     let expected = if without_threads { present / 2 } else { present };
-    // Half of the CPUs are second threads, unless the cores have only one thread.
+    // Half of the CPUs are second threads that were switched off one by one, unless the cores have only one thread. If
+    // they belong to one socket of several NUMA nodes, the other socket has no CPU.
     let has_no_threads = cpus.smt.as_deref() == Some("notsupported");
-    if online >= expected || (online.saturating_mul(2) == present && !has_no_threads) {
+    let is_half = online.saturating_mul(2) == present;
+    let lacks_socket = is_half && !without_threads && lacks_socket(node);
+    if online >= expected || (is_half && !has_no_threads && !lacks_socket) {
         return None;
     }
     let missing = expected - online;
-    let few = missing < present / CHOSEN_PART;
-    let severity = if few && boards::is_bare_metal(node) { Severity::Warning } else { Severity::Info };
-    let line = format!("{online} of {present} CPUs are online");
+    let is_fault = missing < present / CHOSEN_PART || lacks_socket;
+    let severity = if is_fault && boards::is_bare_metal(node) { Severity::Warning } else { Severity::Info };
+    let place = if lacks_socket { ", all of one socket; the node has several NUMA nodes" } else { "" };
+    let line = format!("{online} of {present} CPUs are online{place}");
     Some(Draft::on_node(OFFLINE).with_severity(severity).with_evidence(line))
+}
+
+/// Returns whether a node with several NUMA nodes has only one socket with CPUs.
+fn lacks_socket(node: &Node<'_>) -> bool {
+    let has_nodes = node.host().and_then(|host| host.numa_nodes).is_some_and(|count| count > 1);
+    has_nodes && super::levels_of(node).is_some_and(|levels| levels.sockets.len() < 2)
 }
 
 /// Minimum difference in memory between two sockets. The smallest memory module of a server has 8 GiB, and the firmware

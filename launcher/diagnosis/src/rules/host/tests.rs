@@ -202,6 +202,21 @@ fn a_socket_without_a_module_is_told_from_memory_that_the_firmware_keeps() {
 }
 
 #[test]
+fn half_of_the_cpus_can_be_a_whole_socket() {
+    let half = |numa_nodes: u32, smt: &str, sockets: Vec<Socket>| {
+        let cpus = Cpus { present: 224, online: 112, smt: Some(smt.to_owned()), ..Cpus::default() };
+        let mut report = report(HostLevels { cpus: Some(cpus), sockets, ..HostLevels::default() });
+        let host = report.sections.host.as_mut().and_then(|host| host.data.as_mut()).expect("a host");
+        host.numa_nodes = Some(numa_nodes);
+        found(&report)
+    };
+    assert_eq!(half(2, "on", Vec::new()), [("cpus-offline", Severity::Warning)]);
+    assert_eq!(half(2, "off", Vec::new()), [], "one socket with several NUMA nodes");
+    assert_eq!(half(1, "on", Vec::new()), []);
+    assert_eq!(half(2, "on", sockets([GIB, GIB], [56, 56]).sockets), [], "second threads of both sockets");
+}
+
+#[test]
 fn the_clock_of_a_virtual_machine_may_be_kept_by_the_hypervisor() {
     let clock = |service: Option<&str>| {
         let clock = Clock { is_synchronized: Some(false), service: service.map(str::to_owned) };

@@ -12,7 +12,7 @@ use crate::input::pods_match::matching_fails;
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes;
 use crate::messages::subjects;
-use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
+use crate::rule::{DEBUG_DOC, Draft, MIG_DOC, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::RegisteredDevices;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
@@ -36,10 +36,10 @@ rules! {
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
             kubernetes.instance_type", in_plan WorkContinues;
     CONTRADICTED: "gpu-count-contradicted" Warning Driver PLUGIN_DOC, "Sources contradict each other about the number of GPUs",
-        Watch "Find out which source is wrong before you repair {node}: restart GPU feature discovery (it writes nvidia.com/gpu.count again), compare the label of the instance type with the machine, and run the diagnosis again. \
-            All GPUs that NVML lists can be used.",
-        means "A label of the node names another number or product of GPUs than NVML, the PCI bus and the capacity: the label is \
-            out of date or was set by hand. No GPU is known to be missing.",
+        Watch "Find out which source is wrong before you repair {node}: compare the label of the instance type with the machine, restart GPU feature \
+            discovery (it writes nvidia.com/gpu.count again), and run the diagnosis again. All GPUs that NVML lists can be used.",
+        means "A label of the node names another number or product of GPUs than NVML, the PCI bus and the capacity: a GPU is missing, \
+            or the label is out of date or was set by hand.",
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
             kubernetes.instance_type", about Workload;
     NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
@@ -60,8 +60,14 @@ rules! {
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
         "A pod is allocated a GPU that is missing",
         RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.",
-        means "The kubelet has allocated to a pod a GPU or MIG device that NVML does not list. CUDA fails in that pod.",
-        reads "kubelet.allocations, inventory.gpus, mig.gpus";
+        means "The kubelet has allocated to a pod a GPU that NVML does not list. CUDA fails in that pod.",
+        reads "kubelet.allocations, inventory.gpus";
+    ALLOCATED_MIG_MISSING: "allocated-mig-device-missing" Critical Driver MIG_DOC, "A pod is allocated a MIG device that no longer exists",
+        UpdateSoftware "Create the MIG devices of {node} again as its MIG configuration says, or restart the device plugin, so that it offers \
+            the MIG devices that exist. Then recreate the pod.",
+        means "The kubelet has allocated to a pod a MIG device that NVML does not list: the MIG device was deleted or created again, which \
+            gives it another UUID. CUDA fails in that pod.",
+        reads "kubelet.allocations, mig.gpus";
     STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC,
         "The device plugin advertises GPUs that do not exist",
         UpdateSoftware "Restart the NVIDIA device plugin on {node}.",
@@ -269,7 +275,7 @@ fn signs(node: &Node<'_>) -> Vec<String> {
     if cluster.gpu_dra == Some(true) {
         signs.push("a ResourceSlice publishes GPUs of the node".to_owned());
     }
-    if cluster.other_gpu_resources {
+    if node.offers_other_resources() {
         signs.push("the node advertises GPUs under other resource names".to_owned());
     }
     if cluster.labels.pci_present {
@@ -346,8 +352,20 @@ fn contradicted(claims: &[Expected], known: u32) -> Option<Draft> {
     };
     let lines = wrong.iter().flat_map(|claim| std::iter::once(claim.told()).chain(claim.doubt.clone()));
     let draft = Draft::on_node(CONTRADICTED).with_severity(severity).with_all_evidence(lines);
+    // Capacity and registered devices count only the GPUs that the plugin found at its start.
+    let may_be_missing = wrong.iter().any(|claim| claim.count > known && !claim.is_physical);
+    let draft = if may_be_missing && !claims.iter().any(|claim| claim.is_physical) {
+        draft.with_action(ActionCode::Watch, COUNT_FIRST)
+    } else {
+        draft
+    };
     (!wrong.is_empty()).then_some(draft)
 }
+
+/// The action if only a label has the higher number: a GPU can have been lost before the last boot.
+const COUNT_FIRST: &str = "Find out how many GPUs {node} should have (BMC, inventory of the machines). If one is missing: drain and power-cycle {node}, \
+    then check the seating and power of the GPU. If not: let GPU feature discovery write nvidia.com/gpu.count again. All GPUs that NVML lists can be \
+    used.";
 
 /// Returns the number of GPUs in a source as a text, or the reason why there is no number.
 fn count_of((source, lists): (&str, &str), count: Option<usize>, problems: Option<&[Problem]>) -> String {
@@ -437,8 +455,9 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
                 evidence::data(&allocation.holder()),
                 evidence::data(&allocation.container)
             );
-            let mut draft =
-                Draft::on_node(ALLOCATED_MISSING).with_evidence(holder).with_evidence("NVML does not list the device");
+            let is_mig = missing.iter().all(|device| device.starts_with("MIG-"));
+            let rule = if is_mig { ALLOCATED_MIG_MISSING } else { ALLOCATED_MISSING };
+            let mut draft = Draft::on_node(rule).with_evidence(holder).with_evidence("NVML does not list the device");
             draft.scope.pod_uid = Some(allocation.pod_uid.clone()).filter(|uid| !uid.is_empty());
             draft.scope.uuid = missing.first().map(|name| evidence::data(name));
             drafts.push(draft);

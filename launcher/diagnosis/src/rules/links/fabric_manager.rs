@@ -3,6 +3,7 @@
 use crate::evidence;
 use crate::input::boards;
 use crate::input::node::Node;
+use crate::messages::shapes;
 use crate::rule::{Draft, FABRIC_DOC, Rule, rules};
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::{ActionCode, Severity};
@@ -41,12 +42,12 @@ rules! {
         means "nvidia-imex runs as a service of the node, and the DRA driver starts IMEX in pods of ComputeDomains: the second one cannot start, and the \
             ComputeDomain does not become ready.",
         reads "host.services, host.nvidia_stack", about Workload;
-    NO_IMEX: "imex-not-running" Info Fabric IMEX_DOC, "IMEX is not running on a node of an NVLink rack",
+    NO_IMEX: "imex-not-running" Warning Fabric IMEX_DOC, "IMEX is not running on a node of an NVLink rack",
         Watch "No action for jobs on {node} alone. For jobs on several nodes of the rack, start nvidia-imex there (nvidia-imex-ctl -N shows \
             the domain), unless a ComputeDomain of the DRA driver starts it for each job.",
         means "The GPUs are registered with the fabric of a rack, and the IMEX daemon of the node is not running: programs cannot share GPU \
             memory with other nodes.",
-        reads "topology.fabric, host.daemons, host.service_logs", about Workload;
+        reads "topology.fabric, host.daemons, host.service_logs, host.services_not_running", about Workload;
 }
 
 /// NVIDIA's guide to IMEX.
@@ -93,6 +94,12 @@ impl Service {
 
     fn log<'a>(&self, node: &Node<'a>) -> Option<&'a ServiceLog> {
         node.host()?.service_logs.iter().find(|log| log.service == self.log)
+    }
+
+    fn log_of_this_boot<'a>(&self, node: &Node<'a>) -> Option<&'a ServiceLog> {
+        let log = self.log(node)?;
+        let (written, booted) = log.written_at.zip(node.booted())?;
+        (written.duration_since(booted) > -TOLERANCE).then_some(log)
     }
 
     /// Returns whether NVIDIA does not support this version with the driver.
@@ -196,8 +203,27 @@ fn imex(node: &Node<'_>) -> Option<Draft> {
     let of_rack = cliques.filter(|fabric| fabric.cluster_uuid.is_some() && fabric.state == "completed").count();
     let line = format!("{} in the fabric of a cluster; nvidia-imex is not running", evidence::count(of_rack, "GPU"));
     let draft = || Draft::on_node(NO_IMEX).with_evidence(line).with_all_evidence(last_start(node, IMEX));
-    (of_rack > 0 && node.host()?.daemons.imex == Some(false)).then(draft)
+    if of_rack == 0 || node.host()?.daemons.imex != Some(false) {
+        return None;
+    }
+    let is_enabled = node.host()?.services_not_running.iter().any(|service| service.starts_with(IMEX));
+    let log = Service::of(IMEX).and_then(|service| service.log_of_this_boot(node)).filter(|_| is_enabled);
+    let error = log.and_then(|log| log.last_error.as_deref());
+    Some(match error {
+        None => draft().with_severity(Severity::Info),
+        Some(error) => {
+            let reading = shapes::read(error);
+            let advice = reading.as_ref().map(|reading| reading.advice).unwrap_or_default();
+            let advice = format!("{FAILED_IMEX} {advice}");
+            let reason = reading.map_or_else(|| shapes::words_of(error), |reading| reading.quoted());
+            Draft { reason: Some(reason), ..draft() }.with_action(ActionCode::UpdateSoftware, advice.trim_end())
+        }
+    })
 }
+
+/// Action for an IMEX service that is enabled and ended with an error.
+const FAILED_IMEX: &str = "Repair the error of nvidia-imex on {node} and start it again: until then, jobs cannot share GPU memory with other nodes of the \
+     rack. If a ComputeDomain of the DRA driver starts IMEX, disable the service instead.";
 
 /// Returns a finding if Fabric Manager is required but not running. Boards with NVSwitches need it on the node, even if
 /// the NVSwitches are not on the PCI bus (HGX B200). For racks (GB200), Fabric Manager runs elsewhere.
@@ -229,11 +255,8 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
 
 /// Returns the lines of a service's log about its last start, if the log was written in this boot.
 fn last_start(node: &Node<'_>, process: &str) -> Vec<String> {
-    let of_this_boot = |log: &&ServiceLog| {
-        log.written_at.zip(node.booted()).is_some_and(|(written, booted)| written.duration_since(booted) > -TOLERANCE)
-    };
     let Some(service) = Service::of(process) else { return Vec::new() };
-    let Some(log) = service.log(node).filter(of_this_boot) else { return Vec::new() };
+    let Some(log) = service.log_of_this_boot(node) else { return Vec::new() };
     let driver = node.host().and_then(|host| host.driver.loaded.as_deref());
     let other = log.version.as_deref().zip(driver).filter(|(version, driver)| service.differs(version, driver));
     let other = other.map(|(version, driver)| {

@@ -34,6 +34,12 @@ rules! {
         CheckCooling "Check cooling and airflow of the NVSwitches of {node}.",
         means "An NVSwitch reported that it is too hot.",
         reads "xid: SXid";
+    SHARED_END: "nvlink-shared-end" Warning Fabric FABRIC_DOC, "Links of several GPUs to the same place failed at the same time",
+        CheckCabling "Check the NVSwitch to which the links in the evidence lead (in a rack: its switch tray, its cables and the messages of NMX or NVOS), and repair \
+            it before the GPUs are reset: the same links of several GPUs failed together, so a fault of each GPU is unlikely.",
+        means "Links of at least three GPUs that lead to one NVSwitch, or that have the same number, failed within seconds. The cause is probably at \
+            their other end.",
+        reads "xid: 74, 144 to 150; topology.nvlinks", in_plan ComesFirst;
     WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that needs no reset",
         Watch "Watch whether the error repeats on the same link of {gpu} on {node}.",
         means "NVLink or an NVSwitch reported an error that requires no reset.",
@@ -59,6 +65,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(init_failed(node, gpu));
     }
     drafts.extend(init_failed_somewhere(node));
+    drafts.extend(shared_ends(node, &drafts));
     drafts
 }
 
@@ -197,8 +204,11 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
             Severity::Warning => WATCHED,
             Severity::Critical | Severity::Fatal => FAULT,
         };
+        // A separate finding reports the shared end of links that failed.
         let shared = facts.iter().find_map(|event| shared_end(node, gpu, event));
-        let both = shared.or_else(|| facts.iter().find_map(|event| other_end(node, gpu, event)));
+        let is_reported = shared.is_some() && rule.id == FAULT.id;
+        let both =
+            shared.or_else(|| facts.iter().find_map(|event| other_end(node, gpu, event))).filter(|_| !is_reported);
         let draft = facts
             .iter()
             .fold(Draft::on_gpu(rule, gpu), |draft, event| draft.with_time_of(event).with_evidence(quote_xid(event)));
@@ -261,6 +271,23 @@ fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> 
 
 /// If at least this many GPUs report errors of links with the same end, that end is more likely to be faulty than the GPUs.
 const GPUS_OF_END: usize = 3;
+
+/// Returns a finding about the ends that links of several GPUs share, if these links failed.
+fn shared_ends(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
+    let failed = |gpu: &&Gpu| drafts.iter().any(|draft| draft.rule.id == FAULT.id && draft.is_on(gpu));
+    let of_gpu = |gpu: &Gpu| -> Vec<(&KernelEvent, String)> {
+        let own = node.timeline.unexplained().map(|(_, event)| event);
+        let own = own.filter(|event| is_xid(event, &xids::NVLINK) && concerns(event, gpu));
+        own.filter_map(|event| Some((event, shared_end(node, gpu, event)?))).collect()
+    };
+    let mut found: Vec<(&KernelEvent, String)> = node.gpus.iter().filter(failed).flat_map(of_gpu).collect();
+    found.sort_by(|(_, left), (_, right)| left.cmp(right));
+    found.dedup_by(|(_, left), (_, right)| left == right);
+    let draft = found.iter().fold(Draft::on_node(SHARED_END), |draft, (event, line)| {
+        draft.with_time_of(event).with_evidence(line.as_str())
+    });
+    (!found.is_empty()).then_some(draft)
+}
 
 /// Returns a line about the device to which the links of several GPUs lead that report errors at the same time: one NVSwitch,
 /// or, if the ends are not known, the plane of the links with one number.

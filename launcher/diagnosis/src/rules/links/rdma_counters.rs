@@ -94,6 +94,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.into_values().collect()
 }
 
+/// From this factor on, the traffic of programs does not explain the difference between the ports.
+const FAR: u64 = 100;
+
 const OF_ALL: &str = "No action at the ports of {node}: all of them count alike, so look at the switch or the network.";
 
 /// A counter of a port that is higher than usual.
@@ -102,6 +105,8 @@ struct Count<'n> {
     count: u64,
     /// Whether the other ports of the group count much less.
     is_unlike_others: bool,
+    /// Whether it is more than [`FAR`] times the count of each other port.
+    is_far: bool,
     /// The counts of the other ports, for the evidence.
     others: String,
 }
@@ -124,12 +129,19 @@ impl<'n> Count<'n> {
             [least, .., most] => format!(" (the other {} ports: {least} to {most})", others.len()),
         };
         let is_unlike_others = count > median.saturating_add(usual) || (is_full && median < count / 2);
-        Some(Self { port, count, is_unlike_others, others: told })
+        let is_far = others.last().is_some_and(|most| count / FAR > *most);
+        Some(Self { port, count, is_unlike_others, is_far, others: told })
     }
 
     /// Returns the severity. A card with the default route is used by the node, not by the jobs.
     fn severity(&self, row: &RdmaCounter) -> Severity {
-        if carries_default_route(self.port) { Severity::Info } else { row.severity }
+        if carries_default_route(self.port) {
+            Severity::Info
+        } else if self.is_far {
+            row.if_far
+        } else {
+            row.severity
+        }
     }
 }
 
@@ -188,7 +200,7 @@ mod tests {
                 let high = usual.saturating_mul(2) + 10;
                 let told = found(layer, row.name, [0, 0, high, 0], false);
                 assert!(
-                    matches!(&told[..], [(id, severity, text)] if *id == rule.id && *severity == row.severity
+                    matches!(&told[..], [(id, severity, text)] if *id == rule.id && *severity == row.if_far
                         && text.contains("rdma2") && text.contains(row.name) && !text.contains("rdma1")),
                     "{}: {told:?}",
                     row.name
@@ -212,6 +224,14 @@ mod tests {
         let told = found("Unspecified", "no_completion_cmds", [0, 7, 0, 0], false);
         assert!(matches!(&told[..], [(id, Severity::Warning, _)] if *id == EFA.id), "{told:?}");
         let told = found("Unspecified", "rx_drops", [0, 1_000_000, 0, 0], false);
+        assert!(matches!(&told[..], [(_, Severity::Info, _)]), "{told:?}");
+    }
+
+    #[test]
+    fn packets_lost_on_the_way_are_a_warning_if_one_port_loses_far_more_than_each_other() {
+        let told = found("Ethernet", "local_ack_timeout_err", [1, 0, 90_000, 3], false);
+        assert!(matches!(&told[..], [(id, Severity::Warning, _)] if *id == LOST.id), "{told:?}");
+        let told = found("Ethernet", "local_ack_timeout_err", [1, 0, 90_000, 1_200], false);
         assert!(matches!(&told[..], [(_, Severity::Info, _)]), "{told:?}");
     }
 

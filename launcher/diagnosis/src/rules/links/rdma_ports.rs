@@ -14,6 +14,7 @@ use crate::input::boards;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::NicPort;
 
 rules! {
@@ -204,7 +205,7 @@ impl<'n> Rails<'n> {
                 Vec::new()
             };
             let Some(first) = gpus.first() else { continue };
-            let draft = self.draft(port, first);
+            let draft = self.draft(node, port, first);
             drafts.push(match gpus.len() {
                 1 => draft,
                 _ => {
@@ -219,7 +220,7 @@ impl<'n> Rails<'n> {
         drafts
     }
 
-    fn draft(&self, port: &NicPort, gpu: &Gpu) -> Draft {
+    fn draft(&self, node: &Node<'_>, port: &NicPort, gpu: &Gpu) -> Draft {
         let active = self.ports.iter().filter(|port| is_active(port)).count();
         let name = format!("{} port {} ({})", evidence::data(&port.device), port.port, self.layer);
         if let Some(rate) = port.rate_gigabits_per_second.filter(|_| self.is_slow(port)) {
@@ -231,7 +232,7 @@ impl<'n> Rails<'n> {
         let state = evidence::data(port.state.as_deref().unwrap_or_default());
         let evidence = format!("{name}: state {state}; {active} of {} ports next to GPUs are active", self.ports.len());
         let draft = Draft::on_gpu(NOT_ACTIVE, gpu).with_evidence(evidence);
-        match why_not_active(port) {
+        match switched_off_by_card(node, port).or_else(|| why_not_active(port)) {
             Some((evidence, action, advice)) => draft.with_evidence(evidence).with_action(action, advice),
             None => draft,
         }
@@ -258,6 +259,17 @@ impl<'n> Rails<'n> {
     }
 }
 
+/// Returns the reason if a card that reported an error of its cable or module, or its own failure, switched the port off.
+fn switched_off_by_card(node: &Node<'_>, port: &NicPort) -> Option<(String, ActionCode, &'static str)> {
+    port.physical_state.as_deref().filter(|state| SWITCHED_OFF_STATES.contains(state))?;
+    let is_of_port = |event: &&KernelEvent| {
+        let is_error = event.sub_code.as_deref().is_some_and(|code| CARD_ERRORS.contains(&code));
+        is_error && event.pci_address.is_some() && event.pci_address == port.pci_address
+    };
+    let event = node.timeline.of_kind(KernelEventKind::Nic).filter(is_of_port).max_by_key(|event| event.last)?;
+    Some((format!("before: {}", evidence::event(event)), ActionCode::CheckCabling, BY_CARD))
+}
+
 /// Returns the reason why a port is not active, and the action, from its physical state or its network interface.
 fn why_not_active(port: &NicPort) -> Option<(String, ActionCode, &'static str)> {
     let interface = port.interface.as_ref().filter(|interface| interface.enabled == Some(false));
@@ -271,7 +283,7 @@ fn why_not_active(port: &NicPort) -> Option<(String, ActionCode, &'static str)> 
     let physical = port.physical_state.as_deref().or(waits.then_some("LinkUp"))?;
     let (meaning, action, advice) = match physical {
         "Polling" => ("no signal from the other end", ActionCode::CheckCabling, NO_SIGNAL),
-        "Disabled" | "Sleep" => ("switched off", ActionCode::UpdateSoftware, SWITCHED_OFF),
+        state if SWITCHED_OFF_STATES.contains(&state) => ("switched off", ActionCode::UpdateSoftware, SWITCHED_OFF),
         "PortConfigurationTraining" | "LinkErrorRecovery" => {
             ("there is a signal, but the link does not come up", ActionCode::CheckCabling, NO_TRAINING)
         }
@@ -282,6 +294,15 @@ fn why_not_active(port: &NicPort) -> Option<(String, ActionCode, &'static str)> 
     Some((format!("{}{meaning}", read.unwrap_or_default()), action, advice))
 }
 
+/// Physical states of a port that is switched off.
+const SWITCHED_OFF_STATES: [&str; 2] = ["Disabled", "Sleep"];
+
+/// Codes of kernel lines about a card after which the card switches its port off (`host_lines.tsv`).
+const CARD_ERRORS: [&str; 5] =
+    ["cable_error", "fatal_error", "recovery_aborted", "hardware_error", "health_compromised"];
+
+const BY_CARD: &str = "Repair what the card of {node} reported: its kernel line is in the evidence, and the finding about the card says what to do. The \
+     card switched the port off itself.";
 const NO_SIGNAL: &str = "Check whether the cable of the port of {node} in the evidence is plugged in at both ends, its transceivers, and whether \
      the port of the switch is on. Jobs on several nodes that use {gpu} fail or are slow.";
 const SWITCHED_OFF: &str = "Find out who switched off the port of {node} in the evidence, and switch it on (ip link set up, ibportstate enable). \

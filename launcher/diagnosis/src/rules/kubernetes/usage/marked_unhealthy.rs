@@ -1,4 +1,4 @@
-//! `refine`: finds a working GPU that the device plugin marks as unhealthy.
+//! `refine`: finds a working GPU that the device plugin marks as unhealthy, and joins withheld GPUs with their faults.
 //!
 //! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing GPU can be
 //! identified. The finding replaces `gpus-not-allocatable` if there is no other finding about this GPU.
@@ -18,6 +18,12 @@ use syringe_core::report::Status;
 
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == UNALLOCATABLE.id) else { return };
+    if let Some(fault) = fault_of_withheld(node, drafts) {
+        let counts = drafts[at].evidence.clone();
+        drafts[fault].evidence.extend(counts);
+        drafts.remove(at);
+        return;
+    }
     let Some((withheld, why)) = withheld(node).or_else(|| marked_since_start(node)) else { return };
     let has_finding = |gpu: &Gpu| {
         let other = |draft: &Draft| draft.severity > Severity::Info && draft.rule.about != About::Unavailable;
@@ -39,6 +45,15 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         };
         drafts.push(draft.with_all_evidence(plugin(node)));
     }
+}
+
+/// Returns the position of a finding about a GPU that does not respond, if only such GPUs are not allocatable.
+fn fault_of_withheld(node: &Node<'_>, drafts: &[Draft]) -> Option<usize> {
+    let lost = || node.gpus.iter().filter(|gpu| !gpu.answers);
+    let is_fault = |draft: &Draft, gpu: &Gpu| draft.severity >= Severity::Critical && draft.is_on(gpu);
+    let have_faults = lost().all(|gpu| drafts.iter().any(|draft| is_fault(draft, gpu)));
+    let first = lost().next().filter(|_| have_faults && Some(lost().count()) == unallocatable(node))?;
+    drafts.iter().position(|draft| is_fault(draft, first))
 }
 
 /// Returns the GPUs that are not registered, if their number equals the number of GPUs that are not allocatable.

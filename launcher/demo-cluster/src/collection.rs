@@ -14,8 +14,8 @@ use crate::selector::{Fields, Labels};
 /// Namespace (empty for cluster-scoped kinds) and name.
 pub(crate) type Key = (String, String);
 
-/// Number of changes of each kind that are kept for watches. A watch that starts at an older version gets 410, as after a
-/// compaction of etcd.
+/// Number of changes of each kind that are kept for watches. A watch that starts at an older version gets 410, as after
+/// a compaction of etcd.
 const HISTORY: usize = 8_192;
 
 /// One change of an object.

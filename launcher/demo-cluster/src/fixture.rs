@@ -22,7 +22,8 @@ pub struct Fixture {
     /// The user of the kubeconfig.
     pub user: String,
     pub nodes: Vec<NodeFixture>,
-    /// Existing pods. No kubelet starts their containers, but a kubelet starts ephemeral containers that are added later.
+    /// Existing pods. No kubelet starts their containers, but a kubelet starts ephemeral containers that are added
+    /// later.
     pub pods: Vec<Pod>,
     pub events: Vec<Event>,
     /// Namespaces in addition to `default`, `kube-system`, and the namespaces of the pods and events.

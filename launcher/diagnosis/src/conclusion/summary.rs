@@ -1,4 +1,4 @@
-//! `write`: the summary of a diagnosis. It names the worst finding, or the facts that were checked if there is no finding.
+//! `write`: writes the summary of a diagnosis: the worst finding, or the checked facts if there is no finding.
 
 use std::collections::BTreeSet;
 

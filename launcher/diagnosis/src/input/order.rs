@@ -1,4 +1,5 @@
-//! `Event`, `EDGES`: when the boot and each component of a node started or changed, and which component must start after which other component.
+//! `Event`: the boot of a node, or the start or change of a component. `EDGES`: which component must start after which.
+//! `older`, `containers_before_driver`, `written_after_toolkit`: components, containers and files in the wrong order.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,4 +1,4 @@
-//! `Missing`, `in_message`: the program, file, library or other object that, according to a message, is missing or cannot be opened or started.
+//! `Missing`, `in_message`: the program, file, library or other object that a message reports as missing or unusable.
 //!
 //! The text "not found" is not sufficient, because the repair depends on the missing object. `data/missing.tsv` defines
 //! where a message contains its name.
@@ -99,8 +99,8 @@ struct Pattern {
 static PATTERNS: LazyLock<Vec<Pattern>> =
     LazyLock::new(|| rows(include_str!("../data/missing.tsv")).flat_map(patterns).collect());
 
-/// Returns the patterns of a row. If the row is about objects, there is one for each kind of objects, in the singular
-/// and the plural.
+/// Returns the patterns of a row. If the row is about objects, there is a pattern for each kind of objects, in the
+/// singular and the plural.
 fn patterns(fields: Vec<&'static str>) -> Vec<Pattern> {
     let [kind, pattern] = fields[..] else { return Vec::new() };
     let Some(kind) = word(kind) else { return Vec::new() };

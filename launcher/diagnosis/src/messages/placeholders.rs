@@ -1,4 +1,4 @@
-//! `host`: finds a configuration placeholder that a message contains instead of a host name. `advice`: the action for it.
+//! `host`: finds a configuration placeholder in a message that should name a host. `advice`: the action for it.
 //!
 //! A program with such a name fails like a program without a network, but the network and the name server work.
 

@@ -168,10 +168,9 @@ fn unopened(tried: &[(PathBuf, NvmlError)], paths: &Paths, loaded: Option<&str>)
             "no NVML library could be opened below {} (kernel module {module}; {tried})",
             paths.host.display(),
         ),
-        next_step:
-            "On a node without GPUs, no action is needed. Otherwise, install the NVIDIA driver. With the GPU \
+        next_step: "On a node without GPUs, no action is needed. Otherwise, install the NVIDIA driver. With the GPU \
                     Operator, check that the driver pod of this node is ready."
-                .into(),
+            .into(),
         gpu: None,
         code: "library_not_found".into(),
     }

@@ -1,4 +1,4 @@
-//! Functions that return parts of a plan: urgency, RMA, stuck processes, effect of deleting a pod, unreliable results.
+//! Parts of a plan: `urgency`, `rma`, `return_step`, `stuck` (processes), `if_pod_deleted`, `results` (are they valid?).
 
 use crate::conclusion::plan::{SHOWN, urgent, wants, wants_reset};
 use crate::evidence;

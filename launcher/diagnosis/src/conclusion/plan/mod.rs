@@ -1,4 +1,4 @@
-//! `make_plans`: makes one plan for each GPU, or one for the node: its urgency, the work that may continue, and the steps.
+//! `make_plans`: makes a plan for each GPU or for the node: its urgency, the work that may continue, and the steps.
 //!
 //! Each rule has its own action. The actions of two rules for one GPU can contradict each other ("other work may
 //! continue", "drain the work"). One finding can also require a reboot that a process of another finding blocks.
@@ -201,12 +201,13 @@ fn is_precondition(draft: &Draft) -> bool {
     draft.severity > Severity::Info && draft.action == ActionCode::Watch && draft.rule.in_plan == InPlan::Precondition
 }
 
-/// Returns the steps that come before a reset or reboot, because it would apply a change.
+/// Returns the steps that come before a reset or reboot, because the reset or reboot would apply a change.
 fn preconditions(drafts: &[Draft]) -> impl Iterator<Item = String> {
     drafts.iter().filter(|draft| is_precondition(draft)).map(|draft| evidence::about(&draft.advice, &draft.label().1))
 }
 
-/// Returns the steps that come first. A GPU that is reset needs the component even if it works without it until then.
+/// Returns the steps that come first. A GPU needs the component after a reset, even if the GPU works without the
+/// component until then.
 fn first_steps(drafts: &[Draft]) -> Vec<String> {
     let mut groups: Vec<(&str, Vec<Label>)> = Vec::new();
     for draft in drafts.iter().filter(|draft| is_first_step(draft)) {
@@ -250,7 +251,7 @@ fn support_cases<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
     drafts.filter(asks).filter(|draft| !draft.evidence.is_empty()).map(words).collect()
 }
 
-/// Adapts the texts of the drafts. After this, none of them contradicts the plan.
+/// Adapts the texts of the drafts. After this, no draft contradicts the plan.
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
     for draft in drafts {
         let text = match draft.action {

@@ -1,4 +1,5 @@
-//! `of`: why a pod cannot be scheduled, besides the scheduler's message: pods that use the GPUs, a bound device, or an incomplete request.
+//! `of`, `half_requests`: reasons why a pod cannot be scheduled that the message of the scheduler does not contain:
+//! pods that use the GPUs, a bound device, or an incomplete request.
 
 use crate::explanation::causes::Case;
 use syringe_core::facts::kubernetes::pod::{BoundDevice, GpuHolder, HolderRelation};

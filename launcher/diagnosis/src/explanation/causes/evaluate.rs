@@ -1,4 +1,5 @@
-//! `CAUSES`: the possible causes of a pod's state, in order. `first_cause`: the explanation from the first cause with evidence.
+//! `CAUSES`: the possible causes of a pod's state, in order.
+//! `first_cause`: the explanation from the first cause that has evidence.
 
 use crate::explanation::causes::{
     Case, CauseRule, NOT_IDENTIFIED, claims, eviction, failing_part, gpu, has_no_gpu, kubelet, kubelet_admission,
@@ -151,11 +152,11 @@ pub(crate) fn first_cause(
     explanation
 }
 
-/// Minimum time for which a restarted container must run before its earlier end is told as past.
+/// Minimum time for which a restarted container must run before its earlier end is reported as past.
 const STEADY: SignedDuration = SignedDuration::from_mins(10);
 
-/// Tells the explanation of an earlier end of a container as past, if the pod is Ready, its container has run longer than
-/// before that end, and nothing but this end explains the pod.
+/// Changes the explanation of an earlier end of a container to the past. Conditions: the pod is Ready, its container
+/// has run longer than before that end, and only this end explains the pod.
 fn tell_as_past(
     case: &Case<'_>,
     on_node: &PodOnNode,

@@ -1,4 +1,5 @@
-//! Explains pods that were rejected, evicted, preempted or deleted, and pods on nodes that are not Ready.
+//! `refused_or_evicted`, `preempted_or_deleted`, …: explain pods that were rejected, evicted, preempted or deleted.
+//! `node_not_ready`, `lost_by_a_reboot`, …: explain pods on a node that is not Ready, or that was rebooted.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -151,8 +152,8 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Explains a pod whose deadline ended before one of its containers had started. The reason of the wait is the cause, and
-/// the deadline only ended the wait.
+/// Explains a pod whose deadline ended before one of its containers had started. The reason of the wait is the cause,
+/// and the deadline only ended the wait.
 fn deadline_before_start(case: &Case<'_>, message: &str) -> Option<Explanation> {
     const WHAT: &str = "its activeDeadlineSeconds ended before a container had started";
     let waits = |container: &ContainerFacts| matches!(container.state, ContainerState::Waiting { .. });
@@ -490,7 +491,8 @@ const DELETED_BY_TAINT: (&str, &str, &str) = (
      Otherwise find out who set the taint; a toleration helps only if the pod may stay on such a node.",
 );
 
-/// Reasons of the condition `DisruptionTarget`, their meaning and the advice. Source: Kubernetes, "Pod disruption conditions".
+/// Reasons of the condition `DisruptionTarget`, their meaning and the advice. Source: Kubernetes, "Pod disruption
+/// conditions".
 const DISRUPTIONS: [(&str, &str, &str); 4] = [
     ("PreemptionByScheduler", PREEMPTED, "Recreate the pod, or raise its priority."),
     DELETED_BY_TAINT,
@@ -544,8 +546,8 @@ fn by_deletion(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// Explains a failed pod whose containers all completed before: the kubelet rejected or ended it afterwards, such as after a
-/// restart of the kubelet.
+/// Explains a failed pod whose containers all completed before: the kubelet rejected or ended it afterwards, such as
+/// after a restart of the kubelet.
 pub(crate) fn after_completion(case: &Case<'_>) -> Option<Explanation> {
     let pod = case.pod;
     let reason = pod.reason.as_deref().filter(|_| pod.phase == "Failed")?;
@@ -650,7 +652,8 @@ fn stays_terminating(case: &Case<'_>) -> Option<Explanation> {
     Some(explained.with_action(ActionCode::Watch, advice))
 }
 
-/// Returns the pod that the scheduler preferred: `Preempted by research/big on node gpu-1`, or `by pod UID on node gpu-1`.
+/// Returns the pod that the scheduler preferred: `Preempted by research/big on node gpu-1`, or
+/// `by pod UID on node gpu-1`.
 fn preempted_by(event: &PodEvent) -> Option<&str> {
     let (_, rest) = event.message.split_once("by ").filter(|_| event.reason == "Preempted")?;
     rest.strip_prefix("pod ").unwrap_or(rest).split([' ', ',']).next().filter(|name| !name.is_empty())

@@ -1,4 +1,5 @@
-//! Causes that the kubelet reports for running pods: failed probes, readiness, init containers, image pulls, device allocations and device health.
+//! `killed_by_a_probe`, `not_ready`, `no_gpu_allocated`, …: causes that the kubelet reports for a pod: probes, readiness,
+//! sandbox, init containers, image pulls, devices. For pods that the kubelet rejected, see `kubelet_admission`.
 
 use jiff::SignedDuration;
 

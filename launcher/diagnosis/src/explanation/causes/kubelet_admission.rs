@@ -147,8 +147,8 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
 const MAXIMA: [&[&str]; 4] =
     [&["at most ", "requested"], &["maximum request"], &["cannot request more than"], &["can't request more than"]];
 
-/// Returns the meaning of a message about the maximum number of devices of one request. A new pod with the same request is
-/// rejected again.
+/// Returns the meaning of a message about the maximum number of devices of one request. A new pod with the same request
+/// is rejected again.
 fn above_a_maximum(case: &Case<'_>, message: &str) -> Option<Refusal> {
     let lower = message.to_ascii_lowercase();
     MAXIMA.iter().find(|words| words.iter().all(|word| lower.contains(word)))?;
@@ -164,7 +164,8 @@ fn above_a_maximum(case: &Case<'_>, message: &str) -> Option<Refusal> {
     Some(Refusal { cause: Cause::Application, what, evidence: Vec::new(), action })
 }
 
-/// Returns the meaning of a message that the table of phrases knows. A finding about the same part of the node gives the reason.
+/// Returns the meaning of a message that the table of phrases knows. A finding about the same part of the node gives
+/// the reason.
 fn known(case: &Case<'_>, message: &str) -> Option<Refusal> {
     let phrase = phrases::known(Part::Admission, message)?;
     let action = Action { code: phrase.code, text: phrase.advice(case.node) };

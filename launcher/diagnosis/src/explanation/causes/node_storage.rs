@@ -8,7 +8,7 @@ use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::text::clean;
 
-/// Folders of node services, and the service that uses each.
+/// Folders of node services, each with the service that uses it.
 const FOLDERS: [(&str, &str); 20] = [
     ("/var/lib/kubelet", "the kubelet"),
     ("/etc/kubernetes", "the kubelet"),

@@ -116,8 +116,8 @@ fn without_pods(case: &Case<'_>, controller: &str) -> Option<Explanation> {
     )
 }
 
-/// An exhausted ResourceQuota, as the API server reports it: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4,
-/// used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8`.
+/// An exhausted ResourceQuota, as the API server reports it:
+/// `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4, used: requests.nvidia.com/gpu=6, limited: …`.
 struct Quota<'m> {
     name: &'m str,
     /// Resources that are exhausted: name, requested, used, limited.

@@ -1,4 +1,5 @@
-//! Causes from a pod's processes (memory, state D, zombie, exit code), and `no_problem` for pods without a problem.
+//! `out_of_memory`, `stuck`, `zombie`, `program_ended`, …: causes from a pod's memory, processes and exit codes.
+//! `no_problem`: explains pods that have no problem, or only a finding or message that may concern them.
 
 use jiff::SignedDuration;
 
@@ -142,7 +143,8 @@ fn is_of_host_memory(event: &KernelEvent) -> bool {
     }
 }
 
-/// Explains a pod whose process is stuck in the driver, according to the diagnosis. Kubernetes still shows it as running.
+/// Explains a pod whose process is stuck in the driver, according to the diagnosis. Kubernetes still shows it as
+/// running.
 pub(crate) fn stuck(case: &Case<'_>) -> Option<Explanation> {
     let stuck: Vec<_> = waiting(case).filter(|process| case.stuck(process) == Some(Stuck::Permanent)).collect();
     if stuck.is_empty() || case.pod.phase != "Running" {

@@ -1,4 +1,5 @@
 //! `waiting_for_a_node`: explains pods that are not scheduled, by the messages of schedulers and autoscalers.
+//! `held_back`: explains pods that a controller delays. `stage_of`: the meaning of a message about a queue or a stage.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, blockers, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -15,8 +16,8 @@ const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedu
 /// Event reasons of the cluster autoscaler and Karpenter for a pod without a node.
 const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
 
-/// Reasons why no new node is added, the most specific first: words of an autoscaler, in lower case, the meaning, and the
-/// advice.
+/// Reasons why no new node is added, the most specific first: words of an autoscaler, in lower case, the meaning, and
+/// the advice.
 const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     (
         &[
@@ -147,7 +148,8 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     ),
 ];
 
-/// Number of rows at the end of [`NO_NEW_NODE`] that say that no group of nodes fits the pod. With the other rows, a group fits it.
+/// Number of rows at the end of [`NO_NEW_NODE`] that report that no group of nodes fits the pod. In the other rows, a
+/// group fits.
 const NO_GROUP_FITS: usize = 2;
 
 /// The statement of an autoscaler about a new node for the pod.
@@ -177,7 +179,8 @@ fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     Some(NoNewNode { what: format!("{what} (\"{words}\")"), advice, a_group_fits, quote: event_quote(event) })
 }
 
-/// Returns the clause of a message with this byte. A mark without a space after it, as in JSON or a URL, ends no clause.
+/// Returns the clause of a message with this byte. A mark without a space after it, as in JSON or a URL, ends no
+/// clause.
 fn clause_at(message: &str, at: usize) -> &str {
     let start = ["; ", ": "].iter().filter_map(|mark| Some(message[..at].rfind(mark)? + mark.len())).max();
     let end = message[at..].find("; ").map_or(message.len(), |end| at + end);
@@ -332,8 +335,8 @@ fn only_warnings(case: &Case<'_>, reported: &[&PodEvent]) -> Explanation {
     }
 }
 
-/// Explains a pod or job that a controller does not let start. `what`: the controller, `advice`: where the reason is if no
-/// message contains it.
+/// Explains a pod or job that a controller does not let start. `what`: the controller, `advice`: where the reason is if
+/// no message contains it.
 pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanation {
     let reported = reported_beside(case, NO_MESSAGE);
     let known = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
@@ -353,12 +356,11 @@ pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanat
     case.explain(Cause::Cluster, certainty, what).with_action(ActionCode::Watch, advice)
 }
 
-/// What a message says by the stage of the scheduler that it names, and by the words of queues and of software that shares
-/// GPUs: words, one of which the message must contain in lower case, the meaning, and the advice. The first row that
-/// matches is used.
+/// Messages about stages of the scheduler, queues, and software that shares GPUs. A row contains words in lower
+/// case (the message must contain at least one word), the meaning, and the advice. The first row that matches is used.
 ///
-/// The scheduling framework of Kubernetes writes `running STAGE plugin "NAME"` and `at plugin NAME`. From the stage Permit
-/// on, it has chosen a node.
+/// The scheduling framework of Kubernetes writes `running STAGE plugin "NAME"` and `at plugin NAME`. From the stage
+/// Permit on, it has chosen a node.
 const STAGES: [(&[&str], &str, &str); 8] = [
     (
         &["plugin coscheduling", "plugin \"coscheduling\""],
@@ -479,8 +481,8 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
                 reasons.join("; ")
             ),
         ),
-        // The scheduler's counts show how many nodes have each problem. A reason without a count is a message of another
-        // component, which is certain only if the resources of the nodes confirm it.
+        // The scheduler's counts show how many nodes have each problem. A reason without a count is a message of
+        // another component, which is certain only if the resources of the nodes confirm it.
         Some(what) => (
             Cause::Cluster,
             if reasons.iter().all(|reason| is_checked(reason)) || is_confirmed {
@@ -831,7 +833,7 @@ fn reported_beside<'c>(case: &'c Case<'_>, of_scheduler: &str) -> Vec<&'c PodEve
     told
 }
 
-/// Replaces the message of a scheduler that has not reported one.
+/// The text for a scheduler that has not reported a message.
 const NO_MESSAGE: &str = "no message";
 
 /// Quotes warnings of other components for a summary.

@@ -1,4 +1,5 @@
-//! `add`: adds to the action the owner of the thing that a message names: an argument, a variable, a volume, a folder of hooks, or the platform.
+//! `add`: adds to the action of an explanation the owner of the thing that the message names:
+//! an argument, a variable, a volume, a folder of hooks, or the platform.
 //!
 //! Only lines about errors count, because a program also prints its settings.
 
@@ -185,7 +186,8 @@ fn hook(case: &Case<'_>, text: &str) -> Option<String> {
     ))
 }
 
-/// Returns whether a message reports that this path does not exist. Another error of the program itself has other words.
+/// Returns whether a message reports that this path does not exist. Another error of the program itself has other
+/// words.
 fn is_missing(text: &str, path: &str) -> bool {
     const ABSENT: [&str; 5] =
         ["no such file", "not found", "does not exist", "cannot find", "executable file not found"];

@@ -51,8 +51,8 @@ pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     let defining: Vec<&CdiSpec> =
         of_kind.iter().copied().filter(|spec| spec.devices.iter().any(|device| device == name)).collect();
     if let Some(last) = defining.last() {
-        // If two folders define the device, the later folder applies. If two files of one folder define the device,
-        // neither applies.
+        // If two folders define the device, the later folder applies. If two files of one folder define the device, no
+        // file applies.
         let other = defining.iter().rev().skip(1).find(|spec| folder(spec) == folder(last))?;
         let why = format!("both {} and {} define it", path(other), path(last));
         return Some(Unresolved { why, advice: REMOVE_ONE });

@@ -1,4 +1,4 @@
-//! Rules about facts that several sections contain, and about GPUs that report the same identity.
+//! Rules about facts that have different values in several sections of a report, and about GPUs with the same identity.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Rules about times that contradict each other, and about components that started before a component on which they depend.
+//! Rules about times that contradict each other, and about components that started before a component that they need.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,7 +27,8 @@ rules! {
         reads "host.nvidia_stack, host.services, host.container_runtime, host.cdi, host.uptime_seconds";
 }
 
-/// Tolerance for processes that seem older than the boot. The clock may be wrong by hours until it is set after the boot.
+/// Tolerance for processes that seem older than the boot. The clock may be wrong by hours until it is set after the
+/// boot.
 const CLOCK_SET: SignedDuration = SignedDuration::from_hours(26);
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {

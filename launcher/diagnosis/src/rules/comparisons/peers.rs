@@ -57,8 +57,8 @@ rules! {
         reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode";
 }
 
-/// Fields that must be equal on all GPUs of one model, each with the rule that applies if the field differs. Fields that a rule
-/// of their own judges (persistence mode, GSP firmware, pending modes) are not compared.
+/// Fields that must be equal on all GPUs of one model, each with the rule that applies if the field differs. Fields
+/// that a rule of their own judges (persistence mode, GSP firmware, pending modes) are not compared.
 const EQUAL: &[(&str, Rule)] = &[
     ("inventory.memory_total_bytes", MEMORY),
     ("telemetry.power.limit_milliwatts", POWER_LIMIT),

@@ -160,7 +160,7 @@ pub(crate) fn written_after_toolkit(node: &Node<'_>) -> Option<String> {
     let file = file.map_or_else(|| "the configuration of the container runtime".to_owned(), evidence::path);
     (later > WRITES_WITHIN).then(|| {
         format!(
-            "{file} was written {}, {} after the start of the container toolkit, which writes it only then: something else wrote it",
+            "{file} was written {}, {} after the start of the container toolkit, which writes this file only at its start: another program wrote it",
             evidence::time(changed),
             evidence::span(later)
         )

@@ -106,8 +106,9 @@ pub(crate) fn mismatch(node: &Node<'_>) -> Option<Mismatch> {
     (used.runtime != configured.runtime).then(|| Mismatch {
         line: format!("{}, but {}", used.by, configured.by),
         advice: format!(
-            "Set up the container toolkit of {{node}} for {}: RUNTIME={}, with the socket and the configuration of that runtime (GPU Operator: \
-             toolkit.env; an old operator takes operator.defaultRuntime, and one that does not recognize the runtime must be updated).",
+            "Set up the container toolkit of {{node}} for {}: RUNTIME={}, with the socket and the configuration of that runtime (GPU \
+             Operator: toolkit.env). An old operator uses operator.defaultRuntime. Update an operator that does not \
+             recognize the runtime.",
             used.runtime.name(),
             used.runtime.setting()
         ),

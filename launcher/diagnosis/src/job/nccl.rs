@@ -120,7 +120,7 @@ pub(super) fn read(members: &[Member]) -> Said {
         words.insert(
             0,
             format!(
-                "{by} reports: most ranks are behind {}, which launched an operation that they did not.",
+                "{by} reports: most ranks are behind {}, which launched an operation that the other ranks did not launch.",
                 ranks(ahead)
             ),
         );
@@ -140,15 +140,15 @@ pub(super) fn read(members: &[Member]) -> Said {
     }
     if unused > 0 {
         let lists = evidence::count(unused, "list");
-        words.push(format!("{lists} of ranks in it cannot be an answer of NCCL and is not used."));
+        words.push(format!("{lists} of ranks cannot be an answer of NCCL and is not used."));
     }
     let accused: BTreeSet<usize> = said.odd.iter().map(|odd| odd.member).collect();
     if accused.len() > (members.len() / 2).clamp(1, MAX_ACCUSED) {
         said.odd.clear();
-        words.push(format!("It names {}, which are too many to suspect one.", evidence::count(accused.len(), "pod")));
+        words.push(format!("It names {}, which is too many to suspect a single pod.", evidence::count(accused.len(), "pod")));
     }
     if let Some(rank) = strange.first() {
-        words.push(format!("{rank} is at no address of one pod of this job, so no pod is named for it."));
+        words.push(format!("{rank}: the address does not belong to exactly one pod of this job, so no pod is named."));
     }
     said.words = words.join(" ");
     said

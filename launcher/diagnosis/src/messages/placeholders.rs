@@ -47,7 +47,7 @@ fn is_placeholder(name: &str) -> bool {
 /// Returns the action for a placeholder instead of a host name.
 pub(crate) fn advice(name: String) -> String {
     format!(
-        "{name} looks like a placeholder: set the real host name in the settings or the specification in which it is."
+        "{name} looks like a placeholder. Set the real host name in the settings or the specification that contains this name."
     )
 }
 

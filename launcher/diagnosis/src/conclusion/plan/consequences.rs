@@ -79,7 +79,7 @@ pub(super) fn if_pod_deleted(stuck: &[String], urgency: Urgency) -> String {
         ([_, ..], _) => {
             let pids = evidence::some(stuck, SHOWN);
             format!(
-                "The pod of pid {pids} stays in Terminating: no signal ends the process; only a power cycle ends it."
+                "The pod of pid {pids} stays in Terminating: no signal ends the process. Only a power cycle ends it."
             )
         }
         ([], Urgency::Now) => {

@@ -74,7 +74,7 @@ mod tests {
             ("Drain the node and reboot it (power-cycle it if that does not help); have it inspected", &[Reboot]),
             ("Drain its workloads and reset it; reboot the node if that fails", &[Reset]),
             ("If the link is slow again, reboot {node}. Reset {gpu} at the next drain.", &[Reset]),
-            ("A reset or reboot at the same time can disrupt its repair.", &[]),
+            ("A reset or reboot at the same time can disrupt this repair.", &[]),
             ("Reset all GPUs and NVSwitches of {node} together, or reboot {node}.", &[Reset]),
             ("{node} was not rebooted since then. No reset is needed.", &[]),
         ] {

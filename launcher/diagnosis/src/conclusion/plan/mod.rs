@@ -258,11 +258,11 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
             // An application error still needs attention. The plan only describes which work may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
                 format!(
-                    "Check the log of the application; this error does not indicate a fault of {{gpu}}. For the other \
+                    "Check the log of the application. This error does not indicate a fault of {{gpu}}. For the other \
                         findings, follow {what}."
                 )
             }
-            ActionCode::RestartPod => format!("Stop the work of the pod and start it elsewhere; then follow {what}."),
+            ActionCode::RestartPod => format!("Stop the work of the pod, and start it elsewhere. Then follow {what}."),
             _ if is_precondition(draft) => continue,
             ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
                 format!("No separate action: follow {what}.")

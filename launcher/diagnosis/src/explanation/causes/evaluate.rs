@@ -119,8 +119,8 @@ pub(crate) fn first_cause(
         let said = said.unwrap_or_else(|| explanation.summary.clone());
         let what = format!("{}; but the node has no fault of a GPU", said.trim_end_matches('.'));
         let advice = format!(
-            "Compare the time of the message with the boot, the driver load and the GPU resets of {}: a fault before them is over. Restart \
-             the pod. If the message comes again, read the kernel log of that time.",
+            "Compare the time of the message with the boot, the driver load and the GPU resets of {}. A fault before \
+             these events is over. Restart the pod. If the message comes again, read the kernel log of that time.",
             case.node
         );
         (explanation.cause, explanation.certainty, explanation.summary) = (Cause::Unknown, Certainty::Possible, what);
@@ -189,7 +189,7 @@ fn tell_as_past(
         explanation.certainty = Certainty::Likely;
     }
     explanation.action.code = ActionCode::Watch;
-    explanation.action.text = format!("Nothing must be done now. If it happens again: {}", explanation.action.text);
+    explanation.action.text = format!("No action is needed now. If it happens again: {}", explanation.action.text);
 }
 
 /// Adds a note about the platform of the node, if a pod of NVIDIA's software fails or waits on the node.

@@ -184,7 +184,7 @@ fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
     }
     let said = said.iter().map(|words| format!("\"{words}\"")).collect::<Vec<_>>().join(", ");
     let summary = explanation.summary.trim_end_matches('.');
-    explanation.summary = clean_keeping_end(&format!("{summary}; its last words: {said}."), MAX_SUMMARY);
+    explanation.summary = clean_keeping_end(&format!("{summary}; its last message: {said}."), MAX_SUMMARY);
 }
 
 /// Returns the kind and name of the other object that an event is about: `VirtualMachineInstance vm`.

@@ -280,8 +280,8 @@ fn library_elsewhere(case: &Case<'_>, spec: &ContainerSpec) -> Option<String> {
     (folders.iter().any(is_mounted) && !has_it).then(|| {
         let system = host.operating_system.as_deref().map(|system| format!(" ({})", clean(system, MAX_NAME))).unwrap_or_default();
         format!(
-            "Container {} looks for the libraries of the driver in {} (LD_LIBRARY_PATH), and on {}{system} they are in {}: correct its \
-             library path or driver root for this operating system.",
+            "Container {} looks for the libraries of the driver in {} (LD_LIBRARY_PATH), but on {}{system} these \
+             libraries are in {}. Correct the library path or driver root of the container for this operating system.",
             spec.name,
             clean(&folders.join(":"), MAX_PATH),
             case.node,
@@ -351,10 +351,10 @@ fn not_accepted(spec: &ContainerSpec, node: &str) -> Option<String> {
         format!(" and drops the capabilities {}", spec.dropped.join(", "))
     };
     Some(format!(
-        "Container {} {asks}, and it is not privileged{dropped}: NVIDIA's runtime on {node} gives the driver to such a container only if \
-         its configuration accepts the variable from containers without privileges \
-         (accept-nvidia-visible-devices-envvar-when-unprivileged; Bottlerocket and others do not). Make the container privileged \
-         (securityContext.privileged), or let it ask by volume mounts below {BY_MOUNTS}.",
+        "Container {} {asks}, and it is not privileged{dropped}. NVIDIA's runtime on {node} gives the driver to such \
+         a container only if the configuration of the runtime accepts the variable from containers without privileges \
+         (accept-nvidia-visible-devices-envvar-when-unprivileged; Bottlerocket and others do not accept it). Make the \
+         container privileged (securityContext.privileged), or let it ask by volume mounts below {BY_MOUNTS}.",
         spec.name
     ))
 }

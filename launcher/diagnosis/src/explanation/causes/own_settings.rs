@@ -39,7 +39,7 @@ const SETTINGS: [Setting; 4] = [
         words: &["permission denied: '/"],
         is_set: |_, spec| spec.user.is_some_and(|user| user != 0),
         field: "runAsUser with a user other than root",
-        advice: "Give that user the path (fsGroup, or a folder of the user such as HOME=/tmp), or use another runAsUser.",
+        advice: "Give this user access to the path (fsGroup), use a folder of the user (such as HOME=/tmp), or use another runAsUser.",
     },
 ];
 

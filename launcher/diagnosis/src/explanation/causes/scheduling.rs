@@ -67,12 +67,12 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     (
         &["reservationcapacityexceeded", "reserved offering"],
         "the capacity reservation of the cloud has no free instance",
-        "Free instances of the reservation, enlarge it, or let the node pool use other capacity types.",
+        "Free instances of the reservation, enlarge the reservation, or let the node pool use other capacity types.",
     ),
     (
         &["insufficientfreeaddressesinsubnet", "not enough free addresses", "no subnets", "subnets found"],
         "the node pool finds no subnet with free addresses",
-        "Add subnets with free addresses to the node class (selector, tags), or enlarge them.",
+        "Add subnets with free addresses to the node class (selector, tags), or enlarge the existing subnets.",
     ),
     (
         &["no amis exist", "no ami id found", "invalidamiid"],
@@ -97,7 +97,7 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     ),
     (
         &["had enough resources, had a required offering", "has the required offering"],
-        "no instance type that fits the pod can be had now in the zones and capacity types of the node pool",
+        "no instance type that fits the pod is available now in the zones and capacity types of the node pool",
         "Allow other instance types, zones or capacity types in the node pool, or wait until the cloud has capacity (the log of Karpenter \
          shows refusals of the cloud, such as InsufficientInstanceCapacity).",
     ),
@@ -143,8 +143,8 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     (
         &["wouldn't fit if a new node is added"],
         "according to the autoscaler, no node group can add a node that has what the pod requests",
-        "Compare the requests with the node groups. An empty node group must declare its GPUs and its labels to the autoscaler (by tags of \
-         its node template), as there is no node to learn from; check maximum sizes, too.",
+        "Compare the requests with the node groups. An empty node group must declare its GPUs and its labels to the autoscaler (by \
+         tags of its node template), because the group has no node as an example. Also check the maximum sizes.",
     ),
 ];
 
@@ -196,16 +196,17 @@ const GATES: [(&str, &str, &str); 5] = [
     (
         "kueue.x-k8s.io/admission",
         "Kueue has not admitted its workload yet",
-        "See why its Workload waits (kubectl get workloads,localqueues -n {namespace}, kubectl describe workload -n {namespace}): quota of \
-         the ClusterQueue, workloads before it in the queue, or a queue that does not exist or is stopped.",
+        "Find out why its Workload waits (kubectl get workloads,localqueues -n {namespace}, kubectl describe workload \
+         -n {namespace}). The reason can be the quota of the ClusterQueue, earlier workloads in the queue, or a queue \
+         that does not exist or is stopped.",
     ),
     (
         "kueue.x-k8s.io/topology",
         "Kueue has not chosen a place in the topology for it yet",
-        "See its Workload (kubectl describe workload -n {namespace}): the nodes need the labels of the Topology, and one domain with enough \
-         free resources.",
+        "See its Workload (kubectl describe workload -n {namespace}). The nodes need the labels of the Topology, and \
+         one domain must have enough free resources.",
     ),
-    ("kueue.x-k8s.io/", "Kueue holds it back", "See its Workload (kubectl describe workload -n {namespace})."),
+    ("kueue.x-k8s.io/", "Kueue delays it", "See its Workload (kubectl describe workload -n {namespace})."),
     (
         "grove.io/",
         "Grove delays it until the other pods of its group exist",
@@ -365,7 +366,7 @@ const STAGES: [(&[&str], &str, &str); 8] = [
     (
         &["plugin coscheduling", "plugin \"coscheduling\""],
         "a node was chosen, but the other pods of its group did not get one in time",
-        "Look for the pods of its group without a node: all of them must fit at the same time.",
+        "Look for the pods of its group that have no node. All pods of the group must fit at the same time.",
     ),
     (
         &["prebind plugin \"volumebinding\"", "binding volumes:"],
@@ -401,11 +402,11 @@ const STAGES: [(&[&str], &str, &str); 8] = [
             "more than max",
         ],
         "its queue or quota does not admit its request now",
-        "Look at the limit of the message: raise it, or free resources that count towards it.",
+        "Look at the limit in the message. Raise the limit, or free resources that count towards it.",
     ),
     (
         &["numa zone", "numa node"],
-        "no NUMA zone of a node has enough free of all that it requests",
+        "no NUMA zone of a node has enough of all resources that the pod requests",
         "Request less per pod, so that it fits into one NUMA zone, or relax the policy of the Topology Manager on the nodes.",
     ),
     (
@@ -504,7 +505,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     };
     let action = match room.filter(|room| !room.changes.is_empty()) {
         _ if is_of_shares => {
-            "Check the admission webhook of that software and its namespaceSelector, and the schedulerName of the pod; then recreate the pod."
+            "Check the admission webhook of that software and its namespaceSelector, and the schedulerName of the pod. Then recreate the pod."
                 .to_owned()
         }
         Some(CapacityShortage { changes, .. }) if changes.len() == 1 => format!("To start the pod, {}.", changes[0]),
@@ -556,7 +557,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             format!("{action} Ask the person who set the taint before you add a toleration of it.")
         }
         Some(taint) if !is_of_shares => format!(
-            "{action} If the nodes with the taint {taint} are those with the GPUs, the pod needs a toleration of it."
+            "{action} If the nodes with the taint {taint} are the nodes with the GPUs, the pod needs a toleration of this taint."
         ),
         _ => action,
     };
@@ -691,7 +692,7 @@ const STATES: [(&[&str], &str, &str); 5] = [
             "upgrade",
         ],
         "its nodes are in maintenance",
-        "Wait until the maintenance of the nodes with that taint has ended, or find out who set it.",
+        "Wait until the maintenance of the nodes with that taint has ended, or find out who set the taint.",
     ),
     (
         &["tobedeleted", "deletioncandidate", "disrupt", "shutdown", "termination"],
@@ -760,12 +761,12 @@ fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
         Some(taint) if state_of(taint).is_some() => "these nodes cannot take pods now".to_owned(),
         Some(taint) if taint.contains("kubernetes.io/") => phrases::lowercased(phrase.action),
         Some(taint) if of_gpus => {
-            format!("if the nodes with the taint {taint} are those with the GPUs, add a toleration of it")
+            format!("if the nodes with the taint {taint} are the nodes with the GPUs, add a toleration of this taint")
         }
         Some(taint) if taint.to_ascii_lowercase().contains("gpu") => {
-            format!("the taint {taint} keeps pods that request no GPU off these nodes: leave it")
+            format!("the taint {taint} keeps pods that request no GPU off these nodes: do not tolerate it")
         }
-        Some(taint) => format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of it"),
+        Some(taint) => format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of this taint"),
         None => phrases::lowercased(&phrase.action.replace("{namespace}", &case.pod.namespace)),
     };
     let all = distinct(reasons);
@@ -796,8 +797,9 @@ fn of_another_scheduler(case: &Case<'_>, message: &str) -> Option<String> {
     let (resource, _, software) =
         SHARES.iter().find(|(resource, part, _)| insufficient(resource) && !scheduler.contains(part))?;
     Some(format!(
-        "no node offers {resource}*: only the scheduler or extender of {software} counts it, and the scheduler of the pod is {scheduler}; \
-         the admission webhook of {software}, which sets schedulerName, did not change the pod, or the scheduler is not set up to ask it"
+        "no node offers {resource}*: only the scheduler or extender of {software} counts this resource, but the \
+         scheduler of the pod is {scheduler}. Either the admission webhook of {software}, which sets schedulerName, \
+         did not change the pod, or the scheduler is not configured to call the extender"
     ))
 }
 
@@ -901,7 +903,7 @@ fn missing_of_group(message: &str) -> Option<String> {
     let needed = needed.filter(|needed| known > 0 && known < *needed)?;
     Some(format!(
         "its pod group needs {needed} pods at the same time, and only {known} of {needed} exist: the controller of the \
-            job has not created the others (some controllers wait until the first pod is running), or their creation \
+            job has not created the other pods (some controllers wait until the first pod is running), or their creation \
             failed"
     ))
 }

@@ -391,8 +391,8 @@ fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
         action: Action {
             code: ActionCode::RestartPod,
             text: format!(
-                "Delete the pod, so that the kubelet of {node} allocates a GPU that is there. If its successor is asked for the same GPU, \
-                 restart the device plugin and the kubelet."
+                "Delete the pod, so that the kubelet of {node} allocates a GPU that exists. If the new pod fails with \
+                 the same GPU, restart the device plugin and the kubelet."
             ),
         },
         is_past: true,
@@ -451,13 +451,13 @@ fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
     let driver = inventory.and_then(|inventory| inventory.driver_version.as_ref().zip(inventory.cuda_version.as_ref()));
     let would_do = match cuda_versions::first_driver(needed) {
         Some(first) => format!("update the driver of {node} to {first} or newer"),
-        None => format!("update the driver of {node} to one that supports CUDA {major}.{minor}"),
+        None => format!("update the driver of {node} to a version that supports CUDA {major}.{minor}"),
     };
     let (has, offers) = match driver {
         Some((driver, offers)) => {
             (format!("driver {driver} of {node} supports CUDA {offers} at most"), offers.as_str())
         }
-        None => (format!("the driver of {node} supports less"), "of its driver"),
+        None => (format!("the driver of {node} supports only older versions"), "of its driver"),
     };
     if driver.and_then(|(_, offers)| cuda_versions::version(offers)).is_some_and(|offers| offers >= needed) {
         let (driver, offers) = driver?;

@@ -125,7 +125,7 @@ fn speed(node: &Node<'_>, board: &Board) -> Option<String> {
     let best = speeds.max()?;
     (u64::from(best) * 10 < u64::from(board.link_megabytes_per_second) * 9).then(|| {
         format!(
-            "NVLinks at {best} MB/s at most; those of {} boards have {}",
+            "NVLinks have at most {best} MB/s; the NVLinks of {} boards have {}",
             board.product, board.link_megabytes_per_second
         )
     })

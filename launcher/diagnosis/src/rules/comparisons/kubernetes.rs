@@ -42,8 +42,8 @@ rules! {
         means "The kubelet allocated devices of a resource to a container, but no device plugin registers this resource.",
         reads "kubelet.allocations, kubelet.registered";
     TWICE: "gpus-offered-twice" Warning Driver PLUGIN_DOC, "A device plugin and a DRA driver both offer the GPUs",
-        UpdateSoftware "Disable one of the two on {node}: neither of them knows which GPUs the other allocates, so both can allocate the same GPU \
-            twice.",
+        UpdateSoftware "Disable either the device plugin or the DRA driver on {node}. They do not know the \
+            allocations of each other, so both can allocate the same GPU.",
         means "GPUs are in the capacity of the node and in ResourceSlices, so that two pods can get the same GPU.",
         reads "kubernetes.gpu_dra, kubernetes.gpu_capacity, kubelet.registered";
     RESTARTS: "stack-component-restarts" Info Driver PLUGIN_DOC, "A container of NVIDIA's software restarts again and again",
